@@ -1,0 +1,84 @@
+"""The errors a user can meet: one root, leaves that also are the builtin they resemble.
+
+Every message says what went wrong, where, what was expected, what was found and what to do. The whole set is
+pinned in ``tests/snapshots/errors.txt``.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class WheeltapError(Exception):
+    """Root of every error that wheeltap raises on purpose.
+
+    Args:
+        what: One sentence: what went wrong.
+        where: The file, subject, site or trial it concerns.
+        expected: What would have been right.
+        got: What was there instead.
+        do: What the reader can do about it.
+    """
+
+    exit_code: int = 2
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        do: str | None = None,
+    ) -> None:
+        self.what, self.where, self.expected, self.got, self.do = what, where, expected, got, do
+        rows = (("where", where), ("expected", expected), ("got", got), ("what to do", do))
+        super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+
+
+class UsageError(WheeltapError, ValueError):
+    """A flag, setting or argument that cannot be used."""
+
+
+class UnknownName(UsageError, LookupError):
+    """A name that nothing is registered under; suggests the nearest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(names)}."
+        super().__init__(f"There is no {kind} called {name!r}.", expected=", ".join(names), got=name, do=hint)
+
+
+class ModelError(WheeltapError, ValueError):
+    """A model that cannot be audited as it stands."""
+
+
+class DataError(WheeltapError, ValueError):
+    """Probe data that cannot be used."""
+
+
+class FileFormatError(DataError):
+    """A file whose contents are not what its name promises."""
+
+
+class MissingFile(WheeltapError, FileNotFoundError):
+    """A file, folder or model that is not where it was looked for."""
+
+
+class MissingExtra(WheeltapError, ImportError):
+    """An optional dependency that is not installed; prints the install line."""
+
+    def __init__(self, package: str, extra: str, *, needed_for: str) -> None:
+        super().__init__(
+            f"The package {package!r} is not installed.",
+            where=needed_for,
+            do=f'pip install "wheeltap[{extra}]"',
+        )
+
+
+class StoreError(WheeltapError, RuntimeError):
+    """A store that cannot be read or written."""
+
+
+class RestorationError(WheeltapError, RuntimeError):
+    """The subject did not come back as it was; nothing measured after that can be trusted."""
