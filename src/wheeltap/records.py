@@ -36,6 +36,8 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         parameters: Number of trainable and frozen parameters, tied ones once.
         blocks: Module paths of the blocks that a block map disturbs one by one.
         layers: Module paths of the layers a disturbance can touch.
+        widest: Inputs (with the constant) of the widest dense layer: what function-space noise must estimate.
+        path: Numerical path class of its trials.
     """
 
     name: str
@@ -43,6 +45,8 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     blocks: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    widest: int = 0
+    path: str = "plain"
     role: Role = "subject"
     base: str | None = None
     derivation: Derivation | None = None

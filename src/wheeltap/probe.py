@@ -1,0 +1,405 @@
+"""Probes: fixed-order, digested examples, and what the benchmark would score."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wheeltap import canon, measure
+from wheeltap.errors import DataError, ModelError
+from wheeltap.measure import Measure
+from wheeltap.records import ProbeRecord
+
+
+@dataclass(frozen=True)
+class Moments:
+    """One batch of inputs for estimating layer moments.
+
+    Attributes:
+        inputs: What the model is called with.
+        sinks: Leading positions of the second axis that serve as attention sinks: kept in the input moments
+            (dropped, their whitened norm explodes), left out of the output moments (their massive activations
+            would set the scale).
+    """
+
+    inputs: Any
+    sinks: int = 0
+
+
+class BaseProbe(ABC):
+    """What every probe offers the engine.
+
+    Attributes:
+        name: For reports.
+        targets: Index of the right option per example, or the wanted outputs.
+        measure: What the benchmark would score.
+    """
+
+    name: str
+    targets: Tensor
+    measure: Measure
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """Digest of examples, order, targets and scoring rule."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> int:
+        """Distinct rows of input available for estimating layer moments."""
+
+    @abstractmethod
+    def forward(self, model: nn.Module) -> Float[Tensor, "example option"]:
+        """One pass over the whole probe: the model's scores over each example's options."""
+
+    @abstractmethod
+    def moments(self) -> Iterator[Moments]:
+        """Inputs, batch by batch, for estimating layer moments."""
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Everything recorded per example: one pass serves all."""
+        standard = () if self.targets.is_floating_point() else measure.STANDARD
+        return standard if self.measure in standard else (self.measure, *standard)
+
+    def scores(self, model: nn.Module) -> Float[Tensor, "example option"]:
+        """``forward`` without gradients, checked for shape, in float32 on the CPU.
+
+        Raises:
+            ModelError: If the model does not give one row of scores per example.
+            DataError: If a target is not the index of an option.
+        """
+        with torch.no_grad():
+            scores = self.forward(model).float().cpu()
+        if scores.ndim != 2 or scores.shape[0] != len(self.targets):
+            raise ModelError(
+                "The model does not give one row of scores per example.",
+                where=self.name,
+                expected=f"shape [{len(self.targets)}, options]",
+                got=str(list(scores.shape)),
+                do="Wrap the model so that it returns logits per example (or an object with .logits).",
+            )
+        self._require_targets(scores.shape[1])
+        return scores
+
+    def _require_targets(self, options: int) -> None:
+        if self.targets.is_floating_point():
+            if self.targets.shape[1] != options:
+                raise DataError(
+                    "The targets do not have the shape of the model's outputs.",
+                    where=self.name,
+                    expected=f"[{len(self.targets)}, {options}]",
+                    got=str(list(self.targets.shape)),
+                    do="Give one wanted output per output of the model.",
+                )
+            return
+        wrong = (self.targets < 0) | (self.targets >= options)
+        if bool(wrong.any()):
+            first = int(wrong.nonzero()[0])
+            raise DataError(
+                "A target is out of range.",
+                where=f"{self.name}: example {first}",
+                expected=f"an integer from 0 to {options - 1} (the model offers {options} options)",
+                got=str(int(self.targets[first])),
+                do="Check the labels, and that they belong to this model.",
+            )
+
+    def record(self, scores: Float[Tensor, "example option"]) -> ProbeRecord:
+        """What stores and reports keep of this probe; ``scores`` of a clean model tell the chance level."""
+        return ProbeRecord(
+            name=self.name,
+            digest=self.digest,
+            examples=len(self.targets),
+            measure=self.measure.name,
+            measures=tuple(m.name for m in self.measures),
+            chance=self.measure.chance(scores, self.targets),
+            higher_is_better=self.measure.higher_is_better,
+            bounded=self.measure.bounded,
+            tokens=self.tokens,
+        )
+
+
+def as_scores(output: Any) -> Tensor:
+    """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
+    if isinstance(output, Tensor):
+        return output
+    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
+        return output[0]
+    raise ModelError(
+        "The model's output holds no scores.",
+        expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
+        got=type(output).__name__,
+        do="Wrap the model so that it returns logits.",
+    )
+
+
+@final
+class Probe(BaseProbe):
+    """Examples with integer labels (or wanted outputs) for a model called as ``model(inputs)``.
+
+    Args:
+        inputs: ``[example, ...]``; kept in this order.
+        targets: Integer ``[example]``, or floating point ``[example, output]`` for regression.
+        measure: What the benchmark would score; by default accuracy, or squared error for regression.
+        name: For reports.
+        batch: Examples per forward call.
+        more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
+
+    Raises:
+        DataError: If the probe is empty, lengths differ, or values are not finite.
+    """
+
+    def __init__(
+        self,
+        inputs: Tensor,
+        targets: Tensor,
+        *,
+        measure: Measure | None = None,
+        name: str = "probe",
+        batch: int = 512,
+        more: Tensor | None = None,
+    ) -> None:
+        self.name, self.batch = name, batch
+        self.inputs = torch.as_tensor(inputs)
+        self.targets = torch.as_tensor(targets)
+        self.more = more
+        self._require_sound()
+        if not self.targets.is_floating_point():
+            self.targets = self.targets.long()
+        self.measure = measure or (
+            _SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY
+        )
+
+    def _require_sound(self) -> None:
+        if len(self.inputs) == 0:
+            raise DataError("The probe is empty.", where=self.name, expected="at least one example", got="none")
+        if len(self.inputs) != len(self.targets):
+            raise DataError(
+                "The probe's inputs and targets differ in number.",
+                where=self.name,
+                expected=f"{len(self.inputs)} targets, one per input",
+                got=f"{len(self.targets)} targets",
+                do="Give one target per input, in the same order.",
+            )
+        wanted = 2 if self.targets.is_floating_point() else 1
+        if self.targets.ndim != wanted:
+            raise DataError(
+                "The targets have the wrong shape.",
+                where=self.name,
+                expected="integers [example], or floating point [example, output] for regression",
+                got=f"{str(self.targets.dtype).removeprefix('torch.')} {list(self.targets.shape)}",
+                do="Class labels are whole numbers; store them as an integer type.",
+            )
+        for label, tensor in (("inputs", self.inputs), ("targets", self.targets)):
+            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                row = int((~torch.isfinite(tensor)).flatten(1).any(1).nonzero()[0])
+                raise DataError(
+                    f"The probe's {label} are not all finite.",
+                    where=f"{self.name}: example {row}",
+                    expected="finite numbers",
+                    got="NaN or infinite",
+                    do="Remove or mend the example.",
+                )
+
+    @property
+    def digest(self) -> str:
+        """Digest of inputs, targets, their order and what is scored."""
+        parts = [canon.array_digest("inputs", self.inputs.detach().cpu().numpy())]
+        parts.append(canon.array_digest("targets", self.targets.cpu().numpy()))
+        if self.more is not None:
+            parts.append(canon.array_digest("more", self.more.detach().cpu().numpy()))
+        return canon.key("probe", [self.measure.name, *parts])
+
+    @property
+    def tokens(self) -> int:
+        """Distinct rows of input available for estimating layer moments."""
+        rows = self.inputs.flatten(1)
+        if self.more is not None:
+            rows = torch.cat([rows, self.more.flatten(1)])
+        return len(torch.unique(rows, dim=0))
+
+    def forward(self, model: nn.Module) -> Tensor:
+        """Scores ``[example, option]``; see ``BaseProbe.forward``."""
+        device = next(model.parameters()).device
+        return torch.cat([as_scores(model(part.to(device))) for part in self.inputs.split(self.batch)])
+
+    def moments(self) -> Iterator[Moments]:
+        """Inputs for layer moments: the probe's own and ``more``."""
+        for rows in (self.inputs, *(() if self.more is None else (self.more,))):
+            for part in rows.split(self.batch):
+                yield Moments(part)
+
+
+@final
+class ChoiceProbe(BaseProbe):
+    """Items of a context and options, scored by the summed log-likelihood of each option's tokens.
+
+    A pass runs each distinct token sequence once: where all options of an item are one token long, its context
+    alone is enough.
+
+    Args:
+        contexts: Token ids of each item's context (at least one token).
+        choices: Token ids of each of its options, the same number of options for every item.
+        targets: Index of the right option per item.
+        name: For reports.
+        tokens_per_batch: Bound on the tokens of one forward call.
+        more: Further token sequences of the same kind, used only for estimating layer moments.
+
+    Raises:
+        DataError: If the probe is empty, an item has an empty context or option, or options differ in number.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[Sequence[int]]],
+        targets: Sequence[int],
+        *,
+        name: str = "choices",
+        tokens_per_batch: int = 1024,
+        more: Sequence[Sequence[int]] = (),
+    ) -> None:
+        self.name, self.tokens_per_batch = name, tokens_per_batch
+        self.contexts = tuple(tuple(c) for c in contexts)
+        self.choices = tuple(tuple(tuple(o) for o in options) for options in choices)
+        self.more = tuple(tuple(s) for s in more)
+        self.measure: Measure = _ACCURACY
+        self._require_sound(len(targets))
+        self.targets = torch.tensor(list(targets), dtype=torch.long)
+        self._require_targets(len(self.choices[0]))
+        self.sequences = _without_prefixes(
+            context + option[:-1]
+            for context, options in zip(self.contexts, self.choices, strict=True)
+            for option in options
+        )
+
+    def _require_sound(self, targets: int) -> None:
+        if not self.contexts:
+            raise DataError("The probe is empty.", where=self.name, expected="at least one item", got="none")
+        if not len(self.contexts) == len(self.choices) == targets:
+            raise DataError(
+                "The probe's contexts, choices and answers differ in number.",
+                where=self.name,
+                expected=f"{len(self.contexts)} of each",
+                got=f"{len(self.choices)} choices, {targets} answers",
+            )
+        for index, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
+            if not context or len(options) < 2 or not all(options) or len(options) != len(self.choices[0]):
+                raise DataError(
+                    "An item cannot be scored.",
+                    where=f"{self.name}: item {index}",
+                    expected=f"a context and {max(len(self.choices[0]), 2)} options, each of at least one token",
+                    got=f"a context of {len(context)} tokens, options of {[len(o) for o in options]} tokens",
+                    do="Give every item a context and the same number of non-empty choices.",
+                )
+
+    @property
+    def digest(self) -> str:
+        """Digest of every token, the order of the items and the scoring rule."""
+        return canon.key(
+            "choices", ["summed log-likelihood", self.contexts, self.choices, self.targets.tolist(), self.more]
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Distinct positions: two positions with the same tokens up to them hold the same activations."""
+        prefixes = {s[: end + 1] for s in (*self.sequences, *self.more) for end in range(len(s))}
+        return len(prefixes)
+
+    def forward(self, model: nn.Module) -> Tensor:
+        """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""
+        wanted = self._wanted()
+        logprobs: dict[tuple[int, ...], float] = {}
+        for batch in _batches(self.sequences, self.tokens_per_batch):
+            self._read(model, batch, wanted, logprobs)
+        table = np.zeros((len(self.contexts), len(self.choices[0])), dtype=np.float32)
+        for row, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
+            for column, option in enumerate(options):
+                full = context + option
+                table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
+        return torch.from_numpy(table)
+
+    def _wanted(self) -> dict[tuple[int, ...], set[int]]:
+        """Prefix to the next tokens whose log-probability is read there."""
+        wanted: dict[tuple[int, ...], set[int]] = {}
+        for context, options in zip(self.contexts, self.choices, strict=True):
+            for option in options:
+                for k, token in enumerate(option):
+                    wanted.setdefault(context + option[:k], set()).add(token)
+        return wanted
+
+    def _read(
+        self,
+        model: nn.Module,
+        batch: list[tuple[int, ...]],
+        wanted: dict[tuple[int, ...], set[int]],
+        logprobs: dict[tuple[int, ...], float],
+    ) -> None:
+        places = [
+            (row, end, batch[row][: end + 1])
+            for row in range(len(batch))
+            for end in range(len(batch[row]))
+            if batch[row][: end + 1] in wanted
+        ]
+        device = next(model.parameters()).device
+        ids = torch.tensor(batch, device=device)
+        logits = self._logits(model, ids, [end for _, end, _ in places])
+        rows = torch.tensor([row for row, _, _ in places], device=device)
+        ends = torch.tensor([end for _, end, _ in places], device=device)
+        chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
+        for at, (_, _, prefix) in enumerate(places):
+            for token in wanted[prefix]:
+                logprobs[(*prefix, token)] = float(chosen[at, token])
+
+    @staticmethod
+    def _logits(model: nn.Module, ids: Tensor, ends: list[int]) -> Tensor:
+        """Logits of the last positions only, as many as are read, where the model can leave out the rest."""
+        keep = ids.shape[1] - min(ends)
+        if keep < ids.shape[1] and "logits_to_keep" in _parameters(model):
+            return as_scores(model(input_ids=ids, logits_to_keep=keep, use_cache=False))
+        return as_scores(model(ids))
+
+    def moments(self) -> Iterator[Moments]:
+        """Token sequences for layer moments; the first position of each is the attention sink."""
+        for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch):
+            yield Moments(torch.tensor(batch), sinks=1)
+
+
+def _parameters(model: nn.Module) -> frozenset[str]:
+    import inspect
+
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def _without_prefixes(sequences: Any) -> tuple[tuple[int, ...], ...]:
+    """Distinct sequences, sorted, without those that another one starts with: a causal model computes both."""
+    ordered: list[tuple[int, ...]] = sorted(set(sequences))
+    kept = [a for a, b in zip(ordered, [*ordered[1:], ()], strict=True) if b[: len(a)] != a]
+    return tuple(sorted(kept, key=lambda s: (len(s), s)))
+
+
+def _batches(sequences: Sequence[tuple[int, ...]], tokens: int) -> Iterator[list[tuple[int, ...]]]:
+    """Batches of equal-length sequences (so that nothing is padded), of at most ``tokens`` tokens each."""
+    batch: list[tuple[int, ...]] = []
+    for sequence in sequences:
+        if batch and (len(sequence) != len(batch[0]) or (len(batch) + 1) * len(sequence) > tokens):
+            yield batch
+            batch = []
+        batch.append(sequence)
+    if batch:
+        yield batch
+
+
+# Bound under other names because ``measure`` is also the name of an argument above.
+_ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
+
+__all__ = ["BaseProbe", "ChoiceProbe", "Moments", "Probe", "as_scores"]

@@ -1,0 +1,188 @@
+"""Subjects: a model under audit, with its gates, fingerprint, layers and blocks."""
+
+import hashlib
+import inspect
+from collections.abc import Iterator
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap import canon
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer, find_blocks, find_layers
+from wheeltap.records import Derivation, Role, SubjectRecord
+
+
+@final
+class Subject:
+    """A ``torch.nn.Module`` in eval mode, ready to be disturbed and always given back as it was.
+
+    Args:
+        model: In eval mode, with finite parameters on one real device.
+        name: What reports call it.
+
+    Raises:
+        ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
+    """
+
+    def __init__(self, model: nn.Module, *, name: str = "model") -> None:
+        _require_auditable(model, name)
+        self.model = model
+        self.name = name
+        self.layers: tuple[Layer, ...] = find_layers(model)
+        self._record: SubjectRecord | None = None
+        if not self.layers:
+            raise ModelError(
+                "The model has no weights that wheeltap can disturb.",
+                where=name,
+                expected="at least one Linear, Conv1d/2d/3d, Embedding or attention projection",
+                got=type(model).__name__,
+                do="Wrap the model so that its weights live in these modules.",
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where everything runs."""
+        return next(self.model.parameters()).device
+
+    @property
+    def path(self) -> str:
+        """Numerical path class: part of every trial's key."""
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return f"plain/{self.device.type}/{dtype}"
+
+    @property
+    def record(self) -> SubjectRecord:
+        """What stores and reports keep of this subject."""
+        if self._record is None:
+            self._record = SubjectRecord(
+                name=self.name,
+                fingerprint=fingerprint(self.model),
+                parameters=sum(p.numel() for p in self.model.parameters()),
+                blocks=find_blocks(self.model, self.layers),
+                layers=tuple(layer.name for layer in self.layers),
+                widest=max((layer.fan_in + 1 for layer in self.layers if layer.kind in _DENSE), default=0),
+                path=self.path,
+            )
+        return self._record
+
+    def derived(self, model: nn.Module, derivation: Derivation, *, role: Role) -> "Subject":
+        """The control subject ``model``, made from this one as ``derivation`` says.
+
+        Its fingerprint is that of this subject and the derivation, so that its trials are found in a store
+        without making it again.
+        """
+        child = Subject(model, name=f"{self.name} ({role})")
+        child._record = derived_record(self.record, derivation, role=role)
+        return child
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter at path ``name``."""
+        return self.model.get_parameter(name)
+
+
+_DENSE = ("linear", "transposed", "attention")
+
+
+def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role) -> SubjectRecord:
+    """The record of a control before (or without) making it. Layers and blocks are the base's."""
+    return SubjectRecord(
+        name=f"{base.name} ({role})",
+        fingerprint=canon.key("derived", [base.fingerprint, derivation]),
+        parameters=base.parameters,
+        blocks=base.blocks,
+        layers=base.layers,
+        widest=base.widest,
+        path=base.path,
+        role=role,
+        base=base.fingerprint,
+        derivation=derivation,
+    )
+
+
+def _require_auditable(model: nn.Module, name: str) -> None:
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(
+            "The subject is not a torch module.",
+            where=name,
+            expected="a torch.nn.Module",
+            got=type(model).__name__,
+            do="Pass the module itself, or a subclass of torch.nn.Module that wraps your callable.",
+        )
+    training = [path or "the model itself" for path, module in model.named_modules() if module.training]
+    if training:
+        raise ModelError(
+            "The model is in training mode.",
+            where=f"{name}: {training[0]}",
+            expected="eval mode in every submodule",
+            got=f"{len(training)} submodules in training mode",
+            do="Call model.eval() first; dropout and batch statistics would be counted as fragility.",
+        )
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for path, tensor in tensors:
+            if tensor.is_meta:
+                raise ModelError(
+                    f"A {kind} has no data.",
+                    where=f"{name}: {path}",
+                    expected="a tensor on a real device",
+                    got="a tensor on the meta device",
+                    do="Load the weights before the audit.",
+                )
+            # Masks are buffers that hold -inf on purpose; only weights must be finite.
+            if kind == "parameter" and not bool(torch.isfinite(tensor).all()):
+                raise ModelError(
+                    "The model has weights that are not finite.",
+                    where=f"{name}: {path}",
+                    expected="finite numbers",
+                    got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
+                    do="Load a sound checkpoint; no disturbance of these weights would mean anything.",
+                )
+
+
+def _described(model: nn.Module) -> Iterator[bytes]:
+    """Everything but tensors that decides what the model computes: structure, settings, source of its classes."""
+    seen: set[type] = set()
+    for path, module in model.named_modules():
+        kind = type(module)
+        settings = {
+            key: value
+            for key, value in sorted(vars(module).items())
+            if not key.startswith("_") and isinstance(value, bool | int | float | str)
+        }
+        functions = {
+            key: f"{value.__module__}.{value.__qualname__}"
+            for key, value in sorted(vars(module).items())
+            if inspect.isroutine(value) and not key.startswith("_")
+        }
+        # Hugging Face models keep what their forward reads (rope base, norm epsilon) in a config object.
+        as_json = getattr(vars(module).get("config"), "to_json_string", None)
+        config = as_json() if callable(as_json) and not path else ""
+        yield canon.canonical([path, f"{kind.__module__}.{kind.__qualname__}", settings, functions, config])
+        if kind not in seen and not kind.__module__.startswith("torch."):
+            seen.add(kind)
+            try:
+                yield inspect.getsource(kind).encode()
+            except (OSError, TypeError):
+                yield b"source unavailable"
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Digest of a model: structure, settings, code of its own classes, every parameter and buffer to the bit."""
+    state = hashlib.blake2b(digest_size=16)
+    for part in _described(model):
+        state.update(part)
+    state.update(weights_digest(model).encode())
+    return state.hexdigest()
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
+    state = hashlib.blake2b(digest_size=16)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in tensors:
+        flat = tensor.detach().cpu().contiguous()
+        state.update(canon.canonical([name, str(flat.dtype), list(flat.shape)]))
+        # Bytes through an integer view: numpy knows no bfloat16.
+        state.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+    return state.hexdigest()
