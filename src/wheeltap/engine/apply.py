@@ -1,0 +1,135 @@
+"""Disturbing a module in place and undoing it from a copy of exactly what changes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, final
+
+import torch
+
+from wheeltap.errors import RestorationError
+from wheeltap.layer import Layer
+from wheeltap.perturb import Perturbation
+from wheeltap.perturb.base import Draw, Factors, Noise, Weights
+from wheeltap.site import Site
+from wheeltap.subject import Subject, weights_digest
+
+
+@final
+class Disturbance:
+    """Weights of one subject, replaced while the block runs and put back from a copy when it ends.
+
+    Undo is by copy, never by subtraction: adding and subtracting noise does not give the same bits back.
+
+    Args:
+        subject: Whose weights.
+        perturbation: What is done to them.
+        site: Which layers.
+        factors: Layer moments by layer name, for perturbations that need them.
+    """
+
+    def __init__(
+        self, subject: Subject, perturbation: Perturbation, site: Site, factors: dict[str, Factors] | None = None
+    ) -> None:
+        self.subject, self.perturbation, self.factors = subject, perturbation, factors or {}
+        self.layers = [
+            layer
+            for layer in subject.layers
+            if site.covers(layer.name)
+            and perturbation.accepts(layer)
+            and (layer.name in self.factors or not perturbation.needs_factors)
+        ]
+        self._clean: dict[str, Weights] = {}
+        self._directions: tuple[tuple[int, int], dict[str, Weights]] | None = None
+
+    def __enter__(self) -> Self:
+        with torch.no_grad():
+            for layer in self.layers:
+                held = self._held(layer)
+                self._clean[layer.name] = Weights(
+                    held.weight.clone(), None if held.bias is None else held.bias.clone()
+                )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._directions = None
+        for layer in self.layers:
+            _write(self._held(layer), self._clean[layer.name])
+        self._clean.clear()
+
+    def _held(self, layer: Layer) -> Weights:
+        """The live parameters of a layer."""
+        bias = None if layer.bias is None else self.subject.parameter(layer.bias)
+        return Weights(self.subject.parameter(layer.weight), bias)
+
+    @torch.no_grad()
+    def apply(self, dose: float, *, root: int, seed: int) -> None:
+        """Writes the disturbed weights for this dose and draw, from the clean copy each time."""
+        self.perturbation.require_dose(dose)
+        for layer in self.layers:
+            held, clean = self._held(layer), self._clean[layer.name]
+            draw = Draw(root, seed, self.factors.get(layer.name))
+            if isinstance(self.perturbation, Noise):
+                along = self._direction(self.perturbation, layer, draw)
+                torch.add(clean.weight, along.weight, alpha=dose, out=held.weight.data)
+                if held.bias is not None and clean.bias is not None and along.bias is not None:
+                    torch.add(clean.bias, along.bias, alpha=dose, out=held.bias.data)
+            else:
+                _write(held, self.perturbation.replace(layer, clean, dose, draw))
+
+    def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> Weights:
+        """The draw's direction, kept while doses of one draw follow each other: one draw serves a whole curve."""
+        key = (draw.root, draw.seed)
+        if self._directions is None or self._directions[0] != key:
+            self._directions = (key, {})
+        kept = self._directions[1]
+        if layer.name not in kept:
+            kept[layer.name] = noise.direction(layer, self._clean[layer.name], draw)
+        return kept[layer.name]
+
+
+def _write(held: Weights, new: Weights) -> None:
+    with torch.no_grad():
+        held.weight.data.copy_(new.weight)
+        if held.bias is not None and new.bias is not None:
+            held.bias.data.copy_(new.bias)
+
+
+@contextmanager
+def unharmed(subject: Subject) -> Iterator[None]:
+    """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
+
+    Buffers, modes and flags that a forward pass changed are put back; weights are the ``Disturbance``'s to
+    restore, and here only checked.
+
+    Raises:
+        RestorationError: If a weight is not bit-identical afterwards.
+    """
+    model = subject.model
+    before = weights_digest(model)
+    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
+    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+    modes = {name: module.training for name, module in model.named_modules()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in buffers:
+                    buffer.data.copy_(buffers[name])
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(flags[name])
+        for name, module in model.named_modules():
+            module.training = modes[name]
+        after = weights_digest(model)
+        if after != before:
+            raise RestorationError(
+                "The subject did not come back bit-identical.",
+                where=subject.name,
+                expected=before,
+                got=after,
+                do="Throw this run's results away, and report a bug in the perturbation or the engine.",
+            )
+

@@ -1,0 +1,204 @@
+"""Layer moments: what each layer's inputs look like on the probe, read in one clean pass."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Factors
+from wheeltap.perturb.function_noise import factor, output_root
+from wheeltap.probe import BaseProbe, Moments
+from wheeltap.subject import Subject
+
+ROWS_PER_INPUT = 1.5
+"""Rows of input needed per input dimension: any n independent points can be re-coded into any other n, so with
+fewer rows than inputs no invariant scale exists."""
+
+
+@dataclass
+class _Gram:
+    """Sums over rows of one layer input: ``body`` without sinks, and the sinks' own rows."""
+
+    body: Tensor
+    rows: int = 0
+    sinks: list[Tensor] = field(default_factory=list[Tensor])
+
+
+class _Collector:
+    """Forward hooks that add up the second moment of every distinct layer input.
+
+    Layers that read the very same tensor (query, key and value; gate and up) share one moment.
+    """
+
+    def __init__(self, subject: Subject, layers: list[Layer]) -> None:
+        self.subject, self.layers = subject, layers
+        self.grams: dict[str, _Gram] = {}
+        self.tokens: dict[str, Tensor] = {}
+        self.shared: dict[str, str] = {}
+        self._current: list[tuple[Tensor, int, str]] = []
+        self._sinks = 0
+
+    def hooks(self, stack: ExitStack) -> None:
+        for layer in self.layers:
+            module = self.subject.model.get_submodule(layer.name)
+
+            def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: Layer = layer) -> None:
+                given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
+                # A packed query/key/value weight has one input only in self-attention.
+                if layer.kind != "attention" or (len(given) > 2 and given[0] is given[1] is given[2]):
+                    self._read(layer, module, given[0])
+
+            stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
+
+    def begin(self, batch: Moments) -> None:
+        self._current, self._sinks = [], batch.sinks
+
+    def _read(self, layer: Layer, module: nn.Module, inputs: Tensor) -> None:
+        # The version tells an input that was changed in place between two readers.
+        same = (name for tensor, version, name in self._current if tensor is inputs and version == inputs._version)
+        owner = next(same, layer.name)
+        self._current.append((inputs, inputs._version, owner))
+        self.shared[layer.name] = owner
+        if owner != layer.name:
+            return
+        if layer.kind == "embedding":
+            counts = torch.bincount(inputs.flatten(), minlength=layer.fan_in)
+            self.tokens[layer.name] = self.tokens.get(layer.name, torch.zeros_like(counts)) + counts
+            return
+        body, sinks = _rows(layer, module, inputs, self._sinks)
+        gram = self.grams.get(layer.name)
+        if gram is None:
+            size = body.shape[1]
+            gram = self.grams[layer.name] = _Gram(torch.zeros(size, size, dtype=torch.float64, device=body.device))
+        # In double precision: single precision leaves noise where the support ends, and rank is decided there.
+        wide = body.double()
+        gram.body.addmm_(wide.T, wide)
+        gram.rows += len(body) + len(sinks)
+        if len(sinks):
+            gram.sinks.append(sinks)
+
+
+def _rows(layer: Layer, module: nn.Module, inputs: Tensor, sinks: int) -> tuple[Tensor, Tensor]:
+    """Input rows of a layer with a constant 1 where it has a bias: those to count everywhere, and the sinks."""
+    if layer.kind == "conv":
+        rows, sink = _patches(module, inputs), None
+    elif sinks and inputs.ndim == 3:
+        rows, sink = inputs[:, sinks:].flatten(0, 1), inputs[:, :sinks].flatten(0, 1)
+    else:
+        rows, sink = inputs.reshape(-1, inputs.shape[-1]), None
+    if layer.bias is not None:
+        rows = functional.pad(rows, (0, 1), value=1.0)
+        sink = None if sink is None else functional.pad(sink, (0, 1), value=1.0)
+    return rows, rows[:0] if sink is None else sink
+
+
+def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
+    """The patches ``[position, in x kernel]`` that a convolution multiplies."""
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        raise ModelError("Moments of this convolution are not known.", got=type(module).__name__)
+    flat = isinstance(module, nn.Conv1d)
+    if isinstance(module.padding, str) or module.padding_mode != "zeros":
+        # _reversed_padding_repeated_twice is what torch itself pads with in these modes.
+        mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+        inputs = functional.pad(inputs, module._reversed_padding_repeated_twice, mode=mode)  # pyright: ignore
+        padding: Any = 0
+    else:
+        padding = (0, *module.padding) if flat else module.padding
+    pair = (lambda values: (1, *values)) if flat else tuple
+    columns = functional.unfold(
+        inputs[:, :, None] if flat else inputs,
+        kernel_size=pair(module.kernel_size),
+        dilation=pair(module.dilation),
+        stride=pair(module.stride),
+        padding=padding,
+    )
+    return columns.transpose(1, 2).flatten(0, 1)
+
+
+def supported(subject: Subject) -> list[Layer]:
+    """Layers whose inputs can be read: all but tied ones and grouped or 3-d convolutions."""
+    found: list[Layer] = []
+    for layer in subject.layers:
+        module = subject.model.get_submodule(layer.name)
+        plain = layer.kind != "conv" or (isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1)
+        if plain and not layer.tied:
+            found.append(layer)
+    return found
+
+
+def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
+    """Factors of every supported layer that the probe reaches, from one clean pass over its moment inputs.
+
+    Raises:
+        ModelError: If a layer's inputs are not finite, or the probe has too few rows for a layer.
+    """
+    collector = _Collector(subject, supported(subject))
+    device = subject.device
+    with ExitStack() as stack, torch.no_grad():
+        collector.hooks(stack)
+        for batch in probe.moments():
+            collector.begin(batch)
+            subject.model(batch.inputs.to(device))
+    return dict(_factored(subject, collector))
+
+
+def _factored(subject: Subject, collector: _Collector) -> Iterator[tuple[str, Factors]]:
+    by_owner: dict[str, list[Layer]] = {}
+    for layer in collector.layers:
+        if layer.name in collector.shared:
+            by_owner.setdefault(collector.shared[layer.name], []).append(layer)
+    for layer in collector.layers:
+        if layer.name in collector.tokens:
+            yield layer.name, _embedding_factors(subject.parameter(layer.weight).detach(), collector.tokens[layer.name])
+    for owner, layers in by_owner.items():
+        if owner in collector.tokens:
+            continue
+        gram = collector.grams.pop(owner)
+        _require_rows(subject, owner, gram)
+        spread, whiten = _factors_of_input(gram)
+        for layer in layers:
+            weight = subject.parameter(layer.weight).detach()
+            bias = None if layer.bias is None else subject.parameter(layer.bias).detach()
+            like = {"device": weight.device, "dtype": weight.dtype}
+            root = output_root(layer.matrix(weight), bias, torch.from_numpy(spread).to(**like))
+            yield layer.name, Factors(out=root, whiten=torch.from_numpy(whiten).to(**like))
+
+
+def _embedding_factors(weight: Tensor, counts: Tensor) -> Factors:
+    """Factors of an embedding: its inputs are tokens, one-hot, so their second moment is diagonal."""
+    support = counts.nonzero()[:, 0]
+    share = (counts[support] / counts.sum()).to(weight.dtype).sqrt()
+    return Factors(out=weight[support].T * share, whiten=1.0 / share, support=support)
+
+
+def _require_rows(subject: Subject, owner: str, gram: _Gram) -> None:
+    needed = int(np.ceil(ROWS_PER_INPUT * len(gram.body)))
+    if gram.rows < needed:
+        raise ModelError(
+            "The probe is too small for function-space noise.",
+            where=f"{subject.name}: {owner}",
+            expected=f"at least {needed} rows of input (1.5 per input dimension)",
+            got=f"{gram.rows}",
+            do="Give the probe more inputs (more=...), or leave the function-noise audit out.",
+        )
+
+
+def _factors_of_input(gram: _Gram) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Spread of the inputs without sinks, and whitening of the inputs with them."""
+    body = gram.body.cpu().numpy()
+    everything, count = body, gram.rows
+    sinks = torch.cat(gram.sinks).double().cpu().numpy() if gram.sinks else None
+    if sinks is not None:
+        everything = body + sinks.T @ sinks
+        count -= len(sinks)
+    spread, whiten = factor(body / count)
+    if sinks is not None:
+        _, whiten = factor(everything / gram.rows)
+    return spread, whiten

@@ -1,0 +1,180 @@
+"""What a perturbation is: weights in, other weights out; nothing else is touched."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import torch
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.errors import UnknownName, UsageError
+from wheeltap.layer import Layer
+from wheeltap.records import Scalar
+from wheeltap.registry import Registry
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A layer's weight and bias, in the layout the module stores."""
+
+    weight: Tensor
+    bias: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What function-space noise knows of one layer (see ``function_noise``).
+
+    Attributes:
+        out: ``[unit, rank_out]``: a square root of the second moment of the layer's outputs.
+        whiten: ``[rank, fan_in (+1)]``: maps inputs (and a constant 1, where the layer has a bias) to
+            coordinates of unit second moment; ``[rank]`` where the map is diagonal.
+        support: Input indices that the columns of ``whiten`` stand for; all where ``None``.
+    """
+
+    out: Tensor
+    whiten: Tensor
+    support: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The randomness of one trial: a named stream per tensor, the same on every device.
+
+    Attributes:
+        root: The plan's root seed.
+        seed: Index of the draw.
+        factors: Moments of the layer at hand, for perturbations that ask for them.
+    """
+
+    root: int
+    seed: int
+    factors: Factors | None = None
+
+    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        """Independent standard normal numbers, with the dtype and device of ``like``."""
+        stream = torch.Generator(device="cpu").manual_seed(seeds.derive(self.root, "normal", self.seed, name))
+        return torch.randn(shape, generator=stream).to(device=like.device, dtype=like.dtype)
+
+    def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        """Independent -1 or +1 with equal probability, unpacked from random bits."""
+        import numpy as np
+
+        count = int(np.prod(shape))
+        stream = seeds.generator(self.root, "signs", self.seed, name)
+        bits = np.unpackbits(np.frombuffer(stream.bytes((count + 7) // 8), dtype=np.uint8), count=count)
+        drawn = torch.from_numpy(bits).to(device=like.device, dtype=like.dtype)
+        return drawn.mul_(2).sub_(1).reshape(shape)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of a perturbation's settings; subclasses add named fields with defaults."""
+
+
+class Perturbation(ABC):
+    """A pure function (weights, layer, dose, draw) -> replaced weights.
+
+    Attributes:
+        name: Registered name.
+        version: Raise it whenever the same settings would give other weights: it is part of every trial's key.
+        title: In plain words.
+        unit: Unit of the dose.
+        lowest: Smallest dose allowed.
+        highest: Largest dose allowed.
+        identity: The dose that changes nothing; ``None`` where no dose does.
+        random: Whether the draw matters.
+        needs_factors: Whether layer moments must be estimated first.
+        invariant_to: Gauges whose twins it disturbs alike (in distribution). Everything else it is sensitive to.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    title: ClassVar[str]
+    unit: ClassVar[str]
+    lowest: ClassVar[float]
+    highest: ClassVar[float]
+    identity: ClassVar[float | None] = 0.0
+    random: ClassVar[bool] = True
+    needs_factors: ClassVar[bool] = False
+    invariant_to: ClassVar[frozenset[str]] = frozenset()
+    settings_type: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: dict[str, Scalar] | None = None) -> None:
+        try:
+            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
+        except msgspec.ValidationError as error:
+            fields = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "none"
+            raise UsageError(
+                f"A setting of the perturbation {self.name!r} cannot be used.",
+                expected=f"settings: {fields}",
+                got=str(error),
+                do="Run: wheeltap list perturbations",
+            ) from error
+
+    @abstractmethod
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The layer's disturbed weights; ``weights`` itself is left alone."""
+
+    def accepts(self, layer: Layer) -> bool:
+        """Whether this perturbation is defined on ``layer``; layers it is not are left as they are."""
+        return True
+
+    def require_dose(self, dose: float) -> None:
+        """Raises ``UsageError`` if ``dose`` is outside this perturbation's domain."""
+        if not (self.lowest <= dose <= self.highest):
+            raise UsageError(
+                f"The dose is outside the domain of {self.name!r}.",
+                expected=f"{self.lowest:g} to {self.highest:g} ({self.unit})",
+                got=f"{dose:g}",
+                do="Choose a dose inside the domain.",
+            )
+
+
+class Noise(Perturbation):
+    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """Weights moved by ``dose`` along the draw's direction."""
+        along = self.direction(layer, weights, draw)
+        bias = weights.bias if weights.bias is None or along.bias is None else weights.bias + dose * along.bias
+        return Weights(weights.weight + dose * along.weight, bias)
+
+    @abstractmethod
+    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """The change at dose 1; a ``None`` bias is left alone."""
+
+
+BUILTIN = {
+    "none": "wheeltap.perturb.clean:Clean",
+    "relative": "wheeltap.perturb.noise:RelativeNoise",
+    "std": "wheeltap.perturb.noise:StdNoise",
+    "function": "wheeltap.perturb.function_noise:FunctionNoise",
+    "quantize": "wheeltap.perturb.quantize:RoundToNearest",
+    "prune": "wheeltap.perturb.prune:MagnitudePruning",
+}
+
+perturbations: Registry[Perturbation] = Registry(
+    "perturbation",
+    "wheeltap.perturbations",
+    BUILTIN,
+    Perturbation,  # pyright: ignore[reportAbstractUsage]
+)
+
+
+def create(name: str, settings: dict[str, Scalar] | None = None) -> Perturbation:
+    """The perturbation registered as ``name``, with its settings checked.
+
+    Raises:
+        UnknownName: If there is none.
+        UsageError: If a setting does not fit.
+    """
+    return perturbations.get(name)(settings)
+
+
+def choose(kind: str, value: str, known: tuple[str, ...]) -> str:
+    """``value`` if it is one of ``known``; else an error that names the nearest."""
+    if value not in known:
+        raise UnknownName(kind, value, known)
+    return value

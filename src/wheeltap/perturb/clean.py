@@ -1,0 +1,22 @@
+"""No disturbance: what baselines run."""
+
+from typing import ClassVar, final
+
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Draw, Perturbation, Weights
+
+
+@final
+class Clean(Perturbation):
+    """Leaves every weight alone."""
+
+    name = "none"
+    title = "the undisturbed model"
+    unit = "none"
+    lowest, highest = 0.0, 0.0
+    random = False
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "cancel"})
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights as they are."""
+        return weights

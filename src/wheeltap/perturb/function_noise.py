@@ -1,0 +1,103 @@
+"""Function-space noise: noise that sees the function alone, not how it is written.
+
+For a layer y = W x with input second moment C_x = E[x x'] and output second moment C_y:
+
+    dW = dose x sqrt(C_y) G C_x^(-1/2) / sqrt(rank C_x),   G standard Gaussian,
+
+so that on the probe's own inputs E|dW x|^2 = dose^2 E|y|^2, whatever linear coordinates x and y are written in.
+A bias is the weight of a constant input 1. The square roots are Cholesky factors (pivoted where rank is
+deficient), not symmetric ones: a diagonal re-coding of units then maps each draw onto the same draw.
+"""
+
+from typing import Any, ClassVar, cast, final
+
+import numpy as np
+import scipy.linalg.lapack as untyped_lapack
+from jaxtyping import Float
+from torch import Tensor
+
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Draw, Factors, Noise, Weights
+
+SUPPORT_TOLERANCE = 1e-9
+"""Share of an input's variance below which what the others leave unexplained is rounding, not signal."""
+
+
+@final
+class FunctionNoise(Noise):
+    """Noise scaled by each layer's own inputs and outputs: invariant to every linear re-coding of them."""
+
+    name = "function"
+    title = "function-space noise"
+    unit = "share of each layer's output (rms)"
+    lowest, highest = 0.0, 64.0
+    needs_factors = True
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "cancel"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """All but tied weights: one matrix with two input spaces has no single invariant scale."""
+        return not layer.tied
+
+    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """``out G whiten / sqrt(rank)``, split into weight and bias."""
+        if draw.factors is None:
+            raise ModelError("Function-space noise needs the layer's moments.", where=layer.name)
+        change = _change(layer, draw.factors, draw)
+        fan_in = layer.fan_in
+        bias = None if weights.bias is None else change[:, fan_in].to(weights.bias.dtype)
+        return Weights(layer.stored(change[:, :fan_in]).to(weights.weight.dtype), bias)
+
+
+def _change(layer: Layer, factors: Factors, draw: Draw) -> Float[Tensor, "unit inputs"]:
+    """``out G whiten / sqrt(rank)``; zero where the layer's inputs or outputs are all zero on the probe."""
+    rank = len(factors.whiten)
+    drawn = draw.normal(layer.weight, (factors.out.shape[1], rank), like=factors.out)
+    root = (factors.out @ drawn).mul_(max(rank, 1) ** -0.5)
+    change = root * factors.whiten if factors.whiten.ndim == 1 else root @ factors.whiten
+    if factors.support is None:
+        return change
+    return change.new_zeros(layer.units, layer.fan_in).index_copy_(1, factors.support, change)
+
+
+def factor(moment: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, "d rank"], Float[np.ndarray, "rank d"]]:
+    """Lower factor L with L L' = ``moment`` and P with P L = 1, on the moment's support.
+
+    The moment is first scaled to unit diagonal, so that neither the pivots nor the rank depend on the units in
+    which each input is written.
+
+    Raises:
+        ModelError: If the moment is not finite.
+    """
+    if not np.isfinite(moment).all():
+        raise ModelError(
+            "A layer's inputs are not finite on the probe.",
+            expected="finite activations",
+            got="NaN or infinite",
+            do="Check the model and the probe's inputs.",
+        )
+    scale = np.sqrt(np.diag(moment))
+    live = np.flatnonzero(scale > 0)
+    size = len(moment)
+    if len(live) == 0:
+        return np.zeros((size, 0)), np.zeros((0, size))
+    unit = moment[np.ix_(live, live)] / np.outer(scale[live], scale[live])
+    lapack = cast(Any, untyped_lapack)
+    lower, failed = lapack.dpotrf(unit, lower=1, clean=1)
+    if failed == 0 and float(np.diag(lower).min()) ** 2 > SUPPORT_TOLERANCE:
+        order, rank = np.arange(len(live)), len(live)
+    else:
+        lower, pivots, rank, _ = lapack.dpstrf(unit, tol=SUPPORT_TOLERANCE, lower=1)
+        order, lower = pivots - 1, np.tril(lower)[:, :rank]
+    inverse, _ = lapack.dtrtri(np.ascontiguousarray(lower[:rank]), lower=1)
+    spread, whiten = np.zeros((size, rank)), np.zeros((rank, size))
+    spread[live[order]] = lower * scale[live[order], None]
+    # Inputs outside the pivots are linear combinations of them on the support: the pivots say it all.
+    whiten[:, live[order[:rank]]] = np.tril(inverse) / scale[live[order[:rank]]]
+    return spread, whiten
+
+
+def output_root(weight: Tensor, bias: Tensor | None, spread: Tensor) -> Tensor:
+    """Square root ``[unit, rank]`` of the layer's output moment, from that of its inputs: [W b] L."""
+    out = weight @ spread[: weight.shape[1]]
+    return out if bias is None else out + bias[:, None] * spread[weight.shape[1]]

@@ -1,0 +1,49 @@
+"""Round-to-nearest quantisation."""
+
+from typing import ClassVar, Literal, final
+
+from torch import Tensor
+
+from wheeltap.layer import Layer
+from wheeltap.perturb import base
+from wheeltap.perturb.base import Draw, Perturbation, Weights
+
+
+class QuantizeSettings(base.Settings, frozen=True, kw_only=True):
+    """Settings of quantisation.
+
+    Attributes:
+        scale: One grid per output ``channel`` (per token, for an embedding), or one per ``tensor``.
+    """
+
+    scale: Literal["channel", "tensor"] = "channel"
+
+
+@final
+class RoundToNearest(Perturbation):
+    """Each weight rounded to a symmetric grid of 2^bits - 1 levels that ends at the largest weight; biases kept."""
+
+    name = "quantize"
+    title = "rounding to fewer bits"
+    unit = "bits"
+    lowest, highest = 2.0, 16.0
+    identity = None
+    random = False
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
+    settings_type: ClassVar[type[base.Settings]] = QuantizeSettings
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights on the grid, as numbers of the original dtype."""
+        weight = weights.weight
+        # A channel is a row of what the module computes; an embedding's rows are its tokens.
+        rows = weight.reshape(weight.shape[0], -1) if layer.kind == "embedding" else layer.matrix(weight)
+        grid = _grid(rows if self.settings.scale == "channel" else rows.reshape(1, -1), bits=round(dose))
+        rounded = (rows / grid).round_().mul_(grid)
+        stored = rounded if layer.kind == "embedding" else layer.stored(rounded)
+        return Weights(stored.reshape(weight.shape), None)
+
+
+def _grid(rows: Tensor, *, bits: int) -> Tensor:
+    """Step of each row's grid; 1 where the row is all zero, whose weights stay zero on any grid."""
+    largest = rows.abs().amax(1, keepdim=True)
+    return (largest / (2 ** (bits - 1) - 1)).masked_fill_(largest == 0, 1.0)

@@ -1,0 +1,96 @@
+"""Reading and writing report files: whole or not at all."""
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
+
+
+class ReportFileError(WheeltapError, OSError):
+    """A report that could not be written or read."""
+
+
+def write(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write ``data`` to ``path`` atomically: a reader sees the old file or the new one, never half of it.
+
+    Args:
+        path: Where to; its folder must exist.
+        data: The whole content.
+
+    Returns:
+        The path written.
+
+    Raises:
+        MissingFile: If the folder does not exist.
+        ReportFileError: If the disk is full, or the file cannot be written.
+    """
+    target = Path(path)
+    if not target.parent.is_dir():
+        raise MissingFile(
+            "The folder for the report does not exist.",
+            where=str(target),
+            expected=f"a folder {target.parent}",
+            do=f"Create it (mkdir -p {target.parent}) or give another path.",
+        )
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    try:
+        # Not tempfile: its files are private to the user, and a report is made to be shared (the umask decides).
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise _explain(target, error) from error
+    return target
+
+
+def _explain(target: Path, error: OSError) -> ReportFileError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    what = "The disk is full: the report was not written." if full else "The report could not be written."
+    do = "Free some space" if full else "Choose a path that can be written"
+    do += " and write it again; all trials are safe in the store."
+    return ReportFileError(what, where=str(target), got=error.strerror or str(error), do=do)
+
+
+def read(path: str | os.PathLike[str], *, limit: int) -> bytes:
+    """The content of the file at ``path``.
+
+    Args:
+        path: The file.
+        limit: Largest size to read, in bytes.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If it is larger than ``limit``.
+        ReportFileError: If it cannot be read.
+    """
+    source = Path(path)
+    if not source.is_file():
+        do = "Give the path of a report.json."
+        raise MissingFile("There is no such report file.", where=str(source), expected="a file", do=do)
+    try:
+        with source.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        got = error.strerror or str(error)
+        do = "Check the permissions of the file."
+        raise ReportFileError("The report could not be read.", where=str(source), got=got, do=do) from error
+    if len(data) > limit:
+        raise FileFormatError(
+            "The report file is too large.",
+            where=str(source),
+            expected=f"at most {limit:,} bytes",
+            got=f"{source.stat().st_size:,} bytes",
+            do="Give a report.json that wheeltap wrote.",
+        )
+    return data

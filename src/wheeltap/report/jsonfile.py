@@ -1,0 +1,108 @@
+"""The report as a JSON file, schema ``wheeltap.report/1``: bytes out, checked records in."""
+
+import math
+from importlib import resources
+from typing import Any, cast
+
+import msgspec
+
+from wheeltap.errors import DataError, FileFormatError
+from wheeltap.records import SCHEMA, ReportRecord
+
+MAX_BYTES = 256 * 1024 * 1024
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_REQUIRED = ("schema", "command", "subjects", "probe", "findings", "controls", "cost", "provenance")
+
+
+def to_json(record: ReportRecord) -> bytes:
+    """Indented JSON of ``record``: the same record gives the same bytes.
+
+    Args:
+        record: The report.
+
+    Returns:
+        UTF-8 bytes that end in a newline.
+
+    Raises:
+        DataError: If a number is NaN or infinite, which JSON cannot hold and which no reader could check.
+    """
+    bad = _non_finite(msgspec.to_builtins(record), "report")
+    if bad:
+        raise DataError(
+            "A report cannot hold a number that is not finite.",
+            where=bad[0],
+            expected="a finite number, or none where nothing was measured",
+            got=bad[1],
+            do="Report this as a bug of the audit that made the number; its trials are safe in the store.",
+        )
+    return msgspec.json.format(_encoder.encode(record), indent=2) + b"\n"
+
+
+def _non_finite(value: Any, path: str) -> tuple[str, str] | None:
+    """Path and text of the first number that is NaN or infinite."""
+    if isinstance(value, float):
+        return None if math.isfinite(value) else (path, str(value))
+    if isinstance(value, dict):
+        items = [(f"{path}.{key}", inner) for key, inner in cast("dict[str, Any]", value).items()]
+    elif isinstance(value, list | tuple):
+        items = [(f"{path}[{i}]", inner) for i, inner in enumerate(cast("list[Any]", value))]
+    else:
+        return None
+    return next((bad for where, inner in items if (bad := _non_finite(inner, where))), None)
+
+
+def schema() -> dict[str, Any]:
+    """The packaged JSON Schema (2020-12) of ``wheeltap.report/1``."""
+    text = resources.files("wheeltap.report").joinpath("schema.json").read_bytes()
+    return cast("dict[str, Any]", msgspec.json.decode(text))
+
+
+def validate(data: bytes, *, where: str = "report") -> ReportRecord:
+    """Read a report back from JSON bytes and check every field that wheeltap uses.
+
+    Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/1`` file can be read.
+
+    Args:
+        data: The bytes of a report file.
+        where: What to call them in an error.
+
+    Returns:
+        The report.
+
+    Raises:
+        FileFormatError: If they are not JSON, not a report, of another schema, or a field is missing or wrong.
+    """
+    do = "Give a report.json that this version of wheeltap wrote."
+    try:
+        raw = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        got = f"{len(data):,} bytes: {error}"
+        raise FileFormatError("The report is not valid JSON.", where=where, expected="JSON", got=got, do=do) from error
+    if not isinstance(raw, dict):
+        got = f"JSON of type {type(raw).__name__}"
+        raise FileFormatError("The report is not a JSON object.", where=where, expected="an object", got=got, do=do)
+    fields = cast("dict[str, Any]", raw)
+    if fields.get("schema") != SCHEMA:
+        got = repr(fields.get("schema"))[:200]
+        raise FileFormatError("The report has another schema.", where=where, expected=repr(SCHEMA), got=got, do=do)
+    missing = [key for key in _REQUIRED if key not in fields]
+    if missing:
+        got = f"no {', '.join(missing)}"
+        what = "The report lacks a required key."
+        raise FileFormatError(what, where=where, expected=", ".join(_REQUIRED), got=got, do=do)
+    try:
+        return msgspec.convert(_with_defaults(fields), ReportRecord)
+    except (msgspec.ValidationError, RecursionError) as error:
+        expected = f"the fields of {SCHEMA}"
+        what = "A field of the report is wrong."
+        raise FileFormatError(what, where=where, expected=expected, got=str(error), do=do) from error
+
+
+def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
+    """``fields`` with what the schema leaves optional filled in."""
+    filled = {"headline": "", **fields}
+    if isinstance(filled["probe"], dict):
+        probe = cast("dict[str, Any]", filled["probe"])
+        filled["probe"] = {"measures": [probe.get("measure", "")], "chance": 0.0, **probe}
+    return filled

@@ -1,0 +1,141 @@
+"""The report a caller holds: findings to read, and renderers for the terminal, files and tables."""
+
+import importlib.util
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from wheeltap.errors import UnknownName, WheeltapError
+from wheeltap.records import Control, Cost, Finding, ReportRecord
+from wheeltap.report import files, jsonfile
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_TABLE_LIBRARIES = ("polars", "pandas", "pyarrow")
+
+
+class MissingTableLibrary(WheeltapError, ImportError):
+    """No library for tables is installed."""
+
+
+@final
+class Report:
+    """What an audit or a comparison found, with its controls and its cost.
+
+    Args:
+        record: The report as data. Every renderer reads it and nothing else.
+    """
+
+    def __init__(self, record: ReportRecord) -> None:
+        self._record = record
+
+    @property
+    def record(self) -> ReportRecord:
+        """The report as data."""
+        return self._record
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Every coded claim, in the order the audits made them."""
+        return self._record.findings
+
+    @property
+    def controls(self) -> tuple[Control, ...]:
+        """The checks on the instruments themselves."""
+        return self._record.controls
+
+    @property
+    def cost(self) -> Cost:
+        """Forwards and seconds the run took."""
+        return self._record.cost
+
+    @property
+    def headline(self) -> str:
+        """The result in one line."""
+        return self._record.headline
+
+    @property
+    def void(self) -> bool:
+        """Whether a control failed, so that no verdict counts."""
+        return self._record.void
+
+    def __getitem__(self, code: str) -> list[Finding]:
+        found = [finding for finding in self._record.findings if finding.code == code]
+        if not found:
+            raise UnknownName("finding code in this report", code, {finding.code for finding in self._record.findings})
+        return found
+
+    def html(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as one self-contained page; returns the path."""
+        from wheeltap.report.html import page
+
+        return files.write(path, page(self._record).encode())
+
+    def json(self, path: str | os.PathLike[str]) -> Path:
+        """Write the report as JSON, schema ``wheeltap.report/1``; returns the path."""
+        return files.write(path, jsonfile.to_json(self._record))
+
+    def text(self, console: "Console | None" = None) -> None:
+        """Print the report in the terminal, or on ``console``."""
+        from wheeltap.report.text import terminal, write
+
+        write(self._record, console or terminal())
+
+    def frame(self) -> Any:
+        """One row per estimate of each finding, as a polars, pandas or pyarrow table (the first one installed).
+
+        Returns:
+            A native data frame with the columns of :func:`wheeltap.report.view.estimate_columns`.
+
+        Raises:
+            MissingTableLibrary: If none of the three is installed.
+        """
+        from wheeltap.report.view import estimate_columns
+
+        backend = next((name for name in _TABLE_LIBRARIES if importlib.util.find_spec(name)), None)
+        if backend is None:
+            raise MissingTableLibrary(
+                "No library for tables is installed.",
+                where="Report.frame()",
+                expected=f"one of {', '.join(_TABLE_LIBRARIES)}",
+                do="pip install polars   (or pandas, or pyarrow)",
+            )
+        import narwhals as nw
+
+        kinds = {str: nw.String(), float: nw.Float64(), int: nw.Int64()}
+        columns = estimate_columns(self._record)
+        schema = {name: kinds[kind] for name, (kind, _) in columns.items()}
+        values = {name: column for name, (_, column) in columns.items()}
+        return nw.from_dict(values, schema, backend=backend).to_native()
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> "Report":
+        """The report in the JSON file at ``path``, checked.
+
+        Args:
+            path: A file that :meth:`json` wrote.
+
+        Returns:
+            The report.
+
+        Raises:
+            MissingFile: If there is no such file.
+            FileFormatError: If it is too large, not JSON, of another schema, or a field is wrong.
+        """
+        return cls(jsonfile.validate(files.read(path, limit=jsonfile.MAX_BYTES), where=str(path)))
+
+    def __repr__(self) -> str:
+        from rich.console import Console
+
+        from wheeltap.report.text import summary
+
+        buffer = io.StringIO()
+        summary(self._record, Console(file=buffer, width=80, color_system=None, force_terminal=False))
+        return buffer.getvalue().rstrip()
+
+    def _repr_html_(self) -> str:
+        from wheeltap.report.html import fragment
+
+        return fragment(self._record)

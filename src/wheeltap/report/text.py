@@ -1,0 +1,216 @@
+"""The report in the terminal: headline first, tables that fit 80 columns, numbers that never wrap."""
+
+import re
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from wheeltap.records import ReportRecord
+from wheeltap.report import view, words
+from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+_STYLES: dict[str, str] = {"alarm": "bold red", "calm": "green", "quiet": "dim"}
+_LEAST_LABEL = 12
+_GAP = 2
+_WIDEST_WORD = 20
+_HOLD = "\u00a0"
+_END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
+_INTERVAL = re.compile(rf"(?:\S+ )?\[{_END}, {_END}\]")
+
+
+def terminal() -> "Console":
+    """A console on standard output; colours only where it is a terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def summary(record: ReportRecord, console: "Console") -> None:
+    """Print the headline and the score-versus-inside table."""
+    if record.void:
+        _print(console, words.VOID_HEADLINE, style="bold red")
+    _print(console, words.plain(record.headline) or "wheeltap report", style="bold")
+    if record.void:
+        _print(console, words.VOID)
+    table = view.score_table(record)
+    if not table.sections:
+        _print(console, "Nothing was judged: the report holds no findings.")
+        return
+    for chunk in _chunks(table, console.width):
+        _score_table(table, chunk, console)
+    _print(console, f"value [interval]; {table.levels}, on {record.probe.examples:,} examples", style="dim")
+
+
+def write(record: ReportRecord, console: "Console") -> None:
+    """Print the whole report."""
+    summary(record, console)
+    parts: tuple[tuple[str, Callable[[ReportRecord, Console], None], bool], ...] = (
+        ("What was found", _findings, bool(record.findings)),
+        ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
+        ("Controls", _controls, True),
+        ("Cost", _cost, True),
+        ("What this does not prove", _unproven, True),
+    )
+    for title, show, wanted in parts:
+        if wanted:
+            _print(console, "")
+            _print(console, title, style="bold")
+            show(record, console)
+
+
+def _print(console: "Console", text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
+    """Print text as it is (no markup, no highlighting), wrapped between words and never inside an interval."""
+    from rich.text import Text
+
+    held = _INTERVAL.sub(lambda match: match[0].replace(" ", _HOLD), text)
+    pad = " " * indent
+    lines = textwrap.wrap(
+        held,
+        max(console.width, 40),
+        initial_indent=pad,
+        subsequent_indent=pad + " " * hang,
+        break_on_hyphens=False,
+    )
+    for line in lines or [""]:
+        console.print(Text(line.replace(_HOLD, " "), style=style), highlight=False, soft_wrap=True)
+
+
+def _width(cell: Cell) -> int:
+    return max(len(cell.value), len(cell.bracket), *(len(word) for word in cell.word.split()), 9)
+
+
+def _label_width(width: int) -> int:
+    """Room for names: less of it on a narrow terminal, because a name may fold and a number may not."""
+    return 22 if width >= 80 else _LEAST_LABEL
+
+
+def _chunks(table: ScoreTable, width: int) -> list[list[int]]:
+    """Columns split over as many tables as the width needs, so that no number is ever wrapped."""
+    room = max(width, 40) - _label_width(width)
+    chunks: list[list[int]] = [[]]
+    used = 0
+    for index in range(len(table.columns)):
+        needs = _column_width(table, index) + _GAP
+        if used + needs > room and chunks[-1]:
+            chunks.append([])
+            used = 0
+        chunks[-1].append(index)
+        used += needs
+    return chunks
+
+
+def _column_width(table: ScoreTable, index: int) -> int:
+    widths = [_width(row.cells[index]) for section in table.sections for row in section.rows]
+    heading = [len(word) for word in table.columns[index].name.split()]
+    # 16 is a signed interval of three decimals: the usual one, so that most tables look alike.
+    return max([*widths, *(min(length, _WIDEST_WORD) for length in heading), 16])
+
+
+def _score_table(table: ScoreTable, chunk: Sequence[int], console: "Console") -> None:
+    from rich.table import Table
+
+    grid = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    labels = [len(row.label) for section in table.sections for row in section.rows]
+    width = max(_LEAST_LABEL, min(max(labels), _label_width(console.width)))
+    grid.add_column("", min_width=width, max_width=width, overflow="fold")
+    for index in chunk:
+        column = table.columns[index]
+        least = _column_width(table, index)
+        grid.add_column(f"{column.name}\n{column.code}", min_width=least, max_width=least, overflow="fold")
+    console.print()
+    for section in table.sections:
+        _section(grid, section, table, chunk)
+    console.print(grid, highlight=False)
+
+
+def _section(grid: "Table", section: Section, table: ScoreTable, chunk: Sequence[int]) -> None:
+    from rich.text import Text
+
+    if grid.row_count:
+        grid.add_row("")
+    captions = (Text(section.captions[index], style="italic dim") for index in chunk)
+    grid.add_row(Text(section.title, style="italic"), *captions)
+    for row in section.rows:
+        label = Text(row.label, style="bold")
+        grid.add_row(label, *(_cell(row.cells[index], _column_width(table, index)) for index in chunk))
+
+
+def _cell(cell: Cell, width: int) -> "Text":
+    from rich.text import Text
+
+    word = Text(cell.word, style=_STYLES[cell.tone])
+    if not cell.value:
+        return word
+    bracket = [Text(cell.bracket)] if cell.bracket else []
+    if len(cell.value) + 1 + len(cell.word) <= width:
+        return Text("\n").join([Text(" ").join([Text(cell.value), word]) if cell.word else Text(cell.value), *bracket])
+    return Text("\n").join([Text(cell.value), *bracket, word])
+
+
+def _findings(record: ReportRecord, console: "Console") -> None:
+    for group in view.groups(record):
+        _print(console, group.label, style="bold", indent=1)
+        for finding in (finding for finding in group.findings if finding.loud):
+            what = f"{finding.word}: {finding.title or finding.name} ({finding.code})"
+            _print(console, what, style=_STYLES[finding.tone], indent=3, hang=2)
+            _lines(console, finding.estimates, indent=5)
+            if finding.detectable:
+                _print(console, f"smallest detectable effect: {finding.detectable}", style="dim", indent=5)
+            for text in finding.because:
+                _print(console, text, indent=5)
+        _quiet(console, [finding for finding in group.findings if finding.word in ("not found", "none found")])
+    if view.disagree(record):
+        _print(console, "")
+        _print(console, words.DISAGREE, indent=1)
+
+
+def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
+    """One line for everything that was not found, each with the smallest effect that would have been."""
+    if findings:
+        each = (f"{f.name} ({f.code}{f', below {f.detectable}' if f.detectable else ''})" for f in findings)
+        _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
+
+
+def _lines(console: "Console", estimates: Iterable[tuple[str, str, str]], *, indent: int) -> None:
+    for name, value, _ in estimates:
+        _print(console, f"{name}: {value}", indent=indent)
+
+
+def _blocks(record: ReportRecord, console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    blocks = view.fragile(record)
+    grid = Table(box=None, padding=(0, _GAP, 0, 1), pad_edge=False, header_style="bold")
+    for heading in ("network", "block", "instrument"):
+        grid.add_column(heading, overflow="fold", ratio=1)
+    grid.add_column("dose", no_wrap=True, min_width=max(len(block.dose) for block in blocks) if blocks else 4)
+    grid.add_column("loss of score", no_wrap=True, min_width=max((len(block.drop) for block in blocks), default=13))
+    for block in blocks:
+        grid.add_row(*(Text(t) for t in (block.subject, block.block, block.instrument, block.dose, block.drop)))
+    console.print(grid, highlight=False)
+
+
+def _controls(record: ReportRecord, console: "Console") -> None:
+    if not record.controls:
+        _print(console, "none in this run", indent=1)
+    for control in view.controls(record):
+        _print(console, f"{control.status}: {control.name}", style=_STYLES[control.tone], indent=1)
+        _print(console, control.kind, style="dim", indent=3, hang=2)
+        _lines(console, control.estimates, indent=3)
+        for text in control.because:
+            _print(console, text, indent=3)
+
+
+def _cost(record: ReportRecord, console: "Console") -> None:
+    _print(console, view.cost_line(record), indent=1)
+
+
+def _unproven(record: ReportRecord, console: "Console") -> None:
+    for text in words.UNPROVEN:
+        _print(console, f"- {text}", indent=1, hang=2)

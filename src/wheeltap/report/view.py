@@ -1,0 +1,340 @@
+"""The report arranged for reading, as plain strings: what the terminal and the page both show."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from wheeltap.records import BlockMap, Control, Estimate, Finding, FindingStatus, ReportRecord
+from wheeltap.report import words
+from wheeltap.report.words import Tone
+
+SCORE = "WT001"
+_SEVERITY: tuple[FindingStatus, ...] = (
+    "void",
+    "error",
+    "found",
+    "inconclusive",
+    "not_found",
+    "not_applicable",
+    "skipped",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One instrument on one subject or pair: a verdict in words, a value and its interval."""
+
+    word: str = ""
+    value: str = ""
+    bracket: str = ""
+    tone: Tone = "quiet"
+    caption: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One subject or pair."""
+
+    label: str
+    note: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Rows of one kind; ``captions`` say what the number in each column is."""
+
+    title: str
+    captions: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading in plain words and its code."""
+
+    code: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreTable:
+    """Score versus inside: networks first, then pairs."""
+
+    columns: tuple[Column, ...]
+    sections: tuple[Section, ...]
+    levels: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindingView:
+    """One finding in words. ``loud`` ones are told in full everywhere."""
+
+    code: str
+    name: str
+    title: str
+    word: str
+    tone: Tone
+    estimates: tuple[tuple[str, str, str], ...]
+    detectable: str
+    because: tuple[str, ...]
+    loud: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """All findings about one subject or pair."""
+
+    label: str
+    pair: bool
+    findings: tuple[FindingView, ...]
+
+    @property
+    def loud(self) -> bool:
+        """Whether any finding needs to be read."""
+        return any(finding.tone == "alarm" for finding in self.findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlView:
+    """One control in words."""
+
+    name: str
+    kind: str
+    status: str
+    tone: Tone
+    estimates: tuple[tuple[str, str, str], ...]
+    because: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FragileBlock:
+    """One block and what disturbing it alone costs."""
+
+    subject: str
+    instrument: str
+    dose: str
+    block: str
+    drop: str
+
+
+def codes(record: ReportRecord) -> tuple[str, ...]:
+    """Finding codes of the report, the benchmark score first."""
+    return tuple(sorted({finding.code for finding in record.findings}, key=lambda code: (code != SCORE, code)))
+
+
+def pairs(record: ReportRecord) -> tuple[str, ...]:
+    """Subjects of findings that are pairs: not the name of a single subject, and of the form "A vs B"."""
+    single = {subject.name for subject in record.subjects}
+    named = dict.fromkeys(finding.subject for finding in record.findings)
+    return tuple(name for name in named if name not in single and " vs " in name)
+
+
+def score_table(record: ReportRecord) -> ScoreTable:
+    """The score-versus-inside table of ``record``."""
+    columns = tuple(Column(code=code, name=_name(record, code)) for code in codes(record))
+    paired = pairs(record)
+    singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
+    both = ((singles, False), (paired, True))
+    sections = tuple(_section(record, names, columns, pair=pair) for names, pair in both if names)
+    return ScoreTable(columns=columns, sections=sections, levels=levels(e for f in record.findings for e in f.estimates))
+
+
+def _name(record: ReportRecord, code: str) -> str:
+    return words.instrument(code, next((f.title for f in record.findings if f.code == code), "")).name
+
+
+def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> Section:
+    parameters = {subject.name: f"{subject.parameters:,} parameters" for subject in record.subjects}
+    rows = [
+        Row(
+            label=words.plain(name),
+            note=parameters.get(name, ""),
+            cells=tuple(_cell(_of(record, name, column.code), pair=pair) for column in columns),
+        )
+        for name in names
+    ]
+    captions = tuple(_common(row.cells[i].caption for row in rows) for i in range(len(columns)))
+    title = "Each pair: the difference" if pair else "Each network"
+    return Section(title=title, captions=captions, rows=tuple(rows))
+
+
+def _common(captions: Iterable[str]) -> str:
+    return " / ".join(dict.fromkeys(caption for caption in captions if caption))
+
+
+def _of(record: ReportRecord, subject: str, code: str) -> list[Finding]:
+    return [finding for finding in record.findings if finding.subject == subject and finding.code == code]
+
+
+def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
+    """The gravest finding of its cell; says how many others stand behind it."""
+    if not findings:
+        return Cell(word="not measured")
+    worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
+    word = words.status(worst.status, pair=pair)
+    # A single network's score is a number and no verdict: there is nothing to find yet.
+    if worst.code == SCORE and not pair and worst.status in ("found", "not_found"):
+        word = ""
+    if len(findings) > 1:
+        word = f"{word} (worst of {len(findings)})".strip()
+    tone = words.tone(worst.status) if word else "quiet"
+    if not worst.estimates:
+        return Cell(word=word, tone=tone)
+    first = worst.estimates[0]
+    value, bracket = words.parts(first)
+    return Cell(word=word, value=value, bracket=bracket, tone=tone, caption=caption(first))
+
+
+def caption(estimate: Estimate) -> str:
+    """What an estimate's number is: its name and, unless the name says it, its unit."""
+    name, unit = words.plain(estimate.name), words.plain(estimate.unit)
+    return name if not unit or unit in name else f"{name} ({unit})"
+
+
+def levels(estimates: Iterable[Estimate]) -> str:
+    """The confidence level of a set of intervals, or their range."""
+    known = sorted({estimate.level for estimate in estimates if estimate.low is not None or estimate.high is not None})
+    if not known:
+        return "no intervals"
+    if len(known) == 1:
+        return f"{words.percent(known[0])} intervals"
+    return f"intervals at {words.percent(known[0])} to {words.percent(known[-1])}"
+
+
+def groups(record: ReportRecord) -> tuple[Group, ...]:
+    """Findings by subject; pairs first, because they are what a comparison was made for."""
+    paired = pairs(record)
+    named = dict.fromkeys((*paired, *(finding.subject for finding in record.findings)))
+    return tuple(_group(record, name, pair=name in paired) for name in named)
+
+
+def _group(record: ReportRecord, name: str, *, pair: bool) -> Group:
+    found = sorted((f for f in record.findings if f.subject == name), key=lambda f: (f.code != SCORE, f.code))
+    views = tuple(_finding(finding, pair=pair) for finding in found)
+    return Group(label=words.plain(name), pair=pair, findings=views)
+
+
+def _finding(finding: Finding, *, pair: bool) -> FindingView:
+    plain_score = finding.code == SCORE and not pair and finding.status in ("found", "not_found")
+    least = finding.smallest_detectable
+    unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
+    return FindingView(
+        code=finding.code,
+        name=words.instrument(finding.code, finding.title).name,
+        title=words.plain(finding.title),
+        word="measured" if plain_score else words.status(finding.status, pair=pair),
+        tone="quiet" if plain_score else words.tone(finding.status),
+        estimates=tuple(_line(estimate) for estimate in finding.estimates),
+        detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
+        because=words.paragraphs(finding.because),
+        loud=not plain_score and finding.status != "not_found",
+    )
+
+
+def _line(estimate: Estimate) -> tuple[str, str, str]:
+    """Name, number with interval, and how the interval was made."""
+    how = [f"{words.percent(estimate.level)} interval", f"n = {estimate.n:,}", words.plain(estimate.method)]
+    if estimate.p is not None:
+        how.append("p < 0.0001" if estimate.p < 0.0001 else f"p = {estimate.p:.4f}")
+    return caption(estimate), words.interval(estimate), ", ".join(part for part in how if part)
+
+
+def controls(record: ReportRecord) -> tuple[ControlView, ...]:
+    """Every control, failed ones first."""
+    order = ("failed", "skipped", "passed")
+    return tuple(_control(control) for control in sorted(record.controls, key=lambda c: order.index(c.status)))
+
+
+def _control(control: Control) -> ControlView:
+    return ControlView(
+        name=words.plain(control.name),
+        kind=words.CONTROL_KINDS[control.kind],
+        status=control.status,
+        tone=words.control_tone(control),
+        estimates=tuple(_line(estimate) for estimate in control.estimates),
+        because=words.paragraphs(control.because),
+    )
+
+
+def fragile(record: ReportRecord, *, rows: int = 6) -> tuple[FragileBlock, ...]:
+    """The most fragile blocks of each block map, the largest loss first: about ``rows`` in all, one a map at least."""
+    most = max(1, rows // max(1, len(record.blocks)))
+    return tuple(block for blocks in record.blocks for block in _fragile(blocks, most=most))
+
+
+def _fragile(blocks: BlockMap, *, most: int) -> Iterable[FragileBlock]:
+    known = [(name, drop) for name, drop in zip(blocks.blocks, blocks.drops, strict=True) if drop.value is not None]
+    known.sort(key=lambda item: -(item[1].value or 0.0))
+    for name, drop in known[:most]:
+        yield FragileBlock(
+            subject=words.plain(blocks.subject),
+            instrument=words.instrument(blocks.code, blocks.title).name,
+            dose=words.number(blocks.dose),
+            block=words.plain(name),
+            drop=words.interval(drop),
+        )
+
+
+def disagree(record: ReportRecord) -> tuple[str, ...]:
+    """Pairs of equal score on which relative noise finds a difference and function-space noise does not."""
+    status = {(f.subject, f.code): f.status for f in record.findings}
+    wanted = ("found", "not_found")
+    return tuple(
+        words.plain(pair)
+        for pair in pairs(record)
+        if (status.get((pair, "WT101")), status.get((pair, "WT102"))) == wanted
+    )
+
+
+def explanation(record: ReportRecord) -> str:
+    """One paragraph: what was done, to what, and how to take the result."""
+    probe, paired = record.probe, pairs(record)
+    names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
+    nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
+    text = (
+        f"A benchmark asks whether a network's answers are right. This report asks how firmly they are held: "
+        f"wheeltap disturbed {nets} in controlled ways and measured, on the same {probe.examples:,} examples of "
+        f"{words.plain(probe.name)} ({words.plain(probe.measure)}), how fast the score falls."
+    )
+    if paired:
+        text += (
+            " In a pair both networks met the same examples and the same random numbers, so what differs is the "
+            "network and not luck."
+        )
+    passed = sum(control.status == "passed" for control in record.controls)
+    text += (
+        f" {passed} of {len(record.controls)} controls passed." if record.controls else " No control was part of this run."
+    )
+    return text
+
+
+def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | float | int | None]]]:
+    """Columns of the table with one row per finding estimate: name to kind and values.
+
+    Columns: ``code title status subject estimate value low high level n unit method p smallest_detectable``.
+    """
+    rows = [(finding, estimate) for finding in record.findings for estimate in finding.estimates]
+    return {
+        "code": (str, [f.code for f, _ in rows]),
+        "title": (str, [f.title for f, _ in rows]),
+        "status": (str, [f.status for f, _ in rows]),
+        "subject": (str, [f.subject for f, _ in rows]),
+        "estimate": (str, [e.name for _, e in rows]),
+        "value": (float, [e.value for _, e in rows]),
+        "low": (float, [e.low for _, e in rows]),
+        "high": (float, [e.high for _, e in rows]),
+        "level": (float, [e.level for _, e in rows]),
+        "n": (int, [e.n for _, e in rows]),
+        "unit": (str, [e.unit for _, e in rows]),
+        "method": (str, [e.method for _, e in rows]),
+        "p": (float, [e.p for _, e in rows]),
+        "smallest_detectable": (float, [f.smallest_detectable for f, _ in rows]),
+    }
+
+
+def cost_line(record: ReportRecord) -> str:
+    """What the run cost, in one line."""
+    cost = record.cost
+    trials = f"{cost.trials:,} trials, {cost.reused:,} of them taken from the store; " if cost.trials else ""
+    forwards = "forward pass" if cost.forwards == 1 else "forward passes"
+    return f"{trials}{words.count(cost.forwards)} {forwards} over the whole probe, {words.seconds(cost.seconds)}"

@@ -1,0 +1,236 @@
+"""Numbers and plain words: the one place where a value becomes text, so that every renderer says the same."""
+
+import math
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from wheeltap.records import Control, Estimate, FindingStatus, Scalar
+
+Tone = Literal["alarm", "calm", "quiet"]
+
+UNKNOWN = "no number"
+OPEN = "open"
+
+
+def plain(text: str) -> str:
+    """``text`` without control and direction characters, which could repaint a terminal or reverse a line."""
+    kept = (" " if c in "\n\t" else "?" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in text)
+    return "".join(kept)
+
+
+def paragraphs(text: str) -> tuple[str, ...]:
+    """The paragraphs of ``text``, each on one line and without control characters."""
+    return tuple(" ".join(plain(part).split()) for part in text.split("\n\n") if part.strip())
+
+
+def _decimals(size: float) -> int:
+    """Digits after the point for numbers as large as ``size``: about three that mean something."""
+    steps = ((1000, 0), (100, 1), (10, 2), (0.002, 3), (0.0002, 5))
+    return next((digits for least, digits in steps if size >= least), 6)
+
+
+def number(value: float | None, *, like: Iterable[float | None] = ()) -> str:
+    """``value`` as text; ``like`` are its companions (an interval's ends), with which it shares its decimals."""
+    if value is None or not math.isfinite(value):
+        return UNKNOWN
+    size = max(abs(v) for v in (value, *like) if v is not None and math.isfinite(v))
+    if 0 < size < 0.00005:
+        return f"{value:.1e}"
+    text = f"{value:,.{_decimals(size) if size else 3}f}"
+    return text.lstrip("-") if not text.strip("-0.,") else text
+
+
+def count(value: float) -> str:
+    """A count of things, with thousands separated."""
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 100 else f"{value:,.1f}"
+
+
+def seconds(value: float) -> str:
+    """A duration in seconds, minutes or hours."""
+    if value < 120:
+        return f"{value:.1f} s"
+    return f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def percent(level: float) -> str:
+    """A confidence level, such as ``95 %``."""
+    return f"{100 * level:.4g} %"
+
+
+def parts(estimate: Estimate) -> tuple[str, str]:
+    """The value and the bracketed interval of an estimate; either may say that it is missing."""
+    value, low, high = (v if v is None or math.isfinite(v) else None for v in _triple(estimate))
+    if value is None:
+        if low is not None and high is None:
+            return f"above {number(low)}", ""
+        if high is not None and low is None:
+            return f"below {number(high)}", ""
+        if low is None:
+            return UNKNOWN, ""
+    shown = number(value, like=(low, high))
+    if low is None and high is None:
+        return shown, "[no interval]"
+    ends = (OPEN if end is None else number(end, like=(value, low, high)) for end in (low, high))
+    return shown, f"[{', '.join(ends)}]"
+
+
+def _triple(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
+    return estimate.value, estimate.low, estimate.high
+
+
+def interval(estimate: Estimate) -> str:
+    """An estimate with its interval on one line: ``0.966 [0.950, 0.980]``."""
+    return " ".join(part for part in parts(estimate) if part)
+
+
+def scalar(value: Scalar) -> str:
+    """A setting or version as text."""
+    return plain(str(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instrument:
+    """What one finding code measures, in words.
+
+    Attributes:
+        name: Heading of its column and chart.
+        reads: Two plain sentences: what it does and what a change in it means.
+        axis: What the dose is.
+    """
+
+    name: str
+    reads: str
+    axis: str = "dose"
+
+
+INSTRUMENTS: dict[str, Instrument] = {
+    "WT001": Instrument(
+        name="Benchmark score",
+        reads="The score a benchmark would print, on the same examples for every network, with its interval. "
+        "For a pair it is the difference, example by example; equal scores say nothing yet about what computes them.",
+    ),
+    "WT101": Instrument(
+        name="Relative noise",
+        reads="Every weight is changed at random in proportion to its own size, and the loss of score is measured. "
+        "It sees how the function is written down in weights, which is what rounding, compression and bit flips touch.",
+        axis="relative noise (share of each weight's size)",
+    ),
+    "WT102": Instrument(
+        name="Function-space noise",
+        reads="Each layer's output is disturbed at random in proportion to what it normally carries, by a change "
+        "of its weights. It sees the function alone: two networks that compute the same thing get the same answer, "
+        "however they write it.",
+        axis="function-space noise (share of each layer's output)",
+    ),
+    "WT103": Instrument(
+        name="Quantisation",
+        reads="The weights are rounded to fewer and fewer bits, as a smaller deployment would do. "
+        "The bit width at which the score falls says how far this network can be compressed by plain rounding.",
+        axis="bits per weight (fewer to the right)",
+    ),
+    "WT104": Instrument(
+        name="Pruning",
+        reads="The smallest weights are set to zero, a larger share at each step. "
+        "Where the score falls says how much of the network plain pruning could remove.",
+        axis="share of weights set to zero",
+    ),
+}
+
+
+def instrument(code: str, title: str = "") -> Instrument:
+    """The words for ``code``; for a plug-in's code, its finding's title."""
+    return INSTRUMENTS.get(code) or Instrument(name=plain(title) or code, reads="")
+
+
+_SINGLE: dict[FindingStatus, str] = {
+    "found": "found",
+    "not_found": "not found",
+    "inconclusive": "inconclusive",
+    "not_applicable": "not applicable",
+    "skipped": "skipped",
+    "error": "error",
+    "void": "void",
+}
+_PAIR: dict[FindingStatus, str] = {**_SINGLE, "found": "different", "not_found": "none found"}
+_TONES: dict[FindingStatus, Tone] = {"found": "alarm", "error": "alarm", "void": "alarm", "not_found": "calm"}
+
+
+def status(word: FindingStatus, *, pair: bool = False) -> str:
+    """A status in words; for a pair, what it says about the difference."""
+    return (_PAIR if pair else _SINGLE)[word]
+
+
+def tone(word: FindingStatus) -> Tone:
+    """How loudly a status is shown. It only supports the word, never replaces it."""
+    return _TONES.get(word, "quiet")
+
+
+CONTROL_KINDS: dict[str, str] = {
+    "null": "Null twin: the same function re-coded; must show nothing",
+    "planted": "Planted defect: must be found",
+    "baseline": "Two clean passes: must agree",
+    "gate": "Gate: must hold before the first trial",
+}
+_CONTROL_TONES: dict[str, Tone] = {"passed": "calm", "failed": "alarm", "skipped": "quiet"}
+
+
+def control_tone(control: Control) -> Tone:
+    """How loudly a control's status is shown."""
+    return _CONTROL_TONES[control.status]
+
+
+VOID_HEADLINE = "VOID: do not use the verdicts below"
+VOID = (
+    "A control failed, so the instrument itself cannot be trusted in this run: it saw something where there was "
+    "nothing, or missed a defect that was planted for it to find. The numbers are kept for diagnosis only."
+)
+
+DISAGREE = (
+    "The two noise instruments disagree, and that is the message. Relative noise depends on how a function is "
+    "written down in weights; function-space noise depends on the function alone. Where only relative noise "
+    "differs, the function is as robust as before but is written in a fragile way, for example with large weights "
+    "that cancel each other; rounding, compression or bit flips would hit that network harder."
+)
+
+READING: tuple[tuple[str, str], ...] = (
+    (
+        "Why the two kinds of noise can disagree",
+        "The same function can be written down in many weight settings. Relative noise reacts to the writing, "
+        "function-space noise only to the function, so a difference in the first alone places the fragility in the "
+        "weights and not in what they compute.",
+    ),
+    (
+        "Curve area and half-dose",
+        "The area is the mean score over the range of doses that was tried: a network that falls sooner has a smaller "
+        "area. The half-dose is the dose at which half of the score above chance is lost.",
+    ),
+    (
+        "Intervals",
+        "A number in brackets after another is its interval: the range of true values the data are compatible with at "
+        "the stated level. A side marked 'open' is one on which the data set no limit.",
+    ),
+    (
+        "Controls",
+        "A control is a network whose right answer is known beforehand: a re-coded twin must show nothing, a planted "
+        "defect must be found, two clean passes must agree. They are disturbed and judged exactly as the real ones.",
+    ),
+    (
+        "Void",
+        "When a control fails the whole audit is void. That says something about the instrument in this run and "
+        "nothing about the networks.",
+    ),
+    (
+        "Not found, and the smallest detectable effect",
+        "'Not found' (for a pair, 'none found': no difference was found) does not mean zero. The smallest detectable effect is the "
+        "smallest one this test would have found four times out of five; anything below it may still be there.",
+    ),
+)
+
+UNPROVEN: tuple[str, ...] = (
+    "Surviving these disturbances does not make a network correct, safe or fair; it was tested on these examples only.",
+    "A difference in fragility is a difference in the weights. It does not say who made it, how, or with what intent.",
+    "Two networks that no instrument here tells apart may still differ in ways that none of these disturbances touch.",
+    "Noise, rounding and pruning stand in for what deployment does to weights; they do not predict another fine-tune.",
+)

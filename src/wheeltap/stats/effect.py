@@ -1,0 +1,204 @@
+"""Scores, paired differences and mean effects, each with an interval; and what such an interval proves."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import numpy as np
+from scipy import special, stats  # type: ignore[import-untyped]
+
+from wheeltap.errors import DataError, UsageError
+from wheeltap.records import Estimate
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
+
+_betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
+_ndtri = cast(Callable[[float], float], special.ndtri)
+_binomtest = cast(Callable[[int, int, float], Any], stats.binomtest)
+
+
+def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: str = "score", unit: str) -> Estimate:
+    """Mean score over examples drawn from a larger population, in ``unit``.
+
+    Args:
+        values: [example].
+        level: Confidence level.
+        bounded: Whether each value is 0 or 1 (a share of right answers). Clopper-Pearson is used then: near a score
+            of 1, where good models are, Wilson's interval can cover as little as 84 %. Values between 0 and 1 (a mean
+            over draws) have less variance than 0/1 ones of the same mean, so the interval covers them too.
+        name: Name of the estimate.
+        unit: Unit of the values.
+
+    Raises:
+        DataError: If the values are not finite, or not within [0, 1] though ``bounded``.
+
+    Source: Clopper & Pearson (1934), eq. 1-2; Student's t for an unbounded measure.
+    """
+    x = checked(values, ("example",), what="values")
+    alpha = checked_alpha(level)
+    mean, n = float(x.mean()), len(x)
+    if not bounded:
+        spread = crossed(x[None, :])
+        low, high = _ends(spread, alpha)
+        method = "t over examples"
+    else:
+        within(x, 0.0, 1.0, what="values")
+        right = float(x.sum())
+        low = _betaincinv(right, n - right + 1, alpha / 2) if right > 0 else 0.0
+        high = _betaincinv(right + 1, n - right, 1 - alpha / 2) if right < n else 1.0
+        method = "Clopper-Pearson over examples"
+    return Estimate(name=name, value=mean, low=low, high=high, level=level, n=n, unit=unit, method=method)
+
+
+def score_difference(
+    a: Values, b: Values, *, level: float = 0.95, bounded: bool, name: str = "difference", unit: str
+) -> Estimate:
+    """Mean of ``a - b`` on the same examples, in ``unit``, with the p-value of "no difference".
+
+    For a bounded measure the p-value is the exact McNemar test and governs *whether* there is a difference; the
+    interval (Bonett-Price adjusted Wald, never of zero width) says *how much*. The interval is widened to include 0
+    wherever the test does not reject at 1 - ``level``, so it never claims more than the test.
+
+    Args:
+        a: [example].
+        b: [example], the same examples in the same order.
+        level: Confidence level.
+        bounded: Whether each value is 0 or 1.
+        name: Name of the estimate.
+        unit: Unit of the values.
+
+    Raises:
+        DataError: If the shapes differ, values are not finite, or not 0 or 1 though ``bounded``.
+
+    Source: McNemar (1947), exact form; Bonett & Price (2012), eq. 2, with t for z.
+    """
+    x, y = checked(a, ("example",), what="first scores"), checked(b, ("example",), what="second scores")
+    if x.shape != y.shape:
+        raise DataError(
+            "Paired scores need the same examples.", expected=f"{len(x)} examples", got=f"{len(y)} examples"
+        )
+    if bounded and not bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all()):
+        raise DataError(
+            "The scores are not those of a bounded measure.",
+            expected="0 or 1 per example",
+            got="other values",
+            do="Use mean_effect for means over draws, or pass bounded=False.",
+        )
+    return mean_effect((x - y)[None, :], level=level, name=name, unit=unit, bounded=bounded)
+
+
+def mean_effect(
+    d: Values, *, level: float = 0.95, margin: float = 0.0, bounded: bool = False, name: str = "effect", unit: str
+) -> Estimate:
+    """Mean of a paired difference over draws and examples, both taken as samples, in ``unit``.
+
+    With one draw (a deterministic disturbance) only the examples are a sample, with one example only the draws. Where
+    the measure is ``bounded`` two imaginary examples, one lost and one gained, are added, so that "nothing was seen to
+    change" never becomes "nothing changes". With 0/1 scores and one draw this is the adjusted Wald interval and the
+    exact McNemar test. They are moved by the typical shift among the examples that moved, counting one more that moved
+    all the way: with many draws a shift is a fraction, and +-1 would drown what was measured.
+
+    Args:
+        d: [draw, example], disturbed minus clean (or one subject minus another).
+        level: Confidence level.
+        margin: The p-value tests |mean| <= ``margin``.
+        bounded: Whether each difference is one of two scores in [0, 1]. Leave it false where the two arms are known
+            to be the same computation: then all-zero differences give the interval [0, 0].
+        name: Name of the estimate.
+        unit: Unit of the values.
+
+    Raises:
+        DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
+        UsageError: If ``level`` or ``margin`` cannot be used.
+
+    Source: see ``Crossed.half_width``; Owen (2007), "The pigeonhole bootstrap", sec. 3, for the crossed model.
+    """
+    x = checked(d, ("draw", "example"), what="differences")
+    alpha, floor = checked_alpha(level), _checked_margin(margin)
+    spread = crossed(x, pseudo=_amplitude(within(x, -1.0, 1.0, what="differences")) if bounded else 0.0)
+    low, high = _ends(spread, alpha)
+    p = spread.p_value(floor) if spread.example_df else None
+    value = float(x.mean())
+    exact = bounded and floor == 0.0 and len(x) == 1 and bool(np.isin(x, (-1.0, 0.0, 1.0)).all())
+    if exact:
+        p = _mcnemar(x)
+    if bounded and low is not None and high is not None:
+        touch = [value, 0.0] if exact and p is not None and p >= alpha else [value]
+        low, high = max(min(low, *touch), -1.0), min(max(high, *touch), 1.0)
+    shape = f"{x.shape[0]} draws x {x.shape[1]} examples"
+    method = f"{'adjusted Wald, ' if bounded else ''}crossed t, {shape}{', exact McNemar p' if exact else ''}"
+    return Estimate(
+        name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, method=method, p=p
+    )
+
+
+def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float = 0.8, margin: float = 0.0) -> float:
+    """Smallest true |effect| that a test of |effect| <= ``margin`` at ``alpha`` finds with probability ``power``.
+
+    The standard error is the interval's half width over the normal quantile of its level. With few draws the quantile
+    used was larger, so the number errs upwards: the test finds at least this much.
+
+    Returns:
+        In the estimate's unit; infinite where the interval is unbounded (no effect would have been found). JSON has
+        no infinity: turn it into ``None`` before it enters a Finding.
+
+    Raises:
+        UsageError: If ``alpha``, ``power`` or ``margin`` cannot be used.
+
+    Source: Cohen (1988), sec. 2.4, normal approximation.
+    """
+    checked_alpha(alpha), checked_alpha(power)
+    if estimate.low is None or estimate.high is None:
+        return float("inf")
+    error = (estimate.high - estimate.low) / 2 / _ndtri((1 + estimate.level) / 2)
+    return _checked_margin(margin) + (_ndtri(1 - alpha / 2) + _ndtri(power)) * error
+
+
+def exceeds(estimate: Estimate, margin: float) -> bool:
+    """Whether the interval lies wholly beyond +-``margin``: the effect is larger than that with confidence.
+
+    Raises:
+        UsageError: If ``margin`` is negative.
+    """
+    edge = _checked_margin(margin)
+    above = estimate.low is not None and estimate.low > edge
+    return above or (estimate.high is not None and estimate.high < -edge)
+
+
+def equivalent(estimate: Estimate, margin: float) -> bool:
+    """Whether the interval lies wholly inside +-``margin``: two one-sided tests, each at (1 - level) / 2.
+
+    Raises:
+        UsageError: If ``margin`` is negative.
+
+    Source: Schuirmann (1987).
+    """
+    edge = _checked_margin(margin)
+    if estimate.low is None or estimate.high is None:
+        return False
+    return -edge < estimate.low and estimate.high < edge
+
+
+def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
+    """Interval around the centre; ``(None, None)`` where a single number says nothing of its spread."""
+    if spread.example_df == 0:
+        return None, None
+    centre, half = float(spread.centre), float(spread.half_width(alpha))
+    return centre - half, centre + half
+
+
+def _amplitude(x: FloatArray) -> float:
+    """How far the two imaginary examples moved: root mean square over the moved ones and one more at 1."""
+    moved = np.any(x != 0.0, axis=0)
+    squares = np.square(x.mean(axis=0)[moved])
+    return float(np.sqrt((1.0 + squares.sum()) / (1.0 + moved.sum())))
+
+
+def _mcnemar(x: FloatArray) -> float:
+    """Exact two-sided p-value that a changed example is as likely gained as lost."""
+    gained, changed = int((x > 0).sum()), int((x != 0).sum())
+    return float(_binomtest(gained, changed, 0.5).pvalue) if changed else 1.0
+
+
+def _checked_margin(margin: float) -> float:
+    if not margin >= 0.0:
+        raise UsageError("The margin cannot be used.", expected="0 or more", got=str(margin))
+    return margin

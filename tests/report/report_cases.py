@@ -1,0 +1,310 @@
+"""Reports made by hand: what the audits would give, without running any."""
+
+import math
+from collections.abc import Sequence
+
+from wheeltap.records import (
+    BlockMap,
+    Control,
+    Cost,
+    Curve,
+    Estimate,
+    Finding,
+    FindingStatus,
+    ProbeRecord,
+    ReportRecord,
+    Role,
+    SubjectRecord,
+)
+
+HOSTILE = "<script>alert(1)</script>"
+NAMES = ("original", "gauge-twin", "imposter", "other-seed", "dropout")
+SCORES = dict(zip(NAMES, (0.9704, 0.9704, 0.9704, 0.9667, 0.9741), strict=True))
+HALVES = {
+    "WT101": dict(zip(NAMES, (0.81, 0.808, 0.36, 0.78, 0.97), strict=True)),
+    "WT102": dict(zip(NAMES, (0.42, 0.42, 0.423, 0.405, 0.50), strict=True)),
+}
+TITLES = {
+    "WT001": "Benchmark score",
+    "WT101": "Survival under relative weight noise",
+    "WT102": "Survival under function-space noise",
+    "WT103": "Survival of rounding to fewer bits",
+    "WT104": "Survival of magnitude pruning",
+}
+
+
+def estimate(name: str, value: float | None, half: float | None, *, unit: str = "accuracy", n: int = 540) -> Estimate:
+    bounded = value is not None and half is not None
+    return Estimate(
+        name=name,
+        value=value,
+        low=value - half if bounded else None,
+        high=value + half if bounded else None,
+        level=0.95,
+        n=n,
+        unit=unit,
+        method="paired bootstrap over examples",
+    )
+
+
+def curve(code: str, name: str, half: float, *, role: Role = "subject", top: float = 0.97) -> Curve:
+    doses = tuple(0.05 * 1.45**i for i in range(10))
+    score = tuple(0.1 + (top - 0.1) / (1 + (dose / half) ** 2.6) for dose in doses)
+    band = [0.008 + 0.05 * math.sin(math.pi * (s - 0.1) / (top - 0.1)) for s in score]
+    return Curve(
+        code=code,
+        title=TITLES[code],
+        subject=name,
+        role=role,
+        unit="relative",
+        measure="accuracy",
+        chance=0.1,
+        level=0.95,
+        doses=doses,
+        score=score,
+        low=tuple(s - b for s, b in zip(score, band, strict=True)),
+        high=tuple(min(1.0, s + b) for s, b in zip(score, band, strict=True)),
+        half=estimate("half-dose", half, 0.07 * half, unit="dose"),
+        area=estimate("area", sum(score) / len(score), 0.012),
+    )
+
+
+def steps(code: str, name: str, doses: Sequence[float], score: Sequence[float], unit: str) -> Curve:
+    return Curve(
+        code=code,
+        title=TITLES[code],
+        subject=name,
+        role="subject",
+        unit=unit,
+        measure="accuracy",
+        chance=0.1,
+        level=0.95,
+        doses=tuple(doses),
+        score=tuple(score),
+        low=tuple(max(0.0, s - 0.02) for s in score),
+        high=tuple(min(1.0, s + 0.02) for s in score),
+    )
+
+
+def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> SubjectRecord:
+    blocks = ("hidden.0", "hidden.1", "out")
+    return SubjectRecord(name=name, fingerprint=f"{hash(name) & 0xFFFF:032x}", parameters=parameters, blocks=blocks, role=role)
+
+
+def probe(name: str = "digits test split") -> ProbeRecord:
+    return ProbeRecord(
+        name=name,
+        digest="0f" * 16,
+        examples=540,
+        measure="accuracy",
+        measures=("accuracy", "nll", "margin"),
+        chance=0.1,
+        tokens=1257,
+    )
+
+
+def finding(code: str, status: FindingStatus, name: str, *numbers: Estimate, because: str = "") -> Finding:
+    least = 0.012 if status in ("found", "not_found") else None
+    key = ("ab" * 16, "cd" * 16)
+    return Finding(
+        code=code,
+        title=TITLES.get(code, code),
+        status=status,
+        subject=name,
+        estimates=numbers,
+        smallest_detectable=least,
+        because=because,
+        trials=key,
+    )
+
+
+def block_map(code: str, name: str, blocks: Sequence[str], scale: float = 0.1) -> BlockMap:
+    drops = tuple(
+        estimate("loss of score", scale * (1.2 + math.sin(2.1 * i)) / (1 + 0.15 * i), 0.2 * scale)
+        for i in range(len(blocks))
+    )
+    return BlockMap(
+        code=code, title=TITLES[code], subject=name, dose=0.36, unit="relative", blocks=tuple(blocks), drops=drops
+    )
+
+
+def controls(null: str = "passed") -> tuple[Control, ...]:
+    numbers = (estimate("area difference", 0.0006, 0.0052),)
+    defect = (estimate("area difference", -0.241, 0.018),)
+    return (
+        Control(name="original, permuted and rescaled", kind="null", status=null, estimates=numbers),  # type: ignore[arg-type]
+        Control(name="original, 64 cancelling pairs added", kind="planted", status="passed", estimates=defect),
+        Control(name="two clean passes of original", kind="baseline", status="passed"),
+        Control(name="evaluation mode", kind="gate", status="skipped", because="No gauge is known for this layer."),
+    )
+
+
+def _areas(code: str) -> dict[str, Estimate]:
+    found = {name: curve(code, name, half).area for name, half in HALVES[code].items()}
+    return {name: area for name, area in found.items() if area is not None}
+
+
+def _single_findings() -> list[Finding]:
+    found: list[Finding] = []
+    for name in NAMES:
+        found.append(finding("WT001", "not_found", name, estimate("accuracy", SCORES[name], 0.0144)))
+        for code in ("WT101", "WT102"):
+            half = estimate("half-dose", HALVES[code][name], 0.05, unit="dose")
+            found.append(finding(code, "not_found", name, _areas(code)[name], half))
+        bits = estimate("fewest bits", 4.0 if name != "imposter" else 6.0, 0.5, unit="bits")
+        found.append(finding("WT103", "found" if name == "imposter" else "not_found", name, bits))
+        found.append(finding("WT104", "not_found", name, estimate("largest share", 0.62, 0.06, unit="share")))
+    return found
+
+
+def _pair_findings() -> list[Finding]:
+    found: list[Finding] = []
+    for other in NAMES[1:]:
+        pair = f"original vs {other}"
+        found.append(finding("WT001", "not_found", pair, estimate("difference", SCORES[other] - SCORES["original"], 0.009)))
+        for code in ("WT101", "WT102"):
+            areas = _areas(code)
+            gap = (areas[other].value or 0.0) - (areas["original"].value or 0.0)
+            status: FindingStatus = "found" if abs(gap) > 0.03 else "not_found"
+            why = f"The area under the curve of {other} differs by {gap:.3f}." if status == "found" else ""
+            found.append(finding(code, status, pair, estimate("area difference", gap, 0.011), because=why))
+        found.append(finding("WT103", "inconclusive", pair, estimate("score difference at 4 bits", -0.012, 0.02)))
+        found.append(finding("WT104", "not_found", pair, estimate("area difference", 0.004, 0.009)))
+    return found
+
+
+def demo() -> ReportRecord:
+    """Five networks of about equal score, one of them an imposter."""
+    curves = [curve(code, name, half, top=SCORES[name]) for code in HALVES for name, half in HALVES[code].items()]
+    for code, twin, planted in (("WT101", 0.81, 0.36), ("WT102", 0.421, 0.42)):
+        curves.append(curve(code, "original, permuted and rescaled", twin, role="twin"))
+        curves.append(curve(code, "original, 64 cancelling pairs added", planted, role="planted"))
+    for i, name in enumerate(NAMES):
+        low = 0.62 if name == "imposter" else 0.93 - 0.01 * i
+        curves.append(steps("WT103", name, (2, 3, 4, 6, 8), (0.31, low - 0.2, low, 0.965, 0.97), "bits"))
+        curves.append(steps("WT104", name, (0.2, 0.4, 0.6, 0.8, 0.9), (0.97, 0.965, 0.93 - 0.01 * i, 0.71, 0.42), "share"))
+    blocks = ("hidden.0", "hidden.1", "out")
+    maps = tuple(block_map(code, name, blocks) for code in HALVES for name in NAMES)
+    return ReportRecord(
+        command="wheeltap demo --out wheeltap-demo",
+        headline="Same score, different inside: imposter scores like original (difference 0.000 [-0.009, 0.009]) but "
+        "loses it far sooner under relative noise (area difference -0.160 [-0.171, -0.149]).",
+        subjects=tuple(subject(name) for name in NAMES),
+        probe=probe(),
+        findings=(*_single_findings(), *_pair_findings()),
+        controls=controls(),
+        cost=Cost(forwards=1840.0, seconds=41.3, trials=1832, reused=24),
+        provenance={"wheeltap": "0.1.0", "torch": "2.9.0", "device": "cpu", "dtype": "float32", "seed": 0},
+        curves=tuple(curves),
+        blocks=maps,
+    )
+
+
+def single() -> ReportRecord:
+    """One language model, thirty blocks."""
+    name = "SmolLM2-135M-Instruct"
+    layers = tuple(f"model.layers.{i}" for i in range(30))
+    area = curve("WT101", name, 0.12, top=0.83).area
+    assert area is not None
+    return ReportRecord(
+        command="wheeltap audit smollm2",
+        headline=f"{name} scores 0.830 [0.778, 0.882]; half of it is gone at relative noise 0.120 [0.112, 0.128].",
+        subjects=(subject(name, parameters=134_515_008),),
+        probe=probe("subject-verb agreement"),
+        findings=(
+            finding("WT001", "not_found", name, estimate("accuracy", 0.83, 0.052, n=200)),
+            finding("WT101", "found", name, area, because="It falls sooner than the reference band."),
+            finding("WT102", "not_applicable", name, because="Fewer tokens than the widest layer has inputs."),
+        ),
+        controls=controls(),
+        cost=Cost(forwards=212.0, seconds=611.0, trials=212),
+        provenance={"wheeltap": "0.1.0"},
+        curves=(curve("WT101", name, 0.12, top=0.83),),
+        blocks=(block_map("WT101", name, layers),),
+    )
+
+
+def void() -> ReportRecord:
+    """A report whose null control failed."""
+    base = demo()
+    return ReportRecord(
+        command=base.command,
+        headline="Void: a null control failed.",
+        subjects=base.subjects,
+        probe=base.probe,
+        findings=base.findings,
+        controls=controls("failed"),
+        cost=base.cost,
+        provenance={},
+        curves=base.curves,
+        void=True,
+    )
+
+
+def empty() -> ReportRecord:
+    """A report of nothing."""
+    return ReportRecord(
+        command="",
+        headline="",
+        subjects=(),
+        probe=probe(),
+        findings=(),
+        controls=(),
+        cost=Cost(forwards=0.0, seconds=0.0),
+        provenance={},
+    )
+
+
+def hostile() -> ReportRecord:
+    """Names, words and paths that would break a page or a terminal if they were trusted."""
+    evil = (HOSTILE, '"><img src=x onerror=alert(2)>', "[bold red]x[/] \x1b[31m{{ 7*7 }}\u202e&amp;")
+    pair = f"{evil[0]} vs {evil[1]}"
+    findings = [finding("WT001", "not_found", name, estimate(HOSTILE, 0.9, 0.02, unit=evil[1])) for name in evil]
+    findings += [
+        finding("WT001", "not_found", pair, estimate("difference", 0.0, 0.01)),
+        finding("WT101", "found", pair, estimate("area difference", -0.2, 0.01), because=f"{HOSTILE}\n\n{evil[2]}"),
+        finding("XX<b>1", "error", pair, because="</svg>" + HOSTILE),
+        finding("WT104", "not_found", evil[2], estimate("area", None, None)),
+    ]
+    return ReportRecord(
+        command=f"wheeltap compare {evil[0]}",
+        headline=f"{evil[0]} {evil[2]}",
+        subjects=tuple(subject(name) for name in evil),
+        probe=probe(HOSTILE),
+        findings=tuple(findings),
+        controls=(Control(name=HOSTILE, kind="null", status="passed", because=evil[1]),),
+        cost=Cost(forwards=1.0, seconds=1.0),
+        provenance={HOSTILE: evil[1]},
+        curves=tuple(curve("WT101", name, 0.3 + 0.1 * i) for i, name in enumerate(evil)),
+        blocks=(block_map("WT101", evil[0], (HOSTILE, evil[1], evil[2], "]]></style><script>alert(3)</script>")),),
+    )
+
+
+def gaps() -> ReportRecord:
+    """Estimates with missing ends and values; a curve of one point; a loss that rises without bound."""
+    ends = (
+        Estimate(name="half-dose", value=None, low=0.5, high=None, level=0.95, n=9, unit="dose", method="m"),
+        Estimate(name="half-dose", value=None, low=None, high=0.02, level=0.95, n=9, unit="dose", method="m"),
+        Estimate(name="area", value=0.3, low=None, high=0.4, level=0.9, n=9, unit="nll", method="m", p=0.00001),
+        Estimate(name="area", value=12345.6, low=11000.0, high=13000.0, level=0.95, n=9, unit="nll", method="m"),
+        estimate("area", 0.4, None),
+        estimate("area", None, None),
+    )
+    one = steps("WT101", "a", (0.1,), (2.5,), "relative")
+    names = ("a", "b", "c", "d", "e", "f")
+    empty_curve = steps("WT102", "a", (), (), "relative")
+    return ReportRecord(
+        command="x",
+        headline="Gaps",
+        subjects=tuple(subject(name) for name in names),
+        probe=probe(),
+        findings=tuple(finding("WT101", "inconclusive", n, e) for n, e in zip(names, ends, strict=True)),
+        controls=(),
+        cost=Cost(forwards=2.5, seconds=7300.0),
+        provenance={},
+        curves=(one, empty_curve),
+        blocks=(BlockMap(code="WT101", title="t", subject="a", dose=0.1, unit="u", blocks=("x",), drops=(ends[5],)),),
+    )
+
+
+CASES = {f.__name__: f for f in (demo, single, void, empty, hostile, gaps)}
