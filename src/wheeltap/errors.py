@@ -5,7 +5,8 @@ pinned in ``tests/snapshots/errors.txt``.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class WheeltapError(Exception):
@@ -33,6 +34,17 @@ class WheeltapError(Exception):
         self.what, self.where, self.expected, self.got, self.do = what, where, expected, got, do
         rows = (("where", where), ("expected", expected), ("got", got), ("what to do", do))
         super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+
+    def __reduce__(self) -> tuple[Callable[..., "WheeltapError"], tuple[type["WheeltapError"], dict[str, Any]]]:
+        # Worker processes send their errors back whole; the default would call a subclass with the wrong arguments.
+        return _restored, (type(self), {**self.__dict__, "args": self.args})
+
+
+def _restored(kind: type[WheeltapError], state: dict[str, Any]) -> WheeltapError:
+    error = kind.__new__(kind)
+    error.args = state.pop("args")
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(WheeltapError, ValueError):

@@ -110,15 +110,15 @@ class BaseProbe(ABC):
                 do="Check the labels, and that they belong to this model.",
             )
 
-    def record(self, scores: Float[Tensor, "example option"]) -> ProbeRecord:
-        """What stores and reports keep of this probe; ``scores`` of a clean model tell the chance level."""
+    @property
+    def record(self) -> ProbeRecord:
+        """What stores and reports keep of this probe."""
         return ProbeRecord(
             name=self.name,
             digest=self.digest,
             examples=len(self.targets),
             measure=self.measure.name,
             measures=tuple(m.name for m in self.measures),
-            chance=self.measure.chance(scores, self.targets),
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
             tokens=self.tokens,

@@ -58,7 +58,7 @@ class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         measure: What the benchmark would score.
         measures: Everything recorded per example in each trial.
-        chance: The score an answer without information gets, in units of ``measure``.
+        chance: The score an answer without information gets, in units of ``measure``; known after a clean pass.
         bounded: Whether the measure is a share of right answers (0 or 1 per example).
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
     """
@@ -68,7 +68,7 @@ class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     measure: str
     measures: tuple[str, ...]
-    chance: float
+    chance: float | None = None
     higher_is_better: bool = True
     bounded: bool = True
     tokens: int = 0

@@ -189,6 +189,17 @@ class Store:
             row = self._db.execute("SELECT plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
             return None if row is None else bytes(row[0])
 
+    def put_note(self, name: str, value: bytes) -> None:
+        """Keeps a named note (provenance), replacing the last one of that name."""
+        with self._explained(), self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note:{name}", value.decode()))
+
+    def note(self, name: str) -> bytes | None:
+        """The note of this name, if any."""
+        with self._explained():
+            row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"note:{name}",)).fetchone()
+            return None if row is None else str(row[0]).encode()
+
     def _outcome(self, row: tuple[str, str, str, bytes, float, float, str]) -> Outcome:
         key, status, header, blob, seconds, forwards, because = row
         try:

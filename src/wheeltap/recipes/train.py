@@ -3,11 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.errors import DataError, UsageError
+
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +59,7 @@ def reproducible(seed: int) -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def train_classifier[M: nn.Module](model: M, inputs: Tensor, *, targets: Tensor, settings: TrainSettings) -> M:
+def train_classifier(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSettings) -> Net:
     """Train ``model`` in place by cross-entropy and give it back in eval mode, without gradients left behind.
 
     Args:

@@ -1,9 +1,226 @@
-"""The report as a page."""
-from html import escape
-from wheeltap.records import ReportRecord
+"""The report as one self-contained page: no script, no font, no address to fetch; one drawing serves both themes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from wheeltap.records import BlockMap, Curve, Finding, ReportRecord
+from wheeltap.report import figures, view, words
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+# Dark counterparts of figures.SERIES, in its order: each reads at 4.5 to 1 or better on the dark page.
+DARK = ("#7fb0ff", "#ffa25c", "#74cf98", "#d79be8", "#5fd0de", "#ff8e9c", "#d9c54a", "#b7b7c9")
+# Drawn colour to the page's custom property. The stylesheet maps fills and strokes of a chart by these.
+CHART_COLOURS = {
+    **{colour: f"series-{i}" for i, colour in enumerate(figures.SERIES)},
+    figures.TWIN: "muted",
+    figures.PLANTED: "muted",
+    figures.INK: "ink",
+    figures.MUTED: "muted",
+    figures.GRID: "grid",
+    figures.BAND: "band",
+}
+# Outlines of the marks in a box of 16 by 16, for the legend.
+_OUTLINES = {
+    "circle": "M8 4.2a3.8 3.8 0 1 0 0 7.6a3.8 3.8 0 1 0 0-7.6z",
+    "square": "M4.6 4.6h6.8v6.8h-6.8z",
+    "triangle-up": "M8 3.8L12.4 11.6H3.6z",
+    "diamond": "M8 3.2L12 8L8 12.8L4 8z",
+    "cross": "M6.4 3.2h3.2v3.2h3.2v3.2h-3.2v3.2h-3.2v-3.2h-3.2v-3.2h3.2z",
+    "triangle-down": "M8 12.2L3.6 4.4H12.4z",
+    "triangle-right": "M12.2 8L4.4 12.4V3.6z",
+    "triangle-left": "M3.8 8L11.6 3.6V12.4z",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing with its words: ``alt`` says what it shows to whoever cannot see it."""
+
+    title: str
+    code: str
+    svg: Any
+    alt: str
+    rows: tuple[tuple[str, str, str], ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LegendEntry:
+    """One subject (or kind of control) in the legend of the charts."""
+
+    label: str
+    outline: str
+    colour: str
+    dash: str = ""
+
+
 def page(record: ReportRecord) -> str:
-    """The page."""
-    return f"<!doctype html><title>wheeltap</title><h1>{escape(record.headline)}</h1>"
+    """The whole page.
+
+    Args:
+        record: The report.
+
+    Returns:
+        A complete HTML document.
+    """
+    return _environment().get_template("report.html.j2").render(_context(record))
+
+
 def fragment(record: ReportRecord) -> str:
-    """A fragment."""
-    return f"<p>{escape(record.headline)}</p>"
+    """Headline and score-versus-inside table, for a notebook.
+
+    Args:
+        record: The report.
+
+    Returns:
+        An HTML fragment.
+    """
+    template = _environment().get_template("summary.html.j2")
+    return template.render(record=record, table=view.score_table(record), words=words)
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("wheeltap.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _context(record: ReportRecord) -> dict[str, Any]:
+    looks = figures.styles(_drawn(record))
+    return {
+        "record": record,
+        "words": words,
+        "palette": list(zip(figures.SERIES, DARK, strict=True)),
+        "chart_colours": CHART_COLOURS,
+        "headline": words.plain(record.headline) or "wheeltap report",
+        "command": words.plain(record.command),
+        "failed": [control.name for control in view.controls(record) if control.status == "failed"],
+        "explanation": view.explanation(record),
+        "table": view.score_table(record),
+        "disagree": view.disagree(record),
+        "groups": view.groups(record),
+        "forests": _forests(record),
+        "legend": _legend(record, looks),
+        "curves": _curves(record, looks),
+        "maps": _maps(record, looks),
+        "controls": view.controls(record),
+        "cost": view.cost_line(record),
+        "instruments": [words.instrument(code, code) for code in view.codes(record) if code in words.INSTRUMENTS],
+        "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
+        "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],
+    }
+
+
+def _drawn(record: ReportRecord) -> list[str]:
+    """Names that need a colour, in the order of the subjects."""
+    names = [subject.name for subject in record.subjects if subject.role == "subject"]
+    names += [curve.subject for curve in record.curves if curve.role == "subject"]
+    return names + [blocks.subject for blocks in record.blocks]
+
+
+def _markup(text: str) -> Any:
+    """SVG that vl-convert wrote: names in it are escaped already, as the text of an SVG."""
+    from markupsafe import Markup
+
+    return Markup(text.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', ""))  # noqa: S704
+
+
+def _legend(record: ReportRecord, looks: dict[str, figures.Style]) -> list[LegendEntry]:
+    if not record.curves:
+        return []
+    shown = dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject")
+    entries = [
+        LegendEntry(
+            label=words.plain(name),
+            outline=_OUTLINES[looks[name].shape],
+            colour=CHART_COLOURS[looks[name].colour],
+        )
+        for name in shown
+    ]
+    roles = {curve.role for curve in record.curves}
+    if "twin" in roles:
+        entries.append(LegendEntry(label="control: re-coded twin", outline="", colour="muted", dash="6 3"))
+    if "planted" in roles:
+        entries.append(LegendEntry(label="control: planted defect", outline="", colour="muted", dash="1.5 2.5"))
+    return entries
+
+
+def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figure]:
+    """One chart per instrument code."""
+    made: list[Figure] = []
+    for code in sorted({curve.code for curve in record.curves}):
+        curves = [curve for curve in record.curves if curve.code == code]
+        chart = figures.curve_chart(code, curves, looks)
+        if chart is None:
+            continue
+        name = words.instrument(code, curves[0].title).name
+        rows = tuple((words.plain(c.subject), _estimate(c.area), _estimate(c.half)) for c in curves)
+        alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}, falling as the dose grows. "
+        alt += " ".join(_curve_words(curve) for curve in curves)
+        made.append(Figure(title=name, code=code, svg=_markup(figures.svg(chart)), alt=alt, rows=rows))
+    return made
+
+
+def _estimate(estimate: Any) -> str:
+    return "not measured" if estimate is None else words.interval(estimate)
+
+
+def _curve_words(curve: Curve) -> str:
+    name, half = words.plain(curve.subject), curve.half
+    if half is None:
+        return f"{name}: half-dose not measured."
+    return f"{name}: half of the score above chance is lost at dose {words.interval(half)}."
+
+
+def _maps(record: ReportRecord, looks: dict[str, figures.Style]) -> list[tuple[str, list[Figure]]]:
+    """Block maps by instrument."""
+    groups: list[tuple[str, list[Figure]]] = []
+    for code in sorted({blocks.code for blocks in record.blocks}):
+        maps = [blocks for blocks in record.blocks if blocks.code == code and blocks.blocks]
+        ends = figures.block_ends(maps)
+        name = words.instrument(code, maps[0].title if maps else "").name
+        groups.append((f"{name} ({code})", [_map(blocks, looks[blocks.subject].colour, ends) for blocks in maps]))
+    return groups
+
+
+def _map(blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
+    drops = zip(blocks.blocks, blocks.drops, strict=True)
+    rows = tuple((words.plain(name), words.interval(drop), "") for name, drop in drops)
+    alt = f"Bar chart of the loss of score when one block of {words.plain(blocks.subject)} is disturbed. "
+    alt += "; ".join(f"{name}: {drop}" for name, drop, _ in rows)
+    svg = _markup(figures.svg(figures.block_chart(blocks, colour, ends=ends)))
+    note = f"dose {words.number(blocks.dose)}"
+    return Figure(title=words.plain(blocks.subject), code=blocks.code, svg=svg, alt=alt, rows=rows, note=note)
+
+
+def _forests(record: ReportRecord) -> list[Figure]:
+    """One chart per pair and unit: what differs and what does not, on one scale for all pairs."""
+    paired = view.pairs(record)
+    able = [f for f in record.findings if f.subject in paired and f.estimates and f.estimates[0].value is not None]
+    units = dict.fromkeys(f.estimates[0].unit for f in able)
+    made: list[Figure] = []
+    for unit in units:
+        same = [finding for finding in able if finding.estimates[0].unit == unit]
+        ends = figures.forest_ends(same)
+        each = [(pair, sorted((f for f in same if f.subject == pair), key=lambda f: f.code)) for pair in paired]
+        made += [_forest(pair, rows, ends) for pair, rows in each if rows]
+    return made
+
+
+def _forest(pair: str, findings: Sequence[Finding], ends: tuple[float, float]) -> Figure:
+    svg = _markup(figures.svg(figures.forest_chart(findings, ends=ends)))
+    said = (
+        f"{words.instrument(f.code, f.title).name}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}"
+        for f in findings
+    )
+    alt = f"Differences between the two networks of {words.plain(pair)}, with intervals. {'; '.join(said)}."
+    return Figure(title=words.plain(pair), code="", svg=svg, alt=alt)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _STYLES: dict[str, str] = {"alarm": "bold red", "calm": "green", "quiet": "dim"}
 _LEAST_LABEL = 12
-_GAP = 2
+_GAP = 1
 _WIDEST_WORD = 20
 _HOLD = "\u00a0"
 _END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
@@ -107,8 +107,8 @@ def _chunks(table: ScoreTable, width: int) -> list[list[int]]:
 def _column_width(table: ScoreTable, index: int) -> int:
     widths = [_width(row.cells[index]) for section in table.sections for row in section.rows]
     heading = [len(word) for word in table.columns[index].name.split()]
-    # 16 is a signed interval of three decimals: the usual one, so that most tables look alike.
-    return max([*widths, *(min(length, _WIDEST_WORD) for length in heading), 16])
+    # 17 is a signed number of three decimals and its verdict: the usual cell, so that most tables look alike.
+    return max([*widths, *(min(length, _WIDEST_WORD) for length in heading), 17])
 
 
 def _score_table(table: ScoreTable, chunk: Sequence[int], console: "Console") -> None:
@@ -172,7 +172,7 @@ def _findings(record: ReportRecord, console: "Console") -> None:
 def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
     """One line for everything that was not found, each with the smallest effect that would have been."""
     if findings:
-        each = (f"{f.name} ({f.code}{f', below {f.detectable}' if f.detectable else ''})" for f in findings)
+        each = (f"{f.name} ({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})" for f in findings)
         _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
 
 
@@ -186,7 +186,7 @@ def _blocks(record: ReportRecord, console: "Console") -> None:
     from rich.text import Text
 
     blocks = view.fragile(record)
-    grid = Table(box=None, padding=(0, _GAP, 0, 1), pad_edge=False, header_style="bold")
+    grid = Table(box=None, padding=(0, 2, 0, 1), pad_edge=False, header_style="bold")
     for heading in ("network", "block", "instrument"):
         grid.add_column(heading, overflow="fold", ratio=1)
     grid.add_column("dose", no_wrap=True, min_width=max(len(block.dose) for block in blocks) if blocks else 4)

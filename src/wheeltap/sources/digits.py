@@ -16,8 +16,8 @@ from wheeltap.subject import Subject
 
 WIDTHS = (64, 128, 128, 10)
 EPOCHS = 40
-DROPOUT_EPOCHS = 60
-"""Dropout slows training down: it needs more passes to reach the same accuracy."""
+DROPOUT = 0.2
+"""What the demo's dropout-trained net uses: as accurate as the others after as many epochs."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,9 @@ def train(seed: int, *, dropout: float = 0.0) -> nn.Sequential:
         dropout: Probability with which training drops a hidden unit.
     """
     data = split()
-    epochs = DROPOUT_EPOCHS if dropout else EPOCHS
     with reproducible(seeds.derive(seed, "digits", "init")):
         model = mlp(WIDTHS, dropout=dropout)
-    settings = TrainSettings(seed=seeds.derive(seed, "digits", "order"), epochs=epochs)
+    settings = TrainSettings(seed=seeds.derive(seed, "digits", "order"), epochs=EPOCHS)
     return train_classifier(model, data.train_inputs, targets=data.train_targets, settings=settings)
 
 

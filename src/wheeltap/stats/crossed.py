@@ -4,21 +4,18 @@ A disturbance is measured with a few random draws on a few hundred examples, eve
 exhaustive, so the 32 x 360 cells are not 11,520 independent numbers: a draw that hits hard hits all its examples.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special  # type: ignore[import-untyped]
 
 from wheeltap.errors import DataError, UsageError
+from wheeltap.stats._scipy import root, t_quantile
 
 Values = NDArray[np.floating[Any]]
 FloatArray = NDArray[np.float64]
 
-_stdtrit = cast(Callable[[float, float], float], special.stdtrit)
-_brentq = cast(Callable[..., float], optimize.brentq)
 _LOG_TINY = -300.0  # a p-value below 1e-130 is called 0; smaller ones overflow the squared quantile
 
 
@@ -55,8 +52,8 @@ class Crossed:
         """
         if self.example_df == 0:
             return np.full_like(self.centre, np.inf)
-        examples = quantile(alpha, self.example_df) ** 2
-        draws = quantile(alpha, self.draw_df) ** 2 if self.draw_df else 0.0
+        examples = t_quantile(alpha, self.example_df) ** 2
+        draws = t_quantile(alpha, self.draw_df) ** 2 if self.draw_df else 0.0
         with_draw = draws * self.draw + examples * np.maximum(self.example - self.residual, 0.0)
         with_example = examples * self.example + draws * np.maximum(self.draw - self.residual, 0.0)
         return np.sqrt(np.maximum(with_draw, with_example))
@@ -75,12 +72,7 @@ class Crossed:
 
         if gap(_LOG_TINY) <= 0.0:
             return 0.0
-        return float(np.exp(_brentq(gap, _LOG_TINY, 0.0, xtol=1e-10)))
-
-
-def quantile(alpha: float, df: float) -> float:
-    """Two-sided Student t quantile: |t| exceeds it with probability ``alpha``."""
-    return -float(_stdtrit(df, alpha / 2.0))
+        return float(np.exp(root(gap, _LOG_TINY, 0.0)))
 
 
 def crossed(values: Values, *, pseudo: FloatArray | float = 0.0) -> Crossed:

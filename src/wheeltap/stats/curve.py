@@ -1,18 +1,15 @@
 """Score against dose: area, pointwise band, and the dose at which half of the score is lost."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, cast
 
 import msgspec
 import numpy as np
-from scipy import optimize  # type: ignore[import-untyped]
 
 from wheeltap.errors import DataError
 from wheeltap.records import Estimate
+from wheeltap.stats._scipy import descending
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
-_isotonic = cast(Callable[..., Any], optimize.isotonic_regression)
 _STEPS = 65  # grid points between two doses on which the confidence set is traced
 
 
@@ -155,7 +152,8 @@ def half_dose(
     Returns:
         Where the curve never crosses, ``value`` and ``high`` are ``None`` and ``low`` is a lower bound (at most the
         last dose); where it is below half at the first dose, ``value`` and ``low`` are ``None`` and ``high`` is an
-        upper bound. An end that the doses tried do not settle is ``None``. All ``None`` if clean is not told from chance.
+        upper bound. An end that the doses tried do not settle is ``None``. All ``None`` if clean is not told from
+        chance.
 
     Raises:
         DataError: If values are not finite or shapes do not fit.
@@ -237,7 +235,7 @@ def _halving(response: Response, alpha: float) -> _Halving | None:
     excess = np.sign(above.mean()) * (x - response.chance - above / 2)
     share = bool(np.isin(x, (0.0, 1.0)).all())
     logs = _log_doses(response.doses)
-    mean = np.asarray(_isotonic(excess.mean(axis=(1, 2)), increasing=False).x, dtype=np.float64)
+    mean = descending(excess.mean(axis=(1, 2)))
     result = _Halving(excess=excess, logs=logs, mean=mean, pseudo=0.5 if share else 0.0, crosses="within")
     if mean[0] < 0.0:
         return replace(result, crosses="before")

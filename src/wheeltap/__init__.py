@@ -1,0 +1,81 @@
+"""wheeltap: audits what a benchmark score cannot see.
+
+    import wheeltap as wt
+
+    subject = wt.Subject(model, name="resnet20")
+    probe = wt.Probe(inputs, targets)
+    report = wt.audit(subject, probe, store="resnet20.wheeltap")
+    report.html("report.html")
+
+Everything is loaded when first used: importing wheeltap imports neither torch nor anything else heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from wheeltap import errors, gauge, measure, perturb, sources, stats
+    from wheeltap.api import audit, compare, plan, run
+    from wheeltap.audits import Audit
+    from wheeltap.judging import judge
+    from wheeltap.perturb import Perturbation
+    from wheeltap.plans import AuditSpec, Effort, Plan
+    from wheeltap.probe import ChoiceProbe, Probe
+    from wheeltap.report.report import Report
+    from wheeltap.subject import Subject
+
+_HOME = {
+    "audit": "api",
+    "compare": "api",
+    "plan": "api",
+    "run": "api",
+    "judge": "judging",
+    "Audit": "audits",
+    "AuditSpec": "plans",
+    "ChoiceProbe": "probe",
+    "Effort": "plans",
+    "Perturbation": "perturb",
+    "Plan": "plans",
+    "Probe": "probe",
+    "Report": "report.report",
+    "Subject": "subject",
+}
+_MODULES = ("errors", "gauge", "measure", "perturb", "sources", "stats")
+
+__all__ = [
+    "Audit",
+    "AuditSpec",
+    "ChoiceProbe",
+    "Effort",
+    "Perturbation",
+    "Plan",
+    "Probe",
+    "Report",
+    "Subject",
+    "__version__",
+    "audit",
+    "compare",
+    "errors",
+    "gauge",
+    "judge",
+    "measure",
+    "perturb",
+    "plan",
+    "run",
+    "sources",
+    "stats",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"wheeltap.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"wheeltap.{name}")
+    raise AttributeError(f"module 'wheeltap' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

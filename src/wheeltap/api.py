@@ -1,0 +1,314 @@
+"""The Python door: audit one model, compare two, plan, run, judge."""
+
+import platform
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+
+from wheeltap import __version__, gauge
+from wheeltap.audits import base as audits_base
+from wheeltap.audits.judge import audits_of, judge as judged, wanted
+from wheeltap.engine.executors import Executor, ProcessPool, Serial
+from wheeltap.engine.run import ONE_THREAD_BELOW
+from wheeltap.engine.workshop import Workshop
+from wheeltap.errors import UsageError
+from wheeltap.judging import noted
+from wheeltap.perturb import perturbations
+from wheeltap.plans import AuditSpec, Effort, Plan
+from wheeltap.probe import BaseProbe
+from wheeltap.records import Cost, Outcome, Scalar, SubjectRecord, Trial
+from wheeltap.report.report import Report
+from wheeltap.store import Store
+from wheeltap.subject import Subject, derived_record
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: trials done of those known to be wanted, and passes over the probe made so far."""
+
+    done: int
+    total: int
+    forwards: float
+    label: str
+
+
+Watch = Callable[[Progress], None]
+
+Audits = Sequence[str | AuditSpec]
+
+
+def default_effort(parameters: int) -> Effort:
+    """Draws per dose for a model of this size: enough for tight intervals on small ones, minutes on large ones."""
+    if parameters <= 2_000_000:
+        return Effort(draws=32, control_draws=16, block_draws=8)
+    if parameters <= 20_000_000:
+        return Effort(draws=8, control_draws=8, block_draws=2)
+    return Effort(draws=4, control_draws=2, block_draws=1)
+
+
+def plan(
+    subjects: Subject | Sequence[Subject],
+    probe: BaseProbe,
+    *,
+    audits: Audits | None = None,
+    effort: Effort | None = None,
+    seed: int = 0,
+    **extra: Any,
+) -> Plan:
+    """What an audit of the first subject, and a comparison of the others with it, would run.
+
+    Args:
+        subjects: One model, or several to compare with the first.
+        probe: The examples.
+        audits: Names (see ``wheeltap list audits``), or specs with settings.
+        effort: Draws; by default chosen by the model's size.
+        seed: Root of every draw.
+        **extra: Further fields of ``Plan`` (``alpha``, ``command``, ``sources``, ``data``).
+
+    Raises:
+        UnknownName: If an audit is not registered.
+        UsageError: If a setting does not fit, or two subjects share a name.
+    """
+    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    _require_names(several)
+    default = audits_base.DEFAULT if len(several) == 1 else audits_base.DEFAULT_COMPARE
+    specs = tuple(AuditSpec(name=a) if isinstance(a, str) else a for a in (audits or default))
+    for spec in specs:
+        audits_base.create(spec.name, dict(spec.settings))
+    twin, planted, why_not = _controls(several[0], seed)
+    return Plan(
+        command=extra.pop("command", "audit" if len(several) == 1 else "compare"),
+        subjects=tuple(subject.record for subject in several),
+        probe=probe.record,
+        audits=specs,
+        effort=effort or default_effort(max(subject.record.parameters for subject in several)),
+        versions={name: perturbations.get(name).version for name in perturbations},
+        twin=twin,
+        planted=planted,
+        no_controls=why_not,
+        seed=seed,
+        **extra,
+    )
+
+
+def _require_names(subjects: list[Subject]) -> None:
+    names = [subject.name for subject in subjects]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(
+            "Subjects must have different names.",
+            expected="one name per subject",
+            got=", ".join(names) or "no subject",
+            do="Give each a name: wt.Subject(model, name=...).",
+        )
+
+
+def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
+    """Records of the re-coded twin and the planted copy, or why there are none."""
+    family = gauge.find(subject.model)
+    if isinstance(family, gauge.Refusal):
+        return None, None, f"No function-preserving copy is known for this model: {family.because}"
+    twin = gauge.describe(family, "recode", seed=seed)
+    planted = gauge.describe(family, "cancel", seed=seed)
+    return (
+        derived_record(subject.record, twin, role="twin"),
+        derived_record(subject.record, planted, role="planted"),
+        "",
+    )
+
+
+def run(
+    plan: Plan,
+    subjects: Subject | Sequence[Subject],
+    probe: BaseProbe,
+    *,
+    store: str | Path | None = None,
+    workers: int = 1,
+    watch: Watch | None = None,
+) -> Report:
+    """Runs what the store lacks of a plan, and judges.
+
+    Args:
+        plan: What to run.
+        subjects: The models it names.
+        probe: The examples it names.
+        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
+        workers: Processes; 1 runs in this one.
+        watch: Called after each trial.
+
+    Raises:
+        UsageError: If the subjects or the probe are not those of the plan.
+        StoreError: If the store cannot be used.
+        ModelError: If a clean pass is not finite or not repeatable.
+    """
+    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    _require_same(plan, several, probe)
+    executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
+    with ExitStack() as stack:
+        if store is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
+            store = Path(folder) / "run.wheeltap"
+        kept = stack.enter_context(Store(store))
+        kept.put_plan(plan.key, plan.to_bytes())
+        kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
+        return _Run(plan, Workshop(several, plan.controls, probe), kept, executor, watch).finish()
+
+
+def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
+    got = [(s.name, s.record.fingerprint) for s in subjects]
+    expected = [(s.name, s.fingerprint) for s in plan.subjects]
+    if got != expected or probe.digest != plan.probe.digest:
+        what = "probe" if got == expected else "subjects"
+        raise UsageError(
+            f"The plan was made for other {what}.",
+            expected=", ".join(f"{n} ({f[:8]})" for n, f in expected) + f" on probe {plan.probe.digest[:8]}",
+            got=", ".join(f"{n} ({f[:8]})" for n, f in got) + f" on probe {probe.digest[:8]}",
+            do="Weights, examples or code changed since: make a new plan.",
+        )
+
+
+class _Run:
+    """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
+
+    def __init__(
+        self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None
+    ) -> None:
+        self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
+        self.known: dict[str, Outcome] = {}
+        self.done = self.total = 0
+        self.spent = 0.0
+
+    def lookup(self, key: str) -> Outcome | None:
+        """The outcome of a trial, from memory or the store."""
+        if key not in self.known:
+            found = self.store.get(key)
+            if found is None:
+                return None
+            self.known[key] = found
+        return self.known[key]
+
+    def finish(self) -> Report:
+        began = perf_counter()
+        asked = self._missing()
+        reused = len(wanted(self.plan, self.lookup)) - len(asked)
+        while asked:
+            self._tell_clean()
+            # Clean passes are compared with each other, so they stay in one process.
+            clean = all(trial.perturbation == "none" for trial in asked)
+            self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
+            asked = self._missing()
+        cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
+        return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store)))
+
+    def _missing(self) -> list[Trial]:
+        asked = [trial for trial in wanted(self.plan, self.lookup) if self.lookup(trial.key) is None]
+        self.total = max(self.total, self.done + len(asked))
+        return asked
+
+    def _tell_clean(self) -> None:
+        """Clean scores from the store, so that a resumed run makes no clean pass again."""
+        for trial in self.plan.baselines():
+            outcome = self.lookup(trial.key)
+            if outcome is not None and "scores" in outcome.values:
+                self.workshop.know_clean(trial.subject, outcome.values["scores"])
+
+    def _commit(self, outcome: Outcome) -> None:
+        self.store.put(outcome)
+        self.known[outcome.key] = outcome
+        self.done += 1
+        if self.watch is not None:
+            self.watch(Progress(self.done, self.total, self.workshop.forwards + self.spent, outcome.status))
+
+
+def audit(
+    subject: Subject,
+    probe: BaseProbe,
+    *,
+    audits: Audits | None = None,
+    store: str | Path | None = None,
+    seed: int = 0,
+    **how: Any,
+) -> Report:
+    """Plans, runs and judges an audit of one model.
+
+    Args:
+        subject: The model; it comes back bit-identical.
+        probe: The examples.
+        audits: Names or specs; by default all but ``std-noise``.
+        store: File that keeps every outcome; a rerun resumes.
+        seed: Root of every draw.
+        **how: ``effort``, ``alpha`` of the plan; ``workers``, ``watch`` of the run.
+
+    Raises:
+        WheeltapError: See ``plan`` and ``run``.
+    """
+    return _planned_and_run([subject], probe, audits=audits, store=store, seed=seed, how=how)
+
+
+def compare(
+    a: Subject,
+    b: Subject,
+    probe: BaseProbe,
+    *,
+    audits: Audits | None = None,
+    store: str | Path | None = None,
+    seed: int = 0,
+    **how: Any,
+) -> Report:
+    """Compares two models on the same examples and the same draws: do scores differ, does fragility?
+
+    Args:
+        a: The reference; doses are bracketed on it.
+        b: The other model.
+        probe: The examples.
+        audits: Names or specs; by default score, relative noise and function-space noise.
+        store: File that keeps every outcome; a rerun resumes.
+        seed: Root of every draw.
+        **how: ``effort``, ``alpha`` of the plan; ``workers``, ``watch`` of the run.
+
+    Raises:
+        WheeltapError: See ``plan`` and ``run``.
+    """
+    return _planned_and_run([a, b], probe, audits=audits, store=store, seed=seed, how=how)
+
+
+def _planned_and_run(
+    subjects: list[Subject],
+    probe: BaseProbe,
+    *,
+    audits: Audits | None,
+    store: str | Path | None,
+    seed: int,
+    how: dict[str, Any],
+) -> Report:
+    running = {key: how.pop(key) for key in ("workers", "watch") if key in how}
+    made = plan(subjects, probe, audits=audits, seed=seed, **how)
+    return run(made, subjects, probe, store=store, **running)
+
+
+def provenance(plan: Plan, subject: Subject) -> dict[str, Scalar]:
+    """Versions, numerical path and settings that the numbers depend on."""
+    return {
+        "wheeltap": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "path": subject.path,
+        "threads": 1 if subject.record.parameters < ONE_THREAD_BELOW else torch.get_num_threads(),
+        "seed": plan.seed,
+        "alpha": plan.alpha,
+        "draws": plan.effort.draws,
+        "plan": plan.key,
+    }
+
+
+def most_trials(plan: Plan) -> int:
+    """Upper bound on the trials (and so the passes over the probe) that a plan can ask for."""
+    return len(plan.baselines()) + sum(audit.most(plan) for audit in audits_of(plan))

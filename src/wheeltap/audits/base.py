@@ -1,0 +1,210 @@
+"""What an audit is: a question, the trials that would answer it, and the reading of their outcomes."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.errors import UsageError
+from wheeltap.plans import Lookup, Plan
+from wheeltap.records import (
+    BlockMap,
+    Control,
+    Curve,
+    Estimate,
+    Finding,
+    FindingStatus,
+    Outcome,
+    SubjectRecord,
+    Trial,
+)
+from wheeltap.registry import Registry
+
+Values = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A finding before the family-wide correction has settled its status.
+
+    Attributes:
+        finding: With a provisional status, used as it is where there is no ``test``.
+        test: The tested effect, with its p-value.
+        worth: The smallest effect worth telling: with a larger smallest detectable effect, a test that does not
+            reject is ``inconclusive``, not ``not_found``.
+        one_sided: Only a positive effect counts as found.
+        otherwise: The words where nothing was found.
+    """
+
+    finding: Finding
+    test: Estimate | None = None
+    worth: float = 0.0
+    one_sided: bool = False
+    otherwise: str = ""
+
+
+@dataclass
+class Verdict:
+    """What an audit concludes."""
+
+    drafts: list[Draft] = field(default_factory=list[Draft])
+    controls: list[Control] = field(default_factory=list[Control])
+    curves: list[Curve] = field(default_factory=list[Curve])
+    blocks: list[BlockMap] = field(default_factory=list[BlockMap])
+
+
+class Unanswered(Exception):
+    """A trial an audit rests on failed or was skipped; carries the status to report and why."""
+
+    def __init__(self, status: FindingStatus, because: str) -> None:
+        super().__init__(because)
+        self.status: FindingStatus = status
+        self.because = because
+
+
+@final
+class Case:
+    """A plan and what is known so far: the only thing an audit sees.
+
+    Args:
+        plan: Subjects, probe, effort, seed.
+        lookup: From a trial's key to its outcome.
+    """
+
+    def __init__(self, plan: Plan, lookup: Lookup) -> None:
+        self.plan = plan
+        self._lookup = lookup
+
+    @property
+    def rivals(self) -> tuple[SubjectRecord, ...]:
+        """The subjects compared with the reference."""
+        return self.plan.subjects[1:]
+
+    @property
+    def chance(self) -> float:
+        """The score that an answer without information gets, as the reference's clean pass told.
+
+        Raises:
+            Unanswered: If that pass has not run.
+        """
+        outcome = self._lookup(self.plan.trial(self.plan.reference, "none").key)
+        if outcome is None or "chance" not in outcome.values:
+            raise Unanswered("error", "The clean pass has not run.")
+        return float(outcome.values["chance"])
+
+    def outcome(self, trial: Trial) -> Outcome | None:
+        """The trial's outcome, if it has run."""
+        return self._lookup(trial.key)
+
+    def known(self, trials: Iterable[Trial]) -> bool:
+        """Whether all of them have run."""
+        return all(self._lookup(trial.key) is not None for trial in trials)
+
+    def values(self, trial: Trial) -> Values:
+        """The score per example. A diverged trial answers nothing: every example counts as chance.
+
+        Raises:
+            Unanswered: If the trial failed, was skipped or has not run.
+        """
+        outcome = self._lookup(trial.key)
+        if outcome is None:
+            raise Unanswered("error", f"A trial has not run ({trial.perturbation}, dose {trial.dose:g}).")
+        if outcome.status == "diverged":
+            return np.full(self.plan.probe.examples, self.chance)
+        if outcome.status != "done":
+            raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
+        return outcome.values[self.plan.probe.measure].astype(np.float64)
+
+    def table(self, trials: Sequence[Sequence[Trial]]) -> Values:
+        """Scores ``[dose, draw, example]`` of trials given as ``[dose][draw]``."""
+        return np.stack([np.stack([self.values(trial) for trial in row]) for row in trials])
+
+    def clean(self, subject: SubjectRecord) -> Values:
+        """The undisturbed score per example."""
+        return self.values(self.plan.trial(subject, "none"))
+
+    def diverged(self, trials: Iterable[Trial]) -> int:
+        """How many of them diverged."""
+        outcomes = (self._lookup(trial.key) for trial in trials)
+        return sum(outcome is not None and outcome.status == "diverged" for outcome in outcomes)
+
+
+class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of an audit's settings: its thresholds, by name."""
+
+
+class Audit(ABC):
+    """One question about weights.
+
+    Attributes:
+        name: Registered name.
+        code: Finding code.
+        title: In plain words.
+        settings_type: Its thresholds and doses, each a named field with a default.
+    """
+
+    name: ClassVar[str]
+    code: ClassVar[str]
+    title: ClassVar[str]
+    settings_type: ClassVar[type[AuditSettings]] = AuditSettings
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        try:
+            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
+        except msgspec.ValidationError as error:
+            raise UsageError(
+                f"A setting of the audit {self.name!r} cannot be used.",
+                expected=", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings",
+                got=str(error),
+                do="Run: wheeltap list audits",
+            ) from error
+
+    @abstractmethod
+    def ask(self, case: Case) -> list[Trial]:
+        """Every trial wanted, given what is known; asked again after they ran, until nothing new is wanted."""
+
+    @abstractmethod
+    def judge(self, case: Case) -> Verdict:
+        """The reading of the outcomes."""
+
+    def most(self, plan: Plan) -> int:
+        """Upper bound on the number of trials it may ask for."""
+        return len(self.ask(Case(plan, lambda _: None)))
+
+
+BUILTIN = {
+    "score": "wheeltap.audits.score:ScoreAudit",
+    "relative-noise": "wheeltap.audits.noise:RelativeNoiseAudit",
+    "function-noise": "wheeltap.audits.noise:FunctionNoiseAudit",
+    "std-noise": "wheeltap.audits.noise:StdNoiseAudit",
+    "quantization": "wheeltap.audits.modify:QuantizationAudit",
+    "pruning": "wheeltap.audits.modify:PruningAudit",
+}
+
+DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+"""What ``audit`` and ``demo`` run. ``std-noise`` is shipped but not run: it alarms on re-coded copies."""
+
+DEFAULT_COMPARE = ("score", "relative-noise", "function-noise")
+"""What ``compare`` runs. Rounding and pruning depend on how a function is written, so on re-coded copies they find
+true differences that are not differences of the function; ask for them by name."""
+
+audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
+
+
+def create(name: str, settings: dict[str, Any] | None = None) -> Audit:
+    """The audit registered as ``name``.
+
+    Raises:
+        UnknownName: If there is none.
+        UsageError: If a setting does not fit.
+    """
+    return audits.get(name)(settings)
+
+
+def pair(reference: SubjectRecord, rival: SubjectRecord) -> str:
+    """How a comparison's subject is called."""
+    return f"{reference.name} vs {rival.name}"

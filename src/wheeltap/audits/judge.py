@@ -1,0 +1,210 @@
+"""From a plan and its outcomes to a report: every audit's reading, one correction over all, one headline."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Audit, Case, Draft, create, pair
+from wheeltap.plans import Lookup, Plan
+from wheeltap.records import (
+    Control,
+    Cost,
+    Estimate,
+    Finding,
+    FindingStatus,
+    ReportRecord,
+    Scalar,
+    SubjectRecord,
+    Trial,
+)
+from wheeltap.stats.family import holm
+
+BASELINE_TOLERANCE = 1e-6
+"""Largest difference of two clean passes, as a share of the scores' scale."""
+
+TWIN_TOLERANCE = 1e-4
+"""Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
+
+
+def wanted(plan: Plan, lookup: Lookup) -> list[Trial]:
+    """Every trial the plan's audits want, given what is known; without repeats, baselines first."""
+    case = Case(usable(plan, lookup), lookup)
+    asked = [*plan.baselines(), *(trial for audit in audits_of(plan) for trial in audit.ask(case))]
+    return list({trial.key: trial for trial in asked}.values())
+
+
+def audits_of(plan: Plan) -> list[Audit]:
+    """The plan's audits, with their settings."""
+    return [create(spec.name, dict(spec.settings)) for spec in plan.audits]
+
+
+def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scalar]) -> ReportRecord:
+    """The report on a plan whose trials have run; needs no model."""
+    sound = usable(plan, lookup)
+    case = Case(sound, lookup)
+    verdicts = [audit.judge(case) for audit in audits_of(plan)]
+    controls = [_baseline(case), *_copies(plan, case), *(c for v in verdicts for c in v.controls)]
+    void = any(control.status == "failed" for control in controls)
+    findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
+    if void:
+        findings = [_voided(finding) for finding in findings]
+    probe = msgspec.structs.replace(plan.probe, chance=case.chance) if _started(case) else plan.probe
+    return ReportRecord(
+        command=plan.command,
+        headline=headline(plan, findings, void=void),
+        subjects=plan.subjects,
+        probe=probe,
+        findings=tuple(findings),
+        controls=tuple(controls),
+        cost=cost,
+        provenance=provenance,
+        curves=tuple(c for v in verdicts for c in v.curves),
+        blocks=tuple(b for v in verdicts for b in v.blocks),
+        void=void,
+    )
+
+
+def _started(case: Case) -> bool:
+    return case.known([case.plan.trial(case.plan.reference, "none")])
+
+
+def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
+    """Findings with their final status: one Holm correction over every test of every audit.
+
+    ``found`` where the adjusted p-value is at most ``alpha``; else ``not_found`` where the test could have seen
+    an effect worth telling, and ``inconclusive`` where it could not.
+    """
+    adjusted = holm([None if draft.test is None else draft.test.p for draft in drafts])
+    return [_settled(draft, p, alpha) for draft, p in zip(drafts, adjusted, strict=True)]
+
+
+def _settled(draft: Draft, p: float | None, alpha: float) -> Finding:
+    if draft.test is None:
+        return draft.finding
+    wrong_way = draft.one_sided and (draft.test.value or 0.0) <= 0.0
+    if p is not None and p <= alpha and not wrong_way:
+        return msgspec.structs.replace(draft.finding, status="found")
+    seen = draft.finding.smallest_detectable
+    status: FindingStatus = "not_found" if seen is not None and seen <= draft.worth else "inconclusive"
+    return msgspec.structs.replace(draft.finding, status=status, because=draft.otherwise)
+
+
+def _voided(finding: Finding) -> Finding:
+    if finding.status not in ("found", "not_found", "inconclusive"):
+        return finding
+    because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"
+    return msgspec.structs.replace(finding, status="void", because=because)
+
+
+def _scale_and_gap(case: Case, one: Trial, two: Trial) -> tuple[float, float, float, int] | None:
+    """Scale of the scores, largest difference, share of equal answers, and examples, of two clean trials."""
+    outcomes = [case.outcome(trial) for trial in (one, two)]
+    if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
+        return None
+    a, b = (outcome.values["scores"].astype(np.float64) for outcome in outcomes if outcome is not None)
+    scale = float(np.abs(a - a.mean(1, keepdims=True)).max()) or 1.0
+    same = float((a.argmax(1) == b.argmax(1)).mean())
+    return scale, float(np.abs(a - b).max()), same, len(a)
+
+
+def _exact(name: str, value: float, unit: str, n: int) -> Estimate:
+    return Estimate(name=name, value=value, low=value, high=value, level=1.0, n=n, unit=unit, method="exact")
+
+
+def _baseline(case: Case) -> Control:
+    plan = case.plan
+    compared = _scale_and_gap(case, plan.trial(plan.reference, "none"), plan.trial(plan.reference, "none", seed=1))
+    if compared is None:
+        return Control(name="two clean passes agree", kind="baseline", status="failed", because="A clean pass failed.")
+    scale, gap, _, n = compared
+    return Control(
+        name="two clean passes agree",
+        kind="baseline",
+        status="passed" if gap <= BASELINE_TOLERANCE * scale else "failed",
+        estimates=(_exact("largest_difference", gap / scale, "share of the scores' scale", n),),
+        because=f"Two passes without any disturbance differ by at most {gap / scale:.1e} of the scores' scale.",
+    )
+
+
+def _copies(plan: Plan, case: Case) -> list[Control]:
+    """For each control subject: is it really a copy that computes the same function?"""
+    found: list[Control] = []
+    for subject, kind in ((plan.twin, "re-coded twin"), (plan.planted, "planted copy")):
+        if subject is None:
+            continue
+        exact, why, estimate = _same_function(case, subject)
+        found.append(
+            Control(
+                name=f"{kind} computes the same function",
+                kind="gate",
+                status="passed" if exact else "skipped",
+                estimates=() if estimate is None else (estimate,),
+                because=why if exact else f"{why} So it is not used as a control.",
+            )
+        )
+    return found
+
+
+def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
+    plan = case.plan
+    compared = _scale_and_gap(case, plan.trial(plan.reference, "none"), plan.trial(subject, "none"))
+    if compared is None:
+        return False, "The copy gave no finite answer.", None
+    scale, gap, same, n = compared
+    words = f"Its scores differ by at most {gap / scale:.1e} of the scores' scale; {same:.1%} of answers are equal."
+    estimate = _exact("largest_difference", gap / scale, "share of the scores' scale", n)
+    return gap <= TWIN_TOLERANCE * scale and same == 1.0, words, estimate
+
+
+def usable(plan: Plan, lookup: Lookup) -> Plan:
+    """The plan without control subjects that turned out not to be exact copies: a wrong gauge is never used."""
+    case = Case(plan, lookup)
+    dropped: dict[str, SubjectRecord | None] = {}
+    for field, subject in (("twin", plan.twin), ("planted", plan.planted)):
+        if subject is not None and case.outcome(plan.trial(subject, "none")) is not None:
+            exact, _, _ = _same_function(case, subject)
+            if not exact:
+                dropped[field] = None
+    if not dropped:
+        return plan
+    return msgspec.structs.replace(plan, no_controls="The copy is not exact on this model (see above).", **dropped)
+
+
+def headline(plan: Plan, findings: Sequence[Finding], *, void: bool) -> str:
+    """One sentence: what a reader should take away."""
+    if void:
+        return "Void: a control failed, so this run proves nothing about the subject."
+    if len(plan.subjects) == 1:
+        return _headline_of_one(plan, findings)
+    return " ".join(_headline_of_pair(plan, rival, findings) for rival in plan.subjects[1:])
+
+
+def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Finding]) -> str:
+    name = pair(plan.reference, rival)
+    mine = {f.code: f for f in findings if f.subject == name}
+    score = mine.get("WT001")
+    inside = [f for code, f in mine.items() if code.startswith("WT1") and f.status == "found"]
+    unsure = [f for code, f in mine.items() if code.startswith("WT1") and f.status not in ("found", "not_found")]
+    gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
+    differ = score is not None and score.status == "found"
+    if inside:
+        shown = "; ".join(f"{f.title.removesuffix(': difference').lower()} {f.estimates[0]}" for f in inside)
+        start = "Different score, different inside" if differ else "Same score, different inside"
+        return f"{start}: {name}{gap}: {shown}."
+    if unsure:
+        return f"{name}{gap}: too few trials to tell whether the insides differ."
+    return f"{'Different score' if differ else 'Same score'}, no difference found inside: {name}{gap}."
+
+
+def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
+    name = plan.reference.name
+    score = next((f for f in findings if f.code == "WT001" and f.estimates), None)
+    told = f"{name} scores {score.estimates[0]}" if score else name
+    found = [f.title.lower() for f in findings if f.status == "found"]
+    unsure = [f for f in findings if f.status in ("inconclusive", "error")]
+    if found:
+        return f"{told}, but does not stand: {', '.join(found)}."
+    if unsure:
+        return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
+    return f"{told}; nothing found that the score hides."

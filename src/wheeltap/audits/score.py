@@ -1,0 +1,90 @@
+"""WT001: the benchmark score, with its interval; in a comparison, whether the scores differ."""
+
+from typing import final
+
+from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.stats.effect import score_difference, score_interval, smallest_detectable
+
+
+class ScoreSettings(AuditSettings, frozen=True, kw_only=True):
+    """Thresholds.
+
+    Attributes:
+        worth: Smallest difference of scores worth telling, in the score's unit.
+    """
+
+    worth: float = 0.05
+
+
+def score_of(case: Case, subject: SubjectRecord) -> Estimate:
+    """The subject's undisturbed score."""
+    probe = case.plan.probe
+    return score_interval(case.clean(subject), bounded=probe.bounded, name=probe.measure, unit=probe.measure)
+
+
+@final
+class ScoreAudit(Audit):
+    """What a benchmark would print."""
+
+    name = "score"
+    code = "WT001"
+    title = "Benchmark score"
+    settings_type = ScoreSettings
+
+    def ask(self, case: Case) -> list[Trial]:
+        """Nothing beyond the baselines that every run starts with."""
+        return []
+
+    def judge(self, case: Case) -> Verdict:
+        """One finding per subject, one per pair."""
+        verdict = Verdict()
+        for subject in case.plan.subjects:
+            verdict.drafts.append(self._single(case, subject))
+        for rival in case.rivals:
+            verdict.drafts.append(self._pair(case, rival))
+        return verdict
+
+    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+        probe = case.plan.probe
+        try:
+            score = score_of(case, subject)
+        except Unanswered as gap:
+            return Draft(Finding(code=self.code, title=self.title, status=gap.status, subject=subject.name,
+                                 because=gap.because))  # fmt: skip
+        because = (
+            f"{subject.name} scores {score} ({probe.measure}; chance {case.chance:.3f}) on {probe.examples} examples. "
+            "This is all that a benchmark sees."
+        )
+        trial = case.plan.trial(subject, "none")
+        return Draft(Finding(code=self.code, title=self.title, status="not_found", subject=subject.name,
+                             estimates=(score,), because=because, trials=(trial.key,)))  # fmt: skip
+
+    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+        plan = case.plan
+        name = pair(plan.reference, rival)
+        trials = tuple(plan.trial(subject, "none").key for subject in (plan.reference, rival))
+        title = "Difference of benchmark scores"
+        try:
+            gap = score_difference(
+                case.clean(plan.reference),
+                case.clean(rival),
+                bounded=plan.probe.bounded,
+                name="score_difference",
+                unit=plan.probe.measure,
+            )
+        except Unanswered as missing:
+            return Draft(Finding(code=self.code, title=title, status=missing.status, subject=name,
+                                 because=missing.because))  # fmt: skip
+        finding = Finding(
+            code=self.code, title=title, status="found", subject=name, estimates=(gap,), trials=trials,
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha),
+            because=f"The scores differ by {gap} (paired on the same examples): a benchmark tells these two apart.",
+        )  # fmt: skip
+        return Draft(
+            finding,
+            test=gap,
+            worth=self.settings.worth,
+            otherwise=f"The scores differ by {gap}, which is no more than chance would give: "
+            "a benchmark cannot tell these two apart.",
+        )

@@ -1,0 +1,59 @@
+"""The command line: one verb a file, loaded when it is called."""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from wheeltap import __version__
+from wheeltap.errors import WheeltapError
+
+_HELP = """Finds out what a benchmark score cannot see: disturbs a network's weights in controlled ways, measures what
+changes example by example, and says what that proves and what it does not.
+
+Try it:
+
+  wheeltap demo                       five small nets, equal scores, different insides (about a minute)
+  wheeltap audit digits               audit one model
+  wheeltap compare digits my:net      are two models the same inside?
+  wheeltap audit smollm2              a real language model (extra: llm)
+
+A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
+Exit codes: 0 nothing found, 1 a finding at or above --fail-on, 2 usage or input error, 3 void (a control failed).
+"""
+
+app = App(name="wheeltap", help=_HELP, version=__version__, help_format="plaintext")
+for _verb in ("demo", "audit", "compare", "plan", "run", "status", "judge", "report", "show", "list", "doctor"):
+    app.command(f"wheeltap.cli.{_verb}:{_verb if _verb != 'list' else 'list_'}", name=_verb)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code; every error that we raise on purpose is printed, not traced."""
+    try:
+        code = app(
+            list(sys.argv[1:] if arguments is None else arguments),
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+        )
+    except CycloptsError as error:
+        return _complain(f"{error}\n  what to do: wheeltap --help, or wheeltap VERB --help", 2)
+    except WheeltapError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("Interrupted. What was measured is kept in the store; the same command resumes.", 130)
+    except BrokenPipeError:
+        # The reader of our output went away (a pager, head): not an error of ours.
+        sys.stderr.close()
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _complain(text: str, code: int) -> int:
+    print(f"wheeltap: {text}", file=sys.stderr)
+    return code
+
+
+def entry() -> None:
+    """What the installed command calls."""
+    sys.exit(main())

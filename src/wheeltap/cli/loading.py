@@ -1,0 +1,45 @@
+"""From names on the command line to subjects, a probe and a plan."""
+
+from pathlib import Path
+
+from wheeltap import api, sources
+from wheeltap.audits import base
+from wheeltap.cli.options import Measuring
+from wheeltap.plans import Plan
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+
+
+def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], BaseProbe]:
+    """Every model, and the probe that goes with the first. Equal names are told apart by a number."""
+    first = sources.load(specs[0], data=data)
+    subjects = [first.subject]
+    for spec in specs[1:]:
+        other = sources.load_model(spec)
+        taken = {subject.name for subject in subjects}
+        if other.name in taken:
+            other.name = next(f"{other.name} ({n})" for n in range(2, 99) if f"{other.name} ({n})" not in taken)
+        subjects.append(other)
+    return subjects, first.probe
+
+
+def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseProbe]:
+    """The plan that flags and settings file ask for, with what it needs to run."""
+    settled = measuring.settled()
+    default = base.DEFAULT if len(specs) == 1 else base.DEFAULT_COMPARE
+    audits = settled.specs(default)
+    for spec in audits:
+        # Before anything is loaded: a mistyped name should not cost a minute.
+        base.create(spec.name, dict(spec.settings))
+    subjects, probe = load(specs, measuring.data)
+    plan = api.plan(
+        subjects,
+        probe,
+        audits=audits,
+        effort=settled.effort(max(subject.record.parameters for subject in subjects)),
+        seed=settled.seed,
+        alpha=settled.alpha,
+        sources=specs,
+        data=None if measuring.data is None else str(measuring.data.resolve()),
+    )
+    return plan, subjects, probe

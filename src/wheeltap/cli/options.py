@@ -1,0 +1,157 @@
+"""Options that several verbs share, and what they all do with a report."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from cyclopts import Parameter
+
+from wheeltap.errors import FileFormatError, MissingFile, UnknownName
+from wheeltap.plans import AuditSpec, Effort
+from wheeltap.records import Finding
+from wheeltap.report.report import Report
+
+FailOn = Literal["found", "inconclusive", "never"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Measuring:
+    """What to measure and how hard."""
+
+    audits: Annotated[str | None, Parameter(help="Names, separated by commas (see: wheeltap list audits).")] = None
+    data: Annotated[Path | None, Parameter(help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer.")] = None  # fmt: skip
+    draws: Annotated[int | None, Parameter(help="Draws of noise per dose; by default chosen by the model's size.")] = None  # fmt: skip
+    seed: Annotated[int | None, Parameter(help="Root of every draw. [default: 0]")] = None
+    alpha: Annotated[float | None, Parameter(help="Probability of any false alarm, over all findings. [default: 0.05]")] = None  # fmt: skip
+    config: Annotated[Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")] = None  # fmt: skip
+
+    def settled(self) -> "Settled":
+        """Flags over file over defaults."""
+        file = _File() if self.config is None else _File.read(self.config)
+        names = None if self.audits is None else tuple(n.strip() for n in self.audits.split(",") if n.strip())
+        return Settled(
+            audits=names or file.audits,
+            draws=self.draws if self.draws is not None else file.draws,
+            seed=next((s for s in (self.seed, file.seed) if s is not None), 0),
+            alpha=next((a for a in (self.alpha, file.alpha) if a is not None), 0.05),
+            settings=file.settings,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """Flags and file together."""
+
+    audits: tuple[str, ...] | None
+    draws: int | None
+    seed: int
+    alpha: float
+    settings: dict[str, dict[str, Any]]
+
+    def specs(self, default: Iterable[str]) -> tuple[AuditSpec, ...]:
+        """The audits asked for, each with its settings."""
+        names = tuple(self.audits or default)
+        unused = next((name for name in self.settings if name not in names), None)
+        if unused is not None:
+            raise UnknownName("audit in this run", unused, names)
+        return tuple(AuditSpec(name=name, settings=self.settings.get(name, {})) for name in names)
+
+    def effort(self, parameters: int) -> Effort:
+        """Draws: those asked for, or by the model's size."""
+        from wheeltap.api import default_effort
+
+        default = default_effort(parameters)
+        if self.draws is None:
+            return default
+        return msgspec.structs.replace(default, draws=self.draws, control_draws=min(self.draws, default.control_draws))
+
+
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    audits: tuple[str, ...] | None = None
+    draws: int | None = None
+    seed: int | None = None
+    alpha: float | None = None
+    settings: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def read(cls, path: Path) -> "_File":
+        if not path.is_file():
+            raise MissingFile("There is no settings file at this path.", where=str(path))
+        try:
+            table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
+            known = {f.name for f in msgspec.structs.fields(cls)} - {"settings"}
+            plain = {key: value for key, value in table.items() if key in known}
+            audits = {key: value for key, value in table.items() if isinstance(value, dict)}
+            unknown = next((key for key in table if key not in plain and key not in audits), None)
+            if unknown is not None:
+                raise UnknownName("setting", unknown, known)
+            return msgspec.convert({**plain, "settings": audits}, cls)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise FileFormatError(
+                "The settings file cannot be read.",
+                where=str(path),
+                expected="TOML with audits, draws, seed, alpha, and a table per audit",
+                got=str(error),
+            ) from error
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Where outcomes are kept and who computes them."""
+
+    store: Annotated[Path | None, Parameter(help="File that keeps every outcome; the same command resumes from it. [default: NAME.wheeltap in this folder]")] = None  # fmt: skip
+    workers: Annotated[int, Parameter(help="Processes; 1 computes in this one.")] = 1
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Telling:
+    """Where the report goes."""
+
+    out: Annotated[Path | None, Parameter(help="Folder for report.html and report.json.")] = None
+    html: Annotated[Path | None, Parameter(help="Write the page to this file.")] = None
+    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None
+    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "found"
+
+    def prepare(self) -> None:
+        """Makes the folder asked for: better an error now than after the run."""
+        if self.out is not None:
+            try:
+                self.out.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise MissingFile(
+                    "The folder for the report cannot be made.",
+                    where=str(self.out),
+                    got=str(error),
+                    do="Give another folder with --out.",
+                ) from error
+
+    def tell(self, report: Report) -> int:
+        """Prints the report, writes the files asked for, gives the exit code."""
+        report.text()
+        pages = [p for p in (self.html, self.out and self.out / "report.html") if p]
+        files = [p for p in (self.json, self.out and self.out / "report.json") if p]
+        written = [*(report.html(page) for page in pages), *(report.json(file) for file in files)]
+        if written:
+            print("Written: " + ", ".join(str(path) for path in written))
+        return exit_code(report, self.fail_on)
+
+
+def exit_code(report: Report, fail_on: FailOn) -> int:
+    """0, 1 or 3, as the help says."""
+    if report.void:
+        return 3
+    worst = {"found": ("found",), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]
+    failing: list[Finding] = [finding for finding in report.findings if finding.status in worst]
+    return 1 if failing else 0
+
+
+def default_store(*names: str) -> Path:
+    """A file in this folder named after the subjects."""
+    slug = "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)
+    return Path(f"{slug[:80]}.wheeltap")

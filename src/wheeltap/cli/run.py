@@ -1,0 +1,27 @@
+"""``wheeltap run``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from wheeltap.cli.options import Running, Telling
+
+_RUNNING, _TELLING = Running(), Telling()
+
+
+def run(
+    plan: Annotated[Path, Parameter(help="A file made by: wheeltap plan.")],
+    *,
+    running: Running = _RUNNING,
+    telling: Telling = _TELLING,
+) -> int:
+    """Runs a plan; what its store already holds is not run again.
+
+    Examples:
+      wheeltap run digits.plan.json
+      wheeltap run ab.plan.json --workers 2 --out report/
+    """
+    from wheeltap.cli.running import run_plan
+
+    return run_plan(plan, running=running, telling=telling)

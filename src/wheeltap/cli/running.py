@@ -1,0 +1,36 @@
+"""What ``audit``, ``compare`` and ``run`` share: load, plan, run, tell."""
+
+from pathlib import Path
+
+from wheeltap import api
+from wheeltap.cli.loading import load, planned
+from wheeltap.cli.options import Measuring, Running, Telling, default_store
+from wheeltap.cli.progress import said, shown
+from wheeltap.plans import Plan
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+
+
+def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
+    """Audits the one model named, or compares the others with the first; gives the exit code."""
+    with said("loading " + " and ".join(specs)):
+        plan, subjects, probe = planned(specs, measuring)
+    return carry_out(plan, subjects, probe, running=running, telling=telling)
+
+
+def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
+    """Runs a plan from its file; gives the exit code."""
+    plan = Plan.read(path)
+    with said("loading " + " and ".join(plan.sources)):
+        subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
+    return carry_out(plan, subjects, probe, running=running, telling=telling)
+
+
+def carry_out(plan: Plan, subjects: list[Subject], probe: BaseProbe, *, running: Running, telling: Telling) -> int:
+    """Runs a plan with progress, tells the report."""
+    names = [subject.name for subject in subjects]
+    telling.prepare()
+    store = running.store or default_store(*names)
+    with shown(" vs ".join(names)) as watch:
+        report = api.run(plan, subjects, probe, store=store, workers=running.workers, watch=watch)
+    return telling.tell(report)

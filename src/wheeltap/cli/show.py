@@ -1,0 +1,49 @@
+"""``wheeltap show``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from wheeltap.report.report import Report
+
+
+def show(
+    source: Annotated[Path, Parameter(help="A .wheeltap store, or a report.json.")],
+    code: Annotated[str | None, Parameter(help="Show the findings with this code only, such as WT101.")] = None,
+) -> int:
+    """Prints a report, or the findings of one code in full.
+
+    Examples:
+      wheeltap show digits.wheeltap
+      wheeltap show report.json WT101
+    """
+    report = read(source)
+    if code is None:
+        report.text()
+        return 0
+    for finding in report[code.upper()]:
+        print(f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}\n  {finding.because}")
+        for estimate in finding.estimates:
+            print(f"  {estimate.name}: {estimate} {estimate.unit} ({estimate.method}, n = {estimate.n})")
+        print(f"  trials: {len(finding.trials)}")
+    return 0
+
+
+def read(source: Path) -> "Report":
+    """The report in a store or a JSON file, told apart by their first bytes."""
+    from wheeltap.errors import MissingFile
+    from wheeltap.judging import judge
+    from wheeltap.report.report import Report
+
+    if not source.is_file():
+        raise MissingFile(
+            "There is no store or report at this path.",
+            where=str(source),
+            expected="a .wheeltap file or a report.json",
+            do="Run an audit first: wheeltap audit digits",
+        )
+    with source.open("rb") as file:
+        is_store = file.read(6) == b"SQLite"
+    return judge(source) if is_store else Report.read(source)

@@ -1,0 +1,27 @@
+"""``wheeltap status``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in use.")]) -> int:
+    """Shows how far a run is: what it audits, trials done, diverged, failed and still known to be missing.
+
+    Examples:
+      wheeltap status digits.wheeltap
+    """
+    from wheeltap.audits.judge import wanted
+    from wheeltap.judging import plan_of
+    from wheeltap.store import Store
+
+    with Store(store, readonly=True) as kept:
+        plan = plan_of(kept)
+        asked = wanted(plan, kept.get)
+        missing = sum(kept.get(trial.key) is None for trial in asked)
+        counts = ", ".join(f"{number} {name}" for name, number in kept.count().items()) or "none"
+    print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.probe.name}")
+    print(f"trials in the store: {counts}")
+    print("complete" if not missing else f"{missing} trials to go, as far as is known: run the same command again")
+    return 0

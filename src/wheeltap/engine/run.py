@@ -1,0 +1,94 @@
+"""Running trials: grouped so that each model is made, measured and put back once, committed one by one."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+
+from wheeltap.engine.apply import unharmed
+from wheeltap.engine.workshop import Workshop
+from wheeltap.errors import WheeltapError
+from wheeltap.records import Outcome, Trial
+
+Commit = Callable[[Outcome], None]
+
+ONE_THREAD_BELOW = 2_000_000
+"""Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
+what it saves, most of all on a busy machine."""
+
+
+@contextmanager
+def threads_for(parameters: int) -> Iterator[None]:
+    """One torch thread for a small model while the block runs, as many as before for a large one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if parameters < ONE_THREAD_BELOW else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Trials that share a disturbance: one subject, perturbation and site."""
+
+    trials: list[Trial]
+
+    @property
+    def first(self) -> Trial:
+        return self.trials[0]
+
+
+def _order(trial: Trial) -> tuple[object, ...]:
+    """Same subject together, then same disturbance, then same draw, doses rising."""
+    settings = sorted((name, str(value)) for name, value in trial.settings.items())
+    return (trial.perturbation, settings, trial.site.kind, trial.site.name, trial.seed, trial.dose)
+
+
+def _grouped(trials: list[Trial]) -> Iterator[_Group]:
+    def shared(trial: Trial) -> tuple[object, ...]:
+        return (trial.subject, *_order(trial)[:4])
+
+    # Subjects in the order in which they were asked for: the reference before its copies.
+    place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in trials))}
+    clean_first = sorted(trials, key=lambda t: (place[t.subject], t.perturbation != "none", *_order(t)))
+    for _, members in groupby(clean_first, key=shared):
+        yield _Group(list(members))
+
+
+def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
+    """Carries out ``trials`` and hands each outcome to ``commit`` as soon as it is there.
+
+    Every subject touched is proven bit-identical afterwards, also when this raises.
+
+    Raises:
+        RestorationError: If a subject did not come back as it was.
+        ModelError: If a baseline is not finite or not repeatable.
+    """
+    by_subject = groupby(_grouped(trials), key=lambda group: group.first.subject)
+    for fingerprint, groups in by_subject:
+        with ExitStack() as guard:
+            subject = workshop.subject(fingerprint)
+            guard.enter_context(threads_for(subject.record.parameters))
+            guard.enter_context(unharmed(subject))
+            for group in groups:
+                _run_group(group, workshop, commit)
+
+
+def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
+    if group.first.perturbation == "none":
+        for trial in group.trials:
+            commit(workshop.baseline(trial))
+        return
+    try:
+        disturbance = workshop.disturbance(group.first)
+    except WheeltapError as error:
+        # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
+        for trial in group.trials:
+            commit(Outcome(key=trial.key, status="skipped", because=error.what + (f" ({error.where})" if error.where else "")))
+        return
+    with disturbance:
+        for trial in group.trials:
+            commit(workshop.disturbed(trial, disturbance))

@@ -1,0 +1,192 @@
+"""The workshop: subjects at hand, control copies made when first needed, and single trials carried out."""
+
+import time
+from typing import final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import gauge
+from wheeltap.engine import moments
+from wheeltap.engine.apply import Disturbance
+from wheeltap.errors import ModelError, UsageError, WheeltapError
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Factors
+from wheeltap.probe import BaseProbe
+from wheeltap.records import Outcome, SubjectRecord, Trial
+from wheeltap.subject import Subject
+
+
+@final
+class Workshop:
+    """Carries out trials on the subjects of a plan.
+
+    At most one control copy, and the layer moments of one subject, are held at a time: memory stays near that of
+    the largest subject and one copy.
+
+    Args:
+        subjects: The models at hand.
+        controls: Records of control copies, each with its derivation.
+        probe: The examples.
+    """
+
+    def __init__(self, subjects: list[Subject], controls: tuple[SubjectRecord, ...], probe: BaseProbe) -> None:
+        self.probe = probe
+        self._subjects = {subject.record.fingerprint: subject for subject in subjects}
+        self._controls = {record.fingerprint: record for record in controls}
+        self._copy: Subject | None = None
+        self._factors: tuple[str, dict[str, Factors] | WheeltapError] | None = None
+        self._clean: dict[str, Tensor] = {}
+        self.forwards = 0.0
+
+    def subject(self, fingerprint: str) -> Subject:
+        """The subject with this fingerprint; a control copy is made from its base.
+
+        Raises:
+            UsageError: If the plan names a subject that is not at hand.
+        """
+        if fingerprint in self._subjects:
+            return self._subjects[fingerprint]
+        if self._copy is not None and self._copy.record.fingerprint == fingerprint:
+            return self._copy
+        record = self._controls.get(fingerprint)
+        if record is None or record.derivation is None or record.base not in self._subjects:
+            raise UsageError(
+                "The plan names a subject that is not at hand.",
+                where=fingerprint,
+                expected=", ".join(s.name for s in self._subjects.values()),
+                do="The model changed since the plan was made: make a new plan.",
+            )
+        base = self._subjects[record.base]
+        self._copy, self._factors = None, None
+        model = gauge.twin(base.model, record.derivation)
+        self._copy = base.derived(model, record.derivation, role=record.role)
+        return self._copy
+
+    def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
+        """Takes a subject's undisturbed scores from a store."""
+        self._clean[fingerprint] = torch.from_numpy(scores.copy())
+
+    def clean(self, subject: Subject) -> Tensor:
+        """The subject's undisturbed scores ``[example, option]``; one pass where they are not known yet."""
+        fingerprint = subject.record.fingerprint
+        if fingerprint not in self._clean:
+            self._clean[fingerprint] = self.scores(subject)
+        return self._clean[fingerprint]
+
+    def scores(self, subject: Subject) -> Tensor:
+        """One pass over the probe."""
+        self.forwards += 1.0
+        return self.probe.scores(subject.model)
+
+    def factors(self, subject: Subject) -> dict[str, Factors]:
+        """Layer moments of a subject, estimated in one clean pass when first asked for.
+
+        Raises:
+            ModelError: If they cannot be estimated from this probe.
+        """
+        fingerprint = subject.record.fingerprint
+        if self._factors is None or self._factors[0] != fingerprint:
+            self._factors = None  # freed before the next ones are made
+            self.forwards += 1.0
+            try:
+                self._factors = (fingerprint, moments.estimate(subject, self.probe))
+            except WheeltapError as error:
+                self._factors = (fingerprint, error)
+        found = self._factors[1]
+        if isinstance(found, WheeltapError):
+            raise found
+        return found
+
+    def baseline(self, trial: Trial) -> Outcome:
+        """A clean pass, with its raw scores kept beside the measures.
+
+        Raises:
+            ModelError: If the outputs are not finite, or differ from an earlier clean pass.
+        """
+        began = time.perf_counter()
+        subject = self.subject(trial.subject)
+        scores = self.scores(subject)
+        if not bool(torch.isfinite(scores).all()):
+            bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
+            raise ModelError(
+                "The model's outputs are not finite before anything was disturbed.",
+                where=f"{subject.name}, example {bad}",
+                expected="finite scores",
+                got=str(scores[bad][:4].tolist()),
+                do="Check the model, its dtype and the probe's inputs.",
+            )
+        self._require_repeatable(subject, scores)
+        values = self.measured(subject, scores)
+        values["scores"] = scores.numpy()
+        values["chance"] = np.float32(self.probe.measure.chance(scores, self.probe.targets.cpu())).reshape(())
+        return Outcome(
+            key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0
+        )
+
+    def _require_repeatable(self, subject: Subject, scores: Tensor) -> None:
+        known = self._clean.setdefault(subject.record.fingerprint, scores)
+        scale = float((known - known.mean(1, keepdim=True)).abs().max()) or 1.0
+        gap = float((known - scores).abs().max())
+        if gap > REPEATABLE * scale:
+            raise ModelError(
+                "The model is not deterministic: two passes over the same examples differ.",
+                where=subject.name,
+                expected=f"the same scores, up to {REPEATABLE:g} of their scale",
+                got=f"a difference of {gap / scale:.1e} of their scale",
+                do="Switch off what is random in the forward pass (dropout, sampling, noise layers) in eval mode.",
+            )
+
+    def measured(self, subject: Subject, scores: Tensor) -> dict[str, NDArray[np.float32]]:
+        """Every measure's value per example."""
+        clean, targets = self.clean(subject), self.probe.targets.cpu()
+        return {m.name: m(scores, targets, clean).float().numpy() for m in self.probe.measures}
+
+    def disturbed(self, trial: Trial, disturbance: Disturbance) -> Outcome:
+        """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
+        began = time.perf_counter()
+        subject = disturbance.subject
+        status, values, because = "done", {}, ""
+        try:
+            disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
+            scores = self.scores(subject)
+            if bool(torch.isfinite(scores).all()):
+                values = self.measured(subject, scores)
+            if not values or not all(np.isfinite(v).all() for v in values.values()):
+                status, values, because = "diverged", {}, "The disturbed model's outputs are not finite."
+        except WheeltapError as error:
+            status, because = "failed", error.what
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            status, because = "failed", f"{type(error).__name__}: {error}"[:500]
+        return Outcome(
+            key=trial.key,
+            status=status,
+            values=values,
+            seconds=time.perf_counter() - began,
+            forwards=1.0,
+            because=because,
+        )
+
+    def disturbance(self, trial: Trial) -> Disturbance:
+        """The disturbance a trial asks for, ready to enter.
+
+        Raises:
+            WheeltapError: If it cannot be made on this subject or probe.
+        """
+        subject = self.subject(trial.subject)
+        perturbation = create(trial.perturbation, trial.settings)
+        factors = self.factors(subject) if perturbation.needs_factors else None
+        found = Disturbance(subject, perturbation, trial.site, factors)
+        if not found.layers:
+            raise UsageError(
+                "The disturbance touches no weight.",
+                where=f"{subject.name}: {trial.site}",
+                expected=f"a site with layers that {perturbation.name!r} is defined on",
+            )
+        return found
+
+
+REPEATABLE = 1e-6
+"""Largest difference between two clean passes, as a share of the scores' scale."""

@@ -1,0 +1,172 @@
+"""Plain ReLU nets: pairs of layers with only positively homogeneous, unit-wise operations between them.
+
+The forward is traced symbolically (``torch.fx``), so hand-written forwards count as well as ``Sequential``. A pair
+is taken only if all values between its two layers are used once, its weights are its own, and every operation
+between is one that ``ops`` knows. What feeds a residual sum, a concatenation or the output is left as it is.
+"""
+
+import copy
+import inspect
+import warnings
+from collections import Counter
+from typing import ClassVar, Self, final
+
+import numpy as np
+from torch import Tensor, fx, nn
+
+from wheeltap.gauge import hidden
+from wheeltap.gauge.base import Family, Refusal, Sharing, altered, modules_of
+from wheeltap.gauge.hidden import Columns, Hidden, Rows, Stage, weight_of
+from wheeltap.gauge.ops import CONVOLUTIONS, Layout, readers, step
+from wheeltap.gauge.settings import Cancel, Recode
+
+
+@final
+class ReLUChain(Family):
+    """The re-codable hidden layers of an MLP or CNN with ReLU-like activations."""
+
+    name: ClassVar[str] = "relu-chain"
+
+    def __init__(self, hiddens: tuple[Hidden, ...], refused: tuple[str, ...]) -> None:
+        self.hiddens, self.refused = hiddens, refused
+
+    @classmethod
+    def recognise(cls, model: nn.Module) -> Self | Refusal:
+        """Every pair of a Linear or convolution and the one that alone reads it; see the module's text."""
+        layers = [module for module in model.modules() if _plain(module)]
+        if len(layers) < 2:
+            return Refusal("fewer than two plain Linear or convolution layers")
+        change = altered(model)
+        if change:
+            return Refusal(f"the model: {change}")
+        graph = _traced(model)
+        if isinstance(graph, str):
+            return Refusal(graph)
+        search = _Search(model, graph)
+        outcomes = [(node, search.follow(node)) for node in graph.nodes if search.is_layer(node)]
+        found = tuple(outcome for _, outcome in outcomes if isinstance(outcome, Hidden))
+        refused = tuple(f"{node.target}: {outcome}" for node, outcome in outcomes if isinstance(outcome, str))
+        return cls(found, refused) if found else Refusal("; ".join(refused[:3]) or "no layer is called as a module")
+
+    def recode(self, model: nn.Module, rng: np.random.Generator, *, settings: Recode) -> None:
+        """See ``Family.recode``."""
+        for layer in self.hiddens:
+            hidden.recode(model, layer, rng, settings=settings)
+
+    def cancel(self, model: nn.Module, rng: np.random.Generator, *, settings: Cancel) -> None:
+        """See ``Family.cancel``."""
+        hidden.cancel(model, self.hiddens, rng, settings=settings)
+
+
+def _plain(module: nn.Module) -> bool:
+    # Exact types: a subclass or a parametrised layer may compute something else.
+    return type(module) is nn.Linear or type(module) in CONVOLUTIONS
+
+
+def _traced(model: nn.Module) -> fx.Graph | str:
+    """The graph of the forward with its defaults, or why there is none.
+
+    Traced on a copy that shares the parameters, so that a forward that writes attributes leaves the model alone.
+    """
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(type(model).forward).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    try:
+        shell = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return fx.Tracer().trace(shell, concrete_args=defaults or None)
+    except Exception as error:  # noqa: BLE001 - Arbitrary user code runs under the tracer: whatever it raises is a refusal.
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return f"its forward cannot be traced ({type(error).__name__}: {reason[:120]})"
+
+
+@final
+class _Search:
+    """Follows the output of each layer to the one layer that reads it."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        self.modules = modules_of(model)
+        self.sharing = Sharing(model)
+        called = [self.modules[str(node.target)] for node in graph.nodes if node.op == "call_module"]
+        self.calls = Counter(id(module) for module in called)
+        self.read = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        return self.modules[str(node.target)] if node.op == "call_module" else None
+
+    def is_layer(self, node: fx.Node) -> bool:
+        module = self.module(node)
+        return module is not None and _plain(module)
+
+    def follow(self, start: fx.Node) -> Hidden | str:
+        """The hidden layer that ``start`` writes, or why it cannot be rewritten."""
+        writer = self.modules[str(start.target)]
+        reason = self._unsafe(start)
+        if reason:
+            return reason
+        units, spatial = len(weight_of(writer)), CONVOLUTIONS.get(type(writer), 0)
+        layout = Layout("spatial", spatial) if spatial else Layout("last")
+        stages: list[Stage] = [Rows(str(start.target))]
+        node = start
+        while True:
+            users = readers(node)
+            if len(users) != 1:
+                return f"its values are used {len(users)} times" if users else "its values are not used"
+            previous, node = node, users[0]
+            if node.op == "output":
+                return "it feeds the model's output"
+            if not node.args or node.args[0] is not previous or sum(n is previous for n in node.all_input_nodes) != 1:
+                return f"{node.name} uses it in another way than as its input"
+            reason = self._unsafe(node)
+            if reason:
+                return reason
+            if self.is_layer(node):
+                reader = self._columns(node, layout, units=units)
+                if isinstance(reader, str):
+                    return reader
+                return Hidden(str(start.target), units, (*stages, reader), widens=layout.widens)
+            taken = step(node, self.module(node), layout, units=units)
+            if isinstance(taken, str):
+                return taken
+            layout, stage = taken
+            stages += [stage] if stage else []
+
+    def _unsafe(self, node: fx.Node) -> str | None:
+        """Why the module that ``node`` calls must be left alone, or ``None``."""
+        module = self.module(node)
+        if module is None:
+            return None
+        path = str(node.target)
+        change = altered(module)
+        if change:
+            return f"{path}: {change}"
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor):
+            return None
+        if not weight.is_floating_point():
+            return f"{path} has weights of type {weight.dtype}"
+        if self.calls[id(module)] > 1:
+            return f"{path} is called {self.calls[id(module)]} times"
+        if self.sharing.shared(module) or any(name.startswith(f"{path}.") for name in self.read):
+            return f"{path} shares its weights with another part of the model"
+        if getattr(module, "groups", 1) != 1:
+            return f"{path} is a grouped convolution"
+        return None
+
+    def _columns(self, node: fx.Node, layout: Layout, *, units: int) -> Columns | str:
+        """How the layer that ``node`` calls reads units laid out as ``layout``."""
+        module = self.modules[str(node.target)]
+        path, (outputs, width, *kernel) = str(node.target), weight_of(module).shape
+        if type(module) in CONVOLUTIONS:
+            fits = layout.axis == "spatial" and layout.spatial == CONVOLUTIONS[type(module)] and width == units
+            places = int(np.prod(kernel))
+            return Columns(path, outputs, after=places) if fits else f"{path} does not read the units as its channels"
+        places, rest = divmod(width, units)
+        if rest or layout.axis == "spatial" or (layout.axis == "last" and places != 1):
+            return f"{path} does not read the units as its features"
+        if layout.axis == "unit-major":
+            return Columns(path, outputs, after=places)
+        return Columns(path, outputs, before=places)

@@ -1,0 +1,147 @@
+"""Plans: what will be asked of which subjects, in a file one can read and diff."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from wheeltap import canon
+from wheeltap.errors import FileFormatError, MissingFile
+from wheeltap.records import Outcome, ProbeRecord, Scalar, SubjectRecord, Trial
+from wheeltap.site import WHOLE, Site
+
+PLAN_SCHEMA = "wheeltap.plan/1"
+_LARGEST_PLAN = 16 * 2**20
+
+Lookup = Callable[[str], Outcome | None]
+"""From a trial's key to its outcome, if it is known."""
+
+
+class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One audit and the settings that differ from its defaults."""
+
+    name: str
+    settings: dict[str, Scalar | list[float]] = {}
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How much each audit may spend.
+
+    Attributes:
+        draws: Draws of noise per dose and subject.
+        control_draws: Draws per dose for each control subject.
+        block_draws: Draws per block in a block map; 0 leaves the map out.
+    """
+
+    draws: int = 32
+    control_draws: int = 16
+    block_draws: int = 8
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does, apart from the weights and examples themselves.
+
+    Attributes:
+        subjects: The reference first; in a comparison each other one is compared with it.
+        versions: Version of each registered perturbation's code.
+        sources: How the command line loads each subject; empty for models given in memory.
+        data: Path of the probe's data, where it came from a file.
+        twin: The null control: a re-coded copy that computes the same function.
+        planted: The positive control: a copy with cancelling units.
+        no_controls: Why there is no twin or planted copy.
+        seed: Root of every draw.
+        alpha: Probability of any false alarm, over all findings together.
+    """
+
+    schema: Literal["wheeltap.plan/1"] = PLAN_SCHEMA
+    command: str
+    subjects: tuple[SubjectRecord, ...]
+    probe: ProbeRecord
+    audits: tuple[AuditSpec, ...]
+    effort: Effort = Effort()
+    versions: dict[str, int] = {}
+    sources: tuple[str, ...] = ()
+    data: str | None = None
+    twin: SubjectRecord | None = None
+    planted: SubjectRecord | None = None
+    no_controls: str = ""
+    seed: int = 0
+    alpha: float = 0.05
+
+    @property
+    def key(self) -> str:
+        """Content key of the plan."""
+        return canon.key("plan", self)
+
+    @property
+    def reference(self) -> SubjectRecord:
+        """The subject that others are compared with."""
+        return self.subjects[0]
+
+    @property
+    def controls(self) -> tuple[SubjectRecord, ...]:
+        """The control subjects there are."""
+        return tuple(subject for subject in (self.twin, self.planted) if subject is not None)
+
+    def trial(
+        self,
+        subject: SubjectRecord,
+        perturbation: str,
+        *,
+        settings: dict[str, Scalar] | None = None,
+        site: Site = WHOLE,
+        dose: float = 0.0,
+        seed: int = 0,
+    ) -> Trial:
+        """A trial on this plan's probe, with its root seed."""
+        return Trial(
+            subject=subject.fingerprint,
+            probe=self.probe.digest,
+            measures=self.probe.measures,
+            perturbation=perturbation,
+            version=self.versions.get(perturbation, 0),
+            settings=settings or {},
+            site=site,
+            dose=dose,
+            seed=seed,
+            root=self.seed,
+            path=subject.path,
+        )
+
+    def baselines(self) -> list[Trial]:
+        """The clean passes every run starts with: two of the reference, one of each other subject and control."""
+        others = [self.trial(subject, "none") for subject in (*self.subjects, *self.controls)]
+        return [*others, self.trial(self.reference, "none", seed=1)]
+
+    def to_bytes(self) -> bytes:
+        """The plan as readable JSON, the same bytes for the same plan."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """The plan in a file.
+
+        Raises:
+            MissingFile: If there is no such file.
+            FileFormatError: If it is not a plan.
+        """
+        if not path.is_file():
+            raise MissingFile("There is no plan at this path.", where=str(path), do="Make one: wheeltap plan digits")
+        if path.stat().st_size > _LARGEST_PLAN:
+            raise FileFormatError("The file is too large to be a plan.", where=str(path))
+        return cls.from_bytes(path.read_bytes(), where=str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> "Plan":
+        """The plan in ``data``; ``where`` names its origin in errors."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise FileFormatError(
+                "The file is not a wheeltap plan.",
+                where=where,
+                expected=f"JSON of schema {PLAN_SCHEMA}",
+                got=str(error),
+                do="Make a new one with: wheeltap plan",
+            ) from error

@@ -1,0 +1,104 @@
+"""Probes from ``.npz`` files: arrays ``inputs`` and ``targets``, never objects (they are pickles)."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wheeltap.errors import DataError, FileFormatError, MissingFile
+from wheeltap.probe import Probe
+
+MAX_BYTES = 4_000_000_000
+"""Of one array, unpacked: a small file can unpack to more than the memory holds."""
+
+
+def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
+    """A probe of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
+
+    Args:
+        path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
+        max_bytes: Most bytes that an array may unpack to.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If it is not an ``.npz`` file, lacks an array, or holds objects.
+        DataError: If an array is too large, or the two do not make a probe (lengths, shapes, values).
+    """
+    if not path.is_file():
+        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            shapes = {name: _described(archive, name, path) for name in ("inputs", "targets")}
+            for name, (shape, dtype) in shapes.items():
+                _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
+        with np.load(path, allow_pickle=False) as arrays:
+            inputs, targets = (np.asarray(arrays[name]) for name in shapes)
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+        if isinstance(error, DataError | MissingFile):
+            raise
+        raise _not_npz(path, error) from error
+    return Probe(_tensor(inputs), _tensor(targets), name=path.stem)
+
+
+def _not_npz(path: Path, error: Exception) -> FileFormatError:
+    return FileFormatError(
+        "The data file cannot be read.",
+        where=str(path),
+        expected="an .npz file",
+        got=f"{path.stat().st_size} bytes: {error}",
+        do="Write it with numpy.savez(path, inputs=..., targets=...).",
+    )
+
+
+def _described(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Shape and type of one array, from its header alone."""
+    if f"{name}.npy" not in archive.namelist():
+        raise FileFormatError(
+            f"The data file has no array {name!r}.",
+            where=str(path),
+            expected="arrays inputs and targets",
+            got=", ".join(sorted(n.removesuffix(".npy") for n in archive.namelist())[:8]) or "no arrays",
+            do="Write it with numpy.savez(path, inputs=..., targets=...).",
+        )
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(member)
+    return shape, dtype
+
+
+def _require_plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, max_bytes: int) -> None:
+    if dtype.kind not in "biuf":
+        raise FileFormatError(
+            f"The array {name!r} does not hold numbers.",
+            where=str(path),
+            expected="whole or floating-point numbers",
+            got="Python objects (a pickle, which can run code when loaded)" if dtype.hasobject else str(dtype),
+            do="Convert it first, for instance with numpy.asarray(..., dtype='float32').",
+        )
+    if not shape:
+        raise DataError(
+            f"The array {name!r} has no axes.",
+            where=str(path),
+            expected="one row per example",
+            got="a single number",
+        )
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > max_bytes:
+        raise DataError(
+            f"The array {name!r} is too large.",
+            where=str(path),
+            expected=f"at most {max_bytes} bytes",
+            got=f"{size} bytes: {list(shape)} of {dtype}",
+            do="Use fewer examples; a few thousand are enough for every audit.",
+        )
+
+
+def _tensor(array: NDArray[Any]) -> torch.Tensor:
+    """As torch knows it: native byte order, float64 to float32 (the models' type), unsigned to int64."""
+    if array.dtype.kind == "f":
+        return torch.from_numpy(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
+    return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "ui" else array)

@@ -1,0 +1,77 @@
+"""Models from the user's own code: ``module:callable``, imported like Python would from the current folder."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from wheeltap.errors import MissingFile, ModelError, UsageError
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+
+
+def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:
+    """What ``module:callable`` gives: a module, or a module and a probe.
+
+    Raises:
+        MissingFile: If the Python module cannot be found.
+        UsageError: If it has no such callable.
+        ModelError: If the callable gives something else, or a model that is not fit for an audit.
+    """
+    path, _, attribute = spec.partition(":")
+    with _current_folder_importable():
+        made = _found(spec, path, attribute)()
+    model, probe = (
+        cast("tuple[Any, Any]", made) if isinstance(made, tuple) and len(cast(Any, made)) == 2 else (made, None)
+    )
+    if not isinstance(model, nn.Module) or not (probe is None or isinstance(probe, BaseProbe)):
+        raise ModelError(
+            "The callable does not give a model.",
+            where=spec,
+            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Probe",
+            got=type(made).__name__ if probe is None else f"({type(model).__name__}, {type(probe).__name__})",
+            do="Return the module in eval mode: def model(): ...; return net.eval()",
+        )
+    return Subject(model, name=spec), probe
+
+
+def _found(spec: str, path: str, attribute: str) -> Any:
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise
+        raise MissingFile(
+            "The Python module of the model is not there.",
+            where=spec,
+            expected=f"a module {path!r} that can be imported from {Path.cwd()}",
+            got=f"no module named {error.name!r}",
+            do="Run wheeltap in the folder that holds it, or install it.",
+        ) from error
+    target: Any = module
+    for name in attribute.split("."):
+        target = getattr(target, name, None)
+    if not callable(target):
+        raise UsageError(
+            "The Python module has no such callable.",
+            where=spec,
+            expected=f"a function {attribute!r} in {module.__file__ or path}",
+            got="nothing of that name" if target is None else type(target).__name__,
+            do="Name a function without arguments that returns the model: module:function.",
+        )
+    return target
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    before = list(sys.path)
+    sys.path.insert(0, str(Path.cwd()))
+    importlib.invalidate_caches()
+    try:
+        yield
+    finally:
+        sys.path[:] = before

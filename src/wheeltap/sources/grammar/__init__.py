@@ -1,0 +1,1 @@
+"""A small English grammar, written for wheeltap, that generates subject-verb agreement items."""

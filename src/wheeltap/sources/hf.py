@@ -1,0 +1,248 @@
+"""Language models from a local Hugging Face folder: safetensors only, no code from the folder, no network."""
+
+import contextlib
+import importlib
+import importlib.util
+import io
+import json
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from wheeltap.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
+from wheeltap.sources.text import HfTokenizer, LanguageModel
+from wheeltap.subject import Subject
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_CONFIG_BYTES = 4_000_000
+
+
+def library(name: str = "transformers", *, needed_for: str) -> Any:
+    """The optional package ``name``, untyped.
+
+    Raises:
+        MissingExtra: If it is not installed.
+    """
+    if importlib.util.find_spec(name) is None:
+        raise MissingExtra(name, "llm", needed_for=needed_for)
+    with _without_broken_torchaudio():
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _without_broken_torchaudio() -> Iterator[None]:
+    """A block in which a torchaudio that cannot be imported counts as not installed.
+
+    transformers imports it for audio models on the way to any model, so that a build of it made for another torch
+    (a CUDA build beside a CPU torch, say) would keep us from every text model.
+    """
+    try:
+        importlib.import_module("torchaudio")
+    except ModuleNotFoundError:
+        yield
+    except (ImportError, OSError, RuntimeError):
+        cast("dict[str, Any]", sys.modules)["torchaudio"] = None
+        try:
+            yield
+        finally:
+            sys.modules.pop("torchaudio", None)
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def quiet(transformers: Any) -> Iterator[None]:
+    """A block in which transformers prints no progress bar, log line or warning; all as before afterwards."""
+    log = transformers.utils.logging
+    before = log.get_verbosity()
+    log.set_verbosity_error()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings(), _without_broken_torchaudio():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.set_verbosity(before)
+
+
+def load_folder(folder: Path, *, name: str) -> LanguageModel:
+    """The causal language model and tokenizer in ``folder``, in float32 and eval mode, on the CPU.
+
+    Raises:
+        MissingFile: If the folder, its config, weights or tokenizer is not there.
+        FileFormatError: If a file is damaged, or the weights are only there as a pickle.
+        ModelError: If transformers cannot make a causal language model of it.
+        MissingExtra: If transformers is not installed.
+    """
+    _require_config(folder)
+    _require_weights(folder)
+    _require_tokenizer(folder)
+    transformers = library(needed_for=name)
+    model = read_model(transformers, folder)
+    return LanguageModel(Subject(model, name=name), read_tokenizer(transformers, folder))
+
+
+def read_model(transformers: Any, folder: Path) -> nn.Module:
+    """The model in a folder that has passed the checks.
+
+    Raises:
+        ModelError: If transformers refuses it, or weights are missing or of another shape than the config says.
+    """
+    with translated(transformers, folder, "model"):
+        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+            str(folder),
+            dtype="float32",
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    # Weights that the files lack would be drawn at random: an audit of noise.
+    absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
+    if absent:
+        raise ModelError(
+            "The model's weights are not all there.",
+            where=f"{folder}: {absent[0]}",
+            expected="every parameter that config.json describes",
+            got=f"{len(absent)} missing or of another shape",
+            do="Download the model again, or check that config.json belongs to these weights.",
+        )
+    return cast("nn.Module", model).eval()
+
+
+def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
+    """The tokenizer in a folder that has passed the checks.
+
+    Raises:
+        ModelError: If transformers refuses it.
+    """
+    with translated(transformers, folder, "tokenizer"):
+        raw = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    return HfTokenizer(raw)
+
+
+@contextlib.contextmanager
+def translated(transformers: Any, where: Path, what: str) -> Iterator[None]:
+    """A quiet block whose failures, of whatever kind transformers raises, become a ``ModelError``."""
+    try:
+        with quiet(transformers):
+            yield
+    except WheeltapError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise ModelError(
+            f"transformers cannot load this {what}.",
+            where=str(where),
+            expected="a causal language model that transformers knows without code from the folder",
+            got=f"{type(error).__name__}: {lines[0][:300]}",
+            do="Check the files; models that need trust_remote_code are refused.",
+        ) from error
+
+
+def _require_config(folder: Path) -> None:
+    if not folder.is_dir():
+        raise MissingFile(
+            "The model's folder is not there.",
+            where=str(folder),
+            expected="a folder with config.json, *.safetensors and a tokenizer",
+            got="a file" if folder.exists() else "nothing",
+            do="Give the path of a downloaded model; wheeltap does not download.",
+        )
+    config = folder / "config.json"
+    if not config.is_file():
+        raise MissingFile(
+            "The folder is not a Hugging Face model.",
+            where=str(folder),
+            expected="config.json",
+            got=", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "an empty folder",
+            do="Save the model with model.save_pretrained(folder).",
+        )
+    try:
+        sound = config.stat().st_size <= _CONFIG_BYTES and isinstance(json.loads(config.read_bytes()), dict)
+    except ValueError:
+        sound = False
+    if not sound:
+        raise FileFormatError(
+            "The model's config cannot be read.",
+            where=str(config),
+            expected="a JSON object",
+            got="something else",
+            do="Download or save the model again.",
+        )
+
+
+def _require_weights(folder: Path) -> None:
+    index = folder / "model.safetensors.index.json"
+    files = sorted(folder.glob("*.safetensors"))
+    if index.is_file():
+        files = [folder / name for name in _shards(index)]
+    if not files:
+        pickled = [p.name for pattern in _PICKLED for p in sorted(folder.glob(pattern))]
+        kind = FileFormatError if pickled else MissingFile
+        raise kind(
+            "The model has no safetensors weights.",
+            where=str(folder),
+            expected="model.safetensors",
+            got=f"{pickled[0]}, a pickle, which can run code when loaded" if pickled else "no weights",
+            do="Convert it where you trust it: model.save_pretrained(folder), then use that folder.",
+        )
+    for file in files:
+        require_safetensors(file)
+
+
+def _shards(index: Path) -> list[str]:
+    """File names in an index of shards; each must be a plain name."""
+    try:
+        shards = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        sound = bool(shards) and all(isinstance(s, str) and Path(s).name == s for s in shards)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        sound, shards = False, []
+    if not sound:
+        raise FileFormatError(
+            "The index of the weights cannot be read.",
+            where=str(index),
+            expected="a JSON object whose weight_map names files in this folder",
+            got="something else",
+            do="Download the model again.",
+        )
+    return shards
+
+
+def require_safetensors(file: Path) -> None:
+    """Check that ``file`` is a whole safetensors file: header, and as many bytes as the header says.
+
+    Raises:
+        MissingFile: If it is not there.
+        FileFormatError: If it is damaged or something else.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise MissingFile("A file of weights is not there.", where=str(file), do="Download the model again.")
+    try:
+        with safe_open(str(file), framework="numpy"):
+            return
+    except (SafetensorError, OSError) as error:
+        raise FileFormatError(
+            "A file of weights is damaged.",
+            where=str(file),
+            expected="a whole safetensors file",
+            got=f"{file.stat().st_size} bytes: {error}",
+            do="Download or save it again; it may have been cut short.",
+        ) from error
+
+
+def _require_tokenizer(folder: Path) -> None:
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise MissingFile(
+            "The model has no tokenizer.",
+            where=str(folder),
+            expected=" or ".join(_TOKENIZER_FILES[:3]),
+            got="none of them",
+            do="Save it beside the model: tokenizer.save_pretrained(folder).",
+        )

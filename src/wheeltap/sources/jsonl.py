@@ -1,0 +1,144 @@
+"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices`` and ``answer``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from wheeltap.errors import DataError, FileFormatError, MissingFile
+from wheeltap.probe import ChoiceProbe
+from wheeltap.sources.text import Tokenizer
+
+MAX_LINE = 1_000_000
+MAX_FILE = 200_000_000
+MAX_TOKENS = 8192
+"""Bounds, in bytes and tokens of one item: a mistaken file ends in a message, not in a machine without memory."""
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One line.
+
+    Attributes:
+        context: What the model reads first.
+        choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
+        answer: Index of the right choice, or its text.
+    """
+
+    context: str
+    choices: list[str]
+    answer: int | str
+
+
+def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
+    """A probe of the items in ``path``, scored by the summed log-likelihood of each choice's tokens.
+
+    Context and choice are tokenised apart, so that the context's tokens are always the first of the whole and every
+    choice is judged after the same ones. A choice that should follow a space starts with it.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If a line is not an item; it is named by its number, from 1.
+        DataError: If there are no items, an answer is none of the choices, or the file is too large.
+    """
+    if not path.is_file():
+        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
+    contexts: list[list[int]] = []
+    choices: list[list[list[int]]] = []
+    targets: list[int] = []
+    for number, line in _lines(path):
+        where = f"{path}: line {number}"
+        item = _item(line, where)
+        _require_item(item, len(choices[0]) if choices else len(item.choices), where)
+        targets.append(_index(item, where))
+        contexts.append(_tokens(tokenizer.start(item.context), "context", where))
+        choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
+    if not targets:
+        raise DataError(
+            "The data file is empty.",
+            where=str(path),
+            expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
+            got="no items",
+        )
+    return ChoiceProbe(contexts, choices, targets, name=path.stem)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each line that is not blank."""
+    if path.stat().st_size > MAX_FILE:
+        raise DataError(
+            "The data file is too large.",
+            where=str(path),
+            expected=f"at most {MAX_FILE} bytes",
+            got=f"{path.stat().st_size} bytes",
+            do="Use fewer items; a few hundred are enough for most audits.",
+        )
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MAX_LINE + 1):
+            number += 1
+            if len(line) > MAX_LINE:
+                raise DataError(
+                    "A line is too long.",
+                    where=f"{path}: line {number}",
+                    expected=f"at most {MAX_LINE} bytes",
+                    got="more",
+                    do="Check that the file has one item per line.",
+                )
+            if line.strip():
+                yield number, line
+
+
+def _item(line: bytes, where: str) -> Item:
+    try:
+        return msgspec.json.decode(line, type=Item)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise FileFormatError(
+            "A line is not an item.",
+            where=where,
+            expected='an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
+            got=str(error),
+            do="Mend or remove the line.",
+        ) from error
+
+
+def _require_item(item: Item, options: int, where: str) -> None:
+    if len(item.choices) < 2 or len(item.choices) != options:
+        raise DataError(
+            "An item has the wrong number of choices.",
+            where=where,
+            expected=f"{options} choices, as in the items before" if options > 1 else "at least 2 choices",
+            got=f"{len(item.choices)} choices",
+            do="Give every item the same number of choices.",
+        )
+    if len(set(item.choices)) != len(item.choices):
+        raise DataError(
+            "An item offers the same choice twice.",
+            where=where,
+            expected="choices that differ",
+            got=str(item.choices),
+        )
+
+
+def _index(item: Item, where: str) -> int:
+    if isinstance(item.answer, int) and 0 <= item.answer < len(item.choices):
+        return item.answer
+    if isinstance(item.answer, str) and item.answer in item.choices:
+        return item.choices.index(item.answer)
+    raise DataError(
+        "An answer is none of the choices.",
+        where=where,
+        expected=f"an index from 0 to {len(item.choices) - 1}, or the text of one of {item.choices}",
+        got=repr(item.answer),
+        do="Count from 0; a text must equal its choice to the letter, spaces included.",
+    )
+
+
+def _tokens(ids: list[int], what: str, where: str) -> list[int]:
+    if not 0 < len(ids) <= MAX_TOKENS:
+        raise DataError(
+            f"A {what} has no tokens." if not ids else f"A {what} is too long.",
+            where=where,
+            expected=f"1 to {MAX_TOKENS} tokens",
+            got=f"{len(ids)} tokens",
+        )
+    return ids

@@ -1,0 +1,45 @@
+"""The few scipy functions used here, with types: scipy ships none, and one file of casts is enough."""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special  # type: ignore[import-untyped]
+
+_stdtrit = cast(Callable[[float, float], float], special.stdtrit)
+_ndtri = cast(Callable[[float], float], special.ndtri)
+_bdtr = cast(Callable[[int, int, float], float], special.bdtr)
+_betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
+_brentq = cast(Callable[..., float], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
+_isotonic = cast(Callable[..., dict[str, NDArray[np.float64]]], optimize.isotonic_regression)
+
+
+def t_quantile(alpha: float, df: int) -> float:
+    """Two-sided Student t quantile: |t| exceeds it with probability ``alpha``."""
+    return -float(_stdtrit(df, alpha / 2.0))
+
+
+def normal_quantile(probability: float) -> float:
+    """Quantile of the standard normal distribution."""
+    return float(_ndtri(probability))
+
+
+def beta_quantile(probability: float, a: float, b: float) -> float:
+    """Quantile of the beta distribution."""
+    return float(_betaincinv(a, b, probability))
+
+
+def sign_test(part: int, whole: int) -> float:
+    """Exact two-sided p-value that ``part`` of ``whole`` fair coins fall on one side."""
+    return min(1.0, 2.0 * float(_bdtr(min(part, whole - part), whole, 0.5)))
+
+
+def root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Where ``function`` passes zero between two points at which its signs differ."""
+    return float(_brentq(function, low, high, xtol=1e-10))
+
+
+def descending(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Closest non-increasing sequence, by isotonic regression (pool adjacent violators)."""
+    return np.asarray(_isotonic(values, increasing=False)["x"], dtype=np.float64)

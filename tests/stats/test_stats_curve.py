@@ -1,0 +1,186 @@
+"""Curves: closed forms for area and half dose, censoring, and laws."""
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wheeltap.errors import DataError
+from wheeltap.stats.curve import Response, area_values, area_weights, band, half_dose, half_dose_ratio
+from wheeltap.stats.effect import mean_effect
+
+DOSES = np.array([0.01, 0.1, 1.0, 10.0])
+ASCENDING = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=9, unique=True).map(sorted)
+
+
+def ramp(retention: list[float], *, clean: float = 0.9, chance: float = 0.1) -> np.ndarray:
+    """[dose, 3 draws, 20 examples] with the given retention at each dose in every cell."""
+    return np.broadcast_to(chance + (clean - chance) * np.array(retention)[:, None, None], (len(retention), 3, 20))
+
+
+@given(ASCENDING)
+def test_area_weights_sum_to_one_and_do_not_depend_on_the_unit(doses: list[float]) -> None:
+    weights = area_weights(np.array(doses))
+    assert weights.sum() == pytest.approx(1.0)
+    assert (weights >= 0).all()
+    assert area_weights(1000.0 * np.array(doses)) == pytest.approx(weights, abs=1e-6)
+
+
+def test_area_of_a_line_in_log_dose_is_its_middle() -> None:
+    doses = np.array([0.01, 0.02, 0.3, 7.0, 10.0])
+    line = 2.0 - 0.3 * np.log(doses)
+    values = np.broadcast_to(line[:, None, None], (5, 2, 3)) + np.arange(3.0)
+    got = area_values(values, doses)
+    assert got.shape == (2, 3)
+    assert got[0] == pytest.approx((line[0] + line[-1]) / 2 + np.arange(3.0))
+
+
+def test_area_matches_numpy_trapezoid() -> None:
+    values = np.random.default_rng(0).random((4, 2, 5))
+    x = np.log(DOSES)
+    want = ((values[1:] + values[:-1]) / 2 * np.diff(x)[:, None, None]).sum(axis=0) / (x[-1] - x[0])
+    assert area_values(values, DOSES) == pytest.approx(want)
+
+
+def test_band_stays_in_range_and_has_width_where_all_is_right() -> None:
+    mean, low, high = band(np.ones((2, 4, 50)), bounded=True)
+    assert mean.tolist() == high.tolist() == [1.0, 1.0]
+    assert low == pytest.approx([1 - 2.96 / 52] * 2, abs=2e-3)  # the rule of three, over examples
+    mean, low, high = band(np.zeros((2, 4, 50)), bounded=True)
+    assert mean.tolist() == low.tolist() == [0.0, 0.0]
+    assert (high > 0.05).all()
+
+
+def test_band_of_an_unbounded_measure_is_not_clipped() -> None:
+    values = np.random.default_rng(0).normal(5.0, 1.0, size=(3, 4, 9))
+    mean, low, high = band(values, bounded=False)
+    assert mean == pytest.approx(values.mean(axis=(1, 2)))
+    assert (low < mean).all() and (mean < high).all() and (high > 1.0).all()
+
+
+@pytest.mark.parametrize(
+    ("retention", "want"),
+    [
+        ([1.0, 0.75, 0.25, 0.0], 10**-0.5),  # half way between .1 and 1 in log dose
+        ([1.0, 0.9, 0.4, 0.0], 10 ** (-1 + 0.8)),
+        ([0.5, 0.4, 0.2, 0.0], 0.01),
+        ([1.0, 0.9, 0.8, 0.5], 10.0),
+        ([1.0, 0.8, 0.9, 0.1], 10 ** (0.35 / 0.75)),  # .8, .9 pooled to .85
+    ],
+)
+def test_half_dose_by_hand(retention: list[float], want: float) -> None:
+    for clean, chance in ((0.9, 0.1), (1.0, 2.3)):  # the second: lower is better
+        got = half_dose(
+            ramp(retention, clean=clean, chance=chance), np.full(20, clean), doses=DOSES, chance=chance, unit="sigma"
+        )
+        assert got.value == pytest.approx(want)
+        assert got.unit == "sigma" and got.n == 20
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_confidence_set_against_a_search_dose_by_dose(seed: int) -> None:
+    """Slow oracle: interpolate the whole table to each of many doses and ask ``mean_effect`` there."""
+    rng = np.random.default_rng(seed)
+    values = np.array([1.0, 0.8, 0.3, 0.1])[:, None, None] + rng.normal(0.0, 0.6, size=(4, 3, 25))
+    clean = rng.normal(1.0, 0.2, size=25)
+    inside: list[float] = []
+    fine = np.linspace(np.log(DOSES[0]), np.log(DOSES[-1]), 6001)
+    for at in fine:
+        k = min(int(np.searchsorted(np.log(DOSES), at, side="right")) - 1, 2)
+        w = (at - np.log(DOSES[k])) / np.log(10.0)
+        excess = (1 - w) * values[k] + w * values[k + 1] - clean / 2
+        found = mean_effect(excess, unit="u")
+        assert found.low is not None and found.high is not None
+        if found.low <= 0.0 <= found.high:
+            inside.append(at)
+    got = half_dose(values, clean, doses=DOSES, chance=0.0)
+    for end, want in ((got.low, inside[0]), (got.high, inside[-1])):
+        if want in (fine[0], fine[-1]):
+            assert end is None
+        else:
+            assert end is not None and np.log(end) == pytest.approx(want, abs=3e-3)
+
+
+def test_half_dose_censored_on_either_side() -> None:
+    clean = np.full(20, 0.9)
+    never = half_dose(ramp([1.0, 1.0, 0.9, 0.8]), clean, doses=DOSES, chance=0.1)
+    assert (never.value, never.low, never.high) == (None, pytest.approx(10.0), None)
+    at_once = half_dose(ramp([0.3, 0.2, 0.1, 0.0]), clean, doses=DOSES, chance=0.1)
+    assert (at_once.value, at_once.low, at_once.high) == (None, None, pytest.approx(0.01))
+    one_dose = half_dose(ramp([0.9]), clean, doses=np.array([0.5]), chance=0.1)
+    assert (one_dose.value, one_dose.low, one_dose.high) == (None, pytest.approx(0.5), None)
+
+
+def test_a_noisy_curve_that_ends_just_above_half_does_not_promise_its_last_dose() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.random((4, 6, 80)) < np.array([0.9, 0.8, 0.65, 0.52])[:, None, None]).astype(float)
+    got = half_dose(values, np.ones(80), doses=DOSES, chance=0.0)
+    assert got.value is None and got.high is None
+    assert got.low is not None and 0.1 < got.low < 10.0
+
+
+def test_no_half_of_nothing() -> None:
+    clean = np.array([1.0] + [0.0] * 9)  # exactly at chance
+    got = half_dose(np.zeros((4, 3, 10)), clean, doses=DOSES, chance=0.1)
+    assert (got.value, got.low, got.high) == (None, None, None)
+    assert "not told from chance" in got.method
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.1, 50.0))
+def test_half_dose_follows_the_unit_of_the_doses(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    values = np.array([1.0, 0.8, 0.3, 0.1])[:, None, None] + rng.normal(0.0, 0.3, size=(4, 3, 20))
+    one = half_dose(values, np.ones(20), doses=DOSES, chance=0.0)
+    other = half_dose(values, np.ones(20), doses=scale * DOSES, chance=0.0)
+    for a, b in ((one.value, other.value), (one.low, other.low), (one.high, other.high)):
+        assert (a is None) == (b is None)
+        if a is not None:
+            assert b == pytest.approx(scale * a, rel=1e-9)
+    assert one.value is not None
+    assert (one.low or 0.0) <= one.value <= (one.high or np.inf)
+
+
+def test_half_dose_is_quick() -> None:
+    values = np.random.default_rng(0).random((7, 32, 400)) * np.linspace(2.0, 0.0, 7)[:, None, None]
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        half_dose(values, np.ones(400), doses=np.geomspace(0.01, 1.0, 7), chance=0.0)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.1
+
+
+def test_the_ratio_of_a_shifted_curve_is_the_shift() -> None:
+    rng = np.random.default_rng(0)
+    noise = 0.05 * rng.normal(size=(1, 4, 30))
+    logs = np.log10(DOSES)
+
+    def response(shift: float) -> Response:
+        values = 0.5 - 0.25 * (logs - shift)[:, None, None] + noise
+        return Response(values=values, clean=np.ones(30), doses=DOSES, chance=0.0)
+
+    got = half_dose_ratio(response(0.3), response(0.0))
+    assert got.value == pytest.approx(10**0.3)
+    assert got.low == pytest.approx(got.value) and got.high == pytest.approx(got.value)  # noise is shared: it cancels
+    assert got.p is not None and got.p < 1e-30
+    beyond = half_dose_ratio(response(9.0), response(0.0))
+    assert (beyond.value, beyond.low, beyond.p) == (None, None, None)
+
+
+def test_refuses_what_it_cannot_use() -> None:
+    for doses in ([0.0, 1.0], [1.0, 1.0], [2.0, 1.0]):
+        with pytest.raises(DataError, match="log axis"):
+            area_weights(np.array(doses))
+    with pytest.raises(DataError, match="fit"):
+        area_values(np.ones((3, 2, 5)), DOSES)
+    with pytest.raises(DataError, match="paired"):
+        half_dose(np.ones((4, 2, 5)), np.ones(6), doses=DOSES, chance=0.0)
+    with pytest.raises(DataError, match="bounded"):
+        band(np.full((1, 2, 3), 1.2), bounded=True)
+    one = Response(values=np.ones((4, 2, 5)), clean=np.ones(5), doses=DOSES, chance=0.0)
+    other = Response(values=np.ones((4, 3, 5)), clean=np.ones(5), doses=DOSES, chance=0.0)
+    with pytest.raises(DataError, match="same draws"):
+        half_dose_ratio(one, other)

@@ -1,0 +1,62 @@
+"""Holm's correction: against its definition, and as laws."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wheeltap.errors import UsageError
+from wheeltap.stats.family import holm
+
+P_VALUES = st.lists(st.none() | st.floats(0.0, 1.0), max_size=12)
+
+
+def rejected_step_by_step(p: list[float], alpha: float) -> list[bool]:
+    """Holm's procedure as he states it: go up from the smallest, stop at the first that fails."""
+    rejected = [False] * len(p)
+    left = len(p)
+    for index in sorted(range(len(p)), key=p.__getitem__):
+        if p[index] > alpha / left:
+            break
+        rejected[index] = True
+        left -= 1
+    return rejected
+
+
+def test_a_worked_example() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@given(P_VALUES, st.floats(0.001, 0.5))
+def test_adjusted_p_values_decide_as_the_procedure_does(p: list[float | None], alpha: float) -> None:
+    tested = [value for value in p if value is not None]
+    adjusted = [value for value in holm(p) if value is not None]
+    for one, two, rejected in zip(tested, adjusted, rejected_step_by_step(tested, alpha), strict=True):
+        if abs(two - alpha) > 1e-9:  # on the boundary the two orders of multiplication may round apart
+            assert (two <= alpha) == rejected, one
+
+
+@given(P_VALUES)
+def test_never_below_the_raw_p_and_in_the_same_order(p: list[float | None]) -> None:
+    adjusted = holm(p)
+    assert [value is None for value in adjusted] == [value is None for value in p]
+    pairs = sorted((a, b) for a, b in zip(p, adjusted, strict=True) if a is not None and b is not None)
+    assert all(raw <= value <= 1.0 for raw, value in pairs)
+    assert all(low[1] <= high[1] for low, high in zip(pairs, pairs[1:], strict=False))
+
+
+@given(P_VALUES)
+def test_untested_ones_do_not_count(p: list[float | None]) -> None:
+    assert holm([None, *p, None])[1:-1] == holm(p)
+
+
+def test_family_wise_false_alarms_stay_at_alpha() -> None:
+    draws = np.random.default_rng(3).random((4000, 10))
+    wrong = np.mean([min(value for value in holm(list(row)) if value is not None) < 0.05 for row in draws])
+    assert abs(wrong - 0.05) < 3.1 * np.sqrt(0.05 * 0.95 / 4000) + 0.0013  # exact rate: 1 - .995 ** 10 = .0489
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan")])
+def test_refuses_what_is_no_p_value(bad: float) -> None:
+    with pytest.raises(UsageError, match="position 1"):
+        holm([0.5, bad])
