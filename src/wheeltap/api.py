@@ -15,7 +15,8 @@ import torch
 
 from wheeltap import __version__, gauge
 from wheeltap.audits import base as audits_base
-from wheeltap.audits.judge import audits_of, judge as judged, wanted
+from wheeltap.audits.judge import audits_of, wanted
+from wheeltap.audits.judge import judge as judged
 from wheeltap.engine.executors import Executor, ProcessPool, Serial
 from wheeltap.engine.run import ONE_THREAD_BELOW
 from wheeltap.engine.workshop import Workshop
@@ -51,7 +52,7 @@ def default_effort(parameters: int) -> Effort:
         return Effort(draws=32, control_draws=16, block_draws=8)
     if parameters <= 20_000_000:
         return Effort(draws=8, control_draws=8, block_draws=2)
-    return Effort(draws=4, control_draws=2, block_draws=1)
+    return Effort(draws=4, control_draws=4, block_draws=1)
 
 
 def plan(
@@ -115,13 +116,12 @@ def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, Subjec
     family = gauge.find(subject.model)
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
-    twin = gauge.describe(family, "recode", seed=seed)
-    planted = gauge.describe(family, "cancel", seed=seed)
-    return (
-        derived_record(subject.record, twin, role="twin"),
-        derived_record(subject.record, planted, role="planted"),
-        "",
-    )
+    recoded = gauge.describe(family, "recode", seed=seed)
+    twin = derived_record(subject.record, recoded, role="twin")
+    if not any(hidden.widens for hidden in family.hiddens):
+        return twin, None, "No hidden layer of this model can be widened, so no cancelling units were planted."
+    cancelling = gauge.describe(family, "cancel", seed=seed)
+    return twin, derived_record(subject.record, cancelling, role="planted"), ""
 
 
 def run(
@@ -177,9 +177,7 @@ def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None
 class _Run:
     """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
 
-    def __init__(
-        self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None
-    ) -> None:
+    def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
         self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
         self.known: dict[str, Outcome] = {}
         self.done = self.total = 0

@@ -8,6 +8,8 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from wheeltap.typed import named_modules
+
 LayerKind = Literal["linear", "transposed", "conv", "embedding", "attention"]
 
 
@@ -54,7 +56,8 @@ class Layer:
 def _described(module: nn.Module) -> tuple[LayerKind, str, str] | None:
     """Kind, weight attribute and bias attribute of a module that we know, or ``None``."""
     if isinstance(module, nn.MultiheadAttention):
-        return ("attention", "in_proj_weight", "in_proj_bias") if module.in_proj_weight is not None else None
+        # Absent (None) where queries, keys and values differ in width and have weights of their own.
+        return "attention", "in_proj_weight", "in_proj_bias"
     if isinstance(module, nn.Linear):
         return "linear", "weight", "bias"
     if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
@@ -68,7 +71,7 @@ def _described(module: nn.Module) -> tuple[LayerKind, str, str] | None:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, LayerKind, nn.Parameter, str, str]]:
-    for path, module in model.named_modules(remove_duplicate=True):
+    for path, module in named_modules(model):
         found = _described(module)
         if found is None:
             continue
@@ -108,7 +111,7 @@ def find_blocks(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
     of its own; every layer its own block where there is no such list.
     """
     best: tuple[str, ...] = ()
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         if not isinstance(module, nn.ModuleList):
             continue
         children = tuple(f"{path}.{index}" if path else str(index) for index in range(len(module)))

@@ -50,9 +50,11 @@ class Accuracy(Measure):
     bounded = True
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         return (scores.argmax(-1) == targets).float()
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """One in the number of options."""
         return 1.0 / scores.shape[-1]
 
 
@@ -64,6 +66,7 @@ class NLL(Measure):
     higher_is_better = False
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         return torch.nn.functional.cross_entropy(scores, targets, reduction="none")
 
 
@@ -74,6 +77,7 @@ class Margin(Measure):
     name = "margin"
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         right = scores.gather(-1, targets[:, None])
         others = scores.scatter(-1, targets[:, None], -torch.inf)
         return right[:, 0] - others.amax(-1)
@@ -87,9 +91,11 @@ class Agreement(Measure):
     bounded = True
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         return (scores.argmax(-1) == clean.argmax(-1)).float()
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """One in the number of options."""
         return 1.0 / scores.shape[-1]
 
 
@@ -101,6 +107,7 @@ class KL(Measure):
     higher_is_better = False
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         here, there = scores.log_softmax(-1), clean.log_softmax(-1)
         return (there.exp() * (there - here)).sum(-1).clamp_min(0.0)
 
@@ -113,6 +120,7 @@ class SquaredError(Measure):
     higher_is_better = False
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
         return (scores - targets).square().sum(-1)
 
     def chance(self, scores: Tensor, targets: Tensor) -> float:

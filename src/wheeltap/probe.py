@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from wheeltap import canon, measure
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
 from wheeltap.records import ProbeRecord
+from wheeltap.typed import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,23 @@ def as_scores(output: Any) -> Tensor:
     """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
     if isinstance(output, Tensor):
         return output
-    logits = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", None)
+    held: Any = cast("dict[str, Any]", output).get("logits") if isinstance(output, dict) else None
+    logits = held if held is not None else getattr(output, "logits", None)
     if isinstance(logits, Tensor):
         return logits
-    if isinstance(output, tuple) and output and isinstance(output[0], Tensor):
-        return output[0]
+    first = next(iter(cast("tuple[Any, ...]", output)), None) if isinstance(output, tuple) else None
+    if isinstance(first, Tensor):
+        return first
     raise ModelError(
         "The model's output holds no scores.",
         expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
         got=type(output).__name__,
         do="Wrap the model so that it returns logits.",
     )
+
+
+def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 @final
@@ -175,9 +182,7 @@ class Probe(BaseProbe):
         self._require_sound()
         if not self.targets.is_floating_point():
             self.targets = self.targets.long()
-        self.measure = measure or (
-            _SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY
-        )
+        self.measure = measure or (_SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY)
 
     def _require_sound(self) -> None:
         if len(self.inputs) == 0:
@@ -225,17 +230,17 @@ class Probe(BaseProbe):
         rows = self.inputs.flatten(1)
         if self.more is not None:
             rows = torch.cat([rows, self.more.flatten(1)])
-        return len(torch.unique(rows, dim=0))
+        return len(np.unique(to_array(rows), axis=0))
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``; see ``BaseProbe.forward``."""
         device = next(model.parameters()).device
-        return torch.cat([as_scores(model(part.to(device))) for part in self.inputs.split(self.batch)])
+        return torch.cat([as_scores(model(part.to(device))) for part in _split(self.inputs, self.batch)])
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the probe's own and ``more``."""
         for rows in (self.inputs, *(() if self.more is None else (self.more,))):
-            for part in rows.split(self.batch):
+            for part in _split(rows, self.batch):
                 yield Moments(part)
 
 
@@ -306,7 +311,8 @@ class ChoiceProbe(BaseProbe):
     def digest(self) -> str:
         """Digest of every token, the order of the items and the scoring rule."""
         return canon.key(
-            "choices", ["summed log-likelihood", self.contexts, self.choices, self.targets.tolist(), self.more]
+            "choices",
+            ["summed log-likelihood", self.contexts, self.choices, [int(target) for target in self.targets], self.more],
         )
 
     @property
@@ -326,7 +332,7 @@ class ChoiceProbe(BaseProbe):
             for column, option in enumerate(options):
                 full = context + option
                 table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
-        return torch.from_numpy(table)
+        return to_tensor(table)
 
     def _wanted(self) -> dict[tuple[int, ...], set[int]]:
         """Prefix to the next tokens whose log-probability is read there."""

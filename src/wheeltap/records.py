@@ -217,8 +217,13 @@ class BlockMap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What the run cost. ``forwards`` are passes over the whole probe made by this run; ``reused`` came from the
-    store; ``seconds`` are wall-clock.
+    """What the run cost.
+
+    Attributes:
+        forwards: Passes over the whole probe made by this run, those for layer moments included.
+        seconds: Wall-clock.
+        trials: Trials carried out by this run.
+        reused: Trials whose outcome came from the store.
     """
 
     forwards: float

@@ -51,7 +51,7 @@ class Registry(Generic[T]):
                 f"The {self.kind} {name!r} is not a {self.base.__name__}.",
                 where=paths[name],
                 expected=f"a subclass of {self.base.__name__}",
-                got=repr(found),
+                got=str(found),
                 do=f"Fix the entry point in the group {self.group!r} of the package that declares it.",
             )
         return found

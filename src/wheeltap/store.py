@@ -5,7 +5,7 @@ running. One process writes at a time; any number may read. Values are raw littl
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -123,7 +123,7 @@ class Store:
         return f"{STORE_VERSION}.{canon.KEY_VERSION}"
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self) -> Generator[None]:
         """Turns SQLite's errors into ours."""
         try:
             yield
@@ -140,7 +140,7 @@ class Store:
             raise StoreError(what, where=str(self.path), got=f"SQLite: {text}", do=do) from error
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _transaction(self) -> Generator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -212,9 +212,7 @@ class Store:
                 do="Restore the file from a copy, or start a new one with --store.",
             ) from error
         known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
-        return Outcome(
-            key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because
-        )
+        return Outcome(key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because)
 
     def close(self) -> None:
         """Closes the file and lets go of the lock."""
@@ -243,7 +241,7 @@ def _row(outcome: Outcome) -> tuple[str, str, str, bytes, float, float, str]:
             expected="the status 'diverged' instead of NaN",
             do="Report a bug: the engine must not let this happen.",
         )
-    arrays = {name: np.ascontiguousarray(array, dtype="<f4") for name, array in sorted(outcome.values.items())}
+    arrays = {name: np.asarray(array, dtype="<f4", order="C") for name, array in sorted(outcome.values.items())}
     header = _Header(list(arrays), [list(array.shape) for array in arrays.values()])
     blob = b"".join(array.tobytes() for array in arrays.values())
     return (

@@ -12,6 +12,7 @@ from wheeltap import canon
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer, find_blocks, find_layers
 from wheeltap.records import Derivation, Role, SubjectRecord
+from wheeltap.typed import named_modules
 
 
 @final
@@ -110,7 +111,7 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             got=type(model).__name__,
             do="Pass the module itself, or a subclass of torch.nn.Module that wraps your callable.",
         )
-    training = [path or "the model itself" for path, module in model.named_modules() if module.training]
+    training = [path or "the model itself" for path, module in named_modules(model) if module.training]
     if training:
         raise ModelError(
             "The model is in training mode.",
@@ -143,7 +144,7 @@ def _require_auditable(model: nn.Module, name: str) -> None:
 def _described(model: nn.Module) -> Iterator[bytes]:
     """Everything but tensors that decides what the model computes: structure, settings, source of its classes."""
     seen: set[type] = set()
-    for path, module in model.named_modules():
+    for path, module in named_modules(model):
         kind = type(module)
         settings = {
             key: value
@@ -184,5 +185,5 @@ def weights_digest(model: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous()
         state.update(canon.canonical([name, str(flat.dtype), list(flat.shape)]))
         # Bytes through an integer view: numpy knows no bfloat16.
-        state.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+        state.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
     return state.hexdigest()

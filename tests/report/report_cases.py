@@ -88,7 +88,9 @@ def steps(code: str, name: str, doses: Sequence[float], score: Sequence[float], 
 
 def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> SubjectRecord:
     blocks = ("hidden.0", "hidden.1", "out")
-    return SubjectRecord(name=name, fingerprint=f"{hash(name) & 0xFFFF:032x}", parameters=parameters, blocks=blocks, role=role)
+    return SubjectRecord(
+        name=name, fingerprint=f"{hash(name) & 0xFFFF:032x}", parameters=parameters, blocks=blocks, role=role
+    )
 
 
 def probe(name: str = "digits test split") -> ProbeRecord:
@@ -161,7 +163,9 @@ def _pair_findings() -> list[Finding]:
     found: list[Finding] = []
     for other in NAMES[1:]:
         pair = f"original vs {other}"
-        found.append(finding("WT001", "not_found", pair, estimate("difference", SCORES[other] - SCORES["original"], 0.009)))
+        found.append(
+            finding("WT001", "not_found", pair, estimate("difference", SCORES[other] - SCORES["original"], 0.009))
+        )
         for code in ("WT101", "WT102"):
             areas = _areas(code)
             gap = (areas[other].value or 0.0) - (areas["original"].value or 0.0)
@@ -182,13 +186,16 @@ def demo() -> ReportRecord:
     for i, name in enumerate(NAMES):
         low = 0.62 if name == "imposter" else 0.93 - 0.01 * i
         curves.append(steps("WT103", name, (2, 3, 4, 6, 8), (0.31, low - 0.2, low, 0.965, 0.97), "bits"))
-        curves.append(steps("WT104", name, (0.2, 0.4, 0.6, 0.8, 0.9), (0.97, 0.965, 0.93 - 0.01 * i, 0.71, 0.42), "share"))
+        curves.append(
+            steps("WT104", name, (0.2, 0.4, 0.6, 0.8, 0.9), (0.97, 0.965, 0.93 - 0.01 * i, 0.71, 0.42), "share")
+        )
     blocks = ("hidden.0", "hidden.1", "out")
     maps = tuple(block_map(code, name, blocks) for code in HALVES for name in NAMES)
     return ReportRecord(
         command="wheeltap demo --out wheeltap-demo",
         headline="Same score, different inside: imposter scores like original (difference 0.000 [-0.009, 0.009]) but "
-        "loses it far sooner under relative noise (area difference -0.160 [-0.171, -0.149]).",
+        "loses it far sooner under relative noise (area difference -0.179 [-0.190, -0.168]).\n"
+        "Same score, no difference found inside: original vs gauge-twin (scores differ by 0.000 [-0.009, 0.009]).",
         subjects=tuple(subject(name) for name in NAMES),
         probe=probe(),
         findings=(*_single_findings(), *_pair_findings()),

@@ -169,11 +169,11 @@ def test_score_interval_covers_at_every_score(n: int) -> None:
 def exact_difference_rates(n: int, gained: float, lost: float) -> tuple[float, float]:
     """Coverage of the paired interval and rejection rate of its test, summed over all counts that matter."""
     cover = reject = total = 0.0
-    for up in range(n + 1):
-        for down in range(n + 1 - up):
-            weight = stats.binom.pmf(up, n, gained) * stats.binom.pmf(down, n - up, lost / (1 - gained))
-            if weight < 1e-6:
-                continue
+    counts = np.arange(n + 1)
+    for up, share in enumerate(stats.binom.pmf(counts, n, gained)):
+        weights = share * stats.binom.pmf(counts, n - up, lost / (1 - gained))
+        for down in np.flatnonzero(weights > 1e-6):
+            weight = weights[down]
             a, b = np.ones(n), np.ones(n)
             b[:up], a[up : up + down] = 0.0, 0.0
             got = score_difference(a, b, bounded=True, unit="accuracy")

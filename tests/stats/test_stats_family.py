@@ -1,5 +1,7 @@
 """Holm's correction: against its definition, and as laws."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,7 +44,7 @@ def test_never_below_the_raw_p_and_in_the_same_order(p: list[float | None]) -> N
     assert [value is None for value in adjusted] == [value is None for value in p]
     pairs = sorted((a, b) for a, b in zip(p, adjusted, strict=True) if a is not None and b is not None)
     assert all(raw <= value <= 1.0 for raw, value in pairs)
-    assert all(low[1] <= high[1] for low, high in zip(pairs, pairs[1:], strict=False))
+    assert all(low[1] <= high[1] for low, high in pairwise(pairs))
 
 
 @given(P_VALUES)

@@ -61,9 +61,7 @@ class ModifyAudit(Audit):
 
     def _trials(self, case: Case, subject: SubjectRecord) -> dict[tuple[str, float], Trial]:
         return {
-            (label, dose): case.plan.trial(
-                subject, self.perturbation, settings=settings, dose=dose
-            )
+            (label, dose): case.plan.trial(subject, self.perturbation, settings=settings, dose=dose)
             for label, settings in self.variants
             for dose in self._doses()
         }

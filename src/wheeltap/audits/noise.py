@@ -1,47 +1,37 @@
 """WT101 and WT102: how much noise in the weights it takes to lose the score, and which blocks it hurts most."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.plans import Plan
 from wheeltap.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.site import WHOLE, Site
 from wheeltap.stats.curve import Response, area_values, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
 
-_STEP = 2**0.5
-"""Doses lie on a ladder of half octaves."""
 
-
-class NoiseSettings(AuditSettings, frozen=True, kw_only=True):
-    """Doses and thresholds.
+class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
+    """Thresholds.
 
     Attributes:
-        start: First dose tried; from here the bracket walks to where half of the score is lost.
-        rungs: Doses of the curve, in half octaves from the last dose that kept half of the score.
-        bracket_draws: Draws per dose while bracketing.
-        walk: Most octaves walked either way.
         fragile_below: A subject is fragile if half of its score is lost below this dose, with confidence.
         margin: Differences of curve area up to this are not worth telling; the test is of a larger one.
         worth: Smallest difference of area that a ``not_found`` must have been able to see.
         null_margin: The null control fails if the twin's area differs by more than this with confidence
-            ``control_level``.
-        control_level: Confidence level of the controls.
+            ``null_level``.
+        null_level: Confidence with which the twin must differ before the audit is void.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
-    start: float
-    rungs: tuple[int, ...] = (-4, -2, 0, 1, 2, 4)
-    bracket_draws: int = 2
-    walk: int = 12
     fragile_below: float
     margin: float = 0.02
     worth: float = 0.10
     null_margin: float = 0.05
-    control_level: float = 0.999
+    null_level: float = 0.999
     least_score: float = 0.05
 
 
@@ -60,11 +50,25 @@ class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class _Bracket:
-    """Where half of the score is lost: the rung of the last dose that kept half, or what to try next."""
+class Measured:
+    """A subject's response to every dose, and the trials behind it."""
 
-    rung: int | None
-    wanted: list[Trial]
+    subject: SubjectRecord
+    response: Response
+    trials: list[Trial]
+
+    def at(self, doses: list[int]) -> "Measured":
+        """The same at some of the doses, by index."""
+        some = self.response
+        return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
+
+
+def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
+    """Area under the curve of ``one`` minus that of ``two``, paired on the draws and examples they share."""
+    a, b = one.response, two.response
+    shared = min(a.values.shape[1], b.values.shape[1])
+    areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
+    return mean_effect(areas[0] - areas[1], level=level, margin=margin, name="area_difference", unit=unit)
 
 
 class NoiseAudit(Audit):
@@ -81,22 +85,19 @@ class NoiseAudit(Audit):
         """The bracket first; then the curves of every subject and control, and the reference's block map."""
         if not case.known(case.plan.baselines()) or self._nothing_to_lose(case):
             return []
-        bracket = self._bracket(case)
-        if bracket.rung is None:
-            return bracket.wanted
-        doses = self._doses(bracket.rung)
-        wanted = [*bracket.wanted]
-        for subject in self._measured(case):
-            wanted += [t for row in self._grid(case, subject, doses) for t in row]
-        wanted += [t for row in self._block_grid(case, bracket.rung) for t in row]
+        centre, walked = self._bracket(case)
+        wanted = [trial for rung in walked for trial in self._bracketing(case, rung)]
+        if centre is not None:
+            for subject in self._measured(case):
+                wanted += [t for row in self._grid(case, subject, self._doses(subject, centre)) for t in row]
+            wanted += [t for row in self._block_grid(case, centre) for t in row]
         return wanted
 
     def most(self, plan: Plan) -> int:
         """Bracket, curves, block map: an upper bound."""
         effort = plan.effort
-        curves = len(self.settings.rungs) * (
-            len(plan.subjects) * effort.draws + (len(plan.controls)) * effort.control_draws
-        )
+        controls = len(self.settings.control_rungs) * len(plan.controls) * effort.control_draws
+        curves = len(self.settings.rungs) * len(plan.subjects) * effort.draws + controls
         blocks = len(plan.reference.blocks) * effort.block_draws
         return (self.settings.walk + 1) * self.settings.bracket_draws + curves + blocks
 
@@ -111,17 +112,15 @@ class NoiseAudit(Audit):
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
         settings: dict[str, Scalar] = {}
-        return case.plan.trial(
-            subject, self.perturbation, settings=settings, site=site, dose=dose, seed=seed
-        )
+        return case.plan.trial(subject, self.perturbation, settings=settings, site=site, dose=dose, seed=seed)
 
     def _grid(self, case: Case, subject: SubjectRecord, doses: list[float]) -> list[list[Trial]]:
         draws = range(self._draws(case, subject))
         return [[self._trial(case, subject, dose, seed) for seed in draws] for dose in doses]
 
-    def _block_grid(self, case: Case, rung: int) -> list[list[Trial]]:
-        """Trials ``[block][draw]`` at the whole model's half dose."""
-        reference, dose = case.plan.reference, self._doses(rung, (1,))[0]
+    def _block_grid(self, case: Case, centre: int) -> list[list[Trial]]:
+        """Trials ``[block][draw]`` at a dose at which the whole model has lost half."""
+        reference, dose = case.plan.reference, self._ladder.dose(centre + 1)
         return [
             [
                 self._trial(case, reference, dose, seed, _site_of(reference, block))
@@ -130,30 +129,23 @@ class NoiseAudit(Audit):
             for block in reference.blocks
         ]
 
-    def _doses(self, rung: int, rungs: tuple[int, ...] | None = None) -> list[float]:
-        return [self.settings.start * _STEP ** (rung + r) for r in rungs or self.settings.rungs]
+    @property
+    def _ladder(self) -> Ladder:
+        return Ladder(self.settings.start, self.settings.walk)
 
-    def _bracket(self, case: Case) -> _Bracket:
-        """Walks the ladder by octaves from ``start`` to the first dose on the other side of half."""
-        tried: list[Trial] = []
-        rung, direction = 0, 0
-        for _ in range(self.settings.walk + 1):
-            trials = self._grid_at(case, rung)
-            tried += trials
-            if not case.known(trials):
-                return _Bracket(None, tried)
-            kept = self._retention(case, trials) >= 0.5
-            if direction and kept != (direction > 0):
-                return _Bracket(rung - 2 if direction > 0 else rung, tried)
-            direction = 1 if kept else -1
-            rung += 2 * direction
-        # Never crossed: the curve around the last dose shows it, and the half dose is reported as beyond it.
-        return _Bracket(rung - 2 * direction, tried)
+    def _doses(self, subject: SubjectRecord, centre: int) -> list[float]:
+        return self._ladder.doses(centre, rungs_of(self.settings, control=subject.role != "subject"))
 
-    def _grid_at(self, case: Case, rung: int) -> list[Trial]:
-        dose = self._doses(rung, (0,))[0]
-        draws = min(self.settings.bracket_draws, case.plan.effort.draws)
-        return [self._trial(case, case.plan.reference, dose, seed) for seed in range(draws)]
+    def _bracket(self, case: Case) -> tuple[int | None, list[int]]:
+        def kept_half(rung: int) -> bool | None:
+            trials = self._bracketing(case, rung)
+            return self._retention(case, trials) >= 0.5 if case.known(trials) else None
+
+        return self._ladder.bracket(kept_half)
+
+    def _bracketing(self, case: Case, rung: int) -> list[Trial]:
+        draws = range(min(self.settings.bracket_draws, case.plan.effort.draws))
+        return [self._trial(case, case.plan.reference, self._ladder.dose(rung), seed) for seed in draws]
 
     def _retention(self, case: Case, trials: list[Trial]) -> float:
         chance, clean = case.chance, float(case.clean(case.plan.reference).mean())
@@ -172,9 +164,7 @@ class NoiseAudit(Audit):
             return gap.because
         above = (clean - case.chance) * (1 if plan.probe.higher_is_better else -1)
         if above < self.settings.least_score:
-            return (
-                f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
-            )
+            return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
 
     # ---- judging ----------------------------------------------------------------------------------------------
@@ -185,11 +175,11 @@ class NoiseAudit(Audit):
         why_not = self._nothing_to_lose(case)
         if why_not:
             return self._refused(case, Unanswered("not_applicable", why_not))
-        bracket = self._bracket(case)
-        if bracket.rung is None:
+        centre, _ = self._bracket(case)
+        if centre is None:
             return self._refused(case, Unanswered("error", "The doses were not bracketed: the run was cut short."))
         try:
-            self._read(case, bracket.rung, verdict)
+            self._read(case, centre, verdict)
         except Unanswered as gap:
             return self._refused(case, gap)
         return verdict
@@ -203,57 +193,55 @@ class NoiseAudit(Audit):
             ]
         )
 
-    def _read(self, case: Case, rung: int, verdict: Verdict) -> None:
-        doses = self._doses(rung)
-        grids = {s.fingerprint: self._grid(case, s, doses) for s in self._measured(case)}
-        tables = {fingerprint: case.table(grid) for fingerprint, grid in grids.items()}
-        reference = case.plan.reference
-        for subject in self._measured(case):
-            verdict.curves.append(self._curve(case, subject, doses, tables[subject.fingerprint]))
+    def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
+        measured = {subject.fingerprint: self._measure(case, subject, centre) for subject in self._measured(case)}
+        verdict.curves += [self._curve(case, one) for one in measured.values()]
         for subject, curve in zip(case.plan.subjects, verdict.curves, strict=False):
-            verdict.drafts.append(self._single(case, curve, grids[subject.fingerprint]))
+            verdict.drafts.append(self._single(case, curve, measured[subject.fingerprint]))
+        reference = measured[case.plan.reference.fingerprint]
         for rival in case.rivals:
-            both = (reference.fingerprint, rival.fingerprint)
-            trials = [t.key for f in both for row in grids[f] for t in row]
-            responses = [self._response(case, s, doses, tables[s.fingerprint]) for s in (reference, rival)]
-            verdict.drafts.append(self._pair(case, rival, responses, trials))
-        verdict.controls += self._controls(case, doses, tables)
+            verdict.drafts.append(self._pair(case, reference, measured[rival.fingerprint]))
+        verdict.controls += self._controls(case, reference, measured)
         if case.plan.effort.block_draws:
-            verdict.blocks.append(self._block_map(case, rung))
+            verdict.blocks.append(self._block_map(case, centre))
 
-    def _response(self, case: Case, subject: SubjectRecord, doses: list[float], table: Values) -> Response:
-        return Response(
-            values=table, clean=case.clean(subject), doses=np.array(doses), chance=case.chance
-        )
+    def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> Measured:
+        grid = self._grid(case, subject, self._doses(subject, centre))
+        response = Response(
+            values=case.table(grid), clean=case.clean(subject), doses=np.array(self._doses(subject, centre)),
+            chance=case.chance,
+        )  # fmt: skip
+        return Measured(subject, response, [trial for row in grid for trial in row])
 
-    def _curve(self, case: Case, subject: SubjectRecord, doses: list[float], table: Values) -> Curve:
-        probe = case.plan.probe
-        mean, low, high = band(table, bounded=probe.bounded)
-        half = half_dose(table, case.clean(subject), doses=np.array(doses), chance=case.chance, unit="dose")
-        area = mean_effect(area_values(table, np.array(doses)), name="area", unit=probe.measure)
+    def _curve(self, case: Case, one: Measured) -> Curve:
+        probe, response = case.plan.probe, one.response
+        mean, low, high = band(response.values, bounded=probe.bounded)
+        doses = np.asarray(response.doses)
+        half = half_dose(response.values, response.clean, doses=doses, chance=case.chance, unit="dose")
+        area = mean_effect(area_values(response.values, doses), name="area", unit=probe.measure)
         return Curve(
-            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=self._unit(),
-            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(doses),
+            code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
+            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),
             score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
             half=half, area=area,
         )  # fmt: skip
 
-    def _unit(self) -> str:
-        return self.noise
-
-    def _single(self, case: Case, curve: Curve, grid: list[list[Trial]]) -> Draft:
+    def _single(self, case: Case, curve: Curve, one: Measured) -> Draft:
         """Whether half of the score is lost at a dose so small that the subject must be called fragile."""
-        half, limit = curve.half, self.settings.fragile_below
+        half, limit, trials = curve.half, self.settings.fragile_below, one.trials
         assert half is not None and curve.area is not None
-        trials = [t for row in grid for t in row]
         fragile = half.high is not None and half.high < limit
         sound = half.low is not None and half.low >= limit
         status = "found" if fragile else "not_found" if sound else "inconclusive"
         diverged = case.diverged(trials)
         because = (
-            f"Half of {curve.subject}'s above-chance score is lost at {_words(half)} ({self._unit()}); "
+            f"Half of {curve.subject}'s above-chance score is lost at {_words(half)} ({self.noise}); "
             f"it is called fragile below {limit:g}."
-            + (f" {diverged} of {len(trials)} disturbed runs gave no finite answer and count as chance." if diverged else "")
+            + (
+                f" {diverged} of {len(trials)} disturbed runs gave no finite answer and count as chance."
+                if diverged
+                else ""
+            )
         )
         finding = Finding(
             code=self.code, title=self.title, status=status, subject=curve.subject, estimates=(half, curve.area),
@@ -261,23 +249,21 @@ class NoiseAudit(Audit):
         )  # fmt: skip
         return Draft(finding)
 
-    def _pair(self, case: Case, rival: SubjectRecord, responses: list[Response], trials: list[str]) -> Draft:
-        plan = case.plan
-        one, two = responses
-        difference = area_values(one.values, one.doses) - area_values(two.values, two.doses)
-        gap = mean_effect(difference, margin=self.settings.margin, name="area_difference", unit=plan.probe.measure)
-        ratio = half_dose_ratio(one, two)
-        a, b = (plan.reference.name, rival.name) if (gap.value or 0.0) > 0 else (rival.name, plan.reference.name)
+    def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
+        plan, names = case.plan, (reference.subject.name, rival.subject.name)
+        gap = area_difference(reference, rival, level=0.95, margin=self.settings.margin, unit=plan.probe.measure)
+        ratio = half_dose_ratio(reference.response, rival.response)
+        sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         finding = Finding(
             code=self.code,
             title=f"{self.title}: difference",
             status="found",
-            subject=pair(plan.reference, rival),
+            subject=pair(reference.subject, rival.subject),
             estimates=(gap, ratio),
             smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=self.settings.margin),
-            because=f"{b} is more fragile than {a}: the area under the curves differs by {gap} "
-            f"({plan.reference.name} minus {rival.name}). {self.reads}",
-            trials=tuple(trials),
+            because=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
+            f"({names[0]} minus {names[1]}). {self.reads}",
+            trials=tuple(trial.key for trial in (*reference.trials, *rival.trials)),
         )
         return Draft(
             finding,
@@ -289,74 +275,51 @@ class NoiseAudit(Audit):
 
     # ---- controls ---------------------------------------------------------------------------------------------
 
-    def _controls(self, case: Case, doses: list[float], tables: dict[str, Values]) -> list[Control]:
+    def _controls(self, case: Case, reference: Measured, measured: dict[str, Measured]) -> list[Control]:
         plan = case.plan
-        found = [self._null(case, doses, tables)] if plan.twin else [self._missing(case, "null")]
-        if self.plant_must_show:
-            found.append(self._plant(case, doses, tables) if plan.planted else self._missing(case, "planted"))
-        return found
+        kept = [self.settings.rungs.index(rung) for rung in self.settings.control_rungs]
+        few = reference.at(kept)
+        null = None if plan.twin is None else measured[plan.twin.fingerprint]
+        plant = None if plan.planted is None else measured.get(plan.planted.fingerprint)
+        found = [self._null(case, few, null)]
+        return [*found, self._plant(case, few, plant)] if self.plant_must_show else found
 
-    def _missing(self, case: Case, kind: str) -> Control:
-        name = f"{self.code} {'re-coded twin' if kind == 'null' else 'planted cancelling units'}"
+    def _null(self, case: Case, reference: Measured, twin: Measured | None) -> Control:
+        name = f"{self.code} re-coded twin"
+        if twin is None:
+            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
+        level, margin = self.settings.null_level, self.settings.null_margin
+        gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.probe.measure)
         return Control(
-            name=name,
-            kind="null" if kind == "null" else "planted",
-            status="skipped",
-            because=case.plan.no_controls or "No control was asked for.",
-        )
+            name=name, kind="null", status="failed" if exceeds(gap, margin) else "passed", estimates=(gap,),
+            because=f"A copy that computes the same function must not look different: its area differs by {gap} "
+            f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:g}.",
+        )  # fmt: skip
 
-    def _against(self, case: Case, other: SubjectRecord, doses: list[float], tables: dict[str, Values]) -> Estimate:
-        """Area of the reference minus that of a control, on the draws they share."""
-        a, b = tables[case.plan.reference.fingerprint], tables[other.fingerprint]
-        shared = min(a.shape[1], b.shape[1])
-        grid = np.array(doses)
-        return mean_effect(
-            area_values(a[:, :shared], grid) - area_values(b[:, :shared], grid),
-            level=self.settings.control_level,
-            name="area_difference",
-            unit=case.plan.probe.measure,
-        )
-
-    def _null(self, case: Case, doses: list[float], tables: dict[str, Values]) -> Control:
-        assert case.plan.twin is not None
-        gap = self._against(case, case.plan.twin, doses, tables)
-        failed = exceeds(gap, self.settings.null_margin)
-        return Control(
-            name=f"{self.code} re-coded twin",
-            kind="null",
-            status="failed" if failed else "passed",
-            estimates=(gap,),
-            because=f"A copy that computes the same function must not look different: its area differs by {gap}, "
-            f"allowed is {self.settings.null_margin:g} ({self.settings.control_level:.1%} confidence).",
-        )
-
-    def _plant(self, case: Case, doses: list[float], tables: dict[str, Values]) -> Control:
-        assert case.plan.planted is not None
-        gap = self._against(case, case.plan.planted, doses, tables)
+    def _plant(self, case: Case, reference: Measured, planted: Measured | None) -> Control:
+        name = f"{self.code} planted cancelling units"
+        if planted is None:
+            return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
+        gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.probe.measure)
         found = gap.low is not None and gap.low > 0.0
         return Control(
-            name=f"{self.code} planted cancelling units",
-            kind="planted",
-            status="passed" if found else "failed",
-            estimates=(gap,),
-            because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} "
-            f"({self.settings.control_level:.1%} confidence).",
-        )
+            name=name, kind="planted", status="passed" if found else "failed", estimates=(gap,),
+            because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
+        )  # fmt: skip
 
     # ---- block map --------------------------------------------------------------------------------------------
 
-    def _block_map(self, case: Case, rung: int) -> BlockMap:
-        plan = case.plan
-        clean = case.clean(plan.reference)
+    def _block_map(self, case: Case, centre: int) -> BlockMap:
+        plan, clean = case.plan, case.clean(case.plan.reference)
         drops = tuple(
             mean_effect(
                 clean - case.table([row])[0], bounded=plan.probe.bounded, name="score_lost", unit=plan.probe.measure
             )
-            for row in self._block_grid(case, rung)
+            for row in self._block_grid(case, centre)
         )
         return BlockMap(
-            code=self.code, title=self.title, subject=plan.reference.name, dose=self._doses(rung, (1,))[0],
-            unit=self._unit(), blocks=plan.reference.blocks, drops=drops,
+            code=self.code, title=self.title, subject=plan.reference.name, dose=self._ladder.dose(centre + 1),
+            unit=self.noise, blocks=plan.reference.blocks, drops=drops,
         )  # fmt: skip
 
 

@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from wheeltap.errors import FileFormatError, MissingFile, UnknownName
 from wheeltap.plans import AuditSpec, Effort
@@ -23,11 +24,23 @@ class Measuring:
     """What to measure and how hard."""
 
     audits: Annotated[str | None, Parameter(help="Names, separated by commas (see: wheeltap list audits).")] = None
-    data: Annotated[Path | None, Parameter(help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer.")] = None  # fmt: skip
-    draws: Annotated[int | None, Parameter(help="Draws of noise per dose; by default chosen by the model's size.")] = None  # fmt: skip
+    data: Annotated[
+        Path | None, Parameter(help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer.")
+    ] = None
+    draws: Annotated[
+        int | None,
+        Parameter(validator=Number(gte=2), help="Draws of noise per dose; by default chosen by the model's size."),
+    ] = None
     seed: Annotated[int | None, Parameter(help="Root of every draw. [default: 0]")] = None
-    alpha: Annotated[float | None, Parameter(help="Probability of any false alarm, over all findings. [default: 0.05]")] = None  # fmt: skip
-    config: Annotated[Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")] = None  # fmt: skip
+    alpha: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lt=1), help="Chance of any false alarm, all findings together. [default: .05]"
+        ),
+    ] = None
+    config: Annotated[
+        Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")
+    ] = None
 
     def settled(self) -> "Settled":
         """Flags over file over defaults."""
@@ -85,7 +98,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
             known = {f.name for f in msgspec.structs.fields(cls)} - {"settings"}
             plain = {key: value for key, value in table.items() if key in known}
-            audits = {key: value for key, value in table.items() if isinstance(value, dict)}
+            audits = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
             unknown = next((key for key in table if key not in plain and key not in audits), None)
             if unknown is not None:
                 raise UnknownName("setting", unknown, known)
@@ -104,7 +117,10 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 class Running:
     """Where outcomes are kept and who computes them."""
 
-    store: Annotated[Path | None, Parameter(help="File that keeps every outcome; the same command resumes from it. [default: NAME.wheeltap in this folder]")] = None  # fmt: skip
+    store: Annotated[
+        Path | None,
+        Parameter(help="File that keeps every outcome; the same command resumes. [default: NAME.wheeltap, here]"),
+    ] = None
     workers: Annotated[int, Parameter(help="Processes; 1 computes in this one.")] = 1
 
 

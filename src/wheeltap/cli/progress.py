@@ -1,6 +1,6 @@
 """Progress on the terminal: trials, passes over the probe, time left. Silent when nobody watches."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from wheeltap.api import Watch
 
 
 @contextmanager
-def shown(label: str) -> Iterator[Watch]:
+def shown(label: str) -> Generator[Watch]:
     """A watch that draws a bar on standard error while the block runs."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -32,7 +32,7 @@ def shown(label: str) -> Iterator[Watch]:
 
 
 @contextmanager
-def said(label: str) -> Iterator[None]:
+def said(label: str) -> Generator[None]:
     """A spinner on standard error while something of unknown length runs."""
     console = Console(stderr=True)
     if not console.is_terminal:

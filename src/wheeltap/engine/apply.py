@@ -1,6 +1,6 @@
 """Disturbing a module in place and undoing it from a copy of exactly what changes."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, final
@@ -13,6 +13,7 @@ from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Factors, Noise, Weights
 from wheeltap.site import Site
 from wheeltap.subject import Subject, weights_digest
+from wheeltap.typed import named_modules
 
 
 @final
@@ -46,9 +47,7 @@ class Disturbance:
         with torch.no_grad():
             for layer in self.layers:
                 held = self._held(layer)
-                self._clean[layer.name] = Weights(
-                    held.weight.clone(), None if held.bias is None else held.bias.clone()
-                )
+                self._clean[layer.name] = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
         return self
 
     def __exit__(
@@ -98,7 +97,7 @@ def _write(held: Weights, new: Weights) -> None:
 
 
 @contextmanager
-def unharmed(subject: Subject) -> Iterator[None]:
+def unharmed(subject: Subject) -> Generator[None]:
     """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
 
     Buffers, modes and flags that a forward pass changed are put back; weights are the ``Disturbance``'s to
@@ -111,7 +110,7 @@ def unharmed(subject: Subject) -> Iterator[None]:
     before = weights_digest(model)
     buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
     flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    modes = {name: module.training for name, module in model.named_modules()}
+    modes = {name: module.training for name, module in named_modules(model)}
     try:
         yield
     finally:
@@ -121,7 +120,7 @@ def unharmed(subject: Subject) -> Iterator[None]:
                     buffer.data.copy_(buffers[name])
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(flags[name])
-        for name, module in model.named_modules():
+        for name, module in named_modules(model):
             module.training = modes[name]
         after = weights_digest(model)
         if after != before:
@@ -132,4 +131,3 @@ def unharmed(subject: Subject) -> Iterator[None]:
                 got=after,
                 do="Throw this run's results away, and report a bug in the perturbation or the engine.",
             )
-

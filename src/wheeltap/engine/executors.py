@@ -92,7 +92,9 @@ class ProcessPool(Executor):
         """Parts of one subject and perturbation each, with every dose of a draw together."""
         lots: dict[tuple[object, ...], list[Trial]] = {}
         for trial in trials:
-            lots.setdefault((trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers), []).append(trial)
+            lots.setdefault((trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers), []).append(
+                trial
+            )
         return list(lots.values())
 
 

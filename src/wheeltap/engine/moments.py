@@ -1,5 +1,6 @@
 """Layer moments: what each layer's inputs look like on the probe, read in one clean pass."""
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,10 +17,14 @@ from wheeltap.perturb.base import Factors
 from wheeltap.perturb.function_noise import factor, output_root
 from wheeltap.probe import BaseProbe, Moments
 from wheeltap.subject import Subject
+from wheeltap.typed import to_tensor
 
 ROWS_PER_INPUT = 1.5
 """Rows of input needed per input dimension: any n independent points can be re-coded into any other n, so with
 fewer rows than inputs no invariant scale exists."""
+
+MOMENT_BYTES = 2**30
+"""Memory that the moments of layers read in one pass may take, before they are turned into factors."""
 
 
 @dataclass
@@ -42,7 +47,8 @@ class _Collector:
         self.grams: dict[str, _Gram] = {}
         self.tokens: dict[str, Tensor] = {}
         self.shared: dict[str, str] = {}
-        self._current: list[tuple[Tensor, int, str]] = []
+        # Layers that share an input follow each other closely; holding every input would hold a whole pass.
+        self._current: deque[tuple[Tensor, int, str]] = deque(maxlen=4)
         self._sinks = 0
 
     def hooks(self, stack: ExitStack) -> None:
@@ -58,7 +64,8 @@ class _Collector:
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
 
     def begin(self, batch: Moments) -> None:
-        self._current, self._sinks = [], batch.sinks
+        self._current.clear()
+        self._sinks = batch.sinks
 
     def _read(self, layer: Layer, module: nn.Module, inputs: Tensor) -> None:
         # The version tells an input that was changed in place between two readers.
@@ -111,15 +118,19 @@ def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
         padding: Any = 0
     else:
         padding = (0, *module.padding) if flat else module.padding
-    pair = (lambda values: (1, *values)) if flat else tuple
     columns = functional.unfold(
         inputs[:, :, None] if flat else inputs,
-        kernel_size=pair(module.kernel_size),
-        dilation=pair(module.dilation),
-        stride=pair(module.stride),
+        kernel_size=_plane(module.kernel_size),
+        dilation=_plane(module.dilation),
+        stride=_plane(module.stride),
         padding=padding,
     )
     return columns.transpose(1, 2).flatten(0, 1)
+
+
+def _plane(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """Sizes of a one-dimensional convolution as those of a plane one row high."""
+    return (1, *sizes) if len(sizes) == 1 else sizes
 
 
 def supported(subject: Subject) -> list[Layer]:
@@ -134,18 +145,38 @@ def supported(subject: Subject) -> list[Layer]:
 
 
 def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
-    """Factors of every supported layer that the probe reaches, from one clean pass over its moment inputs.
+    """Factors of every supported layer that the probe reaches, from clean passes over its moment inputs.
+
+    One pass, or several for a model whose moments would not fit into ``MOMENT_BYTES`` together.
 
     Raises:
         ModelError: If a layer's inputs are not finite, or the probe has too few rows for a layer.
     """
-    collector = _Collector(subject, supported(subject))
-    device = subject.device
+    found: dict[str, Factors] = {}
+    waiting = supported(subject)
+    while waiting:
+        part, waiting = _part(waiting)
+        found |= _estimate_part(subject, probe, part)
+    return found
+
+
+def _part(layers: list[Layer]) -> tuple[list[Layer], list[Layer]]:
+    """As many of ``layers`` as fit into the memory bound (counted as if none shared a moment), and the rest."""
+    size = 0
+    for at, layer in enumerate(layers):
+        size += 0 if layer.kind == "embedding" else 8 * (layer.fan_in + 1) ** 2
+        if at and size > MOMENT_BYTES:
+            return layers[:at], layers[at:]
+    return layers, []
+
+
+def _estimate_part(subject: Subject, probe: BaseProbe, layers: list[Layer]) -> dict[str, Factors]:
+    collector = _Collector(subject, layers)
     with ExitStack() as stack, torch.no_grad():
         collector.hooks(stack)
         for batch in probe.moments():
             collector.begin(batch)
-            subject.model(batch.inputs.to(device))
+            subject.model(batch.inputs.to(subject.device))
     return dict(_factored(subject, collector))
 
 
@@ -166,9 +197,8 @@ def _factored(subject: Subject, collector: _Collector) -> Iterator[tuple[str, Fa
         for layer in layers:
             weight = subject.parameter(layer.weight).detach()
             bias = None if layer.bias is None else subject.parameter(layer.bias).detach()
-            like = {"device": weight.device, "dtype": weight.dtype}
-            root = output_root(layer.matrix(weight), bias, torch.from_numpy(spread).to(**like))
-            yield layer.name, Factors(out=root, whiten=torch.from_numpy(whiten).to(**like))
+            root = output_root(layer.matrix(weight), bias, to_tensor(spread, like=weight))
+            yield layer.name, Factors(out=root, whiten=to_tensor(whiten, like=weight))
 
 
 def _embedding_factors(weight: Tensor, counts: Tensor) -> Factors:

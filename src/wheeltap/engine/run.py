@@ -1,6 +1,6 @@
 """Running trials: grouped so that each model is made, measured and put back once, committed one by one."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,7 +20,7 @@ what it saves, most of all on a busy machine."""
 
 
 @contextmanager
-def threads_for(parameters: int) -> Iterator[None]:
+def threads_for(parameters: int) -> Generator[None]:
     """One torch thread for a small model while the block runs, as many as before for a large one."""
     before = torch.get_num_threads()
     torch.set_num_threads(1 if parameters < ONE_THREAD_BELOW else before)
@@ -87,7 +87,11 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
     except WheeltapError as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
         for trial in group.trials:
-            commit(Outcome(key=trial.key, status="skipped", because=error.what + (f" ({error.where})" if error.where else "")))
+            commit(
+                Outcome(
+                    key=trial.key, status="skipped", because=error.what + (f" ({error.where})" if error.where else "")
+                )
+            )
         return
     with disturbance:
         for trial in group.trials:

@@ -17,6 +17,7 @@ from wheeltap.perturb.base import Factors
 from wheeltap.probe import BaseProbe
 from wheeltap.records import Outcome, SubjectRecord, Trial
 from wheeltap.subject import Subject
+from wheeltap.typed import to_array, to_tensor
 
 
 @final
@@ -67,7 +68,7 @@ class Workshop:
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""
-        self._clean[fingerprint] = torch.from_numpy(scores.copy())
+        self._clean[fingerprint] = to_tensor(scores.copy())
 
     def clean(self, subject: Subject) -> Tensor:
         """The subject's undisturbed scores ``[example, option]``; one pass where they are not known yet."""
@@ -115,16 +116,14 @@ class Workshop:
                 "The model's outputs are not finite before anything was disturbed.",
                 where=f"{subject.name}, example {bad}",
                 expected="finite scores",
-                got=str(scores[bad][:4].tolist()),
+                got=", ".join(f"{float(score):g}" for score in scores[bad][:4]),
                 do="Check the model, its dtype and the probe's inputs.",
             )
         self._require_repeatable(subject, scores)
         values = self.measured(subject, scores)
-        values["scores"] = scores.numpy()
-        values["chance"] = np.float32(self.probe.measure.chance(scores, self.probe.targets.cpu())).reshape(())
-        return Outcome(
-            key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0
-        )
+        values["scores"] = to_array(scores)
+        values["chance"] = np.array(self.probe.measure.chance(scores, self.probe.targets.cpu()), dtype=np.float32)
+        return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def _require_repeatable(self, subject: Subject, scores: Tensor) -> None:
         known = self._clean.setdefault(subject.record.fingerprint, scores)
@@ -142,7 +141,7 @@ class Workshop:
     def measured(self, subject: Subject, scores: Tensor) -> dict[str, NDArray[np.float32]]:
         """Every measure's value per example."""
         clean, targets = self.clean(subject), self.probe.targets.cpu()
-        return {m.name: m(scores, targets, clean).float().numpy() for m in self.probe.measures}
+        return {m.name: to_array(m(scores, targets, clean)) for m in self.probe.measures}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""

@@ -1,8 +1,9 @@
 """What a gauge family offers: recognise a model by its structure, then rewrite a copy of it in place."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self, final
+from typing import ClassVar, Self, cast, final
 
 import numpy as np
 from torch import Tensor, nn
@@ -101,8 +102,7 @@ class Sharing:
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
     """Every module by each path that leads to it."""
-    named: Any = model.named_modules(remove_duplicate=False)
-    return dict(named)
+    return dict(cast("Iterator[tuple[str, nn.Module]]", model.named_modules(remove_duplicate=False)))
 
 
 def altered(module: nn.Module) -> str | None:

@@ -158,7 +158,8 @@ def _pad_call(node: fx.Node, layout: Layout) -> Step | str:
     mode, value = _argument(node, 2, "mode", "constant"), _argument(node, 3, "value", None)
     if mode == "constant" and value not in {None, 0}:
         return "padding is not with zeros"
-    if layout.axis != "spatial" or not isinstance(pad, tuple | list) or len(pad) > 2 * layout.spatial:  # pyright: ignore[reportUnknownArgumentType]
+    ends = len(pad) if isinstance(pad, tuple | list) else None  # pyright: ignore[reportUnknownArgumentType]
+    if layout.axis != "spatial" or ends is None or ends > 2 * layout.spatial:
         return "padding adds units"
     return layout, None
 

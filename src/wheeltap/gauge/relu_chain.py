@@ -12,7 +12,7 @@ from collections import Counter
 from typing import ClassVar, Self, final
 
 import numpy as np
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from wheeltap.gauge import hidden
 from wheeltap.gauge.base import Family, Refusal, Sharing, altered, modules_of
@@ -75,10 +75,13 @@ def _traced(model: nn.Module) -> fx.Graph | str:
     }
     try:
         shell = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+    except (TypeError, RuntimeError, NotImplementedError) as error:
+        return f"it cannot be copied ({type(error).__name__}: {error})"
+    try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return fx.Tracer().trace(shell, concrete_args=defaults or None)
-    except Exception as error:  # noqa: BLE001 - Arbitrary user code runs under the tracer: whatever it raises is a refusal.
+    except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0]
         return f"its forward cannot be traced ({type(error).__name__}: {reason[:120]})"
 
@@ -143,11 +146,11 @@ class _Search:
         change = altered(module)
         if change:
             return f"{path}: {change}"
-        weight = getattr(module, "weight", None)
-        if not isinstance(weight, Tensor):
+        held = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if not held:
             return None
-        if not weight.is_floating_point():
-            return f"{path} has weights of type {weight.dtype}"
+        if not all(tensor.is_floating_point() for tensor in module.parameters(recurse=False)):
+            return f"{path} has weights that are not floating point"
         if self.calls[id(module)] > 1:
             return f"{path} is called {self.calls[id(module)]} times"
         if self.sharing.shared(module) or any(name.startswith(f"{path}.") for name in self.read):

@@ -70,7 +70,7 @@ def read(operation: str, settings: Mapping[str, Scalar]) -> Settings:
         raise UsageError(
             "A gauge setting cannot be used.",
             where=operation,
-            expected=str(error),
+            expected=str(error).removeprefix("Expected "),
             got=", ".join(f"{name}={value!r}" for name, value in sorted(settings.items())),
             do="Give a value in range, or leave the setting out for its default.",
         ) from None

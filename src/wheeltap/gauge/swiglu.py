@@ -110,7 +110,7 @@ def _forward_reason(module: nn.Module) -> str | None:
     """Why the forward of ``module`` is not ``down(act(gate(x)) * up(x))``, or ``None`` if it is."""
     try:
         graph = _Leaves().trace(module)
-    except Exception as error:  # noqa: BLE001 - Arbitrary user code runs under the tracer: whatever it raises is a refusal.
+    except Exception as error:
         return f"its forward cannot be traced ({type(error).__name__})"
     nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -152,7 +152,7 @@ def _unitwise(function: Callable[[torch.Tensor], torch.Tensor]) -> bool:
         with torch.no_grad():
             whole = function(values)
             alone = torch.cat([function(values[:, [k]]) for k in range(values.shape[1])], dim=1)
-    except Exception:  # noqa: BLE001 - A slope per unit, a parameter elsewhere: not an activation that we know to be unit-wise.
+    except Exception:
         return False
     return whole.shape == values.shape and torch.allclose(whole, alone, rtol=1e-5, atol=1e-6)
 

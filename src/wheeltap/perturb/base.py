@@ -13,6 +13,7 @@ from wheeltap.errors import UnknownName, UsageError
 from wheeltap.layer import Layer
 from wheeltap.records import Scalar
 from wheeltap.registry import Registry
+from wheeltap.typed import to_tensor
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Draw:
         count = int(np.prod(shape))
         stream = seeds.generator(self.root, "signs", self.seed, name)
         bits = np.unpackbits(np.frombuffer(stream.bytes((count + 7) // 8), dtype=np.uint8), count=count)
-        drawn = torch.from_numpy(bits).to(device=like.device, dtype=like.dtype)
+        drawn = to_tensor(bits).to(device=like.device, dtype=like.dtype)
         return drawn.mul_(2).sub_(1).reshape(shape)
 
 

@@ -1,15 +1,14 @@
 """Training a classifier so that the same settings give the same bits."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.errors import DataError, UsageError
-
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -42,16 +41,22 @@ class TrainSettings:
             )
 
 
+def own_random_numbers() -> AbstractContextManager[None]:
+    """A block after which torch's global generator is as it was before."""
+    return cast("AbstractContextManager[None]", torch.random.fork_rng(devices=[]))  # pyright: ignore[reportUnknownMemberType]
+
+
 @contextmanager
-def reproducible(seed: int) -> Iterator[None]:
+def reproducible(seed: int) -> Generator[None]:
     """A block whose random numbers follow from ``seed`` and whose arithmetic runs on one thread.
 
     One thread, because the order of a parallel sum (and so the last bits of every weight) would depend on the
     machine's load. The global generator, thread count and grad mode are as before afterwards.
     """
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]), torch.enable_grad():
-        torch.random.default_generator.manual_seed(seed)
+    with own_random_numbers(), torch.enable_grad():
+        # Not torch.manual_seed: that would seed the accelerators too, which nothing here restores.
+        torch.default_generator.manual_seed(seed)
         torch.set_num_threads(1)
         try:
             yield
@@ -93,7 +98,7 @@ def _fit(model: nn.Module, inputs: Tensor, targets: Tensor, settings: TrainSetti
     order = torch.Generator().manual_seed(settings.seed)
     model.train()
     for _ in range(settings.epochs):
-        for rows in torch.randperm(len(inputs), generator=order).split(settings.batch):
+        for rows in cast("Sequence[Tensor]", torch.randperm(len(inputs), generator=order).split(settings.batch)):  # pyright: ignore[reportUnknownMemberType]
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(inputs[rows]), targets[rows])
             loss.backward()  # pyright: ignore[reportUnknownMemberType]

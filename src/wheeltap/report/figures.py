@@ -1,6 +1,8 @@
 """Charts as data (altair), drawn offline to SVG. Colours are the light theme's; the page maps them to its own."""
 
 import io
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -18,9 +20,10 @@ INK, MUTED, GRID, BAND = "#1c2330", "#5a6472", "#dfe3e8", "#c9d0d8"
 CONTROL_COLOURS = {"twin": TWIN, "planted": PLANTED}
 DASHES: dict[str, list[float]] = {"subject": [1, 0], "twin": [6, 3], "planted": [1.5, 2.5]}
 
-_WIDTH = 420
+_WIDTH = 380
+_THIN = 1.3
 _ROW = 17
-_LABEL = 150
+_LABEL = 132
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Style:
 
     colour: str
     shape: str
+    width: float = _THIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +45,14 @@ class _Frame:
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
     """One style a subject, in order; colour and shape together, so that colour is never needed alone."""
-    unique = dict.fromkeys(names)
+    # Each line is drawn over the ones before and is thinner: where they coincide (a twin on its original) all show.
+    unique = list(dict.fromkeys(names))
     return {
-        name: Style(colour=SERIES[i % len(SERIES)], shape=SHAPES[(i + i // len(SERIES)) % len(SHAPES)])
+        name: Style(
+            colour=SERIES[i % len(SERIES)],
+            shape=SHAPES[(i + i // len(SERIES)) % len(SHAPES)],
+            width=min(5.0, 2.0 + 0.9 * (len(unique) - 1 - i)),
+        )
         for i, name in enumerate(unique)
     }
 
@@ -69,7 +78,7 @@ def _finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.
         width=width,
         height=height,
         autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-        padding={"left": 2, "right": 10, "top": 6, "bottom": 2},
+        padding={"left": 8, "right": 10, "top": 6, "bottom": 2},
     )
     axis: dict[str, Any] = {
         "labelColor": MUTED,
@@ -77,8 +86,8 @@ def _finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.
         "gridColor": GRID,
         "domainColor": BAND,
         "tickColor": BAND,
-        "labelFontSize": 12,
-        "titleFontSize": 12.5,
+        "labelFontSize": 11.5,
+        "titleFontSize": 12,
         "titleFontWeight": "normal",
         "titlePadding": 8,
     }
@@ -86,7 +95,7 @@ def _finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.
     return chart.configure_axis(**axis).configure_view(stroke=None)
 
 
-def _x_scale(curves: Sequence[Curve]) -> tuple[Any, Any]:
+def _x_scale(code: str, curves: Sequence[Curve]) -> tuple[Any, Any]:
     """Scale and axis of the doses: logarithmic for noise; bits run down, so that damage always grows to the right."""
     import altair as alt
 
@@ -94,9 +103,18 @@ def _x_scale(curves: Sequence[Curve]) -> tuple[Any, Any]:
     if curves[0].unit == "bits":
         return alt.Scale(reverse=True, zero=False), alt.Axis(values=doses, format="~g", grid=False)
     wide = bool(doses) and doses[0] > 0 and doses[-1] / doses[0] > 5
-    if wide and "share" not in curves[0].unit and "fraction" not in curves[0].unit:
-        return alt.Scale(type="log", nice=False), alt.Axis(format="~g", tickCount=5, grid=False, labelOverlap=True)
+    if wide and not words.instrument(code).linear:
+        axis = alt.Axis(values=_log_ticks(doses[0], doses[-1]), format="~g", grid=False, labelOverlap=True)
+        return alt.Scale(type="log", nice=False), axis
     return alt.Scale(zero=False), alt.Axis(format="~g", tickCount=5, grid=False)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Ones, twos and fives between two doses; only ones where the range is wide."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
+    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
 
 
 def curve_chart(code: str, curves: Sequence[Curve], looks: dict[str, Style]) -> "alt.LayerChart | None":
@@ -115,20 +133,21 @@ def curve_chart(code: str, curves: Sequence[Curve], looks: dict[str, Style]) -> 
     drawn = [curve for curve in curves if any(_logable(curve))]
     if not drawn:
         return None
-    scale, axis = _x_scale(drawn)
+    scale, axis = _x_scale(code, drawn)
     x: dict[str, Any] = {"scale": scale, "axis": axis, "title": _dose_title(code, drawn[0])}
     domain = alt.Scale(domain=[0, 1]) if _is_share(drawn) else alt.Scale(zero=False)
     y: dict[str, Any] = {"scale": domain, "title": words.plain(drawn[0].measure), "axis": alt.Axis(tickCount=5)}
     frame = _Frame(x=x, y=y)
     layers: list[Any] = [_chance(drawn[0], frame)] if _is_share(drawn) else []
-    order = {"twin": 0, "planted": 0, "subject": 1}
+    # Controls last: thin dashes stay visible on the wide line of the subject they follow.
+    order = {"subject": 0, "twin": 1, "planted": 1}
     ranked = sorted(drawn, key=lambda curve: order[curve.role])
     layers += [_band(curve, _look(curve, looks), frame) for curve in ranked if curve.role == "subject"]
     for curve in ranked:
         layers += _line(curve, _look(curve, looks), frame)
     for curve in ranked:
         layers += _half(curve, _look(curve, looks), frame)
-    return _finish(layers, height=290)
+    return _finish(layers, height=270)
 
 
 def _logable(curve: Curve) -> list[float]:
@@ -169,13 +188,11 @@ def _line(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
 
     subject = curve.role == "subject"
     base = alt.Chart(_data(_points(curve)))
-    width = 2.2 if subject else 1.3
     x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    line = base.mark_line(color=look.colour, strokeWidth=width, strokeDash=DASHES[curve.role]).encode(x=x, y=y)
+    line = base.mark_line(color=look.colour, strokeWidth=look.width, strokeDash=DASHES[curve.role]).encode(x=x, y=y)
     if not subject:
         return [line]
-    # Hollow marks: where two curves coincide (a twin on its original) both shapes stay visible.
-    marks = base.mark_point(stroke=look.colour, shape=cast("Any", look.shape), size=42, strokeWidth=1.6)
+    marks = base.mark_point(stroke=look.colour, shape=cast("Any", look.shape), size=38, strokeWidth=1.4)
     return [line, marks.encode(x=x, y=y)]
 
 
@@ -189,9 +206,9 @@ def _half(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
     row: dict[str, Any] = {"dose": half.value, "score": _between(curve, half.value)}
     if half.low is not None and half.high is not None and half.low > 0:
         row |= {"from": half.low, "to": half.high}
-    base = alt.Chart(_data([row]))
+    base, shape = alt.Chart(_data([row])), cast("Any", look.shape)
     x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    mark = base.mark_point(shape="diamond", color=look.colour, filled=True, size=110, opacity=1).encode(x=x, y=y)
+    mark = base.mark_point(shape=shape, color=look.colour, filled=True, size=120, opacity=1).encode(x=x, y=y)
     if "from" not in row:
         return [mark]
     start = alt.X("from:Q", **frame.x)
@@ -201,7 +218,7 @@ def _half(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
 def _between(curve: Curve, dose: float) -> float:
     """The score of the drawn line at ``dose``, so that the mark sits on the line."""
     points = [(row["dose"], row["score"]) for row in _points(curve)]
-    for (left, above), (right, below) in zip(points, points[1:], strict=False):
+    for (left, above), (right, below) in itertools.pairwise(points):
         if left <= dose <= right:
             return above + (below - above) * (dose - left) / (right - left)
     return points[0][1] if dose < points[0][0] else points[-1][1]
@@ -232,7 +249,7 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
     # Blocks are placed by position: two may carry the same (sanitised) name.
     labels = {row["row"]: row["name"] for row in rows}
     axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(labels)}[datum.value]", grid=False, ticks=False, domain=False)
-    y = alt.Y("row:O", title=None, axis=axis, sort=None)
+    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
     x = alt.X("drop:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
     start = alt.X("low:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
     bars = base.mark_bar(color=colour, opacity=0.62, height=9).encode(x=x, y=y)
@@ -256,7 +273,7 @@ def block_ends(maps: Iterable[BlockMap]) -> tuple[float, float]:
     drops = [drop for blocks in maps for drop in blocks.drops]
     known = [end for drop in drops for end in (drop.value, drop.low, drop.high) if end is not None]
     low, high = min([0.0, *known]), max([0.0, *known])
-    return low, high if high > low else low + 1.0
+    return low, high + 0.03 * (high - low) if high > low else low + 1.0
 
 
 def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "alt.LayerChart":
@@ -275,11 +292,12 @@ def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "
     base = alt.Chart(_data(rows))
     labels = {row["row"]: row["name"] for row in rows}
     axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(labels)}[datum.value]", grid=False, ticks=False, domain=False)
-    y = alt.Y("row:O", title=None, axis=axis, sort=None)
     unit = words.plain(findings[0].estimates[0].unit)
+    # The whole domain is given: rows without a grey bar would otherwise be moved to the end.
+    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
     same: dict[str, Any] = {
         "scale": alt.Scale(domain=list(ends)),
-        "title": f"second minus first ({unit})",
+        "title": f"difference ({unit})",
         "axis": alt.Axis(tickCount=5),
     }
     unseen = base.mark_bar(color=BAND, height=11).encode(x=alt.X("from:Q", **same), x2="to:Q", y=y)

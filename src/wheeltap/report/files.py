@@ -47,11 +47,12 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise _explain(target, error) from error
+        raise explain(target, error) from error
     return target
 
 
-def _explain(target: Path, error: OSError) -> ReportFileError:
+def explain(target: Path, error: OSError) -> ReportFileError:
+    """What to tell the user of an error of the file system."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "The disk is full: the report was not written." if full else "The report could not be written."
     do = "Free some space" if full else "Choose a path that can be written"

@@ -54,6 +54,7 @@ class LegendEntry:
     label: str
     outline: str
     colour: str
+    width: float = 1.4
     dash: str = ""
 
 
@@ -79,19 +80,21 @@ def fragment(record: ReportRecord) -> str:
         An HTML fragment.
     """
     template = _environment().get_template("summary.html.j2")
-    return template.render(record=record, table=view.score_table(record), words=words)
+    return template.render(record=record, table=view.score_table(record), headlines=view.headlines(record), words=words)
 
 
 def _environment() -> "Environment":
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("wheeltap.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["hold"] = words.hold
+    return environment
 
 
 def _context(record: ReportRecord) -> dict[str, Any]:
@@ -101,7 +104,7 @@ def _context(record: ReportRecord) -> dict[str, Any]:
         "words": words,
         "palette": list(zip(figures.SERIES, DARK, strict=True)),
         "chart_colours": CHART_COLOURS,
-        "headline": words.plain(record.headline) or "wheeltap report",
+        "headlines": view.headlines(record),
         "command": words.plain(record.command),
         "failed": [control.name for control in view.controls(record) if control.status == "failed"],
         "explanation": view.explanation(record),
@@ -131,7 +134,9 @@ def _markup(text: str) -> Any:
     """SVG that vl-convert wrote: names in it are escaped already, as the text of an SVG."""
     from markupsafe import Markup
 
-    return Markup(text.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', ""))  # noqa: S704
+    text = text.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "")
+    # The figure around it has the words; a screen reader would otherwise read the axis labels as loose text.
+    return Markup(text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1))
 
 
 def _legend(record: ReportRecord, looks: dict[str, figures.Style]) -> list[LegendEntry]:
@@ -143,6 +148,7 @@ def _legend(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Legen
             label=words.plain(name),
             outline=_OUTLINES[looks[name].shape],
             colour=CHART_COLOURS[looks[name].colour],
+            width=looks[name].width,
         )
         for name in shown
     ]
@@ -181,15 +187,14 @@ def _curve_words(curve: Curve) -> str:
     return f"{name}: half of the score above chance is lost at dose {words.interval(half)}."
 
 
-def _maps(record: ReportRecord, looks: dict[str, figures.Style]) -> list[tuple[str, list[Figure]]]:
-    """Block maps by instrument."""
-    groups: list[tuple[str, list[Figure]]] = []
+def _maps(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figure]:
+    """Block maps, those of one instrument together and on one scale."""
+    made: list[Figure] = []
     for code in sorted({blocks.code for blocks in record.blocks}):
         maps = [blocks for blocks in record.blocks if blocks.code == code and blocks.blocks]
         ends = figures.block_ends(maps)
-        name = words.instrument(code, maps[0].title if maps else "").name
-        groups.append((f"{name} ({code})", [_map(blocks, looks[blocks.subject].colour, ends) for blocks in maps]))
-    return groups
+        made += [_map(blocks, looks[blocks.subject].colour, ends) for blocks in maps]
+    return made
 
 
 def _map(blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
@@ -198,7 +203,7 @@ def _map(blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
     alt = f"Bar chart of the loss of score when one block of {words.plain(blocks.subject)} is disturbed. "
     alt += "; ".join(f"{name}: {drop}" for name, drop, _ in rows)
     svg = _markup(figures.svg(figures.block_chart(blocks, colour, ends=ends)))
-    note = f"dose {words.number(blocks.dose)}"
+    note = f"{words.instrument(blocks.code, blocks.title).name} at dose {words.number(blocks.dose)}"
     return Figure(title=words.plain(blocks.subject), code=blocks.code, svg=svg, alt=alt, rows=rows, note=note)
 
 
@@ -211,16 +216,15 @@ def _forests(record: ReportRecord) -> list[Figure]:
     for unit in units:
         same = [finding for finding in able if finding.estimates[0].unit == unit]
         ends = figures.forest_ends(same)
-        each = [(pair, sorted((f for f in same if f.subject == pair), key=lambda f: f.code)) for pair in paired]
-        made += [_forest(pair, rows, ends) for pair, rows in each if rows]
+        each = [(pair, [f for f in same if f.subject == pair]) for pair in paired]
+        made += [_forest(pair, sorted(rows, key=lambda f: f.code), ends) for pair, rows in each if rows]
     return made
 
 
 def _forest(pair: str, findings: Sequence[Finding], ends: tuple[float, float]) -> Figure:
     svg = _markup(figures.svg(figures.forest_chart(findings, ends=ends)))
     said = (
-        f"{words.instrument(f.code, f.title).name}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}"
-        for f in findings
+        f"{view.name_of(f)}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}" for f in findings
     )
     alt = f"Differences between the two networks of {words.plain(pair)}, with intervals. {'; '.join(said)}."
     return Figure(title=words.plain(pair), code="", svg=svg, alt=alt)

@@ -92,11 +92,27 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
         what = "The report lacks a required key."
         raise FileFormatError(what, where=where, expected=", ".join(_REQUIRED), got=got, do=do)
     try:
-        return msgspec.convert(_with_defaults(fields), ReportRecord)
+        record = msgspec.convert(_with_defaults(fields), ReportRecord)
     except (msgspec.ValidationError, RecursionError) as error:
         expected = f"the fields of {SCHEMA}"
         what = "A field of the report is wrong."
         raise FileFormatError(what, where=where, expected=expected, got=str(error), do=do) from error
+    uneven = _uneven(record)
+    if uneven:
+        what = "Two lists of the report that belong together differ in length."
+        raise FileFormatError(what, where=where, expected="lists of equal length", got=uneven, do=do)
+    return record
+
+
+def _uneven(record: ReportRecord) -> str:
+    """The first curve or block map whose lists do not match, if any."""
+    for i, curve in enumerate(record.curves):
+        if len({len(column) for column in (curve.doses, curve.score, curve.low, curve.high)}) > 1:
+            return f"curves[{i}]: {len(curve.doses)} doses, {len(curve.score)} scores"
+    for i, blocks in enumerate(record.blocks):
+        if len(blocks.blocks) != len(blocks.drops):
+            return f"blocks[{i}]: {len(blocks.blocks)} blocks, {len(blocks.drops)} drops"
+    return ""
 
 
 def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
@@ -104,5 +120,5 @@ def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
     filled = {"headline": "", **fields}
     if isinstance(filled["probe"], dict):
         probe = cast("dict[str, Any]", filled["probe"])
-        filled["probe"] = {"measures": [probe.get("measure", "")], "chance": 0.0, **probe}
+        filled["probe"] = {"measures": [probe.get("measure", "")], "chance": None, **probe}
     return filled

@@ -4,7 +4,7 @@ import importlib.util
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.errors import UnknownName, WheeltapError
 from wheeltap.records import Control, Cost, Finding, ReportRecord
@@ -108,7 +108,7 @@ class Report:
         columns = estimate_columns(self._record)
         schema = {name: kinds[kind] for name, (kind, _) in columns.items()}
         values = {name: column for name, (_, column) in columns.items()}
-        return nw.from_dict(values, schema, backend=backend).to_native()
+        return nw.from_dict(values, schema, backend=cast("Any", backend)).to_native()
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> "Report":

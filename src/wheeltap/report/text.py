@@ -1,6 +1,5 @@
 """The report in the terminal: headline first, tables that fit 80 columns, numbers that never wrap."""
 
-import re
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -18,9 +17,6 @@ _STYLES: dict[str, str] = {"alarm": "bold red", "calm": "green", "quiet": "dim"}
 _LEAST_LABEL = 12
 _GAP = 1
 _WIDEST_WORD = 20
-_HOLD = "\u00a0"
-_END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
-_INTERVAL = re.compile(rf"(?:\S+ )?\[{_END}, {_END}\]")
 
 
 def terminal() -> "Console":
@@ -34,7 +30,8 @@ def summary(record: ReportRecord, console: "Console") -> None:
     """Print the headline and the score-versus-inside table."""
     if record.void:
         _print(console, words.VOID_HEADLINE, style="bold red")
-    _print(console, words.plain(record.headline) or "wheeltap report", style="bold")
+    for line in view.headlines(record):
+        _print(console, line, style="bold")
     if record.void:
         _print(console, words.VOID)
     table = view.score_table(record)
@@ -67,17 +64,16 @@ def _print(console: "Console", text: str, *, style: str = "", indent: int = 0, h
     """Print text as it is (no markup, no highlighting), wrapped between words and never inside an interval."""
     from rich.text import Text
 
-    held = _INTERVAL.sub(lambda match: match[0].replace(" ", _HOLD), text)
     pad = " " * indent
     lines = textwrap.wrap(
-        held,
+        words.hold(text),
         max(console.width, 40),
         initial_indent=pad,
         subsequent_indent=pad + " " * hang,
         break_on_hyphens=False,
     )
     for line in lines or [""]:
-        console.print(Text(line.replace(_HOLD, " "), style=style), highlight=False, soft_wrap=True)
+        console.print(Text(line.replace("\u00a0", " "), style=style), highlight=False, soft_wrap=True)
 
 
 def _width(cell: Cell) -> int:
@@ -172,7 +168,9 @@ def _findings(record: ReportRecord, console: "Console") -> None:
 def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
     """One line for everything that was not found, each with the smallest effect that would have been."""
     if findings:
-        each = (f"{f.name} ({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})" for f in findings)
+        each = (
+            f"{f.name} ({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})" for f in findings
+        )
         _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
 
 

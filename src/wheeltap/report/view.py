@@ -117,6 +117,12 @@ class FragileBlock:
     drop: str
 
 
+def headlines(record: ReportRecord) -> tuple[str, ...]:
+    """The headline, one entry a line; the first one is the title of the report."""
+    lines = (words.plain(line).strip() for line in record.headline.splitlines())
+    return tuple(line for line in lines if line) or ("wheeltap report",)
+
+
 def codes(record: ReportRecord) -> tuple[str, ...]:
     """Finding codes of the report, the benchmark score first."""
     return tuple(sorted({finding.code for finding in record.findings}, key=lambda code: (code != SCORE, code)))
@@ -136,7 +142,14 @@ def score_table(record: ReportRecord) -> ScoreTable:
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
     both = ((singles, False), (paired, True))
     sections = tuple(_section(record, names, columns, pair=pair) for names, pair in both if names)
-    return ScoreTable(columns=columns, sections=sections, levels=levels(e for f in record.findings for e in f.estimates))
+    return ScoreTable(
+        columns=columns, sections=sections, levels=levels(e for f in record.findings for e in f.estimates)
+    )
+
+
+def name_of(finding: Finding) -> str:
+    """Plain name of the instrument behind a finding."""
+    return words.instrument(finding.code, finding.title).name
 
 
 def _name(record: ReportRecord, code: str) -> str:
@@ -187,13 +200,18 @@ def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
 
 def caption(estimate: Estimate) -> str:
     """What an estimate's number is: its name and, unless the name says it, its unit."""
-    name, unit = words.plain(estimate.name), words.plain(estimate.unit)
+    name, unit = words.plain(estimate.name).replace("_", " "), words.plain(estimate.unit)
     return name if not unit or unit in name else f"{name} ({unit})"
+
+
+def _bounded(estimate: Estimate) -> bool:
+    """Whether an estimate has an interval that is not a point known exactly."""
+    return estimate.level < 1 and (estimate.low is not None or estimate.high is not None)
 
 
 def levels(estimates: Iterable[Estimate]) -> str:
     """The confidence level of a set of intervals, or their range."""
-    known = sorted({estimate.level for estimate in estimates if estimate.low is not None or estimate.high is not None})
+    known = sorted({estimate.level for estimate in estimates if _bounded(estimate)})
     if not known:
         return "no intervals"
     if len(known) == 1:
@@ -220,7 +238,7 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
     unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
     return FindingView(
         code=finding.code,
-        name=words.instrument(finding.code, finding.title).name,
+        name=name_of(finding),
         title=words.plain(finding.title),
         word="measured" if plain_score else words.status(finding.status, pair=pair),
         tone="quiet" if plain_score else words.tone(finding.status),
@@ -233,7 +251,9 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
 
 def _line(estimate: Estimate) -> tuple[str, str, str]:
     """Name, number with interval, and how the interval was made."""
-    how = [f"{words.percent(estimate.level)} interval", f"n = {estimate.n:,}", words.plain(estimate.method)]
+    how = [f"n = {estimate.n:,}", words.plain(estimate.method)]
+    if _bounded(estimate):
+        how.insert(0, f"{words.percent(estimate.level)} interval")
     if estimate.p is not None:
         how.append("p < 0.0001" if estimate.p < 0.0001 else f"p = {estimate.p:.4f}")
     return caption(estimate), words.interval(estimate), ", ".join(part for part in how if part)
@@ -301,11 +321,17 @@ def explanation(record: ReportRecord) -> str:
             " In a pair both networks met the same examples and the same random numbers, so what differs is the "
             "network and not luck."
         )
-    passed = sum(control.status == "passed" for control in record.controls)
-    text += (
-        f" {passed} of {len(record.controls)} controls passed." if record.controls else " No control was part of this run."
+    return f"{text} {_controls_line(record)}"
+
+
+def _controls_line(record: ReportRecord) -> str:
+    if not record.controls:
+        return "No control was part of this run."
+    passed, failed, skipped = (
+        sum(control.status == status for control in record.controls) for status in ("passed", "failed", "skipped")
     )
-    return text
+    rest = [f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count]
+    return f"{passed} of {len(record.controls)} controls passed{''.join(f', {part}' for part in rest)}."
 
 
 def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | float | int | None]]]:

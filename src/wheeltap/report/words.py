@@ -1,8 +1,9 @@
 """Numbers and plain words: the one place where a value becomes text, so that every renderer says the same."""
 
 import math
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,15 @@ def plain(text: str) -> str:
 def paragraphs(text: str) -> tuple[str, ...]:
     """The paragraphs of ``text``, each on one line and without control characters."""
     return tuple(" ".join(plain(part).split()) for part in text.split("\n\n") if part.strip())
+
+
+_END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
+_INTERVAL = re.compile(rf"(?:\S+ )?\[{_END}, {_END}\]")
+
+
+def hold(text: str) -> str:
+    """``text`` with no-break spaces inside its intervals, so that no line ends within a number."""
+    return _INTERVAL.sub(lambda match: match[0].replace(" ", "\u00a0"), text)
 
 
 def _decimals(size: float) -> int:
@@ -69,10 +79,30 @@ def parts(estimate: Estimate) -> tuple[str, str]:
             return f"below {number(high)}", ""
         if low is None:
             return UNKNOWN, ""
-    shown = number(value, like=(low, high))
+    if estimate.unit == "bits":
+        # Bit widths are counts: 4 bits, never 4.000.
+        value, low, high = (None if end is None else round(end, 1) for end in (value, low, high))
+        show = _few
+    else:
+        show = number
+    return _bracketed(show, (value, low, high), exact=estimate.level >= 1)
+
+
+def _few(value: float | None, *, like: Iterable[float | None] = ()) -> str:
+    del like
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+def _bracketed(
+    show: Callable[..., str], triple: tuple[float | None, float | None, float | None], *, exact: bool
+) -> tuple[str, str]:
+    value, low, high = triple
+    shown = show(value, like=(low, high))
     if low is None and high is None:
         return shown, "[no interval]"
-    ends = (OPEN if end is None else number(end, like=(value, low, high)) for end in (low, high))
+    if low == value == high and exact:
+        return shown, "[exact]"
+    ends = (OPEN if end is None else show(end, like=triple) for end in (low, high))
     return shown, f"[{', '.join(ends)}]"
 
 
@@ -98,11 +128,13 @@ class Instrument:
         name: Heading of its column and chart.
         reads: Two plain sentences: what it does and what a change in it means.
         axis: What the dose is.
+        linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
     """
 
     name: str
     reads: str
     axis: str = "dose"
+    linear: bool = False
 
 
 INSTRUMENTS: dict[str, Instrument] = {
@@ -135,6 +167,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="The smallest weights are set to zero, a larger share at each step. "
         "Where the score falls says how much of the network plain pruning could remove.",
         axis="share of weights set to zero",
+        linear=True,
     ),
 }
 
@@ -191,40 +224,62 @@ DISAGREE = (
     "The two noise instruments disagree, and that is the message. Relative noise depends on how a function is "
     "written down in weights; function-space noise depends on the function alone. Where only relative noise "
     "differs, the function is as robust as before but is written in a fragile way, for example with large weights "
-    "that cancel each other; rounding, compression or bit flips would hit that network harder."
+    "that cancel each other; rounding, compression or bit flips can hit that network harder."
 )
 
 READING: tuple[tuple[str, str], ...] = (
     (
         "Why the two kinds of noise can disagree",
-        "The same function can be written down in many weight settings. Relative noise reacts to the writing, "
-        "function-space noise only to the function, so a difference in the first alone places the fragility in the "
-        "weights and not in what they compute.",
+        (
+            "The same function can be written down in many weight settings. Relative noise reacts to the writing, "
+            "function-space noise only to the function, so a difference in the first alone places the fragility in the "
+            "weights and not in what they compute."
+        ),
     ),
     (
         "Curve area and half-dose",
-        "The area is the mean score over the range of doses that was tried: a network that falls sooner has a smaller "
-        "area. The half-dose is the dose at which half of the score above chance is lost.",
+        (
+            "The area is the mean score over the range of doses that was tried: a network that falls sooner has a "
+            "smaller area. The half-dose is the dose at which half of the score above chance is lost."
+        ),
     ),
     (
         "Intervals",
-        "A number in brackets after another is its interval: the range of true values the data are compatible with at "
-        "the stated level. A side marked 'open' is one on which the data set no limit.",
+        (
+            "A number in brackets after another is its interval: the range of true values the data are compatible "
+            "with at the stated level. A side marked 'open' is one on which the data set no limit."
+        ),
+    ),
+    (
+        "An interval away from zero with nothing found",
+        (
+            "A verdict asks for more than an interval that leaves zero out: the effect must be shown to exceed the "
+            "margin that its audit states, and all tests of a report are corrected together so that many looks do not "
+            "make a false alarm likely. The interval beside it is that of the one number."
+        ),
     ),
     (
         "Controls",
-        "A control is a network whose right answer is known beforehand: a re-coded twin must show nothing, a planted "
-        "defect must be found, two clean passes must agree. They are disturbed and judged exactly as the real ones.",
+        (
+            "A control is a network whose right answer is known beforehand: a re-coded twin must show nothing, a "
+            "planted defect must be found, two clean passes must agree. They are disturbed and judged exactly as the "
+            "real ones."
+        ),
     ),
     (
         "Void",
-        "When a control fails the whole audit is void. That says something about the instrument in this run and "
-        "nothing about the networks.",
+        (
+            "When a control fails the whole audit is void. That says something about the instrument in this run and "
+            "nothing about the networks."
+        ),
     ),
     (
         "Not found, and the smallest detectable effect",
-        "'Not found' (for a pair, 'none found': no difference was found) does not mean zero. The smallest detectable effect is the "
-        "smallest one this test would have found four times out of five; anything below it may still be there.",
+        (
+            "'Not found' (for a pair, 'none found': no difference was found) does not mean zero. The smallest "
+            "detectable effect is the smallest one this test would have found four times out of five; anything below "
+            "it may still be there."
+        ),
     ),
 )
 

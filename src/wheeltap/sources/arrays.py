@@ -1,6 +1,7 @@
 """Probes from ``.npz`` files: arrays ``inputs`` and ``targets``, never objects (they are pickles)."""
 
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError, FileFormatError, MissingFile
+from wheeltap.errors import DataError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.probe import Probe
 
 MAX_BYTES = 4_000_000_000
@@ -36,9 +37,9 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
                 _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
         with np.load(path, allow_pickle=False) as arrays:
             inputs, targets = (np.asarray(arrays[name]) for name in shapes)
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        if isinstance(error, DataError | MissingFile):
-            raise
+    except WheeltapError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
     return Probe(_tensor(inputs), _tensor(targets), name=path.stem)
 
@@ -100,5 +101,5 @@ def _require_plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtyp
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     """As torch knows it: native byte order, float64 to float32 (the models' type), unsigned to int64."""
     if array.dtype.kind == "f":
-        return torch.from_numpy(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
-    return torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "ui" else array)
+        return torch.as_tensor(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
+    return torch.as_tensor(array.astype(np.int64) if array.dtype.kind in "ui" else array)

@@ -2,14 +2,14 @@
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from torch import nn
 
-from wheeltap.errors import MissingFile, ModelError, UsageError
+from wheeltap.errors import MissingFile, ModelError, UsageError, WheeltapError
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 
@@ -24,19 +24,33 @@ def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:
     """
     path, _, attribute = spec.partition(":")
     with _current_folder_importable():
-        made = _found(spec, path, attribute)()
-    model, probe = (
-        cast("tuple[Any, Any]", made) if isinstance(made, tuple) and len(cast(Any, made)) == 2 else (made, None)
-    )
+        try:
+            made: object = _found(spec, path, attribute)()
+        except WheeltapError:
+            raise
+        except Exception as error:
+            raise ModelError(
+                "The code that makes the model failed.",
+                where=spec,
+                got=f"{type(error).__name__}: {error}",
+                do="Call it from Python to see where; the error above is its own.",
+            ) from error
+    model, probe = _parts(made)
     if not isinstance(model, nn.Module) or not (probe is None or isinstance(probe, BaseProbe)):
         raise ModelError(
             "The callable does not give a model.",
             where=spec,
             expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Probe",
-            got=type(made).__name__ if probe is None else f"({type(model).__name__}, {type(probe).__name__})",
+            got=type(model).__name__ if probe is None else f"({type(model).__name__}, {type(probe).__name__})",
             do="Return the module in eval mode: def model(): ...; return net.eval()",
         )
     return Subject(model, name=spec), probe
+
+
+def _parts(made: object) -> tuple[object, object]:
+    """Model and probe; whatever is not a pair counts as the model, for the check to refuse."""
+    parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else (made,)
+    return (parts[0], parts[1]) if len(parts) == 2 else (cast("object", made), None)
 
 
 def _found(spec: str, path: str, attribute: str) -> Any:
@@ -67,7 +81,7 @@ def _found(spec: str, path: str, attribute: str) -> Any:
 
 
 @contextmanager
-def _current_folder_importable() -> Iterator[None]:
+def _current_folder_importable() -> Generator[None]:
     before = list(sys.path)
     sys.path.insert(0, str(Path.cwd()))
     importlib.invalidate_caches()

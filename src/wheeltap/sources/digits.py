@@ -39,7 +39,7 @@ def split() -> Split:
     order = order[np.argsort(targets[order], kind="stable")]
     test = np.zeros(len(order), dtype=bool)
     test[order[::3]] = True
-    return Split(*(torch.from_numpy(part) for part in (inputs[~test], targets[~test], inputs[test], targets[test])))
+    return Split(*(torch.as_tensor(part) for part in (inputs[~test], targets[~test], inputs[test], targets[test])))
 
 
 def _images() -> tuple["np.ndarray[Any, np.dtype[np.float32]]", "np.ndarray[Any, np.dtype[np.int64]]"]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from wheeltap.errors import FileFormatError, ModelError, WheeltapError
+from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.gguf_header import GgufHeader, read_header
 from wheeltap.sources.text import LanguageModel
@@ -156,7 +157,7 @@ def _dequantised(transformers: Any, path: Path, where: dict[str, Any]) -> Any:
     reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     config = transformers.AutoConfig.from_pretrained(str(path.parent), **where)
     # The initial weights are drawn only to be overwritten: the user's random numbers stay as they were.
-    with torch.random.fork_rng(devices=[]):
+    with own_random_numbers():
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = reader.load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=model)["tensors"]
     model.load_state_dict(tensors, strict=False)

@@ -2,12 +2,14 @@
 
 import contextlib
 import importlib
+import importlib.machinery
 import importlib.util
 import io
 import json
 import sys
+import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,18 +37,21 @@ def library(name: str = "transformers", *, needed_for: str) -> Any:
 
 
 @contextlib.contextmanager
-def _without_broken_torchaudio() -> Iterator[None]:
-    """A block in which a torchaudio that cannot be imported counts as not installed.
+def _without_broken_torchaudio() -> Generator[None]:
+    """A block in which an empty module stands in for a torchaudio that cannot be imported.
 
     transformers imports it for audio models on the way to any model, so that a build of it made for another torch
-    (a CUDA build beside a CPU torch, say) would keep us from every text model.
+    (a CUDA build beside a CPU torch, say) would keep us from every text model. Empty rather than absent, because
+    transformers may have noted before that it is installed.
     """
     try:
         importlib.import_module("torchaudio")
     except ModuleNotFoundError:
         yield
     except (ImportError, OSError, RuntimeError):
-        cast("dict[str, Any]", sys.modules)["torchaudio"] = None
+        empty = types.ModuleType("torchaudio")
+        empty.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+        sys.modules["torchaudio"] = empty
         try:
             yield
         finally:
@@ -56,7 +61,7 @@ def _without_broken_torchaudio() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet(transformers: Any) -> Iterator[None]:
+def quiet(transformers: Any) -> Generator[None]:
     """A block in which transformers prints no progress bar, log line or warning; all as before afterwards."""
     log = transformers.utils.logging
     before = log.get_verbosity()
@@ -126,7 +131,7 @@ def read_tokenizer(transformers: Any, folder: Path) -> HfTokenizer:
 
 
 @contextlib.contextmanager
-def translated(transformers: Any, where: Path, what: str) -> Iterator[None]:
+def translated(transformers: Any, where: Path, what: str) -> Generator[None]:
     """A quiet block whose failures, of whatever kind transformers raises, become a ``ModelError``."""
     try:
         with quiet(transformers):

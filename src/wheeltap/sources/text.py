@@ -34,7 +34,7 @@ class HfTokenizer:
     def start(self, text: str) -> list[int]:
         """Ids of text that opens a sequence; an end token that the tokenizer appends is left out."""
         ids: Sequence[int] = self.raw(text).input_ids
-        if ids and ids[-1] == self.raw.eos_token_id and not self.more(text)[-1:] == [ids[-1]]:
+        if ids and ids[-1] == self.raw.eos_token_id and self.more(text)[-1:] != [ids[-1]]:
             ids = ids[:-1]
         return [int(i) for i in ids]
 

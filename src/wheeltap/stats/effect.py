@@ -15,8 +15,8 @@ def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: 
         values: [example].
         level: Confidence level.
         bounded: Whether each value is 0 or 1 (a share of right answers). Clopper-Pearson is used then: near a score
-            of 1, where good models are, Wilson's interval covers as little as 84 % (50 examples). Values between 0 and 1 (a mean
-            over draws) have less variance than 0/1 ones of the same mean, so the interval covers them too.
+            of 1, where good models are, Wilson's interval covers as little as 84 % (50 examples). Values between 0 and
+            1 (a mean over draws) vary less than 0/1 ones of the same mean, so the interval covers them too.
         name: Name of the estimate.
         unit: Unit of the values.
 

@@ -38,6 +38,10 @@ def _verbs(words: str) -> tuple[Forms, ...]:
     return tuple(Forms(_third_person(verb), verb) for verb in words.split())
 
 
+def _adjectives(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
 def _phrases(text: str) -> tuple[str, ...]:
     return tuple(" ".join(phrase.split()) for phrase in text.split("|"))
 
@@ -69,18 +73,18 @@ PLACES = _nouns(
     tent cabin village farm orchard vineyard monument lighthouse""",
 )
 
-PEOPLE_ADJECTIVES = tuple(
+PEOPLE_ADJECTIVES = _adjectives(
     """old young tall short kind clever honest lazy busy quiet loud shy brave famous rich poor happy sad angry
     tired hungry friendly polite rude curious careful careless gentle proud humble strong weak healthy sick nervous
     calm cheerful serious funny strange wise foolish patient jealous generous greedy loyal stubborn skilled
-    talented popular lonely grumpy handsome elegant local foreign retired wealthy""".split()
+    talented popular lonely grumpy handsome elegant local foreign retired wealthy"""
 )
 
-THING_ADJECTIVES = tuple(
+THING_ADJECTIVES = _adjectives(
     """old new big small large tiny heavy light red blue green yellow white black brown gray round square broken
     dirty clean dusty shiny cheap expensive beautiful ugly plain simple fancy ancient modern rare common wooden
     metal plastic soft hard long narrow wide empty missing wet dry cold warm strange lovely useful useless
-    colorful delicate sturdy rusty famous precious""".split()
+    colorful delicate sturdy rusty famous precious"""
 )
 
 PERSON_VERBS = _verbs(

@@ -1,0 +1,187 @@
+"""Specs: the short names by which models and data are asked for."""
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wheeltap.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.probe import BaseProbe
+from wheeltap.sources.text import LanguageModel, Tokenizer
+from wheeltap.subject import Subject
+
+KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
+_PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
+_PICKLE_MARKS = tuple(bytes([0x80, version]) for version in range(2, 6))
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a spec gives.
+
+    Attributes:
+        tokenizer: For a language model; ``None`` otherwise.
+    """
+
+    subject: Subject
+    probe: BaseProbe
+    tokenizer: Tokenizer | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model, with the probe it brings (made only when asked for) and the tokenizer it reads."""
+
+    subject: Subject
+    own: Callable[[], BaseProbe] | None = None
+    tokenizer: Tokenizer | None = None
+
+
+def load(spec: str, *, data: Path | None = None) -> Loaded:
+    """The subject and probe that ``spec`` names.
+
+    Args:
+        spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE`` or ``module:callable`` (a function without arguments
+            that gives a module, or a module and a probe; found from the current folder too).
+        data: An ``.npz`` or ``.jsonl`` file to probe with, instead of the model's own probe (test digits; subject-verb
+            agreement for language models).
+
+    Raises:
+        UnknownName: If nothing has this name.
+        UsageError: If the model brings no probe and there is no ``data``.
+        FileFormatError: If a file is a pickle or is damaged.
+        MissingFile: If a file is not there.
+    """
+    model = _model(spec)
+    if data is not None:
+        return Loaded(model.subject, load_probe(data, tokenizer=model.tokenizer), model.tokenizer)
+    if model.own is None:
+        raise UsageError(
+            "There is nothing to probe this model with.",
+            where=spec,
+            expected="data, or a callable that gives a model and a probe",
+            got="a model alone",
+            do="Give --data FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer).",
+        )
+    return Loaded(model.subject, model.own(), model.tokenizer)
+
+
+def load_model(spec: str) -> Subject:
+    """The subject alone; see ``load``."""
+    return _model(spec).subject
+
+
+def load_probe(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseProbe:
+    """A probe from an ``.npz`` file or, for a model that reads ``tokenizer``'s tokens, a ``.jsonl`` file.
+
+    Raises:
+        UsageError: If the file's name ends otherwise, or a ``.jsonl`` file is given without a tokenizer.
+        MissingFile: If it is not there.
+        FileFormatError: If it is a pickle, or not what its name says.
+    """
+    _refuse_pickle(path)
+    if path.suffix == ".npz":
+        from wheeltap.sources.arrays import load_arrays
+
+        return load_arrays(path)
+    if path.suffix != ".jsonl":
+        raise UsageError(
+            "This kind of data file is not known.",
+            where=str(path),
+            expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
+            got=path.suffix or "a name without an ending",
+        )
+    if tokenizer is None:
+        raise UsageError(
+            "Text cannot be read by this model.",
+            where=str(path),
+            expected="an .npz file with arrays inputs and targets",
+            got="a .jsonl file for a model without a tokenizer",
+            do="Use hf:DIR, gguf:FILE or smollm2 for language models.",
+        )
+    from wheeltap.sources.jsonl import load_items
+
+    return load_items(path, tokenizer)
+
+
+def _model(spec: str) -> _Model:
+    kind, _, rest = spec.partition(":")
+    if kind in ("hf", "gguf") and rest:
+        return _language_model(kind, Path(rest).expanduser())
+    if spec == "smollm2":
+        from wheeltap.sources.smollm2 import load_smollm2
+
+        return _speaking(load_smollm2(name=spec))
+    if spec == "digits":
+        from wheeltap.sources import digits
+
+        return _Model(digits.subject(name=spec), digits.probe)
+    _refuse_pickle(Path(spec))
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
+        _refuse_path(spec)
+        raise UnknownName("model", spec, KNOWN)
+    from wheeltap.sources.callables import load_callable
+
+    subject, probe = load_callable(spec)
+    return _Model(subject, None if probe is None else lambda: probe)
+
+
+def _language_model(kind: str, path: Path) -> _Model:
+    _refuse_pickle(path)
+    if kind == "gguf":
+        from wheeltap.sources.gguf import load_gguf
+
+        return _speaking(load_gguf(path, name=path.stem))
+    from wheeltap.sources.hf import load_folder
+
+    return _speaking(load_folder(path, name=path.resolve().name))
+
+
+def _speaking(model: LanguageModel) -> _Model:
+    from wheeltap.sources import agreement
+
+    return _Model(model.subject, lambda: agreement.probe(model.tokenizer), model.tokenizer)
+
+
+def _refuse_path(spec: str) -> None:
+    """A path without its prefix: say which one it needs."""
+    path = Path(spec).expanduser()
+    if path.suffix == ".gguf" or (spec and os.path.exists(path)):
+        prefix = "gguf" if path.suffix == ".gguf" else "hf"
+        raise UsageError(
+            "A model in a file or folder needs its kind before its path.",
+            where=spec,
+            expected=", ".join(KNOWN),
+            got="a path",
+            do=f"wheeltap audit {prefix}:{spec}",
+        )
+
+
+def _refuse_pickle(path: Path) -> None:
+    """A pickle can run any code when it is loaded, so none is: not even to look what is in it."""
+    named = path.suffix.lower() in _PICKLE_NAMES
+    if os.path.isdir(path) or not (named or _holds_pickle(path)):
+        return
+    raise FileFormatError(
+        "The file is a pickle, which can run any code when it is loaded.",
+        where=str(path),
+        expected="safetensors, GGUF, .npz or .jsonl; or your own code as module:callable",
+        got=f"a {path.suffix} file" if named else "the bytes of a pickle",
+        do="Convert it where you trust it: safetensors.torch.save_file(model.state_dict(), 'model.safetensors').",
+    )
+
+
+def _holds_pickle(path: Path) -> bool:
+    """Whether the bytes are a pickle, or a zip archive with one in it (what ``torch.save`` writes)."""
+    import zipfile
+
+    try:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start != b"PK":
+            return start in _PICKLE_MARKS
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,135 @@
+"""The report as a file: valid, deterministic, read back as it was, and refused where it is wrong."""
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from report_cases import CASES, demo, empty, estimate, finding
+
+from wheeltap.errors import DataError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.records import ReportRecord
+from wheeltap.report import Report, files, jsonfile
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
+    record = make()
+    path = Report(record).json(tmp_path / "report.json")
+    jsonschema.Draft202012Validator(jsonfile.schema()).validate(json.loads(path.read_bytes()))
+    assert Report.read(path).record == record
+    assert path.read_bytes() == jsonfile.to_json(make())
+
+
+def test_the_schema_is_a_schema_and_has_the_required_keys() -> None:
+    schema = jsonfile.schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    wanted = {"schema", "command", "subjects", "probe", "findings", "controls", "cost", "provenance"}
+    assert set(schema["required"]) == wanted
+    assert wanted < set(schema["properties"])
+
+
+def test_the_schema_describes_every_field_of_the_records() -> None:
+    written = json.loads(jsonfile.to_json(demo()))
+    schema = jsonfile.schema()
+    assert set(written) == set(schema["properties"])
+    for key, name in (("subjects", "subject"), ("findings", "finding"), ("controls", "control"), ("curves", "curve")):
+        assert set(written[key][0]) == set(schema["$defs"][name]["properties"])
+    assert set(written["blocks"][0]) == set(schema["$defs"]["blockmap"]["properties"])
+    assert set(written["probe"]) == set(schema["$defs"]["probe"]["properties"])
+    assert set(written["cost"]) == set(schema["$defs"]["cost"]["properties"])
+    assert set(written["findings"][0]["estimates"][0]) == set(schema["$defs"]["estimate"]["properties"])
+
+
+def test_reads_a_file_with_only_the_required_keys() -> None:
+    raw = json.loads(jsonfile.to_json(empty()))
+    small = {key: raw[key] for key in jsonfile.schema()["required"]}
+    small["probe"] = {key: raw["probe"][key] for key in ("name", "digest", "examples", "measure")}
+    small["later"] = "a key that a later version may add"
+    assert jsonfile.validate(json.dumps(small).encode()).headline == ""
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_is_refused_by_name(bad: float) -> None:
+    wrong = finding("WT001", "found", "a", estimate("x", bad, None))
+    with pytest.raises(DataError, match=r"findings\[0\]\.estimates\[0\]\.value"):
+        jsonfile.to_json(msgspec.structs.replace(empty(), findings=(wrong,)))
+
+
+def _change(change: Callable[[dict[str, Any]], object]) -> bytes:
+    raw = json.loads(jsonfile.to_json(demo()))
+    change(raw)
+    return json.dumps(raw).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b'{"schema": NaN}', "not valid JSON"),
+        (b"[" * 100_000, "not valid JSON"),
+        (b"[1]", "not a JSON object"),
+        (b"{}", "another schema"),
+        (b'{"schema": "wheeltap.report/2"}', "wheeltap.report/2"),
+        (b'{"schema": "wheeltap.report/1"}', "no command, subjects"),
+        (_change(lambda raw: raw["findings"][0].pop("code")), r"missing required field `code`.*findings"),
+        (_change(lambda raw: raw["findings"][0].update(status="maybe")), r"'maybe'.*findings\[0\]\.status"),
+        (_change(lambda raw: raw["probe"].update(examples="many")), r"probe\.examples"),
+        (_change(lambda raw: raw["curves"][1]["doses"].pop()), r"curves\[1\]"),
+        (_change(lambda raw: raw["blocks"][2]["drops"].pop()), r"blocks\[2\]"),
+        (_change(lambda raw: raw.update(probe=3)), "probe"),
+    ],
+)
+def test_a_wrong_file_is_refused_by_what_is_wrong(data: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=says) as caught:
+        Report.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_too_large_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile):
+        Report.read(tmp_path / "none.json")
+    with pytest.raises(MissingFile):
+        Report.read(tmp_path)
+    (tmp_path / "big").write_bytes(b"x" * 11)
+    with pytest.raises(FileFormatError, match="at most 10 bytes"):
+        files.read(tmp_path / "big", limit=10)
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    Report(demo()).json(target)
+    Report(empty()).json(target)
+    assert Report.read(target).record == empty()
+    assert os.listdir(tmp_path) == ["report.json"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(files.ReportFileError, match="could not be written"):
+        Report(empty()).json(tmp_path / "folder")
+    assert sorted(os.listdir(tmp_path)) == ["folder", "report.json"]
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    for write in (Report(empty()).json, Report(empty()).html):
+        with pytest.raises(MissingFile, match="nowhere") as caught:
+            write(tmp_path / "nowhere" / "r")
+        assert isinstance(caught.value, WheeltapError | FileNotFoundError)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    try:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+    except OSError as error:
+        explained = files.explain(tmp_path / "r.json", error)
+    assert "disk is full" in str(explained)
+    assert "r.json" in str(explained)

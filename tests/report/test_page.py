@@ -1,0 +1,226 @@
+"""The page in a real browser: quiet, self-contained, readable in both themes and on a phone, inert to hostile names."""
+
+import re
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_cases import CASES, NAMES, demo, hostile, single
+
+from wheeltap.records import ReportRecord
+from wheeltap.report import Report, figures, html
+
+CHROMIUM = Path("/usr/bin/chromium")
+THEMES = ("light", "dark")
+
+# Contrast of each text on the ground behind it (WCAG 2), transparent grounds looked through; worst first.
+CONTRAST = """() => {
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1} };
+  const lum = rgb => { const [r, g, b] = rgb.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 });
+    return .2126 * r + .7152 * g + .0722 * b };
+  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.a > .5) return c.rgb }
+    return [255, 255, 255] };
+  const seen = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
+    if (!text || ['SCRIPT', 'STYLE'].includes(e.tagName)) continue;
+    const style = getComputedStyle(e);
+    const ink = parse(e.closest('svg') ? style.fill : style.color).rgb, back = ground(e);
+    const [a, b] = [lum(ink), lum(back)].sort((x, y) => y - x);
+    seen.push([(a + .05) / (b + .05), text.slice(0, 40)]);
+  }
+  return seen.sort((x, y) => x[0] - y[0]).slice(0, 5);
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; the test skips where it, or playwright, is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser at {CHROMIUM}")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every case as a file, written once."""
+    folder = tmp_path_factory.mktemp("pages")
+    return {name: Report(make()).html(folder / f"{name}.html") for name, make in CASES.items()}
+
+
+def _open(browser: Any, path: Path, **settings: Any) -> tuple[Any, list[str]]:
+    page = browser.new_page(**settings)
+    events: list[str] = []
+    page.on("console", lambda message: events.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: events.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: (events.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: events.append(f"request: {request.url[:80]}"))
+    page.goto(path.as_uri())
+    return page, [event for event in events if not event.endswith(path.as_uri()[-60:])]
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", CASES)
+def test_is_quiet_and_fits_a_phone(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
+    page, events = _open(browser, pages[name], viewport={"width": 400, "height": 800}, color_scheme=theme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    outside = [event for event in events if not event.startswith("request: data:")]
+    assert outside == []
+    for width in (400, 760, 1200):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("name", ["demo", "void"])
+def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
+    page, _ = _open(browser, pages[name], color_scheme=theme)
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    worst = page.evaluate(CONTRAST)
+    assert worst[0][0] >= 4.5, worst
+    page.close()
+
+
+def test_one_drawing_serves_both_themes(browser: Any, pages: dict[str, Path]) -> None:
+    colours = {}
+    for theme in THEMES:
+        page, _ = _open(browser, pages["demo"], color_scheme=theme)
+        query = "[...document.querySelectorAll('.chart .mark-line path')].map(p => getComputedStyle(p).stroke)"
+        colours[theme] = page.evaluate(query)
+        card = page.evaluate("getComputedStyle(document.querySelector('figure')).backgroundColor")
+        assert all(_contrast(stroke, card) >= 3 for stroke in colours[theme])
+        page.close()
+    assert len(colours["light"]) == len(colours["dark"]) > 20
+    assert all(light != dark for light, dark in zip(colours["light"], colours["dark"], strict=True))
+
+
+def _contrast(first: str, second: str) -> float:
+    def luminance(colour: str) -> float:
+        shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in shares)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_hostile_names_are_inert_and_visible(browser: Any, pages: dict[str, Path]) -> None:
+    page, events = _open(browser, pages["hostile"])
+    assert not [event for event in events if not event.startswith("request: data:")]
+    assert page.evaluate("document.querySelectorAll('script, img, iframe, object, embed').length") == 0
+    assert page.evaluate("document.querySelectorAll('[onerror], [onload], [onclick]').length") == 0
+    assert "<script>alert(1)</script>" in page.inner_text("h1")
+    assert "{{ 7*7 }}" in page.inner_text("h1")
+    assert "<script>" in page.evaluate("[...document.querySelectorAll('.chart text')].map(t => t.textContent).join()")
+    page.close()
+
+
+def test_is_usable_by_keyboard_and_prints(browser: Any, pages: dict[str, Path]) -> None:
+    page, _ = _open(browser, pages["demo"])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    summary = page.locator("summary").first
+    summary.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.querySelector('details').open")
+    page.emulate_media(media="print")
+    assert page.locator("nav").is_hidden()
+    assert len(page.pdf(format="A4")) > 10_000
+    page.close()
+
+
+def test_table_is_a_table_also_on_a_phone(browser: Any, pages: dict[str, Path]) -> None:
+    page, _ = _open(browser, pages["demo"], viewport={"width": 400, "height": 800})
+    assert page.get_by_role("rowheader", name="original vs imposter", exact=True).count() >= 1
+    assert page.get_by_role("columnheader", name="Relative noise").count() >= 1
+    assert page.get_by_role("img").count() == page.locator(".chart").count()
+    page.close()
+
+
+class _Outline(HTMLParser):
+    """What a page opens: tags with their attributes, and whether they close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.crossed: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "br", "img", "input", "hr"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.crossed.append(tag)
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_the_page_is_well_formed_and_names_no_address(make: Callable[[], ReportRecord]) -> None:
+    page = html.page(make())
+    outline = _Outline()
+    outline.feed(page)
+    assert outline.crossed == []
+    assert outline.open == []
+    named = [value for _, attrs in outline.tags for key, value in attrs.items() if key in ("src", "href", "xlink:href")]
+    assert all(value is not None and value.startswith(("#", "data:")) for value in named)
+    assert set(re.findall(r"https?://[^\"' <]+", page)) <= {"http://www.w3.org/2000/svg"}
+    assert "url(" not in page
+    ids = [attrs["id"] for _, attrs in outline.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {value[1:] for value in named if value and value.startswith("#")} <= set(ids)
+
+
+def test_the_page_says_things_in_order() -> None:
+    page = html.page(demo())
+    parts = ("<h1>", 'id="score"', 'id="findings"', 'id="curves"', 'id="blocks"', 'id="controls"', 'id="cost"')
+    places = [page.index(part) for part in (*parts, 'id="reading"', "What this does not prove")]
+    assert places == sorted(places)
+
+
+def test_charts_say_what_they_show_in_words() -> None:
+    page = html.page(demo())
+    labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
+    assert len(labels) == page.count('class="chart"')
+    curves = [label for label in labels if label.startswith("Line chart")]
+    assert len(curves) == 4
+    assert all(name in curves[0] for name in NAMES)
+
+
+def test_the_same_record_gives_the_same_page() -> None:
+    assert html.page(single()) == html.page(single())
+
+
+def test_colours_of_a_chart_all_have_a_place_in_the_themes() -> None:
+    """A colour the stylesheet does not know would stay as it is in the dark."""
+    known = {colour.lower() for colour in html.CHART_COLOURS} | {"none", "transparent"}
+    for figure in re.findall(r'<div class="chart".*?</div>', html.page(demo()), flags=re.DOTALL):
+        assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', figure.lower())) <= known
+
+
+def test_controls_are_drawn_thin_and_dashed() -> None:
+    record = demo()
+    curves = [curve for curve in record.curves if curve.code == "WT101"]
+    chart = figures.curve_chart("WT101", curves, figures.styles(NAMES))
+    assert chart is not None
+    drawing = figures.svg(chart)
+    for colour, dash in ((figures.TWIN, "6,3"), (figures.PLANTED, "1.5,2.5")):
+        assert re.search(rf'stroke="{colour}" stroke-width="1.3"[^>]*stroke-dasharray="{dash}"', drawing)
+
+
+def test_a_chart_without_points_is_left_out() -> None:
+    page = html.page(CASES["gaps"]())
+    assert "WT102" not in page
+    assert hostile().curves

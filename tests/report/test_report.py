@@ -1,0 +1,161 @@
+"""The report object: what it gives, what it prints, what it puts in a table."""
+
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import pytest
+from report_cases import CASES, HOSTILE, demo, gaps, hostile, void
+from rich.console import Console
+
+from wheeltap.errors import UnknownName
+from wheeltap.records import ReportRecord
+from wheeltap.report import Report, html, view, words
+from wheeltap.report.report import MissingTableLibrary
+
+
+def _text(record: ReportRecord, width: int = 80) -> str:
+    buffer = io.StringIO()
+    Report(record).text(Console(file=buffer, width=width))
+    return buffer.getvalue()
+
+
+def test_gives_what_the_record_holds() -> None:
+    report = Report(demo())
+    assert report.record == demo()
+    assert len(report.findings) == 45
+    assert {f.code for f in report["WT101"]} == {"WT101"}
+    assert len(report["WT101"]) == 9
+    assert report.headline.startswith("Same score")
+    assert not report.void
+    assert len(report.controls) == 4
+    assert report.cost.trials == 1832
+
+
+def test_an_unknown_code_suggests_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="WT101") as caught:
+        Report(demo())["WT1O1"]
+    assert isinstance(caught.value, LookupError)
+
+
+def test_importing_the_report_loads_no_heavy_library() -> None:
+    heavy = ("torch", "altair", "vl_convert", "jinja2", "rich", "narwhals")
+    code = f"import sys, wheeltap.report; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_text_fits_its_width_without_colour(make: Callable[[], ReportRecord], width: int) -> None:
+    text = _text(make(), width)
+    assert "\x1b" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_is_wrapped(width: int) -> None:
+    """Each interval of the table stands whole on one line."""
+    text = _text(demo(), width)
+    for section in view.score_table(demo()).sections:
+        for row in section.rows:
+            for cell in row.cells:
+                assert cell.value in text
+                assert cell.bracket in text
+    for line in text.splitlines():
+        assert len(re.findall(r"\[-?\d", line)) == len(re.findall(r"\d\]", line)), line
+
+
+def test_text_says_things_in_order() -> None:
+    text = _text(demo())
+    titles = ("Same score", "Each network", "What was found", "Most fragile", "Controls", "Cost", "does not prove")
+    places = [text.index(title) for title in titles]
+    assert places == sorted(places)
+    assert "smallest detectable 0.012 accuracy" in text
+
+
+def test_a_void_report_says_so_first() -> None:
+    assert _text(void()).startswith(words.VOID_HEADLINE)
+    page = html.page(void())
+    assert page.index(words.VOID_HEADLINE) < page.index("<h1>")
+    assert "Failed: original, permuted and rescaled." in page
+    assert "VOID" in repr(Report(void()))
+
+
+def test_the_disagreement_is_explained_where_there_is_one() -> None:
+    assert view.disagree(demo()) == ("original vs imposter",)
+    assert words.DISAGREE in " ".join(_text(demo()).split())
+    assert words.DISAGREE in html.page(demo())
+    assert words.DISAGREE not in html.page(gaps())
+
+
+def test_hostile_text_neither_colours_nor_controls_a_terminal() -> None:
+    buffer = io.StringIO()
+    Report(hostile()).text(Console(file=buffer, width=120, force_terminal=True, color_system=None))
+    text = buffer.getvalue()
+    assert "\x1b[31m" not in text
+    assert "\u202e" not in text
+    assert "[bold red]x[/]" in text
+
+
+def test_repr_is_short_and_html_repr_is_escaped() -> None:
+    assert "Each network" in repr(Report(demo()))
+    assert "does not prove" not in repr(Report(demo()))
+    fragment = Report(hostile())._repr_html_()
+    assert HOSTILE not in fragment
+    assert "<table" in fragment
+
+
+@pytest.mark.parametrize("name", ["demo", "single", "void", "gaps"])
+def test_every_interval_in_the_terminal_is_on_the_page(name: str) -> None:
+    pattern = re.compile(r"\[(?:-?[\d.,]+\d|open|no interval)(?:, (?:-?[\d.,]+\d|open))?\]")
+    record = CASES[name]()
+    page = html.page(record).replace("\u00a0", " ")
+    in_text = set(pattern.findall(_text(record)))
+    assert in_text
+    assert in_text <= set(pattern.findall(page))
+    for section in view.score_table(record).sections:
+        for row in section.rows:
+            for cell in row.cells:
+                assert cell.bracket in page
+                assert f"<b>{cell.value}</b>" in page or not cell.value
+
+
+def test_numbers_of_the_table_are_those_of_the_record() -> None:
+    record = demo()
+    (area,) = (f for f in record.findings if (f.subject, f.code) == ("original vs imposter", "WT101"))
+    expected = words.interval(area.estimates[0])
+    assert expected in html.page(record)
+    assert expected in _text(record)
+
+
+@pytest.mark.skipif(any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="a table library is installed")
+def test_a_missing_table_library_is_named() -> None:
+    with pytest.raises(MissingTableLibrary, match="pip install polars"):
+        Report(demo()).frame()
+
+
+@pytest.mark.skipif(
+    not any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="needs polars, pandas or pyarrow"
+)
+def test_the_frame_has_one_row_per_estimate() -> None:
+    import narwhals as nw
+
+    frame = nw.from_native(Report(gaps()).frame(), eager_only=True)
+    assert frame.columns == list(view.estimate_columns(gaps()))
+    assert frame["low"].to_list() == [0.5, None, None, 11000.0, None, None]
+    assert nw.from_native(Report(CASES["empty"]()).frame(), eager_only=True).shape == (0, 14)
+
+
+def test_two_findings_in_one_cell_show_the_gravest() -> None:
+    import msgspec
+
+    record = demo()
+    (quantised,) = (f for f in record.findings if (f.subject, f.code) == ("imposter", "WT103"))
+    second = msgspec.structs.replace(quantised, status="not_found")
+    doubled = msgspec.structs.replace(record, findings=(second, *record.findings))
+    words_shown = {c.word for s in view.score_table(doubled).sections for r in s.rows for c in r.cells}
+    assert "found (worst of 2)" in words_shown

@@ -1,0 +1,121 @@
+"""The agreement task: balance, variety, and an answer key checked by rules that do not use the grammar's own."""
+
+from collections import Counter
+from itertools import product
+
+import pytest
+
+from wheeltap.sources import agreement
+from wheeltap.sources.agreement import Pair
+from wheeltap.sources.grammar import words
+from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
+from wheeltap.sources.text import LanguageModel
+
+NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
+SINGULAR, PLURAL = {noun.singular for noun in NOUNS}, {noun.plural for noun in NOUNS}
+DETERMINERS = {"the", *words.POSSESSIVES}
+FOR_SINGULARS = {"is", "was", "has"}
+FOR_PLURALS = {"are", "were", "have"}
+
+
+def number_by_rule(pair: Pair) -> str:
+    """Number of the subject, read off the text: quantifier, "and" between noun phrases, else the first noun."""
+    text = pair.context
+    for opener in (*words.OPENERS_ANY, *words.OPENERS_NOW, *words.OPENERS_THEN):
+        text = text.removeprefix(f"{opener}, ")
+    told = text.lower().replace(",", " ,").split()
+    if "of" in told[:4]:
+        return "singular" if "one" in told[:4] or told[0] == "each" else "plural"
+    nouns = [i for i, word in enumerate(told) if word in SINGULAR | PLURAL and is_noun(told, i)]
+    if "and" in told and told[nouns[0] + 1] == "and" and told[nouns[0] + 2] in DETERMINERS:
+        return "plural"
+    return "singular" if told[nouns[0]] in SINGULAR else "plural"
+
+
+def is_noun(told: list[str], at: int) -> bool:
+    """After a determiner, or after a determiner and an adjective that no other noun follows ("patient", "cook")."""
+    if at and told[at - 1] in DETERMINERS:
+        return at + 1 == len(told) or told[at + 1] not in SINGULAR | PLURAL
+    return at > 1 and told[at - 2] in DETERMINERS
+
+
+def agrees(form: str) -> str:
+    """Number of a verb form, by its spelling."""
+    if form in FOR_SINGULARS or (form.endswith("s") and form not in FOR_PLURALS):
+        return "singular"
+    return "plural"
+
+
+def test_the_key_is_right_by_an_independent_rule() -> None:
+    for pair in agreement.pairs():
+        assert number_by_rule(pair) == pair.number, pair
+        assert agrees(pair.choices[pair.answer].strip()) == pair.number, pair
+        assert agrees(pair.choices[1 - pair.answer].strip()) != pair.number, pair
+
+
+def test_each_construction_is_balanced_in_number_and_place_of_the_answer() -> None:
+    for pairs in (agreement.pairs(), agreement.scored(), agreement.pairs(seed=5)):
+        cells = Counter((p.construction, p.number, p.answer) for p in pairs)
+        assert set(cells) == set(product(CONSTRUCTIONS, ("singular", "plural"), (0, 1)))
+        assert len(set(cells.values())) == 1
+    assert len(agreement.pairs()) == 704 and len(agreement.scored()) == 256
+
+
+def test_no_context_comes_twice_and_seeds_give_other_items() -> None:
+    contexts = {pair.context for pair in agreement.pairs()}
+    assert len(contexts) == len(agreement.pairs())
+    assert len(contexts & {pair.context for pair in agreement.pairs(seed=1)}) < 40
+
+
+def test_items_are_the_same_today_and_tomorrow() -> None:
+    """Pinned: a changed item changes every key of every stored language trial."""
+    first = agreement.pairs()[:4]
+    assert [(p.context, p.choices, p.answer) for p in first] == PINNED
+
+
+PINNED: list[tuple[str, tuple[str, str], int]] = [
+    ("Yesterday, the cook", (" was", " were"), 0),
+    ("The day before, the spoon in front of the temples", (" was", " were"), 0),
+    ("The camera beside the towers next to the palaces", (" stands", " stand"), 0),
+    ("Her author that the kind teachers watch", (" smiles", " smile"), 0),
+]
+
+
+def test_contexts_are_starts_of_sentences() -> None:
+    for pair in agreement.pairs():
+        assert pair.context[0].isupper() and not pair.context.endswith(" ") and "  " not in pair.context
+        assert all(choice.startswith(" ") and choice[1:].islower() for choice in pair.choices)
+        nouns = [w for w in pair.context.replace(",", "").split() if w in SINGULAR | PLURAL]
+        assert len(nouns) >= 1
+
+
+def test_first_words_vary() -> None:
+    firsts = Counter(pair.context.split()[0] for pair in agreement.pairs())
+    assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 704
+
+
+def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
+    forms = (*NOUNS, *words.PERSON_VERBS, *words.THING_VERBS, *words.TOWARDS_PEOPLE, *words.TOWARDS_THINGS)
+    assert all(form.singular != form.plural for form in forms)
+    assert len({noun.singular for noun in NOUNS}) == len(NOUNS) > 240
+    assert len(set(words.PEOPLE_ADJECTIVES) | set(words.THING_ADJECTIVES)) > 100
+    # No plural that is another noun's singular, and no verb whose past could pass for its plural.
+    assert not SINGULAR & PLURAL
+    verbs = {verb.plural for verb in (*words.PERSON_VERBS, *words.THING_VERBS, *words.DOINGS)}
+    assert not verbs & {"read", "cost", "put", "cut", "set", "hit", "let", "shut", "hurt", "quit", "bet", "spread"}
+
+
+def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LanguageModel) -> None:
+    probe = agreement.probe(smollm2.tokenizer)
+    assert probe.tokens >= 3000
+    assert probe.tokens >= 1.5 * smollm2.subject.record.widest
+    assert all(len(option) == 1 for options in probe.choices for option in options)
+    assert len(probe.targets) == 256 and float(probe.targets.float().mean()) == 0.5
+
+
+def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageModel) -> None:
+    probe = agreement.probe(smollm2.tokenizer)
+    right = (probe.scores(smollm2.subject.model).argmax(-1) == probe.targets).tolist()
+    assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
+    simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]
+    assert sum(simple) / len(simple) > 0.85

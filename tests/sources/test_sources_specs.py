@@ -1,0 +1,129 @@
+"""What a spec gives, and the errors of specs that give nothing."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from wheeltap.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
+from wheeltap.probe import ChoiceProbe, Probe
+from wheeltap.sources import digits, load, load_model
+from wheeltap.subject import fingerprint
+
+NETS = '''
+import torch
+from torch import nn
+import wheeltap.probe
+
+def net():
+    torch.manual_seed(0)
+    return nn.Linear(3, 2).eval()
+
+def with_probe():
+    return net(), wheeltap.probe.Probe(torch.ones(4, 3), torch.tensor([0, 1, 1, 0]), name="own")
+
+def training():
+    return nn.Linear(3, 2)
+
+def broken():
+    return {}["missing"]
+
+def number():
+    return 3
+
+class Shelf:
+    net = staticmethod(net)
+
+size = 3
+'''
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "some_nets.py").write_text(NETS)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name in ("some_nets", "failing_nets"):
+            del sys.modules[name]
+
+
+def test_digits_are_the_net_and_the_test_split() -> None:
+    loaded = load("digits")
+    assert loaded.subject.name == "digits" and loaded.tokenizer is None
+    assert loaded.probe.digest == digits.probe().digest
+    assert fingerprint(load_model("digits").model) == loaded.subject.record.fingerprint
+
+
+def test_own_data_takes_the_place_of_the_models_probe(tmp_path: Path) -> None:
+    np.savez(tmp_path / "own.npz", inputs=np.zeros((5, 64)), targets=np.arange(5))
+    loaded = load("digits", data=tmp_path / "own.npz")
+    assert loaded.probe.name == "own" and len(loaded.probe.targets) == 5
+
+
+def test_a_callable_in_the_current_folder_gives_a_model_and_a_probe(workplace: Path) -> None:
+    path = list(sys.path)
+    loaded = load("some_nets:with_probe")
+    assert isinstance(loaded.subject.model, nn.Linear) and loaded.subject.name == "some_nets:with_probe"
+    assert isinstance(loaded.probe, Probe) and loaded.probe.name == "own"
+    assert sys.path == path
+
+
+def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None:
+    assert isinstance(load_model("some_nets:Shelf.net").model, nn.Linear)
+    with pytest.raises(UsageError, match="nothing to probe(.|\n)*--data"):
+        load("some_nets:net")
+    np.savez(workplace / "own.npz", inputs=np.ones((4, 3)), targets=np.array([0, 1, 1, 0]))
+    assert load("some_nets:net", data=workplace / "own.npz").probe.name == "own"
+
+
+@pytest.mark.parametrize(
+    ("spec", "error", "words"),
+    [
+        ("some_nets:nte", UsageError, "no such callable"),
+        ("some_nets:size", UsageError, "no such callable(.|\n)*got: int"),
+        ("some_nets:number", ModelError, "does not give a model(.|\n)*got: int"),
+        ("some_nets:training", ModelError, "training mode"),
+        ("some_nets:broken", ModelError, "code that makes the model failed(.|\n)*KeyError"),
+        ("failing_nets:net", ModelError, "code that makes the model failed(.|\n)*SyntaxError"),
+        ("no_such_nets:net", MissingFile, "no module named 'no_such_nets'"),
+        ("digit", UnknownName, "Did you mean 'digits'"),
+        ("smollm", UnknownName, "Did you mean 'smollm2'"),
+        ("hf:", UnknownName, "no model called 'hf:'"),
+        ("", UnknownName, "no model called ''"),
+        ("hf:nowhere", MissingFile, "folder is not there"),
+        ("gguf:nowhere.gguf", MissingFile, "GGUF file is not there"),
+        ("some.gguf", UsageError, "gguf:some.gguf"),
+        ("../" + "x" * 300, UnknownName, "no model called"),
+    ],
+)
+def test_specs_that_give_nothing(workplace: Path, spec: str, error: type[Exception], words: str) -> None:
+    (workplace / "failing_nets.py").write_text("def net(:\n")
+    with pytest.raises(error, match=words):
+        load(spec)
+
+
+def test_a_folder_without_its_kind_says_which(workplace: Path) -> None:
+    (workplace / "model").mkdir()
+    with pytest.raises(UsageError, match="hf:model"):
+        load("model")
+
+
+@pytest.mark.parametrize("spec", ["{}", "gguf:{}", "hf:{}"])
+@pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.gguf"])
+def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: str) -> None:
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / name)
+    with pytest.raises(FileFormatError, match="pickle(.|\n)*safetensors"):
+        load(spec.format(tmp_path / name))
+
+
+def test_smollm2_brings_the_agreement_task(smollm2: object) -> None:
+    loaded = load("smollm2")
+    assert loaded.subject.record.parameters == 134_515_008
+    assert isinstance(loaded.probe, ChoiceProbe) and loaded.probe.name == "agreement"
+    assert loaded.tokenizer is not None
