@@ -22,7 +22,7 @@ from wheeltap.engine.run import ONE_THREAD_BELOW
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import UsageError
 from wheeltap.judging import noted
-from wheeltap.perturb import perturbations
+from wheeltap.perturb import create, perturbations
 from wheeltap.plans import AuditSpec, Effort, Plan
 from wheeltap.probe import BaseProbe
 from wheeltap.records import Cost, Outcome, Scalar, SubjectRecord, Trial
@@ -83,7 +83,8 @@ def plan(
     default = audits_base.DEFAULT if len(several) == 1 else audits_base.DEFAULT_COMPARE
     specs = tuple(AuditSpec(name=a) if isinstance(a, str) else a for a in (audits or default))
     for spec in specs:
-        audits_base.create(spec.name, dict(spec.settings))
+        for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
+            create(name).require_dose(dose)
     twin, planted, why_not = _controls(several[0], seed)
     return Plan(
         command=extra.pop("command", "audit" if len(several) == 1 else "compare"),
@@ -181,7 +182,7 @@ class _Run:
         self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
         self.known: dict[str, Outcome] = {}
         self.done = self.total = 0
-        self.spent = 0.0
+        self.spent = self.before = 0.0
 
     def lookup(self, key: str) -> Outcome | None:
         """The outcome of a trial, from memory or the store."""
@@ -200,6 +201,7 @@ class _Run:
             self._tell_clean()
             # Clean passes are compared with each other, so they stay in one process.
             clean = all(trial.perturbation == "none" for trial in asked)
+            self.before = self.workshop.forwards
             self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
@@ -222,7 +224,8 @@ class _Run:
         self.known[outcome.key] = outcome
         self.done += 1
         if self.watch is not None:
-            self.watch(Progress(self.done, self.total, self.workshop.forwards + self.spent, outcome.status))
+            forwards = self.spent + self.workshop.forwards - self.before
+            self.watch(Progress(self.done, self.total, forwards, outcome.status))
 
 
 def audit(

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast, final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -130,17 +130,17 @@ def as_scores(output: Any) -> Tensor:
     """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
     if isinstance(output, Tensor):
         return output
-    held: Any = cast("dict[str, Any]", output).get("logits") if isinstance(output, dict) else None
-    logits = held if held is not None else getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    first = next(iter(cast("tuple[Any, ...]", output)), None) if isinstance(output, tuple) else None
-    if isinstance(first, Tensor):
-        return first
+    whole: Any = output
+    for held in (
+        whole.get("logits") if isinstance(output, dict) else getattr(whole, "logits", None),
+        whole[0] if isinstance(output, tuple) and len(whole) else None,
+    ):
+        if isinstance(held, Tensor):
+            return held
     raise ModelError(
         "The model's output holds no scores.",
         expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
-        got=type(output).__name__,
+        got=type(whole).__name__,
         do="Wrap the model so that it returns logits.",
     )
 

@@ -1,9 +1,10 @@
 """Registries of named things, open to other packages through entry points."""
 
+import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from wheeltap.errors import UnknownName, UsageError
 
@@ -45,13 +46,13 @@ class Registry(Generic[T]):
         if name not in paths:
             raise UnknownName(self.kind, name, paths)
         module, _, attribute = paths[name].partition(":")
-        found = getattr(import_module(module), attribute)
-        if not (isinstance(found, type) and issubclass(found, self.base)):
+        found: Any = getattr(import_module(module), attribute)
+        if not (inspect.isclass(found) and issubclass(found, self.base)):
             raise UsageError(
                 f"The {self.kind} {name!r} is not a {self.base.__name__}.",
                 where=paths[name],
                 expected=f"a subclass of {self.base.__name__}",
-                got=str(found),
+                got=f"{paths[name]} = {type(found).__name__}",
                 do=f"Fix the entry point in the group {self.group!r} of the package that declares it.",
             )
         return found

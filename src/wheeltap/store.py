@@ -32,10 +32,11 @@ CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB 
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """What a stored block of values holds: names and shapes, in order."""
+    """What a stored block of values holds: names and shapes, in order; and a digest of the whole row."""
 
     names: list[str]
     shapes: list[list[int]]
+    seal: str
 
 
 @final
@@ -66,7 +67,11 @@ class Store:
                 if not readonly:
                     self._take_lock()
                 self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-                self._open()
+                try:
+                    self._open()
+                except BaseException:
+                    self._db.close()
+                    raise
         except BaseException:
             self._release()
             raise
@@ -107,7 +112,8 @@ class Store:
                 got="another kind of SQLite file",
                 do="Give another path; wheeltap never writes into a file it did not make.",
             )
-        (found,) = self._db.execute("SELECT value FROM meta WHERE name='version'").fetchone()
+        row = self._db.execute("SELECT value FROM meta WHERE name='version'").fetchone()
+        found = "missing" if row is None else row[0]
         if found != self._version():
             raise StoreError(
                 "The store was made by another version of wheeltap.",
@@ -144,11 +150,11 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def put(self, outcome: Outcome) -> None:
         """Commits one outcome; a key that is there already is left as it is."""
@@ -182,36 +188,55 @@ class Store:
         with self._explained(), self._transaction():
             self._db.execute("DELETE FROM plans WHERE key=?", (key,))
             self._db.execute("INSERT INTO plans (key, plan) VALUES (?, ?)", (key, plan))
+            self._seal(f"plan:{key}", plan)
 
     def plan(self) -> bytes | None:
         """The plan that was run last, if any."""
         with self._explained():
-            row = self._db.execute("SELECT plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
-            return None if row is None else bytes(row[0])
+            row = self._db.execute("SELECT key, plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
+            return None if row is None else self._sealed(f"plan:{row[0]}", bytes(row[1]))
 
     def put_note(self, name: str, value: bytes) -> None:
         """Keeps a named note (provenance), replacing the last one of that name."""
         with self._explained(), self._transaction():
             self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note:{name}", value.decode()))
+            self._seal(f"note:{name}", value)
 
     def note(self, name: str) -> bytes | None:
         """The note of this name, if any."""
         with self._explained():
             row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"note:{name}",)).fetchone()
-            return None if row is None else str(row[0]).encode()
+            return None if row is None else self._sealed(f"note:{name}", str(row[0]).encode())
+
+    def _seal(self, name: str, data: bytes) -> None:
+        """Keeps a digest of ``data``: SQLite notices damage only where its own structure breaks."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"seal:{name}", canon.digest("sealed", data)))
+
+    def _sealed(self, name: str, data: bytes) -> bytes:
+        """``data`` if it is what was sealed under this name."""
+        row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"seal:{name}",)).fetchone()
+        if row is None or row[0] != canon.digest("sealed", data):
+            raise self._damaged(f"The store's {name.partition(':')[0]} is damaged.", "not what was stored")
+        return data
+
+    def _damaged(self, what: str, got: str, *, key: str = "") -> StoreError:
+        return StoreError(
+            what,
+            where=f"{self.path}: {key}" if key else str(self.path),
+            got=got,
+            do="Restore the file from a copy, or start a new one with --store.",
+        )
 
     def _outcome(self, row: tuple[str, str, str, bytes, float, float, str]) -> Outcome:
         key, status, header, blob, seconds, forwards, because = row
         try:
-            values = _unpacked(header, blob)
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise StoreError(
-                "An outcome in the store is damaged.",
-                where=f"{self.path}: {key}",
-                got=str(error),
-                do="Restore the file from a copy, or start a new one with --store.",
-            ) from error
-        known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
+            told = msgspec.json.decode(header, type=_Header)
+            if told.seal != _digest(status, told, blob, (key, seconds, forwards, because)):
+                raise ValueError("the numbers are not those that were stored")
+            values = _unpacked(told, blob)
+            known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
         return Outcome(key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because)
 
     def close(self) -> None:
@@ -242,21 +267,20 @@ def _row(outcome: Outcome) -> tuple[str, str, str, bytes, float, float, str]:
             do="Report a bug: the engine must not let this happen.",
         )
     arrays = {name: np.asarray(array, dtype="<f4", order="C") for name, array in sorted(outcome.values.items())}
-    header = _Header(list(arrays), [list(array.shape) for array in arrays.values()])
     blob = b"".join(array.tobytes() for array in arrays.values())
-    return (
-        outcome.key,
-        outcome.status,
-        msgspec.json.encode(header).decode(),
-        blob,
-        outcome.seconds,
-        outcome.forwards,
-        outcome.because,
-    )
+    rest = (outcome.key, float(outcome.seconds), float(outcome.forwards), outcome.because)
+    header = _Header(list(arrays), [list(array.shape) for array in arrays.values()], "")
+    header = msgspec.structs.replace(header, seal=_digest(outcome.status, header, blob, rest))
+    key, seconds, forwards, because = rest
+    return key, outcome.status, msgspec.json.encode(header).decode(), blob, seconds, forwards, because
 
 
-def _unpacked(header: str, blob: bytes) -> dict[str, NDArray[np.float32]]:
-    told = msgspec.json.decode(header, type=_Header)
+def _digest(status: str, header: _Header, blob: bytes, rest: tuple[str, float, float, str]) -> str:
+    """Digest of everything in a row."""
+    return canon.digest("outcome", blob, canon.canonical([status, header.names, header.shapes, *rest]))
+
+
+def _unpacked(told: _Header, blob: bytes) -> dict[str, NDArray[np.float32]]:
     values: dict[str, NDArray[np.float32]] = {}
     at = 0
     for name, shape in zip(told.names, told.shapes, strict=True):

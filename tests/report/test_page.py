@@ -17,10 +17,13 @@ THEMES = ("light", "dark")
 
 # Contrast of each text on the ground behind it (WCAG 2), transparent grounds looked through; worst first.
 CONTRAST = """() => {
-  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number); return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1} };
-  const lum = rgb => { const [r, g, b] = rgb.map(v => { v /= 255; return v <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 });
+  const parse = c => { const m = c.match(/[\\d.]+/g).map(Number);
+    return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1} };
+  const linear = v => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const lum = rgb => { const [r, g, b] = rgb.map(linear);
     return .2126 * r + .7152 * g + .0722 * b };
-  const ground = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.a > .5) return c.rgb }
+  const ground = e => {
+    for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.a > .5) return c.rgb }
     return [255, 255, 255] };
   const seen = [];
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -66,6 +69,7 @@ def _open(browser: Any, path: Path, **settings: Any) -> tuple[Any, list[str]]:
     return page, [event for event in events if not event.endswith(path.as_uri()[-60:])]
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", CASES)
 def test_is_quiet_and_fits_a_phone(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
@@ -79,6 +83,7 @@ def test_is_quiet_and_fits_a_phone(browser: Any, pages: dict[str, Path], name: s
     page.close()
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", ["demo", "void"])
 def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
@@ -89,6 +94,7 @@ def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, them
     page.close()
 
 
+@pytest.mark.browser
 def test_one_drawing_serves_both_themes(browser: Any, pages: dict[str, Path]) -> None:
     colours = {}
     for theme in THEMES:
@@ -112,6 +118,7 @@ def _contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@pytest.mark.browser
 def test_hostile_names_are_inert_and_visible(browser: Any, pages: dict[str, Path]) -> None:
     page, events = _open(browser, pages["hostile"])
     assert not [event for event in events if not event.startswith("request: data:")]
@@ -123,6 +130,7 @@ def test_hostile_names_are_inert_and_visible(browser: Any, pages: dict[str, Path
     page.close()
 
 
+@pytest.mark.browser
 def test_is_usable_by_keyboard_and_prints(browser: Any, pages: dict[str, Path]) -> None:
     page, _ = _open(browser, pages["demo"])
     page.keyboard.press("Tab")
@@ -137,6 +145,7 @@ def test_is_usable_by_keyboard_and_prints(browser: Any, pages: dict[str, Path]) 
     page.close()
 
 
+@pytest.mark.browser
 def test_table_is_a_table_also_on_a_phone(browser: Any, pages: dict[str, Path]) -> None:
     page, _ = _open(browser, pages["demo"], viewport={"width": 400, "height": 800})
     assert page.get_by_role("rowheader", name="original vs imposter", exact=True).count() >= 1

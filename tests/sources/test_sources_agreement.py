@@ -58,7 +58,7 @@ def test_each_construction_is_balanced_in_number_and_place_of_the_answer() -> No
         cells = Counter((p.construction, p.number, p.answer) for p in pairs)
         assert set(cells) == set(product(CONSTRUCTIONS, ("singular", "plural"), (0, 1)))
         assert len(set(cells.values())) == 1
-    assert len(agreement.pairs()) == 704 and len(agreement.scored()) == 256
+    assert len(agreement.pairs()) == 512 and len(agreement.scored()) == 224
 
 
 def test_no_context_comes_twice_and_seeds_give_other_items() -> None:
@@ -91,7 +91,7 @@ def test_contexts_are_starts_of_sentences() -> None:
 
 def test_first_words_vary() -> None:
     firsts = Counter(pair.context.split()[0] for pair in agreement.pairs())
-    assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 704
+    assert len(firsts) > 40 and max(firsts.values()) < 0.3 * 512
 
 
 def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
@@ -110,7 +110,7 @@ def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LanguageMo
     assert probe.tokens >= 3000
     assert probe.tokens >= 1.5 * smollm2.subject.record.widest
     assert all(len(option) == 1 for options in probe.choices for option in options)
-    assert len(probe.targets) == 256 and float(probe.targets.float().mean()) == 0.5
+    assert len(probe.targets) == 224 and float(probe.targets.float().mean()) == 0.5
 
 
 def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageModel) -> None:

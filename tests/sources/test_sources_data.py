@@ -61,9 +61,7 @@ def test_wanted_outputs_make_a_regression_probe(tmp_path: Path) -> None:
         ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError, "no axes"),
     ],
 )
-def test_arrays_that_make_no_probe(
-    tmp_path: Path, arrays: dict[str, Any], error: type[Exception], words: str
-) -> None:
+def test_arrays_that_make_no_probe(tmp_path: Path, arrays: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         load_probe(save(tmp_path / "bad.npz", **arrays))
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import tiny_llama
+from tiny import tiny_llama
 from torch import nn
 
 from wheeltap.probe import ChoiceProbe

@@ -14,7 +14,7 @@ from wheeltap.probe import ChoiceProbe, Probe
 from wheeltap.sources import digits, load, load_model
 from wheeltap.subject import fingerprint
 
-NETS = '''
+NETS = """
 import torch
 from torch import nn
 import wheeltap.probe
@@ -39,7 +39,7 @@ class Shelf:
     net = staticmethod(net)
 
 size = 3
-'''
+"""
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_callable_in_the_current_folder_gives_a_model_and_a_probe(workplace: P
 
 def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None:
     assert isinstance(load_model("some_nets:Shelf.net").model, nn.Linear)
-    with pytest.raises(UsageError, match="nothing to probe(.|\n)*--data"):
+    with pytest.raises(UsageError, match=r"nothing to probe(.|\n)*--data"):
         load("some_nets:net")
     np.savez(workplace / "own.npz", inputs=np.ones((4, 3)), targets=np.array([0, 1, 1, 0]))
     assert load("some_nets:net", data=workplace / "own.npz").probe.name == "own"
@@ -118,7 +118,7 @@ def test_a_folder_without_its_kind_says_which(workplace: Path) -> None:
 @pytest.mark.parametrize("name", ["net.pt", "net.safetensors", "net.gguf"])
 def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: str) -> None:
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / name)
-    with pytest.raises(FileFormatError, match="pickle(.|\n)*safetensors"):
+    with pytest.raises(FileFormatError, match=r"pickle(.|\n)*safetensors"):
         load(spec.format(tmp_path / name))
 
 

@@ -171,6 +171,10 @@ class Audit(ABC):
     def judge(self, case: Case) -> Verdict:
         """The reading of the outcomes."""
 
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """Perturbations and doses that its settings fix, so that a plan can refuse impossible ones at once."""
+        return ()
+
     def most(self, plan: Plan) -> int:
         """Upper bound on the number of trials it may ask for."""
         return len(self.ask(Case(plan, lambda _: None)))

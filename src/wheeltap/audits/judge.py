@@ -177,7 +177,9 @@ def headline(plan: Plan, findings: Sequence[Finding], *, void: bool) -> str:
         return "Void: a control failed, so this run proves nothing about the subject."
     if len(plan.subjects) == 1:
         return _headline_of_one(plan, findings)
-    return " ".join(_headline_of_pair(plan, rival, findings) for rival in plan.subjects[1:])
+    lines = [_headline_of_pair(plan, rival, findings) for rival in plan.subjects[1:]]
+    # What was found first: the first line is what a reader takes away.
+    return "\n".join(sorted(lines, key=lambda line: "different inside" not in line))
 
 
 def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Finding]) -> str:

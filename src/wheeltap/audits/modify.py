@@ -51,6 +51,10 @@ class ModifyAudit(Audit):
             return []
         return [t for subject in case.plan.subjects for t in self._trials(case, subject).values()]
 
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """The doses listed in its settings, and the tested one."""
+        return tuple((self.perturbation, dose) for dose in self._doses())
+
     def most(self, plan: Plan) -> int:
         """All doses and variants of every subject."""
         return len(plan.subjects) * len(self._doses()) * len(self.variants)

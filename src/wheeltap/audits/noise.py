@@ -93,6 +93,10 @@ class NoiseAudit(Audit):
             wanted += [t for row in self._block_grid(case, centre) for t in row]
         return wanted
 
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """The dose at which the walk starts."""
+        return ((self.perturbation, self.settings.start),)
+
     def most(self, plan: Plan) -> int:
         """Bracket, curves, block map: an upper bound."""
         effort = plan.effort
@@ -245,7 +249,7 @@ class NoiseAudit(Audit):
         )
         finding = Finding(
             code=self.code, title=self.title, status=status, subject=curve.subject, estimates=(half, curve.area),
-            smallest_detectable=limit, because=because, trials=tuple(t.key for t in trials),
+            because=because, trials=tuple(t.key for t in trials),
         )  # fmt: skip
         return Draft(finding)
 
@@ -269,8 +273,8 @@ class NoiseAudit(Audit):
             finding,
             test=gap,
             worth=self.settings.worth,
-            otherwise=f"The areas under the two curves differ by {gap}: no more than {self.settings.margin:g}, "
-            f"as far as this test can see. {self.reads}",
+            otherwise=f"The areas under the two curves differ by {gap}: not shown to be more than "
+            f"{self.settings.margin:g}, after correction for all tests of this report. {self.reads}",
         )
 
     # ---- controls ---------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The command line: one verb a file, loaded when it is called."""
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,6 +30,9 @@ for _verb in ("demo", "audit", "compare", "plan", "run", "status", "judge", "rep
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; every error that we raise on purpose is printed, not traced."""
+    # Threads that wait by spinning make a large model ten times slower as soon as anything else runs; must be set
+    # before torch starts its threads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = app(
             list(sys.argv[1:] if arguments is None else arguments),

@@ -76,7 +76,9 @@ class Disturbance:
                 if held.bias is not None and clean.bias is not None and along.bias is not None:
                     torch.add(clean.bias, along.bias, alpha=dose, out=held.bias.data)
             else:
-                _write(held, self.perturbation.replace(layer, clean, dose, draw))
+                new = self.perturbation.replace(layer, clean, dose, draw)
+                # A bias that is left alone is the clean one, not what the last dose made of it.
+                _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
 
     def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> Weights:
         """The draw's direction, kept while doses of one draw follow each other: one draw serves a whole curve."""
@@ -108,20 +110,26 @@ def unharmed(subject: Subject) -> Generator[None]:
     """
     model = subject.model
     before = weights_digest(model)
-    buffers = {name: buffer.detach().clone() for name, buffer in model.named_buffers()}
-    flags = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    modes = {name: module.training for name, module in named_modules(model)}
+    modules = [module for _, module in named_modules(model)]
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module in modules
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in modules]
     try:
         yield
     finally:
         with torch.no_grad():
-            for name, buffer in model.named_buffers():
-                if name in buffers:
-                    buffer.data.copy_(buffers[name])
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(flags[name])
-        for name, module in named_modules(model):
-            module.training = modes[name]
+            for module, name, buffer, contents in buffers:
+                # A forward may also have put another tensor, even of another shape, in its place.
+                setattr(module, name, buffer)
+                buffer.data.copy_(contents)
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+        for module, mode in modes:
+            module.training = mode
         after = weights_digest(model)
         if after != before:
             raise RestorationError(

@@ -97,7 +97,8 @@ def _rows(layer: Layer, module: nn.Module, inputs: Tensor, sinks: int) -> tuple[
     if layer.kind == "conv":
         rows, sink = _patches(module, inputs), None
     elif sinks and inputs.ndim == 3:
-        rows, sink = inputs[:, sinks:].flatten(0, 1), inputs[:, :sinks].flatten(0, 1)
+        # A copy: a view would keep the whole activation alive.
+        rows, sink = inputs[:, sinks:].flatten(0, 1), inputs[:, :sinks].flatten(0, 1).clone()
     else:
         rows, sink = inputs.reshape(-1, inputs.shape[-1]), None
     if layer.bias is not None:
@@ -193,12 +194,12 @@ def _factored(subject: Subject, collector: _Collector) -> Iterator[tuple[str, Fa
             continue
         gram = collector.grams.pop(owner)
         _require_rows(subject, owner, gram)
-        spread, whiten = _factors_of_input(gram)
+        like = subject.parameter(layers[0].weight).detach()
+        spread, whiten = (to_tensor(part, like=like) for part in _factors_of_input(gram))
         for layer in layers:
             weight = subject.parameter(layer.weight).detach()
             bias = None if layer.bias is None else subject.parameter(layer.bias).detach()
-            root = output_root(layer.matrix(weight), bias, to_tensor(spread, like=weight))
-            yield layer.name, Factors(out=root, whiten=to_tensor(whiten, like=weight))
+            yield layer.name, Factors(out=output_root(layer.matrix(weight), bias, spread), whiten=whiten)
 
 
 def _embedding_factors(weight: Tensor, counts: Tensor) -> Factors:

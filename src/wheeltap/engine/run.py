@@ -8,15 +8,18 @@ from itertools import groupby
 import torch
 
 from wheeltap.engine.apply import unharmed
-from wheeltap.engine.workshop import Workshop
+from wheeltap.engine.workshop import Workshop, told
 from wheeltap.errors import WheeltapError
-from wheeltap.records import Outcome, Trial
+from wheeltap.records import Outcome, OutcomeStatus, Trial
 
 Commit = Callable[[Outcome], None]
 
 ONE_THREAD_BELOW = 2_000_000
 """Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
 what it saves, most of all on a busy machine."""
+
+PREFIX_FROM = 2_000_000
+"""Models with at least as many parameters record block outputs: for smaller ones a pass is cheaper than the proof."""
 
 
 @contextmanager
@@ -72,6 +75,9 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
         with ExitStack() as guard:
             subject = workshop.subject(fingerprint)
             guard.enter_context(threads_for(subject.record.parameters))
+            # A model that takes global random numbers in its forward leaves the caller's as they were.
+            devices = [subject.device] if subject.device.type == "cuda" else []
+            guard.enter_context(torch.random.fork_rng(devices=devices))
             guard.enter_context(unharmed(subject))
             for group in groups:
                 _run_group(group, workshop, commit)
@@ -86,13 +92,32 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
         disturbance = workshop.disturbance(group.first)
     except WheeltapError as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
-        for trial in group.trials:
-            commit(
-                Outcome(
-                    key=trial.key, status="skipped", because=error.what + (f" ({error.where})" if error.where else "")
-                )
-            )
+        because = error.what + (f" ({error.where})" if error.where else "")
+        _give_up(group, commit, status="skipped", because=because)
+        return
+    except Exception as error:
+        # The clean passes that layer moments need failed, perhaps for want of memory: the other trials go on.
+        _give_up(group, commit, status="failed", because=told(error))
         return
     with disturbance:
         for trial in group.trials:
-            commit(workshop.disturbed(trial, disturbance))
+            with _shortened(trial, workshop) as share:
+                outcome = workshop.disturbed(trial, disturbance, share=share)
+            commit(outcome)
+
+
+def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: str) -> None:
+    for trial in group.trials:
+        commit(Outcome(key=trial.key, status=status, because=because))
+
+
+@contextmanager
+def _shortened(trial: Trial, workshop: Workshop) -> Generator[float]:
+    """Uses the prefix cache where the trial disturbs one block of a large model; gives the share of a pass left."""
+    subject, block = workshop.subject(trial.subject), trial.site.name
+    large = subject.record.parameters >= PREFIX_FROM
+    if trial.site.kind == "block" and large and workshop.prefix(subject).covers(block):
+        with workshop.prefix(subject).starting_at(block):
+            yield workshop.prefix(subject).share(block)
+    else:
+        yield 1.0

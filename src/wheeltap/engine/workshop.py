@@ -11,6 +11,7 @@ from torch import Tensor
 from wheeltap import gauge
 from wheeltap.engine import moments
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.prefix import PrefixCache
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
@@ -40,6 +41,7 @@ class Workshop:
         self._copy: Subject | None = None
         self._factors: tuple[str, dict[str, Factors] | WheeltapError] | None = None
         self._clean: dict[str, Tensor] = {}
+        self._prefix: tuple[str, PrefixCache] | None = None
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
@@ -61,7 +63,7 @@ class Workshop:
                 do="The model changed since the plan was made: make a new plan.",
             )
         base = self._subjects[record.base]
-        self._copy, self._factors = None, None
+        self._copy, self._factors, self._prefix = None, None, None
         model = gauge.twin(base.model, record.derivation)
         self._copy = base.derived(model, record.derivation, role=record.role)
         return self._copy
@@ -77,10 +79,20 @@ class Workshop:
             self._clean[fingerprint] = self.scores(subject)
         return self._clean[fingerprint]
 
-    def scores(self, subject: Subject) -> Tensor:
-        """One pass over the probe."""
-        self.forwards += 1.0
+    def scores(self, subject: Subject, *, share: float = 1.0) -> Tensor:
+        """One pass over the probe, or the ``share`` of one that a prefix cache leaves."""
+        self.forwards += share
         return self.probe.scores(subject.model)
+
+    def prefix(self, subject: Subject) -> PrefixCache:
+        """The subject's recorded block outputs; made in one clean pass when first asked for."""
+        fingerprint = subject.record.fingerprint
+        if self._prefix is None or self._prefix[0] != fingerprint:
+            self._prefix = None  # freed before the next one is made
+            cache = PrefixCache(subject, self.probe.scores)
+            self.forwards += cache.spent
+            self._prefix = (fingerprint, cache)
+        return self._prefix[1]
 
     def factors(self, subject: Subject) -> dict[str, Factors]:
         """Layer moments of a subject, estimated in one clean pass when first asked for.
@@ -143,28 +155,29 @@ class Workshop:
         clean, targets = self.clean(subject), self.probe.targets.cpu()
         return {m.name: to_array(m(scores, targets, clean)) for m in self.probe.measures}
 
-    def disturbed(self, trial: Trial, disturbance: Disturbance) -> Outcome:
+    def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
         began = time.perf_counter()
         subject = disturbance.subject
         status, values, because = "done", {}, ""
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
-            scores = self.scores(subject)
+            scores = self.scores(subject, share=share)
             if bool(torch.isfinite(scores).all()):
                 values = self.measured(subject, scores)
             if not values or not all(np.isfinite(v).all() for v in values.values()):
                 status, values, because = "diverged", {}, "The disturbed model's outputs are not finite."
         except WheeltapError as error:
             status, because = "failed", error.what
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            status, because = "failed", f"{type(error).__name__}: {error}"[:500]
+        except Exception as error:
+            # Whatever a model's own code raises: the other trials go on.
+            status, because = "failed", told(error)
         return Outcome(
             key=trial.key,
             status=status,
             values=values,
             seconds=time.perf_counter() - began,
-            forwards=1.0,
+            forwards=share,
             because=because,
         )
 
@@ -176,6 +189,7 @@ class Workshop:
         """
         subject = self.subject(trial.subject)
         perturbation = create(trial.perturbation, trial.settings)
+        self.clean(subject)  # now: once the weights are disturbed, a pass is no longer a clean one
         factors = self.factors(subject) if perturbation.needs_factors else None
         found = Disturbance(subject, perturbation, trial.site, factors)
         if not found.layers:
@@ -185,6 +199,11 @@ class Workshop:
                 expected=f"a site with layers that {perturbation.name!r} is defined on",
             )
         return found
+
+
+def told(error: Exception) -> str:
+    """An error of foreign code as one short line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 REPEATABLE = 1e-6

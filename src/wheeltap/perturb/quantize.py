@@ -4,6 +4,7 @@ from typing import ClassVar, Literal, final
 
 from torch import Tensor
 
+from wheeltap.errors import UsageError
 from wheeltap.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Weights
@@ -31,6 +32,16 @@ class RoundToNearest(Perturbation):
     random = False
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
     settings_type: ClassVar[type[base.Settings]] = QuantizeSettings
+
+    def require_dose(self, dose: float) -> None:
+        """Raises ``UsageError`` if ``dose`` is not a whole number of bits in the domain."""
+        super().require_dose(dose)
+        if dose != round(dose):
+            raise UsageError(
+                "Bits come in whole numbers.",
+                expected=f"{self.lowest:g}, {self.lowest + 1:g}, ... {self.highest:g} (bits)",
+                got=f"{dose:g}",
+            )
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights on the grid, as numbers of the original dtype."""

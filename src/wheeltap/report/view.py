@@ -296,7 +296,7 @@ def _fragile(blocks: BlockMap, *, most: int) -> Iterable[FragileBlock]:
 
 
 def disagree(record: ReportRecord) -> tuple[str, ...]:
-    """Pairs of equal score on which relative noise finds a difference and function-space noise does not."""
+    """Pairs on which relative noise finds a difference and function-space noise does not."""
     status = {(f.subject, f.code): f.status for f in record.findings}
     wanted = ("found", "not_found")
     return tuple(

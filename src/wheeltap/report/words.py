@@ -222,9 +222,10 @@ VOID = (
 
 DISAGREE = (
     "The two noise instruments disagree, and that is the message. Relative noise depends on how a function is "
-    "written down in weights; function-space noise depends on the function alone. Where only relative noise "
-    "differs, the function is as robust as before but is written in a fragile way, for example with large weights "
-    "that cancel each other; rounding, compression or bit flips can hit that network harder."
+    "written down in weights; function-space noise depends on the function alone. Where only relative noise finds a "
+    "difference, nothing shows that the function itself is less robust: it is written in a more fragile way, for "
+    "example with large weights that cancel each other. Rounding, compression or bit flips can hit such a network "
+    "harder."
 )
 
 READING: tuple[tuple[str, str], ...] = (

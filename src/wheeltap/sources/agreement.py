@@ -16,8 +16,8 @@ from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, 
 from wheeltap.sources.grammar.words import Number
 from wheeltap.sources.text import Tokenizer
 
-PER_CONSTRUCTION = 88
-SCORED_PER_CONSTRUCTION = 32
+PER_CONSTRUCTION = 64
+SCORED_PER_CONSTRUCTION = 28
 """Of each construction; the others serve the estimates of layer moments. Both are multiples of four, so that number
 and place of the right answer are balanced within each construction."""
 
@@ -88,7 +88,7 @@ def scored(*, seed: int = 0) -> tuple[Pair, ...]:
 
 
 def probe(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceProbe:
-    """The task for a model that reads ``tokenizer``'s tokens: 256 items scored, 448 more for layer moments."""
+    """The task for a model that reads ``tokenizer``'s tokens: 224 items scored, 288 more for layer moments."""
     items, extra = scored(seed=seed), pairs(seed=seed)[len(scored(seed=seed)) :]
     return ChoiceProbe(
         [tokenizer.start(item.context) for item in items],

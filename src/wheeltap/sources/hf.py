@@ -44,20 +44,26 @@ def _without_broken_torchaudio() -> Generator[None]:
     (a CUDA build beside a CPU torch, say) would keep us from every text model. Empty rather than absent, because
     transformers may have noted before that it is installed.
     """
+    if not _torchaudio_is_broken():
+        yield
+        return
+    empty = types.ModuleType("torchaudio")
+    empty.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
+    sys.modules["torchaudio"] = empty
+    try:
+        yield
+    finally:
+        sys.modules.pop("torchaudio", None)
+
+
+def _torchaudio_is_broken() -> bool:
     try:
         importlib.import_module("torchaudio")
     except ModuleNotFoundError:
-        yield
+        return False
     except (ImportError, OSError, RuntimeError):
-        empty = types.ModuleType("torchaudio")
-        empty.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
-        sys.modules["torchaudio"] = empty
-        try:
-            yield
-        finally:
-            sys.modules.pop("torchaudio", None)
-    else:
-        yield
+        return True
+    return False
 
 
 @contextlib.contextmanager

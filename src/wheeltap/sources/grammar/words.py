@@ -98,7 +98,7 @@ PERSON_VERBS = _verbs(
 THING_VERBS = _verbs("seem look remain appear belong need stand fall stay lie smell feel")
 
 DOINGS = _verbs(
-    "sing work wait write speak play travel dance smile eat drink sit listen cook argue study rest hunt fish"
+    """sing work wait write speak play travel dance smile eat drink sit listen cook argue study rest hunt fish"""
 )
 """Verbs that stand alone, and so can be joined by "and"."""
 
@@ -125,8 +125,9 @@ OPENERS_ANY = _phrases(
 )
 
 OPENERS_NOW = _phrases(
-    """Every morning|These days|Every now and then|On most days|On Sundays|In summer|Nowadays|At the moment|Most of the time|
-    Every spring|After work|Before breakfast|From time to time|In the evenings|Right now|Once a week|All day long"""
+    """Every morning|These days|Every now and then|On most days|On Sundays|In summer|Nowadays|At the moment|
+    Most of the time|Every spring|After work|Before breakfast|From time to time|In the evenings|Right now|
+    Once a week|All day long"""
 )
 
 OPENERS_THEN = _phrases(

@@ -1,0 +1,19 @@
+"""What these tests share: the digits net, trained once."""
+
+import pytest
+
+from wheeltap.probe import Probe
+from wheeltap.sources import digits as source
+from wheeltap.subject import Subject
+
+
+@pytest.fixture(scope="session")
+def digits() -> Subject:
+    """The demo's original net."""
+    return source.subject(name="digits")
+
+
+@pytest.fixture(scope="session")
+def digits_probe() -> Probe:
+    """Its test split."""
+    return source.probe()

@@ -1,0 +1,87 @@
+"""The slow engine: one deep copy of the model per trial, new parameters put in, one pass, measures by hand.
+
+Shares with the fast engine only what defines a trial: the perturbation's ``replace``, its draws, and the probe.
+"""
+
+import copy
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from wheeltap.engine import moments
+from wheeltap.layer import find_layers
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.probe import BaseProbe
+from wheeltap.records import Trial
+from wheeltap.subject import Subject
+
+Values = dict[str, NDArray[np.float64]]
+
+
+def measured_slowly(trial: Trial, model: nn.Module, probe: BaseProbe) -> Values:
+    """Every measure of one trial."""
+    clean = _scores(copy.deepcopy(model), probe)
+    return _measures(_scores(_disturbed(trial, model, probe), probe), probe.targets.numpy(), clean)
+
+
+def _disturbed(trial: Trial, model: nn.Module, probe: BaseProbe) -> nn.Module:
+    perturbation = create(trial.perturbation, trial.settings)
+    factors = moments.estimate(Subject(copy.deepcopy(model)), probe) if perturbation.needs_factors else {}
+    disturbed = copy.deepcopy(model)
+    for layer in find_layers(model):
+        inside = {
+            "whole": True,
+            "layer": layer.name == trial.site.name,
+            "block": (layer.name + ".").startswith(trial.site.name + "."),
+        }[trial.site.kind]
+        if not inside or not perturbation.accepts(layer):
+            continue
+        if perturbation.needs_factors and layer.name not in factors:
+            continue
+        old = Weights(
+            model.get_parameter(layer.weight).detach().clone(),
+            None if layer.bias is None else model.get_parameter(layer.bias).detach().clone(),
+        )
+        new = perturbation.replace(layer, old, trial.dose, Draw(trial.root, trial.seed, factors.get(layer.name)))
+        _put(disturbed, layer.weight, new.weight)
+        if layer.bias is not None and new.bias is not None:
+            _put(disturbed, layer.bias, new.bias)
+    return disturbed
+
+
+def _put(model: nn.Module, path: str, value: torch.Tensor) -> None:
+    """A new parameter wherever the old one is used (more than once, if tied)."""
+    old, new = model.get_parameter(path), nn.Parameter(value, requires_grad=False)
+    for module in model.modules():
+        for name, held in list(module._parameters.items()):
+            if held is old:
+                module._parameters[name] = new
+
+
+def _scores(model: nn.Module, probe: BaseProbe) -> NDArray[np.float64]:
+    with torch.no_grad():
+        # Scores are defined in single precision, whatever the model's.
+        return probe.forward(model).float().double().numpy()
+
+
+def _measures(scores: NDArray[np.float64], targets: NDArray[np.int64], clean: NDArray[np.float64]) -> Values:
+    rows = np.arange(len(scores))
+    logs, before = _log_softmax(scores), _log_softmax(clean)
+    rest = scores.copy()
+    rest[rows, targets] = -np.inf
+    answers = scores.argmax(1)
+    return {
+        "accuracy": (answers == targets).astype(np.float64),
+        "nll": -logs[rows, targets],
+        "margin": scores[rows, targets] - rest.max(1),
+        "agreement": (answers == clean.argmax(1)).astype(np.float64),
+        "kl": np.maximum((np.exp(before) * (before - logs)).sum(1), 0.0),
+    }
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    shifted = scores - scores.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))

