@@ -17,6 +17,7 @@ from wheeltap import __version__, gauge
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.judge import audits_of, wanted
 from wheeltap.audits.judge import judge as judged
+from wheeltap.engine.apply import as_before
 from wheeltap.engine.executors import Executor, ProcessPool, Serial
 from wheeltap.engine.run import ONE_THREAD_BELOW
 from wheeltap.engine.workshop import Workshop
@@ -114,7 +115,8 @@ def _require_names(subjects: list[Subject]) -> None:
 
 def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
-    family = gauge.find(subject.model)
+    with as_before(subject):  # finding its structure runs its forward
+        family = gauge.find(subject.model)
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
     recoded = gauge.describe(family, "recode", seed=seed)

@@ -198,13 +198,13 @@ class NoiseAudit(Audit):
         )
 
     def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
-        measured = {subject.fingerprint: self._measure(case, subject, centre) for subject in self._measured(case)}
+        measured = {subject.name: self._measure(case, subject, centre) for subject in self._measured(case)}
         verdict.curves += [self._curve(case, one) for one in measured.values()]
         for subject, curve in zip(case.plan.subjects, verdict.curves, strict=False):
-            verdict.drafts.append(self._single(case, curve, measured[subject.fingerprint]))
-        reference = measured[case.plan.reference.fingerprint]
+            verdict.drafts.append(self._single(case, curve, measured[subject.name]))
+        reference = measured[case.plan.reference.name]
         for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, reference, measured[rival.fingerprint]))
+            verdict.drafts.append(self._pair(case, reference, measured[rival.name]))
         verdict.controls += self._controls(case, reference, measured)
         if case.plan.effort.block_draws:
             verdict.blocks.append(self._block_map(case, centre))
@@ -283,8 +283,8 @@ class NoiseAudit(Audit):
         plan = case.plan
         kept = [self.settings.rungs.index(rung) for rung in self.settings.control_rungs]
         few = reference.at(kept)
-        null = None if plan.twin is None else measured[plan.twin.fingerprint]
-        plant = None if plan.planted is None else measured.get(plan.planted.fingerprint)
+        null = None if plan.twin is None else measured[plan.twin.name]
+        plant = None if plan.planted is None else measured.get(plan.planted.name)
         found = [self._null(case, few, null)]
         return [*found, self._plant(case, few, plant)] if self.plant_must_show else found
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from wheeltap import api, sources
 from wheeltap.audits import base
 from wheeltap.cli.options import Measuring
+from wheeltap.errors import UsageError
 from wheeltap.plans import Plan
 from wheeltap.probe import BaseProbe
+from wheeltap.sources import Loaded
 from wheeltap.subject import Subject
 
 
@@ -15,12 +17,32 @@ def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], Base
     first = sources.load(specs[0], data=data)
     subjects = [first.subject]
     for spec in specs[1:]:
-        other = sources.load_model(spec)
+        other = _same_examples(spec, first, data)
         taken = {subject.name for subject in subjects}
         if other.name in taken:
             other.name = next(f"{other.name} ({n})" for n in range(2, 99) if f"{other.name} ({n})" not in taken)
         subjects.append(other)
     return subjects, first.probe
+
+
+def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
+    """The model, if it reads the probe's examples as the first one does.
+
+    Raises:
+        UsageError: If it is a language model whose tokenizer gives other tokens for them.
+    """
+    if first.tokenizer is None:
+        return sources.load_model(spec)
+    loaded = sources.load(spec, data=data)
+    if loaded.probe.digest != first.probe.digest:
+        raise UsageError(
+            "The two models do not read the same tokens, so they cannot be compared example by example.",
+            where=spec,
+            expected=f"the tokenizer of {first.subject.name}",
+            got="other tokens for the same text",
+            do="Compare models that share a tokenizer, or audit each on its own.",
+        )
+    return loaded.subject
 
 
 def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseProbe]:

@@ -99,17 +99,9 @@ def _write(held: Weights, new: Weights) -> None:
 
 
 @contextmanager
-def unharmed(subject: Subject) -> Generator[None]:
-    """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
-
-    Buffers, modes and flags that a forward pass changed are put back; weights are the ``Disturbance``'s to
-    restore, and here only checked.
-
-    Raises:
-        RestorationError: If a weight is not bit-identical afterwards.
-    """
+def as_before(subject: Subject) -> Generator[None]:
+    """Puts back whatever else a forward pass may change: buffers, modes, ``requires_grad``, torch's random numbers."""
     model = subject.model
-    before = weights_digest(model)
     modules = [module for _, module in named_modules(model)]
     buffers = [
         (module, name, buffer, buffer.detach().clone())
@@ -118,19 +110,37 @@ def unharmed(subject: Subject) -> Generator[None]:
     ]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in modules]
+    devices = [subject.device] if subject.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for module, name, buffer, contents in buffers:
+                    # A forward may also have put another tensor, even of another shape, in its place.
+                    setattr(module, name, buffer)
+                    buffer.data.copy_(contents)
+            for parameter, flag in flags:
+                parameter.requires_grad_(flag)
+            for module, mode in modes:
+                module.training = mode
+
+
+@contextmanager
+def unharmed(subject: Subject) -> Generator[None]:
+    """Proves that a subject leaves the block as it came: weights, buffers, mode and ``requires_grad``.
+
+    What ``as_before`` knows of is put back; weights are the ``Disturbance``'s to restore, and here only checked.
+
+    Raises:
+        RestorationError: If a weight is not bit-identical afterwards.
+    """
+    before = weights_digest(subject.model)
     try:
-        yield
+        with as_before(subject):
+            yield
     finally:
-        with torch.no_grad():
-            for module, name, buffer, contents in buffers:
-                # A forward may also have put another tensor, even of another shape, in its place.
-                setattr(module, name, buffer)
-                buffer.data.copy_(contents)
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode
-        after = weights_digest(model)
+        after = weights_digest(subject.model)
         if after != before:
             raise RestorationError(
                 "The subject did not come back bit-identical.",

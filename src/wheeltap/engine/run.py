@@ -75,9 +75,6 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
         with ExitStack() as guard:
             subject = workshop.subject(fingerprint)
             guard.enter_context(threads_for(subject.record.parameters))
-            # A model that takes global random numbers in its forward leaves the caller's as they were.
-            devices = [subject.device] if subject.device.type == "cuda" else []
-            guard.enter_context(torch.random.fork_rng(devices=devices))
             guard.enter_context(unharmed(subject))
             for group in groups:
                 _run_group(group, workshop, commit)

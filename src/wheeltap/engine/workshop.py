@@ -10,7 +10,7 @@ from torch import Tensor
 
 from wheeltap import gauge
 from wheeltap.engine import moments
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import create
@@ -64,7 +64,8 @@ class Workshop:
             )
         base = self._subjects[record.base]
         self._copy, self._factors, self._prefix = None, None, None
-        model = gauge.twin(base.model, record.derivation)
+        with as_before(base):  # finding its structure runs its forward
+            model = gauge.twin(base.model, record.derivation)
         self._copy = base.derived(model, record.derivation, role=record.role)
         return self._copy
 

@@ -1,0 +1,146 @@
+"""Bad input on the command line: a clear message, exit code 2, nothing lost."""
+
+import json
+import pickle
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wheeltap.cli import main
+
+
+def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What the command prints to standard error; it must end with exit code 2."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("nets:training", ("training mode", "model.eval()")),
+        ("nets:random", ("not deterministic", "dropout")),
+        ("nets:poisoned", ("not finite", "one.weight", "1 NaN")),
+        ("nets:infinite", ("not finite before anything was disturbed", "example 0")),
+        ("nets:no_model", ("module",)),
+        ("nets:nothing", ("nothing",)),
+        ("no_such_module:net", ("no_such_module",)),
+        ("digitz", ("digits",)),
+        ("hf:nowhere", ("nowhere",)),
+        ("gguf:nowhere.gguf", ("nowhere.gguf",)),
+        ("weights.pt", ("safetensors",)),
+    ],
+)
+def test_a_bad_model(here: Path, capsys: pytest.CaptureFixture[str], model: str, words: tuple[str, ...]) -> None:
+    (here / "weights.pt").write_bytes(pickle.dumps({"weight": [1.0]}))
+    text = complaint(capsys, "audit", model, "--data", "data.npz")
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"inputs": np.zeros((3, 4))}, ("targets",)),
+        ({"inputs": np.zeros((3, 4), "f4"), "targets": np.zeros((2,), "i8")}, ("3", "2")),
+        ({"inputs": np.zeros((0, 4), "f4"), "targets": np.zeros((0,), "i8")}, ("empty",)),
+        ({"inputs": np.zeros((3, 4), "f4"), "targets": np.array([0, 7, 0])}, ("out of range", "example 1", "7")),
+        ({"inputs": np.zeros((3, 4), "f4"), "targets": np.array([0, -1, 0])}, ("out of range", "-1")),
+        ({"inputs": np.full((3, 4), np.nan, "f4"), "targets": np.zeros((3,), "i8")}, ("finite",)),
+        ({"inputs": np.array([{}, {}], dtype=object), "targets": np.zeros((2,), "i8")}, ("object",)),
+    ],
+)
+def test_bad_arrays(
+    here: Path, capsys: pytest.CaptureFixture[str], arrays: dict[str, np.ndarray], words: tuple[str, ...]
+) -> None:
+    np.savez(here / "bad.npz", **arrays)
+    text = complaint(capsys, "audit", "nets:sound", "--data", "bad.npz")
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("audit", "digits", "--sead", "1"), ("--sead", "--seed")),
+        (("audti", "digits"), ("audti", "audit")),
+        (("audit", "digits", "--audits", "relative-nois"), ("relative-nois", "Did you mean 'relative-noise'?")),
+        (("audit", "digits", "--draws", "0"), ("draws",)),
+        (("audit", "digits", "--alpha", "2"), ("alpha",)),
+        (("audit", "digits", "--workers", "0"), ("workers",)),
+        (("audit", "digits", "--store", "no/such/folder/x.wheeltap"), ("folder", "no/such/folder")),
+        (("audit",), ("model",)),
+        (("judge", "nowhere.wheeltap"), ("nowhere.wheeltap",)),
+        (("show", "nowhere.json"), ("nowhere.json",)),
+        (("run", "nowhere.plan.json"), ("nowhere.plan.json", "wheeltap plan")),
+        (("list", "audist"), ("audits",)),
+    ],
+)
+def test_bad_usage(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    text = complaint(capsys, *arguments)
+    assert all(word in text for word in words), text
+
+
+@pytest.mark.parametrize(
+    ("toml", "words"),
+    [
+        ("draws = 'many'", ("settings file",)),
+        ("draw = 4", ("draw", "Did you mean 'draws'?")),
+        ("[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
+        ("[quantization]\ndoses = [4, 4.5]", ("whole numbers", "4.5")),
+        ("[pruning]\ntested = 1.5", ("dose", "0 to 1")),
+        ("[pruning]\nmargins = 0.1", ("margin",)),
+        ("[punning]\nmargin = 0.1", ("punning", "pruning")),
+        ("not toml", ("settings file", "TOML")),
+    ],
+)
+def test_a_bad_settings_file(here: Path, capsys: pytest.CaptureFixture[str], toml: str, words: tuple[str, ...]) -> None:
+    (here / "settings.toml").write_text(toml)
+    text = complaint(capsys, "audit", "nets:sound", "--data", "data.npz", "--config", "settings.toml")
+    assert all(word in text for word in words), text
+
+
+def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit = ("audit", "nets:sound", "--data", "data.npz", "--store")
+    (here / "corrupt.wheeltap").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)
+    assert "damaged" in complaint(capsys, *audit, "corrupt.wheeltap")
+    with sqlite3.connect(here / "foreign.wheeltap") as foreign:
+        foreign.execute("CREATE TABLE t (x)")
+    foreign.close()
+    assert "not a wheeltap store" in complaint(capsys, *audit, "foreign.wheeltap")
+    assert "lock" in complaint_while_locked(here, capsys, audit)
+
+
+def complaint_while_locked(here: Path, capsys: pytest.CaptureFixture[str], audit: tuple[str, ...]) -> str:
+    """What a second writer is told while another process holds the store."""
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "from wheeltap.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here,
+    )  # fmt: skip
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        return complaint(capsys, *audit, "held.wheeltap")
+    finally:
+        holder.communicate("\n")
+
+
+def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "nets:sound", "--data", "data.npz", "--out", "p.json"]) == 0
+    plan = json.loads((here / "p.json").read_text())
+    plan["subjects"][0]["fingerprint"] = "0" * 32
+    (here / "p.json").write_text(json.dumps(plan))
+    assert "made for other subjects" in complaint(capsys, "run", "p.json")
+    (here / "p.json").write_text("{}")
+    assert "not a wheeltap plan" in complaint(capsys, "run", "p.json")
+
+
+def test_a_missing_extra_prints_the_install_line(here: Path) -> None:
+    code = "import sys; sys.modules['transformers'] = None; from wheeltap.cli import main; sys.exit(main(['audit', 'smollm2']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=False)
+    assert done.returncode == 2
+    assert 'pip install "wheeltap[llm]"' in done.stderr

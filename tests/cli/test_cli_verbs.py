@@ -1,0 +1,146 @@
+"""Every verb, as a user would type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.report import jsonfile
+
+
+def report(path: Path) -> dict[str, Any]:
+    """The report in a file, checked against the schema."""
+    data = json.loads(path.read_text())
+    jsonschema.validate(data, jsonfile.schema())
+    return data
+
+
+def found(data: dict[str, Any], code: str, subject: str) -> dict[str, Any]:
+    """The one finding with this code and subject."""
+    (finding,) = [f for f in data["findings"] if (f["code"], f["subject"]) == (code, subject)]
+    return finding
+
+
+def estimate(finding: dict[str, Any], name: str) -> dict[str, Any]:
+    """The finding's estimate of this name."""
+    (number,) = [e for e in finding["estimates"] if e["name"] == name]
+    return number
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's folder, made by a real process."""
+    folder = tmp_path_factory.mktemp("demo")
+    subprocess.run([sys.executable, "-m", "wheeltap", "demo", "--out", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def test_the_demo_tells_five_nets_apart(demo: Path) -> None:
+    data = report(demo / "report.json")
+    assert [s["name"] for s in data["subjects"]] == ["original", "gauge-twin", "imposter", "other-seed", "dropout"]
+    assert all(control["status"] == "passed" for control in data["controls"])
+    assert not data["void"]
+    for rival in ("gauge-twin", "imposter", "other-seed", "dropout"):
+        assert found(data, "WT001", f"original vs {rival}")["status"] == "not_found"
+
+
+def test_the_demo_is_silent_on_the_gauge_twin(demo: Path) -> None:
+    data = report(demo / "report.json")
+    for code in ("WT101", "WT102"):
+        finding = found(data, code, "original vs gauge-twin")
+        area = estimate(finding, "area_difference")
+        assert finding["status"] == "not_found"
+        assert (area["high"] - area["low"]) / 2 <= 0.02
+
+
+def test_the_demo_finds_the_imposter(demo: Path) -> None:
+    data = report(demo / "report.json")
+    noise, function = (found(data, code, "original vs imposter") for code in ("WT101", "WT102"))
+    assert estimate(found(data, "WT001", "original vs imposter"), "score_difference")["value"] == 0.0
+    assert noise["status"] == "found" and estimate(noise, "area_difference")["value"] >= 0.10
+    assert function["status"] == "not_found"
+    assert data["headline"].startswith("Same score, different inside: original vs imposter")
+
+
+def test_a_second_identical_demo_makes_no_forward(demo: Path, tmp_path: Path) -> None:
+    (tmp_path / "demo.wheeltap").write_bytes((demo / "demo.wheeltap").read_bytes())
+    assert main(["demo", "--out", str(tmp_path)]) == 0
+    first, second = report(demo / "report.json"), report(tmp_path / "report.json")
+    assert second["cost"]["forwards"] == 0
+    for part in ("findings", "controls", "curves", "blocks", "headline"):
+        assert first[part] == second[part]
+
+
+def test_plan_run_status_judge_report_show(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ["plan", "digits", "--audits", "score,relative-noise,quantization", "--draws", "4", "--out", "d.plan.json"]
+    assert main(plan) == 0
+    assert "at most" in capsys.readouterr().out
+    assert main(["run", "d.plan.json", "--store", "d.wheeltap", "--json", "run.json", "--fail-on", "never"]) == 0
+    assert main(["status", "d.wheeltap"]) == 0
+    assert "complete" in capsys.readouterr().out
+    assert main(["judge", "d.wheeltap", "--json", "judge.json", "--fail-on", "never"]) == 0
+    ran, judged = report(here / "run.json"), report(here / "judge.json")
+    assert ran["findings"] == judged["findings"] and ran["controls"] == judged["controls"]
+    assert main(["report", "d.wheeltap", "--html", "d.html"]) == 0
+    assert (here / "d.html").read_text().startswith("<!doctype html>")
+    capsys.readouterr()
+    assert main(["show", "run.json", "wt103"]) == 0
+    shown = capsys.readouterr().out
+    assert "WT103 digits" in shown and "4 bits per channel" in shown
+    assert main(["show", "d.wheeltap"]) == 0
+
+
+def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audit = ["audit", "nets:sound", "--data", "data.npz", "--draws", "2", "--out", "out"]
+    code = main(audit)
+    data = report(here / "out" / "report.json")
+    assert (here / "out" / "report.html").is_file() and (here / "nets-sound.wheeltap").is_file()
+    # An untrained net on random labels is at chance: nothing to lose, and the report says so.
+    assert found(data, "WT101", "nets:sound")["status"] == "not_applicable"
+    assert code == 0
+    pair = ["compare", "digits", "digits", "--draws", "4", "--json", "pair.json", "--store", "pair.wheeltap"]
+    assert main(pair) == 0
+    pair_data = report(here / "pair.json")
+    assert found(pair_data, "WT101", "digits vs digits (2)")["status"] == "not_found"
+    fragile = ["audit", "digits", "--audits", "quantization", "--config", "two.toml", "--store", "q.wheeltap"]
+    (here / "two.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
+    assert main(fragile) == 1
+    assert main([*fragile, "--fail-on", "never"]) == 0
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("relative-noise", "function", "accuracy", "smollm2"))
+    assert main(["list", "perturbations", "--invariances"]) == 0
+    assert "silent on: permute, rescale" in capsys.readouterr().out
+
+
+def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    assert "ok      a small audit whose controls must pass" in capsys.readouterr().out
+
+
+def test_help_is_fast_and_light() -> None:
+    code = (
+        "import sys; from wheeltap.cli import main; main(['--help'])\n"
+        "print([m for m in ('torch', 'altair', 'ray', 'transformers', 'sklearn', 'scipy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]")
+    assert "wheeltap demo" in done.stdout
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, wheeltap as wt; assert not {'torch', 'altair', 'sklearn', 'transformers'} & set(sys.modules)\n"
+        "wt.Subject; assert not {'altair', 'sklearn', 'transformers', 'ray'} & set(sys.modules)\n"
+        "print(sorted(set(wt.__all__) - set(dir(wt))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
