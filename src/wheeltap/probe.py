@@ -145,6 +145,14 @@ def as_scores(output: Any) -> Tensor:
     )
 
 
+def _digest(kind: str, tensor: Tensor) -> str:
+    held = tensor.detach().cpu()
+    if held.dtype is torch.bfloat16:
+        # numpy knows no bfloat16: its bits, under a name of their own.
+        return canon.array_digest(f"bfloat16 {kind}", held.view(torch.int16).numpy())
+    return canon.array_digest(kind, held.numpy())
+
+
 def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
@@ -178,16 +186,16 @@ class Probe(BaseProbe):
         self.name, self.batch = name, batch
         self.inputs = torch.as_tensor(inputs)
         self.targets = torch.as_tensor(targets)
-        self.more = more
+        self.more = None if more is None else torch.as_tensor(more)
         self._require_sound()
         if not self.targets.is_floating_point():
             self.targets = self.targets.long()
         self.measure = measure or (_SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY)
 
     def _require_sound(self) -> None:
-        if len(self.inputs) == 0:
+        if self.inputs.ndim == 0 or len(self.inputs) == 0:
             raise DataError("The probe is empty.", where=self.name, expected="at least one example", got="none")
-        if len(self.inputs) != len(self.targets):
+        if self.targets.ndim and len(self.inputs) != len(self.targets):
             raise DataError(
                 "The probe's inputs and targets differ in number.",
                 where=self.name,
@@ -204,9 +212,18 @@ class Probe(BaseProbe):
                 got=f"{str(self.targets.dtype).removeprefix('torch.')} {list(self.targets.shape)}",
                 do="Class labels are whole numbers; store them as an integer type.",
             )
-        for label, tensor in (("inputs", self.inputs), ("targets", self.targets)):
-            if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                row = int((~torch.isfinite(tensor)).flatten(1).any(1).nonzero()[0])
+        if self.more is not None and self.more.shape[1:] != self.inputs.shape[1:]:
+            raise DataError(
+                "The probe's further inputs have another shape than its inputs.",
+                where=self.name,
+                expected=f"[row, {', '.join(map(str, self.inputs.shape[1:]))}]",
+                got=str(list(self.more.shape)),
+                do="Give inputs of the same kind to more=.",
+            )
+        parts = (("inputs", self.inputs), ("targets", self.targets), ("further inputs", self.more))
+        for label, tensor in parts:
+            if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                row = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero()[0])
                 raise DataError(
                     f"The probe's {label} are not all finite.",
                     where=f"{self.name}: example {row}",
@@ -218,18 +235,17 @@ class Probe(BaseProbe):
     @property
     def digest(self) -> str:
         """Digest of inputs, targets, their order and what is scored."""
-        parts = [canon.array_digest("inputs", self.inputs.detach().cpu().numpy())]
-        parts.append(canon.array_digest("targets", self.targets.cpu().numpy()))
+        parts = [_digest("inputs", self.inputs), _digest("targets", self.targets)]
         if self.more is not None:
-            parts.append(canon.array_digest("more", self.more.detach().cpu().numpy()))
+            parts.append(_digest("more", self.more))
         return canon.key("probe", [self.measure.name, *parts])
 
     @property
     def tokens(self) -> int:
         """Distinct rows of input available for estimating layer moments."""
-        rows = self.inputs.flatten(1)
+        rows = self.inputs.reshape(len(self.inputs), -1)
         if self.more is not None:
-            rows = torch.cat([rows, self.more.flatten(1)])
+            rows = torch.cat([rows, self.more.reshape(len(self.more), -1)])
         return len(np.unique(to_array(rows), axis=0))
 
     def forward(self, model: nn.Module) -> Tensor:

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Iterator
-from typing import final
+from typing import Any, cast, final
 
 import torch
 from torch import Tensor, nn
@@ -147,9 +147,7 @@ def _described(model: nn.Module) -> Iterator[bytes]:
     for path, module in named_modules(model):
         kind = type(module)
         settings = {
-            key: value
-            for key, value in sorted(vars(module).items())
-            if not key.startswith("_") and isinstance(value, bool | int | float | str)
+            key: value for key, value in sorted(vars(module).items()) if not key.startswith("_") and _is_plain(value)
         }
         functions = {
             key: f"{value.__module__}.{value.__qualname__}"
@@ -160,12 +158,35 @@ def _described(model: nn.Module) -> Iterator[bytes]:
         as_json = getattr(vars(module).get("config"), "to_json_string", None)
         config = as_json() if callable(as_json) and not path else ""
         yield canon.canonical([path, f"{kind.__module__}.{kind.__qualname__}", settings, functions, config])
+        yield from _loose_tensors(module)
         if kind not in seen and not kind.__module__.startswith("torch."):
             seen.add(kind)
             try:
                 yield inspect.getsource(kind).encode()
             except (OSError, TypeError):
                 yield b"source unavailable"
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a setting is a number, a text, nothing, or a list of such: kernel sizes, strides, paddings."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(part) for part in cast("list[Any]", value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _loose_tensors(module: nn.Module) -> Iterator[bytes]:
+    """Tensors kept as plain attributes, neither parameters nor buffers (rotary tables, masks)."""
+    for key, value in sorted(vars(module).items()):
+        held = isinstance(value, Tensor) and not value.is_meta and value.layout is torch.strided
+        if held and not key.startswith("_"):
+            yield from _tensor_bytes(key, value)
+
+
+def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[bytes]:
+    flat = tensor.detach().cpu().contiguous()
+    yield canon.canonical([name, str(flat.dtype), list(flat.shape)])
+    # Bytes through an integer view: numpy knows no bfloat16.
+    yield flat.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def fingerprint(model: nn.Module) -> str:
@@ -182,8 +203,6 @@ def weights_digest(model: nn.Module) -> str:
     state = hashlib.blake2b(digest_size=16)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     for name, tensor in tensors:
-        flat = tensor.detach().cpu().contiguous()
-        state.update(canon.canonical([name, str(flat.dtype), list(flat.shape)]))
-        # Bytes through an integer view: numpy knows no bfloat16.
-        state.update(flat.reshape(-1).view(torch.uint8).numpy().tobytes())
+        for part in _tensor_bytes(name, tensor):
+            state.update(part)
     return state.hexdigest()

@@ -1,13 +1,20 @@
 """Small models that these tests disturb; importable, so that worker processes can load them too."""
 
+import itertools
 import os
 import time
+from collections import Counter
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import ChoiceProbe, Probe
+
+
+TOKENS = itertools.count()
+CALLS: Counter[int] = Counter()
+"""Forwards of each counting model and of its copies, which share its token."""
 
 
 class ConvNet(nn.Module):
@@ -94,12 +101,12 @@ class Unruly(nn.Module):
         self.body = mlp((6, 12, 4))
         self.register_buffer("seen", torch.zeros(3))
         self._fail_at, self._error, self._flip, self._touch, self._random = fail_at, error, flip, touch, random
-        self._calls = 0
+        self._token = next(TOKENS)
         self.eval()
 
     def forward(self, inputs: Tensor) -> Tensor:
-        self._calls += 1
-        if self._calls - 1 == self._fail_at:
+        CALLS[self._token] += 1
+        if CALLS[self._token] - 1 == self._fail_at:
             raise self._error("told to")
         if self._flip:
             self.train()
@@ -107,7 +114,7 @@ class Unruly(nn.Module):
         if self._touch == "inplace":
             self.seen.add_(1.0)
         elif self._touch == "replace":
-            self.seen = torch.ones(self._calls)
+            self.seen = torch.ones(CALLS[self._token])
         if self._random:
             torch.rand(5)
         return self.body(inputs)
@@ -135,15 +142,15 @@ class Counting(nn.Module):
     def __init__(self, body: nn.Module, *, pause: float = 0.0) -> None:
         super().__init__()
         self.body = body
-        self._calls, self._pause = 0, pause
+        self._token, self._pause = next(TOKENS), pause
         self.eval()
 
     @property
     def calls(self) -> int:
-        return self._calls
+        return CALLS[self._token]
 
     def forward(self, inputs: Tensor) -> Tensor:
-        self._calls += 1
+        CALLS[self._token] += 1
         time.sleep(self._pause)
         return self.body(inputs)
 

@@ -127,6 +127,11 @@ class Case:
         """The undisturbed score per example."""
         return self.values(self.plan.trial(subject, "none"))
 
+    def skipped(self, trials: Iterable[Trial]) -> bool:
+        """Whether all of them were skipped: the disturbance is not defined there."""
+        outcomes = (self._lookup(trial.key) for trial in trials)
+        return all(outcome is not None and outcome.status == "skipped" for outcome in outcomes)
+
     def diverged(self, trials: Iterable[Trial]) -> int:
         """How many of them diverged."""
         outcomes = (self._lookup(trial.key) for trial in trials)

@@ -315,15 +315,21 @@ class NoiseAudit(Audit):
 
     def _block_map(self, case: Case, centre: int) -> BlockMap:
         plan, clean = case.plan, case.clean(case.plan.reference)
+        # A block may hold nothing that this noise is defined on (a tied embedding): it is left out of the map.
+        rows = {
+            block: row
+            for block, row in zip(plan.reference.blocks, self._block_grid(case, centre), strict=True)
+            if not case.skipped(row)
+        }
         drops = tuple(
             mean_effect(
                 clean - case.table([row])[0], bounded=plan.probe.bounded, name="score_lost", unit=plan.probe.measure
             )
-            for row in self._block_grid(case, centre)
+            for row in rows.values()
         )
         return BlockMap(
             code=self.code, title=self.title, subject=plan.reference.name, dose=self._ladder.dose(centre + 1),
-            unit=self.noise, blocks=plan.reference.blocks, drops=drops,
+            unit=self.noise, blocks=tuple(rows), drops=drops,
         )  # fmt: skip
 
 

@@ -153,6 +153,7 @@ def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
     Raises:
         ModelError: If a layer's inputs are not finite, or the probe has too few rows for a layer.
     """
+    _require_positions(subject, probe)
     found: dict[str, Factors] = {}
     waiting = supported(subject)
     while waiting:
@@ -193,7 +194,7 @@ def _factored(subject: Subject, collector: _Collector) -> Iterator[tuple[str, Fa
         if owner in collector.tokens:
             continue
         gram = collector.grams.pop(owner)
-        _require_rows(subject, owner, gram)
+        _require_rows(f"{subject.name}: {owner}", len(gram.body), gram.rows)
         like = subject.parameter(layers[0].weight).detach()
         spread, whiten = (to_tensor(part, like=like) for part in _factors_of_input(gram))
         for layer in layers:
@@ -209,14 +210,34 @@ def _embedding_factors(weight: Tensor, counts: Tensor) -> Factors:
     return Factors(out=weight[support].T * share, whiten=1.0 / share, support=support)
 
 
-def _require_rows(subject: Subject, owner: str, gram: _Gram) -> None:
-    needed = int(np.ceil(ROWS_PER_INPUT * len(gram.body)))
-    if gram.rows < needed:
+def _require_positions(subject: Subject, probe: BaseProbe) -> None:
+    """Refuses a probe that is too small for a convolution, from one example: its moments are the costly ones."""
+    convolutions = [layer for layer in supported(subject) if layer.kind == "conv"]
+    if not convolutions:
+        return
+    positions: dict[str, int] = {}
+    with ExitStack() as stack, torch.no_grad():
+        for layer in convolutions:
+
+            def count(module: nn.Module, args: Any, output: Tensor, layer: Layer = layer) -> None:
+                positions[layer.name] = positions.get(layer.name, 0) + output.numel() // layer.units
+
+            stack.callback(subject.model.get_submodule(layer.name).register_forward_hook(count).remove)
+        subject.model(next(iter(probe.moments())).inputs[:1].to(subject.device))
+    examples = sum(len(batch.inputs) for batch in probe.moments())
+    for layer in convolutions:
+        inputs = layer.fan_in + (layer.bias is not None)
+        _require_rows(f"{subject.name}: {layer.name}", inputs, positions.get(layer.name, 0) * examples)
+
+
+def _require_rows(where: str, inputs: int, rows: int) -> None:
+    needed = int(np.ceil(ROWS_PER_INPUT * inputs))
+    if 0 < rows < needed:
         raise ModelError(
             "The probe is too small for function-space noise.",
-            where=f"{subject.name}: {owner}",
+            where=where,
             expected=f"at least {needed} rows of input (1.5 per input dimension)",
-            got=f"{gram.rows}",
+            got=f"{rows}",
             do="Give the probe more inputs (more=...), or leave the function-noise audit out.",
         )
 

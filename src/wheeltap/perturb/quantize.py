@@ -48,13 +48,15 @@ class RoundToNearest(Perturbation):
         weight = weights.weight
         # A channel is a row of what the module computes; an embedding's rows are its tokens.
         rows = weight.reshape(weight.shape[0], -1) if layer.kind == "embedding" else layer.matrix(weight)
+        # In half precision the step of a row of small weights would be zero.
+        rows = rows.float() if rows.dtype.itemsize < 4 else rows
         grid = _grid(rows if self.settings.scale == "channel" else rows.reshape(1, -1), bits=round(dose))
-        rounded = (rows / grid).round_().mul_(grid)
+        rounded = (rows / grid).round_().mul_(grid).to(weight.dtype)
         stored = rounded if layer.kind == "embedding" else layer.stored(rounded)
         return Weights(stored.reshape(weight.shape), None)
 
 
 def _grid(rows: Tensor, *, bits: int) -> Tensor:
-    """Step of each row's grid; 1 where the row is all zero, whose weights stay zero on any grid."""
-    largest = rows.abs().amax(1, keepdim=True)
-    return (largest / (2 ** (bits - 1) - 1)).masked_fill_(largest == 0, 1.0)
+    """Step of each row's grid; 1 where it is zero: there the weights are (nearly) zero and round to zero."""
+    step = rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)
+    return step.masked_fill_(step == 0, 1.0)

@@ -1,0 +1,192 @@
+"""What every audit promises: it asks for trials that exist, ends, and always has something to say."""
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import pytest
+
+from wheeltap import api, seeds
+from wheeltap.audits.base import Audit, Case, Verdict
+from wheeltap.audits.judge import settle
+from wheeltap.perturb import create, perturbations
+from wheeltap.plans import Effort, Plan
+from wheeltap.probe import Probe
+from wheeltap.records import Outcome, OutcomeStatus, Trial
+from wheeltap.subject import Subject
+from wheeltap.testing import planted
+
+ROUNDS = 64
+"""Times an audit may ask before it counts as endless."""
+
+_EXAMPLES = 60
+_OPTIONS = 6
+_STATUSES: tuple[OutcomeStatus, ...] = ("done", "failed", "skipped", "diverged")
+
+
+def _values(trial: Trial, share: float) -> Outcome:
+    """A trial done, with about this ``share`` of examples right."""
+    rng = seeds.generator(0, "world", trial.perturbation, trial.seed)
+    right = (rng.random(_EXAMPLES) < share).astype(np.float32)
+    values = {name: rng.random(_EXAMPLES).astype(np.float32) for name in trial.measures}
+    values |= {name: right for name in ("accuracy", "agreement") if name in values}
+    if trial.perturbation == "none":
+        # Every clean pass is the same, whatever its seed and subject.
+        right = (np.arange(_EXAMPLES) % 10 < round(10 * share)).astype(np.float32)
+        values |= {name: right for name in ("accuracy", "agreement") if name in values}
+        values["scores"] = np.eye(_OPTIONS, dtype=np.float32)[np.arange(_EXAMPLES) % _OPTIONS]
+        values["chance"] = np.array(1 / _OPTIONS, dtype=np.float32)
+    return Outcome(key=trial.key, status="done", values=values, seconds=0.1, forwards=1.0)
+
+
+def _falling(trial: Trial) -> Outcome:
+    chance = 1 / _OPTIONS
+    return _values(trial, chance + (0.9 - chance) * math.exp(-trial.dose))
+
+
+def _disturbed_as(status: OutcomeStatus) -> Callable[[Trial], Outcome]:
+    def answer(trial: Trial) -> Outcome:
+        return _falling(trial) if trial.perturbation == "none" else _without(trial, status)
+
+    return answer
+
+
+def _without(trial: Trial, status: OutcomeStatus) -> Outcome:
+    return Outcome(key=trial.key, status=status, because=f"The contract's world made it {status}.")
+
+
+def _mixed(trial: Trial) -> Outcome:
+    drawn = _STATUSES[seeds.derive(1, trial.key) % len(_STATUSES)]
+    return _falling(trial) if drawn == "done" or trial.perturbation == "none" else _without(trial, drawn)
+
+
+WORLDS: dict[str, Callable[[Trial], Outcome]] = {
+    "falls with the dose": _falling,
+    "nothing hurts": lambda trial: _values(trial, 0.9),
+    "always right": lambda trial: _values(trial, 1.0),
+    "always wrong": lambda trial: _values(trial, 0.0),
+    "disturbed trials fail": _disturbed_as("failed"),
+    "disturbed trials are skipped": _disturbed_as("skipped"),
+    "disturbed trials diverge": _disturbed_as("diverged"),
+    "everything fails": lambda trial: _without(trial, "failed"),
+    "a mixture": _mixed,
+}
+"""What may come of a plan's trials."""
+
+
+@cache
+def _plan(several: int) -> Plan:
+    """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
+    case = planted.clusters()
+    assert isinstance(case.probe, Probe)
+    probe = Probe(case.probe.inputs[:_EXAMPLES], case.probe.targets[:_EXAMPLES], name="clusters")
+    subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
+    return api.plan(subjects, probe, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
+
+
+class AuditContract:
+    """Subclass it as ``Test...`` and set the attributes.
+
+    Attributes:
+        audit: The class under test.
+        settings: With which it is made.
+    """
+
+    audit: ClassVar[type[Audit]]
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def made(self) -> Audit:
+        """The audit under test."""
+        return self.audit(self.settings)
+
+    def _stages(self, plan: Plan, world: Callable[[Trial], Outcome]) -> Iterator[tuple[Case, list[Trial]]]:
+        """What is known and newly asked at each round, as a run would go; the last one asks nothing new."""
+        known: dict[str, Outcome] = {}
+        audit, case = self.made(), Case(plan, known.get)
+        for _ in range(ROUNDS):
+            asked = {trial.key: trial for trial in (*plan.baselines(), *audit.ask(case))}
+            new = [trial for trial in asked.values() if trial.key not in known]
+            yield case, new
+            if not new:
+                return
+            known.update((trial.key, world(trial)) for trial in new)
+        pytest.fail(f"the audit still asks after {ROUNDS} rounds")
+
+    def _read(self, case: Case) -> Verdict:
+        return self.made().judge(case)
+
+    def test_says_what_it_is(self) -> None:
+        """Name, code and title are there."""
+        assert self.audit.name and self.audit.code and self.audit.title, "name, code and title must be told"
+
+    @pytest.mark.parametrize("world", list(WORLDS))
+    @pytest.mark.parametrize("subjects", [1, 2])
+    def test_it_asks_for_known_things_and_ends(self, world: str, subjects: int) -> None:
+        """Subjects, probe, sites and versions are the plan's, doses are in the domain, and the asking ends."""
+        plan = _plan(subjects)
+        total = 0
+        for case, new in self._stages(plan, WORLDS[world]):
+            assert case.plan is plan
+            baselines = {trial.key for trial in plan.baselines()}
+            for trial in new:
+                _require_known(trial, plan)
+                total += trial.key not in baselines
+        assert total <= self.made().most(plan), f"{total} trials asked, more than most() says"
+
+    @pytest.mark.parametrize("world", list(WORLDS))
+    @pytest.mark.parametrize("subjects", [1, 2])
+    def test_it_always_judges(self, world: str, subjects: int) -> None:
+        """Whatever is known, missing, failed or diverged: a reading without an exception, of finite numbers."""
+        plan = _plan(subjects)
+        names = {subject.name for subject in plan.subjects}
+        for case, _ in self._stages(plan, WORLDS[world]):
+            verdict = self._read(case)
+            findings = settle(verdict.drafts, alpha=plan.alpha)
+            assert findings, "an audit without a finding has not answered"
+            for finding in findings:
+                assert finding.code and finding.title and finding.because, "code, title and words must be told"
+                assert any(name in finding.subject for name in names), f"of whom is this: {finding.subject!r}?"
+            for record in (*findings, *verdict.controls, *verdict.curves, *verdict.blocks):
+                _require_finite(msgspec.to_builtins(record), where=world)
+
+    @pytest.mark.parametrize("world", ["falls with the dose", "a mixture"])
+    def test_it_is_deterministic(self, world: str) -> None:
+        """The same plan and outcomes give the same questions and the same answer."""
+        runs = [[(new, self._read(case)) for case, new in self._stages(_plan(1), WORLDS[world])] for _ in range(2)]
+        for (asked, verdict), (again, second) in zip(*runs, strict=True):
+            assert asked == again, "other trials were asked the second time"
+            assert verdict == second, "another verdict the second time"
+
+    def test_unknown_settings_are_refused(self) -> None:
+        """A setting that it does not have: ``UsageError``."""
+        from wheeltap.errors import UsageError
+
+        with pytest.raises(UsageError):
+            self.audit({**self.settings, "no such setting": 1})
+
+
+def _require_known(trial: Trial, plan: Plan) -> None:
+    subjects = {subject.fingerprint: subject for subject in (*plan.subjects, *plan.controls)}
+    assert trial.subject in subjects, "a subject that the plan does not name"
+    subject = subjects[trial.subject]
+    assert (trial.probe, trial.measures) == (plan.probe.digest, plan.probe.measures), "another probe"
+    assert (trial.root, trial.path) == (plan.seed, subject.path), "another root seed or numerical path"
+    assert trial.perturbation in set(perturbations), f"no perturbation is called {trial.perturbation!r}"
+    assert trial.version == perturbations.get(trial.perturbation).version, "another version of the perturbation"
+    create(trial.perturbation, trial.settings).require_dose(trial.dose)
+    known = {"whole": ("",), "block": subject.blocks, "layer": subject.layers}[trial.site.kind]
+    assert trial.site.name in known, f"no {trial.site.kind} is called {trial.site.name!r}"
+
+
+def _require_finite(value: Any, *, where: str) -> None:
+    if isinstance(value, float):
+        assert math.isfinite(value), f"{where}: a number that is not finite"
+    elif isinstance(value, dict):
+        for part in value.values():  # pyright: ignore[reportUnknownVariableType]
+            _require_finite(part, where=where)
+    elif isinstance(value, list | tuple):
+        for part in value:  # pyright: ignore[reportUnknownVariableType]
+            _require_finite(part, where=where)

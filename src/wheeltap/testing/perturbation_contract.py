@@ -1,0 +1,256 @@
+"""What every perturbation promises."""
+
+from functools import cache
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from wheeltap import gauge
+from wheeltap.engine.apply import Disturbance
+from wheeltap.errors import UsageError
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Draw, Factors, Perturbation, Weights
+from wheeltap.records import Scalar
+from wheeltap.site import WHOLE, Site
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing import planted
+from wheeltap.testing.planted import CASES, Planted
+
+GAUGES: dict[str, tuple[str, dict[str, Scalar]]] = {
+    "permute": ("recode", {"spread": 0.0, "permute": True}),
+    "rescale": ("recode", {"spread": 1.0, "permute": False}),
+    "cancel": ("cancel", {}),
+}
+"""Gauges that can be declared, each with the operation and settings that make its twins."""
+
+_case = cache(planted.planted)
+_clusters = cache(planted.clusters)
+
+
+@cache
+def _factors(kind: str) -> dict[str, Factors]:
+    return _case(kind).factors()
+
+
+class _Told(Exception):
+    """Raised by a check to see what is left behind."""
+
+
+class Shift(NamedTuple):
+    """Mean score of a disturbed twin minus that of the disturbed original, with its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def _bits(tensor: Tensor) -> bytes:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _same(one: Weights, two: Weights) -> bool:
+    pairs = ((one.weight, two.weight), (one.bias, two.bias))
+    return all(a is b or (a is not None and b is not None and _bits(a) == _bits(b)) for a, b in pairs)
+
+
+class PerturbationContract:
+    """Subclass it as ``Test...`` and set the attributes.
+
+    Attributes:
+        perturbation: The class under test.
+        settings: With which it is made.
+        doses: Doses inside the domain, at each of which something must change.
+        sensitive_to: Gauges whose twins must show, at the last dose: what its lack of invariance is worth.
+        draws: Replicates of the gauge checks, each a twin and a draw of its own.
+        margin: Share of the score within which a declared invariance must hold (equivalence at 99.9 %).
+    """
+
+    perturbation: ClassVar[type[Perturbation]]
+    settings: ClassVar[dict[str, Scalar]] = {}
+    doses: ClassVar[tuple[float, ...]]
+    sensitive_to: ClassVar[frozenset[str]] = frozenset()
+    draws: ClassVar[int] = 96
+    margin: ClassVar[float] = 0.06
+
+    def made(self) -> Perturbation:
+        """The perturbation under test."""
+        return self.perturbation(self.settings)
+
+    def changed(self, kind: str, *, dose: float, seed: int = 0, root: int = 0) -> dict[str, tuple[Weights, Weights]]:
+        """Clean and disturbed weights of every layer of a planted net that the perturbation accepts."""
+        made = self.made()
+        return {
+            layer.name: (held, made.replace(layer, held, dose, Draw(root, seed, factors)))
+            for layer, held, factors in self._accepted(kind, made)
+        }
+
+    @staticmethod
+    def _accepted(kind: str, made: Perturbation) -> list[tuple[Layer, Weights, Factors | None]]:
+        case = _case(kind)
+        factors = _factors(kind) if made.needs_factors else {}
+        return [
+            (layer, _held(case.subject, layer), factors.get(layer.name))
+            for layer in case.subject.layers
+            if made.accepts(layer) and (layer.name in factors or not made.needs_factors)
+        ]
+
+    @property
+    def inert(self) -> bool:
+        """Whether it changes nothing by design (its only dose is its identity)."""
+        return self.perturbation.identity == self.perturbation.lowest == self.perturbation.highest
+
+    def test_says_what_it_is(self) -> None:
+        """Name, title, unit, version and domain are there and make sense."""
+        kind = self.perturbation
+        assert kind.name and kind.title and kind.unit, "name, title and unit must be told"
+        assert kind.version >= 1, "the version starts at 1"
+        assert kind.lowest <= kind.highest, "the domain is empty"
+        assert kind.invariant_to <= set(GAUGES), f"unknown gauges: {set(kind.invariant_to) - set(GAUGES)}"
+        assert not kind.invariant_to & self.sensitive_to, "declared invariant and sensitive"
+        for dose in self.doses:
+            self.made().require_dose(dose)
+
+    @pytest.mark.parametrize("kind", CASES)
+    def test_the_identity_changes_nothing(self, kind: str) -> None:
+        """At its identity dose every weight keeps its bits; at every other dose something changes."""
+        identity = self.perturbation.identity
+        if identity is not None:
+            for name, (before, after) in self.changed(kind, dose=identity).items():
+                kept = Weights(after.weight, before.bias if after.bias is None else after.bias)
+                assert _same(before, kept), f"{name} of {kind} changed at the identity dose"
+        for dose in () if self.inert else self.doses:
+            found = self.changed(kind, dose=dose)
+            moved = [not torch.equal(before.weight, after.weight) for before, after in found.values()]
+            assert any(moved) or not moved, f"nothing of {kind} changed at dose {dose:g}"
+
+    @pytest.mark.parametrize("kind", CASES)
+    def test_the_same_draw_gives_the_same_bits(self, kind: str) -> None:
+        """Equal seeds, equal bits; other seeds and roots, other bits where it is random and only there."""
+        dose = self.doses[-1]
+        first, again = (self.changed(kind, dose=dose, seed=3, root=5) for _ in range(2))
+        others = [self.changed(kind, dose=dose, seed=4, root=5), self.changed(kind, dose=dose, seed=3, root=6)]
+        for name, (_, drawn) in first.items():
+            assert _same(drawn, again[name][1]), f"{name} of {kind}: the same draw gave other bits"
+            for other in others:
+                same = _same(drawn, other[name][1])
+                assert same != self.perturbation.random, f"{name} of {kind}: random is declared wrongly"
+
+    @pytest.mark.parametrize("kind", CASES)
+    def test_it_is_pure(self, kind: str) -> None:
+        """What it is given stays as it was, bit for bit, and the result has its shape and dtype and is finite."""
+        made = self.made()
+        for layer, held, factors in self._accepted(kind, made):
+            before = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
+            after = made.replace(layer, held, self.doses[-1], Draw(0, 0, factors))
+            assert _same(before, held), f"{layer.name} of {kind}: the weights given were changed"
+            for old, new in ((held.weight, after.weight), (held.bias, after.bias)):
+                _require_alike(old, new, where=f"{layer.name} of {kind}")
+
+    @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+    def test_it_keeps_the_dtype(self, dtype: torch.dtype) -> None:
+        """In other precisions too the result has the dtype of the weights and is finite."""
+        made = self.made()
+        for layer, held, factors in self._accepted("mlp", made):
+            cast = Weights(held.weight.to(dtype), None if held.bias is None else held.bias.to(dtype))
+            after = made.replace(layer, cast, self.doses[-1], Draw(0, 0, factors))
+            _require_alike(cast.weight, after.weight, where=f"{layer.name} in {dtype}")
+            _require_alike(cast.bias, after.bias, where=f"{layer.name} in {dtype}")
+
+    @pytest.mark.parametrize("kind", CASES)
+    def test_only_the_site_changes(self, kind: str) -> None:
+        """Disturbing one layer leaves every other parameter as it was, and the whole comes back bit-identical."""
+        case, made = _case(kind), self.made()
+        accepted = {layer.name: layer for layer, _, _ in self._accepted(kind, made)}
+        clean = {name: p.detach().clone() for name, p in case.subject.model.named_parameters()}
+        digest = weights_digest(case.subject.model)
+        factors = _factors(kind) if made.needs_factors else None
+        for layer in case.subject.layers:
+            own = {layer.weight, layer.bias} if layer.name in accepted else set[str | None]()
+            with Disturbance(case.subject, made, Site("layer", layer.name), factors) as disturbance:
+                disturbance.apply(self.doses[-1], root=0, seed=0)
+                moved = {n for n, p in case.subject.model.named_parameters() if not torch.equal(p, clean[n])}
+            assert moved <= own, f"disturbing {layer.name} of {kind} changed {sorted(moved)}"
+            assert weights_digest(case.subject.model) == digest, f"{kind} did not come back bit-identical"
+
+    @pytest.mark.parametrize("kind", CASES)
+    def test_the_subject_comes_back_after_an_exception(self, kind: str) -> None:
+        """An exception inside the disturbed block leaves the subject bit-identical."""
+        case, made = _case(kind), self.made()
+        digest = weights_digest(case.subject.model)
+        factors = _factors(kind) if made.needs_factors else None
+        with pytest.raises(_Told), Disturbance(case.subject, made, WHOLE, factors) as disturbance:
+            disturbance.apply(self.doses[-1], root=0, seed=0)
+            raise _Told
+        assert weights_digest(case.subject.model) == digest, f"{kind} did not come back bit-identical"
+
+    def test_doses_outside_the_domain_are_refused(self) -> None:
+        """Below, above and not a number: ``UsageError``, and the subject is left alone."""
+        low, high = self.perturbation.lowest, self.perturbation.highest
+        wrong = (low - 1.0, float(np.nextafter(low, -np.inf)), high + 1.0, float(np.nextafter(high, np.inf)))
+        for dose in (*wrong, float("nan"), float("inf"), -float("inf")):
+            with pytest.raises(UsageError):
+                self.made().require_dose(dose)
+
+    def test_unknown_settings_are_refused(self) -> None:
+        """A setting that it does not have: ``UsageError``."""
+        with pytest.raises(UsageError):
+            self.perturbation({**self.settings, "no such setting": 1})
+
+    @pytest.mark.parametrize("name", list(GAUGES))
+    def test_declared_invariances_hold(self, name: str) -> None:
+        """Twins of a declared gauge score alike, within the margin; those it is sensitive to do not."""
+        if self.inert or name not in self.perturbation.invariant_to | self.sensitive_to:
+            return
+        found = self.shift(name)
+        told = f"{name} twins score {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}] against the original"
+        if name in self.perturbation.invariant_to:
+            assert -self.margin < found.low and found.high < self.margin, f"not shown to be invariant: {told}"
+        else:
+            assert found.high < -self.margin or found.low > self.margin, f"not shown to be sensitive: {told}"
+
+    def shift(self, name: str) -> Shift:
+        """How much a gauge's twins differ in score, over replicates of a twin and a draw each, at the last dose."""
+        made, case = self.made(), _clusters()
+        family = gauge.find(case.subject.model)
+        assert isinstance(family, gauge.Family)
+        factors = case.factors() if made.needs_factors else None
+        differences = np.zeros(self.draws)
+        for seed in range(self.draws):
+            operation, settings = GAUGES[name]
+            twin = gauge.twin(case.subject.model, gauge.describe(family, operation, seed=seed, **settings))
+            copy = Planted(Subject(twin, name="twin"), case.probe)
+            theirs = copy.factors() if made.needs_factors else None
+            differences[seed] = self._score(copy, theirs, seed) - self._score(case, factors, seed)
+        return _interval(differences)
+
+    def _score(self, case: Planted, factors: dict[str, Factors] | None, seed: int) -> float:
+        with Disturbance(case.subject, self.made(), WHOLE, factors) as disturbance:
+            disturbance.apply(self.doses[-1], root=0, seed=seed)
+            scores = case.probe.scores(case.subject.model)
+        return float(case.probe.measure(scores, case.probe.targets, scores).mean())
+
+
+def _held(subject: Subject, layer: Layer) -> Weights:
+    bias = None if layer.bias is None else subject.parameter(layer.bias).detach().clone()
+    return Weights(subject.parameter(layer.weight).detach().clone(), bias)
+
+
+def _require_alike(old: Tensor | None, new: Tensor | None, *, where: str) -> None:
+    if new is None:
+        return
+    assert old is not None, f"{where}: a bias where there was none"
+    assert new.shape == old.shape, f"{where}: shape {list(new.shape)} for {list(old.shape)}"
+    assert new.dtype == old.dtype, f"{where}: {new.dtype} for {old.dtype}"
+    assert bool(torch.isfinite(new).all()), f"{where}: not finite"
+
+
+def _interval(differences: NDArray[Any]) -> Shift:
+    value = float(differences.mean())
+    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
+    half = float(stats.t.ppf(0.9995, len(differences) - 1)) * error
+    return Shift(value, value - half, value + half)

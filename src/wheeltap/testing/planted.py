@@ -1,0 +1,209 @@
+"""Tiny subjects with planted structure: what a disturbance does to them is known in closed form."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from wheeltap import measure
+from wheeltap.errors import UnknownName
+from wheeltap.layer import find_layers
+from wheeltap.models.mlp import mlp
+from wheeltap.perturb.base import Factors
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.subject import Subject
+
+
+def numbers(*shape: int, seed: int) -> Tensor:
+    """Standard normal numbers of their own stream, in double precision."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A subject and the probe it is measured on.
+
+    Attributes:
+        subject: In eval mode.
+        probe: With enough rows for the layer moments.
+    """
+
+    subject: Subject
+    probe: BaseProbe
+
+    def factors(self) -> dict[str, Factors]:
+        """Layer moments, for perturbations that need them."""
+        from wheeltap.engine import moments
+
+        return moments.estimate(self.subject, self.probe)
+
+
+@dataclass(frozen=True)
+class LinearRegression(Planted):
+    """y = W x + b on known inputs, scored by squared error: the expected rise under noise is exact.
+
+    Noise dW of mean zero, independent of everything else, raises the squared error of example x by E|dW x + db|^2
+    (the cross term with the residual averages to zero), which is sigma^2 / 2 tr H for noise of one variance.
+    """
+
+    inputs: Float[Tensor, "example in"]
+    weight: Float[Tensor, "unit in"]
+    bias: Float[Tensor, " unit"]
+
+    def rise(self, name: str, dose: float) -> float:
+        """Expected rise of the mean squared error, in the outputs' unit squared.
+
+        Args:
+            name: ``relative``, ``std`` or ``function``.
+            dose: As the perturbation takes it.
+
+        Raises:
+            UnknownName: If the rise is not known for this perturbation.
+        """
+        second, units = self.inputs.square().mean(0), len(self.weight)
+        if name == "std":
+            spread = self.weight.var(correction=0) * units * second.sum() + units * self.bias.var(correction=0)
+        elif name == "relative":
+            spread = (self.weight.square() @ second).sum() + self.bias.square().sum()
+        elif name == "function":
+            spread = (self.inputs @ self.weight.T + self.bias).square().sum(1).mean()
+        else:
+            raise UnknownName("closed form of the perturbation", name, ("function", "relative", "std"))
+        return dose**2 * float(spread)
+
+
+def linear_regression(*, residual: float = 0.5, seed: int = 0) -> LinearRegression:
+    """Six correlated inputs, four outputs, 64 examples, in double precision.
+
+    Args:
+        residual: Standard deviation of what the model does not explain.
+        seed: Of inputs, weights and residuals.
+    """
+    inputs = numbers(64, 6, seed=seed) @ numbers(6, 6, seed=seed + 1) + 0.5
+    weight, bias = numbers(4, 6, seed=seed + 2), numbers(4, seed=seed + 3)
+    model = nn.Linear(6, 4, dtype=torch.float64).eval()
+    with torch.no_grad():
+        model.weight.copy_(weight)
+        model.bias.copy_(bias)
+    targets = inputs @ weight.T + bias + residual * numbers(64, 4, seed=seed + 4)
+    probe = Probe(inputs, targets, measure=measure.squared_error, name="linear regression")
+    return LinearRegression(Subject(model, name="linear"), probe, inputs, weight, bias)
+
+
+class Tokens(nn.Module):
+    """Token ids ``[example, position]`` to class scores: embedding, mean over positions, linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 6)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Scores ``[example, class]``."""
+        return self.head(self.embed(ids).mean(1))
+
+
+class Attention(nn.Module):
+    """Vectors ``[example, position, 8]`` to class scores: self-attention, mean over positions, linear head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scores ``[example, class]``."""
+        mixed, _ = self.attend(inputs, inputs, inputs, need_weights=False)
+        return self.head(mixed.mean(1))
+
+
+class Tied(nn.Module):
+    """A token to scores over next tokens, with one matrix read at both ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(9, 5)
+        self.inner = nn.Linear(5, 5)
+        self.out = nn.Linear(5, 9, bias=False)
+        self.out.weight = self.embed.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Scores ``[example, token]``."""
+        return self.out(self.inner(self.embed(ids)))
+
+
+def _conv() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 2, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(16, 3),
+    )
+
+
+def _conv1d() -> nn.Module:
+    return nn.Sequential(nn.Conv1d(2, 4, 3, dilation=2), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+def _ids(*shape: int, top: int) -> Tensor:
+    return torch.randint(top, shape, generator=torch.Generator().manual_seed(1))
+
+
+CASES = ("mlp", "conv", "conv1d", "embedding", "attention", "tied")
+"""Kinds of nets that ``planted`` makes: between them every kind of layer that models of torch alone have."""
+
+
+def planted(kind: str, *, seed: int = 0) -> Planted:
+    """A small net with random weights, and a probe whose right answers are the net's own.
+
+    Args:
+        kind: One of ``CASES``.
+        seed: Of the weights.
+
+    Raises:
+        UnknownName: If there is no such kind.
+    """
+    with reproducible(seed):
+        match kind:
+            case "mlp":
+                model, inputs = mlp((6, 12, 8, 3)), numbers(60, 6, seed=1).float()
+            case "conv":
+                model, inputs = _conv(), numbers(60, 2, 4, 4, seed=1).float()
+            case "conv1d":
+                model, inputs = _conv1d(), numbers(60, 2, 8, seed=1).float()
+            case "embedding":
+                model, inputs = Tokens(), _ids(60, 5, top=11)
+            case "attention":
+                model, inputs = Attention(), numbers(60, 5, 8, seed=1).float()
+            case "tied":
+                model, inputs = Tied(), _ids(60, top=9)
+            case _:
+                raise UnknownName("kind of planted net", kind, CASES)
+    return with_own_answers(model.eval(), inputs, name=kind)
+
+
+def with_own_answers(model: nn.Module, inputs: Tensor, *, name: str) -> Planted:
+    """The model, and a probe on which it is always right."""
+    with torch.no_grad():
+        targets = model(inputs).argmax(-1)
+    return Planted(Subject(model, name=name), Probe(inputs, targets, name=name))
+
+
+def clusters(*, seed: int = 0) -> Planted:
+    """An MLP of 12-24-24-6 units trained to tell six overlapping clusters apart; half a second on one core.
+
+    It is right on most examples and has redundancy to lose: a small stand-in for a real classifier.
+    """
+    centres = 1.2 * numbers(6, 12, seed=100)
+    labels = torch.arange(1200) % 6
+    inputs = (centres[labels] + numbers(1200, 12, seed=101)).float()
+    with reproducible(seed):
+        model = mlp((12, 24, 24, 6))
+    train_classifier(model, inputs[:600], targets=labels[:600], settings=TrainSettings(seed=seed, epochs=20))
+    subject = Subject(model, name="clusters")
+    assert len(find_layers(model)) == 3
+    return Planted(subject, Probe(inputs[600:], labels[600:], name="clusters"))

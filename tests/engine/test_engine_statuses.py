@@ -1,0 +1,147 @@
+"""A trial that diverges, fails or cannot be done ends as that status, the run goes on and the report says so."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import Exponential, Unruly, numbers, seeded, taught
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.errors import ModelError, StoreError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import Probe
+from wheeltap.records import Outcome, Trial
+from wheeltap.report.report import Report
+from wheeltap.store import Store
+from wheeltap.subject import Subject
+
+LITTLE = wt.Effort(draws=6, control_draws=4, block_draws=2)
+
+
+def stored(path: Path, plan: wt.Plan, report: Report) -> list[Outcome]:
+    """Every outcome in a store; none holds a number that is not finite, nor numbers unless it is done."""
+    with Store(path, readonly=True) as kept:
+        found = [kept.get(key) for key in sorted(kept.keys())]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    assert outcomes and len(outcomes) == len(found)
+    for outcome in outcomes:
+        assert all(np.isfinite(values).all() for values in outcome.values.values())
+        assert (outcome.status == "done") == bool(outcome.values)
+        assert (outcome.status == "done") == (not outcome.because)
+    assert plan.key == report.record.provenance["plan"]
+    assert b"NaN" not in plan.to_bytes()
+    return outcomes
+
+
+def finite(report: Report, tmp_path: Path) -> None:
+    text = report.json(tmp_path / "r.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
+    subject = Subject(seeded(Exponential), name="exponential")
+    probe = taught(subject.model, numbers(200, 4, seed=3))
+    # A curve that reaches doses at which the exponentials overflow.
+    spec = wt.AuditSpec(name="relative-noise", settings={"rungs": [-4, 0, 4, 8, 11], "control_rungs": [0]})
+    plan = wt.plan(subject, probe, audits=["score", spec], effort=LITTLE)
+    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    outcomes = stored(tmp_path / "s.wheeltap", plan, report)
+    diverged = {outcome.key for outcome in outcomes if outcome.status == "diverged"}
+    assert diverged and any(outcome.status == "done" for outcome in outcomes)
+    assert {o.because for o in outcomes if o.key in diverged} == {"The disturbed model's outputs are not finite."}
+    [finding] = report["WT101"]
+    count = len(diverged & set(finding.trials))
+    assert 0 < count < len(finding.trials)
+    assert f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance." in finding.because
+    assert finding.status in ("found", "not_found", "inconclusive")
+    finite(report, tmp_path)
+
+
+def test_a_diverged_trial_is_worth_what_chance_is(tmp_path: Path) -> None:
+    """All draws of the last dose diverge, so the curve ends at chance exactly."""
+    subject = Subject(seeded(Exponential), name="exponential")
+    probe = taught(subject.model, numbers(200, 4, seed=3))
+    # Rungs up to a dose of 64, at which no draw of 16 units with four inputs stays below the overflow at e^88.
+    spec = wt.AuditSpec(name="relative-noise", settings={"start": 64.0, "walk": 1, "rungs": [-12, -2], "control_rungs": [-12]})
+    report = wt.audit(subject, probe, audits=["score", spec], effort=LITTLE, store=tmp_path / "s.wheeltap")
+    chances = [curve.chance for curve in report.record.curves]
+    assert chances and chances[0] == pytest.approx(1 / 3)
+    for curve in report.record.curves:
+        assert all(low <= score <= high for low, score, high in zip(curve.low, curve.score, curve.high, strict=True))
+
+
+def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> None:
+    model = Unruly(fail_at=20)
+    probe = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
+    subject = Subject(model, name="unruly")
+    plan = wt.plan(subject, probe, effort=LITTLE)
+    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    outcomes = stored(tmp_path / "s.wheeltap", plan, report)
+    [failed] = [outcome for outcome in outcomes if outcome.status == "failed"]
+    assert failed.because == "RuntimeError: told to"
+    wrong = [finding for finding in report.findings if finding.status == "error"]
+    assert [finding.because for finding in wrong] == ["RuntimeError: told to"]
+    assert {finding.code for finding in report.findings} == {"WT001", "WT101", "WT102", "WT103", "WT104"}
+    finite(report, tmp_path)
+
+
+def test_a_probe_too_small_for_moments_skips_function_noise_with_the_reason(tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = mlp((64, 32, 3)).eval()
+    subject = Subject(model, name="wide")
+    probe = taught(model, numbers(50, 64, seed=1))
+    plan = wt.plan(subject, probe, effort=LITTLE)
+    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    outcomes = stored(tmp_path / "s.wheeltap", plan, report)
+    skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
+    told = "The probe is too small for function-space noise. (wide{}: 0)"
+    assert {outcome.because for outcome in skipped} == {told.format(""), told.format(" (twin)")}
+    [finding] = report["WT102"]
+    assert finding.status == "not_applicable" and finding.because == told.format("")
+    assert report["WT101"][0].status != "not_applicable" and report["WT103"][0].estimates
+    # What cannot be done costs next to nothing: one clean pass to find out.
+    assert report.cost.forwards <= sum(outcome.forwards for outcome in outcomes) + 4
+    finite(report, tmp_path)
+
+
+def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
+    model = Unruly(fail_at=1, error=MemoryError)
+    subject, probe = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
+
+    def trial(name: str, dose: float) -> Trial:
+        return Trial(subject=subject.record.fingerprint, probe="p", measures=(), perturbation=name, version=1, dose=dose)
+
+    found: list[Outcome] = []
+    run_trials([trial("function", 0.1), trial("relative", 0.1)], Workshop([subject], (), probe), found.append)
+    assert [outcome.status for outcome in found] == ["failed", "done"]
+    assert found[0].because.startswith("MemoryError: ")
+
+
+class Overflowing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Linear(6, 4)
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return (self.body(inputs).abs() * 1e4).exp()
+
+
+def test_a_clean_pass_that_is_not_finite_is_refused() -> None:
+    probe = Probe(numbers(20, 6), torch.arange(20) % 4)
+    with pytest.raises(ModelError, match="not finite before anything was disturbed"):
+        wt.audit(Subject(Overflowing()), probe, effort=LITTLE)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_the_store_takes_no_number_that_is_not_finite(wrong: float, tmp_path: Path) -> None:
+    values = np.array([1.0, wrong], dtype=np.float32)
+    with Store(tmp_path / "s.wheeltap") as kept:
+        with pytest.raises(StoreError, match="not finite"):
+            kept.put(Outcome(key="k", status="done", values={"nll": values}))
+        assert kept.keys() == frozenset()

