@@ -40,13 +40,22 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownName: If there is none, with the nearest name as a hint.
-            UsageError: If a plug-in's entry is not a subclass of what is expected here.
+            UsageError: If a plug-in's entry cannot be loaded, or is not a subclass of what is expected here.
         """
         paths = self._all()
         if name not in paths:
             raise UnknownName(self.kind, name, paths)
         module, _, attribute = paths[name].partition(":")
-        found: Any = getattr(import_module(module), attribute)
+        try:
+            found: Any = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"The {self.kind} {name!r} cannot be loaded.",
+                where=paths[name],
+                expected=f"a subclass of {self.base.__name__}",
+                got=f"{type(error).__name__}: {error}",
+                do=f"Mend or uninstall the package that declares it in the group {self.group!r}.",
+            ) from error
         if not (inspect.isclass(found) and issubclass(found, self.base)):
             raise UsageError(
                 f"The {self.kind} {name!r} is not a {self.base.__name__}.",

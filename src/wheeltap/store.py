@@ -4,6 +4,7 @@ Each outcome is committed as soon as it exists; a process killed at any moment l
 running. One process writes at a time; any number may read. Values are raw little-endian float32, never pickles.
 """
 
+import os
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -66,7 +67,7 @@ class Store:
             with self._explained():
                 if not readonly:
                     self._take_lock()
-                self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+                self._db = self._connect()
                 try:
                     self._open()
                 except BaseException:
@@ -75,6 +76,12 @@ class Store:
         except BaseException:
             self._release()
             raise
+
+    def _connect(self) -> sqlite3.Connection:
+        # Where nothing can be written, SQLite would look for side files that it cannot make: it must be told.
+        at_rest = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        target = f"{self.path.absolute().as_uri()}?immutable=1" if self.readonly and at_rest else self.path
+        return sqlite3.connect(target, uri=isinstance(target, str), isolation_level=None, check_same_thread=False)
 
     def _take_lock(self) -> None:
         # A lock on a file of its own, held by SQLite: the system lets go of it however the process ends, and
@@ -144,6 +151,8 @@ class Store:
             else:
                 what, do = "The store could not be read or written.", "Run it again; if it stays, use a new --store."
             raise StoreError(what, where=str(self.path), got=f"SQLite: {text}", do=do) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged("The store is damaged.", str(error)) from error
 
     @contextmanager
     def _transaction(self) -> Generator[None]:

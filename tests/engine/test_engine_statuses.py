@@ -61,19 +61,6 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     finite(report, tmp_path)
 
 
-def test_a_diverged_trial_is_worth_what_chance_is(tmp_path: Path) -> None:
-    """All draws of the last dose diverge, so the curve ends at chance exactly."""
-    subject = Subject(seeded(Exponential), name="exponential")
-    probe = taught(subject.model, numbers(200, 4, seed=3))
-    # Rungs up to a dose of 64, at which no draw of 16 units with four inputs stays below the overflow at e^88.
-    spec = wt.AuditSpec(name="relative-noise", settings={"start": 64.0, "walk": 1, "rungs": [-12, -2], "control_rungs": [-12]})
-    report = wt.audit(subject, probe, audits=["score", spec], effort=LITTLE, store=tmp_path / "s.wheeltap")
-    chances = [curve.chance for curve in report.record.curves]
-    assert chances and chances[0] == pytest.approx(1 / 3)
-    for curve in report.record.curves:
-        assert all(low <= score <= high for low, score, high in zip(curve.low, curve.score, curve.high, strict=True))
-
-
 def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> None:
     model = Unruly(fail_at=20)
     probe = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))

@@ -191,12 +191,21 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
     differ = score is not None and score.status == "found"
     if inside:
-        shown = "; ".join(f"{f.title.removesuffix(': difference').lower()} {f.estimates[0]}" for f in inside)
         start = "Different score, different inside" if differ else "Same score, different inside"
-        return f"{start}: {name}{gap}: {shown}."
+        return f"{start}: {name}{gap}. {' '.join(_kept_less(plan, rival, f) for f in inside)}"
     if unsure:
         return f"{name}{gap}: too few trials to tell whether the insides differ."
     return f"{'Different score' if differ else 'Same score'}, no difference found inside: {name}{gap}."
+
+
+def _kept_less(plan: Plan, rival: SubjectRecord, finding: Finding) -> str:
+    """Who keeps less of the score under which disturbance, by how much: the tested effect is reference minus rival."""
+    gap, worse = finding.estimates[0], rival.name
+    if (gap.value or 0.0) < 0:
+        worse = plan.reference.name
+        low, high = (None if end is None else -end for end in (gap.high, gap.low))
+        gap = msgspec.structs.replace(gap, value=-(gap.value or 0.0), low=low, high=high)
+    return f"Under {finding.title.removesuffix(': difference').lower()}, {worse} keeps {gap} less of the score."
 
 
 def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:

@@ -31,7 +31,7 @@ class FunctionNoise(Noise):
     name = "function"
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
-    lowest, highest = 0.0, 64.0
+    lowest, highest = 0.0, 4096.0
     needs_factors = True
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "cancel"})
 

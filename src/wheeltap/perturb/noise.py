@@ -40,7 +40,7 @@ class RelativeNoise(_Elementwise):
     name = "relative"
     title = "relative noise"
     unit = "share of each weight (sd)"
-    lowest, highest = 0.0, 64.0
+    lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale"})
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
@@ -63,7 +63,7 @@ class StdNoise(_Elementwise):
     name = "std"
     title = "std-normalised noise"
     unit = "standard deviations of the tensor"
-    lowest, highest = 0.0, 64.0
+    lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:

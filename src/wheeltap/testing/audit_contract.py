@@ -12,6 +12,7 @@ import pytest
 from wheeltap import api, seeds
 from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.judge import settle
+from wheeltap.errors import UsageError
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans import Effort, Plan
 from wheeltap.probe import Probe
@@ -162,8 +163,6 @@ class AuditContract:
 
     def test_unknown_settings_are_refused(self) -> None:
         """A setting that it does not have: ``UsageError``."""
-        from wheeltap.errors import UsageError
-
         with pytest.raises(UsageError):
             self.audit({**self.settings, "no such setting": 1})
 

@@ -1,7 +1,7 @@
 """What every perturbation promises."""
 
 from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -252,5 +252,5 @@ def _require_alike(old: Tensor | None, new: Tensor | None, *, where: str) -> Non
 def _interval(differences: NDArray[Any]) -> Shift:
     value = float(differences.mean())
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    half = float(stats.t.ppf(0.9995, len(differences) - 1)) * error
+    half = float(cast(Any, stats.t).ppf(0.9995, len(differences) - 1)) * error
     return Shift(value, value - half, value + half)

@@ -1,11 +1,12 @@
 """What every store promises: what was put comes back, and nothing else."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 
 from wheeltap.errors import StoreError
 from wheeltap.records import Outcome
@@ -50,7 +51,7 @@ def _equal(one: Outcome, two: Outcome | None) -> bool:
 
 
 def _sorted(outcome: Outcome) -> Outcome:
-    return Outcome(**{**vars(outcome), "values": dict(sorted(outcome.values.items()))})
+    return replace(outcome, values=dict(sorted(outcome.values.items())))
 
 
 class StoreContract:
@@ -65,7 +66,7 @@ class StoreContract:
         raise NotImplementedError
 
     @given(outcome=outcomes())
-    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None)
     def test_what_is_put_comes_back(self, tmp_path_factory: pytest.TempPathFactory, outcome: Outcome) -> None:
         """Every field and every value to the bit, in the same process and after opening again."""
         path = tmp_path_factory.mktemp("store") / "kept"

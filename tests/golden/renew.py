@@ -1,0 +1,57 @@
+"""Writes keys.json. Only to be run together with a new ``canon.KEY_VERSION``: every store in the world turns stale."""
+
+import json
+from pathlib import Path
+
+import msgspec
+
+from wheeltap import canon, seeds
+from wheeltap.plans import AuditSpec, Effort, Plan
+from wheeltap.records import Derivation, ProbeRecord, SubjectRecord, Trial
+from wheeltap.site import Site
+
+FILE = Path(__file__).parent / "keys.json"
+COMMON = {"subject": "0123456789abcdef" * 2, "probe": "fedcba9876543210" * 2, "measures": ("accuracy", "nll")}
+
+TRIALS = (
+    Trial(**COMMON, perturbation="none", version=1),
+    Trial(**COMMON, perturbation="relative", version=1, settings={"draw": "sign"}, dose=0.1, seed=3, root=7),
+    Trial(**COMMON, perturbation="function", version=2, site=Site("block", "layers.0"), dose=1e-17, path="plain/cpu"),
+    Trial(**COMMON, perturbation="quantize", version=1, settings={"scale": "channel", "clip": 0.5}, dose=4.0),
+    Trial(**COMMON, perturbation="prüfen-é", version=1, settings={"on": True, "count": 2**40}, dose=1e300),
+)
+SUBJECT = SubjectRecord(
+    name="net", fingerprint="a" * 32, parameters=1234, blocks=("0", "2"), layers=("0", "2"), widest=65
+)
+DERIVATION = Derivation(family="relu-chain", operation="recode", settings={"spread": 1.0, "permute": True}, seed=5)
+PLANS = (
+    Plan(
+        command="audit",
+        subjects=(SUBJECT,),
+        probe=ProbeRecord(name="p", digest="b" * 32, examples=10, measure="accuracy", measures=("accuracy",), tokens=9),
+        audits=(AuditSpec(name="score"), AuditSpec(name="pruning", settings={"doses": [0.1, 0.5], "margin": 0.02})),
+        effort=Effort(draws=4),
+        versions={"relative": 1, "none": 1},
+        twin=msgspec.structs.replace(SUBJECT, role="twin", base="a" * 32, derivation=DERIVATION),
+        seed=9,
+    ),
+)
+STREAMS = ((0, "normal", 3, "0.weight"), (7, "signs", 0, "layers.1.mlp.up.weight"), (-1,), (2**62, "", 0))
+
+
+def golden() -> dict[str, object]:
+    """What the file holds: records in full, and their keys."""
+    return {
+        "key_version": canon.KEY_VERSION,
+        "trials": [{"key": trial.key, "record": msgspec.to_builtins(trial)} for trial in TRIALS],
+        "plans": [{"key": plan.key, "record": msgspec.to_builtins(plan)} for plan in PLANS],
+        "seeds": [{"stream": list(stream), "seed": seeds.derive(*stream)} for stream in STREAMS],
+        "digests": [
+            {"kind": "derived", "of": ["a" * 32], "key": canon.key("derived", ["a" * 32, DERIVATION])},
+            {"kind": "blocks", "of": ["6162", "63"], "key": canon.digest("blocks", b"ab", b"c")},
+        ],
+    }
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(golden(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

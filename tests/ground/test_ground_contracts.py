@@ -1,0 +1,48 @@
+"""The store and every built-in audit keep the contracts that other packages' ones must keep."""
+
+from pathlib import Path
+
+from wheeltap.audits.base import BUILTIN
+from wheeltap.audits.modify import PruningAudit, QuantizationAudit
+from wheeltap.audits.noise import FunctionNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
+from wheeltap.audits.score import ScoreAudit
+from wheeltap.store import Store
+from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
+
+
+class TestStore(StoreContract):
+    def opened(self, path: Path) -> StoreLike:
+        return Store(path)
+
+
+class TestScoreAudit(AuditContract):
+    audit = ScoreAudit
+
+
+class TestRelativeNoiseAudit(AuditContract):
+    audit = RelativeNoiseAudit
+
+
+class TestFunctionNoiseAudit(AuditContract):
+    audit = FunctionNoiseAudit
+
+
+class TestStdNoiseAudit(AuditContract):
+    audit = StdNoiseAudit
+
+
+class TestQuantizationAudit(AuditContract):
+    audit = QuantizationAudit
+
+
+class TestPruningAudit(AuditContract):
+    audit = PruningAudit
+
+
+def test_every_builtin_audit_is_held_to_it() -> None:
+    tested = {kind.audit.name for kind in globals().values() if _is_contract(kind)}
+    assert tested == set(BUILTIN)
+
+
+def _is_contract(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, AuditContract) and kind is not AuditContract

@@ -1,0 +1,149 @@
+"""Canonical bytes and keys: the same today, tomorrow and elsewhere; equal exactly for equal content."""
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wheeltap import canon, seeds
+from wheeltap.plans import Plan
+from wheeltap.records import Trial
+from wheeltap.site import WHOLE, Site
+from wheeltap.testing import strategies as own
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+HELD: dict[str, Any] = json.loads((GOLDEN / "keys.json").read_text(encoding="utf-8"))
+
+
+# Keys that never change: a store made by one version must be found by the next.
+
+
+def test_the_golden_file_is_of_this_key_version() -> None:
+    assert HELD["key_version"] == canon.KEY_VERSION
+
+
+@pytest.mark.parametrize("held", HELD["trials"], ids=lambda held: held["key"])
+def test_trial_keys_never_change(held: dict[str, Any]) -> None:
+    assert msgspec.convert(held["record"], Trial).key == held["key"]
+
+
+@pytest.mark.parametrize("held", HELD["plans"], ids=lambda held: held["key"])
+def test_plan_keys_never_change(held: dict[str, Any]) -> None:
+    assert msgspec.convert(held["record"], Plan).key == held["key"]
+
+
+@pytest.mark.parametrize("held", HELD["seeds"], ids=lambda held: str(held["seed"]))
+def test_derived_seeds_never_change(held: dict[str, Any]) -> None:
+    assert seeds.derive(*held["stream"]) == held["seed"]
+
+
+def test_the_golden_file_is_what_its_script_writes() -> None:
+    assert json.loads(json.dumps(runpy.run_path(str(GOLDEN / "renew.py"))["golden"]())) == HELD
+
+
+# Equal content, equal key.
+
+
+@given(own.trials())
+def test_a_trial_keeps_its_key_through_a_file(trial: Trial) -> None:
+    again = msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
+    assert again == trial
+    assert again.key == trial.key
+
+
+@given(own.trials(), own.trials())
+def test_keys_are_equal_exactly_for_equal_content(one: Trial, two: Trial) -> None:
+    assert (one.key == two.key) == (repr(one) == repr(two))
+
+
+@given(own.settings(), st.randoms(use_true_random=False))
+def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: Any) -> None:
+    names = list(settings)
+    random.shuffle(names)
+    one, two = (
+        Trial(subject="s", probe="p", measures=("m",), perturbation="x", version=1, settings=of)
+        for of in (settings, {name: settings[name] for name in names})
+    )
+    assert one.key == two.key
+
+
+@given(own.trials(), own.trials())
+def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
+    for name in Trial.__struct_fields__:
+        changed = msgspec.structs.replace(trial, **{name: getattr(other, name)})
+        same = repr(getattr(trial, name)) == repr(getattr(other, name))
+        assert (changed.key == trial.key) == same, name
+
+
+def test_a_field_at_its_default_is_content_too() -> None:
+    """Leaving defaults out would let a changed default give a wrong hit."""
+    written = json.loads(canon.canonical(Trial(subject="s", probe="p", measures=(), perturbation="x", version=1)))
+    assert set(written) == set(Trial.__struct_fields__)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_come_back_to_the_bit(number: float) -> None:
+    again = json.loads(canon.canonical([number]))[0]
+    assert np.float64(again).tobytes() == np.float64(number).tobytes()
+
+
+def test_canonical_bytes_are_sorted_and_tight() -> None:
+    assert (
+        canon.canonical({"b": 1, "a": {"z": [1.5, True, None], "y": "é"}})
+        == '{"a":{"y":"é","z":[1.5,true,null]},"b":1}'.encode()
+    )
+
+
+# Digests.
+
+
+@given(st.lists(st.binary(max_size=6), max_size=4), st.lists(st.binary(max_size=6), max_size=4))
+def test_parts_are_framed(one: list[bytes], two: list[bytes]) -> None:
+    assert (canon.digest("kind", *one) == canon.digest("kind", *two)) == (one == two)
+
+
+def test_the_kind_is_a_namespace() -> None:
+    assert canon.digest("a", b"bc") != canon.digest("ab", b"c")
+    assert canon.key("trial", [1]) != canon.key("plan", [1])
+    assert len(canon.key("trial", [1])) == 32
+
+
+def test_array_digests_see_dtype_shape_and_every_number() -> None:
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    same = canon.array_digest("x", array)
+    assert canon.array_digest("x", np.asfortranarray(array)) == same
+    assert canon.array_digest("x", array.astype(">f4")) == same
+    assert canon.array_digest("x", np.arange(24, dtype=np.float32).reshape(3, 8)[:, ::2] / 2) == same
+    touched = array.copy()
+    touched[2, 3] = np.nextafter(touched[2, 3], 99)
+    others = [array.reshape(4, 3), array.astype(np.float64), touched, array[:0], array[:0].reshape(4, 0)]
+    digests = {canon.array_digest("x", other) for other in others} | {canon.array_digest("y", array)}
+    assert same not in digests
+    assert len(digests) == 6
+
+
+# Sites.
+
+
+@given(own.sites(), own.sites())
+def test_sites_cover_what_lies_below_them(one: Site, two: Site) -> None:
+    assert WHOLE.covers(two.name)
+    below = two.name.split(".")[: len(one.name.split("."))] == one.name.split(".")
+    assert Site("block", one.name or "a").covers(two.name or "b") == (
+        below if one.name and two.name else False
+    ) or not (one.name and two.name)
+    assert Site("layer", one.name).covers(two.name) == (one.name == two.name)
+
+
+def test_a_site_is_no_prefix_of_a_longer_name() -> None:
+    assert not Site("block", "layers.1").covers("layers.10")
+    assert Site("block", "layers.1").covers("layers.1.mlp")
+    assert not Site("layer", "layers.1").covers("layers.1.mlp")
+    assert str(WHOLE) == "whole"
+    assert str(Site("block", "layers.1")) == "layers.1"

@@ -1,0 +1,77 @@
+"""Streams of random numbers: named, independent of each other and of the order in which they are used."""
+
+import numpy as np
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wheeltap import seeds
+from wheeltap.perturb.base import Draw
+
+NAMES = st.lists(st.text(max_size=5) | st.integers(-5, 5), max_size=3)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), NAMES)
+def test_a_seed_has_63_bits_and_does_not_change(root: int, names: list[str | int]) -> None:
+    seed = seeds.derive(root, *names)
+    assert 0 <= seed < 2**63
+    assert seeds.derive(root, *names) == seed
+
+
+@given(st.integers(0, 3), NAMES, st.integers(0, 3), NAMES)
+def test_other_names_are_other_streams(a: int, one: list[str | int], b: int, two: list[str | int]) -> None:
+    assert (seeds.derive(a, *one) == seeds.derive(b, *two)) == ((a, one) == (b, two))
+
+
+def test_names_are_not_joined() -> None:
+    assert (
+        len({seeds.derive(0, "a", "b"), seeds.derive(0, "ab"), seeds.derive(0, "a,b"), seeds.derive(0, "b", "a")}) == 4
+    )
+    assert seeds.derive(0, 1) != seeds.derive(0, "1")
+
+
+def test_the_top_bits_are_used() -> None:
+    drawn = np.array([seeds.derive(0, k) for k in range(2000)], dtype=np.float64) / 2**63
+    assert abs(drawn.mean() - 0.5) < 5 / (12 * 2000) ** 0.5
+
+
+def test_a_generator_repeats_and_others_do_not_resemble_it() -> None:
+    one, again, other = (seeds.generator(0, "x", k).standard_normal(20_000) for k in (1, 1, 2))
+    assert np.array_equal(one, again)
+    assert abs(float(np.corrcoef(one, other)[0, 1])) < 5 / 20_000**0.5
+
+
+def test_a_draw_does_not_depend_on_what_was_drawn_before() -> None:
+    like = torch.zeros(1)
+    alone = Draw(3, 1).normal("b", (5, 4), like=like)
+    draw = Draw(3, 1)
+    first = draw.normal("a", (100,), like=like)
+    assert torch.equal(draw.normal("b", (5, 4), like=like), alone)
+    assert torch.equal(draw.normal("a", (100,), like=like), first)
+
+
+def test_a_draw_leaves_torch_and_numpy_alone() -> None:
+    before, held = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+    Draw(3, 1).normal("a", (5,), like=torch.zeros(1))
+    Draw(3, 1).signs("a", (5,), like=torch.zeros(1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert np.array_equal(held, np.random.get_state()[1])
+
+
+def test_seed_root_and_name_each_give_another_draw() -> None:
+    draws = [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b")]
+    drawn = np.stack([Draw(r, s).normal(n, (20_000,), like=torch.zeros(1)).numpy() for r, s, n in draws])
+    signs = np.stack([Draw(r, s).signs(n, (20_000,), like=torch.zeros(1)).numpy() for r, s, n in draws])
+    for numbers in (drawn, signs):
+        apart = np.corrcoef(numbers) - np.eye(4)
+        assert np.abs(apart).max() < 5 / 20_000**0.5
+        assert np.abs(numbers.mean(1)).max() < 5 / 20_000**0.5
+        assert np.abs(numbers.var(1) - 1).max() < 0.06
+
+
+@given(st.lists(st.integers(0, 5), max_size=3))
+def test_signs_are_signs_in_any_shape(shape: list[int]) -> None:
+    drawn = Draw(0, 0).signs("a", tuple(shape), like=torch.zeros(1, dtype=torch.float64))
+    assert drawn.shape == torch.Size(shape)
+    assert drawn.dtype == torch.float64
+    assert set(drawn.flatten().tolist()) <= {-1.0, 1.0}
