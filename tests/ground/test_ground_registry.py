@@ -60,7 +60,7 @@ def test_a_near_miss_is_told() -> None:
     assert isinstance(caught.value, ValueError)
     with pytest.raises(UnknownName, match="Did you mean 'quantize'"):
         perturbations.get("Quantise")
-    with pytest.raises(UnknownName, match="There is no audit called 'prunning'.*Did you mean 'pruning'|(?s).*pruning"):
+    with pytest.raises(UnknownName, match="Did you mean 'pruning'"):
         audits.get("prunning")
 
 

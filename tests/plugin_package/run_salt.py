@@ -1,0 +1,36 @@
+"""Runs an audit with the installed plug-in, as its user would, and prints what came of it as JSON."""
+
+import json
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import wheeltap as wt
+from wheeltap.store import Store
+from wheeltap.testing import planted
+
+
+def main(store: str) -> None:
+    """Runs twice into one store; the second time everything is there already."""
+    case = planted.clusters()
+    runs = [
+        wt.audit(case.subject, case.probe, audits=["score", "salt"], store=store, effort=wt.Effort(draws=6))
+        for _ in range(2)
+    ]
+    (finding,) = runs[0]["WTX01"]
+    with Store(store, readonly=True) as kept:
+        outcomes = [kept.get(key) for key in finding.trials]
+    told = {
+        "version": version("wheeltap-salt"),
+        "home": str(Path(sys.modules["wheeltap_salt"].__file__ or "")),
+        "status": finding.status,
+        "loss": finding.estimates[0].value,
+        "done": [outcome is not None and outcome.status == "done" for outcome in outcomes],
+        "forwards": [run.cost.forwards for run in runs],
+        "versions": wt.plan(case.subject, case.probe, audits=["salt"]).versions["salt"],
+    }
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,84 @@
+"""A perturbation and an audit from another package, really installed: found, run, and held to the contracts."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import wheeltap
+
+HERE = Path(__file__).parent
+SOURCE = Path(wheeltap.__file__).parents[1]
+
+
+def run(site: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own that sees the installed package and this wheeltap."""
+    paths = os.pathsep.join([str(site), str(SOURCE)])
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=site,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTEST_ADDOPTS": ""},
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder into which pip installed the example package."""
+    folder = tmp_path_factory.mktemp("plugin")
+    shutil.copytree(HERE / "example", folder / "source")
+    target = folder / "site"
+    # With hatchling at hand nothing is fetched; without it pip makes a build environment of its own.
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("hatchling") else []
+    flags = ["--no-deps", "--disable-pip-version-check", "--no-input", "--quiet", *isolation]
+    command = [sys.executable, "-m", "pip", "install", *flags, "--target", str(target), str(folder / "source")]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    if made.returncode and not isolation:
+        pytest.skip(f"pip cannot build here, perhaps for want of a network: {made.stderr.strip()[-300:]}")
+    assert made.returncode == 0, made.stderr
+    return target
+
+
+def test_an_audit_runs_with_it(site: Path) -> None:
+    done = run(site, "-W", "error", str(HERE / "run_salt.py"), str(site.parent / "run.wheeltap"))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["version"] == "0.1.0"
+    assert Path(told["home"]).is_relative_to(site)
+    assert told["status"] == "found"
+    assert told["loss"] > 0.02
+    assert told["done"] == [True] * 6
+    assert told["forwards"][0] >= 6
+    assert told["forwards"][1] == 0
+    assert told["versions"] == 1
+
+
+def test_the_command_line_lists_it(site: Path) -> None:
+    for what in ("perturbations", "audits"):
+        listed = run(site, "-m", "wheeltap", "list", what)
+        assert listed.returncode == 0, listed.stderr
+        assert "salt" in listed.stdout
+
+
+def test_it_is_not_there_without_the_package(site: Path) -> None:
+    listed = run(site.parent, "-m", "wheeltap", "list", "perturbations")
+    assert listed.returncode == 0, listed.stderr
+    assert "salt" not in listed.stdout
+
+
+def test_its_own_contract_tests_pass(site: Path) -> None:
+    checks = shutil.copy(HERE / "example" / "check_salt.py", site.parent / "check_salt.py")
+    (site.parent / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    told = ("-p", "no:cacheprovider", "-q", "-c", str(site.parent / "pytest.ini"))
+    done = run(site, "-m", "pytest", *told, str(checks))
+    assert done.returncode == 0, done.stdout
+    assert "passed" in done.stdout
+    assert "skipped" not in done.stdout
