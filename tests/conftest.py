@@ -2,7 +2,7 @@
 
 from jaxtyping import install_import_hook
 
-SHAPED = ("wheeltap.layer", "wheeltap.measure", "wheeltap.probe", "wheeltap.perturb.function_noise")
+SHAPED = ("wheeltap.choices", "wheeltap.layer", "wheeltap.measure", "wheeltap.probe", "wheeltap.perturb.function_noise")
 
 # Before any test module imports the package.
 _hook = install_import_hook(SHAPED, "beartype.beartype")

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
     from wheeltap import errors, gauge, measure, perturb, sources, stats
     from wheeltap.api import audit, compare, plan, run
     from wheeltap.audits import Audit
+    from wheeltap.choices import ChoiceProbe
     from wheeltap.judging import judge
     from wheeltap.perturb import Perturbation
     from wheeltap.plans import AuditSpec, Effort, Plan
-    from wheeltap.probe import ChoiceProbe, Probe
+    from wheeltap.probe import Probe
     from wheeltap.report.report import Report
     from wheeltap.subject import Subject
 
@@ -34,7 +35,7 @@ _HOME = {
     "judge": "judging",
     "Audit": "audits",
     "AuditSpec": "plans",
-    "ChoiceProbe": "probe",
+    "ChoiceProbe": "choices",
     "Effort": "plans",
     "Perturbation": "perturb",
     "Plan": "plans",

@@ -118,8 +118,9 @@ def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def complaint_while_locked(here: Path, capsys: pytest.CaptureFixture[str], audit: tuple[str, ...]) -> str:
     """What a second writer is told while another process holds the store."""
+    code = "from wheeltap.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", "from wheeltap.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"],
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here,
     )  # fmt: skip
     try:
@@ -140,7 +141,10 @@ def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixtu
 
 
 def test_a_missing_extra_prints_the_install_line(here: Path) -> None:
-    code = "import sys; sys.modules['transformers'] = None; from wheeltap.cli import main; sys.exit(main(['audit', 'smollm2']))"
+    code = (
+        "import sys; sys.modules['transformers'] = None; from wheeltap.cli import main\n"
+        "sys.exit(main(['audit', 'smollm2']))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=False)
     assert done.returncode == 2
     assert 'pip install "wheeltap[llm]"' in done.stderr

@@ -106,7 +106,15 @@ def rows(store: Path) -> dict[str, tuple[float, bytes]]:
 def told(path: Path) -> str:
     """The numbers of a report, without its cost."""
     record = jsonfile.validate(path.read_bytes(), where=str(path))
-    kept = (record.headline, record.findings, record.controls, record.curves, record.blocks, record.subjects, record.probe)
+    kept = (
+        record.headline,
+        record.findings,
+        record.controls,
+        record.curves,
+        record.blocks,
+        record.subjects,
+        record.probe,
+    )
     return repr(kept)
 
 

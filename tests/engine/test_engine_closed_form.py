@@ -55,7 +55,9 @@ def expected_rise(setting: Setting, probe: Probe) -> float:
         return (outputs - probe.targets.double()).square().sum(1).mean()
 
     hessian = torch.autograd.functional.hessian(loss, flat)
-    variances = torch.cat([torch.full((shape.numel(),), s**2) for shape, s in zip(shapes, setting.deviations, strict=True)])
+    variances = torch.cat(
+        [torch.full((shape.numel(),), s**2) for shape, s in zip(shapes, setting.deviations, strict=True)]
+    )
     return 0.5 * float((variances.double() * hessian.diagonal()).sum())
 
 

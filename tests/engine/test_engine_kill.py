@@ -40,7 +40,19 @@ def test_killed_twenty_times_the_report_is_the_uninterrupted_one_and_nothing_run
 
 
 def command(store: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "wheeltap", "audit", "digits", "--store", str(store), "--json", str(out), "--draws", "6"]
+    return [
+        sys.executable,
+        "-m",
+        "wheeltap",
+        "audit",
+        "digits",
+        "--store",
+        str(store),
+        "--json",
+        str(out),
+        "--draws",
+        "6",
+    ]
 
 
 def numbers_of(path: Path) -> dict[str, Any]:

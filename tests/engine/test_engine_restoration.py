@@ -63,13 +63,11 @@ def everything(model: nn.Module) -> dict[str, object]:
         "modes": [module.training for module in model.modules()],
         "flags": [parameter.requires_grad for parameter in model.parameters()],
         "gradients": [parameter.grad for parameter in model.parameters()],
-        "hooks": [
-            (len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in model.modules()
-        ],
+        "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in model.modules()],
         "threads": torch.get_num_threads(),
         "gradients on": torch.is_grad_enabled(),
         "random": torch.get_rng_state().tolist(),
-        "numpy's random": np.random.get_state()[1].tolist(),  # noqa: NPY002 - the very state that must not move
+        "numpy's random": np.random.get_state()[1].tolist(),
         "python's random": random.getstate(),
     }
 
@@ -125,7 +123,11 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     assert call - 6 <= done <= call
     again = wt.audit(subject, probe, store=store, effort=LITTLE)
     whole = wt.audit(subject, probe, effort=LITTLE)
-    assert (again.findings, again.controls, again.record.curves) == (whole.findings, whole.controls, whole.record.curves)
+    assert (again.findings, again.controls, again.record.curves) == (
+        whole.findings,
+        whole.controls,
+        whole.record.curves,
+    )
     assert again.cost.trials == whole.cost.trials - done
 
 
@@ -237,7 +239,9 @@ def trial_of(subject: Subject, probe: BaseProbe, dose: float, *, seed: int = 0, 
     )  # fmt: skip
 
 
-def disturb(subject: Subject, probe: Probe, perturbation: Perturbation, doses: list[float], site: Site = WHOLE) -> list[Outcome]:
+def disturb(
+    subject: Subject, probe: Probe, perturbation: Perturbation, doses: list[float], site: Site = WHOLE
+) -> list[Outcome]:
     workshop = Workshop([subject], (), probe)
     workshop.clean(subject)
     with unharmed(subject), Disturbance(subject, perturbation, site) as disturbance:
@@ -279,7 +283,9 @@ def test_a_bias_left_alone_is_the_clean_one() -> None:
     biases = [model.get_parameter(f"{layer}.bias").detach().clone() for layer in (0, 2)]
     with Disturbance(subject, Half(), WHOLE) as disturbance:
         disturbance.apply(3.0, root=0, seed=0)
-        assert all(torch.equal(model.get_parameter(f"{at}.bias"), bias) for at, bias in zip((0, 2), biases, strict=True))
+        assert all(
+            torch.equal(model.get_parameter(f"{at}.bias"), bias) for at, bias in zip((0, 2), biases, strict=True)
+        )
         assert not torch.equal(model.get_parameter("0.weight"), disturbance._clean["0"].weight)
 
 

@@ -56,7 +56,9 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     [finding] = report["WT101"]
     count = len(diverged & set(finding.trials))
     assert 0 < count < len(finding.trials)
-    assert f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance." in finding.because
+    assert (
+        f"{count} of {len(finding.trials)} disturbed runs gave no finite answer and count as chance." in finding.because
+    )
     assert finding.status in ("found", "not_found", "inconclusive")
     finite(report, tmp_path)
 
@@ -101,7 +103,9 @@ def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
     subject, probe = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
 
     def trial(name: str, dose: float) -> Trial:
-        return Trial(subject=subject.record.fingerprint, probe="p", measures=(), perturbation=name, version=1, dose=dose)
+        return Trial(
+            subject=subject.record.fingerprint, probe="p", measures=(), perturbation=name, version=1, dose=dose
+        )
 
     found: list[Outcome] = []
     run_trials([trial("function", 0.1), trial("relative", 0.1)], Workshop([subject], (), probe), found.append)

@@ -31,11 +31,19 @@ LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
 
 
 def outcome(key: str, *values: float) -> Outcome:
-    return Outcome(key=key, status="done", values={"nll": np.array(values, dtype=np.float32)}, seconds=0.25, forwards=1.0)
+    return Outcome(
+        key=key, status="done", values={"nll": np.array(values, dtype=np.float32)}, seconds=0.25, forwards=1.0
+    )
 
 
 def same(a: Outcome | None, b: Outcome) -> bool:
-    if a is None or (a.key, a.status, a.seconds, a.forwards, a.because) != (b.key, b.status, b.seconds, b.forwards, b.because):
+    if a is None or (a.key, a.status, a.seconds, a.forwards, a.because) != (
+        b.key,
+        b.status,
+        b.seconds,
+        b.forwards,
+        b.because,
+    ):
         return False
     return a.values.keys() == b.values.keys() and all(
         a.values[name].shape == b.values[name].shape
@@ -59,7 +67,11 @@ VALUES = arrays.arrays(np.float32, SHAPES, elements=st.floats(width=32, allow_na
     because=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40),
 )
 def test_any_outcome_comes_back_to_the_bit(
-    values: dict[str, np.ndarray], status: OutcomeStatus, numbers: tuple[float, float], because: str, tmp_path_factory: pytest.TempPathFactory
+    values: dict[str, np.ndarray],
+    status: OutcomeStatus,
+    numbers: tuple[float, float],
+    because: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     put = Outcome(key="k", status=status, values=values, seconds=numbers[0], forwards=numbers[1], because=because)
     path = tmp_path_factory.mktemp("store") / "s.wheeltap"
@@ -137,9 +149,8 @@ def test_one_process_writes_and_others_read(held: tuple[Path, "subprocess.Popen[
 
 
 def test_the_same_process_cannot_open_it_twice_for_writing(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.wheeltap"):
-        with pytest.raises(StoreError, match="in use"):
-            Store(tmp_path / "s.wheeltap")
+    with Store(tmp_path / "s.wheeltap"), pytest.raises(StoreError, match="in use"):
+        Store(tmp_path / "s.wheeltap")
     with Store(tmp_path / "s.wheeltap") as store:
         store.put(outcome("a", 1.0))
 
@@ -306,7 +317,10 @@ def test_a_flipped_number_is_noticed(whole: Path, tmp_path: Path) -> None:
         changed = bytes([blob[0] ^ 1, *blob[1:]])
         db.execute("UPDATE outcomes SET vals = ? WHERE key = ?", (changed, key))
         db.commit()
-    with Store(path, readonly=True) as store, pytest.raises(StoreError, match="An outcome in the store is damaged") as caught:
+    with (
+        Store(path, readonly=True) as store,
+        pytest.raises(StoreError, match="An outcome in the store is damaged") as caught,
+    ):
         store.get(key)
     assert key in str(caught.value)
 
@@ -322,7 +336,9 @@ def small_disk(tmp_path: Path) -> Generator[Path]:
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("only root can mount a small file system; the page bound below is tested everywhere")
-    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False)
+    made = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+    )
     if made.returncode != 0:
         pytest.skip("this machine lets nobody mount; the page bound below is tested everywhere")
     yield place
@@ -397,9 +413,8 @@ def test_a_store_on_a_read_only_disk_can_be_read(left: str, small_disk: Path, tm
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with Store(path, readonly=True) as store:
         assert same(store.get("a"), outcome("a", 1.0))
-    with pytest.raises(StoreError, match="cannot be opened"):
-        with Store(path) as store:
-            store.put(outcome("b", 1.0))
+    with pytest.raises(StoreError, match="cannot be opened"), Store(path) as store:
+        store.put(outcome("b", 1.0))
     with pytest.raises(StoreError, match="cannot be opened"):
         Store(small_disk / "new.wheeltap")
 
@@ -418,10 +433,19 @@ def test_a_second_identical_run_makes_no_forward(tmp_path: Path) -> None:
     assert counted.calls - before <= traced
     assert (again.cost.forwards, again.cost.trials) == (0.0, 0)
     assert again.cost.reused >= 2
-    assert (again.findings, again.controls, again.record.curves) == (first.findings, first.controls, first.record.curves)
+    assert (again.findings, again.controls, again.record.curves) == (
+        first.findings,
+        first.controls,
+        first.record.curves,
+    )
     # More draws need only what is new.
     before = counted.calls
-    more = wt.audit(Subject(counted, name="net"), probe, store=tmp_path / "s.wheeltap", effort=wt.Effort(draws=4, control_draws=3, block_draws=2))
+    more = wt.audit(
+        Subject(counted, name="net"),
+        probe,
+        store=tmp_path / "s.wheeltap",
+        effort=wt.Effort(draws=4, control_draws=3, block_draws=2),
+    )
     assert 0 < more.cost.trials < first.cost.trials / 2
     assert counted.calls - before - traced <= more.cost.forwards + 1
 
@@ -429,9 +453,27 @@ def test_a_second_identical_run_makes_no_forward(tmp_path: Path) -> None:
 def test_a_changed_weight_or_example_is_never_a_hit(tmp_path: Path) -> None:
     model = mlp((6, 12, 4)).eval()
     inputs = numbers(60, 6, seed=1)
-    first = wt.audit(Subject(model, name="net"), taught(model, inputs), audits=["pruning"], store=tmp_path / "s.wheeltap", effort=LITTLE)
+    first = wt.audit(
+        Subject(model, name="net"),
+        taught(model, inputs),
+        audits=["pruning"],
+        store=tmp_path / "s.wheeltap",
+        effort=LITTLE,
+    )
     model.get_parameter("0.weight").data[0, 0] += 1e-6
-    second = wt.audit(Subject(model, name="net"), taught(model, inputs), audits=["pruning"], store=tmp_path / "s.wheeltap", effort=LITTLE)
+    second = wt.audit(
+        Subject(model, name="net"),
+        taught(model, inputs),
+        audits=["pruning"],
+        store=tmp_path / "s.wheeltap",
+        effort=LITTLE,
+    )
     inputs[0, 0] += 1e-6
-    third = wt.audit(Subject(model, name="net"), taught(model, inputs), audits=["pruning"], store=tmp_path / "s.wheeltap", effort=LITTLE)
+    third = wt.audit(
+        Subject(model, name="net"),
+        taught(model, inputs),
+        audits=["pruning"],
+        store=tmp_path / "s.wheeltap",
+        effort=LITTLE,
+    )
     assert first.cost.trials == second.cost.trials == third.cost.trials

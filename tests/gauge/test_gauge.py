@@ -89,7 +89,7 @@ def test_a_model_that_cannot_be_copied(family: str, model: nn.Module) -> None:
 def test_check_by_hand() -> None:
     ours = np.array([[0.0, 2.0], [5.0, 3.0]])  # About each example's mean: +-1, so the logit scale is 1.
     assert gauge.check(ours, ours) == (0, 1)
-    assert gauge.check(ours, ours + [[0.25, 0], [0, 0]]) == (0.25, 1)
+    assert gauge.check(ours, ours + np.array([[0.25, 0], [0, 0]])) == (0.25, 1)
     assert gauge.check(ours, ours[:, ::-1]) == (2, 0)
     likeness = gauge.check(ours, np.array([[0.0, 2.0], [np.nan, 3.0]]))
     assert likeness.difference == np.inf

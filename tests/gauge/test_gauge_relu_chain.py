@@ -1,6 +1,7 @@
 """ReLU chains: what is recognised, what is refused, and that twins compute the same function with other weights."""
 
 import importlib.util
+import itertools
 import sys
 import types
 from collections.abc import Callable
@@ -271,7 +272,7 @@ def test_sixteen_bit_rescaling_keeps_every_bit() -> None:
 def test_any_width_seed_and_spread(widths: list[int], seed: int, spread: float, operation: str, share: float) -> None:
     torch.manual_seed(seed % 1000)
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
     model = settled(nn.Sequential(*layers, nn.Linear(widths[-1], 3)).double())
     inputs = torch.randn(20, widths[0]).double()

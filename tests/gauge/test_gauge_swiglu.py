@@ -123,8 +123,8 @@ class Gated(nn.Module):
 
 
 def test_own_gated_modules() -> None:
-    for model in (Gated(), nn.Sequential(Gated(), Gated("function"), nn.Linear(6, 3))):
-        model = model.double().eval()
+    for made in (Gated(), nn.Sequential(Gated(), Gated("function"), nn.Linear(6, 3))):
+        model = made.double().eval()
         inputs = torch.randn(500, 6).double()
         found = gauge.find(model)
         assert isinstance(found, SwiGLU)

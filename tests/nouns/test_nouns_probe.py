@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from wheeltap import measure
+from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import DataError, ModelError
-from wheeltap.probe import ChoiceProbe, Probe, as_scores
+from wheeltap.probe import Probe, as_scores
 from wheeltap.testing.planted import numbers
 
 NAN = float("nan")

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import DataError, FileFormatError, MissingFile, UsageError
-from wheeltap.probe import ChoiceProbe, Probe
+from wheeltap.probe import Probe
 from wheeltap.sources import load_probe
 from wheeltap.sources.arrays import load_arrays
 

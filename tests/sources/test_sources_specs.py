@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
-from wheeltap.probe import ChoiceProbe, Probe
+from wheeltap.probe import Probe
 from wheeltap.sources import digits, load, load_model
 from wheeltap.subject import fingerprint
 

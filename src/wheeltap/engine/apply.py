@@ -111,7 +111,7 @@ def as_before(subject: Subject) -> Generator[None]:
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in modules]
     devices = [subject.device] if subject.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
         try:
             yield
         finally:

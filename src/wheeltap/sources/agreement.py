@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from wheeltap import seeds
-from wheeltap.probe import ChoiceProbe
+from wheeltap.choices import ChoiceProbe
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
 from wheeltap.sources.grammar.words import Number
 from wheeltap.sources.text import Tokenizer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import msgspec
 
+from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import DataError, FileFormatError, MissingFile
-from wheeltap.probe import ChoiceProbe
 from wheeltap.sources.text import Tokenizer
 
 MAX_LINE = 1_000_000

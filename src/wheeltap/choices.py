@@ -1,0 +1,174 @@
+"""Probes of language models: items of a context and options, scored by what the model would say next."""
+
+import inspect
+from collections.abc import Iterable, Iterator, Sequence
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap import canon, measure
+from wheeltap.errors import DataError
+from wheeltap.measure import Measure
+from wheeltap.probe import BaseProbe, Moments, as_scores
+from wheeltap.typed import to_tensor
+
+
+@final
+class ChoiceProbe(BaseProbe):
+    """Items of a context and options, scored by the summed log-likelihood of each option's tokens.
+
+    A pass runs each distinct token sequence once: where all options of an item are one token long, its context
+    alone is enough.
+
+    Args:
+        contexts: Token ids of each item's context (at least one token).
+        choices: Token ids of each of its options, the same number of options for every item.
+        targets: Index of the right option per item.
+        name: For reports.
+        tokens_per_batch: Bound on the tokens of one forward call.
+        more: Further token sequences of the same kind, used only for estimating layer moments.
+
+    Raises:
+        DataError: If the probe is empty, an item has an empty context or option, or options differ in number.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[Sequence[int]]],
+        targets: Sequence[int],
+        *,
+        name: str = "choices",
+        tokens_per_batch: int = 1024,
+        more: Sequence[Sequence[int]] = (),
+    ) -> None:
+        self.name, self.tokens_per_batch = name, tokens_per_batch
+        self.contexts = tuple(tuple(c) for c in contexts)
+        self.choices = tuple(tuple(tuple(o) for o in options) for options in choices)
+        self.more = tuple(tuple(s) for s in more)
+        self.measure: Measure = measure.accuracy
+        self._require_sound(len(targets))
+        self.targets = torch.tensor(list(targets), dtype=torch.long)
+        self._require_targets(len(self.choices[0]))
+        self.sequences = _without_prefixes(
+            context + option[:-1]
+            for context, options in zip(self.contexts, self.choices, strict=True)
+            for option in options
+        )
+
+    def _require_sound(self, targets: int) -> None:
+        if not self.contexts:
+            raise DataError("The probe is empty.", where=self.name, expected="at least one item", got="none")
+        if not len(self.contexts) == len(self.choices) == targets:
+            raise DataError(
+                "The probe's contexts, choices and answers differ in number.",
+                where=self.name,
+                expected=f"{len(self.contexts)} of each",
+                got=f"{len(self.choices)} choices, {targets} answers",
+            )
+        for index, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
+            if not context or len(options) < 2 or not all(options) or len(options) != len(self.choices[0]):
+                raise DataError(
+                    "An item cannot be scored.",
+                    where=f"{self.name}: item {index}",
+                    expected=f"a context and {max(len(self.choices[0]), 2)} options, each of at least one token",
+                    got=f"a context of {len(context)} tokens, options of {[len(o) for o in options]} tokens",
+                    do="Give every item a context and the same number of non-empty choices.",
+                )
+
+    @property
+    def digest(self) -> str:
+        """Digest of every token, the order of the items and the scoring rule."""
+        return canon.key(
+            "choices",
+            ["summed log-likelihood", self.contexts, self.choices, [int(target) for target in self.targets], self.more],
+        )
+
+    @property
+    def tokens(self) -> int:
+        """Distinct positions: two positions with the same tokens up to them hold the same activations."""
+        prefixes = {s[: end + 1] for s in (*self.sequences, *self.more) for end in range(len(s))}
+        return len(prefixes)
+
+    def forward(self, model: nn.Module) -> Tensor:
+        """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""
+        wanted = self._wanted()
+        logprobs: dict[tuple[int, ...], float] = {}
+        for batch in _batches(self.sequences, self.tokens_per_batch):
+            self._read(model, batch, wanted, logprobs)
+        table = np.zeros((len(self.contexts), len(self.choices[0])), dtype=np.float32)
+        for row, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
+            for column, option in enumerate(options):
+                full = context + option
+                table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
+        return to_tensor(table)
+
+    def _wanted(self) -> dict[tuple[int, ...], set[int]]:
+        """Prefix to the next tokens whose log-probability is read there."""
+        wanted: dict[tuple[int, ...], set[int]] = {}
+        for context, options in zip(self.contexts, self.choices, strict=True):
+            for option in options:
+                for k, token in enumerate(option):
+                    wanted.setdefault(context + option[:k], set()).add(token)
+        return wanted
+
+    def _read(
+        self,
+        model: nn.Module,
+        batch: list[tuple[int, ...]],
+        wanted: dict[tuple[int, ...], set[int]],
+        logprobs: dict[tuple[int, ...], float],
+    ) -> None:
+        places = [
+            (row, end, batch[row][: end + 1])
+            for row in range(len(batch))
+            for end in range(len(batch[row]))
+            if batch[row][: end + 1] in wanted
+        ]
+        device = next(model.parameters()).device
+        ids = torch.tensor(batch, device=device)
+        logits = self._logits(model, ids, [end for _, end, _ in places])
+        rows = torch.tensor([row for row, _, _ in places], device=device)
+        ends = torch.tensor([end for _, end, _ in places], device=device)
+        chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
+        for at, (_, _, prefix) in enumerate(places):
+            for token in wanted[prefix]:
+                logprobs[(*prefix, token)] = float(chosen[at, token])
+
+    @staticmethod
+    def _logits(model: nn.Module, ids: Tensor, ends: list[int]) -> Tensor:
+        """Logits of the last positions only, as many as are read, where the model can leave out the rest."""
+        keep = ids.shape[1] - min(ends)
+        if keep < ids.shape[1] and "logits_to_keep" in _parameters(model):
+            return as_scores(model(input_ids=ids, logits_to_keep=keep, use_cache=False))
+        return as_scores(model(ids))
+
+    def moments(self) -> Iterator[Moments]:
+        """Token sequences for layer moments; the first position of each is the attention sink."""
+        for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch):
+            yield Moments(torch.tensor(batch), sinks=1)
+
+
+def _parameters(model: nn.Module) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def _without_prefixes(sequences: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """Distinct sequences, sorted, without those that another one starts with: a causal model computes both."""
+    ordered: list[tuple[int, ...]] = sorted(set(sequences))
+    kept = [a for a, b in zip(ordered, [*ordered[1:], ()], strict=True) if b[: len(a)] != a]
+    return tuple(sorted(kept, key=lambda s: (len(s), s)))
+
+
+def _batches(sequences: Sequence[tuple[int, ...]], tokens: int) -> Iterator[list[tuple[int, ...]]]:
+    """Batches of equal-length sequences (so that nothing is padded), of at most ``tokens`` tokens each."""
+    batch: list[tuple[int, ...]] = []
+    for sequence in sequences:
+        if batch and (len(sequence) != len(batch[0]) or (len(batch) + 1) * len(sequence) > tokens):
+            yield batch
+            batch = []
+        batch.append(sequence)
+    if batch:
+        yield batch

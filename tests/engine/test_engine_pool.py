@@ -1,0 +1,124 @@
+"""The process pool gives what one process gives, and dies with words."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import Deadly, numbers, taught
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.engine.executors import ProcessPool
+from wheeltap.errors import UsageError, WheeltapError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import Probe
+from wheeltap.records import Outcome
+from wheeltap.store import Store
+from wheeltap.subject import Subject, weights_digest
+
+EFFORT = wt.Effort(draws=6, control_draws=6, block_draws=2)
+
+
+def outcomes(path: Path) -> dict[str, Outcome]:
+    with Store(path, readonly=True) as kept:
+        found = [kept.get(key) for key in kept.keys()]  # noqa: SIM118 - a Store is no mapping
+    return {outcome.key: outcome for outcome in found if outcome is not None}
+
+
+def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_probe: Probe, tmp_path: Path) -> None:
+    one, two = tmp_path / "one.wheeltap", tmp_path / "two.wheeltap"
+    before = weights_digest(digits.model)
+    serial = wt.audit(digits, digits_probe, store=one, effort=EFFORT)
+    pooled = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
+    assert weights_digest(digits.model) == before
+    assert (pooled.findings, pooled.controls, pooled.record.curves, pooled.record.blocks) == (
+        serial.findings, serial.controls, serial.record.curves, serial.record.blocks,
+    )  # fmt: skip
+    mine, theirs = outcomes(one), outcomes(two)
+    assert mine.keys() == theirs.keys()
+    for key, outcome in mine.items():
+        assert outcome.status == theirs[key].status
+        assert all(np.array_equal(values, theirs[key].values[name]) for name, values in outcome.values.items())
+    assert pooled.cost.trials == serial.cost.trials
+    # Each worker estimates layer moments for itself; nothing else is done twice.
+    assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 8
+    again = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
+    assert (again.cost.forwards, again.cost.trials) == (0.0, 0)
+
+
+def test_a_model_that_cannot_travel_is_refused() -> None:
+    class Local(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = mlp((6, 12, 4))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.body(inputs)
+
+    model = Local().eval()
+    before = weights_digest(model)
+    with pytest.raises(UsageError, match="cannot be sent to worker processes") as caught:
+        wt.audit(Subject(model), taught(model, numbers(60, 6)), audits=["pruning"], effort=EFFORT, workers=2)
+    assert "workers=1" in str(caught.value) and "Local" in str(caught.value)
+    assert weights_digest(model) == before
+    assert wt.audit(Subject(model), taught(model, numbers(60, 6)), audits=["pruning"], effort=EFFORT).findings
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_a_pool_needs_workers(workers: int) -> None:
+    with pytest.raises(UsageError, match="needs workers"):
+        ProcessPool(workers)
+
+
+def test_a_worker_that_dies_is_said_and_the_run_resumes(tmp_path: Path) -> None:
+    model = Deadly(after=30)
+    subject, probe = Subject(model, name="deadly"), taught(model.body, numbers(60, 6, seed=1))
+    path = tmp_path / "s.wheeltap"
+    with pytest.raises(WheeltapError, match="A worker process died") as caught:
+        wt.audit(subject, probe, audits=["pruning", "relative-noise"], store=path, effort=EFFORT, workers=2)
+    assert "run again to resume" in str(caught.value)
+    done = outcomes(path)
+    assert done
+    resumed = wt.audit(subject, probe, audits=["pruning", "relative-noise"], store=path, effort=EFFORT)
+    whole = wt.audit(subject, probe, audits=["pruning", "relative-noise"], effort=EFFORT)
+    assert resumed.cost.trials == whole.cost.trials - len(done)
+    assert (resumed.findings, resumed.controls) == (whole.findings, whole.controls)
+
+
+def test_an_error_in_a_worker_comes_back_whole() -> None:
+    error = WheeltapError("what", where="here", expected="this", got="that", do="so")
+    import pickle
+
+    back = pickle.loads(pickle.dumps(error))
+    assert str(back) == str(error) and (back.where, back.do) == ("here", "so")
+    assert torch.get_num_threads() >= 1
+
+
+UNREACHABLE = """
+import torch
+from torch import nn
+import wheeltap as wt
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 3)
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+model = Mine().eval()
+x = torch.randn(60, 6)
+try:
+    wt.audit(wt.Subject(model), wt.Probe(x, model(x).argmax(-1)), audits=["pruning"], workers=2)
+except wt.errors.WheeltapError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_a_model_made_on_the_spot_is_refused_in_words() -> None:
+    """As in a notebook: it can be written down here but no other process can read it."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    ran = subprocess.run([sys.executable, "-c", UNREACHABLE], env=environment, capture_output=True, text=True, check=True)
+    assert "cannot be" in ran.stdout and "workers=1" in ran.stdout, ran.stdout + ran.stderr[-2000:]

@@ -1,0 +1,187 @@
+"""Quantisation and pruning against naive loops."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap.errors import UsageError
+from wheeltap.layer import Layer, LayerKind
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.testing.planted import numbers
+
+DRAW = Draw(0, 0)
+BITS = (2, 3, 4, 5, 6, 7, 8)
+
+SHAPES: dict[LayerKind, tuple[int, ...]] = {
+    "linear": (5, 12),
+    "transposed": (12, 5),
+    "conv": (5, 3, 2, 2),
+    "embedding": (9, 6),
+    "attention": (12, 4),
+}
+
+
+def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="x", kind=kind, weight="x.weight", bias="x.bias", shape=shape)
+
+
+def quantized(weight: Tensor, bits: float, *, kind: LayerKind = "linear", scale: str = "channel") -> Tensor:
+    made = create("quantize", {"scale": scale})
+    made.require_dose(bits)
+    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), bits, DRAW).weight
+
+
+def channels(kind: LayerKind, array: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """The weights that share a grid: those of one output unit, or of one token; as views."""
+    match kind:
+        case "transposed":
+            return [array[:, unit] for unit in range(array.shape[1])]
+        case _:
+            return [array[unit] for unit in range(array.shape[0])]
+
+
+def rounded_slowly(rows: NDArray[np.float64], bits: int) -> NDArray[np.float64]:
+    """One weight at a time: the nearest multiple of the step, halves to even."""
+    top = 2 ** (bits - 1) - 1
+    largest = max(abs(float(w)) for w in rows.flat)
+    if largest == 0:
+        return rows
+    step = largest / top
+    return np.array([round(float(w) / step) * step for w in rows.flat]).reshape(rows.shape)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("kind", list(SHAPES))
+def test_each_channel_is_rounded_as_by_hand(kind: LayerKind, bits: int) -> None:
+    weight = numbers(*SHAPES[kind], seed=1)
+    expected = weight.numpy().copy()
+    for rows in channels(kind, expected):
+        rows[...] = rounded_slowly(rows, bits)
+    found = quantized(weight, bits, kind=kind).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    for old, new in zip(channels(kind, weight.numpy()), channels(kind, found), strict=True):
+        step = np.abs(old).max() / (2 ** (bits - 1) - 1)
+        assert np.abs(new - old).max() <= step / 2 * (1 + 1e-9)
+        assert len(np.unique(np.round(new / step).astype(int))) <= 2**bits - 1
+        assert np.abs(new).max() == pytest.approx(np.abs(old).max())
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_one_grid_per_tensor(bits: int) -> None:
+    weight = numbers(40, 50, seed=2)
+    found = quantized(weight, bits, scale="tensor")
+    np.testing.assert_allclose(found.numpy(), rounded_slowly(weight.numpy(), bits), rtol=1e-12, atol=1e-12)
+    assert len(torch.unique(found)) <= 2**bits - 1
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_all_levels_are_used(bits: int) -> None:
+    found = quantized(torch.linspace(-1, 1, 4001, dtype=torch.float64)[None], bits)
+    assert len(torch.unique(found)) == 2**bits - 1
+
+
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(-1e3, 1e3)),
+    st.sampled_from(BITS),
+)
+def test_rounding_twice_is_rounding_once(weight: NDArray[np.float64], bits: int) -> None:
+    once = quantized(torch.tensor(weight), bits)
+    torch.testing.assert_close(quantized(once, bits), once, rtol=1e-12, atol=0)
+
+
+@given(
+    hnp.arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3)),
+    st.sampled_from(BITS),
+    st.permutations(range(3)),
+    st.permutations(range(4)),
+)
+def test_rounding_follows_a_permutation_exactly(
+    weight: NDArray[np.float64], bits: int, rows: list[int], columns: list[int]
+) -> None:
+    direct = quantized(torch.tensor(weight), bits)[rows][:, columns]
+    assert torch.equal(quantized(torch.tensor(weight)[rows][:, columns], bits), direct)
+
+
+@given(hnp.arrays(np.float64, (3, 4), elements=st.floats(-1e3, 1e3)), st.sampled_from(BITS), st.integers(-20, 20))
+def test_rounding_follows_a_change_of_units(weight: NDArray[np.float64], bits: int, power: int) -> None:
+    scaled = quantized(torch.tensor(weight) * 2.0**power, bits)
+    torch.testing.assert_close(scaled, quantized(torch.tensor(weight), bits) * 2.0**power, rtol=1e-12, atol=1e-290)
+
+
+def test_a_row_of_zeros_stays() -> None:
+    weight = torch.tensor([[0.0, 0.0], [1.0, -0.3]])
+    assert torch.equal(quantized(weight, 2), torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("bits", BITS)
+def test_half_precision_is_rounded_as_in_single(dtype: torch.dtype, bits: int) -> None:
+    weight = numbers(20, 30, seed=3).to(dtype)
+    assert torch.equal(quantized(weight, bits), quantized(weight.float(), bits).to(dtype))
+
+
+def test_small_rows_in_half_precision_stay_finite() -> None:
+    """Their step, 6e-8 / 127, is zero in half precision."""
+    weight = torch.full((2, 3), 6e-8, dtype=torch.float16)
+    assert torch.equal(quantized(weight, 8), weight)
+
+
+@pytest.mark.parametrize("bits", [2.5, 1.0, 17.0, 3.999999])
+def test_bits_are_whole_numbers_in_the_domain(bits: float) -> None:
+    with pytest.raises(UsageError):
+        create("quantize").require_dose(bits)
+
+
+def test_an_unknown_scale_is_refused() -> None:
+    with pytest.raises(UsageError, match="settings: scale"):
+        create("quantize", {"scale": "row"})
+
+
+# Pruning.
+
+
+def pruned(weight: Tensor, share: float) -> Tensor:
+    return create("prune").replace(layer("linear", tuple(weight.shape)), Weights(weight), share, DRAW).weight
+
+
+@given(st.integers(1, 6), st.integers(1, 40), st.floats(0, 1))
+def test_exactly_the_share_is_removed_and_the_smallest(units: int, fan_in: int, share: float) -> None:
+    weight = numbers(units, fan_in, seed=units * 41 + fan_in)
+    found, count = pruned(weight, share), round(share * weight.numel())
+    gone = found == 0
+    assert int(gone.sum()) == count
+    assert torch.equal(found[~gone], weight[~gone])
+    if 0 < count < weight.numel():
+        assert float(weight[gone].abs().max()) < float(weight[~gone].abs().min())
+
+
+@given(hnp.arrays(np.float32, (4, 5), elements=st.floats(-4, 4, width=16).map(round)), st.floats(0, 1))
+def test_ties_fall_together(weight: NDArray[np.float32], share: float) -> None:
+    """So that the order of units does not matter."""
+    found, count = pruned(torch.tensor(weight), share).numpy(), round(share * weight.size)
+    magnitudes = sorted(np.abs(weight.flat))
+    threshold = magnitudes[count - 1] if count else -math.inf
+    expected = np.where(np.abs(weight) <= threshold, 0.0, weight)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_more_pruning_removes_a_superset() -> None:
+    weight = numbers(10, 10, seed=5)
+    gone = [pruned(weight, share) == 0 for share in (0.0, 0.1, 0.3, 0.3, 0.9, 1.0)]
+    assert all(bool((less <= more).all()) for less, more in zip(gone, gone[1:], strict=False))
+    assert not bool(gone[0].any())
+    assert bool(gone[-1].all())
+
+
+def test_biases_are_kept() -> None:
+    held = Weights(numbers(3, 4, seed=0), numbers(3, seed=1))
+    for name, dose in (("prune", 0.5), ("quantize", 3)):
+        assert create(name).replace(layer("linear", (3, 4)), held, dose, DRAW).bias is None

@@ -1,0 +1,202 @@
+"""Noise: what moves, by how much, and the closed form of what it costs a linear model."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from wheeltap.engine.apply import Disturbance
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.layer import Layer
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.records import Scalar
+from wheeltap.site import WHOLE
+from wheeltap.testing.planted import CASES, LinearRegression, linear_regression, numbers, planted
+
+LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 300))
+KINDS: list[tuple[str, dict[str, Scalar]]] = [
+    ("relative", {}),
+    ("relative", {"draw": "sign"}),
+    ("std", {}),
+    ("std", {"draw": "sign"}),
+]
+
+
+def held() -> Weights:
+    return Weights(numbers(200, 300, seed=0) * 3 + 1, numbers(200, seed=1) * 5)
+
+
+def moved(name: str, settings: dict[str, Scalar], dose: float, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Change of weight and bias."""
+    before = held()
+    after = create(name, settings).replace(LAYER, before, dose, Draw(0, seed))
+    assert after.bias is not None
+    assert before.bias is not None
+    return after.weight - before.weight, after.bias - before.bias
+
+
+def units(name: str) -> tuple[Tensor, Tensor]:
+    """Expected standard deviation of each element at dose 1."""
+    before = held()
+    assert before.bias is not None
+    if name == "relative":
+        return before.weight.abs(), before.bias.abs()
+    return tuple(torch.full_like(part, float(np.std(part.numpy()))) for part in (before.weight, before.bias))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("name", "chosen"), KINDS)
+def test_the_standard_deviation_is_the_dose(name: str, chosen: dict[str, Scalar]) -> None:
+    for change, unit in zip(moved(name, chosen, 0.25), units(name), strict=True):
+        standard = (change / unit / 0.25).flatten().numpy()
+        n = len(standard)
+        assert abs(standard.mean()) < 5 / n**0.5
+        assert abs((standard**2).mean() - 1) < 5 * 2**0.5 / n**0.5
+
+
+@pytest.mark.parametrize("name", ["relative", "std"])
+def test_gaussian_draws_are_gaussian(name: str) -> None:
+    change, unit = moved(name, {}, 0.1)[0], units(name)[0]
+    assert stats.kstest((change / unit / 0.1).flatten().numpy(), "norm").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", ["relative", "std"])
+def test_sign_draws_move_every_weight_by_exactly_the_dose(name: str) -> None:
+    for change, unit in zip(moved(name, {"draw": "sign"}, 0.125), units(name), strict=True):
+        torch.testing.assert_close(change.abs(), 0.125 * unit, rtol=1e-9, atol=1e-12)
+        assert abs(float(change.sign().mean())) < 5 / change.numel() ** 0.5
+
+
+@pytest.mark.parametrize(("name", "chosen"), KINDS)
+def test_weight_and_bias_move_apart(name: str, chosen: dict[str, Scalar]) -> None:
+    weight, bias = moved(name, chosen, 0.1)
+    for column in range(5):
+        assert abs(float(np.corrcoef(weight[:, column], bias)[0, 1])) < 5 / 200**0.5
+
+
+@given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))
+@settings(deadline=None, max_examples=30)
+def test_noise_is_linear_in_its_dose(dose: float, kind: tuple[str, dict[str, Scalar]], seed: int) -> None:
+    noise, small = create(*kind), Layer(name="x", kind="linear", weight="w", bias="b", shape=(3, 4))
+    before = Weights(numbers(3, 4, seed=seed), numbers(3, seed=seed + 1))
+    assert isinstance(noise, Noise)
+    along = noise.direction(small, before, Draw(0, seed))
+    after = noise.replace(small, before, dose, Draw(0, seed))
+    torch.testing.assert_close(after.weight, before.weight + dose * along.weight, rtol=1e-12, atol=1e-12)
+
+
+@given(st.lists(st.floats(2**-6, 2**6), min_size=3, max_size=3), st.integers(0, 5))
+def test_relative_noise_follows_any_rescaling_draw_by_draw(scales: list[float], seed: int) -> None:
+    noise, small = create("relative"), Layer(name="x", kind="linear", weight="w", bias=None, shape=(3, 4))
+    weight, by = numbers(3, 4, seed=9), torch.tensor(scales, dtype=torch.float64)[:, None]
+    one = noise.replace(small, Weights(weight), 0.3, Draw(0, seed)).weight
+    two = noise.replace(small, Weights(weight * by), 0.3, Draw(0, seed)).weight
+    torch.testing.assert_close(two, one * by, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["relative", "std"])
+def test_zeros_and_constants(name: str) -> None:
+    small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
+    after = create(name).replace(small, Weights(torch.zeros(2, 2)), 1.0, Draw(0, 0)).weight
+    assert torch.equal(after, torch.zeros(2, 2))
+    constant = create("std").replace(small, Weights(torch.ones(2, 2)), 1.0, Draw(0, 0)).weight
+    assert torch.equal(constant, torch.ones(2, 2))
+
+
+@pytest.mark.parametrize("name", ["relative", "std"])
+def test_a_tied_weight_moves_once_with_both_its_users(name: str) -> None:
+    case = planted("tied")
+    model = case.subject.model
+    before = model.embed.weight.detach().clone()
+    with Disturbance(case.subject, create(name, {"draw": "sign"}), WHOLE) as disturbance:
+        disturbance.apply(0.5, root=0, seed=0)
+        assert model.out.weight is model.embed.weight
+        change = (model.embed.weight.detach() - before).abs()
+    unit = before.abs() if name == "relative" else torch.full_like(before, float(before.std(correction=0)))
+    torch.testing.assert_close(change, 0.5 * unit)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_the_engine_writes_what_the_perturbation_says(kind: str) -> None:
+    case, noise = planted(kind), create("relative")
+    clean = {name: p.detach().clone() for name, p in case.subject.model.named_parameters()}
+    with Disturbance(case.subject, noise, WHOLE) as disturbance:
+        for dose in (0.5, 0.1, 0.3):
+            disturbance.apply(dose, root=2, seed=4)
+        for layer in case.subject.layers:
+            bias = None if layer.bias is None else clean[layer.bias]
+            wanted = noise.replace(layer, Weights(clean[layer.weight], bias), 0.3, Draw(2, 4))
+            torch.testing.assert_close(case.subject.parameter(layer.weight), wanted.weight)
+            if layer.bias is not None:
+                torch.testing.assert_close(case.subject.parameter(layer.bias), wanted.bias)
+
+
+def test_layers_are_drawn_apart_and_whatever_the_order() -> None:
+    layers = [Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(50, 50)) for n in ("a", "b")]
+    ones = Weights(torch.ones(50, 50, dtype=torch.float64))
+    one, two = (create("relative").replace(layer, ones, 1.0, Draw(0, 0)).weight - 1 for layer in layers)
+    assert abs(float(np.corrcoef(one.flatten(), two.flatten())[0, 1])) < 5 / 50
+    again = create("relative").replace(layers[1], ones, 1.0, Draw(0, 0)).weight - 1
+    assert torch.equal(again, two)
+
+
+# The closed form: expected rise of a linear model's squared error.
+
+
+def rises(case: LinearRegression, name: str, chosen: dict[str, Scalar], *, dose: float, draws: int) -> Tensor:
+    """Rise of the mean squared error in each draw."""
+    made = create(name, chosen)
+    factors = case.factors() if made.needs_factors else None
+    model, probe = case.subject.model, case.probe
+
+    def error() -> float:
+        with torch.no_grad():
+            return float((model(case.inputs) - probe.targets).square().sum(1).mean())
+
+    clean, found = error(), []
+    with Disturbance(case.subject, made, WHOLE, factors) as disturbance:
+        for seed in range(draws):
+            disturbance.apply(dose, root=0, seed=seed)
+            found.append(error() - clean)
+    assert error() == clean
+    return torch.tensor(found, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("name", "chosen"), [*KINDS, ("function", {})])
+@pytest.mark.parametrize("dose", [0.02, 0.7])
+def test_a_linear_model_loses_what_the_closed_form_says(name: str, chosen: dict[str, Scalar], dose: float) -> None:
+    """The expected rise of the squared error is sigma^2 / 2 tr H, whatever the residual."""
+    case = linear_regression(residual=0.5)
+    found = rises(case, name, chosen, dose=dose, draws=600)
+    error = float(found.std()) / len(found) ** 0.5
+    expected = case.rise(name, dose)
+    assert abs(float(found.mean()) - expected) < 4 * error
+    if dose > 0.5:
+        assert error < 0.05 * expected
+
+
+def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
+    """For std noise on the weight alone, with the Hessian from autograd."""
+    case = linear_regression()
+
+    def loss(weight: Tensor) -> Tensor:
+        return (case.inputs @ weight.T + case.bias - case.probe.targets).square().sum(1).mean()
+
+    hessian = torch.autograd.functional.hessian(loss, case.weight).reshape(24, 24)
+    noise = float(case.weight.std(correction=0))
+    bias = 4 * float(case.bias.var(correction=0))
+    assert case.rise("std", 1.0) == pytest.approx(noise**2 / 2 * float(hessian.trace()) + bias)
+
+
+def test_no_closed_form_is_made_up() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'relative'"):
+        linear_regression().rise("relativ", 0.1)
+
+
+def test_function_noise_without_moments_says_so() -> None:
+    small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
+    with pytest.raises(ModelError, match="needs the layer's moments"):
+        create("function").replace(small, Weights(torch.ones(2, 2)), 0.1, Draw(0, 0))
