@@ -164,6 +164,7 @@ def run(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
             store = Path(folder) / "run.wheeltap"
         kept = stack.enter_context(Store(store))
+        stack.enter_context(executor)
         kept.put_plan(plan.key, plan.to_bytes())
         kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
         return _Run(plan, Workshop(several, plan.controls, probe), kept, executor, watch).finish()

@@ -37,13 +37,24 @@ def judged_without_torch(store: Path, out: Path) -> Report:
 
 def same(one: Report, two: Report) -> bool:
     kept = [
-        (r.headline, r.findings, r.controls, r.void, r.record.curves, r.record.blocks, r.record.provenance, r.record.probe)
+        (
+            r.headline,
+            r.findings,
+            r.controls,
+            r.void,
+            r.record.curves,
+            r.record.blocks,
+            r.record.provenance,
+            r.record.probe,
+        )
         for r in (one, two)
     ]
     return kept[0] == kept[1]
 
 
-def test_an_audit_and_a_comparison_are_judged_without_torch(digits: Subject, digits_probe: Probe, tmp_path: Path) -> None:
+def test_an_audit_and_a_comparison_are_judged_without_torch(
+    digits: Subject, digits_probe: Probe, tmp_path: Path
+) -> None:
     effort = wt.Effort(draws=6, control_draws=6, block_draws=2)
     audited = wt.audit(digits, digits_probe, store=tmp_path / "a.wheeltap", effort=effort)
     again = judged_without_torch(tmp_path / "a.wheeltap", tmp_path / "a.json")

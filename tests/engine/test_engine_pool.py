@@ -45,7 +45,7 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_probe:
         assert all(np.array_equal(values, theirs[key].values[name]) for name, values in outcome.values.items())
     assert pooled.cost.trials == serial.cost.trials
     # Each worker estimates layer moments for itself; nothing else is done twice.
-    assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 8
+    assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4
     again = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
     assert (again.cost.forwards, again.cost.trials) == (0.0, 0)
 
@@ -75,7 +75,7 @@ def test_a_pool_needs_workers(workers: int) -> None:
 
 
 def test_a_worker_that_dies_is_said_and_the_run_resumes(tmp_path: Path) -> None:
-    model = Deadly(after=30)
+    model = Deadly(after=12)
     subject, probe = Subject(model, name="deadly"), taught(model.body, numbers(60, 6, seed=1))
     path = tmp_path / "s.wheeltap"
     with pytest.raises(WheeltapError, match="A worker process died") as caught:
@@ -120,5 +120,7 @@ except wt.errors.WheeltapError as error:
 def test_a_model_made_on_the_spot_is_refused_in_words() -> None:
     """As in a notebook: it can be written down here but no other process can read it."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    ran = subprocess.run([sys.executable, "-c", UNREACHABLE], env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", UNREACHABLE], env=environment, capture_output=True, text=True, check=True
+    )
     assert "cannot be" in ran.stdout and "workers=1" in ran.stdout, ran.stdout + ran.stderr[-2000:]

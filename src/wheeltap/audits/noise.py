@@ -64,11 +64,15 @@ class Measured:
 
 
 def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
-    """Area under the curve of ``one`` minus that of ``two``, paired on the draws and examples they share."""
+    """How much more of its score ``one`` keeps: area minus area, paired on the draws and examples they share.
+
+    Positive where ``one`` is the sounder, also for a measure of which less is better.
+    """
     a, b = one.response, two.response
+    sign = 1.0 if np.mean(a.clean) >= a.chance else -1.0
     shared = min(a.values.shape[1], b.values.shape[1])
     areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
-    return mean_effect(areas[0] - areas[1], level=level, margin=margin, name="area_difference", unit=unit)
+    return mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
 
 
 class NoiseAudit(Audit):
@@ -315,6 +319,7 @@ class NoiseAudit(Audit):
 
     def _block_map(self, case: Case, centre: int) -> BlockMap:
         plan, clean = case.plan, case.clean(case.plan.reference)
+        sign = 1.0 if plan.probe.higher_is_better else -1.0
         # A block may hold nothing that this noise is defined on (a tied embedding): it is left out of the map.
         rows = {
             block: row
@@ -323,7 +328,10 @@ class NoiseAudit(Audit):
         }
         drops = tuple(
             mean_effect(
-                clean - case.table([row])[0], bounded=plan.probe.bounded, name="score_lost", unit=plan.probe.measure
+                sign * (clean - case.table([row])[0]),
+                bounded=plan.probe.bounded,
+                name="score_lost",
+                unit=plan.probe.measure,
             )
             for row in rows.values()
         )

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import final
+from types import TracebackType
+from typing import Self, final
 
 import torch
 
@@ -18,11 +19,25 @@ from wheeltap.records import Outcome, Trial
 
 
 class Executor(ABC):
-    """Carries out trials; ``commit`` is always called in the calling process."""
+    """Carries out trials; ``commit`` is always called in the calling process.
+
+    A context: what it needs for its runs is kept from one to the next, and let go of at the end.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     @abstractmethod
     def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
         """Runs ``trials`` and gives the forwards spent. ``make`` makes the workshop when it is first needed."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Lets go of what was kept."""
 
 
 @final
@@ -54,39 +69,44 @@ class ProcessPool(Executor):
         if workers < 1:
             raise UsageError("A process pool needs workers.", expected="1 or more", got=str(workers))
         self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
 
     def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
         """See ``Executor.run``."""
-        workshop = make()
+        if self._pool is None:
+            self._pool = self._started(make())
+        pool, forwards = self._pool, 0.0
+        waiting: list[Future[_Done]] = [pool.submit(_work, part) for part in self._parts(trials)]
+        try:
+            for future in as_completed(waiting):
+                done = future.result()
+                forwards += done.forwards
+                for outcome in done.outcomes:
+                    commit(outcome)
+        except BrokenProcessPool as error:
+            raise WheeltapError(
+                "A worker process died.",
+                got=str(error),
+                do="Most often memory ran out: use fewer workers. What was committed is kept; run again to resume.",
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+        return forwards
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _started(self, workshop: Workshop) -> ProcessPoolExecutor:
         try:
             payload = pickle.dumps(workshop)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
-            raise UsageError(
-                "The model cannot be sent to worker processes.",
-                expected="a class that can be imported (not one made inside a function or in a notebook)",
-                got=str(error),
-                do="Move the model's class into a module, or use one process (workers=1).",
-            ) from error
+            raise _not_sent(error) from error
         context = multiprocessing.get_context("spawn")
-        forwards = 0.0
-        with ProcessPoolExecutor(self.workers, mp_context=context, initializer=_set_up, initargs=(payload,)) as pool:
-            waiting: list[Future[_Done]] = [pool.submit(_work, part) for part in self._parts(trials)]
-            try:
-                for future in as_completed(waiting):
-                    done = future.result()
-                    forwards += done.forwards
-                    for outcome in done.outcomes:
-                        commit(outcome)
-            except BrokenProcessPool as error:
-                raise WheeltapError(
-                    "A worker process died.",
-                    got=str(error),
-                    do="Most often memory ran out: use fewer workers. What was committed is kept; run again to resume.",
-                ) from error
-            finally:
-                for future in waiting:
-                    future.cancel()
-        return forwards
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_set_up, initargs=(payload,))
 
     def _parts(self, trials: list[Trial]) -> list[list[Trial]]:
         """Parts of one subject and perturbation each, with every dose of a draw together."""
@@ -104,16 +124,31 @@ class _Done:
     forwards: float
 
 
-_bench: list[Workshop] = []
+def _not_sent(error: Exception) -> UsageError:
+    return UsageError(
+        "The model cannot be sent to worker processes.",
+        expected="a class that can be imported (not one made inside a function or in a notebook)",
+        got=str(error),
+        do="Move the model's class into a module, or use one process (workers=1).",
+    )
+
+
+_bench: list[Workshop | Exception] = []
 
 
 def _set_up(payload: bytes) -> None:
     torch.set_num_threads(1)
-    _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
+    try:
+        _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
+    except Exception as error:
+        # Raised here it would look as if the worker had died; it is told with the first work.
+        _bench.append(error)
 
 
 def _work(trials: list[Trial]) -> _Done:
     workshop, outcomes = _bench[0], list[Outcome]()
+    if isinstance(workshop, Exception):
+        raise _not_sent(workshop)
     before = workshop.forwards
     run_trials(trials, workshop, outcomes.append)
     return _Done(outcomes, workshop.forwards - before)

@@ -1,0 +1,381 @@
+"""Audits against worlds whose truth is known: no model is touched, and none could be."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from worlds import CHANCE, Simulated, World, falling, finding, flat
+
+import wheeltap as wt
+from wheeltap.audits.base import Case, Draft, Unanswered
+from wheeltap.audits.judge import settle, usable
+from wheeltap.audits.ladder import Ladder
+from wheeltap.records import Control, Estimate, Finding, Outcome, ReportRecord
+
+SOUND = {"relative": falling(0.7), "function": falling(0.2)}
+FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}
+BREAKS_SOON = {"relative": falling(0.01), "function": falling(0.001)}
+MANY = wt.Effort(draws=24, control_draws=16, block_draws=0)
+
+
+def controls_of(report: ReportRecord, kind: str) -> list[Control]:
+    return [control for control in report.controls if control.kind == kind]
+
+
+# ---- the walk to half ----------------------------------------------------------------------------------------------
+
+STEP = 2**0.5
+
+
+def walk(kept: Callable[[int], bool], *, octaves: int = 12) -> tuple[int, list[int]]:
+    """The whole walk, and that each part of it leads to the next."""
+    ladder, known = Ladder(start=1.0, walk=octaves), dict[int, bool]()
+    for _ in range(octaves + 2):
+        centre, walked = ladder.bracket(lambda rung: known.get(rung))
+        if centre is not None:
+            return centre, walked
+        assert set(walked) - set(known) == {walked[-1]}, "one new rung at a time"
+        known[walked[-1]] = kept(walked[-1])
+    raise AssertionError("the walk never ends")
+
+
+@pytest.mark.parametrize("half", [-23, -8, -3, -1, 0, 1, 2, 5, 11, 23])
+def test_the_walk_ends_at_the_last_octave_that_kept_half(half: int) -> None:
+    centre, walked = walk(lambda rung: rung < half)
+    assert centre < half <= centre + 2
+    assert {centre, centre + 2} <= set(walked)
+    assert walked[0] == 0 and len(walked) == len(set(walked)) <= abs(half) // 2 + 3
+
+
+def test_a_walk_that_never_crosses_ends_at_the_end_of_the_ladder() -> None:
+    for kept, end in ((True, 24), (False, -24)):
+        centre, walked = walk(lambda _, kept=kept: kept)
+        assert abs(centre) == 24 and math.copysign(1, centre) == math.copysign(1, end)
+        assert walked == list(range(0, end + (2 if kept else -2), 2 if kept else -2))
+
+
+@pytest.mark.parametrize(("rung", "kept"), [(2, True), (-2, False)])
+def test_the_walk_turns_at_the_first_crossing(rung: int, kept: bool) -> None:
+    """Crossed at the very first step."""
+    centre, walked = walk(lambda at: at <= 0 if kept else at < 0)
+    assert walked == [0, rung] and centre == (0 if kept else -2)
+
+
+def test_a_curve_that_is_not_monotone_is_bracketed_where_it_first_falls() -> None:
+    kept = {0: True, 2: True, 4: False, 6: True, 8: False}
+    centre, walked = walk(lambda rung: kept.get(rung, False))
+    assert (centre, walked) == (2, [0, 2, 4])
+    back = {0: False, -2: True, -4: False}
+    assert walk(lambda rung: back.get(rung, True)) == (-2, [0, -2])
+
+
+@pytest.mark.parametrize("half", [1e-4, 0.01, 0.125, 0.7, 30.0])
+def test_the_curve_lies_around_the_true_half_wherever_the_walk_starts(half: float) -> None:
+    world = World({"net": Simulated({"relative": falling(half)})}, audits=("relative-noise",), effort=MANY)
+    [curve] = world.run().curves
+    assert curve.doses[0] < half < curve.doses[-1]
+    assert curve.half is not None and curve.half.low is not None and curve.half.high is not None
+    assert curve.half.low * 0.8 < half < curve.half.high * 1.25
+    # Isotonic, noisy, but near: the world's draws shift logits, which moves the half a little.
+    assert curve.half.value == pytest.approx(half, rel=0.3)
+
+
+def test_a_subject_that_never_falls_has_no_half_dose_and_is_not_called_fragile() -> None:
+    world = World({"net": Simulated({"relative": flat()})}, audits=("relative-noise",))
+    report = world.run()
+    found = finding(report, "WT101", "net")
+    half = found.estimates[0]
+    assert found.status == "not_found"
+    assert half.value is None and half.high is None and half.low is not None and half.low > 1.0
+    assert "above" in found.because
+
+
+def test_a_subject_at_chance_everywhere_has_no_half_dose_but_is_called_fragile() -> None:
+    world = World({"net": Simulated({"relative": flat(CHANCE)})}, audits=("relative-noise",), effort=MANY)
+    found = finding(world.run(), "WT101", "net")
+    assert found.status == "found" and found.estimates[0].value is None
+    assert "below" in found.because
+
+
+def test_nothing_to_lose_is_not_applicable_and_asks_for_nothing() -> None:
+    world = World({"net": Simulated({}, clean=CHANCE)}, examples=4000)
+    report = world.run()
+    found = finding(report, "WT101", "net")
+    assert found.status == "not_applicable" and "nothing to lose" in found.because
+    assert {trial.perturbation for trial in world.asked} == {"none"}
+
+
+def test_trials_are_asked_once_and_never_more_than_promised() -> None:
+    for curves in (SOUND, BREAKS_SOON, {"relative": flat(), "function": flat(CHANCE)}):
+        world = World(
+            {
+                "a": Simulated(curves),
+                "b": Simulated(SOUND),
+                "twin": Simulated(curves),
+                "planted": Simulated(BREAKS_SOON),
+            },
+            audits=("score", "relative-noise", "function-noise", "quantization", "pruning"),
+            effort=wt.Effort(draws=6, control_draws=4, block_draws=3),
+        )
+        world.run()
+        keys = [trial.key for trial in world.asked]
+        assert len(keys) == len(set(keys))
+        from wheeltap.api import most_trials
+
+        assert len(keys) <= most_trials(world.plan())
+        before = len(keys)
+        world.run()
+        assert len(world.asked) == before, "a second run asks for nothing"
+
+
+# ---- statuses ------------------------------------------------------------------------------------------------------
+
+
+def test_found_not_found_and_inconclusive() -> None:
+    pair = "a vs b"
+    same = World({"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=400, effort=MANY).run()
+    other = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE)}, examples=400, effort=MANY).run()
+    few = World(
+        {"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=12, effort=wt.Effort(draws=2, block_draws=0)
+    ).run()
+    assert [finding(same, code, pair).status for code in ("WT001", "WT101", "WT102")] == ["not_found"] * 3
+    assert [finding(other, code, pair).status for code in ("WT001", "WT101", "WT102")] == [
+        "not_found",
+        "found",
+        "not_found",
+    ]
+    assert finding(few, "WT101", pair).status == finding(few, "WT102", pair).status == "inconclusive"
+    for report in (same, other, few):
+        for code in ("WT001", "WT101", "WT102"):
+            told = finding(report, code, pair)
+            if told.status == "not_found":
+                assert told.smallest_detectable is not None and told.smallest_detectable <= 0.10
+            if told.status == "inconclusive":
+                assert told.smallest_detectable is None or told.smallest_detectable > 0.05
+    gap = finding(other, "WT101", pair).estimates[0]
+    assert (
+        gap.value is not None
+        and gap.value > 0.1
+        and "b is more fragile than a" in finding(other, "WT101", pair).because
+    )
+    back = World({"b": Simulated(FRAGILE), "a": Simulated(SOUND)}, examples=400, effort=MANY).run()
+    assert "b is more fragile than a" in finding(back, "WT101", "b vs a").because
+
+
+def test_the_fragile_are_found_and_the_sound_are_not() -> None:
+    report = World({"a": Simulated(BREAKS_SOON), "b": Simulated(SOUND)}, examples=300, effort=MANY).run()
+    assert [finding(report, code, "a").status for code in ("WT101", "WT102")] == ["found", "found"]
+    # The doses are the reference's; all they can say of b is that its half lies beyond the last.
+    assert finding(report, "WT101", "b").status in ("not_found", "inconclusive")
+    assert finding(report, "WT101", "b").estimates[0].value is None
+
+
+def test_headlines_say_what_was_found() -> None:
+    same = World({"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=400, effort=MANY).run()
+    other = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE)}, examples=400, effort=MANY).run()
+    worse = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE, clean=0.6)}, examples=400, effort=MANY).run()
+    few = World(
+        {"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=12, effort=wt.Effort(draws=2, block_draws=0)
+    ).run()
+    assert same.headline.startswith("Same score, no difference found inside: a vs b")
+    assert other.headline.startswith("Same score, different inside: a vs b")
+    assert "relative noise in the weights" in other.headline and "b keeps" in other.headline
+    assert worse.headline.startswith("Different score, different inside: a vs b")
+    assert "too few trials to tell" in few.headline
+    alone = World({"a": Simulated(SOUND)}, examples=400, effort=MANY).run()
+    broken = World({"a": Simulated(BREAKS_SOON)}, examples=400, effort=MANY).run()
+    assert alone.headline.startswith("a scores") and "nothing found that the score hides" in alone.headline
+    assert "does not stand" in broken.headline
+
+
+def test_what_was_found_comes_first_among_several_rivals() -> None:
+    report = World(
+        {"a": Simulated(SOUND), "b": Simulated(SOUND), "c": Simulated(FRAGILE)}, examples=300, effort=MANY
+    ).run()
+    first, second = report.headline.splitlines()
+    assert "a vs c" in first and "different inside" in first
+    assert "a vs b" in second
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", "error"), ("skipped", "not_applicable")])
+def test_an_instrument_that_cannot_be_used_says_why_and_the_others_go_on(status: str, told: str) -> None:
+    member = Simulated(SOUND, status={"function": status})  # pyright: ignore[reportArgumentType]
+    report = World({"a": member}, examples=300, effort=MANY).run()
+    found = finding(report, "WT102", "a")
+    assert (found.status, found.because) == (told, f"simulated {status}")
+    assert finding(report, "WT101", "a").status == "not_found"
+    assert not report.void
+
+
+def test_a_diverged_trial_counts_as_chance_on_every_example() -> None:
+    report = World({"a": Simulated(SOUND, status={"function": "diverged"})}, examples=50).run()
+    [curve] = [curve for curve in report.curves if curve.code == "WT102"]
+    assert curve.score == pytest.approx([CHANCE] * len(curve.doses))
+    found = finding(report, "WT102", "a")
+    assert "gave no finite answer and count as chance" in found.because and found.status == "found"
+    count = len(found.trials)
+    assert f"{count} of {count} disturbed runs" in found.because
+
+
+def test_a_run_cut_short_is_an_error_never_a_verdict() -> None:
+    world = World({"a": Simulated(SOUND)})
+    plan = world.plan()
+    case = Case(plan, lambda _: None)
+    with pytest.raises(Unanswered):
+        _ = case.chance
+    from wheeltap.audits.judge import judge
+    from wheeltap.records import Cost
+
+    report = judge(plan, lambda _: None, cost=Cost(forwards=0, seconds=0), provenance={})
+    assert {f.status for f in report.findings} <= {"error", "void", "not_applicable"}
+
+
+# ---- the family ----------------------------------------------------------------------------------------------------
+
+
+def draft(p: float | None, *, value: float = 0.2, detectable: float = 0.05, one_sided: bool = False) -> Draft:
+    estimate = Estimate(name="e", value=value, low=None, high=None, level=0.95, n=9, unit="u", method="m", p=p)
+    told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=detectable, because="yes")
+    return Draft(told, test=estimate, worth=0.1, one_sided=one_sided, otherwise="no")
+
+
+def test_one_holm_correction_over_all_tests() -> None:
+    settled = settle([draft(0.011), draft(0.02), draft(0.0124), draft(0.9)], alpha=0.05)
+    # By hand: .011 x 4 = .044; then .0124 x 3 = .0372, kept at .044; then .02 x 2 = .04, kept at .044.
+    assert [f.status for f in settled] == ["found", "found", "found", "not_found"]
+    settled = settle([draft(0.02), draft(0.02), draft(0.02), draft(0.9)], alpha=0.05)
+    assert [f.status for f in settled] == ["not_found"] * 4, ".02 x 4 is more than .05"
+    assert [f.because for f in settled] == ["no"] * 4
+
+
+def test_what_is_not_tested_is_left_alone_and_does_not_count() -> None:
+    untested = Draft(Finding(code="WT001", title="t", status="inconclusive", subject="s", because="yes"))
+    settled = settle([draft(0.03), untested, untested, untested], alpha=0.05)
+    assert [f.status for f in settled] == ["found", "inconclusive", "inconclusive", "inconclusive"]
+
+
+def test_a_test_that_could_not_have_seen_it_is_inconclusive() -> None:
+    settled = settle([draft(0.5, detectable=0.3), draft(0.5, detectable=0.1), draft(None)], alpha=0.05)
+    assert [f.status for f in settled] == ["inconclusive", "not_found", "not_found"]
+
+
+def test_a_one_sided_test_finds_only_losses() -> None:
+    settled = settle([draft(1e-9, value=-0.2, one_sided=True), draft(1e-9, value=0.2, one_sided=True)], alpha=0.05)
+    assert [f.status for f in settled] == ["not_found", "found"]
+
+
+STRICT = ("score", *(wt.AuditSpec(name=f"{kind}-noise", settings={"margin": 0.0}) for kind in ("relative", "function")))
+SMALL = wt.Effort(draws=6, control_draws=4, block_draws=0)
+
+
+def alarms(members: dict[str, Simulated], count: int) -> int:
+    """Of ``count`` worlds, those in which any comparison finds something."""
+    found = 0
+    for seed in range(count):
+        report = World(members, seed=seed, examples=80, audits=STRICT, effort=SMALL).run()
+        found += any(f.status == "found" for f in report.findings if " vs " in f.subject)
+    return found
+
+
+@pytest.mark.slow
+def test_any_false_alarm_is_as_rare_as_alpha_says() -> None:
+    """Two rivals with the same curves as the reference: six tests a report, margins of zero."""
+    same = Simulated(SOUND)
+    count = 250
+    rate = alarms({"a": same, "b": same, "c": same}, count) / count
+    assert rate <= 0.05 + 2.6 * math.sqrt(0.05 * 0.95 / count)
+
+
+def test_a_planted_difference_is_found() -> None:
+    count = 25
+    fragile = Simulated({"relative": falling(0.14), "function": falling(0.2)})
+    assert alarms({"a": Simulated(SOUND), "b": Simulated(SOUND), "c": fragile}, count) >= count - 1
+
+
+# ---- controls ------------------------------------------------------------------------------------------------------
+
+
+def with_controls(*, twin: Simulated | None = None, planted: Simulated | None = None, seed: int = 0) -> ReportRecord:
+    members = {
+        "a": Simulated(SOUND), "b": Simulated(FRAGILE),
+        "twin": twin or Simulated(SOUND), "planted": planted or Simulated(BREAKS_SOON),
+    }  # fmt: skip
+    return World(members, examples=300, effort=MANY, seed=seed).run()
+
+
+def test_sound_controls_pass_and_the_verdicts_stand() -> None:
+    report = with_controls()
+    assert not report.void
+    assert {control.status for control in report.controls} == {"passed"}
+    assert [len(controls_of(report, kind)) for kind in ("baseline", "gate", "null", "planted")] == [1, 2, 2, 1]
+    assert finding(report, "WT101", "a vs b").status == "found"
+
+
+@pytest.mark.parametrize(
+    ("twin", "planted", "kind"),
+    [
+        (Simulated({**SOUND, "relative": falling(0.1)}), None, "null"),
+        (Simulated({**SOUND, "function": falling(0.03)}), None, "null"),
+        (None, Simulated(SOUND), "planted"),
+    ],
+    ids=["relative null", "function null", "planted"],
+)
+def test_a_failed_control_makes_everything_void(twin: Simulated | None, planted: Simulated | None, kind: str) -> None:
+    report = with_controls(twin=twin, planted=planted)
+    assert report.void
+    assert [control.kind for control in report.controls if control.status == "failed"] == [kind]
+    assert {f.status for f in report.findings} == {"void"}
+    assert all(f.because.startswith("A control failed, so nothing is concluded.") for f in report.findings)
+    assert report.headline.startswith("Void")
+
+
+def test_two_clean_passes_that_differ_make_everything_void() -> None:
+    world = World({"a": Simulated(SOUND)}, examples=200, effort=MANY)
+    world.run()
+    plan = world.plan()
+    again = plan.trial(plan.reference, "none", seed=1)
+    first = world.known[again.key]
+    scores = first.values["scores"] + np.float32(1e-3)
+    world.known[again.key] = Outcome(key=again.key, status="done", values={**first.values, "scores": scores})
+    report = world.run()
+    assert report.void and [c.kind for c in report.controls if c.status == "failed"] == ["baseline"]
+
+
+@pytest.mark.parametrize("which", ["twin", "planted"])
+@pytest.mark.parametrize("gap", [2e-3, 0.5, 3.0])
+def test_a_copy_that_is_not_exact_is_dropped_and_said_so(which: str, gap: float) -> None:
+    """Though its noise curve would have voided (twin) or served (planted): a wrong gauge is never used."""
+    wrong = Simulated({**SOUND, "relative": falling(0.05), "function": falling(0.01)}, gap=gap)
+    report = with_controls(**{which: wrong})  # pyright: ignore[reportArgumentType]
+    assert not report.void
+    kind = {"twin": "null", "planted": "planted"}[which]
+    assert {control.status for control in controls_of(report, kind)} == {"skipped"}
+    [gate] = [control for control in controls_of(report, "gate") if control.status == "skipped"]
+    assert "not used as a control" in gate.because
+    assert all(curve.role != which for curve in report.curves)
+    assert finding(report, "WT101", "a vs b").status == "found"
+    world = World({"a": Simulated(SOUND), which: wrong}, examples=300, effort=MANY)
+    world.run()
+    copy = f"fingerprint of a ({which})"
+    assert {trial.perturbation for trial in world.asked if trial.subject == copy} == {"none"}
+    assert getattr(usable(world.plan(), world.known.get), which) is None
+
+
+def test_an_exact_copy_is_used() -> None:
+    report = with_controls(twin=Simulated(SOUND, gap=1e-5))
+    assert {control.status for control in report.controls} == {"passed"}
+
+
+def test_no_copy_is_skipped_and_said_so() -> None:
+    report = World({"a": Simulated(SOUND)}, examples=200, effort=MANY).run()
+    assert [c.status for c in report.controls if c.kind in ("null", "planted")] == ["skipped"] * 3
+    assert not report.void
+
+
+@pytest.mark.slow
+def test_sound_controls_are_rarely_void_and_broken_ones_nearly_always() -> None:
+    count = 40
+    assert sum(with_controls(seed=seed).void for seed in range(count)) == 0
+    broken = Simulated({**SOUND, "relative": falling(0.1)})
+    assert sum(with_controls(twin=broken, seed=seed).void for seed in range(10)) == 10

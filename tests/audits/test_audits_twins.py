@@ -1,0 +1,110 @@
+"""Real nets: what must look the same does, what is made fragile is found, and why std noise is not the default."""
+
+import numpy as np
+import pytest
+
+import wheeltap as wt
+from wheeltap import gauge
+from wheeltap.probe import Probe
+from wheeltap.records import Finding
+from wheeltap.report.report import Report
+from wheeltap.sources import digits as source
+from wheeltap.subject import Subject
+
+TWINS, ALPHA = 20, 0.05
+EFFORT = wt.Effort(draws=16, control_draws=16, block_draws=0)
+PAIR = "original vs {}"
+
+
+@pytest.fixture(scope="module")
+def original() -> Subject:
+    return source.subject(name="original")
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return source.probe()
+
+
+def copy_of(subject: Subject, operation: str, seed: int, name: str, **settings: float) -> Subject:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    return Subject(gauge.twin(subject.model, gauge.describe(family, operation, seed=seed, **settings)), name=name)
+
+
+def pairs(report: Report, name: str) -> dict[str, Finding]:
+    return {finding.code: finding for finding in report.findings if finding.subject == PAIR.format(name)}
+
+
+@pytest.mark.slow
+def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
+    clean = probe.scores(original.model)
+    scale = float((clean - clean.mean(1, keepdim=True)).abs().max())
+    false, misled, voided, widths = 0, 0, 0, list[float]()
+    for seed in range(TWINS):
+        # Seeds of their own: the plan's control twin is made with seed 0.
+        twin = copy_of(original, "recode", 1000 + seed, "twin")
+        assert float((probe.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
+        report = wt.compare(original, twin, probe, seed=seed, effort=EFFORT, alpha=ALPHA)
+        assert not report.void
+        found = pairs(report, "twin")
+        assert found.keys() == {"WT001", "WT101", "WT102"}
+        false += any(finding.status == "found" for finding in found.values())
+        assert all(finding.status in ("found", "not_found") for finding in found.values())
+        areas = [found[code].estimates[0] for code in ("WT101", "WT102")]
+        widths += [(area.high - area.low) / 2 for area in areas if area.high is not None and area.low is not None]
+        std = wt.compare(original, twin, probe, audits=["score", "std-noise"], seed=seed, effort=EFFORT, alpha=ALPHA)
+        [area] = [f.estimates[0] for f in std.findings if f.code == "WT101" and f.subject == PAIR.format("twin")]
+        # Two tests in this family. The report itself may be void: its own null control sees the false alarm too.
+        misled += area.p is not None and 2 * area.p <= ALPHA
+        voided += std.void
+    print(f"false alarms {false} of {TWINS}; std alarms {misled}, void {voided}; half-widths up to {max(widths):.3f}")
+    assert false <= 3
+    assert misled >= 15
+    assert voided >= 15, "the null control of the std audit must see that its instrument is broken"
+    assert max(widths) <= 0.07
+
+
+def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_alone(original: Subject, probe: Probe) -> None:
+    imposter = copy_of(original, "cancel", 5, "imposter", jitter=0.0)
+    report = wt.compare(original, imposter, probe, effort=EFFORT)
+    found = pairs(report, "imposter")
+    assert {code: finding.status for code, finding in found.items()} == {
+        "WT001": "not_found", "WT101": "found", "WT102": "not_found",
+    }  # fmt: skip
+    gap = found["WT101"].estimates[0]
+    assert gap.low is not None and gap.low >= 0.10
+    assert report.headline.startswith("Same score, different inside")
+    assert not report.void
+
+
+def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, probe: Probe) -> None:
+    report = wt.audit(
+        original, probe, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)
+    )
+    assert not report.void
+    by_role = {curve.role: curve for curve in report.record.curves}
+    assert by_role.keys() == {"subject", "twin", "planted"}
+    assert by_role["subject"].score[0] > 0.85 and by_role["subject"].score[-1] < 0.5
+    assert np.all(np.diff(by_role["subject"].score) < 0.02)
+    [blocks] = report.record.blocks
+    assert blocks.blocks == original.record.blocks and len(blocks.drops) == 3
+    assert all(drop.value is not None and drop.value > -0.01 for drop in blocks.drops)
+
+
+@pytest.mark.parametrize("measure", [wt.measure.nll, wt.measure.margin])
+def test_measures_other_than_accuracy_point_the_right_way(measure: wt.measure.Measure, original: Subject) -> None:
+    """For a loss, the fragile one is the one whose loss rises; controls must know it too."""
+    data = source.split()
+    probe = Probe(data.test_inputs, data.test_targets, measure=measure)
+    imposter = copy_of(original, "cancel", 5, "imposter")
+    audits = [wt.AuditSpec(name="relative-noise", settings={"null_margin": 5.0})]
+    report = wt.compare(original, imposter, probe, audits=audits, effort=EFFORT)
+    assert not report.void, [c.because for c in report.controls if c.status == "failed"]
+    [found] = [f for f in report.findings if f.subject == PAIR.format("imposter")]
+    assert found.status == "found" and "imposter is more fragile than original" in found.because
+    assert found.estimates[0].low is not None and found.estimates[0].low > 0.0
+    audit = wt.audit(
+        original, probe, audits=["relative-noise"], effort=wt.Effort(draws=16, control_draws=16, block_draws=4)
+    )
+    assert all(drop.value is not None and drop.value > 0.0 for drop in audit.record.blocks[0].drops)

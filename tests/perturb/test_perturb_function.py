@@ -1,0 +1,542 @@
+"""Function-space noise: its scale, its factors, and its invariance to every linear re-coding of inputs and outputs.
+
+A draw is dW = dose A G P / sqrt(r) with Gaussian G, so its distribution is known from A A' and P' P alone. Equality in
+distribution is therefore tested exactly, on these two matrices, and once more by what drawn noise does to outputs.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.choices import ChoiceProbe
+from wheeltap.engine import moments
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Factors
+from wheeltap.perturb.function_noise import factor
+from wheeltap.probe import Probe
+from wheeltap.recipes.train import reproducible
+from wheeltap.records import Outcome, Trial
+from wheeltap.site import WHOLE, Site
+from wheeltap.subject import Subject
+from wheeltap.testing.planted import CASES, Attention, Planted, Tokens, clusters, numbers, planted
+
+Matrix = NDArray[np.float64]
+
+
+def made(build: Callable[[], nn.Module], inputs: Tensor, *, seed: int = 0, bias: float = 1.0) -> Planted:
+    """A random net in double precision with sizeable biases, on these inputs."""
+    with reproducible(seed):
+        model = build().to(torch.float64).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.normal_(0, bias)
+    return Planted(Subject(model), Probe(inputs, torch.zeros(len(inputs), dtype=torch.long)))
+
+
+def covariances(layer: Layer, factors: Factors) -> tuple[Tensor, Tensor]:
+    """Row covariance A A' and column covariance P' P / r of the noise at dose 1, in full coordinates."""
+    whiten = torch.diag(factors.whiten) if factors.whiten.ndim == 1 else factors.whiten
+    columns = whiten.T @ whiten / len(factors.whiten)
+    if factors.support is not None:
+        full = columns.new_zeros(layer.fan_in, layer.fan_in)
+        full[factors.support[:, None], factors.support[None, :]] = columns
+        columns = full
+    return factors.out @ factors.out.T, columns
+
+
+# The factor of a moment.
+
+
+@dataclass
+class MomentCase:
+    """Inputs ``[row, d]`` and the rank of their moment."""
+
+    rows: Matrix
+    rank: int
+
+    @property
+    def moment(self) -> Matrix:
+        return self.rows.T @ self.rows / len(self.rows)
+
+
+def rows_of(kind: str, *, seed: int = 0) -> MomentCase:
+    rng = np.random.Generator(np.random.PCG64(seed))
+    full = rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))
+    match kind:
+        case "full rank":
+            return MomentCase(full, 8)
+        case "dead inputs":
+            full[:, [0, 5]] = 0.0
+            return MomentCase(full, 6)
+        case "duplicates":
+            return MomentCase(np.hstack([full, full[:, 2:5]]), 8)
+        case "scaled duplicates":
+            return MomentCase(np.hstack([full, full[:, 2:5] * [3.0, -0.01, 500.0]]), 8)
+        case "combinations":
+            return MomentCase(np.hstack([full[:, :4], full[:, :4] @ rng.standard_normal((4, 5))]), 4)
+        case "constant":
+            return MomentCase(np.hstack([full, np.ones((60, 1))]), 9)
+        case "constant of constants":
+            return MomentCase(np.hstack([np.full((60, 1), 3.0), np.ones((60, 1))]), 1)
+        case "all dead":
+            return MomentCase(np.zeros((60, 4)), 0)
+        case _:
+            raise AssertionError(kind)
+
+
+KINDS = (
+    "full rank", "dead inputs", "duplicates", "scaled duplicates", "combinations", "constant", "constant of constants",
+    "all dead",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_factor_squares_to_the_moment(kind: str) -> None:
+    case = rows_of(kind)
+    spread, whiten = factor(case.moment)
+    assert spread.shape == (len(case.moment), case.rank)
+    assert whiten.shape == (case.rank, len(case.moment))
+    np.testing.assert_allclose(spread @ spread.T, case.moment, atol=1e-7 * max(1.0, np.abs(case.moment).max()))
+    np.testing.assert_allclose(whiten @ spread, np.eye(case.rank), atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whitened_inputs_have_unit_moment(kind: str) -> None:
+    case = rows_of(kind)
+    white = case.rows @ factor(case.moment)[1].T
+    np.testing.assert_allclose(white.T @ white / len(white), np.eye(case.rank), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_rank_does_not_depend_on_units(kind: str) -> None:
+    case = rows_of(kind)
+    scales = 10.0 ** np.linspace(-6, 6, len(case.moment))
+    for units in (scales, scales[::-1], np.full_like(scales, 1e-9), np.full_like(scales, 1e9)):
+        rows = case.rows * units
+        spread, _ = factor(rows.T @ rows / len(rows))
+        assert spread.shape[1] == case.rank
+
+
+@given(st.lists(st.floats(-9, 9), min_size=8, max_size=8), st.integers(0, 5))
+def test_a_change_of_units_is_a_change_of_units_of_the_factor(powers: list[float], seed: int) -> None:
+    """Where the rank is full: the draw itself then stays the same."""
+    case, units = rows_of("full rank", seed=seed), 2.0 ** np.array(powers)
+    spread, whiten = factor(case.moment)
+    scaled_spread, scaled_whiten = factor(case.moment * np.outer(units, units))
+    np.testing.assert_allclose(scaled_spread, spread * units[:, None], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(scaled_whiten, whiten / units, rtol=1e-6, atol=1e-9)
+
+
+@given(st.integers(0, 50))
+def test_the_square_of_the_whitening_is_the_same_in_any_order(seed: int) -> None:
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(8)
+    moment = rows_of("full rank").moment
+    whiten, permuted = factor(moment)[1], factor(moment[np.ix_(order, order)])[1]
+    np.testing.assert_allclose(permuted.T @ permuted, (whiten.T @ whiten)[np.ix_(order, order)], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_moment_that_is_not_finite_is_refused(bad: float) -> None:
+    moment = np.eye(3)
+    moment[1, 1] = bad
+    with pytest.raises(ModelError, match="not finite"):
+        factor(moment)
+
+
+# Scale: E|dW x|^2 = dose^2 E|y|^2 on the probe's own inputs.
+
+
+def dead_and_doubled() -> Tensor:
+    """Eight inputs of which one is dead and two repeat others."""
+    inputs = numbers(80, 8, seed=3) + 0.5
+    inputs[:, 4] = 0.0
+    inputs[:, 6], inputs[:, 7] = inputs[:, 0], -2 * inputs[:, 1]
+    return inputs
+
+
+def flat(module: nn.Module) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(copy.deepcopy(module), nn.Flatten())
+
+
+SCALES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
+    "linear": (lambda: nn.Sequential(nn.Linear(6, 5, bias=False)), numbers(80, 6, seed=1)),
+    "linear, bias": (lambda: nn.Sequential(nn.Linear(6, 5)), numbers(80, 6, seed=1) + 1),
+    "linear, dead and doubled inputs": (lambda: nn.Sequential(nn.Linear(8, 5)), dead_and_doubled()),
+    "linear on positions": (flat(nn.Linear(6, 5)), numbers(20, 4, 6, seed=1)),
+    "conv1d": (flat(nn.Conv1d(2, 4, 3)), numbers(20, 2, 9, seed=2)),
+    "conv1d, stride, dilation": (flat(nn.Conv1d(2, 4, 3, stride=2, dilation=2, padding=1)), numbers(40, 2, 9, seed=2)),
+    "conv1d, same": (flat(nn.Conv1d(2, 4, 4, padding="same")), numbers(40, 2, 9, seed=2)),
+    "conv2d": (flat(nn.Conv2d(2, 3, 2)), numbers(20, 2, 5, 5, seed=2)),
+    "conv2d, padding, stride": (flat(nn.Conv2d(2, 3, (2, 3), padding=(1, 2), stride=2)), numbers(40, 2, 5, 6, seed=2)),
+    "conv2d, circular": (flat(nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular")), numbers(20, 2, 5, 5, seed=2)),
+    "conv2d, reflect": (flat(nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="reflect")), numbers(20, 2, 5, 5, seed=2)),
+    "conv2d, no bias": (flat(nn.Conv2d(2, 3, 2, bias=False)), numbers(20, 2, 5, 5, seed=2)),
+}  # fmt: skip
+
+
+def shares(case: Planted, module: nn.Module, inputs: Tensor, *, dose: float, draws: int) -> Tensor:
+    """E|dW x|^2 over E|y|^2 in each draw, both over the probe's inputs."""
+    factors = case.factors()
+    with torch.no_grad():
+        clean, found = module(inputs), []
+        with Disturbance(case.subject, create("function"), WHOLE, factors) as disturbance:
+            for seed in range(draws):
+                disturbance.apply(dose, root=0, seed=seed)
+                found.append((module(inputs) - clean).square().sum() / clean.square().sum())
+    return torch.stack(found)
+
+
+def require_mean(found: Tensor, expected: float, *, within: float) -> None:
+    error = float(found.std()) / len(found) ** 0.5
+    assert error < within * expected, f"the test is too weak: {error:g}"
+    assert abs(float(found.mean()) - expected) < 4.5 * error, f"{float(found.mean()):g} for {expected:g}"
+
+
+# torch warns that it copies the input there: padding on one side more than on the other is what is tested.
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("kind", list(SCALES))
+def test_a_layers_output_moves_by_the_dose(kind: str) -> None:
+    build, inputs = SCALES[kind]
+    case = made(build, inputs)
+    found = shares(case, case.subject.model, inputs, dose=0.3, draws=300)
+    require_mean(found, 0.3**2, within=0.04)
+
+
+def test_an_embedding_moves_by_the_dose() -> None:
+    ids = torch.randint(11, (60, 5), generator=torch.Generator().manual_seed(1)).clamp_min(3)
+    case = made(Tokens, ids)
+    embed = case.subject.model.get_submodule("embed")
+    require_mean(shares(case, embed, ids, dose=0.5, draws=300), 0.25, within=0.04)
+    before = case.subject.parameter("embed.weight").detach().clone()
+    with Disturbance(case.subject, create("function"), Site("layer", "embed"), case.factors()) as disturbance:
+        disturbance.apply(0.5, root=0, seed=0)
+        moved = (case.subject.parameter("embed.weight") != before).any(1)
+    assert moved.tolist() == [False] * 3 + [True] * 8, "only tokens that the probe holds have a scale"
+
+
+def test_queries_keys_and_values_move_by_the_dose() -> None:
+    inputs = numbers(40, 5, 8, seed=1)
+    case = made(Attention, inputs)
+    attend = case.subject.model.get_submodule("attend")
+    assert isinstance(attend, nn.MultiheadAttention)
+    packed = nn.Linear(8, 24, dtype=torch.float64)
+    packed.weight, packed.bias = attend.in_proj_weight, attend.in_proj_bias
+    require_mean(shares(case, packed, inputs, dose=0.3, draws=300), 0.09, within=0.04)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
+@pytest.mark.parametrize("kind", list(SCALES))
+def test_the_scale_is_exact_in_expectation(kind: str) -> None:
+    """tr(A A') tr(P' P C) / r is E|y|^2: no sampling."""
+    build, inputs = SCALES[kind]
+    case = made(build, inputs)
+    (layer,) = case.subject.layers
+    rows, columns = covariances(layer, case.factors()[layer.name])
+    with torch.no_grad():
+        output = case.subject.model(inputs)
+    places = output.numel() / layer.units
+    assert float(rows.trace()) == pytest.approx(float(output.square().sum()) / places, rel=1e-6)
+    module = case.subject.model.get_submodule(layer.name)
+    collector = moments._Collector(case.subject, [layer])
+    patches = moments._rows(layer, module, inputs, 0)[0]
+    assert collector.layers == [layer]
+    assert float(torch.einsum("ri,ij,rj->r", patches, columns, patches).mean()) == pytest.approx(1.0, rel=1e-6)
+
+
+def test_a_dead_input_and_a_dead_layer_stay_alone() -> None:
+    case = made(lambda: nn.Sequential(nn.Linear(8, 5), nn.Linear(5, 4)), dead_and_doubled())
+    with torch.no_grad():
+        case.subject.model[1].weight.zero_()
+        case.subject.model[1].bias.zero_()
+    before = [p.detach().clone() for p in case.subject.model.parameters()]
+    with Disturbance(case.subject, create("function"), WHOLE, case.factors()) as disturbance:
+        disturbance.apply(0.5, root=0, seed=0)
+        after = [p.detach().clone() for p in case.subject.model.parameters()]
+    assert torch.equal(before[0][:, 4], after[0][:, 4]), "no output depends on an input that is always zero"
+    assert not torch.equal(before[0][:, 0], after[0][:, 0])
+    assert torch.equal(before[2], after[2]), "an output that is always zero has no scale"
+
+
+# Invariance, draw by draw: a diagonal re-coding maps each draw onto the same draw.
+
+
+def outputs(subject: Subject, factors: dict[str, Factors], inputs: Tensor, *, dose: float, seed: int) -> Tensor:
+    with torch.no_grad(), Disturbance(subject, create("function"), WHOLE, factors) as disturbance:
+        disturbance.apply(dose, root=0, seed=seed)
+        return subject.model(inputs)
+
+
+def twin_of(case: Planted, operation: str, *, seed: int = 1, **settings: float | bool) -> Planted:
+    family = gauge.find(case.subject.model)
+    assert isinstance(family, gauge.Family)
+    copied = gauge.twin(case.subject.model, gauge.describe(family, operation, seed=seed, **settings))
+    return Planted(Subject(copied), case.probe)
+
+
+def inputs_of(case: Planted) -> Tensor:
+    assert isinstance(case.probe, Probe)
+    return case.probe.inputs
+
+
+@pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("kind", ["mlp", "conv", "conv1d", "clusters"])
+def test_rescaled_twins_get_the_same_disturbed_outputs(kind: str, spread: float) -> None:
+    case = clusters() if kind == "clusters" else planted(kind)
+    twin, inputs = twin_of(case, "recode", spread=spread, permute=False), inputs_of(case)
+    mine, theirs = case.factors(), twin.factors()
+    with torch.no_grad():
+        scale = float(case.subject.model(inputs).std())
+    for seed in range(5):
+        for dose in (0.05, 0.5):
+            one = outputs(case.subject, mine, inputs, dose=dose, seed=seed)
+            two = outputs(twin.subject, theirs, inputs, dose=dose, seed=seed)
+            assert float((one - two).abs().max()) < 1e-4 * scale
+
+
+def test_relative_noise_is_drawn_alike_and_std_noise_is_not() -> None:
+    """The same test on the other instruments, to see that it can fail."""
+    case = clusters()
+    twin, inputs = twin_of(case, "recode", spread=1.0, permute=False), inputs_of(case)
+    gaps = {}
+    for name in ("relative", "std"):
+        found = []
+        for subject in (case.subject, twin.subject):
+            with torch.no_grad(), Disturbance(subject, create(name), WHOLE) as disturbance:
+                disturbance.apply(0.2, root=0, seed=0)
+                found.append(subject.model(inputs))
+        gaps[name] = float((found[0] - found[1]).abs().max() / found[0].std())
+    assert gaps["relative"] < 1e-4
+    assert gaps["std"] > 0.5
+
+
+# Invariance in distribution.
+
+
+def test_a_permuted_twin_has_the_permuted_distribution() -> None:
+    """Of the middle layer of a net whose hidden units change places."""
+    with reproducible(0):
+        model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)).double().eval()
+    inputs = numbers(60, 4, seed=1)
+    order_in, order_out = torch.tensor([3, 0, 5, 1, 4, 2]), torch.tensor([4, 2, 0, 1, 3])
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for part in ("weight", "bias"):
+            other[0].get_parameter(part).copy_(model[0].get_parameter(part)[order_in])
+            other[2].get_parameter(part).copy_(model[2].get_parameter(part)[order_out])
+        other[2].weight.copy_(other[2].weight[:, order_in])
+        other[4].weight.copy_(model[4].weight[:, order_out])
+    cases = [Planted(Subject(m), Probe(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    torch.testing.assert_close(model(inputs), other(inputs))
+    layer = cases[0].subject.layers[1]
+    (rows, columns), (rows2, columns2) = (covariances(layer, case.factors()["2"]) for case in cases)
+    with_bias = torch.cat([order_in, torch.tensor([6])])
+    torch.testing.assert_close(rows2, rows[order_out][:, order_out])
+    torch.testing.assert_close(columns2, columns[with_bias][:, with_bias])
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_any_invertible_recoding_between_two_linear_layers(bias: bool) -> None:
+    """h -> A h + c between layers without a nonlinearity: both layers' noise is re-coded with it, exactly."""
+    with reproducible(0):
+        model = nn.Sequential(nn.Linear(5, 6, bias=bias), nn.Linear(6, 4, bias=bias)).double().eval()
+    code = numbers(6, 6, seed=7)
+    shift = numbers(6, seed=8) if bias else torch.zeros(6, dtype=torch.float64)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        other[0].weight.copy_(code @ model[0].weight)
+        other[1].weight.copy_(model[1].weight @ torch.linalg.inv(code))
+        if bias:
+            other[0].bias.copy_(code @ model[0].bias + shift)
+            other[1].bias.copy_(model[1].bias - other[1].weight @ shift)
+    inputs = numbers(60, 5, seed=1) + 0.3
+    torch.testing.assert_close(model(inputs), other(inputs))
+    cases = [Planted(Subject(m), Probe(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    mine, theirs = (case.factors() for case in cases)
+    one, two = cases[0].subject.layers
+    with torch.no_grad():
+        # What a draw does to inputs x is A G (P x): compared on the hidden values that each net really has.
+        hidden, recoded = model[0](inputs), other[0](inputs)
+    effect, effect2 = covariances(two, mine["1"]), covariances(two, theirs["1"])
+    torch.testing.assert_close(effect2[0], effect[0])
+    torch.testing.assert_close(gram(recoded, effect2[1], bias=bias), gram(hidden, effect[1], bias=bias))
+    if not bias:
+        torch.testing.assert_close(covariances(one, theirs["0"])[0], code @ covariances(one, mine["0"])[0] @ code.T)
+    torch.testing.assert_close(covariances(one, theirs["0"])[1], covariances(one, mine["0"])[1])
+
+
+def gram(rows: Tensor, columns: Tensor, *, bias: bool) -> Tensor:
+    """Covariance of the noise between every two of the layer's inputs."""
+    full = torch.cat([rows, rows.new_ones(len(rows), 1)], 1) if bias else rows
+    return full @ columns @ full.T
+
+
+def test_duplicate_units_that_cancel_are_invisible() -> None:
+    """Splitting units in two that read the same leaves the reader's noise as it was, on every input of the probe."""
+    case = planted("mlp")
+    twin = twin_of(case, "cancel", jitter=0.0, pairs=5)
+    mine, theirs = case.factors(), twin.factors()
+    inputs = inputs_of(case)
+    with torch.no_grad():
+        hidden, wider = case.subject.model[:2](inputs), twin.subject.model[:2](inputs)
+    assert wider.shape[1] == hidden.shape[1] + 10
+    assert len(theirs["2"].whiten) == len(mine["2"].whiten), "units that repeat others add no rank"
+    layer, wide = case.subject.layers[1], twin.subject.layers[1]
+    one = gram(hidden.double(), covariances(layer, mine["2"])[1].double(), bias=True)
+    two = gram(wider.double(), covariances(wide, theirs["2"])[1].double(), bias=True)
+    torch.testing.assert_close(two, one, rtol=1e-3, atol=1e-3)
+    rows, rows2 = covariances(layer, mine["2"])[0], covariances(wide, theirs["2"])[0]
+    torch.testing.assert_close(rows2[: len(rows), : len(rows)], rows, rtol=1e-3, atol=1e-3)
+
+
+def equivalent(one: Tensor, two: Tensor, *, margin: float) -> None:
+    """Means of two samples equal within ``margin`` of the first, with four standard errors to spare."""
+    gap, base = float(two.mean() - one.mean()), float(one.mean())
+    error = float((one.var() / len(one) + two.var() / len(two)) ** 0.5)
+    assert abs(gap) + 4 * error < margin * base, f"{gap / base:+.3f} +- {error / base:.3f} of {base:g}"
+
+
+@pytest.mark.parametrize(
+    ("operation", "settings"),
+    [("recode", {"spread": 0.0, "permute": True}), ("recode", {}), ("cancel", {}), ("cancel", {"jitter": 0.0})],
+)
+def test_drawn_noise_costs_a_twin_as_much(operation: str, settings: dict[str, float]) -> None:
+    """Mean loss over draws, of a net and its twin, on draws of their own; equivalence within a tenth."""
+    case = clusters()
+    twin, inputs = twin_of(case, operation, seed=5, **settings), inputs_of(case)
+    losses: list[Tensor] = []
+    for one, root in ((case, 0), (twin, 1)):
+        factors, found = one.factors(), []
+        with torch.no_grad(), Disturbance(one.subject, create("function"), WHOLE, factors) as disturbance:
+            for seed in range(800):
+                disturbance.apply(0.4, root=root, seed=seed)
+                out = one.subject.model(inputs)
+                found.append(nn.functional.cross_entropy(out, case.probe.targets).double())
+        losses.append(torch.stack(found))
+    equivalent(losses[0], losses[1], margin=0.1)
+
+
+# Where it is not defined.
+
+
+def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
+    probe = case.probe
+    trial = Trial(
+        subject=case.subject.record.fingerprint, probe=probe.digest, measures=tuple(m.name for m in probe.measures),
+        perturbation="function", version=1, site=site, dose=0.1,
+    )  # fmt: skip
+    found: list[Outcome] = []
+    run_trials([trial], Workshop([case.subject], (), probe), found.append)
+    (only,) = found
+    return only
+
+
+def test_too_few_rows_are_skipped_with_the_reason() -> None:
+    case = planted("mlp")
+    inputs = inputs_of(case)
+    few = Planted(case.subject, Probe(inputs[:19], case.probe.targets[:19]))
+    told = outcome(few)
+    assert told.status == "skipped"
+    assert "too small for function-space noise" in told.because
+    assert not told.values
+    # 12 hidden units and a constant: 1.5 x 13 = 20 rows are enough, further inputs count.
+    enough = Planted(case.subject, Probe(inputs[:20], case.probe.targets[:20]))
+    assert outcome(enough).status == "done"
+    assert outcome(Planted(case.subject, Probe(inputs[:8], case.probe.targets[:8], more=inputs[8:20]))).status == "done"
+    with pytest.raises(ModelError, match="at least 20 rows of input"):
+        few.factors()
+
+
+def test_tied_weights_are_left_alone() -> None:
+    """One matrix with two input spaces has no single invariant scale."""
+    case = planted("tied")
+    assert list(case.factors()) == ["inner"]
+    assert outcome(case).status == "done"
+    told = outcome(case, Site("layer", "embed"))
+    assert told.status == "skipped"
+    assert "touches no weight" in told.because
+
+
+def test_grouped_and_three_dimensional_convolutions_are_left_alone() -> None:
+    inputs = numbers(40, 4, 6, seed=1)
+    grouped = made(lambda: nn.Sequential(nn.Conv1d(4, 4, 3, groups=2), nn.Conv1d(4, 2, 3), nn.Flatten()), inputs)
+    assert list(grouped.factors()) == ["1"]
+    cube = made(
+        lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(16, 3)), numbers(40, 1, 3, 3, 3, seed=1)
+    )
+    assert list(cube.factors()) == ["2"]
+
+
+def test_a_layer_that_the_probe_never_reaches_has_no_scale() -> None:
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.used(inputs)
+
+    assert list(made(Aside, numbers(20, 3, seed=0)).factors()) == ["used"]
+
+
+def test_activations_that_are_not_finite_are_refused() -> None:
+    case = made(lambda: nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2)), numbers(20, 3, seed=0))
+    with torch.no_grad():
+        case.subject.model[0].bias.fill_(1e200)
+    with pytest.raises(ModelError, match="not finite"):
+        case.factors()
+
+
+def test_attention_sinks_count_as_inputs_and_not_as_outputs() -> None:
+    """The first position of a sequence: kept where inputs are whitened, left out where outputs set the scale."""
+    with reproducible(0):
+        model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3), nn.Linear(3, 9)).double().eval()
+    tokens = torch.randint(9, (30, 5), generator=torch.Generator().manual_seed(2)).tolist()
+    contexts = [[0, *row] for row in tokens]
+    probe = ChoiceProbe(contexts, [[[1], [2]]] * 30, [0] * 30)
+    factors = moments.estimate(Subject(model), probe)["1"]
+    with torch.no_grad():
+        # Sequences with the same tokens run once.
+        hidden = model[0](torch.tensor(sorted(set(map(tuple, contexts)))))
+        outs = model[1](hidden)[:, 1:].flatten(0, 1)
+    rows = nn.functional.pad(hidden, (0, 1), value=1.0).flatten(0, 1)
+    torch.testing.assert_close(factors.out @ factors.out.T, outs.T @ outs / len(outs))
+    torch.testing.assert_close(factors.whiten.T @ factors.whiten, torch.linalg.inv(rows.T @ rows / len(rows)))
+
+
+def test_moments_in_parts_are_the_moments() -> None:
+    """However the layers are divided over passes, and the rows over batches."""
+    case = planted("conv")
+    whole = case.factors()
+    single: dict[str, Factors] = {}
+    for layer in moments.supported(case.subject):
+        single |= moments._estimate_part(case.subject, case.probe, [layer])
+    batched = moments.estimate(case.subject, Probe(inputs_of(case), case.probe.targets, batch=7))
+    for other in (single, batched):
+        assert list(other) == list(whole)
+        for name, factors in whole.items():
+            torch.testing.assert_close(other[name].out, factors.out)
+            torch.testing.assert_close(other[name].whiten, factors.whiten)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_estimating_leaves_the_subject_alone(kind: str) -> None:
+    case = planted(kind)
+    case.factors()
+    for module in case.subject.model.modules():
+        assert not module._forward_pre_hooks
+        assert not module._forward_hooks
+    assert not case.subject.model.training
