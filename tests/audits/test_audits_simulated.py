@@ -32,7 +32,7 @@ def walk(kept: Callable[[int], bool], *, octaves: int = 12) -> tuple[int, list[i
     """The whole walk, and that each part of it leads to the next."""
     ladder, known = Ladder(start=1.0, walk=octaves), dict[int, bool]()
     for _ in range(octaves + 2):
-        centre, walked = ladder.bracket(lambda rung: known.get(rung))
+        centre, walked = ladder.bracket(known.get)
         if centre is not None:
             return centre, walked
         assert set(walked) - set(known) == {walked[-1]}, "one new rung at a time"

@@ -34,7 +34,7 @@ DOSES: dict[str, tuple[float, ...]] = {
     "prune": (0.2, 0.7),
 }
 EXACT = ("quantize", "prune")
-"""Written by ``replace`` in both engines, so equal to the bit; noise goes through one fused addition in the fast one."""
+"""Written by ``replace`` in both engines, so equal to the bit; the fast one adds noise in one fused step."""
 
 
 def conv(dtype: torch.dtype) -> Case:
@@ -128,7 +128,7 @@ def test_a_block_is_not_another_block_whose_name_starts_alike() -> None:
 
 
 def test_tied_weights_are_disturbed_once_and_in_both_places() -> None:
-    subject, probe = language(torch.float64)
+    subject, _probe = language(torch.float64)
     names = [layer.weight for layer in subject.layers]
     assert names.count("embed.weight") == 1 and "out.weight" not in names
     [embed] = [layer for layer in subject.layers if layer.weight == "embed.weight"]

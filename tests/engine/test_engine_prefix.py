@@ -58,8 +58,8 @@ def trials_on(subject: Subject, blocks: tuple[str, ...]) -> list[Trial]:
     names = ("accuracy", "nll", "margin", "agreement", "kl")
     return [
         Trial(
-            subject=subject.record.fingerprint, probe="p", measures=names, perturbation="relative", version=1, dose=dose,
-            seed=seed, site=Site("block", block),
+            subject=subject.record.fingerprint, probe="p", measures=names, perturbation="relative", version=1,
+            dose=dose, seed=seed, site=Site("block", block),
         )
         for block in blocks
         for seed in (0, 1)

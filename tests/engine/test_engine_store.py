@@ -405,7 +405,10 @@ def test_a_store_on_a_read_only_disk_can_be_read(left: str, small_disk: Path, tm
         with Store(path) as store:
             store.put(outcome("a", 1.0))
     else:
-        script = "import os, sys\nsys.path.insert(0, sys.argv[2])\nfrom test_engine_store import Store, outcome\ns = Store(sys.argv[1])\ns.put(outcome('a', 1.0))\nos.kill(os.getpid(), 9)"
+        script = (
+            "import os, sys\nsys.path.insert(0, sys.argv[2])\nfrom test_engine_store import Store, outcome\n"
+            "s = Store(sys.argv[1])\ns.put(outcome('a', 1.0))\nos.kill(os.getpid(), 9)"
+        )
         subprocess.run(
             [sys.executable, "-c", script, str(path), str(Path(__file__).parent)], check=False,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -464,6 +464,7 @@ def test_tied_weights_are_left_alone() -> None:
     """One matrix with two input spaces has no single invariant scale."""
     case = planted("tied")
     assert list(case.factors()) == ["inner"]
+    assert [layer.name for layer in case.subject.layers if create("function").accepts(layer)] == ["inner"]
     assert outcome(case).status == "done"
     told = outcome(case, Site("layer", "embed"))
     assert told.status == "skipped"

@@ -73,8 +73,21 @@ def test_sign_draws_move_every_weight_by_exactly_the_dose(name: str) -> None:
 @pytest.mark.parametrize(("name", "chosen"), KINDS)
 def test_weight_and_bias_move_apart(name: str, chosen: dict[str, Scalar]) -> None:
     weight, bias = moved(name, chosen, 0.1)
-    for column in range(5):
-        assert abs(float(np.corrcoef(weight[:, column], bias)[0, 1])) < 5 / 200**0.5
+    for drawn in (*weight.T[:5], weight.flatten()[:200], weight.T.flatten()[:200]):
+        assert abs(float(np.corrcoef(drawn, bias)[0, 1])) < 5 / 200**0.5
+
+
+@pytest.mark.parametrize(("name", "chosen"), KINDS)
+def test_a_bias_is_drawn_apart_from_a_weight_of_its_size(name: str, chosen: dict[str, Scalar]) -> None:
+    thin = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 1))
+    before = Weights(numbers(200, 1, seed=0), numbers(200, seed=1))
+    after = create(name, chosen).replace(thin, before, 0.5, Draw(0, 0))
+    assert after.bias is not None
+    assert before.bias is not None
+    drawn = [(after.weight / before.weight - 1).flatten(), after.bias / before.bias - 1]
+    if name == "std":
+        drawn = [(after.weight - before.weight).flatten(), after.bias - before.bias]
+    assert abs(float(np.corrcoef(*drawn)[0, 1])) < 5 / 200**0.5
 
 
 @given(st.floats(0, 64), st.sampled_from(KINDS), st.integers(0, 5))

@@ -218,4 +218,5 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
         return f"{told}, but does not stand: {', '.join(found)}."
     if unsure:
         return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
-    return f"{told}; nothing found that the score hides."
+    asked = any(finding.code != "WT001" for finding in findings)
+    return f"{told}; nothing found that the score hides." if asked else f"{told}; nothing else was asked."

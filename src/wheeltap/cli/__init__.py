@@ -14,7 +14,7 @@ changes example by example, and says what that proves and what it does not.
 
 Try it:
 
-  wheeltap demo                       five small nets, equal scores, different insides (about a minute)
+  wheeltap demo                       five small nets, equal scores, different insides (half a minute)
   wheeltap audit digits               audit one model
   wheeltap compare digits my:net      are two models the same inside?
   wheeltap audit smollm2              a real language model (extra: llm)
@@ -23,11 +23,29 @@ A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
 Exit codes: 0 nothing found, 1 a finding at or above --fail-on, 2 usage or input error, 3 void (a control failed).
 """
 
-app = App(name="wheeltap", help=_HELP, version=__version__, help_format="plaintext")
-for _verb in ("demo", "audit", "compare", "plan", "run", "status", "judge", "report", "show", "doctor"):
-    app.command(f"wheeltap.cli.{_verb}:{_verb}", name=_verb)
-# Not in a file of its own name: a module called list would hide the builtin in this package.
-app.command("wheeltap.cli.listing:list_", name="list")
+_VERBS = {
+    "demo": "Five small nets with equal scores, told apart.",
+    "audit": "Audit one model.",
+    "compare": "Compare two models on the same examples and draws.",
+    "plan": "Write down what an audit would run, and what it costs at most.",
+    "run": "Run a plan.",
+    "status": "How far a run is.",
+    "judge": "Judge what a store holds, without the model.",
+    "report": "Make the page of a finished run.",
+    "show": "Print a report, or one code's findings in full.",
+    "list": "Audits, perturbations, measures, kinds of model.",
+    "doctor": "Check this installation.",
+}
+
+
+def application(*, overview: bool) -> App:
+    """The application; for the overview of all verbs, each with one line, so that none has to be loaded."""
+    app = App(name="wheeltap", help=_HELP, version=__version__, help_format="plaintext")
+    for verb, line in _VERBS.items():
+        # A module called list would hide the builtin in this package, so that one verb lives under another name.
+        home = "listing:list_" if verb == "list" else f"{verb}:{verb}"
+        app.command(f"wheeltap.cli.{home}", name=verb, **({"help": line} if overview else {}))
+    return app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,9 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Threads that wait by spinning make a large model ten times slower as soon as anything else runs; must be set
     # before torch starts its threads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(
-            list(sys.argv[1:] if arguments is None else arguments),
+        code = application(overview=not words or words[0] in ("--help", "-h"))(
+            words,
             exit_on_error=False,
             print_error=False,
             result_action="return_value",
@@ -49,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("Interrupted. What was measured is kept in the store; the same command resumes.", 130)
     except BrokenPipeError:
-        # The reader of our output went away (a pager, head): not an error of ours.
-        sys.stderr.close()
-        return 0
+        # The reader of our output went away (a pager, head): no error, and no verdict either. What is still buffered
+        # goes nowhere, or Python would complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     return code if isinstance(code, int) else 0
 
 

@@ -21,7 +21,7 @@ def demo(
     draws: Annotated[int, Parameter(help="Draws of noise per dose.")] = 48,
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never",
 ) -> int:
-    """Trains small nets on handwritten digits and shows what the score hides, in about a minute.
+    """Trains small nets on handwritten digits and shows what the score hides, in about half a minute.
 
     original: trained as usual. gauge-twin: the same function, re-coded. imposter: the same function with units added
     that cancel each other. other-seed: trained from another seed. dropout: trained with dropout.

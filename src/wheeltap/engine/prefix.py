@@ -58,27 +58,30 @@ class PrefixCache:
             yield
 
     def _record(self) -> bool:
-        held = 0
+        held, order = 0, list[str]()
 
         def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
                 nonlocal held
-                held += _bytes(output)
-                if held <= CACHE_BYTES:
+                order.append(path)
+                held += _bytes(output) if path else 0
+                if held <= CACHE_BYTES and path:
                     self._outputs[path].append(output)
 
             return hook
 
         with ExitStack() as undo:
-            for path in self.stack:
+            for path in (*self.stack, ""):
                 module = self.subject.model.get_submodule(path)
                 undo.callback(module.register_forward_hook(keep(path)).remove)
             self._clean = self.score(self.subject.model)
         self.spent += 1.0
+        # A block that runs twice in one call, or out of turn, reads what a later block gave: nothing of it is a prefix.
+        in_turn = order == [*self.stack, ""] * (len(order) // (len(self.stack) + 1))
         fits = held <= CACHE_BYTES
-        if not fits:
+        if not (fits and in_turn):
             self._outputs.clear()
-        return fits
+        return fits and in_turn
 
     def _proven(self) -> bool:
         last = self.stack[-1]

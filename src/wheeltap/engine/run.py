@@ -8,6 +8,7 @@ from itertools import groupby
 import torch
 
 from wheeltap.engine.apply import unharmed
+from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.workshop import Workshop, told
 from wheeltap.errors import WheeltapError
 from wheeltap.records import Outcome, OutcomeStatus, Trial
@@ -87,18 +88,19 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
         return
     try:
         disturbance = workshop.disturbance(group.first)
+        cache = _cache(group.first, workshop)  # now, while the weights are clean
     except WheeltapError as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
         because = error.what + (f" ({error.where})" if error.where else "")
         _give_up(group, commit, status="skipped", because=because)
         return
     except Exception as error:
-        # The clean passes that layer moments need failed, perhaps for want of memory: the other trials go on.
+        # A clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory: the others go on.
         _give_up(group, commit, status="failed", because=told(error))
         return
     with disturbance:
         for trial in group.trials:
-            with _shortened(trial, workshop) as share:
+            with _shortened(trial, cache) as share:
                 outcome = workshop.disturbed(trial, disturbance, share=share)
             commit(outcome)
 
@@ -108,13 +110,20 @@ def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: s
         commit(Outcome(key=trial.key, status=status, because=because))
 
 
+def _cache(trial: Trial, workshop: Workshop) -> PrefixCache | None:
+    """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
+    subject = workshop.subject(trial.subject)
+    if trial.site.kind != "block" or subject.record.parameters < PREFIX_FROM:
+        return None
+    cache = workshop.prefix(subject)
+    return cache if cache.covers(trial.site.name) else None
+
+
 @contextmanager
-def _shortened(trial: Trial, workshop: Workshop) -> Generator[float]:
-    """Uses the prefix cache where the trial disturbs one block of a large model; gives the share of a pass left."""
-    subject, block = workshop.subject(trial.subject), trial.site.name
-    large = subject.record.parameters >= PREFIX_FROM
-    if trial.site.kind == "block" and large and workshop.prefix(subject).covers(block):
-        with workshop.prefix(subject).starting_at(block):
-            yield workshop.prefix(subject).share(block)
-    else:
+def _shortened(trial: Trial, cache: PrefixCache | None) -> Generator[float]:
+    """Skips what the cache knows; gives the share of a pass that is left."""
+    if cache is None:
         yield 1.0
+    else:
+        with cache.starting_at(trial.site.name):
+            yield cache.share(trial.site.name)

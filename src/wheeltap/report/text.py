@@ -23,7 +23,13 @@ def terminal() -> "Console":
     """A console on standard output; colours only where it is a terminal."""
     from rich.console import Console
 
-    return Console(highlight=False, markup=False, emoji=False)
+    class Pipe(Console):
+        """Lets a broken pipe through: rich would end the process with 1, which here means "a finding"."""
+
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Pipe(highlight=False, markup=False, emoji=False)
 
 
 def summary(record: ReportRecord, console: "Console") -> None:
