@@ -103,7 +103,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             version=self.versions.get(perturbation, 0),
             settings=settings or {},
             site=site,
-            dose=dose,
+            dose=float(dose),  # 8 and 8.0 are one dose, so one key
             seed=seed,
             root=self.seed,
             path=subject.path,

@@ -16,9 +16,9 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.run import run_trials
+from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError, RestorationError, WheeltapError
+from wheeltap.errors import ModelError, RestorationError
 from wheeltap.layer import Layer
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
@@ -339,7 +339,3 @@ def test_an_installed_plugin_that_writes_outside_its_site_is_detected(tmp_path: 
         env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ran.stdout.splitlines() == ["done", "The subject did not come back bit-identical."]
-
-
-def test_the_error_about_the_subject_is_ours() -> None:
-    assert issubclass(RestorationError, WheeltapError) and callable(run_trials)

@@ -40,7 +40,14 @@ _VERBS = {
 
 def application(*, overview: bool) -> App:
     """The application; for the overview of all verbs, each with one line, so that none has to be loaded."""
-    app = App(name="wheeltap", help=_HELP, version=__version__, help_format="plaintext")
+    # Ctrl-C is left to ``main``, which says that the store keeps what was measured.
+    app = App(
+        name="wheeltap",
+        help=_HELP,
+        version=__version__,
+        help_format="plaintext",
+        suppress_keyboard_interrupt=False,
+    )
     for verb, line in _VERBS.items():
         # A module called list would hide the builtin in this package, so that one verb lives under another name.
         home = "listing:list_" if verb == "list" else f"{verb}:{verb}"

@@ -148,11 +148,13 @@ class Telling:
                 ) from error
 
     def tell(self, report: Report) -> int:
-        """Prints the report, writes the files asked for, gives the exit code."""
-        report.text()
+        """Writes the files asked for, prints the report, gives the exit code."""
         pages = [p for p in (self.html, self.out and self.out / "report.html") if p]
         files = [p for p in (self.json, self.out and self.out / "report.json") if p]
-        written = [*(report.html(page) for page in pages), *(report.json(file) for file in files)]
+        try:
+            written = [*(report.html(page) for page in pages), *(report.json(file) for file in files)]
+        finally:
+            report.text()  # after the files, so that a reader that goes away (head, a pager) costs none of them
         if written:
             print("Written: " + ", ".join(str(path) for path in written))
         return exit_code(report, self.fail_on)
