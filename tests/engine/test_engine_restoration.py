@@ -133,7 +133,7 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
 @pytest.mark.parametrize("call", [1, 2])  # at 0 the plan finds the structure
 def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: int) -> None:
     model = Unruly(fail_at=call)
-    with nothing_changes(model), pytest.raises(RuntimeError, match="told to"):
+    with nothing_changes(model), pytest.raises(ModelError, match="told to"):
         wt.audit(Subject(model), probe_for(model), effort=LITTLE)
 
 

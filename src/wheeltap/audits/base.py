@@ -96,6 +96,15 @@ class Case:
             raise Unanswered("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
 
+    def worth(self, share: float) -> float:
+        """A share of the score in units of the measure: thresholds must not depend on the unit of the targets.
+
+        The whole is 1 for a share of right answers, and the way from chance to the reference's score for the rest.
+        """
+        if self.plan.probe.bounded:
+            return share
+        return share * abs(float(self.clean(self.plan.reference).mean()) - self.chance)
+
     def outcome(self, trial: Trial) -> Outcome | None:
         """The trial's outcome, if it has run."""
         return self._lookup(trial.key)

@@ -218,5 +218,8 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
         return f"{told}, but does not stand: {', '.join(found)}."
     if unsure:
         return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
+    apart = sum(f.status == "not_applicable" for f in findings)
+    if apart:
+        return f"{told}; {apart} of {len(findings)} questions do not apply."
     asked = any(finding.code != "WT001" for finding in findings)
     return f"{told}; nothing found that the score hides." if asked else f"{told}; nothing else was asked."

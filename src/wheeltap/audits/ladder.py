@@ -21,7 +21,7 @@ class LadderSettings(AuditSettings, frozen=True, kw_only=True):
 
     start: float
     rungs: tuple[int, ...] = (-4, -2, 0, 1, 2, 4)
-    control_rungs: tuple[int, ...] = (0, 2)
+    control_rungs: tuple[int, ...] = (-2, 0)
     bracket_draws: int = 2
     walk: int = 12
 

@@ -100,17 +100,20 @@ class ModifyAudit(Audit):
             status="found",
             subject=subject.name,
             estimates=(tested, *(e for e in losses.values() if e is not tested)),
-            smallest_detectable=smallest_detectable(tested, alpha=case.plan.alpha, margin=self.settings.margin),
-            because=f"{subject.name} loses {tested} of its score at {tested.name}: more than {self.settings.margin:g}.",
+            smallest_detectable=smallest_detectable(
+                tested, alpha=case.plan.alpha, margin=case.worth(self.settings.margin)
+            ),
+            because=f"{subject.name} loses {tested} of its score at {tested.name}: "
+            f"more than {case.worth(self.settings.margin):.2g}.",
             trials=tuple(trial.key for trial in trials.values()),
         )
         return Draft(
             finding,
             test=tested,
-            worth=self.settings.worth,
+            worth=case.worth(self.settings.worth),
             one_sided=True,
             otherwise=f"{subject.name} loses {tested} of its score at {tested.name}: "
-            f"not shown to be more than {self.settings.margin:g}.",
+            f"not shown to be more than {case.worth(self.settings.margin):.2g}.",
         )
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
@@ -122,18 +125,19 @@ class ModifyAudit(Audit):
         except Unanswered as gap:
             return Draft(Finding(code=self.code, title=title, status=gap.status, subject=name,
                                  because=gap.because))  # fmt: skip
-        gap = mean_effect(difference, margin=self.settings.margin, name="loss_difference", unit=plan.probe.measure)
+        margin = case.worth(self.settings.margin)
+        gap = mean_effect(difference, margin=margin, name="loss_difference", unit=plan.probe.measure)
         words = f"At {self._label(*key)}, {rival.name} loses {gap} more of its score than {plan.reference.name}."
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=words,
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=self.settings.margin),
-            trials=(one.key, two.key),
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin), trials=(one.key, two.key),
         )  # fmt: skip
-        return Draft(finding, test=gap, worth=self.settings.worth, otherwise=words)
+        return Draft(finding, test=gap, worth=case.worth(self.settings.worth), otherwise=words)
 
     def _estimate(self, case: Case, lost: Values, label: str) -> Estimate:
         probe = case.plan.probe
-        return mean_effect(lost, margin=self.settings.margin, bounded=probe.bounded, name=label, unit=probe.measure)
+        margin = case.worth(self.settings.margin)
+        return mean_effect(lost, margin=margin, bounded=probe.bounded, name=label, unit=probe.measure)
 
     @abstractmethod
     def _label(self, variant: str, dose: float) -> str:

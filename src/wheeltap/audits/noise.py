@@ -19,7 +19,8 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
 
     Attributes:
         fragile_below: A subject is fragile if half of its score is lost below this dose, with confidence.
-        margin: Differences of curve area up to this are not worth telling; the test is of a larger one.
+        margin: Differences of curve area up to this are not worth telling; the test is of a larger one. This and
+            the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
         worth: Smallest difference of area that a ``not_found`` must have been able to see.
         null_margin: The null control fails if the twin's area differs by more than this with confidence
             ``null_level``.
@@ -171,7 +172,7 @@ class NoiseAudit(Audit):
         except Unanswered as gap:
             return gap.because
         above = (clean - case.chance) * (1 if plan.probe.higher_is_better else -1)
-        if above < self.settings.least_score:
+        if above < self.settings.least_score * (1.0 if plan.probe.bounded else abs(case.chance)):
             return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
 
@@ -259,7 +260,8 @@ class NoiseAudit(Audit):
 
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
-        gap = area_difference(reference, rival, level=0.95, margin=self.settings.margin, unit=plan.probe.measure)
+        margin = case.worth(self.settings.margin)
+        gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.probe.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         finding = Finding(
@@ -268,7 +270,7 @@ class NoiseAudit(Audit):
             status="found",
             subject=pair(reference.subject, rival.subject),
             estimates=(gap, ratio),
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=self.settings.margin),
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
             because=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
             f"({names[0]} minus {names[1]}). {self.reads}",
             trials=tuple(trial.key for trial in (*reference.trials, *rival.trials)),
@@ -276,9 +278,9 @@ class NoiseAudit(Audit):
         return Draft(
             finding,
             test=gap,
-            worth=self.settings.worth,
+            worth=case.worth(self.settings.worth),
             otherwise=f"The areas under the two curves differ by {gap}: not shown to be more than "
-            f"{self.settings.margin:g}, after correction for all tests of this report. {self.reads}",
+            f"{margin:.2g}, after correction for all tests of this report. {self.reads}",
         )
 
     # ---- controls ---------------------------------------------------------------------------------------------
@@ -296,12 +298,12 @@ class NoiseAudit(Audit):
         name = f"{self.code} re-coded twin"
         if twin is None:
             return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        level, margin = self.settings.null_level, self.settings.null_margin
+        level, margin = self.settings.null_level, case.worth(self.settings.null_margin)
         gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.probe.measure)
         return Control(
             name=name, kind="null", status="failed" if exceeds(gap, margin) else "passed", estimates=(gap,),
             because=f"A copy that computes the same function must not look different: its area differs by {gap} "
-            f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:g}.",
+            f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip
 
     def _plant(self, case: Case, reference: Measured, planted: Measured | None) -> Control:
@@ -312,7 +314,8 @@ class NoiseAudit(Audit):
         found = gap.low is not None and gap.low > 0.0
         return Control(
             name=name, kind="planted", status="passed" if found else "failed", estimates=(gap,),
-            because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
+            because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval)."
+            + ("" if found else " With few draws or examples the interval is wide: give more before blaming the rest."),
         )  # fmt: skip
 
     # ---- block map --------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class ScoreAudit(Audit):
         return Draft(
             finding,
             test=gap,
-            worth=self.settings.worth,
+            worth=case.worth(self.settings.worth),
             otherwise=f"The scores differ by {gap}, which is no more than chance would give: "
             "a benchmark cannot tell these two apart.",
         )

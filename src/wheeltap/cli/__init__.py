@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from cyclopts import App, CycloptsError
@@ -79,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # goes nowhere, or Python would complain about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
+    except Exception:
+        traceback.print_exc()
+        return _complain("This is a bug in wheeltap (not a finding): please report it with the lines above.", 2)
     return code if isinstance(code, int) else 0
 
 

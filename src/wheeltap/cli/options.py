@@ -164,7 +164,7 @@ def exit_code(report: Report, fail_on: FailOn) -> int:
     """0, 1 or 3, as the help says."""
     if report.void:
         return 3
-    worst = {"found": ("found",), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]
+    worst = {"found": ("found", "error"), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]
     failing: list[Finding] = [finding for finding in report.findings if finding.status in worst]
     return 1 if failing else 0
 

@@ -114,6 +114,22 @@ class Workshop:
             raise found
         return found
 
+    def _clean_pass(self, subject: Subject) -> Tensor:
+        """One pass of the undisturbed model, whose failure is the caller's to know."""
+        try:
+            return self.scores(subject)
+        except WheeltapError:
+            raise
+        except Exception as error:
+            first = next(subject.model.parameters())
+            raise ModelError(
+                "The model fails on the probe's examples before anything was disturbed.",
+                where=f"{subject.name} on {self.probe.name}",
+                expected=f"examples it can read (its first weight is {str(first.dtype).removeprefix('torch.')})",
+                got=told(error),
+                do="Call the model on one example yourself; check shapes, dtype and device.",
+            ) from error
+
     def baseline(self, trial: Trial) -> Outcome:
         """A clean pass, with its raw scores kept beside the measures.
 
@@ -122,7 +138,7 @@ class Workshop:
         """
         began = time.perf_counter()
         subject = self.subject(trial.subject)
-        scores = self.scores(subject)
+        scores = self._clean_pass(subject)
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
             raise ModelError(

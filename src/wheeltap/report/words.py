@@ -278,8 +278,8 @@ READING: tuple[tuple[str, str], ...] = (
         "Not found, and the smallest detectable effect",
         (
             "'Not found' (for a pair, 'none found': no difference was found) does not mean zero. The smallest "
-            "detectable effect is the smallest one this test would have found four times out of five; anything below "
-            "it may still be there."
+            "detectable effect is the smallest one this test, by itself, would have found four times out of five; the "
+            "correction over all tests of the report asks for somewhat more. Anything below may still be there."
         ),
     ),
 )
