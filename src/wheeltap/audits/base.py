@@ -185,6 +185,12 @@ class Audit(ABC):
     def judge(self, case: Case) -> Verdict:
         """The reading of the outcomes."""
 
+    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "") -> Draft:
+        """The finding on a subject or pair whose trials did not give what the audit rests on."""
+        return Draft(
+            Finding(code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because)
+        )
+
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Perturbations and doses that its settings fix, so that a plan can refuse impossible ones at once."""
         return ()

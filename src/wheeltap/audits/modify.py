@@ -91,8 +91,7 @@ class ModifyAudit(Audit):
                 for key, trial in trials.items()
             }
         except Unanswered as gap:
-            return Draft(Finding(code=self.code, title=self.title, status=gap.status, subject=subject.name,
-                                 because=gap.because))  # fmt: skip
+            return self.unanswered(subject.name, gap)
         tested = losses[(self.variants[0][0], self.settings.tested)]
         finding = Finding(
             code=self.code,
@@ -123,8 +122,7 @@ class ModifyAudit(Audit):
         try:
             difference = self._lost(case, rival, two) - self._lost(case, plan.reference, one)
         except Unanswered as gap:
-            return Draft(Finding(code=self.code, title=title, status=gap.status, subject=name,
-                                 because=gap.because))  # fmt: skip
+            return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
         gap = mean_effect(difference, margin=margin, name="loss_difference", unit=plan.probe.measure)
         words = f"At {self._label(*key)}, {rival.name} loses {gap} more of its score than {plan.reference.name}."

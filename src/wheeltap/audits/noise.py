@@ -1,12 +1,12 @@
 """WT101 and WT102: how much noise in the weights it takes to lose the score, and which blocks it hurts most."""
 
-from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
+from wheeltap.audits.measured import Measured, area_difference
 from wheeltap.plans import Plan
 from wheeltap.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.site import WHOLE, Site
@@ -48,32 +48,6 @@ class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
 
     start: float = 0.0625
     fragile_below: float = 0.005
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A subject's response to every dose, and the trials behind it."""
-
-    subject: SubjectRecord
-    response: Response
-    trials: list[Trial]
-
-    def at(self, doses: list[int]) -> "Measured":
-        """The same at some of the doses, by index."""
-        some = self.response
-        return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
-
-
-def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
-    """How much more of its score ``one`` keeps: area minus area, paired on the draws and examples they share.
-
-    Positive where ``one`` is the sounder, also for a measure of which less is better.
-    """
-    a, b = one.response, two.response
-    sign = 1.0 if np.mean(a.clean) >= a.chance else -1.0
-    shared = min(a.values.shape[1], b.values.shape[1])
-    areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
-    return mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
 
 
 class NoiseAudit(Audit):
@@ -195,12 +169,7 @@ class NoiseAudit(Audit):
 
     def _refused(self, case: Case, gap: Unanswered) -> Verdict:
         names = [s.name for s in case.plan.subjects] + [pair(case.plan.reference, r) for r in case.rivals]
-        return Verdict(
-            drafts=[
-                Draft(Finding(code=self.code, title=self.title, status=gap.status, subject=name, because=gap.because))
-                for name in names
-            ]
-        )
+        return Verdict(drafts=[self.unanswered(name, gap) for name in names])
 
     def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
         measured = {subject.name: self._measure(case, subject, centre) for subject in self._measured(case)}

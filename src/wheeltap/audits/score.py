@@ -50,8 +50,7 @@ class ScoreAudit(Audit):
         try:
             score = score_of(case, subject)
         except Unanswered as gap:
-            return Draft(Finding(code=self.code, title=self.title, status=gap.status, subject=subject.name,
-                                 because=gap.because))  # fmt: skip
+            return self.unanswered(subject.name, gap)
         because = (
             f"{subject.name} scores {score} ({probe.measure}; chance {case.chance:.3f}) on {probe.examples} examples. "
             "This is all that a benchmark sees."
@@ -74,8 +73,7 @@ class ScoreAudit(Audit):
                 unit=plan.probe.measure,
             )
         except Unanswered as missing:
-            return Draft(Finding(code=self.code, title=title, status=missing.status, subject=name,
-                                 because=missing.because))  # fmt: skip
+            return self.unanswered(name, missing, title=title)
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap,), trials=trials,
             smallest_detectable=smallest_detectable(gap, alpha=plan.alpha),

@@ -1,0 +1,35 @@
+"""What was measured of one subject under one kind of noise, and how two such measurements are compared."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from wheeltap.records import Estimate, SubjectRecord, Trial
+from wheeltap.stats.curve import Response, area_values
+from wheeltap.stats.effect import mean_effect
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A subject's response to every dose, and the trials behind it."""
+
+    subject: SubjectRecord
+    response: Response
+    trials: list[Trial]
+
+    def at(self, doses: list[int]) -> "Measured":
+        """The same at some of the doses, by index."""
+        some = self.response
+        return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
+
+
+def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
+    """How much more of its score ``one`` keeps: area minus area, paired on the draws and examples they share.
+
+    Positive where ``one`` is the sounder, also for a measure of which less is better.
+    """
+    a, b = one.response, two.response
+    sign = 1.0 if np.mean(a.clean) >= a.chance else -1.0
+    shared = min(a.values.shape[1], b.values.shape[1])
+    areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
+    return mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
