@@ -9,10 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import canon, measure
-from wheeltap.errors import DataError
+from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
 from wheeltap.probe import BaseProbe, Moments, as_scores
 from wheeltap.typed import to_tensor
+
+_SPAN = 2
+"""Largest difference of length within a batch: filling up costs fewer tokens than more and smaller batches cost time
+(SmolLM2, 2 cores: 4.5 s a pass instead of 5.4)."""
+
+_CAUSAL = 1e-3
+"""Largest change of a score by later tokens, as a share of the scores, that passes for rounding."""
 
 
 @final
@@ -96,7 +103,7 @@ class ChoiceProbe(BaseProbe):
         """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""
         wanted = self._wanted()
         logprobs: dict[tuple[int, ...], float] = {}
-        for batch in _batches(self.sequences, self.tokens_per_batch):
+        for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
             self._read(model, batch, wanted, logprobs)
         table = np.zeros((len(self.contexts), len(self.choices[0])), dtype=np.float32)
         for row, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
@@ -104,6 +111,30 @@ class ChoiceProbe(BaseProbe):
                 full = context + option
                 table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
         return to_tensor(table)
+
+    def require_readable(self, model: nn.Module) -> None:
+        """Raises ``ModelError`` if what the model says at a position depends on the tokens after it.
+
+        Prefixes are scored inside longer sequences and short ones are filled up behind, which only a causal model
+        leaves as they are: two calls on the longest sequence tell.
+        """
+        longest = self.sequences[-1]
+        if len(longest) < 2:
+            longest = longest * 2
+        device = next(model.parameters()).device
+        with torch.no_grad():
+            whole, part = (
+                as_scores(model(torch.tensor([tokens], device=device))).float() for tokens in (longest, longest[:-1])
+            )
+        gap, scale = (whole[:, : part.shape[1]] - part).abs().max(), part.abs().max()
+        if bool(torch.isfinite(gap)) and float(gap) > _CAUSAL * max(float(scale), 1e-6):
+            raise ModelError(
+                "The model reads ahead: its scores at a position depend on later tokens.",
+                where=self.name,
+                expected="a causal language model",
+                got=f"scores that change by {float(gap):.2g} when one more token follows",
+                do="Score such a model by a probe of your own (a subclass of BaseProbe).",
+            )
 
     def _wanted(self) -> dict[tuple[int, ...], set[int]]:
         """Prefix to the next tokens whose log-probability is read there."""
@@ -128,7 +159,8 @@ class ChoiceProbe(BaseProbe):
             if batch[row][: end + 1] in wanted
         ]
         device = next(model.parameters()).device
-        ids = torch.tensor(batch, device=device)
+        length = len(batch[-1])
+        ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in batch], device=device)
         logits = self._logits(model, ids, [end for _, end, _ in places])
         rows = torch.tensor([row for row, _, _ in places], device=device)
         ends = torch.tensor([end for _, end, _ in places], device=device)
@@ -162,11 +194,14 @@ def _without_prefixes(sequences: Iterable[tuple[int, ...]]) -> tuple[tuple[int, 
     return tuple(sorted(kept, key=lambda s: (len(s), s)))
 
 
-def _batches(sequences: Sequence[tuple[int, ...]], tokens: int) -> Iterator[list[tuple[int, ...]]]:
-    """Batches of equal-length sequences (so that nothing is padded), of at most ``tokens`` tokens each."""
+def _batches(sequences: Sequence[tuple[int, ...]], tokens: int, *, span: int = 0) -> Iterator[list[tuple[int, ...]]]:
+    """Batches of sequences that differ in length by at most ``span``, of at most ``tokens`` tokens each.
+
+    ``sequences`` come sorted by length.
+    """
     batch: list[tuple[int, ...]] = []
     for sequence in sequences:
-        if batch and (len(sequence) != len(batch[0]) or (len(batch) + 1) * len(sequence) > tokens):
+        if batch and (len(sequence) > len(batch[0]) + span or (len(batch) + 1) * len(sequence) > tokens):
             yield batch
             batch = []
         batch.append(sequence)

@@ -59,6 +59,10 @@ class BaseProbe(ABC):
     def forward(self, model: nn.Module) -> Float[Tensor, "example option"]:
         """One pass over the whole probe: the model's scores over each example's options."""
 
+    def require_readable(self, model: nn.Module) -> None:
+        """Raises ``ModelError`` if the model breaks what ``forward`` takes for granted; nothing, by default."""
+        return
+
     @abstractmethod
     def moments(self) -> Iterator[Moments]:
         """Inputs, batch by batch, for estimating layer moments."""

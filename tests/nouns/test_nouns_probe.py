@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+import wheeltap as wt
 from wheeltap import measure
 from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import DataError, ModelError
@@ -98,7 +99,24 @@ def test_single_token_options_need_their_context_alone() -> None:
     assert model.shapes == [(2, 2)]
 
 
-def test_batches_hold_one_length_and_stay_within_their_bound() -> None:
+class Peeking(Causal):
+    """Adds to every position what the whole sequence says: not causal."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        scores = super().forward(ids)
+        return scores + scores.mean(1, keepdim=True)
+
+
+def test_a_model_that_reads_ahead_is_refused() -> None:
+    probe = ChoiceProbe([[1, 2, 3], [4]], [[[1], [2]], [[3], [4]]], [0, 1])
+    probe.require_readable(causal())
+    with pytest.raises(ModelError, match="reads ahead"):
+        probe.require_readable(causal(Peeking))
+    with pytest.raises(ModelError, match="reads ahead"):
+        wt.audit(wt.Subject(causal(Peeking)), probe, audits=["score"])
+
+
+def test_batches_hold_like_lengths_and_stay_within_their_bound() -> None:
     contexts = [[k, *([0] * (k % 4))] for k in range(7)]
     probe = ChoiceProbe(contexts, [[[1], [2]]] * 7, [0] * 7, tokens_per_batch=6)
     model = causal()

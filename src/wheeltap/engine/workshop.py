@@ -117,6 +117,8 @@ class Workshop:
     def _clean_pass(self, subject: Subject) -> Tensor:
         """One pass of the undisturbed model, whose failure is the caller's to know."""
         try:
+            if subject.record.fingerprint not in self._clean:
+                self.probe.require_readable(subject.model)
             return self.scores(subject)
         except WheeltapError:
             raise
