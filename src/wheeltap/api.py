@@ -17,6 +17,8 @@ from wheeltap import __version__, gauge
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.judge import audits_of, wanted
 from wheeltap.audits.judge import judge as judged
+from wheeltap.audits.ladder import LadderSettings
+from wheeltap.audits.noise import FunctionNoiseAudit
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.executors import Executor, ProcessPool, Serial
 from wheeltap.engine.run import ONE_THREAD_BELOW
@@ -47,11 +49,19 @@ Watch = Callable[[Progress], None]
 Audits = Sequence[str | AuditSpec]
 
 
+LARGE = 20_000_000
+"""Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
+
+OCTAVES = (-2, 0, 2, 4)
+"""Doses of a large model's curves, in half octaves from the last that kept half of the score: the same reach as the
+finer default but for the mildest dose, at which next to nothing happens."""
+
+
 def default_effort(parameters: int) -> Effort:
     """Draws per dose for a model of this size: enough for tight intervals on small ones, minutes on large ones."""
     if parameters <= 2_000_000:
         return Effort(draws=32, control_draws=16, block_draws=8)
-    if parameters <= 20_000_000:
+    if parameters < LARGE:
         return Effort(draws=8, control_draws=8, block_draws=2)
     return Effort(draws=4, control_draws=4, block_draws=1)
 
@@ -82,7 +92,8 @@ def plan(
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     _require_names(several)
     default = audits_base.DEFAULT if len(several) == 1 else audits_base.DEFAULT_COMPARE
-    specs = tuple(AuditSpec(name=a) if isinstance(a, str) else a for a in (audits or default))
+    parameters = max(subject.record.parameters for subject in several)
+    specs = tuple(_spec(audit, parameters) for audit in (audits or default))
     for spec in specs:
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
             create(name).require_dose(dose)
@@ -92,7 +103,7 @@ def plan(
         subjects=tuple(subject.record for subject in several),
         probe=probe.record,
         audits=specs,
-        effort=effort or default_effort(max(subject.record.parameters for subject in several)),
+        effort=effort or default_effort(parameters),
         versions={name: perturbations.get(name).version for name in perturbations},
         twin=twin,
         planted=planted,
@@ -100,6 +111,21 @@ def plan(
         seed=seed,
         **extra,
     )
+
+
+def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
+    """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise.
+
+    Noise doses then go by octaves, and the block map is left to relative noise.
+    """
+    spec = AuditSpec(name=audit) if isinstance(audit, str) else audit
+    kind = audits_base.audits.get(spec.name)
+    if parameters < LARGE or not issubclass(kind.settings_type, LadderSettings):
+        return spec
+    spared: dict[str, Scalar | list[int | float]] = {"rungs": list(OCTAVES)}
+    if kind is FunctionNoiseAudit:
+        spared["block_map"] = False
+    return msgspec.structs.replace(spec, settings={**spared, **spec.settings})
 
 
 def _require_names(subjects: list[Subject]) -> None:

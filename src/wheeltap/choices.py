@@ -179,7 +179,8 @@ class ChoiceProbe(BaseProbe):
 
     def moments(self) -> Iterator[Moments]:
         """Token sequences for layer moments; the first position of each is the attention sink."""
-        for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch):
+        # Half as many tokens as in a scoring pass: here the model gives scores at every position.
+        for batch in _batches(_without_prefixes([*self.sequences, *self.more]), self.tokens_per_batch // 2):
             yield Moments(torch.tensor(batch), sinks=1)
 
 

@@ -22,7 +22,7 @@ class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One audit and the settings that differ from its defaults."""
 
     name: str
-    settings: dict[str, Scalar | list[float]] = {}
+    settings: dict[str, Scalar | list[int | float]] = {}
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
         null_margin: The null control fails if the twin's area differs by more than this with confidence
             ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
+        block_map: Whether blocks are also disturbed one at a time.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
@@ -33,6 +34,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     worth: float = 0.10
     null_margin: float = 0.05
     null_level: float = 0.999
+    block_map: bool = True
     least_score: float = 0.05
 
 
@@ -81,7 +83,7 @@ class NoiseAudit(Audit):
         effort = plan.effort
         controls = len(self.settings.control_rungs) * len(plan.controls) * effort.control_draws
         curves = len(self.settings.rungs) * len(plan.subjects) * effort.draws + controls
-        blocks = len(plan.reference.blocks) * effort.block_draws
+        blocks = len(plan.reference.blocks) * effort.block_draws * self.settings.block_map
         return (self.settings.walk + 1) * self.settings.bracket_draws + curves + blocks
 
     def _measured(self, case: Case) -> list[SubjectRecord]:
@@ -104,6 +106,8 @@ class NoiseAudit(Audit):
     def _block_grid(self, case: Case, centre: int) -> list[list[Trial]]:
         """Trials ``[block][draw]`` at a dose at which the whole model has lost half."""
         reference, dose = case.plan.reference, self._ladder.dose(centre + 1)
+        if not (self.settings.block_map and case.plan.effort.block_draws):
+            return []
         return [
             [
                 self._trial(case, reference, dose, seed, _site_of(reference, block))
@@ -180,7 +184,7 @@ class NoiseAudit(Audit):
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, reference, measured[rival.name]))
         verdict.controls += self._controls(case, reference, measured)
-        if case.plan.effort.block_draws:
+        if self._block_grid(case, centre):
             verdict.blocks.append(self._block_map(case, centre))
 
     def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> Measured:
