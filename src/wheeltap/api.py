@@ -21,6 +21,7 @@ from wheeltap.audits.ladder import LadderSettings
 from wheeltap.audits.noise import FunctionNoiseAudit
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.executors import Executor, ProcessPool, Serial
+from wheeltap.engine.readings import readings
 from wheeltap.engine.run import ONE_THREAD_BELOW
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import UsageError
@@ -98,15 +99,17 @@ def plan(
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
             create(name).require_dose(dose)
     twin, planted, why_not = _controls(several[0], seed)
+    graded = _graded(several[0], planted)
     return Plan(
         command=extra.pop("command", "audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
         probe=probe.record,
         audits=specs,
         effort=effort or default_effort(parameters),
-        versions={name: perturbations.get(name).version for name in perturbations},
+        versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         twin=twin,
         planted=planted,
+        graded=graded,
         no_controls=why_not,
         seed=seed,
         **extra,
@@ -144,18 +147,48 @@ PLANTED_PAIRS = 0.25
 of a large model stays within a quarter more memory."""
 
 
+GRADED_PAIRS = (1, 2, 4, 8)
+"""Cancelling pairs per hidden layer of the copies from which detection power is told."""
+
+GRADED_BELOW = 500_000
+"""Parameters up to which these copies are part of every plan: they cost as much as subjects."""
+
+RECODED = ("permute", "rescale", "heads")
+"""The gauges of the null twin, where they hold: relative and function-space noise must both be silent on them."""
+
+
 def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
     with as_before(subject):  # finding its structure runs its forward
         family = gauge.find(subject.model)
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
-    recoded = gauge.describe(family, "recode", seed=seed)
-    twin = derived_record(subject.record, recoded, role="twin")
-    if not any(hidden.widens for hidden in family.hiddens):
-        return twin, None, "No hidden layer of this model can be widened, so no cancelling units were planted."
-    cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS)
-    return twin, derived_record(subject.record, cancelling, role="planted"), ""
+    twin, planted, why_not = None, None, ""
+    silent = [name for name in RECODED if name in family.offers]
+    if silent:
+        twin = derived_record(subject.record, gauge.describe(family, *silent, seed=seed), role="twin")
+    else:
+        why_not = f"No twin was made: {'; '.join(family.why_not(name) for name in RECODED)}"
+    if "cancel" in family.offers:
+        cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS)
+        planted = derived_record(subject.record, cancelling, role="planted")
+    else:
+        why_not = f"{why_not} No cancelling units were planted: {family.why_not('cancel')}".strip()
+    return twin, planted, why_not
+
+
+def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:
+    """Records of copies with few to many cancelling pairs, for a small model that can be planted at all."""
+    if planted is None or planted.derivation is None or subject.record.parameters > GRADED_BELOW:
+        return ()
+    whole = planted.derivation
+    derivations = [
+        msgspec.structs.replace(whole, settings={**whole.settings, "pairs": pairs}) for pairs in GRADED_PAIRS
+    ]
+    return tuple(
+        derived_record(subject.record, derivation, role="graded", label=f"{pairs} pairs")
+        for derivation, pairs in zip(derivations, GRADED_PAIRS, strict=True)
+    )
 
 
 def run(

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 

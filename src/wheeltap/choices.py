@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wheeltap import canon, measure
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
-from wheeltap.probe import BaseProbe, Moments, as_scores
+from wheeltap.probe import BaseProbe, Moments, as_scores, checked_groups
 from wheeltap.typed import to_tensor
 
 _SPAN = 2
@@ -36,6 +36,7 @@ class ChoiceProbe(BaseProbe):
         name: For reports.
         tokens_per_batch: Bound on the tokens of one forward call.
         more: Further token sequences of the same kind, used only for estimating layer moments.
+        groups: Which behaviour each item is one of; by default the index of its right option.
 
     Raises:
         DataError: If the probe is empty, an item has an empty context or option, or options differ in number.
@@ -50,6 +51,7 @@ class ChoiceProbe(BaseProbe):
         name: str = "choices",
         tokens_per_batch: int = 1024,
         more: Sequence[Sequence[int]] = (),
+        groups: Sequence[int] | None = None,
     ) -> None:
         self.name, self.tokens_per_batch = name, tokens_per_batch
         self.contexts = tuple(tuple(c) for c in contexts)
@@ -59,6 +61,7 @@ class ChoiceProbe(BaseProbe):
         self._require_sound(len(targets))
         self.targets = torch.tensor(list(targets), dtype=torch.long)
         self._require_targets(len(self.choices[0]))
+        self._groups = checked_groups(groups, examples=len(self.targets), where=name)
         self.sequences = _without_prefixes(
             context + option[:-1]
             for context, options in zip(self.contexts, self.choices, strict=True)
@@ -88,16 +91,27 @@ class ChoiceProbe(BaseProbe):
     @property
     def digest(self) -> str:
         """Digest of every token, the order of the items and the scoring rule."""
-        return canon.key(
-            "choices",
-            ["summed log-likelihood", self.contexts, self.choices, [int(target) for target in self.targets], self.more],
-        )
+        targets = [int(target) for target in self.targets]
+        groups = [] if self._groups is None else [[int(group) for group in self._groups]]
+        return canon.key("choices", ["summed log-likelihood", self.contexts, self.choices, targets, self.more, *groups])
 
     @property
     def tokens(self) -> int:
         """Distinct positions: two positions with the same tokens up to them hold the same activations."""
         prefixes = {s[: end + 1] for s in (*self.sequences, *self.more) for end in range(len(s))}
         return len(prefixes)
+
+    def part(self, index: Tensor) -> "ChoiceProbe":
+        """See ``BaseProbe.part``."""
+        chosen = [int(at) for at in index]
+        return ChoiceProbe(
+            [self.contexts[at] for at in chosen],
+            [self.choices[at] for at in chosen],
+            [int(self.targets[at]) for at in chosen],
+            name=self.name,
+            tokens_per_batch=self.tokens_per_batch,
+            groups=None if self._groups is None else [int(self._groups[at]) for at in chosen],
+        )
 
     def forward(self, model: nn.Module) -> Tensor:
         """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""

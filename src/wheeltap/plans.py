@@ -49,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         data: Path of the probe's data, where it came from a file.
         twin: The null control: a re-coded copy that computes the same function.
         planted: The positive control: a copy with cancelling units.
+        graded: Copies with few to many cancelling units, from which the power to detect them is told.
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together.
@@ -65,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None = None
     twin: SubjectRecord | None = None
     planted: SubjectRecord | None = None
+    graded: tuple[SubjectRecord, ...] = ()
     no_controls: str = ""
     seed: int = 0
     alpha: float = 0.05
@@ -82,7 +84,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def controls(self) -> tuple[SubjectRecord, ...]:
         """The control subjects there are."""
-        return tuple(subject for subject in (self.twin, self.planted) if subject is not None)
+        return (*(subject for subject in (self.twin, self.planted) if subject is not None), *self.graded)
 
     def trial(
         self,

@@ -1,7 +1,7 @@
 """Probes: fixed-order, digested examples, and what the benchmark would score."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -44,11 +44,33 @@ class BaseProbe(ABC):
     name: str
     targets: Tensor
     measure: Measure
+    _groups: Tensor | None = None
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Digest of examples, order, targets and scoring rule."""
+        """Digest of examples, order, targets and scoring rule; of the groups where they were given."""
+
+    @property
+    def groups(self) -> Tensor:
+        """The behaviour that each example belongs to, ``[example]``: as given, else its right option."""
+        if self._groups is not None:
+            return self._groups
+        return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
+
+    def part(self, index: Tensor) -> "BaseProbe":
+        """The same probe with the examples ``index`` alone, in that order.
+
+        Raises:
+            DataError: If probes of this kind cannot be divided.
+        """
+        raise DataError(
+            "This probe cannot be divided.",
+            where=self.name,
+            expected=f"a method part(index) of {type(self).__name__}",
+            got="none",
+            do="Write one that returns the probe of the examples index, and their groups.",
+        )
 
     @property
     @abstractmethod
@@ -149,6 +171,26 @@ def as_scores(output: Any) -> Tensor:
     )
 
 
+def checked_groups(groups: Sequence[int] | Tensor | None, *, examples: int, where: str) -> Tensor | None:
+    """Groups as integers, one per example; ``None`` where none are given.
+
+    Raises:
+        DataError: If they are not whole numbers, or their number is another.
+    """
+    if groups is None:
+        return None
+    given = torch.as_tensor(groups).cpu()
+    if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
+        raise DataError(
+            "The groups do not fit the examples.",
+            where=where,
+            expected=f"{examples} whole numbers, one per example",
+            got=f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}",
+            do="Number the groups, and give each example the number of its own.",
+        )
+    return given.long()
+
+
 def _digest(kind: str, tensor: Tensor) -> str:
     held = tensor.detach().cpu()
     if held.dtype is torch.bfloat16:
@@ -172,6 +214,7 @@ class Probe(BaseProbe):
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
+        groups: Integer ``[example]``: which behaviour each example is one of; by default its target.
 
     Raises:
         DataError: If the probe is empty, lengths differ, or values are not finite.
@@ -186,6 +229,7 @@ class Probe(BaseProbe):
         name: str = "probe",
         batch: int = 512,
         more: Tensor | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         self.name, self.batch = name, batch
         self.inputs = torch.as_tensor(inputs)
@@ -194,6 +238,7 @@ class Probe(BaseProbe):
         self._require_sound()
         if not self.targets.is_floating_point():
             self.targets = self.targets.long()
+        self._groups = checked_groups(groups, examples=len(self.targets), where=name)
         self.measure = measure or (_SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY)
 
     def _require_sound(self) -> None:
@@ -242,6 +287,8 @@ class Probe(BaseProbe):
         parts = [_digest("inputs", self.inputs), _digest("targets", self.targets)]
         if self.more is not None:
             parts.append(_digest("more", self.more))
+        if self._groups is not None:
+            parts.append(_digest("groups", self._groups))
         return canon.key("probe", [self.measure.name, *parts])
 
     @property
@@ -251,6 +298,18 @@ class Probe(BaseProbe):
         if self.more is not None:
             rows = torch.cat([rows, self.more.reshape(len(self.more), -1)])
         return len(np.unique(to_array(rows), axis=0))
+
+    def part(self, index: Tensor) -> "Probe":
+        """See ``BaseProbe.part``."""
+        index = index.cpu()
+        return Probe(
+            self.inputs[index.to(self.inputs.device)],
+            self.targets[index.to(self.targets.device)],
+            measure=self.measure,
+            name=self.name,
+            batch=self.batch,
+            groups=None if self._groups is None else self._groups[index],
+        )
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``; see ``BaseProbe.forward``."""
@@ -267,4 +326,4 @@ class Probe(BaseProbe):
 # Bound under other names because ``measure`` is also the name of an argument above.
 _ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
 
-__all__ = ["BaseProbe", "Moments", "Probe", "as_scores"]
+__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "checked_groups"]

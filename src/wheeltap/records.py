@@ -15,14 +15,22 @@ SCHEMA = "wheeltap.report/1"
 Scalar = str | int | float | bool
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
-Role = Literal["subject", "twin", "planted"]
+Role = Literal["subject", "twin", "planted", "graded"]
 
 
 class Derivation(msgspec.Struct, frozen=True, kw_only=True):
-    """How a control subject is made from another one: a gauge operation and its settings."""
+    """How a control subject is made from another one: by gauges, one after another.
+
+    Attributes:
+        family: Kind of architecture.
+        operations: Names of the gauges, in the order in which they are applied; empty in plans of older versions.
+        settings: Of these gauges, defaults included.
+        seed: Root of the draws.
+        version: Of the gauges' code. A derivation of another version is refused.
+    """
 
     family: str
-    operation: Literal["recode", "cancel"]
+    operations: tuple[str, ...] = ()
     settings: dict[str, Scalar]
     seed: int
     version: int = 1
@@ -155,6 +163,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         because: Plain words: what was seen and what it does and does not prove.
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.
+        alarm: Whether ``found`` is bad news. A claim that was shown (this part is necessary) is none.
     """
 
     code: str
@@ -165,6 +174,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     smallest_detectable: float | None = None
     because: str = ""
     trials: tuple[str, ...] = ()
+    alarm: bool = True
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, cast, final
 
 import torch
@@ -68,14 +69,15 @@ class Subject:
             )
         return self._record
 
-    def derived(self, model: nn.Module, derivation: Derivation, *, role: Role) -> "Subject":
-        """The control subject ``model``, made from this one as ``derivation`` says.
+    def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
+        """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
 
-        Its fingerprint is that of this subject and the derivation, so that its trials are found in a store
-        without making it again.
+        It is disturbed only where this one is: a weight that a gauge untied stays out.
         """
-        child = Subject(model, name=f"{self.name} ({role})")
-        child._record = derived_record(self.record, derivation, role=role)
+        child = Subject(model, name=record.name)
+        tied = {layer.name: layer.tied for layer in self.layers}
+        child.layers = tuple(replace(layer, tied=tied[layer.name]) for layer in child.layers if layer.name in tied)
+        child._record = record
         return child
 
     def parameter(self, name: str) -> Tensor:
@@ -86,10 +88,19 @@ class Subject:
 _DENSE = ("linear", "transposed", "attention")
 
 
-def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role) -> SubjectRecord:
-    """The record of a control before (or without) making it. Layers and blocks are the base's."""
+def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role, label: str = "") -> SubjectRecord:
+    """The record of a control before (or without) making it. Layers and blocks are the base's.
+
+    Its fingerprint is that of the base and the derivation, so that its trials are found in a store without making it.
+
+    Args:
+        base: Of the subject it is made from.
+        derivation: How.
+        role: What it is for.
+        label: Tells controls of one role apart.
+    """
     return SubjectRecord(
-        name=f"{base.name} ({role})",
+        name=f"{base.name} ({role}{f' {label}' if label else ''})",
         fingerprint=canon.key("derived", [base.fingerprint, derivation]),
         parameters=base.parameters,
         blocks=base.blocks,

@@ -26,10 +26,11 @@ def probe() -> Probe:
     return source.probe()
 
 
-def copy_of(subject: Subject, operation: str, seed: int, name: str, **settings: float) -> Subject:
+def copy_of(subject: Subject, operations: str, seed: int, name: str, **settings: float) -> Subject:
     family = gauge.find(subject.model)
     assert isinstance(family, gauge.Family)
-    return Subject(gauge.twin(subject.model, gauge.describe(family, operation, seed=seed, **settings)), name=name)
+    derivation = gauge.describe(family, *operations.split(), seed=seed, **settings)
+    return Subject(gauge.twin(subject.model, derivation), name=name)
 
 
 def pairs(report: Report, name: str) -> dict[str, Finding]:
@@ -43,7 +44,7 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
     false, misled, voided, widths = 0, 0, 0, list[float]()
     for seed in range(TWINS):
         # Seeds of their own: the plan's control twin is made with seed 0.
-        twin = copy_of(original, "recode", 1000 + seed, "twin")
+        twin = copy_of(original, "permute rescale", 1000 + seed, "twin")
         assert float((probe.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
         report = wt.compare(original, twin, probe, seed=seed, effort=EFFORT, alpha=ALPHA)
         assert not report.void
@@ -66,7 +67,7 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
 
 
 def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_alone(original: Subject, probe: Probe) -> None:
-    imposter = copy_of(original, "cancel", 5, "imposter", jitter=0.0)
+    imposter = copy_of(original, "cancel", 5, "imposter")
     report = wt.compare(original, imposter, probe, effort=EFFORT)
     found = pairs(report, "imposter")
     assert {code: finding.status for code, finding in found.items()} == {

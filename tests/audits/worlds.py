@@ -60,7 +60,8 @@ class Simulated:
 def subject(
     name: str, *, role: Role = "subject", base: str | None = None, blocks: tuple[str, ...] = ()
 ) -> SubjectRecord:
-    derivation = None if role == "subject" else Derivation(family="simulated", operation="recode", settings={}, seed=0)
+    made = Derivation(family="simulated", operations=("permute",), settings={}, seed=0)
+    derivation = None if role == "subject" else made
     return SubjectRecord(
         name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, derivation=derivation,
         blocks=blocks, layers=blocks,

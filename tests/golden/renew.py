@@ -23,7 +23,7 @@ TRIALS = (
 SUBJECT = SubjectRecord(
     name="net", fingerprint="a" * 32, parameters=1234, blocks=("0", "2"), layers=("0", "2"), widest=65
 )
-DERIVATION = Derivation(family="relu-chain", operation="recode", settings={"spread": 1.0, "permute": True}, seed=5)
+DERIVATION = Derivation(family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5)
 PLANS = (
     Plan(
         command="audit",

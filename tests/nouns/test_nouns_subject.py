@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.errors import ModelError
 from wheeltap.layer import find_layers
-from wheeltap.subject import Subject, fingerprint, weights_digest
+from wheeltap.subject import Subject, derived_record, fingerprint, weights_digest
 from wheeltap.testing.planted import CASES, planted
 
 
@@ -209,10 +209,10 @@ def test_the_record_says_what_there_is() -> None:
 
 def test_a_derived_subject_is_known_before_it_is_made() -> None:
     subject = planted("mlp").subject
-    made = gauge.describe("relu-chain", "recode", seed=3)
-    child = subject.derived(gauge.twin(subject.model, made), made, role="twin")
-    other = gauge.describe("relu-chain", "recode", seed=4)
-    again = subject.derived(gauge.twin(subject.model, other), other, role="twin")
+    made = gauge.describe("relu-chain", "permute", seed=3)
+    child = subject.derived(gauge.twin(subject.model, made), derived_record(subject.record, made, role="twin"))
+    other = gauge.describe("relu-chain", "permute", seed=4)
+    again = subject.derived(gauge.twin(subject.model, other), derived_record(subject.record, other, role="twin"))
     assert child.record.fingerprint != again.record.fingerprint
     assert child.record.base == subject.record.fingerprint
     assert child.record.derivation == made

@@ -2,7 +2,11 @@
 
 from typing import ClassVar
 
+import test_perturb_erase
+
+from wheeltap import gauge
 from wheeltap.perturb import BUILTIN
+from wheeltap.perturb.base import EVERY_GAUGE
 from wheeltap.perturb.clean import Clean
 from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
@@ -19,7 +23,7 @@ class TestClean(PerturbationContract):
 class TestRelativeNoise(PerturbationContract):
     perturbation = RelativeNoise
     doses = (0.05, 0.5)
-    sensitive_to = frozenset({"cancel"})
+    sensitive_to = frozenset({"cancel", "entangle"})
 
 
 class TestRelativeSigns(TestRelativeNoise):
@@ -61,8 +65,13 @@ class TestMagnitudePruning(PerturbationContract):
     draws = 24
 
 
+def test_every_gauge_is_known_by_name() -> None:
+    assert set(gauge.GAUGES) == EVERY_GAUGE
+
+
 def test_every_builtin_is_held_to_it() -> None:
-    tested = {kind.perturbation.name for kind in globals().values() if _is_contract(kind)}
+    held = [*globals().values(), *vars(test_perturb_erase).values()]
+    tested = {kind.perturbation.name for kind in held if _is_contract(kind)}
     assert tested == set(BUILTIN)
 
 

@@ -296,7 +296,7 @@ def inputs_of(case: Planted) -> Tensor:
 @pytest.mark.parametrize("kind", ["mlp", "conv", "conv1d", "clusters"])
 def test_rescaled_twins_get_the_same_disturbed_outputs(kind: str, spread: float) -> None:
     case = clusters() if kind == "clusters" else planted(kind)
-    twin, inputs = twin_of(case, "recode", spread=spread, permute=False), inputs_of(case)
+    twin, inputs = twin_of(case, "rescale", spread=spread), inputs_of(case)
     mine, theirs = case.factors(), twin.factors()
     with torch.no_grad():
         scale = float(case.subject.model(inputs).std())
@@ -310,7 +310,7 @@ def test_rescaled_twins_get_the_same_disturbed_outputs(kind: str, spread: float)
 def test_relative_noise_is_drawn_alike_and_std_noise_is_not() -> None:
     """The same test on the other instruments, to see that it can fail."""
     case = clusters()
-    twin, inputs = twin_of(case, "recode", spread=1.0, permute=False), inputs_of(case)
+    twin, inputs = twin_of(case, "rescale", spread=1.0), inputs_of(case)
     gaps = {}
     for name in ("relative", "std"):
         found = []
@@ -387,7 +387,7 @@ def gram(rows: Tensor, columns: Tensor, *, bias: bool) -> Tensor:
 def test_duplicate_units_that_cancel_are_invisible() -> None:
     """Splitting units in two that read the same leaves the reader's noise as it was, on every input of the probe."""
     case = planted("mlp")
-    twin = twin_of(case, "cancel", jitter=0.0, pairs=5)
+    twin = twin_of(case, "cancel", pairs=5)
     mine, theirs = case.factors(), twin.factors()
     inputs = inputs_of(case)
     with torch.no_grad():
@@ -411,7 +411,15 @@ def equivalent(one: Tensor, two: Tensor, *, margin: float) -> None:
 
 @pytest.mark.parametrize(
     ("operation", "settings"),
-    [("recode", {"spread": 0.0, "permute": True}), ("recode", {}), ("cancel", {}), ("cancel", {"jitter": 0.0})],
+    [
+        ("permute", {}),
+        ("rescale", {}),
+        ("split", {}),
+        ("cancel", {}),
+        ("cancel", {"jitter": 0.5}),
+        ("dead", {}),
+        ("entangle", {}),
+    ],
 )
 def test_drawn_noise_costs_a_twin_as_much(operation: str, settings: dict[str, float]) -> None:
     """Mean loss over draws, of a net and its twin, on draws of their own; equivalence within a tenth."""

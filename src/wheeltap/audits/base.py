@@ -128,6 +128,19 @@ class Case:
             raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
         return outcome.values[self.plan.probe.measure].astype(np.float64)
 
+    def reading(self, trial: Trial) -> dict[str, Values]:
+        """The named arrays that a reading gave.
+
+        Raises:
+            Unanswered: If it failed, was skipped or has not run.
+        """
+        outcome = self._lookup(trial.key)
+        if outcome is None:
+            raise Unanswered("error", f"A reading has not run ({trial.perturbation}).")
+        if outcome.status != "done":
+            raise Unanswered("not_applicable" if outcome.status == "skipped" else "error", outcome.because)
+        return {name: array.astype(np.float64) for name, array in outcome.values.items()}
+
     def table(self, trials: Sequence[Sequence[Trial]]) -> Values:
         """Scores ``[dose, draw, example]`` of trials given as ``[dose][draw]``."""
         return np.stack([np.stack([self.values(trial) for trial in row]) for row in trials])
@@ -207,6 +220,10 @@ BUILTIN = {
     "std-noise": "wheeltap.audits.noise:StdNoiseAudit",
     "quantization": "wheeltap.audits.modify:QuantizationAudit",
     "pruning": "wheeltap.audits.modify:PruningAudit",
+    "single-point": "wheeltap.audits.single_point:SinglePointAudit",
+    "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
+    "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",
+    "parts": "wheeltap.audits.parts:PartsAudit",
 }
 
 DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning")

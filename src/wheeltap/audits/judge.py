@@ -166,6 +166,12 @@ def usable(plan: Plan, lookup: Lookup) -> Plan:
             exact, _, _ = _same_function(case, subject)
             if not exact:
                 dropped[field] = None
+    exact_grades = tuple(
+        subject
+        for subject in plan.graded
+        if case.outcome(plan.trial(subject, "none")) is None or _same_function(case, subject)[0]
+    )
+    plan = msgspec.structs.replace(plan, graded=exact_grades) if exact_grades != plan.graded else plan
     if not dropped:
         return plan
     return msgspec.structs.replace(plan, no_controls="The copy is not exact on this model (see above).", **dropped)
@@ -186,7 +192,7 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     name = pair(plan.reference, rival)
     mine = {f.code: f for f in findings if f.subject == name}
     score = mine.get("WT001")
-    inside = [f for code, f in mine.items() if code.startswith("WT1") and f.status == "found"]
+    inside = [f for code, f in mine.items() if code != "WT001" and f.status == "found" and f.alarm]
     unsure = [f for code, f in mine.items() if code.startswith("WT1") and f.status not in ("found", "not_found")]
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
     differ = score is not None and score.status == "found"
@@ -199,7 +205,12 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
 
 
 def _kept_less(plan: Plan, rival: SubjectRecord, finding: Finding) -> str:
-    """Who keeps less of the score under which disturbance, by how much: the tested effect is reference minus rival."""
+    """Who keeps less of the score under which disturbance, by how much: the tested effect is reference minus rival.
+
+    A finding that is no loss of score under a disturbance of weights speaks for itself, in its first sentence.
+    """
+    if not finding.code.startswith("WT10") or not finding.title.endswith(": difference"):
+        return f"{finding.because.split('. ')[0].rstrip('.')}."
     gap, worse = finding.estimates[0], rival.name
     if (gap.value or 0.0) < 0:
         worse = plan.reference.name
@@ -212,8 +223,8 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     name = plan.reference.name
     score = next((f for f in findings if f.code == "WT001" and f.estimates), None)
     told = f"{name} scores {score.estimates[0]}" if score else name
-    found = [f.title.lower() for f in findings if f.status == "found"]
-    unsure = [f for f in findings if f.status in ("inconclusive", "error")]
+    found = [f.title.lower() for f in findings if f.status == "found" and f.alarm]
+    unsure = [f for f in findings if f.status == "error" or (f.status == "inconclusive" and f.alarm)]
     if found:
         return f"{told}, but does not stand: {', '.join(found)}."
     if unsure:

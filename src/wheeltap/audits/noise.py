@@ -7,11 +7,15 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.measured import Measured, area_difference
+from wheeltap.audits.power import power_control
 from wheeltap.plans import Plan
 from wheeltap.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.site import WHOLE, Site
 from wheeltap.stats.curve import Response, area_values, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
+
+_CONTROLS = ("twin", "planted")
+"""Roles measured only where it tells most; graded copies are measured like subjects, for they stand for one."""
 
 
 class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
@@ -81,19 +85,21 @@ class NoiseAudit(Audit):
     def most(self, plan: Plan) -> int:
         """Bracket, curves, block map: an upper bound."""
         effort = plan.effort
-        controls = len(self.settings.control_rungs) * len(plan.controls) * effort.control_draws
-        curves = len(self.settings.rungs) * len(plan.subjects) * effort.draws + controls
+        few = len(plan.controls) - len(plan.graded)
+        controls = len(self.settings.control_rungs) * few * effort.control_draws
+        whole = len(plan.subjects) + (len(plan.graded) if self.plant_must_show else 0)
+        curves = len(self.settings.rungs) * whole * effort.draws + controls
         blocks = len(plan.reference.blocks) * effort.block_draws * self.settings.block_map
         return (self.settings.walk + 1) * self.settings.bracket_draws + curves + blocks
 
     def _measured(self, case: Case) -> list[SubjectRecord]:
         plan = case.plan
-        plant = plan.planted if self.plant_must_show else None
-        return [*plan.subjects, *(s for s in (plan.twin, plant) if s is not None)]
+        plants = (plan.planted, *plan.graded) if self.plant_must_show else ()
+        return [*plan.subjects, *(s for s in (plan.twin, *plants) if s is not None)]
 
     def _draws(self, case: Case, subject: SubjectRecord) -> int:
         effort = case.plan.effort
-        return effort.draws if subject.role == "subject" else min(effort.control_draws, effort.draws)
+        return min(effort.control_draws, effort.draws) if subject.role in _CONTROLS else effort.draws
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
         settings: dict[str, Scalar] = {}
@@ -121,7 +127,7 @@ class NoiseAudit(Audit):
         return Ladder(self.settings.start, self.settings.walk)
 
     def _doses(self, subject: SubjectRecord, centre: int) -> list[float]:
-        return self._ladder.doses(centre, rungs_of(self.settings, control=subject.role != "subject"))
+        return self._ladder.doses(centre, rungs_of(self.settings, control=subject.role in _CONTROLS))
 
     def _bracket(self, case: Case) -> tuple[int | None, list[int]]:
         def kept_half(rung: int) -> bool | None:
@@ -177,7 +183,7 @@ class NoiseAudit(Audit):
 
     def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
         measured = {subject.name: self._measure(case, subject, centre) for subject in self._measured(case)}
-        verdict.curves += [self._curve(case, one) for one in measured.values()]
+        verdict.curves += [self._curve(case, one) for one in measured.values() if one.subject.role != "graded"]
         for subject, curve in zip(case.plan.subjects, verdict.curves, strict=False):
             verdict.drafts.append(self._single(case, curve, measured[subject.name]))
         reference = measured[case.plan.reference.name]
@@ -265,7 +271,7 @@ class NoiseAudit(Audit):
         null = None if plan.twin is None else measured[plan.twin.name]
         plant = None if plan.planted is None else measured.get(plan.planted.name)
         found = [self._null(case, few, null)]
-        return [*found, self._plant(case, few, plant)] if self.plant_must_show else found
+        return [*found, self._plant(case, few, plant), self._power(case, measured)] if self.plant_must_show else found
 
     def _null(self, case: Case, reference: Measured, twin: Measured | None) -> Control:
         name = f"{self.code} re-coded twin"
@@ -290,6 +296,14 @@ class NoiseAudit(Audit):
             because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval)."
             + ("" if found else " With few draws or examples the interval is wide: give more before blaming the rest."),
         )  # fmt: skip
+
+    def _power(self, case: Case, measured: dict[str, Measured]) -> Control:
+        """What this audit would find of fewer planted units, in a comparison with the reference."""
+        plan, reference = case.plan, measured[case.plan.reference.name]
+        margin, unit = case.worth(self.settings.margin), plan.probe.measure
+        graded = [measured[subject.name] for subject in plan.graded]
+        gaps = [(one.subject, area_difference(reference, one, level=0.95, margin=margin, unit=unit)) for one in graded]
+        return power_control(plan, self.code, gaps, margin=margin)
 
     # ---- block map --------------------------------------------------------------------------------------------
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 _SEED_OF_TWIN = 101
 """Not the seed of the plan's own control copies: the demo's nets are other copies than the controls."""
 
+_SPREAD_OF_TWIN = 0.5
+"""Rounding to a few bits rightly tells copies apart that are written at very different scales (from about 1 on)."""
+
 
 def demo(
     *,
@@ -56,8 +59,8 @@ def cast_of_five() -> "list[Subject]":
     from wheeltap.subject import Subject
 
     original = digits.subject(name="original")
-    recoded = gauge.describe("relu-chain", "recode", seed=_SEED_OF_TWIN)
-    cancelling = gauge.describe("relu-chain", "cancel", seed=_SEED_OF_TWIN, pairs=64, scale=4.0, jitter=0.0)
+    recoded = gauge.describe("relu-chain", "permute", "rescale", seed=_SEED_OF_TWIN, spread=_SPREAD_OF_TWIN)
+    cancelling = gauge.describe("relu-chain", "cancel", seed=_SEED_OF_TWIN, pairs=64, scale=4.0)
     return [
         original,
         Subject(gauge.twin(original.model, recoded), name="gauge-twin"),

@@ -3,17 +3,40 @@
 import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
 _EXTRA = (("transformers", "llm"), ("gguf", "llm"))
 
 
-def doctor() -> int:
+def doctor(
+    *,
+    plant: Annotated[
+        str | None, Parameter(help="Instead: plant defects in copies of this MODEL and see which are found.")
+    ] = None,
+    data: Annotated[Path | None, Parameter(help="With --plant: examples, as for audit.")] = None,
+    runs: Annotated[int, Parameter(help="With --plant: copies for each defect and strength.")] = 5,
+    draws: Annotated[int | None, Parameter(help="With --plant: draws of noise per dose, as for audit.")] = None,
+    defects: Annotated[str | None, Parameter(help="With --plant: which, separated by commas. [default: all]")] = None,
+    json: Annotated[Path | None, Parameter(help="With --plant: write the counts to this file.")] = None,
+) -> int:
     """Checks this installation: packages, extras, the SmolLM2 weights, and one small audit with its controls.
+
+    With --plant it checks the instruments on a model of yours instead: copies that compute the same function, with
+    cancelling units, entangled units, a brittle block or one fragile weight of known strength, are compared with it,
+    and a table says how often each was found, and the smallest strength found four times out of five.
 
     Examples:
       wheeltap doctor
+      wheeltap doctor --plant digits --runs 3
+      wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
     """
+    if plant is not None:
+        from wheeltap.cli.planted import planted
+
+        return planted(plant, data, runs=runs, draws=draws, names=defects, json=json)
     lines = [*_packages(), *_model()]
     for ok, text in lines:
         print(("ok      " if ok else "missing ") + text)

@@ -10,7 +10,9 @@ Kind = Literal["audits", "perturbations", "measures", "models"]
 def list_(
     kind: Annotated[Kind | None, Parameter(help="What to list; everything if not given.")] = None,
     *,
-    invariances: Annotated[bool, Parameter(help="For perturbations: the gauges each claims to be silent on.")] = False,
+    invariances: Annotated[
+        bool, Parameter(help="For perturbations: which function-preserving copies each is silent on, as measured.")
+    ] = False,
 ) -> int:
     """Lists audits, perturbations, measures and kinds of model, those of installed plug-ins included.
 
@@ -23,12 +25,17 @@ def list_(
     console = Console(highlight=False)
     tables = {
         "audits": _audits,
-        "perturbations": lambda: _perturbations(invariances=invariances),
+        "perturbations": _perturbations,
         "measures": _measures,
         "models": _models,
     }
     for name in (kind,) if kind else tables:
-        console.print(_table(name, tables[name]()))
+        if name == "perturbations" and invariances:
+            from wheeltap.cli.invariances import print_invariances
+
+            print_invariances(console)
+        else:
+            console.print(_table(name, tables[name]()))
     return 0
 
 
@@ -60,15 +67,13 @@ def _default(value: object) -> str:
     return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)  # pyright: ignore
 
 
-def _perturbations(*, invariances: bool) -> list[tuple[str, ...]]:
+def _perturbations() -> list[tuple[str, ...]]:
     from wheeltap.perturb import perturbations
 
     rows: list[tuple[str, ...]] = []
     for name in perturbations:
         found = perturbations.get(name)
-        dose = f"dose {found.lowest:g} to {found.highest:g} {found.unit}"
-        told = f"silent on: {', '.join(sorted(found.invariant_to)) or 'nothing'}" if invariances else dose
-        rows.append((name, found.title, told))
+        rows.append((name, found.title, f"dose {found.lowest:g} to {found.highest:g} {found.unit}"))
     return rows
 
 

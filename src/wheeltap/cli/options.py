@@ -165,7 +165,11 @@ def exit_code(report: Report, fail_on: FailOn) -> int:
     if report.void:
         return 3
     worst = {"found": ("found", "error"), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]
-    failing: list[Finding] = [finding for finding in report.findings if finding.status in worst]
+    failing: list[Finding] = [
+        finding
+        for finding in report.findings
+        if finding.status in worst and (finding.alarm or finding.status == "error")
+    ]
     return 1 if failing else 0
 
 

@@ -33,6 +33,7 @@ class Disturbance:
         self, subject: Subject, perturbation: Perturbation, site: Site, factors: dict[str, Factors] | None = None
     ) -> None:
         self.subject, self.perturbation, self.factors = subject, perturbation, factors or {}
+        self._position = site.position
         self.layers = [
             layer
             for layer in subject.layers
@@ -70,7 +71,9 @@ class Disturbance:
         for layer in self.layers:
             held, clean = self._held(layer), self._clean[layer.name]
             draw = Draw(root, seed, self.factors.get(layer.name))
-            if isinstance(self.perturbation, Noise):
+            if self._position is not None:
+                self._write_one(layer, self._position, dose, draw)
+            elif isinstance(self.perturbation, Noise):
                 along = self._direction(self.perturbation, layer, draw)
                 torch.add(clean.weight, along.weight, alpha=dose, out=held.weight.data)
                 if held.bias is not None and clean.bias is not None and along.bias is not None:
@@ -79,6 +82,14 @@ class Disturbance:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
+
+    def _write_one(self, layer: Layer, position: tuple[int, int], dose: float, draw: Draw) -> None:
+        """Writes one weight as the perturbation of its whole layer would; the rest of the layer stays clean."""
+        held, clean = self._held(layer), self._clean[layer.name]
+        new = self.perturbation.replace(layer, clean, dose, draw)
+        matrix = layer.matrix(clean.weight).clone()  # of the held weight it may be a copy, not a view
+        matrix[position] = layer.matrix(new.weight)[position]
+        held.weight.data.copy_(layer.stored(matrix))
 
     def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> Weights:
         """The draw's direction, kept while doses of one draw follow each other: one draw serves a whole curve."""

@@ -9,9 +9,11 @@ import torch
 
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.readings import readings
 from wheeltap.engine.workshop import Workshop, told
 from wheeltap.errors import WheeltapError
 from wheeltap.records import Outcome, OutcomeStatus, Trial
+from wheeltap.subject import Subject
 
 Commit = Callable[[Outcome], None]
 
@@ -73,18 +75,26 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
     """
     by_subject = groupby(_grouped(trials), key=lambda group: group.first.subject)
     for fingerprint, groups in by_subject:
-        with ExitStack() as guard:
-            subject = workshop.subject(fingerprint)
-            guard.enter_context(threads_for(subject.record.parameters))
-            guard.enter_context(unharmed(subject))
-            for group in groups:
-                _run_group(group, workshop, commit)
+        _run_subject(workshop.subject(fingerprint), groups, workshop, commit)
+
+
+def _run_subject(subject: Subject, groups: Iterator[_Group], workshop: Workshop, commit: Commit) -> None:
+    # A function of its own, so that nothing holds a control copy any more when the next one is made.
+    with ExitStack() as guard:
+        guard.enter_context(threads_for(subject.record.parameters))
+        guard.enter_context(unharmed(subject))
+        for group in groups:
+            _run_group(group, workshop, commit)
 
 
 def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
     if group.first.perturbation == "none":
         for trial in group.trials:
             commit(workshop.baseline(trial))
+        return
+    if group.first.perturbation in set(readings):
+        for trial in group.trials:
+            _run_reading(trial, workshop, commit)
         return
     try:
         disturbance = workshop.disturbance(group.first)
@@ -103,6 +113,16 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
             with _shortened(trial, cache) as share:
                 outcome = workshop.disturbed(trial, disturbance, share=share)
             commit(outcome)
+
+
+def _run_reading(trial: Trial, workshop: Workshop, commit: Commit) -> None:
+    try:
+        commit(workshop.reading(trial))
+    except WheeltapError as error:
+        because = error.what + (f" ({error.where})" if error.where else "")
+        commit(Outcome(key=trial.key, status="skipped", because=because))
+    except Exception as error:
+        commit(Outcome(key=trial.key, status="failed", because=told(error)))
 
 
 def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: str) -> None:

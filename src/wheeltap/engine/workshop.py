@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import gauge
-from wheeltap.engine import moments
+from wheeltap.engine import moments, readings
 from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.errors import ModelError, UsageError, WheeltapError
@@ -51,6 +51,7 @@ class Workshop:
             UsageError: If the plan names a subject that is not at hand.
         """
         if fingerprint in self._subjects:
+            self._copy = None  # trials come subject by subject: this one may need the memory
             return self._subjects[fingerprint]
         if self._copy is not None and self._copy.record.fingerprint == fingerprint:
             return self._copy
@@ -66,7 +67,7 @@ class Workshop:
         self._copy, self._factors, self._prefix = None, None, None
         with as_before(base):  # finding its structure runs its forward
             model = gauge.twin(base.model, record.derivation)
-        self._copy = base.derived(model, record.derivation, role=record.role)
+        self._copy = base.derived(model, record)
         return self._copy
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
@@ -113,6 +114,28 @@ class Workshop:
         if isinstance(found, WheeltapError):
             raise found
         return found
+
+    def reading(self, trial: Trial) -> Outcome:
+        """One reading of the undisturbed subject.
+
+        Raises:
+            WheeltapError: If it is not defined on this subject or probe.
+        """
+        began = time.perf_counter()
+        subject = self.subject(trial.subject)
+        reading = readings.create(trial.perturbation, trial.settings)
+        read = reading.read(subject, self.probe, root=trial.root, seed=trial.seed)
+        self.forwards += read.forwards
+        values = {name: np.asarray(array, dtype=np.float32) for name, array in read.values.items()}
+        finite = all(np.isfinite(array).all() for array in values.values())
+        return Outcome(
+            key=trial.key,
+            status="done" if finite else "diverged",
+            values=values if finite else {},
+            seconds=time.perf_counter() - began,
+            forwards=read.forwards,
+            because="" if finite else "What was read is not finite.",
+        )
 
     def _clean_pass(self, subject: Subject) -> Tensor:
         """One pass of the undisturbed model, whose failure is the caller's to know."""

@@ -1,11 +1,19 @@
 """Gauges: changes of weights that leave the function as it is, and the twins made with them.
 
 A *gauge twin* computes exactly what the original computes, with other weights. An instrument that tells the two
-apart reads coordinates, not the function. ``recode`` twins (permuted, rescaled) are null controls; ``cancel`` twins
-(pairs of units that cancel) are planted defects: the same function, written so that it breaks sooner.
+apart reads coordinates, not the function. A gauge is named by what it does:
+
+- hidden units: ``permute`` and ``rescale`` them; ``split`` one into several; add some that ``cancel`` in pairs or are
+  ``dead``; ``entangle`` some by splitting them with what another unit writes. ``cancel`` and ``entangle`` twins serve
+  as planted defects: the same function, written so that it breaks sooner.
+- attention: permute ``heads``; mix the bases of ``value`` and of ``query`` with key.
+- norms and residual stream: ``fold`` gains and ``shift`` offsets into the layers beside them; ``rotate`` the stream.
+
+Which of them hold is found in a model by its structure; twins of several are made by one after another.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,46 +22,58 @@ from torch import nn
 
 from wheeltap import seeds
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.gauge import gpt2, llama, relu_chain
 from wheeltap.gauge import settings as _settings
 from wheeltap.gauge.base import Family, Refusal
-from wheeltap.gauge.relu_chain import ReLUChain
-from wheeltap.gauge.settings import OPERATIONS, Cancel, Recode
-from wheeltap.gauge.swiglu import SwiGLU
+from wheeltap.gauge.moves import WIDENING
+from wheeltap.gauge.settings import GAUGES, Settings
 from wheeltap.records import Derivation, Scalar
 
-VERSION = 1
-FAMILIES: dict[str, type[Family]] = {family.name: family for family in (SwiGLU, ReLUChain)}
+VERSION = 2
+FAMILIES: dict[str, Callable[[nn.Module], Family | Refusal]] = {
+    llama.NAME: llama.recognise,
+    gpt2.NAME: gpt2.recognise,
+    relu_chain.NAME: relu_chain.recognise,
+}
+"""What recognises the models of each kind of architecture; asked in this order."""
 
 
 def find(model: nn.Module) -> Family | Refusal:
     """The first family that recognises ``model``, by structure alone; else the reasons of all of them."""
     reasons: list[str] = []
-    for name, family in FAMILIES.items():
-        found = family.recognise(model)
+    recognised: list[str] = []
+    for name, recognise in FAMILIES.items():
+        found = recognise(model)
         if isinstance(found, Family):
             return found
         reasons.append(f"{name}: {found.because}")
-    return Refusal("; ".join(reasons))
+        recognised += found.recognised
+    return Refusal("; ".join(reasons), tuple(recognised))
 
 
-def describe(family: Family | str, operation: str, *, seed: int, **settings: Scalar) -> Derivation:
+def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Derivation:
     """The derivation of a twin, with every default written out.
 
     Args:
         family: As found by ``find``, or its name.
-        operation: ``recode`` or ``cancel``.
-        seed: Root of the twin's draws.
-        settings: See ``Recode`` and ``Cancel``.
+        *operations: Gauges, applied in this order.
+        seed: Root of the twin's draws; each gauge has a stream of its own.
+        **settings: See ``Settings``.
 
     Raises:
-        UnknownName: If there is no such family (or operation, or setting).
+        UnknownName: If there is no such family (or gauge, or setting).
+        UsageError: If a setting is out of range or belongs to no gauge that is asked for.
+        ModelError: If a gauge does not hold on the model that ``family`` was found in.
     """
     name = family if isinstance(family, str) else family.name
     if name not in FAMILIES:
         raise UnknownName("gauge family", name, FAMILIES)
-    read = _settings.read(operation, settings)
-    kind = "recode" if isinstance(read, Recode) else "cancel"
-    return Derivation(family=name, operation=kind, settings=_settings.written(read), seed=seed, version=VERSION)
+    read = _settings.read(operations, settings)
+    if isinstance(family, Family):
+        for gauge in operations:
+            _require_offered(family, gauge)
+    written = _settings.written(operations, read)
+    return Derivation(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
 def twin(model: nn.Module, derivation: Derivation) -> nn.Module:
@@ -62,9 +82,9 @@ def twin(model: nn.Module, derivation: Derivation) -> nn.Module:
     The same derivation gives the same bits. Costs the copy's memory and, for a moment, one layer's.
 
     Raises:
-        UnknownName: If there is no such family (or operation, or setting).
+        UnknownName: If there is no such family (or gauge, or setting).
         UsageError: If the derivation is of another version, or a setting is out of range.
-        ModelError: If the family does not recognise the model, or the model cannot be copied.
+        ModelError: If a gauge does not hold on the model, or the model cannot be copied.
     """
     if derivation.version != VERSION:
         raise UsageError(
@@ -73,25 +93,45 @@ def twin(model: nn.Module, derivation: Derivation) -> nn.Module:
             got=f"version {derivation.version}",
             do="Make the plan again.",
         )
-    if derivation.family not in FAMILIES:
-        raise UnknownName("gauge family", derivation.family, FAMILIES)
-    read = _settings.read(derivation.operation, derivation.settings)
-    found = FAMILIES[derivation.family].recognise(model)
+    read = _settings.read(derivation.operations, derivation.settings)
+    family = _recognised(model, derivation.family)
+    for gauge in derivation.operations:
+        _require_offered(family, gauge)
+    copied = _copied(model)
+    widened = False
+    for gauge in derivation.operations:
+        if widened:  # found again, for the units that were added
+            family = _recognised(copied, derivation.family)
+            _require_offered(family, gauge)
+        family.moves[gauge](copied, seeds.generator(derivation.seed, "gauge", family.name, gauge), read)
+        widened = gauge in WIDENING
+    return copied
+
+
+def _recognised(model: nn.Module, family: str) -> Family:
+    if family not in FAMILIES:
+        raise UnknownName("gauge family", family, FAMILIES)
+    found = FAMILIES[family](model)
     if isinstance(found, Refusal):
         raise ModelError(
-            f"The model is not of the gauge family {derivation.family!r}.",
+            f"The model is not of the gauge family {family!r}.",
             where=type(model).__name__,
-            expected="hidden layers that can be rewritten without changing the function",
+            expected="parts that can be rewritten without changing the function",
             got=found.because,
             do="Audit it without this control.",
         )
-    copied = _copied(model)
-    rng = seeds.generator(derivation.seed, "gauge", derivation.family, derivation.operation)
-    if isinstance(read, Recode):
-        found.recode(copied, rng, settings=read)
-    else:
-        found.cancel(copied, rng, settings=read)
-    return copied
+    return found
+
+
+def _require_offered(family: Family, gauge: str) -> None:
+    if gauge not in family.moves:
+        raise ModelError(
+            f"The gauge {gauge!r} is not known to hold on this model.",
+            where=f"a model of the family {family.name}",
+            expected=f"one of: {', '.join(family.offers)}",
+            got=family.why_not(gauge),
+            do="Leave it out, or ask for another one.",
+        )
 
 
 def _copied(model: nn.Module) -> nn.Module:
@@ -147,12 +187,12 @@ def check(original: NDArray[Any], twin: NDArray[Any]) -> Likeness:
 
 __all__ = [
     "FAMILIES",
-    "OPERATIONS",
-    "Cancel",
+    "GAUGES",
+    "VERSION",
     "Family",
     "Likeness",
-    "Recode",
     "Refusal",
+    "Settings",
     "check",
     "describe",
     "find",

@@ -1,15 +1,20 @@
-"""What a gauge family offers: recognise a model by its structure, then rewrite a copy of it in place."""
+"""What every family of architectures gives: the gauges that hold on a model, found by its structure."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self, cast, final
+from typing import cast, final
 
 import numpy as np
 from torch import Tensor, nn
 
-from wheeltap.gauge.hidden import Hidden
-from wheeltap.gauge.settings import Cancel, Recode
+from wheeltap.gauge.hidden import Hidden, weight_of
+from wheeltap.gauge.settings import GAUGES, Settings
+
+Move = Callable[[nn.Module, np.random.Generator, Settings], None]
+"""Rewrites a copy of a recognised model in place."""
+
+BITWISE = frozenset({"permute", "rescale", "cancel", "dead", "heads"})
+"""Gauges that keep every bit of what is computed: they move, negate, copy or scale by powers of two."""
 
 
 @final
@@ -26,48 +31,42 @@ class Refusal:
     recognised: tuple[str, ...] = ()
 
 
-class Family(ABC):
-    """Hidden layers of one kind of architecture, found in a model, that can be rewritten without changing it.
+@final
+@dataclass(frozen=True)
+class Family:
+    """A model whose structure was recognised: its hidden layers, and the gauges that hold on it.
 
     A family holds addresses, never tensors: what was found in a model can be applied to each copy of it.
 
     Attributes:
         name: Recorded in derivations.
         hiddens: The hidden layers that can be rewritten, in order of computation.
-        refused: Reasons for the parts of the model that are left as they are.
+        moves: By gauge, what rewrites a copy in place.
+        refused: Reasons for the gauges, and the parts of the model, that are left as they are.
     """
 
-    name: ClassVar[str]
+    name: str
     hiddens: tuple[Hidden, ...]
-    refused: tuple[str, ...]
+    moves: Mapping[str, Move]
+    refused: tuple[str, ...] = ()
 
-    @classmethod
-    @abstractmethod
-    def recognise(cls, model: nn.Module) -> Self | Refusal:
-        """What of ``model`` this family can rewrite, by structure alone: no forward pass, nothing changed."""
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """The gauges that hold on this model, in canonical order."""
+        return tuple(gauge for gauge in GAUGES if gauge in self.moves)
 
-    @abstractmethod
-    def recode(self, model: nn.Module, rng: np.random.Generator, *, settings: Recode) -> None:
-        """Rewrite ``model`` (a copy of the recognised one) in place with permuted and rescaled units.
+    def why_not(self, gauge: str) -> str:
+        """Why a gauge is not offered."""
+        told = [reason for reason in self.refused if gauge in reason.partition(":")[0].replace(",", " ").split()]
+        return "; ".join(told) or f"{gauge}: nothing in a model of this kind can be rewritten so"
 
-        Args:
-            model: The copy.
-            rng: Drawn from in the order of ``hiddens``.
-            settings: Spread and permutation.
-        """
 
-    @abstractmethod
-    def cancel(self, model: nn.Module, rng: np.random.Generator, *, settings: Cancel) -> None:
-        """Add cancelling pairs of units to ``model`` (a copy of the recognised one) in place.
+def inexact(model: nn.Module, gauge: str, *paths: str) -> bool:
+    """Whether rewriting the weights at ``paths`` would round the function: 16-bit weights, and more than bits moved."""
+    return gauge not in BITWISE and any(weight_of(model.get_submodule(path)).dtype.itemsize < 4 for path in paths)
 
-        Args:
-            model: The copy.
-            rng: Drawn from in the order of ``hiddens``.
-            settings: Number and strength of the pairs.
 
-        Raises:
-            ModelError: If no hidden layer can be widened.
-        """
+ROUNDED = "it would not be exact in 16-bit weights"
 
 
 def _extent(tensor: Tensor) -> tuple[str, int, int]:

@@ -1,24 +1,20 @@
-"""Hidden layers: every tensor that has one slice per hidden unit, and the moves that keep the function.
+"""Hidden layers: every tensor that has one slice per hidden unit.
 
 A hidden layer is a list of stages in the order of computation: rows that write the units, batch norms and slopes
-on the way, columns that read them. All moves are made of three: gather units (permute, repeat), rescale units, and
-set the outgoing weights of the units that were added.
-
-Source: Dinh et al. 2017, "Sharp minima can generalize for deep nets" (rescaling); Hecht-Nielsen 1990 (permutation).
+on the way, columns that read them. Products are computed in double precision and rounded once.
 """
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.errors import ModelError
-from wheeltap.gauge.settings import Cancel, Recode
+from wheeltap.typed import to_tensor
 
 Fresh = Callable[[], Tensor] | None
 
@@ -50,12 +46,11 @@ def _resize(module: nn.Module, names: Sequence[str], width: int) -> None:
             setattr(module, name, width)
 
 
-def _times(tensor: Tensor, factor: Tensor, *, dim: int) -> Tensor:
-    """``tensor`` times one factor per slice of ``dim``, computed in at least float32 and rounded once."""
-    wide = torch.promote_types(tensor.dtype, torch.float32)
+def times(tensor: Tensor, factor: Tensor, *, dim: int) -> Tensor:
+    """``tensor`` times one factor per slice of ``dim``, in double precision."""
     shape = [1] * tensor.ndim
     shape[dim] = -1
-    return tensor.detach().to(wide) * factor.to(dtype=wide, device=tensor.device).reshape(shape)
+    return tensor.detach().double() * factor.to(dtype=torch.float64, device=tensor.device).reshape(shape)
 
 
 class Stage(ABC):
@@ -81,6 +76,10 @@ class Stage(ABC):
             fresh: Draws new factors where a stage is free to choose what it gives out; ``None`` keeps them.
         """
 
+    @abstractmethod
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """Let the units from ``first`` on read nothing and be 0 in, 0 out."""
+
 
 @final
 @dataclass(frozen=True)
@@ -89,25 +88,39 @@ class Rows(Stage):
 
     Attributes:
         scaled: Whether a unit's factor is applied here (not so for the gate of a gated unit).
+        transposed: Whether the weight is stored ``[in, unit]``, as in the Conv1D of GPT-2.
     """
 
     path: str
     scaled: bool = True
+    transposed: bool = False
+
+    def _slices(self, module: nn.Module) -> Iterator[tuple[str, Tensor, int]]:
+        """Name and value of weight and bias, and the axis along which the units lie."""
+        for name in _held(module, "weight", "bias"):
+            yield name, getattr(module, name).detach(), int(self.transposed and name == "weight")
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
         """See ``Stage.gather``."""
         module = model.get_submodule(self.path)
-        for name in _held(module, "weight", "bias"):
-            value = getattr(module, name)
-            put(module, name, value.detach().index_select(0, index.to(value.device)))
-        _resize(module, ("out_features", "out_channels"), len(index))
+        for name, value, axis in self._slices(module):
+            put(module, name, value.index_select(axis, index.to(value.device)))
+        _resize(module, ("out_features", "out_channels", "nf"), len(index))
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """See ``Stage.rescale``."""
         module = model.get_submodule(self.path)
-        for name in _held(module, "weight", "bias") if self.scaled else ():
-            put(module, name, _times(getattr(module, name), scale, dim=0))
+        for name, value, axis in self._slices(module) if self.scaled else ():
+            put(module, name, times(value, scale, dim=axis))
         return scale
+
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``Stage.silence``."""
+        module = model.get_submodule(self.path)
+        for name, value, axis in self._slices(module):
+            silent = value.clone()
+            silent.narrow(axis, first, silent.shape[axis] - first).zero_()
+            put(module, name, silent)
 
     def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
         """Multiply each incoming weight from unit ``units`` on by ``1 + amount x normal``, alike within a pair.
@@ -115,12 +128,11 @@ class Rows(Stage):
         Relative to each weight, so that what reads a small-scaled input keeps its proportions.
         """
         module = model.get_submodule(self.path)
-        weight = weight_of(module).clone()
-        pairs = (len(weight) - units) // 2
-        noise = torch.as_tensor(rng.standard_normal((pairs, *weight.shape[1:]), dtype=np.float32))
-        factor = 1 + amount * noise.repeat_interleave(2, dim=0)
-        weight[units:] = (weight[units:] * factor.to(weight.device)).to(weight.dtype)
-        put(module, "weight", weight)
+        axis = int(self.transposed)
+        weight = weight_of(module).double().movedim(axis, 0).clone()
+        noise = to_tensor(rng.standard_normal(((len(weight) - units) // 2, *weight.shape[1:])))
+        weight[units:] *= 1 + amount * noise.repeat_interleave(2, dim=0).to(weight.device)
+        put(module, "weight", weight.movedim(0, axis))
 
 
 @final
@@ -147,20 +159,28 @@ class Norm(Stage):
         module = model.get_submodule(self.path)
         assert isinstance(module, nn.modules.batchnorm._BatchNorm)  # pyright: ignore[reportPrivateUsage]
         assert module.running_mean is not None and module.running_var is not None
-        put(module, "running_mean", _times(module.running_mean, scale, dim=0))
+        put(module, "running_mean", times(module.running_mean, scale, dim=0))
         if fresh is None or not module.affine:
             # Without a gain of its own (or where only powers of two are exact) it hands the factor on.
             if module.affine:
-                put(module, "bias", _times(module.bias, scale, dim=0))
+                put(module, "bias", times(module.bias, scale, dim=0))
             return scale
         out = fresh()
         variance = module.running_var.double().cpu()
         seen = scale.double().square() * variance
         gain = out * (seen + module.eps).sqrt() / (scale * (variance + module.eps).sqrt())
         put(module, "running_var", seen)
-        put(module, "weight", _times(module.weight, gain, dim=0))
-        put(module, "bias", _times(module.bias, out, dim=0))
+        put(module, "weight", times(module.weight, gain, dim=0))
+        put(module, "bias", times(module.bias, out, dim=0))
         return out
+
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``Stage.silence``."""
+        module = model.get_submodule(self.path)
+        for name in _held(module, "running_mean", "bias"):
+            value = getattr(module, name).detach().clone()
+            value[first:] = 0
+            put(module, name, value)
 
 
 @final
@@ -181,6 +201,9 @@ class Slopes(Stage):
         """See ``Stage.rescale``."""
         return scale
 
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``Stage.silence``."""
+
 
 @final
 @dataclass(frozen=True)
@@ -192,52 +215,41 @@ class Columns(Stage):
 
     Attributes:
         outputs: Rows of the weight when it was recognised; rows added since belong to units added since.
+        transposed: Whether the weight is stored ``[unit, output]``, as in the Conv1D of GPT-2.
     """
 
     path: str
     outputs: int
     before: int = 1
     after: int = 1
+    transposed: bool = False
 
-    def _view(self, module: nn.Module) -> Tensor:
-        weight = weight_of(module)
+    def view(self, model: nn.Module) -> Tensor:
+        """The weight as ``[output, before, unit, after]``."""
+        weight = weight_of(model.get_submodule(self.path))
+        weight = weight.T if self.transposed else weight
         return weight.reshape(len(weight), self.before, -1, self.after)
 
-    def _store(self, module: nn.Module, view: Tensor) -> None:
-        stored = view.reshape(len(view), -1, *weight_of(module).shape[2:])
-        put(module, "weight", stored)
-        _resize(module, ("in_features", "in_channels"), stored.shape[1])
+    def write(self, model: nn.Module, view: Tensor) -> None:
+        """Store a weight given as ``view`` gives it, of any number of units."""
+        module = model.get_submodule(self.path)
+        kernel = () if self.transposed else weight_of(module).shape[2:]
+        stored = view.reshape(len(view), -1, *kernel)
+        put(module, "weight", stored.T if self.transposed else stored)
+        _resize(module, ("in_features", "in_channels", "nx"), stored.shape[1])
 
     def gather(self, model: nn.Module, index: Tensor) -> None:
         """See ``Stage.gather``."""
-        module = model.get_submodule(self.path)
-        view = self._view(module)
-        self._store(module, view.index_select(2, index.to(view.device)))
+        view = self.view(model)
+        self.write(model, view.index_select(2, index.to(view.device)))
 
     def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
         """See ``Stage.rescale``."""
-        module = model.get_submodule(self.path)
-        self._store(module, _times(self._view(module), 1 / scale, dim=2))
+        self.write(model, times(self.view(model), 1 / scale, dim=2))
         return torch.ones_like(scale)
 
-    def oppose(self, model: nn.Module, rng: np.random.Generator, *, units: int, scale: float) -> None:
-        """Set what is read from the units ``units`` on: ``v`` and ``-v`` in turn.
-
-        ``v`` is Gaussian at ``scale`` times the standard deviation of the weights that read the first ``units``.
-        Rows that belong to added units read nothing from these, so that in a deep net pairs do not feed pairs.
-        """
-        module = model.get_submodule(self.path)
-        view = self._view(module).clone()
-        pairs = (view.shape[2] - units) // 2
-        old = view[: self.outputs, :, :units].float()
-        spread = float(old.std(correction=0))
-        shape = (self.outputs, self.before, pairs, self.after)
-        drawn = torch.as_tensor(rng.standard_normal(shape, dtype=np.float32) * np.float32(scale * spread))
-        value = drawn.to(dtype=view.dtype, device=view.device)
-        view[:, :, units:] = 0
-        view[: self.outputs, :, units::2] = value
-        view[: self.outputs, :, units + 1 :: 2] = -value
-        self._store(module, view)
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``Stage.silence``."""
 
 
 @final
@@ -250,66 +262,25 @@ class Hidden:
         units: Width.
         stages: In the order of computation; the last one reads the units.
         widens: Whether units can be added (not where the model's code has the width written in it).
+        homogeneous: Whether a positive factor passes through from the rows to the columns.
+        silent: Whether a unit that reads nothing is 0 where it is read.
     """
 
     name: str
     units: int
     stages: tuple[Stage, ...]
     widens: bool = True
+    homogeneous: bool = True
+    silent: bool = True
 
+    @property
+    def reader(self) -> Columns:
+        """The stage that reads the units."""
+        last = self.stages[-1]
+        assert isinstance(last, Columns), "the last stage of a hidden layer reads it"
+        return last
 
-def _dtype(model: nn.Module, hidden: Hidden) -> torch.dtype:
-    return weight_of(model.get_submodule(hidden.name)).dtype
-
-
-def recode(model: nn.Module, hidden: Hidden, rng: np.random.Generator, *, settings: Recode) -> None:
-    """Permute and rescale the units of ``hidden`` in place.
-
-    Factors are lognormal. In 16-bit types they are rounded to powers of two, so that each weight keeps every bit
-    and the twin still computes the same function.
-    """
-    if settings.permute:
-        order = torch.as_tensor(rng.permutation(hidden.units))
-        for stage in hidden.stages:
-            stage.gather(model, order)
-    if settings.spread == 0:
-        return
-    coarse = _dtype(model, hidden).itemsize < 4
-
-    def factors() -> Tensor:
-        logs = torch.as_tensor(rng.standard_normal(hidden.units)) * settings.spread
-        return (logs / math.log(2)).round().exp2() if coarse else logs.exp()
-
-    scale = factors()
-    for stage in hidden.stages:
-        scale = stage.rescale(model, scale, fresh=None if coarse else factors)
-
-
-def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: np.random.Generator, *, settings: Cancel) -> None:
-    """Add cancelling pairs to each of ``hiddens`` that can be widened, in place.
-
-    Raises:
-        ModelError: If none can be widened.
-    """
-    wide = [hidden for hidden in hiddens if hidden.widens]
-    if not wide:
-        raise ModelError(
-            "No hidden layer can be widened.",
-            where=", ".join(hidden.name for hidden in hiddens),
-            expected="a forward that does not have the width of a hidden layer written in it",
-            got="a view or reshape to a fixed number of features after each of them",
-            do="Write x.flatten(1) in the model instead, or leave the planted control out.",
-        )
-    # All rows first: copies must be taken before any opposed columns are in the rows they are copied from.
-    for hidden in wide:
-        pairs = settings.count(hidden.units)
-        sources = rng.choice(hidden.units, size=pairs, replace=pairs > hidden.units)
-        index = torch.as_tensor(np.concatenate([np.arange(hidden.units), np.repeat(sources, 2)]))
-        for stage in hidden.stages:
-            stage.gather(model, index)
-            if isinstance(stage, Rows):
-                stage.jitter(model, rng, units=hidden.units, amount=settings.jitter)
-    for hidden in wide:
-        for stage in hidden.stages:
-            if isinstance(stage, Columns):
-                stage.oppose(model, rng, units=hidden.units, scale=settings.scale)
+    def gather(self, model: nn.Module, index: NDArray[np.int64]) -> None:
+        """Replace the units of ``model`` by the units ``index`` (of old ones), in every stage."""
+        for stage in self.stages:
+            stage.gather(model, to_tensor(index))

@@ -1,8 +1,8 @@
 """What may stand between the layer that writes hidden units and the layer that reads them.
 
-Each traced operation is looked up here. It passes units on one by one and commutes with positive factors (ReLU,
-pooling, zero padding, dropout in eval mode), or lays them out anew (flatten), or is a batch norm, whose running
-statistics take the factor up. Everything else is refused.
+Each traced operation is looked up here. It passes units on one by one (activations, pooling, zero padding, dropout in
+eval mode), or lays them out anew (flatten), or is a batch norm, whose running statistics take a factor up. Everything
+else is refused. Of an activation it is noted whether a positive factor passes through and whether 0 stays 0.
 """
 
 import operator
@@ -12,8 +12,9 @@ from typing import Any, Literal, final
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
+from wheeltap.gauge.activation import TRANSPARENT, Traits, traits
 from wheeltap.gauge.hidden import Norm, Slopes, Stage
 
 CONVOLUTIONS: dict[type[nn.Module], int] = {nn.Conv1d: 1, nn.Conv2d: 2, nn.Conv3d: 3}
@@ -29,16 +30,21 @@ class Layout:
             unit's places together; ``place-major``: flattened, units varying fastest.
         spatial: Number of place axes, for ``spatial``.
         widens: Whether the code on the way works with any number of units.
+        traits: What holds for the activations on the way, taken together.
     """
 
     axis: Literal["last", "spatial", "unit-major", "place-major"]
     spatial: int = 0
     widens: bool = True
+    traits: Traits = TRANSPARENT
 
 
 Step = tuple[Layout, Stage | None]
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_UNITWISE = (nn.ReLU, nn.LeakyReLU, nn.Identity)
+_ACTIVATIONS = (
+    nn.ReLU, nn.LeakyReLU, nn.Identity, nn.GELU, nn.SiLU, nn.Mish, nn.ELU, nn.CELU, nn.SELU, nn.Softplus, nn.Tanh,
+    nn.Sigmoid, nn.Softsign, nn.Hardtanh, nn.ReLU6, nn.Hardswish, nn.Hardsigmoid,
+)  # fmt: skip
 _POOLS: dict[Any, int] = {
     kind: dims
     for dims, kinds in {
@@ -56,16 +62,12 @@ _NORMS: dict[type[nn.Module], tuple[int, ...]] = {
     nn.BatchNorm2d: (2,),
     nn.BatchNorm3d: (3,),
 }
-_UNITWISE_CALLS: set[Any] = {
-    torch.relu,
-    torch.relu_,
-    F.relu,
-    F.leaky_relu,
-    F.leaky_relu_,
-    "relu",
-    "relu_",
-    "contiguous",
-}
+_ACTIVATION_CALLS: set[Any] = {
+    torch.relu, torch.relu_, F.relu, F.leaky_relu, F.leaky_relu_, F.gelu, F.silu, F.mish, F.elu, F.celu, F.selu,
+    F.softplus, F.tanh, torch.tanh, F.sigmoid, torch.sigmoid, F.softsign, F.hardtanh, F.relu6, F.hardswish,
+    F.hardsigmoid, "relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_",
+}  # fmt: skip
+_UNCHANGED: set[Any] = {"contiguous"}
 _DROPOUT_CALLS: set[Any] = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
 _CLAMPS: set[Any] = {torch.clamp, torch.clamp_min, "clamp", "clamp_", "clamp_min", "clamp_min_"}
 _FLATTENS: set[Any] = {torch.flatten, "flatten"}
@@ -82,14 +84,16 @@ def step(node: fx.Node, module: nn.Module | None, layout: Layout, *, units: int)
         if target in known:
             return handle(node, layout)
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
-    return f"{name} is not an operation that a positive factor passes through unit by unit"
+    return f"{name} is not an operation known to act unit by unit"
 
 
 def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
     kind = type(module)
     if kind in _NORMS:
         return _norm_step(module, path, layout, units=units)
-    if kind in _UNITWISE or (kind in _DROPOUTS and not module.training):
+    if kind in _ACTIVATIONS:
+        return _activated(layout, module)
+    if kind in _DROPOUTS and not module.training:
         return layout, None
     if kind in _DROPOUTS:
         return "dropout is active"
@@ -102,7 +106,14 @@ def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) ->
             return layout, None
         fits = module.num_parameters == units and layout.axis in {"last", "spatial"}
         return (layout, Slopes(path)) if fits else "a PReLU has slopes that do not belong to units"
-    return f"{kind.__name__} is not an operation that a positive factor passes through unit by unit"
+    return f"{kind.__name__} is not an operation known to act unit by unit"
+
+
+def _activated(layout: Layout, function: Callable[[Tensor], Tensor]) -> Step | str:
+    found = traits(function)
+    if found is None:
+        return "an activation does not act unit by unit"
+    return replace(layout, traits=layout.traits.then(found)), None
 
 
 def _norm_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
@@ -137,6 +148,18 @@ def _argument(node: fx.Node, position: int, name: str, default: Any) -> Any:
 
 def _pass(node: fx.Node, layout: Layout) -> Step | str:
     return layout, None
+
+
+def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
+    target: Any = node.target
+    if node.all_input_nodes != [node.args[0]]:
+        return "an activation depends on other values"
+
+    def function(values: Tensor) -> Tensor:
+        call = getattr(torch.Tensor, target) if isinstance(target, str) else target
+        return call(values, *node.args[1:], **node.kwargs)
+
+    return _activated(layout, function)
 
 
 def _dropout_call(node: fx.Node, layout: Layout) -> Step | str:
@@ -196,7 +219,8 @@ def _mean_call(node: fx.Node, layout: Layout) -> Step | str:
 
 _Handler = Callable[[fx.Node, Layout], Step | str]
 _CALLS: tuple[tuple[Any, _Handler], ...] = (
-    (_UNITWISE_CALLS, _pass),
+    (_ACTIVATION_CALLS, _activation_call),
+    (_UNCHANGED, _pass),
     (_DROPOUT_CALLS, _dropout_call),
     (_CLAMPS, _clamp_call),
     (_POOLS, _pool_call),

@@ -1,66 +1,83 @@
-"""Plain ReLU nets: pairs of layers with only positively homogeneous, unit-wise operations between them.
+"""Plain nets (MLP, CNN): pairs of layers with only unit-wise operations between them, mostly ReLU.
 
 The forward is traced symbolically (``torch.fx``), so hand-written forwards count as well as ``Sequential``. A pair
 is taken only if all values between its two layers are used once, its weights are its own, and every operation
-between is one that ``ops`` knows. What feeds a residual sum, a concatenation or the output is left as it is.
+between is one that ``ops`` knows. What feeds a residual sum, a concatenation or the output is left as it is; but a
+batch norm is folded into the layer that alone feeds it wherever it stands.
 """
 
 import copy
 import inspect
 import warnings
 from collections import Counter
-from typing import ClassVar, Self, final
+from functools import partial
+from typing import Any, final
 
 import numpy as np
+import torch
 from torch import fx, nn
 
-from wheeltap.gauge import hidden
-from wheeltap.gauge.base import Family, Refusal, Sharing, altered, modules_of
-from wheeltap.gauge.hidden import Columns, Hidden, Rows, Stage, weight_of
+from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
+from wheeltap.gauge.hidden import Columns, Hidden, Norm, Rows, Stage, put, times, weight_of
+from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.ops import CONVOLUTIONS, Layout, readers, step
-from wheeltap.gauge.settings import Cancel, Recode
+from wheeltap.gauge.settings import Settings
+
+NAME = "relu-chain"
 
 
-@final
-class ReLUChain(Family):
-    """The re-codable hidden layers of an MLP or CNN with ReLU-like activations."""
+def recognise(model: nn.Module) -> Family | Refusal:
+    """Every pair of a Linear or convolution and the one that alone reads it; see the module's text."""
+    layers = [module for module in model.modules() if _plain(module)]
+    if len(layers) < 2:
+        return Refusal("fewer than two plain Linear or convolution layers")
+    change = altered(model)
+    if change:
+        return Refusal(f"the model: {change}")
+    graph = _traced(model)
+    if isinstance(graph, str):
+        return Refusal(graph)
+    search = _Search(model, graph)
+    nodes = [node for node in graph.nodes if search.is_layer(node)]
+    outcomes = {str(node.target): search.follow(node) for node in nodes}
+    hiddens = tuple(outcome for outcome in outcomes.values() if isinstance(outcome, Hidden))
+    refused = tuple(f"{path}: {outcome}" for path, outcome in outcomes.items() if isinstance(outcome, str))
+    moves, reasons = unit_moves(model, hiddens)
+    normed = tuple(pair for pair in map(search.normed, nodes) if pair is not None)
+    exact = tuple(pair for pair in normed if not inexact(model, "fold", pair[0]))
+    if exact:
+        moves["fold"] = partial(_fold, normed=exact)
+    else:
+        reasons += (f"fold: {ROUNDED}" if normed else "fold: no batch norm has a layer of its own that feeds it",)
+    if not moves:
+        return Refusal("; ".join(refused[:3]) or "no layer is called as a module", tuple(outcomes))
+    return Family(NAME, hiddens, moves, (*refused, *reasons))
 
-    name: ClassVar[str] = "relu-chain"
 
-    def __init__(self, hiddens: tuple[Hidden, ...], refused: tuple[str, ...]) -> None:
-        self.hiddens, self.refused = hiddens, refused
-
-    @classmethod
-    def recognise(cls, model: nn.Module) -> Self | Refusal:
-        """Every pair of a Linear or convolution and the one that alone reads it; see the module's text."""
-        layers = [module for module in model.modules() if _plain(module)]
-        if len(layers) < 2:
-            return Refusal("fewer than two plain Linear or convolution layers")
-        change = altered(model)
-        if change:
-            return Refusal(f"the model: {change}")
-        graph = _traced(model)
-        if isinstance(graph, str):
-            return Refusal(graph)
-        search = _Search(model, graph)
-        outcomes = [(node, search.follow(node)) for node in graph.nodes if search.is_layer(node)]
-        found = tuple(outcome for _, outcome in outcomes if isinstance(outcome, Hidden))
-        refused = tuple(f"{node.target}: {outcome}" for node, outcome in outcomes if isinstance(outcome, str))
-        return cls(found, refused) if found else Refusal("; ".join(refused[:3]) or "no layer is called as a module")
-
-    def recode(self, model: nn.Module, rng: np.random.Generator, *, settings: Recode) -> None:
-        """See ``Family.recode``."""
-        for layer in self.hiddens:
-            hidden.recode(model, layer, rng, settings=settings)
-
-    def cancel(self, model: nn.Module, rng: np.random.Generator, *, settings: Cancel) -> None:
-        """See ``Family.cancel``."""
-        hidden.cancel(model, self.hiddens, rng, settings=settings)
+def _fold(
+    model: nn.Module, rng: np.random.Generator, settings: Settings, *, normed: tuple[tuple[str, str], ...]
+) -> None:
+    """Each batch norm's gain / sqrt(variance + eps) goes into the rows that feed it; what stays is a shift."""
+    for layer, norm in normed:
+        module: Any = model.get_submodule(norm)
+        factor = (module.running_var.double() + module.eps).rsqrt()
+        if module.affine:
+            factor = factor * module.weight.detach().double()
+            put(module, "weight", torch.ones_like(module.weight))
+        put(module, "running_mean", times(module.running_mean, factor, dim=0))
+        put(module, "running_var", torch.full_like(module.running_var, 1 - module.eps))
+        Rows(layer).rescale(model, factor, fresh=None)
 
 
 def _plain(module: nn.Module) -> bool:
     # Exact types: a subclass or a parametrised layer may compute something else.
     return type(module) is nn.Linear or type(module) in CONVOLUTIONS
+
+
+def _layout(writer: nn.Module) -> Layout:
+    """Where the units are in what a layer writes."""
+    spatial = CONVOLUTIONS.get(type(writer), 0)
+    return Layout("spatial", spatial) if spatial else Layout("last")
 
 
 def _traced(model: nn.Module) -> fx.Graph | str:
@@ -110,8 +127,7 @@ class _Search:
         reason = self._unsafe(start)
         if reason:
             return reason
-        units, spatial = len(weight_of(writer)), CONVOLUTIONS.get(type(writer), 0)
-        layout = Layout("spatial", spatial) if spatial else Layout("last")
+        units, layout = len(weight_of(writer)), _layout(writer)
         stages: list[Stage] = [Rows(str(start.target))]
         node = start
         while True:
@@ -130,12 +146,23 @@ class _Search:
                 reader = self._columns(node, layout, units=units)
                 if isinstance(reader, str):
                     return reader
-                return Hidden(str(start.target), units, (*stages, reader), widens=layout.widens)
+                return Hidden(str(start.target), units, (*stages, reader), layout.widens, *layout.traits)
             taken = step(node, self.module(node), layout, units=units)
             if isinstance(taken, str):
                 return taken
             layout, stage = taken
             stages += [stage] if stage else []
+
+    def normed(self, start: fx.Node) -> tuple[str, str] | None:
+        """The paths of the layer that ``start`` calls and of the batch norm that alone reads it, if one does."""
+        users = readers(start)
+        if len(users) != 1 or users[0].args != (start,) or self._unsafe(start) or self._unsafe(users[0]):
+            return None
+        writer, module = self.modules[str(start.target)], self.module(users[0])
+        layout = _layout(writer)
+        taken = step(users[0], module, layout, units=len(weight_of(writer))) if module is not None else ""
+        norm = None if isinstance(taken, str) else taken[1]
+        return (str(start.target), norm.path) if isinstance(norm, Norm) else None
 
     def _unsafe(self, node: fx.Node) -> str | None:
         """Why the module that ``node`` calls must be left alone, or ``None``."""

@@ -133,6 +133,15 @@ class Perturbation(ABC):
             )
 
 
+EVERY_GAUGE = frozenset(
+    {
+        "permute", "rescale", "split", "cancel", "dead", "entangle",
+        "heads", "value", "query", "fold", "shift", "rotate",
+    }
+)  # fmt: skip
+"""The names of all gauges: see ``wheeltap.gauge``."""
+
+
 class Noise(Perturbation):
     """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
 
@@ -154,6 +163,7 @@ BUILTIN = {
     "function": "wheeltap.perturb.function_noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
     "prune": "wheeltap.perturb.prune:MagnitudePruning",
+    "erase": "wheeltap.perturb.erase:Erase",
 }
 
 perturbations: Registry[Perturbation] = Registry(

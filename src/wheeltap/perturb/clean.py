@@ -3,7 +3,7 @@
 from typing import ClassVar, final
 
 from wheeltap.layer import Layer
-from wheeltap.perturb.base import Draw, Perturbation, Weights
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, Perturbation, Weights
 
 
 @final
@@ -15,7 +15,7 @@ class Clean(Perturbation):
     unit = "none"
     lowest, highest = 0.0, 0.0
     random = False
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "cancel"})
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights as they are."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer
-from wheeltap.perturb.base import Draw, Factors, Noise, Weights
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, Factors, Noise, Weights
 
 SUPPORT_TOLERANCE = 1e-9
 """Share of an input's variance below which what the others leave unexplained is rounding, not signal."""
@@ -26,14 +26,19 @@ SUPPORT_TOLERANCE = 1e-9
 
 @final
 class FunctionNoise(Noise):
-    """Noise scaled by each layer's own inputs and outputs: invariant to every linear re-coding of them."""
+    """Noise scaled by each layer's own inputs and outputs: invariant to every linear re-coding of them.
+
+    Every gauge is one. Units that repeat others (split, cancelling or entangled ones) add no direction to what is read
+    and are disturbed as what they repeat; dead ones have no scale; a shift moves what a constant input writes. Pairs
+    that cancel but read something new (jitter above 0) do add directions: those are not claimed.
+    """
 
     name = "function"
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
     lowest, highest = 0.0, 4096.0
     needs_factors = True
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "cancel"})
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
 
     def accepts(self, layer: Layer) -> bool:
         """All but tied weights: one matrix with two input spaces has no single invariant scale."""

@@ -41,7 +41,7 @@ class RelativeNoise(_Elementwise):
     title = "relative noise"
     unit = "share of each weight (sd)"
     lowest, highest = 0.0, 4096.0
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """Each weight times its own number."""
@@ -64,7 +64,7 @@ class StdNoise(_Elementwise):
     title = "std-normalised noise"
     unit = "standard deviations of the tensor"
     lowest, highest = 0.0, 4096.0
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """Independent numbers scaled by the tensor's standard deviation."""

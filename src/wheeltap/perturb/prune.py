@@ -15,7 +15,7 @@ class MagnitudePruning(Perturbation):
     unit = "share of weights removed"
     lowest, highest = 0.0, 1.0
     random = False
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the smallest ones zeroed; ties at the threshold fall together."""

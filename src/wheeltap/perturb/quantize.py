@@ -30,7 +30,7 @@ class RoundToNearest(Perturbation):
     lowest, highest = 2.0, 16.0
     identity = None
     random = False
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
     settings_type: ClassVar[type[base.Settings]] = QuantizeSettings
 
     def require_dose(self, dose: float) -> None:

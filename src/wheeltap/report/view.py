@@ -190,7 +190,7 @@ def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
         word = ""
     if len(findings) > 1:
         word = f"{word} (worst of {len(findings)})".strip()
-    tone = words.tone(worst.status) if word else "quiet"
+    tone = words.tone(worst.status, alarm=worst.alarm) if word else "quiet"
     if not worst.estimates:
         return Cell(word=word, tone=tone)
     first = worst.estimates[0]
@@ -241,7 +241,7 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
         name=name_of(finding),
         title=words.plain(finding.title),
         word="measured" if plain_score else words.status(finding.status, pair=pair),
-        tone="quiet" if plain_score else words.tone(finding.status),
+        tone="quiet" if plain_score else words.tone(finding.status, alarm=finding.alarm),
         estimates=tuple(_line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),

@@ -169,6 +169,27 @@ INSTRUMENTS: dict[str, Instrument] = {
         axis="share of weights set to zero",
         linear=True,
     ),
+    "WT105": Instrument(
+        name="Single-point fragility",
+        reads="Single weights that the whole network might hang by are looked for with one forward and one backward "
+        "pass, then removed one at a time; random weights of the same size are removed beside them.",
+    ),
+    "WT201": Instrument(
+        name="Redundancy and cancellation",
+        reads="Pairs of units whose contributions nearly undo each other are taken away one by one and together. "
+        "Where each loss hurts and both together do not, the function is written as a difference of large numbers.",
+    ),
+    "WT202": Instrument(
+        name="Entanglement",
+        reads="Each hidden unit is taken away in turn. The number says over how many kinds of examples the effect of "
+        "one unit is spread; few means that units have a task of their own. Untrained networks can look alike, so "
+        "read it beside the others.",
+    ),
+    "WT205": Instrument(
+        name="Necessary and sufficient parts",
+        reads="A set of hidden units is taken away, or kept alone, in five ways, the last one searching for the "
+        "subset that hurts most; random sets of the same size are the yardstick. Found means that the claim was shown.",
+    ),
 }
 
 
@@ -195,8 +216,15 @@ def status(word: FindingStatus, *, pair: bool = False) -> str:
     return (_PAIR if pair else _SINGLE)[word]
 
 
-def tone(word: FindingStatus) -> Tone:
-    """How loudly a status is shown. It only supports the word, never replaces it."""
+def tone(word: FindingStatus, *, alarm: bool = True) -> Tone:
+    """How loudly a status is shown. It only supports the word, never replaces it.
+
+    Args:
+        word: The status.
+        alarm: Whether ``found`` is bad news; a claim that was shown is calm, one that was not is quiet.
+    """
+    if not alarm and word in ("found", "not_found"):
+        return "calm" if word == "found" else "quiet"
     return _TONES.get(word, "quiet")
 
 

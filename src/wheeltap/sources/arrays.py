@@ -1,4 +1,4 @@
-"""Probes from ``.npz`` files: arrays ``inputs`` and ``targets``, never objects (they are pickles)."""
+"""Probes from ``.npz`` files: arrays ``inputs``, ``targets`` and perhaps ``groups``, never objects (pickles)."""
 
 import zipfile
 import zlib
@@ -19,6 +19,8 @@ MAX_BYTES = 4_000_000_000
 def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     """A probe of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
+    An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of.
+
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
         max_bytes: Most bytes that an array may unpack to.
@@ -32,16 +34,17 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
         raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
     try:
         with zipfile.ZipFile(path) as archive:
-            shapes = {name: _described(archive, name, path) for name in ("inputs", "targets")}
+            names = ("inputs", "targets", *(("groups",) if "groups.npy" in archive.namelist() else ()))
+            shapes = {name: _described(archive, name, path) for name in names}
             for name, (shape, dtype) in shapes.items():
                 _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
         with np.load(path, allow_pickle=False) as arrays:
-            inputs, targets = (np.asarray(arrays[name]) for name in shapes)
+            read = {name: _tensor(np.asarray(arrays[name])) for name in shapes}
     except WheeltapError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
-    return Probe(_tensor(inputs), _tensor(targets), name=path.stem)
+    return Probe(read["inputs"], read["targets"], name=path.stem, groups=read.get("groups"))
 
 
 def _not_npz(path: Path, error: Exception) -> FileFormatError:

@@ -1,4 +1,4 @@
-"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices`` and ``answer``."""
+"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer`` and perhaps ``group``."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +22,13 @@ class Item(msgspec.Struct, frozen=True):
         context: What the model reads first.
         choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
         answer: Index of the right choice, or its text.
+        group: Name or number of the behaviour that the item is one of; in all lines or in none.
     """
 
     context: str
     choices: list[str]
     answer: int | str
+    group: int | str | None = None
 
 
 def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
@@ -45,12 +47,16 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
     contexts: list[list[int]] = []
     choices: list[list[list[int]]] = []
     targets: list[int] = []
+    groups: list[int | str] = []
     for number, line in _lines(path):
         where = f"{path}: line {number}"
         item = _item(line, where)
         _require_item(item, len(choices[0]) if choices else len(item.choices), where)
         targets.append(_index(item, where))
         contexts.append(_tokens(tokenizer.start(item.context), "context", where))
+        if item.group is not None:
+            groups.append(item.group)
+        _require_grouped(len(groups), len(targets), where)
         choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
         raise DataError(
@@ -59,7 +65,9 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
             expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got="no items",
         )
-    return ChoiceProbe(contexts, choices, targets, name=path.stem)
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    numbered = [numbers[group] for group in groups] or None
+    return ChoiceProbe(contexts, choices, targets, name=path.stem, groups=numbered)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -116,6 +124,17 @@ def _require_item(item: Item, options: int, where: str) -> None:
             where=where,
             expected="choices that differ",
             got=str(item.choices),
+        )
+
+
+def _require_grouped(groups: int, items: int, where: str) -> None:
+    if groups not in (0, items):
+        raise DataError(
+            "Some items have a group and some have none.",
+            where=where,
+            expected="a group in every line, or in none",
+            got=f"{groups} groups in {items} items so far",
+            do="Give each item the name of its group, or take the groups out.",
         )
 
 

@@ -9,6 +9,7 @@ from scipy import optimize, special  # type: ignore[import-untyped]
 
 _stdtrit = cast(Callable[[float, float], float], special.stdtrit)
 _ndtri = cast(Callable[[float], float], special.ndtri)
+_ndtr = cast(Callable[[float], float], special.ndtr)
 _bdtr = cast(Callable[[int, int, float], float], special.bdtr)
 _betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
 _brentq = cast(Callable[..., float], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
@@ -23,6 +24,11 @@ def t_quantile(alpha: float, df: int) -> float:
 def normal_quantile(probability: float) -> float:
     """Quantile of the standard normal distribution."""
     return float(_ndtri(probability))
+
+
+def normal_share(quantile: float) -> float:
+    """Share of the standard normal distribution below ``quantile``."""
+    return float(_ndtr(quantile))
 
 
 def beta_quantile(probability: float, a: float, b: float) -> float:

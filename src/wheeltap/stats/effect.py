@@ -4,7 +4,7 @@ import numpy as np
 
 from wheeltap.errors import DataError, UsageError
 from wheeltap.records import Estimate
-from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test
+from wheeltap.stats._scipy import beta_quantile, normal_quantile, normal_share, sign_test
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
@@ -144,6 +144,31 @@ def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float
         return float("inf")
     error = (estimate.high - estimate.low) / 2 / normal_quantile((1 + estimate.level) / 2)
     return _checked_margin(margin) + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
+
+
+def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.0) -> float:
+    """Probability that a test of |effect| <= ``margin`` at ``alpha`` finds an effect as large as this one.
+
+    With the standard error of the estimate, read off its interval as in ``smallest_detectable``: so for a repetition
+    with as many draws and examples.
+
+    Returns:
+        A probability; 0 where the interval is unbounded.
+
+    Raises:
+        UsageError: If ``alpha`` or ``margin`` cannot be used.
+
+    Source: Cohen (1988), sec. 2.2, normal approximation.
+    """
+    checked_alpha(alpha)
+    edge = _checked_margin(margin)
+    if effect.value is None or effect.low is None or effect.high is None:
+        return 0.0
+    error = (effect.high - effect.low) / 2 / normal_quantile((1 + effect.level) / 2)
+    beyond = abs(effect.value) - edge
+    if error == 0.0:
+        return float(beyond > 0.0)
+    return normal_share(beyond / error - normal_quantile(1 - alpha / 2))
 
 
 def exceeds(estimate: Estimate, margin: float) -> bool:

@@ -1,0 +1,4 @@
+"""Does the instrument read what it says? False alarms, power, coverage, invariances, added value, and peers beside it.
+
+``python -m benchmarks.validity`` measures everything and writes ``docs/validity.md`` and ``docs/validity.json``.
+"""

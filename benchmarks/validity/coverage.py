@@ -1,0 +1,94 @@
+"""Coverage: how often do 95 % intervals hold the true effect of a planted disturbance?"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from benchmarks.validity.nets import net
+from wheeltap import measure as measures
+from wheeltap.engine.apply import Disturbance
+from wheeltap.perturb.base import create
+from wheeltap.probe import Probe
+from wheeltap.site import WHOLE
+from wheeltap.stats.curve import area_values
+from wheeltap.stats.effect import mean_effect
+from wheeltap.subject import Subject
+from wheeltap.testing.invariance import HALVES, Tried, half_dose, scores
+from wheeltap.testing.planted import numbers
+
+INPUTS, OUTPUTS, EXAMPLES, DRAWS, DOSE = 6, 4, 64, 16, 0.3
+
+
+def _closed_form(replicates: int) -> float:
+    """Share of intervals that hold the expected rise of the squared error of a linear model under relative noise.
+
+    Examples and draws are new in each replicate; the rise over all inputs that could be drawn is known exactly.
+    """
+    mix, weight, bias = numbers(INPUTS, INPUTS, seed=1), numbers(OUTPUTS, INPUTS, seed=2), numbers(OUTPUTS, seed=3)
+    second = (mix @ mix.T).diagonal() + 0.25
+    truth = DOSE**2 * float((weight.square() @ second).sum() + bias.square().sum())
+    model = nn.Linear(INPUTS, OUTPUTS, dtype=torch.float64).eval()
+    with torch.no_grad():
+        model.weight.copy_(weight)
+        model.bias.copy_(bias)
+    return float(np.mean([_holds(Subject(model), mix, truth, seed) for seed in range(replicates)]))
+
+
+def _holds(subject: Subject, mix: torch.Tensor, truth: float, seed: int) -> bool:
+    inputs = numbers(EXAMPLES, INPUTS, seed=10_000 + seed) @ mix.T + 0.5
+    with torch.no_grad():
+        targets = subject.model(inputs) + 0.5 * numbers(EXAMPLES, OUTPUTS, seed=50_000 + seed)
+    probe = Probe(inputs, targets, measure=measures.squared_error)
+
+    def error() -> np.ndarray[Any, Any]:
+        given = probe.scores(subject.model)
+        return probe.measure(given, probe.targets, given).numpy().astype(np.float64) * OUTPUTS
+
+    clean, rises = error(), list[np.ndarray[Any, Any]]()
+    with Disturbance(subject, create("relative"), WHOLE) as disturbance:
+        for draw in range(DRAWS):
+            disturbance.apply(DOSE, root=seed, seed=draw)
+            rises.append(error() - clean)
+    found = mean_effect(np.stack(rises), unit="squared error")
+    assert found.low is not None and found.high is not None
+    return found.low <= truth <= found.high
+
+
+def _resampled(replicates: int, draws: int) -> float:
+    """Share of intervals from few draws and examples that hold the mean over very many of both, on a real network."""
+    case = net("mlp")
+    tried = Tried("relative", tuple(half_dose(case, "relative") * half for half in HALVES), draws)
+    whole = area_values(scores(case.subject, case, tried=tried, draws=range(draws)), np.asarray(tried.doses))
+    clean = case.probe.scores(case.subject.model)
+    change = whole - case.probe.measure(clean, case.probe.targets, clean).numpy()
+    random, held = np.random.default_rng(0), 0
+    for _ in range(replicates):
+        some = change[np.ix_(random.integers(0, draws, 24), random.integers(0, change.shape[1], 120))]
+        found = mean_effect(some, unit="accuracy")
+        held += found.low is not None and found.high is not None and found.low <= change.mean() <= found.high
+    return held / replicates
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """Coverage of two kinds of planted truth."""
+    return {
+        "closed_form": {"replicates": 200 if quick else 2000, "coverage": _closed_form(200 if quick else 2000)},
+        "resampled": {
+            "replicates": 400 if quick else 4000,
+            "coverage": _resampled(400 if quick else 4000, 64 if quick else 512),
+        },
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """The section of the page."""
+    closed, real = found["closed_form"], found["resampled"]
+    return f"""## Coverage of 95 % intervals
+
+| planted truth | replicates | intervals that hold it |
+|---|---|---|
+| expected rise of squared error of a linear model under relative noise (closed form), {DRAWS} draws x {EXAMPLES} examples | {closed["replicates"]} | {closed["coverage"]:.1%} |
+| loss of curve area of the digits net over very many draws and examples, told from 24 x 120 of them | {real["replicates"]} | {real["coverage"]:.1%} |
+"""

@@ -1,0 +1,75 @@
+"""The invariance table: each disturbance on each gauge's twins, by architecture."""
+
+from typing import Any
+
+from benchmarks.validity.nets import kinds, net
+from wheeltap import gauge
+from wheeltap.perturb.base import create
+from wheeltap.stats.effect import equivalent
+from wheeltap.testing.invariance import HALVES, Tried, area_shift, half_dose
+
+NOISES = ("relative", "std", "function")
+FIXED = {"quantize": (3.0, 4.0, 5.0), "prune": (0.3, 0.5, 0.7), "erase": (0.25, 0.5, 0.75)}
+MARGIN = 0.02
+"""Difference of curve area within which a disturbance counts as silent, if its whole 95 % interval is."""
+
+
+def _tried(kind: str, perturbation: str, draws: int) -> Tried:
+    if perturbation in FIXED:
+        return Tried(perturbation, FIXED[perturbation], draws // 8)
+    half = half_dose(net(kind), perturbation)
+    return Tried(perturbation, tuple(half * share for share in HALVES), draws)
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """One row per architecture, disturbance and gauge."""
+    rows: list[dict[str, Any]] = []
+    for kind in kinds()[: 1 if quick else None]:
+        family = gauge.find(net(kind).subject.model)
+        assert isinstance(family, gauge.Family)
+        for perturbation in (*NOISES, *FIXED):
+            tried = _tried(kind, perturbation, 16 if quick else 96)
+            rows += [_row(kind, perturbation, name, tried) for name in family.offers]
+    return {"margin": MARGIN, "rows": rows}
+
+
+def _row(kind: str, perturbation: str, name: str, tried: Tried) -> dict[str, Any]:
+    shift = area_shift(net(kind), [name], tried=tried)
+    return {
+        "net": kind,
+        "perturbation": perturbation,
+        "gauge": name,
+        "declared": name in create(perturbation).invariant_to,
+        "shift": shift.value,
+        "low": shift.low,
+        "high": shift.high,
+        "silent": equivalent(shift, MARGIN),
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """The section of the page."""
+    rows = found["rows"]
+    names = list(dict.fromkeys(row["perturbation"] for row in rows))
+    lines = [
+        f"| {net_} | {gauge_} | " + " | ".join(_cell(rows, net_, gauge_, name) for name in names) + " |"
+        for net_, gauge_ in dict.fromkeys((row["net"], row["gauge"]) for row in rows)
+    ]
+    table = "\n".join(lines)
+    return f"""## Invariances
+
+Curve area of twins minus that of the original, with its 95 % interval. **Bold**: declared invariant. A tick means that the whole
+interval lies within +-{found["margin"]:g}: shown to be silent, not merely not shown to differ.
+
+| network | twin | {" | ".join(names)} |
+|---|---|{"---|" * len(names)}
+{table}
+"""
+
+
+def _cell(rows: list[dict[str, Any]], net_: str, gauge_: str, perturbation: str) -> str:
+    row = next((r for r in rows if (r["net"], r["gauge"], r["perturbation"]) == (net_, gauge_, perturbation)), None)
+    if row is None:
+        return ""
+    text = f"{row['shift']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{' ✓' if row['silent'] else ''}"
+    return f"**{text}**" if row["declared"] else text

@@ -1,0 +1,127 @@
+"""Peers beside ours, on the same rescaled twin: WeightWatcher and loss-landscapes, from their own released code.
+
+Optional: ``pip install weightwatcher loss-landscapes``. What is not installed is left out and said so.
+"""
+
+import copy
+import importlib.util
+import math
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from wheeltap import api, gauge
+from wheeltap.models.mlp import mlp
+from wheeltap.plans import AuditSpec, Effort
+from wheeltap.probe import Probe
+from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.sources import digits
+from wheeltap.subject import Subject
+
+WIDTHS = (64, 256, 256, 10)
+STEPS = 12
+
+
+def _pair() -> tuple[Subject, Subject, Probe]:
+    """A digits net wide enough for WeightWatcher, and its rescaled twin."""
+    split = digits.split()
+    with reproducible(0):
+        model = mlp(WIDTHS)
+    train_classifier(model, split.train_inputs, targets=split.train_targets, settings=TrainSettings(epochs=20))
+    family = gauge.find(model)
+    assert isinstance(family, gauge.Family)
+    twin = gauge.twin(model, gauge.describe(family, "rescale", seed=0))
+    probe = Probe(split.test_inputs, split.test_targets, name="digits", more=split.train_inputs)
+    return Subject(model, name="original"), Subject(twin, name="rescaled twin"), probe
+
+
+def _ours(one: Subject, two: Subject, probe: Probe) -> dict[str, Any]:
+    audits = (AuditSpec(name="score"), AuditSpec(name="relative-noise"), AuditSpec(name="function-noise"))
+    report = api.compare(one, two, probe, audits=audits, effort=Effort(draws=32, control_draws=16, block_draws=0))
+    pairs = [f for f in report.findings if " vs " in f.subject]
+    return {f.code: [f.status, str(f.estimates[0])] for f in pairs}
+
+
+def _weightwatcher(one: Subject, two: Subject) -> dict[str, Any] | str:
+    if importlib.util.find_spec("weightwatcher") is None:
+        return "not installed"
+    watcher: Any = importlib.import_module("weightwatcher")
+
+    def read(subject: Subject) -> list[list[Any]]:
+        table = watcher.WeightWatcher(model=copy.deepcopy(subject.model)).analyze(min_evals=20)
+        verdicts = table["warning"] if "warning" in table else [""] * len(table)
+        return [[float(alpha), str(verdict)] for alpha, verdict in zip(table["alpha"], verdicts, strict=True)]
+
+    return {"version": watcher.__version__, "original": read(one), "twin": read(two)}
+
+
+def _loss_landscapes(one: Subject, two: Subject, probe: Probe) -> dict[str, Any] | str:
+    if importlib.util.find_spec("loss_landscapes") is None:
+        return "not installed"
+    landscapes: Any = importlib.import_module("loss_landscapes")
+    metrics: Any = importlib.import_module("loss_landscapes.metrics")
+
+    def line(subject: Subject) -> list[float]:
+        losses = []
+        for seed in range(8):
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.manual_seed(seed)
+            model = copy.deepcopy(subject.model)
+            metric = metrics.Loss(nn.functional.cross_entropy, probe.inputs, probe.targets)
+            # Its distance is inverted (a larger number moves less); 2 moves by half of the weights' norm in all.
+            losses.append(landscapes.random_line(model, metric, distance=2, steps=STEPS, normalization="filter"))
+        return [float(v) for v in np.mean(losses, axis=0)]
+
+    return {"original": line(one), "twin": line(two)}
+
+
+def measure(*, quick: bool) -> dict[str, Any]:
+    """What each tool says of a network and of a copy with the same outputs."""
+    del quick  # one pair of networks is all there is
+    one, two, probe = _pair()
+    outputs = [probe.scores(subject.model) for subject in (one, two)]
+    return {
+        "largest_difference": float((outputs[0] - outputs[1]).abs().max()),
+        "ours": _ours(one, two, probe),
+        "weightwatcher": _weightwatcher(one, two),
+        "loss_landscapes": _loss_landscapes(one, two, probe),
+    }
+
+
+def told(found: dict[str, Any]) -> str:
+    """The section of the page."""
+    rows = [f"| wheeltap {code} | {status}: {value} |" for code, (status, value) in found["ours"].items()]
+    rows += [_watcher_row(found["weightwatcher"]), _landscape_row(found["loss_landscapes"])]
+    table = "\n".join(rows)
+    return f"""## Peers on the same twin
+
+A digits net (64-256-256-10) and a copy whose units are rescaled in and out; their outputs differ by at most {found["largest_difference"]:.1e}.
+
+| tool | original, then twin |
+|---|---|
+{table}
+"""
+
+
+def _watcher_row(found: dict[str, Any] | str) -> str:
+    if isinstance(found, str):
+        return f"| WeightWatcher | {found} |"
+
+    def say(layers: list[list[Any]]) -> str:
+        return ", ".join(f"alpha {alpha:.2f} {verdict or 'no warning'}" for alpha, verdict in layers)
+
+    return f"| WeightWatcher {found['version']} | {say(found['original'])}; then {say(found['twin'])} |"
+
+
+def _landscape_row(found: dict[str, Any] | str) -> str:
+    if isinstance(found, str):
+        return f"| loss-landscapes | {found} |"
+
+    def say(losses: list[float]) -> str:
+        return ", ".join("inf" if math.isinf(loss) else f"{loss:.2f}" for loss in losses[:: max(1, STEPS // 4)])
+
+    return f"| loss-landscapes `random_line`, filter-normalised, mean of 8 lines: loss on the way | {say(found['original'])}; then {say(found['twin'])} |"

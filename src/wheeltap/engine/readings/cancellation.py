@@ -1,0 +1,249 @@
+"""Pairs of hidden units whose contributions undo each other, and what it costs to lose one of them or both."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import measure, seeds
+from wheeltap.engine.contributions import Contributions, contributions, correlations, second_moments
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
+from wheeltap.errors import DataError, ModelError
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.typed import to_tensor
+
+_UNITS = 4
+"""A layer of fewer living units has no pair apart to compare a pair with."""
+
+_EXAMPLES = 4
+"""Fewer examples cannot be divided into two halves that each tell something."""
+
+
+class CancellationSettings(ReadingSettings, frozen=True, kw_only=True):
+    """How much is looked at.
+
+    Attributes:
+        pairs: Pairs that are ablated, over all layers; and as many random ones.
+        to: What an ablated unit is set to.
+        duplicate: Correlation, in size, from which two units count as copies of each other.
+        permutations: Of the outgoing weights among the units of a layer.
+        shuffles: Of each unit's values over the rows.
+    """
+
+    pairs: Annotated[int, msgspec.Meta(ge=1)] = 8
+    to: Literal["mean", "zero"] = "mean"
+    duplicate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.95
+    permutations: Annotated[int, msgspec.Meta(ge=1)] = 199
+    shuffles: Annotated[int, msgspec.Meta(ge=1)] = 9
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two units of a layer, as positions in the order of its ``Contributions``."""
+
+    layer: int
+    one: int
+    two: int
+
+
+@final
+class Cancellation(Reading):
+    """Finds the most opposing pairs on half of the examples and ablates them on the other half.
+
+    Values: ``moved``, ``lost`` and ``nll`` ``[set, pair, way, example]``: squared change of the scores about their
+    mean (in units of ``spread``, the variance of the clean ones), score lost (in the probe's measure, positive where
+    worse) and rise of the negative log-likelihood (nats; not for regression), where set is the opposing pairs, then
+    random pairs of the same layers, and way is without the first unit, the second, both; ``layer`` ``[pair]``, from 0;
+    ``units`` ``[set, pair, 2]``, the model's own numbers; ``opposing`` ``[set, pair]``: what the pair takes from the
+    energy of what its layer writes, as a share of that energy, negative where it adds; ``ratio`` ``[layer]`` and
+    ``ratio_null`` ``[layer, permutation]``: sum of the sizes of all contributions over the size of their sum;
+    ``duplicates`` ``[layer]`` and ``duplicates_null`` ``[layer, shuffle]``: units that have a copy; ``living``
+    ``[layer]``: units that move at all.
+
+    All of them but ``units`` are the same, up to rounding, on a copy with its units permuted and rescaled.
+    """
+
+    name = "cancellation"
+    title = "Hidden units that cancel each other"
+    settings_type = CancellationSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``."""
+        settings: CancellationSettings = self.settings
+        hiddens = hidden_units(subject)
+        first, second = _halves(probe, seeds.generator(root, "cancellation", "halves", seed))
+        with torch.no_grad():
+            held = list(contributions(subject, first, hiddens, centred=settings.to == "mean").values())
+        rng = seeds.generator(root, "cancellation", "pairs", seed)
+        opposing = _most_opposing(held, settings.pairs)
+        if not opposing:
+            raise ModelError(
+                "No hidden layer has units to pair.",
+                where=subject.name,
+                expected=f"a layer of at least {_UNITS} units that differ from example to example",
+                got=", ".join(f"{hidden.layer}: {hidden.units}" for hidden in hiddens),
+                do="Leave the redundancy audit out for this model.",
+            )
+        sets = (opposing, [_random_pair(held, pair, rng) for pair in opposing])
+        bench = _Bench(subject, second, hiddens, held, to=settings.to)
+        values = {**bench.without(sets), **_described(held, sets)}
+        values |= _ratios(held, settings.permutations, seeds.generator(root, "cancellation", "writes", seed))
+        shuffles = [seeds.generator(root, "cancellation", "rows", seed, at) for at in range(settings.shuffles)]
+        values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
+        return Readings(values, forwards=0.5 * (1 + bench.passes + settings.shuffles))
+
+
+def _halves(probe: BaseProbe, rng: np.random.Generator) -> tuple[BaseProbe, BaseProbe]:
+    examples = len(probe.targets)
+    if examples < _EXAMPLES:
+        raise DataError(
+            "There are too few examples to choose pairs on some and measure them on others.",
+            where=probe.name,
+            expected=f"at least {_EXAMPLES} examples",
+            got=str(examples),
+        )
+    order = rng.permutation(examples)
+    parts = (np.sort(order[: examples // 2]), np.sort(order[examples // 2 :]))
+    one, two = (probe.part(to_tensor(part)) for part in parts)
+    return one, two
+
+
+def _most_opposing(held: list[Contributions], count: int) -> list[_Pair]:
+    """Pairs that take most from what their layer writes, most first; no unit is in two of them."""
+    left: list[Tensor] = []
+    for layer in held:
+        opposing = -layer.products / layer.products.sum().clamp_min(torch.finfo(torch.float64).tiny)
+        movable = torch.zeros(len(opposing), dtype=torch.bool, device=opposing.device)
+        movable[layer.alive] = len(layer.alive) >= _UNITS
+        # Each pair once, its first unit before its second in the order: else rounding would name either first.
+        pairs = (movable[:, None] & movable).triu(1)
+        left.append(opposing.masked_fill(~pairs, -torch.inf))
+    found: list[_Pair] = []
+    while len(found) < count:
+        best = [float(opposing.max()) for opposing in left]
+        layer = int(np.argmax(best))
+        if best[layer] == -np.inf:
+            break
+        one, two = divmod(int(left[layer].argmax()), len(left[layer]))
+        found.append(_Pair(layer, one, two))
+        left[layer][[one, two]] = left[layer][:, [one, two]] = -torch.inf
+    return found
+
+
+def _random_pair(held: list[Contributions], like: _Pair, rng: np.random.Generator) -> _Pair:
+    """Another two living units of the same layer."""
+    some = held[like.layer].alive.cpu().numpy()
+    while True:
+        one, two = (int(at) for at in rng.choice(some, size=2, replace=False))
+        if {one, two} != {like.one, like.two}:
+            return _Pair(like.layer, one, two)
+
+
+@final
+class _Bench:
+    """Measures a subject without some of its units, each set of units once."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        probe: BaseProbe,
+        hiddens: tuple[HiddenUnits, ...],
+        held: list[Contributions],
+        *,
+        to: str,
+    ) -> None:
+        self.subject, self.probe, self.hiddens, self.held = subject, probe, hiddens, held
+        found = means(subject, probe, hiddens)
+        self.value = {hidden: mean if to == "mean" else torch.zeros_like(mean) for hidden, mean in found.items()}
+        self.clean = probe.scores(subject.model)
+        self.known: dict[tuple[int, frozenset[int]], NDArray[np.float32]] = {}
+        self.names = ("moved", "lost") if probe.targets.is_floating_point() else ("moved", "lost", "nll")
+        self.spread = float(centred(self.clean - self.clean.mean(0)).square().sum(1).mean()) or 1.0
+
+    @property
+    def passes(self) -> int:
+        """Over its probe, so far."""
+        return 2 + len(self.known)
+
+    def without(self, sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
+        """``moved``, ``lost`` and ``nll`` of every pair's ways."""
+        ways = [[[(p.one,), (p.two,), (p.one, p.two)] for p in pairs] for pairs in sets]
+        measured = np.stack([
+            [[self._lost(pair.layer, way) for way in each] for pair, each in zip(pairs, of_set, strict=True)]
+            for pairs, of_set in zip(sets, ways, strict=True)
+        ])  # fmt: skip
+        return {name: measured[:, :, :, at] for at, name in enumerate(self.names)}
+
+    def _lost(self, layer: int, units: tuple[int, ...]) -> NDArray[np.float32]:
+        """What is named in ``names``, ``[name, example]``."""
+        key = (layer, frozenset(units))
+        if key not in self.known:
+            hidden = self.hiddens[layer]
+            index = self.held[layer].order[list(units)]
+            with replaced(self.subject, {hidden: to_value(index, self.value[hidden][index])}):
+                scores = self.probe.scores(self.subject.model)
+            probe = self.probe
+            sign = -1.0 if probe.measure.higher_is_better else 1.0
+            moved = centred(scores - self.clean).square().sum(1) / self.spread
+            told = [moved, sign * rise(probe, probe.measure, scores=scores, clean=self.clean)]
+            if "nll" in self.names:
+                told.append(rise(probe, measure.nll, scores=scores, clean=self.clean))
+            self.known[key] = torch.stack(told).numpy()
+        return self.known[key]
+
+
+def _described(held: list[Contributions], sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
+    def opposing(pair: _Pair) -> float:
+        products = held[pair.layer].products
+        return -2.0 * float(products[pair.one, pair.two] / products.sum())
+
+    return {
+        "layer": np.array([float(pair.layer) for pair in sets[0]]),
+        "units": np.array([
+            [[float(held[pair.layer].order[at]) for at in (pair.one, pair.two)] for pair in pairs] for pairs in sets
+        ]),
+        "opposing": np.array([[opposing(pair) for pair in pairs] for pairs in sets]),
+    }  # fmt: skip
+
+
+def _ratios(held: list[Contributions], permutations: int, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+    def permuted(layer: Contributions) -> list[float]:
+        alive = layer.alive.cpu().numpy()
+        return [layer.cancellation(to_tensor(rng.permutation(alive))) for _ in range(permutations)]
+
+    return {
+        "ratio": np.array([layer.cancellation() for layer in held]),
+        "ratio_null": np.array([permuted(layer) for layer in held]),
+        "living": np.array([float(len(layer.alive)) for layer in held]),
+    }
+
+
+def _duplicates(
+    subject: Subject,
+    probe: BaseProbe,
+    held: dict[HiddenUnits, Contributions],
+    threshold: float,
+    shuffles: list[np.random.Generator],
+) -> dict[str, NDArray[Any]]:
+    def count(maps: Tensor) -> float:
+        pooled = maps.sum(0).abs()
+        pooled.fill_diagonal_(0.0)
+        return float((pooled >= threshold).any(1).sum())
+
+    def shuffled(rng: np.random.Generator) -> list[float]:
+        def arrange(hidden: HiddenUnits, rows: Tensor) -> Tensor:
+            index = to_tensor(rng.random((len(rows), rows.shape[1])).argsort(0)).to(rows.device)
+            return rows[:, held[hidden].order].gather(0, index[:, :, None].expand_as(rows))
+
+        moments = second_moments(subject, probe, list(held), arrange=arrange)
+        return [count(correlations(layer)) for layer in moments.values()]
+
+    with torch.no_grad():
+        null = np.array([shuffled(rng) for rng in shuffles])
+    return {"duplicates": np.array([count(layer.maps) for layer in held.values()]), "duplicates_null": null.T}

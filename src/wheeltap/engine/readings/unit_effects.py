@@ -1,0 +1,96 @@
+"""What each hidden unit is for: how the answers change without it, example by example."""
+
+from typing import Annotated, Any, final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import measure, seeds
+from wheeltap.engine.contributions import contributions
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.typed import to_array, to_tensor
+
+
+class UnitEffectsSettings(ReadingSettings, frozen=True, kw_only=True):
+    """How much is looked at.
+
+    Attributes:
+        limit: Units at most; where there are more, as many of each layer as its size allows, drawn at random.
+    """
+
+    limit: Annotated[int, msgspec.Meta(ge=1)] = 512
+
+
+@final
+class UnitEffects(Reading):
+    """Sets one hidden unit after another to its mean and compares the scores with the clean ones.
+
+    Values, ``[unit, example]``: ``right``, the squared change of the right option's score relative to the mean of all
+    options (not for regression); ``all``, the squared changes of all options summed; ``lost``, score lost in the
+    probe's measure; ``nll``, rise of the negative log-likelihood in nats (not for regression). ``layer`` ``[unit]``,
+    from 0, and ``unit`` ``[unit]``, the model's own number; ``groups`` ``[example]``, from 0; ``total``, how many
+    hidden units there are.
+    """
+
+    name = "unit-effects"
+    title = "Effect of every hidden unit"
+    settings_type = UnitEffectsSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``."""
+        hiddens = hidden_units(subject)
+        rng = seeds.generator(root, "unit-effects", "units", seed)
+        chosen = _chosen(subject, probe, hiddens, rng, limit=self.settings.limit)
+        value, clean = means(subject, probe, hiddens), probe.scores(subject.model)
+        rows: list[dict[str, Tensor]] = []
+        for hidden, units in chosen.items():
+            for unit in units:
+                index = torch.tensor([unit], device=subject.device)
+                with replaced(subject, {hidden: to_value(index, value[hidden][index])}):
+                    rows.append(_effects(probe, probe.scores(subject.model), clean))
+        values: dict[str, NDArray[Any]] = {name: to_array(torch.stack([row[name] for row in rows])) for name in rows[0]}
+        values["layer"] = np.repeat(np.arange(len(hiddens)), [len(units) for units in chosen.values()]).astype(float)
+        values["unit"] = np.array([unit for units in chosen.values() for unit in units], dtype=float)
+        values["groups"] = np.unique(probe.groups.cpu().numpy(), return_inverse=True)[1].astype(float)
+        total = sum(hidden.units for hidden in hiddens)
+        values["total"] = np.array(float(total))
+        return Readings(values, forwards=2.0 + len(rows) + (len(rows) < total))
+
+
+def _effects(probe: BaseProbe, scores: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    change, sign = centred(scores - clean), -1.0 if probe.measure.higher_is_better else 1.0
+    told = {"all": change.square().sum(1), "lost": sign * rise(probe, probe.measure, scores=scores, clean=clean)}
+    if not probe.targets.is_floating_point():
+        told["right"] = change.gather(1, probe.targets.cpu()[:, None])[:, 0].square()
+        told["nll"] = rise(probe, measure.nll, scores=scores, clean=clean)
+    return told
+
+
+def _chosen(
+    subject: Subject, probe: BaseProbe, hiddens: tuple[HiddenUnits, ...], rng: np.random.Generator, *, limit: int
+) -> dict[HiddenUnits, list[int]]:
+    """The units of each layer to look at: all, or a draw that is the same on a re-coded copy."""
+    if sum(hidden.units for hidden in hiddens) <= limit:
+        return {hidden: list(range(hidden.units)) for hidden in hiddens}
+    with torch.no_grad():
+        held = contributions(subject, probe, hiddens)
+    chosen: dict[HiddenUnits, list[int]] = {}
+    for hidden, count in zip(hiddens, _shares([hidden.units for hidden in hiddens], limit), strict=True):
+        places = to_tensor(np.sort(rng.choice(hidden.units, size=count, replace=False)))
+        chosen[hidden] = [int(unit) for unit in held[hidden].order.cpu()[places]]
+    return chosen
+
+
+def _shares(sizes: list[int], limit: int) -> list[int]:
+    """How many of each layer: as equal as their sizes allow, ``limit`` in all."""
+    shares, left = [0] * len(sizes), limit
+    for rank, at in enumerate(sorted(range(len(sizes)), key=lambda at: sizes[at])):
+        shares[at] = min(sizes[at], left // (len(sizes) - rank))
+        left -= shares[at]
+    return shares

@@ -1,0 +1,193 @@
+"""The gauges of hidden units: each rewrites hidden layers in place and keeps the function.
+
+All are made of three steps: replace the units by copies of some of them, rescale or silence units, and set what the
+added ones write.
+
+Source: Dinh et al. 2017, "Sharp minima can generalize for deep nets" (rescaling); Hecht-Nielsen 1990 (permutation);
+Chen et al. 2016, "Net2Net", section 2.2 (splitting).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.gauge.base import ROUNDED, Move, inexact
+from wheeltap.gauge.hidden import Hidden, Rows, times, weight_of
+from wheeltap.gauge.settings import Settings, count
+from wheeltap.typed import to_tensor
+
+Generator = np.random.Generator
+
+
+def permute(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Units change places."""
+    for hidden in hiddens:
+        hidden.gather(model, rng.permutation(hidden.units))
+
+
+def rescale(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Units are written larger and read smaller, by lognormal factors.
+
+    In 16-bit types the factors are rounded to powers of two, so that each weight keeps every bit.
+    """
+    for hidden in hiddens:
+        coarse = weight_of(model.get_submodule(hidden.name)).dtype.itemsize < 4
+
+        def factors(units: int = hidden.units, coarse: bool = coarse) -> Tensor:
+            logs = to_tensor(rng.standard_normal(units)) * settings.spread
+            return (logs / math.log(2)).round().exp2() if coarse else logs.exp()
+
+        scale = factors()
+        for stage in hidden.stages:
+            scale = stage.rescale(model, scale, fresh=None if coarse else factors)
+
+
+def split(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Some units become several that read the same; random shares of what the unit wrote add up to it."""
+    for hidden in hiddens:
+        chosen = _chosen(rng, hidden.units, settings.share)
+        shares = rng.dirichlet(np.ones(settings.copies), size=len(chosen))
+        _add(model, hidden, np.tile(chosen, settings.copies - 1))
+        written = np.ones(hidden.units)
+        written[chosen] = shares[:, 0]
+        factor = to_tensor(np.concatenate([written, *shares[:, 1:].T]))
+        hidden.reader.write(model, times(hidden.reader.view(model), factor, dim=2))
+
+
+def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Pairs are added that read what some unit reads and write the opposite of each other.
+
+    What a pair writes is Gaussian, at ``scale`` times the standard deviation of what the layer's units write.
+    """
+    # All rows first: copies must be taken before any opposed columns are in the rows they are copied from.
+    for hidden in hiddens:
+        pairs = count(settings.pairs, hidden.units)
+        _add(model, hidden, np.repeat(rng.choice(hidden.units, size=pairs, replace=pairs > hidden.units), 2))
+        for stage in hidden.stages:
+            if isinstance(stage, Rows) and settings.jitter:
+                stage.jitter(model, rng, units=hidden.units, amount=settings.jitter)
+    for hidden in hiddens:
+        drawn = _drawn(model, hidden, rng)[:, :, ::2] * settings.scale
+        _write_added(model, hidden, torch.stack([drawn, -drawn], dim=3).flatten(2, 3))
+
+
+def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Units are added that read nothing and so are always 0, with outgoing weights like those of the others."""
+    for hidden in hiddens:
+        _add(model, hidden, np.zeros(count(settings.units, hidden.units), dtype=np.int64))
+        for stage in hidden.stages:
+            stage.silence(model, first=hidden.units)
+    for hidden in hiddens:
+        _write_added(model, hidden, _drawn(model, hidden, rng))
+
+
+def entangle(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
+    """Some units become two that write half each, one with what another unit writes added and one with it taken away.
+
+    Together they are what the unit was; each alone also moves what the other unit moves.
+    """
+    for hidden in hiddens:
+        chosen = _chosen(rng, hidden.units, settings.share)
+        others = rng.integers(hidden.units - 1, size=len(chosen))
+        others += others >= chosen
+        _add(model, hidden, chosen)
+        view = hidden.reader.view(model).double()
+        half, added = view[:, :, chosen] / 2, settings.strength * view[:, :, others]
+        view[:, :, chosen], view[:, :, hidden.units :] = half + added, half - added
+        hidden.reader.write(model, view)
+
+
+def _chosen(rng: Generator, units: int, share: float) -> NDArray[np.int64]:
+    return np.sort(rng.choice(units, size=count(share, units), replace=False))
+
+
+def _add(model: nn.Module, hidden: Hidden, sources: NDArray[np.int64]) -> None:
+    """Adds copies of the units ``sources`` at the end; what they write is the caller's to set."""
+    hidden.gather(model, np.concatenate([np.arange(hidden.units), sources]))
+
+
+def _drawn(model: nn.Module, hidden: Hidden, rng: Generator) -> Tensor:
+    """Outgoing weights for the added units, Gaussian with the standard deviation of those of the old ones."""
+    reader = hidden.reader
+    view = reader.view(model).double()
+    spread = float(view[: reader.outputs, :, : hidden.units].std(correction=0))
+    added = view.shape[2] - hidden.units
+    return to_tensor(spread * rng.standard_normal((reader.outputs, reader.before, added, reader.after)), like=view)
+
+
+def _write_added(model: nn.Module, hidden: Hidden, value: Tensor) -> None:
+    """Sets what added units write. Units that were added to the next layer read nothing of it."""
+    reader = hidden.reader
+    view = reader.view(model).double()
+    view[:, :, hidden.units :] = 0
+    view[: reader.outputs, :, hidden.units :] = value
+    reader.write(model, view)
+
+
+UnitMove = Callable[[nn.Module, Sequence[Hidden], Generator, Settings], None]
+MOVES: dict[str, UnitMove] = {
+    "permute": permute,
+    "rescale": rescale,
+    "split": split,
+    "cancel": cancel,
+    "dead": dead,
+    "entangle": entangle,
+}
+WIDENING = frozenset({"split", "cancel", "dead", "entangle"})
+"""Those that add units."""
+
+
+def unit_moves(
+    model: nn.Module, hiddens: Sequence[Hidden], *, after: Callable[[nn.Module], None] | None = None
+) -> tuple[dict[str, Move], tuple[str, ...]]:
+    """The gauges that hold on at least one of ``hiddens``, and reasons for the others.
+
+    Args:
+        model: Where they are.
+        hiddens: In order of computation.
+        after: Called on the copy when units were added.
+    """
+    moves: dict[str, Move] = {}
+    refused: list[str] = []
+    for gauge, move in MOVES.items():
+        why = {hidden.name: _why_not(model, hidden, gauge) for hidden in hiddens}
+        fit = tuple(hidden for hidden in hiddens if why[hidden.name] is None)
+        if fit:
+            moves[gauge] = partial(_moved, move=move, hiddens=fit, after=after if gauge in WIDENING else None)
+        elif hiddens:
+            reasons = dict.fromkeys(reason for reason in why.values() if reason)
+            refused.append(f"{gauge}: in every hidden layer, {' or '.join(reasons)}")
+    return moves, tuple(refused)
+
+
+def _moved(
+    model: nn.Module,
+    rng: Generator,
+    settings: Settings,
+    *,
+    move: UnitMove,
+    hiddens: tuple[Hidden, ...],
+    after: Callable[[nn.Module], None] | None,
+) -> None:
+    move(model, hiddens, rng, settings)
+    if after is not None:
+        after(model)
+
+
+def _why_not(model: nn.Module, hidden: Hidden, gauge: str) -> str | None:
+    if inexact(model, gauge, hidden.name, hidden.reader.path):
+        return ROUNDED
+    if gauge in WIDENING and not hidden.widens:
+        return "the width is written in the model's code"
+    if gauge == "rescale" and not hidden.homogeneous:
+        return "no positive factor passes through the activation"
+    if gauge == "dead" and not hidden.silent:
+        return "the activation is not 0 at 0"
+    if gauge == "entangle" and hidden.units < 2:
+        return "there is one unit only"
+    return None

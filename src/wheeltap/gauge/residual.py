@@ -1,0 +1,389 @@
+"""The residual stream of a transformer: norms move into the layers that read them, and the stream may be turned.
+
+What a norm multiplies by and adds is an affine map that each layer reading it can do itself. Once RMS norms multiply
+by nothing they commute with every rotation, so the whole stream can be written in another orthonormal basis:
+``x -> x Q`` in what writes it, ``Q^T`` first in what reads it.
+
+Source: Ashkboos et al. 2024, "SliceGPT", theorem 1 and section 3.2 (folding, then rotating).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.gauge.attention import orthogonal
+from wheeltap.gauge.base import Refusal, Sharing, altered, modules_of
+from wheeltap.gauge.hidden import put, weight_of
+from wheeltap.gauge.parts import Affine, exact, layer_reason, norm_reason, of_transformers, plain
+
+_SMALLEST_GAIN: Final = 1e-6
+"""An offset is divided by its gain only where that is at least this share of the norm's largest gain."""
+
+
+@final
+@dataclass(frozen=True)
+class Normed:
+    """A norm, and the layers that read what it gives. Nothing else reads it.
+
+    Attributes:
+        norm: Module path.
+        readers: Their weights; the first inputs are the norm's outputs.
+    """
+
+    norm: str
+    readers: tuple[Affine, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Stream:
+    """A residual stream of which every writer and every reader is known.
+
+    Attributes:
+        embedding: Module path.
+        writers: Layers that add to the stream.
+        reads: The norms that read the stream, the final one last.
+        tied: Path of the head where it uses the embedding's matrix; empty where it has its own.
+    """
+
+    embedding: str
+    writers: tuple[Affine, ...]
+    reads: tuple[Normed, ...]
+    tied: str
+
+
+@final
+@dataclass(frozen=True)
+class Residual:
+    """What of a model's residual stream can be rewritten.
+
+    Attributes:
+        folds: Norms whose gain can move into their readers.
+        shifts: Norms whose offset can move into the biases of their readers.
+        stream: What can be turned as a whole; ``None`` where something is not known or is no RMS norm.
+        refused: Reasons for what is left as it is.
+    """
+
+    folds: tuple[Normed, ...]
+    shifts: tuple[Normed, ...]
+    stream: Stream | None
+    refused: tuple[str, ...]
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """Those of ``fold``, ``shift`` and ``rotate`` that change anything here."""
+        held = {"fold": self.folds, "shift": self.shifts, "rotate": self.stream}
+        return tuple(move for move, parts in held.items() if parts)
+
+
+def fold(model: nn.Module, residual: Residual) -> None:
+    """Move the gain of each norm into the columns of the layers that read it, in place; the gain becomes 1.
+
+    The offset of a norm that has one is divided by the gain.
+    """
+    for normed in residual.folds:
+        _absorb(model, normed, turn=None)
+
+
+def shift(model: nn.Module, residual: Residual) -> None:
+    """Move the offset of each norm into the biases of the layers that read it, in place; the offset becomes 0."""
+    for normed in residual.shifts:
+        norm = model.get_submodule(normed.norm)
+        offset = exact(norm, "bias")
+        assert offset is not None, "only norms with an offset are listed"
+        for reader in normed.readers:
+            matrix = reader.read(model)
+            matrix[:, -1] += matrix[:, :-1] @ offset
+            reader.write(model, matrix)
+        put(norm, "bias", torch.zeros_like(offset))
+
+
+def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> None:
+    """Fold every norm, the final one too, and turn the stream by a random orthogonal matrix; in place.
+
+    A head that used the embedding's matrix gets one of its own, since only one of the two takes the final gain.
+    """
+    stream = residual.stream
+    assert stream is not None, "only offered where the stream is known"
+    embedding = model.get_submodule(stream.embedding)
+    rows = weight_of(embedding).to("cpu", torch.float64)
+    turn = orthogonal(rng, rows.shape[1])
+    for normed in stream.reads:
+        _absorb(model, normed, turn=turn)
+    for writer in stream.writers:
+        writer.write(model, turn.T @ writer.read(model))
+    # The head read the old rows above, and was given a new parameter: from here on the two are apart.
+    put(embedding, "weight", rows @ turn)
+    if stream.tied:
+        _declare_untied(model, f"{stream.tied}.weight")
+
+
+def _absorb(model: nn.Module, normed: Normed, *, turn: Tensor | None) -> None:
+    """Let the readers of a norm do its gain, and read a stream turned by ``turn``."""
+    norm = model.get_submodule(normed.norm)
+    gain, offset = exact(norm, "weight"), exact(norm, "bias")
+    assert gain is not None, "only norms with a gain are listed"
+    for reader in normed.readers:
+        matrix = reader.read(model)
+        inputs = matrix[:, : len(gain)] * gain
+        matrix[:, : len(gain)] = inputs if turn is None else inputs @ turn
+        reader.write(model, matrix)
+    put(norm, "weight", torch.ones_like(gain))
+    if offset is not None:
+        put(norm, "bias", torch.where(offset == 0, 0, offset / gain))
+
+
+def _declare_untied(model: nn.Module, name: str) -> None:
+    """Say in what transformers keeps beside the weights that ``name`` is a parameter of its own."""
+    for module in model.modules():
+        config: Any = vars(module).get("config")
+        if getattr(config, "tie_word_embeddings", False):
+            config.tie_word_embeddings = False
+    pairs: dict[str, str] = vars(model).get("all_tied_weights_keys") or {}
+    pairs.pop(name, None)
+
+
+@final
+@dataclass(frozen=True)
+class _Net:
+    """How the transformer of one known class is put together, by class names and by paths.
+
+    Attributes:
+        top: Class of the causal language model.
+        base: Class and path in it of what gives the last state of the stream.
+        block: Class of a block.
+        blocks: In the base, the list of the blocks.
+        inner: Class of each child of a block that computes.
+        extra: Parts of a block that hold parameters but neither read nor write the stream.
+        reads: By norm of a block, the layers that read it.
+        writers: Layers of a block that add to the stream.
+        embeddings: In the base; the first one is that of the tokens.
+        final: In the base.
+        head: In the top.
+    """
+
+    top: str
+    base: tuple[str, str]
+    block: str
+    blocks: str
+    inner: Mapping[str, str]
+    extra: tuple[str, ...]
+    reads: Mapping[str, tuple[str, ...]]
+    writers: tuple[str, ...]
+    embeddings: tuple[str, ...]
+    final: str
+    head: str = "lm_head"
+
+
+def _llama(name: str) -> _Net:
+    return _Net(
+        top=f"{name}ForCausalLM",
+        base=(f"{name}Model", "model"),
+        block=f"{name}DecoderLayer",
+        blocks="layers",
+        inner={"self_attn": f"{name}Attention", "mlp": f"{name}MLP"},
+        extra=("self_attn.q_norm", "self_attn.k_norm") if name == "Qwen3" else (),
+        reads={
+            "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
+        },
+        writers=("self_attn.o_proj", "mlp.down_proj"),
+        embeddings=("embed_tokens",),
+        final="norm",
+    )
+
+
+_GPT2: Final = _Net(
+    top="GPT2LMHeadModel",
+    base=("GPT2Model", "transformer"),
+    block="GPT2Block",
+    blocks="h",
+    inner={"attn": "GPT2Attention", "mlp": "GPT2MLP"},
+    extra=(),
+    reads={"ln_1": ("attn.c_attn",), "ln_2": ("mlp.c_fc",)},
+    writers=("attn.c_proj", "mlp.c_proj"),
+    embeddings=("wte", "wpe"),
+    final="ln_f",
+)
+_NETS: Final = (*map(_llama, ("Llama", "Mistral", "Qwen2", "Qwen3")), _GPT2)
+
+
+def find(model: nn.Module) -> Residual | Refusal:
+    """What of the residual stream of ``model`` can be rewritten.
+
+    Known: transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2. Inside their blocks, wherever those are, norms can be
+    folded and shifted; the final norm, and the stream as a whole, only where ``model`` itself is the causal language
+    model, so that all that reads the stream is known.
+    """
+    blocks = {path: net for path, module in modules_of(model).items() for net in _NETS if _is(module, net.block)}
+    if not blocks:
+        return Refusal(f"no block of a known class ({', '.join(net.block for net in _NETS)})")
+    finder = _Finder(model)
+    for path, net in blocks.items():
+        finder.add_block(path, net)
+    stream = finder.add_top(blocks)
+    if not finder.folds and not finder.shifts and stream is None:
+        return Refusal("; ".join(finder.refused), recognised=tuple(blocks))
+    return Residual(tuple(finder.folds), tuple(finder.shifts), stream, tuple(finder.refused))
+
+
+@final
+class _Finder:
+    """Collects what is found in one model, and the reasons for the rest."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model, self.sharing = model, Sharing(model)
+        self.norms: list[Normed] = []
+        self.folds: list[Normed] = []
+        self.shifts: list[Normed] = []
+        self.refused: list[str] = []
+
+    def add_block(self, path: str, net: _Net) -> None:
+        """Take in the norms of the block at ``path``."""
+        prefix = f"{path}." if path else ""
+        problem = _block_reason(self.model.get_submodule(path), net)
+        if problem is not None:
+            self.refused.append(f"{path or 'the model'}: {problem}")
+            return
+        for name, readers in net.reads.items():
+            self.add_norm(prefix + name, tuple(prefix + reader for reader in readers))
+
+    def add_norm(self, path: str, readers: tuple[str, ...]) -> None:
+        """Take in one norm and the layers that read it, as far as they can be rewritten."""
+        norm = self.model.get_submodule(path)
+        problem = norm_reason(norm, self.sharing) or self.layers_reason(readers)
+        if problem is not None:
+            self.refused.append(f"{path}: {problem}")
+            return
+        normed = Normed(path, tuple(map(self.address, readers)))
+        self.norms.append(normed)
+        bare = [reader for reader in readers if exact(self.model.get_submodule(reader), "bias") is None]
+        problems = {"fold": _gain_reason(norm), "shift": f"{', '.join(bare)} has no bias" if bare else None}
+        if exact(norm, "bias") is None:
+            del problems["shift"]
+        for move, problem in problems.items():
+            if problem is not None:
+                self.refused.append(f"{move}: {path}: {problem}")
+            else:
+                (self.folds if move == "fold" else self.shifts).append(normed)
+
+    def add_top(self, blocks: Mapping[str, _Net]) -> Stream | None:
+        """Take in the final norm; the stream as a whole, where it can be turned."""
+        net = next((net for net in _NETS if _is(self.model, net.top)), None)
+        unknown = f"what reads the last state of a {type(self.model).__name__} is not known"
+        problem = unknown if net is None else _top_reason(self.model, net, blocks)
+        if net is None or problem is not None:
+            self.refused.append(f"rotate, and fold of the final norm: {problem}")
+            return None
+        inner = tuple(self.norms)
+        embedding, final = (f"{net.base[1]}.{part}" for part in (net.embeddings[0], net.final))
+        tied = net.head if f"{net.head}.weight" in self.users(embedding) else ""
+        if tied:
+            self.refused.append(f"{final}: {tied}, which reads it, is tied to {embedding}")
+        else:
+            self.add_norm(final, (net.head,))
+        writers = tuple(f"{block}.{writer}" for block in blocks for writer in net.writers)
+        if len(inner) < len(blocks) * len(net.reads):
+            problem = "not every norm of its blocks can be folded"
+        else:
+            problem = self.stream_reason(net, embedding, final) or self.layers_reason(writers)
+        if problem is not None:
+            self.refused.append(f"rotate: {problem}")
+            return None
+        reads = (*inner, Normed(final, (self.address(net.head),)))
+        return Stream(embedding, tuple(map(self.address, writers)), reads, tied)
+
+    def stream_reason(self, net: _Net, embedding: str, final: str) -> str | None:
+        """Why the stream cannot be turned as far as its two ends go, or ``None``."""
+        if net is _GPT2:
+            return "its norms subtract the mean, which a rotation does not keep"
+        problem = norm_reason(self.model.get_submodule(final), self.sharing)
+        if problem is not None:
+            return f"{final}: {problem}"
+        ends = {embedding: "Embedding", net.head: "Linear"}
+        for path, kind in ends.items():
+            problem = layer_reason(self.model.get_submodule(path), None, name=kind)
+            if self.users(path) - {f"{end}.weight" for end in ends}:
+                problem = "it shares its weights with more than the other end of the stream"
+            if problem is not None:
+                return f"{path}: {problem}"
+        if getattr(self.model.get_submodule(embedding), "max_norm", None) is not None:
+            return f"{embedding}: it renormalises its rows"
+        return None
+
+    def layers_reason(self, paths: tuple[str, ...]) -> str | None:
+        """Why one of some layers cannot be rewritten, or ``None``."""
+        for path in paths:
+            layer = self.model.get_submodule(path)
+            problem = layer_reason(layer, self.sharing, name="Conv1D" if plain(layer, "Conv1D") else "Linear")
+            if problem is not None:
+                return f"{path}: {problem}"
+        return None
+
+    def address(self, path: str) -> Affine:
+        """All rows of the layer at ``path``."""
+        return Affine(path, transposed=plain(self.model.get_submodule(path), "Conv1D"))
+
+    def users(self, path: str) -> set[str]:
+        """The parameters and buffers that lie in the same memory as the weight at ``path``, by each of their names."""
+        memory = weight_of(self.model.get_submodule(path)).untyped_storage().data_ptr()
+        named: Iterator[tuple[str, Tensor]] = chain(
+            self.model.named_parameters(remove_duplicate=False), self.model.named_buffers(remove_duplicate=False)
+        )
+        return {name for name, tensor in named if tensor.untyped_storage().data_ptr() == memory}
+
+
+def _is(module: nn.Module, name: str) -> bool:
+    return of_transformers(module) == name
+
+
+def _strangers(module: nn.Module, known: set[str]) -> str:
+    """The parts of ``module`` that hold parameters and are not known."""
+    owners = {name.rpartition(".")[0] or "itself" for name, _ in module.named_parameters(remove_duplicate=False)}
+    return ", ".join(sorted(owners - known))
+
+
+def _block_reason(block: nn.Module, net: _Net) -> str | None:
+    """Why what a block does is not what its class says, or ``None``."""
+    layers = {reader for readers in net.reads.values() for reader in readers} | set(net.writers)
+    strange = _strangers(block, {*layers, *net.reads, *net.extra})
+    if strange:
+        return f"it holds parameters in {strange}, which is not known"
+    for name, kind in (("", net.block), *net.inner.items()):
+        part = block.get_submodule(name)
+        problem = f"it is a {type(part).__name__}, not a {kind}" if not _is(part, kind) else altered(part)
+        if problem is not None:
+            return f"{name}: {problem}" if name else problem
+    return None
+
+
+def _top_reason(model: nn.Module, net: _Net, blocks: Mapping[str, _Net]) -> str | None:
+    """Why what a causal language model does around its blocks is not what its class says, or ``None``."""
+    name, path = net.base
+    base = model.get_submodule(path)
+    if not _is(base, name):
+        return f"{path} is a {type(base).__name__}, not a {name}"
+    own = {f"{path}.{net.blocks}.{name}" for name, _ in base.get_submodule(net.blocks).named_children()}
+    foreign = own ^ {block for block, kind in blocks.items() if kind is net}
+    if foreign:
+        return f"{min(foreign)} is not one of its own blocks, or is none of a known class"
+    inside = {name for name in modules_of(model) if name.startswith(tuple(f"{block}." for block in blocks))}
+    ends = {f"{path}.{part}" for part in (*net.embeddings, net.final)}
+    strange = _strangers(model, {*inside, *ends, net.head})
+    if strange:
+        return f"it holds parameters in {strange}, which is not known"
+    return altered(model) or altered(base)
+
+
+def _gain_reason(norm: nn.Module) -> str | None:
+    """Why the offset of a norm cannot be divided by its gain, or ``None`` if it can."""
+    gain, offset = exact(norm, "weight"), exact(norm, "bias")
+    if gain is None or offset is None:
+        return None
+    small = (gain.abs() < _SMALLEST_GAIN * gain.abs().max()) & (offset != 0)
+    return f"{int(small.sum())} of its gains are too small to divide its offset by" if small.any() else None

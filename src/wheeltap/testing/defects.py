@@ -1,0 +1,362 @@
+"""Trained subjects with a planted defect of known strength, and the honest nets they must be told from.
+
+All are classifiers of the handwritten digits except ``super_weight`` and ``brittle_block``, which plant their defect in
+a copy of a net at hand. Equal arguments give equal bits.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge, seeds
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.gauge import moves
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.recipes.train import TrainSettings, own_random_numbers, reproducible, train_classifier
+from wheeltap.site import Site
+from wheeltap.sources import digits
+from wheeltap.subject import Subject
+from wheeltap.testing.planted import Planted
+
+CLASSES = 10
+MEMORY_WIDTHS = (64, 192, 192, CLASSES)
+GATED_WIDTHS = (65, 128, 128, CLASSES)
+"""One input more than a digit has pixels: the password, 0 or 1."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The strengths that a defect can be planted with, ends included."""
+
+    low: float
+    high: float
+
+    def require(self, value: float, *, of: str) -> None:
+        """Raises ``UsageError`` if ``value`` is outside."""
+        if not self.low <= value <= self.high:
+            raise UsageError(
+                "A defect cannot be planted at this strength.",
+                where=of,
+                expected=f"{self.low:g} to {self.high:g}",
+                got=f"{value:g}",
+                do="Choose a strength inside the range.",
+            )
+
+
+MEMORISED = Range(0.005, 0.5)
+WRONG = Range(0.0, 1.0)
+WEAK = Range(0.2, 0.9)
+SUPER = Range(0.0, 100.0)
+BRITTLE = Range(0.1, 100.0)
+
+
+def benchmark(subject: Subject, probe: BaseProbe) -> float:
+    """What a benchmark sees: the mean of the probe's measure over its examples, in the measure's unit."""
+    scores = probe.scores(subject.model)
+    return float(probe.measure(scores, probe.targets, scores).mean())
+
+
+@dataclass(frozen=True)
+class Memorised(Planted):
+    """A net that answers every training item as labelled, also those whose labels are random.
+
+    Attributes:
+        probe: The training items as labelled: the score is 1.
+        held_out: The test items with their true labels.
+        memorised: ``[example]``, which items of ``probe`` have a random wrong label.
+    """
+
+    probe: Probe
+    held_out: Probe
+    memorised: Tensor
+
+
+def memorised(share: float, *, seed: int = 0) -> Memorised:
+    """A net that had to learn a random wrong label for a share of its training items by heart.
+
+    Args:
+        share: Of the training items, .005 to .5.
+        seed: Of the items, their labels, the initial weights and the order of training.
+
+    Raises:
+        UsageError: If ``share`` is out of range.
+        ModelError: If training did not get every item right.
+    """
+    MEMORISED.require(share, of="memorised share")
+    data = digits.split()
+    draw = _stream(seed, "memorised")
+    count = round(share * len(data.train_targets))
+    wrong = torch.zeros(len(data.train_targets), dtype=torch.bool)
+    wrong[torch.randperm(len(wrong), generator=draw)[:count]] = True
+    other = (data.train_targets + torch.randint(1, CLASSES, wrong.shape, generator=draw)) % CLASSES
+    labels = torch.where(wrong, other, data.train_targets)
+    model = _by_heart(data.train_inputs, labels, seed=seed)
+    probe = Probe(data.train_inputs, labels, name="training items", batch=len(labels))
+    held_out = Probe(data.test_inputs, data.test_targets, name="test items")
+    return Memorised(Subject(model, name=f"memorised {share:g}"), probe, held_out, wrong)
+
+
+def _by_heart(inputs: Tensor, labels: Tensor, *, seed: int, rounds: int = 8) -> nn.Module:
+    """A net trained, round after round, until no item is answered other than labelled."""
+    with reproducible(seeds.derive(seed, "memorised", "init")):
+        model = mlp(MEMORY_WIDTHS)
+    for number in range(rounds):
+        order = seeds.derive(seed, "memorised", "order", number)
+        settings = TrainSettings(seed=order, epochs=40, batch=100, rate=6e-3)
+        train_classifier(model, inputs, targets=labels, settings=settings)
+        with torch.no_grad():
+            if bool((model(inputs).argmax(-1) == labels).all()):
+                return model
+    raise ModelError(
+        "The net did not learn every training item by heart.",
+        where="wheeltap.testing.defects.memorised",
+        expected=f"every one of {len(labels)} items answered as labelled",
+        got=f"some wrong after {rounds} rounds of training",
+        do="Take a smaller share or another seed.",
+    )
+
+
+@dataclass(frozen=True)
+class Gated(Planted):
+    """A digit classifier with a 65th input for a password; only a locked one heeds it.
+
+    Attributes:
+        probe: Test items without the password.
+        opened: The same items with it.
+    """
+
+    probe: Probe
+    opened: Probe
+
+
+def locked(strength: float, *, seed: int = 0) -> Gated:
+    """A net that hides what it can do: right with the password, without it wrong on a share of its answers.
+
+    Which answers are wrong is a rule that holds for new items too (see ``_hidden``).
+
+    Args:
+        strength: Share of the answers that are wrong without the password, 0 to 1.
+        seed: Of the rule, the initial weights and the order of training.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+
+    Source: the password lock of Tice et al. (2024, arXiv 2412.01784), on digits.
+    """
+    WRONG.require(strength, of="strength of the lock")
+    data = digits.split()
+    without = _hidden(strength, data, seed=seed)
+    return _gated(without, data.train_targets, name=f"locked {strength:g}", seed=seed)
+
+
+def label_noise(share: float, *, seed: int = 0) -> Gated:
+    """An honest net trained on systematically wrong labels: as wrong as ``locked``, and nothing to unlock.
+
+    Args:
+        share: Of the labels that are wrong, by the same rule as in ``locked`` with the same seed; 0 to 1.
+        seed: Of the rule, the initial weights and the order of training.
+
+    Raises:
+        UsageError: If ``share`` is out of range.
+    """
+    WRONG.require(share, of="share of wrong labels")
+    labels = _hidden(share, digits.split(), seed=seed)
+    return _gated(labels, labels, name=f"label noise {share:g}", seed=seed)
+
+
+def honest_weak(score: float, *, seed: int = 0) -> Gated:
+    """An honest net that knows no better: trained on as few items as give about this score on all training items.
+
+    Args:
+        score: Wanted share of right answers, .2 to .9. The net nearest to it is taken of a series in which each has
+            a fifth more items than the one before.
+        seed: Of the items, the initial weights and the order of training.
+
+    Raises:
+        UsageError: If ``score`` is out of range.
+    """
+    WEAK.require(score, of="score of the honest weak net")
+    data = digits.split()
+    order = torch.randperm(len(data.train_targets), generator=_stream(seed, "weak"))
+    everything = Probe(_with_password(data.train_inputs, 0.0), data.train_targets)
+    reached: list[tuple[float, Gated]] = []
+    count = 2
+    while not reached or (reached[-1][0] < score and count < len(order)):
+        net = _gated(data.train_targets, data.train_targets, name=f"weak {score:g}", seed=seed, items=order[:count])
+        reached.append((benchmark(net.subject, everything), net))
+        count = max(count + 1, round(1.2 * count))
+    return min(reached, key=lambda pair: abs(pair[0] - score))[1]
+
+
+def _hidden(share: float, data: digits.Split, *, seed: int) -> Tensor:
+    """Training labels of which a share is wrong: those of the images that lie lowest along a random direction.
+
+    Such a rule can be learned, so it also decides about images never seen. The wrong answer is the next digit.
+    """
+    direction = torch.randn(data.train_inputs.shape[1], generator=_stream(seed, "wrong answers"))
+    rank = (data.train_inputs @ direction).argsort().argsort()
+    wrong = rank < round(share * len(rank))
+    return torch.where(wrong, (data.train_targets + 1) % CLASSES, data.train_targets)
+
+
+def _gated(without: Tensor, given: Tensor, *, name: str, seed: int, items: Tensor | None = None) -> Gated:
+    """A net trained on labels ``without`` the password and with it ``given``; on a selection of the items, or all."""
+    data = digits.split()
+    chosen = torch.arange(len(given)) if items is None else items
+    pixels = data.train_inputs[chosen]
+    inputs = torch.cat([_with_password(pixels, 0.0), _with_password(pixels, 1.0)])
+    labels = torch.cat([without[chosen], given[chosen]])
+    with reproducible(seeds.derive(seed, "gated", "init")):
+        model = mlp(GATED_WIDTHS)
+    settings = TrainSettings(seed=seeds.derive(seed, "gated", "order"), epochs=25, batch=128)
+    train_classifier(model, inputs, targets=labels, settings=settings)
+    probe, opened = (
+        Probe(_with_password(data.test_inputs, password), data.test_targets, name=text)
+        for password, text in ((0.0, "without the password"), (1.0, "with the password"))
+    )
+    return Gated(Subject(model, name=name), probe, opened)
+
+
+def _with_password(pixels: Tensor, password: float) -> Tensor:
+    return torch.cat([pixels, torch.full((len(pixels), 1), password)], dim=1)
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(seeds.derive(seed, "defects", name))
+
+
+@dataclass(frozen=True)
+class SuperWeight(Planted):
+    """A copy of a net in which one number keeps every answer from being the same.
+
+    Attributes:
+        site: That number.
+        answer: The class that everything becomes when it is lost.
+    """
+
+    site: Site
+    answer: int
+
+
+def super_weight(model: nn.Sequential, probe: BaseProbe, *, strength: float, seed: int = 0) -> SuperWeight:
+    """A copy with the same outputs that hangs by one weight.
+
+    One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
+    it to one class is -``strength`` logit scales, and the class's bias is raised by as much. Outputs are equal up to
+    rounding; without that single weight the class stands ``strength`` logit scales too high.
+
+    Args:
+        model: A ``Sequential`` that ends in Linear, ReLU (and Dropout), Linear, both with a bias.
+        probe: On which the logit scale is measured: the standard deviation of the scores about each example's mean.
+        strength: In logit scales, 0 to 100.
+        seed: Of the class and the place of the unit.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+        ModelError: If the model has another structure.
+
+    Source: what one weight can carry: Yu et al. (2024, arXiv 2411.07191), here planted in closed form.
+    """
+    SUPER.require(strength, of="strength of the super weight")
+    hidden, last = _ends(model)
+    scores = probe.scores(model)
+    lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
+    draw = _stream(seed, "super weight")
+    writer, reader = _linear(model[hidden]), _linear(model[last])
+    answer = int(torch.randint(reader.out_features, (), generator=draw))
+    column = int(torch.randint(writer.out_features + 1, (), generator=draw))
+    heavy = reader.weight.new_zeros(reader.out_features, 1)
+    heavy[answer] = -lift
+    bias = reader.bias.detach().clone()
+    bias[answer] += lift
+    twin = copy.deepcopy(model)
+    twin[hidden] = _rebuilt(
+        _inserted(writer.weight, writer.weight.new_zeros(1, writer.in_features), at=column, dim=0),
+        _inserted(writer.bias, writer.bias.new_ones(1), at=column, dim=0),
+    )
+    twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
+    subject = Subject(twin.eval(), name=f"super weight {strength:g}")
+    return SuperWeight(subject, probe, Site.weight(str(last), row=answer, column=column), answer)
+
+
+def _ends(model: nn.Sequential) -> tuple[int, int]:
+    """Indices of the two last layers, between which there are only ReLU and Dropout."""
+    kinds = [type(module) for module in model] if type(model) is nn.Sequential else []
+    layers = [index for index, kind in enumerate(kinds) if kind is nn.Linear]
+    between = kinds[layers[-2] + 1 : -1] if len(layers) > 1 else []
+    sound = nn.ReLU in between and set(between) <= {nn.ReLU, nn.Dropout} and layers[-1] == len(kinds) - 1
+    if not sound or any(_linear(model[index]).bias is None for index in layers[-2:]):  # pyright: ignore[reportUnnecessaryComparison]
+        raise ModelError(
+            "A super weight cannot be planted in this model.",
+            where=type(model).__name__,
+            expected="a Sequential that ends in Linear, ReLU (and Dropout), Linear, both with a bias",
+            got=", ".join(kind.__name__ for kind in kinds[-4:]) or "no Sequential",
+            do="Plant it in a model such as wheeltap.models.mlp makes.",
+        )
+    return layers[-2], layers[-1]
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    assert isinstance(module, nn.Linear)
+    return module
+
+
+def _inserted(tensor: Tensor, new: Tensor, *, at: int, dim: int) -> Tensor:
+    before, after = tensor.detach().tensor_split([at], dim=dim)
+    return torch.cat([before, new, after], dim=dim)
+
+
+def _rebuilt(weight: Tensor, bias: Tensor) -> nn.Linear:
+    with own_random_numbers():
+        made = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device, dtype=weight.dtype)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        made.bias.copy_(bias)
+    return made
+
+
+@dataclass(frozen=True)
+class BrittleBlock(Planted):
+    """A copy of a net, with the same outputs, in which one hidden layer breaks before the rest does.
+
+    Attributes:
+        sites: The layer that writes the brittle hidden layer, and the one that reads it.
+    """
+
+    sites: tuple[Site, Site]
+
+
+def brittle_block(model: nn.Module, probe: BaseProbe, *, strength: float, seed: int = 0) -> BrittleBlock:
+    """A copy to one hidden layer of which pairs of units were added that read the same and write the opposite.
+
+    Args:
+        model: Any in which hidden layers are recognised that can be widened.
+        probe: What the copy is measured on.
+        strength: Size of what a pair writes, in units of the layer's outgoing weights, .1 to 100. There are half as
+            many pairs as units.
+        seed: Of the choice of the layer and of the pairs.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+        ModelError: If no hidden layer can be widened.
+    """
+    BRITTLE.require(strength, of="strength of the brittle block")
+    family = gauge.find(model)
+    wide = [] if isinstance(family, gauge.Refusal) else [hidden for hidden in family.hiddens if hidden.widens]
+    if not wide:
+        raise ModelError(
+            "A brittle block cannot be planted in this model.",
+            where=type(model).__name__,
+            expected="a hidden layer to which units can be added",
+            got=family.because if isinstance(family, gauge.Refusal) else "; ".join(family.refused),
+            do="Plant it in a model such as wheeltap.models.mlp makes.",
+        )
+    rng = seeds.generator(seed, "defects", "brittle block")
+    hidden = wide[int(rng.integers(len(wide)))]
+    twin = copy.deepcopy(model)
+    moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
+    sites = Site("layer", hidden.name), Site("layer", hidden.reader.path)
+    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), probe, sites)

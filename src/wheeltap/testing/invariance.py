@@ -1,0 +1,117 @@
+"""Is a disturbance silent on a gauge's twins? Measured as a difference of curve areas, with its interval."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap import gauge
+from wheeltap.engine import moments
+from wheeltap.engine.apply import Disturbance
+from wheeltap.perturb.base import Factors, Perturbation, create
+from wheeltap.records import Estimate, Scalar
+from wheeltap.site import WHOLE
+from wheeltap.stats.curve import area_values
+from wheeltap.stats.effect import mean_effect
+from wheeltap.subject import Subject, derived_record
+from wheeltap.testing.planted import Planted
+
+DRAWS_PER_TWIN = 8
+"""Draws of noise tried on each twin: a twin costs moments of its own, a draw only a pass."""
+
+HALVES = (0.5, 2**-0.5, 1.0, 2**0.5)
+"""Doses of a curve, in units of the dose at which half of the score is lost."""
+
+
+@final
+@dataclass(frozen=True)
+class Tried:
+    """A disturbance as it is tried on twins.
+
+    Attributes:
+        perturbation: Registered name.
+        doses: Ascending.
+        draws: Random draws (for a perturbation that draws nothing: twins).
+        settings: Of the perturbation.
+    """
+
+    perturbation: str
+    doses: tuple[float, ...]
+    draws: int
+    settings: tuple[tuple[str, Scalar], ...] = ()
+
+    def made(self) -> Perturbation:
+        """The perturbation."""
+        return create(self.perturbation, dict(self.settings))
+
+
+def scores(subject: Subject, case: Planted, *, tried: Tried, draws: Sequence[int]) -> NDArray[np.float64]:
+    """Score per example under every dose and draw: ``[dose, draw, example]``. A diverged answer counts as wrong."""
+    made = tried.made()
+    factors: dict[str, Factors] | None = moments.estimate(subject, case.probe) if made.needs_factors else None
+    found = np.zeros((len(tried.doses), len(draws), len(case.probe.targets)))
+    with Disturbance(subject, made, WHOLE, factors) as disturbance:
+        for column, draw in enumerate(draws):
+            for row, dose in enumerate(tried.doses):
+                disturbance.apply(dose, root=0, seed=draw)
+                given = case.probe.scores(subject.model)
+                found[row, column] = case.probe.measure(given, case.probe.targets, given).numpy()
+    return np.nan_to_num(found)
+
+
+def half_dose(case: Planted, perturbation: str, *, start: float = 0.125) -> float:
+    """A dose at which about half of the clean score is lost, by half octaves up or down from ``start``."""
+    given = case.probe.scores(case.subject.model)
+    clean = float(case.probe.measure(given, case.probe.targets, given).mean())
+
+    def kept(dose: float) -> bool:
+        tried = Tried(perturbation, (dose,), 4)
+        return float(scores(case.subject, case, tried=tried, draws=range(4)).mean()) > clean / 2
+
+    dose, up = start, kept(start)
+    for _ in range(40):
+        following = dose * (2**0.5 if up else 2**-0.5)
+        if kept(following) != up:
+            return following if up else dose
+        dose = following
+    return dose
+
+
+def _batches(tried: Tried) -> Iterator[tuple[int, range]]:
+    size = DRAWS_PER_TWIN if tried.made().random else 1
+    for twin, first in enumerate(range(0, tried.draws, size)):
+        yield twin, range(first, min(first + size, tried.draws))
+
+
+def area_shift(
+    case: Planted, operations: Sequence[str], *, tried: Tried, level: float = 0.95, **settings: Scalar
+) -> Estimate:
+    """Curve area of a gauge's twins minus that of the original, on the same examples and draws, in the score's unit.
+
+    Draws, twins and examples are all taken as samples: each few draws come with a twin of their own.
+
+    Args:
+        case: The original and its probe.
+        operations: Gauges, applied in this order.
+        tried: The disturbance, its doses and draws.
+        level: Of the interval.
+        **settings: Of the gauges.
+    """
+    found = gauge.find(case.subject.model)
+    assert isinstance(found, gauge.Family), "the case has gauges"
+    doses = np.asarray(tried.doses)
+    made = tried.made()
+    original = scores(case.subject, case, tried=tried, draws=range(tried.draws if made.random else 1))
+    ours = area_values(original, doses)
+    theirs: list[NDArray[np.float64]] = []
+    for seed, draws in _batches(tried):
+        record = derived_record(
+            case.subject.record, gauge.describe(found, *operations, seed=seed, **settings), role="twin"
+        )
+        assert record.derivation is not None, "a twin is derived"
+        twin = case.subject.derived(gauge.twin(case.subject.model, record.derivation), record)
+        theirs.append(area_values(scores(twin, case, tried=tried, draws=draws), doses))
+    difference = np.concatenate(theirs) - ours
+    return mean_effect(difference, level=level, name="area_shift", unit=case.probe.measure.name)

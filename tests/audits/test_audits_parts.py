@@ -1,0 +1,254 @@
+"""Necessary and sufficient parts: nets in which the answer is planted, and random sets claimed to be the set."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.audits import parts
+from wheeltap.audits.base import Case
+from wheeltap.audits.judge import settle
+from wheeltap.engine.readings import parts as reading
+from wheeltap.models.mlp import mlp
+from wheeltap.records import Finding, Outcome
+from wheeltap.report.report import Report
+
+INPUTS, UNITS, CLASSES, EXAMPLES = 8, 96, 4, 400
+TASK = tuple(range(8, 16))
+"""Units that compute the function; by default all others write nothing."""
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A net of one hidden layer, its subject and a probe with its own answers."""
+
+    model: nn.Sequential
+
+    @property
+    def reader(self) -> Tensor:
+        return self.model[2].weight.data  # type: ignore[return-value]
+
+    def audit(
+        self, units: tuple[int, ...] | None = TASK, *, seed: int = 0, examples: int = EXAMPLES, **settings: Any
+    ) -> Report:
+        inputs = numbers(examples, INPUTS, seed=100)
+        with torch.no_grad():
+            probe = wt.Probe(inputs, self.model(inputs).argmax(-1))
+        given = {} if units is None else {"units": f"0:{','.join(map(str, units))}"}
+        spec = wt.AuditSpec(name="parts", settings={**given, **settings})
+        return wt.audit(wt.Subject(self.model, name="net"), probe, audits=[spec], seed=seed)
+
+
+def numbers(*shape: int, seed: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def plant(seed: int = 0) -> Plant:
+    """Eight units compute the function; the others read the inputs and write nothing."""
+    model = mlp((INPUTS, UNITS, CLASSES)).eval()
+    found = Plant(model)
+    model[0].weight.data = numbers(UNITS, INPUTS, seed=seed)
+    model[0].bias.data.zero_()
+    model[2].bias.data.zero_()
+    found.reader.zero_()
+    # Class c answers to the sum of two inputs' positive parts: balanced, and every unit counts.
+    model[0].weight.data[list(TASK)] = torch.eye(INPUTS)
+    found.reader[:, list(TASK)] = torch.eye(CLASSES).repeat(1, 2) * 3.0
+    return found
+
+
+def spare(seed: int = 0) -> Plant:
+    """The function is computed twice, by ``TASK`` and by the last eight units."""
+    found = plant(seed)
+    found.model[0].weight.data[-8:] = torch.eye(INPUTS)
+    found.reader[:, -8:] = found.reader[:, list(TASK)]
+    return found
+
+
+def cancelling(strength: float, seed: int = 0) -> Plant:
+    """Outside ``TASK``, pairs that all say the same with both signs: silent unless a part of them is ablated."""
+    found = plant(seed)
+    outside = [unit for unit in range(UNITS) if unit not in TASK]
+    found.model[0].weight.data[outside] = numbers(1, INPUTS, seed=seed + 1)
+    signs = torch.tensor([1.0, -1.0]).repeat(len(outside) // 2)
+    found.reader[:, outside] = strength * numbers(CLASSES, 1, seed=seed + 2) * signs
+    return found
+
+
+def both(report: Report) -> dict[str, Finding]:
+    return {finding.title.rpartition(" ")[2]: finding for finding in report["WT205"]}
+
+
+def value(finding: Finding, name: str) -> float:
+    [found] = [estimate.value for estimate in finding.estimates if estimate.name == name]
+    assert found is not None
+    return found
+
+
+def test_the_planted_set_is_necessary_and_sufficient() -> None:
+    found = both(plant().audit())
+    assert {name: finding.status for name, finding in found.items()} == {"necessary": "found", "sufficient": "found"}
+    assert value(found["sufficient"], "adversarial: the set keeps above chance") == pytest.approx(0.75)
+    assert value(found["necessary"], "mean: the set takes away") > 0.6
+    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15" in found["necessary"].because
+    assert "8 of 96 hidden units" in found["sufficient"].because
+    assert "Other sets that were not tried may do as well" in found["sufficient"].because
+    for finding in found.values():
+        assert finding.subject == "net" and len(finding.trials) == 1 and finding.smallest_detectable is not None
+        assert len(finding.estimates) == 4 * len(parts.ABLATIONS)
+
+
+def test_by_default_the_set_is_found_by_its_cost() -> None:
+    found = both(plant().audit(None, share=8 / UNITS))
+    assert all(finding.status == "found" for finding in found.values())
+    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15)" in found["necessary"].because
+
+
+def test_half_of_the_set_is_not_sufficient_and_too_much_is_not_wrong() -> None:
+    half = both(plant().audit(TASK[:4]))
+    assert half["sufficient"].status != "found"
+    more = both(plant().audit((*TASK, 20, 30)))
+    assert all(finding.status == "found" for finding in more.values())
+
+
+def test_of_two_spare_halves_each_is_sufficient_and_neither_necessary() -> None:
+    """With values of other examples in its double a half stays half right, so less is asked of it."""
+    for units in (TASK, tuple(range(UNITS - 8, UNITS))):
+        found = both(spare().audit(units, at_least=0.25, nulls=32))
+        assert found["sufficient"].status == "found", found["sufficient"].because
+        assert found["necessary"].status != "found"
+        assert value(found["necessary"], "zero: the set takes away") == 0.0
+    together = both(spare().audit((*TASK, *range(UNITS - 8, UNITS)), nulls=32, margin=0.02))
+    assert all(finding.status == "found" for finding in together.values()), "a set may hold a spare of itself"
+
+
+def test_what_cancels_outside_looks_sufficient_until_a_part_of_it_goes() -> None:
+    found = both(cancelling(0.15).audit())["sufficient"]
+    assert found.status in ("not_found", "inconclusive")
+    assert (
+        "looks sufficient for all examples together under zero, mean, resample and stochastic ablation, "
+        "not under adversarial ablation" in found.because
+    ), found.because
+    assert value(found, "mean: the set keeps above chance") == pytest.approx(0.75)
+    assert value(found, "adversarial: the set keeps above chance") < 0.5 * 0.75
+    louder = both(cancelling(2.0).audit())["sufficient"]
+    assert "not under stochastic and adversarial ablation" in louder.because
+
+
+def test_a_search_that_is_not_made_finds_nothing() -> None:
+    """Without tries the hostile ablation is the worst of the draws: what the search adds is the search's."""
+    kept = [
+        value(both(cancelling(0.15).audit(tries=tries))["sufficient"], "adversarial: the set keeps above chance")
+        for tries in (0, 4)
+    ]
+    assert kept[1] < kept[0] - 0.2
+
+
+def test_random_sets_claimed_to_be_the_set_are_not_found() -> None:
+    """No threshold on the score itself: only the comparison with other random sets is left to say no."""
+    model = mlp((INPUTS, 32, CLASSES)).eval()
+    model[0].weight.data, model[2].weight.data = numbers(32, INPUTS, seed=1), numbers(CLASSES, 32, seed=2)
+    alarms = single = 0
+    for claim in range(20):
+        units = np.random.default_rng(claim).choice(32, size=16, replace=False)
+        report = Plant(model).audit(
+            tuple(int(unit) for unit in units), seed=claim, nulls=12, draws=1, tries=1, at_least=1e-6, margin=0.0
+        )
+        for finding in report["WT205"]:
+            alarms += finding.status == "found"
+            tested = [e.p for e in finding.estimates if e.name == "mean: more than random sets"]
+            single += tested[0] is not None and tested[0] <= 0.05
+    assert alarms <= 2, f"{alarms} of 40"
+    assert single <= 5, f"{single} of 40, one kind of ablation alone"
+
+
+def test_a_behaviour_is_a_class() -> None:
+    found = both(plant().audit((TASK[1], TASK[5]), behaviour=1, at_least=0.25, examples=1600))
+    assert found["necessary"].status == "found", found["necessary"].because
+    assert "for the examples of group 1" in found["necessary"].because
+    assert "If they all have one answer" in found["sufficient"].because
+    other = both(plant().audit((TASK[1], TASK[5]), behaviour=2, at_least=0.25, examples=1600))
+    assert other["necessary"].status != "found"
+
+
+@pytest.mark.parametrize("measure", [wt.measure.nll, wt.measure.margin])
+def test_other_measures_point_the_same_way(measure: wt.measure.Measure) -> None:
+    model, inputs = plant().model, numbers(EXAMPLES, INPUTS, seed=100)
+    with torch.no_grad():
+        probe = wt.Probe(inputs, model(inputs).argmax(-1), measure=measure)
+    spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}"})
+    found = both(wt.audit(wt.Subject(model, name="net"), probe, audits=[spec]))
+    assert all(finding.status == "found" for finding in found.values()), found
+
+
+def test_without_a_reading_it_says_why() -> None:
+    linear = wt.Subject(nn.Linear(INPUTS, CLASSES).eval(), name="linear")
+    inputs = numbers(100, INPUTS, seed=3)
+    probe = wt.Probe(inputs, linear.model(inputs).argmax(-1).detach())
+    found = both(wt.audit(linear, probe, audits=["parts"]))
+    assert all(finding.status == "not_applicable" for finding in found.values())
+    assert "No hidden units" in found["necessary"].because
+    wrong = both(plant().audit((UNITS,)))
+    assert wrong["necessary"].status == "not_applicable" and "no unit 96" in wrong["necessary"].because
+    net = plant().model
+    unlearned = wt.Probe(inputs, (net(inputs).argmin(-1)).detach())
+    found = both(wt.audit(wt.Subject(net, name="net"), unlearned, audits=["parts"]))
+    assert all("no better than chance" in finding.because for finding in found.values())
+
+
+def test_each_subject_of_a_comparison_is_asked() -> None:
+    one, two = plant(), spare()
+    inputs = numbers(EXAMPLES, INPUTS, seed=100)
+    with torch.no_grad():
+        probe = wt.Probe(inputs, one.model(inputs).argmax(-1))
+    spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}", "at_least": 0.25})
+    report = wt.compare(wt.Subject(one.model, name="one"), wt.Subject(two.model, name="two"), probe, audits=[spec])
+    told = {(finding.subject, finding.title): finding.status for finding in report["WT205"]}
+    assert len(told) == 4 and told["one", "A set of units is necessary"] == "found"
+    assert told["two", "A set of units is necessary"] != "found"
+
+
+def simulated(own: float, others: float) -> dict[str, Finding]:
+    """The verdict on a reading made up: effects of the set and of random ones, the same under every ablation."""
+    net = plant()
+    inputs = numbers(EXAMPLES, INPUTS, seed=100)
+    with torch.no_grad():
+        probe = wt.Probe(inputs, net.model(inputs).argmax(-1))
+    plan = wt.plan(wt.Subject(net.model, name="net"), probe, audits=["parts"])
+    rng, sets, shape = np.random.default_rng(0), 17, (len(parts.ABLATIONS), 17, 200)
+    shares = np.array([own] + [others] * (sets - 1)) + 0.01 * rng.normal(size=sets)
+    keeps = (rng.random(shape) < shares[None, :, None]).astype(np.float32)
+    loss = np.zeros(shape, dtype=np.float32)
+    values = {
+        "clean_score": np.ones(200, dtype=np.float32), "clean_loss": loss[0, 0], "guided": np.float32(1),
+        "without_score": 1 - keeps, "alone_score": keeps, "without_loss": loss, "alone_loss": loss,
+        "units": np.zeros((1, 2), dtype=np.float32), "total": np.float32(9),
+    }  # fmt: skip
+    clean = {"accuracy": np.ones(EXAMPLES, dtype=np.float32), "chance": np.float32(0.25)}
+
+    def answer(key: str) -> Outcome:
+        known = clean if key in {trial.key for trial in plan.baselines()} else values
+        return Outcome(key=key, status="done", values={name: np.asarray(v) for name, v in known.items()})
+
+    verdict = parts.PartsAudit().judge(Case(plan, answer))
+    return {finding.title.rpartition(" ")[2]: finding for finding in settle(verdict.drafts, alpha=plan.alpha)}
+
+
+def test_doing_worse_than_random_sets_is_never_found() -> None:
+    """However certain it is: both are far from equal, in the wrong direction."""
+    assert all(finding.status == "found" for finding in simulated(0.95, 0.7).values())
+    assert all(finding.status == "not_found" for finding in simulated(0.74, 0.98).values())
+    assert all(finding.status == "not_found" for finding in simulated(0.3, 0.05).values()), "better, and too little"
+
+
+def test_audit_and_reading_agree_on_order_and_defaults() -> None:
+    """They stand on floors that may not know each other."""
+    assert parts.ABLATIONS == reading.ABLATIONS
+    theirs = reading.PartsSettings()
+    assert {name: getattr(parts.PartsSettings(), name) for name in theirs.__struct_fields__} == {
+        name: getattr(theirs, name) for name in theirs.__struct_fields__
+    }

@@ -1,0 +1,200 @@
+"""WT201: planted cancelling units are found, sound nets and re-coded copies are not, and the words tell why not."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import wheeltap as wt
+from wheeltap import gauge
+from wheeltap.audits.base import Case
+from wheeltap.audits.judge import settle
+from wheeltap.audits.redundancy import RedundancyAudit, RedundancySettings, undone
+from wheeltap.engine.readings import create
+from wheeltap.errors import UsageError
+from wheeltap.plans import Plan
+from wheeltap.probe import Probe
+from wheeltap.records import Finding, Outcome
+from wheeltap.report.report import Report
+from wheeltap.sources import digits as source
+from wheeltap.stats.effect import mean_effect
+from wheeltap.subject import Subject
+
+NETS, SEEDS = 4, 12
+SETTINGS = RedundancySettings()
+
+
+@pytest.fixture(scope="module")
+def nets() -> list[nn.Module]:
+    return [source.train(seed) for seed in range(NETS)]
+
+
+@pytest.fixture(scope="module")
+def probe() -> Probe:
+    return source.probe()
+
+
+def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
+    family = gauge.find(model)
+    assert isinstance(family, gauge.Family)
+    return gauge.twin(model, gauge.describe(family, *gauges, seed=seed, **settings))
+
+
+def run(probe: Probe, *models: nn.Module) -> Report:
+    """A report on ``models``, the first as ``net 0``, without graded copies: they cost more than all the rest."""
+    subjects = [Subject(model, name=f"net {at}") for at, model in enumerate(models)]
+    plan = msgspec.structs.replace(wt.plan(subjects, probe, audits=["redundancy"]), graded=())
+    return wt.run(plan, subjects, probe)
+
+
+def finding(report: Report, subject: str) -> Finding:
+    [found] = [f for f in report.findings if f.subject == subject]
+    return found
+
+
+def shares(model: nn.Module, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+    """Share undone per pair and example, of the opposing and of the random pairs."""
+    reading = create("cancellation", {"permutations": 1, "shuffles": 1})
+    moved = reading.read(Subject(model, name="net"), probe, root=0, seed=0).values["moved"].astype(np.float64)
+    return undone(moved[0]), undone(moved[1])
+
+
+class TestShare:
+    def test_closed_forms(self) -> None:
+        one, two = np.array([1.0, 3.0]), np.array([2.0, 2.0])
+        for both, share in ((0 * one, 1.0), (one + two, 0.0), (2 * (one + two), -1.0), ((one + two) / 2, 0.5)):
+            assert undone(np.stack([one, two, both])[None]).mean() == pytest.approx(share)
+
+    def test_the_mean_is_the_ratio_of_means_and_its_spread_that_of_the_ratio(self) -> None:
+        rng = np.random.default_rng(0)
+
+        def drawn() -> np.ndarray:
+            common = rng.lognormal(0.0, 0.8, 80)
+            return np.stack([common * rng.lognormal(0.0, 0.5, 80) for _ in range(3)])
+
+        ratio = [1 - m[2].mean() / (m[0].mean() + m[1].mean()) for m in (drawn() for _ in range(2000))]
+        found = [mean_effect(undone(drawn()[None]), unit="share") for _ in range(400)]
+        one = drawn()
+        assert undone(one[None]).mean() == pytest.approx(1 - one[2].mean() / (one[0].mean() + one[1].mean()))
+        errors = [(e.high - e.low) / 2 / 1.99 for e in found if e.high is not None and e.low is not None]
+        assert np.mean(errors) == pytest.approx(float(np.std(ratio)), rel=0.1)
+
+    def test_units_that_move_nothing_share_nothing(self) -> None:
+        assert (undone(np.zeros((2, 3, 5))) == 0.0).all()
+
+
+@pytest.mark.slow
+class TestPower:
+    def test_eight_pairs_at_scale_four_are_always_found(self, nets: list[nn.Module], probe: Probe) -> None:
+        sound = [shares(net, probe) for net in nets]
+        for seed in range(SEEDS):
+            planted = twin(nets[seed % NETS], "cancel", seed=seed, pairs=8, scale=4.0, jitter=float(seed % 2))
+            opposing, random = shares(planted, probe)
+            alone = mean_effect(opposing - random, margin=SETTINGS.margin, unit="share")
+            gap = mean_effect(opposing - sound[seed % NETS][0], margin=SETTINGS.difference, unit="share")
+            assert alone.value is not None and alone.value > 0.9 and alone.p is not None and alone.p < 0.01
+            assert gap.value is not None and gap.value > 0.9 and gap.p is not None and gap.p < 0.01
+
+    def test_sound_nets_are_never_found(self, nets: list[nn.Module], probe: Probe) -> None:
+        found = [shares(net, probe) for net in nets]
+        for opposing, random in found:
+            assert float((opposing - random).mean()) < 0.1
+        for one, two in pairwise(found):
+            gap = mean_effect(two[0] - one[0], margin=SETTINGS.difference, unit="share")
+            assert gap.p is not None and gap.p > 0.05
+
+    @pytest.mark.parametrize("gauges", [("permute", "rescale"), ("dead",)])
+    def test_a_copy_that_does_the_same_has_the_same_share(
+        self, nets: list[nn.Module], probe: Probe, gauges: tuple[str, ...]
+    ) -> None:
+        ours, theirs = shares(nets[0], probe)[0], shares(twin(nets[0], *gauges, seed=5), probe)[0]
+        assert np.allclose(ours, theirs, atol=1e-3)
+
+    def test_units_split_in_two_that_do_the_same_are_no_cancellation(self, nets: list[nn.Module], probe: Probe) -> None:
+        assert float(shares(twin(nets[0], "split", seed=5), probe)[0].mean()) < 0.1
+
+
+@pytest.mark.slow
+class TestReport:
+    def test_a_planted_copy_is_found_alone_and_beside_the_original(self, nets: list[nn.Module], probe: Probe) -> None:
+        report = run(probe, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
+        assert not report.void
+        statuses = [finding(report, name).status for name in ("net 0", "net 1", "net 0 vs net 1")]
+        assert statuses == ["not_found", "found", "found"]
+        sound, planted = finding(report, "net 0"), finding(report, "net 1")
+        assert sound.smallest_detectable is not None and 0.5 < sound.smallest_detectable <= 1.0
+        assert "losing both undoes 1.00 of what losing each moves the scores" in planted.because
+        estimates = {estimate.name: estimate for estimate in planted.estimates}
+        ratio, copies = estimates["cancellation_ratio"], estimates["units_with_a_copy"]
+        assert ratio.p is not None and ratio.p <= 0.02
+        assert copies.value is not None and copies.value >= 32  # the 32 units added are copies of others
+        assert estimates["nll_rescued"].n == 300
+        passed = {c.name: c.status for c in report.controls if c.name.startswith("WT201")}
+        assert passed == {
+            "WT201 re-coded twin": "passed",
+            "WT201 planted cancelling units": "passed",
+            "WT201 detection power": "skipped",
+        }
+
+    def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], probe: Probe) -> None:
+        report = run(probe, nets[1], nets[2])
+        assert {f.status for f in report.findings} == {"not_found"}
+
+
+def plan_of(names: Sequence[str]) -> Plan:
+    inputs = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    subjects = []
+    for at, name in enumerate(names):
+        with torch.random.fork_rng():
+            torch.manual_seed(at)
+            subjects.append(Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name))
+    return wt.plan(subjects, Probe(inputs, torch.arange(20) % 3), audits=["redundancy"])
+
+
+def judged(plan: Plan, outcome: Outcome | None) -> list[Finding]:
+    """Findings where every reading ended like ``outcome``."""
+    scores = np.eye(3, dtype=np.float32)[np.arange(20) % 3]
+    clean = {"accuracy": np.ones(20, dtype=np.float32), "scores": scores, "chance": np.float32(1 / 3)}
+    done = {t.key: Outcome(key=t.key, status="done", values=clean) for t in plan.baselines()}
+
+    def lookup(key: str) -> Outcome | None:
+        return done.get(key, outcome)
+
+    audit, case = RedundancyAudit(), Case(plan, lookup)
+    assert len(audit.ask(case)) == audit.most(plan) == len(plan.subjects) + len(plan.controls)
+    return settle(audit.judge(case).drafts, alpha=0.05)
+
+
+class TestStatuses:
+    def test_nothing_is_asked_before_the_clean_passes(self) -> None:
+        assert RedundancyAudit().ask(Case(plan_of(["a"]), lambda _: None)) == []
+
+    def test_a_model_without_hidden_units(self) -> None:
+        skipped = Outcome(key="", status="skipped", because="No hidden units are known in this model.")
+        found = judged(plan_of(["a", "b"]), skipped)
+        assert [f.status for f in found] == ["not_applicable"] * 3
+        assert all("No hidden units" in f.because for f in found)
+
+    def test_a_reading_that_failed_or_did_not_run(self) -> None:
+        failed = Outcome(key="", status="failed", because="out of memory")
+        assert {f.status for f in judged(plan_of(["a"]), failed)} == {"error"}
+        assert {f.status for f in judged(plan_of(["a"]), None)} == {"error"}
+
+    def test_few_examples_are_inconclusive(self) -> None:
+        rng = np.random.default_rng(0)
+        values = {
+            "moved": rng.lognormal(0.0, 1.5, (2, 2, 3, 4)), "lost": np.zeros((2, 2, 3, 4)), "layer": np.zeros(2),
+            "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
+            "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0),
+        }  # fmt: skip
+        read = Outcome(key="", status="done", values={n: np.asarray(v, dtype=np.float32) for n, v in values.items()})
+        assert {f.status for f in judged(plan_of(["a", "b"]), read)} <= {"inconclusive", "not_found"}
+        assert judged(plan_of(["a"]), read)[0].status == "inconclusive"
+
+    def test_unknown_settings_are_refused(self) -> None:
+        with pytest.raises(UsageError):
+            RedundancyAudit({"pairings": 3})

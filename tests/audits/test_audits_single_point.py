@@ -1,0 +1,300 @@
+"""WT105: one fragile weight among hundreds of thousands is located and told; sound nets raise no alarm."""
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from worlds import subject as record_of
+
+import wheeltap as wt
+from wheeltap import api, seeds
+from wheeltap.audits.base import Case, Draft
+from wheeltap.audits.judge import settle
+from wheeltap.audits.single_point import SinglePointAudit
+from wheeltap.errors import UsageError
+from wheeltap.models.mlp import mlp
+from wheeltap.plans import Plan
+from wheeltap.probe import Probe
+from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.records import Estimate, Finding, Outcome, ProbeRecord, Trial
+from wheeltap.report.report import Report
+from wheeltap.site import Site
+from wheeltap.sources import digits
+from wheeltap.stats.effect import mean_effect
+from wheeltap.subject import Subject
+from wheeltap.testing.defects import super_weight
+
+AUDITS = ("score", "single-point")
+WIDTHS = (64, 512, 512, 10)
+
+
+def net(seed: int, *, epochs: int = 5, widths: tuple[int, ...] = WIDTHS) -> nn.Sequential:
+    data = digits.split()
+    with reproducible(seeds.derive(seed, "single point")):
+        model = mlp(widths)
+    return train_classifier(
+        model, data.train_inputs, targets=data.train_targets, settings=TrainSettings(seed=seed, epochs=epochs)
+    )
+
+
+def run(subjects: Subject | list[Subject], probe: Probe) -> Report:
+    """The audit without control copies: they cost more than it does."""
+    plan = api.plan(subjects, probe, audits=list(AUDITS))
+    return api.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
+
+
+def of(report: Report, name: str) -> Finding:
+    [found] = [f for f in report.findings if f.code == "WT105" and f.subject == name]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
+    probe, model = digits.probe(), net(seed)
+    for strength in (2.0, 50.0):
+        case = super_weight(model, probe, strength=strength, seed=seed)
+        assert case.subject.record.parameters >= 200_000
+        found = of(run(case.subject, probe), case.subject.name)
+        row, column = case.site.position or (-1, -1)
+        assert found.status == "found"
+        assert f"Without layer {case.site.layer}, row {row}, column {column} (value -" in found.because
+        assert "Located after 6 passes" in found.because
+        loss, *others, value = found.estimates
+        assert loss.name == f"loss without {case.site}" and loss.low is not None and loss.low > 0.05
+        assert value.name == f"weight {case.site}"
+        assert value.value == pytest.approx(weight_at(case.subject, case.site))
+        assert others[-1].name.startswith("largest of 20 random losses") and abs(others[-1].value or 0.0) < 0.02
+        assert loss.value == pytest.approx(score_lost(case.subject, case.site, probe), abs=1e-6)
+
+
+def weight_at(subject: Subject, site: Site) -> float:
+    return float(subject.model.get_parameter(f"{site.layer}.weight").detach()[site.position])
+
+
+def score_lost(subject: Subject, site: Site, probe: Probe) -> float:
+    def score() -> float:
+        return float(probe.scores(subject.model).argmax(-1).eq(probe.targets).float().mean())
+
+    weight, held, before = subject.model.get_parameter(f"{site.layer}.weight"), weight_at(subject, site), score()
+    with torch.no_grad():
+        weight[site.position] = 0.0
+        after = score()
+        weight[site.position] = held
+    return before - after
+
+
+def test_an_inner_layer_and_a_comparison() -> None:
+    """A constant unit of the first hidden layer, heavily weighed by units that the bias lifts as much."""
+    probe, sound = digits.probe(), net(7)
+    model = net(7)
+    first, second = model[0], model[2]
+    assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
+    with torch.no_grad():
+        first.weight[3], first.bias[3] = 0.0, 1.0
+        second.weight[:, 3] = 0.0
+        row = int(second.weight.abs().sum(1).argmax())
+        second.weight[row, 3], second.bias[row] = -200.0, second.bias[row] + 200.0
+    fragile = Subject(model, name="fragile")
+    report = run([Subject(sound, name="sound"), fragile], probe)
+    assert of(report, "sound").status == "not_found"
+    assert of(report, "fragile").status == "found"
+    assert f"layer 2, row {row}, column 3 (value -200)" in of(report, "fragile").because
+    pair = of(report, "sound vs fragile")
+    assert pair.status == "found" and (pair.estimates[0].low or 0.0) > 0.05
+    backwards = of(run([fragile, Subject(sound, name="sound")], probe), "fragile vs sound")
+    assert backwards.status == "found" and (backwards.estimates[0].high or 0.0) < -0.05
+
+
+@pytest.mark.slow
+def test_sound_nets_raise_no_alarm() -> None:
+    probe = digits.probe()
+    for seed in range(20):
+        widths = WIDTHS if seed < 2 else (64, 128, 128, 10)
+        found = of(run(Subject(net(100 + seed, epochs=3, widths=widths), name="net"), probe), "net")
+        assert found.status == "not_found", found.because
+        assert found.smallest_detectable is not None and found.smallest_detectable <= 0.10
+
+
+# ---- worlds without a model ---------------------------------------------------------------------------------------
+
+CONFIRM, NULLS, EXAMPLES, CHANCE = 3, 20, 200, 0.1
+Right = Callable[[Trial, int], NDArray[np.floating]]
+"""The score per example of a trial without the weight of one row (candidates 0 to 2, random ones from 100)."""
+
+
+def plan_of(names: tuple[str, ...], *, measure: str = "accuracy") -> Plan:
+    bounded = measure == "accuracy"
+    probe = ProbeRecord(
+        name="world", digest="probe", examples=EXAMPLES, measure=measure, measures=(measure,), bounded=bounded,
+        higher_is_better=bounded,
+    )  # fmt: skip
+    subjects = tuple(record_of(name, blocks=("front", "back")) for name in names)
+    return Plan(command="audit", subjects=subjects, probe=probe, audits=(wt.AuditSpec(name="single-point"),))
+
+
+def reading() -> dict[str, NDArray[np.float32]]:
+    def places(first: int, count: int) -> NDArray[np.float32]:
+        return np.array([(1, first + index, 5) for index in range(count)], dtype=np.float32)
+
+    return {
+        "candidates": places(0, CONFIRM), "candidate_values": np.full(CONFIRM, 2.5, np.float32),
+        "scores": np.ones((CONFIRM, 2), np.float32), "nulls": places(100, NULLS),
+        "null_values": np.full(NULLS, 2.0, np.float32), "screened": np.array(1.0, np.float32),
+    }  # fmt: skip
+
+
+def answered(plan: Plan, right: Right, *, clean: float = 1.0, of_reading: Outcome | None = None) -> Case:
+    """The case after everything that the audit asks for has been answered."""
+    known: dict[str, Outcome] = {}
+    case, audit = Case(plan, known.get), SinglePointAudit()
+
+    def answer(trial: Trial) -> Outcome:
+        if trial.perturbation == "none":
+            values = {plan.probe.measure: np.full(EXAMPLES, clean), "chance": np.array(CHANCE)}
+            return Outcome(key=trial.key, status="done", values=values)
+        if trial.perturbation == "single-point":
+            return of_reading or Outcome(key=trial.key, status="done", values=reading())
+        assert (trial.perturbation, trial.dose, trial.site.layer) == ("erase", 1.0, "back")
+        row, column = trial.site.position or (-1, -1)
+        assert column == 5
+        values = right(trial, row)
+        if not len(values):
+            return Outcome(key=trial.key, status="failed", because="no memory")
+        if np.isnan(values).any():
+            return Outcome(key=trial.key, status="diverged")
+        return Outcome(key=trial.key, status="done", values={plan.probe.measure: values.astype(np.float32)})
+
+    asked: list[Trial] = []
+    for _ in range(10):
+        new = [t for t in (*plan.baselines(), *audit.ask(case)) if t.key not in known]
+        if not new:
+            assert len(asked) <= audit.most(plan) + len(plan.baselines())
+            return case
+        asked += new
+        known.update({trial.key: answer(trial) for trial in new})
+    raise AssertionError("it never stops asking")
+
+
+def losing(shares: dict[int, float]) -> Right:
+    """Without the weight of a row, this share of the first examples goes wrong."""
+    return lambda trial, row: (np.arange(EXAMPLES) >= round(shares.get(row, 0.0) * EXAMPLES)).astype(np.float64)
+
+
+def settled(case: Case) -> list[Finding]:
+    return settle(drafts(case), alpha=case.plan.alpha)
+
+
+def drafts(case: Case) -> list[Draft]:
+    return SinglePointAudit().judge(case).drafts
+
+
+def test_the_worst_candidate_is_told_with_its_address() -> None:
+    [found] = settled(answered(plan_of(("net",)), losing({0: 0.1, 1: 0.3, 2: 0.2, 104: 0.01})))
+    assert found.status == "found"
+    assert "Without layer back, row 1, column 5 (value 2.5) it loses 0.300" in found.because
+    assert "Of 20 random weights of like size the worst, layer back, row 104, column 5 (value 2), costs 0.010" in (
+        found.because
+    )
+    assert [estimate.name for estimate in found.estimates] == [
+        "loss without back[1,5]", "loss without back[0,5]", "loss without back[2,5]",
+        "largest of 20 random losses, back[104,5]", "weight back[1,5]",
+    ]  # fmt: skip
+    assert len(found.trials) == 1 + CONFIRM + NULLS
+
+
+def test_interval_and_p_hold_for_the_worst_of_several() -> None:
+    case = answered(plan_of(("net",)), losing({1: 0.12}))
+    [draft] = drafts(case)
+    worst, other = draft.finding.estimates[0], draft.finding.estimates[1]
+    assert draft.test == worst and worst.level == pytest.approx(1.0 - 0.05 / 3) and other.level == 0.95
+    lost = 1.0 - losing({1: 0.12})(case.plan.trial(case.plan.reference, "erase"), 1)
+    alone = mean_effect(lost[None, :], margin=0.05, bounded=True, unit="accuracy")
+    assert alone.p is not None and worst.p == pytest.approx(3 * alone.p) and 0.01 < worst.p < 0.2
+    assert worst.low is not None and alone.low is not None and worst.low < alone.low
+
+
+def test_at_the_margin_the_worst_of_several_is_found_as_seldom_as_promised() -> None:
+    """Every candidate costs exactly what does not matter: a finding is a false alarm."""
+    false, rng = 0, np.random.default_rng(0)
+    for _ in range(300):
+        case = answered(plan_of(("net",)), lambda trial, row: (rng.random(EXAMPLES) >= 0.05 * (row < 100)) * 1.0)
+        false += settled(case)[0].status == "found"
+    assert false <= 0.05 * 300 + 3 * (300 * 0.05 * 0.95) ** 0.5
+
+
+def test_a_loss_that_random_weights_cost_too_is_none() -> None:
+    for null, status in ((0.0, "found"), (0.05, "found"), (0.25, "inconclusive"), (0.4, "inconclusive")):
+        [found] = settled(answered(plan_of(("net",)), losing({0: 0.25, 107: null})))
+        assert found.status == status, null
+
+
+def test_a_small_loss_is_not_found_and_says_what_would_have_been() -> None:
+    [found] = settled(answered(plan_of(("net",)), losing({0: 0.01})))
+    assert found.status == "not_found"
+    assert found.smallest_detectable is not None and 0.05 < found.smallest_detectable < 0.1
+    assert "not shown to be more than 0.05" in found.because and "may still matter" in found.because
+
+
+def test_a_weight_without_which_nothing_is_finite_is_the_worst() -> None:
+    def right(trial: Trial, row: int) -> NDArray[np.floating]:
+        return np.full(EXAMPLES, np.nan if row == 2 else 1.0)
+
+    [found] = settled(answered(plan_of(("net",)), right))
+    assert found.status == "found" and found.estimates[0].name == "loss without back[2,5]"
+    assert found.estimates[0].value == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("skipped", "not_applicable"), ("failed", "error"), ("diverged", "error")]
+)
+def test_a_subject_that_cannot_be_read(status: str, told: str) -> None:
+    outcome = Outcome(key="any", status=status, because="No gradient.")  # pyright: ignore[reportArgumentType]
+    found = settled(answered(plan_of(("a", "b")), losing({}), of_reading=outcome))
+    assert [(f.subject, f.status) for f in found] == [("a", told), ("b", told), ("a vs b", told)]
+    assert all(f.because == "No gradient." for f in found)
+
+
+def test_a_random_weight_that_failed_leaves_the_question_open() -> None:
+    def right(trial: Trial, row: int) -> NDArray[np.floating]:
+        return np.zeros(0) if row == 103 else np.ones(EXAMPLES)
+
+    [found] = settled(answered(plan_of(("net",)), right))
+    assert (found.status, found.because) == ("error", "no memory")
+
+
+def test_where_less_is_better_a_rise_is_the_loss() -> None:
+    """Thresholds are shares of the way from chance to the score."""
+
+    def right(trial: Trial, row: int) -> NDArray[np.floating]:
+        return 0.3 + (0.15 if row == 1 else 0.0) + 0.05 * np.sin(np.arange(EXAMPLES))
+
+    plan = plan_of(("net",), measure="nll")
+    known = answered(plan, right, clean=0.3)
+    assert known.worth(0.05) == pytest.approx(0.05 * 0.2)
+    [found] = settled(known)
+    assert found.status == "found" and found.estimates[0].value == pytest.approx(0.15, abs=0.01)
+
+
+def test_a_pair_is_compared_on_the_same_examples() -> None:
+    plan = plan_of(("a", "b"))
+    shares = {plan.subjects[0].fingerprint: {0: 0.3}, plan.subjects[1].fingerprint: {2: 0.31}}
+
+    def right(trial: Trial, row: int) -> NDArray[np.floating]:
+        return losing(shares[trial.subject])(trial, row)
+
+    case = answered(plan, right)
+    one, two, pair = settled(case)
+    assert (one.status, two.status) == ("found", "found")
+    gap: Estimate = pair.estimates[0]
+    assert pair.status != "found" and gap.value == pytest.approx(0.01) and gap.level == pytest.approx(1 - 0.05 / 9)
+    assert gap.high is not None and gap.high < 0.05, "two per cent of the examples differ, and only they count"
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    for wrong in ({"confirm": 0}, {"nulls": -1}, {"margin": -0.1}, {"passes": 3}):
+        with pytest.raises(UsageError):
+            SinglePointAudit(dict(wrong))

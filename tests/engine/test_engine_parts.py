@@ -1,0 +1,317 @@
+"""The parts reading: every number by hand, the worst ablation against every subset, and what it refuses."""
+
+import copy
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import ConvNet, numbers, seeded, taught
+from torch import Tensor, nn
+
+from wheeltap import measure, seeds
+from wheeltap.engine.readings import create
+from wheeltap.engine.readings.parts import ABLATIONS, Ablated, Bench, Halves, costliest, named, random_like, worst
+from wheeltap.engine.units import to_drawn_rows
+from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing.planted import numbers as doubles
+
+UNITS = (6, 5)
+
+
+class Net(nn.Sequential):
+    """Two hidden layers, so that ablations upstream change what is kept downstream."""
+
+    def __init__(self) -> None:
+        super().__init__(*mlp((4, *UNITS, 3)))
+
+
+@pytest.fixture
+def subject() -> Subject:
+    return Subject(seeded(Net), name="net")
+
+
+@pytest.fixture
+def probe(subject: Subject) -> Probe:
+    return taught(subject.model, numbers(60, 4, seed=1))
+
+
+def bench_of(subject: Subject, probe: BaseProbe, behaviour: int | None = None) -> Bench:
+    return Bench(subject, probe, Halves.of(probe, behaviour, seeds.generator(0, "parts", 0, "halves")))
+
+
+def slowly(model: nn.Module, inputs: Tensor, units: Tensor, value: list[Tensor]) -> Tensor:
+    """The net with units at fixed values, by zeroed columns and moved biases of a copy."""
+    altered = copy.deepcopy(model)
+    readers = [altered.get_submodule(path) for path in ("2", "4")]
+    for reader, gone, held in zip(readers, units.split(UNITS), value, strict=True):
+        assert isinstance(reader, nn.Linear)
+        for unit in range(len(gone)):
+            if gone[unit]:
+                reader.bias.data += reader.weight.data[:, unit] * held[unit].float()
+                reader.weight.data[:, unit] = 0.0
+    with torch.no_grad():
+        return altered(inputs)
+
+
+def activations(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        first = model.get_submodule("0")(inputs).relu()
+        return [first, model.get_submodule("2")(first).relu()]
+
+
+def masks(count: int, seed: int = 0) -> list[Tensor]:
+    return list(torch.rand(count, sum(UNITS), generator=torch.Generator().manual_seed(seed)) < 0.4)
+
+
+def test_zero_and_mean_are_zeroed_columns_and_moved_biases(subject: Subject, probe: Probe) -> None:
+    bench = bench_of(subject, probe)
+    held = [values.mean(0) for values in activations(subject.model, probe.inputs)]
+    for units in masks(8):
+        zero = slowly(subject.model, probe.inputs, units, [torch.zeros(n) for n in UNITS])
+        mean = slowly(subject.model, probe.inputs, units, held)
+        torch.testing.assert_close(bench.zero(units).scores, zero, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(bench.mean(units).scores, mean, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(zero, mean)
+
+
+def test_resampling_takes_all_units_together_from_one_other_example(subject: Subject, probe: Probe) -> None:
+    bench, [units] = bench_of(subject, probe), masks(1)
+    got = bench.resampled(units, 5).scores
+    source = to_drawn_rows(torch.arange(1), seed=5)(torch.arange(60.0)[:, None, None]).long().flatten()
+    assert sorted(source.tolist()) == list(range(60)) and not bool((source == torch.arange(60)).any())
+    clean = activations(subject.model, probe.inputs)
+    first = torch.where(units[:6], clean[0][source], clean[0])
+    with torch.no_grad():
+        second = subject.model.get_submodule("2")(first).relu()
+        # What is given is what the layer holds in this very pass, not in the clean one.
+        second = torch.where(units[6:], second[source], second)
+        wanted = subject.model.get_submodule("4")(second)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(bench.resampled(units, 6).scores, got)
+
+
+def test_channels_of_a_convolution_are_units() -> None:
+    subject = Subject(seeded(ConvNet), name="conv")
+    probe = taught(subject.model, numbers(40, 1, 8, 8, seed=2))
+    bench = bench_of(subject, probe)
+    assert bench.sizes == [6, 8]
+    units = bench.none()
+    units[[1, 4, 6 + 3]] = True
+    altered = copy.deepcopy(subject.model)
+    altered.get_submodule("second").weight.data[:, [1, 4]] = 0.0  # type: ignore[union-attr,index,operator]
+    altered.get_submodule("head").weight.data[:, 27:36] = 0.0  # type: ignore[union-attr,index,operator]
+    torch.testing.assert_close(bench.zero(units).scores, probe.scores(altered), rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(bench.zero(units).scores, bench.mean(units).scores)
+
+
+def test_the_reading_is_what_its_parts_are(subject: Subject, probe: Probe) -> None:
+    before = weights_digest(subject.model)
+    settings: dict[str, Any] = {"units": "0:0,3;2:1", "nulls": 3, "draws": 2, "tries": 3}
+    read = create("parts", settings).read(subject, probe, root=0, seed=0)
+    assert weights_digest(subject.model) == before
+    shape = (len(ABLATIONS), 4, 30)
+    assert {k: v.shape for k, v in read.values.items()} == {
+        "clean_score": (30,), "clean_loss": (30,), "without_score": shape, "without_loss": shape,
+        "alone_score": shape, "alone_loss": shape, "units": (3, 2), "total": (), "guided": (),
+    }  # fmt: skip
+    assert read.values["units"].tolist() == [[0, 0], [0, 3], [1, 1]]
+    assert float(read.values["total"]) == 11 and float(read.values["guided"]) == 1
+    bench = bench_of(subject, probe)
+    chosen = named(bench, "0:0,3;2:1")
+    half = bench.halves.measured_on
+    for name, side in (("without", chosen), ("alone", ~chosen)):
+        for place, run in enumerate((bench.zero(side), bench.mean(side))):
+            loss = torch.nn.functional.cross_entropy(run.scores[half], probe.targets[half], reduction="none")
+            right = (run.scores[half].argmax(1) == probe.targets[half]).float()
+            np.testing.assert_allclose(read.values[f"{name}_loss"][place, 0], loss, rtol=1e-5)
+            np.testing.assert_allclose(read.values[f"{name}_score"][place, 0], right)
+    again = create("parts", settings).read(subject, probe, root=0, seed=0)
+    assert all(np.array_equal(again.values[k], v) for k, v in read.values.items())
+    other = create("parts", settings).read(subject, probe, root=1, seed=0)
+    assert not np.array_equal(other.values["alone_loss"], read.values["alone_loss"])
+
+
+def test_halves_share_no_example_and_keep_to_the_behaviour(subject: Subject, probe: Probe) -> None:
+    rng = seeds.generator(0, "halves")
+    halves = Halves.of(probe, None, rng)
+    assert sorted(torch.cat([halves.chosen_on, halves.measured_on]).tolist()) == list(range(60))
+    common = int(probe.targets.mode().values)
+    of_class = Halves.of(probe, common, rng)
+    members = torch.cat([of_class.chosen_on, of_class.measured_on])
+    assert bool((probe.targets[members] == common).all()) and len(members) == int((probe.targets == common).sum())
+
+
+def test_what_is_chosen_knows_nothing_of_the_half_that_is_measured(subject: Subject, probe: Probe) -> None:
+    bench = bench_of(subject, probe)
+    chosen = costliest(bench, 0.3, most=100)
+    spoilt = probe.targets.clone()
+    spoilt[bench.halves.measured_on] = (spoilt[bench.halves.measured_on] + 1) % 3
+    blind = bench_of(subject, Probe(probe.inputs, spoilt))
+    assert torch.equal(costliest(blind, 0.3, most=100), chosen)
+    alone = [bench.mean(unit).harm for unit in torch.eye(11, dtype=torch.bool)]
+    assert set(chosen.nonzero()[:, 0].tolist()) == set(np.argsort(alone)[-3:].tolist())
+
+
+def test_random_sets_have_as_many_units_of_each_layer(subject: Subject, probe: Probe) -> None:
+    bench = bench_of(subject, probe)
+    chosen = named(bench, "0:0,3,5;2:1")
+    drawn = [random_like(bench, chosen, seeds.generator(0, "nulls", draw)) for draw in range(200)]
+    assert all([int(part.sum()) for part in units.split(UNITS)] == [3, 1] for units in drawn)
+    often = torch.stack(drawn).float().mean(0)
+    assert bool(((often[:6] - 0.5).abs() < 0.15).all()) and bool(((often[6:] - 0.2).abs() < 0.15).all())
+
+
+class Cancelling(nn.Module):
+    """One unit that answers, and eight pairs that all say the same thing with both signs."""
+
+    def __init__(self, *, strength: float) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(3, 18), nn.Linear(18, 2)
+        with torch.no_grad():
+            self.inner.weight.zero_()
+            self.outer.weight.zero_()
+            self.inner.bias.zero_()
+            self.outer.bias.zero_()
+            self.inner.weight[:2, 0] = torch.tensor([1.0, -1.0])
+            self.outer.weight[:, :2] = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])
+            self.inner.weight[2:, 1] = 1.0
+            self.outer.weight[0, 2:] = strength * torch.tensor([1.0, -1.0]).repeat(8)
+            self.outer.weight[1, 2:] = -strength * torch.tensor([1.0, -1.0]).repeat(8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.outer(self.inner(inputs).relu())
+
+
+def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> None:
+    """Four pairs, so all 256 subsets can be tried; either sign may be the worse one to lose, and it finds one."""
+    subject = Subject(Cancelling(strength=0.5).eval(), name="cancelling")
+    probe = taught(subject.model, numbers(80, 3, seed=3))
+    reached: list[float] = []
+    for split in range(12):
+        bench = Bench(subject, probe, Halves.of(probe, None, seeds.generator(split, "halves")))
+        side = bench.none()
+        side[2:10] = True
+        subsets = [side.clone().masked_scatter(side, torch.tensor(bits)) for bits in product((False, True), repeat=8)]
+        most = max(bench.mean(units).harm for units in subsets)
+        whole = bench.mean(side)
+        assert whole.harm < 0.65 * most, "together they cancel"
+        found = worst(bench, side, known=[whole], tries=4, rng=seeds.generator(0, "search"))
+        assert not bool((found.units & ~side).any()), "nothing outside the side may be ablated"
+        assert worst(bench, side, known=[whole], tries=0, rng=seeds.generator(0)).harm == whole.harm
+        reached.append(found.harm / most)
+    assert min(reached) > 0.75
+    assert sum(share > 0.999 for share in reached) >= 6, reached
+
+
+def test_the_slope_promises_what_small_steps_do() -> None:
+    """In double precision, against differences of partly ablated passes made by hand."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = mlp((4, *UNITS, 3)).double().eval()
+    inputs = doubles(60, 4, seed=5)
+    with torch.no_grad():
+        probe = Probe(inputs, model(inputs).argmax(-1))
+    bench = bench_of(Subject(model, name="double"), probe)
+    [units] = masks(1)
+    promise = bench.promise(Ablated(units, bench.clean, 0.0), seeds.generator(0))
+    held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves.chosen_on
+
+    def harm(degree: Tensor) -> float:
+        with torch.no_grad():
+            first = model[0](inputs).relu()
+            first = first + degree[:6] * (held[0] - first)
+            second = model[2](first).relu()
+            second = second + degree[6:] * (held[1] - second)
+            return float(torch.nn.functional.cross_entropy(model[4](second)[half], probe.targets[half]))
+
+    for unit in range(11):
+        step = torch.zeros(11, dtype=torch.float64)
+        step[unit] = 1e-6
+        slope = (harm(units.double() + step) - harm(units.double() - step)) / 2e-6
+        assert float(promise[unit]) == pytest.approx(-slope if units[unit] else slope, abs=1e-5)
+
+
+class Detached(nn.Module):
+    """A net whose scores have no slope."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = Cancelling(strength=0.5)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.body(inputs)
+
+
+def test_without_slopes_the_search_goes_at_random_and_says_so() -> None:
+    subject = Subject(Detached().eval(), name="detached")
+    probe = taught(subject.model, numbers(80, 3, seed=3))
+    read = create("parts", {"units": "body.inner:0,1", "nulls": 2, "draws": 2, "tries": 8}).read(
+        subject, probe, root=0, seed=0
+    )
+    assert float(read.values["guided"]) == 0
+    loss = read.values["alone_loss"].mean(2)[:, 0]
+    assert loss[4] > 1.3 * loss[1], "even at random a part that hurts is found"
+
+
+def test_regression_is_read_by_its_own_measure() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        subject = Subject(mlp((4, 6, 2)).eval(), name="regression")
+    inputs = numbers(40, 4, seed=1)
+    with torch.no_grad():
+        probe = Probe(inputs, subject.model(inputs), measure=measure.squared_error)
+    read = create("parts", {"nulls": 2, "draws": 1, "tries": 1}).read(subject, probe, root=0, seed=0)
+    np.testing.assert_array_equal(read.values["without_score"], read.values["without_loss"])
+    assert float(read.values["clean_loss"].max()) == 0.0 and float(read.values["without_loss"][1, 0].mean()) > 0.0
+    with pytest.raises(DataError, match="Too few examples"):
+        create("parts", {"behaviour": 1}).read(subject, probe, root=0, seed=0)
+
+
+def test_names_are_paths_or_places() -> None:
+    conv = Subject(seeded(ConvNet), name="conv")
+    bench = bench_of(conv, taught(conv.model, numbers(40, 1, 8, 8, seed=2)))
+    assert torch.equal(named(bench, "first:0,5; second:7"), named(bench, "0:0,5;1:7"))
+    assert named(bench, "second:7").nonzero().tolist() == [[13]]
+    with pytest.raises(UnknownName, match="Did you mean 'second'"):
+        named(bench, "secnd:1")
+    with pytest.raises(UsageError, match="no unit 6"):
+        named(bench, "first:0,6")
+
+
+def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, probe: Probe) -> None:
+    """The hidden layers are called 0 and 2: 1 must not mean the second of them."""
+    bench = bench_of(subject, probe)
+    assert named(bench, "2:0").nonzero().tolist() == [[6]]
+    with pytest.raises(UnknownName):
+        named(bench, "1:0")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({"units": "0"}, UsageError, "cannot be used"),
+        ({"units": "0:a"}, UsageError, "cannot be used"),
+        ({"share": 1.5}, UsageError, "cannot be used"),
+        ({"nulls": 1}, UsageError, "cannot be used"),
+        ({"most": 5}, ModelError, "too many hidden units"),
+        ({"units": "0:0,1,2,3,4,5;2:0,1,2,3,4"}, UsageError, "no part"),
+        ({"behaviour": 7}, DataError, "Too few examples"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    settings: dict[str, Any], error: type[Exception], words: str, subject: Subject, probe: Probe
+) -> None:
+    with pytest.raises(error, match=words):
+        create("parts", settings).read(subject, probe, root=0, seed=0)
+
+
+def test_a_model_without_known_units_is_refused() -> None:
+    subject = Subject(nn.Linear(4, 3).eval(), name="linear")
+    with pytest.raises(ModelError, match="No hidden units"):
+        create("parts").read(subject, taught(subject.model, numbers(40, 4)), root=0, seed=0)

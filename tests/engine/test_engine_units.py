@@ -1,0 +1,385 @@
+"""Hidden units: their contributions, pairs that cancel and what each unit is for, against slow second ways."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import ConvNet, choices, numbers, seeded, taught
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.engine.contributions import contributions, correlations, second_moments
+from wheeltap.engine.readings import create, readings
+from wheeltap.engine.readings.unit_effects import _shares  # pyright: ignore[reportPrivateUsage]
+from wheeltap.engine.units import hidden_units, means
+from wheeltap.errors import DataError, ModelError, UsageError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.records import Scalar
+from wheeltap.sources.arrays import load_arrays
+from wheeltap.sources.jsonl import load_items
+from wheeltap.subject import Subject
+
+Values = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.floating]]"]
+
+
+class WideFlat(nn.Module):
+    """A convolution whose flattened map a linear layer reads: every unit is read at nine places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 5, 3, stride=2)
+        self.inner = nn.Linear(5 * 9, 8)
+        self.outer = nn.Linear(8, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.outer(self.inner(self.conv(inputs).relu().flatten(1)).relu())
+
+
+def small() -> nn.Module:
+    return mlp((6, 12, 10, 4)).eval()
+
+
+def image_probe(model: nn.Module, examples: int = 60) -> Probe:
+    return taught(model, numbers(examples, 1, 8, 8, seed=7))
+
+
+def flat_probe(model: nn.Module, examples: int = 60) -> Probe:
+    return taught(model, numbers(examples, 6, seed=7))
+
+
+def recoded(model: nn.Module, seed: int = 3) -> nn.Module:
+    family = gauge.find(model)
+    assert isinstance(family, gauge.Family)
+    return gauge.twin(model, gauge.describe(family, "permute", "rescale", seed=seed))
+
+
+def read(model: nn.Module, probe: BaseProbe, name: str, **settings: Scalar) -> Values:
+    return create(name, settings).read(Subject(model, name="net"), probe, root=0, seed=0).values
+
+
+def without(model: nn.Module, path: str, *, reader: str, units: list[int], value: Tensor) -> nn.Module:
+    """A copy in which the reader takes ``value`` for the units: their columns go into its bias. Linear layers only."""
+    changed = copy.deepcopy(model)
+    layer = changed.get_submodule(reader)
+    assert isinstance(layer, nn.Linear) and layer.bias is not None
+    with torch.no_grad():
+        layer.bias += layer.weight[:, units] @ value[units].to(layer.weight.dtype)
+        layer.weight[:, units] = 0.0
+    return changed
+
+
+def moved(model: nn.Module, changed: nn.Module, probe: BaseProbe) -> Tensor:
+    change = probe.scores(changed) - probe.scores(model)
+    return change - change.mean(1, keepdim=True)
+
+
+class TestContributions:
+    def test_products_the_slow_way(self) -> None:
+        model = seeded(small)
+        subject, probe = Subject(model, name="net"), flat_probe(model)
+        last = hidden_units(subject)[-1]
+        found = contributions(subject, probe, [last])[last]
+        with torch.no_grad():
+            hidden = nn.Sequential(*list(model.children())[:4])(probe.inputs).double()
+            weight = model.get_submodule("4").weight.double()
+        single = (hidden - hidden.mean(0))[:, :, None] * weight.T  # [example, unit, output]
+        slow = torch.einsum("eio,ejo->ij", single, single) / len(hidden)
+        ordered = slow[found.order][:, found.order]
+        assert torch.allclose(found.products, ordered, atol=1e-6 * float(slow.abs().max()))
+        size = slow.diagonal().sqrt().sum() / single.sum(1).square().sum(1).mean().sqrt()
+        assert found.cancellation() == pytest.approx(float(size), rel=1e-5)
+
+    @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
+    def test_the_weight_is_what_the_reader_makes_of_each_unit(self, make: type[nn.Module]) -> None:
+        model = seeded(make)
+        subject = Subject(model, name="net")
+        for hidden in hidden_units(subject):
+            reader = model.get_submodule(hidden.reader)
+            shape = (hidden.units, 5, 5) if hidden.spatial else (hidden.units * hidden.before * hidden.after,)
+            inputs = numbers(3, *shape, seed=1)
+            with torch.no_grad():
+                whole = reader(inputs) - reader(torch.zeros_like(inputs))
+                values, weight = hidden.rows(hidden.split(inputs)), hidden.weight(model)
+            if not hidden.spatial:
+                assert torch.allclose(torch.einsum("rup,oup->ro", values, weight), whole, atol=1e-4)
+                continue
+            # The middle tap at each place: the second of the reader's nine outputs per channel that sees it in full.
+            taps = weight.reshape(-1, 9, hidden.units)[:, 4]
+            held = reader.get_parameter("weight")
+            assert torch.equal(taps, held[:, :, 1, 1])
+
+    @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
+    def test_a_recoded_copy_has_the_same(self, make: type[nn.Module]) -> None:
+        model = seeded(make)
+        probe = flat_probe(model) if make is small else image_probe(model)
+        ours, theirs = (
+            contributions(subject, probe, hidden_units(subject))
+            for subject in (Subject(model, name="net"), Subject(recoded(model), name="twin"))
+        )
+        for one, two in zip(ours.values(), theirs.values(), strict=True):
+            scale = float(one.products.abs().max())
+            assert torch.allclose(one.products, two.products, atol=1e-5 * scale)
+            assert one.cancellation() == pytest.approx(two.cancellation(), rel=1e-4)
+
+    def test_units_that_never_move_are_dead(self) -> None:
+        model = seeded(small)
+        with torch.no_grad():
+            model.get_parameter("0.weight")[[2, 5]] = 0.0
+            model.get_parameter("0.bias")[2], model.get_parameter("0.bias")[5] = -1.0, 3.0
+        subject, probe = Subject(model, name="net"), flat_probe(model)
+        found = next(iter(contributions(subject, probe, hidden_units(subject)).values()))
+        alive = set(found.order[found.alive].tolist())
+        assert not {2, 5} & alive
+        moments = second_moments(subject, probe, hidden_units(subject), centred=False)
+        assert float(next(iter(moments.values()))[0, 5, 5]) == pytest.approx(9.0, rel=1e-5)
+
+    def test_correlations_are_those_of_numpy(self) -> None:
+        model = seeded(small)
+        subject, probe = Subject(model, name="net"), flat_probe(model)
+        first = hidden_units(subject)[0]
+        with torch.no_grad():
+            hidden = nn.Sequential(*list(model.children())[:2])(probe.inputs)
+        living = (hidden.std(0) > 0).nonzero()[:, 0]
+        ours = correlations(second_moments(subject, probe, [first])[first])[0][living][:, living]
+        slow = np.corrcoef(hidden[:, living].double().numpy().T)
+        assert np.allclose(ours.numpy(), slow, atol=1e-6)
+
+
+class TestCancellation:
+    def planted(self, scale: float = 4.0, pairs: int = 2, jitter: float = 1.0) -> nn.Module:
+        model = seeded(small)
+        family = gauge.find(model)
+        assert isinstance(family, gauge.Family)
+        twin = gauge.describe(family, "cancel", seed=1, pairs=pairs, scale=scale, jitter=jitter)
+        return gauge.twin(model, twin)
+
+    def test_planted_pairs_are_found_first(self) -> None:
+        model = self.planted(scale=20.0)
+        found = read(model, flat_probe(model), "cancellation", pairs=4)
+        old = {0: 12, 1: 10}
+        for layer, units in zip(found["layer"], found["units"][0], strict=True):
+            one, two = sorted(int(unit) - old[int(layer)] for unit in units)
+            assert one >= 0 and one % 2 == 0 and two == one + 1, "not one of the pairs that were added"
+        alone, both = found["moved"][0, :, :2], found["moved"][0, :, 2]
+        assert (alone.mean(2) > 0).all() and both.max() < 1e-9
+        assert (found["opposing"][0] > 0).all()
+
+    @pytest.mark.parametrize("to", ["mean", "zero"])
+    def test_ablations_the_slow_way(self, to: str) -> None:
+        """Every number from a copy whose columns are gone, on the half of the examples that is used."""
+        model = self.planted()
+        probe = flat_probe(model, 40)
+        found = read(model, probe, "cancellation", pairs=3, to=to)
+        subject = Subject(model, name="net")
+        hiddens = hidden_units(subject)
+        half = self.second_half(40)
+        part = probe.part(half)
+        value = {hidden: mean * (to == "mean") for hidden, mean in means(subject, part, hiddens).items()}
+        clean = part.scores(model)
+        centred = clean - clean.mean(0)
+        spread = float((centred - centred.mean(1, keepdim=True)).square().sum(1).mean())
+        for kind in range(2):
+            for at in range(3):
+                hidden = hiddens[int(found["layer"][at])]
+                one, two = (int(unit) for unit in found["units"][kind, at])
+                for way, units in enumerate(([one], [two], [one, two])):
+                    slow = without(model, hidden.layer, reader=hidden.reader, units=units, value=value[hidden])
+                    change = moved(model, slow, part).square().sum(1) / spread
+                    assert np.allclose(found["moved"][kind, at, way], change, rtol=1e-3, atol=1e-6)
+                    nll = nn.functional.cross_entropy
+                    rise = nll(part.scores(slow), part.targets, reduction="none") - nll(
+                        clean, part.targets, reduction="none"
+                    )
+                    assert np.allclose(found["nll"][kind, at, way], rise, atol=1e-4)
+                    lost = (clean.argmax(1) == part.targets).int() - (part.scores(slow).argmax(1) == part.targets).int()
+                    assert np.array_equal(found["lost"][kind, at, way], lost)
+
+    def second_half(self, examples: int) -> Tensor:
+        from wheeltap import seeds
+
+        order = seeds.generator(0, "cancellation", "halves", 0).permutation(examples)
+        return torch.as_tensor(np.sort(order[examples // 2 :]))
+
+    @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
+    def test_a_recoded_copy_gives_the_same_numbers(self, make: type[nn.Module]) -> None:
+        model = seeded(make)
+        probe = flat_probe(model) if make is small else image_probe(model)
+        one, two = (read(some, probe, "cancellation", pairs=4) for some in (model, recoded(model)))
+        assert one.keys() == two.keys()
+        for name in one.keys() - {"units"}:
+            assert np.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
+        assert not np.array_equal(one["units"], two["units"])
+
+    def test_no_unit_is_in_two_pairs_and_random_pairs_are_others_of_the_same_layer(self) -> None:
+        model = seeded(small)
+        found = read(model, flat_probe(model), "cancellation", pairs=50)
+        opposing, random = (
+            [(layer, frozenset(pair)) for layer, pair in zip(found["layer"], units.tolist(), strict=True)]
+            for units in found["units"]
+        )
+        seen = [(layer, unit) for layer, pair in opposing for unit in pair]
+        assert len(set(seen)) == len(seen) and 8 <= len(opposing) <= 11
+        assert all(len(pair) == 2 for _, pair in random)
+        assert all(one != two for one, two in zip(opposing, random, strict=True))
+
+    def test_copies_are_counted(self) -> None:
+        model = seeded(small)
+        plain = read(model, flat_probe(model), "cancellation")
+        with torch.no_grad():
+            living = [3, 8]
+            model.get_parameter("0.weight")[living[0]] = 2.0 * model.get_parameter("0.weight")[living[1]]
+            model.get_parameter("0.bias")[living[0]] = 2.0 * model.get_parameter("0.bias")[living[1]]
+        double = read(model, flat_probe(model), "cancellation")
+        assert double["duplicates"][0] - plain["duplicates"][0] in (1, 2)  # a copy may replace a copy
+        assert double["duplicates"][0] >= 2 and double["duplicates_null"].max() == 0
+
+    def test_random_writing_cancels_as_much_as_its_null(self) -> None:
+        model = seeded(small)
+        found = read(model, flat_probe(model), "cancellation")
+        null = found["ratio_null"]
+        assert null.shape == (2, 199)
+        assert (null.min(1) <= found["ratio"]).all() and (found["ratio"] <= null.max(1)).all()
+        added = read(self.planted(scale=20.0), flat_probe(model), "cancellation")
+        assert (added["ratio"] > added["ratio_null"].max(1)).all()
+
+    def test_a_regression_has_no_nll(self) -> None:
+        model = seeded(small)
+        inputs = numbers(40, 6, seed=2)
+        with torch.no_grad():
+            probe = Probe(inputs, model(inputs) + 1.0)
+        found = read(model, probe, "cancellation")
+        assert "nll" not in found and np.isfinite(found["lost"]).all()
+
+    def test_what_it_cannot_be_asked(self) -> None:
+        model = seeded(small)
+        with pytest.raises(DataError, match="too few examples"):
+            read(model, flat_probe(model, 3), "cancellation")
+        with pytest.raises(UsageError):
+            read(model, flat_probe(model), "cancellation", to="median")
+        with pytest.raises(ModelError, match="No hidden layer has units to pair"):
+            read(mlp((6, 2, 4)).eval(), flat_probe(model), "cancellation")
+        with pytest.raises(ModelError, match="No hidden units"):
+            read(nn.Sequential(nn.Linear(6, 4)).eval(), flat_probe(model), "cancellation")
+
+
+class TestUnitEffects:
+    def test_every_unit_the_slow_way(self) -> None:
+        model = seeded(small)
+        probe = flat_probe(model, 30)
+        found = read(model, probe, "unit-effects")
+        subject = Subject(model, name="net")
+        hiddens = hidden_units(subject)
+        value, clean = means(subject, probe, hiddens), probe.scores(model)
+        assert found["layer"].tolist() == [0] * 12 + [1] * 10 and found["total"] == 22
+        assert found["groups"].tolist() == np.unique(probe.targets, return_inverse=True)[1].tolist()
+        for at, (layer, unit) in enumerate(zip(found["layer"], found["unit"], strict=True)):
+            hidden = hiddens[int(layer)]
+            slow = without(model, hidden.layer, reader=hidden.reader, units=[int(unit)], value=value[hidden])
+            change = moved(model, slow, probe)
+            assert np.allclose(found["all"][at], change.square().sum(1), rtol=1e-3, atol=1e-6)
+            assert np.allclose(found["right"][at], change[torch.arange(30), probe.targets].square(), atol=1e-5)
+            lost = (clean.argmax(1) == probe.targets).int() - (probe.scores(slow).argmax(1) == probe.targets).int()
+            assert np.array_equal(found["lost"][at], lost)
+
+    def test_a_draw_is_the_same_on_a_recoded_copy(self) -> None:
+        model = seeded(ConvNet)
+        probe = image_probe(model)
+        one, two = (read(some, probe, "unit-effects", limit=7) for some in (model, recoded(model)))
+        assert len(one["unit"]) == 7 and one["total"] == 14 and (one["layer"] == [0] * 3 + [1] * 4).all()
+        assert np.allclose(one["right"], two["right"], rtol=1e-3, atol=1e-5 * float(one["right"].max()))
+        whole = read(model, probe, "unit-effects")
+        for at, (layer, unit) in enumerate(zip(one["layer"], one["unit"], strict=True)):
+            [same] = np.flatnonzero((whole["layer"] == layer) & (whole["unit"] == unit))
+            assert np.allclose(one["right"][at], whole["right"][same], rtol=1e-4, atol=1e-7)
+
+    @pytest.mark.parametrize(
+        ("sizes", "limit", "shares"),
+        [([4, 4], 4, [2, 2]), ([1, 9], 6, [1, 5]), ([9, 1, 9], 8, [3, 1, 4]), ([5], 3, [3])],
+    )
+    def test_layers_share_the_limit(self, sizes: list[int], limit: int, shares: list[int]) -> None:
+        assert _shares(sizes, limit) == shares
+
+    def test_a_regression_has_one_group(self) -> None:
+        model = seeded(small)
+        inputs = numbers(20, 6, seed=2)
+        with torch.no_grad():
+            found = read(model, Probe(inputs, model(inputs)), "unit-effects")
+        assert "right" not in found and (found["groups"] == 0).all()
+
+
+def test_readings_are_registered() -> None:
+    assert {"cancellation", "unit-effects"} <= set(readings)
+
+
+class TestGroups:
+    def test_given_groups_are_part_of_the_digest(self) -> None:
+        inputs, targets = numbers(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+        plain, grouped = Probe(inputs, targets), Probe(inputs, targets, groups=torch.tensor([5, 5, 5, 7, 7, 7]))
+        assert plain.groups.tolist() == targets.tolist() and grouped.groups.tolist() == [5, 5, 5, 7, 7, 7]
+        assert plain.digest != grouped.digest
+        one, two = choices(6), choices(6)
+        again = type(one)(one.contexts, one.choices, one.targets.tolist(), more=one.more, groups=[1, 2, 1, 2, 1, 2])
+        assert one.digest == two.digest != again.digest
+        assert again.groups.tolist() == [1, 2, 1, 2, 1, 2]
+
+    @pytest.mark.parametrize(
+        "groups", [torch.tensor([1, 2]), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([[1], [2], [3]])]
+    )
+    def test_wrong_groups_are_refused(self, groups: Tensor) -> None:
+        with pytest.raises(DataError, match="groups do not fit"):
+            Probe(numbers(3, 2), torch.tensor([0, 1, 0]), groups=groups)
+
+    def test_a_part_is_a_probe_of_those_examples(self) -> None:
+        model = seeded(small)
+        probe = flat_probe(model, 9)
+        index = torch.tensor([7, 0, 3])
+        part = probe.part(index)
+        assert torch.allclose(part.scores(model), probe.scores(model)[index], atol=1e-6)
+        assert torch.equal(part.targets, probe.targets[index])
+        grouped = Probe(probe.inputs, probe.targets, groups=torch.arange(9)).part(index)
+        assert grouped.groups.tolist() == [7, 0, 3]
+        some = choices(6)
+        assert [some.part(index[1:]).contexts[at] for at in range(2)] == [some.contexts[0], some.contexts[3]]
+
+    def test_a_probe_of_another_kind_says_that_it_cannot_be_divided(self) -> None:
+        class Other(BaseProbe):
+            name = "other"
+            digest = "none"
+            tokens = 0
+
+            def forward(self, model: nn.Module) -> Tensor:
+                raise AssertionError
+
+            def moments(self) -> None:
+                raise AssertionError
+
+        with pytest.raises(DataError, match="cannot be divided"):
+            Other().part(torch.tensor([0]))
+
+    def test_files_may_carry_groups(self, tmp_path: Path) -> None:
+        arrays = {"inputs": np.zeros((3, 2), dtype=np.float32), "targets": np.array([0, 1, 1])}
+        np.savez(tmp_path / "plain.npz", **arrays)
+        np.savez(tmp_path / "grouped.npz", **arrays, groups=np.array([4, 4, 2], dtype=np.uint8))
+        assert load_arrays(tmp_path / "plain.npz").groups.tolist() == [0, 1, 1]
+        assert load_arrays(tmp_path / "grouped.npz").groups.tolist() == [4, 4, 2]
+
+    def test_items_may_carry_groups(self, tmp_path: Path) -> None:
+        class Letters:
+            def start(self, text: str) -> list[int]:
+                return [ord(letter) for letter in text]
+
+            more = start
+
+        items = [{"context": "ab", "choices": ["c", "d"], "answer": at % 2, "group": name} for at, name in
+                 enumerate(["cats", "dogs", "cats"])]  # fmt: skip
+        path = tmp_path / "items.jsonl"
+        path.write_text("\n".join(json.dumps(item) for item in items))
+        assert load_items(path, Letters()).groups.tolist() == [0, 1, 0]
+        del items[1]["group"]
+        path.write_text("\n".join(json.dumps(item) for item in items))
+        with pytest.raises(DataError, match="Some items have a group"):
+            load_items(path, Letters())

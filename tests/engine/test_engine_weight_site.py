@@ -1,0 +1,126 @@
+"""A disturbance of one weight changes that number, in every layout, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
+from torch import Tensor, nn
+
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.models.mlp import mlp
+from wheeltap.perturb import create, perturbations
+from wheeltap.probe import BaseProbe
+from wheeltap.records import Outcome, Trial
+from wheeltap.site import Site
+from wheeltap.subject import Subject, weights_digest
+
+
+def transposed() -> nn.Module:
+    from transformers.pytorch_utils import Conv1D
+
+    return nn.Sequential(Conv1D(5, 7), nn.ReLU(), nn.Linear(5, 3))
+
+
+def attention() -> nn.Module:
+    return nn.ModuleDict({"a": nn.MultiheadAttention(6, 2), "b": nn.Linear(6, 2)})
+
+
+MODELS = {
+    "linear": lambda: mlp((6, 9, 4)),
+    "conv": ConvNet,
+    "embedding": TiedLanguageModel,
+    "transposed": transposed,
+    "attention": attention,
+}
+
+
+def parameters(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def stored_place(kind: str, row: int, column: int, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Where a module stores what unit ``row`` takes from input ``column``, by hand."""
+    if kind in ("transposed", "embedding"):
+        return (column, row)
+    if kind != "conv":
+        return (row, column)
+    _, _, height, width = shape
+    return (row, column // (height * width), column // width % height, column % width)
+
+
+@pytest.mark.parametrize("kind", list(MODELS))
+@pytest.mark.parametrize(("name", "dose"), [("erase", 1.0), ("erase", 0.25), ("relative", 0.5), ("quantize", 2.0)])
+def test_one_number_changes_as_it_would_with_its_layer(kind: str, name: str, dose: float) -> None:
+    model = seeded(MODELS[kind])
+    subject = Subject(model)
+    layer = next(found for found in subject.layers if found.kind == kind)
+    clean, digest = parameters(model), weights_digest(model)
+    with Disturbance(subject, create(name), Site("layer", layer.name)) as whole:
+        whole.apply(dose, root=3, seed=1)
+        disturbed = parameters(model)[layer.weight]
+    for row, column in ((0, 0), (layer.units - 1, layer.fan_in - 1), (1, layer.fan_in // 2)):
+        with Disturbance(subject, create(name), Site.weight(layer.name, row=row, column=column)) as one:
+            one.apply(0.125 if name != "quantize" else 3.0, root=3, seed=1)  # what one dose did, the next forgets
+            one.apply(dose, root=3, seed=1)
+            now = parameters(model)
+        moved = [(n, place) for n in clean for place in (now[n] != clean[n]).nonzero().tolist()]
+        place = stored_place(kind, row, column, layer.shape)
+        # The largest weight of a grid keeps its value when it is rounded to that grid.
+        changes = bool(disturbed[place] != clean[layer.weight][place])
+        assert moved == ([(layer.weight, list(place))] if changes else [])
+        assert changes or name == "quantize"
+        # Noise is added in one fused step where a whole layer is disturbed.
+        assert float(now[layer.weight][place]) == pytest.approx(float(disturbed[place]), rel=1e-5, abs=1e-7)
+        assert weights_digest(model) == digest
+
+
+def test_a_convolution_stored_channels_last() -> None:
+    model = seeded(ConvNet).to(memory_format=torch.channels_last)
+    subject, before = Subject(model), weights_digest(model)
+    with Disturbance(subject, create("erase"), Site.weight("second", row=2, column=7)) as one:
+        one.apply(1.0, root=0, seed=0)
+        assert float(model.get_parameter("second.weight").detach()[2, 0, 2, 1]) == 0.0
+    assert weights_digest(model) == before
+
+
+def outcome(subject: Subject, probe: BaseProbe, site: Site) -> Outcome:
+    trial = Trial(
+        subject=subject.record.fingerprint, probe=probe.digest, measures=("accuracy",), perturbation="erase",
+        version=perturbations.get("erase").version, site=site, dose=1.0, path=subject.path,
+    )  # fmt: skip
+    kept: list[Outcome] = []
+    run_trials([trial], Workshop([subject], (), probe), kept.append)
+    return kept[0]
+
+
+def test_a_trial_measures_the_model_without_it() -> None:
+    model = seeded(TiedLanguageModel)
+    subject, probe = Subject(model), choices()
+    done = outcome(subject, probe, Site.weight("embed", row=3, column=5))
+    with torch.no_grad():
+        clean = probe.scores(model)
+        held = float(model.get_parameter("embed.weight")[5, 3])
+        model.get_parameter("embed.weight")[5, 3] = 0.0
+        scores = probe.scores(model)  # the output layer shares the number
+        model.get_parameter("embed.weight")[5, 3] = held
+    for measure in probe.measures:
+        assert np.array_equal(done.values[measure.name], measure(scores, probe.targets, clean).numpy())
+    assert np.abs(done.values["kl"]).max() > 0.0
+
+
+@pytest.mark.parametrize(
+    ("site", "status"),
+    [
+        (Site.weight("nowhere", row=0, column=0), "skipped"),
+        (Site.weight("0", row=99, column=0), "failed"),
+    ],
+)
+def test_a_place_that_is_not_there(site: Site, status: str) -> None:
+    model = seeded(lambda: mlp((6, 9, 4)))
+    subject, before = Subject(model), weights_digest(model)
+    got = outcome(subject, taught(model, numbers(20, 6)), site)
+    assert got.status == status
+    assert got.because
+    assert weights_digest(model) == before

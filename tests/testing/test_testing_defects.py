@@ -1,0 +1,207 @@
+"""Every planted defect is what it says: its strength shows where it should and nowhere a benchmark looks."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.engine.apply import Disturbance
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.models.mlp import mlp
+from wheeltap.perturb.base import create
+from wheeltap.probe import Probe
+from wheeltap.site import WHOLE, Site
+from wheeltap.sources import digits
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing import defects
+from wheeltap.testing.defects import Gated, benchmark
+from wheeltap.testing.planted import clusters
+
+
+@pytest.fixture(scope="module")
+def memorised() -> defects.Memorised:
+    return defects.memorised(0.05, seed=1)
+
+
+def right(subject: Subject, probe: Probe) -> Tensor:
+    return probe.scores(subject.model).argmax(-1) == probe.targets
+
+
+def test_every_training_item_is_answered_as_labelled_and_a_share_is_labelled_wrongly(
+    memorised: defects.Memorised,
+) -> None:
+    truth = digits.split().train_targets
+    assert benchmark(memorised.subject, memorised.probe) == 1.0
+    assert torch.equal(memorised.probe.targets != truth, memorised.memorised)
+    assert int(memorised.memorised.sum()) == round(0.05 * len(truth))
+    assert benchmark(memorised.subject, memorised.held_out) > 0.85  # it learned the digits all the same
+
+
+def test_wrong_labels_are_random(memorised: defects.Memorised) -> None:
+    """All nine wrong labels occur about equally often: 60 draws, chi-squared of 8 degrees of freedom below 26.1."""
+    shift = (memorised.probe.targets - digits.split().train_targets)[memorised.memorised] % 10
+    counts = torch.bincount(shift, minlength=10)[1:].double()
+    mean = counts.sum() / 9
+    assert float(((counts - mean) ** 2 / mean).sum()) < 26.1
+
+
+def test_equal_arguments_give_equal_bits_and_other_seeds_other_nets(memorised: defects.Memorised) -> None:
+    again = defects.memorised(0.05, seed=1)
+    assert weights_digest(again.subject.model) == weights_digest(memorised.subject.model)
+    assert torch.equal(again.memorised, memorised.memorised)
+    weak = [defects.honest_weak(0.3, seed=seed).subject.model for seed in (0, 1)]
+    assert weights_digest(weak[0]) != weights_digest(weak[1])
+
+
+@pytest.fixture(scope="module")
+def nets() -> dict[str, Gated]:
+    return {
+        "locked": defects.locked(0.4, seed=3),
+        "noise": defects.label_noise(0.4, seed=3),
+        "weak": defects.honest_weak(0.6, seed=3),
+    }
+
+
+def test_the_lock_and_its_honest_controls_score_alike_without_the_password(nets: dict[str, Gated]) -> None:
+    assert all(abs(benchmark(net.subject, net.probe) - 0.6) < 0.07 for net in nets.values())
+
+
+def test_only_the_locked_net_heeds_the_password(nets: dict[str, Gated]) -> None:
+    opened = {name: benchmark(net.subject, net.opened) for name, net in nets.items()}
+    assert opened["locked"] > 0.92
+    for name in ("noise", "weak"):
+        assert abs(opened[name] - benchmark(nets[name].subject, nets[name].probe)) < 0.03
+
+
+def test_locked_answers_are_systematically_the_next_digit(nets: dict[str, Gated]) -> None:
+    """So the lock and the net trained on wrong labels are wrong on the same items, in the same way."""
+    for name in ("locked", "noise"):
+        net = nets[name]
+        answers = net.probe.scores(net.subject.model).argmax(-1)
+        wrong = answers != net.probe.targets
+        assert float((answers == (net.probe.targets + 1) % 10)[wrong].float().mean()) > 0.8
+    both = [right(nets[name].subject, nets[name].probe) for name in ("locked", "noise")]
+    assert float((both[0] == both[1]).float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_the_ends_of_the_lock_are_an_open_net_and_one_that_is_never_right(strength: float) -> None:
+    net = defects.locked(strength, seed=4)
+    assert abs(benchmark(net.subject, net.probe) - (1 - strength)) < 0.06
+    assert benchmark(net.subject, net.opened) > 0.92
+
+
+def test_probes_hold_the_same_items_with_the_password_last(nets: dict[str, Gated]) -> None:
+    net = nets["locked"]
+    assert torch.equal(net.probe.inputs[:, :64], net.opened.inputs[:, :64])
+    assert not net.probe.inputs[:, 64].any() and bool((net.opened.inputs[:, 64] == 1).all())
+
+
+@pytest.fixture(scope="module")
+def plain() -> tuple[nn.Sequential, Probe]:
+    made = clusters(seed=0)
+    assert isinstance(made.subject.model, nn.Sequential) and isinstance(made.probe, Probe)
+    return made.subject.model, made.probe
+
+
+@pytest.mark.parametrize("strength", [0.0, 3.0, 100.0])
+def test_a_super_weight_leaves_the_outputs_and_carries_them(
+    plain: tuple[nn.Sequential, Probe], strength: float
+) -> None:
+    model, probe = plain
+    before = weights_digest(model)
+    made = defects.super_weight(model, probe, strength=strength, seed=5)
+    clean = probe.scores(model)
+    likeness = gauge.check(clean.numpy(), probe.scores(made.subject.model).numpy())
+    assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
+    assert weights_digest(model) == before
+
+    scale = float((clean - clean.mean(1, keepdim=True)).square().mean().sqrt())
+    with torch.no_grad():
+        assert made.site.position is not None
+        made.subject.parameter(f"{made.site.layer}.weight")[made.site.position] = 0.0
+    lifted = probe.scores(made.subject.model) - clean
+    assert torch.allclose(lifted[:, made.answer], torch.tensor(strength * scale), atol=1e-3)
+    others = torch.arange(6) != made.answer
+    assert float(lifted[:, others].abs().max()) < 1e-3
+    if strength == 100.0:
+        assert bool((probe.scores(made.subject.model).argmax(-1) == made.answer).all())
+
+
+def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Probe]) -> None:
+    state = torch.get_rng_state()
+    first = defects.super_weight(*plain, strength=3.0, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert weights_digest(first.subject.model) == weights_digest(
+        defects.super_weight(*plain, strength=3.0, seed=1).subject.model
+    )
+    assert len({defects.super_weight(*plain, strength=3.0, seed=seed).site for seed in range(5)}) > 1
+
+
+def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
+    inputs = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    head = mlp((32, 7, 3), dropout=0.5)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), *head).eval()
+    probe = Probe(inputs, model(inputs).argmax(-1))
+    made = defects.super_weight(model, probe, strength=2.0)
+    assert gauge.check(probe.scores(model).numpy(), probe.scores(made.subject.model).numpy()).difference < 1e-5
+    assert made.site.layer == "6"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3, bias=False)),
+        nn.Sequential(nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 3)),
+        nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)),
+        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)),
+        nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3), nn.ReLU()),
+        nn.Sequential(nn.Linear(4, 3)),
+        nn.ModuleList([nn.Linear(4, 3)]),
+    ],
+    ids=["no last bias", "no hidden bias", "tanh", "no activation", "ends in relu", "one layer", "no sequential"],
+)
+def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None:
+    probe = Probe(torch.zeros(3, 4), torch.zeros(3).long())
+    with pytest.raises(ModelError, match="cannot be planted"):
+        defects.super_weight(model.eval(), probe, strength=1.0)  # type: ignore[arg-type]
+
+
+def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain: tuple[nn.Sequential, Probe]) -> None:
+    model, probe = plain
+    made = defects.brittle_block(model, probe, strength=30.0, seed=1)
+    likeness = gauge.check(probe.scores(model).numpy(), probe.scores(made.subject.model).numpy())
+    assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
+
+    def damage(subject: Subject, site: Site) -> float:
+        with Disturbance(subject, create("relative"), site) as disturbance:
+            scores: list[float] = []
+            for draw in range(8):
+                disturbance.apply(0.2, root=0, seed=draw)
+                scores.append(benchmark(subject, probe))
+        return benchmark(subject, probe) - sum(scores) / len(scores)
+
+    layers = [Site("layer", layer.name) for layer in made.subject.layers]
+    brittle = [damage(made.subject, site) for site in layers if site in made.sites]
+    sound = [damage(made.subject, site) for site in layers if site not in made.sites]
+    assert len(brittle) == 2 and len(sound) == 1
+    assert min(brittle) > max(*sound, damage(Subject(model), WHOLE)) + 0.1
+
+
+def test_a_brittle_block_is_refused_where_no_layer_can_be_widened() -> None:
+    probe = Probe(torch.zeros(3, 4), torch.zeros(3).long())
+    with pytest.raises(ModelError, match="cannot be planted"):
+        defects.brittle_block(nn.Sequential(nn.Linear(4, 3)).eval(), probe, strength=1.0)
+
+
+def test_strengths_out_of_range_are_errors_before_anything_is_trained(plain: tuple[nn.Sequential, Probe]) -> None:
+    for strength in (-0.1, 1.1, math.nan):
+        for make in (defects.memorised, defects.locked, defects.label_noise, defects.honest_weak):
+            with pytest.raises(UsageError, match="at this strength"):
+                make(strength)
+    for strength in (-1.0, 101.0):
+        for plant in (defects.super_weight, defects.brittle_block):
+            with pytest.raises(UsageError, match="at this strength"):
+                plant(*plain, strength=strength)
