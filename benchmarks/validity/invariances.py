@@ -28,7 +28,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
         family = gauge.find(net(kind).subject.model)
         assert isinstance(family, gauge.Family)
         for perturbation in (*NOISES, *FIXED):
-            tried = _tried(kind, perturbation, 16 if quick else 96)
+            tried = _tried(kind, perturbation, 16 if quick else 64)
             rows += [_row(kind, perturbation, name, tried) for name in family.offers]
     return {"margin": MARGIN, "rows": rows}
 

@@ -67,6 +67,13 @@ def default_effort(parameters: int) -> Effort:
     return Effort(draws=4, control_draws=4, block_draws=1)
 
 
+def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """Names of the audits that are run where none are asked for."""
+    names = audits_base.DEFAULT if len(subjects) == 1 else audits_base.DEFAULT_COMPARE
+    large = max(subject.record.parameters for subject in subjects) >= LARGE
+    return tuple(name for name in names if not (large and name in audits_base.STRUCTURE))
+
+
 def plan(
     subjects: Subject | Sequence[Subject],
     probe: BaseProbe,
@@ -92,9 +99,8 @@ def plan(
     """
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     _require_names(several)
-    default = audits_base.DEFAULT if len(several) == 1 else audits_base.DEFAULT_COMPARE
     parameters = max(subject.record.parameters for subject in several)
-    specs = tuple(_spec(audit, parameters) for audit in (audits or default))
+    specs = tuple(_spec(audit, parameters) for audit in (audits or default_audits(several)))
     for spec in specs:
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
             create(name).require_dose(dose)

@@ -30,6 +30,9 @@ from wheeltap.site import WHOLE, Site
 from wheeltap.store import Store
 from wheeltap.subject import Subject, weights_digest
 
+AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+"""One pass a trial, so that passes can be counted against outcomes."""
+
 LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
 
 
@@ -99,7 +102,7 @@ def test_the_subject_comes_back_and_the_run_goes_on(make: Callable[[], nn.Module
     model = make()
     probe = probe_for(model)
     with nothing_changes(model):
-        report = wt.audit(Subject(model, name="net"), probe, effort=LITTLE)
+        report = wt.audit(Subject(model, name="net"), probe, audits=AUDITS, effort=LITTLE)
     assert len(report.findings) == 5
 
 
@@ -113,15 +116,16 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     probe, store = probe_for(model), tmp_path / "s.wheeltap"
     subject = Subject(model, name="net")
     with nothing_changes(model), pytest.raises(error, match="told to"):
-        wt.audit(subject, probe, store=store, effort=LITTLE)
+        wt.audit(subject, probe, store=store, audits=AUDITS, effort=LITTLE)
     done = 0
     if store.exists():  # else the plan itself was interrupted: it runs the forward once to find the structure
         with Store(store, readonly=True) as kept:
             done = len(kept.keys())
-    # Passes that find structure or layer moments are no trial's; every other pass that ended was committed.
-    assert call - 6 <= done <= call
-    again = wt.audit(subject, probe, store=store, effort=LITTLE)
-    whole = wt.audit(subject, probe, effort=LITTLE)
+    # Passes that find structure (of the model and of each control copy) or layer moments are no trial's; every other
+    # pass that ended was committed.
+    assert call - 12 <= done <= call
+    again = wt.audit(subject, probe, store=store, audits=AUDITS, effort=LITTLE)
+    whole = wt.audit(subject, probe, audits=AUDITS, effort=LITTLE)
     assert (again.findings, again.controls, again.record.curves) == (
         whole.findings,
         whole.controls,
@@ -134,7 +138,7 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
 def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: int) -> None:
     model = Unruly(fail_at=call)
     with nothing_changes(model), pytest.raises(ModelError, match="told to"):
-        wt.audit(Subject(model), probe_for(model), effort=LITTLE)
+        wt.audit(Subject(model), probe_for(model), audits=AUDITS, effort=LITTLE)
 
 
 class Wandering(nn.Module):
@@ -155,7 +159,7 @@ def test_a_model_that_remembers_is_refused_and_given_back() -> None:
     model = Wandering()
     probe = probe_for(model.body)
     with nothing_changes(model), pytest.raises(ModelError, match="not deterministic"):
-        wt.audit(Subject(model), probe, effort=LITTLE)
+        wt.audit(Subject(model), probe, audits=AUDITS, effort=LITTLE)
 
 
 # ---- perturbations that break their contract -----------------------------------------------------------------------

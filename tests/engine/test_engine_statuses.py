@@ -67,7 +67,8 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     model = Unruly(fail_at=20)
     probe = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     subject = Subject(model, name="unruly")
-    plan = wt.plan(subject, probe, effort=LITTLE)
+    audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+    plan = wt.plan(subject, probe, audits=audits, effort=LITTLE)
     report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     [failed] = [outcome for outcome in outcomes if outcome.status == "failed"]

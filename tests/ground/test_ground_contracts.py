@@ -3,9 +3,13 @@
 from pathlib import Path
 
 from wheeltap.audits.base import BUILTIN
+from wheeltap.audits.entanglement import EntanglementAudit
 from wheeltap.audits.modify import PruningAudit, QuantizationAudit
 from wheeltap.audits.noise import FunctionNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
+from wheeltap.audits.parts import PartsAudit
+from wheeltap.audits.redundancy import RedundancyAudit
 from wheeltap.audits.score import ScoreAudit
+from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.store import Store
 from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
 
@@ -37,6 +41,22 @@ class TestQuantizationAudit(AuditContract):
 
 class TestPruningAudit(AuditContract):
     audit = PruningAudit
+
+
+class TestSinglePointAudit(AuditContract):
+    audit = SinglePointAudit
+
+
+class TestRedundancyAudit(AuditContract):
+    audit = RedundancyAudit
+
+
+class TestEntanglementAudit(AuditContract):
+    audit = EntanglementAudit
+
+
+class TestPartsAudit(AuditContract):
+    audit = PartsAudit
 
 
 def test_every_builtin_audit_is_held_to_it() -> None:

@@ -74,10 +74,10 @@ def test_items_are_the_same_today_and_tomorrow() -> None:
 
 
 PINNED: list[tuple[str, tuple[str, str], int]] = [
-    ("Yesterday, the cook", (" was", " were"), 0),
-    ("The day before, the spoon in front of the temples", (" was", " were"), 0),
-    ("The camera beside the towers next to the palaces", (" stands", " stand"), 0),
-    ("Her author that the kind teachers watch", (" smiles", " smile"), 0),
+    ("In her opinion, your writer", (" was", " were"), 0),
+    ("Perhaps unexpectedly, my loyal child beside the fences", (" was", " were"), 0),
+    ("The artist near the orchards beside the stations", (" was", " were"), 0),
+    ("Down by the river, the rusty chair that the queens own", (" lies", " lie"), 0),
 ]
 
 

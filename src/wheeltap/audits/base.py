@@ -226,10 +226,14 @@ BUILTIN = {
     "parts": "wheeltap.audits.parts:PartsAudit",
 }
 
-DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+STRUCTURE = ("single-point", "redundancy", "entanglement")
+"""What looks into the model: its single weights and hidden units. Left out by default on models so large that each
+unit costs a pass of seconds. ``parts`` answers a question of the user's own, so it is asked for by name."""
+
+DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning", *STRUCTURE)
 """What ``audit`` and ``demo`` run. ``std-noise`` is shipped but not run: it alarms on re-coded copies."""
 
-DEFAULT_COMPARE = ("score", "relative-noise", "function-noise")
+DEFAULT_COMPARE = ("score", "relative-noise", "function-noise", *STRUCTURE)
 """What ``compare`` runs. Rounding and pruning depend on how a function is written, so on re-coded copies they find
 true differences that are not differences of the function; ask for them by name."""
 

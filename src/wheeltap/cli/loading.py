@@ -48,12 +48,11 @@ def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
 def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseProbe]:
     """The plan that flags and settings file ask for, with what it needs to run."""
     settled = measuring.settled()
-    default = base.DEFAULT if len(specs) == 1 else base.DEFAULT_COMPARE
-    audits = settled.specs(default)
-    for spec in audits:
+    for spec in settled.specs(base.DEFAULT):
         # Before anything is loaded: a mistyped name should not cost a minute.
         base.create(spec.name, dict(spec.settings))
     subjects, probe = load(specs, measuring.data)
+    audits = settled.specs(api.default_audits(subjects))
     plan = api.plan(
         subjects,
         probe,

@@ -11,7 +11,7 @@ from wheeltap.engine.apply import unharmed
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.readings import readings
 from wheeltap.engine.workshop import Workshop, told
-from wheeltap.errors import WheeltapError
+from wheeltap.errors import ModelError, WheeltapError
 from wheeltap.records import Outcome, OutcomeStatus, Trial
 from wheeltap.subject import Subject
 
@@ -75,11 +75,18 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
     """
     by_subject = groupby(_grouped(trials), key=lambda group: group.first.subject)
     for fingerprint, groups in by_subject:
-        _run_subject(workshop.subject(fingerprint), groups, workshop, commit)
+        try:
+            subject = workshop.subject(fingerprint)
+        except ModelError as error:
+            # A control copy that cannot be made is a control less; the audits say so.
+            for group in groups:
+                _give_up(group, commit, status="failed", because=error.what)
+            continue
+        _run_subject(subject, groups, workshop, commit)
+        del subject  # nothing may hold a control copy any more when the next one is made
 
 
 def _run_subject(subject: Subject, groups: Iterator[_Group], workshop: Workshop, commit: Commit) -> None:
-    # A function of its own, so that nothing holds a control copy any more when the next one is made.
     with ExitStack() as guard:
         guard.enter_context(threads_for(subject.record.parameters))
         guard.enter_context(unharmed(subject))

@@ -12,6 +12,7 @@ import pytest
 from wheeltap import api, seeds
 from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.judge import settle
+from wheeltap.engine import readings
 from wheeltap.errors import UsageError
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans import Effort, Plan
@@ -28,8 +29,32 @@ _OPTIONS = 6
 _STATUSES: tuple[OutcomeStatus, ...] = ("done", "failed", "skipped", "diverged")
 
 
+@cache
+def _case() -> tuple[Subject, Probe]:
+    """A real subject and a short probe: what readings are read from, in every world in which they are done."""
+    case = planted.clusters()
+    assert isinstance(case.probe, Probe)
+    return case.subject, Probe(case.probe.inputs[:_EXAMPLES], case.probe.targets[:_EXAMPLES], name="clusters")
+
+
+_read: dict[str, Outcome] = {}
+
+
+def _reading(trial: Trial) -> Outcome:
+    """What a reading of the real subject gives."""
+    if trial.key not in _read:
+        subject, probe = _case()
+        made = readings.create(trial.perturbation, trial.settings)
+        found = made.read(subject, probe, root=trial.root, seed=trial.seed)
+        values = {name: np.asarray(array, dtype=np.float32) for name, array in found.values.items()}
+        _read[trial.key] = Outcome(key=trial.key, status="done", values=values, forwards=found.forwards)
+    return _read[trial.key]
+
+
 def _values(trial: Trial, share: float) -> Outcome:
     """A trial done, with about this ``share`` of examples right."""
+    if trial.perturbation in set(readings.readings):
+        return _reading(trial)
     rng = seeds.generator(0, "world", trial.perturbation, trial.seed)
     right = (rng.random(_EXAMPLES) < share).astype(np.float32)
     values = {name: rng.random(_EXAMPLES).astype(np.float32) for name in trial.measures}
@@ -81,9 +106,7 @@ WORLDS: dict[str, Callable[[Trial], Outcome]] = {
 @cache
 def _plan(several: int) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
-    case = planted.clusters()
-    assert isinstance(case.probe, Probe)
-    probe = Probe(case.probe.inputs[:_EXAMPLES], case.probe.targets[:_EXAMPLES], name="clusters")
+    probe = _case()[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
     return api.plan(subjects, probe, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
 
@@ -173,11 +196,15 @@ def _require_known(trial: Trial, plan: Plan) -> None:
     subject = subjects[trial.subject]
     assert (trial.probe, trial.measures) == (plan.probe.digest, plan.probe.measures), "another probe"
     assert (trial.root, trial.path) == (plan.seed, subject.path), "another root seed or numerical path"
-    assert trial.perturbation in set(perturbations), f"no perturbation is called {trial.perturbation!r}"
-    assert trial.version == perturbations.get(trial.perturbation).version, "another version of the perturbation"
-    create(trial.perturbation, trial.settings).require_dose(trial.dose)
-    known = {"whole": ("",), "block": subject.blocks, "layer": subject.layers}[trial.site.kind]
-    assert trial.site.name in known, f"no {trial.site.kind} is called {trial.site.name!r}"
+    if trial.perturbation in set(readings.readings):
+        assert trial.version == readings.readings.get(trial.perturbation).version, "another version of the reading"
+        readings.create(trial.perturbation, trial.settings)
+    else:
+        assert trial.perturbation in set(perturbations), f"no perturbation is called {trial.perturbation!r}"
+        assert trial.version == perturbations.get(trial.perturbation).version, "another version of the perturbation"
+        create(trial.perturbation, trial.settings).require_dose(trial.dose)
+    known = {"whole": ("",), "block": subject.blocks}.get(trial.site.kind, subject.layers)
+    assert trial.site.layer in known, f"no {trial.site.kind} is called {trial.site.name!r}"
 
 
 def _require_finite(value: Any, *, where: str) -> None:

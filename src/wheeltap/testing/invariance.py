@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import final
 
 import numpy as np
@@ -79,6 +80,13 @@ def half_dose(case: Planted, perturbation: str, *, start: float = 0.125) -> floa
     return dose
 
 
+@lru_cache(maxsize=8)
+def _original(case: Planted, tried: Tried) -> NDArray[np.float64]:
+    """The original's scores, kept while gauge after gauge is compared with them."""
+    draws = tried.draws if tried.made().random else 1
+    return scores(case.subject, case, tried=tried, draws=range(draws))
+
+
 def _batches(tried: Tried) -> Iterator[tuple[int, range]]:
     size = DRAWS_PER_TWIN if tried.made().random else 1
     for twin, first in enumerate(range(0, tried.draws, size)):
@@ -102,9 +110,7 @@ def area_shift(
     found = gauge.find(case.subject.model)
     assert isinstance(found, gauge.Family), "the case has gauges"
     doses = np.asarray(tried.doses)
-    made = tried.made()
-    original = scores(case.subject, case, tried=tried, draws=range(tried.draws if made.random else 1))
-    ours = area_values(original, doses)
+    ours = area_values(_original(case, tried), doses)
     theirs: list[NDArray[np.float64]] = []
     for seed, draws in _batches(tried):
         record = derived_record(

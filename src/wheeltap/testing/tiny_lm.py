@@ -1,7 +1,7 @@
 """Tiny language models with a known task, trained in seconds: stand-ins for real ones of the same architecture."""
 
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def _train(model: nn.Module, *, seed: int, steps: int) -> None:
         optimizer.zero_grad()
         logits = model(tokens).logits[:, -1]
         nn.functional.cross_entropy(logits, _FIRST + answers).backward()  # pyright: ignore[reportUnknownMemberType]
-        optimizer.step()
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType]
         schedule.step()
     for parameter in model.parameters():
         parameter.grad = None
@@ -103,11 +103,15 @@ def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) 
     return Planted(Subject(model, name=kind), _probe(examples))
 
 
+def _lists(tokens: Tensor) -> list[list[int]]:
+    return cast("list[list[int]]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]
+
+
 def _probe(examples: int) -> ChoiceProbe:
     tokens, answers = sequences(examples, seed=1)
     more, _ = sequences(200, seed=2)
     letters = [[_FIRST + letter] for letter in range(_LETTERS)]
     return ChoiceProbe(
-        tokens.tolist(), [letters] * len(tokens), answers.tolist(), name="letter after the mark",
-        tokens_per_batch=4096, more=more.tolist(),
+        _lists(tokens), [letters] * len(tokens), cast("list[int]", _lists(answers)), name="letter after the mark",
+        tokens_per_batch=4096, more=_lists(more),
     )  # fmt: skip
