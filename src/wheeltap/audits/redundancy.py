@@ -24,6 +24,7 @@ class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
         margin: Share undone, beyond that of random pairs, that does not matter yet.
         worth: Smallest share that a ``not_found`` must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
+        plant_margin: The planted control fails if its share is below this with 95 % confidence.
         null_margin: The null control fails if the twin's share differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
@@ -33,6 +34,7 @@ class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
     margin: float = 0.5
     worth: float = 1.0
     difference: float = 0.25
+    plant_margin: float = 0.5
     null_margin: float = 0.1
     null_level: float = 0.999
 
@@ -216,10 +218,13 @@ class RedundancyAudit(Audit):
         except Unanswered as gap:
             return Control(name=name, kind="planted", status="skipped", because=gap.because)
         found = share.low is not None and share.low > 0.0
+        missed = share.high is not None and share.high < self.settings.plant_margin
         return Control(
-            name=name, kind="planted", status="passed" if found else "failed", estimates=(share,),
+            name=name, kind="planted", status="passed" if found else "failed" if missed else "skipped",
+            estimates=(share,),
             because=f"Cancelling units that were added to a copy must be found: losing both undoes {share} more than "
-            "in random pairs (95% interval).",
+            "in random pairs (95% interval)."
+            + ("" if found or missed else " So few pairs or examples neither show them nor show that they are missed."),
         )  # fmt: skip
 
     def _power(self, case: Case) -> Control:

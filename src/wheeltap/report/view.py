@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from wheeltap.records import BlockMap, Control, Estimate, Finding, FindingStatus, ReportRecord
 from wheeltap.report import words
@@ -172,7 +173,11 @@ def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Colum
 
 
 def _common(captions: Iterable[str]) -> str:
-    return " / ".join(dict.fromkeys(caption for caption in captions if caption))
+    """One caption for a column: all there are, or how they all begin where each row has one of its own."""
+    several = list(dict.fromkeys(caption for caption in captions if caption))
+    columns = zip(*(caption.split() for caption in several), strict=False)
+    shared = [column[0] for column in takewhile(lambda column: len(set(column)) == 1, columns)]
+    return f"{' '.join(shared)} ..." if len(several) > 2 and shared else " / ".join(several)
 
 
 def _of(record: ReportRecord, subject: str, code: str) -> list[Finding]:
