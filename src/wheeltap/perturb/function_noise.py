@@ -87,6 +87,7 @@ def factor(moment: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, "d rank"
     if len(live) == 0:
         return np.zeros((size, 0)), np.zeros((0, size))
     unit = moment[np.ix_(live, live)] / np.outer(scale[live], scale[live])
+    np.fill_diagonal(unit, 1.0)  # exactly, or rounding would choose the first pivot and a re-coded twin another one
     lapack = cast(Any, untyped_lapack)
     lower, failed = lapack.dpotrf(unit, lower=1, clean=1)
     if failed == 0 and float(np.diag(lower).min()) ** 2 > SUPPORT_TOLERANCE:
