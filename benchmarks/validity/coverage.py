@@ -44,7 +44,7 @@ def _holds(subject: Subject, mix: torch.Tensor, truth: float, seed: int) -> bool
 
     def error() -> np.ndarray[Any, Any]:
         given = probe.scores(subject.model)
-        return probe.measure(given, probe.targets, given).numpy().astype(np.float64) * OUTPUTS
+        return probe.measure(given, probe.targets, given).numpy().astype(np.float64)
 
     clean, rises = error(), list[np.ndarray[Any, Any]]()
     with Disturbance(subject, create("relative"), WHOLE) as disturbance:

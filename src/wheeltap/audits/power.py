@@ -51,7 +51,8 @@ def power_control(plan: Plan, code: str, gaps: Sequence[tuple[SubjectRecord, Est
             _estimate(f"found with {s:g} pairs", p, gap) for (s, p), (_, gap) in zip(powers, gaps, strict=True)
         ),
         because=f"Probability that a comparison like this one, with as many draws and examples, finds so many "
-        f"cancelling pairs in each hidden layer: {told}. {least}",
+        f"cancelling pairs in each hidden layer: {told}. {least} Told from one copy of each kind, so roughly: other "
+        "plants of the same number are easier or harder to find (wheeltap doctor --plant counts many).",
     )
 
 
