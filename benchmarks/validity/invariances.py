@@ -8,9 +8,14 @@ from wheeltap.perturb.base import create
 from wheeltap.stats.effect import equivalent
 from wheeltap.testing.invariance import HALVES, Tried, area_shift, half_dose
 
-NOISES = {"relative": 64, "std": 64, "function": 256}
-"""Draws: function-space noise has to be shown silent on every linear re-coding, so it gets most."""
+NOISES = ("relative", "std", "function")
+DRAWS = {"mlp": 512, "cnn": 256}
+"""Draws on nets whose passes are cheap."""
 
+DRAWS_OF_A_TRANSFORMER = {"function": 256}
+"""There function-space noise, which must be silent on every linear re-coding, gets most; the others get ``FEW``."""
+
+FEW = 64
 FIXED = {"quantize": (3.0, 4.0, 5.0), "prune": (0.3, 0.5, 0.7), "erase": (0.25, 0.5, 0.75)}
 MARGIN = 0.02
 """Difference of curve area within which a disturbance counts as silent, if its whole 95 % interval is."""
@@ -23,6 +28,10 @@ def _tried(kind: str, perturbation: str, draws: int) -> Tried:
     return Tried(perturbation, tuple(half * share for share in HALVES), draws)
 
 
+def _draws(kind: str, perturbation: str) -> int:
+    return FEW if perturbation in FIXED else DRAWS.get(kind, DRAWS_OF_A_TRANSFORMER.get(perturbation, FEW))
+
+
 def measure(*, quick: bool) -> dict[str, Any]:
     """One row per architecture, disturbance and gauge."""
     rows: list[dict[str, Any]] = []
@@ -30,7 +39,7 @@ def measure(*, quick: bool) -> dict[str, Any]:
         family = gauge.find(net(kind).subject.model)
         assert isinstance(family, gauge.Family)
         for perturbation in (*NOISES, *FIXED):
-            tried = _tried(kind, perturbation, 16 if quick else NOISES.get(perturbation, 64))
+            tried = _tried(kind, perturbation, 16 if quick else _draws(kind, perturbation))
             print(f"  {perturbation} on {kind}", flush=True)
             rows += [_row(kind, perturbation, name, tried) for name in family.offers]
     return {"margin": MARGIN, "rows": rows}

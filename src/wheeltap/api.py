@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import torch
 
-from wheeltap import __version__, gauge
+from wheeltap import __version__, gauge, seeds
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.judge import audits_of, wanted
 from wheeltap.audits.judge import judge as judged
@@ -156,6 +156,9 @@ of a large model stays within a quarter more memory."""
 GRADED_PAIRS = (1, 2, 4, 8)
 """Cancelling pairs per hidden layer of the copies from which detection power is told."""
 
+GRADED_PLANTS = 3
+"""Copies of each number of pairs: how hard a plant is to find differs from plant to plant."""
+
 GRADED_BELOW = 500_000
 """Parameters up to which these copies are part of every plan: they cost as much as subjects."""
 
@@ -188,13 +191,15 @@ def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRec
     if planted is None or planted.derivation is None or subject.record.parameters > GRADED_BELOW:
         return ()
     whole = planted.derivation
-    derivations = [
-        msgspec.structs.replace(whole, settings={**whole.settings, "pairs": pairs}) for pairs in GRADED_PAIRS
-    ]
-    return tuple(
-        derived_record(subject.record, derivation, role="graded", label=f"{pairs} pairs")
-        for derivation, pairs in zip(derivations, GRADED_PAIRS, strict=True)
-    )
+    records: list[SubjectRecord] = []
+    for pairs in GRADED_PAIRS:
+        for plant in range(GRADED_PLANTS):
+            made = msgspec.structs.replace(
+                whole, settings={**whole.settings, "pairs": pairs}, seed=seeds.derive(whole.seed, "graded", plant)
+            )
+            label = f"{pairs} pairs, {plant + 1}"
+            records.append(derived_record(subject.record, made, role="graded", label=label))
+    return tuple(records)
 
 
 def run(

@@ -23,12 +23,12 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
     audits = (AuditSpec(name="relative-noise", settings={"margin": margin}),)
     report = api.audit(case.subject, case.probe, audits=audits, effort=effort)
     power = next(control for control in report.controls if control.name == "WT101 detection power")
-    told = {estimate.name: estimate.value or 0.0 for estimate in power.estimates}["found with 2 pairs"]
+    told = {estimate.name: estimate.value or 0.0 for estimate in power.estimates}["found with 8 pairs"]
     family = gauge.find(case.subject.model)
     assert isinstance(family, gauge.Family)
     found = 0
     for seed in range(8):
-        made = gauge.describe(family, "cancel", seed=100 + seed, pairs=2)
+        made = gauge.describe(family, "cancel", seed=100 + seed, pairs=8)
         rival = Subject(gauge.twin(case.subject.model, made), name="rival")
         plan = api.plan([case.subject, rival], case.probe, audits=audits, effort=effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())

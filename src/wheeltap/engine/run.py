@@ -97,7 +97,7 @@ def _run_subject(subject: Subject, groups: Iterator[_Group], workshop: Workshop,
 def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
     if group.first.perturbation == "none":
         for trial in group.trials:
-            commit(workshop.baseline(trial))
+            commit(_baseline(trial, workshop))
         return
     if group.first.perturbation in set(readings):
         for trial in group.trials:
@@ -120,6 +120,16 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
             with _shortened(trial, cache) as share:
                 outcome = workshop.disturbed(trial, disturbance, share=share)
             commit(outcome)
+
+
+def _baseline(trial: Trial, workshop: Workshop) -> Outcome:
+    """A clean pass; where it is a control copy's, its failure costs a control and not the run."""
+    try:
+        return workshop.baseline(trial)
+    except ModelError as error:
+        if workshop.subject(trial.subject).record.role == "subject":
+            raise
+        return Outcome(key=trial.key, status="failed", because=error.what)
 
 
 def _run_reading(trial: Trial, workshop: Workshop, commit: Commit) -> None:

@@ -46,6 +46,11 @@ def root(function: Callable[[float], float], low: float, high: float) -> float:
     return float(_brentq(function, low, high, xtol=1e-10))
 
 
+def ascending(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Closest non-decreasing sequence, by isotonic regression (pool adjacent violators)."""
+    return np.asarray(_isotonic(values, increasing=True)["x"], dtype=np.float64)
+
+
 def descending(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Closest non-increasing sequence, by isotonic regression (pool adjacent violators)."""
     return np.asarray(_isotonic(values, increasing=False)["x"], dtype=np.float64)

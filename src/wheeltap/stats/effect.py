@@ -146,11 +146,17 @@ def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float
     return _checked_margin(margin) + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
 
 
-def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.0) -> float:
+def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.0, spread: float = 0.0) -> float:
     """Probability that a test of |effect| <= ``margin`` at ``alpha`` finds an effect as large as this one.
 
     With the standard error of the estimate, read off its interval as in ``smallest_detectable``: so for a repetition
     with as many draws and examples.
+
+    Args:
+        effect: With its interval.
+        alpha: Level of the test.
+        margin: Of the test.
+        spread: Standard deviation of the true effect from repetition to repetition, in the effect's unit.
 
     Returns:
         A probability; 0 where the interval is unbounded.
@@ -166,9 +172,10 @@ def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.
         return 0.0
     error = (effect.high - effect.low) / 2 / normal_quantile((1 + effect.level) / 2)
     beyond = abs(effect.value) - edge
-    if error == 0.0:
+    total = float(np.hypot(error, spread))
+    if total == 0.0:
         return float(beyond > 0.0)
-    return normal_share(beyond / error - normal_quantile(1 - alpha / 2))
+    return normal_share((beyond - error * normal_quantile(1 - alpha / 2)) / total)
 
 
 def exceeds(estimate: Estimate, margin: float) -> bool:
