@@ -16,6 +16,11 @@ READING = "single-point"
 _PASSES = 3
 """Of the reading: one forward, and a backward that counts as two."""
 
+_PLACE = (
+    "A row is an output of the layer and a column an input; embeddings and the Conv1D of GPT-2 store them the other "
+    "way round."
+)
+
 _MEANS = (
     "Losing one number is what a flipped bit or a pruned weight does. Such weights come from how a network was trained "
     "(arXiv 2411.07191 calls them super weights): another network of equal score need not have any, and a re-coded "
@@ -188,7 +193,7 @@ class SinglePointAudit(Audit):
             estimates=(tested, *self._beside(case, one)),
             smallest_detectable=self._detectable(case, tested, margin=margin, of=chosen),
             because=f"{subject.name} hangs by one weight. Without {weight} it loses {tested} of its score, more than "
-            f"{margin:.2g}. {_compared(one)} {_cost(one)} {_MEANS}",
+            f"{margin:.2g}. {_compared(one)} {_cost(one)} {_PLACE} {_MEANS}",
             trials=(self._reading(case, subject).key, *one.keys),
         )
         return Draft(
@@ -198,7 +203,7 @@ class SinglePointAudit(Audit):
             one_sided=True,
             otherwise=f"Of the {chosen} weights that the screens rank highest, {subject.name} misses {weight} most: "
             f"it loses {tested} of its score, not shown to be more than {margin:.2g}. {_compared(one)} {_cost(one)} "
-            f"{_LIMITS}",
+            f"{_PLACE} {_LIMITS}",
         )
 
     def _pair(self, case: Case, rival: SubjectRecord, measured: dict[str, _Measured | Unanswered]) -> Draft:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
 _EXTRA = (("transformers", "llm"), ("gguf", "llm"))
@@ -17,8 +18,12 @@ def doctor(
         str | None, Parameter(help="Instead: plant defects in copies of this MODEL and see which are found.")
     ] = None,
     data: Annotated[Path | None, Parameter(help="With --plant: examples, as for audit.")] = None,
-    runs: Annotated[int, Parameter(help="With --plant: copies for each defect and strength.")] = 5,
-    draws: Annotated[int | None, Parameter(help="With --plant: draws of noise per dose, as for audit.")] = None,
+    runs: Annotated[
+        int, Parameter(validator=Number(gte=1), help="With --plant: copies for each defect and strength.")
+    ] = 5,
+    draws: Annotated[
+        int | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
+    ] = None,
     defects: Annotated[str | None, Parameter(help="With --plant: which, separated by commas. [default: all]")] = None,
     json: Annotated[Path | None, Parameter(help="With --plant: write the counts to this file.")] = None,
 ) -> int:

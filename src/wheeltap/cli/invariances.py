@@ -58,7 +58,7 @@ def print_invariances(console: Console) -> None:
     console.print(
         f"silent: on {nets} (where the copy exists) the area under the curve differs by less than {known.margin:g},\n"
         "with 95 % confidence; a number: the largest shift shown; unclear: neither.\n"
-        "*: declared invariant, and tested to be.\n"
+        "*: declared invariant (one comparison in twenty of those shows a small shift by chance).\n"
         "Measured by: python -m benchmarks.validity --only invariances",
         style="dim",
     )
