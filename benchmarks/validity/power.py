@@ -56,7 +56,7 @@ def told(found: dict[str, Any]) -> str:
 
 Cancelling pairs at scale 4, planted in each hidden layer of the digits net (64-128-128-10): the copy computes the same function.
 Found by a comparison with the original, in {found["runs"]} runs with other plants and other draws; beside it what the report of a plain audit
-of the original states beforehand, from one planted copy.
+of the original states beforehand, from three planted copies of each strength.
 
 | code | pairs per layer | found, share of runs | stated |
 |---|---|---|---|

@@ -49,7 +49,7 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
         report = wt.compare(original, twin, probe, seed=seed, effort=EFFORT, alpha=ALPHA)
         assert not report.void
         found = pairs(report, "twin")
-        assert found.keys() == {"WT001", "WT101", "WT102"}
+        assert found.keys() == {"WT001", "WT101", "WT102", "WT105", "WT201", "WT202"}
         false += any(finding.status == "found" for finding in found.values())
         assert all(finding.status in ("found", "not_found") for finding in found.values())
         areas = [found[code].estimates[0] for code in ("WT101", "WT102")]
@@ -66,12 +66,15 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
     assert max(widths) <= 0.07
 
 
-def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_alone(original: Subject, probe: Probe) -> None:
+def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_ablation(
+    original: Subject, probe: Probe
+) -> None:
     imposter = copy_of(original, "cancel", 5, "imposter")
     report = wt.compare(original, imposter, probe, effort=EFFORT)
     found = pairs(report, "imposter")
     assert {code: finding.status for code, finding in found.items()} == {
         "WT001": "not_found", "WT101": "found", "WT102": "not_found",
+        "WT105": "not_found", "WT201": "found", "WT202": "not_found",
     }  # fmt: skip
     gap = found["WT101"].estimates[0]
     assert gap.low is not None and gap.low >= 0.10
