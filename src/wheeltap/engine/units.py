@@ -149,15 +149,6 @@ def to_value(index: Tensor, value: Tensor) -> Replace:
     return change
 
 
-def to_other_rows(index: Tensor, *, shift: int) -> Replace:
-    """Sets the units ``index`` to what they are ``shift`` rows further on in the same batch."""
-
-    def change(values: Tensor) -> Tensor:
-        return values.index_copy(1, index, values.index_select(1, index).roll(shift, dims=0))
-
-    return change
-
-
 def to_drawn_rows(index: Tensor, *, seed: int) -> Replace:
     """Sets the units ``index``, all together, to what they are in another row of the same batch, drawn at random.
 
