@@ -104,6 +104,10 @@ class Unruly(nn.Module):
         self._token = next(TOKENS)
         self.eval()
 
+    def fail_next(self) -> None:
+        """Arms the failure for the next call."""
+        self._fail_at = CALLS[self._token]
+
     def forward(self, inputs: Tensor) -> Tensor:
         CALLS[self._token] += 1
         if CALLS[self._token] - 1 == self._fail_at:

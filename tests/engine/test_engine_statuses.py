@@ -9,6 +9,7 @@ from engine_nets import Exponential, Unruly, numbers, seeded, taught
 from torch import nn
 
 import wheeltap as wt
+from wheeltap.api import Progress
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError, StoreError
@@ -64,12 +65,18 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
 
 
 def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> None:
-    model = Unruly(fail_at=20)
+    model = Unruly()
     probe = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     subject = Subject(model, name="unruly")
     audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
     plan = wt.plan(subject, probe, audits=audits, effort=LITTLE)
-    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    disturbed = len(plan.baselines()) + 3  # amid the first curve's draws, the next pass is a disturbed one
+
+    def watch(progress: Progress) -> None:
+        if progress.done == disturbed:
+            model.fail_next()
+
+    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap", watch=watch)
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     [failed] = [outcome for outcome in outcomes if outcome.status == "failed"]
     assert failed.because == "RuntimeError: told to"
