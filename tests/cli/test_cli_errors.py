@@ -97,6 +97,14 @@ def test_bad_usage(
         ("[pruning]\nmargins = 0.1", ("margin",)),
         ("[punning]\nmargin = 0.1", ("punning", "pruning")),
         ("not toml", ("settings file", "TOML")),
+        ("[redundancy]\npairs = -3", ("redundancy", "pairs", ">= 1")),
+        ("[redundancy]\nto = 'median'", ("redundancy", "to", "median")),
+        ("[entanglement]\nrewirings = 0", ("entanglement", "rewirings", ">= 2")),
+        ("[entanglement]\nedges = 1.5", ("entanglement", "edges", "< 1")),
+        ("[single-point]\nconfirm = 0", ("single-point", "confirm", ">= 1")),
+        ("[relative-noise]\nrungs = []", ("relative-noise", "rungs", "length >= 1")),
+        ("[function-noise]\ncontrol_rungs = [3]", ("control_rungs", "[3]", "[-4, -2, 0, 1, 2, 4]")),
+        ("audits = ['parts']\n[parts]\nshare = 1.2", ("parts", "share", "< 1")),
     ],
 )
 def test_a_bad_settings_file(here: Path, capsys: pytest.CaptureFixture[str], toml: str, words: tuple[str, ...]) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import Annotated, final
 
 import msgspec
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, FindingStatus, SubjectRecord, Trial
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
@@ -29,9 +30,10 @@ class EntanglementSettings(AuditSettings, frozen=True, kw_only=True):
 
     Attributes:
         limit: Units looked at, at most.
-        least: A behaviour with fewer examples is left out.
+        least: A behaviour with fewer examples is left out; one alone has no spread.
         edges: Share of all pairs of unit and behaviour that are edges of the graph, the strongest.
-        rewirings: Graphs with the same degrees that it is compared with.
+        rewirings: Graphs with the same degrees that it is compared with; so few that no p-value can be as small as
+            ``modular_at`` are refused.
         shuffles: Of the behaviours over the examples, for the breadth of units that serve none in particular.
         modular_at: Largest p-value at which a graph is called more modular than rewired ones.
         margin: Difference of breadth between two subjects that does not matter: nets trained from other seeds (digits)
@@ -41,16 +43,22 @@ class EntanglementSettings(AuditSettings, frozen=True, kw_only=True):
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
-    limit: int = 512
-    least: int = 5
-    edges: float = 0.2
-    rewirings: int = 199
-    shuffles: int = 10
-    modular_at: float = 0.01
-    margin: float = 0.04
-    worth: float = 0.08
-    null_margin: float = 0.02
-    null_level: float = 0.999
+    limit: Count = 512
+    least: Annotated[int, msgspec.Meta(ge=2)] = 5
+    edges: Share = 0.2
+    rewirings: Annotated[int, msgspec.Meta(ge=2)] = 199
+    shuffles: Count = 10
+    modular_at: Share = 0.01
+    margin: Margin = 0.04
+    worth: Margin = 0.08
+    null_margin: Margin = 0.02
+    null_level: Share = 0.999
+
+    def __post_init__(self) -> None:
+        if (1 + self.rewirings) * self.modular_at < 1.0:
+            raise ValueError(
+                f"{self.rewirings} `rewirings` give no p-value as small as `modular_at` = {self.modular_at:g}"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
 
 from wheeltap.audits.base import AuditSettings
+from wheeltap.audits.limits import Count, Dose
 
 _STEP = 2**0.5
+
+Rung = Annotated[int, msgspec.Meta(ge=-64, le=64)]
+"""Of half octaves: farther from the first dose there are no numbers, or none that do anything."""
 
 
 class LadderSettings(AuditSettings, frozen=True, kw_only=True):
@@ -13,17 +20,25 @@ class LadderSettings(AuditSettings, frozen=True, kw_only=True):
 
     Attributes:
         start: First dose tried; from here the walk goes to where half of the score is lost.
-        rungs: Doses of the curve, in half octaves from the last dose that kept half of the score.
-        control_rungs: The doses, among ``rungs``, at which controls are measured.
+        rungs: Doses of the curve, in half octaves from the last dose that kept half of the score; ascending.
+        control_rungs: The doses, among ``rungs``, at which controls are measured; ascending.
         bracket_draws: Draws per dose while walking.
         walk: Most octaves walked either way.
     """
 
-    start: float
-    rungs: tuple[int, ...] = (-4, -2, 0, 1, 2, 4)
-    control_rungs: tuple[int, ...] = (-2, 0)
-    bracket_draws: int = 2
-    walk: int = 12
+    start: Dose
+    rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-4, -2, 0, 1, 2, 4)
+    control_rungs: Annotated[tuple[Rung, ...], msgspec.Meta(min_length=1)] = (-2, 0)
+    bracket_draws: Count = 2
+    walk: Annotated[int, msgspec.Meta(ge=1, le=32)] = 12
+
+    def __post_init__(self) -> None:
+        for name, rungs in (("rungs", self.rungs), ("control_rungs", self.control_rungs)):
+            if list(rungs) != sorted(set(rungs)):
+                raise ValueError(f"`{name}` must ascend, each once; they are {list(rungs)}")
+        apart = [rung for rung in self.control_rungs if rung not in self.rungs]
+        if apart:
+            raise ValueError(f"`control_rungs` must be among `rungs`; {apart} are not in {list(self.rungs)}")
 
 
 @dataclass(frozen=True)

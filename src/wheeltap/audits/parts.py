@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final, final
 import msgspec
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict
+from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.plans import Plan
 from wheeltap.records import Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.stats.beyond import beyond_random
@@ -33,16 +34,16 @@ class PartsSettings(AuditSettings, frozen=True, kw_only=True):
         worth: Smallest excess over these thresholds that a ``not_found`` must have been able to see.
     """
 
-    share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
+    share: Share = 0.1
     units: Annotated[str, msgspec.Meta(pattern=r"^$|^[^:;]+:\d+(,\d+)*(;[^:;]+:\d+(,\d+)*)*$")] = ""
     behaviour: int | None = None
     nulls: Annotated[int, msgspec.Meta(ge=2)] = 16
-    draws: Annotated[int, msgspec.Meta(ge=1)] = 4
+    draws: Count = 4
     tries: Annotated[int, msgspec.Meta(ge=0)] = 4
-    most: int = 4096
-    at_least: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.5
-    margin: float = 0.05
-    worth: float = 0.20
+    most: Count = 4096
+    at_least: Share = 0.5
+    margin: Margin = 0.05
+    worth: Margin = 0.20
 
 
 _READING: Final = ("share", "units", "behaviour", "nulls", "draws", "tries", "most")

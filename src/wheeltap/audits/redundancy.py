@@ -1,11 +1,12 @@
 """WT201: are there large parts that undo each other, so that losing one costs what losing both does not?"""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.power import power_control
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
@@ -29,14 +30,14 @@ class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
-    pairs: int = 8
-    to: str = "mean"
-    margin: float = 0.5
-    worth: float = 1.0
-    difference: float = 0.25
-    plant_margin: float = 0.5
-    null_margin: float = 0.1
-    null_level: float = 0.999
+    pairs: Count = 8
+    to: Literal["mean", "zero"] = "mean"
+    margin: Margin = 0.5
+    worth: Margin = 1.0
+    difference: Margin = 0.25
+    plant_margin: Margin = 0.5
+    null_margin: Margin = 0.1
+    null_level: Share = 0.999
 
 
 def undone(moved: Values) -> Values:

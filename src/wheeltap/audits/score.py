@@ -3,6 +3,7 @@
 from typing import final
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.limits import Margin
 from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
 from wheeltap.stats.effect import score_difference, score_interval, smallest_detectable
 
@@ -14,7 +15,7 @@ class ScoreSettings(AuditSettings, frozen=True, kw_only=True):
         worth: Smallest difference of scores worth telling, in the score's unit.
     """
 
-    worth: float = 0.05
+    worth: Margin = 0.05
 
 
 def score_of(case: Case, subject: SubjectRecord) -> Estimate:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.limits import Count, Margin
 from wheeltap.plans import Plan
 from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
 from wheeltap.site import Site
@@ -40,10 +41,10 @@ class SinglePointSettings(AuditSettings, frozen=True, kw_only=True):
         worth: Smallest loss that a ``not_found`` must have been able to see.
     """
 
-    confirm: Annotated[int, msgspec.Meta(ge=1)] = 3
+    confirm: Count = 3
     nulls: Annotated[int, msgspec.Meta(ge=0)] = 20
-    margin: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    worth: Annotated[float, msgspec.Meta(ge=0.0)] = 0.10
+    margin: Margin = 0.05
+    worth: Margin = 0.10
 
 
 @dataclass(frozen=True)

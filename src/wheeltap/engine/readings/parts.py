@@ -58,7 +58,7 @@ class PartsSettings(ReadingSettings, frozen=True, kw_only=True):
     nulls: Annotated[int, msgspec.Meta(ge=2)] = 16
     draws: Annotated[int, msgspec.Meta(ge=1)] = 4
     tries: Annotated[int, msgspec.Meta(ge=0)] = 4
-    most: int = 4096
+    most: Annotated[int, msgspec.Meta(ge=1)] = 4096
 
 
 @dataclass(frozen=True)

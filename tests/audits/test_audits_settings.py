@@ -1,0 +1,76 @@
+"""Settings that make no sense are refused when an audit is made, which is before anything runs."""
+
+import math
+
+import msgspec
+import pytest
+
+from wheeltap.audits.base import audits, create
+from wheeltap.audits.ladder import LadderSettings
+from wheeltap.errors import UsageError
+
+LADDER = {
+    "rungs": [[], [0, 0, 2], [2, 0, -2], [0, 1000], [0.5, 1]], "control_rungs": [[], [3], [0, -2]],
+    "bracket_draws": [0, -2], "walk": [0, 100],
+}  # fmt: skip
+
+BAD = {
+    "redundancy": {
+        "pairs": [0, -3, 2.5], "to": ["median"], "margin": [-0.1, math.nan, math.inf], "worth": [-1.0],
+        "difference": [-0.25], "plant_margin": [-0.5], "null_margin": [math.nan], "null_level": [0.0, 1.0, 99.9],
+    },
+    "entanglement": {
+        "limit": [0, -1], "least": [1, 0], "edges": [0.0, 1.0, 1.5], "rewirings": [0, 1, -5, 98], "shuffles": [0],
+        "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "worth": [math.inf], "null_margin": [-1], "null_level": [2],
+    },
+    "parts": {
+        "share": [0.0, 1.0, 1.2], "units": ["0", "0:", "0:-1", "0:1;", ":3", 5, ["0:1"]], "behaviour": ["cats"],
+        "nulls": [0, 1], "draws": [0], "tries": [-1], "most": [0, -4], "at_least": [0.0, 1.0], "margin": [-0.1],
+        "worth": [-0.2],
+    },
+    "single-point": {"confirm": [0], "nulls": [-1], "margin": [-0.05, math.inf], "worth": [-0.1]},
+    "score": {"worth": [-0.05, math.nan]},
+    "relative-noise": LADDER, "function-noise": LADDER, "std-noise": LADDER,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("audit", "name"), [(audit, name) for audit, settings in BAD.items() for name in settings])
+def test_a_bad_setting_is_refused_by_name(audit: str, name: str) -> None:
+    for value in BAD[audit][name]:
+        with pytest.raises(UsageError, match=name):
+            create(audit, {name: value})
+
+
+@pytest.mark.parametrize("audit", list(BAD))
+def test_every_setting_is_tried(audit: str) -> None:
+    """Also one that is added later. Of the noise audits, only what their ladder of doses bounds."""
+    kind = audits.get(audit).settings_type
+    known = {field.name for field in msgspec.structs.fields(kind)}
+    if issubclass(kind, LadderSettings):
+        known = {field.name for field in msgspec.structs.fields(LadderSettings)} - {"start"}
+    assert known == set(BAD[audit])
+
+
+@pytest.mark.parametrize(
+    ("audit", "settings"),
+    [
+        ("entanglement", {"rewirings": 99}),
+        ("entanglement", {"rewirings": 19, "modular_at": 0.05}),
+        ("relative-noise", {"rungs": [0], "control_rungs": [0]}),
+        ("parts", {"units": "net.0:3,17;net.2:4", "behaviour": -1, "tries": 0}),
+        ("single-point", {"nulls": 0}),
+        ("redundancy", {"to": "zero", "margin": 0, "null_margin": 5.0}),
+    ],
+)
+def test_settings_at_the_edge_of_sense_are_taken(audit: str, settings: dict[str, object]) -> None:
+    made = create(audit, settings).settings
+    for name, value in settings.items():
+        held = getattr(made, name)
+        assert (list(held) if isinstance(held, tuple) else held) == value
+
+
+@pytest.mark.parametrize("audit", list(audits))
+def test_defaults_are_values_that_are_taken(audit: str) -> None:
+    """msgspec checks what is given and not the defaults."""
+    held = create(audit).settings
+    assert create(audit, msgspec.to_builtins(held)).settings == held
