@@ -113,6 +113,34 @@ def test_a_bad_settings_file(here: Path, capsys: pytest.CaptureFixture[str], tom
     assert all(word in text for word in words), text
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("units = 'oen:0,1'", ("oen", "Did you mean 'one'?")),
+        ("units = 'one:1,8'", ("no unit 8", "nets:sound", "0 to 7")),
+        ("units = 'one:0,1,2,3,4,5,6,7'", ("no part of the model", "some, not all, of its 8")),
+        ("behaviour = 3", ("behaviour 3", "0, 1, 2")),
+    ],
+)
+def test_parts_that_there_are_not(
+    here: Path, capsys: pytest.CaptureFixture[str], settings: str, words: tuple[str, ...]
+) -> None:
+    (here / "settings.toml").write_text(f"audits = ['parts']\n[parts]\n{settings}")
+    asked = ("nets:sound", "--data", "data.npz", "--config", "settings.toml")
+    for command in (("audit", *asked), ("plan", *asked, "--out", "p.json")):
+        text = complaint(capsys, *command)
+        assert all(word in text for word in words), text
+    assert not list(here.glob("*.wheeltap")) and not (here / "p.json").exists()
+
+
+def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "settings.toml").write_text("[parts]\nunits = 'one:0,1'")
+    plan = ["plan", "nets:sound", "--data", "data.npz", "--audits", "parts", "--config", "settings.toml"]
+    assert main([*plan, "--out", "p.json"]) == 0
+    (here / "p.json").write_text((here / "p.json").read_text().replace("one:0,1", "one:0,9"))
+    assert "no unit 9" in complaint(capsys, "run", "p.json")
+
+
 def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audit = ("audit", "nets:sound", "--data", "data.npz", "--store")
     (here / "corrupt.wheeltap").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)

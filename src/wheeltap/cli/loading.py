@@ -4,7 +4,10 @@ from pathlib import Path
 
 from wheeltap import api, sources
 from wheeltap.audits import base
+from wheeltap.audits.judge import audits_of
+from wheeltap.audits.parts import PartsAudit
 from wheeltap.cli.options import Measuring
+from wheeltap.engine.readings.unit_sets import require_asked
 from wheeltap.errors import UsageError
 from wheeltap.plans import Plan
 from wheeltap.probe import BaseProbe
@@ -53,7 +56,7 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         base.create(spec.name, dict(spec.settings))
     subjects, probe = load(specs, measuring.data)
     audits = settled.specs(api.default_audits(subjects))
-    plan = api.plan(
+    made = api.plan(
         subjects,
         probe,
         audits=audits,
@@ -63,4 +66,17 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         sources=specs,
         data=None if measuring.data is None else str(measuring.data.resolve()),
     )
-    return plan, subjects, probe
+    require_parts(made, subjects, probe)
+    return made, subjects, probe
+
+
+def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
+    """Refuses a set of units or a behaviour that a plan asks about and that there is not.
+
+    Raises:
+        UsageError: See ``require_asked``.
+    """
+    for audit in audits_of(plan):
+        if isinstance(audit, PartsAudit):
+            for subject in subjects:
+                require_asked(subject, probe, units=audit.settings.units, behaviour=audit.settings.behaviour)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wheeltap import api
-from wheeltap.cli.loading import load, planned
+from wheeltap.cli.loading import load, planned, require_parts
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
 from wheeltap.plans import Plan
@@ -23,6 +23,7 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
     plan = Plan.read(path)
     with said("loading " + " and ".join(plan.sources)):
         subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
+        require_parts(plan, subjects, probe)
     return carry_out(plan, subjects, probe, running=running, telling=telling)
 
 

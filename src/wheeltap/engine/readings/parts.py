@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import measure, seeds
+from wheeltap.engine.readings import unit_sets
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.engine.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
@@ -280,27 +281,21 @@ def named(bench: Bench, text: str) -> Tensor:
         UnknownName: If there is no such layer.
         UsageError: If there is no such unit.
     """
-    chosen = bench.none()
-    places = {hidden.layer: place for place, hidden in enumerate(bench.hiddens)}
-    if not any(layer.isdigit() for layer in places):
-        places |= {str(place): place for place in range(len(bench.hiddens))}
-    for part in text.split(";"):
-        layer, _, numbers = part.partition(":")
-        layer = layer.strip()
-        if layer not in places:
-            raise UnknownName("hidden layer", layer, [hidden.layer for hidden in bench.hiddens])
-        place = places[layer]
-        units = [int(number) for number in numbers.split(",")]
-        if max(units) >= bench.sizes[place]:
-            raise UsageError(
-                f"There is no unit {max(units)} in the hidden layer {layer!r}.",
-                where=bench.subject.name,
-                expected=f"0 to {bench.sizes[place] - 1}",
-                got=str(max(units)),
-                do="Correct the setting units.",
-            )
-        chosen[[sum(bench.sizes[:place]) + unit for unit in units]] = True
-    return chosen
+    return unit_sets.named(bench.hiddens, text, where=bench.subject.name)
+
+
+def _named(bench: Bench, text: str) -> Tensor:
+    """The same for a trial that is under way: of the error, only what went wrong is told as its reason."""
+    try:
+        return named(bench, text)
+    except UnknownName as error:
+        raise UsageError(
+            f"{error.what} {error.do}",
+            where=bench.subject.name,
+            expected=error.expected,
+            got=error.got,
+            do="Correct the setting units.",
+        ) from error
 
 
 def random_like(bench: Bench, chosen: Tensor, rng: np.random.Generator) -> Tensor:
@@ -342,10 +337,10 @@ class Parts(Reading):
 
         bench = Bench(subject, probe, Halves.of(probe, settings.behaviour, stream("halves")))
         if settings.units:
-            chosen = named(bench, settings.units)
+            chosen = _named(bench, settings.units)
         else:
             chosen = costliest(bench, settings.share, most=settings.most)
-        _require_part(bench, chosen)
+        unit_sets.require_part(chosen, where=subject.name)
         nulls = stream("nulls")
         sets = [chosen, *(random_like(bench, chosen, nulls) for _ in range(settings.nulls))]
         draws = Draws(
@@ -365,17 +360,6 @@ class Parts(Reading):
         values["total"] = np.array(bench.units, dtype=np.float32)
         values["guided"] = np.array(bench.guided, dtype=np.float32)
         return Readings({**values}, bench.passes)
-
-
-def _require_part(bench: Bench, chosen: Tensor) -> None:
-    if bool(chosen.all()) or not bool(chosen.any()):
-        raise UsageError(
-            "The set of units is no part of the model.",
-            where=bench.subject.name,
-            expected=f"some, not all, of its {bench.units} hidden units",
-            got=f"{int(chosen.sum())} units",
-            do="Name fewer units, or another share.",
-        )
 
 
 def _addresses(bench: Bench, chosen: Tensor) -> NDArray[np.float32]:
