@@ -113,6 +113,14 @@ class ChoiceProbe(BaseProbe):
             groups=None if self._groups is None else [int(self._groups[at]) for at in chosen],
         )
 
+    def halve_batch(self) -> bool:
+        """See ``BaseProbe.halve_batch``."""
+        longest = max(map(len, self.sequences))
+        if self.tokens_per_batch <= longest:
+            return False
+        self.tokens_per_batch = max(self.tokens_per_batch // 2, longest)
+        return True
+
     def forward(self, model: nn.Module) -> Tensor:
         """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""
         wanted = self._wanted()

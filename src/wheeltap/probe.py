@@ -72,6 +72,10 @@ class BaseProbe(ABC):
             do="Write one that returns the probe of the examples index, and their groups.",
         )
 
+    def halve_batch(self) -> bool:
+        """Halves the examples per forward call; ``False`` where there is nothing left to halve."""
+        return False
+
     @property
     @abstractmethod
     def tokens(self) -> int:
@@ -310,6 +314,13 @@ class Probe(BaseProbe):
             batch=self.batch,
             groups=None if self._groups is None else self._groups[index],
         )
+
+    def halve_batch(self) -> bool:
+        """See ``BaseProbe.halve_batch``."""
+        if self.batch == 1:
+            return False
+        self.batch = max(min(self.batch, len(self.inputs)) // 2, 1)
+        return True
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``; see ``BaseProbe.forward``."""

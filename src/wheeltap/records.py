@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap import canon
+from wheeltap import canon, seeds
 from wheeltap.site import WHOLE, Site
 
 SCHEMA = "wheeltap.report/1"
@@ -82,6 +82,23 @@ class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
 
 
+class Part(msgspec.Struct, frozen=True):
+    """Some of a probe's examples: one of ``of`` nearly equal parts of them in a random order.
+
+    Attributes:
+        at: Which one. From ``of`` on the examples are put in a new order and come round again.
+    """
+
+    of: int
+    at: int
+
+    def examples(self, count: int, *, root: int) -> NDArray[np.intp]:
+        """Indices of its examples among ``count``, in rising order; the order comes from the plan's root seed."""
+        turn, place = divmod(self.at, self.of)
+        order = seeds.generator(root, "part", self.of, turn).permutation(count)
+        return np.sort(np.array_split(order, self.of)[place])
+
+
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """One disturbance of one subject on one probe. Its ``key`` is its identity.
 
@@ -95,6 +112,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         seed: Index of the draw.
         root: The plan's root seed.
         path: Numerical path class (device, dtype, engine path).
+        part: The examples it is measured on; all of them where ``None``.
     """
 
     subject: str
@@ -108,6 +126,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     root: int = 0
     path: str = "plain"
+    part: Part | None = None
 
     @property
     def key(self) -> str:

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.engine import moments
+from wheeltap.engine.gather import gather
+from wheeltap.engine.knowledge import Fixed
 from wheeltap.layer import find_layers
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
@@ -22,14 +23,24 @@ Values = dict[str, NDArray[np.float64]]
 
 
 def measured_slowly(trial: Trial, model: nn.Module, probe: BaseProbe) -> Values:
-    """Every measure of one trial."""
+    """Every measure of one trial, and how far the weights moved."""
     clean = _scores(copy.deepcopy(model), probe)
-    return _measures(_scores(_disturbed(trial, model, probe), probe), probe.targets.numpy(), clean)
+    disturbed = _disturbed(trial, model, probe)
+    found = _measures(_scores(disturbed, probe), probe.targets.numpy(), clean)
+    return {**found, "relative_norm": _relative_norm(model, disturbed)}
+
+
+def _relative_norm(model: nn.Module, disturbed: nn.Module) -> NDArray[np.float64]:
+    before, after = (
+        np.concatenate([p.detach().double().flatten().numpy() for p in one.parameters()]) for one in (model, disturbed)
+    )
+    return np.sqrt(np.square(after - before).sum() / np.square(before).sum())
 
 
 def _disturbed(trial: Trial, model: nn.Module, probe: BaseProbe) -> nn.Module:
     perturbation = create(trial.perturbation, trial.settings)
-    factors = moments.estimate(Subject(copy.deepcopy(model)), probe) if perturbation.needs_factors else {}
+    known = gather(perturbation.needs, Subject(copy.deepcopy(model)), probe) if perturbation.needs else Fixed({})
+    facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
     disturbed = copy.deepcopy(model)
     for layer in find_layers(model):
         inside = {
@@ -39,13 +50,13 @@ def _disturbed(trial: Trial, model: nn.Module, probe: BaseProbe) -> nn.Module:
         }[trial.site.kind]
         if not inside or not perturbation.accepts(layer):
             continue
-        if perturbation.needs_factors and layer.name not in factors:
+        if perturbation.needs and layer.name not in facts:
             continue
         old = Weights(
             model.get_parameter(layer.weight).detach().clone(),
             None if layer.bias is None else model.get_parameter(layer.bias).detach().clone(),
         )
-        new = perturbation.replace(layer, old, trial.dose, Draw(trial.root, trial.seed, factors.get(layer.name)))
+        new = perturbation.replace(layer, old, trial.dose, Draw(trial.root, trial.seed, facts.get(layer.name)))
         _put(disturbed, layer.weight, new.weight)
         if layer.bias is not None and new.bias is not None:
             _put(disturbed, layer.bias, new.bias)

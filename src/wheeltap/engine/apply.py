@@ -1,16 +1,19 @@
 """Disturbing a module in place and undoing it from a copy of exactly what changes."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
 import torch
+from torch import Tensor
 
+from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import RestorationError
 from wheeltap.layer import Layer
 from wheeltap.perturb import Perturbation
-from wheeltap.perturb.base import Draw, Factors, Noise, Weights
+from wheeltap.perturb.base import Draw, Known, Noise, Weights
 from wheeltap.site import Site
 from wheeltap.subject import Subject, weights_digest
 from wheeltap.typed import named_modules
@@ -26,29 +29,37 @@ class Disturbance:
         subject: Whose weights.
         perturbation: What is done to them.
         site: Which layers.
-        factors: Layer moments by layer name, for perturbations that need them.
+        known: What the perturbation needs to know of each layer, by name where no dose or draw changes it.
     """
 
     def __init__(
-        self, subject: Subject, perturbation: Perturbation, site: Site, factors: dict[str, Factors] | None = None
+        self,
+        subject: Subject,
+        perturbation: Perturbation,
+        site: Site,
+        known: Knowledge | Mapping[str, Known] | None = None,
     ) -> None:
-        self.subject, self.perturbation, self.factors = subject, perturbation, factors or {}
+        self.subject, self.perturbation = subject, perturbation
+        self.knowledge = known if isinstance(known, Knowledge) else Fixed(known or {})
         self._position = site.position
         self.layers = [
             layer
             for layer in subject.layers
             if site.covers(layer.name)
             and perturbation.accepts(layer)
-            and (layer.name in self.factors or not perturbation.needs_factors)
+            and (not perturbation.needs or self.knowledge.covers(layer))
         ]
         self._clean: dict[str, Weights] = {}
-        self._directions: tuple[tuple[int, int], dict[str, Weights]] | None = None
+        self._directions: _Directions | None = None
+        self._size = 0.0
+        self.relative_norm = 0.0
 
     def __enter__(self) -> Self:
         with torch.no_grad():
             for layer in self.layers:
                 held = self._held(layer)
                 self._clean[layer.name] = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
+            self._size = sum(_squares(parameter) for parameter in self.subject.model.parameters()) or 1.0
         return self
 
     def __exit__(
@@ -66,22 +77,33 @@ class Disturbance:
 
     @torch.no_grad()
     def apply(self, dose: float, *, root: int, seed: int) -> None:
-        """Writes the disturbed weights for this dose and draw, from the clean copy each time."""
+        """Writes the disturbed weights for this dose and draw, from the clean copy each time.
+
+        Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights.
+        """
         self.perturbation.require_dose(dose)
+        known = self.knowledge.at(dose, root=root, seed=seed)
+        moved = 0.0
         for layer in self.layers:
             held, clean = self._held(layer), self._clean[layer.name]
-            draw = Draw(root, seed, self.factors.get(layer.name))
+            draw = Draw(root, seed, known.get(layer.name))
             if self._position is not None:
                 self._write_one(layer, self._position, dose, draw)
+                moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
-                along = self._direction(self.perturbation, layer, draw)
+                along, length = self._direction(self.perturbation, layer, draw)
                 torch.add(clean.weight, along.weight, alpha=dose, out=held.weight.data)
                 if held.bias is not None and clean.bias is not None and along.bias is not None:
                     torch.add(clean.bias, along.bias, alpha=dose, out=held.bias.data)
+                moved += dose**2 * length
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
+                moved += _distance(held.weight, clean.weight)
+                if held.bias is not None and clean.bias is not None and new.bias is not None:
+                    moved += _distance(held.bias, clean.bias)
+        self.relative_norm = (moved / self._size) ** 0.5
 
     def _write_one(self, layer: Layer, position: tuple[int, int], dose: float, draw: Draw) -> None:
         """Writes one weight as the perturbation of its whole layer would; the rest of the layer stays clean."""
@@ -91,15 +113,39 @@ class Disturbance:
         matrix[position] = layer.matrix(new.weight)[position]
         held.weight.data.copy_(layer.stored(matrix))
 
-    def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> Weights:
-        """The draw's direction, kept while doses of one draw follow each other: one draw serves a whole curve."""
+    def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> tuple[Weights, float]:
+        """The draw's direction and its squared length; kept while doses of one draw follow each other.
+
+        So one draw serves a whole curve.
+        """
         key = (draw.root, draw.seed)
-        if self._directions is None or self._directions[0] != key:
-            self._directions = (key, {})
-        kept = self._directions[1]
+        if self._directions is None or self._directions.key != key:
+            self._directions = None  # freed before the next one is drawn
+            self._directions = _Directions(key, {})
+        kept = self._directions.along
         if layer.name not in kept:
-            kept[layer.name] = noise.direction(layer, self._clean[layer.name], draw)
+            along = noise.direction(layer, self._clean[layer.name], draw)
+            kept[layer.name] = (along, _squares(along.weight) + (0.0 if along.bias is None else _squares(along.bias)))
         return kept[layer.name]
+
+
+@dataclass
+class _Directions:
+    """One draw's direction by layer, each with its squared length."""
+
+    key: tuple[int, int]
+    along: dict[str, tuple[Weights, float]]
+
+
+def _squares(tensor: Tensor) -> float:
+    """Sum of squares, accumulated in at least single precision."""
+    wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
+    return float(torch.linalg.vector_norm(wide)) ** 2  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+def _distance(one: Tensor, two: Tensor) -> float:
+    """Squared distance of two tensors."""
+    return _squares(one.detach() - two)
 
 
 def _write(held: Weights, new: Weights) -> None:

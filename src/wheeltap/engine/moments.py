@@ -95,7 +95,7 @@ class _Collector:
 def _rows(layer: Layer, module: nn.Module, inputs: Tensor, sinks: int) -> tuple[Tensor, Tensor]:
     """Input rows of a layer with a constant 1 where it has a bias: those to count everywhere, and the sinks."""
     if layer.kind == "conv":
-        rows, sink = _patches(module, inputs), None
+        rows, sink = patches(module, inputs), None
     elif sinks and inputs.ndim == 3:
         # A copy: a view would keep the whole activation alive.
         rows, sink = inputs[:, sinks:].flatten(0, 1), inputs[:, :sinks].flatten(0, 1).clone()
@@ -107,7 +107,7 @@ def _rows(layer: Layer, module: nn.Module, inputs: Tensor, sinks: int) -> tuple[
     return rows, rows[:0] if sink is None else sink
 
 
-def _patches(module: nn.Module, inputs: Tensor) -> Tensor:
+def patches(module: nn.Module, inputs: Tensor) -> Tensor:
     """The patches ``[position, in x kernel]`` that a convolution multiplies."""
     if not isinstance(module, nn.Conv1d | nn.Conv2d):
         raise ModelError("Moments of this convolution are not known.", got=type(module).__name__)

@@ -1,22 +1,25 @@
 """The workshop: subjects at hand, control copies made when first needed, and single trials carried out."""
 
 import time
+from dataclasses import dataclass
 from typing import final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import gauge
-from wheeltap.engine import moments, readings
+from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
+from wheeltap.engine.gather import gather, of_another
+from wheeltap.engine.knowledge import Knowledge
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.errors import ModelError, UsageError, WheeltapError
-from wheeltap.perturb import create
-from wheeltap.perturb.base import Factors
+from wheeltap.perturb import Perturbation, create
 from wheeltap.probe import BaseProbe
-from wheeltap.records import Outcome, SubjectRecord, Trial
+from wheeltap.records import Outcome, Part, SubjectRecord, Trial
 from wheeltap.subject import Subject
 from wheeltap.typed import to_array, to_tensor
 
@@ -39,9 +42,10 @@ class Workshop:
         self._subjects = {subject.record.fingerprint: subject for subject in subjects}
         self._controls = {record.fingerprint: record for record in controls}
         self._copy: Subject | None = None
-        self._factors: tuple[str, dict[str, Factors] | WheeltapError] | None = None
+        self._known: tuple[tuple[str, ...], Knowledge | WheeltapError] | None = None
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
+        self._part: tuple[tuple[int, Part], _Chosen] | None = None
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
@@ -64,7 +68,7 @@ class Workshop:
                 do="The model changed since the plan was made: make a new plan.",
             )
         base = self._subjects[record.base]
-        self._copy, self._factors, self._prefix = None, None, None
+        self._copy, self._known, self._prefix = None, None, None
         with as_before(base):  # finding its structure runs its forward
             model = gauge.twin(base.model, record.derivation)
         self._copy = base.derived(model, record)
@@ -81,10 +85,29 @@ class Workshop:
             self._clean[fingerprint] = self.scores(subject)
         return self._clean[fingerprint]
 
-    def scores(self, subject: Subject, *, share: float = 1.0) -> Tensor:
-        """One pass over the probe, or the ``share`` of one that a prefix cache leaves."""
+    def scores(self, subject: Subject, *, share: float = 1.0, chosen: "_Chosen | None" = None) -> Tensor:
+        """One pass over the probe or the ``chosen`` part, or the ``share`` of one that a prefix cache leaves.
+
+        Where memory runs out it is tried again with half of the batch, down to single examples.
+        """
+        probe = self.probe if chosen is None else chosen.probe
         self.forwards += share
-        return self.probe.scores(subject.model)
+        while True:
+            try:
+                return probe.scores(subject.model)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or not probe.halve_batch():
+                    raise
+
+    def chosen(self, trial: Trial) -> "_Chosen | None":
+        """The part of the probe that a trial is measured on; the last one made is kept, for the doses of a draw."""
+        if trial.part is None:
+            return None
+        about = (trial.root, trial.part)
+        if self._part is None or self._part[0] != about:
+            index = trial.part.examples(len(self.probe.targets), root=trial.root)
+            self._part = (about, _Chosen(self.probe.part(to_tensor(index)), index))
+        return self._part[1]
 
     def prefix(self, subject: Subject) -> PrefixCache:
         """The subject's recorded block outputs; made in one clean pass when first asked for."""
@@ -96,24 +119,32 @@ class Workshop:
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
 
-    def factors(self, subject: Subject) -> dict[str, Factors]:
-        """Layer moments of a subject, estimated in one clean pass when first asked for.
+    def knowledge(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
+        """What a perturbation needs to know of a subject; read when first asked for, and kept for the next trials.
 
         Raises:
-            ModelError: If they cannot be estimated from this probe.
+            WheeltapError: If it cannot be read from this probe.
         """
-        fingerprint = subject.record.fingerprint
-        if self._factors is None or self._factors[0] != fingerprint:
-            self._factors = None  # freed before the next ones are made
-            self.forwards += 1.0
+        how = "" if perturbation.needs in READ else str(msgspec.to_builtins(perturbation.settings))
+        about = (subject.record.fingerprint, perturbation.needs, how)
+        if self._known is None or self._known[0] != about:
+            self._known = None  # freed before the next is read
             try:
-                self._factors = (fingerprint, moments.estimate(subject, self.probe))
+                self._known = (about, self._gathered(subject, perturbation))
             except WheeltapError as error:
-                self._factors = (fingerprint, error)
-        found = self._factors[1]
+                self.forwards += 1.0
+                self._known = (about, error)
+        found = self._known[1]
         if isinstance(found, WheeltapError):
             raise found
         return found
+
+    def _gathered(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
+        if perturbation.needs == "other":
+            return of_another(subject, self.subject(perturbation.settings.other))
+        known = gather(perturbation.needs, subject, self.probe)
+        self.forwards += known.forwards
+        return known
 
     def reading(self, trial: Trial) -> Outcome:
         """One reading of the undisturbed subject.
@@ -192,21 +223,27 @@ class Workshop:
                 do="Switch off what is random in the forward pass (dropout, sampling, noise layers) in eval mode.",
             )
 
-    def measured(self, subject: Subject, scores: Tensor) -> dict[str, NDArray[np.float32]]:
-        """Every measure's value per example."""
+    def measured(
+        self, subject: Subject, scores: Tensor, chosen: "_Chosen | None" = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Every measure's value per example, of the whole probe or the ``chosen`` part."""
         clean, targets = self.clean(subject), self.probe.targets.cpu()
+        if chosen is not None:
+            clean, targets = clean[chosen.index], targets[chosen.index]
         return {m.name: to_array(m(scores, targets, clean)) for m in self.probe.measures}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
         began = time.perf_counter()
-        subject = disturbance.subject
+        subject, chosen = disturbance.subject, self.chosen(trial)
+        share *= 1.0 if chosen is None else len(chosen.index) / len(self.probe.targets)
         status, values, because = "done", {}, ""
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
-            scores = self.scores(subject, share=share)
+            scores = self.scores(subject, share=share, chosen=chosen)
             if bool(torch.isfinite(scores).all()):
-                values = self.measured(subject, scores)
+                values = self.measured(subject, scores, chosen)
+                values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
             if not values or not all(np.isfinite(v).all() for v in values.values()):
                 status, values, because = "diverged", {}, "The disturbed model's outputs are not finite."
         except WheeltapError as error:
@@ -232,8 +269,8 @@ class Workshop:
         subject = self.subject(trial.subject)
         perturbation = create(trial.perturbation, trial.settings)
         self.clean(subject)  # now: once the weights are disturbed, a pass is no longer a clean one
-        factors = self.factors(subject) if perturbation.needs_factors else None
-        found = Disturbance(subject, perturbation, trial.site, factors)
+        known = self.knowledge(subject, perturbation) if perturbation.needs else None
+        found = Disturbance(subject, perturbation, trial.site, known)
         if not found.layers:
             raise UsageError(
                 "The disturbance touches no weight.",
@@ -243,10 +280,26 @@ class Workshop:
         return found
 
 
+@dataclass(frozen=True)
+class _Chosen:
+    """A part of the probe: its examples as a probe of their own, and their indices."""
+
+    probe: BaseProbe
+    index: NDArray[np.intp]
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch, on whatever device, or Python ran out of memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def told(error: Exception) -> str:
     """An error of foreign code as one short line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
+
+READ = ("moments", "inputs", "slopes")
+"""What is read from the subject and probe alone, whatever the perturbation's settings."""
 
 REPEATABLE = 1e-6
 """Largest difference between two clean passes, as a share of the scores' scale."""

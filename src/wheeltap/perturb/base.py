@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 import torch
@@ -41,18 +41,47 @@ class Factors:
 
 
 @dataclass(frozen=True)
+class InputScale:
+    """How large one layer's inputs are on the probe.
+
+    Attributes:
+        rms: ``[fan_in]``: root mean square of each input; of a token's indicator, for an embedding.
+    """
+
+    rms: Tensor
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """How the probe's mean loss changes with one layer's weights.
+
+    Attributes:
+        weight: Gradient of the mean cross-entropy (squared error) by each weight, as stored.
+    """
+
+    weight: Tensor
+
+
+Known = Factors | InputScale | Slopes | Weights
+"""What a perturbation may need to know of a layer beyond its weights; ``Weights`` are those of another checkpoint."""
+
+Need = Literal["", "moments", "inputs", "slopes", "tuned", "other"]
+"""Which of these: layer moments, input scales, slopes, weights after fine-tuning, another subject's weights."""
+
+
+@dataclass(frozen=True)
 class Draw:
     """The randomness of one trial: a named stream per tensor, the same on every device.
 
     Attributes:
         root: The plan's root seed.
         seed: Index of the draw.
-        factors: Moments of the layer at hand, for perturbations that ask for them.
+        known: What the perturbation needs to know of the layer at hand.
     """
 
     root: int
     seed: int
-    factors: Factors | None = None
+    known: Known | None = None
 
     def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
         """Independent standard normal numbers, with the dtype and device of ``like``."""
@@ -86,7 +115,7 @@ class Perturbation(ABC):
         highest: Largest dose allowed.
         identity: The dose that changes nothing; ``None`` where no dose does.
         random: Whether the draw matters.
-        needs_factors: Whether layer moments must be estimated first.
+        needs: What must be known of each layer first, if anything; ``Draw.known`` holds it.
         invariant_to: Gauges whose twins it disturbs alike (in distribution). Everything else it is sensitive to.
     """
 
@@ -98,7 +127,7 @@ class Perturbation(ABC):
     highest: ClassVar[float]
     identity: ClassVar[float | None] = 0.0
     random: ClassVar[bool] = True
-    needs_factors: ClassVar[bool] = False
+    needs: ClassVar[Need] = ""
     invariant_to: ClassVar[frozenset[str]] = frozenset()
     settings_type: ClassVar[type[Settings]] = Settings
 

@@ -37,7 +37,7 @@ class FunctionNoise(Noise):
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
     lowest, highest = 0.0, 4096.0
-    needs_factors = True
+    needs = "moments"
     invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
 
     def accepts(self, layer: Layer) -> bool:
@@ -46,9 +46,9 @@ class FunctionNoise(Noise):
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """``out G whiten / sqrt(rank)``, split into weight and bias."""
-        if draw.factors is None:
+        if not isinstance(draw.known, Factors):
             raise ModelError("Function-space noise needs the layer's moments.", where=layer.name)
-        change = _change(layer, draw.factors, draw)
+        change = _change(layer, draw.known, draw)
         fan_in = layer.fan_in
         bias = None if weights.bias is None else change[:, fan_in].to(weights.bias.dtype)
         return Weights(layer.stored(change[:, :fan_in]).to(weights.weight.dtype), bias)

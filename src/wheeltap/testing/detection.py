@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from wheeltap import gauge, measure, seeds
-from wheeltap.engine import moments
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
 from wheeltap.errors import ModelError, UnknownName
 from wheeltap.gauge import Refusal
 from wheeltap.perturb.base import create
@@ -312,9 +312,9 @@ def _under_input_noise(net: Net, kind: str, doses: Sequence[float], *, draws: in
 
 def _under_weight_noise(net: Net, kind: str, doses: Sequence[float], *, draws: int, root: int) -> Tensor:
     perturbation = create(kind)
-    factors = moments.estimate(net.subject, net.probe) if perturbation.needs_factors else None
+    known = gather(perturbation.needs, net.subject, net.probe) if perturbation.needs else None
     rows: list[Tensor] = []
-    with Disturbance(net.subject, perturbation, WHOLE, factors) as disturbance:
+    with Disturbance(net.subject, perturbation, WHOLE, known) as disturbance:
         for draw in range(draws):
             for dose in doses:
                 disturbance.apply(dose, root=root, seed=draw)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap import gauge
-from wheeltap.engine import moments
 from wheeltap.engine.apply import Disturbance
-from wheeltap.perturb.base import Factors, Perturbation, create
+from wheeltap.engine.gather import gather
+from wheeltap.perturb.base import Perturbation, create
 from wheeltap.records import Estimate, Scalar
 from wheeltap.site import WHOLE
 from wheeltap.stats.curve import area_values
@@ -51,9 +51,9 @@ class Tried:
 def scores(subject: Subject, case: Planted, *, tried: Tried, draws: Sequence[int]) -> NDArray[np.float64]:
     """Score per example under every dose and draw: ``[dose, draw, example]``. A diverged answer counts as wrong."""
     made = tried.made()
-    factors: dict[str, Factors] | None = moments.estimate(subject, case.probe) if made.needs_factors else None
+    known = gather(made.needs, subject, case.probe) if made.needs else None
     found = np.zeros((len(tried.doses), len(draws), len(case.probe.targets)))
-    with Disturbance(subject, made, WHOLE, factors) as disturbance:
+    with Disturbance(subject, made, WHOLE, known) as disturbance:
         for column, draw in enumerate(draws):
             for row, dose in enumerate(tried.doses):
                 disturbance.apply(dose, root=0, seed=draw)

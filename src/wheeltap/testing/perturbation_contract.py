@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
+from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import UsageError
 from wheeltap.gauge.moves import MOVES
 from wheeltap.layer import Layer
-from wheeltap.perturb.base import Draw, Factors, Perturbation, Weights
+from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.records import Scalar
 from wheeltap.site import WHOLE, Site
 from wheeltap.subject import Subject, weights_digest
@@ -59,8 +61,9 @@ def _subject_for(name: str) -> Planted | None:
 
 
 @cache
-def _factors(kind: str) -> dict[str, Factors]:
-    return _case(kind).factors()
+def _gathered(need: Need, kind: str) -> Knowledge:
+    case = _case(kind)
+    return gather(need, case.subject, case.probe)
 
 
 class _Told(Exception):
@@ -107,22 +110,31 @@ class PerturbationContract:
         """The perturbation under test."""
         return self.perturbation(self.settings)
 
+    def known(self, case: Planted) -> Knowledge:
+        """What the perturbation needs to know of a subject; override it for what no clean pass tells."""
+        need = self.perturbation.needs
+        return gather(need, case.subject, case.probe) if need else Fixed({})
+
     def changed(self, kind: str, *, dose: float, seed: int = 0, root: int = 0) -> dict[str, tuple[Weights, Weights]]:
         """Clean and disturbed weights of every layer of a planted net that the perturbation accepts."""
         made = self.made()
+        known = self._known(kind).at(dose, root=root, seed=seed)
         return {
-            layer.name: (held, made.replace(layer, held, dose, Draw(root, seed, factors)))
-            for layer, held, factors in self._accepted(kind, made)
+            layer.name: (held, made.replace(layer, held, dose, Draw(root, seed, known.get(layer.name))))
+            for layer, held in self._accepted(kind, made)
         }
 
-    @staticmethod
-    def _accepted(kind: str, made: Perturbation) -> list[tuple[Layer, Weights, Factors | None]]:
-        case = _case(kind)
-        factors = _factors(kind) if made.needs_factors else {}
+    def _known(self, kind: str) -> Knowledge:
+        """``known`` of a planted net, read once where a clean pass tells it."""
+        need = self.perturbation.needs
+        return _gathered(need, kind) if need in ("moments", "inputs", "slopes") else self.known(_case(kind))
+
+    def _accepted(self, kind: str, made: Perturbation) -> list[tuple[Layer, Weights]]:
+        case, known = _case(kind), self._known(kind)
         return [
-            (layer, _held(case.subject, layer), factors.get(layer.name))
+            (layer, _held(case.subject, layer))
             for layer in case.subject.layers
-            if made.accepts(layer) and (layer.name in factors or not made.needs_factors)
+            if made.accepts(layer) and (not made.needs or known.covers(layer))
         ]
 
     @property
@@ -170,9 +182,10 @@ class PerturbationContract:
     def test_it_is_pure(self, kind: str) -> None:
         """What it is given stays as it was, bit for bit, and the result has its shape and dtype and is finite."""
         made = self.made()
-        for layer, held, factors in self._accepted(kind, made):
+        known = self._known(kind).at(self.doses[-1], root=0, seed=0)
+        for layer, held in self._accepted(kind, made):
             before = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
-            after = made.replace(layer, held, self.doses[-1], Draw(0, 0, factors))
+            after = made.replace(layer, held, self.doses[-1], Draw(0, 0, known.get(layer.name)))
             assert _same(before, held), f"{layer.name} of {kind}: the weights given were changed"
             for old, new in ((held.weight, after.weight), (held.bias, after.bias)):
                 _require_alike(old, new, where=f"{layer.name} of {kind}")
@@ -181,9 +194,10 @@ class PerturbationContract:
     def test_it_keeps_the_dtype(self, dtype: torch.dtype) -> None:
         """In other precisions too the result has the dtype of the weights and is finite."""
         made = self.made()
-        for layer, held, factors in self._accepted("mlp", made):
+        known = self._known("mlp").at(self.doses[-1], root=0, seed=0)
+        for layer, held in self._accepted("mlp", made):
             cast = Weights(held.weight.to(dtype), None if held.bias is None else held.bias.to(dtype))
-            after = made.replace(layer, cast, self.doses[-1], Draw(0, 0, factors))
+            after = made.replace(layer, cast, self.doses[-1], Draw(0, 0, known.get(layer.name)))
             _require_alike(cast.weight, after.weight, where=f"{layer.name} in {dtype}")
             _require_alike(cast.bias, after.bias, where=f"{layer.name} in {dtype}")
 
@@ -191,13 +205,13 @@ class PerturbationContract:
     def test_only_the_site_changes(self, kind: str) -> None:
         """Disturbing one layer leaves every other parameter as it was, and the whole comes back bit-identical."""
         case, made = _case(kind), self.made()
-        accepted = {layer.name: layer for layer, _, _ in self._accepted(kind, made)}
+        accepted = {layer.name: layer for layer, _ in self._accepted(kind, made)}
         clean = {name: p.detach().clone() for name, p in case.subject.model.named_parameters()}
         digest = weights_digest(case.subject.model)
-        factors = _factors(kind) if made.needs_factors else None
+        known = self._known(kind)
         for layer in case.subject.layers:
             own = {layer.weight, layer.bias} if layer.name in accepted else set[str | None]()
-            with Disturbance(case.subject, made, Site("layer", layer.name), factors) as disturbance:
+            with Disturbance(case.subject, made, Site("layer", layer.name), known) as disturbance:
                 disturbance.apply(self.doses[-1], root=0, seed=0)
                 moved = {n for n, p in case.subject.model.named_parameters() if not torch.equal(p, clean[n])}
             assert moved <= own, f"disturbing {layer.name} of {kind} changed {sorted(moved)}"
@@ -208,8 +222,8 @@ class PerturbationContract:
         """An exception inside the disturbed block leaves the subject bit-identical."""
         case, made = _case(kind), self.made()
         digest = weights_digest(case.subject.model)
-        factors = _factors(kind) if made.needs_factors else None
-        with pytest.raises(_Told), Disturbance(case.subject, made, WHOLE, factors) as disturbance:
+        known = self._known(kind)
+        with pytest.raises(_Told), Disturbance(case.subject, made, WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=0)
             raise _Told
         assert weights_digest(case.subject.model) == digest, f"{kind} did not come back bit-identical"
@@ -241,22 +255,22 @@ class PerturbationContract:
 
     def shift(self, name: str) -> Shift:
         """How much a gauge's twins differ in score, over replicates of a twin and a draw each, at the last dose."""
-        made, case = self.made(), _subject_for(name)
+        case = _subject_for(name)
         assert case is not None, f"no net to try {name} on"
         family = gauge.find(case.subject.model)
         assert isinstance(family, gauge.Family)
-        factors = case.factors() if made.needs_factors else None
+        known = self.known(case)
         differences = np.zeros(self.draws)
         for seed in range(self.draws):
             operations, settings = GAUGES[name]
             twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
             copy = Planted(Subject(twin, name="twin"), case.probe)
-            theirs = copy.factors() if made.needs_factors else None
-            differences[seed] = self._score(copy, theirs, seed) - self._score(case, factors, seed)
+            theirs = self.known(copy)
+            differences[seed] = self._score(copy, theirs, seed) - self._score(case, known, seed)
         return _interval(differences)
 
-    def _score(self, case: Planted, factors: dict[str, Factors] | None, seed: int) -> float:
-        with Disturbance(case.subject, self.made(), WHOLE, factors) as disturbance:
+    def _score(self, case: Planted, known: Knowledge, seed: int) -> float:
+        with Disturbance(case.subject, self.made(), WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=seed)
             scores = case.probe.scores(case.subject.model)
         return float(case.probe.measure(scores, case.probe.targets, scores).mean())

@@ -1,0 +1,44 @@
+"""What disturbances need to know of a subject beyond its weights, layer by layer."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Known
+
+
+class Knowledge(ABC):
+    """What is known of each layer, by name; of some it may depend on dose and draw.
+
+    Attributes:
+        forwards: Passes over the probe that it took so far.
+    """
+
+    forwards: float = 0.0
+
+    @abstractmethod
+    def covers(self, layer: Layer) -> bool:
+        """Whether anything is known of ``layer``; of another the disturbance leaves the weights alone."""
+
+    @abstractmethod
+    def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
+        """What is known at a dose of a draw, by the layer's name."""
+
+
+@final
+@dataclass
+class Fixed(Knowledge):
+    """The same at every dose of every draw."""
+
+    known: Mapping[str, Known]
+    forwards: float = 0.0
+
+    def covers(self, layer: Layer) -> bool:
+        """See ``Knowledge.covers``."""
+        return layer.name in self.known
+
+    def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
+        """See ``Knowledge.at``."""
+        return self.known
