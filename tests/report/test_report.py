@@ -12,7 +12,7 @@ from report_cases import CASES, HOSTILE, demo, gaps, hostile, void
 from rich.console import Console
 
 from wheeltap.errors import UnknownName
-from wheeltap.records import ReportRecord
+from wheeltap.records import Finding, ReportRecord
 from wheeltap.report import Report, html, view, words
 from wheeltap.report.report import MissingTableLibrary
 
@@ -159,3 +159,46 @@ def test_two_findings_in_one_cell_show_the_gravest() -> None:
     doubled = msgspec.structs.replace(record, findings=(second, *record.findings))
     words_shown = {c.word for s in view.score_table(doubled).sections for r in s.rows for c in r.cells}
     assert "found (worst of 2)" in words_shown
+
+
+def test_two_claims_under_one_code_have_a_column_each() -> None:
+    import msgspec
+
+    record = CASES["single"]()
+    first = record.findings[0]
+    claims = [
+        msgspec.structs.replace(first, code="WT205", title=f"A set of units is {claim}", status=status, alarm=False)
+        for claim, status in (("necessary", "found"), ("sufficient", "inconclusive"))
+    ]
+    quiet = [msgspec.structs.replace(finding, status="not_found") for finding in claims]
+    assert "A set of units is necessary (WT205" in _text(msgspec.structs.replace(record, findings=tuple(quiet)))
+    table = view.score_table(msgspec.structs.replace(record, findings=(*record.findings, *claims)))
+    titles = {c.name: i for i, c in enumerate(table.columns) if c.code == "WT205"}
+    assert list(titles) == ["A set of units is necessary", "A set of units is sufficient"]
+    [row] = [r for section in table.sections for r in section.rows if r.label == first.subject]
+    assert [row.cells[i].word for i in titles.values()] == ["found", "inconclusive"]
+    for width in (60, 80):
+        buffer = io.StringIO()
+        Report(msgspec.structs.replace(record, findings=(*record.findings, *claims))).text(
+            Console(file=buffer, width=width)
+        )
+        shown = " ".join(buffer.getvalue().split())
+        assert "necessary" in shown and "sufficient" in shown
+        assert max(len(line.rstrip()) for line in buffer.getvalue().splitlines()) <= width
+
+
+def test_the_claims_of_a_pair_stand_below_those_of_its_networks() -> None:
+    import msgspec
+
+    record = demo()
+    noise = [f for f in record.findings if f.code == "WT101"]
+    first = [msgspec.structs.replace(f, title=_as_told("Noise", f)) for f in noise]
+    second = [msgspec.structs.replace(f, title=_as_told("Other noise", f), status="skipped") for f in noise]
+    rest = [f for f in record.findings if f.code != "WT101"]
+    table = view.score_table(msgspec.structs.replace(record, findings=(*rest, *first, *second)))
+    [place] = [i for i, column in enumerate(table.columns) if column.name == "Other noise"]
+    assert {row.cells[place].word for section in table.sections for row in section.rows} == {"skipped"}
+
+
+def _as_told(title: str, finding: Finding) -> str:
+    return f"{title}: difference" if " vs " in finding.subject else title

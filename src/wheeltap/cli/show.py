@@ -24,7 +24,8 @@ def show(
         report.text()
         return 0
     for finding in report[code.upper()]:
-        print(f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}\n  {finding.because}")
+        status = finding.status.replace("_", " ")
+        print(f"{finding.code} {finding.subject}: {status}\n  {finding.title}\n  {finding.because}")
         for estimate in finding.estimates:
             print(f"  {estimate.name}: {estimate} {estimate.unit} ({estimate.method}, n = {estimate.n})")
         print(f"  trials: {len(finding.trials)}")

@@ -174,8 +174,11 @@ def _findings(record: ReportRecord, console: "Console") -> None:
 def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
     """One line for everything that was not found, each with the smallest effect that would have been."""
     if findings:
+        codes = [f.code for f in findings]
         each = (
-            f"{f.name} ({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})" for f in findings
+            f"{f.title if codes.count(f.code) > 1 else f.name} "
+            f"({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})"
+            for f in findings
         )
         _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
 

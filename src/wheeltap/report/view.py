@@ -51,10 +51,11 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A heading in plain words and its code."""
+    """A heading in plain words and its code; ``claim`` where the code stands for several claims of one subject."""
 
     code: str
     name: str
+    claim: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +139,7 @@ def pairs(record: ReportRecord) -> tuple[str, ...]:
 
 def score_table(record: ReportRecord) -> ScoreTable:
     """The score-versus-inside table of ``record``."""
-    columns = tuple(Column(code=code, name=_name(record, code)) for code in codes(record))
+    columns = tuple(column for code in codes(record) for column in _columns(record, code))
     paired = pairs(record)
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
     both = ((singles, False), (paired, True))
@@ -146,6 +147,20 @@ def score_table(record: ReportRecord) -> ScoreTable:
     return ScoreTable(
         columns=columns, sections=sections, levels=levels(e for f in record.findings for e in f.estimates)
     )
+
+
+def _columns(record: ReportRecord, code: str) -> list[Column]:
+    """One column for a code, or one for each claim where a subject has several under it."""
+    mine = [finding for finding in record.findings if finding.code == code]
+    told = {subject: {_claim(f) for f in mine if f.subject == subject} for subject in {f.subject for f in mine}}
+    if all(len(claims) == 1 for claims in told.values()):
+        return [Column(code=code, name=_name(record, code))]
+    return [Column(code=code, name=words.plain(claim), claim=claim) for claim in dict.fromkeys(map(_claim, mine))]
+
+
+def _claim(finding: Finding) -> str:
+    """What a finding is about, the same of a subject and of a pair."""
+    return finding.title.removesuffix(": difference")
 
 
 def name_of(finding: Finding) -> str:
@@ -163,7 +178,7 @@ def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Colum
         Row(
             label=words.plain(name),
             note=parameters.get(name, ""),
-            cells=tuple(_cell(_of(record, name, column.code), pair=pair) for column in columns),
+            cells=tuple(_cell(_of(record, name, column), pair=pair) for column in columns),
         )
         for name in names
     ]
@@ -180,8 +195,9 @@ def _common(captions: Iterable[str]) -> str:
     return f"{' '.join(shared)} ..." if len(several) > 2 and shared else " / ".join(several)
 
 
-def _of(record: ReportRecord, subject: str, code: str) -> list[Finding]:
-    return [finding for finding in record.findings if finding.subject == subject and finding.code == code]
+def _of(record: ReportRecord, subject: str, column: Column) -> list[Finding]:
+    mine = (finding for finding in record.findings if (finding.subject, finding.code) == (subject, column.code))
+    return [finding for finding in mine if not column.claim or _claim(finding) == column.claim]
 
 
 def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
