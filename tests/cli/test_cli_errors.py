@@ -141,6 +141,63 @@ def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixt
     assert "no unit 9" in complaint(capsys, "run", "p.json")
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--html", "."), ("cannot be written", "directory")),
+        (("--json", "data.npz/r.json"), ("cannot be written", "data.npz/r.json")),
+        (("--html", "/proc/page.html"), ("cannot be written", "/proc/page.html")),
+        (("--json", f"{'n' * 300}.json"), ("cannot be written", "long")),
+        (("--out", "data.npz"), ("folder", "data.npz")),
+        (("--out", "full"), ("cannot be written", "report.html")),
+        (("--html", "r", "--json", "./r"), ("one path",)),
+        (("--store", "nets-sound.wheeltap", "--json", "nets-sound.wheeltap"), ("one path", "--store")),
+        (("--html", "other.db"), ("replace a database", "other.db")),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_told_before_the_run(
+    here: Path, capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    (here / "full" / "report.html").mkdir(parents=True)
+    with sqlite3.connect(here / "other.db") as other:
+        other.execute("CREATE TABLE t (x)")
+    other.close()
+    kept = (here / "other.db").read_bytes()
+    text = complaint(capsys, "audit", "nets:sound", "--data", "data.npz", "--audits", "score", *flags)
+    assert all(word in text for word in words), text
+    assert not list(here.glob("*.wheeltap")) and (here / "other.db").read_bytes() == kept
+    assert not list(here.rglob("*.tmp")) and sorted(path.name for path in here.iterdir()) == [
+        "data.npz", "full", "other.db",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("report", "d.wheeltap", "--html", "d.wheeltap"), ("replace a database",)),
+        (("report", "r.json", "--html", "r.json"), ("one path",)),
+        (("judge", "d.wheeltap", "--json", "d.wheeltap"), ("replace a database",)),
+        (("plan", "nets:sound", "--data", "data.npz", "--out", "d.wheeltap"), ("replace a database",)),
+        (("plan", "no_such_module:net", "--out", "."), ("cannot be written",)),
+        (("doctor", "--plant", "no_such_module:net", "--json", "."), ("cannot be written",)),
+    ],
+)
+def test_no_file_of_a_run_is_replaced_by_another(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--store", "d.wheeltap"]
+    assert main([*audit, "--json", "r.json"]) == 0
+    kept = (here / "d.wheeltap").read_bytes(), (here / "r.json").read_bytes()
+    assert all(word in complaint(capsys, *arguments) for word in words)
+    assert ((here / "d.wheeltap").read_bytes(), (here / "r.json").read_bytes()) == kept
+
+
+def test_folders_of_reports_are_made(here: Path) -> None:
+    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score"]
+    assert main([*audit, "--json", "new/deep/r.json", "--html", "new/page.html"]) == 0
+    assert (here / "new" / "deep" / "r.json").is_file() and (here / "new" / "page.html").is_file()
+
+
 def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     audit = ("audit", "nets:sound", "--data", "data.npz", "--store")
     (here / "corrupt.wheeltap").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 40)

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from wheeltap.errors import FileFormatError, MissingFile, UnknownName
+from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.plans import AuditSpec, Effort
 from wheeltap.records import Finding
 from wheeltap.report.report import Report
@@ -134,8 +134,26 @@ class Telling:
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "found"
 
+    @property
+    def pages(self) -> list[Path]:
+        """Where the page goes."""
+        return [p for p in (self.html, self.out and self.out / "report.html") if p]
+
+    @property
+    def files(self) -> list[Path]:
+        """Where the report goes as JSON."""
+        return [p for p in (self.json, self.out and self.out / "report.json") if p]
+
     def prepare(self) -> None:
-        """Makes the folder asked for: better an error now than after the run."""
+        """Makes the folders asked for and proves that the files can be written: better an error now than after the run.
+
+        Raises:
+            MissingFile: If the folder cannot be made.
+            ReportFileError: If a file cannot be written.
+            UsageError: If two of them are one.
+        """
+        from wheeltap.report.files import require_writable
+
         if self.out is not None:
             try:
                 self.out.mkdir(parents=True, exist_ok=True)
@@ -146,18 +164,38 @@ class Telling:
                     got=str(error),
                     do="Give another folder with --out.",
                 ) from error
+        for path in (*self.pages, *self.files):
+            require_writable(path)
+        self.require_apart()
+
+    def require_apart(self, store: Path | None = None) -> None:
+        """Raises ``UsageError`` if two of the files, or one of them and the store, are the same."""
+        seen: set[Path] = set() if store is None else {store.resolve()}
+        for path in (*self.pages, *self.files):
+            if path.resolve() in seen:
+                raise UsageError(
+                    "Two files are to be written to one path.",
+                    where=str(path),
+                    expected="a path of its own for the store, the page and the JSON file",
+                    got=f"{path} twice",
+                    do="Give another path to --store, --html or --json.",
+                )
+            seen.add(path.resolve())
 
     def tell(self, report: Report) -> int:
         """Writes the files asked for, prints the report, gives the exit code."""
-        pages = [p for p in (self.html, self.out and self.out / "report.html") if p]
-        files = [p for p in (self.json, self.out and self.out / "report.json") if p]
         try:
-            written = [*(report.html(page) for page in pages), *(report.json(file) for file in files)]
+            written = self.write(report)
         finally:
             report.text()  # after the files, so that a reader that goes away (head, a pager) costs none of them
         if written:
-            print("Written: " + ", ".join(str(path) for path in written))
+            print(written)
         return exit_code(report, self.fail_on)
+
+    def write(self, report: Report) -> str:
+        """Writes the files asked for; gives a line that names them, empty where there are none."""
+        written = [*(report.html(page) for page in self.pages), *(report.json(file) for file in self.files)]
+        return "Written: " + ", ".join(str(path) for path in written) if written else ""
 
 
 def exit_code(report: Report, fail_on: FailOn) -> int:

@@ -29,6 +29,8 @@ def plan(
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
 
+    if out is not None:
+        files.require_writable(out)
     with said("loading"):
         made, subjects, _ = planned((model, *others), measuring)
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")

@@ -11,7 +11,7 @@ from wheeltap.cli.options import Measuring
 from wheeltap.cli.progress import shown
 from wheeltap.errors import UnknownName
 from wheeltap.planting import CODES, DEFECTS, Detection
-from wheeltap.report.files import write
+from wheeltap.report.files import require_writable, write
 
 
 def planted(
@@ -22,6 +22,8 @@ def planted(
     for name in chosen:
         if name not in DEFECTS:
             raise UnknownName("defect", name, DEFECTS)
+    if json is not None:
+        require_writable(json)
     loaded = sources.load(model, data=data)
     effort = Measuring(draws=draws).settled().effort(loaded.subject.record.parameters)
     console = Console(highlight=False)

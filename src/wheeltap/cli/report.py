@@ -18,11 +18,11 @@ def report(
       wheeltap report digits.wheeltap --html digits.html
       wheeltap report report.json
     """
+    from wheeltap.cli.options import Telling
     from wheeltap.cli.show import read
 
-    made = read(source)
-    written = [made.html(html or Path("report.html"))]
-    if json is not None:
-        written.append(made.json(json))
-    print("Written: " + ", ".join(str(path) for path in written))
+    telling = Telling(html=html or Path("report.html"), json=json)
+    telling.prepare()
+    telling.require_apart(source)
+    print(telling.write(read(source)))
     return 0

@@ -13,6 +13,7 @@ from wheeltap.subject import Subject
 
 def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
     """Audits the one model named, or compares the others with the first; gives the exit code."""
+    telling.prepare()
     with said("loading " + " and ".join(specs)):
         plan, subjects, probe = planned(specs, measuring)
     return carry_out(plan, subjects, probe, running=running, telling=telling)
@@ -20,6 +21,7 @@ def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Runni
 
 def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
     """Runs a plan from its file; gives the exit code."""
+    telling.prepare()
     plan = Plan.read(path)
     with said("loading " + " and ".join(plan.sources)):
         subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
@@ -30,8 +32,8 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
 def carry_out(plan: Plan, subjects: list[Subject], probe: BaseProbe, *, running: Running, telling: Telling) -> int:
     """Runs a plan with progress, tells the report."""
     names = [subject.name for subject in subjects]
-    telling.prepare()
     store = running.store or default_store(*names)
+    telling.require_apart(store)
     with shown(" vs ".join(names)) as watch:
         report = api.run(plan, subjects, probe, store=store, workers=running.workers, watch=watch)
     return telling.tell(report)

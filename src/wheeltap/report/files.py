@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Generator
 from pathlib import Path
 
 from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
@@ -35,20 +36,73 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
             expected=f"a folder {target.parent}",
             do=f"Create it (mkdir -p {target.parent}) or give another path.",
         )
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    _refuse_database(target)
     try:
-        # Not tempfile: its files are private to the user, and a report is made to be shared (the umask decides).
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        with _beside(target) as (temporary, handle):
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise explain(target, error) from error
     return target
+
+
+def require_writable(path: str | os.PathLike[str]) -> None:
+    """Makes the folder of a report that is yet to be written, and proves that the file can be made there.
+
+    Args:
+        path: Where the report is to go; a file that is there stays as it is.
+
+    Raises:
+        ReportFileError: If it cannot be written there.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with _beside(target) as (_, handle):
+            os.close(handle)
+    except OSError as error:
+        raise ReportFileError(
+            "The report cannot be written to this path.",
+            where=str(target),
+            expected="a file in a folder that can be written",
+            got=error.strerror or str(error),
+            do="Give another path; nothing was run.",
+        ) from error
+    _refuse_database(target)
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Generator[tuple[Path, int]]:
+    """A new file beside ``target``, open for writing; gone afterwards unless it was put in the place of another."""
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    # Not tempfile: its files are private to the user, and a report is made to be shared (the umask decides).
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        yield temporary, handle
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _refuse_database(target: Path) -> None:
+    """Refuses to put a report in the place of a store: hours of trials for one mistyped path."""
+    if not target.is_file():
+        return
+    with target.open("rb") as file:
+        if file.read(6) != b"SQLite":
+            return
+    raise ReportFileError(
+        "The report would replace a database.",
+        where=str(target),
+        expected="a path of its own for the report",
+        got="a store, or another SQLite file",
+        do="Give another path; the file was left as it is.",
+    )
 
 
 def explain(target: Path, error: OSError) -> ReportFileError:
