@@ -16,6 +16,7 @@ from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.gather import gather, of_another
 from wheeltap.engine.knowledge import Knowledge
 from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.tuning import Tuned
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import Perturbation, create
 from wheeltap.probe import BaseProbe
@@ -28,8 +29,8 @@ from wheeltap.typed import to_array, to_tensor
 class Workshop:
     """Carries out trials on the subjects of a plan.
 
-    At most one control copy, and the layer moments of one subject, are held at a time: memory stays near that of
-    the largest subject and one copy.
+    At most one control copy, and the layer moments of one large subject, are held at a time: memory stays near that
+    of the largest subject and one copy.
 
     Args:
         subjects: The models at hand.
@@ -42,7 +43,7 @@ class Workshop:
         self._subjects = {subject.record.fingerprint: subject for subject in subjects}
         self._controls = {record.fingerprint: record for record in controls}
         self._copy: Subject | None = None
-        self._known: tuple[tuple[str, ...], Knowledge | WheeltapError] | None = None
+        self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
         self._part: tuple[tuple[int, Part], _Chosen] | None = None
@@ -68,7 +69,8 @@ class Workshop:
                 do="The model changed since the plan was made: make a new plan.",
             )
         base = self._subjects[record.base]
-        self._copy, self._known, self._prefix = None, None, None
+        self._copy, self._prefix = None, None
+        self._make_room(record)
         with as_before(base):  # finding its structure runs its forward
             model = gauge.twin(base.model, record.derivation)
         self._copy = base.derived(model, record)
@@ -127,21 +129,28 @@ class Workshop:
         """
         how = "" if perturbation.needs in READ else str(msgspec.to_builtins(perturbation.settings))
         about = (subject.record.fingerprint, perturbation.needs, how)
-        if self._known is None or self._known[0] != about:
-            self._known = None  # freed before the next is read
+        if about not in self._known:
+            self._make_room(subject.record)
             try:
-                self._known = (about, self._gathered(subject, perturbation))
+                self._known[about] = self._gathered(subject, perturbation)
             except WheeltapError as error:
                 self.forwards += 1.0
-                self._known = (about, error)
-        found = self._known[1]
+                self._known[about] = error
+        found = self._known[about]
         if isinstance(found, WheeltapError):
             raise found
         return found
 
+    def _make_room(self, record: SubjectRecord) -> None:
+        """Lets go of what is known so far where it may be large: before more is read, and before a copy is made."""
+        if record.parameters >= KEEP_BELOW:
+            self._known.clear()
+
     def _gathered(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
         if perturbation.needs == "other":
             return of_another(subject, self.subject(perturbation.settings.other))
+        if perturbation.needs == "tuned":
+            return Tuned(subject, self.probe, perturbation.settings)
         known = gather(perturbation.needs, subject, self.probe)
         self.forwards += known.forwards
         return known
@@ -238,9 +247,13 @@ class Workshop:
         subject, chosen = disturbance.subject, self.chosen(trial)
         share *= 1.0 if chosen is None else len(chosen.index) / len(self.probe.targets)
         status, values, because = "done", {}, ""
+        known = disturbance.knowledge
+        before, beside = known.forwards, dict[str, Tensor]()
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
             scores = self.scores(subject, share=share, chosen=chosen)
+            index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
+            beside = known.told(scores, index, root=trial.root, seed=trial.seed)
             if bool(torch.isfinite(scores).all()):
                 values = self.measured(subject, scores, chosen)
                 values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
@@ -251,12 +264,14 @@ class Workshop:
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
             status, because = "failed", told(error)
+        spent = known.forwards - before
+        self.forwards += spent
         return Outcome(
             key=trial.key,
             status=status,
-            values=values,
+            values=values | {name: to_array(array) for name, array in beside.items()},
             seconds=time.perf_counter() - began,
-            forwards=share,
+            forwards=share + spent,
             because=because,
         )
 
@@ -297,6 +312,9 @@ def told(error: Exception) -> str:
     """An error of foreign code as one short line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
+
+KEEP_BELOW = 2_000_000
+"""Parameters below which all that is known of the subjects is kept at once."""
 
 READ = ("moments", "inputs", "slopes")
 """What is read from the subject and probe alone, whatever the perturbation's settings."""
