@@ -22,6 +22,7 @@ from wheeltap.records import Outcome, OutcomeStatus
 
 STORE_VERSION = 1
 _APPLICATION_ID = 0x7EE17A9
+_MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outcomes (
@@ -65,6 +66,7 @@ class Store:
             )
         try:
             with self._explained():
+                self._require_ours()
                 if not readonly:
                     self._take_lock()
                 self._db = self._connect()
@@ -76,6 +78,48 @@ class Store:
         except BaseException:
             self._release()
             raise
+
+    def _require_ours(self) -> None:
+        """Refuses a file that is not ours before anything is written, a lock beside it included."""
+        if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
+            return
+        if not self.path.is_file():
+            raise self._shut("a folder" if self.path.is_dir() else "something that is not a file")
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(len(_MAGIC))
+        except OSError as error:
+            raise self._shut(error.strerror or str(error)) from error
+        if start != _MAGIC:
+            raise self._foreign("a file of another kind")
+        # What is not in the file yet is in its log; without one, SQLite must not make one to have a look.
+        how = "mode=ro" if Path(f"{self.path}-wal").exists() else "immutable=1"
+        look = sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True)
+        try:
+            (application,) = look.execute("PRAGMA application_id").fetchone()
+            (tables,) = look.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            look.close()
+        if application != _APPLICATION_ID and (application or tables):
+            raise self._foreign("another kind of SQLite file")
+
+    def _shut(self, got: str) -> StoreError:
+        return StoreError(
+            "The store cannot be opened.",
+            where=str(self.path),
+            expected="a file",
+            got=got,
+            do="Check that the path is a file you may read and write.",
+        )
+
+    def _foreign(self, got: str) -> StoreError:
+        return StoreError(
+            "The file is not a wheeltap store.",
+            where=str(self.path),
+            expected="a file made by wheeltap",
+            got=got,
+            do="Give another path; wheeltap never writes into a file it did not make.",
+        )
 
     def _connect(self) -> sqlite3.Connection:
         # Where nothing can be written, SQLite would look for side files that it cannot make: it must be told.
@@ -112,13 +156,7 @@ class Store:
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO meta VALUES ('version', ?)", (self._version(),))
         elif application != _APPLICATION_ID:
-            raise StoreError(
-                "The file is not a wheeltap store.",
-                where=str(self.path),
-                expected="a file made by wheeltap",
-                got="another kind of SQLite file",
-                do="Give another path; wheeltap never writes into a file it did not make.",
-            )
+            raise self._foreign("an empty file" if not tables else "another kind of SQLite file")
         row = self._db.execute("SELECT value FROM meta WHERE name='version'").fetchone()
         found = "missing" if row is None else row[0]
         if found != self._version():

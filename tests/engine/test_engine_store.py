@@ -209,6 +209,16 @@ def another_database(path: Path) -> None:
         db.commit()
 
 
+def another_database_in_use(path: Path) -> None:
+    """What is in it is still in its log: a process that was killed leaves it so."""
+    code = (
+        "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode=WAL')\n"
+        "db.execute('CREATE TABLE mine (thing TEXT)'); db.commit(); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+    assert Path(f"{path}-wal").stat().st_size
+
+
 def text(path: Path) -> None:
     path.write_text("this is a letter, not a database, and it is long enough to be looked at\n" * 100)
 
@@ -224,7 +234,8 @@ def folder(path: Path) -> None:
         (other_version, f"expected: store version {STORE_VERSION}"),
         (no_version, "got: store version missing"),
         (another_database, "another kind of SQLite file"),
-        (text, "The store is damaged"),
+        (another_database_in_use, "another kind of SQLite file"),
+        (text, "not a wheeltap store"),
         (folder, "no store at this path|cannot be opened"),
     ],
 )
@@ -233,11 +244,19 @@ def test_what_is_no_store_of_ours_is_refused_and_left_alone(
 ) -> None:
     path = tmp_path / "s.wheeltap"
     make(path)
-    before = path.read_bytes() if path.is_file() else b""
+    before = contents(tmp_path)
     with pytest.raises((StoreError, MissingFile), match=message) as caught:
         Store(path, readonly=readonly)
     assert str(path) in str(caught.value) and "what to do" in str(caught.value)
-    assert not path.is_file() or path.read_bytes() == before
+    after = contents(tmp_path)
+    assert after.get(path.name) == before.get(path.name)
+    if make not in (other_version, no_version):
+        # Where it is not ours, not even a lock is left beside it; the index of another's log is no one's data.
+        assert {**after, f"{path.name}-shm": None} == {**before, f"{path.name}-shm": None}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def test_a_missing_store_or_folder_is_said(tmp_path: Path) -> None:
