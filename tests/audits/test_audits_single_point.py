@@ -61,11 +61,12 @@ def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
         found = of(run(case.subject, probe), case.subject.name)
         row, column = case.site.position or (-1, -1)
         assert found.status == "found"
-        assert f"Without layer {case.site.layer}, row {row}, column {column} (value -" in found.because
+        address = f"{case.site.layer}.weight[{row}, {column}]"
+        assert f"Without {address} (output {row}, input {column}; value -" in found.because
         assert "Located after 6 passes" in found.because
         loss, *others, value = found.estimates
-        assert loss.name == f"loss without {case.site}" and loss.low is not None and loss.low > 0.05
-        assert value.name == f"weight {case.site}"
+        assert loss.name == f"loss without {address}" and loss.low is not None and loss.low > 0.05
+        assert value.name == f"weight {address}"
         assert value.value == pytest.approx(weight_at(case.subject, case.site))
         assert others[-1].name.startswith("largest of 20 random losses") and abs(others[-1].value or 0.0) < 0.02
         assert loss.value == pytest.approx(score_lost(case.subject, case.site, probe), abs=1e-6)
@@ -102,7 +103,7 @@ def test_an_inner_layer_and_a_comparison() -> None:
     report = run([Subject(sound, name="sound"), fragile], probe)
     assert of(report, "sound").status == "not_found"
     assert of(report, "fragile").status == "found"
-    assert f"layer 2, row {row}, column 3 (value -200)" in of(report, "fragile").because
+    assert f"2.weight[{row}, 3] (output {row}, input 3; value -200)" in of(report, "fragile").because
     pair = of(report, "sound vs fragile")
     assert pair.status == "found" and (pair.estimates[0].low or 0.0) > 0.05
     backwards = of(run([fragile, Subject(sound, name="sound")], probe), "fragile vs sound")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from screens_oracle import slowly
 from test_engine_restoration import everything
 from torch import Tensor, nn
 
+import wheeltap as wt
 from wheeltap import seeds
 from wheeltap.engine.readings import Readings, create
 from wheeltap.engine.screens import Screen, screened
@@ -319,3 +321,52 @@ def test_one_heavy_weight_among_many_is_named_first(layer: int, seed: int) -> No
     assert torch.allclose(probe.scores(model), clean, atol=1e-3 * float(clean.std()))
     values = read(model, probe).values
     assert values["candidates"][0].tolist() == [layer // 2, row, column]
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_a_weight_is_printed_as_its_parameter_is_indexed(case: str) -> None:
+    """Every address in a finding, put to the model's own parameters, is the weight whose loss is told."""
+    make, probing = CASES[case]
+    model = seeded(make)
+    probe = probing(model)
+    subject = Subject(model, name="net")
+    plan = wt.plan(subject, probe, audits=[wt.AuditSpec(name="single-point", settings={"confirm": 12, "nulls": 6})])
+    [found] = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, probe)["WT105"]
+    parameters, clean = dict(model.named_parameters()), probe.scores(model).argmax(-1)
+    losses = [estimate for estimate in found.estimates if " without " in estimate.name]
+    assert len(losses) == 12
+    for estimate in losses:
+        weight, at = addressed(parameters, estimate.name)
+        held = weight[at].item()
+        with torch.no_grad():
+            weight[at] = 0.0
+            lost = 1.0 - float((probe.scores(model).argmax(-1) == clean).float().mean())
+            weight[at] = held
+        assert estimate.value == pytest.approx(lost, abs=1e-6)
+    weight, at = addressed(parameters, found.estimates[-1].name)
+    assert found.estimates[-1].value == pytest.approx(weight[at].item())
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_it_is_said_which_index_is_the_input(case: str) -> None:
+    """Shapes tell: an index that is called an input is below the number of inputs, the other below that of outputs."""
+    make, probing = CASES[case]
+    model = seeded(make)
+    values = read(model, probing(model), confirm=40, nulls=40).values
+    subject, kinds = Subject(model), set[str]()
+    for points, places in (("candidates", "candidate_places"), ("nulls", "null_places")):
+        for (layer, row, column), (input_axis, *stored) in zip(values[points], values[places], strict=True):
+            one = subject.layers[int(layer)]
+            at = tuple(int(index) for index in stored if index >= 0)
+            matrix = one.matrix(subject.parameter(one.weight))
+            assert subject.parameter(one.weight)[at] == matrix[int(row), int(column)]
+            assert at[1 - int(input_axis)] == row, "the other index is the unit that the weight writes"
+            kinds.add(one.kind)
+    assert kinds == {"linear": {"linear"}, "transposed": {"transposed"}, "convolutions": {"conv", "linear"},
+                     "tied": {"embedding", "linear"}}[case]  # fmt: skip
+
+
+def addressed(parameters: dict[str, nn.Parameter], text: str) -> tuple[nn.Parameter, tuple[int, ...]]:
+    """The parameter and the indices that an estimate's name ends with."""
+    before, _, indices = text.partition("[")
+    return parameters[before.split()[-1]], tuple(int(index) for index in indices.rstrip("]").split(", "))

@@ -49,15 +49,34 @@ class SinglePointSettings(AuditSettings, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class _Weight:
-    """A single weight, and the trial without it."""
+    """A single weight, and the trial without it.
+
+    Attributes:
+        place: Which of its first two indices is the input, then its indices in the parameter as stored; empty where
+            the reading does not tell (before version 2).
+    """
 
     site: Site
     value: float
     trial: Trial
+    place: tuple[int, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The parameter's name and the weight's indices: what ``dict(model.named_parameters())`` is asked for."""
+        if not self.place:
+            return str(self.site)
+        name = f"{self.site.layer}.weight".lstrip(".")
+        return f"{name}[{', '.join(map(str, self.place[1:]))}]"
 
     def __str__(self) -> str:
-        row, column = self.site.position or (0, 0)
-        return f"layer {self.site.layer}, row {row}, column {column} (value {self.value:.4g})"
+        if not self.place:
+            row, column = self.site.position or (0, 0)
+            return f"layer {self.site.layer}, row {row}, column {column} (value {self.value:.4g})"
+        names = ("input", "output") if self.place[0] == 0 else ("output", "input")
+        said = [f"{name} {index}" for name, index in zip(names, self.place[1:3], strict=True)]
+        taps = f" at {', '.join(map(str, self.place[3:]))} of the kernel" if self.place[3:] else ""
+        return f"{self.address} ({', '.join(said)}{taps}; value {self.value:.4g})"
 
 
 @dataclass(frozen=True)
@@ -142,14 +161,16 @@ class SinglePointAudit(Audit):
         """Candidates and random weights that the reading names, and the share of weights it screened."""
         read = case.reading(self._reading(case, subject))
 
-        def listed(places: str, values: str) -> list[_Weight]:
+        def listed(points: str, of: str) -> list[_Weight]:
             found: list[_Weight] = []
-            for (layer, row, column), value in zip(read[places], read[values], strict=True):
+            places = read.get(f"{of}_places", np.empty((len(read[points]), 0)))
+            for (layer, row, column), value, place in zip(read[points], read[f"{of}_values"], places, strict=True):
                 site = Site.weight(subject.layers[int(layer)], row=int(row), column=int(column))
-                found.append(_Weight(site, float(value), case.plan.trial(subject, "erase", site=site, dose=1.0)))
+                trial = case.plan.trial(subject, "erase", site=site, dose=1.0)
+                found.append(_Weight(site, float(value), trial, tuple(int(at) for at in place if at >= 0)))
             return found
 
-        candidates, nulls = listed("candidates", "candidate_values"), listed("nulls", "null_values")
+        candidates, nulls = listed("candidates", "candidate"), listed("nulls", "null")
         return candidates, nulls, float(read["screened"])
 
     # ---- judging ----------------------------------------------------------------------------------------------
@@ -194,7 +215,7 @@ class SinglePointAudit(Audit):
             estimates=(tested, *self._beside(case, one)),
             smallest_detectable=self._detectable(case, tested, margin=margin, of=chosen),
             because=f"{subject.name} hangs by one weight. Without {weight} it loses {tested} of its score, more than "
-            f"{margin:.2g}. {_compared(one)} {_cost(one)} {_PLACE} {_MEANS}",
+            f"{margin:.2g}. {_compared(one)} {_cost(one)} {_order(weight)}{_MEANS}",
             trials=(self._reading(case, subject).key, *one.keys),
         )
         return Draft(
@@ -204,7 +225,7 @@ class SinglePointAudit(Audit):
             one_sided=True,
             otherwise=f"Of the {chosen} weights that the screens rank highest, {subject.name} misses {weight} most: "
             f"it loses {tested} of its score, not shown to be more than {margin:.2g}. {_compared(one)} {_cost(one)} "
-            f"{_PLACE} {_LIMITS}",
+            f"{_order(weight)}{_LIMITS}",
         )
 
     def _pair(self, case: Case, rival: SubjectRecord, measured: dict[str, _Measured | Unanswered]) -> Draft:
@@ -242,7 +263,7 @@ class SinglePointAudit(Audit):
 
     def _loss(self, case: Case, weight: _Weight, loss: Values, *, margin: float = 0.0, of: int = 1) -> Estimate:
         probe, level = case.plan.probe, 1.0 - case.plan.alpha / of
-        name = f"loss without {weight.site}"
+        name = f"loss without {weight.address}"
         return mean_effect(
             loss[None, :], level=level, margin=margin, bounded=probe.bounded, name=name, unit=probe.measure
         )
@@ -258,10 +279,12 @@ class SinglePointAudit(Audit):
         losses = [self._loss(case, *other) for other in others]
         if random is not None:
             found = self._loss(case, *random)
-            name = f"largest of {len(one.nulls)} random losses, {random[0].site}"
+            name = f"largest of {len(one.nulls)} random losses, {random[0].address}"
             losses.append(msgspec.structs.replace(found, name=name))
-        value = Estimate(name=f"weight {worst.site}", value=worst.value, low=worst.value, high=worst.value, level=1.0,
-                         n=1, unit="weight", method="exact")  # fmt: skip
+        value = Estimate(
+            name=f"weight {worst.address}", value=worst.value, low=worst.value, high=worst.value, level=1.0, n=1,
+            unit="weight", method="exact",
+        )  # fmt: skip
         # They only stand beside the tested one: their p-values are nobody's question.
         return [*(msgspec.structs.replace(estimate, p=None) for estimate in losses), value]
 
@@ -269,6 +292,11 @@ class SinglePointAudit(Audit):
 def _worst_of(several: int, effect: Estimate) -> Estimate:
     """The effect with a p-value that holds for any of ``several`` that might have been the worst (Bonferroni)."""
     return msgspec.structs.replace(effect, p=None if effect.p is None else min(1.0, several * effect.p))
+
+
+def _order(weight: _Weight) -> str:
+    """Which index is the input, where the address itself does not say."""
+    return "" if weight.place else f"{_PLACE} "
 
 
 def _compared(one: _Measured) -> str:

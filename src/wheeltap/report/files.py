@@ -91,11 +91,13 @@ def _beside(target: Path) -> Generator[tuple[Path, int]]:
 
 def _refuse_database(target: Path) -> None:
     """Refuses to put a report in the place of a store: hours of trials for one mistyped path."""
+    start = b""
     if not target.is_file():
         return
-    with target.open("rb") as file:
-        if file.read(6) != b"SQLite":
-            return
+    with contextlib.suppress(OSError), target.open("rb") as file:
+        start = file.read(6)
+    if start != b"SQLite":
+        return
     raise ReportFileError(
         "The report would replace a database.",
         where=str(target),

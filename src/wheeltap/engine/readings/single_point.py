@@ -65,12 +65,15 @@ class SinglePoint(Reading):
     (first-order) and outsize weights that nothing heeds (spike).
 
     Values: ``candidates`` and ``nulls`` ``[weight, 3]`` (index in ``subject.layers``, row, column);
+    ``candidate_places`` and ``null_places`` ``[weight, 1 + axis]``, where that is in the parameter as its module stores
+    it: which of the first two indices is the input, then the indices, filled up with -1;
     ``candidate_values`` and ``null_values`` ``[weight]``, what they are; ``scores`` ``[candidate, 2]``, what the
     first-order screen (log-odds) and the spike screen (share of the typical output) give; ``screened``, the share of
     the weights that both could read.
     """
 
     name = "single-point"
+    version = 2  # since 2 it tells the places in the parameter as stored
     title = "weights whose loss may ruin the network"
     settings_type = SinglePointSettings
 
@@ -89,9 +92,11 @@ class SinglePoint(Reading):
         everything = sum(subject.parameter(layer.weight).numel() for layer in subject.layers)
         values: dict[str, Any] = {
             "candidates": _table(points),
+            "candidate_places": _places(screens, points),
             "candidate_values": [point.of(matrices) for point in points],
             "scores": [candidate.scores for candidate in ranked],
             "nulls": _table(nulls),
+            "null_places": _places(screens, nulls),
             "null_values": [point.of(matrices) for point in nulls],
             "screened": sum(matrix.numel() for matrix in matrices.values()) / everything,
         }
@@ -100,6 +105,19 @@ class SinglePoint(Reading):
 
 def _table(points: Sequence[_Point]) -> NDArray[np.float64]:
     return np.array([(p.layer, p.row, p.column) for p in points], dtype=np.float64).reshape(-1, 3)
+
+
+def _places(screens: Screens, points: Sequence[_Point]) -> NDArray[np.float64]:
+    """Where each weight is in its parameter, and which of its first two indices is the input; -1 fills up."""
+    axes = max(len(screens[point.layer].layer.shape) for point in points) if points else 2
+    table = np.full((len(points), 1 + axes), -1.0)
+    for at, point in enumerate(points):
+        layer = screens[point.layer].layer
+        if layer.kind in ("transposed", "embedding"):
+            table[at, :3] = 0, point.column, point.row
+        else:
+            table[at, : 1 + len(layer.shape)] = 1, point.row, *np.unravel_index(point.column, layer.shape[1:])
+    return table
 
 
 def _ranked(screens: Screens, count: int) -> list[_Candidate]:
