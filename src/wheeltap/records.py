@@ -215,6 +215,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
         score: Mean score per dose; ``low`` and ``high`` its band at ``level``.
         half: Dose at which half of the above-chance score is lost.
         area: Mean score over the log-dose range.
+        variant: Which way of doing it, where an instrument has several; empty for the one its verdict is about.
+        norms: ||change|| / ||weights|| at each dose, mean over draws: what makes instruments comparable.
     """
 
     code: str
@@ -231,6 +233,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     high: tuple[float, ...]
     half: Estimate | None = None
     area: Estimate | None = None
+    variant: str = ""
+    norms: tuple[float | None, ...] = ()
 
 
 class BlockMap(msgspec.Struct, frozen=True, kw_only=True):

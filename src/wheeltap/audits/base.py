@@ -128,6 +128,12 @@ class Case:
             raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
         return outcome.values[self.plan.probe.measure].astype(np.float64)
 
+    def measured(self, trials: Sequence[Trial], measure: str) -> Values | None:
+        """Another measure than the score, ``[trial, example]``; ``None`` where a trial does not have it."""
+        outcomes = [self._lookup(trial.key) for trial in trials]
+        rows = [o.values[measure] for o in outcomes if o is not None and measure in o.values]
+        return np.stack(rows).astype(np.float64) if rows and len(rows) == len(trials) else None
+
     def reading(self, trial: Trial) -> dict[str, Values]:
         """The named arrays that a reading gave.
 
@@ -144,6 +150,12 @@ class Case:
     def table(self, trials: Sequence[Sequence[Trial]]) -> Values:
         """Scores ``[dose, draw, example]`` of trials given as ``[dose][draw]``."""
         return np.stack([np.stack([self.values(trial) for trial in row]) for row in trials])
+
+    def norm(self, trials: Iterable[Trial]) -> float | None:
+        """||change|| / ||weights||, mean over those trials that told it; ``None`` where none did."""
+        outcomes = (self._lookup(trial.key) for trial in trials)
+        told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
+        return float(np.mean(told)) if told else None
 
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
@@ -218,8 +230,8 @@ BUILTIN = {
     "relative-noise": "wheeltap.audits.noise:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noise:FunctionNoiseAudit",
     "std-noise": "wheeltap.audits.noise:StdNoiseAudit",
-    "quantization": "wheeltap.audits.modify:QuantizationAudit",
-    "pruning": "wheeltap.audits.modify:PruningAudit",
+    "quantization": "wheeltap.audits.families:QuantizationAudit",
+    "pruning": "wheeltap.audits.families:PruningAudit",
     "single-point": "wheeltap.audits.single_point:SinglePointAudit",
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",

@@ -1,12 +1,17 @@
-"""WT103 and WT104: what rounding to fewer bits and pruning cost."""
+"""What a modification of the weights costs: families of them, each with its ways of doing it, judged at one dose."""
 
 from abc import abstractmethod
-from typing import ClassVar, final
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import msgspec
+import numpy as np
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Finding, Scalar, SubjectRecord, Trial
-from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.stats.curve import band, half_dose
+from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
 
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
@@ -17,156 +22,244 @@ class ModifySettings(AuditSettings, frozen=True, kw_only=True):
         tested: The dose the verdict is about.
         margin: Loss of score that does not matter; the test is of a larger one.
         worth: Smallest loss that a ``not_found`` must have been able to see.
+        draws: Draws of what is random.
+        others: Whether the family's other ways of doing it are measured beside the one that is judged.
     """
 
     doses: tuple[float, ...]
     tested: float
     margin: float = 0.02
     worth: float = 0.10
+    draws: int = 4
+    others: bool = True
 
 
-class QuantizationSettings(ModifySettings, frozen=True, kw_only=True):
-    """Bits per weight."""
+@dataclass(frozen=True)
+class Variant:
+    """One way of doing a modification.
 
-    doses: tuple[float, ...] = (8, 6, 4, 3, 2)
-    tested: float = 4
+    Attributes:
+        label: What tells it from the family's others; empty for the one the verdict is about.
+        perturbation: Registered name.
+        doses: Mildest first.
+        draws: Of what is random; 1 where nothing is.
+    """
+
+    label: str
+    perturbation: str
+    doses: tuple[float, ...]
+    settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    draws: int = 1
 
 
-class PruningSettings(ModifySettings, frozen=True, kw_only=True):
-    """Share of weights removed from each layer."""
+@dataclass(frozen=True)
+class _Lost:
+    """What one subject keeps under one variant.
 
-    doses: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
-    tested: float = 0.3
+    Attributes:
+        trials: ``[dose][draw]``.
+        scores: ``[dose, draw, example]``.
+    """
+
+    variant: Variant
+    trials: list[list[Trial]]
+    scores: Values
 
 
 class ModifyAudit(Audit):
-    """Loss of score at each dose of a deterministic change, judged at one dose."""
+    """Score against dose for every way of a family; a verdict on the loss at one dose of the first.
 
-    perturbation: ClassVar[str]
-    variants: ClassVar[tuple[tuple[str, dict[str, Scalar]], ...]]
+    Attributes:
+        unit: Unit of the doses.
+    """
+
+    unit: ClassVar[str]
+
+    @abstractmethod
+    def variants(self) -> tuple[Variant, ...]:
+        """The family: the one that is judged first."""
+
+    @abstractmethod
+    def label(self, variant: Variant, dose: float) -> str:
+        """What was done, in words that name the estimate."""
+
+    def severity(self, dose: float) -> float:
+        """A positive number that rises with the damage: what half doses are interpolated on."""
+        return dose
+
+    def dose_of(self, severity: float) -> float:
+        """The inverse of ``severity``."""
+        return severity
 
     def ask(self, case: Case) -> list[Trial]:
-        """Every dose of every variant on every subject."""
+        """Every dose and draw of every variant on every subject."""
         if not case.known(case.plan.baselines()):
             return []
-        return [t for subject in case.plan.subjects for t in self._trials(case, subject).values()]
+        return [
+            trial
+            for subject in case.plan.subjects
+            for variant in self._wanted()
+            for row in self._trials(case, subject, variant)
+            for trial in row
+        ]
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
-        """The doses listed in its settings, and the tested one."""
-        return tuple((self.perturbation, dose) for dose in self._doses())
+        """The doses of every variant."""
+        return tuple((variant.perturbation, dose) for variant in self._wanted() for dose in variant.doses)
 
     def most(self, plan: Plan) -> int:
-        """All doses and variants of every subject."""
-        return len(plan.subjects) * len(self._doses()) * len(self.variants)
-
-    def _doses(self) -> tuple[float, ...]:
-        listed = self.settings.doses
-        return listed if self.settings.tested in listed else (*listed, self.settings.tested)
-
-    def _trials(self, case: Case, subject: SubjectRecord) -> dict[tuple[str, float], Trial]:
-        return {
-            (label, dose): case.plan.trial(subject, self.perturbation, settings=settings, dose=dose)
-            for label, settings in self.variants
-            for dose in self._doses()
-        }
+        """All doses, draws and variants of every subject."""
+        return len(plan.subjects) * sum(len(variant.doses) * variant.draws for variant in self._wanted())
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per subject about its own loss, one per pair about whose loss is larger."""
+        """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""
         verdict = Verdict()
         for subject in case.plan.subjects:
             verdict.drafts.append(self._single(case, subject))
+            verdict.curves += self._curves(case, subject)
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))
         return verdict
 
-    def _lost(self, case: Case, subject: SubjectRecord, trial: Trial) -> Values:
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
-        return (sign * (case.clean(subject) - case.values(trial)))[None, :]
+    def _listed(self) -> tuple[float, ...]:
+        """The doses of the settings, with the tested one among them, mildest first."""
+        listed = {*self.settings.doses, self.settings.tested}
+        return tuple(sorted(listed, key=self.severity))
+
+    def _wanted(self) -> tuple[Variant, ...]:
+        return self.variants() if self.settings.others else self.variants()[:1]
+
+    def _trials(self, case: Case, subject: SubjectRecord, variant: Variant) -> list[list[Trial]]:
+        return [
+            [
+                case.plan.trial(subject, variant.perturbation, settings=variant.settings, dose=dose, seed=seed)
+                for seed in range(variant.draws)
+            ]
+            for dose in variant.doses
+        ]
+
+    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> _Lost:
+        trials = self._trials(case, subject, variant)
+        return _Lost(variant, trials, case.table(trials))
+
+    def _loss(self, case: Case, subject: SubjectRecord, scores: Values, label: str) -> Estimate:
+        """Mean loss of score ``[draw, example]``, tested against the margin."""
+        probe = case.plan.probe
+        sign = 1.0 if probe.higher_is_better else -1.0
+        lost = sign * (case.clean(subject)[None, :] - scores)
+        margin = case.worth(self.settings.margin)
+        return mean_effect(lost, margin=margin, bounded=probe.bounded, name=label, unit=probe.measure)
+
+    # ---- one subject ------------------------------------------------------------------------------------------
 
     def _single(self, case: Case, subject: SubjectRecord) -> Draft:
-        trials = self._trials(case, subject)
         try:
-            losses = {
-                key: self._estimate(case, self._lost(case, subject, trial), self._label(*key))
-                for key, trial in trials.items()
-            }
+            read = self._read(case, subject, self.variants()[0])
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
-        tested = losses[(self.variants[0][0], self.settings.tested)]
+        plan, variant = case.plan, read.variant
+        losses = {
+            dose: self._loss(case, subject, scores, self.label(variant, dose))
+            for dose, scores in zip(variant.doses, read.scores, strict=True)
+        }
+        tested = losses.pop(self.settings.tested)
+        margin = case.worth(self.settings.margin)
+        expected = self._expected(case, subject, read)
+        words = f"{subject.name} loses {tested} of its score at {tested.name}"
         finding = Finding(
             code=self.code,
             title=self.title,
             status="found",
             subject=subject.name,
-            estimates=(tested, *(e for e in losses.values() if e is not tested)),
-            smallest_detectable=smallest_detectable(
-                tested, alpha=case.plan.alpha, margin=case.worth(self.settings.margin)
-            ),
-            because=f"{subject.name} loses {tested} of its score at {tested.name}: "
-            f"more than {case.worth(self.settings.margin):.2g}.",
-            trials=tuple(trial.key for trial in trials.values()),
+            estimates=(tested, *expected, *losses.values()),
+            smallest_detectable=smallest_detectable(tested, alpha=plan.alpha, margin=margin),
+            because=f"{words}: more than {margin:.2g}. {self._shipped(expected)}",
+            trials=tuple(trial.key for row in read.trials for trial in row),
         )
-        return Draft(
-            finding,
-            test=tested,
-            worth=case.worth(self.settings.worth),
-            one_sided=True,
-            otherwise=f"{subject.name} loses {tested} of its score at {tested.name}: "
-            f"not shown to be more than {case.worth(self.settings.margin):.2g}.",
-        )
+        otherwise = f"{words}: not shown to be more than {margin:.2g}. {self._shipped(expected)}"
+        return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+
+    def _expected(self, case: Case, subject: SubjectRecord, read: _Lost) -> tuple[Estimate, ...]:
+        """What to expect at the tested dose: share of the score kept, and of the answers that change."""
+        at = read.variant.doses.index(self.settings.tested)
+        probe, clean = case.plan.probe, case.clean(subject)
+        kept = share_kept(read.scores[at], clean, chance=case.chance, bounded=probe.bounded)
+        agreement = case.measured(read.trials[at], "agreement")
+        if agreement is None:
+            return (kept,)
+        changed = score_interval(1.0 - agreement.mean(0), bounded=True, name="answers changed", unit="share of answers")
+        return (kept, changed)
+
+    def _shipped(self, expected: tuple[Estimate, ...]) -> str:
+        """What to expect of it when it is shipped so, in words."""
+        kept, *changed = expected
+        told = f"Shipped so, expect it to keep {kept} of its score above chance"
+        return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
+
+    def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
+        found: list[Curve] = []
+        for variant in self._wanted():
+            try:
+                read = self._read(case, subject, variant)
+            except Unanswered:
+                continue  # not defined on this subject: the others are told
+            found.append(self._curve(case, subject, read))
+        return found
+
+    def _curve(self, case: Case, subject: SubjectRecord, read: _Lost) -> Curve:
+        probe, variant = case.plan.probe, read.variant
+        # Doses are kept ascending, whichever way damage grows.
+        order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
+        mean, low, high = band(read.scores[order], bounded=probe.bounded)
+        return Curve(
+            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=self.unit,
+            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
+            score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
+            half=self._half(case, subject, read), variant=variant.label,
+            norms=tuple(case.norm(read.trials[i]) for i in order),
+        )  # fmt: skip
+
+    def _half(self, case: Case, subject: SubjectRecord, read: _Lost) -> Estimate:
+        """The dose at which half of the above-chance score is lost, between the doses tried."""
+        severities = np.array([self.severity(dose) for dose in read.variant.doses])
+        found = half_dose(
+            read.scores, case.clean(subject), doses=severities, chance=case.chance, unit=self.unit
+        )  # fmt: skip
+        ends = [None if end is None else self.dose_of(end) for end in (found.low, found.high)]
+        if self.dose_of(severities[0]) > self.dose_of(severities[-1]):
+            ends.reverse()
+        value = None if found.value is None else self.dose_of(found.value)
+        return msgspec.structs.replace(found, value=value, low=ends[0], high=ends[1])
+
+    # ---- pairs ------------------------------------------------------------------------------------------------
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
-        plan, key = case.plan, (self.variants[0][0], self.settings.tested)
-        one, two = (self._trials(case, subject)[key] for subject in (plan.reference, rival))
+        plan, variant = case.plan, self.variants()[0]
+        at = variant.doses.index(self.settings.tested)
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
-            difference = self._lost(case, rival, two) - self._lost(case, plan.reference, one)
+            reads = [self._read(case, subject, variant) for subject in (plan.reference, rival)]
+            one, two = (
+                case.clean(subject)[None, :] - read.scores[at]
+                for subject, read in zip((plan.reference, rival), reads, strict=True)
+            )
         except Unanswered as gap:
             return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
-        gap = mean_effect(difference, margin=margin, name="loss_difference", unit=plan.probe.measure)
-        words = f"At {self._label(*key)}, {rival.name} loses {gap} more of its score than {plan.reference.name}."
+        sign = 1.0 if plan.probe.higher_is_better else -1.0
+        gap = mean_effect(sign * (two - one), margin=margin, name="loss_difference", unit=plan.probe.measure)
+        kept = [
+            msgspec.structs.replace(self._expected(case, subject, read)[0], name=f"share kept by {subject.name}")
+            for subject, read in zip((plan.reference, rival), reads, strict=True)
+        ]
+        words = (
+            f"At {self.label(variant, self.settings.tested)}, {rival.name} loses {gap} more of its score than "
+            f"{plan.reference.name}. Of what is above chance, {plan.reference.name} keeps {kept[0]} and {rival.name} "
+            f"{kept[1]}: where the clean scores differ, compare these."
+        )
         finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=words,
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin), trials=(one.key, two.key),
+            code=self.code, title=title, status="found", subject=name, estimates=(gap, *kept), because=words,
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
+            trials=tuple(trial.key for read in reads for trial in read.trials[at]),
         )  # fmt: skip
         return Draft(finding, test=gap, worth=case.worth(self.settings.worth), otherwise=words)
-
-    def _estimate(self, case: Case, lost: Values, label: str) -> Estimate:
-        probe = case.plan.probe
-        margin = case.worth(self.settings.margin)
-        return mean_effect(lost, margin=margin, bounded=probe.bounded, name=label, unit=probe.measure)
-
-    @abstractmethod
-    def _label(self, variant: str, dose: float) -> str:
-        """What was done, in words that name the estimate."""
-
-
-@final
-class QuantizationAudit(ModifyAudit):
-    """Score lost when every weight is rounded to a grid of fewer bits."""
-
-    name = "quantization"
-    code = "WT103"
-    title = "Rounding to fewer bits"
-    settings_type = QuantizationSettings
-    perturbation = "quantize"
-    variants = (("per channel", {"scale": "channel"}), ("per tensor", {"scale": "tensor"}))
-
-    def _label(self, variant: str, dose: float) -> str:
-        return f"{dose:g} bits {variant}"
-
-
-@final
-class PruningAudit(ModifyAudit):
-    """Score lost when the smallest weights of every layer are removed."""
-
-    name = "pruning"
-    code = "WT104"
-    title = "Pruning the smallest weights"
-    settings_type = PruningSettings
-    perturbation = "prune"
-    variants = (("", {}),)
-
-    def _label(self, variant: str, dose: float) -> str:
-        return f"{dose:.0%} pruned"

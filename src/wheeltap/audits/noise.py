@@ -201,6 +201,12 @@ class NoiseAudit(Audit):
         )  # fmt: skip
         return Measured(subject, response, [trial for row in grid for trial in row])
 
+    @staticmethod
+    def _rows(one: Measured) -> list[list[Trial]]:
+        """The trials behind a measurement, dose by dose."""
+        draws = np.shape(one.response.values)[1]
+        return [one.trials[at : at + draws] for at in range(0, len(one.trials), draws)]
+
     def _curve(self, case: Case, one: Measured) -> Curve:
         probe, response = case.plan.probe, one.response
         mean, low, high = band(response.values, bounded=probe.bounded)
@@ -211,7 +217,7 @@ class NoiseAudit(Audit):
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),
             score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
-            half=half, area=area,
+            half=half, area=area, norms=tuple(case.norm(row) for row in self._rows(one)),
         )  # fmt: skip
 
     def _single(self, case: Case, curve: Curve, one: Measured) -> Draft:

@@ -123,6 +123,51 @@ def mean_effect(
     )
 
 
+def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False, level: float = 0.95) -> Estimate:
+    """Share of the above-chance score that is kept under a disturbance: (score - chance) / (clean - chance).
+
+    What makes losses comparable between subjects whose clean scores differ. The interval is that of the numerator
+    minus the share times the denominator, cell by cell, over the denominator (the delta method), through the crossed t.
+
+    Args:
+        x: [draw, example], disturbed.
+        clean: [example], undisturbed.
+        chance: Score of an answer without information.
+        bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``.
+        level: Confidence level.
+
+    Returns:
+        Without a value or ends where the clean score is chance.
+
+    Raises:
+        DataError: If values are not finite or shapes do not fit.
+
+    Source: delta method; see ``Crossed.half_width``.
+    """
+    cells = checked(x, ("draw", "example"), what="scores")
+    before = checked(clean, ("example",), what="clean scores")
+    if cells.shape[1] != len(before):
+        raise DataError(
+            "Clean scores are paired with others.", expected=f"{cells.shape[1]} examples", got=str(len(before))
+        )
+    above = float(before.mean()) - chance
+    method = f"delta method, crossed t, {cells.shape[0]} draws x {cells.shape[1]} examples"
+    if above == 0.0:
+        return Estimate(
+            name="share kept", value=None, low=None, high=None, level=level, n=len(before), unit="share", method=method
+        )
+    share = (float(cells.mean()) - chance) / above
+    rest = cells - chance - share * (before - chance)
+    spread = crossed(rest, pseudo=_amplitude(cells - before) if bounded else 0.0)
+    alpha = checked_alpha(level)
+    half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
+    ends = (None, None) if half is None else (share - half, share + half)
+    return Estimate(
+        name="share kept", value=share, low=ends[0], high=ends[1], level=level, n=len(before), unit="share",
+        method=method,
+    )  # fmt: skip
+
+
 def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float = 0.8, margin: float = 0.0) -> float:
     """Smallest true |effect| that a test of |effect| <= ``margin`` at ``alpha`` finds with probability ``power``.
 

@@ -1,0 +1,168 @@
+"""What survives: every kind of change of the weights on one page, dose by dose and at matched size of the change."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import exp, log
+from typing import TYPE_CHECKING, Any
+
+from wheeltap.records import Curve, ReportRecord
+from wheeltap.report import words
+
+if TYPE_CHECKING:
+    import altair as alt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """The score at one dose.
+
+    Attributes:
+        dose: In words, with its unit where it is short.
+        norm: ||change|| / ||weights||, in words; empty where it is not known.
+        kept: Share of the above-chance score that is kept, clipped to 0 to 1; ``None`` where there is nothing to keep.
+    """
+
+    dose: str
+    norm: str
+    score: str
+    bracket: str
+    kept: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """One way of changing the weights of one subject, mildest first.
+
+    Attributes:
+        label: The instrument and which way of it.
+        half: Dose at which half of the above-chance score is lost.
+        norm_at_half: Size of the change there.
+    """
+
+    code: str
+    label: str
+    unit: str
+    steps: tuple[Step, ...]
+    half: str
+    norm_at_half: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survival:
+    """All that was done to one subject."""
+
+    subject: str
+    strips: tuple[Strip, ...]
+
+
+def survival(record: ReportRecord) -> tuple[Survival, ...]:
+    """Every subject's strips, in the order in which the instruments were run; controls are left out."""
+    subjects = dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject")
+    found = [
+        Survival(subject=words.plain(name), strips=tuple(_strip(record, curve) for curve in _curves(record, name)))
+        for name in subjects
+    ]
+    return tuple(one for one in found if one.strips)
+
+
+def _curves(record: ReportRecord, subject: str) -> list[Curve]:
+    """A subject's curves whose sizes are known, by code; the one that a verdict is about first."""
+    mine = [c for c in record.curves if c.subject == subject and c.role == "subject" and _sized(c)]
+    return sorted(mine, key=lambda curve: (curve.code, bool(curve.variant)))
+
+
+def _sized(curve: Curve) -> bool:
+    return any(norm is not None for norm in curve.norms)
+
+
+def _mildest_first(curve: Curve) -> list[int]:
+    """Places of a curve's doses by damage: fewer bits are more of it."""
+    order = list(range(len(curve.doses)))
+    return order[::-1] if curve.unit == "bits" else order
+
+
+def _label(curve: Curve) -> str:
+    name = words.instrument(curve.code, curve.title).name
+    return f"{name}: {words.plain(curve.variant)}" if curve.variant else name
+
+
+def _clean(record: ReportRecord, subject: str) -> float | None:
+    score = (f.estimates[0].value for f in record.findings if (f.code, f.subject) == ("WT001", subject) and f.estimates)
+    return next(score, None)
+
+
+def _strip(record: ReportRecord, curve: Curve) -> Strip:
+    clean = _clean(record, curve.subject)
+    return Strip(
+        code=curve.code,
+        label=_label(curve),
+        unit=words.plain(curve.unit),
+        steps=tuple(_step(curve, at, clean) for at in _mildest_first(curve)),
+        half="not measured" if curve.half is None else words.interval(curve.half),
+        norm_at_half=words.number(norm) if (norm := norm_at_half(curve)) is not None else "",
+    )
+
+
+def _step(curve: Curve, at: int, clean: float | None) -> Step:
+    norm, score = curve.norms[at] if curve.norms else None, curve.score[at]
+    above = None if clean is None else clean - curve.chance
+    ends = (curve.low[at], curve.high[at])
+    return Step(
+        dose=f"{curve.doses[at]:.3g}",
+        norm="" if norm is None else f"{norm:.2g}",
+        score=words.number(score, like=ends),
+        bracket=f"[{', '.join(words.number(end, like=ends) for end in ends)}]",
+        kept=None if not above else min(max((score - curve.chance) / above, 0.0), 1.0),
+    )
+
+
+def norm_at_half(curve: Curve) -> float | None:
+    """||change|| / ||weights|| at the half dose, between the doses tried (linear on both log axes)."""
+    half = None if curve.half is None else curve.half.value
+    if half is None or half <= 0 or not curve.norms:
+        return None
+    for (left, one), (right, two) in pairwise(zip(curve.doses, curve.norms, strict=True)):
+        if one and two and 0 < left <= half <= right:
+            share = (log(half) - log(left)) / (log(right) - log(left))
+            return exp(log(one) + share * (log(two) - log(one)))
+    return None
+
+
+def matched_chart(
+    curves: Sequence[Curve], looks: Iterable[tuple[str, str]], *, ink: tuple[str, str]
+) -> "alt.LayerChart | None":
+    """Score against the size of the change, a line for each way of making one.
+
+    Args:
+        curves: Of one subject.
+        looks: Colour and shape for each curve, in order.
+        ink: Colours of chance's line and of the axes' titles.
+
+    Returns:
+        The chart; nothing where no curve has two points.
+    """
+    import altair as alt
+
+    drawn = [(curve, look) for curve, look in zip(curves, looks, strict=False) if len(_points(curve)) > 1]
+    if not drawn:
+        return None
+    x = alt.X(
+        "norm:Q",
+        scale=alt.Scale(type="log", nice=False),
+        title="size of the change, ||change|| / ||weights||",
+        axis=alt.Axis(format="~g", grid=False, labelOverlap=True),
+    )
+    y = alt.Y("score:Q", title=words.plain(drawn[0][0].measure), axis=alt.Axis(tickCount=5))
+    chance: Any = alt.Chart(alt.Data(values=[{"score": drawn[0][0].chance}]))
+    layers: list[Any] = [chance.mark_rule(color=ink[0], strokeDash=[2, 4]).encode(y=y)]
+    for curve, (colour, shape) in drawn:
+        base: Any = alt.Chart(alt.Data(values=_points(curve)))
+        layers.append(base.mark_line(color=colour, strokeWidth=1.6).encode(x=x, y=y))
+        layers.append(base.mark_point(stroke=colour, shape=shape, size=36, strokeWidth=1.4).encode(x=x, y=y))
+    return alt.layer(*layers)
+
+
+def _points(curve: Curve) -> list[dict[str, float]]:
+    rows = zip(curve.norms, curve.score, strict=True) if curve.norms else ()
+    return sorted(({"norm": n, "score": s} for n, s in rows if n), key=lambda row: row["norm"])
