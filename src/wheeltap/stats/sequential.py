@@ -1,0 +1,306 @@
+"""Verdicts that stop: is one subject more fragile than another, told as soon as the observations say so.
+
+A *round* is a fresh draw of noise on a few fresh random examples, the same for both subjects; its observation is the
+mean difference of what the two keep (at a dose drawn anew, or over the whole curve). Rounds are independent given the
+two subjects and the probe, and their mean is the difference of areas on this probe. For a single subject the same
+race runs between its clean and its disturbed score at one dose: ``first`` then says that score is lost.
+
+Each round's examples must be chosen without regard to the rounds before. Going through the probe in one random order
+is a fair sample of the population behind it for the first pass only; examples used again tell of this probe alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, final
+
+import numpy as np
+
+from wheeltap.errors import DataError, UsageError
+from wheeltap.records import Estimate
+from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
+from wheeltap.stats.family import holm
+from wheeltap.stats.waudbysmith2023 import Bets, Capital, p_value
+
+Decision = Literal["first", "second", "even"]
+"""The first is sounder (or loses less), the second is, or neither by as much as is worth telling."""
+
+_STEPS = 400  # the interval's ends are rounded outwards to this part of the range
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a race decides, in the observations' unit.
+
+    Attributes:
+        margin: Differences up to this are not worth telling; the test is of a larger one.
+        worth: A race is called even once |difference| < ``worth`` is shown.
+        alpha: Probability of a false "first" or "second", and of a false "even", whenever the race stops.
+        bounds: Range that an observation cannot leave.
+    """
+
+    margin: float = 0.02
+    worth: float = 0.10
+    alpha: float = 0.05
+    bounds: tuple[float, float] = (-1.0, 1.0)
+
+    @property
+    def bets(self) -> Bets:
+        """Gamblers ready for differences around the one worth telling."""
+        return Bets().scaled(self.worth / 0.1)
+
+    @property
+    def nulls(self) -> FloatArray:
+        """``[-worth, -margin, margin, worth]``: the differences that are bet against."""
+        return np.array([-self.worth, -self.margin, self.margin, self.worth])
+
+    def require(self) -> None:
+        """Refuses rules by which nothing can be decided.
+
+        Raises:
+            UsageError: If margin and worth are not ordered within the bounds, or alpha is no probability.
+        """
+        checked_alpha(self.alpha)
+        low, high = self.bounds
+        if not (0.0 <= self.margin <= self.worth < min(-low, high) and self.worth > 0.0):
+            raise UsageError(
+                "The rules of a race cannot be used.",
+                expected="0 <= margin <= worth, and both inside the bounds on either side of 0",
+                got=f"margin {self.margin:g}, worth {self.worth:g}, bounds [{low:g}, {high:g}]",
+            )
+
+
+class Tests(NamedTuple):
+    """P-values that hold whenever one looks; each only ever falls.
+
+    Attributes:
+        first: Of "the mean is at most ``margin``", doubled for the two directions.
+        second: Of "the mean is at least -``margin``", doubled.
+        even: Of "|mean| is at least ``worth``".
+    """
+
+    first: FloatArray
+    second: FloatArray
+    even: FloatArray
+
+
+def _tests(capital: Capital, at: Sequence[int]) -> Tests:
+    """The tests at the indices of the four nulls."""
+    low, near_low, near_high, high = at
+    return Tests(
+        first=np.minimum(1.0, 2.0 * p_value(capital.above[..., near_high])),
+        second=np.minimum(1.0, 2.0 * p_value(capital.below[..., near_low])),
+        even=np.maximum(p_value(capital.above[..., low]), p_value(capital.below[..., high])),
+    )
+
+
+@final
+class Race:
+    """Two subjects, fed round by round until it is decided which is the sounder, or that neither is.
+
+    Args:
+        rules: What is decided.
+
+    Raises:
+        UsageError: If the rules cannot be used.
+
+    Source: Waudby-Smith & Ramdas (2023) for the tests; Schuirmann (1987) for "even" (both ends, each at alpha).
+    """
+
+    def __init__(self, rules: Rules | None = None) -> None:
+        self.rules = rules or Rules()
+        self.rules.require()
+        grid = np.unique(np.concatenate([np.linspace(*self.rules.bounds, _STEPS + 1), self.rules.nulls, [0.0]]))
+        self._capital = Capital(grid, bounds=self.rules.bounds, bets=self.rules.bets)
+        self._at: list[int] = np.searchsorted(grid, self.rules.nulls).tolist()
+        self.decided: Decision | None = None
+        """The verdict at ``rules.alpha``; the first reached stands, whatever is fed later."""
+
+    @property
+    def n(self) -> int:
+        """Rounds fed."""
+        return self._capital.count
+
+    @property
+    def tests(self) -> Tests:
+        """The three p-values now."""
+        return _tests(self._capital, self._at)
+
+    @property
+    def p(self) -> float:
+        """P-value of |mean| <= ``margin``, valid whenever one looks."""
+        return float(min(self.tests.first, self.tests.second))
+
+    def feed(self, x: float) -> Decision | None:
+        """One round's observation; returns the verdict if there is one by now.
+
+        Raises:
+            DataError: If it is not finite or outside the bounds.
+        """
+        self._capital.feed(np.asarray(x, dtype=np.float64))
+        if self.decided is None:
+            self.decided = _decision(self.tests, self.rules.alpha)
+        return self.decided
+
+    def estimate(self, *, level: float = 0.95, name: str = "difference", unit: str) -> Estimate:
+        """The mean difference so far, with an interval that holds whenever one looks, and ``p``.
+
+        The interval never says more than the test: ``p`` <= 1 - ``level`` exactly where it lies beyond the margin.
+        The value is the mean of the rounds, or the nearest point of the interval (which remembers earlier rounds).
+
+        Raises:
+            UsageError: If ``level`` is not strictly between 0 and 1.
+        """
+        ends = [float(end) for end in self._capital.interval(level)]
+        low, high = min(ends), max(ends)  # once in a wrong set both ends may have crossed
+        mean = float(np.clip(self._capital.mean, low, high))
+        method = f"betting confidence sequence over {self.n} rounds, valid at every stopping time"
+        return Estimate(name=name, value=mean, low=low, high=high, level=level, n=self.n, unit=unit, method=method,
+                        p=self.p)  # fmt: skip
+
+
+def _decision(tests: Tests, alpha: float) -> Decision | None:
+    named: tuple[tuple[Decision, FloatArray], ...] = (
+        ("first", tests.first), ("second", tests.second), ("even", tests.even),
+    )  # fmt: skip
+    return next((name for name, p in named if p <= alpha), None)
+
+
+def settled(races: Sequence[Race], *, alpha: float = 0.05) -> list[Decision | None]:
+    """Verdicts on several races, none of them false with probability at least 1 - ``alpha``, whenever one looks.
+
+    The p-values only ever fall, so what is settled stays settled, and only the others need more rounds. "Even" is a
+    family of its own.
+
+    Raises:
+        UsageError: If ``alpha`` is not strictly between 0 and 1.
+
+    Source: Holm (1979); valid for p-values however dependent, so at any common or separate stopping times.
+    """
+    checked_alpha(alpha)
+    read = [race.tests for race in races]
+    differ = holm([float(min(tests.first, tests.second)) for tests in read])
+    even = holm([float(tests.even) for tests in read])
+    found: list[Decision | None] = []
+    for tests, p, q in zip(read, differ, even, strict=True):
+        side: Decision = "first" if tests.first <= tests.second else "second"
+        found.append(side if p is not None and p <= alpha else "even" if q is not None and q <= alpha else None)
+    return found
+
+
+class Replay(NamedTuple):
+    """When many races would have stopped, and how.
+
+    Attributes:
+        rounds: ``[replicate]``: rounds until the verdict; all of them where there was none.
+        verdict: ``[replicate]``: +1 first, -1 second, 0 even, 2 undecided.
+    """
+
+    rounds: FloatArray
+    verdict: FloatArray
+
+
+def replay(x: Values, rules: Rules | None = None) -> Replay:
+    """Races over recorded observations, all at once: for planning and for checking error rates.
+
+    Args:
+        x: ``[replicate, round]``.
+        rules: Of every race.
+
+    Raises:
+        DataError: If the observations are not finite or outside the bounds.
+        UsageError: If the rules cannot be used.
+    """
+    seen, rules = checked(x, ("replicate", "round"), what="observations"), rules or Rules()
+    rules.require()
+    capital = Capital(rules.nulls, bounds=rules.bounds, bets=rules.bets, shape=(len(seen),))
+    rounds, verdict = np.full(len(seen), float(seen.shape[1])), np.full(len(seen), 2.0)
+    for index in range(seen.shape[1]):
+        capital.feed(seen[:, index])
+        tests = _tests(capital, range(4))
+        now = np.select([p <= rules.alpha for p in tests], [1.0, -1.0, 0.0], 2.0)
+        new = (verdict == 2.0) & (now != 2.0)
+        rounds[new], verdict[new] = index + 1.0, now[new]
+        if not bool((verdict == 2.0).any()):
+            break
+    return Replay(rounds, verdict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How the observations of a kind of round vary, and what they cost.
+
+    Attributes:
+        draw: Variance between draws of the mean over all examples, in squared units of the observation.
+        cell: Variance of one example's difference within a draw.
+        passes: Passes of one example that each example of a round takes: subjects x doses.
+        draw_cost: What a fresh draw costs beyond them, in passes of one example; 0 counts forwards alone.
+    """
+
+    draw: float
+    cell: float
+    passes: float
+    draw_cost: float = 0.0
+
+    def rounds(self, effect: float, *, chunk: int = 1, rules: Rules | None = None) -> float:
+        """Rounds that a race needs, roughly, for a true difference of ``effect`` (infinite within the margin).
+
+        Where a chunk's mean varies little the stake is held down by the bounds, not by the variance: a bettor
+        cannot know that the range is not used. So small chunks win sooner than their variance alone would say.
+
+        Source: Waudby-Smith & Ramdas (2023), app. B (growth rate of a stake), to second order.
+        """
+        rules = rules or Rules()
+        beyond, cap = abs(effect) - rules.margin, rules.bets.most / (rules.margin - rules.bounds[0])
+        if beyond <= 0.0:
+            return float("inf")
+        square = self.draw + self.cell / chunk + beyond**2
+        stake = min(beyond / square, cap)
+        growth = stake * beyond - stake**2 * square / 2
+        return float(np.log(2.0 / rules.alpha / max(rules.bets.weights)) / growth)
+
+    def cost(self, effect: float, *, chunk: int = 1, rules: Rules | None = None) -> float:
+        """Passes of one example until the verdict, roughly; over the probe's examples that is forwards."""
+        return self.rounds(effect, chunk=chunk, rules=rules) * (self.draw_cost + self.passes * chunk)
+
+    def cheapest_chunk(self, effect: float, *, largest: int, rules: Rules | None = None) -> int:
+        """Examples per round for the cheapest verdict; 1 where a draw costs nothing."""
+        costs = [self.cost(effect, chunk=chunk, rules=rules) for chunk in range(1, largest + 1)]
+        return int(np.argmin(costs)) + 1
+
+
+def dose_shares(weights: Values, squares: Values, *, most: float = 1.5) -> FloatArray:
+    """How often to draw each dose, where a round has one: the observation is then difference x weight / share.
+
+    Its mean is the difference of areas whatever the shares are. They go by weight x root mean square difference,
+    which makes the variance least, but none below weight / ``most``: so ``most`` bounds the observations (rules with
+    ``bounds=(-most, most)``). The squares may be learnt from the rounds before.
+
+    Args:
+        weights: [dose], positive, summing to 1 (``area_weights``).
+        squares: [dose], mean square difference at each dose; known or guessed, up to a factor.
+        most: 1 draws by weight alone.
+
+    Raises:
+        DataError: If there is not one square per weight, or a number cannot be used.
+
+    Source: Owen (2013), "Monte Carlo theory, methods and examples", sec. 9.1 (optimal importance sampling).
+    """
+    w, s = checked(weights, ("dose",), what="dose weights"), checked(squares, ("dose",), what="mean squares")
+    if w.shape != s.shape or float(w.min()) <= 0.0 or float(s.min()) < 0.0 or most < 1.0:
+        raise DataError(
+            "Doses cannot be shared out.",
+            expected="one positive weight and one mean square per dose, and most at least 1",
+            got=f"{len(w)} weights, {len(s)} squares, most {most:g}",
+        )
+    least: FloatArray = w / (float(w.sum()) * most)
+    wanted: FloatArray = w * np.sqrt(s) if float(s.max()) > 0.0 else w
+    held = np.zeros(len(w), dtype=bool)
+    shares: FloatArray = wanted / float(wanted.sum())
+    while bool(np.any(shares < least * (1.0 - 1e-9))):
+        held |= shares < least
+        rest: FloatArray = np.where(held, 0.0, wanted)
+        free = 1.0 - float(least[held].sum())
+        shares = np.asarray(np.where(held, least, free * rest / (float(rest.sum()) or 1.0)), dtype=np.float64)
+    return shares / float(shares.sum())

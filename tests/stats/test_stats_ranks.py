@@ -1,0 +1,125 @@
+"""Intervals for ranks: they hold together, ties included, and shrink to single ranks where subjects differ."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wheeltap.errors import DataError
+from wheeltap.stats.mogstad2024 import rank_intervals
+
+Generator = np.random.Generator
+
+
+def true_ranks(means: np.ndarray) -> list[int]:
+    return [1 + int((means > mean).sum()) for mean in means]
+
+
+def crossed_table(rng: Generator, means: np.ndarray, draws: int, examples: int) -> np.ndarray:
+    """``[subject, draw, example]``: draws and examples that subjects share, and each subject's own."""
+    k, own = len(means), 0.1 if draws > 1 else 0.0  # one draw is taken as no sampling of draws
+    return (
+        means[:, None, None]
+        + 0.3 * rng.normal(size=(1, draws, 1))
+        + rng.normal(size=(1, 1, examples))
+        + own * rng.normal(size=(k, draws, 1))
+        + 0.5 * rng.normal(size=(k, 1, examples))
+        + 0.5 * rng.normal(size=(k, draws, examples))
+    )
+
+
+WORLDS = {
+    "all tie": np.zeros(5),
+    "two groups": np.array([0.0, 0.0, 0.0, 0.25, 0.25]),
+    "close steps": np.array([0.0, 0.05, 0.1, 0.15, 0.2]),
+    "one stands out": np.array([0.5, 0.0, 0.0, 0.0]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WORLDS)
+@pytest.mark.parametrize(("draws", "examples"), [(1, 80), (4, 60)])
+def test_all_ranks_lie_in_their_intervals_together(name: str, draws: int, examples: int) -> None:
+    rng, means, runs = np.random.default_rng(12), WORLDS[name], 400
+    held = 0
+    for _ in range(runs):
+        found = rank_intervals(crossed_table(rng, means, draws, examples))
+        # Ties have several true ranks: the best and the worst of them must both be allowed.
+        best, worst = true_ranks(means), [len(means) + 1 - rank for rank in true_ranks(-means)]
+        held += all(
+            e.low is not None and e.high is not None and e.low <= one and other <= e.high
+            for e, one, other in zip(found, best, worst, strict=True)
+        )
+    assert held / runs >= 0.95 - 3.1 * math.sqrt(0.95 * 0.05 / runs)
+    assert held / runs >= 0.93
+
+
+@pytest.mark.slow
+def test_ranks_of_scores_hold_together_too() -> None:
+    rng, runs, held = np.random.default_rng(13), 300, 0
+    # An example is right where half its ease and half of noise fall below a bar; the bar of a share is its quantile.
+    bars = np.quantile(rng.random((2, 100_000)).mean(axis=0), [0.95, 0.95, 0.85, 0.7])[:, None]
+    for _ in range(runs):
+        right = ((rng.random((1, 200)) + rng.random((4, 200))) / 2 < bars) * 1.0
+        found = rank_intervals(right, bounded=True)
+        held += all(
+            e.low is not None and e.high is not None and e.low <= one and other <= e.high
+            for e, one, other in zip(found, (1, 1, 3, 4), (2, 2, 3, 4), strict=True)
+        )
+    assert held / runs >= 0.93
+
+
+def test_subjects_far_apart_get_single_ranks() -> None:
+    rng = np.random.default_rng(14)
+    means = np.array([0.0, 3.0, 1.0, 2.0])
+    found = rank_intervals(crossed_table(rng, means, 8, 100))
+    assert [(e.low, e.value, e.high) for e in found] == [(4, 4, 4), (1, 1, 1), (3, 3, 3), (2, 2, 2)]
+    assert {e.unit for e in found} == {"rank"}
+    turned = rank_intervals(crossed_table(rng, means, 8, 100), higher_is_better=False)
+    assert [e.value for e in turned] == [1, 4, 2, 3]
+
+
+def test_a_pair_that_cannot_be_told_apart_shares_its_ranks() -> None:
+    rng = np.random.default_rng(15)
+    found = rank_intervals(crossed_table(rng, np.array([2.0, 0.0, 2.0, 4.0]), 8, 100))
+    assert [(e.low, e.high) for e in found] == [(2, 3), (4, 4), (2, 3), (1, 1)]
+
+
+def test_the_same_scores_twice_tie_exactly() -> None:
+    x = np.random.default_rng(16).normal(size=(1, 50))
+    found = rank_intervals(np.concatenate([x, x, x - 5.0 + 0.01 * np.arange(50)[None]]))
+    assert [(e.value, e.low, e.high) for e in found] == [(1, 1, 2), (1, 1, 2), (3, 3, 3)]
+
+
+def test_with_two_draws_a_difference_between_draws_is_not_taken_for_one_between_subjects() -> None:
+    rng, wrong = np.random.default_rng(17), 0
+    for _ in range(200):  # everything hangs on the draw, so 2 x 200 numbers are worth 2
+        x = np.repeat(rng.normal(size=(3, 2, 1)), 200, axis=2) + 0.01 * rng.normal(size=(3, 2, 200))
+        wrong += any(e.low != 1 or e.high != 3 for e in rank_intervals(x))
+    assert wrong / 200 <= 0.07
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.integers(2, 6))
+def test_intervals_contain_the_observed_rank_and_follow_the_subjects(seed: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = crossed_table(rng, rng.normal(size=k) * 0.3, 3, 30)
+    found, order = rank_intervals(x), rng.permutation(k)
+    for e in found:
+        assert e.low is not None
+        assert e.value is not None
+        assert e.high is not None
+        assert 1 <= e.low <= e.value <= e.high <= k
+    again = rank_intervals(x[order])
+    assert [(e.low, e.high) for e in again] == [(found[i].low, found[i].high) for i in order]
+
+
+def test_what_has_no_ranks_is_refused() -> None:
+    with pytest.raises(DataError, match="One subject has no rank"):
+        rank_intervals(np.zeros((1, 10)))
+    with pytest.raises(DataError, match="wrong shape"):
+        rank_intervals(np.zeros(10))
+    with pytest.raises(DataError, match="bounded measure"):
+        rank_intervals(np.array([[0.0, 3.0], [1.0, 0.0]]), bounded=True)

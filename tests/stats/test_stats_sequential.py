@@ -1,0 +1,373 @@
+"""Tests by betting: valid whenever one looks, by exact enumeration and by simulation; quick where there is a gap."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wheeltap.errors import DataError, UsageError
+from wheeltap.stats.sequential import Design, Race, Rules, dose_shares, replay, settled
+from wheeltap.stats.waudbysmith2023 import Bets, Capital, p_value
+
+ALPHA = 0.05
+Generator = np.random.Generator
+
+
+def slack(runs: int, rate: float = ALPHA) -> float:
+    """3.1 Monte-Carlo errors of a rate: one sound test in a thousand fails."""
+    return 3.1 * math.sqrt(rate * (1 - rate) / runs)
+
+
+def slow_capital(x: list[float], m: float, bets: Bets) -> tuple[float, float]:
+    """Last and largest capital against "the mean is at most m", one product at a time, on [-1, 1]."""
+    capital, largest, squares, total = [1.0] * len(bets.effects), 1.0, 0.25, 0.0
+    for n, seen in enumerate(x):
+        variance = squares / (n + 1)
+        for j, d in enumerate(bets.effects):
+            stake = min(d / (variance + d * d), bets.most / (m + 1.0))
+            capital[j] *= 1.0 + stake * (seen - m)
+        total += seen
+        squares += (seen - total / (n + 2)) ** 2
+        largest = max(largest, sum(w * c for w, c in zip(bets.weights, capital, strict=True)))
+    return sum(w * c for w, c in zip(bets.weights, capital, strict=True)), largest
+
+
+# Values in [-1, 1] with their probabilities: the mean is m exactly.
+GAMES = [
+    ((-1.0, 0.0, 1.0), (0.25, 0.5, 0.25), 0.0),
+    ((-0.1, 0.9), (0.9, 0.1), 0.0),
+    ((-1.0, 0.25, 0.5), (0.2, 0.4, 0.4), 0.1),
+    ((-1.0, 1.0), (0.6, 0.4), -0.2),
+]
+
+
+@pytest.mark.parametrize(("values", "chances", "m"), GAMES)
+def test_over_all_paths_the_capital_is_worth_one_and_reaches_c_with_probability_at_most_one_in_c(
+    values: tuple[float, ...], chances: tuple[float, ...], m: float
+) -> None:
+    # Every path of 7 rounds, so no sampling error: this is Ville's inequality itself.
+    paths = np.array(list(product(range(len(values)), repeat=7)))
+    x, weight = np.array(values)[paths], np.array(chances)[paths].prod(axis=1)
+    for side in (1.0, -1.0):
+        capital = Capital(np.array([side * m]), shape=(len(x),))
+        for column in x.T:
+            capital.feed(side * column)
+        assert weight.sum() == pytest.approx(1.0)
+        for c in (1.2, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0):
+            for peak in (capital.above, capital.below):
+                assert weight[np.exp(peak[:, 0]) >= c].sum() <= 1.0 / c + 1e-12
+
+
+@pytest.mark.parametrize(("values", "chances", "m"), GAMES)
+def test_the_slow_capital_is_a_martingale_at_the_mean(
+    values: tuple[float, ...], chances: tuple[float, ...], m: float
+) -> None:
+    paths = np.array(list(product(range(len(values)), repeat=5)))
+    weight = np.array(chances)[paths].prod(axis=1)
+    worth = [slow_capital([values[i] for i in path], m, Bets())[0] for path in paths]
+    assert float(weight @ worth) == pytest.approx(1.0, abs=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    x=st.lists(st.floats(-1, 1), min_size=1, max_size=25),
+    m=st.floats(-0.9, 0.9),
+)
+def test_the_capital_is_that_of_a_slow_computation(x: list[float], m: float) -> None:
+    capital = Capital(np.array([m]))
+    for seen in x:
+        capital.feed(np.asarray(seen))
+    assert float(np.exp(capital.above[0])) == pytest.approx(slow_capital(x, m, Bets())[1], rel=1e-9)
+    mirrored = slow_capital([-seen for seen in x], -m, Bets())[1]
+    assert float(np.exp(capital.below[0])) == pytest.approx(mirrored, rel=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(x=st.lists(st.sampled_from([-1.0, -0.5, 0.0, 0.3, 1.0]), min_size=1, max_size=60))
+def test_means_further_off_are_rejected_sooner_so_the_set_is_an_interval(x: list[float]) -> None:
+    capital = Capital(np.linspace(-1.0, 1.0, 41))
+    before = (-1.0, 1.0)
+    for seen in x:
+        capital.feed(np.asarray(seen))
+        assert np.all(np.diff(capital.above) <= 1e-9)
+        assert np.all(np.diff(capital.below) >= -1e-9)
+        ends = tuple(float(end) for end in capital.interval(0.95))
+        assert ends[0] >= before[0]  # only ever narrower
+        assert ends[1] <= before[1]
+        before = ends
+
+
+def ever(x: np.ndarray) -> float:
+    """Share of the sequences ``[race, round]`` in which "the mean is 0" is ever rejected at .05."""
+    capital = Capital(np.zeros(1), shape=(len(x),))
+    for column in x.T:
+        capital.feed(column)
+    return float((2 * np.minimum(p_value(capital.above), p_value(capital.below)) <= ALPHA).mean())
+
+
+def heavy_chunks(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Means of 20 cells of -1 and 1 that mostly go the way of their common, heavy-tailed draw."""
+    lean = np.clip(0.25 * rng.standard_t(2, size=shape), -1.0, 1.0)
+    return (rng.binomial(20, (1 + lean) / 2) - 10) / 10.0
+
+
+def swelling(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Mean 0 given the past, but ten times the spread after a run to one side."""
+    found, total = np.empty(shape), np.zeros(shape[0])
+    for index in range(shape[1]):
+        found[:, index] = np.where(np.abs(total) > 2.0, 1.0, 0.1) * rng.choice([-1.0, 1.0], size=shape[0])
+        total = 0.9 * total + found[:, index]
+    return found
+
+
+def reshuffled(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+    """A skewed probe of 60 whose differences cancel, gone through in chunks of 4 without replacement, then anew."""
+    probe = np.where(np.arange(60) < 10, 0.75, -0.15)
+    order = np.argsort(rng.random((shape[0], -(-shape[1] * 4 // 60), 60)), axis=-1).reshape(shape[0], -1)
+    chunks = probe[order[:, : shape[1] * 4]].reshape(*shape, 4).mean(axis=-1)
+    return chunks + 0.2 * rng.choice([-1.0, 1.0], size=shape)
+
+
+def one_dose(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Differences at doses drawn by shares, times weight / share: they cancel over the doses, not at each."""
+    shares = dose_shares(WEIGHTS, np.array([0.01, 0.3, 0.2]), most=1.5)
+    dose = rng.choice(3, size=shape, p=shares)
+    lean = np.array([0.4, -0.1, -0.1])[dose]
+    cells = np.where(rng.random(shape) < 0.5, np.where(rng.random(shape) < (1 + lean) / 2, 1.0, -1.0), 0.0)
+    return cells * (WEIGHTS / shares)[dose] / 1.5
+
+
+WEIGHTS = np.array([0.2, 0.5, 0.3])  # 0.2 x 0.4 - 0.5 x 0.1 - 0.3 x 0.1 = 0
+
+NULLS: dict[str, Callable[[Generator, tuple[int, int]], np.ndarray]] = {
+    "skewed": lambda rng, shape: np.where(rng.random(shape) < 0.05, 0.95, -0.05),
+    "sparse": lambda rng, shape: (rng.random(shape) < 0.02) * rng.choice([-1.0, 1.0], size=shape),
+    "coin": lambda rng, shape: rng.choice([-1.0, 1.0], size=shape),
+    "heavy chunks": heavy_chunks,
+    "swelling": swelling,
+    "reshuffled": reshuffled,
+    "one dose": one_dose,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("null", NULLS)
+def test_two_thousand_nulls_looked_at_after_every_round_alarm_in_five_per_cent_at_most(null: str) -> None:
+    assert ever(NULLS[null](np.random.default_rng(20), (2000, 1000))) <= ALPHA + slack(2000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [-0.02, 0.02, 0.0])
+def test_a_difference_that_is_not_worth_telling_is_not_told(mean: float) -> None:
+    rng = np.random.default_rng(22)
+    x = rng.choice([-1.0, 0.0, 1.0], p=[0.15 - mean / 2, 0.7, 0.15 + mean / 2], size=(2000, 800))
+    found = replay(x, Rules(margin=0.02))
+    assert float(np.isin(found.verdict, (1.0, -1.0)).mean()) <= ALPHA + slack(2000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mean", [-0.1, 0.1])
+def test_even_is_not_said_of_a_difference_worth_telling(mean: float) -> None:
+    rng = np.random.default_rng(23)
+    x = rng.choice([-1.0, 0.0, 1.0], p=[0.15 - mean / 2, 0.7, 0.15 + mean / 2], size=(2000, 800))
+    found = replay(x, Rules(margin=0.0, worth=0.1))
+    assert float((found.verdict == 0.0).mean()) <= ALPHA + slack(2000)
+    assert float((found.verdict == np.sign(mean)).mean()) >= 0.9
+    assert float((found.verdict == -np.sign(mean)).mean()) <= 0.005
+
+
+def test_equals_are_called_even() -> None:
+    rng = np.random.default_rng(24)
+    x = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(200, 1500))
+    found = replay(x, Rules(margin=0.02, worth=0.1))
+    assert float((found.verdict == 0.0).mean()) >= 0.9
+    assert float(np.median(found.rounds)) < 400
+
+
+@pytest.mark.slow
+def test_the_confidence_sequence_holds_the_mean_at_every_round_at_once() -> None:
+    rng = np.random.default_rng(25)
+    for mean, spread in ((0.0, 0.3), (0.3, 0.5), (-0.7, 0.1)):
+        share = (1 + mean) / 2
+        size = share * (1 - share) / (spread**2 / 4) - 1
+        x = 2 * rng.beta(share * size, (1 - share) * size, size=(1000, 400)) - 1
+        capital = Capital(np.array([mean]), shape=(1000,))
+        for column in x.T:
+            capital.feed(column)
+        missed = (2 * p_value(capital.above) <= ALPHA) | (2 * p_value(capital.below) <= ALPHA)
+        assert float(missed.mean()) <= ALPHA + slack(1000)
+
+
+def test_the_interval_narrows_to_the_mean_and_says_what_the_test_says() -> None:
+    rng = np.random.default_rng(26)
+    race = Race(Rules(margin=0.02))
+    for seen in rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.6, 0.3], size=3000):
+        race.feed(float(seen))
+        if race.n % 50 == 0:
+            told_of = race.estimate(unit="accuracy")
+            assert told_of.low is not None
+            assert told_of.high is not None
+            assert told_of.p is not None
+            assert (told_of.p <= ALPHA) == (told_of.low >= 0.02 or told_of.high <= -0.02)
+    found = race.estimate(unit="accuracy")
+    assert found.low is not None
+    assert found.high is not None
+    assert found.value is not None
+    assert found.low < 0.2 < found.high
+    assert found.high - found.low < 0.1
+    assert found.value == pytest.approx(0.2, abs=0.05)
+    assert (found.n, race.decided) == (3000, "first")
+    assert "every stopping time" in found.method
+
+
+@pytest.mark.parametrize("mean", [0.15, -0.15, 0.0])
+def test_a_race_fed_one_by_one_stops_where_the_replay_does(mean: float) -> None:
+    rng = np.random.default_rng(27)
+    x = np.clip(rng.normal(mean, 0.4, size=(20, 400)), -1.0, 1.0)
+    names = {1.0: "first", -1.0: "second", 0.0: "even", 2.0: None}
+    whole = replay(x)
+    for row, rounds, verdict in zip(x, whole.rounds, whole.verdict, strict=True):
+        race = Race()
+        for seen in row:
+            if race.feed(float(seen)) is not None:
+                break
+        assert (race.n, race.decided) == (int(rounds), names[float(verdict)])
+
+
+def test_the_first_verdict_stands_whatever_is_fed_later() -> None:
+    race = Race(Rules(margin=0.0))
+    while race.feed(0.5) is None:
+        pass
+    for _ in range(500):
+        race.feed(-0.5)
+    assert race.decided == "first"
+
+
+def test_subjects_that_swap_places_swap_the_verdict() -> None:
+    rng = np.random.default_rng(28)
+    x = np.clip(rng.normal(0.1, 0.4, size=(50, 600)), -1.0, 1.0)
+    one, other = replay(x), replay(-x)
+    assert np.array_equal(one.rounds, other.rounds)
+    decided = np.abs(one.verdict) == 1.0
+    assert decided.any()
+    assert np.array_equal(one.verdict[decided], -other.verdict[decided])
+
+
+def test_the_loss_of_one_subject_at_one_dose_is_a_race_too() -> None:
+    rng = np.random.default_rng(29)
+    race = Race(Rules(margin=0.02))
+    while race.decided is None:
+        clean, disturbed = rng.random() < 0.97, rng.random() < 0.77
+        race.feed(float(clean) - float(disturbed))
+    assert race.decided == "first"
+    assert race.n < 150
+
+
+@pytest.mark.slow
+def test_of_several_races_between_equals_one_alarms_in_five_per_cent_at_most() -> None:
+    rng, wrong, runs = np.random.default_rng(30), 0, 150
+    for _ in range(runs):
+        races = [Race(Rules(margin=0.0, worth=0.3)) for _ in range(4)]
+        for mean, race in zip((0.4, 0.0, 0.0, 0.0), races, strict=True):
+            for seen in np.clip(rng.normal(mean, 0.3, size=50), -1.0, 1.0):
+                race.feed(float(seen))
+        verdicts = settled(races)
+        assert verdicts[0] == "first"
+        wrong += any(verdict in ("first", "second") for verdict in verdicts[1:])
+    assert wrong / runs <= ALPHA + slack(runs)
+
+
+def test_settled_asks_more_of_each_race_than_a_race_by_itself() -> None:
+    races = [Race(Rules(margin=0.0)) for _ in range(20)]
+    while races[0].feed(0.3) is None:
+        for other in races[1:]:
+            if other.n == 0:
+                other.feed(0.0)
+    assert races[0].decided == "first"
+    assert settled(races)[0] is None
+    while settled(races)[0] is None:
+        races[0].feed(0.3)
+    assert settled(races)[0] == "first"
+    assert settled(races)[1:] == [None] * 19
+
+
+# ---- doses and designs -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    raw=st.lists(st.floats(0.05, 1.0), min_size=2, max_size=8),
+    squares=st.lists(st.floats(0.0, 1.0), min_size=8, max_size=8),
+    most=st.floats(1.0, 4.0),
+)
+def test_shares_of_doses_are_bounded_and_no_worse_than_the_weights(
+    raw: list[float], squares: list[float], most: float
+) -> None:
+    weights, s = np.array(raw) / sum(raw), np.array(squares[: len(raw)])
+    shares = dose_shares(weights, s, most=most)
+    assert shares.sum() == pytest.approx(1.0)
+    assert float((weights / shares).max()) <= most + 1e-9
+    assert float((weights**2 / shares * s).sum()) <= float((weights * s).sum()) + 1e-9
+
+
+def test_without_a_bound_the_shares_are_those_of_least_variance() -> None:
+    weights, squares = np.array([0.2, 0.5, 0.3]), np.array([0.04, 0.16, 0.36])
+    expected = weights * np.sqrt(squares) / (weights * np.sqrt(squares)).sum()
+    assert dose_shares(weights, squares, most=100.0) == pytest.approx(expected)
+    assert dose_shares(weights, squares, most=1.0) == pytest.approx(weights)
+    assert dose_shares(weights, np.zeros(3)) == pytest.approx(weights)
+
+
+def test_the_plan_of_a_race_is_about_what_it_takes() -> None:
+    rng = np.random.default_rng(31)
+    for effect, spread, margin in ((0.1, 0.4, 0.0), (0.15, 0.3, 0.02), (0.1, 0.1, 0.0)):
+        x = np.clip(rng.normal(effect, spread, size=(400, 1500)), -1.0, 1.0)
+        rules = Rules(margin=margin, worth=0.1)
+        took = float(replay(x, rules).rounds.mean())
+        assert Design(draw=0.0, cell=spread**2, passes=2).rounds(effect, rules=rules) == pytest.approx(took, rel=0.3)
+
+
+def test_chunks_are_of_one_example_where_draws_are_free_and_grow_with_what_a_draw_costs() -> None:
+    costs = (0.0, 10.0, 100.0, 1000.0)
+    chunks = [
+        Design(draw=0.008, cell=0.15, passes=2, draw_cost=cost).cheapest_chunk(0.1, largest=200) for cost in costs
+    ]
+    assert chunks[0] == 1
+    assert all(one <= other for one, other in pairwise(chunks))
+    assert chunks[-1] > 5
+    assert Design(draw=0.0, cell=0.1, passes=2).rounds(0.01) == math.inf
+
+
+# ---- what is refused --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("x", [1.5, -1.1, math.nan, math.inf])
+def test_an_observation_outside_the_bounds_is_refused(x: float) -> None:
+    race = Race()
+    with pytest.raises(DataError, match="cannot be fed"):
+        race.feed(x)
+    assert race.n == 0
+
+
+def test_rounding_at_the_bound_is_not_refused() -> None:
+    race = Race(Rules(bounds=(-1.5, 1.5)))
+    race.feed(1.5 + 1e-12)
+    assert race.n == 1
+
+
+def test_rules_means_and_bets_that_cannot_be_used_are_refused() -> None:
+    for rules in (Rules(margin=0.2, worth=0.1), Rules(margin=-0.1), Rules(worth=1.0), Rules(bounds=(0.0, 1.0))):
+        with pytest.raises(UsageError, match="rules of a race"):
+            Race(rules)
+    with pytest.raises(UsageError, match="confidence level"):
+        Race(Rules(alpha=0.0))
+    with pytest.raises(UsageError, match="cannot be bet against"):
+        Capital(np.array([1.2]))
+    with pytest.raises(UsageError, match="bets cannot be used"):
+        Capital(np.zeros(1), bets=Bets(effects=(0.1,), weights=(0.5,)))
+    with pytest.raises(DataError, match="shared out"):
+        dose_shares(np.array([0.5, 0.5]), np.array([1.0]))
