@@ -1,6 +1,7 @@
 """Every verb, as a user would type it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from wheeltap import api
 from wheeltap.cli import main
+from wheeltap.cli.loading import planned
+from wheeltap.cli.options import Measuring
 from wheeltap.report import jsonfile
 
 
@@ -93,6 +97,37 @@ def test_plan_run_status_judge_report_show(here: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "WT103 digits" in shown and "4 bits per channel" in shown
     assert main(["show", "d.wheeltap"]) == 0
+
+
+def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audit = ["audit", "digits", "--audits", "score,relative-noise", "--draws", "6", "--store", "d.wheeltap"]
+    plan, subjects, probe = planned(("digits",), Measuring(audits="score,relative-noise", draws=6))
+
+    def stop(state: api.Progress) -> None:
+        if state.done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        api.run(plan, subjects, probe, store="d.wheeltap", watch=stop)
+    assert main(["status", "d.wheeltap"]) == 0
+    left = re.search(r"(\d+) trials to go", capsys.readouterr().out)
+    assert left is not None
+    assert main(["judge", "d.wheeltap", "--out", "out"]) == 2
+    words = f"Unfinished: at least {left[1]} trials have not run"
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith(words) and "same command again (wheeltap audit digits ...)" in told
+    data = report(here / "out" / "report.json")
+    assert data["headline"].startswith(words) and data["provenance"]["missing_trials"] == int(left[1])
+    assert words in (here / "out" / "report.html").read_text()
+    assert main(["report", "d.wheeltap"]) == 0
+    assert words in capsys.readouterr().out
+    assert main(["show", "out/report.json"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+    assert main(audit) == main(["judge", "d.wheeltap", "--json", "whole.json"]) == 0
+    assert "Unfinished" not in capsys.readouterr().out
+    assert "missing_trials" not in report(here / "whole.json")["provenance"]
 
 
 def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

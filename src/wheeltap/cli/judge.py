@@ -17,11 +17,13 @@ def judge(
 ) -> int:
     """Judges what a store holds: no model is loaded, nothing is run.
 
+    Where trials are still missing it says how many and exits with 2: what is there is no result yet.
+
     Examples:
       wheeltap judge smollm2.wheeltap
       wheeltap judge digits.wheeltap --json digits.json
     """
-    from wheeltap.judging import judge as judged
+    from wheeltap.cli.show import judged
 
     telling.prepare()
     return telling.tell(judged(store))

@@ -10,10 +10,12 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from wheeltap.audits.base import expanded
 from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.plans import AuditSpec, Effort
 from wheeltap.records import Finding
 from wheeltap.report.report import Report
+from wheeltap.report.unfinished import missing_trials
 
 FailOn = Literal["found", "inconclusive", "never"]
 
@@ -67,7 +69,7 @@ class Settled:
 
     def specs(self, default: Iterable[str]) -> tuple[AuditSpec, ...]:
         """The audits asked for, each with its settings."""
-        names = tuple(self.audits or default)
+        names = expanded(self.audits or default)
         unused = next((name for name in self.settings if name not in names), None)
         if unused is not None:
             raise UnknownName("audit in this run", unused, names)
@@ -199,7 +201,9 @@ class Telling:
 
 
 def exit_code(report: Report, fail_on: FailOn) -> int:
-    """0, 1 or 3, as the help says."""
+    """0, 1 or 3, as the help says; 2 where the run is not over, for then there is no result to go by."""
+    if missing_trials(report.record):
+        return 2
     if report.void:
         return 3
     worst = {"found": ("found", "error"), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]

@@ -20,9 +20,12 @@ def report(
     """
     from wheeltap.cli.options import Telling
     from wheeltap.cli.show import read
+    from wheeltap.report.unfinished import missing_trials
 
     telling = Telling(html=html or Path("report.html"), json=json)
     telling.prepare()
     telling.require_apart(source)
-    print(telling.write(read(source)))
+    made = read(source)
+    missing = missing_trials(made.record)
+    print(telling.write(made) + (f"\nUnfinished: at least {missing:,} trials have not run." if missing else ""))
     return 0

@@ -35,7 +35,6 @@ def show(
 def read(source: Path) -> "Report":
     """The report in a store or a JSON file, told apart by their first bytes."""
     from wheeltap.errors import MissingFile
-    from wheeltap.judging import judge
     from wheeltap.report.report import Report
 
     if not source.is_file():
@@ -47,4 +46,19 @@ def read(source: Path) -> "Report":
         )
     with source.open("rb") as file:
         is_store = file.read(6) == b"SQLite"
-    return judge(source) if is_store else Report.read(source)
+    return judged(source) if is_store else Report.read(source)
+
+
+def judged(store: Path) -> "Report":
+    """The report on what is in a store; of a run that is not over, it says so first."""
+    from wheeltap.audits.judge import wanted
+    from wheeltap.judging import judge, plan_of
+    from wheeltap.report.report import Report
+    from wheeltap.report.unfinished import unfinished
+    from wheeltap.store import Store
+
+    with Store(store, readonly=True) as kept:
+        plan = plan_of(kept)
+        missing = sum(kept.get(trial.key) is None for trial in wanted(plan, kept.get))
+    again = " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
+    return Report(unfinished(judge(store).record, missing, again=again))
