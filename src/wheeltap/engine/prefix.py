@@ -14,6 +14,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from wheeltap.engine.folded import computing, repeated_rows
 from wheeltap.subject import Subject
 
 CACHE_BYTES = 2**29
@@ -47,14 +48,41 @@ class PrefixCache:
         return 1.0 - self.stack.index(block) / len(self.stack)
 
     @contextmanager
-    def starting_at(self, block: str) -> Generator[None]:
-        """While the block runs, passes over the probe skip the blocks before ``block``."""
+    def starting_at(self, block: str, *, copies: int = 1) -> Generator[None]:
+        """While the block runs, passes over the probe skip the blocks before ``block``.
+
+        Args:
+            block: One that the cache covers.
+            copies: How often each call's batch is repeated (see ``folded``).
+        """
         skipped = self.stack[: self.stack.index(block)]
         with ExitStack() as undo:
             for path in skipped:
-                module = self.subject.model.get_submodule(path)
-                module.forward = _replay(self._outputs[skipped[-1]])
-                undo.callback(module.__dict__.pop, "forward")
+                forward = _replay(self._outputs[skipped[-1]], copies)
+                undo.enter_context(computing(self.subject.model.get_submodule(path), forward))
+            yield
+
+    @contextmanager
+    def stopping(self) -> Generator[None]:
+        """While the block runs, a call of the model ends with the last block: it raises ``Reached``."""
+
+        def stop(module: nn.Module, args: Any, output: Any) -> None:
+            raise Reached(output)
+
+        hook = self.subject.model.get_submodule(self.stack[-1]).register_forward_hook(stop)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    @contextmanager
+    def after(self, outputs: list[Any]) -> Generator[None]:
+        """While the block runs, calls of the model begin behind the last block, which gives ``outputs`` in turn."""
+        with ExitStack() as undo:
+            for path in self.stack:
+                last = path == self.stack[-1]
+                forward = _replay(outputs, 1) if last else _passed
+                undo.enter_context(computing(self.subject.model.get_submodule(path), forward))
             yield
 
     def _record(self) -> bool:
@@ -90,14 +118,31 @@ class PrefixCache:
             return torch.equal(self.score(self.subject.model), self._clean)
 
 
-def _replay(outputs: list[Any]) -> Callable[..., Any]:
+class Reached(Exception):
+    """A call of the model came to the end of its last block.
+
+    Attributes:
+        output: What that block gave.
+    """
+
+    def __init__(self, output: Any) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _passed(first: Any, *_: Any, **__: Any) -> Any:
+    return first
+
+
+def _replay(outputs: list[Any], copies: int) -> Callable[..., Any]:
     """A forward that gives the recorded outputs in turn, pass after pass."""
     calls = 0
 
     def forward(*_: Any, **__: Any) -> Any:
         nonlocal calls
         calls += 1
-        return outputs[(calls - 1) % len(outputs)]
+        recorded = outputs[(calls - 1) % len(outputs)]
+        return recorded if copies == 1 else repeated_rows(recorded, copies)
 
     return forward
 
