@@ -134,6 +134,35 @@ class ChoiceProbe(BaseProbe):
                 table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
         return to_tensor(table)
 
+    def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
+        """Mean negative log-likelihood of the right option's tokens, summed per item, in nats; see ``BaseProbe.loss``.
+
+        Other than cross-entropy of the scores it does not turn on the options offered: it is how language models
+        are trained.
+        """
+        chosen = range(len(self.contexts)) if index is None else [int(at) for at in index]
+        answers = self.targets[torch.as_tensor(chosen)] if targets is None else targets
+        pairs = [(self.contexts[at], self.choices[at][int(answer)]) for at, answer in zip(chosen, answers, strict=True)]
+        pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        size = max(self.tokens_per_batch // (len(pairs[-1][0]) + len(pairs[-1][1])), 1)
+        parts = [self._summed(model, pairs[start : start + size]) for start in range(0, len(pairs), size)]
+        return -torch.stack(parts).sum() / len(pairs)
+
+    def _summed(self, model: nn.Module, pairs: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> Tensor:
+        """Log-likelihood of the second halves, each given the first one, summed over the pairs."""
+        rows = [context + option[:-1] for context, option in pairs]
+        length, device = max(map(len, rows)), next(model.parameters()).device
+        ids = torch.tensor([[*row, *row[-1:] * (length - len(row))] for row in rows], device=device)
+        logits = self._logits(model, ids, [len(context) - 1 for context, _ in pairs])
+        places = [
+            (row, len(context) - 1 + k, token)
+            for row, (context, option) in enumerate(pairs)
+            for k, token in enumerate(option)
+        ]
+        row, end, token = torch.tensor(places, device=device).T
+        read = logits[row, end - (length - logits.shape[1])].float().log_softmax(-1)
+        return read.gather(1, token[:, None]).sum()
+
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``ModelError`` if what the model says at a position depends on the tokens after it.
 

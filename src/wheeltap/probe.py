@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from wheeltap import canon, measure
 from wheeltap.errors import DataError, ModelError
@@ -84,6 +85,22 @@ class BaseProbe(ABC):
     @abstractmethod
     def forward(self, model: nn.Module) -> Float[Tensor, "example option"]:
         """One pass over the whole probe: the model's scores over each example's options."""
+
+    def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
+        """Mean loss over examples, with a gradient: what fine-tuning goes down and slopes are slopes of.
+
+        Cross-entropy of the scores over options in nats, or mean squared error of wanted outputs.
+
+        Args:
+            model: Whose loss.
+            index: Which examples; all by default.
+            targets: Right options (wanted outputs) of these, where not the probe's own.
+
+        Raises:
+            DataError: If only some examples are asked for and the probe cannot be divided.
+        """
+        some = self if index is None else self.part(index)
+        return mean_loss(some.forward(model), some.targets if targets is None else targets)
 
     def require_readable(self, model: nn.Module) -> None:
         """Raises ``ModelError`` if the model breaks what ``forward`` takes for granted; nothing, by default."""
@@ -173,6 +190,14 @@ def as_scores(output: Any) -> Tensor:
         got=type(whole).__name__,
         do="Wrap the model so that it returns logits.",
     )
+
+
+def mean_loss(scores: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy of scores over options, or mean squared error of wanted outputs."""
+    held = targets.to(scores.device)
+    if held.is_floating_point():
+        return functional.mse_loss(scores, held.to(scores.dtype))
+    return functional.cross_entropy(scores, held)
 
 
 def checked_groups(groups: Sequence[int] | Tensor | None, *, examples: int, where: str) -> Tensor | None:
@@ -337,4 +362,4 @@ class Probe(BaseProbe):
 # Bound under other names because ``measure`` is also the name of an argument above.
 _ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
 
-__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "checked_groups"]
+__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "checked_groups", "mean_loss"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from wheeltap.engine import moments
 from wheeltap.engine.apply import as_before
@@ -103,14 +102,6 @@ def _squares(layer: Layer, module: nn.Module, inputs: Tensor) -> tuple[Tensor, i
     return rows.double().square().sum(0), len(rows)
 
 
-def mean_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of scores over options, or mean squared error of wanted outputs."""
-    held = targets.to(scores.device)
-    if held.is_floating_point():
-        return functional.mse_loss(scores, held.to(scores.dtype))
-    return functional.cross_entropy(scores, held)
-
-
 def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:
     names = [layer.weight for layer in subject.layers]
     with as_before(subject), torch.enable_grad():
@@ -119,7 +110,7 @@ def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:
             parameter.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        loss = mean_loss(probe.forward(subject.model), probe.targets)
+        loss = probe.loss(subject.model)
         slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
     for layer, slope in zip(subject.layers, slopes, strict=True):
         if slope is not None:  # pyright: ignore[reportUnnecessaryComparison] - a layer that the probe does not reach

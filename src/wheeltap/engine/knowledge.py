@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
+from torch import Tensor
+
 from wheeltap.layer import Layer
 from wheeltap.perturb.base import Known
 
@@ -24,7 +26,18 @@ class Knowledge(ABC):
 
     @abstractmethod
     def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
-        """What is known at a dose of a draw, by the layer's name."""
+        """What is known at a dose of a draw, by the layer's name; it holds until the next call."""
+
+    def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
+        """What outcomes of a draw keep beside the measures, by name, one number per example; nothing, by default.
+
+        Args:
+            scores: Of the disturbed model, ``[example, option]``.
+            index: Which of the probe's examples these are.
+            root: The plan's root seed.
+            seed: Index of the draw.
+        """
+        return {}
 
 
 @final

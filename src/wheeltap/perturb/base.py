@@ -193,6 +193,7 @@ BUILTIN = {
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
     "prune": "wheeltap.perturb.prune:MagnitudePruning",
     "erase": "wheeltap.perturb.erase:Erase",
+    "fine-tune": "wheeltap.perturb.tune:FineTune",
 }
 
 perturbations: Registry[Perturbation] = Registry(
