@@ -1,18 +1,25 @@
 """Every built-in perturbation keeps the contract that other packages' ones must keep."""
 
+from importlib import import_module
+from pathlib import Path
 from typing import ClassVar
 
-import test_perturb_erase
-
 from wheeltap import gauge
+from wheeltap.engine.gather import of_another
+from wheeltap.engine.knowledge import Knowledge
 from wheeltap.perturb import BUILTIN
+from wheeltap.perturb.aware import AwareRounding
 from wheeltap.perturb.base import EVERY_GAUGE
 from wheeltap.perturb.clean import Clean
+from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.function_noise import FunctionNoise
+from wheeltap.perturb.merge import Merge
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
-from wheeltap.perturb.prune import MagnitudePruning
+from wheeltap.perturb.prune import MagnitudePruning, OutputPruning, PatternPruning, RandomPruning
 from wheeltap.perturb.quantize import RoundToNearest
+from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
+from wheeltap.testing.planted import CASES, Planted
 
 
 class TestClean(PerturbationContract):
@@ -58,6 +65,33 @@ class TestRoundToNearestPerTensor(TestRoundToNearest):
     settings: ClassVar = {"scale": "tensor"}
 
 
+class TestRoundToNearestPerGroup(TestRoundToNearest):
+    """Groups of 8 inputs: three in each row of the trained net."""
+
+    settings: ClassVar = {"scale": "group", "group": 8}
+    doses = (8, 4, 3, 2)
+    sensitive_to = frozenset({"rescale", "entangle"})
+
+
+class TestNF4(TestRoundToNearest):
+    """At four bits with a scale for every few weights nothing shows on a net this small."""
+
+    settings: ClassVar = {"scale": "group", "group": 8, "grid": "nf4"}
+    doses = (4,)
+    sensitive_to = frozenset()
+
+
+class TestFP4(TestNF4):
+    settings: ClassVar = {"grid": "fp4"}
+
+
+class TestAwareRounding(PerturbationContract):
+    perturbation = AwareRounding
+    doses = (8, 4, 2, 3)
+    sensitive_to = frozenset({"cancel"})
+    draws = 24
+
+
 class TestMagnitudePruning(PerturbationContract):
     perturbation = MagnitudePruning
     doses = (0.3, 1.0, 0.5)
@@ -65,12 +99,77 @@ class TestMagnitudePruning(PerturbationContract):
     draws = 24
 
 
+class TestRandomPruning(PerturbationContract):
+    perturbation = RandomPruning
+    doses = (0.3, 0.1)
+    sensitive_to = frozenset({"cancel", "entangle"})
+
+
+class TestPatternPruning(PerturbationContract):
+    perturbation = PatternPruning
+    doses = (0.25, 0.5, 1.0, 0.75)
+    sensitive_to = frozenset({"rescale", "cancel"})
+    draws = 24
+
+
+class TestOutputPruning(PerturbationContract):
+    perturbation = OutputPruning
+    doses = (0.3, 1.0, 0.5)
+    sensitive_to = frozenset({"cancel"})
+    draws = 24
+
+
+class TestFlippedBytes(PerturbationContract):
+    perturbation = RandomFlips
+    settings: ClassVar = {"format": "int8"}
+    doses = (0.1, 0.01)
+    sensitive_to = frozenset({"rescale"})
+
+
+class TestFlippedSigns(PerturbationContract):
+    perturbation = RandomFlips
+    settings: ClassVar = {"bit": "sign"}
+    doses = (0.3, 0.05)
+    sensitive_to = frozenset({"cancel", "entangle"})
+
+
+class TestFlippedMantissas(PerturbationContract):
+    perturbation = RandomFlips
+    settings: ClassVar = {"format": "bfloat16", "bit": "mantissa"}
+    doses = (0.05, 0.2)
+    sensitive_to = frozenset({"cancel"})
+
+
+class TestWorstFlips(PerturbationContract):
+    perturbation = WorstFlips
+    settings: ClassVar = {"format": "int8"}
+    doses = (1, 10, 3)
+    sensitive_to = frozenset({"rescale"})
+    draws = 24
+
+
+class TestMerge(PerturbationContract):
+    """A copy with permuted units is far from the original in weights, and so is the mean of both in function."""
+
+    perturbation = Merge
+    doses = (-1.0, 1.0, 2.0, 0.5)
+    sensitive_to = frozenset({"permute"})
+    draws = 24
+
+    def known(self, case: Planted) -> Knowledge:
+        """Weights of a net of the same kind: other ones of the small nets, the original's for a copy."""
+        name = case.subject.name
+        other = planted.planted(name, seed=1) if name in CASES else planted.clusters()
+        return of_another(case.subject, other.subject)
+
+
 def test_every_gauge_is_known_by_name() -> None:
     assert set(gauge.GAUGES) == EVERY_GAUGE
 
 
 def test_every_builtin_is_held_to_it() -> None:
-    held = [*globals().values(), *vars(test_perturb_erase).values()]
+    files = [import_module(path.stem) for path in Path(__file__).parent.glob("test_*.py")]
+    held = [kind for file in files for kind in vars(file).values()]
     tested = {kind.perturbation.name for kind in held if _is_contract(kind)}
     assert tested == set(BUILTIN)
 

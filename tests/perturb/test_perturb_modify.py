@@ -1,5 +1,6 @@
 """Quantisation and pruning against naive loops."""
 
+import hashlib
 import math
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from wheeltap.errors import UsageError
 from wheeltap.layer import Layer, LayerKind
-from wheeltap.perturb import create
+from wheeltap.perturb import create, perturbations
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.testing.planted import numbers
 
@@ -139,6 +140,36 @@ def test_small_rows_in_half_precision_stay_finite() -> None:
 def test_bits_are_whole_numbers_in_the_domain(bits: float) -> None:
     with pytest.raises(UsageError):
         create("quantize").require_dose(bits)
+
+
+def spread(*shape: int) -> Tensor:
+    """Numbers in [-1, 1) that no random number generator had a part in."""
+    count = math.prod(shape)
+    return ((torch.arange(1, count + 1) * 2654435761 % 2**20).double() / 2**19 - 1).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "doses", "expected"),
+    [
+        ("quantize", {}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
+        ("quantize", {"scale": "channel"}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
+        ("quantize", {"scale": "tensor"}, (2, 3, 4, 6, 8, 16), "3d3281ef3291d6de5cc285458bb6016d"),
+        ("prune", {}, (0.0, 0.1, 0.5, 0.9, 1.0), "6f890052f3774739a45f1830fd95e151"),
+    ],
+)
+def test_version_1_gives_the_bits_it_always_gave(
+    name: str, settings: dict[str, str], doses: tuple[float, ...], expected: str
+) -> None:
+    """If this fails, raise the perturbation's ``version``: stores hold outcomes of these weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for kind, shape in SHAPES.items():
+        for dtype in (torch.float32, torch.float64, torch.bfloat16, torch.float16):
+            for dose in doses:
+                held = Weights(spread(*shape).to(dtype))
+                found = create(name, settings).replace(layer(kind, shape), held, dose, DRAW).weight
+                digest.update(found.contiguous().view(torch.uint8).numpy().tobytes())
+    assert perturbations.get(name).version == 1
+    assert digest.hexdigest() == expected
 
 
 def test_an_unknown_scale_is_refused() -> None:

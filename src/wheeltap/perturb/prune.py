@@ -1,19 +1,33 @@
-"""Magnitude pruning."""
+"""Pruning: weights set to zero, by size, at random, in a pattern, or by what they add to the layer's outputs."""
 
-from typing import ClassVar, final
+from typing import Annotated, ClassVar, final
 
+import torch
+from jaxtyping import Bool, Shaped
+from msgspec import Meta
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.errors import ModelError, UsageError
 from wheeltap.layer import Layer
-from wheeltap.perturb.base import Draw, Perturbation, Weights
+from wheeltap.perturb import base
+from wheeltap.perturb.base import Draw, InputScale, Perturbation, Weights
+from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
+
+
+class Pruning(Perturbation):
+    """What all prunings share: the dose is the share of each layer's weights that is removed; biases are kept."""
+
+    unit = "share of weights removed"
+    lowest, highest = 0.0, 1.0
 
 
 @final
-class MagnitudePruning(Perturbation):
+class MagnitudePruning(Pruning):
     """Sets the given share of each layer's weights, those of smallest magnitude, to zero; biases kept."""
 
     name = "prune"
     title = "pruning the smallest weights"
-    unit = "share of weights removed"
-    lowest, highest = 0.0, 1.0
     random = False
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
@@ -26,3 +40,116 @@ class MagnitudePruning(Perturbation):
         magnitude = weight.abs()
         threshold = magnitude.flatten().kthvalue(count).values
         return Weights(weight.masked_fill(magnitude <= threshold, 0.0), None)
+
+
+@final
+class RandomPruning(Pruning):
+    """Sets each weight to zero with the dose as probability; biases kept.
+
+    What a draw removes at one dose it also removes at every larger one. The reference for every other pruning: what
+    does not lose less than this has no rule worth having.
+    """
+
+    name = "prune-random"
+    title = "pruning weights at random"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the drawn ones zeroed."""
+        weight = weights.weight
+        seed = seeds.derive(draw.root, "prune", draw.seed, layer.weight)
+        level = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed))
+        return Weights(weight.masked_fill((level < dose).to(weight.device), 0.0), None)
+
+
+class PatternSettings(base.Settings, frozen=True, kw_only=True):
+    """Settings of pruning in a pattern.
+
+    Attributes:
+        m: Of how many consecutive inputs the largest weights are kept.
+    """
+
+    m: Annotated[int, Meta(ge=2, le=64)] = 4
+
+
+@final
+class PatternPruning(Pruning):
+    """N:M sparsity: of every m consecutive inputs of a unit the n largest weights are kept; biases kept.
+
+    Dose .5 at m = 4 is the 2:4 pattern that sparse tensor cores run. Inputs of a convolution are counted through
+    channels and taps, those of an embedding along each token's vector. Of equal weights the first are kept; fewer than
+    m inputs at the end keep n as well.
+    """
+
+    name = "prune-nm"
+    title = "pruning in a pattern (N:M)"
+    random = False
+    settings_type: ClassVar[type[base.Settings]] = PatternSettings
+
+    def require_dose(self, dose: float) -> None:
+        """Raises ``UsageError`` if ``dose`` does not remove a whole number of every m weights."""
+        super().require_dose(dose)
+        m = self.settings.m
+        if abs(dose * m - round(dose * m)) > 1e-6:
+            raise UsageError(
+                "This share of a group cannot be removed.",
+                expected=f"a multiple of 1/{m} (m={m})",
+                got=f"{dose:g}",
+                do=f"Choose 1/{m}, 2/{m}, ... or another m.",
+            )
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the smallest of each group zeroed."""
+        m = self.settings.m
+        rows = to_rows(layer, weights.weight)
+        groups = grouped(rows.abs(), m)
+        gone = _ranks(groups) >= m - round(dose * m)
+        pruned = rows.masked_fill(ungrouped(gone, like=rows), 0.0)
+        return Weights(from_rows(layer, pruned), None)
+
+
+def _ranks(groups: Shaped[Tensor, "group m"]) -> Shaped[Tensor, "group m"]:
+    """How many numbers of its group each number comes after, in falling order; of equal ones the first comes first."""
+    places = groups.T.contiguous()
+    ranks = torch.zeros(places.shape, dtype=torch.uint8, device=groups.device)
+    for later in range(1, len(places)):
+        first: Bool[Tensor, "earlier group"] = places[:later] >= places[later]
+        ranks[later] += first.sum(0, dtype=torch.uint8)
+        ranks[:later] += ~first
+    return ranks.T
+
+
+@final
+class OutputPruning(Pruning):
+    """Sets the weights of each unit that add least to its output, by |weight| x rms(input), to zero; biases kept.
+
+    What Wanda does: inputs that are large on the probe keep small weights, and each unit loses the same share. Ties
+    fall together, so inputs that are always 0 on the probe go first and all at once. Embeddings are left as they are,
+    and so are layers whose inputs are not known (tied ones, grouped convolutions).
+
+    Source: Sun et al. (2023), "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695,
+    eq. 1.
+    """
+
+    name = "prune-wanda"
+    title = "pruning the weights that add least"
+    random = False
+    needs = "inputs"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """All but embeddings: a token's vector has no other inputs to be compared with."""
+        return layer.kind != "embedding"
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the least of each unit zeroed."""
+        if not isinstance(draw.known, InputScale):
+            raise ModelError("Pruning by output needs the size of the layer's inputs.", where=layer.name)
+        rows = to_rows(layer, weights.weight)
+        count = round(dose * layer.fan_in)
+        if count == 0:
+            return Weights(weights.weight.clone(), None)
+        share = at_least_single(rows).abs()
+        share *= draw.known.rms.to(share)
+        threshold = share.kthvalue(count, dim=1, keepdim=True).values
+        return Weights(from_rows(layer, rows.masked_fill(share <= threshold, 0.0)), None)

@@ -1,0 +1,282 @@
+"""Flipped bits of stored weights.
+
+A weight is stored in a *format*: as a floating point number, or as a byte on a symmetric grid of its channel. A flip
+changes the stored number r to f; the weight w becomes f where the format holds it exactly, and w + (f - r) where it
+does not, so that only flips disturb and a dose of 0 changes nothing. Weights may become infinite or NaN.
+
+Source: Rakin et al. (2019), "Bit-Flip Attack", arXiv 1903.12269, section 3 (worst flips by first order).
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.layer import Layer
+from wheeltap.perturb import base
+from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights
+from wheeltap.perturb.rows import at_least_single, to_rows
+from wheeltap.typed import to_tensor
+
+
+class _Format(NamedTuple):
+    """How many bits of a format are what, from the lowest: ``mantissa``, ``exponent``, then one of sign."""
+
+    number: torch.dtype
+    code: torch.dtype
+    mantissa: int
+    exponent: int
+
+    @property
+    def bits(self) -> int:
+        return self.mantissa + self.exponent + 1
+
+
+FORMATS = {
+    "float32": _Format(torch.float32, torch.int32, 23, 8),
+    "bfloat16": _Format(torch.bfloat16, torch.int16, 7, 8),
+    "float16": _Format(torch.float16, torch.int16, 10, 5),
+    "int8": _Format(torch.int8, torch.int8, 7, 0),
+}
+"""In ``int8`` the mantissa is what is below the sign of a number in two's complement."""
+
+_TOP = 127
+"""The largest number on the grid of ``int8``."""
+
+
+class FlipSettings(base.Settings, frozen=True, kw_only=True):
+    """Settings of flipped bits.
+
+    Attributes:
+        format: How the weights are stored: ``float32``, ``bfloat16``, ``float16``, or ``int8`` (two's complement, on a
+            symmetric grid per output channel, or per token of an embedding).
+        bit: Which bits may flip: ``any``, the ``sign``, those of ``exponent`` or ``mantissa``, or one by its number,
+            from 0, the lowest.
+    """
+
+    format: Literal["float32", "bfloat16", "float16", "int8"] = "float32"
+    bit: int | Literal["any", "sign", "exponent", "mantissa"] = "any"
+
+    def __post_init__(self) -> None:
+        if not len(self.candidates):
+            raise ValueError(f"{self.format} has no bit={self.bit!r}; it has {FORMATS[self.format].bits} bits")
+
+    @property
+    def candidates(self) -> range:
+        """The bits that may flip."""
+        form = FORMATS[self.format]
+        match self.bit:
+            case "any":
+                return range(form.bits)
+            case "sign":
+                return range(form.bits - 1, form.bits)
+            case "exponent":
+                return range(form.mantissa, form.bits - 1)
+            case "mantissa":
+                return range(form.mantissa)
+            case place:
+                return range(place, place + 1) if 0 <= place < form.bits else range(0)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Some weights as they are stored.
+
+    Attributes:
+        weight: ``[weight]``, in at least single precision.
+        codes: ``[weight]``: the stored bits, as integers.
+        step: ``[weight]``: what one step of ``int8`` is worth.
+    """
+
+    form: _Format
+    weight: Tensor
+    codes: Tensor
+    step: Tensor | None
+
+    def flipped(self, masks: Tensor | int) -> Tensor:
+        """The weights after the bits of ``masks`` were flipped."""
+        before, after = self._numbers(self.codes), self._numbers(self.codes ^ masks)
+        return torch.where(before == self.weight, after, self.weight + (after - before))
+
+    def _numbers(self, codes: Tensor) -> Tensor:
+        if self.step is not None:
+            return codes.to(self.weight.dtype) * self.step
+        return codes.view(self.form.number).to(self.weight.dtype)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """A layer's weights in the order in which the module stores them.
+
+    Attributes:
+        flat: ``[weight]``, of the module's own dtype.
+        step: ``[channel]``: one step of ``int8`` in each channel.
+        every: Every how many weights the channel changes.
+    """
+
+    form: _Format
+    flat: Tensor
+    step: Tensor | None
+    every: int
+
+    def read(self, at: Tensor | slice) -> _Stored:
+        """The weights at some places."""
+        weight = at_least_single(self.flat[at])
+        if self.step is None:
+            return _Stored(self.form, weight, weight.to(self.form.number).view(self.form.code), None)
+        places = at if isinstance(at, Tensor) else torch.arange(at.start, at.stop, device=self.flat.device)
+        step = self.step[torch.div(places, self.every, rounding_mode="floor") % len(self.step)]
+        return _Stored(self.form, weight, (weight / step).round_().to(torch.int8), step)
+
+
+def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
+    flat = weight.reshape(-1)
+    if form.number != torch.int8:
+        return _Memory(form, flat, None, 1)
+    rows = at_least_single(to_rows(layer, weight))
+    step = rows.abs().amax(1) / _TOP
+    return _Memory(form, flat, step.masked_fill_(step == 0, 1.0), 1 if layer.kind == "transposed" else rows.shape[1])
+
+
+class Flips(Perturbation):
+    """What all flips share: they are in weights, never in biases, and settings say of which bits."""
+
+    settings_type: ClassVar[type[base.Settings]] = FlipSettings
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+
+
+@final
+class RandomFlips(Flips):
+    """Each bit that may flip does so with the dose as probability, on its own; biases kept.
+
+    With ``bit="any"`` the dose is the bit error rate of the memory; with one bit, the share of weights hit.
+    """
+
+    name = "flip"
+    title = "bits flipped at random"
+    unit = "share of bits"
+    lowest, highest = 0.0, 1.0
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the drawn bits flipped; the cost grows with the number of flips alone."""
+        weight, settings = weights.weight, self.settings
+        memory = _memory(layer, weight, FORMATS[settings.format])
+        found = memory.flat.clone()
+        candidates = settings.candidates
+        stream = seeds.generator(draw.root, "flip", draw.seed, layer.weight)
+        for places, masks in _by_weight(_hits(stream, weight.numel() * len(candidates), dose), candidates):
+            at = to_tensor(places).to(weight.device)
+            # Hits of one weight never are in two parts, so each is read as it was.
+            flipped = memory.read(at).flipped(to_tensor(masks).to(weight.device, memory.form.code))
+            found[at] = flipped.to(weight.dtype)
+        return Weights(found.reshape(weight.shape), None)
+
+
+@final
+class WorstFlips(Flips):
+    """As many weights of each layer as the dose says have one bit flipped: those that raise the loss most; biases kept.
+
+    How much a flip raises the probe's mean loss is told to first order, by slope x change, and each weight's worst bit
+    counts. A flip to infinity or NaN is worst of all, so ``format="int8"`` says more than a floating point one.
+    """
+
+    name = "flip-worst"
+    title = "worst bits flipped first"
+    unit = "weights of each layer"
+    lowest, highest = 0.0, 1e6
+    random = False
+    needs = "slopes"
+
+    def require_dose(self, dose: float) -> None:
+        """Raises ``UsageError`` if ``dose`` is not a whole number of weights in the domain."""
+        super().require_dose(dose)
+        if dose != round(dose):
+            raise UsageError("Flipped weights come in whole numbers.", expected="0, 1, 2, ...", got=f"{dose:g}")
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the worst flipped; of equally bad ones the first."""
+        if not isinstance(draw.known, Slopes):
+            raise ModelError("The worst flips need the slopes of the loss.", where=layer.name)
+        weight = weights.weight
+        memory = _memory(layer, weight, FORMATS[self.settings.format])
+        rises, masks = _rises(memory, draw.known.weight.reshape(-1), self.settings.candidates)
+        at = _largest(rises, min(round(dose), len(rises)))
+        found = memory.flat.clone()
+        found[at] = memory.read(at).flipped(masks[at]).to(weight.dtype)
+        return Weights(found.reshape(weight.shape), None)
+
+
+def _rises(memory: _Memory, slopes: Tensor, candidates: range) -> tuple[Tensor, Tensor]:
+    """By how much each weight's worst flip raises the loss, and that flip's mask."""
+    rises = torch.full_like(slopes, -math.inf, dtype=at_least_single(memory.flat[:1]).dtype)
+    masks = torch.zeros_like(slopes, dtype=memory.form.code)
+    for start in range(0, len(slopes), _PART):
+        part = slice(start, min(start + _PART, len(slopes)))
+        stored = memory.read(part)
+        slope = slopes[part].to(rises.dtype)
+        for bit in candidates:
+            mask = torch.tensor(1 << bit).to(masks.device, masks.dtype)  # the sign's wraps round
+            change = stored.flipped(mask).sub_(stored.weight)
+            rise = torch.where(change.isfinite(), slope * change, math.inf).masked_fill_(slope == 0, 0.0)
+            worse = rise > rises[part]
+            rises[part] = torch.where(worse, rise, rises[part])
+            masks[part].masked_fill_(worse, mask)
+    return rises, masks
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """Where the largest values are, the largest first; of equal ones the first."""
+    if count == 0:
+        return torch.zeros(0, dtype=torch.int64, device=values.device)
+    least = values.kthvalue(len(values) - count + 1).values
+    at: Tensor = torch.argwhere(values >= least)[:, 0]
+    return at[torch.argsort(values[at], descending=True, stable=True)[:count]]
+
+
+_PART = 1 << 20
+"""Hits drawn at a time, and weights looked at together."""
+
+
+def _hits(stream: np.random.Generator, count: int, probability: float) -> Iterator[NDArray[np.int64]]:
+    """Which of ``count`` things happen, each on its own, in rising order and in parts.
+
+    The gaps between them are geometric, so that one number is drawn for each that happens and none for the others.
+    """
+    if probability == 0:
+        return
+    rate = math.log1p(-probability) if probability < 1 else -math.inf
+    last = -1
+    while last < count:
+        size = min(int((count - last) * probability * 1.1) + 64, _PART)
+        with np.errstate(over="ignore"):
+            gaps = np.minimum(np.log1p(-stream.random(size)) / rate, count).astype(np.int64) + 1
+        places = last + np.cumsum(gaps)
+        last = int(places[-1])
+        yield places[places < count]
+
+
+def _by_weight(
+    parts: Iterator[NDArray[np.int64]], candidates: range
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Hits among ``weight x bit`` as the weights hit, each once, and the mask of their bits."""
+    kept = np.zeros(0, dtype=np.int64)
+    ended = False
+    while not ended:
+        part = next(parts, None)
+        ended = part is None
+        hits = kept if part is None else np.concatenate([kept, part])
+        places = hits // len(candidates)
+        # The last weight may be hit again by the next part.
+        whole = len(hits) if ended else int(np.count_nonzero(places < places[-1:]))
+        kept, hits, places = hits[whole:], hits[:whole], places[:whole]
+        if len(hits):
+            first = np.flatnonzero(np.diff(places, prepend=-1))
+            masks = np.left_shift(np.int64(1), candidates.start + hits % len(candidates))
+            yield places[first], np.bitwise_or.reduceat(masks, first)

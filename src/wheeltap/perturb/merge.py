@@ -1,0 +1,59 @@
+"""Merging with another checkpoint: a walk along the line through both.
+
+Source: Frankle et al. (2020), "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671 (between);
+Ilharco et al. (2023), "Editing Models with Task Arithmetic", arXiv 2212.04089 (beyond, and backwards).
+"""
+
+from typing import ClassVar, final
+
+from torch import Tensor
+
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer
+from wheeltap.perturb import base
+from wheeltap.perturb.base import Draw, Perturbation, Weights
+
+
+class MergeSettings(base.Settings, frozen=True, kw_only=True):
+    """Settings of merging.
+
+    Attributes:
+        other: Fingerprint of the other subject, which must be in the plan.
+    """
+
+    other: str = ""
+
+
+@final
+class Merge(Perturbation):
+    """Weights and biases moved by dose x (theirs - mine): at dose 1 they are the other checkpoint's, bit for bit.
+
+    From a base to a model fine-tuned from it, doses above 1 add more of the task, and negative ones take it away. Only
+    layers move: gains of norms, and other parameters that no disturbance touches, stay as they are.
+    """
+
+    name = "merge"
+    title = "merging with another checkpoint"
+    unit = "share of the way to the other checkpoint"
+    lowest, highest = -1.0, 2.0
+    random = False
+    needs = "other"
+    settings_type: ClassVar[type[base.Settings]] = MergeSettings
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """Weights and bias on the line."""
+        theirs = draw.known
+        if not isinstance(theirs, Weights):
+            raise ModelError("Merging needs the other checkpoint's weights.", where=layer.name)
+        bias = None if weights.bias is None or theirs.bias is None else _between(weights.bias, theirs.bias, dose)
+        return Weights(_between(weights.weight, theirs.weight, dose), bias)
+
+
+def _between(mine: Tensor, theirs: Tensor, dose: float) -> Tensor:
+    """The point on the line, in the dtype of ``mine``."""
+    theirs = theirs.to(mine)
+    if dose in (0.0, 1.0):
+        return (theirs if dose else mine).clone()
+    # In half precision the difference alone would be rounded as coarsely as the result.
+    wide = mine.float() if mine.dtype.itemsize < 4 else mine
+    return wide.lerp(theirs.to(wide), dose).to(mine.dtype)
