@@ -1,0 +1,320 @@
+"""Rounding per group, in 4-bit formats and with large inputs spared, against slow loops, tables and torchao."""
+
+import bisect
+import itertools
+import warnings
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+from wheeltap.engine.gather import gather
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.layer import Layer, LayerKind
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, InputScale, Weights
+from wheeltap.perturb.codebooks import NF4, snap
+from wheeltap.records import Scalar
+from wheeltap.testing.planted import numbers, with_own_answers
+
+BITS = (2, 3, 4, 6, 8)
+
+SHAPES: dict[LayerKind, tuple[int, ...]] = {
+    "linear": (3, 20),
+    "transposed": (20, 3),
+    "conv": (3, 5, 2, 2),
+    "embedding": (4, 19),
+    "attention": (6, 8),
+}
+
+QLORA = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+"""NF4 as printed in appendix E of arXiv 2305.14314."""
+
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""FP4's magnitudes, by code: an even code is a mantissa bit of 0."""
+
+
+def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+
+
+def rounded(weight: Tensor, bits: float, *, kind: LayerKind = "linear", name: str = "quantize", **told: Any) -> Tensor:
+    known = told.pop("known", None)
+    made = create(name, cast("dict[str, Scalar]", told))
+    made.require_dose(bits)
+    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), bits, Draw(0, 0, known)).weight
+
+
+def groups(kind: LayerKind, array: NDArray[np.float64], size: int) -> list[NDArray[np.float64]]:
+    """The weights that share a scale, as views: consecutive inputs of one unit, or numbers of one token's vector."""
+    rows = array.T if kind == "transposed" else array.reshape(len(array), -1)
+    return [row[start : start + size] for row in rows for start in range(0, len(row), size)]
+
+
+def integer(value: float, largest: float, bits: int) -> float:
+    step = largest / (2 ** (bits - 1) - 1)
+    return round(value / step) * step
+
+
+def nf4(value: float, largest: float, _: int) -> float:
+    return min(QLORA, key=lambda level: abs(value / largest - level)) * largest
+
+
+def fp4(value: float, largest: float, _: int) -> float:
+    scaled = abs(value) / (largest / 6)
+    code = min(range(8), key=lambda code: (abs(scaled - E2M1[code]), code % 2))
+    return float(np.copysign(E2M1[code] * (largest / 6), value))
+
+
+@pytest.mark.parametrize("size", [2, 7, 8, 32])
+@pytest.mark.parametrize(
+    ("grid", "bits", "slow"), [*(("int", bits, integer) for bits in BITS), ("nf4", 4, nf4), ("fp4", 4, fp4)]
+)
+@pytest.mark.parametrize("kind", list(SHAPES))
+def test_each_group_is_rounded_as_by_hand(kind: LayerKind, grid: str, bits: int, slow: Any, size: int) -> None:
+    """Ragged last groups too: 7 divides none of the rows, 32 is longer than all of them."""
+    weight = numbers(*SHAPES[kind], seed=1)
+    expected = weight.numpy().copy()
+    for group in groups(kind, expected, size):
+        largest = float(np.abs(group).max())
+        group[...] = [slow(float(value), largest, bits) for value in group]
+    found = rounded(weight, bits, kind=kind, scale="group", group=size, grid=grid)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("grid", ["nf4", "fp4"])
+@pytest.mark.parametrize("scale", ["channel", "tensor"])
+def test_formats_take_every_scale(grid: str, scale: str) -> None:
+    weight, slow = numbers(3, 20, seed=2), {"nf4": nf4, "fp4": fp4}[grid]
+    largest = weight.abs().amax(1) if scale == "channel" else weight.abs().max().expand(3)
+    expected = [[slow(v, float(top), 4) for v in row] for row, top in zip(weight.tolist(), largest, strict=True)]
+    np.testing.assert_allclose(rounded(weight, 4, scale=scale, grid=grid), expected, rtol=1e-12)
+
+
+def test_nf4_has_the_published_values() -> None:
+    assert NF4 == QLORA
+
+
+def test_nf4_is_made_of_normal_quantiles() -> None:
+    """As its authors make it: halves of 8 and 9 quantiles that share 0, from probability .9677083 inwards."""
+    normal = cast(Any, stats.norm)
+    upper = normal.ppf(np.linspace(0.9677083, 0.5, 9)[:-1])
+    lower = -normal.ppf(np.linspace(0.9677083, 0.5, 8)[:-1])
+    made = np.sort(np.concatenate([upper, [0.0], lower])) / upper.max()
+    np.testing.assert_allclose(NF4, made, atol=2e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_nearest_value_of_nf4_everywhere(dtype: torch.dtype) -> None:
+    """By bisection of the midpoints, on a fine grid and next to each midpoint; the lower one at the midpoint."""
+    table = torch.tensor(QLORA, dtype=dtype)
+    middles = (table[1:] + table[:-1]) / 2
+    beside = [middles, *(torch.nextafter(middles, torch.tensor(end, dtype=dtype)) for end in (-2.0, 2.0))]
+    edges = torch.linspace(-1, 1, 65, dtype=dtype)
+    values = torch.cat([torch.linspace(-1, 1, 20_001, dtype=dtype), *beside, edges, -table, table])
+    expected = [table[bisect.bisect_left(middles.tolist(), value)] for value in values.tolist()]
+    assert torch.equal(snap(values.clone(), "nf4"), torch.stack(expected))
+
+
+def test_fp4_ties_go_to_the_even_mantissa() -> None:
+    ties = [(low + high) / 2 for low, high in itertools.pairwise(E2M1)]
+    expected = torch.tensor([0.0, 1.0, 1.0, 2.0, 2.0, 4.0, 4.0])
+    assert torch.equal(snap(torch.tensor(ties), "fp4"), expected)
+    assert torch.equal(snap(-torch.tensor(ties), "fp4"), -expected)
+
+
+@given(
+    hnp.arrays(np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.floats(-1e3, 1e3)),
+    st.sampled_from(["nf4", "fp4"]),
+    st.integers(2, 9),
+)
+def test_formats_give_only_their_values_and_rounding_twice_is_rounding_once(
+    weight: NDArray[np.float64], grid: str, size: int
+) -> None:
+    once = rounded(torch.tensor(weight), 4, scale="group", group=size, grid=grid)
+    levels = np.array(QLORA if grid == "nf4" else [*E2M1, *(-level for level in E2M1)]) / (6 if grid == "fp4" else 1)
+    for before, after in zip(groups("linear", weight, size), groups("linear", once.numpy(), size), strict=True):
+        largest = np.abs(before).max()
+        if largest > 1e-300:
+            gaps = np.abs(after[:, None] - largest * levels[None]).min(1)
+            assert (gaps <= 1e-12 * largest).all()
+    torch.testing.assert_close(rounded(once, 4, scale="group", group=size, grid=grid), once, rtol=1e-12, atol=1e-290)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("grid", ["int", "nf4", "fp4"])
+def test_half_precision_is_rounded_as_in_single(dtype: torch.dtype, grid: str) -> None:
+    weight = numbers(20, 30, seed=3).to(dtype)
+    told: dict[str, Any] = {"scale": "group", "group": 8, "grid": grid}
+    assert torch.equal(rounded(weight, 4, **told), rounded(weight.float(), 4, **told).to(dtype))
+
+
+def test_groups_of_zeros_stay() -> None:
+    weight = torch.tensor([[0.0, 0.0, 1.0, -0.3]])
+    assert torch.equal(rounded(weight, 2, scale="group", group=2), torch.tensor([[0.0, 0.0, 1.0, 0.0]]))
+    for grid in ("nf4", "fp4"):
+        assert not rounded(weight, 4, scale="group", group=2, grid=grid)[:, :2].any()
+
+
+def test_smaller_groups_are_rounded_more_finely() -> None:
+    """Of 4 bits on normal weights: error falls with the size of the group, and NF4 is better than even steps."""
+    weight = numbers(64, 512, seed=4)
+
+    def error(**told: Any) -> float:
+        return float((rounded(weight, 4, **told) - weight).square().mean())
+
+    sizes = [error(scale="group", group=size) for size in (32, 64, 128)]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] < error() < error(scale="tensor")
+    assert error(scale="group", group=64, grid="nf4") < 0.9 * sizes[1]
+
+
+@pytest.mark.parametrize("name", ["quantize", "quantize-aware"])
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [({"scale": "row"}, "scale"), ({"scale": "group", "group": 1}, "group"), ({"group": 32}, "without scale='group'")],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, told: dict[str, Scalar], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        create(name, told)
+
+
+@pytest.mark.parametrize("grid", ["nf4", "fp4"])
+def test_formats_of_four_bits_take_no_other_dose(grid: str) -> None:
+    made = create("quantize", {"grid": grid})
+    made.require_dose(4)
+    for bits in (3, 5, 8):
+        with pytest.raises(UsageError, match="4 bits"):
+            made.require_dose(bits)
+
+
+@pytest.fixture(scope="module")
+def torchao() -> Any:
+    """Its primitives; it warns about torch's own interfaces when imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(
+            "torchao.quantization.quant_primitives", reason="torchao is not installed (pip install torchao)"
+        )
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("size", [32, 64, 128])
+def test_torchao_rounds_groups_alike(torchao: Any, bits: int, size: int) -> None:
+    """It multiplies by the scale's inverse, so weights within rounding of a tie may fall to the other side."""
+    weight, top = numbers(16, 256, seed=5).float(), 2 ** (bits - 1) - 1
+    block = (1, size)
+    told = (torch.int8, -top, top)
+    scale, zero = torchao.choose_qparams_affine(weight, torchao.MappingType.SYMMETRIC, block, *told)
+    codes = torchao.quantize_affine(weight, block, scale, zero, *told)
+    theirs = torchao.dequantize_affine(codes, block, scale, zero, torch.int8, -top, top)
+    found = rounded(weight, bits, scale="group", group=size)
+    ratio = weight / scale.repeat_interleave(size, 1)
+    tie = ((ratio - ratio.floor()) - 0.5).abs() < 1e-4
+    assert float(tie.float().mean()) < 0.01
+    torch.testing.assert_close(found[~tie], theirs[~tie], rtol=1e-6, atol=1e-7)
+
+
+def test_torchao_rounds_to_fp4_alike(torchao: Any) -> None:
+    """Ties too."""
+    values = torch.cat([torch.linspace(-6, 6, 4801), torch.tensor(E2M1)])
+    codes = torchao._f32_to_floatx_unpacked(values, 2, 1)
+    assert torch.equal(snap(values.clone(), "fp4"), torchao._floatx_unpacked_to_f32(codes, 2, 1))
+
+
+# Large inputs spared.
+
+
+def error_of_outputs(weight: Tensor, new: Tensor, rms: Tensor) -> float:
+    return float(((weight - new) * rms).square().sum())
+
+
+def spared_slowly(weight: NDArray[np.float64], rms: NDArray[np.float64], bits: int, exponents: int) -> Any:
+    """Every exponent by a loop; the first of the least errors."""
+    best = (np.inf, weight)
+    for exponent in np.linspace(0, 1, exponents):
+        scale = np.maximum(rms, 1e-4 * rms.max()) ** exponent
+        new = weight * scale
+        for row in new:
+            row[...] = [integer(float(value), float(np.abs(row).max()), bits) for value in row]
+        new /= scale
+        error = float((((weight - new) * rms) ** 2).sum())
+        best = min(best, (error, new), key=lambda found: found[0])
+    return best[1]
+
+
+@pytest.mark.parametrize("exponents", [2, 6])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_the_best_exponent_is_found_as_by_hand(bits: int, exponents: int) -> None:
+    weight, rms = numbers(6, 30, seed=6), numbers(30, seed=7).exp()
+    expected = spared_slowly(weight.numpy(), rms.numpy(), bits, exponents)
+    found = rounded(weight, bits, name="quantize-aware", exponents=exponents, known=InputScale(rms))
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+@given(st.integers(0, 30), st.sampled_from([2, 3, 4, 8]), st.sampled_from(["channel", "group", "tensor"]))
+def test_outputs_change_no_more_than_by_plain_rounding(seed: int, bits: int, scale: str) -> None:
+    weight, rms = numbers(5, 24, seed=seed), (1.5 * numbers(24, seed=seed + 1)).exp()
+    told: dict[str, Any] = {"scale": scale, **({"group": 8} if scale == "group" else {})}
+    plain = error_of_outputs(weight, rounded(weight, bits, **told), rms)
+    found = rounded(weight, bits, name="quantize-aware", known=InputScale(rms), **told)
+    assert error_of_outputs(weight, found, rms) <= plain * (1 + 1e-12)
+
+
+def test_a_few_large_inputs_are_spared() -> None:
+    """What AWQ is for: 1 % of inputs a hundred times as large. Most of the error of outputs goes."""
+    weight, rms = numbers(64, 200, seed=8), torch.ones(200, dtype=torch.float64)
+    rms[:2] = 100.0
+    plain = error_of_outputs(weight, rounded(weight, 4), rms)
+    found = error_of_outputs(weight, rounded(weight, 4, name="quantize-aware", known=InputScale(rms)), rms)
+    assert found < 0.5 * plain
+
+
+def test_equal_inputs_are_rounded_plainly_and_silent_ones_do_no_harm() -> None:
+    weight = numbers(5, 24, seed=9)
+    plain = rounded(weight, 3)
+    for rms in (torch.ones(24), torch.zeros(24)):
+        assert torch.equal(rounded(weight, 3, name="quantize-aware", known=InputScale(rms)), plain)
+    some = torch.ones(24)
+    some[::2] = 0.0
+    assert bool(rounded(weight, 3, name="quantize-aware", known=InputScale(some)).isfinite().all())
+
+
+def test_tokens_are_rounded_plainly() -> None:
+    weight = numbers(7, 6, seed=10)
+    seen = InputScale(numbers(7, seed=11).abs())
+    found = rounded(weight, 3, kind="embedding", name="quantize-aware", known=seen)
+    assert torch.equal(found, rounded(weight, 3, kind="embedding"))
+
+
+def test_inputs_of_a_convolution_are_its_patches() -> None:
+    """The error of outputs that is looked at is that of the layer itself, on white inputs of three sizes."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 2, bias=False), nn.Flatten(), nn.Linear(16, 3)).eval()
+    size = torch.tensor([0.1, 1.0, 10.0])[:, None, None]
+    case = with_own_answers(model, numbers(400, 3, 3, 3, seed=12).float() * size, name="conv")
+    first = case.subject.layers[0]
+    known = gather("inputs", case.subject, case.probe).at(3, root=0, seed=0)[first.name]
+    assert isinstance(known, InputScale)
+    torch.testing.assert_close(known.rms, size.double().flatten().repeat_interleave(4), rtol=0.15, atol=0)
+    held = Weights(case.subject.parameter(first.weight).detach())
+    plain, spared = (
+        create(name).replace(first, held, 3, Draw(0, 0, known)).weight for name in ("quantize", "quantize-aware")
+    )
+    changes = [nn.functional.conv2d(case.probe.inputs, new - held.weight).square().mean() for new in (plain, spared)]
+    assert float(changes[1]) < 0.7 * float(changes[0])
+
+
+def test_without_inputs_it_says_so() -> None:
+    with pytest.raises(ModelError, match="size of the layer's inputs"):
+        rounded(numbers(2, 3, seed=0), 4, name="quantize-aware")

@@ -1,0 +1,228 @@
+"""Pruning at random, in a pattern and by what weights add to outputs, against slow loops and laws."""
+
+from itertools import pairwise
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.layer import Layer, LayerKind
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, InputScale, Weights
+from wheeltap.records import Scalar
+from wheeltap.site import WHOLE
+from wheeltap.testing.planted import numbers, with_own_answers
+
+SHAPES: dict[LayerKind, tuple[int, ...]] = {
+    "linear": (3, 10),
+    "transposed": (10, 3),
+    "conv": (3, 5, 2, 1),
+    "embedding": (4, 9),
+    "attention": (6, 8),
+}
+
+
+def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+
+
+def pruned(
+    name: str, weight: Tensor, share: float, *, kind: LayerKind = "linear", draw: Draw | None = None, **told: Scalar
+) -> Tensor:
+    made = create(name, told)
+    made.require_dose(share)
+    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), share, draw or Draw(0, 0)).weight
+
+
+# At random.
+
+
+def test_the_share_removed_is_the_dose() -> None:
+    """Of a million weights, within five standard deviations; those that stay are as they were."""
+    weight = numbers(1000, 1000, seed=0).float()
+    for share in (0.001, 0.1, 0.5, 0.9):
+        found = pruned("prune-random", weight, share)
+        gone = found == 0
+        assert abs(float(gone.double().mean()) - share) < 5 * (share * (1 - share) / weight.numel()) ** 0.5
+        assert torch.equal(found[~gone], weight[~gone])
+
+
+def test_all_or_nothing_at_the_ends() -> None:
+    weight = numbers(20, 30, seed=1)
+    assert torch.equal(pruned("prune-random", weight, 0.0), weight)
+    assert not pruned("prune-random", weight, 1.0).any()
+
+
+def test_every_place_is_removed_as_often() -> None:
+    """Over 2,000 draws each of 12 weights goes in three tenths of them, within five standard deviations."""
+    weight = torch.ones(3, 4)
+    gone = torch.stack([pruned("prune-random", weight, 0.3, draw=Draw(0, seed)) == 0 for seed in range(2000)])
+    assert (gone.double().mean(0) - 0.3).abs().max() < 5 * (0.3 * 0.7 / 2000) ** 0.5
+
+
+def test_a_larger_dose_of_a_draw_removes_a_superset() -> None:
+    weight = torch.ones(40, 50)
+    gone = [pruned("prune-random", weight, share) == 0 for share in (0.0, 0.1, 0.4, 1.0)]
+    assert all(bool((less <= more).all()) for less, more in pairwise(gone))
+
+
+def test_layers_are_drawn_apart() -> None:
+    made, held = create("prune-random"), Weights(torch.ones(30, 30))
+    one, two = (
+        Layer(name=n, kind="linear", weight=f"{n}.weight", bias=None, shape=(30, 30)) for n in ("first", "second")
+    )
+    first, second = (made.replace(each, held, 0.5, Draw(0, 0)).weight == 0 for each in (one, two))
+    assert abs(float((first == second).double().mean()) - 0.5) < 0.1
+
+
+# In a pattern.
+
+
+def in_pattern(rows: NDArray[Any], m: int, keep: int) -> NDArray[Any]:
+    """Group by group: the largest stay, the first of equal ones first."""
+    found = rows.copy()
+    for row in found:
+        for start in range(0, len(row), m):
+            group = row[start : start + m]
+            stay = sorted(range(len(group)), key=lambda at: (-abs(group[at]), at))[:keep]
+            group[[at for at in range(len(group)) if at not in stay]] = 0
+    return found
+
+
+@pytest.mark.parametrize(("m", "gone"), [(4, 2), (4, 1), (4, 3), (4, 4), (4, 0), (8, 4), (2, 1), (3, 2), (16, 5)])
+@pytest.mark.parametrize("kind", list(SHAPES))
+def test_each_group_keeps_its_largest_as_by_hand(kind: LayerKind, m: int, gone: int) -> None:
+    weight = numbers(*SHAPES[kind], seed=2)
+    array = weight.numpy()
+    rows = array.T if kind == "transposed" else array.reshape(len(array), -1)
+    expected = in_pattern(rows, m, m - gone)
+    found = pruned("prune-nm", weight, gone / m, kind=kind, m=m)
+    assert found.shape == weight.shape
+    np.testing.assert_array_equal(found, (expected.T if kind == "transposed" else expected).reshape(array.shape))
+
+
+@given(
+    hnp.arrays(np.float32, (3, 11), elements=st.floats(-4, 4, width=16).map(round)),
+    st.sampled_from([2, 3, 4, 8]),
+    st.data(),
+)
+def test_ties_keep_the_first(weight: NDArray[np.float32], m: int, data: st.DataObject) -> None:
+    gone = data.draw(st.integers(0, m))
+    found = pruned("prune-nm", torch.tensor(weight), gone / m, m=m)
+    np.testing.assert_array_equal(found, in_pattern(weight, m, m - gone))
+
+
+@given(st.integers(0, 100), st.sampled_from([2, 4, 8]), st.integers(1, 6), st.data())
+def test_exactly_n_of_every_m_stay(seed: int, m: int, groups: int, data: st.DataObject) -> None:
+    n = data.draw(st.integers(0, m))
+    found = pruned("prune-nm", numbers(3, groups * m, seed=seed), (m - n) / m, m=m)
+    assert bool(((found != 0).reshape(-1, m).sum(1) == n).all())
+
+
+def test_pruning_in_a_pattern_twice_is_pruning_once() -> None:
+    once = pruned("prune-nm", numbers(5, 22, seed=3), 0.5)
+    assert torch.equal(pruned("prune-nm", once, 0.5), once)
+
+
+@pytest.mark.parametrize(("share", "m"), [(0.3, 4), (0.5, 3), (0.26, 4), (1 / 3, 4)])
+def test_shares_that_a_pattern_cannot_have_are_refused(share: float, m: int) -> None:
+    with pytest.raises(UsageError, match=f"multiple of 1/{m}"):
+        create("prune-nm", {"m": m}).require_dose(share)
+
+
+def test_thirds_are_shares_of_three() -> None:
+    for share in (1 / 3, 2 / 3, 0.3333333, 0.6666667):
+        create("prune-nm", {"m": 3}).require_dose(share)
+
+
+def test_a_pattern_needs_at_least_two() -> None:
+    with pytest.raises(UsageError):
+        create("prune-nm", {"m": 1})
+
+
+# By what weights add to outputs.
+
+
+@given(st.integers(0, 100), st.integers(1, 12), st.floats(0, 1))
+def test_each_unit_loses_what_adds_least(seed: int, fan_in: int, share: float) -> None:
+    """Sorted row by row, one weight at a time."""
+    weight, rms = numbers(4, fan_in, seed=seed), numbers(fan_in, seed=seed + 1).exp()
+    found = pruned("prune-wanda", weight, share, draw=Draw(0, 0, InputScale(rms)))
+    expected = weight.clone()
+    for unit in range(4):
+        order = sorted(range(fan_in), key=lambda at: abs(float(weight[unit, at])) * float(rms[at]))
+        for at in order[: round(share * fan_in)]:
+            expected[unit, at] = 0.0
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["transposed", "conv", "attention"])
+def test_every_layout_is_pruned_unit_by_unit(kind: LayerKind) -> None:
+    weight = numbers(*SHAPES[kind], seed=4)
+    held = layer(kind, SHAPES[kind])
+    rms = numbers(held.fan_in, seed=5).exp()
+    found = held.matrix(pruned("prune-wanda", weight, 0.5, kind=kind, draw=Draw(0, 0, InputScale(rms))))
+    flat = pruned("prune-wanda", held.matrix(weight).contiguous(), 0.5, draw=Draw(0, 0, InputScale(rms)))
+    assert torch.equal(found, flat)
+    assert bool(((found == 0).sum(1) == held.fan_in // 2).all())
+
+
+def test_equal_inputs_are_pruned_by_size_alone() -> None:
+    weight = numbers(1, 40, seed=6)
+    even = Draw(0, 0, InputScale(torch.full((40,), 3.0)))
+    assert torch.equal(pruned("prune-wanda", weight, 0.3, draw=even), pruned("prune", weight, 0.3))
+
+
+def test_silent_inputs_go_first() -> None:
+    weight, rms = numbers(5, 10, seed=7), torch.ones(10)
+    rms[3] = 0.0
+    found = pruned("prune-wanda", weight, 0.1, draw=Draw(0, 0, InputScale(rms)))
+    assert not found[:, 3].any()
+    assert int((found == 0).sum()) == 5
+
+
+def test_embeddings_are_left_alone() -> None:
+    assert not create("prune-wanda").accepts(layer("embedding", (9, 6)))
+    assert create("prune-wanda").accepts(layer("linear", (9, 6)))
+
+
+def test_without_inputs_it_says_so() -> None:
+    with pytest.raises(ModelError, match="size of the layer's inputs"):
+        pruned("prune-wanda", numbers(2, 3, seed=0), 0.5)
+
+
+def test_large_inputs_keep_small_weights() -> None:
+    """A layer whose large weights read small inputs: pruned by size it loses its function, by output hardly any."""
+    size = torch.tensor([0.01, 10.0]).repeat(20)
+    model = nn.Sequential(nn.Linear(40, 8, bias=False)).eval()
+    with torch.no_grad():
+        model[0].weight.div_(size.sqrt())
+    case = with_own_answers(model, numbers(500, 40, seed=8).float() * size, name="scaled")
+    known = gather("inputs", case.subject, case.probe)
+    right: dict[str, float] = {}
+    for name in ("prune", "prune-wanda"):
+        with Disturbance(case.subject, create(name), WHOLE, known) as disturbance:
+            disturbance.apply(0.5, root=0, seed=0)
+            answers = case.subject.model(case.probe.inputs).argmax(-1)
+        right[name] = float((answers == cast(Tensor, case.probe.targets)).double().mean())
+    assert right["prune-wanda"] > 0.95
+    assert right["prune"] < 0.5
+
+
+@pytest.mark.parametrize("name", ["prune-random", "prune-nm", "prune-wanda"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_what_stays_keeps_its_bits(name: str, dtype: torch.dtype) -> None:
+    weight = numbers(6, 16, seed=9).to(dtype)
+    found = pruned(name, weight, 0.5, draw=Draw(0, 0, InputScale(torch.ones(16, dtype=torch.float64))))
+    assert found.dtype == dtype
+    assert bool(((found == weight) | (found == 0)).all())
+    assert 0.25 < float((found == 0).double().mean()) < 0.75
