@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.validity.nets import kinds, net
-from wheeltap import api, gauge
+from wheeltap import api, gauge, planning
 from wheeltap.plans import AuditSpec, Effort
 from wheeltap.subject import Subject
 
@@ -30,7 +30,9 @@ def _alarms(kind: str, seed: int) -> list[str]:
     assert isinstance(family, gauge.Family)
     made = gauge.describe(family, *(name for name in SILENT if name in family.offers), seed=seed)
     pair = [case.subject, Subject(gauge.twin(case.subject.model, made), name="twin")]
-    plan = api.plan(pair, case.probe, audits=AUDITS, effort=Effort(draws=8, control_draws=8, block_draws=0), seed=seed)
+    plan = planning.plan(
+        pair, case.probe, audits=AUDITS, effort=Effort(draws=8, control_draws=8, block_draws=0), seed=seed
+    )
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
     report = api.run(plan, pair, case.probe)
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]

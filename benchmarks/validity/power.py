@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from wheeltap import api, gauge
+from wheeltap import api, gauge, planning
 from wheeltap.plans import Effort
 from wheeltap.sources import digits
 from wheeltap.subject import Subject
@@ -20,7 +20,7 @@ def _found(subject: Subject, pairs: int, seed: int) -> list[str]:
     made = gauge.describe(family, "cancel", seed=1000 + seed, pairs=pairs)
     both = [subject, Subject(gauge.twin(subject.model, made), name="planted")]
     effort = Effort(draws=32, control_draws=16, block_draws=0)
-    plan = api.plan(both, digits.probe(), audits=AUDITS, effort=effort, seed=seed)
+    plan = planning.plan(both, digits.probe(), audits=AUDITS, effort=effort, seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
     report = api.run(plan, both, digits.probe())
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]

@@ -17,11 +17,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wheeltap import errors, gauge, measure, perturb, sources, stats
-    from wheeltap.api import audit, compare, plan, run
+    from wheeltap.api import Progress, audit, compare, run
     from wheeltap.audits import Audit
     from wheeltap.choices import ChoiceProbe
     from wheeltap.judging import judge
     from wheeltap.perturb import Perturbation
+    from wheeltap.planning import plan
     from wheeltap.plans import AuditSpec, Effort, Plan
     from wheeltap.probe import Probe
     from wheeltap.report.report import Report
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _HOME = {
     "audit": "api",
     "compare": "api",
-    "plan": "api",
+    "plan": "planning",
     "run": "api",
     "judge": "judging",
     "Audit": "audits",
@@ -39,6 +40,7 @@ _HOME = {
     "Effort": "plans",
     "Perturbation": "perturb",
     "Plan": "plans",
+    "Progress": "api",
     "Probe": "probe",
     "Report": "report.report",
     "Subject": "subject",
@@ -53,6 +55,7 @@ __all__ = [
     "Perturbation",
     "Plan",
     "Probe",
+    "Progress",
     "Report",
     "Subject",
     "__version__",

@@ -9,7 +9,7 @@ from typing import final
 import msgspec
 from torch import nn
 
-from wheeltap import api, gauge
+from wheeltap import api, gauge, planning
 from wheeltap.api import Watch
 from wheeltap.audits.power import WANTED, smallest_found
 from wheeltap.errors import ModelError, UsageError
@@ -151,7 +151,7 @@ def detect(
     """
     if runs < 1:
         raise UsageError("Detection needs at least one run.", expected="1 or more", got=str(runs))
-    how = effort or api.default_effort(subject.record.parameters)
+    how = effort or planning.default_effort(subject.record.parameters)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
         bench = _Bench(subject, probe, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
         for name in names:
@@ -185,7 +185,7 @@ class _Bench:
         """Codes that tell one planted copy from the original."""
         model = DEFECTS[name].make(self.subject, self.probe, strength, seed)
         both = [self.subject, Subject(model, name=f"{self.subject.name} with a planted defect")]
-        plan = api.plan(both, self.probe, audits=AUDITS, effort=self.effort, seed=seed)
+        plan = planning.plan(both, self.probe, audits=AUDITS, effort=self.effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
         report = api.run(plan, both, self.probe, store=self.folder / f"{seed}.wheeltap", watch=self.watch)
         return {f.code for f in report.findings if f.status == "found" and " vs " in f.subject}

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from wheeltap import api, gauge
+from wheeltap import api, gauge, planning
 from wheeltap.audits.power import smallest_found
 from wheeltap.plans import AuditSpec, Effort
 from wheeltap.subject import Subject
@@ -30,7 +30,7 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
     for seed in range(8):
         made = gauge.describe(family, "cancel", seed=100 + seed, pairs=8)
         rival = Subject(gauge.twin(case.subject.model, made), name="rival")
-        plan = api.plan([case.subject, rival], case.probe, audits=audits, effort=effort, seed=seed)
+        plan = planning.plan([case.subject, rival], case.probe, audits=audits, effort=effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
         verdict = api.run(plan, [case.subject, rival], case.probe)
         found += next(f for f in verdict.findings if " vs " in f.subject).status == "found"

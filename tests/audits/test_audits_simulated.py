@@ -121,7 +121,7 @@ def test_trials_are_asked_once_and_never_more_than_promised() -> None:
         world.run()
         keys = [trial.key for trial in world.asked]
         assert len(keys) == len(set(keys))
-        from wheeltap.api import most_trials
+        from wheeltap.budget import most_trials
 
         assert len(keys) <= most_trials(world.plan())
         before = len(keys)

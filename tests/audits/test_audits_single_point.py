@@ -11,7 +11,7 @@ from torch import nn
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap import api, seeds
+from wheeltap import api, planning, seeds
 from wheeltap.audits.base import Case, Draft
 from wheeltap.audits.judge import settle
 from wheeltap.audits.single_point import SinglePointAudit
@@ -43,7 +43,7 @@ def net(seed: int, *, epochs: int = 5, widths: tuple[int, ...] = WIDTHS) -> nn.S
 
 def run(subjects: Subject | list[Subject], probe: Probe) -> Report:
     """The audit without control copies: they cost more than it does."""
-    plan = api.plan(subjects, probe, audits=list(AUDITS))
+    plan = planning.plan(subjects, probe, audits=list(AUDITS))
     return api.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
 
 

@@ -236,6 +236,8 @@ BUILTIN = {
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",
     "parts": "wheeltap.audits.parts:PartsAudit",
+    "relearning": "wheeltap.audits.relearning:RelearningAudit",
+    "improvement": "wheeltap.audits.improvement:ImprovementAudit",
 }
 
 STRUCTURE = ("single-point", "redundancy", "entanglement")
@@ -248,6 +250,20 @@ DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning
 DEFAULT_COMPARE = ("score", "relative-noise", "function-noise", *STRUCTURE)
 """What ``compare`` runs. Rounding and pruning depend on how a function is written, so on re-coded copies they find
 true differences that are not differences of the function; ask for them by name."""
+
+GROUPS = {
+    "survival": (
+        "score", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning", "bit-flips",
+        "fine-tuning",
+    )
+}  # fmt: skip
+"""Names that stand for several audits. ``survival``: everything that deployment or a further edit does to weights."""
+
+
+def expanded(names: Iterable[str]) -> tuple[str, ...]:
+    """Names of audits, with each group's in its place; each once."""
+    return tuple(dict.fromkeys(one for name in names for one in GROUPS.get(name, (name,))))
+
 
 audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
 

@@ -33,7 +33,7 @@ def demo(
       wheeltap demo
       wheeltap demo --out /tmp/demo --draws 16
     """
-    from wheeltap import api
+    from wheeltap import api, planning
     from wheeltap.audits import base
     from wheeltap.cli.progress import said, shown
     from wheeltap.plans import Effort
@@ -43,7 +43,7 @@ def demo(
     telling.prepare()
     with said("training five small nets"):
         subjects, probe = cast_of_five(), digits.probe()
-        made = api.plan(
+        made = planning.plan(
             subjects, probe, audits=base.DEFAULT, effort=Effort(draws=draws, control_draws=draws), seed=seed,
             command="demo",
         )  # fmt: skip

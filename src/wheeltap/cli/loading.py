@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wheeltap import api, sources
+from wheeltap import planning, sources
 from wheeltap.audits import base
 from wheeltap.audits.judge import audits_of
 from wheeltap.audits.parts import PartsAudit
@@ -55,12 +55,13 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         # Before anything is loaded: a mistyped name should not cost a minute.
         base.create(spec.name, dict(spec.settings))
     subjects, probe = load(specs, measuring.data)
-    audits = settled.specs(api.default_audits(subjects))
-    made = api.plan(
+    audits = settled.specs(planning.default_audits(subjects))
+    made = planning.plan(
         subjects,
         probe,
         audits=audits,
         effort=settled.effort(max(subject.record.parameters for subject in subjects)),
+        budget=settled.budget,
         seed=settled.seed,
         alpha=settled.alpha,
         sources=specs,

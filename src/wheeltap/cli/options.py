@@ -33,6 +33,9 @@ class Measuring:
         int | None,
         Parameter(validator=Number(gte=2), help="Draws of noise per dose; by default chosen by the model's size."),
     ] = None
+    budget: Annotated[
+        str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
+    ] = None
     seed: Annotated[int | None, Parameter(help="Root of every draw. [default: 0]")] = None
     alpha: Annotated[
         float | None,
@@ -51,6 +54,7 @@ class Measuring:
         return Settled(
             audits=names or file.audits,
             draws=self.draws if self.draws is not None else file.draws,
+            budget=self.budget if self.budget is not None else file.budget,
             seed=next((s for s in (self.seed, file.seed) if s is not None), 0),
             alpha=next((a for a in (self.alpha, file.alpha) if a is not None), 0.05),
             settings=file.settings,
@@ -63,6 +67,7 @@ class Settled:
 
     audits: tuple[str, ...] | None
     draws: int | None
+    budget: str | None
     seed: int
     alpha: float
     settings: dict[str, dict[str, Any]]
@@ -77,7 +82,7 @@ class Settled:
 
     def effort(self, parameters: int) -> Effort:
         """Draws: those asked for, or by the model's size."""
-        from wheeltap.api import default_effort
+        from wheeltap.planning import default_effort
 
         default = default_effort(parameters)
         if self.draws is None:
@@ -88,6 +93,7 @@ class Settled:
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     audits: tuple[str, ...] | None = None
     draws: int | None = None
+    budget: str | None = None
     seed: int | None = None
     alpha: float | None = None
     settings: dict[str, dict[str, Any]] = {}
@@ -109,7 +115,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             raise FileFormatError(
                 "The settings file cannot be read.",
                 where=str(path),
-                expected="TOML with audits, draws, seed, alpha, and a table per audit",
+                expected="TOML with audits, draws, budget, seed, alpha, and a table per audit",
                 got=str(error),
             ) from error
 

@@ -25,7 +25,7 @@ def plan(
     """
     from rich.console import Console
 
-    from wheeltap.api import most_trials
+    from wheeltap.budget import most_trials, sight
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
 
@@ -38,6 +38,7 @@ def plan(
     Console(highlight=False, soft_wrap=True).print(
         f"{path}: {len(made.audits)} audits of {len(subjects)} subject{'s' * (len(subjects) > 1)} on "
         f"{made.probe.examples} examples; at most {most_trials(made)} passes over them.\n"
+        f"{sight(made).capitalize()}.\n"
         f"Run it: wheeltap run {path}",
         markup=False,
     )

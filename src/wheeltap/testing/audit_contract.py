@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from wheeltap import api, seeds
+from wheeltap import planning, seeds
 from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.judge import settle
 from wheeltap.engine import readings
@@ -108,7 +108,7 @@ def _plan(several: int) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
     probe = _case()[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
-    return api.plan(subjects, probe, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
+    return planning.plan(subjects, probe, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
 
 
 class AuditContract:
