@@ -57,7 +57,7 @@ def _line(row: Say) -> str:
     ratios = ", ".join(f"{row[f'of {name}']:.3f} of {name}" for name in (WHOLE, CELLS, ONE))
     return (
         f"  {row['design']:22} mean {row['mean_forwards']:6.2f}, median {row['median_forwards']:6.2f} "
-        f"(uncut {row['uncut_mean_forwards']:6.2f}), {ratios}; "
+        f"(uncut {row['uncut_mean_forwards']:6.2f}), {row['mean_rounds']:4.0f} rounds, {ratios}; "
         f"uncut power {row['uncut_power']:.3f}, wrong way {row['wrong_way']:.4f}"
     )
 
@@ -71,6 +71,25 @@ def _alarms(worlds: list[World], *, races: int, length: int) -> list[Say]:
     return [
         {"name": "false_alarms", "world": n, "value": e.value or 0.0, "high": e.high or 0.0} for n, e in found.items()
     ]
+
+
+def _evens(worlds: list[World], *, races: int, length: int) -> list[Say]:
+    """What it takes to say of equals that they are even: no difference of .10, with a margin of .02."""
+    print("\nEven (worth .10, margin .02), between equals")
+    rows: list[Say] = []
+    for world in worlds:
+        ran, one = learnt_verdicts(world, races=races, length=length, margin=0.02), 2.0 / world.examples
+        row: Say = {
+            "name": "even_forwards",
+            "world": world.name,
+            "gap": world.gap,
+            "value": float(ran.rounds.mean() * one),
+            "even": float((ran.verdict == 0.0).mean()),
+            "alarms": float((abs(ran.verdict) == 1.0).mean()),
+        }
+        print(f"  {world.name:50} mean {row['value']:.2f} forwards, even {row['even']:.3f}, alarms {row['alarms']:.4f}")
+        rows.append(row)
+    return rows
 
 
 def _bets(world: World, *, races: int, length: int) -> None:
@@ -93,8 +112,10 @@ def main() -> None:
     simulated = [Probit("simulated, draws met differently", 0.0), Probit("simulated, draws met alike", 0.5)]
     rows = [r for w in (*simulated, real["cancel"], real["aligned"]) for r in _races(w, races=races, length=1600)]
     nulls: list[World] = [Probit("simulated, no gap", 0.5, gap=0.0), real["twin"]]
-    wrong = _alarms(nulls, races=races, length=3000)
-    _bets(real["aligned"], races=races, length=1600)
+    wrong = _alarms(nulls, races=races, length=1000 if given.quick else 3000)
+    wrong += _evens(nulls, races=races, length=2000)
+    if not given.quick:
+        _bets(real["aligned"], races=races, length=1600)
     headline = [
         {"name": "verdict_forwards", "world": r["world"], "against": name, "ratio": r[f"of {name}"], **r}
         for r in rows

@@ -85,6 +85,7 @@ def told(name: str, ran: Replay, *, per_round: float, against: dict[str, float])
     row: Say = {
         "design": name,
         "power": float((right & (ran.rounds <= last)).mean()),
+        "mean_rounds": float(cut.mean()),
         "mean_forwards": float(cut.mean() * per_round),
         "median_forwards": float(np.median(cut) * per_round),
         "uncut_mean_forwards": float(ran.rounds.mean() * per_round),

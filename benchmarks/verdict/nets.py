@@ -48,7 +48,7 @@ def worlds(*, draws: int) -> dict[str, Tables]:
     padded = table(copy(net, "A padded", "dead", units=2 * PAIRS), draws=draws, root=0)
     recoded = table(copy(net, "twin", "permute", "rescale"), draws=draws, root=1)
     return {
-        "cancel": Tables("digits net and copy with cancelling units", own, cancelling),
-        "aligned": Tables("the same, draws aligned by dead units", padded, cancelling),
+        "cancel": Tables("digits net and copy with cancelling units, draws as the engine gives them", own, cancelling),
+        "aligned": Tables("digits net and copy with cancelling units, draws lined up", padded, cancelling),
         "twin": Tables("digits net and re-coded twin, independent draws", own, recoded),
     }

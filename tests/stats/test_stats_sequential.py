@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wheeltap.errors import DataError, UsageError
-from wheeltap.stats.sequential import Design, Race, Rules, dose_shares, replay, settled
+from wheeltap.stats.sequential import Design, Doses, Race, Rules, dose_shares, replay, settled
 from wheeltap.stats.waudbysmith2023 import Bets, Capital, p_value
 
 ALPHA = 0.05
@@ -322,6 +322,41 @@ def test_without_a_bound_the_shares_are_those_of_least_variance() -> None:
     assert dose_shares(weights, np.zeros(3)) == pytest.approx(weights)
 
 
+def test_observations_at_doses_picked_on_the_way_have_the_mean_of_the_area() -> None:
+    # At every step: over the next dose, the expected observation is the area difference, whatever was seen before.
+    rng, gaps = np.random.default_rng(32), np.array([0.05, 0.3, 0.1])
+    doses = Doses(WEIGHTS)
+    for _ in range(200):
+        expected = sum(
+            share * gap * weight / share for share, gap, weight in zip(doses.shares, gaps, WEIGHTS, strict=True)
+        )
+        assert expected == pytest.approx(float(WEIGHTS @ gaps))
+        dose, before = doses.pick(float(rng.random())), doses.shares.copy()
+        difference = float(rng.random() < gaps[dose])
+        assert doses.observe(dose, difference) == pytest.approx(difference * WEIGHTS[dose] / before[dose])
+    wanted = dose_shares(WEIGHTS, gaps)
+    assert doses.shares == pytest.approx(wanted, abs=0.1)
+
+
+def test_doses_are_picked_as_often_as_their_shares_say() -> None:
+    doses = Doses(WEIGHTS, most=3.0)
+    grid = (np.arange(10_000) + 0.5) / 10_000
+    picked = np.bincount([doses.pick(float(u)) for u in grid], minlength=3) / 10_000
+    assert picked == pytest.approx(doses.shares, abs=1e-3)
+    assert doses.pick(0.0) == 0
+    assert doses.pick(np.nextafter(1.0, 0.0)) == 2
+
+
+def test_a_race_over_picked_doses_finds_the_sounder() -> None:
+    rng, gaps = np.random.default_rng(33), np.array([0.05, 0.3, 0.1])
+    doses, race = Doses(WEIGHTS), Race(Rules(margin=0.02, bounds=(-1.5, 1.5)))
+    while race.decided is None and race.n < 2000:
+        dose = doses.pick(float(rng.random()))
+        difference = float(rng.random() < 0.5) - float(rng.random() < 0.5 - gaps[dose])
+        race.feed(doses.observe(dose, difference))
+    assert race.decided == "first"
+
+
 def test_the_plan_of_a_race_is_about_what_it_takes() -> None:
     rng = np.random.default_rng(31)
     for effect, spread, margin in ((0.1, 0.4, 0.0), (0.15, 0.3, 0.02), (0.1, 0.1, 0.0)):
@@ -340,6 +375,14 @@ def test_chunks_are_of_one_example_where_draws_are_free_and_grow_with_what_a_dra
     assert all(one <= other for one, other in pairwise(chunks))
     assert chunks[-1] > 5
     assert Design(draw=0.0, cell=0.1, passes=2).rounds(0.01) == math.inf
+
+
+def test_no_race_is_won_in_fewer_rounds_than_any_exact_test_needs() -> None:
+    # Had every round been .1, chance could have done it: .1 with probability 10/11, else -1, has mean 0.
+    found = replay(np.full((1, 200), 0.1), Rules(margin=0.0, worth=0.1))
+    least = math.log(2 / ALPHA) / math.log(1.1)
+    assert least <= found.rounds[0] <= 1.25 * least
+    assert found.verdict[0] == 1.0
 
 
 # ---- what is refused --------------------------------------------------------------------------------------------
