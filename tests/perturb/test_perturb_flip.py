@@ -1,0 +1,306 @@
+"""Flipped bits against ``struct``, counting, and a loop over every weight and bit."""
+
+import math
+import struct
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from wheeltap import seeds
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.layer import Layer, LayerKind
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Slopes, Weights
+from wheeltap.perturb.flip import FORMATS, _hits  # the law of the draw, tested by itself
+from wheeltap.records import Scalar
+from wheeltap.site import WHOLE
+from wheeltap.testing.planted import clusters, numbers
+
+SHAPES: dict[LayerKind, tuple[int, ...]] = {
+    "linear": (3, 10),
+    "transposed": (10, 3),
+    "conv": (3, 2, 2, 2),
+    "embedding": (4, 9),
+    "attention": (6, 8),
+}
+FLOATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BITS = [(name, bit) for name, form in FORMATS.items() for bit in range(form.bits)]
+
+
+def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+
+
+def flipped(weight: Tensor, dose: float, *, kind: LayerKind = "linear", seed: int = 0, **told: Scalar) -> Tensor:
+    made = create("flip", told)
+    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), dose, Draw(0, seed)).weight
+
+
+def worst(weight: Tensor, slopes: Tensor, count: int, *, kind: LayerKind = "linear", **told: Scalar) -> Tensor:
+    made = create("flip-worst", told)
+    made.require_dose(count)
+    draw = Draw(0, 0, Slopes(slopes))
+    return made.replace(layer(kind, tuple(weight.shape)), Weights(weight), count, draw).weight
+
+
+def by_hand(value: float, bit: int, form: str, step: float = 1.0) -> tuple[float, float]:
+    """The stored number and what it becomes, one weight at a time, from its bytes."""
+    if form == "int8":
+        code = round(value / step)
+        byte = (code & 0xFF) ^ (1 << bit)
+        return code * step, (byte - 256 if byte > 127 else byte) * step
+    if form == "bfloat16":
+        high = int(torch.tensor(value).bfloat16().view(torch.int16)) & 0xFFFF
+        old, new = (struct.unpack("<f", struct.pack("<I", each << 16))[0] for each in (high, high ^ (1 << bit)))
+        return old, new
+    number, whole = ("<f", "<I") if form == "float32" else ("<e", "<H")
+    old = struct.pack(number, value)
+    new = struct.pack(whole, struct.unpack(whole, old)[0] ^ (1 << bit))
+    return struct.unpack(number, old)[0], struct.unpack(number, new)[0]
+
+
+def steps(kind: LayerKind, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each weight's step on its channel's grid (a token's, for an embedding)."""
+    axes = 0 if kind == "transposed" else tuple(range(1, weight.ndim))
+    top = np.abs(weight).max(axis=axes, keepdims=True) / np.float32(127)
+    return np.broadcast_to(top, weight.shape)
+
+
+def moved(value: float, bit: int, form: str, step: float) -> float:
+    old, new = by_hand(value, bit, form, step)
+    return new if old == value else value + (new - old)
+
+
+@pytest.mark.parametrize(("form", "bit"), BITS)
+def test_every_bit_of_every_format_flips_as_by_hand(form: str, bit: int) -> None:
+    """At dose 1 that bit of each weight: on the format's own numbers exactly, on others by the difference."""
+    weight = numbers(3, 10, seed=1).float()
+    own = weight if form in ("float32", "int8") else weight.to(FLOATS[form]).float()
+    for held in (weight, own):
+        grid = steps("linear", held.numpy())
+        expected = [moved(float(v), bit, form, float(s)) for v, s in zip(held.flatten(), grid.flatten(), strict=True)]
+        found = flipped(held, 1.0, format=form, bit=bit).flatten()
+        torch.testing.assert_close(found, torch.tensor(expected), rtol=3e-6, atol=1e-7, equal_nan=True)
+        if held is own and form in FLOATS:
+            assert torch.equal(found.nan_to_num(), torch.tensor(expected).nan_to_num())
+
+
+@pytest.mark.parametrize("kind", list(SHAPES))
+def test_bytes_are_on_the_grid_of_their_channel(kind: LayerKind) -> None:
+    weight = numbers(*SHAPES[kind], seed=2).float()
+    grid = steps(kind, weight.numpy()).flatten()
+    expected = [moved(float(v), 6, "int8", float(s)) for v, s in zip(weight.flatten(), grid, strict=True)]
+    found = flipped(weight, 1.0, kind=kind, format="int8", bit=6)
+    torch.testing.assert_close(found, torch.tensor(expected).reshape(weight.shape), rtol=1e-5, atol=1e-6)
+
+
+def test_a_channel_of_zeros_has_bytes_too() -> None:
+    assert torch.equal(flipped(torch.zeros(1, 3), 1.0, format="int8", bit="sign"), torch.full((1, 3), -128.0))
+
+
+@pytest.mark.parametrize("form", list(FLOATS))
+@given(st.integers(0, 1000), st.floats(0, 1))
+def test_the_same_flips_twice_give_the_weights_back(form: str, seed: int, dose: float) -> None:
+    """Where the format is the weights' own; signs and mantissas, so that no number is lost as infinite."""
+    weight = numbers(4, 6, seed=seed).to(FLOATS[form])
+    for bit in ("sign", "mantissa"):
+        once = flipped(weight, dose, seed=seed, format=form, bit=bit)
+        again = flipped(once, dose, seed=seed, format=form, bit=bit)
+        assert torch.equal(again.view(torch.uint8), weight.view(torch.uint8))
+
+
+def hit_bits(weight: Tensor, found: Tensor, form: str) -> NDArray[np.int64]:
+    """How often each bit differs, from the lowest."""
+    apart = (weight.view(FORMATS[form].code) ^ found.view(FORMATS[form].code)).numpy()
+    return np.array([int(((apart >> bit) & 1).sum()) for bit in range(FORMATS[form].bits)])
+
+
+@pytest.mark.parametrize(
+    ("bit", "may"),
+    [
+        ("any", range(32)),
+        ("sign", range(31, 32)),
+        ("exponent", range(23, 31)),
+        ("mantissa", range(23)),
+        (5, range(5, 6)),
+    ],
+)
+def test_the_share_of_bits_that_flip_is_the_dose(bit: Any, may: range) -> None:
+    """Each candidate on its own, within five standard deviations; no other bit ever."""
+    weight, dose = numbers(500, 400, seed=3).float(), 0.01
+    counts = hit_bits(weight, flipped(weight, dose, bit=bit), "float32")
+    spread = (dose * (1 - dose) * weight.numel()) ** 0.5
+    for place, count in enumerate(counts):
+        assert abs(count - dose * weight.numel()) < 5 * spread if place in may else count == 0
+
+
+def test_a_dose_of_one_flips_every_bit_once() -> None:
+    """More hits than are drawn at a time, so parts meet within a weight: none is lost or flipped back."""
+    weight = numbers(250, 300, seed=4).float()
+    assert weight.numel() * 32 > 2 * (1 << 20)
+    found = flipped(weight, 1.0)
+    assert torch.equal(found.view(torch.int32), ~weight.view(torch.int32))
+
+
+@pytest.mark.parametrize("probability", [0.9, 0.3, 1e-3, 1e-6])
+def test_hits_are_those_of_a_coin_for_each(probability: float) -> None:
+    """Rising, within bounds; their number and the two halves' shares as binomials, over 60 draws."""
+    count = int(min(max(3000, 30 / probability), 10**8))
+    found = [
+        np.concatenate([np.zeros(0, np.int64), *_hits(seeds.generator(0, "hits", seed), count, probability)])
+        for seed in range(60)
+    ]
+    for places in found:
+        assert (np.diff(places) > 0).all()
+        assert not len(places) or (places[0] >= 0 and places[-1] < count)
+    sizes = np.array([len(places) for places in found])
+    sd = (count * probability * (1 - probability)) ** 0.5
+    assert abs(sizes.mean() - count * probability) < 5 * sd / 60**0.5
+    assert 0.6 < sizes.std(ddof=1) / sd < 1.5
+    early = sum(int((places < count // 2).sum()) for places in found)
+    assert abs(early - sizes.sum() / 2) < 5 * sizes.sum() ** 0.5
+
+
+@pytest.mark.parametrize("probability", [0.0, 1e-300, 1.0])
+def test_hits_at_the_ends(probability: float) -> None:
+    found = [*_hits(seeds.generator(0, "ends"), 1000, probability)]
+    assert sum(map(len, found)) == (1000 if probability == 1 else 0)
+
+
+def test_only_flips_disturb() -> None:
+    """In a format coarser than the weights the others keep every bit: nothing is rounded."""
+    weight = numbers(100, 100, seed=5).float()
+    found = flipped(weight, 0.01, format="bfloat16", bit="mantissa")
+    assert 0 < int((found != weight).sum()) < 0.1 * weight.numel()
+    assert torch.equal(flipped(weight, 0.0, format="int8"), weight)
+
+
+def test_a_flip_may_give_infinity_and_nan() -> None:
+    """1 and 1.5 with the highest bit of the exponent flipped; trials on such weights count as diverged."""
+    found = flipped(torch.tensor([[1.0, 1.5, 0.5]]), 1.0, bit=30)
+    assert found[0, 0] == math.inf
+    assert found[0, 1].isnan()
+    assert found[0, 2] == 2.0**127
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"bit": 32},
+        {"bit": -1},
+        {"bit": "low"},
+        {"format": "int8", "bit": 8},
+        {"format": "int8", "bit": "exponent"},
+        {"format": "int4"},
+        {"format": "bfloat16", "bit": 16},
+    ],
+)
+@pytest.mark.parametrize("name", ["flip", "flip-worst"])
+def test_bits_that_a_format_does_not_have_are_refused(name: str, told: dict[str, Scalar]) -> None:
+    with pytest.raises(UsageError, match="setting of the perturbation"):
+        create(name, told)
+
+
+# The worst first.
+
+
+def worst_by_hand(weight: NDArray[np.float32], slopes: NDArray[np.float32], count: int, told: dict[str, Any]) -> Any:
+    """Every weight and every bit of it."""
+    form, grid = told["format"], steps("linear", weight).flatten()
+    found: list[tuple[float, int, float]] = []
+    for at, (value, slope) in enumerate(zip(weight.flatten(), slopes.flatten(), strict=True)):
+        options: list[tuple[float, float]] = []
+        for bit in told["bits"]:
+            new = moved(float(value), bit, form, float(grid[at]))
+            change = new - float(value)
+            rise = 0.0 if slope == 0 else (float(slope) * change if math.isfinite(change) else math.inf)
+            options.append((rise, new))
+        rise, new = max(options, key=lambda option: option[0])
+        found.append((-rise, at, new))
+    after = weight.flatten().copy()
+    for _, at, new in sorted(found)[:count]:
+        after[at] = new
+    return after.reshape(weight.shape)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 7, 30, 99])
+@pytest.mark.parametrize(
+    ("form", "bit", "bits"),
+    [
+        ("int8", "any", range(8)),
+        ("int8", "sign", range(7, 8)),
+        ("float32", "mantissa", range(23)),
+        ("float32", "any", range(32)),
+        ("bfloat16", 9, range(9, 10)),
+    ],
+)
+def test_the_worst_flips_as_by_hand(count: int, form: str, bit: Any, bits: range) -> None:
+    weight, slopes = numbers(3, 10, seed=6).float(), numbers(3, 10, seed=7).float()
+    slopes[0, :4] = 0.0
+    expected = worst_by_hand(weight.numpy(), slopes.numpy(), count, {"format": form, "bits": bits})
+    found = worst(weight, slopes, count, format=form, bit=bit)
+    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-6, equal_nan=True)
+    assert int((found != weight).sum()) == min(count, 30)
+
+
+def test_more_flips_hit_a_superset() -> None:
+    weight, slopes = numbers(20, 20, seed=8).float(), numbers(20, 20, seed=9).float()
+    hit = [worst(weight, slopes, count, format="int8") != weight for count in (0, 1, 5, 50, 400)]
+    assert [int(each.sum()) for each in hit] == [0, 1, 5, 50, 400]
+    assert all(bool((hit[at] <= hit[at + 1]).all()) for at in range(4))
+
+
+def test_of_equally_bad_flips_the_first_is_taken() -> None:
+    found = worst(torch.ones(2, 4), torch.ones(2, 4), 3, format="int8")
+    assert (found != 1).flatten().tolist() == [True] * 3 + [False] * 5
+
+
+def test_slopes_are_read_in_the_layout_of_the_weight() -> None:
+    weight, slopes = numbers(10, 3, seed=10).float(), numbers(10, 3, seed=11).float()
+    stored = worst(weight, slopes, 5, kind="transposed", format="int8")
+    flat = worst(weight.T.contiguous(), slopes.T.contiguous(), 5, format="int8").T
+    torch.testing.assert_close(stored, flat)
+
+
+trained = cache(clusters)
+
+
+def loss(name: str, count: int, seed: int) -> float:
+    """Mean loss of the trained net after ``count`` flips of bytes in each layer."""
+    case = trained()
+    known = gather("slopes", case.subject, case.probe)
+    sizes = [case.subject.parameter(each.weight).numel() for each in case.subject.layers]
+    share = 3 * count / sum(sizes) / 8
+    with Disturbance(case.subject, create(name, {"format": "int8"}), WHOLE, known) as disturbance:
+        disturbance.apply(count if name == "flip-worst" else share, root=0, seed=seed)
+        with torch.no_grad():
+            scores = case.subject.model(case.probe.inputs)
+    return float(functional.cross_entropy(scores, case.probe.targets))
+
+
+def test_the_worst_flips_are_far_worse_than_as_many_at_random() -> None:
+    random = [loss("flip", 5, seed) for seed in range(20)]
+    assert loss("flip-worst", 5, 0) > 1.5 * max(random)
+    assert loss("flip-worst", 0, 0) < loss("flip-worst", 1, 0) < loss("flip-worst", 5, 0)
+
+
+@pytest.mark.parametrize("count", [0.5, 2.5, -1.0, 1e7])
+def test_flipped_weights_come_in_whole_numbers(count: float) -> None:
+    with pytest.raises(UsageError):
+        create("flip-worst").require_dose(count)
+
+
+def test_without_slopes_it_says_so() -> None:
+    held = Weights(numbers(2, 3, seed=0))
+    with pytest.raises(ModelError, match="slopes of the loss"):
+        create("flip-worst").replace(layer("linear", (2, 3)), held, 1, Draw(0, 0))
