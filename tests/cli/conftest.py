@@ -51,6 +51,10 @@ def poisoned():
 
 def no_model():
     return 3
+
+
+def ends():
+    raise SystemExit(3)
 '''
 
 

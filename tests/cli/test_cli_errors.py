@@ -29,6 +29,12 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("nets:infinite", ("not finite before anything was disturbed", "example 0")),
         ("nets:no_model", ("module",)),
         ("nets:nothing", ("nothing",)),
+        ("nets:ends", ("code that makes the model failed", "SystemExit: 3")),
+        ("script:net", ("code that makes the model failed", "SystemExit")),
+        ("script", ("module alone", "wheeltap audit script:FUNCTION")),
+        ("script.py:net", ("without .py", "wheeltap audit script:net")),
+        ("data.npz", ("no model", "--data data.npz")),
+        (".", ("hf:.",)),
         ("no_such_module:net", ("no_such_module",)),
         ("digitz", ("digits",)),
         ("hf:nowhere", ("nowhere",)),
@@ -38,6 +44,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 )
 def test_a_bad_model(here: Path, capsys: pytest.CaptureFixture[str], model: str, words: tuple[str, ...]) -> None:
     (here / "weights.pt").write_bytes(pickle.dumps({"weight": [1.0]}))
+    (here / "script.py").write_text("import sys; sys.exit('usage: script.py FILE')")
     text = complaint(capsys, "audit", model, "--data", "data.npz")
     assert all(word in text for word in words), text
 
@@ -70,6 +77,11 @@ def test_bad_arrays(
         (("audit", "digits", "--audits", "relative-nois"), ("relative-nois", "Did you mean 'relative-noise'?")),
         (("audit", "digits", "--draws", "0"), ("draws",)),
         (("audit", "digits", "--alpha", "2"), ("alpha",)),
+        (("audit", "digits", "--audits", ","), ("No audit is named", "--audits")),
+        (("demo", "--draws", "0"), ("draws",)),
+        (("doctor", "--json", "counts.json"), ("--json goes with --plant",)),
+        (("doctor", "--draws", "4", "--defects", "none"), ("--draws, --defects without --plant",)),
+        (("list", "audits", "--invariances"), ("perturbations --invariances",)),
         (("audit", "digits", "--workers", "0"), ("workers",)),
         (("audit", "digits", "--store", "no/such/folder/x.wheeltap"), ("folder", "no/such/folder")),
         (("audit",), ("model",)),
@@ -91,6 +103,9 @@ def test_bad_usage(
     [
         ("draws = 'many'", ("settings file",)),
         ("draw = 4", ("draw", "Did you mean 'draws'?")),
+        ("draws = 0", ("draws", ">= 2")),
+        ("alpha = 7", ("alpha", "< 1")),
+        ("audits = []", ("No audit is named", "settings.toml")),
         ("[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
         ("[quantization]\ndoses = [4, 4.5]", ("whole numbers", "4.5")),
         ("[pruning]\ntested = 1.5", ("dose", "0 to 1")),

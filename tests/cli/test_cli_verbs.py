@@ -148,6 +148,27 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     assert main([*fragile, "--fail-on", "never"]) == 0
 
 
+def test_an_audit_named_twice_is_run_once(here: Path) -> None:
+    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score,pruning,score", "--json", "r.json"]
+    assert main(audit) == 0
+    assert [f["code"] for f in report(here / "r.json")["findings"]] == ["WT001", "WT104"]
+
+
+def test_a_finding_in_full_fits_a_terminal_and_cannot_repaint_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["audit", "nets:sound", "--data", "data.npz", "--audits", "single-point", "--json", "r.json"]) == 0
+    data = report(here / "r.json")
+    data["findings"][0]["because"] += " \x1b[2J and more"
+    (here / "r.json").write_text(json.dumps(data))
+    capsys.readouterr()
+    assert main(["show", "r.json", "wt105"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80 and "\x1b" not in shown
+    assert "and more" in shown and "trials: 24" in shown
+
+
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     text = capsys.readouterr().out

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from wheeltap.cli.options import FailOn, Telling
 
@@ -21,7 +22,7 @@ def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for report.html, report.json and the store.")] = Path("wheeltap-demo"),
     seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
-    draws: Annotated[int, Parameter(help="Draws of noise per dose.")] = 48,
+    draws: Annotated[int, Parameter(validator=Number(gte=2), help="Draws of noise per dose.")] = 48,
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never",
 ) -> int:
     """Trains small nets on handwritten digits and shows what the score hides, in about half a minute.

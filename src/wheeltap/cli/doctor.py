@@ -8,6 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from wheeltap.errors import UsageError
+
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
 _EXTRA = (("transformers", "llm"), ("gguf", "llm"))
 
@@ -42,6 +44,7 @@ def doctor(
         from wheeltap.cli.planted import planted
 
         return planted(plant, data, runs=runs, draws=draws, names=defects, json=json)
+    _refuse_alone({"--data": data, "--draws": draws, "--defects": defects, "--json": json})
     lines = [*_packages(), *_model()]
     for ok, text in lines:
         print(("ok      " if ok else "missing ") + text)
@@ -49,6 +52,17 @@ def doctor(
     print(("ok      " if sound else "failed  ") + "a small audit whose controls must pass")
     needed = all(ok for ok, text in lines if not text.endswith("(optional)"))
     return 0 if sound and needed else 3
+
+
+def _refuse_alone(flags: dict[str, object]) -> None:
+    given = [flag for flag, value in flags.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]} goes with --plant only.",
+            expected="wheeltap doctor --plant MODEL",
+            got=f"{', '.join(given)} without --plant",
+            do="Name the model that defects are to be planted in, or leave the flag out.",
+        )
 
 
 def _packages() -> list[tuple[bool, str]]:

@@ -22,6 +22,15 @@ def list_(
     """
     from rich.console import Console
 
+    from wheeltap.errors import UsageError
+
+    if invariances and kind not in (None, "perturbations"):
+        raise UsageError(
+            "Only perturbations have invariances.",
+            expected="wheeltap list perturbations --invariances",
+            got=f"wheeltap list {kind} --invariances",
+            do="Leave the flag out, or list perturbations.",
+        )
     console = Console(highlight=False)
     tables = {
         "audits": _audits,

@@ -50,9 +50,18 @@ class Measuring:
     def settled(self) -> "Settled":
         """Flags over file over defaults."""
         file = _File() if self.config is None else _File.read(self.config)
-        names = None if self.audits is None else tuple(n.strip() for n in self.audits.split(",") if n.strip())
+        given = None if self.audits is None else tuple(n.strip() for n in self.audits.split(",") if n.strip())
+        names = file.audits if given is None else given
+        if names == ():
+            raise UsageError(
+                "No audit is named.",
+                where="--audits" if given is not None else str(self.config),
+                expected="one name or more, separated by commas",
+                got="none",
+                do="Leave it out for the usual audits, or see: wheeltap list audits",
+            )
         return Settled(
-            audits=names or file.audits,
+            audits=None if names is None else tuple(dict.fromkeys(names)),
             draws=self.draws if self.draws is not None else file.draws,
             budget=self.budget if self.budget is not None else file.budget,
             seed=next((s for s in (self.seed, file.seed) if s is not None), 0),
@@ -92,10 +101,10 @@ class Settled:
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     audits: tuple[str, ...] | None = None
-    draws: int | None = None
+    draws: Annotated[int, msgspec.Meta(ge=2)] | None = None
     budget: str | None = None
     seed: int | None = None
-    alpha: float | None = None
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
     settings: dict[str, dict[str, Any]] = {}
 
     @classmethod

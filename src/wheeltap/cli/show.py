@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from wheeltap.records import Finding
     from wheeltap.report.report import Report
 
 
@@ -23,13 +24,21 @@ def show(
     if code is None:
         report.text()
         return 0
-    for finding in report[code.upper()]:
-        status = finding.status.replace("_", " ")
-        print(f"{finding.code} {finding.subject}: {status}\n  {finding.title}\n  {finding.because}")
-        for estimate in finding.estimates:
-            print(f"  {estimate.name}: {estimate} {estimate.unit} ({estimate.method}, n = {estimate.n})")
-        print(f"  trials: {len(finding.trials)}")
+    _in_full(report[code.upper()])
     return 0
+
+
+def _in_full(findings: "list[Finding]") -> None:
+    from wheeltap.report.text import paragraph, terminal
+
+    console = terminal()
+    for finding in findings:
+        paragraph(console, f"{finding.code} {finding.subject}: {finding.status.replace('_', ' ')}")
+        paragraph(console, finding.title, indent=2)
+        paragraph(console, finding.because, indent=2)
+        for e in finding.estimates:
+            paragraph(console, f"{e.name}: {e} {e.unit} ({e.method}, n = {e.n})", indent=2)
+        paragraph(console, f"trials: {len(finding.trials)}", indent=2)
 
 
 def read(source: Path) -> "Report":

@@ -32,6 +32,11 @@ def terminal() -> "Console":
     return Pipe(highlight=False, markup=False, emoji=False)
 
 
+def paragraph(console: "Console", text: str, *, indent: int = 0) -> None:
+    """Print text without its control characters, wrapped between words and never inside an interval."""
+    _print(console, words.plain(text), indent=indent)
+
+
 def summary(record: ReportRecord, console: "Console") -> None:
     """Print the headline and the score-versus-inside table."""
     if record.void:

@@ -28,7 +28,8 @@ def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:
             made: object = _found(spec, path, attribute)()
         except WheeltapError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # A module that is a script may end the process when it is imported: its exit code would pass for ours.
             raise ModelError(
                 "The code that makes the model failed.",
                 where=spec,

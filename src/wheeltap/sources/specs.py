@@ -118,7 +118,7 @@ def _model(spec: str) -> _Model:
 
         return _Model(digits.subject(name=spec), digits.probe)
     _refuse_pickle(Path(spec))
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
+    if kind.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
         _refuse_path(spec)
         raise UnknownName("model", spec, KNOWN)
     from wheeltap.sources.callables import load_callable
@@ -145,8 +145,26 @@ def _speaking(model: LanguageModel) -> _Model:
 
 
 def _refuse_path(spec: str) -> None:
-    """A path without its prefix: say which one it needs."""
+    """A path, or a Python module without a callable: say what is asked for instead."""
     path = Path(spec).expanduser()
+    name, _, function = spec.partition(":")
+    if name.endswith(".py") or (name and Path(f"{name}.py").is_file()):
+        module = name.removesuffix(".py").replace("/", ".")
+        raise UsageError(
+            "A model of your own is named by its module and a function in it.",
+            where=spec,
+            expected="module:callable, without .py",
+            got="a file" if name.endswith(".py") else "a module alone",
+            do=f"wheeltap audit {module}:{function or 'FUNCTION'}",
+        )
+    if path.suffix in (".npz", ".jsonl") and path.is_file():
+        raise UsageError(
+            "A file of examples is no model.",
+            where=spec,
+            expected=", ".join(KNOWN),
+            got="a data file",
+            do=f"wheeltap audit MODEL --data {spec}",
+        )
     if path.suffix == ".gguf" or (spec and os.path.exists(path)):
         prefix = "gguf" if path.suffix == ".gguf" else "hf"
         raise UsageError(
