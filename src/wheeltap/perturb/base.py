@@ -189,6 +189,7 @@ BUILTIN = {
     "none": "wheeltap.perturb.clean:Clean",
     "relative": "wheeltap.perturb.noise:RelativeNoise",
     "std": "wheeltap.perturb.noise:StdNoise",
+    "low-rank": "wheeltap.perturb.low_rank:LowRankNoise",
     "function": "wheeltap.perturb.function_noise:FunctionNoise",
     "quantize": "wheeltap.perturb.quantize:RoundToNearest",
     "quantize-aware": "wheeltap.perturb.aware:AwareRounding",
