@@ -148,7 +148,7 @@ def _refuse_path(spec: str) -> None:
     """A path, or a Python module without a callable: say what is asked for instead."""
     path = Path(spec).expanduser()
     name, _, function = spec.partition(":")
-    if name.endswith(".py") or (name and Path(f"{name}.py").is_file()):
+    if name.endswith(".py") or (name and os.path.isfile(f"{name}.py")):
         module = name.removesuffix(".py").replace("/", ".")
         raise UsageError(
             "A model of your own is named by its module and a function in it.",
@@ -157,7 +157,7 @@ def _refuse_path(spec: str) -> None:
             got="a file" if name.endswith(".py") else "a module alone",
             do=f"wheeltap audit {module}:{function or 'FUNCTION'}",
         )
-    if path.suffix in (".npz", ".jsonl") and path.is_file():
+    if path.suffix in (".npz", ".jsonl") and os.path.isfile(path):
         raise UsageError(
             "A file of examples is no model.",
             where=spec,
