@@ -54,13 +54,13 @@ def lesson(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -> 
     """
     groups: _Index = probe.groups.cpu().numpy()
     chosen = [_drawn(probe, how, groups, group, root=root, seed=seed) for group in _wanted(probe, how, groups)]
-    index = np.sort(np.concatenate(chosen))
+    index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
     if not len(index):
         raise DataError(
             "Nothing is left to train on.",
             where=probe.name,
             expected="at least one example that is not held out",
-            got=f"{len(groups)} examples, {how.holdout:.0%} of each group held out",
+            got=f"{len(groups)} examples in {len(np.unique(groups))} groups, {how.holdout:.0%} of each held out",
             do="Hold out less, or give more examples.",
         )
     return Lesson(to_tensor(index), _answers(probe, how, root=root, seed=seed), how.batch, root, seed)

@@ -83,6 +83,12 @@ class Tuned(Knowledge):
             for layer in self._layers.values()
         }
 
+    def factors(self, layer: str) -> tuple[Tensor, Tensor]:
+        """The factors of a layer's change of low rank as they are now, copied: ``[rank, in]`` and ``[unit, rank]``."""
+        [part] = [p for p in self._parts if p.held is self._model.get_parameter(self._layers[layer].weight)]
+        inner, outer = part.numbers
+        return inner.clone(), outer.clone()
+
     def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
         """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught."""
         return told(self._lesson(root, seed), self._probe.groups, scores, index)

@@ -248,15 +248,16 @@ class Workshop:
         share *= 1.0 if chosen is None else len(chosen.index) / len(self.probe.targets)
         status, values, because = "done", {}, ""
         known = disturbance.knowledge
-        before, beside = known.forwards, dict[str, Tensor]()
+        before = known.forwards
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
             scores = self.scores(subject, share=share, chosen=chosen)
-            index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
-            beside = known.told(scores, index, root=trial.root, seed=trial.seed)
             if bool(torch.isfinite(scores).all()):
                 values = self.measured(subject, scores, chosen)
                 values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
+                index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
+                beside = known.told(scores, index, root=trial.root, seed=trial.seed)
+                values |= {name: to_array(array) for name, array in beside.items()}
             if not values or not all(np.isfinite(v).all() for v in values.values()):
                 status, values, because = "diverged", {}, "The disturbed model's outputs are not finite."
         except WheeltapError as error:
@@ -269,7 +270,7 @@ class Workshop:
         return Outcome(
             key=trial.key,
             status=status,
-            values=values | {name: to_array(array) for name, array in beside.items()},
+            values=values,
             seconds=time.perf_counter() - began,
             forwards=share + spent,
             because=because,
