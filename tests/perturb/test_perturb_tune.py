@@ -1,0 +1,33 @@
+"""Fine-tuning keeps the contract of perturbations; what it is invariant to and what not."""
+
+from typing import ClassVar
+
+from wheeltap.engine.knowledge import Knowledge
+from wheeltap.engine.tuning import Tuned
+from wheeltap.perturb.tune import FineTune
+from wheeltap.testing.contract import PerturbationContract
+from wheeltap.testing.planted import Planted
+
+
+class TestFineTune(PerturbationContract):
+    """Adam's steps turn on the scale of a unit too; a few of them show it by less than the margin."""
+
+    perturbation = FineTune
+    settings: ClassVar = {"batch": 8, "lr": 0.02}
+    doses = (1, 20, 10)
+    draws = 24
+
+    def known(self, case: Planted) -> Knowledge:
+        """A copy of the net at hand is trained."""
+        return Tuned(case.subject, case.probe, self.made().settings)
+
+
+class TestFineTuneByGradientDescent(TestFineTune):
+    """A unit that is scaled down on its way in and up on its way out has other slopes."""
+
+    sensitive_to = frozenset({"rescale"})
+    settings: ClassVar = {"batch": 8, "lr": 0.2, "optimizer": "sgd"}
+
+
+class TestLowRankFineTune(TestFineTune):
+    settings: ClassVar = {"batch": 8, "lr": 0.02, "adapter": "lora", "rank": 2}
