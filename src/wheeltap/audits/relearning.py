@@ -1,0 +1,212 @@
+"""WT107: does what a network was made to forget come back when it sees a few examples?"""
+
+from typing import Final, final
+
+import numpy as np
+
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
+from wheeltap.plans import Plan
+from wheeltap.records import Curve, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.stats.curve import band
+from wheeltap.stats.effect import smallest_detectable
+
+_LIMITS: Final = (
+    "It holds for this step size, optimiser and number of examples: with larger steps a network that never knew the "
+    "group learns it as fast, with a harsher unlearning less comes back."
+)
+
+_ALONE: Final = (
+    "That is no proof of hidden knowledge: right answers can be easier to learn than others for other reasons. "
+    "Compare with a network trained without the group."
+)
+
+
+@final
+class RelearningAudit(Audit):
+    """Trains on a few examples of a group and scores the others; beside it other training, noise and rounding.
+
+    Source: Deeb & Roger (2024, arXiv 2410.08827), for relearning some and scoring others; the comparison with a
+    retrained network is that of exact unlearning.
+    """
+
+    name = "relearning"
+    code = "WT107"
+    title = "Relearning"
+    settings_type = RelearningSettings
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def ask(self, case: Case) -> list[Trial]:
+        """Every trial on every subject, once a group is named."""
+        if self.settings.group < 0 or not case.known(case.plan.baselines()):
+            return []
+        return [trial for subject in case.plan.subjects for trial in asked(case, subject, self.settings).every]
+
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """Steps, noise and bits of its settings."""
+        how = self.settings
+        steps = tuple((TUNE, float(step)) for step in (*how.steps, *how.benign_steps))
+        return (*steps, *(("relative", dose) for dose in how.noise), ("quantize", float(how.bits)))
+
+    def most(self, plan: Plan) -> int:
+        """All of them, on every subject."""
+        how = self.settings
+        tuned = how.draws * (2 * len(how.steps) + len(how.benign_steps))
+        return len(plan.subjects) * (tuned + how.noise_draws * len(how.noise) + 1)
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def judge(self, case: Case) -> Verdict:
+        """One finding per subject, one per pair; a curve of each subject."""
+        held = {subject.name: self._measured(case, subject) for subject in case.plan.subjects}
+        verdict = Verdict()
+        for subject in case.plan.subjects:
+            one = held[subject.name]
+            if isinstance(one, Unanswered):
+                verdict.drafts.append(self.unanswered(subject.name, one))
+                continue
+            verdict.drafts.append(self._single(case, one))
+            verdict.curves.append(self._curve(case, one))
+        for rival in case.rivals:
+            verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival))
+        return verdict
+
+    def _measured(self, case: Case, subject: SubjectRecord) -> Relearnt | Unanswered:
+        if self.settings.group < 0:
+            return Unanswered("not_applicable", "No group is named: give this audit the setting group=, the number of "
+                              "the group that was to be forgotten.")  # fmt: skip
+        try:
+            return measure(case, subject, self.settings, scored(case, self.settings))
+        except Unanswered as gap:
+            return gap
+
+    def _kept(self, case: Case, one: Relearnt) -> str:
+        """Why relearning says nothing of a subject that still knows the group; empty where it forgot."""
+        above = estimate(case, (one.before - one.chance)[None, :], "above_chance")
+        if above.low is None or above.low <= case.worth(self.settings.known):
+            return ""
+        return (
+            f"{one.subject.name} still answers group {self.settings.group}: its score there is {above} above chance, "
+            "so there is nothing to relearn."
+        )
+
+    def _single(self, case: Case, one: Relearnt) -> Draft:
+        """Whether it relearns the right answers of the group faster than it learns other ones of the same examples."""
+        why = self._kept(case, one)
+        if why:
+            return self.unanswered(one.subject.name, Unanswered("not_applicable", why))
+        found = self._beside(case, one)
+        finding = Finding(
+            code=self.code, title=self.title, status="inconclusive", subject=one.subject.name, estimates=found,
+            because=f"{self._words(one, found)} Other answers could not be taught, so nothing is tested.",
+            trials=one.trials,
+        )  # fmt: skip
+        if one.savings is None:
+            return Draft(finding)
+        margin = case.worth(self.settings.margin)
+        savings = estimate(case, one.savings, "savings", margin=margin)
+        words = (
+            f"{self._words(one, found)} Over these steps it gives the right answers {savings} more often than other "
+            "answers that it is taught on the same examples"
+        )
+        finding = Finding(
+            code=self.code, title=self.title, status="found", subject=one.subject.name, estimates=(savings, *found),
+            because=f"{words}: it relearns rather than learns. {_ALONE}", trials=one.trials,
+            smallest_detectable=_finite(smallest_detectable(savings, alpha=case.plan.alpha, margin=margin)),
+        )  # fmt: skip
+        otherwise = f"{words}, not shown to be more than {margin:.2g}. Harsh unlearning looks the same. {_LIMITS}"
+        return Draft(finding, test=savings, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+
+    def _beside(self, case: Case, one: Relearnt) -> tuple[Estimate, ...]:
+        """What each disturbance brings back; what relearning costs elsewhere, step by step."""
+        how = self.settings
+
+        def back(score: Values, name: str) -> Estimate:
+            return estimate(case, one.recovered(score), f"recovered {name}")
+
+        found = [
+            back(one.score[-1], f"after {how.steps[-1]} steps"),
+            estimate(case, one.lost[-1], f"lost elsewhere after {how.steps[-1]} steps"),
+            *(back(row, f"under noise {dose:g}, mean") for dose, row in zip(how.noise, one.noise, strict=True)),
+            back(one.best_noise, f"under noise, best of {how.noise_draws * len(how.noise)}"),
+            back(one.rounded, f"at {how.bits} bits"),
+        ]
+        if one.benign is not None:
+            rows = zip(how.benign_steps, one.benign, strict=True)
+            found += [back(row, f"after {step} steps on other groups") for step, row in rows]
+        if one.other is not None:
+            found.append(estimate(case, one.other[-1], f"other answers after {how.steps[-1]} steps"))
+        for at, step in enumerate(how.steps[:-1]):
+            found += [
+                back(one.score[at], f"after {step} steps"),
+                estimate(case, one.lost[at], f"lost elsewhere after {step} steps"),
+            ]
+        return tuple(found)
+
+    def _words(self, one: Relearnt, found: tuple[Estimate, ...]) -> str:
+        how = self.settings
+        return (
+            f"After {how.steps[-1]} steps on {how.shots} examples of group {how.group}, {one.subject.name} recovers "
+            f"{found[0]} of the score on {one.score.shape[-1]} others ({one.before.mean():.3f} before) and loses "
+            f"{found[1]} on the other groups."
+        )
+
+    def _curve(self, case: Case, one: Relearnt) -> Curve:
+        """Score on the group's other examples, step by step."""
+        probe = case.plan.probe
+        sign = 1.0 if probe.higher_is_better else -1.0
+        mean, low, high = band(sign * one.score, bounded=probe.bounded)
+        return Curve(
+            code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit="steps",
+            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, self.settings.steps)),
+            score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
+        )  # fmt: skip
+
+    def _pair(self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord) -> Draft:
+        plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
+        name = pair(plan.reference, rival)
+        for gap in (one, two):
+            if isinstance(gap, Unanswered):
+                return self.unanswered(name, gap, title=title)
+        assert isinstance(one, Relearnt) and isinstance(two, Relearnt)
+        why = self._kept(case, one) or self._kept(case, two)
+        if why:
+            return self.unanswered(name, Unanswered("not_applicable", why), title=title)
+        margin = case.worth(how.margin)
+        gap, *others = self._gaps(case, one, two, margin)
+        words = (
+            f"After {how.steps[-1]} steps on {how.shots} examples of group {how.group}, {one.subject.name} recovers "
+            f"{gap} more of the score on the group's other examples than {two.subject.name}"
+        )
+        finding = Finding(
+            code=self.code, title=title, status="found", subject=name, estimates=(gap, *others),
+            smallest_detectable=_finite(smallest_detectable(gap, alpha=plan.alpha, margin=margin)),
+            because=f"{words}. {_LIMITS}", trials=(*one.trials, *two.trials),
+        )  # fmt: skip
+        otherwise = f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}"
+        return Draft(finding, test=gap, worth=case.worth(how.worth), otherwise=otherwise)
+
+    def _gaps(self, case: Case, one: Relearnt, two: Relearnt, margin: float) -> list[Estimate]:
+        """How much more the first recovers, by each disturbance; the tested one first."""
+        how = self.settings
+
+        def gap(first: Values, second: Values, name: str, *, margin: float | None = None) -> Estimate:
+            return estimate(case, one.recovered(first) - two.recovered(second), f"gap {name}", margin=margin)
+
+        found = [
+            gap(one.score[-1], two.score[-1], f"after {how.steps[-1]} steps", margin=margin),
+            *(gap(one.noise[at], two.noise[at], f"under noise {dose:g}, mean") for at, dose in enumerate(how.noise)),
+            gap(one.best_noise, two.best_noise, f"under noise, best of {how.noise_draws * len(how.noise)}"),
+            gap(one.rounded, two.rounded, f"at {how.bits} bits"),
+        ]
+        if one.benign is not None and two.benign is not None:
+            pairs = zip(how.benign_steps, one.benign, two.benign, strict=True)
+            found += [gap(a, b, f"after {step} steps on other groups") for step, a, b in pairs]
+        return found + [
+            gap(one.score[at], two.score[at], f"after {step} steps") for at, step in enumerate(how.steps[:-1])
+        ]
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
