@@ -29,6 +29,9 @@ from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 from wheeltap.typed import named_modules
 
+_BESIDE = 3
+"""Weights that are changed together, each in rows of its own, where one of them is checked."""
+
 
 @final
 @dataclass(frozen=True)
@@ -120,10 +123,13 @@ class WeightSweep:
         places = rng.choice(len(rows) * self.layer.fan_in, size=self._checked(rows), replace=False)
         for place in places:
             unit, column = rows[int(place) // self.layer.fan_in], int(place) % self.layer.fan_in
-            here = torch.tensor([column], device=deltas.device)
-            found = self.route.changed(unit, here, deltas[unit, here])
+            # With other weights beside it: variants that saw each other would show.
+            some = [(column + step) % self.layer.fan_in for step in range(min(_BESIDE, self.layer.fan_in))]
+            columns = torch.tensor(some, device=deltas.device)
+            found = self.route.changed(unit, columns, deltas[unit, columns])
+            own = found.variant == 0
             fast = self.clean.clone()
-            fast[found.example.cpu()] = found.scores.float().cpu()
+            fast[found.example[own].cpu()] = found.scores[own].float().cpu()
             slow = self.slowly(unit, column, float(deltas[unit, column]))
             require_same(fast, slow, path=self.path, where=f"{self.layer.name}[{unit},{column}]")
 
@@ -131,8 +137,8 @@ class WeightSweep:
     def slowly(self, unit: int, column: int, delta: float) -> Tensor:
         """Scores with one weight changed, by writing it, one whole pass, and putting the old number back."""
         held = self.subject.parameter(self.layer.weight).data
-        numbers = torch.arange(held.numel()).reshape(held.shape)
-        at = tuple(torch.unravel_index(self.layer.matrix(numbers)[unit, column], held.shape))
+        inner = torch.unravel_index(torch.tensor(column), held.shape[1:])
+        at = (column, unit) if self.layer.kind in ("transposed", "embedding") else (unit, *inner)
         old = held[at].clone()
         try:
             held[at] = old + delta
