@@ -248,6 +248,14 @@ def test_a_plan_for_a_model_that_changed(here: Path, capsys: pytest.CaptureFixtu
     assert "not a wheeltap plan" in complaint(capsys, "run", "p.json")
 
 
+def test_a_plan_made_in_python_is_run_in_python(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "nets:sound", "--data", "data.npz", "--audits", "score", "--out", "p.json"]) == 0
+    plan = json.loads((here / "p.json").read_text())
+    (here / "p.json").write_text(json.dumps({**plan, "sources": []}))
+    text = complaint(capsys, "run", "p.json")
+    assert "how its models are loaded" in text and "wt.run(plan, subjects, probe)" in text
+
+
 def test_a_missing_extra_prints_the_install_line(here: Path) -> None:
     code = (
         "import sys; sys.modules['transformers'] = None; from wheeltap.cli import main\n"

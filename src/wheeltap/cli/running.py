@@ -6,6 +6,7 @@ from wheeltap import api
 from wheeltap.cli.loading import load, planned, require_parts
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
+from wheeltap.errors import UsageError
 from wheeltap.plans import Plan
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
@@ -23,6 +24,14 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
     """Runs a plan from its file; gives the exit code."""
     telling.prepare()
     plan = Plan.read(path)
+    if not plan.sources or len(plan.sources) != len(plan.subjects):
+        raise UsageError(
+            "The plan does not say how its models are loaded.",
+            where=str(path),
+            expected=f"{max(len(plan.subjects), 1)} sources, one for each subject",
+            got=", ".join(plan.sources) or "none",
+            do="Run it from Python, with the models in hand: wt.run(plan, subjects, probe); or make it with wheeltap plan.",
+        )
     with said("loading " + " and ".join(plan.sources)):
         subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
         require_parts(plan, subjects, probe)

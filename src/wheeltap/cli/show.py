@@ -30,6 +30,7 @@ def show(
 
 def _in_full(findings: "list[Finding]") -> None:
     from wheeltap.report.text import paragraph, terminal
+    from wheeltap.report.words import interval
 
     console = terminal()
     for finding in findings:
@@ -37,7 +38,7 @@ def _in_full(findings: "list[Finding]") -> None:
         paragraph(console, finding.title, indent=2)
         paragraph(console, finding.because, indent=2)
         for e in finding.estimates:
-            paragraph(console, f"{e.name}: {e} {e.unit} ({e.method}, n = {e.n})", indent=2)
+            paragraph(console, f"{e.name}: {interval(e)} {e.unit} ({e.method}, n = {e.n:,})", indent=2)
         paragraph(console, f"trials: {len(finding.trials)}", indent=2)
 
 
