@@ -30,7 +30,7 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
             where=str(path),
             expected=f"{max(len(plan.subjects), 1)} sources, one for each subject",
             got=", ".join(plan.sources) or "none",
-            do="Run it from Python, with the models in hand: wt.run(plan, subjects, probe); or make it with wheeltap plan.",
+            do="Run it from Python: wt.run(plan, subjects, probe); or make one with: wheeltap plan",
         )
     with said("loading " + " and ".join(plan.sources)):
         subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
