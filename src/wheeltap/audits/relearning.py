@@ -17,14 +17,18 @@ _LIMITS: Final = (
 )
 
 _ALONE: Final = (
-    "That is no proof of hidden knowledge: right answers can be easier to learn than others for other reasons. "
-    "Compare with a network trained without the group."
+    "Alone this proves nothing: how much would come back in a network that never knew the group is not known. Savings "
+    "(right answers less other ones taught on the same examples) do not tell either, for an output that training never "
+    "asked for is learnt late. Compare with a network trained without the group."
 )
 
 
 @final
 class RelearningAudit(Audit):
     """Trains on a few examples of a group and scores the others; beside it other training, noise and rounding.
+
+    The verdict is on pairs. Of one net alone nothing is concluded: on digits (``python -m benchmarks.relearning``) the
+    savings of nets that never knew a digit are -.53, those of unlearned ones -.09, of harshly unlearned ones -.38.
 
     Source: Deeb & Roger (2024, arXiv 2410.08827), for relearning some and scoring others; the comparison with a
     retrained network is that of exact unlearning.
@@ -92,31 +96,16 @@ class RelearningAudit(Audit):
         )
 
     def _single(self, case: Case, one: Relearnt) -> Draft:
-        """Whether it relearns the right answers of the group faster than it learns other ones of the same examples."""
+        """Not a test: how much comes back says something only beside a net that never knew the group."""
         why = self._kept(case, one)
         if why:
             return self.unanswered(one.subject.name, Unanswered("not_applicable", why))
         found = self._beside(case, one)
         finding = Finding(
             code=self.code, title=self.title, status="inconclusive", subject=one.subject.name, estimates=found,
-            because=f"{self._words(one, found)} Other answers could not be taught, so nothing is tested.",
-            trials=one.trials,
+            because=f"{self._words(one, found)} {_ALONE}", trials=one.trials,
         )  # fmt: skip
-        if one.savings is None:
-            return Draft(finding)
-        margin = case.worth(self.settings.margin)
-        savings = estimate(case, one.savings, "savings", margin=margin)
-        words = (
-            f"{self._words(one, found)} Over these steps it gives the right answers {savings} more often than other "
-            "answers that it is taught on the same examples"
-        )
-        finding = Finding(
-            code=self.code, title=self.title, status="found", subject=one.subject.name, estimates=(savings, *found),
-            because=f"{words}: it relearns rather than learns. {_ALONE}", trials=one.trials,
-            smallest_detectable=_finite(smallest_detectable(savings, alpha=case.plan.alpha, margin=margin)),
-        )  # fmt: skip
-        otherwise = f"{words}, not shown to be more than {margin:.2g}. Harsh unlearning looks the same. {_LIMITS}"
-        return Draft(finding, test=savings, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+        return Draft(finding)
 
     def _beside(self, case: Case, one: Relearnt) -> tuple[Estimate, ...]:
         """What each disturbance brings back; what relearning costs elsewhere, step by step."""
@@ -135,7 +124,8 @@ class RelearningAudit(Audit):
         if one.benign is not None:
             rows = zip(how.benign_steps, one.benign, strict=True)
             found += [back(row, f"after {step} steps on other groups") for step, row in rows]
-        if one.other is not None:
+        if one.other is not None and one.savings is not None:
+            found.append(estimate(case, one.savings, "savings"))
             found.append(estimate(case, one.other[-1], f"other answers after {how.steps[-1]} steps"))
         for at, step in enumerate(how.steps[:-1]):
             found += [

@@ -1,6 +1,5 @@
 """Fine-tuning as a disturbance: the dose is the number of training steps."""
 
-import sys
 from typing import Annotated, ClassVar, Literal, final
 
 import msgspec
@@ -37,7 +36,7 @@ class FineTuneSettings(base.Settings, frozen=True, kw_only=True):
     labels: Literal["true", "wrong"] = "true"
     holdout: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.5
     batch: Count = 32
-    lr: Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)] = 1e-3
+    lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
     optimizer: Literal["adam", "sgd"] = "adam"
     adapter: Literal["full", "lora"] = "full"
     rank: Count = 8

@@ -1,0 +1,1 @@
+"""Does relearning tell a net that was made to forget a digit from nets that never knew it?"""

@@ -1,0 +1,254 @@
+"""What a net was made to forget comes back; what it never knew does not; and neither is claimed of one net alone."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import wheeltap as wt
+from wheeltap.audits.base import Case
+from wheeltap.audits.judge import judge, wanted
+from wheeltap.audits.relearning import RelearningAudit
+from wheeltap.plans import Plan
+from wheeltap.probe import Probe
+from wheeltap.records import Cost, Finding, Outcome, ProbeRecord, ReportRecord, SubjectRecord, Trial
+from wheeltap.report.report import Report
+from wheeltap.subject import Subject
+from wheeltap.testing.contract import AuditContract
+from wheeltap.testing.unlearned import Unlearned, unlearned_digits
+
+LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
+
+
+class TestRelearning(AuditContract):
+    audit = RelearningAudit
+    settings: ClassVar = {"group": 1, **LITTLE}
+
+
+class TestRelearningWithoutAGroup(AuditContract):
+    audit = RelearningAudit
+
+
+def relearned(subjects: list[Subject], probe: Probe | Any, *, seed: int = 0, **settings: Any) -> Report:
+    spec = wt.AuditSpec(name="relearning", settings={**LITTLE, **settings})
+    plan = wt.plan(subjects, probe, audits=["score", spec], seed=seed)
+    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
+
+
+def finding(report: Report | ReportRecord, name: str) -> Finding:
+    [found] = [f for f in report.findings if f.code == "WT107" and f.subject == name]
+    return found
+
+
+def values(found: Finding) -> dict[str, float]:
+    return {estimate.name: estimate.value or 0.0 for estimate in found.estimates}
+
+
+# ---- digits -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def case() -> Unlearned:
+    return unlearned_digits()
+
+
+@pytest.fixture(scope="module")
+def report(case: Unlearned) -> Report:
+    return relearned([case.unlearned, case.retrained, case.never, case.original], case.probe, group=9)
+
+
+def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: Unlearned) -> None:
+    """What a benchmark sees does not tell them apart."""
+    assert case.strength.forgotten <= 0.02
+    assert abs(case.strength.retained - case.strength.expected) < 0.01
+    assert 0.02 < case.strength.distance < 0.1
+
+
+@pytest.mark.parametrize("rival", ["retrained", "never"])
+def test_a_few_examples_bring_back_what_was_unlearned(report: Report, rival: str) -> None:
+    found = finding(report, f"unlearned vs {rival}")
+    gap = found.estimates[0]
+    assert found.status == "found" and gap.name == "gap after 16 steps"
+    assert gap.low is not None and gap.low >= 0.5
+    others = {name: value for name, value in values(found).items() if "noise" in name or "bits" in name}
+    assert len(others) == 3 and max(others.values()) < 0.2  # noise and rounding do not
+
+
+def test_noise_rounding_and_other_training_stand_beside_it(report: Report) -> None:
+    for name in ("unlearned", "retrained"):
+        told = values(finding(report, name))
+        beside = ("under noise 0.2, mean", "under noise, best of 10", "at 4 bits", "after 16 steps on other groups")
+        assert all(told[f"recovered {what}"] < 0.1 for what in beside)
+    assert values(finding(report, "unlearned"))["recovered after 16 steps"] > 0.5
+    assert values(finding(report, "retrained"))["recovered after 16 steps"] < 0.2
+
+
+def test_what_relearning_costs_elsewhere_is_told_step_by_step(report: Report) -> None:
+    told = values(finding(report, "unlearned"))
+    assert told["lost elsewhere after 4 steps"] < told["lost elsewhere after 16 steps"] < 0.2
+    curves = [curve for curve in report.record.curves if curve.code == "WT107"]
+    assert [curve.subject for curve in curves] == ["unlearned", "retrained", "never", "original"]
+    assert all(curve.doses == (4.0, 16.0) for curve in curves)
+    assert curves[0].score[1] > 0.9 and curves[1].score[1] < 0.3
+
+
+def test_one_net_alone_is_not_accused(report: Report) -> None:
+    """Savings: right answers against others that are taught on the same examples."""
+    savings = {name: values(finding(report, name))["savings"] for name in ("unlearned", "retrained", "never")}
+    assert savings["unlearned"] > max(savings["retrained"], savings["never"]) + 0.2
+    assert {finding(report, name).status for name in savings} == {"inconclusive"}
+
+
+def test_a_net_that_still_knows_has_nothing_to_relearn(report: Report) -> None:
+    for name in ("original", "unlearned vs original"):
+        found = finding(report, name)
+        assert found.status == "not_applicable" and "original still answers group 9" in found.because
+
+
+def test_nets_that_never_knew_do_not_differ(case: Unlearned) -> None:
+    report = relearned([case.retrained, case.never], case.probe, group=9, steps=[16])
+    assert finding(report, "retrained vs never").status in ("not_found", "inconclusive")
+
+
+def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
+    assert report.html(tmp_path / "r.html").stat().st_size > 0
+    assert "recovers" in report.record.headline
+
+
+# ---- what cannot be asked ---------------------------------------------------------------------------------------
+
+
+def because(probe: Any, subject: Subject, **settings: Any) -> str:
+    found = finding(relearned([subject], probe, **settings), subject.name)
+    assert found.status == "not_applicable"
+    return found.because
+
+
+def test_a_group_must_be_named_and_be_there(case: Unlearned) -> None:
+    assert "give this audit the setting group=" in because(case.probe, case.unlearned)
+    assert "no group 11; its groups are 0, 1, 2" in because(case.probe, case.unlearned, group=11)
+    why = because(case.probe, case.unlearned, group=9, shots=40)
+    assert "Group 9 has 30 examples to draw 40 shots from; 29 more are held out." in why or "draw 40 shots" in why
+
+
+def test_a_training_that_diverges_is_told(case: Unlearned) -> None:
+    found = finding(relearned([case.unlearned], case.probe, group=9, lr=1e30, optimizer="sgd"), "unlearned")
+    assert found.status == "inconclusive" and "take a smaller lr" in found.because
+
+
+# ---- simulated: the same examples for everyone, and no false alarms ---------------------------------------------
+
+EXAMPLES, GROUP = 120, 40
+Chance = Callable[[Trial, str], float]
+
+
+def plan(names: tuple[str, ...], seed: int, **settings: Any) -> Plan:
+    subjects = tuple(SubjectRecord(name=name, fingerprint=f"fingerprint of {name}", parameters=1) for name in names)
+    probe = ProbeRecord(name="simulated", digest="probe", examples=EXAMPLES, measure="accuracy", measures=("accuracy",))
+    spec = wt.AuditSpec(name="relearning", settings={"group": 0, **LITTLE, **settings})
+    return Plan(command="compare", subjects=subjects, probe=probe, audits=(spec,), seed=seed)
+
+
+def simulated(names: tuple[str, ...], right: Chance, *, seed: int = 0, **settings: Any) -> ReportRecord:
+    """A world in which a draw of shots helps or not, and an example is hard or not."""
+    made = plan(names, seed, **settings)
+    called = {subject.fingerprint: subject.name for subject in made.subjects}
+    known: dict[str, Outcome] = {}
+    while missing := [trial for trial in wanted(made, known.get) if trial.key not in known]:
+        known.update((trial.key, answered(trial, called[trial.subject], right, seed)) for trial in missing)
+    record = judge(made, known.get, cost=Cost(forwards=0.0, seconds=0.0), provenance={})
+    assert not record.void
+    return record
+
+
+def answered(trial: Trial, name: str, right: Chance, seed: int) -> Outcome:
+    clean = trial.perturbation == "none"
+    draw = np.random.default_rng([seed, 0 if clean else trial.seed, len(trial.settings), round(100 * trial.dose)])
+    about = name if clean else trial.key
+    own = np.random.default_rng([seed, *about.encode()])
+    hard = np.random.default_rng([seed, 7]).normal(size=EXAMPLES)
+    group = (np.arange(EXAMPLES) >= GROUP).astype(np.float32)
+    share = right(trial, name)
+    logit = np.log(share / (1 - share)) + 0.7 * hard + 0.5 * draw.normal()
+    answers = (own.random(EXAMPLES) < 1 / (1 + np.exp(-logit))).astype(np.float32)
+    held: dict[str, NDArray[np.float32]] = {"accuracy": answers}
+    if trial.perturbation == "none":
+        held |= {"scores": np.stack([answers, 1 - answers], 1), "chance": np.array(0.1, dtype=np.float32)}
+    if trial.perturbation == "fine-tune":
+        trained = np.zeros(EXAMPLES, dtype=np.float32)
+        trained[np.random.default_rng([trial.seed]).permutation(20)[:4]] = 1.0
+        # Right on what it was shown: to count these would be a gift.
+        held = {"accuracy": np.where(trained > 0, 1.0, answers).astype(np.float32), "trained": trained, "group": group}
+        held["taught"] = held["accuracy"]
+    return Outcome(key=trial.key, status="done", values=held)
+
+
+def test_shots_are_never_scored() -> None:
+    """Every net is right on its shots and on nothing else of the group."""
+
+    def right(trial: Trial, name: str) -> float:
+        return 1e-9
+
+    record = simulated(("one", "two"), right)
+    told = values(finding(record, "one"))
+    assert told["recovered after 16 steps"] == pytest.approx(-0.1)  # chance is taken off, and nothing is right
+    assert finding(record, "one vs two").estimates[0].value == 0.0
+
+
+def test_few_false_alarms_where_the_gap_is_what_does_not_matter() -> None:
+    """Just the margin apart: found with a probability of at most .05."""
+
+    def right(trial: Trial, name: str) -> float:
+        return 0.05 if trial.perturbation != "fine-tune" else 0.4 if name == "one" else 0.3
+
+    worlds = [simulated(("one", "two"), right, seed=seed, steps=[16]) for seed in range(60)]
+    assert sum(finding(world, "one vs two").status == "found" for world in worlds) <= 6
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0.85, True), (0.35, False)])
+def test_a_gap_is_found_when_it_is_beyond_the_margin(first: float, expected: bool) -> None:
+    def right(trial: Trial, name: str) -> float:
+        if trial.perturbation != "fine-tune" or trial.settings.get("labels") == "wrong":
+            return 0.05
+        return first if name == "one" else 0.3
+
+    worlds = [simulated(("one", "two"), right, seed=seed, draws=8, steps=[16]) for seed in range(20)]
+    found = [finding(world, "one vs two").status == "found" for world in worlds]
+    assert sum(found) >= 18 if expected else sum(found) <= 1
+
+
+def test_savings_are_told_and_nobody_is_accused_of_them() -> None:
+    def right(trial: Trial, name: str) -> float:
+        if trial.perturbation != "fine-tune" or trial.settings.get("labels") == "wrong":
+            return 0.05
+        return 0.7
+
+    found = finding(simulated(("one",), right), "one")
+    [savings] = [estimate for estimate in found.estimates if estimate.name == "savings"]
+    assert savings.low is not None and savings.low > 0.3 and savings.p is None
+    assert found.status == "inconclusive" and "a network trained without the group" in found.because
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"group": -2}, {"shots": 0}, {"steps": []}, {"steps": [4, 2]}, {"steps": [1.5]}, {"steps": [0]}, {"lr": 0.0},
+        {"benign_steps": [8, 8]}, {"draws": 1}, {"holdout": 1.0}, {"holdout": 0.0}, {"batch": 0}, {"optimizer": "x"},
+        {"adapter": "x"}, {"rank": 0}, {"noise": [0.4, 0.2]}, {"noise_draws": 1}, {"bits": 1}, {"known": 0.0},
+        {"margin": -0.1}, {"worth": -1.0},
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(wt.errors.UsageError, match=next(iter(settings))):
+        RelearningAudit(settings)
+
+
+def test_doses_are_refused_before_anything_runs(case: Unlearned) -> None:
+    doses = dict(RelearningAudit({"bits": 3}).fixed_doses())
+    assert doses["quantize"] == 3.0 and doses["fine-tune"] == 64.0
+    known: dict[str, Outcome] = {}
+    empty = Case(plan(("one",), 0), known.get)
+    assert RelearningAudit({"group": 0}).most(empty.plan) == 8 * (5 + 5 + 2) + 2 * 20 + 1
