@@ -1,0 +1,194 @@
+"""The engine's paths, each against its bar."""
+
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import torch
+
+from benchmarks.engine.nets import classifier, language, last_place, missing
+from benchmarks.engine.timing import Ratio, Row, ratio
+from wheeltap import measure, seeds
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.head_screen import screened
+from wheeltap.engine.heads import HeadAblation
+from wheeltap.engine.low_rank import LowRankCopies
+from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.perturb.low_rank import LowRankNoise
+from wheeltap.perturb.noise import RelativeNoise
+from wheeltap.probe import BaseProbe
+from wheeltap.site import WHOLE, Site
+from wheeltap.subject import Subject
+
+DOSE = 0.01
+NORMAL, SIGNS = "iid normal, relative", "iid signs, relative"
+
+
+def _row(name: str, what: str, found: Ratio, *, path: str, distribution: str, bar: float | None, note: str = "") -> Row:
+    return Row(
+        name, what, path, distribution, found.value, found.low, found.high, found.repeats, found.clean, bar, note
+    )  # fmt: skip
+
+
+def _noise(distribution: str) -> RelativeNoise:
+    return RelativeNoise({"draw": "sign" if distribution == SIGNS else "gaussian"})
+
+
+def _clean(subject: Subject, probe: BaseProbe) -> Callable[[], object]:
+    return lambda: probe.scores(subject.model)
+
+
+def curve(repeats: int) -> Iterator[Row]:
+    """Whole-model noise along one draw."""
+    subject, probe = language(8, 64)
+    clean = _clean(subject, probe)
+    with Disturbance(subject, _noise(NORMAL), WHOLE) as disturbance:
+        doses = count(1)
+
+        def point() -> None:
+            disturbance.apply(DOSE * next(doses), root=0, seed=0)
+            clean()
+
+        found = ratio(clean, point, repeats=repeats)
+    yield _row(
+        "curve_point_gpt2", "GPT-2, 8x64 tokens: a point of a stored draw", found,
+        path="whole pass, undone from a copy", distribution=NORMAL, bar=1.05,
+    )  # fmt: skip
+
+
+def fresh(repeats: int) -> Iterator[Row]:
+    """Whole-model noise, drawn anew for each trial."""
+    subject, probe = language(8, 64)
+    for name, distribution in (("iid_trial_gpt2", NORMAL), ("iid_trial_gpt2_signs", SIGNS)):
+        found = _fresh(subject, probe, distribution, repeats=repeats)
+        yield _row(
+            name, "GPT-2, 8x64 tokens: a trial with a draw of its own", found,
+            path="whole pass, undone from a copy", distribution=distribution, bar=1.20,
+        )  # fmt: skip
+
+
+def _fresh(subject: Subject, probe: BaseProbe, distribution: str, *, repeats: int, times: int = 1) -> Ratio:
+    clean, draws = _clean(subject, probe), count()
+    with Disturbance(subject, _noise(distribution), WHOLE) as disturbance:
+
+        def trial() -> None:
+            disturbance.apply(DOSE, root=0, seed=next(draws))
+            clean()
+
+        return ratio(clean, trial, repeats=repeats, times=times)
+
+
+def small_batch(repeats: int) -> Iterator[Row]:
+    """A small net on few examples: nearly all of a trial is its draw."""
+    subject, probe = classifier(16)
+    for name, distribution in (("mlp_small_batch_trial", SIGNS), ("mlp_small_batch_trial_normal", NORMAL)):
+        found = _fresh(subject, probe, distribution, repeats=max(repeats, 9), times=100)
+        yield _row(
+            name, "MLP 784-256-256-10, 16 examples: a trial with a draw of its own", found,
+            path="whole pass, undone from a copy", distribution=distribution, bar=5.0,
+        )  # fmt: skip
+
+
+def low_rank(repeats: int) -> Iterator[Row]:
+    """Eight copies that share a pass."""
+    subject, probe = language(1, 16)
+    for rank in (1, 4):
+        copies, draws = LowRankCopies(subject, probe, LowRankNoise({"rank": rank})), count()
+
+        def together(copies: LowRankCopies = copies, draws: Iterator[int] = draws) -> None:
+            first = 8 * next(draws)
+            copies.scores(DOSE, root=0, seeds=range(first, first + 8))
+
+        together()  # proves itself against the written disturbance
+        found = ratio(_clean(subject, probe), together, repeats=repeats, per=8)
+        yield _row(
+            "low_rank_copy_small_batch" + ("" if rank == 1 else f"_rank{rank}"),
+            "GPT-2, 1x16 tokens: one of 8 copies, all 124M weights", found, path=copies.path,
+            distribution=f"low-rank, rank {rank}, relative norm (not iid)", bar=0.65,
+        )  # fmt: skip
+
+
+def one_block(repeats: int) -> Iterator[Row]:
+    """One block disturbed, with the blocks before it not run."""
+    subject, probe = language(8, 64)
+    cache = PrefixCache(subject, probe.scores)
+    assert cache.exact
+    clean, draws = _clean(subject, probe), count()
+
+    def every_block() -> None:
+        for block in cache.stack:
+            with Disturbance(subject, _noise(NORMAL), Site("block", block)) as disturbance, cache.starting_at(block):
+                disturbance.apply(DOSE, root=0, seed=next(draws))
+                clean()
+
+    found = ratio(clean, every_block, repeats=repeats, per=len(cache.stack))
+    yield _row(
+        "one_block_mean", "GPT-2, 8x64 tokens: one block of 12, mean over blocks", found,
+        path="prefix cached, undone from a copy", distribution=NORMAL, bar=0.75,
+    )  # fmt: skip
+
+
+def single_weight(repeats: int) -> Iterator[Row]:
+    """Every single weight of one layer, set to zero."""
+    subject, probe = classifier(256)
+    sweep = WeightSweep(subject, probe, "2")
+    deltas = -sweep.weight
+    found = ratio(
+        _clean(subject, probe), lambda: sweep.effects(deltas, measure.nll), repeats=repeats, per=deltas.numel()
+    )
+    effects = sweep.effects(deltas, measure.nll)
+    rng, gap = seeds.generator(0, "benchmark"), 0.0
+    for unit, column in rng.integers(256, size=(64, 2)):
+        slow = sweep.slowly(int(unit), int(column), float(deltas[unit, column]))
+        rise = (measure.nll(slow, probe.targets, slow) - measure.nll(sweep.clean, probe.targets, slow)).mean()
+        gap = max(gap, abs(float(rise - effects.mean[unit, column])))
+    yield _row(
+        "single_weight", "MLP 784-256-256-10, 256 examples: each of 65,536 weights set to zero", found,
+        path=sweep.path, distribution="-", bar=0.02,
+        note=f"64 of them written, run and undone: mean loss differs by {gap:.1e} at most" + (" FAILED" if gap > 1e-5 else ""),
+    )  # fmt: skip
+
+
+def heads(repeats: int) -> Iterator[Row]:
+    """All heads, exactly; and the ten that matter most, screened and confirmed."""
+    whole, every_place = language(2, 64)
+    subject, probe = last_place(2, 64)
+    _ = subject.record  # a plan has it at hand
+    bench = HeadAblation(subject, probe)
+
+    def exactly() -> None:
+        ready = HeadAblation(subject, probe)
+        ready.ablated(ready.heads, lambda scores: measure.nll(scores, probe.targets, scores))
+
+    rng = seeds.generator(0, "benchmark")
+    told: list[str] = []
+
+    def foremost() -> None:
+        ready = HeadAblation(subject, probe)
+        found = screened(ready, measure.nll, top=10, sample=10, rng=rng)
+        told[:] = [f"correlation {found.correlation:.3f}, {found.missed} of 10 others outdo one of the top 10"]
+
+    narrow = ratio(_clean(whole, every_place), _clean(subject, probe), repeats=repeats)
+    for name, what, run, bar in (
+        ("heads_exact", "GPT-2, 2x64 tokens, last place: all 144 heads, in all", exactly, 45.0),
+        ("heads_top10", "the same: top 10 of a screen and 10 of the rest, in all", foremost, 15.0),
+    ):
+        found = ratio(_clean(whole, every_place), run, repeats=repeats)
+        note = f"in clean forwards with the last place's loss alone: {found.value / narrow.value:.1f}"
+        yield _row(
+            name, what, found, path=bench.path, distribution="-", bar=bar,
+            note="; ".join([note, *(told if run is foremost else [])]),
+        )  # fmt: skip
+
+
+def rows(repeats: int, only: set[str]) -> Iterator[Row]:
+    """Every row that can be measured here."""
+    parts = {"curve": curve, "fresh": fresh, "low_rank": low_rank, "one_block": one_block, "heads": heads}
+    for part, measured in {"small_batch": small_batch, "single_weight": single_weight, **parts}.items():
+        if only and part not in only:
+            continue
+        if part in parts and missing():
+            yield Row(part, measured.__doc__ or "", note=missing())
+        else:
+            with torch.no_grad():
+                yield from measured(repeats)

@@ -1,0 +1,208 @@
+"""Heads ablated in shared passes equal a deep copy whose output weights for that head are zero; else it is refused."""
+
+import copy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap import measure
+from wheeltap.engine.head_screen import first_order, screened
+from wheeltap.engine.heads import Head, HeadAblation
+from wheeltap.errors import ModelError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing.tiny_lm import tiny_lm
+
+sys.path.append(str(Path(__file__).parents[1] / "gauge"))
+from tiny_transformers import TOKENS, VOCABULARY, causal
+
+FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
+
+
+class Wrapped(nn.Module):
+    """A language model with one row of scores per example.
+
+    Args:
+        lm: The model.
+        read: ``last`` place alone, ``mean`` over places, or ``centred``: the last, less the mean of the batch.
+    """
+
+    def __init__(self, lm: nn.Module, read: str) -> None:
+        super().__init__()
+        self.lm, self.read = lm, read
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if self.read == "mean":
+            return self.lm(tokens).logits.mean(1)
+        scores = self.lm(tokens, logits_to_keep=1).logits[:, -1]
+        return scores - scores.mean(0) if self.read == "centred" else scores
+
+
+def wrapped(family: str, read: str = "last", **settings: Any) -> Subject:
+    return Subject(Wrapped(causal(family, **settings), read).eval(), name=family)
+
+
+def probe(*, batch: int = 4, rows: int = 6) -> Probe:
+    return Probe(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=batch, measure=measure.nll)
+
+
+def without(subject: Subject, head: Head, of: BaseProbe, *, keep: float = 0.0) -> Tensor:
+    """Scores of a deep copy in which what a head writes is multiplied by ``keep``."""
+    model = copy.deepcopy(subject.model)
+    layer: Any = model.get_submodule(head.layer)
+    projection = layer.c_proj.weight if type(layer).__name__ == "GPT2Attention" else layer.o_proj.weight.T
+    width = len(projection) // layer.config.num_attention_heads
+    with torch.no_grad():
+        projection[head.index * width : (head.index + 1) * width] *= keep
+    return of.scores(model)
+
+
+def assert_exact(subject: Subject, of: BaseProbe, *, path: str) -> HeadAblation:
+    before = weights_digest(subject.model)
+    bench = HeadAblation(subject, of)
+    assert bench.path == path
+    found = bench.ablated(bench.heads, lambda scores: scores)
+    assert weights_digest(subject.model) == before
+    assert not any("forward" in vars(module) or module._forward_hooks for module in subject.model.modules())
+    slow = torch.stack([without(subject, head, of) for head in bench.heads])
+    scale = float(slow.abs().max())
+    assert float((found - slow).abs().max()) <= 1e-5 * scale
+    assert float((slow - bench.clean).abs().amax((1, 2)).min()) > 1e-3 * scale, "every head does something"
+    return bench
+
+
+@pytest.mark.parametrize("read", ["last", "mean"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_head_of_every_family(family: str, read: str) -> None:
+    bench = assert_exact(wrapped(family, read), probe(), path="heads folded, prefix cached")
+    assert len(bench.heads) == 12
+    # Twelve loops of whole passes would cost 12 and the clean one; here later layers skip what comes before them.
+    assert bench.spent < 12
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_items_with_options(kind: str) -> None:
+    tiny = tiny_lm(kind, steps=60, examples=40)
+    assert_exact(tiny.subject, tiny.probe, path="heads folded, prefix cached")
+
+
+def test_without_a_stack_of_blocks_whole_passes_are_shared() -> None:
+    assert_exact(wrapped("GPT2", n_layer=1), probe(), path="heads folded")
+
+
+@pytest.mark.parametrize(("read", "places"), [("last", 1), ("mean", TOKENS.shape[1])])
+def test_the_last_block_runs_only_where_its_output_is_read(read: str, places: int) -> None:
+    subject, seen = wrapped("GPT2", read), set[int]()
+    bench = HeadAblation(subject, probe())
+    bench.ablated(bench.heads[:1], lambda scores: scores)  # with the whole pass that proves it
+    inner = subject.model.get_submodule("lm.transformer.h.2.mlp.c_proj")
+    hook = inner.register_forward_pre_hook(lambda module, args: seen.add(args[0].shape[1]))
+    bench.ablated(bench.heads, lambda scores: scores)
+    hook.remove()
+    assert seen == {places}
+
+
+def test_order_and_choice_are_the_callers() -> None:
+    subject, of = wrapped("Llama"), probe()
+    bench = HeadAblation(subject, of)
+    chosen = [bench.heads[at] for at in (7, 1, 7, 4)]
+    some = bench.ablated(chosen, lambda scores: scores)
+    every = bench.ablated(bench.heads, lambda scores: scores)
+    assert torch.allclose(some, every[[7, 1, 7, 4]], atol=1e-5 * float(every.abs().max()))
+
+
+def test_a_model_whose_rows_see_each_other_is_refused() -> None:
+    bench = HeadAblation(wrapped("GPT2", "centred"), probe(batch=6))
+    with pytest.raises(ModelError, match="does not give this model's scores"):
+        bench.ablated(bench.heads, lambda scores: scores)
+
+
+class Torch(nn.Module):
+    """Attention of torch itself, whose heads never leave its own function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.attention = nn.Embedding(VOCABULARY, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.out = nn.Linear(8, VOCABULARY)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        inputs = self.embed(tokens)
+        return self.out(self.attention(inputs, inputs, inputs, need_weights=False)[0][:, -1])
+
+
+@pytest.mark.parametrize(
+    ("model", "because"),
+    [(Torch(), "torch's own function"), (mlp((30, 8, VOCABULARY)), "no attention layer")],
+)
+def test_attention_that_is_not_known_is_refused(model: nn.Module, because: str) -> None:
+    with pytest.raises(ModelError, match=because):
+        HeadAblation(Subject(model.eval()), probe())
+
+
+def test_weights_of_16_bits_are_refused() -> None:
+    subject = Subject(Wrapped(causal("Llama"), "last").bfloat16().eval())
+    with pytest.raises(ModelError, match="bfloat16"):
+        HeadAblation(subject, probe())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_screen_is_the_slope_by_each_head(family: str) -> None:
+    subject, of = wrapped(family), probe()
+    before = weights_digest(subject.model)
+    flags = [parameter.requires_grad for parameter in subject.model.parameters()]
+    predicted = first_order(subject, of, measure.nll)
+    assert weights_digest(subject.model) == before
+    assert [parameter.requires_grad for parameter in subject.model.parameters()] == flags
+    assert all(parameter.grad is None for parameter in subject.model.parameters())
+    clean, step = of.scores(subject.model), 1e-2
+    heads = HeadAblation(subject, of).heads
+    for at in (0, 5, 11):
+        more, less = (without(subject, heads[at], of, keep=1.0 + sign * step) for sign in (1.0, -1.0))
+        rise = measure.nll(more, of.targets, clean) - measure.nll(less, of.targets, clean)
+        slope = -rise / (2.0 * step)
+        assert torch.allclose(predicted[at], slope, atol=5e-3 * max(1.0, float(slope.abs().max())), rtol=2e-2)
+
+
+def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled() -> None:
+    subject, of = wrapped("GPT2"), probe()
+    bench = HeadAblation(subject, of)
+    found = screened(bench, measure.nll, top=3, sample=4, rng=np.random.default_rng(0))
+    assert len(found.top) == 3 and len(found.sampled) == 4 and not set(found.top) & set(found.sampled)
+    size = found.predicted.mean(1).abs()
+    assert list(found.top) == [int(at) for at in size.argsort(descending=True)[:3]]
+    clean = of.scores(subject.model)
+    before = measure.nll(clean, of.targets, clean)
+    exact = torch.stack([measure.nll(without(subject, h, of), of.targets, clean) - before for h in bench.heads])
+    numbers = [*found.top, *found.sampled]
+    assert torch.allclose(found.exact, exact[numbers], atol=1e-4)
+    moved = exact.mean(1).abs()
+    least = float(moved[list(found.top)].min())
+    assert found.missed == sum(float(moved[at]) > least for at in found.sampled)
+    wanted = np.corrcoef(found.predicted.mean(1)[numbers], exact.mean(1)[numbers])[0, 1]
+    assert found.correlation == pytest.approx(wanted, abs=1e-3)
+
+
+def test_a_head_that_the_screen_cannot_see_is_counted_as_missed() -> None:
+    """With every head sampled, exactly those that outdo the least of the top ones."""
+    bench = HeadAblation(wrapped("Llama"), probe())
+    found = screened(bench, measure.nll, top=2, sample=10, rng=np.random.default_rng(0))
+    moved = found.exact.mean(1).abs()
+    assert found.missed == int((moved[2:] > moved[:2].min()).sum()) > 0
+
+
+@pytest.mark.parametrize("of", [measure.accuracy, measure.agreement])
+def test_a_measure_without_a_slope_is_refused(of: measure.Measure) -> None:
+    with pytest.raises(ModelError, match="changes smoothly"):
+        first_order(wrapped("GPT2"), probe(), of)
+
+
+def test_a_probe_of_choices_cannot_be_screened() -> None:
+    tiny = tiny_lm("gpt2", steps=0, examples=10)
+    with pytest.raises(ModelError, match="ChoiceProbe"):
+        first_order(tiny.subject, tiny.probe, measure.nll)

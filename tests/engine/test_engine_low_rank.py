@@ -1,0 +1,183 @@
+"""Low-rank copies that share a pass give the scores of the disturbance written into a deep copy; else they refuse."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
+from torch import Tensor, nn
+
+from wheeltap import measure
+from wheeltap.engine.low_rank import LowRankCopies
+from wheeltap.errors import ModelError, UsageError
+from wheeltap.models.mlp import mlp
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.perturb.low_rank import LowRankNoise
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.site import WHOLE, Site
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing.tiny_lm import tiny_lm
+
+ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
+
+
+def flat(inputs: Tensor, *, options: int = 4, batch: int = 4) -> Probe:
+    return Probe(inputs, torch.arange(len(inputs)) % options, batch=batch, measure=measure.nll)
+
+
+def _normed() -> nn.Module:
+    return seeded(lambda: nn.Sequential(nn.Linear(6, 12), nn.GELU(), nn.LayerNorm(12), nn.Linear(12, 4)))  # pyright: ignore[reportArgumentType]
+
+
+def _dilated() -> nn.Module:
+    conv = (nn.Conv2d(1, 3, 3, stride=2, padding=1, padding_mode="circular"), nn.ReLU(), nn.Conv2d(3, 4, 2, dilation=2))
+    return seeded(lambda: nn.Sequential(*copy.deepcopy(conv), nn.Flatten(), nn.Linear(16, 4)))  # pyright: ignore[reportArgumentType]
+
+
+def _tiny(kind: str) -> tuple[Subject, BaseProbe]:
+    tiny = tiny_lm(kind, steps=0, examples=20)
+    return tiny.subject, tiny.probe
+
+
+CASES: dict[str, Callable[[], tuple[Subject, BaseProbe]]] = {
+    "mlp": lambda: (Subject(seeded(lambda: mlp((6, 12, 4)))), flat(numbers(9, 6))),  # pyright: ignore[reportArgumentType]
+    "norm": lambda: (Subject(_normed()), flat(numbers(9, 6))),
+    "convolutions": lambda: (Subject(seeded(ConvNet)), flat(numbers(9, 1, 8, 8), options=5)),
+    "stride, dilation": lambda: (Subject(_dilated()), flat(numbers(9, 1, 8, 8))),
+    "tied": lambda: (Subject(seeded(TiedLanguageModel)), choices(12)),
+    "gpt2": lambda: _tiny("gpt2"),
+    "llama": lambda: _tiny("llama"),
+}
+
+
+def written(subject: Subject, probe: BaseProbe, noise: LowRankNoise, *, seed: int, site: Site = WHOLE) -> Tensor:
+    """Scores of a deep copy with the materialised change in its weights."""
+    model = copy.deepcopy(subject.model)
+    for layer in subject.layers:
+        if site.covers(layer.name):
+            weight = model.get_parameter(layer.weight)
+            new = noise.replace(layer, Weights(weight.detach().clone()), DOSE, Draw(ROOT, seed))
+            weight.data.copy_(new.weight)
+    return probe.scores(model)
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("name", CASES)
+def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
+    subject, probe = CASES[name]()
+    before, noise = weights_digest(subject.model), LowRankNoise({"rank": rank})
+    copies = LowRankCopies(subject, probe, noise)
+    assert copies.path == f"low-rank folded, rank {rank}"
+    for _ in range(2):  # the first pass proves itself, the second does not
+        found = copies.scores(DOSE, root=ROOT, seeds=SEEDS)
+        assert found.shape == (len(SEEDS), *copies.clean.shape)
+        for own, seed in zip(found, SEEDS, strict=True):
+            slow = written(subject, probe, noise, seed=seed)
+            assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+            assert float((slow - copies.clean).abs().max()) > 1e-3 * float(slow.abs().max())
+    assert weights_digest(subject.model) == before
+    assert not any("forward" in vars(module) for module in subject.model.modules())
+
+
+@pytest.mark.parametrize(("name", "site"), [("mlp", Site("layer", "2")), ("gpt2", Site("block", "transformer.h.1"))])
+def test_a_site_is_all_that_is_disturbed(name: str, site: Site) -> None:
+    subject, probe = CASES[name]()
+    noise = LowRankNoise()
+    found = LowRankCopies(subject, probe, noise, site).scores(DOSE, root=ROOT, seeds=SEEDS)
+    for own, seed in zip(found, SEEDS, strict=True):
+        slow = written(subject, probe, noise, seed=seed, site=site)
+        assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+
+
+def test_one_pass_over_the_weights_serves_all_copies() -> None:
+    subject, probe = CASES["mlp"]()
+    copies = LowRankCopies(subject, probe, LowRankNoise())
+    copies.scores(DOSE, root=ROOT, seeds=SEEDS)
+    rows: list[int] = []
+    first = subject.model.get_submodule("0")
+    hook = first.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
+    copies.scores(DOSE, root=ROOT, seeds=range(8))
+    hook.remove()
+    assert rows == [8 * 4, 8 * 4, 8 * 1], "three batches of 4, 4 and 1"
+
+
+def test_dose_zero_is_the_clean_model() -> None:
+    subject, probe = CASES["mlp"]()
+    copies = LowRankCopies(subject, probe, LowRankNoise())
+    assert torch.allclose(copies.scores(0.0, root=ROOT, seeds=SEEDS), copies.clean, atol=1e-6)
+    with pytest.raises(UsageError, match="outside the domain"):
+        copies.scores(-1.0, root=ROOT, seeds=SEEDS)
+
+
+class Centring(nn.Module):
+    """Rows see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.out = nn.Linear(6, 9), nn.Linear(9, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.enter(inputs)
+        return self.out((hidden - hidden.mean(0)).relu())
+
+
+class Scaled(nn.Embedding):
+    """An embedding that is more than a table."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return 3.0 * super().forward(input)
+
+
+class Places(nn.Module):
+    """Adds places first: its batch is the second axis there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.out = Scaled(7, 9), nn.Linear(9, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.out(self.enter(inputs).mean(1))
+
+
+def test_models_that_break_what_folding_rests_on_are_refused() -> None:
+    tokens = torch.randint(7, (9, 5), generator=torch.Generator().manual_seed(0))
+    for model, probe in ((Centring, flat(numbers(9, 6), batch=9)), (Places, flat(tokens))):
+        subject = Subject(seeded(model))
+        before = weights_digest(subject.model)
+        with pytest.raises(ModelError, match="does not give this model's scores"):
+            LowRankCopies(subject, probe, LowRankNoise()).scores(DOSE, root=ROOT, seeds=SEEDS)
+        assert weights_digest(subject.model) == before
+
+
+def _sequence_first() -> nn.Module:
+    return seeded(
+        lambda: nn.Sequential(
+            nn.Unflatten(1, (2, 3)), nn.Flatten(0, 1), nn.Linear(3, 4), nn.Unflatten(0, (-1, 2)), nn.Flatten()
+        )
+    )  # pyright: ignore[reportArgumentType]
+
+
+def test_rows_that_are_several_for_each_example_are_folded_too() -> None:
+    subject, probe = Subject(_sequence_first()), flat(numbers(9, 6))
+    found = LowRankCopies(subject, probe, LowRankNoise()).scores(DOSE, root=ROOT, seeds=SEEDS)
+    slow = torch.stack([written(subject, probe, LowRankNoise(), seed=seed) for seed in SEEDS])
+    assert torch.allclose(found, slow, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "because"),
+    [
+        (nn.Sequential(nn.Conv1d(6, 6, 1, groups=2), nn.Flatten()), "Conv1d"),
+        (nn.MultiheadAttention(6, 2), "MultiheadAttention"),
+    ],
+)
+def test_layers_that_cannot_be_folded_are_refused(model: nn.Module, because: str) -> None:
+    with pytest.raises(ModelError, match=because):
+        LowRankCopies(Subject(model.eval()), flat(numbers(9, 6)), LowRankNoise())
+
+
+def test_weights_of_16_bits_are_refused() -> None:
+    model = seeded(lambda: mlp((6, 12, 4))).bfloat16()  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ModelError, match="bfloat16"):
+        LowRankCopies(Subject(model), flat(numbers(9, 6).bfloat16()), LowRankNoise())
