@@ -144,12 +144,14 @@ def test_the_share_of_bits_that_flip_is_the_dose(bit: Any, may: range) -> None:
         assert abs(count - dose * weight.numel()) < 5 * spread if place in may else count == 0
 
 
-def test_a_dose_of_one_flips_every_bit_once() -> None:
+@pytest.mark.parametrize(("bit", "mask"), [("any", -1), ("mantissa", 2**23 - 1)])
+def test_a_dose_of_one_flips_every_bit_once(bit: str, mask: int) -> None:
     """More hits than are drawn at a time, so parts meet within a weight: none is lost or flipped back."""
     weight = numbers(250, 300, seed=4).float()
-    assert weight.numel() * 32 > 2 * (1 << 20)
-    found = flipped(weight, 1.0)
-    assert torch.equal(found.view(torch.int32), ~weight.view(torch.int32))
+    assert weight.numel() * 23 > 1 << 20
+    assert (1 << 20) % 23
+    found = flipped(weight, 1.0, bit=bit)
+    assert torch.equal(found.view(torch.int32), weight.view(torch.int32) ^ mask)
 
 
 @pytest.mark.parametrize("probability", [0.9, 0.3, 1e-3, 1e-6])
@@ -263,6 +265,8 @@ def test_more_flips_hit_a_superset() -> None:
 def test_of_equally_bad_flips_the_first_is_taken() -> None:
     found = worst(torch.ones(2, 4), torch.ones(2, 4), 3, format="int8")
     assert (found != 1).flatten().tolist() == [True] * 3 + [False] * 5
+    slopes = torch.tensor([[-1.0, -1.0, -1.0, -2.0]])
+    assert (worst(torch.ones(1, 4), slopes, 2, format="int8") != 1).flatten().tolist() == [True, False, False, True]
 
 
 def test_slopes_are_read_in_the_layout_of_the_weight() -> None:

@@ -10,6 +10,7 @@ Source: Rakin et al. (2019), "Bit-Flip Attack", arXiv 1903.12269, section 3 (wor
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import ClassVar, Literal, NamedTuple, final
 
 import numpy as np
@@ -100,15 +101,33 @@ class _Stored:
     codes: Tensor
     step: Tensor | None
 
-    def flipped(self, masks: Tensor | int) -> Tensor:
+    def flipped(self, masks: Tensor) -> Tensor:
         """The weights after the bits of ``masks`` were flipped."""
-        before, after = self._numbers(self.codes), self._numbers(self.codes ^ masks)
-        return torch.where(before == self.weight, after, self.weight + (after - before))
+        after = self._numbers(self.codes ^ masks)
+        return torch.where(self.before == self.weight, after, self.weight + (after - self.before))
+
+    def rise(self, bit: int, slope: Tensor) -> Tensor:
+        """By how much one bit's flip raises the loss, to first order; infinite where the weight is not finite then."""
+        change = self._numbers(self.codes ^ _mask(bit, self.codes)) - self.before
+        rise = slope * change
+        if self.form.mantissa <= bit < self.form.bits - 1:
+            rise = torch.where(change.isfinite(), rise, math.inf).masked_fill_(slope == 0, 0.0)
+        return rise
+
+    @cached_property
+    def before(self) -> Tensor:
+        """The numbers that are stored."""
+        return self._numbers(self.codes)
 
     def _numbers(self, codes: Tensor) -> Tensor:
         if self.step is not None:
             return codes.to(self.weight.dtype) * self.step
         return codes.view(self.form.number).to(self.weight.dtype)
+
+
+def _mask(bit: int, like: Tensor) -> Tensor:
+    """The code with one bit set; that of a sign wraps round."""
+    return torch.tensor(1 << bit).to(like)
 
 
 @dataclass(frozen=True)
@@ -206,29 +225,29 @@ class WorstFlips(Flips):
             raise ModelError("The worst flips need the slopes of the loss.", where=layer.name)
         weight = weights.weight
         memory = _memory(layer, weight, FORMATS[self.settings.format])
-        rises, masks = _rises(memory, draw.known.weight.reshape(-1), self.settings.candidates)
-        at = _largest(rises, min(round(dose), len(rises)))
+        slopes = draw.known.weight.reshape(-1).to(at_least_single(memory.flat[:1]))
+        at, masks = _worst(memory, slopes, self.settings.candidates, min(round(dose), len(slopes)))
         found = memory.flat.clone()
-        found[at] = memory.read(at).flipped(masks[at]).to(weight.dtype)
+        found[at] = memory.read(at).flipped(masks).to(weight.dtype)
         return Weights(found.reshape(weight.shape), None)
 
 
-def _rises(memory: _Memory, slopes: Tensor, candidates: range) -> tuple[Tensor, Tensor]:
-    """By how much each weight's worst flip raises the loss, and that flip's mask."""
-    rises = torch.full_like(slopes, -math.inf, dtype=at_least_single(memory.flat[:1]).dtype)
-    masks = torch.zeros_like(slopes, dtype=memory.form.code)
-    for start in range(0, len(slopes), _PART):
-        part = slice(start, min(start + _PART, len(slopes)))
-        stored = memory.read(part)
-        slope = slopes[part].to(rises.dtype)
-        for bit in candidates:
-            mask = torch.tensor(1 << bit).to(masks.device, masks.dtype)  # the sign's wraps round
-            change = stored.flipped(mask).sub_(stored.weight)
-            rise = torch.where(change.isfinite(), slope * change, math.inf).masked_fill_(slope == 0, 0.0)
-            worse = rise > rises[part]
-            rises[part] = torch.where(worse, rise, rises[part])
-            masks[part].masked_fill_(worse, mask)
-    return rises, masks
+def _worst(memory: _Memory, slopes: Tensor, candidates: range, count: int) -> tuple[Tensor, Tensor]:
+    """Which weights' worst flips raise the loss most, and the masks of these flips."""
+    rises = torch.empty_like(slopes)
+    for start in range(0, len(slopes), _CHUNK):
+        part = slice(start, min(start + _CHUNK, len(slopes)))
+        stored, slope = memory.read(part), slopes[part]
+        rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in candidates))
+    at = _largest(rises, count)
+    stored, slope = memory.read(at), slopes[at]
+    best = torch.full_like(slope, -math.inf)
+    masks = torch.zeros_like(stored.codes)
+    for bit in candidates:
+        rise = stored.rise(bit, slope)
+        masks = torch.where(rise > best, _mask(bit, masks), masks)
+        best = torch.maximum(best, rise)
+    return at, masks
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
@@ -241,7 +260,10 @@ def _largest(values: Tensor, count: int) -> Tensor:
 
 
 _PART = 1 << 20
-"""Hits drawn at a time, and weights looked at together."""
+"""Hits drawn at a time."""
+
+_CHUNK = 1 << 15
+"""Weights looked at together: what they need on the way stays in the processor's cache."""
 
 
 def _hits(stream: np.random.Generator, count: int, probability: float) -> Iterator[NDArray[np.int64]]:
