@@ -9,8 +9,6 @@ import msgspec
 from wheeltap import gauge, seeds
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.base import expanded
-from wheeltap.audits.ladder import LadderSettings
-from wheeltap.audits.noise import FunctionNoiseAudit
 from wheeltap.budget import Budget, within
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.readings import readings
@@ -19,17 +17,13 @@ from wheeltap.errors import UsageError
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans import AuditSpec, Effort, Plan
 from wheeltap.probe import BaseProbe
-from wheeltap.records import Scalar, SubjectRecord
+from wheeltap.records import SubjectRecord
 from wheeltap.subject import Subject, derived_record
 
 Audits = Sequence[str | AuditSpec]
 
 LARGE = 20_000_000
 """Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
-
-OCTAVES = (-2, 0, 2, 4)
-"""Doses of a large model's curves, in half octaves from the last that kept half of the score: the same reach as the
-finer default but for the mildest dose, at which next to nothing happens."""
 
 
 def default_effort(parameters: int) -> Effort:
@@ -118,17 +112,9 @@ def _afforded(made: Plan, budget: Budget | str, subject: Subject, probe: BasePro
 
 
 def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
-    """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise.
-
-    Noise doses then go by octaves, and the block map is left to relative noise.
-    """
+    """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise."""
     spec = AuditSpec(name=audit) if isinstance(audit, str) else audit
-    kind = audits_base.audits.get(spec.name)
-    if parameters < LARGE or not issubclass(kind.settings_type, LadderSettings):
-        return spec
-    spared: dict[str, Scalar | list[int | float]] = {"rungs": list(OCTAVES)}
-    if kind is FunctionNoiseAudit:
-        spared["block_map"] = False
+    spared = audits_base.audits.get(spec.name).large if parameters >= LARGE else {}
     return msgspec.structs.replace(spec, settings={**spared, **spec.settings})
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from wheeltap.audits.base import BUILTIN
 from wheeltap.audits.entanglement import EntanglementAudit
 from wheeltap.audits.families import PruningAudit, QuantizationAudit
-from wheeltap.audits.noise import FunctionNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
+from wheeltap.audits.noises import FunctionNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
 from wheeltap.audits.parts import PartsAudit
 from wheeltap.audits.redundancy import RedundancyAudit
 from wheeltap.audits.score import ScoreAudit

@@ -19,6 +19,7 @@ from wheeltap.records import (
     Finding,
     FindingStatus,
     Outcome,
+    Scalar,
     SubjectRecord,
     Trial,
 )
@@ -152,10 +153,10 @@ class Case:
         return np.stack([np.stack([self.values(trial) for trial in row]) for row in trials])
 
     def norm(self, trials: Iterable[Trial]) -> float | None:
-        """||change|| / ||weights||, mean over those trials that told it; ``None`` where none did."""
-        outcomes = (self._lookup(trial.key) for trial in trials)
+        """||change|| / ||weights||, mean over trials; ``None`` where one does not tell it (because it diverged)."""
+        outcomes = [self._lookup(trial.key) for trial in trials]
         told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
-        return float(np.mean(told)) if told else None
+        return float(np.mean(told)) if told and len(told) == len(outcomes) else None
 
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
@@ -184,12 +185,14 @@ class Audit(ABC):
         code: Finding code.
         title: In plain words.
         settings_type: Its thresholds and doses, each a named field with a default.
+        large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
     """
 
     name: ClassVar[str]
     code: ClassVar[str]
     title: ClassVar[str]
     settings_type: ClassVar[type[AuditSettings]] = AuditSettings
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
         try:
@@ -227,11 +230,14 @@ class Audit(ABC):
 
 BUILTIN = {
     "score": "wheeltap.audits.score:ScoreAudit",
-    "relative-noise": "wheeltap.audits.noise:RelativeNoiseAudit",
-    "function-noise": "wheeltap.audits.noise:FunctionNoiseAudit",
-    "std-noise": "wheeltap.audits.noise:StdNoiseAudit",
+    "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
+    "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
+    "std-noise": "wheeltap.audits.noises:StdNoiseAudit",
     "quantization": "wheeltap.audits.families:QuantizationAudit",
     "pruning": "wheeltap.audits.families:PruningAudit",
+    "fine-tuning": "wheeltap.audits.fine_tuning:FineTuningAudit",
+    "bit-flips": "wheeltap.audits.families:BitFlipAudit",
+    "low-rank-noise": "wheeltap.audits.noises:LowRankNoiseAudit",
     "single-point": "wheeltap.audits.single_point:SinglePointAudit",
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",

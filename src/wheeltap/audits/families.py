@@ -20,6 +20,18 @@ class PruningSettings(ModifySettings, frozen=True, kw_only=True):
     tested: float = 0.3
 
 
+class BitFlipSettings(ModifySettings, frozen=True, kw_only=True):
+    """Share of stored bits that flip: a memory's bit error rate.
+
+    Attributes:
+        worst: Weights of each layer whose worst bit is flipped, where the worst are taken first.
+    """
+
+    doses: tuple[float, ...] = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+    tested: float = 1e-6
+    worst: tuple[float, ...] = (1, 4, 16)
+
+
 @final
 class QuantizationAudit(ModifyAudit):
     """Score lost when every weight is rounded to a grid of fewer bits."""
@@ -31,11 +43,17 @@ class QuantizationAudit(ModifyAudit):
     unit = "bits"
 
     def variants(self) -> tuple[Variant, ...]:
-        """Per channel first; coarser and finer grids, 4-bit code books, activation-aware scaling."""
+        """Per channel first; then a coarser grid, finer ones, 4-bit formats, and large inputs spared."""
         doses = self._listed()
+        few = tuple(dose for dose in doses if dose <= 4) or doses
         return (
             Variant("", "quantize", doses, {"scale": "channel"}),
             Variant("one grid per tensor", "quantize", doses, {"scale": "tensor"}),
+            Variant("groups of 128", "quantize", few, {"scale": "group", "group": 128}),
+            Variant("groups of 32", "quantize", few, {"scale": "group", "group": 32}),
+            Variant("NF4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "nf4"}),
+            Variant("FP4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "fp4"}),
+            Variant("large inputs spared, groups of 128", "quantize-aware", few, {"scale": "group", "group": 128}),
         )
 
     def severity(self, dose: float) -> float:
@@ -62,10 +80,48 @@ class PruningAudit(ModifyAudit):
     unit = "share of weights removed"
 
     def variants(self) -> tuple[Variant, ...]:
-        """By magnitude first."""
+        """By magnitude first; then by what is added to the output, in the 2:4 pattern, and at random."""
         doses = self._listed()
-        return (Variant("", "prune", doses),)
+        return (
+            Variant("", "prune", doses),
+            Variant("what adds least (Wanda)", "prune-wanda", doses),
+            Variant("2 of every 4", "prune-nm", (0.5,)),
+            Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
+        )
 
     def label(self, variant: Variant, dose: float) -> str:
         """Share and rule."""
         return f"{dose:.0%} pruned{f', {variant.label}' if variant.label else ''}"
+
+
+@final
+class BitFlipAudit(ModifyAudit):
+    """Score lost when stored bits flip, at random and worst first."""
+
+    name = "bit-flips"
+    code = "WT106"
+    title = "Flipped bits"
+    settings_type = BitFlipSettings
+    unit = "share of bits flipped"
+
+    def variants(self) -> tuple[Variant, ...]:
+        """Any bit of float32 first; then bfloat16, int8, and the worst weights of int8."""
+        doses, draws = self._listed(), self.settings.draws
+        return (
+            Variant("", "flip", doses, {"format": "float32"}, draws),
+            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, draws),
+            Variant("stored as int8", "flip", doses, {"format": "int8"}, draws),
+            Variant(
+                "int8, worst weights first",
+                "flip-worst",
+                self.settings.worst,
+                {"format": "int8"},
+                unit="weights of each layer flipped",
+            ),
+        )
+
+    def label(self, variant: Variant, dose: float) -> str:
+        """Error rate and format."""
+        if variant.perturbation == "flip-worst":
+            return f"{dose:g} weights of each layer flipped, {variant.label}"
+        return f"{dose:.0e} of all bits flipped{f', {variant.label}' if variant.label else ' (float32)'}"

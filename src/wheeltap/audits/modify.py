@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.plans import Plan
@@ -43,6 +44,7 @@ class Variant:
         perturbation: Registered name.
         doses: Mildest first.
         draws: Of what is random; 1 where nothing is.
+        unit: Of its doses, where they are not the family's.
     """
 
     label: str
@@ -50,20 +52,25 @@ class Variant:
     doses: tuple[float, ...]
     settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
     draws: int = 1
+    unit: str = ""
 
 
 @dataclass(frozen=True)
-class _Lost:
+class Lost:
     """What one subject keeps under one variant.
 
     Attributes:
         trials: ``[dose][draw]``.
-        scores: ``[dose, draw, example]``.
+        scores: ``[dose, draw, example]``, of the examples that are scored.
+        clean: ``[example]``, undisturbed.
+        on: ``[example]`` of the whole probe: which ones are scored.
     """
 
     variant: Variant
     trials: list[list[Trial]]
     scores: Values
+    clean: Values
+    on: NDArray[np.bool_]
 
 
 class ModifyAudit(Audit):
@@ -74,6 +81,7 @@ class ModifyAudit(Audit):
     """
 
     unit: ClassVar[str]
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"draws": 2}
 
     @abstractmethod
     def variants(self) -> tuple[Variant, ...]:
@@ -138,15 +146,21 @@ class ModifyAudit(Audit):
             for dose in variant.doses
         ]
 
-    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> _Lost:
-        trials = self._trials(case, subject, variant)
-        return _Lost(variant, trials, case.table(trials))
+    def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
+        """Which examples count, ``[example]``: all of them, here."""
+        return np.ones(case.plan.probe.examples, dtype=bool)
 
-    def _loss(self, case: Case, subject: SubjectRecord, scores: Values, label: str) -> Estimate:
+    def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> Lost:
+        trials = self._trials(case, subject, variant)
+        table = case.table(trials)
+        on = self.scored(case, trials)
+        return Lost(variant, trials, table[:, :, on], case.clean(subject)[on], on)
+
+    def _loss(self, case: Case, read: Lost, scores: Values, label: str) -> Estimate:
         """Mean loss of score ``[draw, example]``, tested against the margin."""
         probe = case.plan.probe
         sign = 1.0 if probe.higher_is_better else -1.0
-        lost = sign * (case.clean(subject)[None, :] - scores)
+        lost = sign * (read.clean[None, :] - scores)
         margin = case.worth(self.settings.margin)
         return mean_effect(lost, margin=margin, bounded=probe.bounded, name=label, unit=probe.measure)
 
@@ -159,12 +173,12 @@ class ModifyAudit(Audit):
             return self.unanswered(subject.name, gap)
         plan, variant = case.plan, read.variant
         losses = {
-            dose: self._loss(case, subject, scores, self.label(variant, dose))
+            dose: self._loss(case, read, scores, self.label(variant, dose))
             for dose, scores in zip(variant.doses, read.scores, strict=True)
         }
         tested = losses.pop(self.settings.tested)
         margin = case.worth(self.settings.margin)
-        expected = self._expected(case, subject, read)
+        expected = self._expected(case, read)
         words = f"{subject.name} loses {tested} of its score at {tested.name}"
         finding = Finding(
             code=self.code,
@@ -179,15 +193,15 @@ class ModifyAudit(Audit):
         otherwise = f"{words}: not shown to be more than {margin:.2g}. {self._shipped(expected)}"
         return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
 
-    def _expected(self, case: Case, subject: SubjectRecord, read: _Lost) -> tuple[Estimate, ...]:
+    def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
         """What to expect at the tested dose: share of the score kept, and of the answers that change."""
         at = read.variant.doses.index(self.settings.tested)
-        probe, clean = case.plan.probe, case.clean(subject)
-        kept = share_kept(read.scores[at], clean, chance=case.chance, bounded=probe.bounded)
+        kept = share_kept(read.scores[at], read.clean, chance=case.chance, bounded=case.plan.probe.bounded)
         agreement = case.measured(read.trials[at], "agreement")
         if agreement is None:
             return (kept,)
-        changed = score_interval(1.0 - agreement.mean(0), bounded=True, name="answers changed", unit="share of answers")
+        rest = 1.0 - agreement.mean(0)[read.on]
+        changed = score_interval(rest, bounded=True, name="answers changed", unit="share of answers")
         return (kept, changed)
 
     def _shipped(self, expected: tuple[Estimate, ...]) -> str:
@@ -206,27 +220,27 @@ class ModifyAudit(Audit):
             found.append(self._curve(case, subject, read))
         return found
 
-    def _curve(self, case: Case, subject: SubjectRecord, read: _Lost) -> Curve:
+    def _curve(self, case: Case, subject: SubjectRecord, read: Lost) -> Curve:
         probe, variant = case.plan.probe, read.variant
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
         mean, low, high = band(read.scores[order], bounded=probe.bounded)
         return Curve(
-            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=self.unit,
+            code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
             score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
-            half=self._half(case, subject, read), variant=variant.label,
+            half=self._half(case, read), variant=variant.label,
             norms=tuple(case.norm(read.trials[i]) for i in order),
         )  # fmt: skip
 
-    def _half(self, case: Case, subject: SubjectRecord, read: _Lost) -> Estimate:
+    def _half(self, case: Case, read: Lost) -> Estimate:
         """The dose at which half of the above-chance score is lost, between the doses tried."""
         severities = np.array([self.severity(dose) for dose in read.variant.doses])
         found = half_dose(
-            read.scores, case.clean(subject), doses=severities, chance=case.chance, unit=self.unit
+            read.scores, read.clean, doses=severities, chance=case.chance, unit=self.unit
         )  # fmt: skip
         ends = [None if end is None else self.dose_of(end) for end in (found.low, found.high)]
-        if self.dose_of(severities[0]) > self.dose_of(severities[-1]):
+        if self.dose_of(1.0) > self.dose_of(2.0):
             ends.reverse()
         value = None if found.value is None else self.dose_of(found.value)
         return msgspec.structs.replace(found, value=value, low=ends[0], high=ends[1])
@@ -239,17 +253,14 @@ class ModifyAudit(Audit):
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
             reads = [self._read(case, subject, variant) for subject in (plan.reference, rival)]
-            one, two = (
-                case.clean(subject)[None, :] - read.scores[at]
-                for subject, read in zip((plan.reference, rival), reads, strict=True)
-            )
+            one, two = (read.clean[None, :] - read.scores[at] for read in reads)
         except Unanswered as gap:
             return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
         sign = 1.0 if plan.probe.higher_is_better else -1.0
         gap = mean_effect(sign * (two - one), margin=margin, name="loss_difference", unit=plan.probe.measure)
         kept = [
-            msgspec.structs.replace(self._expected(case, subject, read)[0], name=f"share kept by {subject.name}")
+            msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
             for subject, read in zip((plan.reference, rival), reads, strict=True)
         ]
         words = (

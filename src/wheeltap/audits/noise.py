@@ -1,6 +1,6 @@
-"""WT101 and WT102: how much noise in the weights it takes to lose the score, and which blocks it hurts most."""
+"""How much noise in the weights it takes to lose the score, and which blocks it hurts most."""
 
-from typing import ClassVar, final
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,27 +42,16 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     least_score: float = 0.05
 
 
-class RelativeSettings(NoiseSettings, frozen=True, kw_only=True):
-    """Relative noise: a dose of .04 is about the rounding error of a 6-bit grid."""
-
-    start: float = 0.125
-    fragile_below: float = 0.04
-
-
-class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
-    """Function-space noise: a dose of .01 moves each layer's output by one per cent."""
-
-    start: float = 0.0625
-    fragile_below: float = 0.005
-
-
 class NoiseAudit(Audit):
     """Curve, area, half dose, block map, comparisons and controls for one kind of noise."""
 
+    # Doses by octaves: the same reach as the finer default but for the mildest, at which next to nothing happens.
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"rungs": [-2, 0, 2, 4]}
     perturbation: ClassVar[str]
     noise: ClassVar[str]
     reads: ClassVar[str]
     plant_must_show: ClassVar[bool]
+    twin_must_be_silent: ClassVar[bool] = True
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -95,7 +84,8 @@ class NoiseAudit(Audit):
     def _measured(self, case: Case) -> list[SubjectRecord]:
         plan = case.plan
         plants = (plan.planted, *plan.graded) if self.plant_must_show else ()
-        return [*plan.subjects, *(s for s in (plan.twin, *plants) if s is not None)]
+        twins = (plan.twin,) if self.twin_must_be_silent else ()
+        return [*plan.subjects, *(s for s in (*twins, *plants) if s is not None)]
 
     def _draws(self, case: Case, subject: SubjectRecord) -> int:
         effort = case.plan.effort
@@ -274,7 +264,7 @@ class NoiseAudit(Audit):
         plan = case.plan
         kept = [self.settings.rungs.index(rung) for rung in self.settings.control_rungs]
         few = reference.at(kept)
-        null = None if plan.twin is None else measured[plan.twin.name]
+        null = None if plan.twin is None else measured.get(plan.twin.name)
         plant = None if plan.planted is None else measured.get(plan.planted.name)
         found = [self._null(case, few, null)]
         return [*found, self._plant(case, few, plant), self._power(case, measured)] if self.plant_must_show else found
@@ -282,7 +272,8 @@ class NoiseAudit(Audit):
     def _null(self, case: Case, reference: Measured, twin: Measured | None) -> Control:
         name = f"{self.code} re-coded twin"
         if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
+            why = case.plan.no_controls or f"{self.title} is not silent on re-coded copies, so none can vouch for it."
+            return Control(name=name, kind="null", status="skipped", because=why)
         level, margin = self.settings.null_level, case.worth(self.settings.null_margin)
         gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.probe.measure)
         return Control(
@@ -349,51 +340,3 @@ def _words(half: Estimate) -> str:
     if half.high is not None:
         return f"a dose below {half.high:.3g}"
     return "no dose that these trials can tell"
-
-
-@final
-class RelativeNoiseAudit(NoiseAudit):
-    """How the function is written in coordinates: what rounding and bit flips touch."""
-
-    name = "relative-noise"
-    code = "WT101"
-    title = "Relative noise in the weights"
-    settings_type = RelativeSettings
-    perturbation = "relative"
-    noise = "relative sd of each weight"
-    plant_must_show = True
-    reads = (
-        "Relative noise sees how the function is written in coordinates, redundant and cancelling weights included; "
-        "it is silent on permuted and rescaled copies."
-    )
-
-
-@final
-class FunctionNoiseAudit(NoiseAudit):
-    """The function alone, however it is written."""
-
-    name = "function-noise"
-    code = "WT102"
-    title = "Function-space noise"
-    settings_type = FunctionSettings
-    perturbation = "function"
-    noise = "rms share of each layer's output"
-    plant_must_show = False
-    reads = (
-        "Function-space noise sees the function alone: it is silent on every linear re-coding of a layer, "
-        "cancelling units included, so a difference here is not in the coordinates."
-    )
-
-
-@final
-class StdNoiseAudit(NoiseAudit):
-    """What most people use; alarms on rescaled copies of the same function."""
-
-    name = "std-noise"
-    code = "WT101"
-    title = "Std-normalised noise in the weights"
-    settings_type = RelativeSettings
-    perturbation = "std"
-    noise = "standard deviations of the tensor"
-    plant_must_show = False
-    reads = "Std-normalised noise changes with the scale in which each unit is written: a difference may mean nothing."

@@ -70,7 +70,7 @@ def _data(rows: Sequence[dict[str, Any]]) -> Any:
     return alt.Data(values=list(rows))
 
 
-def _finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.LayerChart":
+def finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.LayerChart":
     """Layers as one chart of the house look."""
     import altair as alt
 
@@ -147,7 +147,7 @@ def curve_chart(code: str, curves: Sequence[Curve], looks: dict[str, Style]) -> 
         layers += _line(curve, _look(curve, looks), frame)
     for curve in ranked:
         layers += _half(curve, _look(curve, looks), frame)
-    return _finish(layers, height=270)
+    return finish(layers, height=270)
 
 
 def _logable(curve: Curve) -> list[float]:
@@ -254,7 +254,7 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
     start = alt.X("low:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
     bars = base.mark_bar(color=colour, opacity=0.62, height=9).encode(x=x, y=y)
     whisker = base.mark_rule(color=INK, strokeWidth=1.4).encode(x=start, x2="high:Q", y=y)
-    return _finish([bars, whisker], height=_ROW * max(1, len(rows)) + 46)
+    return finish([bars, whisker], height=_ROW * max(1, len(rows)) + 46)
 
 
 def _js(labels: dict[int, str]) -> str:
@@ -307,7 +307,7 @@ def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "
     fill = alt.condition("datum.found", alt.value(SERIES[1]), alt.value(INK))
     point = base.mark_point(filled=True, size=95, opacity=1)
     points = point.encode(x=alt.X("value:Q", **same), y=y, shape=shape, fill=fill)
-    return _finish([unseen, zero, whisker, points], height=24 * len(rows) + 46)
+    return finish([unseen, zero, whisker, points], height=24 * len(rows) + 46)
 
 
 def _effect(finding: Finding, row: int) -> dict[str, Any]:

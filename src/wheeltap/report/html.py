@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.records import BlockMap, Curve, Finding, ReportRecord
-from wheeltap.report import figures, view, words
+from wheeltap.report import figures, survival, view, words
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,6 +56,17 @@ class LegendEntry:
     colour: str
     width: float = 1.4
     dash: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """What survives, of one subject: every change of its weights on one axis, and dose by dose."""
+
+    subject: str
+    svg: Any
+    alt: str
+    legend: tuple[LegendEntry, ...]
+    strips: tuple[survival.Strip, ...]
 
 
 def page(record: ReportRecord) -> str:
@@ -114,6 +125,7 @@ def _context(record: ReportRecord) -> dict[str, Any]:
         "forests": _forests(record),
         "legend": _legend(record, looks),
         "curves": _curves(record, looks),
+        "survival": _survival(record),
         "maps": _maps(record, looks),
         "controls": view.controls(record),
         "cost": view.cost_line(record),
@@ -164,8 +176,8 @@ def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figur
     """One chart per instrument code."""
     made: list[Figure] = []
     for code in sorted({curve.code for curve in record.curves}):
-        curves = [curve for curve in record.curves if curve.code == code]
-        chart = figures.curve_chart(code, curves, looks)
+        curves = [curve for curve in record.curves if curve.code == code and not curve.variant]
+        chart = figures.curve_chart(code, curves, looks) if curves else None
         if chart is None:
             continue
         name = words.instrument(code, curves[0].title).name
@@ -173,6 +185,25 @@ def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figur
         alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}, falling as the dose grows. "
         alt += " ".join(_curve_words(curve) for curve in curves)
         made.append(Figure(title=name, code=code, svg=_markup(figures.svg(chart)), alt=alt, rows=rows))
+    return made
+
+
+def _survival(record: ReportRecord) -> list[Matched]:
+    """For each subject, what survives which change of its weights."""
+    made: list[Matched] = []
+    for one in survival.survival(record):
+        looks = figures.styles(f"{strip.code} {strip.label}" for strip in one.strips)
+        chart = survival.matched_chart(survival.sized(record, one.subject), list(looks.values()))
+        legend = [
+            LegendEntry(label=strip.label, outline=_OUTLINES[look.shape], colour=CHART_COLOURS[look.colour])
+            for strip, look in zip(one.strips, looks.values(), strict=True)
+        ]
+        alt = f"Line chart of the score of {one.subject} against the size of the change of its weights. " + " ".join(
+            f"{strip.label}: half of the score above chance is lost at {strip.half} {strip.unit}."
+            for strip in one.strips
+        )
+        svg = "" if chart is None else _markup(figures.svg(chart))
+        made.append(Matched(subject=one.subject, svg=svg, alt=alt, legend=tuple(legend), strips=one.strips))
     return made
 
 

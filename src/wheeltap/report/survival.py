@@ -1,13 +1,13 @@
 """What survives: every kind of change of the weights on one page, dose by dose and at matched size of the change."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.records import Curve, ReportRecord
-from wheeltap.report import words
+from wheeltap.report import figures, words
 
 if TYPE_CHECKING:
     import altair as alt
@@ -60,19 +60,23 @@ def survival(record: ReportRecord) -> tuple[Survival, ...]:
     """Every subject's strips, in the order in which the instruments were run; controls are left out."""
     subjects = dict.fromkeys(curve.subject for curve in record.curves if curve.role == "subject")
     found = [
-        Survival(subject=words.plain(name), strips=tuple(_strip(record, curve) for curve in _curves(record, name)))
+        Survival(subject=words.plain(name), strips=tuple(_strip(record, curve) for curve in sized(record, name)))
         for name in subjects
     ]
     return tuple(one for one in found if one.strips)
 
 
-def _curves(record: ReportRecord, subject: str) -> list[Curve]:
+def sized(record: ReportRecord, subject: str) -> list[Curve]:
     """A subject's curves whose sizes are known, by code; the one that a verdict is about first."""
-    mine = [c for c in record.curves if c.subject == subject and c.role == "subject" and _sized(c)]
+    mine = [
+        c
+        for c in record.curves
+        if words.plain(c.subject) == words.plain(subject) and c.role == "subject" and _has_size(c)
+    ]
     return sorted(mine, key=lambda curve: (curve.code, bool(curve.variant)))
 
 
-def _sized(curve: Curve) -> bool:
+def _has_size(curve: Curve) -> bool:
     return any(norm is not None for norm in curve.norms)
 
 
@@ -129,22 +133,19 @@ def norm_at_half(curve: Curve) -> float | None:
     return None
 
 
-def matched_chart(
-    curves: Sequence[Curve], looks: Iterable[tuple[str, str]], *, ink: tuple[str, str]
-) -> "alt.LayerChart | None":
+def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "alt.LayerChart | None":
     """Score against the size of the change, a line for each way of making one.
 
     Args:
         curves: Of one subject.
-        looks: Colour and shape for each curve, in order.
-        ink: Colours of chance's line and of the axes' titles.
+        looks: How each is drawn.
 
     Returns:
         The chart; nothing where no curve has two points.
     """
     import altair as alt
 
-    drawn = [(curve, look) for curve, look in zip(curves, looks, strict=False) if len(_points(curve)) > 1]
+    drawn = [(curve, look) for curve, look in zip(curves, looks, strict=True) if len(_points(curve)) > 1]
     if not drawn:
         return None
     x = alt.X(
@@ -155,12 +156,13 @@ def matched_chart(
     )
     y = alt.Y("score:Q", title=words.plain(drawn[0][0].measure), axis=alt.Axis(tickCount=5))
     chance: Any = alt.Chart(alt.Data(values=[{"score": drawn[0][0].chance}]))
-    layers: list[Any] = [chance.mark_rule(color=ink[0], strokeDash=[2, 4]).encode(y=y)]
-    for curve, (colour, shape) in drawn:
+    layers: list[Any] = [chance.mark_rule(color=figures.MUTED, strokeDash=[2, 4]).encode(y=y)]
+    for curve, look in drawn:
         base: Any = alt.Chart(alt.Data(values=_points(curve)))
-        layers.append(base.mark_line(color=colour, strokeWidth=1.6).encode(x=x, y=y))
-        layers.append(base.mark_point(stroke=colour, shape=shape, size=36, strokeWidth=1.4).encode(x=x, y=y))
-    return alt.layer(*layers)
+        layers.append(base.mark_line(color=look.colour, strokeWidth=1.6).encode(x=x, y=y))
+        marks = base.mark_point(stroke=look.colour, shape=look.shape, size=36, strokeWidth=1.4)
+        layers.append(marks.encode(x=x, y=y))
+    return figures.finish(layers, height=320, width=640)
 
 
 def _points(curve: Curve) -> list[dict[str, float]]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.records import ReportRecord
-from wheeltap.report import view, words
+from wheeltap.report import survival, view, words
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def write(record: ReportRecord, console: "Console") -> None:
     summary(record, console)
     parts: tuple[tuple[str, Callable[[ReportRecord, Console], None], bool], ...] = (
         ("What was found", _findings, bool(record.findings)),
+        ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
         ("Controls", _controls, True),
         ("Cost", _cost, True),
@@ -191,6 +192,14 @@ def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
 def _lines(console: "Console", estimates: Iterable[tuple[str, str, str]], *, indent: int) -> None:
     for name, value, _ in estimates:
         _print(console, f"{name}: {value}", indent=indent)
+
+
+def _survival(record: ReportRecord, console: "Console") -> None:
+    for one in survival.survival(record):
+        _print(console, one.subject, style="bold", indent=1)
+        for strip in one.strips:
+            steps = "; ".join(f"{step.dose}: {step.score}" for step in strip.steps)
+            _print(console, f"{strip.label} ({strip.unit}): {steps}", indent=3, hang=2)
 
 
 def _blocks(record: ReportRecord, console: "Console") -> None:

@@ -174,6 +174,35 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="Single weights that the whole network might hang by are looked for with one forward and one backward "
         "pass, then removed one at a time; random weights of the same size are removed beside them.",
     ),
+    "WT106": Instrument(
+        name="Flipped bits",
+        reads="Stored bits are flipped at random, as a faulty memory does, and then the worst ones on purpose. "
+        "A floating-point weight can become enormous by one bit; an 8-bit whole number cannot.",
+        axis="share of stored bits flipped",
+    ),
+    "WT107": Instrument(
+        name="Relearning",
+        reads="The model is fine-tuned for a few steps on a few examples of one group, and the score on the group's "
+        "other examples is followed. What comes back much faster than it could be learnt anew was hidden, not gone.",
+        axis="steps of fine-tuning",
+    ),
+    "WT108": Instrument(
+        name="Anomalous improvement",
+        reads="A model that gets better when its weights are disturbed may hold back what it can do. So may one with "
+        "wrong labels in its training: read it beside what inputs alone bring out.",
+    ),
+    "WT109": Instrument(
+        name="Low-rank noise",
+        reads="Each weight matrix is moved along a few random directions, as an adapter or a few steps of training "
+        "move it. At the same size of change it stretches some inputs far more than noise in every weight.",
+        axis="low-rank noise (share of each weight matrix's norm)",
+    ),
+    "WT110": Instrument(
+        name="Fine-tuning",
+        reads="One group of examples is taught new answers, step by step, and the score on all other examples is "
+        "followed: what is forgotten, beside what is learnt.",
+        axis="steps of fine-tuning",
+    ),
     "WT201": Instrument(
         name="Redundancy and cancellation",
         reads="Pairs of units whose contributions nearly undo each other are taken away one by one and together. "

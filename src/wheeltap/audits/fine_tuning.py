@@ -1,0 +1,107 @@
+"""What fine-tuning on one group of examples costs elsewhere: the frontier of learning and forgetting."""
+
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.base import Case, Unanswered, Verdict
+from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
+from wheeltap.records import Estimate, Scalar, Trial
+from wheeltap.stats.effect import mean_effect
+
+
+class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
+    """Steps of training, and what is trained.
+
+    Attributes:
+        group: The group of examples whose answers are taught anew, by its number in the probe.
+        lr: Step size.
+        batch: Examples per step.
+        optimizer: ``adam`` or ``sgd``.
+        adapter: ``full`` trains every weight, ``lora`` changes of low rank.
+        rank: Of such a change.
+    """
+
+    doses: tuple[float, ...] = (1, 4, 16, 64)
+    tested: float = 16
+    group: Annotated[int, msgspec.Meta(ge=0)] = 0
+    lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e6)] = 1e-3
+    batch: Annotated[int, msgspec.Meta(ge=1)] = 32
+    optimizer: Literal["adam", "sgd"] = "adam"
+    adapter: Literal["full", "lora"] = "full"
+    rank: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+
+@final
+class FineTuningAudit(ModifyAudit):
+    """Score lost on other examples while one group is taught new answers, and while more of the same is taught."""
+
+    name = "fine-tuning"
+    code = "WT110"
+    title = "Fine-tuning"
+    settings_type = FineTuningSettings
+    unit = "steps"
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {
+        "draws": 2, "doses": [4, 16], "adapter": "lora", "batch": 8, "lr": 1e-3,
+    }  # fmt: skip
+
+    def variants(self) -> tuple[Variant, ...]:
+        """One group taught other answers first, which is what can be forgotten for; then all taught their own."""
+        how, doses = self.settings, self._listed()
+        shared: dict[str, Scalar] = {
+            "lr": how.lr, "batch": how.batch, "optimizer": how.optimizer, "adapter": how.adapter, "rank": how.rank,
+        }  # fmt: skip
+        new: dict[str, Scalar] = {**shared, "data": "targeted", "group": how.group, "labels": "wrong"}
+        return (
+            Variant("", "fine-tune", doses, new, how.draws),
+            Variant("on more of the same", "fine-tune", doses, {**shared, "data": "all"}, how.draws),
+        )
+
+    def label(self, variant: Variant, dose: float) -> str:
+        """Steps and data."""
+        taught = variant.label or f"on group {self.settings.group} with new answers"
+        return f"{dose:g} steps {taught}"
+
+    def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
+        """Examples that no draw trained on; where one group was taught new answers, those of the others."""
+        on = np.ones(case.plan.probe.examples, dtype=bool)
+        for trial in (trial for row in trials for trial in row):
+            told = case.measured([trial], "trained"), case.measured([trial], "group")
+            if told[0] is None or told[1] is None:
+                continue  # diverged: it counts as chance on whatever is scored
+            on &= told[0][0] == 0.0
+            if trial.settings.get("data") == "targeted":
+                on &= told[1][0] != float(self.settings.group)
+        if not on.any():
+            raise Unanswered("not_applicable", "Every example was trained on: none is left to score.")
+        return on
+
+    def judge(self, case: Case) -> Verdict:
+        """As of every modification, with what was learnt beside what was forgotten."""
+        verdict = super().judge(case)
+        for at, subject in enumerate(case.plan.subjects):
+            draft = verdict.drafts[at]
+            if draft.test is None:
+                continue
+            read = self._read(case, subject, self.variants()[0])
+            learnt = self._learnt(case, read)
+            finding = msgspec.structs.replace(draft.finding, estimates=(*draft.finding.estimates, *learnt))
+            verdict.drafts[at] = replace(draft, finding=finding)
+        return verdict
+
+    def _learnt(self, case: Case, read: Lost) -> list[Estimate]:
+        """Share of the group's other examples that get the new answer, step by step."""
+        found: list[Estimate] = []
+        for dose, row in zip(read.variant.doses, read.trials, strict=True):
+            taught, group = case.measured(row, "taught"), case.measured(row, "group")
+            trained = case.measured(row, "trained")
+            if taught is None or group is None or trained is None:
+                continue
+            held = (group[0] == float(self.settings.group)) & (trained.sum(0) == 0.0)
+            if held.any():
+                name = f"new answers learnt after {dose:g} steps"
+                found.append(mean_effect(taught[:, held], name=name, unit="share of answers"))
+        return found
