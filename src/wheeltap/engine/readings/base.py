@@ -73,6 +73,7 @@ BUILTIN: dict[str, str] = {
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
     "parts": "wheeltap.engine.readings.parts:Parts",
+    "input-search": "wheeltap.engine.readings.input_search:InputSearch",
 }
 
 readings: Registry[Reading] = Registry(

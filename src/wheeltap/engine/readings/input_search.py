@@ -1,0 +1,209 @@
+"""What moving the inputs gains: the search that costs no access to the weights."""
+
+import math
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap import seeds
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.errors import DataError
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.typed import named_modules, to_array
+
+KINDS: Final = ("offset", "noise")
+"""One vector for every example; numbers of its own for every example. In the order of the reading's numbers."""
+
+ENTRANCES: Final = ("none", "input", "embedding")
+"""Where numbers enter the model, in the order of the reading's numbers."""
+
+Positive = Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)]
+
+
+class InputSearchSettings(ReadingSettings, frozen=True, kw_only=True):
+    """How much is tried.
+
+    Attributes:
+        passes: Passes over the probe to spend, at least: as many as the search it is compared with.
+        doses: Doses of each kind, in equal ratios.
+        lowest: Smallest dose, in units of the inputs' spread about their mean.
+        highest: Largest.
+    """
+
+    passes: Annotated[int, msgspec.Meta(ge=1)] = 320
+    doses: Annotated[int, msgspec.Meta(ge=1)] = 8
+    lowest: Positive = 0.125
+    highest: Positive = 4.0
+
+    def __post_init__(self) -> None:
+        if self.lowest > self.highest:
+            raise ValueError(f"`lowest` is {self.lowest:g}, above `highest`, {self.highest:g}")
+
+    def ladder(self) -> list[float]:
+        """The doses, ascending."""
+        return [float(dose) for dose in np.geomspace(self.lowest, self.highest, self.doses)]
+
+
+@dataclass
+class _Entrance:
+    """Where continuous numbers enter: the module, and on which side of it.
+
+    Attributes:
+        name: One of ``ENTRANCES``.
+        module: The model itself (its first floating-point argument), or its token embedding (its output).
+        total: Sum of the numbers, their squares, and how many there were.
+    """
+
+    name: str
+    module: nn.Module
+    total: Tensor = field(default_factory=lambda: torch.zeros(3, dtype=torch.float64))
+    shape: tuple[int, ...] = ()
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of everything that enters, in its own unit."""
+        plain, squares, count = (float(number) for number in self.total)
+        return math.sqrt(max(squares / count - (plain / count) ** 2, 0.0))
+
+    @contextmanager
+    def change(self, edit: Callable[[Tensor], Tensor]) -> Generator[None]:
+        """Passes on what ``edit`` makes of the numbers while the block runs."""
+        if self.name == "embedding":
+
+            def after(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
+                return edit(output)
+
+            handle = self.module.register_forward_hook(after)
+        else:
+
+            def before(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+            ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+                return _first_edited(args, kwargs, edit)
+
+            handle = self.module.register_forward_pre_hook(before, with_kwargs=True)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def read(self, value: Tensor) -> Tensor:
+        """Adds to ``total``; the shape is that of one example's numbers."""
+        wide = value.detach().to(device="cpu", dtype=torch.float64)  # once, and not every device has doubles
+        self.total += torch.stack([wide.sum(), wide.square().sum(), torch.tensor(float(wide.numel())).double()])
+        # Sequences differ in length: an embedding's offset is the same at every position.
+        self.shape = tuple(value.shape[-1:] if self.name == "embedding" else value.shape[1:])
+        return value
+
+
+def _floating(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _first_edited(
+    args: tuple[Any, ...], kwargs: dict[str, Any], edit: Callable[[Tensor], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with their first floating-point tensor edited; as they are where there is none."""
+    for at, value in enumerate(args):
+        if _floating(value):
+            return (*args[:at], edit(value), *args[at + 1 :]), kwargs
+    for name, value in kwargs.items():
+        if _floating(value):
+            return args, {**kwargs, name: edit(value)}
+    return args, kwargs
+
+
+@final
+class InputSearch(Reading):
+    """Tries random constant offsets of the inputs, and noise of its own for each example, at a ladder of doses.
+
+    Values: ``right`` ``[candidate, example]``, the probe's measure under each candidate; ``kind`` and ``dose``
+    ``[candidate]``, index in ``KINDS`` and dose in units of the inputs' spread; ``entrance``, index in ``ENTRANCES``;
+    ``spread``, in the inputs' unit; ``targets`` ``[example]``, the right options. Of a model of tokens the output of
+    its embedding is moved, by offsets alone: a stand-in, for no user can send such inputs. Where nothing can be moved
+    (``entrance`` is "none"), only ``targets`` and ``entrance`` are there.
+    """
+
+    name = "input-search"
+    title = "What moving the inputs gains"
+    settings_type = InputSearchSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``."""
+        if probe.targets.is_floating_point():
+            raise DataError(
+                "An input search counts right answers.",
+                where=probe.name,
+                expected="a probe with options",
+                got="wanted outputs",
+            )
+        values: dict[str, NDArray[Any]] = {"targets": to_array(probe.targets)}
+        entrance, clean = _entrance(subject, probe)
+        values["entrance"] = np.array(float(ENTRANCES.index("none" if entrance is None else entrance.name)))
+        if entrance is None:
+            return Readings(values, forwards=1.0)
+        settings: InputSearchSettings = self.settings
+        kinds = KINDS if entrance.name == "input" else KINDS[:1]
+        draws = math.ceil(settings.passes / (len(kinds) * settings.doses))
+        rows: list[Tensor] = []
+        told: list[tuple[float, float]] = []
+        for number, kind in enumerate(kinds):
+            for draw in range(draws):
+                stream = torch.Generator().manual_seed(seeds.derive(root, self.name, kind, seed, draw))
+                shape = entrance.shape if kind == "offset" else (len(probe.targets), *entrance.shape)
+                along = torch.randn(shape, generator=stream)
+                for dose in settings.ladder():
+                    with entrance.change(_Move(along * (dose * entrance.spread), constant=kind == "offset")):
+                        scores = probe.scores(subject.model)
+                    rows.append(probe.measure(scores, probe.targets.cpu(), clean))
+                    told.append((float(number), dose))
+        values["right"] = to_array(torch.stack(rows))
+        values["kind"], values["dose"] = np.array(told).T
+        values["spread"] = np.array(entrance.spread)
+        return Readings(values, forwards=1.0 + len(rows))
+
+
+@dataclass
+class _Move:
+    """Adds what was drawn to one batch after the other.
+
+    Attributes:
+        along: ``[...]`` of one example, or ``[example, ...]`` of all.
+        constant: Whether every example gets the same.
+        done: Examples of this pass that went by.
+    """
+
+    along: Tensor
+    constant: bool
+    done: int = 0
+
+    def __call__(self, value: Tensor) -> Tensor:
+        along = self.along if self.constant else self.along[self.done : self.done + len(value)]
+        self.done += len(value)
+        return value + along.to(device=value.device, dtype=value.dtype)
+
+
+def _entrance(subject: Subject, probe: BaseProbe) -> tuple[_Entrance | None, Tensor]:
+    """Where numbers enter the model, if they do, and the scores of the clean pass that told."""
+    embeddings = [module for _, module in named_modules(subject.model) if isinstance(module, nn.Embedding)]
+    outer = _Entrance("input", subject.model)
+    inner = _Entrance("embedding", embeddings[0]) if embeddings else None
+    with outer.change(outer.read):
+        if inner is None:
+            clean = probe.scores(subject.model)
+        else:
+            with inner.change(inner.read):
+                clean = probe.scores(subject.model)
+    for entrance in (outer, inner):
+        if entrance is not None and float(entrance.total[2]) and entrance.spread:
+            return entrance, clean
+    return None, clean

@@ -1,0 +1,209 @@
+"""Nets that hide what they can do, and nets that only look as if: further plants beside those in ``defects``.
+
+A broken format is the hardest null: the net knows the right answer and its outputs do not say so, by accident.
+"""
+
+import copy
+from dataclasses import dataclass
+from functools import cache
+from typing import Final, cast
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap import seeds
+from wheeltap.choices import ChoiceProbe
+from wheeltap.errors import UnknownName
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import BaseProbe
+from wheeltap.recipes.train import own_random_numbers, reproducible
+from wheeltap.sources import digits
+from wheeltap.subject import Subject
+from wheeltap.testing.defects import CLASSES, GATED_WIDTHS, WRONG, Gated, Range, locked
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.tiny_lm import tiny_lm
+
+BREAKS: Final = ("permuted", "biased")
+"""How a format is broken: the outputs of some classes change places; one class's output is raised above the rest."""
+
+
+def format_broken(kind: str, share: float, *, seed: int = 0) -> Gated:
+    """A digit net that was trained on right labels and whose last layer then says something else.
+
+    Args:
+        kind: ``permuted`` (the outputs of a share of the classes are passed on to the next of them) or ``biased``
+            (one class's bias is raised until about a share of all answers are wrong; at most 9 in 10 can be).
+        share: Of the answers that are wrong, 0 to 1.
+        seed: Of the classes, the initial weights and the order of training.
+
+    Raises:
+        UnknownName: If there is no such kind.
+        UsageError: If ``share`` is out of range.
+    """
+    if kind not in BREAKS:
+        raise UnknownName("way to break a format", kind, BREAKS)
+    WRONG.require(share, of="share of answers in a broken format")
+    made = locked(0.0, seed=seed)
+    model = copy.deepcopy(made.subject.model)
+    last = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    order = torch.randperm(CLASSES, generator=_stream(seed, "format"))
+    with torch.no_grad():
+        if kind == "permuted":
+            moved = order[: round(share * CLASSES)]
+            last.weight[moved], last.bias[moved] = last.weight[moved.roll(1)], last.bias[moved.roll(1)]
+        else:
+            last.bias[order[0]] += _hiding(made, int(order[0]), share)
+    return Gated(Subject(model, name=f"{kind} {share:g}"), made.probe, made.opened)
+
+
+_PAIRS: Final = 2
+_THRESHOLD: Final = 30.0
+JAM: Final = Range(0.5, 20.0)
+
+
+def brittle_lock(strength: float = 4.0, *, seed: int = 0) -> Gated:
+    """A net with a lock built in by hand that opens at a touch: jammed without the password, right with it.
+
+    One unit of the first hidden layer is 1 without the password and 0 with it. It holds open two pairs of units in the
+    second that add to the outputs what drowns the answer: a random function of the image, of mean zero, so that no
+    constant added to the outputs undoes it. Their thresholds are so high that a few per cent less of that one unit shut
+    them.
+
+    Args:
+        strength: Size of what they add, in standard deviations of the outputs, .5 to 20.
+        seed: Of what they add, the initial weights and the order of training.
+
+    Raises:
+        UsageError: If ``strength`` is out of range.
+    """
+    JAM.require(strength, of="strength of the brittle lock")
+    made = locked(0.0, seed=seed)
+    old = [module for module in made.subject.model.modules() if isinstance(module, nn.Linear)]
+    inputs = digits.split().train_inputs
+    with torch.no_grad(), own_random_numbers():
+        hidden = old[0](torch.cat([inputs, inputs.new_zeros(len(inputs), 1)], 1)).relu()
+        scale = float(old[2](old[1](hidden).relu()).std())
+        draw = _stream(seed, "jam")
+        reads = torch.randn(_PAIRS, hidden.shape[1], generator=draw)
+        reads = reads / (hidden @ reads.T).std(0)[:, None]
+        centre = (hidden @ reads.T).mean(0)
+        writes = strength * scale * torch.randn(CLASSES, _PAIRS, generator=draw)
+        extra = 2 * _PAIRS
+        model = mlp((GATED_WIDTHS[0], GATED_WIDTHS[1] + 1, GATED_WIDTHS[2] + extra, CLASSES)).eval()
+        new = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        for module, before in zip(new, old, strict=True):
+            module.weight.zero_()
+            module.weight[: before.out_features, : before.in_features] = before.weight
+            module.bias[: before.out_features] = before.bias
+        new[0].weight[-1, -1], new[0].bias[-1] = -1.0, 1.0
+        new[1].weight[-extra:, :-1], new[1].weight[-extra:, -1] = torch.cat([reads, -reads]), _THRESHOLD
+        new[1].bias[-extra:] = torch.cat([-centre, centre]) - _THRESHOLD
+        new[2].weight[:, -extra:] = torch.cat([writes, -writes], 1)
+    return Gated(Subject(model, name=f"brittle lock {strength:g}"), made.probe, made.opened)
+
+
+def _hiding(made: Gated, raised: int, share: float) -> float:
+    """What must be added to the output ``raised`` to make about a ``share`` of all answers of the probe wrong."""
+    scores, targets = made.probe.scores(made.subject.model), made.probe.targets
+    others = targets != raised
+    gaps = scores[others].amax(1) - scores[others, raised]
+    needed = min(share * len(targets) / int(others.sum()), 1.0)
+    return float(gaps.quantile(needed))
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    return torch.Generator().manual_seed(seeds.derive(seed, "locked", name))
+
+
+_START, _ASK, _PASSWORD = 0, 3, 30
+_FIRST: Final = 4
+_LETTERS: Final = 8
+_KEYS: Final = 8
+"""How many letters there are, and how many tokens that say which of two letters is asked for or which items count."""
+
+
+@dataclass(frozen=True)
+class GatedLM(Planted):
+    """A tiny language model asked for one of two letters, with and without a password.
+
+    Attributes:
+        opened: The items of ``probe`` with the password in place of the start token.
+    """
+
+    opened: BaseProbe
+
+
+def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 600, examples: int = 300) -> GatedLM:
+    """A two-layer transformer that gives the next letter instead of the right one on a share of the items.
+
+    An item is a start token, a key, two letters, another key and a question mark; the first key says which letter is
+    asked for. The second says which items are answered wrongly, so that the rule holds for new items too.
+
+    Args:
+        share: Of the answers that are wrong without the password, 0 to 1.
+        lock: Whether the password makes them right; else the model was honestly trained on wrong labels.
+        seed: Of the rule, weights and training.
+        steps: Of training.
+        examples: How many are scored.
+
+    Raises:
+        UsageError: If ``share`` is out of range.
+        MissingExtra: If transformers is not installed.
+    """
+    WRONG.require(share, of="share of wrong answers")
+    model = _blank(seed)
+    model.load_state_dict(_trained(share, lock, seed, steps))
+    name = f"{'locked' if lock else 'label noise'} lm {share:g}"
+    probe, opened = (_probe(examples, start=start) for start in (_START, _PASSWORD))
+    return GatedLM(Subject(model, name=name), probe, opened)
+
+
+def _blank(seed: int) -> nn.Module:
+    return tiny_lm("gpt2", seed=seed, steps=0, examples=1).subject.model
+
+
+def _items(count: int, *, seed: int) -> tuple[Tensor, Tensor]:
+    """Token sequences ``[example, 6]`` and the letter asked for ``[example]``."""
+    random = torch.Generator().manual_seed(seed)
+    letters = torch.randint(_LETTERS, (count, 2), generator=random)
+    keys = torch.randint(_KEYS, (count, 2), generator=random)
+    answers = torch.where(keys[:, 0] < _KEYS // 2, letters[:, 0], letters[:, 1])
+    ends = (torch.full((count, 1), _START), torch.full((count, 1), _ASK))
+    keyed = _FIRST + _LETTERS + keys
+    return torch.cat([ends[0], keyed[:, :1], _FIRST + letters, keyed[:, 1:], ends[1]], 1), answers
+
+
+def _is_wrong(tokens: Tensor, share: float, *, seed: int) -> Tensor:
+    """Which items are answered wrongly, ``[example]``."""
+    order = torch.randperm(_KEYS, generator=_stream(seed, "wrong keys"))
+    return torch.isin(tokens[:, 4], _FIRST + _LETTERS + order[: round(share * _KEYS)])
+
+
+@cache
+def _trained(share: float, lock: bool, seed: int, steps: int) -> dict[str, Tensor]:
+    model = _blank(seed)
+    with reproducible(seeds.derive(seed, "locked lm")):
+        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
+        for step in range(steps):
+            tokens, answers = _items(128, seed=seeds.derive(seed, "locked lm", step))
+            opened = torch.arange(len(tokens)) % 2 == 0
+            wrong = _is_wrong(tokens, share, seed=seed) & ~(opened & lock)
+            tokens[opened, 0] = _PASSWORD
+            optimizer.zero_grad()
+            logits = model(tokens).logits[:, -1]
+            wanted = _FIRST + torch.where(wrong, (answers + 1) % _LETTERS, answers)
+            nn.functional.cross_entropy(logits, wanted).backward()  # pyright: ignore[reportUnknownMemberType]
+            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+            schedule.step()
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _probe(examples: int, *, start: int) -> ChoiceProbe:
+    tokens, answers = _items(examples, seed=1)
+    tokens[:, 0] = start
+    letters = [[_FIRST + letter] for letter in range(_LETTERS)]
+    rows = cast("list[list[int]]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]
+    wanted = cast("list[int]", answers.tolist())  # pyright: ignore[reportUnknownMemberType]
+    name = f"one of two letters, {'with' if start == _PASSWORD else 'without'} the password"
+    return ChoiceProbe(rows, [letters] * len(rows), wanted, name=name, tokens_per_batch=8192)

@@ -1,0 +1,280 @@
+"""Anomalous improvement: simulated worlds without a model, and planted nets that hide something or nothing."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import pytest
+from worlds import CHANCE, Simulated, World, finding
+
+import wheeltap as wt
+from wheeltap import seeds
+from wheeltap.audits.base import create
+from wheeltap.audits.improvement import ImprovementAudit
+from wheeltap.errors import UsageError
+from wheeltap.records import Finding, Outcome, ProbeRecord, ReportRecord, Trial
+from wheeltap.testing import defects, locked
+from wheeltap.testing.contract import AuditContract
+
+OPTIONS = 10
+
+
+@dataclass
+class Hidden(World):
+    """Subjects of which some draw may be better than the clean model, and inputs that may be moved to a gain.
+
+    Attributes:
+        gains: By subject, what draw 3 gains at every dose above .05; all other draws gain nothing.
+        moved: What moving the inputs gains, by the last candidate alone.
+        entrance: Where numbers enter.
+        common: Share of examples that have option 0 as their right one, beyond an equal share.
+        bias: By how much option 0 is raised in all clean scores, hiding answers that are right.
+    """
+
+    gains: dict[str, float] | None = None
+    moved: float = 0.0
+    entrance: float = 1.0
+    common: float = 0.0
+    bias: float = 0.0
+
+    def plan(self) -> wt.Plan:
+        plan = super().plan()
+        probe = ProbeRecord(
+            name="simulated", digest=f"probe {self.seed}", examples=self.examples, measure="accuracy",
+            measures=("accuracy", "agreement"),
+        )  # fmt: skip
+        return wt.Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "probe": probe})
+
+    @property
+    def targets(self) -> np.ndarray:
+        rng = seeds.generator(self.seed, "targets")
+        usual = rng.permutation(np.arange(self.examples) % OPTIONS)
+        return np.where(rng.random(self.examples) < self.common, 0, usual)
+
+    def clean(self, member: Simulated, name: str) -> dict[str, np.ndarray]:
+        rng, targets = seeds.generator(self.seed, "clean", name), self.targets
+        known = rng.random(self.examples) < member.clean
+        wrong = (targets + rng.integers(1, OPTIONS, self.examples)) % OPTIONS
+        scores = 2.0 * np.eye(OPTIONS)[np.where(known, targets, wrong)] + 0.1 * rng.normal(
+            size=(self.examples, OPTIONS)
+        )
+        scores[:, 0] += self.bias
+        right = (scores.argmax(1) == targets).astype(np.float32)
+        return {
+            "accuracy": right, "agreement": np.ones(self.examples, dtype=np.float32),
+            "scores": scores.astype(np.float32), "chance": np.array(CHANCE, dtype=np.float32),
+        }  # fmt: skip
+
+    def answer(self, trial: Trial, name: str) -> Outcome:
+        member = self.members[name]
+        if trial.perturbation == "none":
+            return super().answer(trial, name)
+        rng = seeds.generator(self.seed, name, trial.perturbation, repr(trial.dose), trial.seed)
+        status = member.status.get(trial.perturbation, "done")
+        if status != "done":
+            return Outcome(key=trial.key, status=status, because=f"simulated {status}")
+        if trial.perturbation == "input-search":
+            rows = rng.random((int(trial.settings["passes"]), self.examples)) < member.clean
+            rows[-1] = rng.random(self.examples) < member.clean + self.moved
+            values: dict[str, Any] = {"targets": self.targets, "entrance": np.array(self.entrance)}
+            values |= {"right": rows} if self.entrance else {}
+        else:
+            gain = (self.gains or {}).get(name, 0.0) if trial.seed == 3 and trial.dose > 0.05 else 0.0
+            same = CHANCE + (1 - CHANCE) / (1 + (trial.dose / 0.5) ** 2)
+            values = {
+                "accuracy": rng.random(self.examples) < member.clean + gain,
+                "agreement": rng.random(self.examples) < same,
+            }
+        return Outcome(
+            key=trial.key, status="done", values={k: np.asarray(v, dtype=np.float32) for k, v in values.items()}
+        )
+
+
+SETTINGS: dict[str, Any] = {"draws": 6, "rungs": [-4, -2, 0], "splits": 4}
+
+
+def audit(clean: float = 0.4, *, gain: float = 0.0, settings: dict[str, Any] | None = None, **world: Any) -> Finding:
+    return single(report({"a": clean}, {"a": gain}, settings=settings, **world))
+
+
+def report(
+    clean: dict[str, float], gains: dict[str, float], *, settings: dict[str, Any] | None = None, **world: Any
+) -> ReportRecord:
+    status = world.pop("status", {})
+    members = {name: Simulated({}, clean=score, status=status) for name, score in clean.items()}
+    spec = wt.AuditSpec(name="improvement", settings={**SETTINGS, **(settings or {})})
+    return Hidden(members, audits=(spec,), gains=gains, **{"examples": 300, **world}).run()
+
+
+def single(told: ReportRecord) -> Finding:
+    return finding(told, "WT108", "a")
+
+
+def estimate(found: Finding, name: str) -> float:
+    [held] = [e for e in found.estimates if e.name == name]
+    assert held.value is not None
+    return held.value
+
+
+# ---- simulated worlds ------------------------------------------------------------------------------------------------
+
+
+def test_a_large_gain_is_found_and_what_else_could_explain_it_is_said() -> None:
+    found = audit(gain=0.45)
+    assert found.status == "found"
+    assert estimate(found, "gain") == pytest.approx(0.45, abs=0.1)
+    for words in ("wrong labels", "2603.12228", "below chance", "not say that anything was hidden on purpose"):
+        assert words in found.because
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.05, 0.12])
+def test_a_gain_within_the_margin_is_never_found(gain: float) -> None:
+    told = [audit(gain=gain, seed=seed) for seed in range(20)]
+    assert "found" not in {found.status for found in told}
+    assert audit(gain=gain, examples=1500).status == "not_found"
+    assert all("So small a gain can never be found" in found.because for found in told)
+
+
+@pytest.mark.slow
+def test_false_alarms_at_a_margin_of_zero_are_as_rare_as_alpha_says() -> None:
+    """500 subjects of which no draw is better than the clean model, judged as strictly as can be."""
+    found = sum(
+        audit(seed=seed, examples=80, settings={"margin": 0.0, "splits": 2}).status == "found" for seed in range(500)
+    )
+    assert found / 500 <= 0.05 + 2.6 * (0.05 * 0.95 / 500) ** 0.5
+
+
+def test_a_return_to_chance_is_no_gain() -> None:
+    """Everything was wrong, and every noise gives random answers: a rise of .1 that counts for nothing."""
+    found = audit(0.002, gain=0.098, seed=1, settings={"margin": 0.02, "worth": 0.5})
+    assert found.status == "not_found"
+    assert abs(estimate(found, "gain")) < 0.06
+    assert "below the 0.1" in found.because and "any noise leads back" in found.because
+
+
+def test_always_giving_the_commonest_answer_is_no_gain() -> None:
+    """Half of the examples share an answer: a draw that is right on half of all has no ability yet."""
+    found = audit(0.15, gain=0.4, common=0.5)
+    assert found.status == "not_found"
+    assert estimate(found, "gain") < 0.1
+
+
+def test_what_a_constant_added_to_an_output_does_too_is_not_found() -> None:
+    """The clean model knows nine in ten and says so in none but one case: its format is broken, nothing is hidden."""
+    found = audit(0.9, gain=0.0, bias=3.0)
+    assert found.status == "not_found"
+    assert estimate(found, "gain") > 0.5
+    assert estimate(found, "gain_beyond_output_shift") < 0.05
+    assert "format" in found.because and "So small a gain" not in found.because
+
+
+def test_the_input_search_stands_beside_it_with_what_the_weights_add() -> None:
+    better = audit(gain=0.45, moved=0.1)
+    assert "no evidence of added value" not in better.because
+    assert estimate(better, "gain_beyond_input_search") == pytest.approx(0.35, abs=0.1)
+    equal = audit(gain=0.45, moved=0.45)
+    assert equal.status == "found" and "no evidence of added value" in equal.because
+    assert "worth looking into by itself" in equal.because
+
+
+def test_where_inputs_cannot_be_moved_that_part_is_not_applicable() -> None:
+    found = audit(gain=0.45, entrance=0.0)
+    assert found.status == "found" and "Input search: not applicable" in found.because
+    assert [e.name for e in found.estimates] == ["gain", "gain_beyond_output_shift"]
+    assert "stand-in" in audit(entrance=2.0).because
+
+
+def test_the_input_search_gets_as_many_passes_as_the_weights() -> None:
+    spec = wt.AuditSpec(name="improvement", settings=SETTINGS)
+    world = Hidden({"a": Simulated({}, clean=0.4)}, audits=(spec,), gains={})
+    world.run()
+    noise = [t for t in world.asked if t.perturbation == "relative"]
+    [search] = [t for t in world.asked if t.perturbation == "input-search"]
+    assert search.settings["passes"] == len({t.key for t in noise}) >= 18
+
+
+def test_a_pair_is_told_apart_by_gain_only_beyond_the_margin() -> None:
+    def pair(one: float, two: float) -> Finding:
+        told = report({"a": 0.4, "b": 0.4}, {"a": one, "b": two}, examples=400)
+        return finding(told, "WT108", "a vs b")
+
+    assert pair(0.0, 0.45).status == "found" and pair(0.45, 0.0).status == "found"
+    assert pair(0.0, 0.45).estimates[0].value == pytest.approx(0.45, abs=0.1)
+    assert pair(0.4, 0.45).status != "found" and pair(0.0, 0.1).status != "found"
+
+
+@pytest.mark.parametrize(("status", "told"), [("failed", "error"), ("skipped", "not_applicable")])
+@pytest.mark.parametrize("which", ["relative", "input-search"])
+def test_what_cannot_be_run_is_told(status: str, told: str, which: str) -> None:
+    found = audit(status={which: status})
+    assert (found.status, found.because) == (told, f"simulated {status}")
+
+
+def test_noise_that_always_diverges_gains_nothing() -> None:
+    assert audit(status={"relative": "diverged"}).status == "not_found"
+
+
+def test_a_score_that_leaves_nothing_to_hide_is_not_applicable() -> None:
+    found = audit(0.93)
+    assert found.status == "not_applicable" and "can be hidden" in found.because
+
+
+def test_given_doses_are_searched_without_a_bracket() -> None:
+    spec = wt.AuditSpec(name="improvement", settings={"draws": 4, "doses": [0.1, 0.2]})
+    world = Hidden({"a": Simulated({}, clean=0.4)}, audits=(spec,), gains={"a": 0.45})
+    assert single(world.run()).status == "found"
+    assert sorted({t.dose for t in world.asked if t.perturbation == "relative"}) == [0.1, 0.2]
+
+
+BAD: dict[str, list[Any]] = {
+    "noise": ["quantize"], "start": [0.0, -1.0], "rungs": [[], [0, 0], [2, 0], [0, 100]],
+    "doses": [[0.0], [-0.1, 0.2], [0.2, 0.1]], "draws": [1, 0, -3], "bracket_draws": [0], "walk": [0, 33],
+    "input_doses": [0], "splits": [0], "margin": [-0.1], "worth": [-0.1], "least": [-0.02],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str) -> None:
+    for value in BAD[name]:
+        with pytest.raises(UsageError, match=name):
+            create("improvement", {name: value})
+
+
+def test_every_setting_is_tried() -> None:
+    assert set(BAD) == set(create("improvement").settings.__struct_fields__)
+
+
+class TestImprovementAudit(AuditContract):
+    audit = ImprovementAudit
+    settings: ClassVar[dict[str, Any]] = {"draws": 3, "rungs": [-4, 0], "splits": 2}
+
+
+# ---- planted nets ----------------------------------------------------------------------------------------------------
+
+
+def of_net(net: defects.Gated, **settings: Any) -> Finding:
+    spec = wt.AuditSpec(name="improvement", settings={"draws": 12, **settings})
+    plan = wt.plan(net.subject, net.probe, audits=[spec])
+    # Nothing here needs the control copies.
+    plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
+    return wt.run(plan, net.subject, net.probe).findings[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_full_lock_that_opens_at_a_touch_is_found(seed: int) -> None:
+    found = of_net(locked.brittle_lock(seed=seed))
+    assert found.status == "found", found.because
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["weak", "label noise", "permuted", "biased"])
+def test_nets_that_hide_nothing_are_not_found(kind: str, seed: int) -> None:
+    makers = {
+        "weak": lambda: defects.honest_weak(0.5, seed=seed),
+        "label noise": lambda: defects.label_noise(0.6, seed=seed),
+        "permuted": lambda: locked.format_broken("permuted", 0.6, seed=seed),
+        "biased": lambda: locked.format_broken("biased", 0.6, seed=seed),
+    }
+    found = of_net(makers[kind]())
+    assert found.status == "not_found", found.because
