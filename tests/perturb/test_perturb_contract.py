@@ -15,7 +15,7 @@ from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.perturb.merge import Merge
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
-from wheeltap.perturb.prune import MagnitudePruning, OutputPruning, PatternPruning, RandomPruning
+from wheeltap.perturb.prune import MagnitudePruning, OutputPruning, PatternPruning, RandomPruning, UnitPruning
 from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
@@ -116,6 +116,13 @@ class TestOutputPruning(PerturbationContract):
     perturbation = OutputPruning
     doses = (0.3, 1.0, 0.5)
     sensitive_to = frozenset({"cancel"})
+    draws = 24
+
+
+class TestUnitPruning(PerturbationContract):
+    perturbation = UnitPruning
+    doses = (0.4, 1.0, 0.5)
+    sensitive_to = frozenset({"dead"})
     draws = 24
 
 

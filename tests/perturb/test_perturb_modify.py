@@ -17,6 +17,7 @@ from wheeltap.errors import UsageError
 from wheeltap.layer import Layer, LayerKind
 from wheeltap.perturb import create, perturbations
 from wheeltap.perturb.base import Draw, Weights
+from wheeltap.records import Scalar
 from wheeltap.testing.planted import numbers
 
 DRAW = Draw(0, 0)
@@ -155,10 +156,18 @@ def spread(*shape: int) -> Tensor:
         ("quantize", {"scale": "channel"}, (2, 3, 4, 6, 8, 16), "c9ec69ba63be53601b4bc40d29b74808"),
         ("quantize", {"scale": "tensor"}, (2, 3, 4, 6, 8, 16), "3d3281ef3291d6de5cc285458bb6016d"),
         ("prune", {}, (0.0, 0.1, 0.5, 0.9, 1.0), "6f890052f3774739a45f1830fd95e151"),
+        ("quantize", {"scale": "group", "group": 4}, (2, 3, 4, 8), "23c15bdb85af84002227210090a345c7"),
+        ("quantize", {"scale": "group", "group": 4, "grid": "nf4"}, (4,), "d4a92745a0b824c301010a14d7def57e"),
+        ("quantize", {"grid": "fp4"}, (4,), "373f3a4505dfa72f2bcefee7aaf96774"),
+        ("prune-random", {}, (0.1, 0.5), "5c21c227aef7f0ae63f33b81bca5a4ce"),
+        ("prune-nm", {}, (0.25, 0.5), "c48e6b9bd355ec4278fe05a0a8492673"),
+        ("flip", {"format": "int8"}, (0.01, 0.2), "ab50e576428b0a683440ffade9fec930"),
+        ("flip", {"bit": "mantissa"}, (0.01, 0.2), "08186957278a3057dd753bb99f769078"),
+        ("flip", {"format": "bfloat16", "bit": "sign"}, (0.3,), "f1aed088135c2d1486f2ae93b691ac0c"),
     ],
 )
 def test_version_1_gives_the_bits_it_always_gave(
-    name: str, settings: dict[str, str], doses: tuple[float, ...], expected: str
+    name: str, settings: dict[str, Scalar], doses: tuple[float, ...], expected: str
 ) -> None:
     """If this fails, raise the perturbation's ``version``: stores hold outcomes of these weights."""
     digest = hashlib.blake2b(digest_size=16)

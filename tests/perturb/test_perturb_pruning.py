@@ -18,8 +18,9 @@ from wheeltap.errors import ModelError, UsageError
 from wheeltap.layer import Layer, LayerKind
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, InputScale, Weights
+from wheeltap.recipes.train import reproducible
 from wheeltap.records import Scalar
-from wheeltap.site import WHOLE
+from wheeltap.site import WHOLE, Site
 from wheeltap.testing.planted import numbers, with_own_answers
 
 SHAPES: dict[LayerKind, tuple[int, ...]] = {
@@ -203,8 +204,8 @@ def test_without_inputs_it_says_so() -> None:
 def test_large_inputs_keep_small_weights() -> None:
     """A layer whose large weights read small inputs: pruned by size it loses its function, by output hardly any."""
     size = torch.tensor([0.01, 10.0]).repeat(20)
-    model = nn.Sequential(nn.Linear(40, 8, bias=False)).eval()
-    with torch.no_grad():
+    with reproducible(0), torch.no_grad():
+        model = nn.Sequential(nn.Linear(40, 8, bias=False)).eval()
         model[0].weight.div_(size.sqrt())
     case = with_own_answers(model, numbers(500, 40, seed=8).float() * size, name="scaled")
     known = gather("inputs", case.subject, case.probe)
@@ -218,7 +219,54 @@ def test_large_inputs_keep_small_weights() -> None:
     assert right["prune"] < 0.5
 
 
-@pytest.mark.parametrize("name", ["prune-random", "prune-nm", "prune-wanda"])
+# Whole units.
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["linear", "transposed", "attention", "conv"])
+def test_inputs_that_add_least_are_read_no_more(kind: LayerKind, share: float) -> None:
+    """Input by input (all taps of a channel together), by its shares of each output's power."""
+    weight, held = numbers(*SHAPES[kind], seed=10), layer(kind, SHAPES[kind])
+    rms = numbers(held.fan_in, seed=11).exp()
+    taps = 2 if kind == "conv" else 1
+    expected = held.matrix(weight).clone()
+    power = (expected * rms) ** 2
+    inputs = held.fan_in // taps
+
+    def added(at: int) -> float:
+        columns = range(at * taps, (at + 1) * taps)
+        return sum(float(power[u, c] / power[u].sum()) for u in range(held.units) for c in columns)
+
+    for at in sorted(range(inputs), key=added)[: round(share * inputs)]:
+        expected[:, at * taps : (at + 1) * taps] = 0.0
+    found = pruned("prune-units", weight, share, kind=kind, draw=Draw(0, 0, InputScale(rms)))
+    assert torch.equal(held.matrix(found), expected)
+
+
+def test_what_a_pruned_unit_adds_is_what_is_lost() -> None:
+    """Of an MLP: what is left is the net without the two units whose part is least, their biases gone with them."""
+    with reproducible(0), torch.no_grad():
+        model = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3)).eval()
+        case = with_own_answers(model, numbers(200, 6, seed=12).float(), name="sigmoid")
+        reader = case.subject.layers[1]
+        hidden = model[1](model[0](case.probe.inputs))
+        power = hidden.square().mean(0) * model[2].weight.square()
+        parts = (power / power.sum(1, keepdim=True)).sum(0)
+        stay = sorted(range(8), key=lambda at: float(parts[at]))[2:]
+        expected = hidden[:, stay] @ model[2].weight[:, stay].T + model[2].bias
+        known = gather("inputs", case.subject, case.probe)
+        with Disturbance(case.subject, create("prune-units"), Site("layer", reader.name), known) as disturbance:
+            disturbance.apply(0.25, root=0, seed=0)
+            torch.testing.assert_close(model(case.probe.inputs), expected)
+
+
+def test_tokens_are_no_units() -> None:
+    assert not create("prune-units").accepts(layer("embedding", (9, 6)))
+    with pytest.raises(ModelError, match="size of the layer's inputs"):
+        pruned("prune-units", numbers(2, 3, seed=0), 0.5)
+
+
+@pytest.mark.parametrize("name", ["prune-random", "prune-nm", "prune-wanda", "prune-units"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_what_stays_keeps_its_bits(name: str, dtype: torch.dtype) -> None:
     weight = numbers(6, 16, seed=9).to(dtype)

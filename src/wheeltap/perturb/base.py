@@ -197,6 +197,7 @@ BUILTIN = {
     "prune-random": "wheeltap.perturb.prune:RandomPruning",
     "prune-nm": "wheeltap.perturb.prune:PatternPruning",
     "prune-wanda": "wheeltap.perturb.prune:OutputPruning",
+    "prune-units": "wheeltap.perturb.prune:UnitPruning",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
     "merge": "wheeltap.perturb.merge:Merge",

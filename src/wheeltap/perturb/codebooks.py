@@ -24,7 +24,7 @@ LARGEST: dict[Codebook, float] = {"nf4": 1.0, "fp4": 6.0}
 """The largest number of each format."""
 
 _BINS = 64
-_CHUNK = 131_072
+_CHUNK = 65_536
 """Numbers rounded at a time: what they need on the way stays in the processor's cache."""
 
 

@@ -153,3 +153,47 @@ class OutputPruning(Pruning):
         share *= draw.known.rms.to(share)
         threshold = share.kthvalue(count, dim=1, keepdim=True).values
         return Weights(from_rows(layer, rows.masked_fill(share <= threshold, 0.0)), None)
+
+
+@final
+class UnitPruning(Pruning):
+    """Sets all weights with which a layer reads an input to zero, for the inputs that add least to its outputs.
+
+    An input is a unit of the layer before (a channel, for a convolution), so the layer computes as if that unit were
+    gone, whatever bias, norm or activation it has; outputs of the network are never removed. What an input adds is its
+    share of each output's power on the probe, (weight x rms(input))^2, taken over all outputs of the layer. The first
+    layer loses inputs of the network, and layers that read a residual stream lose directions of it for themselves
+    alone: choose a site to leave them out. Biases are kept; ties fall together; embeddings and layers whose inputs are
+    not known are left as they are.
+
+    Source: An et al. (2024), "Fluctuation-based Adaptive Structured Pruning", arXiv 2312.11983, section 4 (Wanda's
+    score taken over each column); weighting each output by its own power is ours.
+    """
+
+    name = "prune-units"
+    title = "pruning whole units as the next layer reads them"
+    unit = "share of each layer's inputs removed"
+    random = False
+    needs = "inputs"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """All but embeddings: their inputs are tokens."""
+        return layer.kind != "embedding"
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the columns of the least inputs zeroed."""
+        if not isinstance(draw.known, InputScale):
+            raise ModelError("Pruning of units needs the size of the layer's inputs.", where=layer.name)
+        rows = to_rows(layer, weights.weight)
+        inputs = layer.shape[1] if layer.kind == "conv" else layer.fan_in
+        count = round(dose * inputs)
+        if count == 0:
+            return Weights(weights.weight.clone(), None)
+        power = at_least_single(rows).square() * draw.known.rms.to(rows.device).square()
+        # Of each output's own power, so that the scale on which an output is written does not matter.
+        shares = power / power.sum(1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
+        added = shares.sum(0).reshape(inputs, -1).sum(1)  # the taps of a convolution are parts of one input
+        gone = added <= added.kthvalue(count).values
+        columns = gone.repeat_interleave(layer.fan_in // inputs)
+        return Weights(from_rows(layer, rows.masked_fill(columns, 0.0)), None)
