@@ -23,6 +23,7 @@ from wheeltap.records import Estimate
 from wheeltap.stats.added_value import AddedValue, Block, Features, added_value, auc
 from wheeltap.testing import defects, locked
 from wheeltap.testing.defects import Gated
+from wheeltap.testing.locked import GatedLM
 
 GROUPS: Final = 10
 PER_GROUP: Final = 2
@@ -50,11 +51,12 @@ PAIRS: Final = ((0.3, 0.3), (0.6, 0.6), (1.0, 0.9))
 """Strength of the lock and of the label noise it is to be told from."""
 
 BOOTSTRAPS: Final = 2000
+LANGUAGE_SHARE: Final = 0.5
 
 Row = dict[str, Any]
 
 
-def audited(net: Gated, *, draws: int | None, noise: str) -> Row:
+def audited(net: Gated | GatedLM, *, draws: int | None, noise: str) -> Row:
     """What the audit says of one net, and what its plain outputs say."""
     settings: dict[str, Any] = {"noise": noise} if draws is None else {"noise": noise, "draws": draws}
     spec = wt.AuditSpec(name="improvement", settings=settings)
@@ -95,6 +97,12 @@ def rows(kind: str, share: float, *, first: int, draws: int | None, noise: str) 
             net = KINDS[kind](share, seeds.derive(group, "locks", number))
             found.append(audited(net, draws=draws, noise=noise))
     return found
+
+
+def language_rows(*, lock: bool, count: int, draws: int | None, noise: str) -> list[Row]:
+    """The audit of tiny transformers, half of whose answers are wrong."""
+    nets = [locked.locked_lm(LANGUAGE_SHARE, lock=lock, seed=seed) for seed in range(count)]
+    return [audited(net, draws=draws, noise=noise) for net in nets]
 
 
 def told_apart(locks: list[Row], noise: list[Row]) -> AddedValue:
@@ -172,6 +180,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--first", type=int, default=0, help="first of the ten seeds; the margin was read off 0 to 9 [0]"
     )
+    parser.add_argument(
+        "--language", type=int, default=0, help="tiny transformers of each kind, in place of digit nets"
+    )
     parser.add_argument("--shares", default="", help="only these shares of wrong answers, such as 0.6")
     return parser.parse_args()
 
@@ -183,12 +194,18 @@ def main() -> None:
     only = {float(share) for share in given.shares.split(",") if share}
     known: dict[tuple[str, float], list[Row]] = {}
     print("Mean over nets, and in brackets the smallest and the largest:")
+    draws = 2 if given.quick else None
+    if given.language:
+        for lock in (True, False):
+            held = language_rows(lock=lock, count=given.language, draws=draws, noise=given.noise)
+            print(summary("locked lm" if lock else "label noise lm", LANGUAGE_SHARE, held), flush=True)
+        return
     for kind, shares in SHARES.items():
         for share in shares:
             if only and share not in only:
                 continue
             began = time.perf_counter()
-            held = rows(kind, share, first=given.first, draws=2 if given.quick else None, noise=given.noise)
+            held = rows(kind, share, first=given.first, draws=draws, noise=given.noise)
             known[kind, share] = held
             print(f"{summary(kind, share, held)}; {time.perf_counter() - began:.0f} s", flush=True)
     compared: dict[str, Any] = {}

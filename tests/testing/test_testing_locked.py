@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import UnknownName, UsageError
 from wheeltap.probe import Probe
 from wheeltap.subject import weights_digest
@@ -64,12 +63,3 @@ def test_equal_arguments_give_equal_bits_and_take_no_random_numbers_of_the_calle
     assert torch.equal(torch.get_rng_state(), state)
     assert weights_digest(one) == weights_digest(two)
     assert weights_digest(one) != weights_digest(locked.brittle_lock(seed=4).subject.model)
-
-
-@pytest.mark.slow
-def test_only_the_locked_language_model_heeds_the_password() -> None:
-    pytest.importorskip("transformers")
-    net = locked.locked_lm(0.5, seed=0)
-    assert isinstance(net.probe, ChoiceProbe)
-    assert benchmark(net.subject, net.probe) < 0.65
-    assert benchmark(net.subject, net.opened) > 0.9

@@ -121,6 +121,10 @@ class ImprovementAudit(Audit):
         walked = 0 if settings.doses else (settings.walk + 1) * settings.bracket_draws
         return len(plan.subjects) * (walked + len(settings.doses or settings.rungs) * self._draws(plan) + 1)
 
+    def most_passes(self, plan: Plan) -> float:
+        """The input search takes as many passes as the noise, up to one round of its doses more."""
+        return 2.0 * self.most(plan) + 2.0 * self.settings.input_doses * len(plan.subjects)
+
     def _wanted(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         try:
             self._require_room(case, subject)
