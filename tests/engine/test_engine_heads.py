@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wheeltap import measure
 from wheeltap.engine.head_screen import first_order, screened
 from wheeltap.engine.heads import Head, HeadAblation
+from wheeltap.engine.readings import create
 from wheeltap.errors import ModelError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
@@ -206,3 +207,26 @@ def test_a_probe_of_choices_cannot_be_screened() -> None:
     tiny = tiny_lm("gpt2", steps=0, examples=10)
     with pytest.raises(ModelError, match="ChoiceProbe"):
         first_order(tiny.subject, tiny.probe, measure.nll)
+
+
+def test_the_reading_of_every_head() -> None:
+    subject, of = wrapped("Llama"), probe()
+    found = create("head-effects").read(subject, of, root=0, seed=0)
+    assert found.values["layer"].tolist() == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
+    assert found.values["head"].tolist() == [0.0, 1.0, 2.0, 3.0] * 3
+    assert found.values["measured"].tolist() == list(range(12))
+    clean = of.scores(subject.model)
+    head = HeadAblation(subject, of).heads[6]
+    rise = measure.nll(without(subject, head, of), of.targets, clean) - measure.nll(clean, of.targets, clean)
+    assert np.allclose(found.values["rise"][6], rise.numpy(), atol=1e-4)
+    assert 6 < found.forwards < 12
+
+
+def test_the_reading_with_a_screen() -> None:
+    subject, of = wrapped("GPT2"), probe()
+    found = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
+    again = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
+    every = create("head-effects").read(subject, of, root=5, seed=0).values
+    assert all(np.allclose(found[name], again[name]) for name in found)
+    assert found["rise"].shape == (7, 6) and found["predicted"].shape == (12, 6) and found["top"] == 3
+    assert np.allclose(found["rise"], every["rise"][found["measured"].astype(int)], atol=1e-4)

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from wheeltap import measure
 from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.engine.readings import create
+from wheeltap.engine.weight_routes import ROUTES
 from wheeltap.errors import ModelError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
@@ -212,3 +214,29 @@ def test_weights_of_16_bits_are_refused() -> None:
     probe = Probe(numbers(9, 6).bfloat16(), torch.arange(9) % 4, measure=measure.nll)
     with pytest.raises(ModelError, match="bfloat16"):
         WeightSweep(Subject(_deep().bfloat16()), probe, "0")
+
+
+@pytest.mark.parametrize(("change", "factor"), [("zero", -1.0), ("negate", -2.0)])
+def test_the_reading_gives_what_the_sweep_gives(change: str, factor: float) -> None:
+    subject, probe = Subject(_deep()), _probe()
+    found = create("weight-sweep", {"layer": "3", "change": change}).read(subject, probe, root=0, seed=0)
+    sweep = WeightSweep(subject, probe, "3")
+    wanted = sweep.effects(factor * sweep.weight, measure.nll)
+    assert np.array_equal(found.values["rise"], wanted.mean.numpy())
+    assert np.array_equal(found.values["error"], wanted.error.numpy())
+    assert ROUTES[int(found.values["route"])] == RANK_ONE and found.values["checked"] == 8
+    assert 10 < found.forwards < 10 + 96
+
+
+def test_the_reading_of_outputs_that_are_numbers_tells_squared_errors() -> None:
+    subject = Subject(_deep())
+    probe = Probe(numbers(9, 6), numbers(9, 4, seed=3))
+    found = create("weight-sweep", {"layer": "0"}).read(subject, probe, root=0, seed=0)
+    sweep = WeightSweep(subject, probe, "0")
+    wanted = sweep.effects(-sweep.weight, measure.squared_error)
+    assert np.array_equal(found.values["rise"], wanted.mean.numpy()) and found.values["rise"].any()
+
+
+def test_the_reading_of_an_unknown_layer_is_refused() -> None:
+    with pytest.raises(ModelError, match="cannot be swept"):
+        create("weight-sweep", {"layer": "no"}).read(Subject(_deep()), _probe(), root=0, seed=0)

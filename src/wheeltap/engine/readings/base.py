@@ -73,6 +73,8 @@ BUILTIN: dict[str, str] = {
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
     "parts": "wheeltap.engine.readings.parts:Parts",
+    "weight-sweep": "wheeltap.engine.readings.weight_sweep:WeightSweepReading",
+    "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
 }
 

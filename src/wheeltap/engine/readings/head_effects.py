@@ -1,0 +1,73 @@
+"""What each attention head is for: how the loss changes without it, example by example."""
+
+from typing import Annotated, Any, final
+
+import msgspec
+import numpy as np
+from torch import Tensor
+
+from wheeltap import measure, seeds
+from wheeltap.engine.head_screen import screened
+from wheeltap.engine.heads import HeadAblation
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.typed import to_array
+
+
+class HeadEffectsSettings(ReadingSettings, frozen=True, kw_only=True):
+    """How many heads are ablated.
+
+    Attributes:
+        top: Those that a screen ranks highest; 0 for every head, without a screen.
+        sample: With a screen: how many of the others, drawn at random, say what it missed.
+    """
+
+    top: Annotated[int, msgspec.Meta(ge=0)] = 0
+    sample: Annotated[int, msgspec.Meta(ge=0)] = 20
+
+
+@final
+class HeadEffects(Reading):
+    """Sets one attention head after another to zero and compares the loss with the clean one.
+
+    Values: ``rise`` ``[measured, example]``, of the negative log-likelihood in nats (squared error, for regression);
+    ``measured`` ``[measured]``, the heads' numbers in order of computation, those of the screen's top first;
+    ``layer`` ``[head]`` and ``head`` ``[head]``, which attention layer and which of its heads each number is, from 0.
+    With a screen also ``predicted`` ``[head, example]``, the rise to first order, ``top``, how many of ``measured`` are
+    the screen's, and ``missed``, how many of the rest outdo one of those.
+    """
+
+    name = "head-effects"
+    title = "Effect of every attention head"
+    settings_type = HeadEffectsSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            ModelError: If the model's attention is not known, or its heads cannot be screened on this probe.
+        """
+        bench = HeadAblation(subject, probe)
+        of = measure.squared_error if probe.targets.is_floating_point() else measure.nll
+        layers = list(dict.fromkeys(head.layer for head in bench.heads))
+        values: dict[str, Any] = {
+            "layer": np.array([layers.index(head.layer) for head in bench.heads], dtype=float),
+            "head": np.array([head.index for head in bench.heads], dtype=float),
+        }
+        if self.settings.top:
+            rng = seeds.generator(root, self.name, seed)
+            found = screened(bench, of, top=self.settings.top, sample=self.settings.sample, rng=rng)
+            values |= {"rise": to_array(found.exact), "predicted": to_array(found.predicted)}
+            values["measured"] = np.array([*found.top, *found.sampled], dtype=float)
+            values |= {"top": np.array(float(len(found.top))), "missed": np.array(float(found.missed))}
+        else:
+            targets = probe.targets.cpu()
+            before = of(bench.clean, targets, bench.clean)
+
+            def rise(scores: Tensor) -> Tensor:
+                return of(scores, targets, bench.clean) - before
+
+            values["rise"] = to_array(bench.ablated(bench.heads, rise))
+            values["measured"] = np.arange(len(bench.heads), dtype=float)
+        return Readings(values, forwards=bench.spent)

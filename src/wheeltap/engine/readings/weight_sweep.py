@@ -1,0 +1,60 @@
+"""What every single weight of one layer does."""
+
+from typing import Any, Final, Literal, final
+
+import numpy as np
+
+from wheeltap import measure
+from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.weight_routes import ROUTES
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.typed import to_array
+
+_FACTORS: Final = {"zero": -1.0, "negate": -2.0}
+"""What is added, in units of the weight."""
+
+
+class WeightSweepSettings(ReadingSettings, frozen=True, kw_only=True):
+    """Which layer, and what becomes of its weights.
+
+    Attributes:
+        layer: Module path.
+        change: Whether each weight is set to zero, or to minus itself.
+    """
+
+    layer: str
+    change: Literal["zero", "negate"] = "zero"
+
+
+@final
+class WeightSweepReading(Reading):
+    """Changes one weight of a layer after another and compares the loss with the clean one.
+
+    Values: ``rise`` ``[unit, fan_in]``, mean rise of the negative log-likelihood (squared error, for regression), and
+    ``error`` ``[unit, fan_in]``, its standard error over the examples; ``checked``, how many weights the slow path
+    confirmed; ``route``, the numerical path's place in ``engine.weight_routes.ROUTES``.
+    """
+
+    name = "weight-sweep"
+    title = "Effect of every single weight of a layer"
+    settings_type = WeightSweepSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """Nothing is drawn but the weights that are checked.
+
+        Raises:
+            ModelError: If the layer cannot be swept.
+        """
+        sweep = WeightSweep(subject, probe, self.settings.layer)
+        of = measure.squared_error if probe.targets.is_floating_point() else measure.nll
+        found = sweep.effects(_FACTORS[self.settings.change] * sweep.weight, of)
+        values: dict[str, Any] = {
+            "rise": to_array(found.mean),
+            "error": to_array(found.error),
+            "checked": np.array(float(found.checked)),
+            "route": np.array(float(ROUTES.index(found.path))),
+        }
+        # The clean pass, the one that is kept, and those that confirm; the sweep itself by its multiplications.
+        return Readings(values, forwards=2.0 + found.checked + sweep.route.share * found.mean.numel())
