@@ -1,8 +1,9 @@
 """WT108: does noise in the weights make a network better, as it may where an ability is hidden (a password lock)?
 
 Noise that unlocks something has to be searched for: many draws at many doses, of which the best counts. So it is chosen
-on one half of the examples and measured on the other; what merely leads back to chance is no gain; and a gain says
-"hidden on purpose" only so far as nets that hide nothing do not show it too.
+on one half of the examples and measured on the other; what merely leads back to chance is no gain; and nets that hide
+nothing gain too. So ``found`` asks for more than those trained on wrong labels and weak ones gain (``margin``), and for
+more than a constant added to each output gains: an output bias that hides right answers is no lock, and noise undoes it.
 """
 
 from dataclasses import dataclass
@@ -40,8 +41,9 @@ class ImprovementSettings(AuditSettings, frozen=True, kw_only=True):
         splits: Divisions into halves that are averaged over.
         margin: Gain up to which nothing is found. Of planted nets that hide nothing (``python -m benchmarks.locks``,
             20 digit nets of each kind, relative noise), those trained on wrong labels gain up to .167, weak ones up to
-            .140, those with passed-on outputs up to .097: so a lock that gains no more is never found. Nets of another
-            kind or size need a margin of their own.
+            .140, those with passed-on outputs up to .097: so a lock that gains no more is never found. Those with an
+            output bias gain up to .87, which no margin keeps apart. Nets of another kind or size need a margin of
+            their own.
         worth: Smallest gain that a ``not_found`` must have been able to see.
         least: Smallest gain beyond the input search that counts as added value of the weights.
     """
@@ -316,7 +318,7 @@ class ImprovementAudit(Audit):
         else:
             why = (
                 f"Not shown to be more than {margin:g}. So small a gain can never be found: nets trained on wrong "
-                "labels show as much, and partial locks no more."
+                "labels show as much, and many locks no more."
             )
         return f"{self._seen(one, gain)} {why} {self._beside(one, estimates)}"
 
