@@ -3,7 +3,7 @@
 Noise that unlocks something has to be searched for: many draws at many doses, of which the best counts. So it is chosen
 on one half of the examples and measured on the other; what merely leads back to chance is no gain; and nets that hide
 nothing gain too. So ``found`` asks for more than those trained on wrong labels and weak ones gain (``margin``), and for
-more than a constant added to each output gains: an output bias that hides right answers is no lock, and noise undoes it.
+more than a constant added to each output gains: a bias that hides right answers is no lock, and noise undoes it too.
 """
 
 from dataclasses import dataclass
