@@ -1,9 +1,14 @@
-"""``python -m benchmarks.relearning``: measures on ten nets, each with another digit forgotten, and prints tables."""
+"""``python -m benchmarks.relearning``: measures ten nets, in each of which something else was forgotten; prints tables.
+
+``digits``: each net forgot another digit; three step sizes and three ways of unlearning. ``rules``: transformers that
+forgot one of three rules of reading; 4 and 16 shots.
+"""
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,121 +19,116 @@ import torch
 from wheeltap import api
 from wheeltap.plans import AuditSpec
 from wheeltap.probe import BaseProbe
-from wheeltap.records import Estimate, Finding
-from wheeltap.report.report import Report
+from wheeltap.records import Estimate
 from wheeltap.stats.effect import score_interval
 from wheeltap.subject import Subject
-from wheeltap.testing.unlearned import Unlearned, Unlearning, unlearned_digits
+from wheeltap.testing.unlearned import RULES, Strength, Unlearning, unlearned_digits, unlearned_rules
+
+Numbers = dict[str, Any]
 
 RATES = (3e-4, 1e-3, 3e-3)
-UNLEARNINGS = {
+UNLEARNINGS: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "without repair": {"repair": 0},
     "harsher": {"rate": 1e-3, "weight": 1.0, "repair": 300},
 }
-TESTED = 1e-3
+SHOTS = (4, 16)
+PAIR, NULL, LAST = "unlearned vs retrained", "retrained vs never", "gap after 16 steps"
 
 
-def _run(subjects: list[Subject], probe: BaseProbe, store: Path, *, seed: int, **settings: Any) -> Report:
+def _run(subjects: list[Subject], probe: BaseProbe, store: Path, *, seed: int, **settings: Any) -> Numbers:
+    """Status and estimates of every finding, by subject or pair."""
     spec = AuditSpec(name="relearning", settings=settings)
     plan = api.plan(subjects, probe, audits=["score", spec], seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    return api.run(plan, subjects, probe, store=store)
+    report = api.run(plan, subjects, probe, store=store)
+    return {
+        finding.subject: {"status": finding.status, **{e.name: [e.value, e.low, e.high] for e in finding.estimates}}
+        for finding in report["WT107"]
+    }
 
 
-def _told(finding: Finding) -> dict[str, Any]:
-    return {"status": finding.status, **{e.name: [e.value, e.low, e.high] for e in finding.estimates}}
-
-
-def _of(report: Report) -> dict[str, Any]:
-    return {finding.subject: _told(finding) for finding in report["WT107"]}
-
-
-def _named(subject: Subject, name: str) -> Subject:
-    return Subject(subject.model, name=name)
-
-
-def one(seed: int, folder: Path) -> dict[str, Any]:
-    """Everything about one net."""
+def _digits(seed: int, store: Path) -> Numbers:
+    """One net, with another digit forgotten than the others."""
     group = (9 - seed) % 10
-    store = folder / f"{seed}.wheeltap"
-    found: dict[str, Any] = {"group": group, "strength": {}, "rates": {}, "unlearnings": {}}
+    found: Numbers = {"group": group, "strength": {}, "runs": {}}
     for label, how in UNLEARNINGS.items():
         case = unlearned_digits(group, seed=seed, how=Unlearning(seed=seed, **how))
-        found["strength"][label] = {name: getattr(case.strength, name) for name in case.strength.__dataclass_fields__}
+        found["strength"][label] = _strength(case.strength)
         nets = [case.unlearned, case.retrained]
-        found["unlearnings"][label] = _of(_run(nets, case.probe, store, seed=seed, group=group))
-    case: Unlearned = unlearned_digits(group, seed=seed, how=Unlearning(seed=seed))
+        found["runs"][label] = _run(nets, case.probe, store, seed=seed, group=group)
+    case = unlearned_digits(group, seed=seed, how=Unlearning(seed=seed))
     for rate in RATES:
         nets = [case.unlearned, case.retrained, case.never]
-        found["rates"][str(rate)] = _of(_run(nets, case.probe, store, seed=seed, group=group, lr=rate))
+        found["runs"][f"step size {rate:g}"] = _run(nets, case.probe, store, seed=seed, group=group, lr=rate)
     null = [case.retrained, case.never]
-    found["null"] = _of(_run(null, case.probe, store, seed=seed, group=group))
+    found["null"] = _run(null, case.probe, store, seed=seed, group=group)
     return found
 
 
-def _mean(rows: list[float]) -> Estimate:
-    """Over nets, with Student's interval."""
-    return score_interval(np.array(rows), bounded=False, unit="share")
+def _rules(seed: int, store: Path) -> Numbers:
+    """One transformer, with one of three rules forgotten."""
+    group = seed % len(RULES)
+    case = unlearned_rules(group, seed=seed)
+    found: Numbers = {"group": group, "strength": {"as shipped": _strength(case.strength)}, "runs": {}}
+    for shots in SHOTS:
+        nets = [case.unlearned, case.retrained, case.never]
+        found["runs"][f"{shots} shots"] = _run(nets, case.probe, store, seed=seed, group=group, shots=shots)
+    null = [case.retrained, case.never]
+    found["null"] = _run(null, case.probe, store, seed=seed, group=group, shots=SHOTS[-1])
+    return found
 
 
-def _row(label: str, values: list[list[float]]) -> str:
-    middle = [value[0] for value in values]
-    return f"| {label} | {_mean(middle)} | {min(middle):.3f} to {max(middle):.3f} |"
+def _strength(strength: Strength) -> Numbers:
+    return {name: getattr(strength, name) for name in strength.__dataclass_fields__}
 
 
-def tables(known: list[dict[str, Any]]) -> str:
-    """The page: each net, then means over nets."""
-    pair, tested = "unlearned vs retrained", str(TESTED)
+TASKS: dict[str, tuple[Callable[[int, Path], Numbers], str]] = {
+    "digits": (_digits, "as shipped"),
+    "rules": (_rules, "16 shots"),
+}
+"""What is measured, and which of its runs the table of single nets shows."""
+
+
+def _row(label: str, values: list[float]) -> str:
+    """Mean over nets with Student's interval, and the range."""
+    mean: Estimate = score_interval(np.array(values), bounded=False, unit="share")
+    return f"| {label} | {mean} | {min(values):.3f} to {max(values):.3f} |"
+
+
+def tables(known: list[Numbers], shown: str) -> str:
+    """Each net, then means over nets."""
     lines = [
-        "| digit | distance | retained / retrained | gap after 16 steps | gap, best noise | gap, 4 bits | status |"
+        "| forgotten | distance | retained / retrained | gap after 16 steps | gap, best noise | gap, 4 bits | status |"
     ]
     lines.append("|---|---|---|---|---|---|---|")
     for net in known:
-        how, gap = net["strength"]["as shipped"], net["rates"][tested][pair]
-        shown = [_span(gap[name]) for name in ("gap after 16 steps", "gap under noise, best of 40", "gap at 4 bits")]
-        lines.append(
-            f"| {net['group']} | {how['distance']:.3f} | {how['retained']:.3f} / {how['expected']:.3f} | "
-            f"{' | '.join(shown)} | {gap['status']} |"
-        )
+        how, pair = net["strength"]["as shipped"], net["runs"][shown][PAIR]
+        spans = [_span(pair[name]) for name in (LAST, "gap under noise, best of 40", "gap at 4 bits")]
+        kept = f"{how['retained']:.3f} / {how['expected']:.3f}"
+        lines.append(f"| {net['group']} | {how['distance']:.3f} | {kept} | {' | '.join(spans)} | {pair['status']} |")
     lines += ["", f"| mean over {len(known)} nets | with 95 % interval | range |", "|---|---|---|"]
-    names = [name for name in known[0]["rates"][tested][pair] if name.startswith("gap")]
-    lines += [_row(f"unlearned - retrained, {name}", [n["rates"][tested][pair][name] for n in known]) for name in names]
-    lines += [
-        _row(
-            f"step size {rate:g}, gap after 16 steps",
-            [n["rates"][str(rate)][pair]["gap after 16 steps"] for n in known],
-        )
-        for rate in RATES
-    ]
-    for label in UNLEARNINGS:
-        made = [n["strength"][label] for n in known]
-        lines.append(_row(f"{label}: distance", [[m["distance"]] for m in made]))
-        lines.append(_row(f"{label}: retained less retrained's", [[m["retained"] - m["expected"]] for m in made]))
-        rows = [n["unlearnings"][label] for n in known]
-        lines.append(
-            _row(
-                f"{label}: gap after 16 steps",
-                [r[pair]["gap after 16 steps"] for r in rows if "gap after 16 steps" in r[pair]],
-            )
-        )
-        lines.append(
-            _row(
-                f"{label}: savings of unlearned",
-                [r["unlearned"]["savings"] for r in rows if "savings" in r["unlearned"]],
-            )
-        )
-        lines.append(
-            f"| {label}: unlearned found alone | {sum(r['unlearned']['status'] == 'found' for r in rows)} of {len(rows)} | |"
-        )
-    for name in ("retrained", "never"):
-        rows = [n["rates"][tested][name] for n in known]
-        lines.append(_row(f"savings of {name}", [row["savings"] for row in rows]))
-        lines.append(f"| {name} found alone | {sum(row['status'] == 'found' for row in rows)} of {len(rows)} | |")
-    null = [n["null"]["retrained vs never"] for n in known]
-    lines.append(_row("retrained - never, gap after 16 steps", [row["gap after 16 steps"] for row in null]))
-    lines.append(f"| retrained vs never found | {sum(row['status'] == 'found' for row in null)} of {len(null)} | |")
+    for name in (name for name in known[0]["runs"][shown][PAIR] if name.startswith("gap")):
+        lines.append(_row(f"{shown}: {name}", [net["runs"][shown][PAIR][name][0] for net in known]))
+    for label in known[0]["strength"]:
+        made = [net["strength"][label] for net in known]
+        lines.append(_row(f"{label}: distance", [m["distance"] for m in made]))
+        lines.append(_row(f"{label}: retained less retrained", [m["retained"] - m["expected"] for m in made]))
+    for label in known[0]["runs"]:
+        runs = [net["runs"][label] for net in known]
+        lines.append(_row(f"{label}: {LAST}", [run[PAIR][LAST][0] for run in runs if LAST in run[PAIR]]))
+        lines.append(f"| {label}: {PAIR} found | {_count(runs, PAIR)} | |")
+        for name in ("unlearned", "retrained", "never"):
+            saved = [run[name]["savings"][0] for run in runs if "savings" in run.get(name, {})]
+            lines += [_row(f"{label}: savings of {name}", saved)] if len(saved) > 1 else []
+    null = [net["null"] for net in known]
+    lines.append(_row(f"{NULL}: {LAST}", [run[NULL][LAST][0] for run in null]))
+    lines.append(f"| {NULL} found | {_count(null, NULL)} | |")
     return "\n".join(lines) + "\n"
+
+
+def _count(runs: list[Numbers], pair: str) -> str:
+    return f"{sum(run[pair]['status'] == 'found' for run in runs)} of {len(runs)}"
 
 
 def _span(value: list[float]) -> str:
@@ -138,18 +138,21 @@ def _span(value: list[float]) -> str:
 def main() -> None:
     """Measures net by net; what is in the file already is not measured again."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relearning", description=__doc__)
+    parser.add_argument("--task", choices=list(TASKS), default="digits")
     parser.add_argument("--nets", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=Path("relearning.json"), help="file of numbers [relearning.json]")
+    parser.add_argument("--out", type=Path, help="file of numbers [relearning-TASK.json]")
     given = parser.parse_args()
+    measure, shown = TASKS[given.task]
+    out: Path = given.out or Path(f"relearning-{given.task}.json")
     torch.set_num_threads(1)
-    known: list[dict[str, Any]] = json.loads(given.out.read_text()) if given.out.is_file() else []
+    known: list[Numbers] = json.loads(out.read_text()) if out.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(len(known), given.nets):
             began = time.perf_counter()
-            known.append(one(seed, Path(folder)))
-            given.out.write_text(json.dumps(known, indent=1) + "\n")
+            known.append(measure(seed, Path(folder) / f"{seed}.wheeltap"))
+            out.write_text(json.dumps(known, indent=1) + "\n")
             print(f"net {seed}: {time.perf_counter() - began:.0f} s", flush=True)
-    print(tables(known))
+    print(tables(known, shown))
 
 
 if __name__ == "__main__":

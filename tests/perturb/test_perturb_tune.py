@@ -15,7 +15,7 @@ class TestFineTune(PerturbationContract):
     perturbation = FineTune
     settings: ClassVar = {"batch": 8, "lr": 0.02}
     doses = (1, 20, 10)
-    draws = 24
+    draws = 12
 
     def known(self, case: Planted) -> Knowledge:
         """A copy of the net at hand is trained."""

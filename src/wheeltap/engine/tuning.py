@@ -137,6 +137,7 @@ class Tuned(Knowledge):
             for part, slope in zip(self._parts, slopes, strict=True):
                 part.take(slope)
             course.optimizer.step()
+            course.optimizer.zero_grad()  # or the next step would hold two gradients
             for part in self._parts:
                 part.write()
                 if course.diverged:
