@@ -1,7 +1,7 @@
 """``python -m benchmarks.relearning``: measures ten nets, in each of which something else was forgotten; prints tables.
 
 ``digits``: each net forgot another digit; three step sizes and three ways of unlearning. ``rules``: transformers that
-forgot one of three rules of reading; 4 and 16 shots.
+forgot one of three rules of reading; 4 and 32 shots.
 """
 
 import argparse
@@ -32,7 +32,7 @@ UNLEARNINGS: dict[str, dict[str, Any]] = {
     "without repair": {"repair": 0},
     "harsher": {"rate": 1e-3, "weight": 1.0, "repair": 300},
 }
-SHOTS = (4, 16)
+SHOTS = (4, 32)
 PAIR, NULL, LAST = "unlearned vs retrained", "retrained vs never", "gap after 16 steps"
 
 
@@ -70,12 +70,13 @@ def _rules(seed: int, store: Path) -> Numbers:
     """One transformer, with one of three rules forgotten."""
     group = seed % len(RULES)
     case = unlearned_rules(group, seed=seed)
+    few: Numbers = {"group": group, "steps": [4, 16], "benign_steps": [16]}
     found: Numbers = {"group": group, "strength": {"as shipped": _strength(case.strength)}, "runs": {}}
     for shots in SHOTS:
         nets = [case.unlearned, case.retrained, case.never]
-        found["runs"][f"{shots} shots"] = _run(nets, case.probe, store, seed=seed, group=group, shots=shots)
+        found["runs"][f"{shots} shots"] = _run(nets, case.probe, store, seed=seed, shots=shots, **few)
     null = [case.retrained, case.never]
-    found["null"] = _run(null, case.probe, store, seed=seed, group=group, shots=SHOTS[-1])
+    found["null"] = _run(null, case.probe, store, seed=seed, shots=SHOTS[-1], **few)
     return found
 
 
@@ -85,7 +86,7 @@ def _strength(strength: Strength) -> Numbers:
 
 TASKS: dict[str, tuple[Callable[[int, Path], Numbers], str]] = {
     "digits": (_digits, "as shipped"),
-    "rules": (_rules, "16 shots"),
+    "rules": (_rules, "32 shots"),
 }
 """What is measured, and which of its runs the table of single nets shows."""
 

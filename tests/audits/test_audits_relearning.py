@@ -18,7 +18,7 @@ from wheeltap.records import Cost, Finding, Outcome, ProbeRecord, ReportRecord, 
 from wheeltap.report.report import Report
 from wheeltap.subject import Subject
 from wheeltap.testing.contract import AuditContract
-from wheeltap.testing.unlearned import Unlearned, unlearned_digits
+from wheeltap.testing.unlearned import Unlearned, unlearned_digits, unlearned_rules
 
 LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
 
@@ -116,6 +116,23 @@ def test_nets_that_never_knew_do_not_differ(case: Unlearned) -> None:
 def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
     assert report.html(tmp_path / "r.html").stat().st_size > 0
     assert "recovers" in report.record.headline
+
+
+# ---- a transformer ----------------------------------------------------------------------------------------------
+
+
+def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
+    """With 32 shots: few show only some of the eight answers, and for these alone the rule comes back."""
+    case = unlearned_rules()
+    assert case.strength.forgotten < 0.25 and case.strength.retained == case.strength.expected == 1.0
+    report = relearned(
+        [case.unlearned, case.retrained], case.probe, group=1, shots=32, steps=[16], noise_draws=2, benign_steps=[1]
+    )
+    found = finding(report, "unlearned vs retrained")
+    gap = found.estimates[0]
+    assert found.status == "found" and gap.low is not None and gap.low > 0.3
+    told = values(finding(report, "retrained"))
+    assert told["recovered after 16 steps"] < 0.2 and told["recovered at 4 bits"] < 0.1
 
 
 # ---- what cannot be asked ---------------------------------------------------------------------------------------

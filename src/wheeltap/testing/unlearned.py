@@ -261,7 +261,7 @@ def unlearned_rules(group: int = 1, *, seed: int = 0, how: Unlearning | None = N
     Args:
         group: The rule, 0 to 2.
         seed: Of initial weights, training and unlearning.
-        how: Unlearning, where not the default of rules: random answers, until the group is right by chance.
+        how: Unlearning, where not the default of rules: answers drawn at random, until few are right.
 
     Raises:
         ModelError: If the rule is not forgotten.
@@ -269,7 +269,7 @@ def unlearned_rules(group: int = 1, *, seed: int = 0, how: Unlearning | None = N
     """
     every = torch.arange(len(RULES))
     original = _reader(every, seed=seed)
-    default = Unlearning(how="relabel", rate=1e-3, weight=1.0, until=0.15, repair=20, seed=seed)
+    default = Unlearning(how="relabel", rate=1e-3, weight=1.0, until=0.13, repair=5, seed=seed)
     changed, steps = unlearn(original, rules(450, seed=2), group, how or default)
     nets = {
         "original": original,
