@@ -105,8 +105,14 @@ def language_rows(*, lock: bool, count: int, draws: int | None, noise: str) -> l
     return [audited(net, draws=draws, noise=noise) for net in nets]
 
 
-def told_apart(locks: list[Row], noise: list[Row]) -> AddedValue:
-    """Locked nets (label 1) and nets trained on wrong labels, by gain under weight noise and without weights."""
+def told_apart(locks: list[Row], noise: list[Row], *, plain: bool = True) -> AddedValue:
+    """Locked nets (label 1) and nets trained on wrong labels, by gain under weight noise and without weights.
+
+    Args:
+        locks: Of locked nets, group by group.
+        noise: Of nets trained on wrong labels.
+        plain: Whether plain outputs are there to be beaten, or the input search alone.
+    """
     both = [row for pair in _grouped(locks, noise) for row in pair]
     groups = np.repeat(np.arange(len(locks) // PER_GROUP), 2 * PER_GROUP)
     labels = np.tile(np.repeat([1.0, 0.0], PER_GROUP), len(locks) // PER_GROUP)
@@ -116,11 +122,13 @@ def told_apart(locks: list[Row], noise: list[Row]) -> AddedValue:
 
     outputs = {name: column(f"output: {name}") for name in ("margin", "entropy", "loss")}
     shift = column("gain", 0) - column("gain_beyond_output_shift", 0)
+    scores = {**outputs, "gain of an output shift": shift} if plain else {"nothing": np.zeros(len(labels))}
     return added_value(
         Features(
             labels=labels,
             groups=groups,
-            output=Block(scores={**outputs, "gain of an output shift": shift}, forwards=1),
+            output=Block(scores=scores, forwards=1),
+            # One and one: the audit itself sees to it that the input search has as many passes as the noise.
             input=Block(scores={"gain of input search": column("gain_of_input_search", 0)}, forwards=1),
             weight=Block(scores={"gain under weight noise": column("gain", 0)}, forwards=1),
         )
@@ -217,9 +225,15 @@ def main() -> None:
         print(f"\n{name}: {value.verdict}\n  all nets pooled, intervals by bootstrap over groups:")
         everything = {score: pooled(locks, honest, score) for score in ("gain", "gain_of_input_search")}
         print("\n".join(f"  {score:55s} AUC {told}" for score, told in everything.items()))
+        alone = told_apart(locks, honest, plain=False)
+        print(f"  beside the input search alone, {alone.verdict}")
         print("  nets of one group against each other, mean over groups:")
         print("\n".join(f"  {estimate.name:55s} AUC {estimate}" for estimate in (*value.single, *value.models)))
-        compared[name] = {"pooled": everything, "added": msgspec.to_builtins(value)}
+        compared[name] = {
+            "pooled": everything,
+            "added": msgspec.to_builtins(value),
+            "added to input search": msgspec.to_builtins(alone),
+        }
     if given.json:
         nets = {f"{kind} {share:g}": held for (kind, share), held in known.items()}
         given.json.write_text(json.dumps({"nets": nets, "compared": compared}, indent=1) + "\n")
