@@ -23,6 +23,7 @@ _WORTH = 0.5
 """Share of the places, at most, that must be needed for narrowing to pay."""
 
 
+@final
 @dataclass
 class _Part:
     """A module with what it was given and gave in each call of the probe."""

@@ -118,6 +118,7 @@ class PrefixCache:
             return torch.equal(self.score(self.subject.model), self._clean)
 
 
+@final
 class Reached(Exception):
     """A call of the model came to the end of its last block.
 
