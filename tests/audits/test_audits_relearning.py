@@ -1,7 +1,7 @@
 """What a net was made to forget comes back; what it never knew does not; and neither is claimed of one net alone."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,11 +21,6 @@ from wheeltap.testing.contract import AuditContract
 from wheeltap.testing.unlearned import Unlearned, unlearned_digits, unlearned_rules
 
 LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
-
-
-class TestRelearning(AuditContract):
-    audit = RelearningAudit
-    settings: ClassVar = {"group": 1, **LITTLE}
 
 
 class TestRelearningWithoutAGroup(AuditContract):
@@ -89,10 +84,14 @@ def test_noise_rounding_and_other_training_stand_beside_it(report: Report) -> No
 def test_what_relearning_costs_elsewhere_is_told_step_by_step(report: Report) -> None:
     told = values(finding(report, "unlearned"))
     assert told["lost elsewhere after 4 steps"] < told["lost elsewhere after 16 steps"] < 0.2
-    curves = [curve for curve in report.record.curves if curve.code == "WT107"]
+    every = [curve for curve in report.record.curves if curve.code == "WT107"]
+    curves, elsewhere = ([c for c in every if c.variant == variant] for variant in ("", "other groups"))
     assert [curve.subject for curve in curves] == ["unlearned", "retrained", "never", "original"]
     assert all(curve.doses == (4.0, 16.0) for curve in curves)
     assert curves[0].score[1] > 0.9 and curves[1].score[1] < 0.3
+    for one in elsewhere[:2]:
+        assert 0.99 > one.score[0] > one.score[1] > 0.7
+        assert "of their norm" in finding(report, one.subject).because
 
 
 def test_one_net_alone_is_not_accused(report: Report) -> None:

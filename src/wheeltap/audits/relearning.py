@@ -62,7 +62,7 @@ class RelearningAudit(Audit):
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; a curve of each subject."""
+        """One finding per subject, one per pair; two curves of each subject: what is learnt, and the cost elsewhere."""
         held = {subject.name: self._measured(case, subject) for subject in case.plan.subjects}
         verdict = Verdict()
         for subject in case.plan.subjects:
@@ -71,7 +71,8 @@ class RelearningAudit(Audit):
                 verdict.drafts.append(self.unanswered(subject.name, one))
                 continue
             verdict.drafts.append(self._single(case, one))
-            verdict.curves.append(self._curve(case, one))
+            verdict.curves.append(self._curve(case, one, one.score))
+            verdict.curves.append(self._curve(case, one, one.elsewhere, variant="other groups"))
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival))
         return verdict
@@ -136,21 +137,23 @@ class RelearningAudit(Audit):
 
     def _words(self, one: Relearnt, found: tuple[Estimate, ...]) -> str:
         how = self.settings
+        moved = "" if one.norm is None else f"; its weights move by {one.norm:.3f} of their norm"
         return (
             f"After {how.steps[-1]} steps on {how.shots} examples of group {how.group}, {one.subject.name} recovers "
             f"{found[0]} of the score on {one.score.shape[-1]} others ({one.before.mean():.3f} before) and loses "
-            f"{found[1]} on the other groups."
+            f"{found[1]} on the other groups{moved}."
         )
 
-    def _curve(self, case: Case, one: Relearnt) -> Curve:
-        """Score on the group's other examples, step by step."""
+    def _curve(self, case: Case, one: Relearnt, score: Values, *, variant: str = "") -> Curve:
+        """Score step by step: on the group's other examples, and on the other groups."""
         probe = case.plan.probe
         sign = 1.0 if probe.higher_is_better else -1.0
-        mean, low, high = band(sign * one.score, bounded=probe.bounded)
+        mean, low, high = band(sign * score, bounded=probe.bounded)
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit="steps",
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, self.settings.steps)),
             score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
+            variant=variant,
         )  # fmt: skip
 
     def _pair(self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord) -> Draft:

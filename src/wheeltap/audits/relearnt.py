@@ -122,7 +122,9 @@ class Relearnt:
         before: ``[example]``, undisturbed score.
         chance: Of an answer without information.
         score: ``[step, draw, example]``, after relearning.
-        lost: ``[step, draw, example]``, score lost on examples of the other groups.
+        elsewhere: ``[step, draw, example]``, after relearning, of the other groups' examples.
+        elsewhere_before: ``[example]``.
+        norm: ||change|| / ||weights|| after the last step, mean over draws.
         other: ``[step, draw, example]``: 1 where the answer is the other one that was taught; ``None`` without such.
         benign: ``[step, draw, example]``, score after training on other groups; ``None`` without such.
         noise: ``[dose, draw, example]``.
@@ -134,7 +136,9 @@ class Relearnt:
     before: Values
     chance: float
     score: Values
-    lost: Values
+    elsewhere: Values
+    elsewhere_before: Values
+    norm: float | None
     other: Values | None
     benign: Values | None
     noise: Values
@@ -143,6 +147,11 @@ class Relearnt:
     def recovered(self, score: Values) -> Values:
         """Score above what was there: above the undisturbed one of each example, or chance if that is more."""
         return score - (self.before if self.before.mean() > self.chance else self.chance)
+
+    @property
+    def lost(self) -> Values:
+        """``[step, draw, example]``: score lost on the other groups."""
+        return self.elsewhere_before - self.elsewhere
 
     @property
     def best_noise(self) -> Values:
@@ -220,7 +229,9 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         before=clean[inside],
         chance=sign * case.chance,
         score=table[:, :, inside],
-        lost=clean[outside] - table[:, :, outside],
+        elsewhere=table[:, :, outside],
+        elsewhere_before=clean[outside],
+        norm=case.norm(trials.relearning[-1]),
         other=_taught(case, trials.other, inside) if probe.measure == "accuracy" else None,
         benign=_optional(case, trials.benign, inside, sign),
         noise=sign * case.table(trials.noise)[:, :, inside],
