@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import wheeltap as wt
+from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.judge import judge, wanted
 from wheeltap.audits.relearning import RelearningAudit
@@ -110,6 +111,20 @@ def test_a_net_that_still_knows_has_nothing_to_relearn(report: Report) -> None:
 def test_nets_that_never_knew_do_not_differ(case: Unlearned) -> None:
     report = relearned([case.retrained, case.never], case.probe, group=9, steps=[16])
     assert finding(report, "retrained vs never").status in ("not_found", "inconclusive")
+
+
+def test_training_sees_how_a_function_is_written(case: Unlearned) -> None:
+    """Why the words warn of it: a rescaled copy of a net that never knew learns sooner than the net itself."""
+    family = gauge.find(case.retrained.model)
+    assert isinstance(family, gauge.Family)
+    told: dict[str, float] = {}
+    for name, operation in (("permuted", "permute"), ("rescaled", "rescale")):
+        twin = gauge.twin(case.retrained.model, gauge.describe(family, operation, seed=0))
+        report = relearned([case.retrained, Subject(twin, name=name)], case.probe, group=9, steps=[16])
+        found = finding(report, f"retrained vs {name}")
+        told[name] = found.estimates[0].value or 0.0
+        assert "rescaled units" in found.because
+    assert abs(told["permuted"]) < 0.01 and told["rescaled"] < -0.1
 
 
 def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
