@@ -51,8 +51,13 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 def most_trials(plan: Plan) -> int:
-    """Upper bound on the trials (and so the passes over the probe) that a plan can ask for."""
+    """Upper bound on the trials that a plan can ask for."""
     return len(plan.baselines()) + sum(audit.most(plan) for audit in audits_of(plan))
+
+
+def most_passes(plan: Plan) -> float:
+    """Upper bound on the passes over the probe that a plan's trials can take."""
+    return len(plan.baselines()) + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 
 def within(plan: Plan, passes: float) -> Plan:
@@ -64,13 +69,13 @@ def within(plan: Plan, passes: float) -> Plan:
         UsageError: If even two draws cost more, or if what is left could find nothing worth telling.
     """
     for candidate in _cheaper(plan):
-        if most_trials(candidate) <= passes:
+        if most_passes(candidate) <= passes:
             _require_sight(candidate, plan, passes)
             return candidate
     cheapest = _cheaper(plan)[-1]
     raise UsageError(
         "The budget is too small for these audits.",
-        expected=f"at least {most_trials(cheapest)} passes ({_FEWEST} draws a dose); {sight(cheapest)}",
+        expected=f"at least {math.ceil(most_passes(cheapest))} passes ({_FEWEST} draws a dose); {sight(cheapest)}",
         got=f"{passes:.0f} passes",
         do="Give more, or ask for fewer audits: --audits score,quantization",
     )
@@ -119,7 +124,7 @@ def _needed(plan: Plan, noise: NoiseAudit) -> str:
     """The passes from which a comparison sees what is worth telling."""
     for candidate in reversed(_cheaper(plan)):
         if _least_area(candidate, noise) <= noise.settings.worth:
-            return f"from about {most_trials(candidate)} passes on"
+            return f"from about {math.ceil(most_passes(candidate))} passes on"
     return "not with this plan's draws"
 
 

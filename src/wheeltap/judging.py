@@ -10,6 +10,7 @@ from wheeltap.errors import StoreError
 from wheeltap.plans import Plan
 from wheeltap.records import Cost, Scalar
 from wheeltap.report.report import Report
+from wheeltap.report.unfinished import unfinished
 from wheeltap.store import Store
 
 
@@ -35,8 +36,12 @@ def plan_of(store: Store) -> Plan:
     return Plan.from_bytes(data, where=str(store.path))
 
 
-def judge(store: str | Path) -> Report:
-    """The report on the plan a store was last run with, from what is there.
+def judge(store: str | Path, *, again: str = "") -> Report:
+    """The report on the plan a store was last run with, from what is there; it says so first if trials are missing.
+
+    Args:
+        store: The file.
+        again: How the run was started, to be told where it is not over.
 
     Raises:
         MissingFile: If there is no store.
@@ -47,4 +52,5 @@ def judge(store: str | Path) -> Report:
         asked = wanted(plan, kept.get)
         reused = sum(kept.get(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
-        return Report(judged(plan, kept.get, cost=cost, provenance=noted(kept)))
+        found = judged(plan, kept.get, cost=cost, provenance=noted(kept))
+        return Report(unfinished(found, len(asked) - reused, again=again))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -34,9 +34,9 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
         block_draws: Draws per block in a block map; 0 leaves the map out.
     """
 
-    draws: int = 32
-    control_draws: int = 16
-    block_draws: int = 8
+    draws: Annotated[int, msgspec.Meta(ge=1)] = 32
+    control_draws: Annotated[int, msgspec.Meta(ge=1)] = 16
+    block_draws: Annotated[int, msgspec.Meta(ge=0)] = 8
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     schema: Literal["wheeltap.plan/1"] = PLAN_SCHEMA
     command: str
-    subjects: tuple[SubjectRecord, ...]
+    subjects: Annotated[tuple[SubjectRecord, ...], msgspec.Meta(min_length=1)]
     probe: ProbeRecord
     audits: tuple[AuditSpec, ...]
     effort: Effort = Effort()
@@ -69,7 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     graded: tuple[SubjectRecord, ...] = ()
     no_controls: str = ""
     seed: int = 0
-    alpha: float = 0.05
+    alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
 
     @property
     def key(self) -> str:

@@ -147,6 +147,15 @@ class BaseProbe(ABC):
                     do="Give one wanted output per output of the model.",
                 )
             return
+        if options < 2:
+            raise ModelError(
+                "The model gives one score per example, so there is nothing to choose between.",
+                where=self.name,
+                expected="a score for each of two options or more",
+                got=f"shape [{len(self.targets)}, {options}], with whole numbers as targets",
+                do="From one logit z make two: torch.cat([torch.zeros_like(z), z], dim=1) says the same. "
+                "For regression give floating-point targets [example, 1].",
+            )
         wrong = (self.targets < 0) | (self.targets >= options)
         if bool(wrong.any()):
             first = int(wrong.nonzero()[0])

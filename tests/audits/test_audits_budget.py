@@ -5,7 +5,7 @@ import math
 import pytest
 
 import wheeltap as wt
-from wheeltap.budget import Budget, most_trials, sight, within
+from wheeltap.budget import Budget, most_passes, sight, within
 from wheeltap.errors import UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.sources import digits
@@ -39,13 +39,13 @@ def test_seconds_become_passes() -> None:
 
 
 def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) -> None:
-    whole = most_trials(plan)
+    whole = most_passes(plan)
     assert within(plan, whole) == plan
     cut = within(plan, whole - 1)
     assert cut.effort == plan.effort and not cut.graded  # the copies that tell detection power go first
     for passes in (500, 350, 250):
         cut = within(plan, passes)
-        assert most_trials(cut) <= passes
+        assert most_passes(cut) <= passes
         assert 2 <= cut.effort.draws < plan.effort.draws
     assert within(plan, 500).effort.draws > within(plan, 350).effort.draws > within(plan, 250).effort.draws
 
@@ -54,7 +54,7 @@ def test_a_budget_too_small_names_what_would_do(plan: wt.Plan) -> None:
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(plan, 10)
     least = int(str(caught.value).split("at least ")[1].split()[0])
-    assert most_trials(within(plan, least)) <= least
+    assert most_passes(within(plan, least)) <= least
     with pytest.raises(UsageError):
         within(plan, least - 1)
 

@@ -1,7 +1,7 @@
 """Anomalous improvement: simulated worlds without a model, and planted nets that hide something or nothing."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,11 +11,9 @@ from worlds import CHANCE, Simulated, World, finding
 import wheeltap as wt
 from wheeltap import seeds
 from wheeltap.audits.base import create
-from wheeltap.audits.improvement import ImprovementAudit
 from wheeltap.errors import UsageError
 from wheeltap.records import Finding, Outcome, ProbeRecord, ReportRecord, Trial
 from wheeltap.testing import defects, locked
-from wheeltap.testing.contract import AuditContract
 
 OPTIONS = 10
 
@@ -243,11 +241,6 @@ def test_a_setting_that_makes_no_sense_is_refused_by_name(name: str) -> None:
 
 def test_every_setting_is_tried() -> None:
     assert set(BAD) == set(create("improvement").settings.__struct_fields__)
-
-
-class TestImprovementAudit(AuditContract):
-    audit = ImprovementAudit
-    settings: ClassVar[dict[str, Any]] = {"draws": 3, "rungs": [-4, 0], "splits": 2}
 
 
 # ---- planted nets ----------------------------------------------------------------------------------------------------

@@ -53,7 +53,8 @@ def plant(seed: int = 0) -> Plant:
     found = Plant(model)
     model[0].weight.data = numbers(UNITS, INPUTS, seed=seed)
     model[0].bias.data.zero_()
-    model[2].bias.data.zero_()
+    # Where no input is positive every class would get 0, and rounding would choose between them.
+    model[2].bias.data = 1e-3 * torch.arange(CLASSES)
     found.reader.zero_()
     # Class c answers to the sum of two inputs' positive parts: balanced, and every unit counts.
     model[0].weight.data[list(TASK)] = torch.eye(INPUTS)

@@ -28,6 +28,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ("nets:poisoned", ("not finite", "one.weight", "1 NaN")),
         ("nets:infinite", ("not finite before anything was disturbed", "example 0")),
         ("nets:no_model", ("module",)),
+        ("nets:single", ("one score per example", "zeros_like")),
         ("nets:nothing", ("nothing",)),
         ("nets:ends", ("code that makes the model failed", "SystemExit: 3")),
         ("script:net", ("code that makes the model failed", "SystemExit")),

@@ -1,13 +1,19 @@
 """The store and every built-in audit keep the contracts that other packages' ones must keep."""
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 from wheeltap.audits.base import BUILTIN
 from wheeltap.audits.entanglement import EntanglementAudit
-from wheeltap.audits.families import PruningAudit, QuantizationAudit
-from wheeltap.audits.noises import FunctionNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
+from wheeltap.audits.families import BitFlipAudit, PruningAudit, QuantizationAudit
+from wheeltap.audits.fine_tuning import FineTuningAudit
+from wheeltap.audits.improvement import ImprovementAudit
+from wheeltap.audits.merging import MergingAudit
+from wheeltap.audits.noises import FunctionNoiseAudit, LowRankNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
 from wheeltap.audits.parts import PartsAudit
+from wheeltap.audits.race import RaceAudit
 from wheeltap.audits.redundancy import RedundancyAudit
+from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.score import ScoreAudit
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.store import Store
@@ -41,6 +47,36 @@ class TestQuantizationAudit(AuditContract):
 
 class TestPruningAudit(AuditContract):
     audit = PruningAudit
+
+
+class TestBitFlipAudit(AuditContract):
+    audit = BitFlipAudit
+
+
+class TestFineTuningAudit(AuditContract):
+    audit = FineTuningAudit
+
+
+class TestLowRankNoiseAudit(AuditContract):
+    audit = LowRankNoiseAudit
+
+
+class TestMergingAudit(AuditContract):
+    audit = MergingAudit
+
+
+class TestRaceAudit(AuditContract):
+    audit = RaceAudit
+
+
+class TestRelearningAudit(AuditContract):
+    audit = RelearningAudit
+    settings: ClassVar[dict[str, Any]] = {"group": 0}
+
+
+class TestImprovementAudit(AuditContract):
+    audit = ImprovementAudit
+    settings: ClassVar[dict[str, Any]] = {"draws": 3, "rungs": [-4, 0], "splits": 2}
 
 
 class TestSinglePointAudit(AuditContract):

@@ -162,7 +162,7 @@ def test_layers_are_drawn_apart_and_whatever_the_order() -> None:
 def rises(case: LinearRegression, name: str, chosen: dict[str, Scalar], *, dose: float, draws: int) -> Tensor:
     """Rise of the mean squared error in each draw."""
     made = create(name, chosen)
-    factors = case.factors() if made.needs_factors else None
+    factors = case.factors() if made.needs else None
     model, probe = case.subject.model, case.probe
 
     def error() -> float:

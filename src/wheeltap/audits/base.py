@@ -1,5 +1,6 @@
 """What an audit is: a question, the trials that would answer it, and the reading of their outcomes."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -124,7 +125,7 @@ class Case:
         if outcome is None:
             raise Unanswered("error", f"A trial has not run ({trial.perturbation}, dose {trial.dose:g}).")
         if outcome.status == "diverged":
-            return np.full(self.plan.probe.examples, self.chance)
+            return np.full(self.examples(trial), self.chance)
         if outcome.status != "done":
             raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
         return outcome.values[self.plan.probe.measure].astype(np.float64)
@@ -134,6 +135,11 @@ class Case:
         outcomes = [self._lookup(trial.key) for trial in trials]
         rows = [o.values[measure] for o in outcomes if o is not None and measure in o.values]
         return np.stack(rows).astype(np.float64) if rows and len(rows) == len(trials) else None
+
+    def examples(self, trial: Trial) -> int:
+        """How many examples a trial is measured on."""
+        count = self.plan.probe.examples
+        return count if trial.part is None else len(trial.part.examples(count, root=trial.root))
 
     def reading(self, trial: Trial) -> dict[str, Values]:
         """The named arrays that a reading gave.
@@ -198,10 +204,14 @@ class Audit(ABC):
         try:
             self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
         except msgspec.ValidationError as error:
+            asked, _, place = str(error).partition(" - at `$.")
+            name = re.split(r"[\[`]", place)[0]
+            known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
             raise UsageError(
                 f"A setting of the audit {self.name!r} cannot be used.",
-                expected=", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings",
-                got=str(error),
+                where=name or None,
+                expected=asked.removeprefix("Expected ").replace("`", "") if name else known,
+                got=repr((settings or {}).get(name)) if name else str(error),
                 do="Run: wheeltap list audits",
             ) from error
 
@@ -227,14 +237,20 @@ class Audit(ABC):
         """Upper bound on the number of trials it may ask for."""
         return len(self.ask(Case(plan, lambda _: None)))
 
+    def most_passes(self, plan: Plan) -> float:
+        """Upper bound on what they cost, in passes over the probe."""
+        return float(self.most(plan))
+
 
 BUILTIN = {
     "score": "wheeltap.audits.score:ScoreAudit",
     "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
+    "relative-race": "wheeltap.audits.race:RaceAudit",
     "std-noise": "wheeltap.audits.noises:StdNoiseAudit",
     "quantization": "wheeltap.audits.families:QuantizationAudit",
     "pruning": "wheeltap.audits.families:PruningAudit",
+    "merging": "wheeltap.audits.merging:MergingAudit",
     "fine-tuning": "wheeltap.audits.fine_tuning:FineTuningAudit",
     "bit-flips": "wheeltap.audits.families:BitFlipAudit",
     "low-rank-noise": "wheeltap.audits.noises:LowRankNoiseAudit",

@@ -1,9 +1,10 @@
 """WT103, WT104 and WT106: rounding to fewer bits, pruning, flipped bits."""
 
 import math
-from typing import final
+from typing import ClassVar, final
 
 from wheeltap.audits.modify import ModifyAudit, ModifySettings, Variant
+from wheeltap.records import Scalar
 
 
 class QuantizationSettings(ModifySettings, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class BitFlipSettings(ModifySettings, frozen=True, kw_only=True):
         worst: Weights of each layer whose worst bit is flipped, where the worst are taken first.
     """
 
-    doses: tuple[float, ...] = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+    doses: tuple[float, ...] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
     tested: float = 1e-6
     worst: tuple[float, ...] = (1, 4, 16)
 
@@ -86,6 +87,7 @@ class PruningAudit(ModifyAudit):
             Variant("", "prune", doses),
             Variant("what adds least (Wanda)", "prune-wanda", doses),
             Variant("2 of every 4", "prune-nm", (0.5,)),
+            Variant("whole units", "prune-units", doses[:3]),
             Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
         )
 
@@ -102,6 +104,10 @@ class BitFlipAudit(ModifyAudit):
     code = "WT106"
     title = "Flipped bits"
     settings_type = BitFlipSettings
+    # The more weights, the more of them a rate hits.
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {
+        "draws": 2, "doses": [1e-10, 1e-9, 1e-8, 1e-7], "tested": 1e-9,
+    }  # fmt: skip
     unit = "share of bits flipped"
 
     def variants(self) -> tuple[Variant, ...]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.limits import Count, Margin
 from wheeltap.plans import Plan
 from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.stats.curve import band, half_dose
@@ -29,9 +30,9 @@ class ModifySettings(AuditSettings, frozen=True, kw_only=True):
 
     doses: tuple[float, ...]
     tested: float
-    margin: float = 0.02
-    worth: float = 0.10
-    draws: int = 4
+    margin: Margin = 0.02
+    worth: Margin = 0.10
+    draws: Count = 4
     others: bool = True
 
 

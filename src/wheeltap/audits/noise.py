@@ -6,6 +6,7 @@ import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
+from wheeltap.audits.limits import Dose, Margin, Share
 from wheeltap.audits.measured import Measured, area_difference
 from wheeltap.audits.power import power_control
 from wheeltap.plans import Plan
@@ -33,13 +34,13 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
-    fragile_below: float
-    margin: float = 0.02
-    worth: float = 0.10
-    null_margin: float = 0.05
-    null_level: float = 0.999
+    fragile_below: Dose
+    margin: Margin = 0.02
+    worth: Margin = 0.10
+    null_margin: Margin = 0.05
+    null_level: Share = 0.999
     block_map: bool = True
-    least_score: float = 0.05
+    least_score: Share = 0.05
 
 
 class NoiseAudit(Audit):

@@ -2,6 +2,7 @@
 
 from typing import ClassVar, final
 
+from wheeltap.audits.limits import Dose
 from wheeltap.audits.noise import NoiseAudit, NoiseSettings
 from wheeltap.records import Scalar
 
@@ -9,22 +10,22 @@ from wheeltap.records import Scalar
 class RelativeSettings(NoiseSettings, frozen=True, kw_only=True):
     """Relative noise: a dose of .04 is about the rounding error of a 6-bit grid."""
 
-    start: float = 0.125
-    fragile_below: float = 0.04
+    start: Dose = 0.125
+    fragile_below: Dose = 0.04
 
 
 class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
     """Function-space noise: a dose of .01 moves each layer's output by one per cent."""
 
-    start: float = 0.0625
-    fragile_below: float = 0.005
+    start: Dose = 0.0625
+    fragile_below: Dose = 0.005
 
 
 class LowRankSettings(NoiseSettings, frozen=True, kw_only=True):
     """Low-rank noise: a dose of .01 changes each weight matrix by one per cent of its norm."""
 
-    start: float = 0.125
-    fragile_below: float = 0.005
+    start: Dose = 0.125
+    fragile_below: Dose = 0.005
     block_map: bool = False
 
 

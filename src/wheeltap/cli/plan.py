@@ -25,7 +25,7 @@ def plan(
     """
     from rich.console import Console
 
-    from wheeltap.budget import most_trials, sight
+    from wheeltap.budget import most_passes, sight
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
 
@@ -37,7 +37,7 @@ def plan(
     files.write(path, made.to_bytes())
     Console(highlight=False, soft_wrap=True).print(
         f"{path}: {len(made.audits)} audits of {len(subjects)} subject{'s' * (len(subjects) > 1)} on "
-        f"{made.probe.examples} examples; at most {most_trials(made)} passes over them.\n"
+        f"{made.probe.examples} examples; at most {most_passes(made):.0f} passes over them.\n"
         f"{sight(made).capitalize()}.\n"
         f"Run it: wheeltap run {path}",
         markup=False,

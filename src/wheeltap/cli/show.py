@@ -61,14 +61,10 @@ def read(source: Path) -> "Report":
 
 def judged(store: Path) -> "Report":
     """The report on what is in a store; of a run that is not over, it says so first."""
-    from wheeltap.audits.judge import wanted
     from wheeltap.judging import judge, plan_of
-    from wheeltap.report.report import Report
-    from wheeltap.report.unfinished import unfinished
     from wheeltap.store import Store
 
     with Store(store, readonly=True) as kept:
         plan = plan_of(kept)
-        missing = sum(kept.get(trial.key) is None for trial in wanted(plan, kept.get))
     again = " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
-    return Report(unfinished(judge(store).record, missing, again=again))
+    return judge(store, again=again)

@@ -254,7 +254,8 @@ class Workshop:
             scores = self.scores(subject, share=share, chosen=chosen)
             if bool(torch.isfinite(scores).all()):
                 values = self.measured(subject, scores, chosen)
-                values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
+                if disturbance.relative_norm < np.finfo(np.float32).max:  # a flipped bit may have made it infinite
+                    values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
                 index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
                 beside = known.told(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}

@@ -187,9 +187,10 @@ INSTRUMENTS: dict[str, Instrument] = {
         axis="steps of fine-tuning",
     ),
     "WT108": Instrument(
-        name="Anomalous improvement",
-        reads="A model that gets better when its weights are disturbed may hold back what it can do. So may one with "
-        "wrong labels in its training: read it beside what inputs alone bring out.",
+        name="Improvement under noise",
+        reads="Many noisy copies are tried, the best chosen on half of the examples and measured on the other half. A "
+        "gain beyond that of nets that hide nothing, and of a constant added to each output, may be a hidden ability; "
+        "wrong labels, and a large honest model, can look alike.",
     ),
     "WT109": Instrument(
         name="Low-rank noise",
@@ -202,6 +203,11 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="One group of examples is taught new answers, step by step, and the score on all other examples is "
         "followed: what is forgotten, beside what is learnt.",
         axis="steps of fine-tuning",
+    ),
+    "WT111": Instrument(
+        name="Merging",
+        reads="The weights of two checkpoints are averaged, in several shares, and the score is compared with what "
+        "the two have between them. A barrier says that they do not lie in one basin.",
     ),
     "WT201": Instrument(
         name="Redundancy and cancellation",

@@ -118,6 +118,10 @@ class Modularity:
         return (self.value - float(self.rewired.mean())) / spread if spread > 0.0 else 0.0
 
 
+_TIE = 1e-5
+"""Edges this near, as a share of their strength, are equal: rounding must not choose between copies of a unit."""
+
+
 def strongest(matrix: FloatArray, *, share: float) -> NDArray[np.bool_]:
     """The strongest edges of the graph of units and behaviours, as ``[unit, behaviour]``.
 
@@ -126,7 +130,8 @@ def strongest(matrix: FloatArray, *, share: float) -> NDArray[np.bool_]:
     """
     part = matrix / np.maximum(matrix.sum(1, keepdims=True), np.finfo(np.float64).tiny)
     edges = max(1, round(share * matrix.size))
-    return part >= np.partition(part, part.size - edges, axis=None)[part.size - edges]
+    least = np.partition(part, part.size - edges, axis=None)[part.size - edges]
+    return part >= least * (1.0 - _TIE)
 
 
 def modularity(graph: NDArray[np.bool_], *, rewirings: int, rng: np.random.Generator) -> Modularity:

@@ -299,9 +299,16 @@ class Doses:
         """Index of the next round's dose, from a number drawn evenly from [0, 1)."""
         return min(int(np.searchsorted(np.cumsum(self.shares), uniform, side="right")), len(self.shares) - 1)
 
-    def observe(self, dose: int, difference: float) -> float:
-        """The observation to feed a race with: ``difference``, in [-1, 1], was met at the dose picked last."""
-        observation = difference * float(self._weights[dose] / self.shares[dose])
+    def observe(self, dose: int, difference: float, *, share: float | None = None) -> float:
+        """The observation to feed a race with: ``difference``, in [-1, 1], was met at ``dose``.
+
+        Args:
+            dose: Index of the dose.
+            difference: What one subject keeps more than the other.
+            share: How likely the dose was when it was picked, where several rounds are picked before any is observed;
+                by default what it is now.
+        """
+        observation = difference * float(self._weights[dose] / (self.shares[dose] if share is None else share))
         self._count[dose] += 1.0
         self._squares[dose] += difference**2
         self.shares = dose_shares(self._weights, self._squares / self._count, most=self._most)

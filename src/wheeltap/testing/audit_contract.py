@@ -65,6 +65,9 @@ def _values(trial: Trial, share: float) -> Outcome:
         values |= {name: right for name in ("accuracy", "agreement") if name in values}
         values["scores"] = np.eye(_OPTIONS, dtype=np.float32)[np.arange(_EXAMPLES) % _OPTIONS]
         values["chance"] = np.array(1 / _OPTIONS, dtype=np.float32)
+    if trial.part is not None:
+        index = trial.part.examples(_EXAMPLES, root=trial.root)
+        values = {name: array[index] for name, array in values.items()}
     return Outcome(key=trial.key, status="done", values=values, seconds=0.1, forwards=1.0)
 
 

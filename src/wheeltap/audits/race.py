@@ -1,0 +1,277 @@
+"""WT101, as soon as it can be told: which of two subjects is more fragile under relative noise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import numpy as np
+
+from wheeltap import seeds
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.ladder import Ladder, LadderSettings
+from wheeltap.audits.limits import Count, Dose, Margin, Share
+from wheeltap.plans import Plan
+from wheeltap.records import Control, Finding, Part, SubjectRecord, Trial
+from wheeltap.stats.curve import area_weights
+from wheeltap.stats.sequential import Doses, Race, Rules
+
+NOISE: Final = "relative"
+_MOST = 1.5  # a round's observation stays within +- this: see Doses
+_FIRST_SEED = 1_000  # the draws of the bracket are others
+
+
+class RaceSettings(LadderSettings, frozen=True, kw_only=True):
+    """How rounds are made, and when a race ends.
+
+    Attributes:
+        chunk: Examples of a round. One is cheapest in passes; more pay where a draw of noise costs more than they.
+        block: Rounds asked for at once, at first; what was learnt in one block steers the next.
+        rounds: After so many a race that is not decided is given up.
+        bracket_parts: The doses are found on one of so many parts of the examples.
+        margin: Differences of curve area up to this are not worth telling; the test is of a larger one.
+        worth: A race is called even once a difference of this size is ruled out.
+        null_alpha: The null control fails if the twin is told apart at this level.
+        least_score: The clean score must be this far above chance, or there is nothing to lose.
+    """
+
+    start: Dose = 0.125
+    chunk: Count = 4
+    block: Count = 32
+    rounds: Count = 2048
+    bracket_parts: Count = 4
+    margin: Margin = 0.02
+    worth: Margin = 0.10
+    null_alpha: Share = 0.001
+    least_score: Share = 0.05
+
+
+@dataclass
+class _Run:
+    """One race as far as its rounds are known.
+
+    Attributes:
+        trials: Of every round that was observed.
+        missing: Those of the next block that have not all run.
+        gap: Why it could not go on, where a round did not give an answer.
+    """
+
+    race: Race
+    trials: list[Trial]
+    missing: list[Trial]
+    gap: Unanswered | None = None
+
+
+@final
+class RaceAudit(Audit):
+    """Rounds of one draw, one dose and a few examples, on both subjects alike, until it is decided who is sounder."""
+
+    name = "relative-race"
+    code = "WT101"
+    title = "Relative noise, until it is decided"
+    settings_type = RaceSettings
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The bracket; then, of each race that is not over, the next block of rounds."""
+        if not case.known(case.plan.baselines()) or self._refusal(case):
+            return []
+        centre, walked = self._bracket(case)
+        wanted = [trial for rung in walked for trial in self._bracketing(case, rung)]
+        if centre is None:
+            return wanted
+        for other in self._others(case):
+            run = self._run(case, other, centre)
+            wanted += [*run.trials, *run.missing]
+        return wanted
+
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """The dose at which the walk starts."""
+        return ((NOISE, self.settings.start),)
+
+    def most(self, plan: Plan) -> int:
+        """Bracket, and every race to its end."""
+        how = self.settings
+        races = len(plan.subjects) - 1 + sum(control is not None for control in (plan.twin, plan.planted))
+        return (how.walk + 1) * how.bracket_draws + 2 * how.rounds * races
+
+    def most_passes(self, plan: Plan) -> float:
+        """A round costs its examples alone."""
+        how = self.settings
+        bracket = (how.walk + 1) * how.bracket_draws
+        return bracket / self._bracket_parts(plan) + (self.most(plan) - bracket) / self._parts(plan)
+
+    # ---- rounds -----------------------------------------------------------------------------------------------
+
+    def _others(self, case: Case) -> list[SubjectRecord]:
+        """Who is raced against the reference: its rivals, and the copies that vouch for the instrument."""
+        plan = case.plan
+        return [*case.rivals, *(control for control in (plan.twin, plan.planted) if control is not None)]
+
+    def _parts(self, plan: Plan) -> int:
+        return max(plan.probe.examples // self.settings.chunk, 1)
+
+    def _bracket_parts(self, plan: Plan) -> int:
+        return min(self.settings.bracket_parts, plan.probe.examples)
+
+    @property
+    def _ladder(self) -> Ladder:
+        return Ladder(self.settings.start, self.settings.walk)
+
+    def _bracket(self, case: Case) -> tuple[int | None, list[int]]:
+        chance, clean = case.chance, float(case.clean(case.plan.reference).mean())
+
+        def kept_half(rung: int) -> bool | None:
+            trials = self._bracketing(case, rung)
+            if not case.known(trials):
+                return None
+            try:
+                score = float(np.mean([case.values(trial).mean() for trial in trials]))
+            except Unanswered:
+                return False
+            return score - chance >= 0.5 * (clean - chance)
+
+        return self._ladder.bracket(kept_half)
+
+    def _bracketing(self, case: Case, rung: int) -> list[Trial]:
+        of = self._bracket_parts(case.plan)
+        return [
+            case.plan.trial(
+                case.plan.reference, NOISE, dose=self._ladder.dose(rung), seed=seed, part=Part(of, seed % of)
+            )
+            for seed in range(self.settings.bracket_draws)
+        ]
+
+    def _run(self, case: Case, other: SubjectRecord, centre: int) -> _Run:
+        """The race against ``other``, replayed from what is known."""
+        how, plan = self.settings, case.plan
+        ladder = self._ladder.doses(centre, how.rungs)
+        race = Race(Rules(margin=how.margin, worth=how.worth, alpha=self._level(plan, other), bounds=(-_MOST, _MOST)))
+        doses, run = Doses(area_weights(np.array(ladder)), most=_MOST), _Run(race, [], [])
+        for start, stop in self._blocks():
+            shares = doses.shares.copy()
+            picked = [(at, doses.pick(self._uniform(plan, at))) for at in range(start, stop)]
+            rounds = [(dose, self._round(plan, other, at, ladder[dose])) for at, dose in picked]
+            if not case.known(trial for _, both in rounds for trial in both):
+                run.missing = [trial for _, both in rounds for trial in both]
+                return run
+            for dose, (mine, theirs) in rounds:
+                try:
+                    difference = float(case.values(mine).mean() - case.values(theirs).mean())
+                except Unanswered as gap:
+                    run.gap = gap
+                    return run
+                race.feed(doses.observe(dose, difference, share=float(shares[dose])))
+                run.trials += [mine, theirs]
+            if race.decided is not None:
+                return run
+        return run
+
+    def _blocks(self) -> Iterator[tuple[int, int]]:
+        """First round and end of each block: half as many again as there were, so that few blocks make a long race."""
+        start = 0
+        while start < self.settings.rounds:
+            stop = min(start + max(self.settings.block, start // 2), self.settings.rounds)
+            yield start, stop
+            start = stop
+
+    def _level(self, plan: Plan, other: SubjectRecord) -> float:
+        """Level at which a race stops: below the report's, for its other findings are corrected together with it.
+
+        A twin is raced on until it is surely the same or surely not.
+        """
+        if other.role == "twin":
+            return self.settings.null_alpha
+        return plan.alpha / max(len(plan.audits) * (len(plan.subjects) - 1), 1)
+
+    @staticmethod
+    def _uniform(plan: Plan, at: int) -> float:
+        return float(seeds.generator(plan.seed, "race", at).random())
+
+    def _round(self, plan: Plan, other: SubjectRecord, at: int, dose: float) -> tuple[Trial, Trial]:
+        part, seed = Part(self._parts(plan), at), _FIRST_SEED + at
+        mine, theirs = (
+            plan.trial(subject, NOISE, dose=dose, seed=seed, part=part) for subject in (plan.reference, other)
+        )
+        return mine, theirs
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def judge(self, case: Case) -> Verdict:
+        """One finding per pair, and the controls."""
+        plan = case.plan
+        refusal = self._refusal(case)
+        names = [plan.reference.name] if not case.rivals else [pair(plan.reference, rival) for rival in case.rivals]
+        if refusal is not None:
+            return Verdict(drafts=[self.unanswered(name, refusal) for name in names])
+        centre, _ = self._bracket(case)
+        if centre is None:
+            gap = Unanswered("error", "The doses were not bracketed: the run was cut short.")
+            return Verdict(drafts=[self.unanswered(name, gap) for name in names])
+        drafts = [self._pair(case, rival, self._run(case, rival, centre)) for rival in case.rivals]
+        return Verdict(drafts=drafts, controls=list(self._controls(case, centre)))
+
+    def _refusal(self, case: Case) -> Unanswered | None:
+        """Why there can be no race, if so."""
+        plan = case.plan
+        if not case.rivals:
+            return Unanswered("not_applicable", "A race needs two models: wheeltap compare A B --audits relative-race")
+        if not plan.probe.bounded:
+            return Unanswered("not_applicable", "A race needs a score that is a share of right answers.")
+        try:
+            above = float(case.clean(plan.reference).mean()) - case.chance
+        except Unanswered as gap:
+            return gap
+        if above < self.settings.least_score:
+            because = f"{plan.reference.name} is only {above:.3f} above chance: there is nothing to lose."
+            return Unanswered("not_applicable", because)
+        return None
+
+    def _cost(self, case: Case, run: _Run) -> float:
+        """Passes over the whole probe that the rounds took, on both subjects together."""
+        return sum(case.examples(trial) for trial in run.trials) / case.plan.probe.examples
+
+    def _pair(self, case: Case, rival: SubjectRecord, run: _Run) -> Draft:
+        plan, race, how = case.plan, run.race, self.settings
+        gap = run.gap or (Unanswered("error", "The race was cut short.") if run.missing else None)
+        if gap is not None:
+            return self.unanswered(pair(plan.reference, rival), gap)
+        difference = race.estimate(name="area_difference", unit=plan.probe.measure)
+        sound, fragile = plan.reference.name, rival.name
+        if (difference.value or 0.0) < 0:
+            sound, fragile = fragile, sound
+        cost = f"{race.n} rounds, {self._cost(case, run):.2g} passes over the examples in all"
+        even = race.decided == "even"
+        finding = Finding(
+            code=self.code, title=f"{self.title}: difference", status="found", subject=pair(plan.reference, rival),
+            estimates=(difference,), smallest_detectable=how.worth if even else None,
+            trials=tuple(trial.key for trial in run.trials),
+            because=f"{fragile} is more fragile than {sound}: the area under their curves differs by {difference} "
+            f"({plan.reference.name} minus {rival.name}). Decided after {cost}; on these examples.",
+        )  # fmt: skip
+        told = f"a difference of {how.worth:g} is ruled out" if even else "not decided"
+        otherwise = f"The areas under the two curves differ by {difference}: {told} after {cost}."
+        return Draft(finding, test=difference, worth=how.worth, otherwise=otherwise)
+
+    def _controls(self, case: Case, centre: int) -> Iterator[Control]:
+        twin, planted = case.plan.twin, case.plan.planted
+        yield self._control(case, twin, "re-coded twin", centre)
+        yield self._control(case, planted, "planted cancelling units", centre)
+
+    def _control(self, case: Case, subject: SubjectRecord | None, name: str, centre: int) -> Control:
+        plan, how = case.plan, self.settings
+        null, title = name == "re-coded twin", f"{self.code} {name}, raced"
+        kind: Literal["null", "planted"] = "null" if null else "planted"
+        if subject is None:
+            return Control(name=title, kind=kind, status="skipped", because=plan.no_controls)
+        run = self._run(case, subject, centre)
+        if run.gap is not None or run.missing:
+            because = "The race was cut short." if run.gap is None else run.gap.because
+            return Control(name=title, kind=kind, status="skipped", because=because)
+        level = 1.0 - (how.null_alpha if null else plan.alpha)
+        gap = run.race.estimate(level=level, name="area_difference", unit=plan.probe.measure)
+        apart = run.race.p <= 1.0 - level
+        good = not apart if null else apart and (gap.value or 0.0) > 0.0
+        must = "must not be told apart from the original" if null else "must be found more fragile than the original"
+        return Control(
+            name=title, kind=kind, status="passed" if good else "failed", estimates=(gap,),
+            because=f"It {must}: its area is smaller by {gap} ({level:.1%} interval), after {run.race.n} rounds.",
+        )  # fmt: skip
