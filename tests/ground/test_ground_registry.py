@@ -65,7 +65,9 @@ def test_a_near_miss_is_told() -> None:
 
 
 def test_a_far_miss_is_given_the_list() -> None:
-    with pytest.raises(UnknownName, match="Choose one of: erase, fine-tune, flip, flip-worst, function, low-rank, merge, none, prune"):
+    with pytest.raises(
+        UnknownName, match="Choose one of: erase, fine-tune, flip, flip-worst, function, low-rank, merge, none, prune"
+    ):
         registry("wheeltap.no-such-group").get("zzzzzz")
     with pytest.raises(UnknownName, match="Choose one of: a, b"):
         choose("letter", "zzzz", ("b", "a"))

@@ -120,7 +120,7 @@ def _answers(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -
 def told(lesson: Lesson, groups: Tensor, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
     """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
     trained = torch.zeros(len(lesson.answers))
-    trained[: len(lesson.index)] = 1.0
+    trained[lesson.index] = 1.0
     kept = {"trained": trained[index], "group": groups.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()

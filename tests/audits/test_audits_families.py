@@ -1,0 +1,179 @@
+"""Families of modifications on real nets: what each trial leaves is what its report says, at the size it says."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import wheeltap as wt
+from wheeltap import gauge
+from wheeltap.layer import find_layers
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.records import Curve, Finding
+from wheeltap.report.report import Report
+from wheeltap.report.survival import norm_at_half, survival
+from wheeltap.sources import digits, load_model
+from wheeltap.subject import Subject, weights_digest
+
+FAMILIES = ("score", "quantization", "pruning", "bit-flips", "fine-tuning")
+
+
+@pytest.fixture(scope="module")
+def subject() -> Subject:
+    return load_model("digits")
+
+
+@pytest.fixture(scope="module")
+def report(subject: Subject) -> Report:
+    before = weights_digest(subject.model)
+    found = wt.audit(subject, digits.probe(), audits=list(FAMILIES))
+    assert weights_digest(subject.model) == before
+    return found
+
+
+def curve(report: Report, code: str, variant: str = "") -> Curve:
+    [found] = [c for c in report.record.curves if (c.code, c.variant) == (code, variant)]
+    return found
+
+
+def finding(report: Report, code: str) -> Finding:
+    [found] = report[code]
+    return found
+
+
+def modified(subject: Subject, name: str, settings: dict[str, object], dose: float) -> torch.nn.Module:
+    """A copy with the perturbation carried out by hand."""
+    model, made = copy.deepcopy(subject.model), create(name, settings)
+    for layer in find_layers(model):
+        weight = model.get_parameter(layer.weight)
+        weight.data = made.replace(layer, Weights(weight.data.clone()), dose, Draw(0, 0)).weight
+    return model
+
+
+@pytest.mark.parametrize(
+    ("code", "variant", "name", "settings"),
+    [
+        ("WT103", "", "quantize", {"scale": "channel"}),
+        ("WT103", "groups of 32", "quantize", {"scale": "group", "group": 32}),
+        ("WT103", "NF4, groups of 64", "quantize", {"scale": "group", "group": 64, "grid": "nf4"}),
+        ("WT104", "", "prune", {}),
+        ("WT104", "2 of every 4", "prune-nm", {}),
+    ],
+)
+def test_scores_and_sizes_are_those_of_copies_changed_by_hand(
+    subject: Subject, report: Report, code: str, variant: str, name: str, settings: dict[str, object]
+) -> None:
+    probe, found = digits.probe(), curve(report, code, variant)
+    clean = torch.cat([p.detach().flatten() for p in subject.model.parameters()]).double()
+    for dose, score, norm in zip(found.doses, found.score, found.norms, strict=True):
+        model = modified(subject, name, settings, dose)
+        right = (probe.scores(model).argmax(1) == probe.targets).double().mean()
+        assert score == pytest.approx(float(right), abs=1e-9)
+        moved = torch.cat([p.detach().flatten() for p in model.parameters()]).double() - clean
+        assert norm == pytest.approx(float(moved.norm() / clean.norm()), rel=1e-5)
+
+
+def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> None:
+    probe, found = digits.probe(), finding(report, "WT103")
+    model = modified(subject, "quantize", {"scale": "channel"}, 4)
+    answers = [probe.scores(m).argmax(1) for m in (subject.model, model)]
+    by_name = {estimate.name: estimate for estimate in found.estimates}
+    changed = by_name["answers changed"]
+    assert changed.value == pytest.approx(float((answers[0] != answers[1]).double().mean()))
+    assert changed.low is not None and changed.high is not None and changed.low <= changed.value <= changed.high
+    scores = [float((a == probe.targets).double().mean()) for a in answers]
+    chance = float(report.record.probe.chance or 0.0)
+    assert by_name["share kept"].value == pytest.approx((scores[1] - chance) / (scores[0] - chance))
+    assert "Shipped so, expect it to keep" in found.because and "of its answers changed" in found.because
+
+
+def test_half_doses_run_the_way_damage_does(report: Report) -> None:
+    bits, pruned = curve(report, "WT103", "one grid per tensor").half, curve(report, "WT104").half
+    assert bits is not None and bits.value is not None and 2 < bits.value < 3  # .957 at 3 bits, .407 at 2
+    assert bits.low is not None and bits.high is not None and bits.low <= bits.value <= bits.high
+    assert pruned is not None and pruned.value is not None and 0.7 < pruned.value < 0.9
+    never = curve(report, "WT103", "NF4, groups of 64").half
+    assert never is not None and never.value is None and never.low is None  # half would need fewer bits than tried
+
+
+def test_a_flip_that_ruins_one_draw_gives_no_size(report: Report) -> None:
+    flips = curve(report, "WT106")
+    assert len(flips.norms) == len(flips.doses)
+    assert all(norm is None or math.isfinite(norm) for norm in flips.norms)
+    worst = curve(report, "WT106", "int8, worst weights first")
+    assert worst.unit == "weights of each layer flipped" and worst.score[0] >= worst.score[-1]
+
+
+def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
+    found = finding(report, "WT110")
+    by_name = {estimate.name: estimate.value for estimate in found.estimates}
+    assert by_name["new answers learnt after 64 steps"] == pytest.approx(1.0, abs=0.05)
+    tested = found.estimates[0]
+    assert tested.value is not None and tested.value > 0.1  # what was learnt costs the other groups
+    assert 0 < tested.n < len(digits.probe().targets)
+    more = curve(report, "WT110", "on more of the same")
+    assert min(more.score) > 0.9
+
+
+def test_the_page_lines_up_what_survives(report: Report) -> None:
+    [one] = survival(report.record)
+    labels = [strip.label for strip in one.strips]
+    assert labels[0] == "Quantisation" and "Pruning: what adds least (Wanda)" in labels
+    bits = one.strips[0]
+    assert [step.dose for step in bits.steps] == ["8", "6", "4", "3", "2"]  # mildest first
+    assert bits.steps[0].kept == pytest.approx(1.0, abs=0.01)
+    sizes = [float(step.norm) for step in bits.steps]
+    assert sizes == sorted(sizes)
+    size = norm_at_half(curve(report, "WT104"))
+    assert size is not None and 0.4 < size < 0.8
+    html = report._repr_html_()
+    assert html and "<script" not in html
+
+
+def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    cancelling = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
+    rival = Subject(cancelling, name="cancelling")
+    report = wt.compare(subject, rival, digits.probe(), audits=["score", "quantization"])
+    [found] = [f for f in report["WT103"] if " vs " in f.subject]
+    assert found.status == "found" and found.estimates[0].value is not None and found.estimates[0].value > 0.05
+    kept = [e.value for e in found.estimates if e.name.startswith("share kept by")]
+    assert len(kept) == 2 and kept[0] is not None and kept[1] is not None and kept[0] > kept[1]
+
+
+def test_other_ways_can_be_left_out(subject: Subject) -> None:
+    spec = wt.AuditSpec(name="quantization", settings={"others": False})
+    report = wt.audit(subject, digits.probe(), audits=["score", spec])
+    assert [c.variant for c in report.record.curves if c.code == "WT103"] == [""]
+
+
+def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    permuted = Subject(gauge.twin(subject.model, gauge.describe(family, "permute", seed=1)), name="permuted")
+    near = Subject(copy.deepcopy(subject.model), name="near")
+    with torch.no_grad():
+        for parameter in near.model.parameters():
+            parameter.mul_(1.001)
+    probe = digits.probe()
+    [far] = wt.compare(subject, permuted, probe, audits=["score", "merging"])["WT111"]
+    [close] = wt.compare(subject, near, probe, audits=["score", "merging"])["WT111"]
+    assert far.status == "found" and close.status == "not_found"
+    half = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        for mine, theirs in zip(half.parameters(), permuted.model.parameters(), strict=True):
+            mine.lerp_(theirs, 0.5)
+    right = [
+        (probe.scores(m).argmax(1) == probe.targets).double().mean() for m in (subject.model, permuted.model, half)
+    ]
+    assert far.estimates[0].value == pytest.approx(float((right[0] + right[1]) / 2 - right[2]), abs=1e-6)
+    other = Subject(
+        torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval(), name="o"
+    )
+    [unlike] = wt.compare(subject, other, probe, audits=["score", "merging"])["WT111"]
+    assert unlike.status == "not_applicable" and "0.weight" in unlike.because
+    assert np.isfinite(far.smallest_detectable or 0.0)
