@@ -111,6 +111,7 @@ def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
     found = finding(report, "WT110")
     by_name = {estimate.name: estimate.value for estimate in found.estimates}
     assert by_name["new answers learnt after 64 steps"] == pytest.approx(1.0, abs=0.05)
+    assert not found.alarm and "fine-tuning" not in report.headline  # any net forgets if it is trained long enough
     tested = found.estimates[0]
     assert tested.value is not None and tested.value > 0.1  # what was learnt costs the other groups
     assert 0 < tested.n < len(digits.probe().targets)

@@ -88,7 +88,9 @@ class FineTuningAudit(ModifyAudit):
                 continue
             read = self._read(case, subject, self.variants()[0])
             learnt = self._learnt(case, read)
-            finding = msgspec.structs.replace(draft.finding, estimates=(*draft.finding.estimates, *learnt))
+            # Enough steps make any net forget: alone it is a measurement, and only a difference of two is news.
+            estimates = (*draft.finding.estimates, *learnt)
+            finding = msgspec.structs.replace(draft.finding, estimates=estimates, alarm=False)
             verdict.drafts[at] = replace(draft, finding=finding)
         return verdict
 
