@@ -14,7 +14,8 @@ from wheeltap.stats.effect import smallest_detectable
 _LIMITS: Final = (
     "It holds for this step size, optimiser and number of examples: with larger steps a network that never knew the "
     "group learns it as fast, with a harsher unlearning less comes back. Training also sees how a function is written: "
-    "a copy with rescaled units learns at another speed, so compare networks that were trained alike, and with several: two that never knew the group "
+    "a copy with rescaled units learns at another speed, so compare networks that were "
+    "trained alike, and with several: two that never knew the group "
     "can differ as well (2 of 8 pairs of small transformers did)."
 )
 
