@@ -178,3 +178,16 @@ def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
     [unlike] = wt.compare(subject, other, probe, audits=["score", "merging"])["WT111"]
     assert unlike.status == "not_applicable" and "0.weight" in unlike.because
     assert np.isfinite(far.smallest_detectable or 0.0)
+
+
+def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    worse = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
+    same = gauge.twin(subject.model, gauge.describe(family, "permute", seed=0))
+    nets = [subject, Subject(same, name="same"), Subject(worse, name="worse")]
+    probe = digits.probe()
+    plan = wt.plan(nets, probe, audits=["score", "quantization"])
+    report = wt.run(plan, nets, probe)
+    ranks = {f.subject: f.estimates[-1] for f in report["WT103"] if " vs " not in f.subject}
+    assert {name: (r.low, r.high) for name, r in ranks.items()} == {"digits": (1, 2), "same": (1, 2), "worse": (3, 3)}

@@ -1,7 +1,7 @@
 """What a modification of the weights costs: families of them, each with its ways of doing it, judged at one dose."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import msgspec
@@ -14,6 +14,7 @@ from wheeltap.plans import Plan
 from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.stats.curve import band, half_dose
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
+from wheeltap.stats.mogstad2024 import rank_intervals
 
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
@@ -128,7 +129,28 @@ class ModifyAudit(Audit):
             verdict.curves += self._curves(case, subject)
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))
+        self._rank(case, verdict)
         return verdict
+
+    def _rank(self, case: Case, verdict: Verdict) -> None:
+        """Adds to each subject's finding its rank by what it loses at the tested dose, where there are several."""
+        subjects = case.plan.subjects
+        if len(subjects) < 2:
+            return
+        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
+        try:
+            reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
+        except Unanswered:
+            return
+        at = reads[0].variant.doses.index(self.settings.tested)
+        ranks = rank_intervals(np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads]))
+        for place, rank in enumerate(ranks):
+            named = msgspec.structs.replace(
+                rank, name="rank by what is kept", unit=f"of {len(subjects)}, 1 loses least"
+            )
+            draft = verdict.drafts[place]
+            finding = msgspec.structs.replace(draft.finding, estimates=(*draft.finding.estimates, named))
+            verdict.drafts[place] = replace(draft, finding=finding)
 
     def _listed(self) -> tuple[float, ...]:
         """The doses of the settings, with the tested one among them, mildest first."""

@@ -141,11 +141,11 @@ def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "a
         looks: How each is drawn.
 
     Returns:
-        The chart; nothing where no curve has two points.
+        The chart; nothing where no size is known.
     """
     import altair as alt
 
-    drawn = [(curve, look) for curve, look in zip(curves, looks, strict=True) if len(_points(curve)) > 1]
+    drawn = [(curve, look) for curve, look in zip(curves, looks, strict=True) if _points(curve)]
     if not drawn:
         return None
     x = alt.X(
