@@ -72,7 +72,7 @@ def _fresh(subject: Subject, probe: BaseProbe, distribution: str, *, repeats: in
     with Disturbance(subject, _noise(distribution), WHOLE) as disturbance:
 
         def trial() -> None:
-            disturbance.apply(DOSE, root=0, seed=next(draws))
+            disturbance.apply(DOSE, root=0, seed=next(draws), keep=False)
             clean()
 
         return ratio(clean, trial, repeats=repeats, times=times)
@@ -118,7 +118,7 @@ def one_block(repeats: int) -> Iterator[Row]:
     def every_block() -> None:
         for block in cache.stack:
             with Disturbance(subject, _noise(NORMAL), Site("block", block)) as disturbance, cache.starting_at(block):
-                disturbance.apply(DOSE, root=0, seed=next(draws))
+                disturbance.apply(DOSE, root=0, seed=next(draws), keep=False)
                 clean()
 
     found = ratio(clean, every_block, repeats=repeats, per=len(cache.stack))

@@ -14,6 +14,11 @@ def derive(seed: int, *names: str | int) -> int:
     return int(digest("seed", canonical([seed, *names]))[:16], 16) >> 1
 
 
+def words(seed: int, *names: str | int) -> np.random.SFC64:
+    """The random 64-bit words of that stream: what ``generator`` draws from."""
+    return np.random.SFC64(derive(seed, *names))
+
+
 def generator(seed: int, *names: str | int) -> np.random.Generator:
     """A numpy generator (SFC64) for the stream called ``names`` below the root ``seed``."""
-    return np.random.Generator(np.random.SFC64(derive(seed, *names)))
+    return np.random.Generator(words(seed, *names))

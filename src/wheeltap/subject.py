@@ -13,7 +13,7 @@ from wheeltap import canon
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer, find_blocks, find_layers
 from wheeltap.records import Derivation, Role, SubjectRecord
-from wheeltap.typed import named_modules
+from wheeltap.typed import named_modules, squares
 
 
 @final
@@ -34,6 +34,7 @@ class Subject:
         self.name = name
         self.layers: tuple[Layer, ...] = find_layers(model)
         self._record: SubjectRecord | None = None
+        self._squared_norm: float | None = None
         if not self.layers:
             raise ModelError(
                 "The model has no weights that wheeltap can disturb.",
@@ -47,6 +48,13 @@ class Subject:
     def device(self) -> torch.device:
         """Where the model is, and so where everything runs."""
         return next(self.model.parameters()).device
+
+    @property
+    def squared_norm(self) -> float:
+        """Sum of squares of all weights, undisturbed: taken once, when first asked for."""
+        if self._squared_norm is None:
+            self._squared_norm = sum(squares(parameter) for parameter in self.model.parameters())
+        return self._squared_norm
 
     @property
     def path(self) -> str:

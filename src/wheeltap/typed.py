@@ -23,3 +23,9 @@ def to_tensor(array: NDArray[Any], *, like: Tensor | None = None) -> Tensor:
 def to_array(tensor: Tensor) -> NDArray[np.float32]:
     """The tensor's numbers on the CPU, in single precision."""
     return cast("NDArray[np.float32]", tensor.detach().float().cpu().numpy())
+
+
+def squares(tensor: Tensor) -> float:
+    """Sum of squares, accumulated in at least single precision."""
+    wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
+    return float(torch.linalg.vector_norm(wide)) ** 2  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]

@@ -197,7 +197,11 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     mine = {f.code: f for f in findings if f.subject == name}
     score = mine.get("WT001")
     inside = [f for code, f in mine.items() if code != "WT001" and f.status == "found" and f.alarm]
-    unsure = [f for code, f in mine.items() if code.startswith("WT1") and f.status not in ("found", "not_found")]
+    unsure = [
+        f
+        for code, f in mine.items()
+        if code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")
+    ]
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
     differ = score is not None and score.status == "found"
     if inside:

@@ -16,7 +16,7 @@ from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Known, Noise, Weights
 from wheeltap.site import Site
 from wheeltap.subject import Subject, weights_digest
-from wheeltap.typed import named_modules
+from wheeltap.typed import named_modules, squares
 
 
 @final
@@ -50,6 +50,8 @@ class Disturbance:
             and (not perturbation.needs or self.knowledge.covers(layer))
         ]
         self._clean: dict[str, Weights] = {}
+        self._live: dict[str, Weights] = {}
+        self._lengths: dict[str, float | None] = {}
         self._directions: _Directions | None = None
         self._size = 0.0
         self.relative_norm = 0.0
@@ -57,9 +59,11 @@ class Disturbance:
     def __enter__(self) -> Self:
         with torch.no_grad():
             for layer in self.layers:
-                held = self._held(layer)
+                held = self._live[layer.name] = self._held(layer)
                 self._clean[layer.name] = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
-            self._size = sum(_squares(parameter) for parameter in self.subject.model.parameters()) or 1.0
+                if isinstance(self.perturbation, Noise):
+                    self._lengths[layer.name] = self.perturbation.squared_length(self._clean[layer.name])
+            self._size = self.subject.squared_norm or 1.0
         return self
 
     def __exit__(
@@ -69,6 +73,7 @@ class Disturbance:
         for layer in self.layers:
             _write(self._held(layer), self._clean[layer.name])
         self._clean.clear()
+        self._live.clear()
 
     def _held(self, layer: Layer) -> Weights:
         """The live parameters of a layer."""
@@ -76,22 +81,30 @@ class Disturbance:
         return Weights(self.subject.parameter(layer.weight), bias)
 
     @torch.no_grad()
-    def apply(self, dose: float, *, root: int, seed: int) -> None:
+    def apply(self, dose: float, *, root: int, seed: int, keep: bool = True) -> None:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
 
         Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights.
+
+        Args:
+            dose: How much.
+            root: The plan's root seed.
+            seed: Index of the draw.
+            keep: Whether other doses of the same draw may follow: it is then drawn once, and held in memory of its
+                own.
         """
         self.perturbation.require_dose(dose)
         known = self.knowledge.at(dose, root=root, seed=seed)
         moved = 0.0
-        for layer in self.layers:
-            held, clean = self._held(layer), self._clean[layer.name]
+        # The first layers last: those of a small net are then still in the processor's cache when it runs.
+        for layer in reversed(self.layers):
+            held, clean = self._live[layer.name], self._clean[layer.name]
             draw = Draw(root, seed, known.get(layer.name))
             if self._position is not None:
                 self._write_one(layer, self._position, dose, draw)
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
-                along, length = self._direction(self.perturbation, layer, draw)
+                along, length = self._direction(self.perturbation, layer, draw, keep=keep)
                 torch.add(clean.weight, along.weight, alpha=dose, out=held.weight.data)
                 if held.bias is not None and clean.bias is not None and along.bias is not None:
                     torch.add(clean.bias, along.bias, alpha=dose, out=held.bias.data)
@@ -113,20 +126,31 @@ class Disturbance:
         matrix[position] = layer.matrix(new.weight)[position]
         held.weight.data.copy_(layer.stored(matrix))
 
-    def _direction(self, noise: Noise, layer: Layer, draw: Draw) -> tuple[Weights, float]:
+    def _direction(self, noise: Noise, layer: Layer, draw: Draw, *, keep: bool) -> tuple[Weights, float]:
         """The draw's direction and its squared length; kept while doses of one draw follow each other.
 
         So one draw serves a whole curve.
         """
         key = (draw.root, draw.seed)
+        if not keep and (self._directions is None or self._directions.key != key):
+            self._directions = None
+            return self._measured(
+                layer, noise.direction_into(self._live[layer.name], layer, self._clean[layer.name], draw)
+            )
         if self._directions is None or self._directions.key != key:
             self._directions = None  # freed before the next one is drawn
             self._directions = _Directions(key, {})
         kept = self._directions.along
         if layer.name not in kept:
-            along = noise.direction(layer, self._clean[layer.name], draw)
-            kept[layer.name] = (along, _squares(along.weight) + (0.0 if along.bias is None else _squares(along.bias)))
+            kept[layer.name] = self._measured(layer, noise.direction(layer, self._clean[layer.name], draw))
         return kept[layer.name]
+
+    def _measured(self, layer: Layer, along: Weights) -> tuple[Weights, float]:
+        """A direction with its squared length."""
+        known = self._lengths.get(layer.name)
+        if known is not None:
+            return along, known
+        return along, squares(along.weight) + (0.0 if along.bias is None else squares(along.bias))
 
 
 @dataclass
@@ -137,15 +161,9 @@ class _Directions:
     along: dict[str, tuple[Weights, float]]
 
 
-def _squares(tensor: Tensor) -> float:
-    """Sum of squares, accumulated in at least single precision."""
-    wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
-    return float(torch.linalg.vector_norm(wide)) ** 2  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-
 def _distance(one: Tensor, two: Tensor) -> float:
     """Squared distance of two tensors."""
-    return _squares(one.detach() - two)
+    return squares(one.detach() - two)
 
 
 def _write(held: Weights, new: Weights) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import torch
 
@@ -116,9 +116,10 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
         _give_up(group, commit, status="failed", because=told(error))
         return
     with disturbance:
-        for trial in group.trials:
+        for trial, following in zip_longest(group.trials, group.trials[1:]):
+            keep = following is not None and (following.root, following.seed) == (trial.root, trial.seed)
             with _shortened(trial, cache) as share:
-                outcome = workshop.disturbed(trial, disturbance, share=share)
+                outcome = workshop.disturbed(trial, disturbance, share=share, keep=keep)
             commit(outcome)
 
 

@@ -241,7 +241,7 @@ class Workshop:
             clean, targets = clean[chosen.index], targets[chosen.index]
         return {m.name: to_array(m(scores, targets, clean)) for m in self.probe.measures}
 
-    def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0) -> Outcome:
+    def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0, keep: bool = False) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
         began = time.perf_counter()
         subject, chosen = disturbance.subject, self.chosen(trial)
@@ -250,7 +250,7 @@ class Workshop:
         known = disturbance.knowledge
         before = known.forwards
         try:
-            disturbance.apply(trial.dose, root=trial.root, seed=trial.seed)
+            disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
             if bool(torch.isfinite(scores).all()):
                 values = self.measured(subject, scores, chosen)

@@ -69,6 +69,10 @@ Need = Literal["", "moments", "inputs", "slopes", "tuned", "other"]
 """Which of these: layer moments, input scales, slopes, weights after fine-tuning, another subject's weights."""
 
 
+_AT_ONCE = 2**18
+"""Signs that are drawn together: few enough to stay in the processor's cache, and whole 64-bit words."""
+
+
 @dataclass(frozen=True)
 class Draw:
     """The randomness of one trial: a named stream per tensor, the same on every device.
@@ -83,20 +87,29 @@ class Draw:
     seed: int
     known: Known | None = None
 
-    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
-        """Independent standard normal numbers, with the dtype and device of ``like``."""
+    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
+        """Independent standard normal numbers, with dtype and device of ``like``; written to ``into`` where given."""
         stream = torch.Generator(device="cpu").manual_seed(seeds.derive(self.root, "normal", self.seed, name))
-        return torch.randn(shape, generator=stream).to(device=like.device, dtype=like.dtype)
+        if into is None:
+            return torch.randn(shape, generator=stream).to(device=like.device, dtype=like.dtype)
+        if into.device.type == "cpu" and into.dtype is torch.float32 and into.is_contiguous():
+            return torch.randn(shape, generator=stream, out=into)
+        return into.copy_(torch.randn(shape, generator=stream))
 
-    def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
-        """Independent -1 or +1 with equal probability, unpacked from random bits."""
+    def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
+        """Independent -1 or +1 with equal probability, unpacked from random bits; written to ``into`` where given."""
         import numpy as np
 
-        count = int(np.prod(shape))
-        stream = seeds.generator(self.root, "signs", self.seed, name)
-        bits = np.unpackbits(np.frombuffer(stream.bytes((count + 7) // 8), dtype=np.uint8), count=count)
-        drawn = to_tensor(bits).to(device=like.device, dtype=like.dtype)
-        return drawn.mul_(2).sub_(1).reshape(shape)
+        whole = into is not None and into.is_contiguous()
+        drawn = into if into is not None and whole else torch.empty(shape, device=like.device, dtype=like.dtype)
+        words, flat = seeds.words(self.root, "signs", self.seed, name), drawn.view(-1)
+        for start in range(0, len(flat), _AT_ONCE):
+            part = flat[start : start + _AT_ONCE]
+            held = words.random_raw((len(part) + 63) // 64).astype("<u8", copy=False)
+            bits = np.unpackbits(held.view(np.uint8), count=len(part)).view(np.int8)
+            # Doubled and shifted while they are bytes: a quarter of the memory.
+            part.copy_(to_tensor(bits).mul_(2).sub_(1))
+        return drawn if into is None or whole else into.copy_(drawn)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +196,14 @@ class Noise(Perturbation):
     @abstractmethod
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """The change at dose 1; a ``None`` bias is left alone."""
+
+    def direction_into(self, held: Weights, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """The same numbers, which may be written to ``held``: what is drawn for one dose alone needs no memory."""
+        return self.direction(layer, weights, draw)
+
+    def squared_length(self, weights: Weights) -> float | None:
+        """Squared length of a direction, where no draw changes it."""
+        return None
 
 
 BUILTIN = {

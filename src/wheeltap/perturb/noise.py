@@ -1,5 +1,6 @@
 """Noise drawn weight by weight."""
 
+from abc import abstractmethod
 from typing import ClassVar, Literal, final
 
 from torch import Tensor
@@ -7,6 +8,7 @@ from torch import Tensor
 from wheeltap.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.typed import squares
 
 
 class NoiseSettings(base.Settings, frozen=True, kw_only=True):
@@ -23,10 +25,39 @@ class NoiseSettings(base.Settings, frozen=True, kw_only=True):
 class _Elementwise(Noise):
     settings_type: ClassVar[type[base.Settings]] = NoiseSettings
 
-    def drawn(self, draw: Draw, name: str, like: Tensor) -> Tensor:
+    def drawn(self, draw: Draw, name: str, like: Tensor, into: Tensor | None = None) -> Tensor:
         """One independent number of unit variance per element of ``like``."""
         take = draw.normal if self.settings.draw == "gaussian" else draw.signs
-        return take(name, tuple(like.shape), like=like)
+        return take(name, tuple(like.shape), like=like, into=into)
+
+    @abstractmethod
+    def scale(self, weights: Tensor) -> Tensor:
+        """What each number is multiplied by."""
+
+    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """Independent numbers, each times its scale."""
+        bias = weights.bias
+        return Weights(
+            self.drawn(draw, layer.weight, weights.weight).mul_(self.scale(weights.weight)),
+            None if bias is None else self.drawn(draw, layer.bias or "", bias).mul_(self.scale(bias)),
+        )
+
+    def direction_into(self, held: Weights, layer: Layer, weights: Weights, draw: Draw) -> Weights:
+        """See ``Noise.direction_into``."""
+        bias = weights.bias
+        return Weights(
+            self.drawn(draw, layer.weight, weights.weight, held.weight.data).mul_(self.scale(weights.weight)),
+            None
+            if bias is None or held.bias is None
+            else self.drawn(draw, layer.bias or "", bias, held.bias.data).mul_(self.scale(bias)),
+        )
+
+    def squared_length(self, weights: Weights) -> float | None:
+        """Known for signs: every number is its scale or minus that."""
+        if self.settings.draw != "sign":
+            return None
+        parts = (weights.weight, *(() if weights.bias is None else (weights.bias,)))
+        return sum(squares(self.scale(part).expand_as(part)) for part in parts)
 
 
 @final
@@ -43,13 +74,9 @@ class RelativeNoise(_Elementwise):
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
 
-    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """Each weight times its own number."""
-        bias = weights.bias
-        return Weights(
-            self.drawn(draw, layer.weight, weights.weight).mul_(weights.weight),
-            None if bias is None else self.drawn(draw, layer.bias or "", bias).mul_(bias),
-        )
+    def scale(self, weights: Tensor) -> Tensor:
+        """The weights themselves."""
+        return weights
 
 
 @final
@@ -66,10 +93,6 @@ class StdNoise(_Elementwise):
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
-    def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """Independent numbers scaled by the tensor's standard deviation."""
-        bias = weights.bias
-        return Weights(
-            self.drawn(draw, layer.weight, weights.weight).mul_(weights.weight.std(correction=0)),
-            None if bias is None else self.drawn(draw, layer.bias or "", bias).mul_(bias.std(correction=0)),
-        )
+    def scale(self, weights: Tensor) -> Tensor:
+        """The tensor's standard deviation."""
+        return weights.std(correction=0)

@@ -182,7 +182,7 @@ def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figur
             continue
         name = words.instrument(code, curves[0].title).name
         rows = tuple((words.plain(c.subject), _estimate(c.area), _estimate(c.half)) for c in curves)
-        alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}, falling as the dose grows. "
+        alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}. "
         alt += " ".join(_curve_words(curve) for curve in curves)
         made.append(Figure(title=name, code=code, svg=_markup(figures.svg(chart)), alt=alt, rows=rows))
     return made
