@@ -183,8 +183,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "WT107": Instrument(
         name="Relearning",
         reads="The model is fine-tuned for a few steps on a few examples of one group, and the score on the group's "
-        "other examples is followed. What comes back faster than in networks trained the same way without the group was "
-        "probably hidden rather than gone.",
+        "other examples is followed. What comes back faster than in networks trained the same way without the group "
+        "was probably hidden rather than gone.",
         axis="steps of fine-tuning",
     ),
     "WT108": Instrument(
