@@ -51,6 +51,7 @@ def run(
     store: str | Path | None = None,
     workers: int = 1,
     watch: Watch | None = None,
+    memory: int | None = None,
 ) -> Report:
     """Runs what the store lacks of a plan, and judges.
 
@@ -61,6 +62,7 @@ def run(
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:
         UsageError: If the subjects or the probe are not those of the plan.
@@ -78,7 +80,7 @@ def run(
         stack.enter_context(executor)
         kept.put_plan(plan.key, plan.to_bytes())
         kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
-        return _Run(plan, Workshop(several, plan.controls, probe), kept, executor, watch).finish()
+        return _Run(plan, Workshop(several, plan.controls, probe, memory=memory), kept, executor, watch).finish()
 
 
 def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
@@ -164,7 +166,7 @@ def audit(
         audits: Names or specs; by default all but ``std-noise``.
         store: File that keeps every outcome; a rerun resumes.
         seed: Root of every draw.
-        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch`` of the run.
+        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch``, ``memory`` of the run.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
@@ -191,7 +193,7 @@ def compare(
         audits: Names or specs; by default score, relative noise and function-space noise.
         store: File that keeps every outcome; a rerun resumes.
         seed: Root of every draw.
-        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch`` of the run.
+        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch``, ``memory`` of the run.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
@@ -208,7 +210,7 @@ def _planned_and_run(
     seed: int,
     how: dict[str, Any],
 ) -> Report:
-    running = {key: how.pop(key) for key in ("workers", "watch") if key in how}
+    running = {key: how.pop(key) for key in ("workers", "watch", "memory") if key in how}
     made = plan(subjects, probe, audits=audits, seed=seed, **how)
     return run(made, subjects, probe, store=store, **running)
 

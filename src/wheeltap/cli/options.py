@@ -139,6 +139,23 @@ class Running:
         Parameter(help="File that keeps every outcome; the same command resumes. [default: NAME.wheeltap, here]"),
     ] = None
     workers: Annotated[int, Parameter(help="Processes; 1 computes in this one.")] = 1
+    memory: Annotated[
+        str | None, Parameter(help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.")
+    ] = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory in bytes.
+
+        Raises:
+            UsageError: If it is no size.
+        """
+        if self.memory is None:
+            return None
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)i?B\s*", self.memory, re.IGNORECASE)
+        if found is None:
+            raise UsageError("The memory cannot be read.", expected="a size such as 500MB or 4GB", got=self.memory)
+        return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @Parameter(name="*")

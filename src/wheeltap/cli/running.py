@@ -44,5 +44,7 @@ def carry_out(plan: Plan, subjects: list[Subject], probe: BaseProbe, *, running:
     store = running.store or default_store(*names)
     telling.require_apart(store)
     with shown(" vs ".join(names)) as watch:
-        report = api.run(plan, subjects, probe, store=store, workers=running.workers, watch=watch)
+        report = api.run(
+            plan, subjects, probe, store=store, workers=running.workers, watch=watch, memory=running.memory_bytes
+        )
     return telling.tell(report)

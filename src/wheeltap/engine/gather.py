@@ -18,14 +18,14 @@ from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 
 
-def gather(need: Need, subject: Subject, probe: BaseProbe) -> Knowledge:
-    """What ``need`` names, read from the clean subject on the probe.
+def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = moments.MOMENT_BYTES) -> Knowledge:
+    """What ``need`` names, read from the clean subject on the probe, in ``limit`` bytes of sums at a time.
 
     Raises:
         ModelError: If it cannot be read from this subject or probe.
     """
     if need == "moments":
-        return Fixed(moments.estimate(subject, probe), forwards=1.0)
+        return Fixed(moments.estimate(subject, probe, limit=limit), forwards=1.0)
     if need == "inputs":
         return Fixed(dict(_input_scales(subject, probe)), forwards=1.0)
     if need == "slopes":

@@ -24,7 +24,8 @@ ROWS_PER_INPUT = 1.5
 fewer rows than inputs no invariant scale exists."""
 
 MOMENT_BYTES = 2**30
-"""Memory that the moments of layers read in one pass may take, before they are turned into factors."""
+"""Memory that the moments of layers read in one pass may take, before they are turned into factors, where no other
+bound is given."""
 
 
 @dataclass
@@ -145,10 +146,10 @@ def supported(subject: Subject) -> list[Layer]:
     return found
 
 
-def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
+def estimate(subject: Subject, probe: BaseProbe, *, limit: int = MOMENT_BYTES) -> dict[str, Factors]:
     """Factors of every supported layer that the probe reaches, from clean passes over its moment inputs.
 
-    One pass, or several for a model whose moments would not fit into ``MOMENT_BYTES`` together.
+    One pass, or several for a model whose moments would not fit into ``limit`` bytes together.
 
     Raises:
         ModelError: If a layer's inputs are not finite, or the probe has too few rows for a layer.
@@ -157,17 +158,17 @@ def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
     found: dict[str, Factors] = {}
     waiting = supported(subject)
     while waiting:
-        part, waiting = _part(waiting)
+        part, waiting = _part(waiting, limit)
         found |= _estimate_part(subject, probe, part)
     return found
 
 
-def _part(layers: list[Layer]) -> tuple[list[Layer], list[Layer]]:
+def _part(layers: list[Layer], limit: int) -> tuple[list[Layer], list[Layer]]:
     """As many of ``layers`` as fit into the memory bound (counted as if none shared a moment), and the rest."""
     size = 0
     for at, layer in enumerate(layers):
         size += 0 if layer.kind == "embedding" else 8 * (layer.fan_in + 1) ** 2
-        if at and size > MOMENT_BYTES:
+        if at and size > limit:
             return layers[:at], layers[at:]
     return layers, []
 

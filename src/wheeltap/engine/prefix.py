@@ -7,6 +7,7 @@ bit. A model whose later parts read more of the prefix than the last block's out
 blocks, state kept between calls) fails that proof and takes the plain path.
 """
 
+import math
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from typing import Any, final
@@ -18,7 +19,7 @@ from wheeltap.engine.folded import computing, repeated_rows
 from wheeltap.subject import Subject
 
 CACHE_BYTES = 2**29
-"""Memory that recorded outputs may take; a model that needs more takes the plain path."""
+"""Memory that recorded outputs may take where no other bound is given."""
 
 Score = Callable[[nn.Module], Tensor]
 
@@ -30,10 +31,11 @@ class PrefixCache:
     Args:
         subject: The clean subject.
         score: One pass over the probe.
+        limit: Bytes that recorded outputs may take; a model that needs more takes the plain path.
     """
 
-    def __init__(self, subject: Subject, score: Score) -> None:
-        self.subject, self.score = subject, score
+    def __init__(self, subject: Subject, score: Score, *, limit: int = CACHE_BYTES) -> None:
+        self.subject, self.score, self._limit = subject, score, limit
         self.stack = _stack(subject)
         self._outputs: dict[str, list[Any]] = {path: [] for path in self.stack}
         self.spent = 0.0
@@ -86,14 +88,14 @@ class PrefixCache:
             yield
 
     def _record(self) -> bool:
-        held, order = 0, list[str]()
+        held, order = 0.0, list[str]()
 
         def keep(path: str) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, args: Any, output: Any) -> None:
                 nonlocal held
                 order.append(path)
                 held += _bytes(output) if path else 0
-                if held <= CACHE_BYTES and path:
+                if held <= self._limit and path:
                     self._outputs[path].append(output)
 
             return hook
@@ -106,7 +108,7 @@ class PrefixCache:
         self.spent += 1.0
         # A block that runs twice in one call, or out of turn, reads what a later block gave: nothing of it is a prefix.
         in_turn = order == [*self.stack, ""] * (len(order) // (len(self.stack) + 1))
-        fits = held <= CACHE_BYTES
+        fits = held <= self._limit
         if not (fits and in_turn):
             self._outputs.clear()
         return fits and in_turn
@@ -148,13 +150,13 @@ def _replay(outputs: list[Any], copies: int) -> Callable[..., Any]:
     return forward
 
 
-def _bytes(output: Any) -> int:
+def _bytes(output: Any) -> float:
     """Size of what a block gave; a container of anything but tensors counts as too large to keep."""
     if isinstance(output, Tensor):
         return output.numel() * output.element_size()
     if isinstance(output, tuple):
         return sum(_bytes(part) for part in output)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    return CACHE_BYTES + 1
+    return math.inf
 
 
 def _stack(subject: Subject) -> tuple[str, ...]:

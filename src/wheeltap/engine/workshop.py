@@ -15,7 +15,8 @@ from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
 from wheeltap.engine.gather import gather, of_another
 from wheeltap.engine.knowledge import Knowledge
-from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.moments import MOMENT_BYTES
+from wheeltap.engine.prefix import CACHE_BYTES, PrefixCache
 from wheeltap.engine.tuning import Tuned
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import Perturbation, create
@@ -36,10 +37,20 @@ class Workshop:
         subjects: The models at hand.
         controls: Records of control copies, each with its derivation.
         probe: The examples.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
     """
 
-    def __init__(self, subjects: list[Subject], controls: tuple[SubjectRecord, ...], probe: BaseProbe) -> None:
+    def __init__(
+        self,
+        subjects: list[Subject],
+        controls: tuple[SubjectRecord, ...],
+        probe: BaseProbe,
+        *,
+        memory: int | None = None,
+    ) -> None:
         self.probe = probe
+        self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
+        self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
         self._subjects = {subject.record.fingerprint: subject for subject in subjects}
         self._controls = {record.fingerprint: record for record in controls}
         self._copy: Subject | None = None
@@ -116,7 +127,7 @@ class Workshop:
         fingerprint = subject.record.fingerprint
         if self._prefix is None or self._prefix[0] != fingerprint:
             self._prefix = None  # freed before the next one is made
-            cache = PrefixCache(subject, self.probe.scores)
+            cache = PrefixCache(subject, self.probe.scores, limit=self._cache_bytes)
             self.forwards += cache.spent
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
@@ -151,7 +162,7 @@ class Workshop:
             return of_another(subject, self.subject(perturbation.settings.other))
         if perturbation.needs == "tuned":
             return Tuned(subject, self.probe, perturbation.settings)
-        known = gather(perturbation.needs, subject, self.probe)
+        known = gather(perturbation.needs, subject, self.probe, limit=self._moment_bytes)
         self.forwards += known.forwards
         return known
 

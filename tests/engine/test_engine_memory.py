@@ -1,0 +1,94 @@
+"""Where memory runs out batches are halved, down to single examples; a bound on it changes the way, not the numbers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from engine_nets import numbers, taught
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.workshop import Workshop, out_of_memory
+from wheeltap.errors import ModelError
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import Probe
+from wheeltap.subject import Subject
+from wheeltap.testing.tiny_lm import tiny_lm
+
+CALLS: list[int] = []
+
+
+class Hungry(nn.Module):
+    """Runs out of memory, as torch says it, on more than ``most`` examples at once."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.body, self.most = mlp((6, 12, 4)), most
+        self.eval()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        CALLS.append(len(inputs))
+        if len(inputs) > self.most:
+            raise RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried 99 bytes.")
+        return self.body(inputs)
+
+
+def probed(model: Hungry) -> Probe:
+    return taught(model.body, numbers(60, 6, seed=1), more=numbers(30, 6, seed=2))
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    model = Hungry(10)
+    probe = probed(model)
+    workshop = Workshop([], (), probe)
+    scores = workshop.scores(Subject(model))
+    assert probe.batch <= 10
+    assert torch.allclose(scores, model.body(probe.inputs).detach(), atol=1e-6)
+
+
+def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    hungry = Hungry(16)
+    plain = Hungry(1000)
+    plain.body.load_state_dict(hungry.body.state_dict())
+    one, two = (
+        wt.audit(Subject(net, name="net"), probed(net), audits=["score", "relative-noise"]) for net in (hungry, plain)
+    )
+    assert max(CALLS[-50:]) > 16  # the other one was asked for more at once
+    for a, b in zip(one.findings, two.findings, strict=True):
+        assert a.status == b.status
+        assert [e.value for e in a.estimates] == pytest.approx([e.value for e in b.estimates], abs=1e-5)
+
+
+def test_what_does_not_fit_at_all_is_a_clear_error() -> None:
+    model = Hungry(0)
+    with pytest.raises(ModelError, match="fails on the probe's examples") as caught:
+        wt.audit(Subject(model, name="net"), probed(model), audits=["score"])
+    assert "can't allocate memory" in str(caught.value)
+
+
+def test_other_errors_are_not_taken_for_want_of_memory() -> None:
+    assert out_of_memory(MemoryError()) and out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not out_of_memory(RuntimeError("shapes do not fit")) and not out_of_memory(ValueError("memory"))
+
+
+def test_a_cache_that_may_hold_nothing_is_not_used() -> None:
+    case = tiny_lm("gpt2", examples=20)
+    assert PrefixCache(case.subject, case.probe.scores).exact
+    assert not PrefixCache(case.subject, case.probe.scores, limit=100).exact
+
+
+def test_a_bound_on_memory_changes_no_number() -> None:
+    case = tiny_lm("gpt2", examples=40)
+    reports = [
+        wt.audit(
+            case.subject, case.probe, audits=["score", "function-noise"], memory=memory,
+            effort=wt.Effort(draws=3, control_draws=3, block_draws=1),
+        )
+        for memory in (None, 1000)
+    ]  # fmt: skip
+    values = [[e.value for f in report.findings for e in f.estimates] for report in reports]
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
+    assert np.isfinite([value for value in values[0] if value is not None]).all()
