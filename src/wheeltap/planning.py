@@ -70,15 +70,7 @@ def plan(
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     _require_names(several)
     parameters = max(subject.record.parameters for subject in several)
-    asked = [
-        one
-        for audit in (audits or default_audits(several))
-        for one in (expanded([audit]) if isinstance(audit, str) else [audit])
-    ]
-    specs = tuple(_spec(audit, parameters) for audit in asked)
-    for spec in specs:
-        for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
-            create(name).require_dose(dose)
+    specs = _specs(audits or default_audits(several), parameters)
     twin, planted, why_not = _controls(several[0], seed)
     graded = _graded(several[0], planted)
     made = Plan(
@@ -109,6 +101,16 @@ def _afforded(made: Plan, budget: Budget | str, subject: Subject, probe: BasePro
             probe.scores(subject.model)
             each = perf_counter() - began
     return within(made, allowed.passes(each))
+
+
+def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:
+    """The audits with their settings, groups taken apart; settings that make no sense are refused."""
+    single = [one for audit in asked for one in (expanded([audit]) if isinstance(audit, str) else [audit])]
+    specs = tuple(_spec(audit, parameters) for audit in single)
+    for spec in specs:
+        for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
+            create(name).require_dose(dose)
+    return specs
 
 
 def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
