@@ -24,6 +24,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.records import Outcome, OutcomeStatus
 from wheeltap.report import jsonfile
 from wheeltap.sources import digits as source
+from wheeltap.report.unfinished import MISSING
 from wheeltap.store import STORE_VERSION, Store
 from wheeltap.subject import Subject
 
@@ -316,7 +317,8 @@ def test_a_flipped_bit_is_noticed_or_harmless(whole: Path, tmp_path: Path) -> No
         assert all(finding in good.findings for finding in told), f"byte {at}"
         assert all(finding in good.findings or not finding.estimates for finding in record.findings if not record.void)
         assert all(curve in good.curves for curve in record.curves), f"byte {at}"
-        assert record.subjects == good.subjects and record.provenance == good.provenance, f"byte {at}"
+        provenance = {name: value for name, value in record.provenance.items() if name != MISSING}
+        assert record.subjects == good.subjects and provenance == good.provenance, f"byte {at}"
         noticed += len(told) < len(good.findings)
     # The rest fell on unused parts of pages, file headers, and outcomes that the judgement does not read.
     assert noticed >= 150
