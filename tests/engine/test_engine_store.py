@@ -23,8 +23,8 @@ from wheeltap.errors import MissingFile, StoreError, WheeltapError
 from wheeltap.models.mlp import mlp
 from wheeltap.records import Outcome, OutcomeStatus
 from wheeltap.report import jsonfile
-from wheeltap.sources import digits as source
 from wheeltap.report.unfinished import MISSING
+from wheeltap.sources import digits as source
 from wheeltap.store import STORE_VERSION, Store
 from wheeltap.subject import Subject
 
