@@ -14,7 +14,8 @@ from wheeltap.stats import foresee
 
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-_FEWEST = 2
+_FEWEST = 4
+"""With fewer draws a control cannot vouch for anything, and a sound run ends void."""
 
 
 class Budget(msgspec.Struct, frozen=True):

@@ -92,7 +92,7 @@ def plan(
 
 def _afforded(made: Plan, budget: Budget | str, subject: Subject, probe: BaseProbe) -> Plan:
     """The plan cut to its budget; where that is a time, one pass is timed."""
-    allowed = Budget.parse(budget) if isinstance(budget, str) else budget
+    allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
     each = 0.0
     if allowed.forwards is None:
         with as_before(subject), threads_for(subject.record.parameters):

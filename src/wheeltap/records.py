@@ -170,9 +170,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         def show(number: float | None) -> str:
-            return "?" if number is None else f"{number:.3g}" if abs(number) >= 100 else f"{number:.3f}"
+            return "open" if number is None else f"{number:.3g}" if abs(number) >= 100 else f"{number:.3f}"
 
-        return f"{show(self.value)} [{show(self.low)}, {show(self.high)}]"
+        value = "?" if self.value is None else show(self.value)
+        return f"{value} [{show(self.low)}, {show(self.high)}]"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

@@ -191,3 +191,17 @@ def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
     report = wt.run(plan, nets, probe)
     ranks = {f.subject: f.estimates[-1] for f in report["WT103"] if " vs " not in f.subject}
     assert {name: (r.low, r.high) for name, r in ranks.items()} == {"digits": (1, 2), "same": (1, 2), "worse": (3, 3)}
+
+
+def test_a_headline_claims_nothing_that_was_not_measured(subject: Subject) -> None:
+    family = gauge.find(subject.model)
+    assert isinstance(family, gauge.Family)
+    permuted = Subject(gauge.twin(subject.model, gauge.describe(family, "permute", seed=1)), name="permuted")
+    other = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval()
+    probe = digits.probe()
+    without = wt.compare(subject, permuted, probe, audits=["merging"]).headline
+    assert without.startswith("Different inside") and "ame score" not in without
+    unlike = wt.compare(subject, Subject(other, name="other"), probe, audits=["score", "merging"]).headline
+    assert "nothing inside could be compared" in unlike and "do not fit each other" in unlike
+    alone = wt.audit(subject, probe, audits=[wt.AuditSpec(name="pruning", settings={"others": False})]).headline
+    assert alone == "digits (score not measured); nothing found."

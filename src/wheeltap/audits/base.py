@@ -4,7 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, final, get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -207,6 +207,8 @@ class Audit(ABC):
             asked, _, place = str(error).partition(" - at `$.")
             name = re.split(r"[\[`]", place)[0]
             known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
+            if asked.startswith("Invalid enum"):
+                asked = " or ".join(map(str, get_args(get_type_hints(self.settings_type)[name])))
             raise UsageError(
                 f"A setting of the audit {self.name!r} cannot be used.",
                 where=name or None,

@@ -28,7 +28,7 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
     doses: tuple[float, ...] = (1, 4, 16, 64)
     tested: float = 16
     group: Annotated[int, msgspec.Meta(ge=0)] = 0
-    lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e6)] = 1e-3
+    lr: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
     batch: Annotated[int, msgspec.Meta(ge=1)] = 32
     optimizer: Literal["adam", "sgd"] = "adam"
     adapter: Literal["full", "lora"] = "full"
@@ -63,7 +63,11 @@ class FineTuningAudit(ModifyAudit):
     def label(self, variant: Variant, dose: float) -> str:
         """Steps and data."""
         taught = variant.label or f"on group {self.settings.group} with new answers"
-        return f"{dose:g} steps {taught}"
+        return f"{dose:g} step{'s' * (dose != 1)} {taught}"
+
+    def shipped(self, expected: tuple[Estimate, ...]) -> str:
+        """What was kept of the other examples."""
+        return f"Of their score above chance the other examples keep {expected[0]}."
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
         """Examples that no draw trained on; where one group was taught new answers, those of the others."""
@@ -104,6 +108,6 @@ class FineTuningAudit(ModifyAudit):
                 continue
             held = (group[0] == float(self.settings.group)) & (trained.sum(0) == 0.0)
             if held.any():
-                name = f"new answers learnt after {dose:g} steps"
+                name = f"new answers learnt after {dose:g} step{'s' * (dose != 1)}"
                 found.append(mean_effect(taught[:, held], name=name, unit="share of answers"))
         return found

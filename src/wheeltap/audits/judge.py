@@ -196,20 +196,27 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     name = pair(plan.reference, rival)
     mine = {f.code: f for f in findings if f.subject == name}
     score = mine.get("WT001")
-    inside = [f for code, f in mine.items() if code != "WT001" and f.status == "found" and f.alarm]
-    unsure = [
-        f
-        for code, f in mine.items()
-        if code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")
-    ]
+    rest = [f for code, f in mine.items() if code != "WT001"]
+    inside = [f for f in rest if f.status == "found" and f.alarm]
+    unsure = [f for f in rest if f.code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")]
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
-    differ = score is not None and score.status == "found"
+    # What was not measured is not called equal.
+    start = "" if not gap else "Different score, " if score and score.status == "found" else "Same score, "
     if inside:
-        start = "Different score, different inside" if differ else "Same score, different inside"
-        return f"{start}: {name}{gap}. {' '.join(_kept_less(plan, rival, f) for f in inside)}"
+        return (
+            f"{_upper(f'{start}different inside')}: {name}{gap}. {' '.join(_kept_less(plan, rival, f) for f in inside)}"
+        )
     if unsure:
         return f"{name}{gap}: too few trials to tell whether the insides differ."
-    return f"{'Different score' if differ else 'Same score'}, no difference found inside: {name}{gap}."
+    if rest and all(f.status in ("not_applicable", "skipped") for f in rest):
+        return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}."
+    if not rest:
+        return f"{_upper(f'{start}nothing else was asked')}: {name}{gap}."
+    return f"{_upper(f'{start}no difference found inside')}: {name}{gap}."
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _kept_less(plan: Plan, rival: SubjectRecord, finding: Finding) -> str:
@@ -230,7 +237,7 @@ def _kept_less(plan: Plan, rival: SubjectRecord, finding: Finding) -> str:
 def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     name = plan.reference.name
     score = next((f for f in findings if f.code == "WT001" and f.estimates), None)
-    told = f"{name} scores {score.estimates[0]}" if score else name
+    told = f"{name} scores {score.estimates[0]}" if score else f"{name} (score not measured)"
     found = [f.title.lower() for f in findings if f.status == "found" and f.alarm]
     unsure = [f for f in findings if f.status == "error" or (f.status == "inconclusive" and f.alarm)]
     if found:
@@ -241,4 +248,6 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     if apart:
         return f"{told}; {apart} of {len(findings)} questions do not apply."
     asked = any(finding.code != "WT001" for finding in findings)
-    return f"{told}; nothing found that the score hides." if asked else f"{told}; nothing else was asked."
+    if not asked:
+        return f"{told}; nothing else was asked."
+    return f"{told}; nothing found that the score hides." if score else f"{told}; nothing found."

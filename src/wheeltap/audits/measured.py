@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from wheeltap.records import Estimate, SubjectRecord, Trial
@@ -32,4 +33,15 @@ def area_difference(one: Measured, two: Measured, *, level: float, margin: float
     sign = 1.0 if np.mean(a.clean) >= a.chance else -1.0
     shared = min(a.values.shape[1], b.values.shape[1])
     areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
-    return mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
+    found = mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
+    shares = all(response.values.min() >= 0.0 and response.values.max() <= 1.0 for response in (a, b))
+    return within_range(found, -1.0, 1.0) if shares else found
+
+
+def within_range(estimate: Estimate, low: float, high: float) -> Estimate:
+    """The estimate with its interval cut to what the number can be at all."""
+    ends = (
+        None if estimate.low is None else max(estimate.low, low),
+        None if estimate.high is None else min(estimate.high, high),
+    )
+    return msgspec.structs.replace(estimate, low=ends[0], high=ends[1])

@@ -210,10 +210,10 @@ class ModifyAudit(Audit):
             subject=subject.name,
             estimates=(tested, *expected, *losses.values()),
             smallest_detectable=smallest_detectable(tested, alpha=plan.alpha, margin=margin),
-            because=f"{words}: more than {margin:.2g}. {self._shipped(expected)}",
+            because=f"{words}: more than {margin:.2g}. {self.shipped(expected)}",
             trials=tuple(trial.key for row in read.trials for trial in row),
         )
-        otherwise = f"{words}: not shown to be more than {margin:.2g}. {self._shipped(expected)}"
+        otherwise = f"{words}: not shown to be more than {margin:.2g}. {self.shipped(expected)}"
         return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
 
     def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
@@ -227,7 +227,7 @@ class ModifyAudit(Audit):
         changed = score_interval(rest, bounded=True, name="answers changed", unit="share of answers")
         return (kept, changed)
 
-    def _shipped(self, expected: tuple[Estimate, ...]) -> str:
+    def shipped(self, expected: tuple[Estimate, ...]) -> str:
         """What to expect of it when it is shipped so, in words."""
         kept, *changed = expected
         told = f"Shipped so, expect it to keep {kept} of its score above chance"
@@ -281,7 +281,10 @@ class ModifyAudit(Audit):
             return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
         sign = 1.0 if plan.probe.higher_is_better else -1.0
-        gap = mean_effect(sign * (two - one), margin=margin, name="loss_difference", unit=plan.probe.measure)
+        more = sign * (two - one)
+        # Two losses may differ by more than a score can.
+        bounded = plan.probe.bounded and bool(np.abs(more).max() <= 1.0)
+        gap = mean_effect(more, margin=margin, bounded=bounded, name="loss_difference", unit=plan.probe.measure)
         kept = [
             msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
             for subject, read in zip((plan.reference, rival), reads, strict=True)

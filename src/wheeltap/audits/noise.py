@@ -7,7 +7,7 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.limits import Dose, Margin, Share
-from wheeltap.audits.measured import Measured, area_difference
+from wheeltap.audits.measured import Measured, area_difference, within_range
 from wheeltap.audits.power import power_control
 from wheeltap.plans import Plan
 from wheeltap.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -204,6 +204,7 @@ class NoiseAudit(Audit):
         doses = np.asarray(response.doses)
         half = half_dose(response.values, response.clean, doses=doses, chance=case.chance, unit="dose")
         area = mean_effect(area_values(response.values, doses), name="area", unit=probe.measure)
+        area = within_range(area, 0.0, 1.0) if probe.bounded else area
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),

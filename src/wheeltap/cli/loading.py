@@ -4,8 +4,10 @@ from pathlib import Path
 
 from wheeltap import planning, sources
 from wheeltap.audits import base
+from wheeltap.audits.fine_tuning import FineTuningAudit
 from wheeltap.audits.judge import audits_of
 from wheeltap.audits.parts import PartsAudit
+from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.cli.options import Measuring
 from wheeltap.engine.readings.unit_sets import require_asked
 from wheeltap.errors import UsageError
@@ -72,12 +74,26 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
 
 
 def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
-    """Refuses a set of units or a behaviour that a plan asks about and that there is not.
+    """Refuses a set of units, a behaviour or a group that a plan asks about and that there is not.
 
     Raises:
         UsageError: See ``require_asked``.
     """
     for audit in audits_of(plan):
+        if isinstance(audit, FineTuningAudit | RelearningAudit):
+            _require_group(probe, audit.settings.group, audit.name)
         if isinstance(audit, PartsAudit):
             for subject in subjects:
                 require_asked(subject, probe, units=audit.settings.units, behaviour=audit.settings.behaviour)
+
+
+def _require_group(probe: BaseProbe, group: int, audit: str) -> None:
+    known = sorted({int(one) for one in probe.groups})
+    if group > 0 and group not in known:
+        raise UsageError(
+            f"The probe has no group {group}.",
+            where=f"{audit}: group",
+            expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
+            got=str(group),
+            do="Name one of the probe's groups, or give the probe groups=.",
+        )

@@ -1,5 +1,6 @@
 """``wheeltap plan``."""
 
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -38,8 +39,12 @@ def plan(
     Console(highlight=False, soft_wrap=True).print(
         f"{path}: {len(made.audits)} audits of {len(subjects)} subject{'s' * (len(subjects) > 1)} on "
         f"{made.probe.examples} examples; at most {most_passes(made):.0f} passes over them.\n"
-        f"{sight(made).capitalize()}.\n"
+        f"{textwrap.fill(_sentence(sight(made)), 80)}\n"
         f"Run it: wheeltap run {path}",
         markup=False,
     )
     return 0
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
