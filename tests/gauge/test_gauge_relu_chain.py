@@ -346,7 +346,7 @@ def test_any_width_and_order(widths: list[int], seed: int, operations: list[str]
     inputs = torch.randn(20, widths[0]).double()
     # Layers of one unit have no other unit to entangle with.
     held = [name for name in operations if name in gauge.find(model).offers]
-    given_settings = {"spread": 3 * amount, "pairs": amount, "share": amount, "units": amount, "copies": copies}
+    given_settings = {"spread": 2 * amount, "pairs": amount, "share": amount, "units": amount, "copies": copies}
     twin = gauge.twin(model, gauge.describe("relu-chain", *held, seed=seed, **given_settings))
     assert gauge.check(scores(model, inputs), scores(twin, inputs)).difference <= 1e-7
 
