@@ -143,16 +143,20 @@ def unlearn(model: nn.Module, probe: BaseProbe, group: int, how: Unlearning) -> 
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             steps += 1
             if steps > _LONGEST:
-                raise ModelError(
-                    "The net did not forget the group.",
-                    where="wheeltap.testing.unlearned",
-                    expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
-                    got=f"{_share(changed, lost):.0%} right",
-                    do="Take a larger weight or rate.",
-                )
+                raise _remembered(how, _share(changed, lost))
     for parameter in changed.parameters():
         parameter.grad = None
     return changed.eval(), steps
+
+
+def _remembered(how: Unlearning, share: float) -> ModelError:
+    return ModelError(
+        "The net did not forget the group.",
+        where="wheeltap.testing.unlearned",
+        expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
+        got=f"{share:.0%} right",
+        do="Take a larger weight or rate.",
+    )
 
 
 def _share(model: nn.Module, probe: BaseProbe) -> float:
