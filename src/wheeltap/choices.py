@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import canon, measure
+from wheeltap.annotations import checked_groups
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
-from wheeltap.probe import BaseProbe, Moments, as_scores, checked_groups
+from wheeltap.probe import BaseProbe, Moments, as_scores
 from wheeltap.typed import to_tensor
 
 _SPAN = 2
@@ -93,7 +94,8 @@ class ChoiceProbe(BaseProbe):
         """Digest of every token, the order of the items and the scoring rule."""
         targets = [int(target) for target in self.targets]
         groups = [] if self._groups is None else [[int(group) for group in self._groups]]
-        return canon.key("choices", ["summed log-likelihood", self.contexts, self.choices, targets, self.more, *groups])
+        what = ["summed log-likelihood", self.contexts, self.choices, targets, self.more, *groups]
+        return canon.key("choices", [*what, *self.annotations.digests])
 
     @property
     def tokens(self) -> int:
@@ -104,7 +106,7 @@ class ChoiceProbe(BaseProbe):
     def part(self, index: Tensor) -> "ChoiceProbe":
         """See ``BaseProbe.part``."""
         chosen = [int(at) for at in index]
-        return ChoiceProbe(
+        part = ChoiceProbe(
             [self.contexts[at] for at in chosen],
             [self.choices[at] for at in chosen],
             [int(self.targets[at]) for at in chosen],
@@ -112,6 +114,7 @@ class ChoiceProbe(BaseProbe):
             tokens_per_batch=self.tokens_per_batch,
             groups=None if self._groups is None else [int(self._groups[at]) for at in chosen],
         )
+        return part._annotated(self.annotations.part(index))
 
     def halve_batch(self) -> bool:
         """See ``BaseProbe.halve_batch``."""

@@ -1,9 +1,10 @@
 """Probes: fixed-order, digested examples, and what the benchmark would score."""
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self, final
 
 import numpy as np
 import torch
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wheeltap import canon, measure
+from wheeltap.annotations import Annotations, checked_groups, require_fit, tensor_digest
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
 from wheeltap.records import ProbeRecord
+from wheeltap.symmetry import Symmetry
 from wheeltap.typed import to_array
 
 
@@ -46,11 +49,41 @@ class BaseProbe(ABC):
     targets: Tensor
     measure: Measure
     _groups: Tensor | None = None
+    annotations: Annotations = Annotations()
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Digest of examples, order, targets and scoring rule; of the groups where they were given."""
+        """Digest of examples, order, targets and scoring rule; of the groups and annotations where they were given."""
+
+    def with_factors(self, factors: Mapping[str, Tensor]) -> Self:
+        """The same examples, of which these factors are known too.
+
+        Args:
+            factors: Name to integers ``[example]``.
+
+        Raises:
+            DataError: If one has another length, or is not of whole numbers.
+        """
+        known = dict(self.annotations.factors)
+        for name, values in factors.items():
+            checked = checked_groups(values, examples=len(self.targets), where=f"{self.name}: factor {name}")
+            known.update({} if checked is None else {name: checked})
+        return self._annotated(replace(self.annotations, factors=known))
+
+    def with_symmetry(self, symmetry: Symmetry) -> Self:
+        """The same examples, which this group moves into each other.
+
+        Raises:
+            DataError: If it acts on another number of examples.
+        """
+        require_fit(symmetry, len(self.targets), where=self.name)
+        return self._annotated(replace(self.annotations, symmetry=symmetry))
+
+    def _annotated(self, annotations: Annotations) -> Self:
+        other = copy.copy(self)
+        other.annotations = annotations
+        return other
 
     @property
     def groups(self) -> Tensor:
@@ -209,34 +242,6 @@ def mean_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(scores, held)
 
 
-def checked_groups(groups: Sequence[int] | Tensor | None, *, examples: int, where: str) -> Tensor | None:
-    """Groups as integers, one per example; ``None`` where none are given.
-
-    Raises:
-        DataError: If they are not whole numbers, or their number is another.
-    """
-    if groups is None:
-        return None
-    given = torch.as_tensor(groups).cpu()
-    if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
-        raise DataError(
-            "The groups do not fit the examples.",
-            where=where,
-            expected=f"{examples} whole numbers, one per example",
-            got=f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}",
-            do="Number the groups, and give each example the number of its own.",
-        )
-    return given.long()
-
-
-def _digest(kind: str, tensor: Tensor) -> str:
-    held = tensor.detach().cpu()
-    if held.dtype is torch.bfloat16:
-        # numpy knows no bfloat16: its bits, under a name of their own.
-        return canon.array_digest(f"bfloat16 {kind}", held.view(torch.int16).numpy())
-    return canon.array_digest(kind, held.numpy())
-
-
 def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
@@ -322,12 +327,12 @@ class Probe(BaseProbe):
     @property
     def digest(self) -> str:
         """Digest of inputs, targets, their order and what is scored."""
-        parts = [_digest("inputs", self.inputs), _digest("targets", self.targets)]
+        parts = [tensor_digest("inputs", self.inputs), tensor_digest("targets", self.targets)]
         if self.more is not None:
-            parts.append(_digest("more", self.more))
+            parts.append(tensor_digest("more", self.more))
         if self._groups is not None:
-            parts.append(_digest("groups", self._groups))
-        return canon.key("probe", [self.measure.name, *parts])
+            parts.append(tensor_digest("groups", self._groups))
+        return canon.key("probe", [self.measure.name, *parts, *self.annotations.digests])
 
     @property
     def tokens(self) -> int:
@@ -340,7 +345,7 @@ class Probe(BaseProbe):
     def part(self, index: Tensor) -> "Probe":
         """See ``BaseProbe.part``."""
         index = index.cpu()
-        return Probe(
+        part = Probe(
             self.inputs[index.to(self.inputs.device)],
             self.targets[index.to(self.targets.device)],
             measure=self.measure,
@@ -348,6 +353,7 @@ class Probe(BaseProbe):
             batch=self.batch,
             groups=None if self._groups is None else self._groups[index],
         )
+        return part._annotated(self.annotations.part(index))
 
     def halve_batch(self) -> bool:
         """See ``BaseProbe.halve_batch``."""
@@ -371,4 +377,4 @@ class Probe(BaseProbe):
 # Bound under other names because ``measure`` is also the name of an argument above.
 _ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
 
-__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "checked_groups", "mean_loss"]
+__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "mean_loss"]

@@ -1,0 +1,77 @@
+"""What is known of a probe's examples besides what is scored: factors, groups, symmetry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wheeltap import canon
+from wheeltap.errors import DataError
+from wheeltap.symmetry import Symmetry
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """Knowledge that readings use and scores do not.
+
+    Attributes:
+        factors: For each factor its value per example, integer ``[example]``.
+        symmetry: The group that moves examples (and outputs) into each other.
+    """
+
+    factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    symmetry: Symmetry | None = None
+
+    @property
+    def digests(self) -> list[str]:
+        """One for each annotation; none where nothing is known."""
+        found = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
+        return found if self.symmetry is None else [*found, self.symmetry.digest]
+
+    def part(self, index: Tensor) -> "Annotations":
+        """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
+        return Annotations(factors={name: values[index.cpu()] for name, values in self.factors.items()})
+
+
+def checked_groups(groups: Sequence[int] | Tensor | None, *, examples: int, where: str) -> Tensor | None:
+    """Groups (values of a factor) as integers, one per example; ``None`` where none are given.
+
+    Raises:
+        DataError: If they are not whole numbers, or their number is another.
+    """
+    if groups is None:
+        return None
+    given = torch.as_tensor(groups).cpu()
+    if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
+        raise DataError(
+            "The groups do not fit the examples.",
+            where=where,
+            expected=f"{examples} whole numbers, one per example",
+            got=f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}",
+            do="Number the groups, and give each example the number of its own.",
+        )
+    return given.long()
+
+
+def require_fit(symmetry: Symmetry, examples: int, *, where: str) -> None:
+    """Raises ``DataError`` if the symmetry acts on another number of examples."""
+    if symmetry.size != examples:
+        raise DataError(
+            "The symmetry does not fit the examples.",
+            where=f"{where}: {symmetry.name}",
+            expected=f"a group acting on {examples} examples",
+            got=f"one acting on {symmetry.size}",
+            do="Make it from the probe's own inputs, in their order.",
+        )
+
+
+def tensor_digest(kind: str, tensor: Tensor) -> str:
+    """Digest of a tensor's dtype, shape and values."""
+    held = tensor.detach().cpu()
+    if held.dtype is torch.bfloat16:
+        # numpy knows no bfloat16: its bits, under a name of their own.
+        return canon.array_digest(f"bfloat16 {kind}", held.view(torch.int16).numpy())
+    return canon.array_digest(kind, held.numpy())

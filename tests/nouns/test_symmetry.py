@@ -1,0 +1,86 @@
+"""Symmetries are groups, act as they say, and are refused where the examples do not have them."""
+
+import pytest
+import torch
+
+import wheeltap as wt
+from wheeltap import symmetry
+from wheeltap.errors import DataError
+from wheeltap.symmetry import Symmetry
+
+
+def square(size: int) -> torch.Tensor:
+    line = torch.linspace(-1, 1, size, dtype=torch.float64)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def polar(rings: int, spokes: int) -> torch.Tensor:
+    angle = torch.arange(spokes, dtype=torch.float64) * 2 * torch.pi / spokes
+    radius = torch.arange(1, rings + 1, dtype=torch.float64) / rings
+    return torch.stack([torch.outer(radius, angle.cos()).flatten(), torch.outer(radius, angle.sin()).flatten()], 1)
+
+
+def test_a_mirror_splits_every_function_into_an_even_and_an_odd_part() -> None:
+    points = square(7)
+    group = symmetry.mirror(points)
+    x, y = points.T
+    even, odd = (x.square() + y)[:, None], (x * y.exp())[:, None]
+    assert torch.allclose(group.project(even + odd), even)
+    assert torch.allclose(group.project(odd), torch.zeros_like(odd), atol=1e-15)
+
+
+@pytest.mark.parametrize(("folds", "mirrored", "order"), [(4, False, 4), (6, True, 12), (5, False, 5), (3, True, 6)])
+def test_the_projection_is_a_projection_that_every_element_leaves_alone(folds: int, mirrored: bool, order: int) -> None:
+    points = polar(3, 12 if folds != 5 else 10)
+    group = symmetry.rotations(points, folds=folds, mirrored=mirrored)
+    values = torch.randn(2, len(points), 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    kept = group.project(values)
+    assert group.order == order
+    assert torch.allclose(group.project(kept), kept)
+    for element in range(order):
+        assert torch.allclose(group.act(element, kept), kept)
+    assert not torch.allclose(kept, values)
+
+
+def test_a_grid_without_the_symmetry_is_refused() -> None:
+    with pytest.raises(DataError, match="do not have this symmetry"):
+        symmetry.rotations(square(8), folds=6)
+    with pytest.raises(DataError, match="do not have this symmetry"):
+        symmetry.mirror(square(8) + 0.1)
+
+
+def test_outputs_may_move_and_change_sign() -> None:
+    still, swap = torch.tensor([0, 1, 2]), torch.tensor([2, 1, 0])
+    group = Symmetry(
+        "odd",
+        torch.stack([still, swap]),
+        outputs=torch.tensor([[0, 1], [1, 0]]),
+        signs=torch.tensor([[1.0, 1.0], [-1.0, -1.0]]),
+    )
+    values = torch.tensor([[1.0, 2.0], [3.0, -3.0], [-2.0, -1.0]])
+    assert torch.equal(group.act(1, values), values)
+    assert torch.equal(group.project(values), values)
+
+
+def test_what_is_no_group_is_refused() -> None:
+    still, turn = torch.arange(3), torch.tensor([1, 2, 0])
+    for rows in ([turn, still], [still, turn], [still, still], [still, torch.tensor([0, 0, 1])]):
+        with pytest.raises(DataError, match="not a symmetry"):
+            Symmetry("wrong", torch.stack(rows))
+
+
+def test_annotations_change_the_digest_and_the_examples_keep_their_factors() -> None:
+    inputs, targets = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 0, 1])
+    bare = wt.Probe(inputs, targets)
+    known = bare.with_factors({"parity": targets.flip(0)})
+    mirrored = known.with_symmetry(Symmetry("flip", torch.stack([torch.arange(6), torch.arange(6).flip(0)])))
+    assert len({bare.digest, known.digest, mirrored.digest}) == 3
+    assert bare.annotations.factors == {}
+    part = mirrored.part(torch.tensor([4, 1]))
+    assert part.annotations.factors["parity"].tolist() == [1, 0]
+    assert part.annotations.symmetry is None
+    with pytest.raises(DataError, match="symmetry does not fit"):
+        part.with_symmetry(Symmetry("flip", torch.tensor([[0, 1, 2], [2, 1, 0]])))
+    with pytest.raises(DataError, match="groups do not fit"):
+        bare.with_factors({"half": torch.tensor([0.5] * 6)})
