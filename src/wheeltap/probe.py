@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self, final
+from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -36,6 +36,9 @@ class Moments:
     sinks: int = 0
 
 
+Kind = TypeVar("Kind", bound="BaseProbe")
+
+
 class BaseProbe(ABC):
     """What every probe offers the engine.
 
@@ -56,7 +59,7 @@ class BaseProbe(ABC):
     def digest(self) -> str:
         """Digest of examples, order, targets and scoring rule; of the groups and annotations where they were given."""
 
-    def with_factors(self, factors: Mapping[str, Tensor]) -> Self:
+    def with_factors(self: Kind, factors: Mapping[str, Tensor]) -> Kind:
         """The same examples, of which these factors are known too.
 
         Args:
@@ -71,7 +74,7 @@ class BaseProbe(ABC):
             known.update({} if checked is None else {name: checked})
         return self._annotated(replace(self.annotations, factors=known))
 
-    def with_symmetry(self, symmetry: Symmetry) -> Self:
+    def with_symmetry(self: Kind, symmetry: Symmetry) -> Kind:
         """The same examples, which this group moves into each other.
 
         Raises:
@@ -80,7 +83,7 @@ class BaseProbe(ABC):
         require_fit(symmetry, len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, symmetry=symmetry))
 
-    def _annotated(self, annotations: Annotations) -> Self:
+    def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)
         other.annotations = annotations
         return other

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wheeltap import canon
 from wheeltap.errors import DataError
-from wheeltap.typed import to_array, to_tensor
+from wheeltap.typed import to_tensor
 
 Places = NDArray[np.float64]
 
@@ -57,7 +57,7 @@ class Symmetry:
 
     def _require_group(self) -> None:
         """The set holds the identity first, and every product of two of its elements."""
-        table = to_array(self._table())
+        table = self._table()
         if not np.array_equal(table[0], np.concatenate([np.arange(self.size), *self._still()])):
             raise self._wrong("the identity as the first element", "an element that moves something")
         known = {row.tobytes() for row in table}
@@ -81,7 +81,7 @@ class Symmetry:
     @property
     def digest(self) -> str:
         """Digest of the action; the name is no part of it."""
-        return canon.array_digest("symmetry", to_array(self._table()))
+        return canon.array_digest("symmetry", self._table())
 
     def act(self, element: int, values: Tensor) -> Tensor:
         """What an element makes of ``values`` ``[..., example, output]``."""
@@ -101,9 +101,10 @@ class Symmetry:
         outputs = [] if self.outputs is None else [np.arange(self.outputs.shape[1])]
         return outputs + ([] if self.signs is None else [np.ones(self.signs.shape[1], dtype=np.int64)])
 
-    def _table(self) -> Tensor:
-        parts = [self.examples, *(() if self.outputs is None else (self.outputs,))]
-        return torch.cat([*parts, *(() if self.signs is None else (self.signs.long(),))], 1).contiguous()
+    def _table(self) -> NDArray[np.int64]:
+        """``[element, ...]``: where examples and outputs go, and the outputs' signs."""
+        parts = [part for part in (self.examples, self.outputs, self.signs) if part is not None]
+        return torch.cat([part.long() for part in parts], 1).numpy()
 
     def _product(self, one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.int64]:
         """First ``other``, then ``one``."""
@@ -136,11 +137,11 @@ def of_points(
     """
     from scipy.spatial import KDTree
 
-    places = to_array(points).astype(np.float64)
+    places: Places = points.double().numpy()
     gap = 1e-6 * max(float(np.abs(places).max()), 1.0)
     tree, found = KDTree(places), list[Tensor]()
     for at, matrix in enumerate(maps):
-        moved = places @ to_array(matrix).astype(np.float64).T
+        moved = places @ matrix.double().numpy().T
         distance, index = cast("tuple[Places, NDArray[np.int64]]", tree.query(moved))  # pyright: ignore[reportUnknownMemberType]
         if float(np.max(distance)) > gap or len(np.unique(index)) < len(places):
             worst = int(np.argmax(distance))
