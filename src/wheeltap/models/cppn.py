@@ -3,6 +3,7 @@
 Source: Kumar et al. 2025, arXiv:2505.11581 (layerized compositional pattern-producing networks); Stanley 2007 (CPPNs).
 """
 
+import copy
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -298,8 +299,12 @@ class Cppn(nn.Module):
             UsageError: If ``size`` is not from 2 to 4096.
         """
         with torch.no_grad():
-            pixels = self(grid(size).to(self.dense[0].weight))
+            pixels = self._precise()(grid(size).double())
         return to_array(pixels).reshape(size, size, 3)
+
+    def _precise(self) -> "Cppn":
+        """A copy in double precision: through 16 layers, the rounding of single precision grows to 1e-4."""
+        return copy.deepcopy(self).cpu().double()
 
     def unit_map(self, layer: int, unit: int, *, size: int) -> NDArray[np.float32]:
         """The map ``[row, column]`` of one hidden unit; hidden layers count from 1.
@@ -315,7 +320,7 @@ class Cppn(nn.Module):
                 expected=f"layers 1 to {layout.layers}, units 0 to {layout.width - 1}",
             )
         with torch.no_grad():
-            values = self.maps(grid(size).to(self.dense[0].weight))[layer - 1][:, unit]
+            values = self._precise().maps(grid(size).double())[layer - 1][:, unit]
         return to_array(values).reshape(size, size)
 
 

@@ -177,7 +177,11 @@ class Genome:
         return {key: _Placed(level[key], last[key]) for key in self.order}
 
     def evaluate(self, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel 3"]:
-        """Hue, saturation and brightness at each pixel, node by node: what the layered net is checked against."""
+        """Hue, saturation and brightness at each pixel, node by node, in double precision.
+
+        The layered net is checked against it.
+        """
+        inputs = inputs.double()
         values: dict[Key, Tensor] = {key: inputs[:, at] for at, key in enumerate(self._labelled(INPUTS, "in"))}
         for key in self.order[len(INPUTS) :]:
             total = torch.zeros_like(inputs[:, 0])
