@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special  # type: ignore[import-untyped]
 
 _stdtrit = cast(Callable[[float, float], float], special.stdtrit)
+_stdtr = cast(Callable[[float, float], float], special.stdtr)
 _ndtri = cast(Callable[[float], float], special.ndtri)
 _ndtr = cast(Callable[[float], float], special.ndtr)
 _bdtr = cast(Callable[[int, int, float], float], special.bdtr)
@@ -19,6 +20,11 @@ _isotonic = cast(Callable[..., dict[str, NDArray[np.float64]]], optimize.isotoni
 def t_quantile(alpha: float, df: int) -> float:
     """Two-sided Student t quantile: |t| exceeds it with probability ``alpha``."""
     return -float(_stdtrit(df, alpha / 2.0))
+
+
+def t_two_sided(statistic: float, df: int) -> float:
+    """Probability that Student's t is as far from zero as ``statistic``."""
+    return 2.0 * float(_stdtr(df, -abs(statistic)))
 
 
 def normal_quantile(probability: float) -> float:
