@@ -1,0 +1,215 @@
+"""The sweep explorer: pictures of several nets side by side, redrawn while a weight moves; nothing is fetched."""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.errors import UsageError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+ACTIVATIONS: Final = ("abs", "cache", "cos", "gaussian", "identity", "relu", "sigmoid", "sin", "tanh")
+FOLDS: Final = ("", "abs-x")
+INPUTS: Final = 4
+OUTPUTS: Final = 3
+SCRIPTS: Final = ("explorer_net.js", "explorer_side.js", "explorer_view.js", "explorer_bench.js", "explorer.js")
+
+INTRO: Final = (
+    "Each net is given the position of a pixel and answers with its colour; the small maps show what each of its units "
+    "makes of the picture on the way. Move one weight and watch whether a whole feature changes, on both sides alike, "
+    "or pieces here and there. Two nets are two examples: by themselves they prove nothing about how nets come to be "
+    "what they are."
+)
+
+
+class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
+    """A layered net that draws a picture, as the explorer needs it.
+
+    Attributes:
+        name: What the reader calls it.
+        arch: Hidden layers, then the units of each by activation: ``"12;cache:15,gaussian:4,identity:2,sin:1"``.
+        weights: One kernel a layer, in the order of the layers, each of shape (units in, units out). The first has four
+            rows (x, y, distance, 1), the last three columns (hue, saturation, brightness).
+        fold: ``"abs-x"`` where the first input is the absolute value of x.
+        labels: Name of a weight by ``"layer,in,out"``.
+        links: The weights (layer, in, out) that are links of the original graph; empty where every weight counts.
+    """
+
+    name: str
+    arch: str
+    weights: tuple[NDArray[np.float32], ...]
+    fold: str = ""
+    labels: dict[str, str] = {}
+    links: tuple[tuple[int, int, int], ...] = ()
+
+
+def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
+    """The explorer as a whole document.
+
+    Args:
+        nets: The nets, in the order in which they stand side by side.
+        title: Heading of the page.
+        note: A sentence below it.
+
+    Returns:
+        A complete HTML document, which keeps its state in its address.
+
+    Raises:
+        UsageError: If there is no net, or one does not fit its architecture.
+    """
+    context = {"title": title, "note": note, "script_hash": script_hash(), "explorer": _part(nets, addressed=True)}
+    return _environment().get_template("explorer.html.j2").render(context)
+
+
+def embed(nets: Sequence[DrawnNet]) -> "Markup":
+    """The explorer for another page. It lives in a shadow tree: neither page's style reaches the other.
+
+    A content security policy must allow inline style, and the script by ``script_hash()``.
+
+    Args:
+        nets: The nets, in the order in which they stand side by side.
+
+    Returns:
+        Its markup, with style, script and data.
+
+    Raises:
+        UsageError: If there is no net, or one does not fit its architecture.
+    """
+    return _part(nets, addressed=False)
+
+
+def script_hash() -> str:
+    """The explorer's script, as a source of a content security policy (``script-src``).
+
+    Returns:
+        ``sha256-`` and the digest, to be put in single quotes.
+    """
+    return "sha256-" + base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode()
+
+
+def _part(nets: Sequence[DrawnNet], *, addressed: bool) -> "Markup":
+    from markupsafe import Markup
+
+    if not nets:
+        raise UsageError("There is no net to explore.", expected="at least one net", got="none", do="Name a net.")
+    data = msgspec.json.encode({"hash": addressed, "nets": [_data(net) for net in nets]}).decode()
+    context = {
+        # No "<" may stand in the data: it could end the element it stands in. The others are the project's own files.
+        "data": Markup(data.replace("<", "\\u003c")),  # noqa: S704 (escaped here)
+        "style": Markup(_source("explorer.css")),  # noqa: S704 (a file of this package)
+        "script": Markup(_script()),  # noqa: S704 (files of this package)
+        "intro": INTRO,
+    }
+    return Markup(_environment().get_template("explorer_part.html.j2").render(context))  # noqa: S704 (escaped by the template)
+
+
+def _data(net: DrawnNet) -> dict[str, Any]:
+    depth, blocks = _parsed(net)
+    width = sum(count for _, count in blocks)
+    widths = [INPUTS, *[width] * depth, OUTPUTS]
+    _check_weights(net, widths)
+    _check_links(net, widths)
+    kernels = [np.ascontiguousarray(kernel, dtype="<f4").tobytes() for kernel in net.weights]
+    return {
+        "name": net.name,
+        "depth": depth,
+        "blocks": blocks,
+        "kernels": [base64.b64encode(kernel).decode() for kernel in kernels],
+        "fold": net.fold,
+        "labels": net.labels,
+        "links": net.links,
+    }
+
+
+def _parsed(net: DrawnNet) -> tuple[int, list[tuple[str, int]]]:
+    try:
+        depth, listed = net.arch.split(";")
+        pairs = [block.split(":") for block in listed.split(",")]
+        blocks = [(kind, int(count)) for kind, count in pairs]
+        sound = int(depth) >= 1 and all(kind in ACTIVATIONS and count >= 1 for kind, count in blocks)
+    except ValueError:
+        sound, depth, blocks = False, "0", []
+    if not sound or net.fold not in FOLDS:
+        raise UsageError(
+            "The explorer cannot draw a net of this architecture.",
+            where=net.name,
+            expected=f"layers;activation:units,... with activations among {', '.join(ACTIVATIONS)}; fold '' or 'abs-x'",
+            got=f"{net.arch!r}, fold {net.fold!r}",
+            do="Give the net's architecture in this form.",
+        )
+    return int(depth), blocks
+
+
+def _check_weights(net: DrawnNet, widths: Sequence[int]) -> None:
+    expected = list(pairwise(widths))
+    got = [tuple(kernel.shape) for kernel in net.weights]
+    if got != expected:
+        raise UsageError(
+            "The weights of a net do not fit its architecture.",
+            where=net.name,
+            expected=f"kernels of shapes {_shapes(expected)}",
+            got=f"shapes {_shapes(got)}",
+            do="Give one kernel a layer, of shape (units in, units out), in the order of the layers.",
+        )
+    if not all(np.isfinite(kernel).all() for kernel in net.weights):
+        raise UsageError(
+            "A net to explore has a weight that is not finite.",
+            where=net.name,
+            expected="finite weights",
+            got="NaN or infinity",
+            do="Leave this net out: its training has diverged.",
+        )
+
+
+def _check_links(net: DrawnNet, widths: Sequence[int]) -> None:
+    for name, link in [*((key, _link(key)) for key in net.labels), *((str(link), link) for link in net.links)]:
+        layer, source, target = link if link is not None else (-1, 0, 0)
+        if not (0 <= layer < len(widths) - 1 and 0 <= source < widths[layer] and 0 <= target < widths[layer + 1]):
+            raise UsageError(
+                "A label or link names a weight that the net does not have.",
+                where=net.name,
+                expected="layer,in,out, counted from 0",
+                got=name,
+                do="Check the numbering: kernel 0 leads from the four inputs to the first hidden layer.",
+            )
+
+
+def _link(key: str) -> tuple[int, int, int] | None:
+    parts = key.split(",")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        return None
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _shapes(shapes: Iterable[tuple[int, ...]]) -> str:
+    return ", ".join("x".join(map(str, shape)) for shape in shapes)
+
+
+def _script() -> str:
+    return '(() => {\n"use strict";\n' + "\n".join(_source(name) for name in SCRIPTS) + "})();"
+
+
+def _source(name: str) -> str:
+    environment = _environment()
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _environment() -> "Environment":
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("wheeltap.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,363 @@
+"""The sweep explorer in a real browser, against an implementation of the nets in numpy: pictures, numbers, keys."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from wheeltap.errors import UsageError
+from wheeltap.report import explorer
+from wheeltap.report.explorer import DrawnNet
+
+CHROMIUM = Path("/usr/bin/chromium")
+SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
+EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh:1"
+NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
+SETTLED = ".wheeltap-explorer[data-state=settled]"
+
+Kernels = list[NDArray[np.float64]]
+
+
+def _widths(arch: str) -> tuple[list[str], list[int]]:
+    depth, blocks = arch.split(";")
+    kinds = [kind for kind, count in (b.split(":") for b in blocks.split(",")) for _ in range(int(count))]
+    return kinds, [4, *[len(kinds)] * int(depth), 3]
+
+
+def _random(arch: str, seed: int, **more: Any) -> DrawnNet:
+    rng = np.random.default_rng(seed)
+    _, widths = _widths(arch)
+    kernels = tuple((rng.normal(size=(i, o)) * 1.3 / np.sqrt(i)).astype(np.float32) for i, o in pairwise(widths))
+    return DrawnNet(**{"name": f"net {seed}", "arch": arch, "weights": kernels, **more})
+
+
+def _planted() -> DrawnNet:
+    """|x|-like unit: x (copied twice) into one gaussian, then into brightness; everything else is dead."""
+    first, second, last = np.zeros((4, 3)), np.zeros((3, 3)), np.zeros((3, 3))
+    first[0, 0], second[0, 2], last[2, 2] = 1.0, 1.5, 1.0
+    kernels = tuple(kernel.astype(np.float32) for kernel in (first, second, last))
+    links, labels = ((1, 0, 2),), {"1,0,2": "Width"}
+    return DrawnNet(name="planted", arch="2;cache:2,gaussian:1", weights=kernels, links=links, labels=labels)
+
+
+def _activate(kind: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
+    table: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+        "cache": lambda t: t,
+        "identity": lambda t: t,
+        "sin": np.sin,
+        "cos": np.cos,
+        "tanh": np.tanh,
+        "abs": np.abs,
+        "relu": lambda t: np.maximum(t, 0),
+        "sigmoid": lambda t: 2 / (1 + np.exp(-t)) - 1,
+        "gaussian": lambda t: 2 * np.exp(-(t**2)) - 1,
+    }
+    return table[kind](z)
+
+
+def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | None = None) -> NDArray[np.float64]:
+    """The picture [row, column, channel] in [0, 1], in double precision."""
+    kernels: Kernels = [kernel.astype(float) for kernel in net.weights]
+    for (layer, source, target), value in (moved or {}).items():
+        kernels[layer][source, target] = value
+    kinds, _ = _widths(net.arch)
+    y, x = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
+    maps = np.stack([abs(x) if net.fold else x, y, 1.4 * np.sqrt(x**2 + y**2), np.ones_like(x)], axis=-1)
+    for kernel in kernels[:-1]:
+        maps = maps @ kernel
+        maps = np.stack([_activate(kind, maps[..., u]) for u, kind in enumerate(kinds)], axis=-1)
+    hue, saturation, brightness = np.moveaxis(maps @ kernels[-1], -1, 0)
+    hue, saturation, value = hue % 1, np.clip(saturation, 0, 1), np.clip(abs(brightness), 0, 1)
+    turned = [(n + 6 * hue) % 6 for n in (5, 3, 1)]
+    return np.stack([value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1) for k in turned], axis=-1)
+
+
+def _effect(net: DrawnNet, moved: dict[tuple[int, int, int], float]) -> tuple[float, float]:
+    change = _draw(net, 64, moved) - _draw(net, 64)
+    even = (change + change[:, ::-1]) / 2
+    return float(np.sqrt((change**2).mean())), float((even**2).sum() / (change**2).sum())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Debian's Chromium; the test skips where it, or playwright, is missing."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs a browser at {CHROMIUM}")
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        yield chromium
+        chromium.close()
+
+
+def _open(browser: Any, path: Path, html: str = "", *, address: str = "", **settings: Any) -> Any:
+    """A page that fails the test with any message, error, dialog or request of its own."""
+    if html:
+        path.write_text(html, encoding="utf-8")
+    page = browser.new_page(**settings)
+
+    def refuse(what: str) -> None:
+        page.unexpected.append(what)
+
+    page.unexpected = []
+    page.on("console", lambda message: refuse(f"console: {message.text}"))
+    page.on("pageerror", lambda error: refuse(f"error: {error}"))
+    page.on("dialog", lambda dialog: (refuse(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else refuse(request.url))
+    page.goto(path.as_uri() + address)
+    page.wait_for_selector(SETTLED)
+    return page
+
+
+def _close(page: Any) -> None:
+    unexpected = page.unexpected
+    page.close()
+    assert unexpected == []
+
+
+def _settle(page: Any) -> None:
+    """Waits for the frame of the last move, then for the finer work."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_selector(SETTLED)
+
+
+def _picture(page: Any, side: int) -> NDArray[np.float64]:
+    canvas = page.locator(".big").nth(side)
+    data = canvas.evaluate(
+        "c => { const copy = new OffscreenCanvas(c.width, c.height).getContext('2d', {willReadFrequently: true});"
+        " copy.drawImage(c, 0, 0); const d = copy.getImageData(0, 0, c.width, c.height).data;"
+        " return btoa(Array.from(d, v => String.fromCharCode(v)).join('')) }"
+    )
+    return np.frombuffer(base64.b64decode(data), np.uint8).reshape(256, 256, 4)[..., :3].astype(float)
+
+
+def _numbers(page: Any, side: int) -> tuple[float, float]:
+    shown = page.locator(".panel").nth(side).locator("output").all_inner_texts()
+    return float(shown[0]), float(shown[1])
+
+
+def _move(page: Any, side: int, link: tuple[int, int, int], value: float) -> None:
+    """As the slider does."""
+    page.evaluate(
+        "([side, link, value]) => { const e = document.querySelector('.wheeltap-explorer').explorer;"
+        " e.move(e.sides[side], link, value) }",
+        [side, list(link), value],
+    )
+    _settle(page)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("fold", ["", "abs-x"])
+def test_draws_what_the_net_computes(browser: Any, tmp_path: Path, fold: str) -> None:
+    nets = [_random(SKULL, 1, fold=fold), _random(EVERY, 2, fold=fold), _planted()]
+    page = _open(
+        browser, tmp_path / "x.html", explorer.page(nets, title="Three"), viewport={"width": 1280, "height": 900}
+    )
+    for side, net in enumerate(nets):
+        far = abs(_picture(page, side) - 255 * _draw(net, 256))
+        assert far.max() <= 1.5, net.name
+    _close(page)
+
+
+@pytest.mark.browser
+def test_a_moved_weight_redraws_what_depends_on_it(browser: Any, tmp_path: Path) -> None:
+    nets = [_random(EVERY, 3), _random(SKULL, 4)]
+    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
+    page.get_by_label("Keep earlier moves").check()
+    rng = np.random.default_rng(5)
+    for side, net in enumerate(nets):
+        moved: dict[tuple[int, int, int], float] = {}
+        _, widths = _widths(net.arch)
+        for layer in (len(widths) - 2, 0, 1, 0):
+            link = (layer, int(rng.integers(widths[layer])), int(rng.integers(widths[layer + 1])))
+            moved[link] = 0.0 if layer == 1 else float(rng.normal())
+            _move(page, side, link, moved[link])
+        assert abs(_picture(page, side) - 255 * _draw(net, 256, moved)).max() <= 1.5
+        assert _numbers(page, side) == pytest.approx(_effect(net, moved), abs=0.006)
+    page.get_by_role("button", name="Undo all").first.click()
+    _settle(page)
+    assert abs(_picture(page, 0) - 255 * _draw(nets[0], 256)).max() <= 1.5
+    assert page.locator("output").first.inner_text() == "0.000"
+    _close(page)
+
+
+@pytest.mark.browser
+def test_by_keyboard_alone(browser: Any, tmp_path: Path) -> None:
+    net = _planted()
+    page = _open(browser, tmp_path / "x.html", explorer.page([net, _random(EVERY, 6)], title="Two"))
+    slider = page.get_by_label("Width", exact=True).first
+    slider.focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("PageDown")
+    page.keyboard.press("PageUp")
+    _settle(page)
+    assert _numbers(page, 0) == pytest.approx(_effect(net, {(1, 0, 2): 1.7}), abs=0.006)
+    page.keyboard.press("r")
+    _settle(page)
+    assert page.locator("output").first.inner_text() == "0.000"
+    # The maps are one stop of the Tab key; arrows move inside, from the unit that the named weight leads to.
+    assert page.locator(".grid").first.locator("[tabindex='0']").count() == 1
+    page.locator(".grid").first.locator("[tabindex='0']").focus()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Home")
+    chosen = page.locator("[aria-selected=true]").first
+    assert chosen.get_attribute("aria-label") == "layer 1, unit 0 \u00b7 cache \u00b7 carried copy of x"
+    assert chosen.evaluate("c => c.getRootNode().activeElement === c")
+    assert page.locator(".unit h4").first.inner_text().startswith("layer 1, unit 0")
+    _close(page)
+
+
+@pytest.mark.browser
+def test_marks_new_copied_and_dead_maps(browser: Any, tmp_path: Path) -> None:
+    page = _open(browser, tmp_path / "x.html", explorer.page([_planted()], title="One"))
+    kinds = {
+        name: page.locator(f".row canvas.{name}").evaluate_all("all => all.map(c => c.dataset.at)")
+        for name in ("dead", "copy")
+    }
+    assert kinds["copy"] == ["1.0", "3.2"]
+    assert set(kinds["dead"]) == {"1.1", "1.2", "2.0", "2.1", "3.0", "3.1"}
+    assert (
+        "1 units make" in page.locator(".bench").inner_text() or "1 unit makes" in page.locator(".bench").inner_text()
+    )
+    _close(page)
+
+
+@pytest.mark.browser
+def test_the_other_net_follows_at_equal_effect(browser: Any, tmp_path: Path) -> None:
+    nets = [_random(SKULL, 1), _random(EVERY, 2)]
+    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
+    page.get_by_label("Sweep the other at equal effect").check()
+    link = (0, 0, 16)
+    _move(page, 0, link, float(nets[0].weights[0][0, 16]) + 0.02)
+    wanted, got = (_numbers(page, side)[0] for side in (0, 1))
+    assert wanted > 0.005
+    assert got == pytest.approx(wanted, abs=0.002)
+    assert "Follows at equal effect" in page.locator(".bench").nth(1).inner_text()
+    page.keyboard.press("r")
+    page.get_by_role("button", name="Reset weight").first.click()
+    _settle(page)
+    assert page.locator(".panel").nth(1).locator("output").first.inner_text() == "0.000"
+    _close(page)
+
+
+@pytest.mark.browser
+def test_its_address_brings_the_state_back(browser: Any, tmp_path: Path) -> None:
+    net = _planted()
+    html = explorer.page([net], title="One")
+    page = _open(browser, tmp_path / "x.html", html)
+    _move(page, 0, (1, 0, 2), 2.25)
+    address = page.url.partition("#")[2]
+    _close(page)
+    again = _open(browser, tmp_path / "x.html", address=f"#{address}")
+    assert _numbers(again, 0) == pytest.approx(_effect(net, {(1, 0, 2): 2.25}), abs=0.006)
+    _close(again)
+    for broken in ("#sweep=9.9.9,4.4,0.0.0:1e400&range=1", "#sweep=&range=1", "#%", "#sweep=1.0.2,x&range=3&equal"):
+        _close(_open(browser, tmp_path / "x.html", address=broken))
+
+
+@pytest.mark.browser
+def test_hostile_names_are_text(browser: Any, tmp_path: Path) -> None:
+    net = _random(EVERY, 7, name=NASTY, labels={"0,0,0": NASTY + "<!--"})
+    page = _open(browser, tmp_path / "x.html", explorer.page([net, net], title=NASTY, note=NASTY))
+    assert page.locator("img, iframe, object").count() == 0
+    assert page.title() == NASTY
+    for place in ("h1", ".note", ".panel h3", ".chips button"):
+        assert NASTY in page.locator(place).first.inner_text()
+    _close(page)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str) -> None:
+    nets = [_random(SKULL, 1), _planted()]
+    page = _open(
+        browser,
+        tmp_path / "x.html",
+        explorer.page(nets, title="Two", note="A note."),
+        color_scheme=theme,
+        viewport={"width": 400, "height": 800},
+    )
+    for width in (400, 760, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        tops = page.locator(".panel").evaluate_all("all => all.map(e => e.getBoundingClientRect().top)")
+        assert max(tops) - min(tops) < 1  # side by side, on a phone too
+    worst = page.evaluate(CONTRAST)
+    assert worst[0][0] >= 4.5, worst
+    _close(page)
+
+
+CONTRAST = """() => {
+  const parse = c => c.match(/[\\d.]+/g).map(Number);
+  const linear = v => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
+  const lum = c => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
+  const ground = e => {
+    for (; e; e = e.parentElement || e.getRootNode().host) {
+      const c = parse(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > .5) return c }
+    return [255, 255, 255] };
+  const seen = [];
+  for (const root of [document.body, document.querySelector('.wheeltap-explorer').shadowRoot]) {
+    const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    while (walk.nextNode()) {
+      const e = walk.currentNode.parentElement, text = walk.currentNode.data.trim();
+      if (!text || ['SCRIPT', 'STYLE', 'NOSCRIPT'].includes(e.tagName) || e.disabled) continue;
+      const [a, b] = [lum(parse(getComputedStyle(e).color)), lum(ground(e))].sort((x, y) => y - x);
+      seen.push([(a + .05) / (b + .05), text.slice(0, 40)]);
+    }
+  }
+  return seen.sort((x, y) => x[0] - y[0]).slice(0, 5);
+}"""
+
+
+@pytest.mark.browser
+def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> None:
+    part = explorer.embed([_planted(), _random(EVERY, 2)])
+    style = "<style>canvas, button, input { display: none !important } h3 { font-size: 99px; color: red }</style>"
+    html = f"<!doctype html><title>host</title>{style}<h3 id=mine>mine</h3>{part}{part}"
+    page = _open(browser, tmp_path / "x.html", html)
+    page.wait_for_function("document.querySelectorAll('.wheeltap-explorer[data-state=settled]').length === 2")
+    assert page.locator(".big").first.is_visible()
+    size = "e => getComputedStyle(e).fontSize"
+    assert page.locator("#mine").evaluate(size) == "99px"
+    assert page.locator(".panel h3").first.evaluate(size) != "99px"
+    assert "#" not in page.url  # its host's address is not its own
+    _close(page)
+
+
+def test_is_small() -> None:
+    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
+    assert len(html.encode()) <= 5 * 1024 * 1024 // 20
+    assert "http://" not in html
+    assert "https://" not in html
+    data = json.loads(html.split('<script type="application/json">')[1].split("</script>")[0])
+    assert len(data["nets"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"arch": "nonsense"}, "architecture"),
+        ({"arch": "2;softmax:3"}, "architecture"),
+        ({"fold": "abs-y"}, "architecture"),
+        ({"weights": _planted().weights[1:]}, "do not fit"),
+        ({"weights": tuple(kernel * np.nan for kernel in _planted().weights)}, "not finite"),
+        ({"labels": {"1,0": "Width"}}, "names a weight"),
+        ({"links": ((2, 0, 3),)}, "names a weight"),
+    ],
+)
+def test_refuses_what_it_cannot_draw(changed: dict[str, Any], said: str) -> None:
+    fields = {name: getattr(_planted(), name) for name in DrawnNet.__struct_fields__}
+    with pytest.raises(UsageError, match=said):
+        explorer.page([DrawnNet(**{**fields, **changed})], title="One")
+
+
+def test_refuses_no_net() -> None:
+    with pytest.raises(UsageError, match="no net"):
+        explorer.page([], title="None")
