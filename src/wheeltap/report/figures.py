@@ -326,3 +326,40 @@ def forest_ends(findings: Iterable[Finding]) -> tuple[float, float]:
     low, high = min(known), max(known)
     margin = 0.04 * (high - low) or 0.5
     return low - margin, high + margin
+
+
+def net_chart(
+    labels: Sequence[str], means: Sequence[dict[str, Any]], nets: Sequence[dict[str, Any]], *, unit: str
+) -> "alt.LayerChart":
+    """One number of nets of several kinds: a row for each kind, a ring for each net, the mean with its interval.
+
+    Args:
+        labels: Kinds of nets, from the top.
+        means: For each row its ``value`` with ``low`` and ``high`` (either may be missing).
+        nets: ``row`` and ``value`` of each net.
+        unit: Of the number.
+
+    Returns:
+        The chart.
+    """
+    import altair as alt
+
+    names = {at: words.plain(label) for at, label in enumerate(labels)}
+    axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(names)}[datum.value]", grid=False, ticks=False, domain=False)
+    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(labels)))))
+    same: dict[str, Any] = {"scale": alt.Scale(zero=False, nice=True), "title": unit, "axis": alt.Axis(tickCount=5)}
+    rings = alt.Chart(_data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)
+    ends = [row for row in means if row["low"] is not None and row["high"] is not None]
+    whisker = alt.Chart(_data(ends)).mark_rule(color=INK, strokeWidth=2.2)
+    mean = alt.Chart(_data([row for row in means if row["value"] is not None]))
+    fill = alt.condition("datum.row == 0", alt.value(SERIES[1]), alt.value(INK))
+    shape = alt.condition("datum.row == 0", alt.value("diamond"), alt.value("circle"))
+    marks = mean.mark_point(filled=True, size=85, opacity=1).encode(
+        x=alt.X("value:Q", **same), y=y, fill=fill, shape=shape
+    )
+    layers = [
+        rings.encode(x=alt.X("value:Q", **same), y=y),
+        whisker.encode(x=alt.X("low:Q", **same), x2="high:Q", y=y),
+        marks,
+    ]
+    return finish(layers, height=24 * len(labels) + 46)

@@ -78,7 +78,7 @@ def page(record: ReportRecord) -> str:
     Returns:
         A complete HTML document.
     """
-    return _environment().get_template("report.html.j2").render(_context(record))
+    return environment().get_template("report.html.j2").render(_context(record))
 
 
 def fragment(record: ReportRecord) -> str:
@@ -90,11 +90,12 @@ def fragment(record: ReportRecord) -> str:
     Returns:
         An HTML fragment.
     """
-    template = _environment().get_template("summary.html.j2")
+    template = environment().get_template("summary.html.j2")
     return template.render(record=record, table=view.score_table(record), headlines=view.headlines(record), words=words)
 
 
-def _environment() -> "Environment":
+def environment() -> "Environment":
+    """The templates of this package; what is put into them is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -142,8 +143,8 @@ def _drawn(record: ReportRecord) -> list[str]:
     return names + [blocks.subject for blocks in record.blocks]
 
 
-def _markup(text: str) -> Any:
-    """SVG that vl-convert wrote: names in it are escaped already, as the text of an SVG."""
+def markup(text: str) -> Any:
+    """For a template: SVG that vl-convert wrote: names in it are escaped already, as the text of an SVG."""
     from markupsafe import Markup
 
     text = text.replace('xmlns:xlink="http://www.w3.org/1999/xlink" ', "")
@@ -184,7 +185,7 @@ def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figur
         rows = tuple((words.plain(c.subject), _estimate(c.area), _estimate(c.half)) for c in curves)
         alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}. "
         alt += " ".join(_curve_words(curve) for curve in curves)
-        made.append(Figure(title=name, code=code, svg=_markup(figures.svg(chart)), alt=alt, rows=rows))
+        made.append(Figure(title=name, code=code, svg=markup(figures.svg(chart)), alt=alt, rows=rows))
     return made
 
 
@@ -202,7 +203,7 @@ def _survival(record: ReportRecord) -> list[Matched]:
             f"{strip.label}: half of the score above chance is lost at {strip.half} {strip.unit}."
             for strip in one.strips
         )
-        svg = "" if chart is None else _markup(figures.svg(chart))
+        svg = "" if chart is None else markup(figures.svg(chart))
         made.append(Matched(subject=one.subject, svg=svg, alt=alt, legend=tuple(legend), strips=one.strips))
     return made
 
@@ -233,7 +234,7 @@ def _map(blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
     rows = tuple((words.plain(name), words.interval(drop), "") for name, drop in drops)
     alt = f"Bar chart of the loss of score when one block of {words.plain(blocks.subject)} is disturbed. "
     alt += "; ".join(f"{name}: {drop}" for name, drop, _ in rows)
-    svg = _markup(figures.svg(figures.block_chart(blocks, colour, ends=ends)))
+    svg = markup(figures.svg(figures.block_chart(blocks, colour, ends=ends)))
     note = f"{words.instrument(blocks.code, blocks.title).name} at dose {words.number(blocks.dose)}"
     return Figure(title=words.plain(blocks.subject), code=blocks.code, svg=svg, alt=alt, rows=rows, note=note)
 
@@ -253,7 +254,7 @@ def _forests(record: ReportRecord) -> list[Figure]:
 
 
 def _forest(pair: str, findings: Sequence[Finding], ends: tuple[float, float]) -> Figure:
-    svg = _markup(figures.svg(figures.forest_chart(findings, ends=ends)))
+    svg = markup(figures.svg(figures.forest_chart(findings, ends=ends)))
     said = (
         f"{view.name_of(f)}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}" for f in findings
     )

@@ -1,0 +1,252 @@
+"""From the numbers of every net to findings: is the net under study one more of the trained ones?"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from wheeltap.audits.base import Draft
+from wheeltap.audits.judge import settle
+from wheeltap.fer.metrics import METRICS
+from wheeltap.records import Control, Estimate, Finding
+from wheeltap.report import words
+from wheeltap.report.fer import CohortRow, Metric, MetricRow
+from wheeltap.stats.cohorts import Single, apart, next_net, over_nets
+from wheeltap.stats.effect import smallest_detectable
+
+TRAINED: Final = "sgd"
+"""The kind of nets that the net under study is compared with; all other kinds are controls."""
+
+LEVEL: Final = 0.95
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Every number of a study.
+
+    Attributes:
+        name: Of the net under study.
+        own: Its numbers, by metric.
+        cohorts: For each kind of net the numbers of each, by metric: those that a kind lacks are left out.
+        psnr: Distance of each trained net's picture from the one under study, in decibels.
+        errors: The same as mean squared error.
+    """
+
+    name: str
+    own: Mapping[str, Single]
+    cohorts: Mapping[str, Sequence[Mapping[str, float]]]
+    psnr: Sequence[float]
+    errors: Sequence[float]
+
+
+def rows(measured: Measured) -> tuple[MetricRow, ...]:
+    """Every metric that the net under study has, beside every kind of nets."""
+    found: list[MetricRow] = []
+    for metric in METRICS:
+        own = measured.own.get(metric.key)
+        if own is None:
+            continue
+        cohorts = [_cohort(metric, own, name, nets) for name, nets in measured.cohorts.items()]
+        kept = tuple(cohort for cohort in cohorts if cohort is not None)
+        found.append(MetricRow(metric=metric, own=_of_one(metric, own), cohorts=kept))
+    return tuple(found)
+
+
+def _of_one(metric: Metric, own: Single) -> Estimate:
+    half = 1.959964 * own.se
+    exact = own.se == 0.0
+    return Estimate(
+        name=metric.key, value=own.value, low=own.value - half, high=own.value + half, level=1.0 if exact else LEVEL,
+        n=1, unit=metric.unit, method=own.method,
+    )  # fmt: skip
+
+
+def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, float]]) -> CohortRow | None:
+    values = [net[metric.key] for net in nets if np.isfinite(net.get(metric.key, np.nan))]
+    if not values:
+        return None
+    mean = over_nets(values, name=f"{metric.key}_{name}", unit=metric.unit, level=LEVEL)
+    ends = next_net(values, level=LEVEL)
+    low, high = ends or (mean.value or 0.0, mean.value or 0.0)
+    alike = (metric.unified == "high" and own.value <= high) or (metric.unified == "low" and own.value >= low)
+    gap = apart(own, values, name=f"{metric.key}_gap", unit=metric.unit, level=LEVEL)
+    return CohortRow(cohort=name, values=tuple(values), mean=mean, next_net=ends, gap=gap, alike=alike)
+
+
+def findings(measured: Measured, table: Sequence[MetricRow], *, alpha: float) -> list[Finding]:
+    """The distance of the pictures, then one finding for each tested metric, corrected together."""
+    drafts = [_draft(measured, row, alpha) for row in table if row.metric.tested]
+    return [_pictures(measured), *settle(drafts, alpha=alpha)]
+
+
+def pair(measured: Measured) -> str:
+    """How findings call the comparison."""
+    return f"{measured.name} vs {TRAINED}"
+
+
+def _pictures(measured: Measured) -> Finding:
+    error = over_nets(measured.errors, name="squared_error", unit="mean squared error in colour from 0 to 1")
+    psnr = over_nets(measured.psnr, name="psnr", unit="dB")
+    return Finding(
+        code="WT001", title="Distance of the pictures", status="found", subject=pair(measured), alarm=False,
+        estimates=(error, psnr),
+        because=f"The trained nets draw the picture to {words.interval(psnr)} dB (mean squared error "
+        f"{words.interval(error)}). That is near, and never the same: part of any difference below may be a "
+        "difference of the pictures.",
+    )  # fmt: skip
+
+
+def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
+    metric, name = row.metric, pair(measured)
+    trained = next((cohort for cohort in row.cohorts if cohort.cohort == TRAINED), None)
+    finding = Finding(
+        code=metric.code, title=metric.title, status="inconclusive", subject=name,
+        estimates=(row.own, *(cohort.mean for cohort in row.cohorts)),
+    )  # fmt: skip
+    if trained is None or trained.gap.p is None:
+        because = "An answer takes at least two trained nets that differ in this number; a single one has no spread."
+        return Draft(_with(finding, because=because))
+    worth = metric.worth * (abs(trained.mean.value or 0.0) if metric.relative else 1.0)
+    seen = smallest_detectable(trained.gap, alpha=alpha)
+    said = _said(measured, row, trained)
+    finding = _with(
+        finding, because=said, status="found", smallest_detectable=seen, estimates=(trained.gap, *finding.estimates)
+    )
+    return Draft(finding, test=trained.gap, worth=worth, otherwise=f"{said} It could be one more of them.")
+
+
+def _with(finding: Finding, **changes: object) -> Finding:
+    import msgspec
+
+    return msgspec.structs.replace(finding, **changes)
+
+
+def _said(measured: Measured, row: MetricRow, trained: CohortRow) -> str:
+    unit = row.metric.unit
+    text = (
+        f"{measured.name} has {words.interval(row.own)} ({unit}), the {len(trained.values)} trained nets "
+        f"{words.interval(trained.mean)}"
+    )
+    if trained.next_net is not None:
+        low, high = (words.number(end) for end in trained.next_net)
+        text += f"; one more such net would lie between {low} and {high}"
+    unified = row.metric.unified
+    side = (trained.gap.value or 0.0) * (1.0 if unified == "high" else -1.0)
+    return f"{text}. {'Towards' if side > 0 else 'Away from'} a unified net." if unified else f"{text}."
+
+
+def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Finding]) -> str:
+    """The result in one sentence."""
+    tested = {f.title: f for f in found if f.code != "WT001"}
+    psnr = f"{np.median(measured.psnr):.1f} dB apart"
+    start = f"{measured.name} and {len(measured.psnr)} nets trained to draw it"
+    by_title = {row.metric.title: row for row in table}
+    unified = [t for t, f in tested.items() if f.status == "found" and _towards(by_title[t])]
+    other = [t for t, f in tested.items() if f.status == "found" and t not in unified]
+    if not tested or all(f.status == "inconclusive" for f in tested.values()):
+        return f"{start} ({psnr}): too little to tell whether the wiring differs."
+    if not unified and not other:
+        return f"Near pictures ({psnr}), no difference in wiring found: {start}."
+    parts: list[str] = []
+    if unified:
+        parts.append(f"more unified by {_listed(unified)} ({len(unified)} of {len(tested)} tests)")
+    if other:
+        parts.append(f"less unified by {_listed(other)}")
+    beside = f"beside {len(measured.psnr)} nets trained to draw it, {measured.name} is {'; '.join(parts)}"
+    return f"Near pictures ({psnr}), different wiring: {beside}."
+
+
+def _listed(titles: Sequence[str]) -> str:
+    small = [title[:1].lower() + title[1:] for title in titles]
+    return small[0] if len(small) == 1 else f"{', '.join(small[:-1])} and {small[-1]}"
+
+
+def _towards(row: MetricRow) -> bool:
+    trained = next(cohort for cohort in row.cohorts if cohort.cohort == TRAINED)
+    return ((trained.gap.value or 0.0) > 0) == (row.metric.unified == "high")
+
+
+def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
+    """For each kind of control net, which numbers it would pass for unified by, and which tell it apart."""
+    lines: list[str] = []
+    for name in measured.cohorts:
+        if name == TRAINED:
+            continue
+        known = [(row, c) for row in table if row.metric.unified for c in row.cohorts if c.cohort == name]
+        alike = [_beside(row, c) for row, c in known if c.alike]
+        apart_ = [_beside(row, c) for row, c in known if not c.alike]
+        if not known:
+            continue
+        if not alike:
+            lines.append(f"{name}: told apart from {measured.name} by every number here.")
+            continue
+        ending = f" Told apart by {'; '.join(apart_)}." if apart_ else " Nothing here tells them apart."
+        lines.append(f"{name}: would pass for unified by {'; '.join(alike)}.{ending}")
+    return tuple(lines)
+
+
+def _beside(row: MetricRow, cohort: CohortRow) -> str:
+    own, theirs = words.number(row.own.value), words.number(cohort.mean.value)
+    return f"{row.metric.title[:1].lower()}{row.metric.title[1:]} ({theirs}, against {own})"
+
+
+def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[tuple[str, str], ...]:
+    """Whether function-space noise separates the nets where weight sweeps do."""
+    titles = {row.metric.key: row for row in table}
+    status = {finding.title: finding.status for finding in found}
+    if not {"noise_symmetry", "response_symmetry"} <= titles.keys():
+        return ()
+    sweeps, noise = titles["response_symmetry"], titles["noise_symmetry"]
+    answer = {
+        (True, True): "Yes. Both do.",
+        (True, False): "No. Weight sweeps do, function-space noise does not.",
+        (False, True): "It does, and weight sweeps do not.",
+        (False, False): "Neither does.",
+    }[status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"]
+    told = "; ".join(
+        f"{row.metric.title.lower()} {words.number(row.own.value)} against {_trained(row)}" for row in (sweeps, noise)
+    )
+    dose = titles.get("noise_dose")
+    more = (
+        ""
+        if dose is None
+        else f" The dose that changes the picture as much: {words.number(dose.own.value)} against {_trained(dose)}."
+    )
+    return (("Does function-space noise separate them where weight sweeps do?", f"{answer} {told}.{more}"),)
+
+
+def _trained(row: MetricRow) -> str:
+    found = next((cohort.mean for cohort in row.cohorts if cohort.cohort == TRAINED), None)
+    return words.UNKNOWN if found is None else words.interval(found)
+
+
+def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: float) -> Control:
+    """Each trained net against the other trained ones: none may be called apart.
+
+    Args:
+        measured: The numbers.
+        table: The metrics.
+        worst: The control fails where a p-value, corrected for all nets and metrics, is below this.
+    """
+    name = f"WT2 a {TRAINED} net against the other {TRAINED} nets"
+    tests: list[float] = []
+    for row in table:
+        values = next((c.values for c in row.cohorts if c.cohort == TRAINED), ())
+        for at, value in enumerate(values if row.metric.tested and len(values) > 3 else ()):
+            p = apart(Single(value), [*values[:at], *values[at + 1 :]], name=row.metric.key, unit=row.metric.unit).p
+            tests += [] if p is None else [p]
+    if not tests:
+        return Control(name=name, kind="null", status="skipped", because="It takes at least four trained nets.")
+    least = min(min(tests) * len(tests), 1.0)
+    share = float(np.mean(np.array(tests) <= 1 - LEVEL))
+    estimate = Estimate(
+        name="share_called_apart", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
+        method="each net left out in turn; the tests share nets",
+    )  # fmt: skip
+    return Control(
+        name=name, kind="null", status="failed" if least < worst else "passed", estimates=(estimate,),
+        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; the "
+        f"smallest p, corrected for their number, is {least:.2g} (fails below {worst:g}).",
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Noise in all weights of a picture's net at once, at the dose that changes the picture by a given amount."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap.engine.apply import Disturbance, unharmed
+from wheeltap.engine.gather import gather
+from wheeltap.perturb import create
+from wheeltap.probe import Probe
+from wheeltap.site import WHOLE
+from wheeltap.subject import Subject
+from wheeltap.symmetry import Symmetry
+
+STEPS: Final = 14
+"""Halvings of the dose's range: its end is then known to a thousandth of an octave."""
+
+WIDEST: Final = 8.0
+"""Largest dose tried; noise as large as eight times the signal changes any picture that noise can change."""
+
+
+@dataclass(frozen=True)
+class NoiseResponses:
+    """What draws of noise did to a picture, each at the dose at which it changes it by the wanted amount.
+
+    Attributes:
+        dose: ``[draw]``, in the perturbation's unit; NaN where no dose was enough.
+        symmetry: ``[draw]``, symmetric share of the change; NaN likewise, and where no symmetry is asked for.
+    """
+
+    dose: NDArray[np.float64]
+    symmetry: NDArray[np.float64]
+
+    @property
+    def reached(self) -> NDArray[np.bool_]:
+        """Which draws changed the picture as much as wanted."""
+        return np.isfinite(self.dose)
+
+
+def respond(
+    subject: Subject, probe: Probe, perturbation: str, *, effect: float, draws: int, root: int
+) -> NoiseResponses:
+    """Finds for each draw the dose whose change of the outputs has the root mean square ``effect``.
+
+    Args:
+        subject: The net; it comes back bit-identical.
+        probe: Its inputs; with a symmetry, the share of the change that has it is told too.
+        perturbation: Name of a kind of noise.
+        effect: In units of the outputs.
+        draws: Of noise.
+        root: Root seed.
+
+    Raises:
+        ModelError: If the noise is not defined on this net.
+    """
+    noise = create(perturbation)
+    known = gather(noise.needs, subject, probe) if noise.needs else None
+    clean = probe.scores(subject.model)
+    symmetry, found = probe.annotations.symmetry, list[tuple[float, float]]()
+    with unharmed(subject), Disturbance(subject, noise, WHOLE, known) as disturbance:
+
+        def change(dose: float, seed: int) -> Tensor:
+            disturbance.apply(dose, root=root, seed=seed)
+            return probe.scores(subject.model) - clean
+
+        for seed in range(draws):
+            found.append(_at_effect(lambda dose, seed=seed: change(dose, seed), effect, symmetry))
+    dose, share = np.array(found).T
+    return NoiseResponses(dose, share)
+
+
+def _at_effect(change: Callable[[float], Tensor], effect: float, symmetry: Symmetry | None) -> tuple[float, float]:
+    """Dose and symmetric share where the change first has the wanted size, by bracketing and bisection in ratios."""
+    high = 1e-3
+    while _size(change(high)) < effect:
+        high *= 2.0
+        if high > WIDEST:
+            return float("nan"), float("nan")
+    low = high / 2.0
+    for _ in range(STEPS):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if _size(change(middle)) < effect else (low, middle)
+    return high, float("nan") if symmetry is None else symmetric_share(change(high), symmetry)
+
+
+def _size(change: Tensor) -> float:
+    size = float(change.double().square().mean().sqrt())
+    return size if np.isfinite(size) else float("inf")
+
+
+def symmetric_share(change: Tensor, symmetry: Symmetry) -> float:
+    """||P d||^2 / ||d||^2: the share of a change ``[example, output]`` that has the symmetry."""
+    wide = change.double()
+    whole = float(wide.square().sum())
+    return float(symmetry.project(wide).square().sum()) / whole if whole > 0.0 else float("nan")
