@@ -1,0 +1,1 @@
+"""Fractured, entangled representations: how pictures, their nets and single weights hang together."""

@@ -1,0 +1,101 @@
+"""Means of values that come in clusters: several doses of one weight are not several weights."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap import seeds
+from wheeltap.errors import DataError
+from wheeltap.records import Estimate
+from wheeltap.stats._scipy import normal_quantile, t_quantile
+from wheeltap.stats.crossed import FloatArray, Values, checked_alpha
+
+RESAMPLES: Final = 2000
+
+
+@dataclass(frozen=True)
+class ClusterMean:
+    """A mean over values whose clusters are the sample.
+
+    Attributes:
+        value: Mean over all values; 0 where there is none.
+        se: Standard deviation over bootstrap resamples of clusters; 0 with fewer than two clusters.
+        low: Lower end of the percentile interval; ``None`` with fewer than two clusters.
+        high: Its upper end.
+        level: Confidence level of the interval.
+        values: How many values there are.
+        clusters: How many clusters have one.
+    """
+
+    value: float
+    se: float
+    low: float | None
+    high: float | None
+    level: float
+    values: int
+    clusters: int
+
+    def estimate(self, *, name: str, unit: str) -> Estimate:
+        """As an estimate of a report; without a value where there is none."""
+        return Estimate(
+            name=name, value=self.value if self.values else None, low=self.low, high=self.high, level=self.level,
+            n=self.clusters, unit=unit, method=f"cluster bootstrap, {self.values} values of {self.clusters} weights",
+        )  # fmt: skip
+
+
+def cluster_means(
+    values: Values,
+    clusters: NDArray[np.integer[Any]],
+    *,
+    bins: NDArray[np.integer[Any]] | None = None,
+    count: int = 1,
+    level: float = 0.95,
+) -> list[ClusterMean]:
+    """Mean of the values of each bin, with an interval that resamples whole clusters.
+
+    A cluster brings all the values it has in the bin, so many doses of few weights are as uncertain as few weights.
+
+    Args:
+        values: ``[value]``.
+        clusters: Cluster of each value, ``[value]``, any whole numbers.
+        bins: Bin of each value, from 0 to ``count`` - 1; a value with another number belongs to none.
+        count: Number of bins.
+        level: Confidence level.
+
+    Raises:
+        DataError: If a value is not finite, or lengths differ.
+
+    Source: Davison & Hinkley (1997), "Bootstrap Methods and their Application", sec. 3.8 (clusters as a whole) and
+    5.3 (percentile interval), widened by Student's quantile over the normal one, as few clusters need.
+    """
+    x, places = np.asarray(values, dtype=np.float64), np.zeros(len(values), dtype=np.int64) if bins is None else bins
+    if not (x.shape == clusters.shape == places.shape and x.ndim == 1 and bool(np.isfinite(x).all())):
+        raise DataError(
+            "Values in clusters need one finite number, cluster and bin each.",
+            expected=f"{x.shape} finite numbers",
+            got=f"clusters {clusters.shape}, bins {places.shape}, {int((~np.isfinite(x)).sum())} not finite",
+        )
+    inside = (places >= 0) & (places < count)
+    _, member = np.unique(clusters[inside], return_inverse=True)
+    whole = int(member.max()) + 1 if len(member) else 0
+    sums, numbers = np.zeros((whole, count)), np.zeros((whole, count))
+    np.add.at(sums, (member, places[inside]), x[inside])
+    np.add.at(numbers, (member, places[inside]), 1.0)
+    return [_mean(sums[:, at], numbers[:, at], checked_alpha(level)) for at in range(count)]
+
+
+def _mean(sums: FloatArray, numbers: FloatArray, alpha: float) -> ClusterMean:
+    """Mean of one bin; clusters without a value in it are no part of its sample."""
+    there = numbers > 0.0
+    sums, numbers, clusters = sums[there], numbers[there], int(there.sum())
+    value = float(sums.sum() / numbers.sum()) if clusters else 0.0
+    if clusters < 2:
+        return ClusterMean(value, 0.0, None, None, 1 - alpha, int(numbers.sum()), clusters)
+    times = seeds.generator(0, "clusters", clusters).multinomial(clusters, np.full(clusters, 1 / clusters), RESAMPLES)
+    # Means vary less over resamples of n clusters than over n new clusters, by the factor (n - 1) / n in variance.
+    off = ((times @ sums) / (times @ numbers) - value) * np.sqrt(clusters / (clusters - 1))
+    wider = t_quantile(alpha, clusters - 1) / normal_quantile(1 - alpha / 2)
+    low, high = value + wider * np.quantile(off, [alpha / 2, 1 - alpha / 2])
+    return ClusterMean(value, float(off.std(ddof=1)), float(low), float(high), 1 - alpha, int(numbers.sum()), clusters)
