@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from wheeltap.audits.base import BUILTIN
+from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.entanglement import EntanglementAudit
 from wheeltap.audits.families import BitFlipAudit, PruningAudit, QuantizationAudit
 from wheeltap.audits.fine_tuning import FineTuningAudit
@@ -89,6 +90,10 @@ class TestRedundancyAudit(AuditContract):
 
 class TestEntanglementAudit(AuditContract):
     audit = EntanglementAudit
+
+
+class TestDecodableAudit(AuditContract):
+    audit = DecodableAudit
 
 
 class TestPartsAudit(AuditContract):

@@ -261,6 +261,7 @@ BUILTIN = {
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",
     "parts": "wheeltap.audits.parts:PartsAudit",
     "relearning": "wheeltap.audits.relearning:RelearningAudit",
+    "decodable": "wheeltap.audits.decodable:DecodableAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
 }
 

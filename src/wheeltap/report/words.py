@@ -221,6 +221,12 @@ INSTRUMENTS: dict[str, Instrument] = {
         "one unit is spread; few means that units have a task of their own. Untrained networks can look alike, so "
         "read it beside the others.",
     ),
+    "WT203": Instrument(
+        name="Decodable but unused",
+        reads="A factor that a linear probe reads off a layer is taken away there, with the least change that removes "
+        "it, and the outputs are watched beside random subspaces. What can be read but moves nothing is there without "
+        "being used; a probe alone cannot tell.",
+    ),
     "WT205": Instrument(
         name="Necessary and sufficient parts",
         reads="A set of hidden units is taken away, or kept alone, in five ways, the last one searching for the "

@@ -4,14 +4,18 @@ An item is the start of a sentence up to its verb, and the verb's two forms; the
 Nearly every construction has a noun of the other number nearer to the verb than the subject.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from wheeltap import seeds
 from wheeltap.choices import ChoiceProbe
+from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
 from wheeltap.sources.grammar.words import Number
 from wheeltap.sources.text import Tokenizer
@@ -90,7 +94,7 @@ def scored(*, seed: int = 0) -> tuple[Pair, ...]:
 def probe(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceProbe:
     """The task for a model that reads ``tokenizer``'s tokens: 224 items scored, 288 more for layer moments."""
     items, extra = scored(seed=seed), pairs(seed=seed)[len(scored(seed=seed)) :]
-    return ChoiceProbe(
+    made = ChoiceProbe(
         [tokenizer.start(item.context) for item in items],
         [[tokenizer.more(choice) for choice in item.choices] for item in items],
         [item.answer for item in items],
@@ -98,3 +102,25 @@ def probe(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceProbe:
         groups=[list(CONSTRUCTIONS).index(item.construction) for item in items],
         more=[tokenizer.start(item.context) + tokenizer.more(item.choices[item.answer]) for item in extra],
     )
+    return made.with_factors(factors(items))
+
+
+def factors(items: Sequence[Pair]) -> dict[str, Tensor]:
+    """What can be asked of each item besides the right option, ``[item]`` of 0 and 1.
+
+    ``number``: whether the subject is plural; ``nearest``: whether the noun nearest to the verb is; ``opener``: whether
+    something stands before the sentence ("On Sundays, ..."), which says nothing about number.
+    """
+    openers = tuple(f"{opener}," for opener in (*words.OPENERS_ANY, *words.OPENERS_NOW, *words.OPENERS_THEN))
+    return {
+        "number": torch.tensor([item.number == "plural" for item in items]).long(),
+        "nearest": torch.tensor([_nearest(item) == "plural" for item in items]).long(),
+        "opener": torch.tensor([item.context.startswith(openers) for item in items]).long(),
+    }
+
+
+def _nearest(item: Pair) -> Number:
+    """Number of the noun nearest to the verb: the other one than the subject's in most constructions."""
+    if item.construction == "quantified":
+        return "plural"
+    return item.number if item.construction == "simple" else other(item.number)

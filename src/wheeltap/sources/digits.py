@@ -71,4 +71,24 @@ def subject(*, seed: int = 0, dropout: float = 0.0, name: str = "digits") -> Sub
 def probe() -> Probe:
     """The test split, scored by accuracy; the training inputs help to estimate layer moments."""
     data = split()
-    return Probe(data.test_inputs, data.test_targets, name="digits", more=data.train_inputs)
+    made = Probe(data.test_inputs, data.test_targets, name="digits", more=data.train_inputs)
+    return made.with_factors(factors(data.test_inputs, data.test_targets))
+
+
+def factors(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What can be asked of each image besides its digit, ``[example]`` of 0 and 1.
+
+    ``even``: whether the digit is; ``left_heavy``: whether more ink is in the left half; ``much_ink``: whether there
+    is more ink than on half of the training images.
+
+    Args:
+        inputs: ``[example, 64]`` in [0, 1].
+        targets: ``[example]``, the digits.
+    """
+    left, right = inputs.reshape(-1, 8, 2, 4).sum((1, 3)).unbind(1)
+    middle = split().train_inputs.sum(1).quantile(0.5)
+    return {
+        "even": (targets % 2 == 0).long(),
+        "left_heavy": (left > right).long(),
+        "much_ink": (inputs.sum(1) > middle).long(),
+    }

@@ -76,6 +76,7 @@ BUILTIN: dict[str, str] = {
     "weight-sweep": "wheeltap.engine.readings.weight_sweep:WeightSweepReading",
     "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
+    "decodable": "wheeltap.engine.readings.decodable:Decodable",
 }
 
 readings: Registry[Reading] = Registry(

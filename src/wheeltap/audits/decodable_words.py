@@ -1,0 +1,152 @@
+"""What is told of one factor by the audit ``decodable``."""
+
+from dataclasses import dataclass
+from typing import final
+
+from wheeltap.audits.factors import DecodableSettings, Factor, Layer
+from wheeltap.records import Estimate
+from wheeltap.stats.effect import mean_effect, score_interval
+
+_SIZES = ("the factor's subspace", "the probe's directions", "the steepest subspace", "random subspaces")
+
+
+@final
+@dataclass(frozen=True)
+class Words:
+    """Sentences about one factor of one subject."""
+
+    subject: str
+    factor: Factor
+    settings: DecodableSettings
+
+    def too_narrow(self) -> str:
+        """No layer has as many directions as the factor needs."""
+        return (
+            f"Every layer has too few directions for the {self.factor.classes} classes of {self.factor.name}: to take "
+            "its subspace away would take everything away."
+        )
+
+    def not_told(self, least: float, *, surely: bool) -> str:
+        """Not decodable, as far as could be seen."""
+        best = self.factor.best
+        told = (
+            f"{self._probe(best)}, which is {best.told} more than what is known without the layer. Not shown to be "
+            f"more than {self.settings.decodable:g} in any of {len(self.factor.layers)} layers"
+        )
+        seen = (
+            f"{least:.2f} would have been seen (4 times out of 5)" if least < 1.0 else "hardly anything could be seen"
+        )
+        if surely:
+            return f"{told}: {self.factor.name} is not linearly decodable here; {seen}. Other codes are not seen."
+        return f"{told}; {seen}: too few examples to tell whether {self.factor.name} is decodable."
+
+    def unused(self) -> str:
+        """Decodable, and the outputs do not hang on it."""
+        return (
+            f"{self._decodable()}, but the outputs of {self.subject} hardly hang on it: without the subspace that "
+            f"tells it they move {self._use()}, surely less than {self.settings.margin:g} of that. {self._beside()} "
+            f"{self._limits()}"
+        )
+
+    def used(self) -> str:
+        """Decodable, and used."""
+        return (
+            f"{self._decodable()}, and used: without the subspace that tells it the outputs of {self.subject} move "
+            f"more than without random subspaces (p {self.factor.beyond:.2g}, {self.settings.draws} draws): "
+            f"{self._use()}. {self._beside()} {self._correlated()}"
+        )
+
+    def open(self, seen: float) -> str:
+        """Decodable; used or not stays open."""
+        if not self.factor.most_used.erased:
+            return f"{self._decodable()}. The outputs have no slope there, so it is not known what they hang on."
+        could = f"a share of {max(self.settings.margin - seen, 0.0):.2g} or less would have counted as unused"
+        return (
+            f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
+            f"that tells it they move {self._use()}, not surely less than {self.settings.margin:g} of that, but "
+            f"not surely more than without random subspaces either (p {self.factor.beyond:.2g}). With so many examples "
+            f"{could}. {self._beside()}"
+        )
+
+    def _probe(self, layer: Layer) -> str:
+        name = self.factor.name
+        return f"A linear probe tells {name} at {layer.name} in {layer.accuracy} of the examples it has not seen"
+
+    def _decodable(self) -> str:
+        best, where = self.factor.best, self.factor.decodable
+        return (
+            f"{self._probe(best)} ({best['control'].mean():.2f} for random labels, {best.majority.mean():.2f} for the "
+            f"most frequent class), and off {len(where)} of {len(self.factor.layers)} layers it can be read surely"
+        )
+
+    def _use(self) -> str:
+        layer = self.factor.most_used
+        return f"{layer.use} of what they move without the subspace they hang on most (at {layer.name})"
+
+    def _beside(self) -> str:
+        """Random subspaces, sizes and the projection, at the same layer."""
+        layer = self.factor.most_used
+        random, matched = (layer.share(which, name="").value or 0.0 for which in ("random", "matched"))
+        sizes = layer["sizes"]
+        return (
+            f"Random subspaces of rank {int(layer['rank'])} move them {random:.3f} of that, and {matched:.3f} once "
+            f"their change is as large (the change is {sizes[0]:.2f} of the layer's spread, {sizes[3]:.2f} for random "
+            f"ones, {sizes[2]:.2f} for the steepest)."
+        )
+
+    def _correlated(self) -> str:
+        return (
+            f"The factor goes with {self.factor.correlation} of the variance of the targets; what a factor that goes "
+            "with it is used for counts here too."
+        )
+
+    def _limits(self) -> str:
+        return (
+            "This does not prove that the network never uses it: a linear code was taken away at one layer at a time; "
+            "what later layers compute again, and codes that are not linear, are not seen. The factor goes with "
+            f"{self.factor.correlation} of the variance of the targets."
+        )
+
+
+def estimates(factor: Factor) -> tuple[Estimate, ...]:
+    """Numbers of one factor, layer by layer, and all of the layer where it is used most.
+
+    Only the first estimate of a finding is tested.
+    """
+    found: list[Estimate] = [factor.best.told, factor.correlation]
+    for layer in factor.layers:
+        found.append(layer.accuracy)
+        if layer.erased:
+            found += [layer.share("erased", name="use"), layer.share("random", name="use of random subspaces")]
+    return (*found, *_erased(factor.most_used)) if factor.most_used.erased else tuple(found)
+
+
+def _erased(layer: Layer) -> list[Estimate]:
+    """What was measured where the subspace was taken away."""
+    unit = "nats of KL, or share of the outputs' variance"
+    shares = [
+        layer.share("matched", name="use of random subspaces as large"),
+        layer.share("projected", name="use without the probe's directions"),
+    ]
+    effects = [
+        mean_effect(layer[which].reshape(-1, layer[which].shape[-1]), name=f"moved by {which}: {layer.name}", unit=unit)
+        for which in ("erased", "steepest", "random")
+    ]
+    lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.name}", unit="score")
+    left = score_interval(layer["left"], bounded=True, name=f"accuracy afterwards: {layer.name}", unit="share")
+    sizes = [
+        _plain(f"size of the change, {what}: {layer.name}", float(size), unit="share of the layer's spread")
+        for what, size in zip(_SIZES, layer["sizes"], strict=True)
+    ]
+    angles = [
+        _plain(f"angle to the steepest subspace, {what}: {layer.name}", float(angle), unit="degrees")
+        for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
+    ]
+    return [*shares, *effects, lost, left, *sizes, *angles]
+
+
+def _plain(name: str, value: float, *, unit: str) -> Estimate:
+    return Estimate(
+        name=name, value=value, low=None, high=None, level=0.95, n=1, unit=unit,
+        method="of the subspaces that were taken away; no interval",
+    )  # fmt: skip

@@ -1,0 +1,98 @@
+"""What a linear probe reads off a layer, and what it would read of labels that mean nothing."""
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wheeltap.engine.erasure import Geometry, one_hot
+from wheeltap.typed import to_tensor
+
+
+@final
+@dataclass(frozen=True)
+class LinearProbe:
+    """Least squares on class indicators with a shrunk covariance: for two classes, Fisher's discriminant.
+
+    Attributes:
+        geometry: Of the layer, from the examples it was fitted on.
+        weights: ``[direction, class]``, in whitened coordinates.
+        shares: ``[class]``, of the examples it was fitted on.
+    """
+
+    geometry: Geometry
+    weights: Tensor
+    shares: Tensor
+
+    @classmethod
+    def fitted(cls, geometry: Geometry, whitened: Tensor, labels: Tensor) -> "LinearProbe":
+        """From whitened vectors ``[example, direction]`` and labels from 0."""
+        indicators = one_hot(labels)
+        shares = indicators.mean(0)
+        weights = (whitened - whitened.mean(0)).T @ (indicators - shares) / max(len(labels) - 1, 1)
+        return cls(geometry, weights, shares)
+
+    def answers(self, vectors: Tensor) -> Tensor:
+        """The class ``[example]`` that it reads off each vector."""
+        return (self.geometry.whitened(vectors) @ self.weights + self.shares).argmax(1)
+
+    @property
+    def directions(self) -> Tensor:
+        """What it reads along, ``[feature, class]``, in the layer's own coordinates."""
+        return self.geometry.inwards @ self.weights
+
+
+@final
+@dataclass(frozen=True)
+class Halves:
+    """Examples a probe is fitted on, and those it is measured on.
+
+    Attributes:
+        fitted: ``[example]``.
+        measured: ``[example]``.
+    """
+
+    fitted: Tensor
+    measured: Tensor
+
+    @classmethod
+    def drawn(cls, examples: Tensor, rng: np.random.Generator) -> "Halves":
+        """Random halves of some examples, in rising order."""
+        order = examples[to_tensor(rng.permutation(len(examples)))]
+        half = len(order) // 2
+        return cls(order[:half].sort().values, order[half:].sort().values)
+
+
+def read_off(vectors: Tensor, labels: Tensor, halves: Halves, geometry: Geometry) -> tuple[LinearProbe, Tensor]:
+    """The probe fitted on one half, and whether it is right on each example ``[example]`` of the other."""
+    whitened = geometry.whitened(vectors[halves.fitted])
+    probe = LinearProbe.fitted(geometry, whitened, labels[halves.fitted])
+    return probe, (probe.answers(vectors[halves.measured]) == labels[halves.measured]).double()
+
+
+def majority(labels: Tensor, halves: Halves) -> Tensor:
+    """Whether the most frequent class of one half is right on each example ``[example]`` of the other."""
+    return (labels[halves.measured] == labels[halves.fitted].mode().values).double()
+
+
+def control_labels(labels: Tensor, inputs: Tensor, rng: np.random.Generator) -> Tensor:
+    """Random labels with the same shares: one for each distinct input, so that only memory can tell them.
+
+    Args:
+        labels: ``[example]``.
+        inputs: ``[example]``: which distinct input each is.
+        rng: Of the draw.
+
+    Source: Hewitt & Liang 2019, arXiv:1909.03368, sec. 2.
+    """
+    firsts = np.unique(inputs.numpy(), return_index=True)
+    drawn = labels[to_tensor(firsts[1])][to_tensor(rng.permutation(len(firsts[1])))]
+    places = np.searchsorted(firsts[0], inputs.numpy())
+    return drawn[to_tensor(places)]
+
+
+def renumbered(labels: Tensor) -> Tensor:
+    """The same classes, numbered from 0."""
+    return torch.unique(labels, return_inverse=True)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

@@ -1,0 +1,147 @@
+"""Factors that a linear probe reads off a layer, and what the outputs lose with the subspaces that tell them.
+
+For each factor and layer, what was fitted on one half of the examples is measured on the other: how often a probe is
+right (beside random labels), and how far the outputs move when the factor's subspace is taken away, beside random
+subspaces of the same rank and the one that the outputs hang on most, all at the same size of change.
+
+Source: Elazar et al. 2021, "Amnesic probing"; Belrose et al. 2023, arXiv:2306.03819; Hewitt & Liang 2019,
+arXiv:1909.03368.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.engine.activations import KINDS, places
+from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, weighted_slopes
+from wheeltap.engine.erasure import svd
+from wheeltap.engine.linear_probe import renumbered
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.units import centred
+from wheeltap.errors import UnknownName
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+
+OWN: Final = "the model's own answers"
+"""A factor that every model has and uses: on which side of the median its outputs lie, along what varies most."""
+
+Values = NDArray[np.floating[Any]]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class DecodableSettings(ReadingSettings, frozen=True, kw_only=True):
+    """What is looked at.
+
+    Attributes:
+        factors: Names of factors, separated by commas; all that the probe knows where empty.
+        layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
+        most: Layers at most, evenly spaced.
+        draws: Random subspaces for each factor and layer.
+        matched: How many of them are tried once more, at the size of the factor's change.
+        controls: Random labellings.
+        per_class: Fewest examples of each class in either half.
+        options: Options (outputs) at most whose slopes say what the outputs hang on; more are drawn from.
+    """
+
+    factors: str = ""
+    layers: str = ""
+    most: Count = 12
+    draws: Annotated[int, msgspec.Meta(ge=8)] = 32
+    matched: Count = 8
+    controls: Annotated[int, msgspec.Meta(ge=2)] = 16
+    per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
+    options: Count = 16
+
+
+@final
+class Decodable(Reading):
+    """Probes for factors, and the outputs without the subspaces that tell them.
+
+    Values: ``kind``, of the layers' names, in ``KINDS``; ``layers`` ``[layer]``, their numbers there; ``distinct``,
+    whether every input is another one. For each factor, behind its name and ``|``: ``status`` in ``STATUSES``,
+    ``classes``, ``targets`` ``[2, example]`` (what the targets vary about their mean, and within the factor's
+    classes), and, where it was measured, on half of the examples: ``correct`` ``[layer, example]``, ``majority``
+    ``[example]``, ``control`` ``[layer, labelling, example]`` (right answers of the probe, of the most frequent class,
+    of probes for random labels), ``left`` ``[layer, example]`` (right answers of a new probe on half of these, once
+    the subspace is gone), ``rank`` ``[layer]`` (0 where nothing was taken away: the probe told nothing), and per layer
+    and example how far the outputs move (KL in nats; the squared change as a share of the outputs' variance) without:
+    ``erased`` the factor's subspace, ``projected`` the probe's directions, ``steepest`` the subspace that the outputs
+    hang on most, ``random`` ``[layer, draw, example]`` subspaces, and ``matched``, some of these with their change at
+    the size of that of ``erased``.
+    ``lost`` and ``lost_random`` ``[layer, example]``: score lost; ``sizes`` ``[layer, 4]``: root mean square change of
+    the vectors of each of the four as it is, as a share of that of the vectors; ``angles`` ``[layer, 2]``: smallest
+    principal angle in degrees between the steepest subspace and the factor's, and the mean of random ones'.
+    """
+
+    name = "decodable"
+    title = "Factors that can be read off a layer, and the outputs without them"
+    settings_type = DecodableSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; about ``draws + matched + 3`` passes over half of the probe for each factor and layer.
+
+        Raises:
+            UnknownName: If a factor or layer that is named does not exist.
+            DataError: If there are too few examples.
+            ModelError: If no layer holds a vector per example.
+        """
+        settings: DecodableSettings = self.settings
+        factors = chosen_factors(probe, settings.factors)
+        where = places(subject, probe, settings.layers)
+        values: dict[str, Values] = {"kind": np.array(float(KINDS.index(where.kind)))}
+        if not factors:
+            return Readings(values, forwards=0.0)
+
+        def stream(*name: str) -> np.random.Generator:
+            return seeds.generator(root, self.name, seed, *name)
+
+        where = where if settings.layers else where.some(settings.most)
+        bench = Bench.of(subject, probe, where, stream("halves"))
+        where = where.without([place for place in where.all if place not in bench.vectors])
+        how = How(
+            settings.draws,
+            min(settings.matched, settings.draws),
+            settings.controls,
+            settings.per_class,
+            settings.options,
+        )
+        steep = weighted_slopes(bench, most=settings.options, rng=stream("options"))
+        values["layers"] = np.array(where.index, dtype=float)
+        values["distinct"] = np.array(float(int(bench.inputs.max()) + 1 == len(bench.inputs)))
+        layers = [Layer.of(bench, place, steep.get(place)) for place in where.all]
+        for name, labels in factors.items():
+            values |= _prefixed(name, FactorEffects(bench, renumbered(labels), how, stream("factor", name)).all(layers))
+        own = FactorEffects(bench, own_answers(bench.scores), how, stream("own"))
+        values |= _prefixed(OWN, own.all(layers[-1:]))
+        return Readings(values, bench.forwards)
+
+
+def chosen_factors(probe: BaseProbe, text: str) -> dict[str, Tensor]:
+    """The probe's factors of these names, separated by commas; all of them where empty.
+
+    Raises:
+        UnknownName: If it knows no factor of such a name.
+    """
+    known = dict(probe.annotations.factors)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise UnknownName("factor", name, known)
+    return {name: known[name] for name in names} if names else known
+
+
+def own_answers(scores: Tensor) -> Tensor:
+    """On which side of the median the scores lie along what varies most about them, ``[example]`` of 0 and 1."""
+    spread = centred(scores.double())
+    spread = spread - spread.mean(0)
+    along = spread @ svd(spread)[2][0]
+    return (along > along.quantile(0.5)).long()
+
+
+def _prefixed(name: str, values: Mapping[str, Values]) -> dict[str, Values]:
+    return {f"{name}|{key}": array for key, array in values.items()}
