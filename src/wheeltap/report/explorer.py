@@ -24,9 +24,9 @@ SCRIPTS: Final = ("explorer_net.js", "explorer_side.js", "explorer_view.js", "ex
 
 INTRO: Final = (
     "Each net is given the position of a pixel and answers with its colour; the small maps show what each of its units "
-    "makes of the picture on the way. Move one weight and watch whether a whole feature changes, on both sides alike, "
-    "or pieces here and there. Two nets are two examples: by themselves they prove nothing about how nets come to be "
-    "what they are."
+    "makes of the picture on the way. Drag a slider to move one weight, and watch whether a whole feature changes, on "
+    "both sides alike, or pieces here and there. Two nets are two examples: by themselves they prove nothing about how "
+    "nets come to be what they are."
 )
 
 

@@ -1,6 +1,7 @@
 // The explorer: one state, one frame at a time for what moves, and spare time for what can wait.
 
 const PAUSE = 150; // Milliseconds without a move before the finer work starts.
+const SLICE = 6; // Milliseconds of it at a time.
 
 class Explorer {
   constructor(host, data) {
@@ -38,13 +39,15 @@ class Explorer {
         .map(([value, text]) => h("option", { value, selected: value === this.reach }, text)));
     const match = h("input", { type: "checkbox", onchange: () => { this.matching = match.checked; this.rematch(); } });
     match.checked = this.matching;
+    const others = this.sides.length > 2 ? "others" : "other";
     const keep = h("input", { type: "checkbox", onchange: () => { this.keeping = keep.checked; } });
     this.status = h("p", { class: "unseen", role: "status" });
     this.root = h("div", { class: "explorer", onkeydown: event => this.key(event) },
       h("div", { class: "shared" },
         h("label", {}, "Slider range ", reach),
-        this.sides.length > 1 ? h("label", { title: "The picked weight of each other net is moved by the step that changes its picture as much" },
-          match, this.sides.length > 2 ? " Sweep the others at equal effect" : " Sweep the other at equal effect") : null,
+        this.sides.length === 1 ? null
+          : h("label", { title: "The picked weight of each other net is moved by the step that changes its picture as much" },
+            match, ` Sweep the ${others} at equal effect`),
         h("label", { title: "Otherwise, picking another weight puts the last one back" }, keep, " Keep earlier moves")),
       h("div", { class: "stage" }, ...this.panels.map(panel => panel.element)),
       h("div", { class: "benches" }, ...this.benches.map(bench => bench.element)),
@@ -53,10 +56,14 @@ class Explorer {
   }
 
   legend() {
-    return h("p", { class: "small legend" }, "Maps: \u22121 ", h("span", { class: "ramp", "aria-hidden": "true" }), " 1 (red to blue). ",
-      h("span", { class: "key new", "aria-hidden": "true" }), " makes a map of its own ", h("span", { class: "key copy", "aria-hidden": "true" }), " carries a copy ",
-      h("span", { class: "key dead", "aria-hidden": "true" }), " constant, so dead. The change is drawn in the same colours (red darker, blue brighter), scaled to its largest. ",
-      "Keys: arrows move between maps and along a slider, R puts a weight back, as does a double click.");
+    const sign = name => h("span", { class: name, "aria-hidden": "true" });
+    return h("p", { class: "small legend" }, "Maps: \u22121 ", sign("ramp"), " 1, red to blue. ",
+      sign("key new"), " makes a map of its own ", sign("key copy"), " carries a copy ", sign("key dead"), " constant, so dead. ",
+      "A cache unit has no activation: it is there to carry a value up. The change is drawn in the same colours "
+      + "(red darker, blue brighter), scaled to its largest. The size of the change is the root mean square over pixels and "
+      + "colours, which go from 0 to 1; S is the share of its energy that is the same left and right: 0.5 where the two halves "
+      + "change independently, 1 where they change as one. Keys: arrows move between maps and along a slider; R, or a double "
+      + "click on its slider, puts a weight back.");
   }
 
   range(was) {
@@ -67,6 +74,7 @@ class Explorer {
 
   key(event) {
     if (event.key !== "r" && event.key !== "R" || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.target.tagName === "SELECT") return; // There a letter looks for an entry.
     const inside = event.target.closest("[data-side]");
     const side = inside ? this.sides[Number(inside.dataset.side)] : this.driver || this.sides[0];
     this.reset(side, side.link);
@@ -76,6 +84,7 @@ class Explorer {
   pick(side, link, unit = [link[0] + 1, link[2]]) {
     const moves = keyOf(side.link) !== keyOf(link), turns = keyOf(side.unit) !== keyOf(unit);
     if (!moves && !turns) return;
+    if (moves && this.moved && this.moved.side === side) this.moved = null; // Not drawn yet, and no longer wanted.
     if (moves && !this.keeping && side.edits.size) {
       side.restore();
       this.panels[side.number].draw();
@@ -102,18 +111,23 @@ class Explorer {
     this.rest();
   }
 
-  // A weight is moved: drawn in the next frame, once, however many moves came before it.
+  // A weight is moved: drawn at once, or in the next frame where this one has drawn already, whatever came in between.
   move(side, link, value, event = null) {
     this.pick(side, link, side.unit);
     side.matched = null;
     this.round++;
     this.moved = { side, link, value, since: event ? event.timeStamp : performance.now() };
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.moved) this.draw();
+    });
+    this.draw();
   }
 
   draw() {
     const { side, link, value, since } = this.moved;
-    this.frame = 0;
+    this.moved = null;
     this.driver = side;
     side.set(link, value);
     this.after(side);
@@ -159,7 +173,7 @@ class Explorer {
     this.host.dataset.state = "working";
     const slice = () => {
       if (round !== this.round) return;
-      const until = performance.now() + 8;
+      const until = performance.now() + SLICE;
       let done = false;
       while (!done && performance.now() < until) done = work.next().done;
       if (!done) setTimeout(slice);
@@ -177,6 +191,7 @@ class Explorer {
       yield* bench.drawStrip();
     }
     for (const side of this.sides) {
+      if (!side.coarseGrained) continue;
       const pixels = new ImageData(FINE_SIZE, FINE_SIZE);
       yield* side.fine(pixels);
       this.panels[side.number].big.getContext("2d").putImageData(pixels, 0, 0);
@@ -199,7 +214,8 @@ class Explorer {
 
   finish() {
     this.host.dataset.state = "settled";
-    this.status.textContent = this.sides.map(side => `${side.net.name}: change ${number(side.effect.rmse)}, symmetric share ${number(side.effect.share, 2)}`).join("; ");
+    const told = side => `${side.net.name}: change ${number(side.effect.rmse)}, symmetric share ${number(side.effect.share, 2)}`;
+    this.status.textContent = this.sides.map(told).join("; ");
     if (this.addressed) this.remember();
     this.host.dispatchEvent(new CustomEvent("wheeltap:settled"));
   }

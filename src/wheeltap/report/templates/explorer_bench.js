@@ -8,22 +8,20 @@ class Bench {
     this.maps = new Maps(side, (row, unit) => app.choose(side, row, unit));
     this.unit = new UnitPanel(app, side, this.maps);
     this.stripKey = "";
-    const { net } = side, name = net.name;
+    const { net } = side, name = net.name, own = this.newUnits();
+    const about = `${net.depth} layers of ${net.kinds.length} units; inputs on top, hue, saturation and brightness below. `
+      + `${own} unit${own === 1 ? " makes a map of its" : "s make a map of their"} own (framed); pale ones carry a copy on.`;
     this.element = h("section", { class: "bench", "data-side": side.number, "aria-label": `Controls of ${name}` },
       h("h3", { class: "again" }, name), this.weightBox(), this.named(),
-      h("h4", {}, "Feature maps"),
-      h("p", { class: "small" }, `${net.depth} layers of ${net.kinds.length} units; inputs on top, hue, saturation and brightness below. `
-        + `${this.newUnits()} units make a map of their own (framed); the pale ones carry a copy on.`),
+      h("h4", {}, "Feature maps"), h("p", { class: "small" }, about),
       this.maps.element, this.unit.element);
   }
 
   newUnits() {
     const { net, live } = this.side;
-    let count = 0;
-    for (let row = 1; row <= net.depth; row++) {
-      for (let unit = 0; unit < net.kinds.length; unit++) count += net.copyOf(row, unit) < 0 && !isConstant(live.rows[row][unit]);
-    }
-    return count;
+    const rows = Array.from({ length: net.depth }, (_, n) => n + 1);
+    const own = (row, unit) => net.copyOf(row, unit) < 0 && !isConstant(live.rows[row][unit]);
+    return rows.reduce((count, row) => count + net.kinds.filter((_, unit) => own(row, unit)).length, 0);
   }
 
   weightBox() {
@@ -33,7 +31,10 @@ class Bench {
     this.slider = new Slider(app, side, side.link, { "aria-label": "Picked weight" });
     this.exact = h("input", {
       type: "number", step: "0.05", "aria-label": "Value of the picked weight",
-      oninput: event => { if (this.exact.value !== "" && Number.isFinite(+this.exact.value)) app.move(side, side.link, +this.exact.value, event); },
+      oninput: event => {
+        const value = this.exact.valueAsNumber;
+        if (Number.isFinite(value)) app.move(side, side.link, value, event);
+      },
     });
     this.note = h("p", { class: "small note" });
     this.strip = STRIP.map(at => {
@@ -43,10 +44,11 @@ class Bench {
       return { at, picture, caption, element };
     });
     this.restore = button("Undo all", () => app.restore(side), { disabled: true });
+    const pictures = { class: "strip", role: "group", "aria-label": "The picture at five values of this weight" };
     return h("div", { class: "box" }, this.title, this.sub,
       h("div", { class: "drag" }, this.slider.input, this.exact),
+      h("div", pictures, ...this.strip.map(one => one.element)),
       this.note,
-      h("div", { class: "strip", role: "group", "aria-label": "The picture at five values of this weight" }, ...this.strip.map(one => one.element)),
       h("div", { class: "buttons" },
         button("Reset weight (R)", () => app.reset(side, side.link)), this.restore,
         button("Surprise me", () => app.surprise(side))));
@@ -60,14 +62,16 @@ class Bench {
       this.names.set(key, button(label, () => app.pick(side, link), { title: linkName(net, link) }));
     }
     const none = h("p", { class: "small" }, "No weight of this net has a name.");
-    return h("div", { class: "named" }, h("h4", {}, "Named weights"), h("div", { class: "chips" }, ...(this.names.size ? this.names.values() : [none])));
+    const chips = this.names.size ? this.names.values() : [none];
+    return h("div", { class: "named" }, h("h4", {}, "Named weights"), h("div", { class: "chips" }, ...chips));
   }
 
   // After another weight or unit was picked.
   show({ anew = true } = {}) {
     const { side } = this, { net, link } = side, label = net.labels.get(keyOf(link));
     this.title.textContent = label || linkName(net, link);
-    this.sub.textContent = `${label ? `${linkName(net, link)}; ` : ""}(${link[0]}, ${link[1]}\u2192${link[2]}), originally ${number(side.originalOf(link))}`;
+    const place = `(${link[0]}, ${link[1]}\u2192${link[2]})`, was = `originally ${number(side.originalOf(link))}`;
+    this.sub.textContent = `${label ? `${linkName(net, link)} ` : ""}${place}, ${was}`;
     this.slider.link = link;
     this.slider.input.setAttribute("aria-label", label || linkName(net, link));
     for (const [key, chip] of this.names) chip.setAttribute("aria-pressed", String(key === keyOf(link)));
@@ -96,7 +100,8 @@ class Bench {
     const words = [];
     if (matched) {
       const step = `step ${matched.step >= 0 ? "+" : ""}${number(matched.step)}`;
-      words.push(matched.reached ? `Follows at equal effect: ${step}.` : `Cannot reach that effect; its largest is at ${step}.`);
+      words.push(matched.reached ? `Follows at equal effect: ${step}.`
+        : `Cannot reach that effect; its largest is at ${step}: try another weight.`);
     }
     if (others) words.push(`${others} other weight${others > 1 ? "s are" : " is"} moved as well.`);
     return words.join(" ");
@@ -110,7 +115,8 @@ class Bench {
   // The five small pictures, where anything they depend on has changed.
   *drawStrip() {
     const { side } = this, others = [...side.edits.keys()].filter(key => key !== keyOf(side.link));
-    const key = [keyOf(side.link), this.app.reach, ...others.map(k => `${k}=${side.valueOf(k.split(",").map(Number))}`)].join(" ");
+    const settings = others.map(other => `${other}=${side.valueOf(side.edits.get(other))}`);
+    const key = [keyOf(side.link), this.app.reach, ...settings].join(" ");
     if (key === this.stripKey) return;
     for (const one of this.strip) {
       const value = this.stripValue(one.at), pixels = new ImageData(LIVE_SIZE, LIVE_SIZE);

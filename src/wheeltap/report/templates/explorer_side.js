@@ -3,7 +3,7 @@
 const LIVE_SIZE = 64; // Pictures while a slider moves, feature maps, and every number shown.
 const FINE_SIZE = 256; // The picture once the slider rests.
 const COARSE_SIZE = 32; // Where the step of equal effect is looked for first.
-const BAND = 2048; // Pixels of the fine picture worked on at a time, so that a slider never waits long.
+const BAND = 1024; // Pixels of the fine picture worked on at a time, so that a slider never waits long.
 const REACH = 8; // Largest change of a weight tried when looking for an equal effect.
 const STEPS = 24; // Steps tried up to REACH, closer together near 0.
 
@@ -27,6 +27,7 @@ class Side {
     this.coarseRgb = new Float32Array(this.coarseBase.length);
     this.coarseBehind = false;
     this.stale = net.widths.map(width => new Uint8Array(width).fill(1));
+    this.coarseGrained = true; // The picture shown is not yet the fine one.
     this.effect = { rmse: 0, share: NaN };
     this.matched = null;
     this.curves = {};
@@ -62,6 +63,7 @@ class Side {
   }
 
   redraw() {
+    this.coarseGrained = true;
     this.live.paint(this.rgb);
     this.effect = compare(this.rgb, this.base, LIVE_SIZE);
   }
@@ -140,6 +142,7 @@ class Side {
       spread(this.fineSheet.paint(), pixels.data, n * BAND);
       yield;
     }
+    this.coarseGrained = false;
   }
 }
 

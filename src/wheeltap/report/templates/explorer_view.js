@@ -45,9 +45,9 @@ class Panel {
         h("div", {}, this.was, h("span", {}, "original")), h("div", {}, this.diff, h("span", {}, "change"))),
       h("div", { class: "numbers" },
         h("div", { title: "Root mean square difference from the original picture, colours from 0 to 1" },
-          this.rmse, h("span", {}, "size of the change (RMSE)")),
+          this.rmse, h("span", {}, "change (RMSE)")),
         h("div", { title: "0.5: the two halves change independently; 1: they change as one" },
-          this.share, h("span", {}, "symmetric share S of it")))));
+          this.share, h("span", {}, "symmetric share S")))));
     spread(side.base, this.pixels.data);
     this.was.getContext("2d").putImageData(this.pixels, 0, 0);
   }
@@ -99,7 +99,8 @@ class Maps {
 
   cell(row, unit) {
     const { net } = this.side, copied = net.copyOf(row, unit);
-    const made = canvas(THUMB, { role: "gridcell", tabindex: -1, "data-at": `${row}.${unit}`, title: unitName(net, row, unit) });
+    const at = `${row}.${unit}`, title = unitName(net, row, unit);
+    const made = canvas(THUMB, { role: "gridcell", tabindex: -1, "data-at": at, title });
     made.classList.toggle("copy", copied >= 0);
     made.classList.toggle("new", copied < 0 && row > 0);
     return made;
@@ -193,7 +194,8 @@ class Slider {
 
   // Chromium moves a slider without steps by a hundredth of its range; other browsers by 1. Here: the same in all.
   key(event) {
-    const small = (this.input.max - this.input.min) / 100, by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
+    const small = (this.input.max - this.input.min) / 100;
+    const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
     if (!(event.key in by) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     let to = Number(this.input.value) + small * by[event.key];
@@ -242,8 +244,8 @@ class UnitPanel {
     const sorted = [...links].sort((a, b) => rank(b) - rank(a) || size(b) - size(a));
     const first = sorted.filter(link => rank(link) > 0 || this.side.edits.has(keyOf(link))).slice(0, SHOWN);
     const shown = this.all ? sorted : first, hidden = links.length - shown.length;
-    const picked = this.side.link;
-    if (picked && !shown.some(link => keyOf(link) === keyOf(picked)) && links.some(link => keyOf(link) === keyOf(picked))) shown.unshift(picked);
+    const picked = links.find(link => keyOf(link) === keyOf(this.side.link));
+    if (picked && !shown.includes(picked)) shown.unshift(picked);
     const zeros = sorted.filter(link => size(link) === 0).length;
     const more = hidden <= 0 ? null : button(`show all ${links.length}${zeros ? ` (${zeros} of them 0)` : ""}`, () => {
       this.all = true;
@@ -261,9 +263,11 @@ class UnitPanel {
     const slider = new Slider(app, side, link, { "aria-label": `${label ? `${label}: ` : ""}${linkName(net, link)}` });
     const value = h("span", { class: "value" });
     const copied = net.copyOf(link[0] + 1, link[2]) === link[1];
-    const words = h("span", { class: "name" }, label ? h("strong", {}, label) : "", `${into ? "from" : "to"} ${name}`, copied ? h("small", {}, "carries a copy") : "");
+    const words = h("span", { class: "name" }, label ? h("strong", {}, label) : "", `${into ? "from" : "to"} ${name}`,
+      copied ? h("small", {}, "carries a copy") : "");
+    const go = { class: "go", "aria-label": `Go to ${name}`, title: `Go to ${name}` };
     const element = h("div", { class: "weight" },
-      button(mini, () => app.choose(side, otherRow, other), { class: "go", "aria-label": `Go to ${name}`, title: `Go to ${name}` }),
+      button(mini, () => app.choose(side, otherRow, other), go),
       words, slider.input, value,
       button("\u21ba", () => app.reset(side, link), { class: "undo", "aria-label": "Reset this weight", title: "Reset (R)" }));
     this.rows.set(keyOf(link), { slider, value, element, mini, its: this.maps.cells[otherRow][other] });
@@ -280,7 +284,8 @@ class UnitPanel {
   }
 
   drawMap() {
-    const [row, unit] = this.side.unit, map = this.side.live.rows[row][unit], pixels = new ImageData(LIVE_SIZE, LIVE_SIZE);
+    const [row, unit] = this.side.unit, map = this.side.live.rows[row][unit];
+    const pixels = new ImageData(LIVE_SIZE, LIVE_SIZE);
     for (let p = 0; p < map.length; p++) tint(pixels.data, p, map[p]);
     this.map.getContext("2d").putImageData(pixels, 0, 0);
     this.title.textContent = this.maps.describe(row, unit);
