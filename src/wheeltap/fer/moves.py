@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,12 @@ class Moves:
 
     def __len__(self) -> int:
         return len(self.layer)
+
+    def part(self, index: NDArray[np.integer[Any]]) -> "Moves":
+        """The moves ``index`` alone, in that order."""
+        direction = None if self.direction is None else self.direction[index]
+        places = (self.layer[index], self.source[index], self.target[index], self.ids[index])
+        return Moves(self.name, *places, direction)
 
 
 def single_weights(layout: Layout, ids: Sequence[int] | NDArray[np.int64], *, name: str = "") -> Moves:
@@ -87,10 +93,10 @@ def random_directions(net: Cppn, count: int, *, rng: np.random.Generator) -> Mov
         raise UsageError("There is no direction to move in.", expected="1 or more", got=str(count))
     shapes = net.layout.shapes
     layer = rng.integers(len(shapes), size=count)
-    fan_in, widths = np.array(shapes)[layer].T
-    source = rng.integers(fan_in)
-    drawn = rng.standard_normal((count, max(width for _, width in shapes)))
-    drawn *= np.arange(drawn.shape[1]) < widths[:, None]
-    direction = drawn / np.sqrt(np.square(drawn).sum(1, keepdims=True))
+    sizes: NDArray[np.int64] = np.array(shapes, dtype=np.int64)[layer]
+    source = np.floor(rng.random(count) * sizes[:, 0]).astype(np.int64)
+    width = max(width for _, width in shapes)
+    drawn: NDArray[np.float64] = rng.standard_normal((count, width)) * (np.arange(width) < sizes[:, 1:])
+    direction: NDArray[np.float64] = drawn / np.sqrt(np.square(drawn).sum(1, keepdims=True))
     none = np.full(count, -1, dtype=np.int64)
     return Moves(f"{count} random directions", layer, source, none, none, direction)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import DataError
+from wheeltap.errors import DataError, UsageError
 from wheeltap.fer.moves import Moves
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, colour, folded
 from wheeltap.symmetry import Symmetry
@@ -26,7 +26,11 @@ STILL: Final = 1e-6
 """Root mean square change up to which a response counts as none: rounding, in single precision."""
 
 _COPIES: Final = 4
-"""Disturbed copies of the net evaluated at once: enough to share the cost of a call, few enough for the cache."""
+"""Disturbed copies of the net evaluated at once: enough to share the cost of a call, few enough for the cache. Even,
+so that both signs of a step come together."""
+
+_STEP: Final = 1e-6
+"""Step of a difference quotient, in double precision."""
 
 
 @final
@@ -108,6 +112,30 @@ class Picture:
             flat[:, index] = self._measured(change)
         rmse, share, number, spread = flat.reshape(4, *sizes.shape)
         return Responses(sizes, rmse, share, number, spread)
+
+    @torch.no_grad()
+    def slopes(self, moves: Moves) -> Responses:
+        """The same of the derivative of the picture by each weight or along each direction, ``[move, 1]``.
+
+        Central differences: at a step of 1e-6 they are exact to about 1e-9 in double precision, kinks of the colours
+        aside.
+
+        Raises:
+            UsageError: If the computation is not in double precision.
+        """
+        if self._clean.dtype is not torch.float64:
+            raise UsageError(
+                "Derivatives need double precision.",
+                expected="torch.float64",
+                got=str(self._clean.dtype),
+                do="Picture(..., dtype=torch.float64).",
+            )
+        rows, flat = np.repeat(np.arange(len(moves)), 2), np.zeros((4, len(moves)))
+        steps = np.tile([_STEP, -_STEP], len(moves))
+        for index, change in self._changes(moves, rows, steps):
+            flat[:, index[::2] // 2] = self._measured((change[:, ::2] - change[:, 1::2]) / (2 * _STEP))
+        rmse, share, number, spread = flat[:, :, None]
+        return Responses(np.full((len(moves), 1), _STEP), rmse, share, number, spread)
 
     @torch.no_grad()
     def changes(self, moves: Moves, deltas: FloatArray) -> Float[Tensor, "move pixel 3"]:
