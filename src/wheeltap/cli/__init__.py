@@ -15,10 +15,11 @@ changes example by example, and says what that proves and what it does not.
 
 Try it:
 
-  wheeltap demo                       five small nets, equal scores, different insides (half a minute)
+  wheeltap demo                       five small nets, one score (half a minute)
   wheeltap audit digits               audit one model
   wheeltap compare digits my:net      are two models the same inside?
   wheeltap audit smollm2              a real language model (extra: llm)
+  wheeltap fer --picture face         one picture, other wiring (3 minutes)
 
 A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
 Exit codes: 0 nothing found, 1 a finding at or above --fail-on, 2 usage or input error, 3 void (a control failed).
@@ -28,6 +29,7 @@ _VERBS = {
     "demo": "Five small nets with equal scores, told apart.",
     "audit": "Audit one model.",
     "compare": "Compare two models on the same examples and draws.",
+    "fer": "One picture, nets that draw it, and what tells them apart inside.",
     "plan": "Write down what an audit would run, and what it costs at most.",
     "run": "Run a plan.",
     "status": "How far a run is.",

@@ -20,6 +20,8 @@ TRAINED: Final = "sgd"
 
 LEVEL: Final = 0.95
 
+VOID: Final = "Void: a control failed, so this study proves nothing about the net."
+
 
 @final
 @dataclass(frozen=True, kw_only=True)

@@ -37,6 +37,11 @@ def paragraph(console: "Console", text: str, *, indent: int = 0) -> None:
     _print(console, words.plain(text), indent=indent)
 
 
+def heading(console: "Console", text: str) -> None:
+    """Print text as ``paragraph`` does, in bold."""
+    _print(console, words.plain(text), style="bold")
+
+
 def summary(record: ReportRecord, console: "Console") -> None:
     """Print the headline and the score-versus-inside table."""
     if record.void:

@@ -1,0 +1,67 @@
+"""``wheeltap fer``: one picture, nets that draw it, and what tells them apart inside."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.options import FailOn
+
+_HELP = """Is a net that draws a picture wired like nets trained to draw the same picture?
+
+The net comes from a Picbreeder genome, or is one of the built-in pictures. Nets of the same layout are trained by \
+gradient descent to draw it too, and control nets that each fool one of the metrics; every metric is told with its \
+interval over nets. The page holds the pictures, the numbers, and an explorer in which any weight can be moved by hand.
+
+Source: Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
+
+Examples:
+  wheeltap fer --picture face
+  wheeltap fer skull.zip --seeds 8 --steps 10000 --out skull/
+  wheeltap fer fetch --out picbreeder/
+"""
+
+fer = App(name="fer", help=_HELP, help_format="plaintext")
+
+
+@fer.default
+def study(
+    genome: Annotated[Path | None, Parameter(help="A Picbreeder genome: XML, or a zip file that holds it.")] = None,
+    *,
+    picture: Annotated[str | None, Parameter(help="A built-in picture instead: face, flower or scene.")] = None,
+    seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5,
+    size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64,
+    steps: Annotated[int, Parameter(validator=Number(gte=1), help="Steps of training.")] = 4000,
+    controls: Annotated[str, Parameter(help="Kinds of trained control nets, separated by commas.")] = "abs-x,l1",
+    seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
+    out: Annotated[
+        Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")
+    ] = Path("wheeltap-fer"),
+    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None,
+    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never",
+) -> int:
+    """Is a net that draws a picture wired like nets trained to draw the same picture?"""
+    from wheeltap.cli.pictured import Wanted, carry_out
+    from wheeltap.fer.study import StudySettings
+
+    wanted = Wanted(genome=genome, picture=picture, out=out, json=json, fail_on=fail_on)
+    kinds = tuple(dict.fromkeys(kind.strip() for kind in controls.split(",") if kind.strip()))
+    return carry_out(wanted, StudySettings(seeds=seeds, size=size, steps=steps, controls=kinds, seed=seed))
+
+
+@fer.command
+def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes.")] = Path("picbreeder")) -> int:
+    """Downloads the three published genomes from the paper's public repository, checked by digest.
+
+    Examples:
+      wheeltap fer fetch
+      wheeltap fer picbreeder/skull.zip
+    """
+    from wheeltap.cli.progress import said
+    from wheeltap.sources import fetch as source
+
+    with said("fetching three genomes"):
+        written = source.fetch(out)
+    print("Written: " + ", ".join(str(path) for path in written))
+    return 0

@@ -1,0 +1,56 @@
+"""A picture study in the terminal: the headline, one small table for each metric, and how to read them together."""
+
+from typing import TYPE_CHECKING
+
+from wheeltap.report import view, words
+from wheeltap.report.fer import FerRecord, MetricRow, cohorts, status_of
+from wheeltap.report.text import heading, paragraph
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LABEL = 26
+
+
+def write(record: FerRecord, console: "Console") -> None:
+    """Prints a study."""
+    report = record.report
+    if report.void:
+        heading(console, words.VOID_HEADLINE)
+    for line in view.headlines(report):
+        heading(console, line)
+    paragraph(console, record.about)
+    for row in record.rows:
+        _metric(record, row, console)
+    _part(console, "Read together, never one alone", record.fooled)
+    for question, answer in record.answers:
+        _part(console, question, (answer,))
+    _part(console, "Controls", tuple(f"{c.status}: {c.name}. {c.because}" for c in report.controls))
+    _part(console, "What this cannot say", record.caveats)
+    _part(console, "Cost", (f"{view.cost_line(report)}.",))
+
+
+def _metric(record: FerRecord, row: MetricRow, console: "Console") -> None:
+    word, _ = status_of(record, row)
+    names = cohorts(record)
+    heading(console, "")
+    heading(console, f"{row.metric.title} ({row.metric.code}){f': {word}' if word else ''}")
+    paragraph(console, f"{row.metric.unit}{_side(row)}", indent=2)
+    lines = [(names[0], words.interval(row.own))]
+    lines += [
+        (f"{cohort.cohort} ({len(cohort.values)})", words.interval(cohort.mean) + ("  alike" if cohort.alike else ""))
+        for cohort in row.cohorts
+    ]
+    for name, number in lines:
+        paragraph(console, f"{words.plain(name)[:_LABEL]:\u00a0<{_LABEL}} {number}".replace(" ", "\u00a0"), indent=4)
+
+
+def _side(row: MetricRow) -> str:
+    return {"high": "; a unified net has more", "low": "; a unified net has less", "": ""}[row.metric.unified]
+
+
+def _part(console: "Console", title: str, lines: tuple[str, ...]) -> None:
+    heading(console, "")
+    heading(console, title)
+    for line in lines:
+        paragraph(console, line, indent=2)
