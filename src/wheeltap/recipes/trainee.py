@@ -1,0 +1,301 @@
+"""One net in training: where it starts, how it steps, when it is given up, and what is kept of it."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal, cast, final, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.canon import key
+from wheeltap.errors import FileFormatError, UsageError
+from wheeltap.models.cppn import Cppn, Fold, Layout
+from wheeltap.recipes.checkpoints import Checkpoint
+from wheeltap.recipes.picture_loss import PictureLoss
+from wheeltap.typed import to_tensor
+
+VERSION: Final = 1
+"""Raised whenever the same settings would give another net."""
+
+Status = Literal["training", "done", "stuck", "diverged"]
+"""Stuck: the last start that it was given led to a picture that nothing moves; diverged: to numbers not finite."""
+
+_FIRST_DECAY, _SECOND_DECAY, _ADAM_EPS = 0.9, 0.999, 1e-8
+_NORM_EPS = 1e-12
+_TRUNCATED_STD = 0.87962566
+"""Standard deviation of a standard normal cut off at -2 and 2."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class PaintSettings:
+    """How nets are trained, and as what kind.
+
+    Attributes:
+        steps: Updates; 0 leaves a net untrained.
+        rate: Adam's step size.
+        records: Intervals between recorded errors.
+        fold: ``abs-x`` trains nets that read |x|, whose pictures are mirror images of themselves.
+        units: Activation of all hidden units, in place of the layout's; none where empty.
+        l1: Weight of the sum of absolute weights in what is minimised.
+        decay: Share of every weight lost in a step, over the rate (decoupled, as in AdamW).
+        rho: Length of the step uphill before the gradient is taken (sharpness-aware minimisation); 0 for none.
+        share: Of the weights, those that are not 0 in the end; pruned by magnitude.
+        prune_from: Share of the steps after which pruning begins.
+        prune_to: Share of the steps after which it has ended.
+        prune_every: Steps between two rounds of pruning.
+        patience: Steps without any gradient after which a net starts again.
+        solved: Error at which a net may well have no gradient.
+        tries: Starts before a net is given up.
+
+    Raises:
+        UsageError: If they cannot be used.
+    """
+
+    steps: int = 4000
+    rate: float = 3e-3
+    records: int = 40
+    fold: Fold = ""
+    units: str = ""
+    l1: float = 0.0
+    decay: float = 0.0
+    rho: float = 0.0
+    share: float = 1.0
+    prune_from: float = 0.1
+    prune_to: float = 0.7
+    prune_every: int = 20
+    patience: int = 10
+    solved: float = 1e-8
+    tries: int = 5
+
+    def __post_init__(self) -> None:
+        lowest: dict[str, float] = {
+            "steps": 0, "records": 1, "l1": 0, "decay": 0, "rho": 0, "prune_from": 0, "prune_every": 1,
+            "patience": 1, "solved": 0, "tries": 1,
+        }  # fmt: skip
+        given = asdict(self)
+        low = [name for name, least in lowest.items() if not least <= given[name] < np.inf]
+        wrong = [*low, *(() if 0.0 < self.rate < np.inf else ("rate",)), *(() if 0 < self.share <= 1 else ("share",))]
+        wrong += () if self.prune_from < self.prune_to <= 1 else ("prune_to",)
+        if wrong:
+            raise UsageError(
+                "A net cannot be trained with these settings.",
+                where="wheeltap.recipes.paint",
+                expected="finite numbers; a rate above 0; a share above 0 and up to 1; prune_from < prune_to <= 1; "
+                "records, prune_every, patience and tries of at least 1; all others of at least 0",
+                got=", ".join(f"{name} {given[name]}" for name in wrong),
+            )
+
+    def layout(self, layout: Layout) -> Layout:
+        """The layout of the nets: the given one, or as deep and wide with other units.
+
+        Raises:
+            UnknownName: If the activation is not known.
+        """
+        return Layout(layout.layers, ((self.units, layout.width),)) if self.units else layout
+
+    def kept(self, step: int, parameters: int) -> int:
+        """Weights that may differ from 0 after a step.
+
+        Source: Zhu and Gupta 2017, arXiv:1710.01878, equation 1 (cubic schedule).
+        """
+        begin, end = self.prune_from * self.steps, self.prune_to * self.steps
+        left = 1.0 - min(max((step - begin) / (end - begin), 0.0), 1.0) if self.steps else 0.0
+        return max(round(parameters * (self.share + (1.0 - self.share) * left**3)), 1)
+
+    @property
+    def recorded(self) -> NDArray[np.int64]:
+        """Steps before which the error is recorded, ``[checkpoint]``; the last is after all."""
+        return np.unique(np.linspace(0, self.steps, self.records + 1).round().astype(np.int64))
+
+
+@final
+@dataclass(frozen=True)
+class Job:
+    """What all nets trained together have in common.
+
+    Attributes:
+        layout: Of the nets.
+        settings: How to train.
+        picture: Digest of inputs and target.
+    """
+
+    layout: Layout
+    settings: PaintSettings
+    picture: str
+
+    def key(self, seed: int) -> str:
+        """Of the training of one net: whatever it depends on."""
+        return key("paint", [VERSION, str(self.layout), self.picture, asdict(self.settings), seed])
+
+
+def start(layout: Layout, seed: int) -> list[NDArray[np.float32]]:
+    """Kernels ``[in, out]`` of an untrained net: LeCun normal, cut off at two standard deviations."""
+    rng = np.random.default_rng(seed)
+    found: list[NDArray[np.float32]] = []
+    for fan_in, units in layout.shapes:
+        drawn = rng.standard_normal((fan_in, units)).clip(-2.0, 2.0) / _TRUNCATED_STD / np.sqrt(fan_in)
+        found.append(drawn.astype(np.float32))
+    return found
+
+
+@final
+class Trainee:
+    """One net in training.
+
+    Args:
+        job: What it is trained for.
+        seed: Of its start.
+        loss: Any of the job's; it says how weights are laid out.
+    """
+
+    def __init__(self, job: Job, seed: int, *, loss: PictureLoss) -> None:
+        self.job, self.seed = job, seed
+        self.recorded = job.settings.recorded
+        self.status: Status = "training"
+        self.step = self.still = self.restarts = 0
+        self._weights = loss.pack(start(job.layout, seed))
+        self._first, self._second = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
+        self._mask = torch.ones_like(self._weights)
+        self.errors = np.zeros(len(self.recorded))
+        self.error = 0.0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What its next steps depend on, and its recorded errors."""
+        return {**{name: tensor.numpy() for name, tensor in self._tensors.items()}, "errors": self.errors}
+
+    @property
+    def _tensors(self) -> dict[str, Tensor]:
+        return {"weights": self._weights, "first": self._first, "second": self._second, "mask": self._mask}
+
+    def checkpoint(self) -> Checkpoint:
+        """All that is needed to go on to the same bits."""
+        note = {"step": self.step, "still": self.still, "restarts": self.restarts, "status": self.status}
+        return Checkpoint(self.arrays(), note)
+
+    def resume(self, kept: Checkpoint, *, where: str) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            FileFormatError: If no training leads to it.
+        """
+        settings, note = self.job.settings, kept.note
+        most = {"step": settings.steps, "still": settings.patience, "restarts": settings.tries}
+        counts = {name: note.get(name) for name in most}
+        if note.get("status") not in get_args(Status) or not all(
+            isinstance(count, int) and 0 <= count <= most[name] for name, count in counts.items()
+        ):
+            raise FileFormatError(
+                "A checkpoint is of no training that there can be.",
+                where=where,
+                expected=f"a status, and counts of at most {most}",
+                got=f"{note.get('status')}, {counts}"[:200],
+            )
+        for name, tensor in self._tensors.items():
+            tensor.copy_(to_tensor(kept.arrays[name]))
+        self.errors[:] = kept.arrays["errors"]
+        self.error = float(self.errors[-1])
+        self.step, self.still, self.restarts = (cast("int", counts[name]) for name in ("step", "still", "restarts"))
+        self.status = cast("Status", note["status"])
+
+    @property
+    def finite(self) -> bool:
+        """Whether all its numbers are finite: whether it may be kept."""
+        return all(bool(tensor.isfinite().all()) for tensor in self._tensors.values())
+
+    @property
+    def reached(self) -> int:
+        """Steps taken, of those that there are."""
+        return self.step if self.status == "training" else self.job.settings.steps
+
+    def net(self, loss: PictureLoss) -> Cppn:
+        """The net as it is now."""
+        return Cppn.of(self.job.layout, loss.unpack(self._weights), fold=self.job.settings.fold)
+
+    def advance(self, loss: PictureLoss, *, steps: int) -> None:
+        """Takes this many steps, or fewer where it ends."""
+        for _ in range(steps):
+            if self.status == "training" and self.step < self.job.settings.steps:
+                self._advance(loss)
+        if self.status == "training" and self.step >= self.job.settings.steps:
+            self.error = loss.value(self._weights)
+            if np.isfinite(self.error):
+                self.errors[-1], self.status = self.error, "done"
+            else:
+                self._restart("diverged", loss)
+
+    def _advance(self, loss: PictureLoss) -> None:
+        settings, gradient = self.job.settings, loss.gradient
+        self.error = loss.value_and_gradient(self._weights)
+        size = _norm(gradient)
+        if not (np.isfinite(self.error) and np.isfinite(size)):
+            self._restart("diverged", loss)
+            return
+        self.still = self.still + 1 if size == 0.0 and self.error > settings.solved else 0
+        if self.still >= settings.patience:
+            self._restart("stuck", loss)
+            return
+        self.errors[np.searchsorted(self.recorded, self.step) :] = self.error
+        if settings.rho:
+            self._uphill(loss, settings.rho / (size + _NORM_EPS))
+        if settings.l1:
+            gradient.add_(self._weights.sign(), alpha=settings.l1)
+        if settings.share < 1.0:
+            gradient.mul_(self._mask)
+        self._update(gradient.div_(_norm(gradient) + _NORM_EPS))
+
+    def _uphill(self, loss: PictureLoss, scale: float) -> None:
+        """Takes the gradient a little uphill.
+
+        Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
+        """
+        here = self._weights.clone()
+        self._weights.add_(loss.gradient, alpha=scale)
+        loss.value_and_gradient(self._weights)
+        self._weights.copy_(here)
+
+    def _update(self, direction: Tensor) -> None:
+        settings = self.job.settings
+        self.step += 1
+        self._first.lerp_(direction, 1.0 - _FIRST_DECAY)
+        self._second.mul_(_SECOND_DECAY).addcmul_(direction, direction, value=1.0 - _SECOND_DECAY)
+        unbiased = (1.0 - _SECOND_DECAY**self.step) ** 0.5
+        spread = self._second.sqrt().div_(unbiased).add_(_ADAM_EPS)
+        if settings.decay:
+            self._weights.mul_(1.0 - settings.rate * settings.decay)
+        self._weights.addcdiv_(self._first, spread, value=-settings.rate / (1.0 - _FIRST_DECAY**self.step))
+        if settings.share < 1.0:
+            self._prune()
+
+    def _prune(self) -> None:
+        settings = self.job.settings
+        if self.step % settings.prune_every == 0 or self.step == settings.steps:
+            order = self._weights.abs().argsort(descending=True, stable=True)
+            self._mask.zero_()[order[: settings.kept(self.step, len(order))]] = 1.0
+        self._weights.mul_(self._mask)
+
+    def _restart(self, status: Status, loss: PictureLoss) -> None:
+        """Another start, from a seed that follows from its own; or the end, at a start that draws something."""
+        given_up = self.restarts + 1 >= self.job.settings.tries
+        if given_up:
+            self.status = status
+            if status == "stuck":
+                self.errors[np.searchsorted(self.recorded, self.step) :] = self.error
+                return
+        else:
+            self.restarts += 1
+        origin = seeds.derive(self.seed, "paint", self.restarts) if self.restarts else self.seed
+        self._weights.copy_(loss.pack(start(self.job.layout, origin)))
+        for state in (self._first, self._second):
+            state.zero_()
+        self._mask.fill_(1.0)
+        self.step = self.still = 0
+        self.error = loss.value(self._weights)
+        self.errors[:] = self.error
+
+
+def _norm(values: Float[Tensor, " weight"]) -> float:
+    return float(torch.linalg.vector_norm(values))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
