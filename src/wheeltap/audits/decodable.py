@@ -79,12 +79,15 @@ class DecodableAudit(Audit):
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
         layers = _names(subject, read, self.settings)
-        return {name: self._factor(case, name, layers, read) for name in names}
+        labels = {name: read[f"{name}|labels"] for name in names if name != OWN and f"{name}|labels" in read}
+        return {name: self._factor(case, name, layers, read, labels) for name in names}
 
-    def _factor(self, case: Case, name: str, layers: Sequence[str], read: dict[str, Values]) -> Factor:
+    def _factor(
+        self, case: Case, name: str, layers: Sequence[str], read: dict[str, Values], labels: dict[str, Values]
+    ) -> Factor:
         mine = {key.rpartition("|")[2]: array for key, array in read.items() if key.startswith(f"{name}|")}
         status = int(mine["status"])
-        whole = ("status", "classes", "majority", "targets")
+        whole = ("status", "classes", "labels", "majority", "targets")
         by_layer = {key: array for key, array in mine.items() if key not in whole}
         count = 0 if status else len(mine["rank"])
         found = tuple(
@@ -92,7 +95,11 @@ class DecodableAudit(Audit):
                   self.settings)
             for at in range(count)
         )  # fmt: skip
-        return Factor(name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha)
+        others = {other: known for other, known in labels.items() if other != name}
+        return Factor(
+            name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha,
+            mine.get("labels", np.zeros(1)), others,
+        )  # fmt: skip
 
     def _findings(self, case: Case, subject: SubjectRecord) -> list[Draft]:
         try:

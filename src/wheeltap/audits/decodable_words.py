@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import final
 
+import msgspec
+
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer
 from wheeltap.records import Estimate
 from wheeltap.stats.effect import mean_effect, score_interval
@@ -95,16 +97,20 @@ class Words:
         )
 
     def _correlated(self) -> str:
-        return (
-            f"The factor goes with {self.factor.correlation} of the variance of the targets; what a factor that goes "
-            "with it is used for counts here too."
+        return f"{self._goes()}; what a factor that goes with it is used for counts here too."
+
+    def _goes(self) -> str:
+        """What the factor goes with."""
+        nearest = self.factor.nearest
+        other = (
+            "" if nearest is None else f", and with {nearest[1]} of that of {nearest[0]}, more than with other factors"
         )
+        return f"The factor goes with {self.factor.correlation} of the variance of the targets{other}"
 
     def _limits(self) -> str:
         return (
             "This does not prove that the network never uses it: a linear code was taken away at one layer at a time; "
-            "what later layers compute again, and codes that are not linear, are not seen. The factor goes with "
-            f"{self.factor.correlation} of the variance of the targets."
+            f"what later layers compute again, and codes that are not linear, are not seen. {self._goes()}."
         )
 
 
@@ -114,6 +120,7 @@ def estimates(factor: Factor) -> tuple[Estimate, ...]:
     Only the first estimate of a finding is tested.
     """
     found: list[Estimate] = [factor.best.told, factor.correlation]
+    found += [] if factor.nearest is None else [_named(factor.nearest[1], f"variance of {factor.nearest[0]}")]
     for layer in factor.layers:
         found.append(layer.accuracy)
         if layer.erased:
@@ -143,6 +150,10 @@ def _erased(layer: Layer) -> list[Estimate]:
         for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
     ]
     return [*shares, *effects, lost, left, *sizes, *angles]
+
+
+def _named(estimate: Estimate, name: str) -> Estimate:
+    return msgspec.structs.replace(estimate, name=name)
 
 
 def _plain(name: str, value: float, *, unit: str) -> Estimate:

@@ -41,8 +41,8 @@ class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
     matched: Count = 8
     controls: Annotated[int, msgspec.Meta(ge=2)] = 16
     per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
-    decodable: Margin = 0.05
-    sight: Margin = 0.25
+    decodable: Margin = 0.1
+    sight: Margin = 0.3
     margin: Share = 0.1
     null_margin: Margin = 0.05
     null_level: Share = 0.999
@@ -109,6 +109,8 @@ class Factor:
         explained: ``[2, example]``: squared distances of the targets from their mean, and from their class's.
         layers: All that were looked at.
         alpha: Of the plan.
+        labels: ``[example]``, from 0.
+        others: Labels of the other factors.
     """
 
     name: str
@@ -117,6 +119,8 @@ class Factor:
     explained: Values
     layers: tuple[Layer, ...]
     alpha: float
+    labels: Values
+    others: dict[str, Values]
 
     @property
     def best(self) -> Layer:
@@ -162,11 +166,25 @@ class Factor:
     @property
     def correlation(self) -> Estimate:
         """Share of the targets' variance that goes with the factor."""
-        within = share_of(self.explained[1], self.explained[0], name="variance_of_targets", unit="share")
-        low, high = within.high, within.low
-        return msgspec.structs.replace(
-            within, p=None,
-            value=None if within.value is None else 1.0 - within.value,
-            low=None if low is None else max(1.0 - low, 0.0),
-            high=None if high is None else 1.0 - high,
-        )  # fmt: skip
+        return _explained(*self.explained, name="variance_of_targets")
+
+    @property
+    def nearest(self) -> tuple[str, Estimate] | None:
+        """The other factor that goes with it most, and the share of that one's variance that does."""
+        told = [(name, _explained(*_distances(self.labels, other), name=name)) for name, other in self.others.items()]
+        return max(told, key=lambda one: one[1].value or 0.0) if told else None
+
+
+def _distances(labels: Values, other: Values) -> tuple[Values, Values]:
+    """Squared distances of another factor's class indicators from their mean, and from that of each label."""
+    wanted = (other[:, None] == np.unique(other)).astype(float)
+    means = np.stack([wanted[labels == label].mean(0) for label in np.unique(labels)])
+    own = means[np.searchsorted(np.unique(labels), labels)]
+    return np.square(wanted - wanted.mean(0)).sum(1), np.square(wanted - own).sum(1)
+
+
+def _explained(total: Values, within: Values, *, name: str) -> Estimate:
+    """One minus what is left within classes, as a share of all variance."""
+    left = share_of(within, total, name=name, unit="share")
+    value, low, high = (None if end is None else max(1.0 - end, 0.0) for end in (left.value, left.high, left.low))
+    return msgspec.structs.replace(left, value=value, low=low, high=high, p=None)

@@ -77,6 +77,7 @@ class Bench:
         clean: Their undisturbed scores ``[example, option]``.
         vectors: Of all examples ``[example, feature]``, by place.
         inputs: ``[example]``: which distinct input each example is.
+        scores: Those of all examples.
         forwards: Passes over the whole probe so far.
     """
 
@@ -105,7 +106,7 @@ class Bench:
         vectors, scores = read(subject, probe, where)
         require_places(subject, vectors, where)
         part = probe.part(halves.measured)
-        bench = cls(subject, probe, part, halves, scores, scores, vectors, distinct(probe), 1.0)
+        bench = cls(subject, probe, part, halves, scores, scores, vectors, distinct(probe), forwards=1.0)
         if isinstance(probe, ChoiceProbe) and subject.record.parameters >= _CACHE_FROM:
             bench.cache = PrefixCache(subject, part.scores)
             bench.forwards += bench.share * bench.cache.spent
@@ -222,12 +223,15 @@ class FactorEffects:
     Attributes:
         labels: ``[example]``, from 0.
         rng: Of every draw.
+        blind: Whether a random subspace is held in place of the factor's, and the probe reads off that alone: a null,
+            of which nothing may be found.
     """
 
     bench: Bench
     labels: Tensor
     how: How
     rng: np.random.Generator
+    blind: bool = False
 
     def all(self, layers: Sequence[Layer]) -> dict[str, Values]:
         """Every number about this factor."""
@@ -239,6 +243,7 @@ class FactorEffects:
         if status != "measured":
             return values
         halves = self.bench.halves
+        values["labels"] = to_array(self.labels[halves.measured])
         values["majority"] = to_array(majority(self.labels, halves))
         values["targets"] = to_array(torch.stack(_explained(self.bench.part.targets, self.labels[halves.measured])))
         told = [self._layer(layer) for layer in layers]
@@ -256,11 +261,14 @@ class FactorEffects:
         return "measured"
 
     def _layer(self, layer: Layer) -> dict[str, Tensor]:
-        halves, geometry = self.bench.halves, layer.geometry
-        probe, correct = read_off(layer.vectors, self.labels, halves, geometry)
+        halves, geometry, vectors = self.bench.halves, layer.geometry, layer.vectors
+        basis = telling(geometry.whitened(vectors[halves.fitted]), self.labels[halves.fitted])
+        if self.blind:
+            basis = haar(geometry.directions, basis.shape[1], self.rng)
+            vectors = geometry.mean - geometry.eraser(basis).change(vectors)  # what lies in the subspace alone
+        probe, correct = read_off(vectors, self.labels, halves, geometry)
         randoms = [control_labels(self.labels, self.bench.inputs, self.rng) for _ in range(self.how.controls)]
-        control = torch.stack([read_off(layer.vectors, labels, halves, geometry)[1] for labels in randoms])
-        basis = telling(geometry.whitened(layer.vectors[halves.fitted]), self.labels[halves.fitted])
+        control = torch.stack([read_off(vectors, labels, halves, geometry)[1] for labels in randoms])
         baseline = max(float(control.mean()), float(majority(self.labels, halves).mean()))
         told = float(correct.mean()) > baseline and layer.slopes is not None
         fits = 0 < basis.shape[1] < geometry.directions

@@ -63,19 +63,20 @@ class Decodable(Reading):
     """Probes for factors, and the outputs without the subspaces that tell them.
 
     Values: ``kind``, of the layers' names, in ``KINDS``; ``layers`` ``[layer]``, their numbers there; ``distinct``,
-    whether every input is another one. For each factor, behind its name and ``|``: ``status`` in ``STATUSES``,
-    ``classes``, ``targets`` ``[2, example]`` (what the targets vary about their mean, and within the factor's
-    classes), and, where it was measured, on half of the examples: ``correct`` ``[layer, example]``, ``majority``
-    ``[example]``, ``control`` ``[layer, labelling, example]`` (right answers of the probe, of the most frequent class,
-    of probes for random labels), ``left`` ``[layer, example]`` (right answers of a new probe on half of these, once
-    the subspace is gone), ``rank`` ``[layer]`` (0 where nothing was taken away: the probe told nothing), and per layer
-    and example how far the outputs move (KL in nats; the squared change as a share of the outputs' variance) without:
-    ``erased`` the factor's subspace, ``projected`` the probe's directions, ``steepest`` the subspace that the outputs
-    hang on most, ``random`` ``[layer, draw, example]`` subspaces, and ``matched``, some of these with their change at
-    the size of that of ``erased``.
-    ``lost`` and ``lost_random`` ``[layer, example]``: score lost; ``sizes`` ``[layer, 4]``: root mean square change of
-    the vectors of each of the four as it is, as a share of that of the vectors; ``angles`` ``[layer, 2]``: smallest
-    principal angle in degrees between the steepest subspace and the factor's, and the mean of random ones'.
+    whether every input is another one. For each factor, behind its name and ``|``: ``status`` in ``STATUSES`` and
+    ``classes``; and, where it was measured, on half of the examples: ``labels`` ``[example]``, from 0; ``targets``
+    ``[2, example]``, squared distances of the targets from their mean and from that of the factor's class;
+    ``correct`` ``[layer, example]``, ``majority`` ``[example]`` and ``control`` ``[layer, labelling, example]``, right
+    answers of the probe, of the most frequent class, and of probes for random labels; ``left`` ``[layer, example]``,
+    right answers of a new probe on half of these, once the subspace is gone; ``rank`` ``[layer]``, 0 where nothing was
+    taken away because the probe told nothing (or the outputs have no slopes), below 0 where there are too few
+    directions. Per layer and example, how far the outputs move (KL in nats; the squared change as a share of the
+    outputs' variance) without: ``erased`` the factor's subspace, ``projected`` the probe's directions, ``steepest`` the
+    subspace that the outputs hang on most, ``random`` ``[layer, draw, example]`` subspaces, and ``matched``, some of
+    these with their change at the size of that of ``erased``. ``lost`` and ``lost_random`` ``[layer, example]``: score
+    lost; ``sizes`` ``[layer, 4]``: root mean square change of the vectors in the first four cases, as a share of that
+    of the vectors; ``angles`` ``[layer, 2]``: smallest principal angle in degrees between the steepest subspace and
+    the factor's, and the mean of random ones'.
     """
 
     name = "decodable"
