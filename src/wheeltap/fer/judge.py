@@ -20,6 +20,9 @@ TRAINED: Final = "sgd"
 
 LEVEL: Final = 0.95
 
+NEAR: Final = 25.0
+"""Decibels from which pictures are called near each other: a mean squared error of .003."""
+
 VOID: Final = "Void: a control failed, so this study proves nothing about the net."
 
 
@@ -95,8 +98,8 @@ def _pictures(measured: Measured) -> Finding:
         code="WT001", title="Distance of the pictures", status="found", subject=pair(measured), alarm=False,
         estimates=(error, psnr),
         because=f"The trained nets draw the picture to {words.interval(psnr)} dB (mean squared error "
-        f"{words.interval(error)}). That is near, and never the same: part of any difference below may be a "
-        "difference of the pictures.",
+        f"{words.interval(error)}): never the same, and called near from {NEAR:g} dB on. Part of any difference below "
+        "may be a difference of the pictures; more steps of training bring them nearer.",
     )  # fmt: skip
 
 
@@ -149,15 +152,16 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     other = [t for t, f in tested.items() if f.status == "found" and t not in unified]
     if not tested or all(f.status == "inconclusive" for f in tested.values()):
         return f"{start} ({psnr}): too little to tell whether the wiring differs."
+    near = "Near pictures" if np.median(measured.psnr) >= NEAR else "Unlike pictures"
     if not unified and not other:
-        return f"Near pictures ({psnr}), no difference in wiring found: {start}."
+        return f"{near} ({psnr}), no difference in wiring found: {start}."
     parts: list[str] = []
     if unified:
         parts.append(f"more unified by {_listed(unified)} ({len(unified)} of {len(tested)} tests)")
     if other:
         parts.append(f"less unified by {_listed(other)}")
     beside = f"beside {len(measured.psnr)} nets trained to draw it, {measured.name} is {'; '.join(parts)}"
-    return f"Near pictures ({psnr}), different wiring: {beside}."
+    return f"{near} ({psnr}), different wiring: {beside}."
 
 
 def _listed(titles: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="symmetric share of the change",
         code="WT204",
         reads="One weight is moved so far that the picture changes by a fixed amount; the share of that change that "
-        "has the picture's own symmetry. 1: one mechanism draws all mirrored parts; the marked floor: they answer "
-        "independently. A net that is given |x| has 1 whatever its wiring.",
+        "has the picture's own symmetry. 1: one mechanism draws all that mirrors itself; a half, for a mirror: both "
+        "sides answer independently. A net that is given |x| has 1 whatever its wiring.",
         unified="high",
         tested=True,
         worth=0.1,

@@ -232,6 +232,16 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="A set of hidden units is taken away, or kept alone, in five ways, the last one searching for the "
         "subset that hurts most; random sets of the same size are the yardstick. Found means that the claim was shown.",
     ),
+    "WT206": Instrument(
+        name="Symmetry of features",
+        reads="Whether what each hidden layer spans falls into a part that has the picture's symmetry and a part that "
+        "has none of it. Untrained networks and networks that are given the symmetry as an input lie high too.",
+    ),
+    "WT207": Instrument(
+        name="Distinct feature maps",
+        reads="How many unlike maps the hidden units hold, copies and dead units aside. Many unlike pieces of one "
+        "picture are what fracture means; few units, and sparse training, make few maps as well.",
+    ),
 }
 
 
