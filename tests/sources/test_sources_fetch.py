@@ -1,0 +1,233 @@
+"""Fetching the published genomes, from a real server on this machine."""
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.sources import genomes
+from wheeltap.sources.fetch import BASE, PUBLISHED, Published, fetch
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "picbreeder"
+REAL = ("skull", "butterfly")
+needs_data = pytest.mark.skipif(not (DATA / "skull.zip").is_file(), reason="needs the published genomes")
+
+
+class Server(ThreadingHTTPServer):
+    """Answers with what it was given: by path, a status and a body."""
+
+    answers: dict[str, tuple[int, bytes]]
+    asked: list[str]
+
+
+class Answering(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        status, body = self.server.answers.get(self.path, (404, b"no such file"))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", body.decode())
+        self.end_headers()
+        try:
+            self.wfile.write(body)
+        except OSError:
+            return  # the other side has read enough
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server(("127.0.0.1", 0), Answering)
+    server.answers, server.asked = {}, []
+    if DATA.is_dir():
+        server.answers = {f"/files/{name}.zip": (200, (DATA / f"{name}.zip").read_bytes()) for name in REAL}
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def base(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_address[1]}/files"
+
+
+@needs_data
+def test_the_files_come_whole_and_are_genomes(server: Server, tmp_path: Path) -> None:
+    paths = fetch(tmp_path / "new" / "folder", names=REAL, base=base(server))
+    assert [path.name for path in paths] == ["skull.zip", "butterfly.zip"]
+    assert [path.read_bytes() for path in paths] == [(DATA / path.name).read_bytes() for path in paths]
+    assert [len(genomes.read(path).links) for path in paths] == [59, 108]
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == ["butterfly.zip", "skull.zip"]
+
+
+@needs_data
+def test_what_is_there_is_not_asked_for_again(server: Server, tmp_path: Path) -> None:
+    fetch(tmp_path, names=["skull"], base=base(server))
+    assert fetch(tmp_path, names=REAL, base=base(server) + "/") == [tmp_path / "skull.zip", tmp_path / "butterfly.zip"]
+    assert server.asked == ["/files/skull.zip", "/files/butterfly.zip"]
+
+
+@needs_data
+def test_another_file_of_that_name_stays_and_nothing_is_asked(server: Server, tmp_path: Path) -> None:
+    for mine in (b"my own skull", (DATA / "skull.zip").read_bytes()[:-1] + b"?", b"x" * 10_000):
+        (tmp_path / "skull.zip").write_bytes(mine)
+        with pytest.raises(FileFormatError, match="left as it is"):
+            fetch(tmp_path, names=REAL, base=base(server))
+        assert (tmp_path / "skull.zip").read_bytes() == mine
+    assert server.asked == []
+    assert [path.name for path in tmp_path.iterdir()] == ["skull.zip"]
+
+
+@needs_data
+@pytest.mark.parametrize("change", ["one byte", "shorter", "longer", "empty", "page"])
+def test_other_bytes_are_refused_and_leave_nothing(server: Server, tmp_path: Path, change: str) -> None:
+    real = (DATA / "skull.zip").read_bytes()
+    other = {
+        "one byte": real[:100] + bytes([real[100] ^ 1]) + real[101:],
+        "shorter": real[:-1],
+        "longer": real + b"\0",
+        "empty": b"",
+        "page": b"<html>please log in</html>",
+    }[change]
+    server.answers["/files/skull.zip"] = (200, other)
+    with pytest.raises(FileFormatError, match="nothing was written"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_more_is_read_than_the_file_can_have(server: Server, tmp_path: Path) -> None:
+    server.answers["/files/skull.zip"] = (200, b"\0" * 50_000_000)
+    with pytest.raises(FileFormatError, match=r"more than 1,817 bytes"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+
+
+@pytest.mark.parametrize(("status", "says"), [(404, "HTTP 404"), (500, "HTTP 500"), (403, "HTTP 403")])
+def test_a_refusal_of_the_server_is_passed_on(server: Server, tmp_path: Path, status: int, says: str) -> None:
+    server.answers["/files/apple.zip"] = (status, b"")
+    with pytest.raises(MissingFile, match=says) as caught:
+        fetch(tmp_path, names=["apple"], base=base(server))
+    assert "picbreeder_genomes/apple.zip" in str(caught.value)
+
+
+@needs_data
+@pytest.mark.parametrize("to", ["/files/butterfly.zip", "file:///etc/hostname", "http://192.0.2.1/skull.zip"])
+def test_no_redirect_is_followed(server: Server, tmp_path: Path, to: str) -> None:
+    server.answers["/files/skull.zip"] = (302, to.encode())
+    with pytest.raises(MissingFile, match="HTTP 302"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+    assert server.asked == ["/files/skull.zip"]
+
+
+def test_no_server_at_all(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(MissingFile, match=r"(?i)refused"):
+        fetch(tmp_path, base=f"http://127.0.0.1:{port}")
+
+
+def test_what_answers_is_no_web_server(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MissingFile, match="could not be fetched"):
+            fetch(tmp_path, names=["skull"], base=f"http://127.0.0.1:{other.getsockname()[1]}")
+        thread.join()
+
+
+def test_a_server_that_never_ends_is_left(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = threading.Event()
+
+        def answer() -> None:
+            connection, _ = other.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+                while not done.wait(0.02):
+                    try:
+                        connection.sendall(b".")
+                    except OSError:
+                        return
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(MissingFile, match=r"no end after 0\.2 seconds"):
+            fetch(tmp_path, names=["skull"], base=f"http://127.0.0.1:{other.getsockname()[1]}", patience=0.2)
+        done.set()
+        thread.join()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("address", ["https://", "https://127.0.0.1:port", "https://127.0.0.1/a b"])
+def test_an_address_that_is_none(tmp_path: Path, address: str) -> None:
+    with pytest.raises(MissingFile, match="could not be fetched"):
+        fetch(tmp_path, names=["skull"], base=address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://example.org/files",
+        "ftp://example.org",
+        "file:///etc",
+        "//example.org",
+        "",
+        "https://[",
+        "http://127.0.0.1.example.org",
+    ],
+)
+def test_only_https_is_asked(tmp_path: Path, address: str) -> None:
+    with pytest.raises(UsageError, match="https only"):
+        fetch(tmp_path, base=address)
+
+
+def test_an_unknown_genome_is_refused_before_anything_is_asked(server: Server, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="skull"):
+        fetch(tmp_path, names=["skull", "skul"], base=base(server))
+    assert server.asked == []
+
+
+@needs_data
+def test_a_folder_that_cannot_be_one(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UsageError, match="--out"):
+        fetch(tmp_path / "file", names=["skull"], base=base(server))
+    (tmp_path / "skull.zip").mkdir()
+    with pytest.raises(UsageError, match="--out"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "skull.zip"]
+
+
+@needs_data
+def test_the_pinned_digests_are_those_of_the_files() -> None:
+    for name in REAL:
+        assert PUBLISHED[name].is_in((DATA / f"{name}.zip").read_bytes())
+        assert len(PUBLISHED[name].sha256) == 64
+    assert BASE.startswith("https://raw.githubusercontent.com/akarshkumar0101/fer/")
+
+
+def test_where_only_the_first_digits_are_known_the_length_counts_too() -> None:
+    data = b"some bytes"
+    known = Published("some", len(data), hashlib.sha256(data).hexdigest()[:8])
+    assert known.is_in(data)
+    assert not known.is_in(data + b"!")
+    assert not known.is_in(b"other byte")
