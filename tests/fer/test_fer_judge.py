@@ -1,0 +1,118 @@
+"""Planted numbers are judged as they were planted; nets of one recipe are seldom told apart."""
+
+import numpy as np
+import pytest
+
+from wheeltap.fer import judge
+from wheeltap.fer.judge import TRAINED, Measured
+from wheeltap.stats.cohorts import Single
+
+RUNS = 300
+
+
+def nets(rng: np.random.Generator, count: int, *, symmetry: float, maps: float) -> list[dict[str, float]]:
+    return [
+        {
+            "response_symmetry": float(rng.normal(symmetry, 0.02)),
+            "feature_symmetry": float(rng.normal(symmetry, 0.03)),
+            "distinct_maps": float(rng.normal(maps, 8.0)),
+            "noise_symmetry": float(rng.normal(symmetry, 0.03)),
+            "noise_dose": float(rng.normal(0.02, 0.002)),
+        }
+        for _ in range(count)
+    ]
+
+
+def planted(seed: int, *, own: dict[str, float], trained: int = 5, error: float = 4e-4) -> Measured:
+    rng = np.random.default_rng(seed)
+    return Measured(
+        name="plant",
+        own={key: Single(value) for key, value in own.items()},
+        cohorts={
+            TRAINED: nets(rng, trained, symmetry=0.58, maps=220),
+            "untrained": nets(rng, 5, symmetry=0.54, maps=140),
+            "abs-x": nets(rng, 3, symmetry=0.99, maps=190),
+        },
+        psnr=[float(-10 * np.log10(error))] * trained,
+        errors=[error] * trained,
+    )
+
+
+UNIFIED = {
+    "response_symmetry": 0.75,
+    "feature_symmetry": 0.95,
+    "distinct_maps": 16.0,
+    "noise_symmetry": 0.72,
+    "noise_dose": 0.004,
+}
+
+
+def judged(measured: Measured) -> tuple[dict[str, str], str, tuple[str, ...]]:
+    table = judge.rows(measured)
+    found = judge.findings(measured, table, alpha=0.05)
+    status = {finding.title: finding.status for finding in found if finding.code != "WT001"}
+    return status, judge.headline(measured, table, found), judge.fooled(measured, table)
+
+
+def test_a_unified_net_is_told_from_five_trained_ones() -> None:
+    status, headline, _ = judged(planted(0, own=UNIFIED))
+    assert set(status.values()) == {"found"}
+    assert headline.startswith("Near pictures (34.0 dB apart), different wiring")
+    assert "4 of 4 tests" in headline
+
+
+def test_pictures_that_are_far_apart_are_not_called_near() -> None:
+    _, headline, _ = judged(planted(0, own=UNIFIED, error=0.02))
+    assert headline.startswith("Unlike pictures (17.0 dB apart)")
+
+
+def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
+    false = 0
+    for seed in range(RUNS):
+        (own,) = nets(np.random.default_rng(10_000 + seed), 1, symmetry=0.58, maps=220)
+        status, headline, _ = judged(planted(seed, own=own))
+        alarm = "found" in status.values()
+        assert ("different wiring" in headline) == alarm
+        false += alarm
+    assert false <= 0.05 * RUNS + 3 * np.sqrt(0.05 * 0.95 * RUNS)
+
+
+def test_a_single_trained_net_decides_nothing() -> None:
+    status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
+    assert set(status.values()) == {"inconclusive"}
+    assert "too little to tell" in headline
+
+
+def test_controls_are_said_to_fool_what_they_fool() -> None:
+    _, _, lines = judged(planted(0, own=UNIFIED))
+    folded = next(line for line in lines if line.startswith("abs-x"))
+    passes, apart = folded.split("Told apart by")
+    assert "symmetry of response" in passes
+    assert "distinct feature maps" in apart
+    untrained = next(line for line in lines if line.startswith("untrained"))
+    assert "told apart from plant by every number" in untrained
+
+
+@pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "No. Weight sweeps do")])
+def test_the_question_about_noise_is_answered_by_the_numbers(own: float, words: str) -> None:
+    measured = planted(0, own={**UNIFIED, "noise_symmetry": own})
+    table = judge.rows(measured)
+    ((_, answer),) = judge.noise_answer(table, judge.findings(measured, table, alpha=0.05))
+    assert answer.startswith(words)
+
+
+def test_nets_left_out_in_turn_are_not_told_apart_unless_one_is_foreign() -> None:
+    measured = planted(0, own=UNIFIED, trained=8)
+    control = judge.leave_one_out(measured, judge.rows(measured), worst=0.001)
+    assert control.status == "passed"
+    foreign = dict(measured.cohorts[TRAINED][0]) | {"feature_symmetry": 0.97}
+    mixed = Measured(
+        name="plant",
+        own=measured.own,
+        cohorts={TRAINED: [foreign, *measured.cohorts[TRAINED][1:]]},
+        psnr=measured.psnr,
+        errors=measured.errors,
+    )
+    assert judge.leave_one_out(mixed, judge.rows(mixed), worst=0.001).status == "failed"
+    few = planted(0, own=UNIFIED, trained=3)
+    assert judge.leave_one_out(few, judge.rows(few), worst=0.001).status == "skipped"
