@@ -1,0 +1,176 @@
+"""Metrics of feature maps: closed forms, slow oracles, invariances, and the published nets."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from wheeltap.errors import DataError
+from wheeltap.stats import feature_maps as fm
+
+SIZE = 32
+LINE = np.linspace(-1.0, 1.0, SIZE)
+Y, X = (a.ravel() for a in np.meshgrid(LINE, LINE, indexing="ij"))
+MIRROR = np.stack([np.arange(SIZE**2), np.arange(SIZE**2).reshape(SIZE, SIZE)[:, ::-1].ravel()])
+TURNS = np.stack([np.rot90(np.arange(SIZE**2).reshape(SIZE, SIZE), k).ravel() for k in range(4)])
+DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"
+
+Maps = NDArray[np.float64]
+
+
+def random_maps(units: int, *, seed: int = 0) -> Maps:
+    return np.random.default_rng(seed).standard_normal((SIZE**2, units))
+
+
+def test_even_and_odd_maps_are_pure_and_mixtures_are_not() -> None:
+    maps = np.stack([X**2, X * Y, np.cos(X) + Y, X + Y], 1)
+    even, odd, other, mixed = fm.invariant_shares(maps, MIRROR)
+    assert (even, odd, other) == pytest.approx((1.0, 0.0, 1.0))
+    assert mixed == pytest.approx(0.5)  # x and y have the same variance on the grid
+    assert fm.purities(maps, MIRROR) == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-12)
+
+
+def test_shares_of_a_larger_group_are_those_of_a_slow_projector() -> None:
+    maps = random_maps(5)
+    projector = np.mean([np.eye(SIZE**2)[g] for g in TURNS], 0)
+    centred = maps - maps.mean(0)
+    slow = np.square(projector @ centred).sum(0) / np.square(centred).sum(0)
+    assert fm.invariant_shares(maps, TURNS) == pytest.approx(slow)
+
+
+def test_directions_see_the_span_and_not_the_basis() -> None:
+    """Mixing units at random spoils the purity of units; a span that splits stays a span that splits."""
+    pure = np.stack([X, X**2, Y, X * Y, np.sin(3 * X), X**2 * Y], 1)
+    mixed = pure @ np.random.default_rng(1).standard_normal((6, 6))
+    assert fm.purities(mixed, MIRROR).mean() < 0.9
+    assert fm.directions(mixed, MIRROR).purity == pytest.approx(1.0, abs=1e-6)
+    assert fm.directions(mixed, MIRROR).pure == 1.0
+
+
+def test_directions_are_the_same_after_any_linear_recoding() -> None:
+    maps = random_maps(6) + 3 * np.stack([X, X**2, Y, X * Y, Y**2, X + Y], 1)
+    other = maps @ np.random.default_rng(2).standard_normal((6, 6)) + 5.0
+    assert fm.directions(maps, MIRROR).shares == pytest.approx(fm.directions(other, MIRROR).shares, abs=1e-8)
+
+
+def test_directions_solve_the_generalised_eigenproblem() -> None:
+    from scipy.linalg import eigh
+
+    scored = fm.z_scored(random_maps(5) + np.stack([X, Y, X**2, X * Y, X + Y], 1))
+    even = fm.projected(scored, MIRROR)
+    slow = eigh(even.T @ even, scored.T @ scored, eigvals_only=True)
+    assert fm.directions(scored, MIRROR).shares == pytest.approx(slow)
+
+
+def test_constant_units_do_not_count() -> None:
+    maps = np.stack([X, np.ones(SIZE**2), np.full(SIZE**2, -1.0) + 1e-6 * X, Y], 1)
+    assert fm.live(maps).tolist() == [True, False, False, True]
+    found = fm.map_metrics([maps], MIRROR, size=SIZE)
+    assert (found.units, found.live, found.distinct_99) == (4, 2, 2)
+
+
+def test_a_net_without_a_live_unit_is_refused() -> None:
+    with pytest.raises(DataError):
+        fm.map_metrics([np.ones((SIZE**2, 3))], MIRROR, size=SIZE)
+
+
+def test_copies_of_either_sign_are_one_map() -> None:
+    maps = np.stack([X, -2 * X + 1, X + 0.05 * Y, Y], 1)
+    assert fm.distinct(maps, threshold=0.99) == 2
+    assert fm.distinct(maps, threshold=0.9999) == 3
+
+
+def test_the_count_is_that_of_a_slow_greedy_loop() -> None:
+    maps = random_maps(12) @ np.random.default_rng(3).standard_normal((12, 40))
+    for threshold in (0.3, 0.6, 0.9):
+        accepted: list[int] = []
+        for unit in range(40):
+            if all(abs(np.corrcoef(maps[:, unit], maps[:, other])[0, 1]) < threshold for other in accepted):
+                accepted.append(unit)
+        assert fm.distinct(maps, threshold=threshold) == len(accepted)
+
+
+def test_effective_rank_of_copies_and_of_independent_maps() -> None:
+    assert fm.effective_rank(np.stack([X, -X, 3 * X], 1)) == pytest.approx(1.0)
+    assert fm.effective_rank(np.stack([X, Y], 1)) == pytest.approx(2.0)
+    assert fm.effective_rank(np.stack([X, X, Y, Y], 1)) == pytest.approx(2.0)
+
+
+def test_roughness_of_waves_is_their_frequency() -> None:
+    place = np.arange(SIZE) / SIZE
+    wave = np.cos(2 * np.pi * 3 * place)[None, :] * np.ones((SIZE, 1))
+    plaid = np.cos(2 * np.pi * 3 * place)[None, :] * np.cos(2 * np.pi * 4 * place)[:, None]
+    fastest = np.tile([1.0, -1.0], (SIZE, SIZE // 2))
+    maps = np.stack([wave.ravel(), plaid.ravel(), wave.ravel() + 7.0, fastest.ravel()], 1)
+    assert fm.roughness(maps, size=SIZE) == pytest.approx([3.0, 5.0, 3.0, SIZE / 2])
+
+
+@pytest.mark.parametrize("size", [8, 9])
+def test_roughness_is_that_of_the_whole_spectrum(size: int) -> None:
+    picture = np.random.default_rng(4).standard_normal((size, size))
+    power = np.abs(np.fft.fft2(picture - picture.mean())) ** 2
+    frequency = np.fft.fftfreq(size, 1 / size)
+    slow = (power * np.hypot(frequency[:, None], frequency)).sum() / power.sum()
+    assert fm.roughness(picture.reshape(-1, 1), size=size) == pytest.approx([slow])
+
+
+def test_roughness_needs_a_square() -> None:
+    with pytest.raises(DataError):
+        fm.roughness(random_maps(2), size=31)
+
+
+def test_units_can_be_left_out() -> None:
+    layers = [random_maps(4, seed=seed) for seed in range(3)]
+    out = np.array([True, False, False, True])
+    assert fm.map_metrics(layers, MIRROR, size=SIZE, excluded=out) == fm.map_metrics(
+        [maps[:, ~out] for maps in layers], MIRROR, size=SIZE
+    )
+
+
+def test_all_metrics_are_the_single_ones() -> None:
+    layers = [random_maps(4, seed=seed) + 2 * X[:, None] * seed for seed in range(3)]
+    found, pooled = fm.map_metrics(layers, MIRROR, size=SIZE), np.concatenate(layers, 1)
+    assert found.distinct_90 == fm.distinct(pooled, threshold=0.9)
+    assert found.effective_rank == pytest.approx(fm.effective_rank(pooled))
+    assert found.purity == pytest.approx(fm.purities(pooled, MIRROR).mean())
+    assert found.basis_free == pytest.approx(np.mean([fm.directions(maps, MIRROR).purity for maps in layers]))
+    assert found.roughness == pytest.approx(fm.roughness(pooled, size=SIZE).mean())
+
+
+# Live units, N_.99, N_.9, effective rank, P, BP, share of pure directions, centroid; then the same without copies.
+PUBLISHED = {
+    ("skull", "pb"): ((97, 20, 16, 6.0, 0.994, 0.963, 0.79, 2.30), (19, 17, 13, 6.3, 0.979, 0.964, 0.82)),
+    ("skull", "sgd"): ((264, 260, 242, 22.5, 0.350, 0.629, 0.29, 3.62), (84, 84, 82, 24.7, 0.325, 0.479, 0.10)),
+    ("butterfly", "pb"): ((190, 32, 25, 9.0, 0.980, 0.959, 0.87, 2.68), (30, 29, 22, 11.1, 0.943, 0.936, 0.83)),
+    ("butterfly", "sgd"): ((365, 362, 309, 18.1, 0.513, 0.598, 0.27, 3.58), (95, 95, 95, 28.1, 0.394, 0.482, 0.11)),
+}
+# Rounding of the table; one effective rank is 28.048 here where the table has 28.1.
+ROUNDING = (0, 0, 0, 0.053, 0.00051, 0.00051, 0.0051, 0.0051)
+
+
+@pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
+def test_published_nets_have_the_published_numbers(picture: str, kind: str) -> None:
+    """At 128 x 128, within the rounding of the table."""
+    import torch
+
+    from wheeltap.models.cppn import Cppn, grid
+    from wheeltap.symmetry import mirror
+
+    path = DATA / f"{picture}_layerized_and_sgd_params.npz"
+    if not path.is_file():
+        pytest.skip(f"the published arrays are not at {path}")
+    with np.load(path) as held:
+        net = Cppn.from_flat(str(held["arch"]), held[kind])
+    inputs = grid(128)
+    with torch.no_grad():
+        layers = [maps.numpy() for maps in net.double().maps(inputs.double())]
+    group = mirror(inputs[:, :2]).examples.numpy()
+    for excluded, published in zip((None, net.layout.carried), PUBLISHED[picture, kind], strict=True):
+        found = fm.map_metrics(layers, group, size=128, excluded=excluded)
+        measured = (
+            found.live, found.distinct_99, found.distinct_90, found.effective_rank, found.purity, found.basis_free,
+            found.pure_directions, found.roughness,
+        )  # fmt: skip
+        for got, wanted, near in zip(measured, published, ROUNDING, strict=False):
+            assert abs(got - wanted) <= near, (measured, published)
