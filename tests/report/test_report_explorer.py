@@ -38,9 +38,9 @@ def _random(arch: str, seed: int, **more: Any) -> DrawnNet:
 
 
 def _planted() -> DrawnNet:
-    """|x|-like unit: x (copied twice) into one gaussian, then into brightness; everything else is dead."""
+    """x is copied, then goes into a gaussian, then into brightness; y is doubled in vain; everything else is dead."""
     first, second, last = np.zeros((4, 3)), np.zeros((3, 3)), np.zeros((3, 3))
-    first[0, 0], second[0, 2], last[2, 2] = 1.0, 1.5, 1.0
+    first[0, 0], first[1, 1], second[0, 2], last[2, 2] = 1.0, 2.0, 1.5, 1.0
     kernels = tuple(kernel.astype(np.float32) for kernel in (first, second, last))
     links, labels = ((1, 0, 2),), {"1,0,2": "Width"}
     return DrawnNet(name="planted", arch="2;cache:2,gaussian:1", weights=kernels, links=links, labels=labels)
@@ -167,8 +167,8 @@ def test_draws_what_the_net_computes(browser: Any, tmp_path: Path, fold: str) ->
 
 @pytest.mark.browser
 def test_a_moved_weight_redraws_what_depends_on_it(browser: Any, tmp_path: Path) -> None:
-    nets = [_random(EVERY, 3), _random(SKULL, 4)]
-    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
+    nets = [_planted(), _random(EVERY, 3), _random(SKULL, 4)]
+    page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Three"))
     page.get_by_label("Keep earlier moves").check()
     rng = np.random.default_rng(5)
     for side, net in enumerate(nets):
@@ -176,6 +176,8 @@ def test_a_moved_weight_redraws_what_depends_on_it(browser: Any, tmp_path: Path)
         _, widths = _widths(net.arch)
         for layer in (len(widths) - 2, 0, 1, 0):
             link = (layer, int(rng.integers(widths[layer])), int(rng.integers(widths[layer + 1])))
+            if side == 0:
+                link = (layer, 0, 0)  # nothing else depends on it than what the planted links lead to
             moved[link] = 0.0 if layer == 1 else float(rng.normal())
             _move(page, side, link, moved[link])
         _settle(page)
@@ -223,18 +225,18 @@ def test_marks_new_copied_and_dead_maps(browser: Any, tmp_path: Path) -> None:
         for name in ("dead", "copy")
     }
     assert kinds["copy"] == ["1.0", "3.2"]
-    assert set(kinds["dead"]) == {"1.1", "1.2", "2.0", "2.1", "3.0", "3.1"}
-    assert "1 unit makes a map of its own" in page.locator(".bench").inner_text()
+    assert set(kinds["dead"]) == {"1.2", "2.0", "2.1", "3.0", "3.1"}
+    assert "2 units make a map of their own" in page.locator(".bench").inner_text()
     _close(page)
 
 
 @pytest.mark.browser
 def test_the_other_net_follows_at_equal_effect(browser: Any, tmp_path: Path) -> None:
-    nets = [_random(SKULL, 1), _random(EVERY, 2)]
+    nets = [_random(EVERY, 1), _random(EVERY, 2)]
     page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
     page.get_by_label("Sweep the other at equal effect").check()
-    link = (0, 0, 16)
-    _move(page, 0, link, float(nets[0].weights[0][0, 16]) + 0.02)
+    link = (0, 0, 4)
+    _move(page, 0, link, float(nets[0].weights[0][0, 4]) + 0.1)
     _settle(page)
     wanted, got = (_numbers(page, side)[0] for side in (0, 1))
     assert wanted > 0.005

@@ -120,11 +120,10 @@ class Bench {
     if (key === this.stripKey) return;
     for (const one of this.strip) {
       const value = this.stripValue(one.at), pixels = new ImageData(LIVE_SIZE, LIVE_SIZE);
-      spread(side.tryValue(value), pixels.data);
+      spread(yield* side.tryValue(value), pixels.data);
       one.picture.getContext("2d").putImageData(pixels, 0, 0);
       one.caption.textContent = number(value, 2);
       one.element.setAttribute("aria-label", `Set this weight to ${number(value, 2)}`);
-      yield;
     }
     this.stripKey = key;
     this.refresh();

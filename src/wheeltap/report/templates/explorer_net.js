@@ -142,8 +142,8 @@ class Sheet {
   }
 
   // After a change of weights into unit j of row k+1. What does not depend on it is read from `base`.
-  // Returns, for each row, which units were computed anew.
-  update(weights, k, j, base = this) {
+  // Returns, for each row, which units were computed anew; pauses after each row, where others may want to go first.
+  *update(weights, k, j, base = this) {
     const { widths, depth } = this.net;
     if (base !== this) this.rows = base.rows.map(row => row.slice());
     let dirty = new Uint8Array(widths[k + 1]);
@@ -153,6 +153,7 @@ class Sheet {
       if (q > k) dirty = this.dependents(weights[q], dirty, widths[q + 1]);
       all[q + 1] = dirty;
       this.compute(weights, q, [...dirty.keys()].filter(u => dirty[u]));
+      yield;
     }
     return all;
   }
@@ -198,6 +199,13 @@ class Sheet {
     }
     return rgb;
   }
+}
+
+// Runs to the end, without a pause, what could pause.
+function atOnce(work) {
+  let step = work.next();
+  while (!step.done) step = work.next();
+  return step.value;
 }
 
 // How far a picture is from the original, and which share of the change is the same on both sides of the vertical axis.

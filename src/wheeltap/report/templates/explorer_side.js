@@ -50,7 +50,8 @@ class Side {
   set(link, value) {
     const [k, , j] = link;
     this.put(link, value);
-    this.live.update(this.weights, k, j).forEach((row, l) => row.forEach((one, u) => { if (one) this.stale[l][u] = 1; }));
+    const anew = atOnce(this.live.update(this.weights, k, j));
+    anew.forEach((row, l) => row.forEach((one, u) => { if (one) this.stale[l][u] = 1; }));
     this.coarseBehind = true;
     if (!this.link || keyOf(link) !== keyOf(this.link)) this.curves = {};
     this.redraw();
@@ -74,18 +75,18 @@ class Side {
   }
 
   // The picture with the picked weight at another value, all else as it stands.
-  tryValue(value, { coarse = false } = {}) {
+  *tryValue(value, { coarse = false } = {}) {
     const [trial, sheet, rgb] = coarse ? [this.coarseTrial, this.coarse, this.coarseRgb]
       : [this.trial, this.live, this.trialRgb];
-    const kernel = this.weights[this.link[0]], at = this.net.index(this.link), now = kernel[at];
-    kernel[at] = value;
-    trial.update(this.weights, this.link[0], this.link[2], sheet);
-    kernel[at] = now;
+    const [k, , j] = this.link, weights = this.weights.slice();
+    weights[k] = weights[k].slice();
+    weights[k][this.net.index(this.link)] = value;
+    yield* trial.update(weights, k, j, sheet);
     return trial.paint(rgb);
   }
 
-  effectOf(step, { coarse = false } = {}) {
-    const rgb = this.tryValue(this.originalOf(this.link) + step, { coarse });
+  *effectOf(step, { coarse = false } = {}) {
+    const rgb = yield* this.tryValue(this.originalOf(this.link) + step, { coarse });
     return coarse ? compare(rgb, this.coarseBase, COARSE_SIZE).rmse : compare(rgb, this.base, LIVE_SIZE).rmse;
   }
 
@@ -97,8 +98,7 @@ class Side {
     const curve = [];
     for (let n = 0; n <= STEPS; n++) {
       const step = sign * REACH * (n / STEPS) ** 2;
-      curve.push([step, this.effectOf(step, { coarse: true })]);
-      yield;
+      curve.push([step, yield* this.effectOf(step, { coarse: true })]);
     }
     this.curves[sign] = curve;
   }
@@ -122,9 +122,8 @@ class Side {
   *refine(target, [low, high]) {
     for (let n = 0; n < 9; n++) {
       const middle = (low + high) / 2;
-      if (this.effectOf(middle) < target) low = middle;
+      if ((yield* this.effectOf(middle)) < target) low = middle;
       else high = middle;
-      yield;
     }
     return (low + high) / 2;
   }
