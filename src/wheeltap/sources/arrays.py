@@ -1,5 +1,6 @@
-"""Probes from ``.npz`` files: arrays ``inputs``, ``targets`` and perhaps ``groups``, never objects (pickles)."""
+"""Probes from ``.npz`` files: ``inputs``, ``targets``, perhaps ``groups`` and factors, never objects (pickles)."""
 
+import re
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,10 +17,18 @@ MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""
 
 
+FACTOR = "factor_"
+"""What the names of arrays that are labels of a factor begin with."""
+
+MAX_FACTORS = 64
+"""Factors of one file; each is looked at on every layer."""
+
+
 def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     """A probe of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
-    An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of.
+    An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
+    arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``.
 
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
@@ -28,13 +37,16 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     Raises:
         MissingFile: If the file is not there.
         FileFormatError: If it is not an ``.npz`` file, lacks an array, or holds objects.
-        DataError: If an array is too large, or the two do not make a probe (lengths, shapes, values).
+        DataError: If an array is too large, there are too many factors, or the arrays do not make a probe (lengths,
+            shapes, values).
     """
     if not path.is_file():
         raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
     try:
         with zipfile.ZipFile(path) as archive:
-            names = ("inputs", "targets", *(("groups",) if "groups.npy" in archive.namelist() else ()))
+            factors = _factors(archive, path)
+            known = ("groups",) if "groups.npy" in archive.namelist() else ()
+            names = ("inputs", "targets", *known, *factors)
             shapes = {name: _described(archive, name, path) for name in names}
             for name, (shape, dtype) in shapes.items():
                 _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
@@ -44,7 +56,24 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
-    return Probe(read["inputs"], read["targets"], name=path.stem, groups=read.get("groups"))
+    probe = Probe(read["inputs"], read["targets"], name=path.stem, groups=read.get("groups"))
+    return probe.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else probe
+
+
+def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
+    """Names of the arrays that are labels of a factor."""
+    names = tuple(
+        sorted(name.removesuffix(".npy") for name in archive.namelist() if re.fullmatch(rf"{FACTOR}.+\.npy", name))
+    )
+    if len(names) > MAX_FACTORS:
+        raise DataError(
+            "The data file has too many factors.",
+            where=str(path),
+            expected=f"at most {MAX_FACTORS} arrays {FACTOR}NAME",
+            got=str(len(names)),
+            do="Keep those you want to ask about.",
+        )
+    return names
 
 
 def _not_npz(path: Path, error: Exception) -> FileFormatError:

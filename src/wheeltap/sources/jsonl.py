@@ -1,9 +1,13 @@
-"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer`` and perhaps ``group``."""
+"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer``.
+
+Perhaps also ``group`` and ``factors``.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import torch
 
 from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import DataError, FileFormatError, MissingFile
@@ -12,7 +16,8 @@ from wheeltap.sources.text import Tokenizer
 MAX_LINE = 1_000_000
 MAX_FILE = 200_000_000
 MAX_TOKENS = 8192
-"""Bounds, in bytes and tokens of one item: a mistaken file ends in a message, not in a machine without memory."""
+MAX_FACTORS = 64
+"""Bounds, in bytes, tokens of one item, and factors: a mistaken file ends in a message."""
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -23,12 +28,14 @@ class Item(msgspec.Struct, frozen=True):
         choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
         answer: Index of the right choice, or its text.
         group: Name or number of the behaviour that the item is one of; in all lines or in none.
+        factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
     """
 
     context: str
     choices: list[str]
     answer: int | str
     group: int | str | None = None
+    factors: dict[str, int] = {}
 
 
 def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
@@ -48,6 +55,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
     choices: list[list[list[int]]] = []
     targets: list[int] = []
     groups: list[int | str] = []
+    factors: list[dict[str, int]] = []
     for number, line in _lines(path):
         where = f"{path}: line {number}"
         item = _item(line, where)
@@ -57,6 +65,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
         if item.group is not None:
             groups.append(item.group)
         _require_grouped(len(groups), len(targets), where)
+        factors.append(_same_factors(item, factors[0] if factors else item.factors, where))
         choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
         raise DataError(
@@ -67,7 +76,9 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
         )
     numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
     numbered = [numbers[group] for group in groups] or None
-    return ChoiceProbe(contexts, choices, targets, name=path.stem, groups=numbered)
+    probe = ChoiceProbe(contexts, choices, targets, name=path.stem, groups=numbered)
+    labels = {name: torch.tensor([one[name] for one in factors]) for name in factors[0]}
+    return probe.with_factors(labels) if labels else probe
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -136,6 +147,36 @@ def _require_grouped(groups: int, items: int, where: str) -> None:
             got=f"{groups} groups in {items} items so far",
             do="Give each item the name of its group, or take the groups out.",
         )
+
+
+def _same_factors(item: Item, first: dict[str, int], where: str) -> dict[str, int]:
+    """The item's factors, if they are those of the first item, not too many, and of numbers that fit."""
+    if len(item.factors) > MAX_FACTORS:
+        raise DataError(
+            "An item has too many factors.",
+            where=where,
+            expected=f"at most {MAX_FACTORS}",
+            got=str(len(item.factors)),
+            do="Keep those you want to ask about.",
+        )
+    if item.factors.keys() != first.keys():
+        raise DataError(
+            "An item has other factors than the first one.",
+            where=where,
+            expected=", ".join(list(first)[:8]) or "no factors",
+            got=", ".join(list(item.factors)[:8]) or "no factors",
+            do="Give every item a label of each factor, or leave the factor out.",
+        )
+    for name, label in item.factors.items():
+        if not -(2**63) <= label < 2**63:
+            raise DataError(
+                "A label of a factor is too large a number.",
+                where=f"{where}: {name}",
+                expected="a whole number of at most 64 bits",
+                got=f"{len(str(label))} digits",
+                do="Number the factor's values from 0.",
+            )
+    return item.factors
 
 
 def _index(item: Item, where: str) -> int:

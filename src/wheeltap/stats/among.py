@@ -5,8 +5,11 @@ from msgspec.structs import replace
 
 from wheeltap.errors import DataError
 from wheeltap.records import Estimate
+from wheeltap.stats._scipy import root, t_quantile
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha, crossed
-from wheeltap.stats.effect import mean_effect
+
+_ROUNDING = 1e-12
+_LOG_LEAST = -300.0  # a p-value below 1e-130 is called 0
 
 _LEAST = 1e-300
 """What an effect of nothing at all is taken as on a logarithmic scale."""
@@ -47,8 +50,8 @@ def share_of(
 ) -> Estimate:
     """Mean of ``part`` as a share of that of ``whole``, with the p-value of "at least ``below``".
 
-    The interval is that of the mean of ``part - share * whole`` over the mean of ``whole``; the test is one-sided, of
-    the mean of ``part - below * whole``, which needs no division (Fieller).
+    The interval is that of the mean of ``part - share * whole`` over the mean of ``whole``; the test is of the mean of
+    ``part - below * whole``, which needs no division (Fieller).
 
     Args:
         part: [example].
@@ -64,13 +67,14 @@ def share_of(
     Raises:
         DataError: If the shapes do not fit or values are not finite.
 
-    Source: Fieller (1954), "Some problems in interval estimation"; the delta method for the interval.
+    Source: Fieller (1954), "Some problems in interval estimation"; the delta method for the interval; Hall (1992), "On
+    the removal of skewness by transformation", eq. 2.3, for the test.
     """
     x, y = checked(part, ("example",), what="parts"), checked(whole, ("example",), what="wholes")
     if x.shape != y.shape:
         raise DataError("A share needs the same examples.", expected=str(len(y)), got=str(len(x)))
     mean = float(y.mean())
-    method = f"delta method, t over {len(x)} examples; p by Fieller's test"
+    method = f"delta method, t over {len(x)} examples; p by Fieller's test with Hall's transformation"
     empty = Estimate(name=name, value=None, low=None, high=None, level=level, n=len(x), unit=unit, method=method, p=1.0)
     if mean <= 0.0:
         return empty
@@ -85,9 +89,25 @@ def _half_width(values: FloatArray, level: float) -> float:
 
 
 def _less(values: FloatArray) -> float:
-    """One-sided p-value of "a mean of at least 0"."""
-    if not np.any(values != values[0]):
+    """P-value of "a mean of at least 0", two-sided so that skewed values do not reject too often.
+
+    A few examples that move far are easily missing from a sample, and then the plain t test is sure too early (11 %
+    instead of 5 %, with 112 log-normal examples). So the larger p-value of it and of Hall's, which allows for
+    skewness, is taken, and doubled.
+    """
+    spread, count = float(values.std()), len(values)
+    if spread <= _ROUNDING * float(np.abs(values).max()):
         return 1.0  # nothing varies: no test
-    tested = mean_effect(values[None], unit="")
-    both = 1.0 if tested.p is None else tested.p
-    return both / 2 if float(values.mean()) < 0.0 else 1.0 - both / 2
+    mean = float(values.mean())
+    skewness = float(((values - mean) ** 3).mean()) / spread**3
+    step = mean / spread
+    hall = step + skewness * step**2 / 3 + skewness**2 * step**3 / 27 + skewness / (6 * count)
+    largest = max(step * np.sqrt(count - 1), hall * np.sqrt(count))
+    return _two_sided(-largest, count - 1) if largest < 0.0 else 1.0
+
+
+def _two_sided(size: float, df: int) -> float:
+    """Probability that |t| exceeds ``size``."""
+    if t_quantile(float(np.exp(_LOG_LEAST)), df) <= size:
+        return 0.0
+    return float(np.exp(root(lambda log: t_quantile(float(np.exp(log)), df) - size, _LOG_LEAST, 0.0)))

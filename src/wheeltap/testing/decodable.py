@@ -1,6 +1,6 @@
 """Nets of which it is known which factors their hidden layer holds, and which of these the outputs hang on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, cast
 
 import torch
@@ -16,6 +16,9 @@ USED: Final = "used"
 UNUSED: Final = "unused"
 
 CLASSES: Final = 4
+
+TRAINING: Final = 1500
+"""Examples that a net is trained on: with few it leans on idle features by chance."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,8 @@ def constructed(*, seed: int = 0, design: Design | None = None) -> Planted:
     return _planted(model.eval(), inputs, factors, made, name="constructed")
 
 
-def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 30) -> Planted:
-    """A net of 32-32 hidden units trained on the answers of ``constructed``: it may learn to leave the idle ones out.
+def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 12) -> Planted:
+    """A net of 96-96 hidden units trained on the answers of ``constructed``: it may learn to leave the idle ones out.
 
     Args:
         seed: As there, and of the initial weights.
@@ -80,10 +83,10 @@ def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 30) ->
     """
     made = design or Design()
     inputs, factors = _examples(made, seed)
-    more, _ = _examples(made, seed + 500_000)
+    more, _ = _examples(replace(made, examples=TRAINING), seed + 500_000)
     answers = (more.double() @ _readout(made, seed).T).argmax(1)
     with reproducible(seed):
-        model = mlp((made.features, 32, 32, CLASSES))
+        model = mlp((made.features, 96, 96, CLASSES))
     train_classifier(model, more, targets=answers, settings=TrainSettings(seed=seed, epochs=epochs))
     return _planted(model, inputs, factors, made, name="trained")
 
