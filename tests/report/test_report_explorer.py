@@ -162,6 +162,7 @@ def test_draws_what_the_net_computes(browser: Any, tmp_path: Path, fold: str) ->
     for side, net in enumerate(nets):
         far = abs(_picture(page, side) - 255 * _draw(net, 256))
         assert far.max() <= 1.5, net.name
+    assert page.evaluate("document.querySelector('.wheeltap-explorer').explorer.sides[0].live.arena.sum !== null")
     _close(page)
 
 
@@ -321,12 +322,15 @@ CONTRAST = """() => {
 
 @pytest.mark.browser
 def test_lives_in_another_page_without_a_clash(browser: Any, tmp_path: Path) -> None:
-    part = explorer.embed([_planted(), _random(EVERY, 2)])
+    nets = [_planted(), _random(EVERY, 2)]
+    part = explorer.embed(nets)  # without WebAssembly
     style = "<style>canvas, button, input { display: none !important } h3 { font-size: 99px; color: red }</style>"
     html = f"<!doctype html><title>host</title>{style}<h3 id=mine>mine</h3>{part}{part}"
     page = _open(browser, tmp_path / "x.html", html)
     page.wait_for_function("document.querySelectorAll('.wheeltap-explorer[data-state=settled]').length === 2")
     assert page.locator(".big").first.is_visible()
+    for side, net in enumerate(nets):
+        assert abs(_picture(page, side) - 255 * _draw(net, 256)).max() <= 1.5
     size = "e => getComputedStyle(e).fontSize"
     assert page.locator("#mine").evaluate(size) == "99px"
     assert page.locator(".panel h3").first.evaluate(size) != "99px"

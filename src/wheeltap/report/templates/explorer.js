@@ -12,9 +12,9 @@ class Explorer {
     this.frame = 0;
     this.round = 0;
     this.moved = null;
-    this.sides = data.nets.map((net, number) => new Side(new Net(net), number));
+    this.sides = data.nets.map((net, number) => new Side(new Net(net), number, data));
     this.sides.forEach(side => side.pick(this.start(side)));
-    this.addressed = data.hash;
+    this.addressed = data.addressed;
     if (this.addressed) this.recall();
     this.panels = this.sides.map(side => new Panel(side));
     this.benches = this.sides.map(side => new Bench(this, side));

@@ -109,33 +109,22 @@ class Net {
   }
 }
 
-// Two weighted sums of the same maps, four maps at a time: this is where nearly all of the time goes, and reading each
-// value once for two sums halves it. The lists come padded to a multiple of four.
-function combine(maps, first, second, one, two) {
-  one.fill(0);
-  two.fill(0);
-  for (let m = 0; m < maps.length; m += 4) {
-    const a = maps[m], b = maps[m + 1], c = maps[m + 2], d = maps[m + 3];
-    const a1 = first[m], b1 = first[m + 1], c1 = first[m + 2], d1 = first[m + 3];
-    const a2 = second[m], b2 = second[m + 1], c2 = second[m + 2], d2 = second[m + 3];
-    for (let p = 0; p < one.length; p++) {
-      const ap = a[p], bp = b[p], cp = c[p], dp = d[p];
-      one[p] += a1 * ap + b1 * bp + c1 * cp + d1 * dp;
-      two[p] += a2 * ap + b2 * bp + c2 * cp + d2 * dp;
-    }
-  }
-}
-
 // The activations of a net at a set of points, kept so that a changed weight costs only what depends on it.
 class Sheet {
-  constructor(net, inputs) {
+  constructor(net, inputs, arena) {
+    const points = inputs[0].length;
     this.net = net;
-    this.own = net.widths.map((width, row) =>
-      row ? Array.from({ length: width }, () => new Float32Array(inputs[0].length)) : inputs);
+    this.arena = arena;
+    this.own = net.widths.map(width => Array.from({ length: width }, () => arena.take(points)));
     this.rows = this.own.map(row => row.slice());
-    this.zero = new Float32Array(inputs[0].length);
-    this.spare = new Float32Array(inputs[0].length);
+    this.zero = arena.take(points);
+    this.feed(inputs);
   }
+
+  // Values that a sheet takes of an arena.
+  static floats(net, points) { return points * (1 + net.widths.reduce((a, b) => a + b)); }
+
+  feed(inputs) { inputs.forEach((values, i) => this.own[0][i].set(values)); }
 
   run(weights) {
     for (let k = 0; k <= this.net.depth; k++) this.compute(weights, k, [...Array(this.net.widths[k + 1]).keys()]);
@@ -167,23 +156,22 @@ class Sheet {
   }
 
   compute(weights, k, units) {
-    for (let n = 0; n < units.length; n += 2) this.pair(weights[k], k, units[n], n + 1 < units.length ? units[n + 1] : -1);
+    for (const unit of units) {
+      this.rows[k + 1][unit] = this.own[k + 1][unit];
+      this.sum(weights[k], k, unit);
+      if (k < this.net.depth) ACTIVATIONS[this.net.kinds[unit]](this.own[k + 1][unit]);
+    }
   }
 
-  // Units j and u of row k+1; u = -1 for none.
-  pair(kernel, k, j, u) {
-    const width = this.net.widths[k + 1], below = this.rows[k], maps = [], first = [], second = [];
+  sum(kernel, k, j) {
+    const width = this.net.widths[k + 1], below = this.rows[k], maps = [], weights = [], out = this.own[k + 1][j];
     for (let i = 0; i < below.length; i++) {
-      const w = kernel[i * width + j], v = u < 0 ? 0 : kernel[i * width + u];
-      if (w !== 0 || v !== 0) maps.push(below[i]), first.push(w), second.push(v);
+      const w = kernel[i * width + j];
+      if (w !== 0) maps.push(below[i]), weights.push(w);
     }
-    while (maps.length % 4) maps.push(this.zero), first.push(0), second.push(0);
-    const one = this.own[k + 1][j], two = u < 0 ? this.spare : this.own[k + 1][u];
-    combine(maps, first, second, one, two);
-    for (const [unit, map] of u < 0 ? [[j, one]] : [[j, one], [u, two]]) {
-      this.rows[k + 1][unit] = map;
-      if (k < this.net.depth) ACTIVATIONS[this.net.kinds[unit]](map);
-    }
+    while (maps.length % 4) maps.push(this.zero), weights.push(0);
+    out.fill(0);
+    for (let m = 0; m < maps.length; m += 4) this.arena.add(out, maps, weights, m);
   }
 
   // Red, green and blue in [0, 1], pixel by pixel.

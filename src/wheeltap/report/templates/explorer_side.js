@@ -8,16 +8,19 @@ const REACH = 8; // Largest change of a weight tried when looking for an equal e
 const STEPS = 24; // Steps tried up to REACH, closer together near 0.
 
 class Side {
-  constructor(net, number) {
+  constructor(net, number, options) {
     this.net = net;
     this.number = number;
     this.original = net.kernels;
     this.weights = net.kernels.map(kernel => kernel.slice());
     this.edits = new Map();
-    this.live = new Sheet(net, net.inputs(LIVE_SIZE));
-    this.trial = new Sheet(net, net.inputs(LIVE_SIZE));
-    this.coarse = new Sheet(net, net.inputs(COARSE_SIZE));
-    this.coarseTrial = new Sheet(net, net.inputs(COARSE_SIZE));
+    const points = [LIVE_SIZE ** 2, LIVE_SIZE ** 2, COARSE_SIZE ** 2, COARSE_SIZE ** 2, BAND];
+    const arena = new Arena(points.reduce((sum, n) => sum + Sheet.floats(net, n), 0), options);
+    this.live = new Sheet(net, net.inputs(LIVE_SIZE), arena);
+    this.trial = new Sheet(net, net.inputs(LIVE_SIZE), arena);
+    this.coarse = new Sheet(net, net.inputs(COARSE_SIZE), arena);
+    this.coarseTrial = new Sheet(net, net.inputs(COARSE_SIZE), arena);
+    this.band = new Sheet(net, net.inputs(FINE_SIZE, 0, BAND), arena);
     this.live.run(this.weights);
     this.coarse.run(this.weights);
     this.rgb = this.live.paint();
@@ -130,15 +133,10 @@ class Side {
 
   // The picture at full size, a band at a time.
   *fine(pixels) {
-    if (!this.bands) {
-      const count = FINE_SIZE * FINE_SIZE / BAND;
-      this.bands = Array.from({ length: count }, (_, n) => this.net.inputs(FINE_SIZE, n * BAND, (n + 1) * BAND));
-      this.fineSheet = new Sheet(this.net, this.bands[0]);
-    }
-    for (let n = 0; n < this.bands.length; n++) {
-      this.fineSheet.rows[0] = this.bands[n];
-      this.fineSheet.run(this.weights);
-      spread(this.fineSheet.paint(), pixels.data, n * BAND);
+    for (let first = 0; first < FINE_SIZE ** 2; first += BAND) {
+      this.band.feed(this.net.inputs(FINE_SIZE, first, first + BAND));
+      this.band.run(this.weights);
+      spread(this.band.paint(), pixels.data, first);
       yield;
     }
     this.coarseGrained = false;
