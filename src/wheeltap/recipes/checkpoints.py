@@ -3,6 +3,7 @@
 A file appears whole or not at all, and says by a digest whether it is still what was written. Nothing in it is code.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -68,7 +69,8 @@ class Checkpoints:
             temporary.write_bytes(data)
             os.replace(temporary, path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
             raise StoreError(
                 "A checkpoint cannot be written.",
                 where=str(path),

@@ -38,7 +38,7 @@ SLICE: Final = 50
 
 WATCH_SECONDS: Final = 0.1
 KEEP_STEPS: Final = 250
-"""Steps of a net between two checkpoints."""
+"""Steps of a net between two checkpoints: whole slices."""
 
 MOST_PIXELS: Final = 1024**2
 MOST_INPUT: Final = 1e3
@@ -231,7 +231,7 @@ class _Crew:
 
     def __init__(self, job: Job, canvas: Canvas, seeds: Sequence[int], studio: Studio) -> None:
         self.job, self.studio = job, studio
-        inputs = folded(canvas.inputs.cpu(), job.settings.fold)
+        inputs = folded(canvas.inputs.cpu().float(), job.settings.fold)
         threads = min(studio.threads, len(seeds))
         self.losses = [PictureLoss(job.layout, inputs, canvas.target.cpu()) for _ in range(threads)]
         self.kept = None if studio.folder is None else Checkpoints(studio.folder)
@@ -276,7 +276,7 @@ class _Crew:
                         return
                     trainee = min(self._free, key=lambda one: one.step)
                     self._free.remove(trainee)
-                trainee.advance(loss, steps=SLICE)
+                trainee.advance(loss, until=trainee.step // SLICE * SLICE + SLICE)
                 self._keep(trainee)
                 if trainee.status == "training":
                     with self._lock:

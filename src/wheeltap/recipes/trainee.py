@@ -25,6 +25,8 @@ Status = Literal["training", "done", "stuck", "diverged"]
 
 _FIRST_DECAY, _SECOND_DECAY, _ADAM_EPS = 0.9, 0.999, 1e-8
 _NORM_EPS = 1e-12
+_LARGEST: Final = 1e12
+"""Of a setting: beyond it, a scale would not fit single precision."""
 _TRUNCATED_STD = 0.87962566
 """Standard deviation of a standard normal cut off at -2 and 2."""
 
@@ -77,15 +79,16 @@ class PaintSettings:
             "patience": 1, "solved": 0, "tries": 1,
         }  # fmt: skip
         given = asdict(self)
-        low = [name for name, least in lowest.items() if not least <= given[name] < np.inf]
-        wrong = [*low, *(() if 0.0 < self.rate < np.inf else ("rate",)), *(() if 0 < self.share <= 1 else ("share",))]
+        wrong = [name for name, least in lowest.items() if not least <= given[name] <= _LARGEST]
+        wrong += () if 0.0 < self.rate <= _LARGEST else ("rate",)
+        wrong += () if 0.0 < self.share <= 1.0 else ("share",)
         wrong += () if self.prune_from < self.prune_to <= 1 else ("prune_to",)
         if wrong:
             raise UsageError(
                 "A net cannot be trained with these settings.",
                 where="wheeltap.recipes.paint",
-                expected="finite numbers; a rate above 0; a share above 0 and up to 1; prune_from < prune_to <= 1; "
-                "records, prune_every, patience and tries of at least 1; all others of at least 0",
+                expected=f"numbers up to {_LARGEST:g}; a rate above 0; a share above 0 and up to 1; "
+                "prune_from < prune_to <= 1; records, prune_every, patience, tries of 1 or more; others of 0 or more",
                 got=", ".join(f"{name} {given[name]}" for name in wrong),
             )
 
@@ -215,11 +218,11 @@ class Trainee:
         """The net as it is now."""
         return Cppn.of(self.job.layout, loss.unpack(self._weights), fold=self.job.settings.fold)
 
-    def advance(self, loss: PictureLoss, *, steps: int) -> None:
-        """Takes this many steps, or fewer where it ends."""
-        for _ in range(steps):
-            if self.status == "training" and self.step < self.job.settings.steps:
-                self._advance(loss)
+    def advance(self, loss: PictureLoss, *, until: int) -> None:
+        """Steps on until it has taken this many since its last start, or has ended."""
+        until = min(until, self.job.settings.steps)
+        while self.status == "training" and self.step < until:
+            self._advance(loss)
         if self.status == "training" and self.step >= self.job.settings.steps:
             self.error = loss.value(self._weights)
             if np.isfinite(self.error):

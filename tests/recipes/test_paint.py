@@ -1,0 +1,371 @@
+"""Nets trained to draw a picture: what they become, what they depend on, and what becomes of those that are lost."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.models.cppn import Cppn, Layout, grid
+from wheeltap.recipes.checkpoints import Checkpoint, Checkpoints
+from wheeltap.recipes.paint import KINDS, Canvas, Painted, Studio, of_kind, paint
+from wheeltap.recipes.picture_loss import PictureLoss
+from wheeltap.recipes.trainee import Job, PaintSettings, Trainee, start
+
+LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
+SHORT = PaintSettings(steps=60, records=6)
+
+
+def _picture(size: int = 16) -> np.ndarray:
+    """A disc to the left of a ramp: smooth enough for a tiny net, and not its own mirror image."""
+    inputs = grid(size)
+    x, y = inputs[:, 0], inputs[:, 1]
+    disc = torch.exp(-6 * ((x + 0.4).square() + y.square()))
+    return torch.stack([disc, 0.5 + 0.4 * x, 0.2 + 0.6 * disc], 1).reshape(size, size, 3).numpy()
+
+
+CANVAS = Canvas.of(_picture())
+
+
+def _bits(painted: Painted) -> list[bytes]:
+    return [net.flat_parameters().tobytes() for net in painted.nets]
+
+
+def _error(net: Cppn, canvas: Canvas) -> float:
+    with torch.no_grad():
+        return float((net(canvas.inputs) - canvas.target).square().mean())
+
+
+def _gradient(flat: np.ndarray) -> np.ndarray:
+    """Of the error by all weights in the published order, by autograd in double precision."""
+    net = Cppn(LAYOUT).double()
+    for layer, kernel in zip(net.dense, _split(flat), strict=True):
+        layer.weight.data = torch.from_numpy(kernel.T.copy())
+    error = (net(CANVAS.inputs.double()) - CANVAS.target.double()).square().mean()
+    found = torch.autograd.grad(error, [layer.weight for layer in net.dense])
+    return np.concatenate([found[layer].T.numpy().ravel() for layer in LAYOUT.published])
+
+
+def _split(flat: np.ndarray) -> list[np.ndarray]:
+    # Under ten layers, the published order is that of computation.
+    found, start_at = [], 0
+    for shape in LAYOUT.shapes:
+        found.append(flat[start_at : start_at + shape[0] * shape[1]].reshape(shape).astype(np.float64))
+        start_at += shape[0] * shape[1]
+    return found
+
+
+def test_a_small_picture_is_learnt() -> None:
+    painted = paint(LAYOUT, CANVAS, seeds=range(4), settings=PaintSettings(steps=600, records=10))
+    assert painted.status == ("done",) * 4
+    assert painted.restarts == (0,) * 4
+    assert list(painted.steps) == list(range(0, 601, 60))
+    assert painted.errors.shape == (11, 4)
+    assert np.median(painted.errors[-1] / painted.errors[0]) < 0.1
+    # The errors that are told are those of the nets that come back, and of the starts that they come from.
+    for at, net in enumerate(painted.nets):
+        assert _error(net, CANVAS) == pytest.approx(painted.errors[-1, at], rel=1e-4)
+        assert _error(Cppn.of(LAYOUT, start(LAYOUT, at)), CANVAS) == pytest.approx(painted.errors[0, at], rel=1e-4)
+
+
+def test_the_updates_are_adams_on_a_gradient_of_length_one() -> None:
+    steps = 3  # training is chaotic: later, two roundings are two nets
+    [net] = paint(LAYOUT, CANVAS, seeds=[5], settings=replace(SHORT, steps=steps)).nets
+    weights = Cppn.of(LAYOUT, start(LAYOUT, 5)).flat_parameters().astype(np.float64)
+    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    for step in range(1, steps + 1):
+        gradient = _gradient(weights)
+        gradient /= np.linalg.norm(gradient)
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient**2
+        weights -= 3e-3 * first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
+    assert np.abs(net.flat_parameters() - weights).max() < 2e-6
+
+
+def test_starts_are_lecun_normal_and_cut_off() -> None:
+    kernels = start(Layout.parse("3;cache:200"), 0)
+    for kernel, fan_in in zip(kernels, (4, 200, 200, 200), strict=True):
+        assert kernel.std() * fan_in**0.5 == pytest.approx(1.0, abs=0.12)
+        assert np.abs(kernel).max() <= 2.0 / 0.87962566 / fan_in**0.5 + 1e-6
+
+
+def test_a_net_depends_on_its_own_seed_alone() -> None:
+    together = paint(LAYOUT, CANVAS, seeds=[3, 1, 2], settings=SHORT)
+    on_two = paint(LAYOUT, CANVAS, seeds=[3, 1, 2], settings=SHORT, studio=Studio(threads=2))
+    assert _bits(together) == _bits(on_two)
+    for at, seed in enumerate((3, 1, 2)):
+        alone = paint(LAYOUT, CANVAS, seeds=[seed], settings=SHORT)
+        assert _bits(alone) == _bits(together)[at : at + 1]
+        assert np.array_equal(alone.errors[:, 0], together.errors[:, at])
+    assert len(set(_bits(together))) == 3
+
+
+def test_threads_random_numbers_and_gradients_are_left_as_they_were() -> None:
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=5))
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+    assert not [t for t in threading.enumerate() if t.name.startswith("wheeltap-paint")]
+
+
+class TestKinds:
+    def test_untrained_nets_are_their_starts(self) -> None:
+        painted = paint(LAYOUT, CANVAS, seeds=[4], settings=of_kind("untrained"))
+        assert (painted.status, list(painted.steps), painted.errors.shape) == (("done",), [0], (1, 1))
+        assert _bits(painted) == [Cppn.of(LAYOUT, start(LAYOUT, 4)).flat_parameters().tobytes()]
+
+    def test_relu_nets_are_as_deep_and_wide(self) -> None:
+        [net] = paint(LAYOUT, CANVAS, seeds=[0], settings=of_kind("relu", SHORT)).nets
+        assert net.layout == Layout.parse("3;relu:7")
+        assert all((maps >= 0).all() for maps in net.maps(CANVAS.inputs))
+
+    def test_folded_nets_draw_mirror_images_of_themselves(self) -> None:
+        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=of_kind("abs-x", SHORT))
+        image = painted.nets[0].render(16)
+        assert np.array_equal(image, image[:, ::-1])
+        assert painted.errors[-1, 0] < painted.errors[0, 0]
+        plain = paint(LAYOUT, CANVAS, seeds=[0], settings=SHORT).nets[0].render(16)
+        assert np.abs(plain - plain[:, ::-1]).max() > 0.05
+
+    def test_an_l1_penalty_makes_weights_smaller(self) -> None:
+        settings = replace(SHORT, steps=300)
+        plain, light, heavy = (
+            float(np.mean([np.abs(net.flat_parameters()).sum() for net in painted.nets]))
+            for painted in (
+                paint(LAYOUT, CANVAS, seeds=range(3), settings=replace(settings, l1=l1)) for l1 in (0.0, 1e-3, 1e-2)
+            )
+        )
+        assert heavy < light < plain
+
+    def test_weight_decay_makes_weights_smaller(self) -> None:
+        plain = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1))
+        decayed = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1, decay=10.0))
+        first = start(LAYOUT, 0)
+        # Decoupled: in one step every weight loses the rate times the decay, whatever else is done to it.
+        lost = plain.nets[0].flat_parameters() - decayed.nets[0].flat_parameters()
+        assert np.allclose(lost, 0.03 * Cppn.of(LAYOUT, first).flat_parameters(), atol=1e-6)
+
+    def test_sharpness_aware_nets_take_the_gradient_uphill(self) -> None:
+        rho = 0.2
+        [net] = paint(LAYOUT, CANVAS, seeds=[1], settings=replace(SHORT, steps=1, rho=rho)).nets
+        first = Cppn.of(LAYOUT, start(LAYOUT, 1)).flat_parameters()
+        here = _gradient(first)
+        above = _gradient(first + rho * here / np.linalg.norm(here))
+        moved = net.flat_parameters() - first
+        clear = np.abs(above) > 1e-4 * np.linalg.norm(above)
+        # Adam's first step is the rate times the sign.
+        assert np.allclose(moved[clear], -3e-3 * np.sign(above[clear]), rtol=1e-3)
+        assert (np.sign(above[clear]) != np.sign(here[clear])).any()
+
+    @pytest.mark.parametrize("nonzero", [20, 69])
+    def test_sparse_nets_have_the_wanted_number_of_weights(self, nonzero: int) -> None:
+        share = nonzero / LAYOUT.parameters
+        painted = paint(LAYOUT, CANVAS, seeds=range(2), settings=replace(SHORT, share=share, tries=1))
+        for net in painted.nets:
+            assert np.count_nonzero(net.flat_parameters()) == nonzero
+
+    def test_pruning_goes_from_all_weights_to_the_share(self) -> None:
+        settings = PaintSettings(steps=100, share=0.1)
+        kept = [settings.kept(step, 1000) for step in range(101)]
+        assert kept[:11] == [1000] * 11
+        assert kept[70:] == [100] * 31
+        assert all(later <= earlier for earlier, later in pairwise(kept))
+        assert kept[40] == pytest.approx(100 + 900 * 0.5**3, abs=1)
+
+    def test_every_kind_trains(self) -> None:
+        for kind in KINDS:
+            painted = paint(LAYOUT, CANVAS, seeds=[0], settings=of_kind(kind, replace(SHORT, steps=20)))
+            assert painted.status == ("done",), kind
+            assert np.isfinite(painted.errors).all()
+
+    def test_an_unknown_kind_is_an_error(self) -> None:
+        with pytest.raises(UnknownName, match="kind of painted net"):
+            of_kind("sdg")
+
+
+WHITE = "1;cache:4"
+"""Linear: whatever its weights are told, it draws."""
+
+
+def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Canvas) -> None:
+    """Plants a net, as if in training, whose every pixel is clipped to white: it has no gradient."""
+    layout = Layout.parse(WHITE)
+    job = Job(layout, settings, canvas.digest)
+    loss = PictureLoss(layout, canvas.inputs, canvas.target)
+    trainee = Trainee(job, seed, loss=loss)
+    last = np.zeros((4, 3), dtype=np.float32)
+    last[3] = [0.0, -1.0, 2.0]  # from the input that is always 1: saturation below 0, brightness above 1
+    arrays = {**trainee.arrays(), "weights": loss.pack([np.eye(4, dtype=np.float32), last]).numpy()}
+    Checkpoints(folder).save(job.key(seed), Checkpoint(arrays, trainee.checkpoint().note))
+
+
+class TestLostNets:
+    def test_a_net_that_is_all_white_starts_again(self, tmp_path: Path) -> None:
+        _white(tmp_path, SHORT, 7, CANVAS)
+        painted = paint(Layout.parse(WHITE), CANVAS, seeds=[6, 7], settings=SHORT, studio=Studio(tmp_path))
+        assert painted.status == ("done", "done")
+        assert painted.restarts == (0, 1)
+        assert painted.errors[-1, 1] < painted.errors[0, 1]
+        # The start that it was given follows from its seed.
+        elsewhere = tmp_path / "again"
+        _white(elsewhere, SHORT, 7, CANVAS)
+        again = paint(Layout.parse(WHITE), CANVAS, seeds=[7], settings=SHORT, studio=Studio(elsewhere))
+        assert _bits(again) == _bits(painted)[1:]
+
+    def test_a_white_net_is_not_lost_where_white_is_wanted(self, tmp_path: Path) -> None:
+        canvas = Canvas(CANVAS.inputs, torch.ones_like(CANVAS.target))
+        _white(tmp_path, SHORT, 7, canvas)
+        painted = paint(Layout.parse(WHITE), canvas, seeds=[7], settings=SHORT, studio=Studio(tmp_path))
+        assert (painted.status, painted.restarts, painted.errors[-1, 0]) == (("done",), (0,), 0.0)
+
+    def test_where_every_start_is_lost_a_net_is_stuck(self) -> None:
+        nowhere = Canvas(torch.zeros(16, 4), torch.full((16, 3), 0.5))
+        settings = replace(SHORT, tries=3)
+        painted = paint(Layout.parse("2;cache:3,sin:2"), nowhere, seeds=[0, 1], settings=settings)
+        assert painted.status == ("stuck", "stuck")
+        assert painted.restarts == (2, 2)
+        # Black, for half grey.
+        assert np.allclose(painted.errors, 0.25)
+
+    def test_numbers_that_are_not_finite_are_a_status(self, tmp_path: Path) -> None:
+        settings = replace(SHORT, rate=1e12, tries=2)
+        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, studio=Studio(tmp_path))
+        assert painted.status == ("diverged",)
+        assert painted.restarts == (1,)
+        assert np.isfinite(painted.errors).all()
+        assert np.isfinite(painted.nets[0].flat_parameters()).all()
+        assert _error(painted.nets[0], CANVAS) == pytest.approx(painted.errors[-1, 0], rel=1e-4)
+        kept = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, studio=Studio(tmp_path))
+        assert (kept.status, _bits(kept)) == (painted.status, _bits(painted))
+
+    def test_a_net_lost_at_its_last_step_is_not_done(self) -> None:
+        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1, rate=1e12, tries=2))
+        assert painted.status == ("diverged",)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_paint import CANVAS, LAYOUT, LONG
+from wheeltap.recipes.paint import Studio, paint
+paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, studio=Studio(Path({folder!r})))
+"""
+LONG = PaintSettings(steps=800, records=5, share=0.5)
+"""With pruning, whose state a checkpoint must hold as well."""
+
+
+@pytest.fixture(scope="module")
+def whole() -> Painted:
+    """Trained without a break."""
+    return paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG)
+
+
+class TestGoingOn:
+    def test_a_run_that_was_killed_goes_on_to_the_same_bits(self, tmp_path: Path, whole: Painted) -> None:
+        code = CHILD.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+        child = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("*.safetensors")) and time.monotonic() < deadline and child.poll() is None:
+            time.sleep(0.005)
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL
+        job = Job(LAYOUT, LONG, CANVAS.digest)
+        trainee = Trainee(job, 0, loss=PictureLoss(LAYOUT, CANVAS.inputs, CANVAS.target))
+        kept = Checkpoints(tmp_path).load(job.key(0), like=trainee.arrays())
+        assert kept is not None
+        assert 0 < int(kept.note["step"]) < LONG.steps
+        resumed = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, studio=Studio(tmp_path))
+        assert _bits(resumed) == _bits(whole)
+        assert np.array_equal(resumed.errors, whole.errors)
+
+    def test_finished_nets_are_not_trained_again(self, tmp_path: Path) -> None:
+        studio = Studio(tmp_path)
+        first = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SHORT, studio=studio)
+        written = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+        second = paint(LAYOUT, CANVAS, seeds=[1, 2, 0], settings=SHORT, studio=studio)
+        assert _bits(second)[2] == _bits(first)[0]
+        assert _bits(second)[0] == _bits(first)[1]
+        assert np.array_equal(second.errors[:, 2], first.errors[:, 0])
+        assert {file: file.stat().st_mtime_ns for file in written} == written
+        assert len(list(tmp_path.iterdir())) == 3
+
+    def test_another_picture_or_setting_is_another_training(self, tmp_path: Path) -> None:
+        other = Canvas(CANVAS.inputs, CANVAS.target.flip(0))
+        cases = [(LAYOUT, CANVAS, SHORT), (LAYOUT, other, SHORT), (LAYOUT, CANVAS, replace(SHORT, rate=2e-3))]
+        cases.append((Layout.parse("3;cache:3,gaussian:4"), CANVAS, SHORT))
+        for layout, canvas, settings in cases:
+            paint(layout, canvas, seeds=[0], settings=replace(settings, steps=3), studio=Studio(tmp_path))
+        assert len(list(tmp_path.iterdir())) == len(cases)
+
+    def test_a_run_ended_by_its_watcher_goes_on(self, tmp_path: Path, whole: Painted) -> None:
+        def fed_up(step: int, steps: int, errors: np.ndarray) -> None:
+            if step > 300:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, studio=Studio(tmp_path, watch=fed_up))
+        assert len(list(tmp_path.iterdir())) == 1
+        resumed = paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, studio=Studio(tmp_path))
+        assert _bits(resumed) == _bits(whole)[:1]
+
+
+def test_the_watcher_is_told_how_far_it_is() -> None:
+    seen: list[tuple[int, int, int]] = []
+
+    def watch(step: int, steps: int, errors: np.ndarray) -> None:
+        seen.append((step, steps, len(errors)))
+
+    began = time.monotonic()
+    paint(LAYOUT, CANVAS, seeds=[0, 1], settings=replace(SHORT, steps=500), studio=Studio(watch=watch, threads=2))
+    assert seen[-1] == (500, 500, 2)
+    assert [step for step, _, _ in seen] == sorted(step for step, _, _ in seen)
+    assert len(seen) <= (time.monotonic() - began) * 10 + 3
+
+
+BAD = [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"records": 0}, {"l1": -1e-4}, {"decay": float("inf")}]
+BAD += [{"rho": -1.0}, {"share": 0.0}, {"share": 1.1}, {"prune_to": 0.05}, {"prune_to": 1.5}, {"prune_every": 0}]
+BAD += [{"patience": 0}, {"tries": 0}, {"solved": float("nan")}]
+
+
+@pytest.mark.parametrize("changes", BAD, ids=" ".join)
+def test_settings_that_make_no_sense_are_errors(changes: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="cannot be trained with these settings") as raised:
+        PaintSettings(**changes)  # pyright: ignore[reportArgumentType]
+    [name] = changes
+    assert name in str(raised.value).split("got:")[1]
+
+
+def test_units_that_do_not_exist_are_an_error() -> None:
+    with pytest.raises(UnknownName, match="activation"):
+        paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, units="rellu"))
+
+
+@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]], ids=str)
+def test_seeds_that_make_no_sense_are_errors(seeds: list[int]) -> None:
+    with pytest.raises(UsageError, match="cannot start from these seeds"):
+        paint(LAYOUT, CANVAS, seeds=seeds, settings=SHORT)
+
+
+def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
+    inputs, target = CANVAS.inputs, CANVAS.target
+    for wrong in ((inputs[:3], target), (inputs[:, :3], target), (inputs[:0], target[:0])):
+        with pytest.raises(DataError, match="no picture to train on"):
+            Canvas(*wrong)
+    for pair in ((inputs, target + 1), (inputs, target - 1), (inputs, target * float("nan")), (inputs * 1e9, target)):
+        with pytest.raises(DataError, match="numbers that it cannot"):
+            Canvas(*pair)
+    with pytest.raises(DataError, match="not square"):
+        Canvas.of(np.zeros((4, 5, 3)))
+    with pytest.raises(UsageError, match="this many threads"):
+        Studio(threads=0)
