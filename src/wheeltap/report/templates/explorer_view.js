@@ -85,7 +85,7 @@ class Maps {
     const rows = this.cells.map((cells, row) => h("div", { role: "row", class: "row" },
       h("span", { role: "rowheader", class: "side" }, row === 0 ? "in" : row > net.depth ? "out" : String(row)), ...cells));
     const heads = net.blocks.map(([kind, count]) =>
-      h("span", { style: `grid-column: span ${count}`, title: kind }, kind));
+      h("span", { style: `grid-column: span ${count}`, title: kind }, count > 1 ? kind : kind.slice(0, 3)));
     this.grid = h("div", {
       role: "grid", class: "grid", "aria-label": `Feature maps of ${net.name}`,
       style: `--units: ${Math.max(...net.widths)}`,
