@@ -86,11 +86,13 @@ def test_a_single_trained_net_decides_nothing() -> None:
 def test_controls_are_said_to_fool_what_they_fool() -> None:
     _, _, lines = judged(planted(0, own=UNIFIED))
     folded = next(line for line in lines if line.startswith("abs-x"))
-    passes, apart = folded.split("Told apart by")
+    assert folded.startswith("abs-x: pass for unified by")
+    passes, apart = folded.split("told apart by")
     assert "symmetry of response" in passes
     assert "distinct feature maps" in apart
     untrained = next(line for line in lines if line.startswith("untrained"))
-    assert "told apart from plant by every number" in untrained
+    assert untrained.startswith("untrained: told apart by symmetry of response")
+    assert "pass for unified" not in untrained
 
 
 @pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "No. Weight sweeps do")])

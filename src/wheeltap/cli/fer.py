@@ -47,7 +47,10 @@ def study(
 
     wanted = Wanted(genome=genome, picture=picture, out=out, json=json, fail_on=fail_on)
     kinds = tuple(dict.fromkeys(kind.strip() for kind in controls.split(",") if kind.strip()))
-    return carry_out(wanted, StudySettings(seeds=seeds, size=size, steps=steps, controls=kinds, seed=seed))
+    return carry_out(
+        wanted,
+        StudySettings(seeds=seeds, control_seeds=min(seeds, 5), size=size, steps=steps, controls=kinds, seed=seed),
+    )
 
 
 @fer.command

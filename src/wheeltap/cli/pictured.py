@@ -47,7 +47,11 @@ class Wanted:
             return picture(self.picture)
         assert self.genome is not None
         found = genomes.read(self.genome)
-        about = f"The picture of {self.genome.name}, a genome of {len(found.nodes)} nodes and {len(found.links)} links."
+        net = found.layerize()
+        about = (
+            f"The picture of {self.genome.name}: {len(net.links())} links, laid out as {net.layout.layers} layers of "
+            f"{net.layout.width} units."
+        )
         return Picture(found.name, about, found, {}, mirror_image)
 
 

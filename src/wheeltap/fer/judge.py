@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
+import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Draft
@@ -11,7 +12,8 @@ from wheeltap.audits.judge import settle
 from wheeltap.fer.metrics import METRICS
 from wheeltap.records import Control, Estimate, Finding
 from wheeltap.report import words
-from wheeltap.report.fer import CohortRow, Metric, MetricRow
+from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
+from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.cohorts import Single, apart, next_net, over_nets
 from wheeltap.stats.effect import smallest_detectable
 
@@ -60,12 +62,19 @@ def rows(measured: Measured) -> tuple[MetricRow, ...]:
 
 
 def _of_one(metric: Metric, own: Single) -> Estimate:
-    half = 1.959964 * own.se
-    exact = own.se == 0.0
-    return Estimate(
-        name=metric.key, value=own.value, low=own.value - half, high=own.value + half, level=1.0 if exact else LEVEL,
-        n=1, unit=metric.unit, method=own.method,
+    half = normal_quantile((1 + LEVEL) / 2) * own.se
+    made = Estimate(
+        name=metric.key, value=own.value, low=own.value - half, high=own.value + half,
+        level=1.0 if own.se == 0.0 else LEVEL, n=1, unit=metric.unit, method=own.method,
     )  # fmt: skip
+    return _within(metric, made)
+
+
+def _within(metric: Metric, made: Estimate) -> Estimate:
+    """An interval that ends where the number must."""
+    if not metric.share or made.low is None or made.high is None:
+        return made
+    return msgspec.structs.replace(made, low=max(made.low, 0.0), high=min(made.high, 1.0))
 
 
 def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, float]]) -> CohortRow | None:
@@ -73,11 +82,29 @@ def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, 
     if not values:
         return None
     mean = over_nets(values, name=f"{metric.key}_{name}", unit=metric.unit, level=LEVEL)
-    ends = next_net(values, level=LEVEL)
-    low, high = ends or (mean.value or 0.0, mean.value or 0.0)
-    alike = (metric.unified == "high" and own.value <= high) or (metric.unified == "low" and own.value >= low)
     gap = apart(own, values, name=f"{metric.key}_gap", unit=metric.unit, level=LEVEL)
-    return CohortRow(cohort=name, values=tuple(values), mean=mean, next_net=ends, gap=gap, alike=alike)
+    return CohortRow(
+        cohort=name,
+        values=tuple(values),
+        mean=_within(metric, mean),
+        next_net=next_net(values, level=LEVEL),
+        gap=gap,
+        likeness=_likeness(metric, own, gap),
+    )
+
+
+def _likeness(metric: Metric, own: Single, gap: Estimate) -> Likeness:
+    """How nets made alike look beside the net under study, by this number alone.
+
+    They pass for unified where their mean is within the net's own interval, or beyond it on the side of unified nets.
+    """
+    if not metric.unified:
+        return ""
+    ahead = (gap.value or 0.0) * (1.0 if metric.unified == "high" else -1.0)
+    if ahead <= normal_quantile((1 + LEVEL) / 2) * own.se:
+        return "passes"
+    told = gap.p is not None and gap.p <= 1 - LEVEL
+    return "apart" if told else "open"
 
 
 def findings(measured: Measured, table: Sequence[MetricRow], *, alpha: float) -> list[Finding]:
@@ -123,8 +150,6 @@ def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
 
 
 def _with(finding: Finding, **changes: object) -> Finding:
-    import msgspec
-
     return msgspec.structs.replace(finding, **changes)
 
 
@@ -175,21 +200,25 @@ def _towards(row: MetricRow) -> bool:
 
 
 def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
-    """For each kind of control net, which numbers it would pass for unified by, and which tell it apart."""
+    """For each kind of control nets, the numbers by which they pass for unified, and those that tell them apart."""
     lines: list[str] = []
     for name in measured.cohorts:
         if name == TRAINED:
             continue
-        known = [(row, c) for row in table if row.metric.unified for c in row.cohorts if c.cohort == name]
-        alike = [_beside(row, c) for row, c in known if c.alike]
-        apart_ = [_beside(row, c) for row, c in known if not c.alike]
-        if not known:
-            continue
-        if not alike:
-            lines.append(f"{name}: told apart from {measured.name} by every number here.")
-            continue
-        ending = f" Told apart by {'; '.join(apart_)}." if apart_ else " Nothing here tells them apart."
-        lines.append(f"{name}: would pass for unified by {'; '.join(alike)}.{ending}")
+        said: dict[str, list[str]] = {}
+        for row in table:
+            for cohort in row.cohorts:
+                if cohort.cohort == name and cohort.likeness:
+                    said.setdefault(cohort.likeness, []).append(_beside(row, cohort))
+        count = len(measured.cohorts[name])
+        parts = (
+            ("passes", "pass for unified by"),
+            ("open", f"not told apart, {count} nets being few, by"),
+            ("apart", "told apart by"),
+        )
+        told = [f"{start} {'; '.join(said[kind])}" for kind, start in parts if kind in said]
+        if told:
+            lines.append(f"{name}: {'. '.join(told)}.")
     return tuple(lines)
 
 

@@ -69,7 +69,7 @@ class Sight:
     @cached_property
     def inputs(self) -> Float[Tensor, "point 4"]:
         """What a net reads where symmetry is measured; on the square where there is none."""
-        return grid(self.size) if self.points is None else coordinates(self.points)
+        return grid(self.size) if self.points is None else coordinates(self.points.float())
 
     @property
     def on_square(self) -> bool:

@@ -18,6 +18,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "has the picture's own symmetry. 1: one mechanism draws all that mirrors itself; a half, for a mirror: both "
         "sides answer independently. A net that is given |x| has 1 whatever its wiring.",
         unified="high",
+        share=True,
         tested=True,
         worth=0.1,
     ),
@@ -29,6 +30,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="The same where all weights that leave a unit move together, in a random direction: no single weight "
         "has to mean anything.",
         unified="high",
+        share=True,
     ),
     Metric(
         key="feature_symmetry",
@@ -38,6 +40,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
         "whatever basis. Untrained nets lie above trained ones, and |x| gives 1.",
         unified="high",
+        share=True,
         tested=True,
         worth=0.15,
     ),
@@ -48,6 +51,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT206",
         reads="The same unit by unit: it depends on the basis the units happen to be written in.",
         unified="high",
+        share=True,
     ),
     Metric(
         key="distinct_maps",
@@ -106,6 +110,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="All weights are disturbed at once, each layer in proportion to what it carries, until the picture "
         "changes by the same fixed amount; the share of the change that has the symmetry.",
         unified="high",
+        share=True,
         tested=True,
         worth=0.1,
     ),

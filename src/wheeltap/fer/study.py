@@ -59,7 +59,7 @@ class StudySettings:
     """
 
     seeds: int = 5
-    control_seeds: int = 3
+    control_seeds: int = 5
     size: int = 64
     steps: int = 4000
     controls: tuple[str, ...] = ("abs-x", "l1")

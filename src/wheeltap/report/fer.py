@@ -10,6 +10,10 @@ from wheeltap.report import explorer, figures, html, png, view, words
 from wheeltap.report.explorer import DrawnNet
 
 Unified = Literal["high", "low", ""]
+Likeness = Literal["passes", "open", "apart", ""]
+
+LIKENESS: dict[Likeness, str] = {"passes": "passes for unified", "open": "not told apart", "apart": "", "": ""}
+"""What is written beside the numbers of nets made alike."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +27,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         reads: A sentence: what it measures and where it misleads.
         unified: Which way a unified, factored net lies; empty where neither is known.
         tested: Whether the verdict rests on it; the others are shown beside it.
+        share: Whether the number lies between 0 and 1, so that intervals end there.
         worth: Smallest difference worth telling, in the unit; a share of the trained nets' mean where ``relative``.
     """
 
@@ -33,6 +38,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     reads: str
     unified: Unified = ""
     tested: bool = False
+    share: bool = False
     worth: float = 0.0
     relative: bool = False
 
@@ -46,8 +52,9 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
         mean: Over nets, with its interval.
         next_net: Where one more such net would lie (95 %), where that is known.
         gap: The net under study minus these nets, with the test of "it is one of them".
-        alike: Whether the net under study lies where one more of these nets would, or these beyond it on the side of a
-            unified net: whoever looked at this number alone would take them for unified.
+        likeness: ``passes`` where these nets reach the net under study on the side of unified nets, so that whoever
+            looked at this number alone would take them for unified; ``open`` where it could be one more of them;
+            ``apart`` elsewhere; empty where a unified net has no side.
     """
 
     cohort: str
@@ -55,7 +62,7 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
     mean: Estimate
     next_net: tuple[float, float] | None
     gap: Estimate
-    alike: bool = False
+    likeness: Likeness = ""
 
 
 class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +171,7 @@ def page(record: FerRecord) -> str:
         "headlines": view.headlines(report),
         "charts": [_chart(record, row) for row in record.rows],
         "cohorts": cohorts(record),
+        "likeness": LIKENESS,
         "explorer": explorer.embed(record.drawn),
         "script_hash": explorer.script_hash(),
         "findings": view.groups(report),

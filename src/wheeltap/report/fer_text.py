@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from wheeltap.report import view, words
-from wheeltap.report.fer import FerRecord, MetricRow, cohorts, status_of
+from wheeltap.report.fer import LIKENESS, FerRecord, MetricRow, cohorts, status_of
 from wheeltap.report.text import heading, paragraph
 
 if TYPE_CHECKING:
@@ -38,11 +38,13 @@ def _metric(record: FerRecord, row: MetricRow, console: "Console") -> None:
     paragraph(console, f"{row.metric.unit}{_side(row)}", indent=2)
     lines = [(names[0], words.interval(row.own))]
     lines += [
-        (f"{cohort.cohort} ({len(cohort.values)})", words.interval(cohort.mean) + ("  alike" if cohort.alike else ""))
+        (f"{cohort.cohort} ({len(cohort.values)})", f"{words.interval(cohort.mean)}  {LIKENESS[cohort.likeness]}")
         for cohort in row.cohorts
     ]
     for name, number in lines:
-        paragraph(console, f"{words.plain(name)[:_LABEL]:\u00a0<{_LABEL}} {number}".replace(" ", "\u00a0"), indent=4)
+        paragraph(
+            console, f"{words.plain(name)[:_LABEL]:\u00a0<{_LABEL}} {number}".rstrip().replace(" ", "\u00a0"), indent=4
+        )
 
 
 def _side(row: MetricRow) -> str:
