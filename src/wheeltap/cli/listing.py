@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-Kind = Literal["audits", "perturbations", "measures", "models"]
+Kind = Literal["audits", "perturbations", "measures", "models", "pictures"]
 
 
 def list_(
@@ -14,7 +14,7 @@ def list_(
         bool, Parameter(help="For perturbations: which function-preserving copies each is silent on, as measured.")
     ] = False,
 ) -> int:
-    """Lists audits, perturbations, measures and kinds of model, those of installed plug-ins included.
+    """Lists audits, perturbations, measures, kinds of model and pictures, those of installed plug-ins included.
 
     Examples:
       wheeltap list audits
@@ -37,6 +37,7 @@ def list_(
         "perturbations": _perturbations,
         "measures": _measures,
         "models": _models,
+        "pictures": _pictures,
     }
     for name in (kind,) if kind else tables:
         if name == "perturbations" and invariances:
@@ -100,3 +101,9 @@ def _models() -> list[tuple[str, ...]]:
         ("gguf:FILE", "A language model in a GGUF file (extra: llm)."),
         ("module:callable", "Your own: a function that gives a torch module, or a module and a probe."),
     ]
+
+
+def _pictures() -> list[tuple[str, ...]]:
+    from wheeltap.models.pictures import PICTURES, picture
+
+    return [(name, picture(name).about) for name in PICTURES]
