@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from published import DATA, needs_data
+from published import NAMES as REAL
 from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.sources import genomes
 from wheeltap.sources.fetch import BASE, PUBLISHED, Published, fetch
-
-DATA = Path(__file__).parents[3] / "shared" / "data" / "picbreeder"
-REAL = ("skull", "butterfly")
-needs_data = pytest.mark.skipif(not (DATA / "skull.zip").is_file(), reason="needs the published genomes")
 
 
 class Server(ThreadingHTTPServer):

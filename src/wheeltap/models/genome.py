@@ -14,8 +14,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import DataError
-from wheeltap.models.cppn import CACHE, INPUTS, OUTPUTS, Cppn, Layout, activation, colour, grid
+from wheeltap.errors import DataError, UsageError
+from wheeltap.models.cppn import CACHE, INPUTS, MOST_LAYERS, OUTPUTS, Cppn, Layout, activation, colour, grid
 from wheeltap.typed import to_array
 
 Key = Hashable
@@ -209,6 +209,13 @@ class Genome:
     def _slots(self) -> list[dict[Key, tuple[str, int]]]:
         """For each level, the block of every node held there and its place in it."""
         top = max(place.level for place in self._places.values())
+        if top > MOST_LAYERS:
+            raise UsageError(
+                "The genome is too deep for a layered net.",
+                where=self.name,
+                expected=f"at most {MOST_LAYERS} links from an input to an output",
+                got=f"{top:,}",
+            )
         levels: list[dict[Key, tuple[str, int]]] = []
         for level in range(top + 1):
             counts: dict[str, int] = {}

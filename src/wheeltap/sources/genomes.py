@@ -8,7 +8,8 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, final
+from xml.etree.ElementTree import TreeBuilder
 
 from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.models.cppn import OUTPUTS
@@ -17,8 +18,11 @@ from wheeltap.models.genome import MOST_LINKS, MOST_NODES, Genome, Link, Node
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-MOST_BYTES: Final = 16 * 2**20
-"""Of the XML; the largest published genome has 79 kB."""
+MOST_BYTES: Final = 4 * 2**20
+"""Of the file, and of the XML in it; the largest published genome has 79 kB."""
+
+MOST_ELEMENTS: Final = 150_000
+"""Of the XML: as many as fit in a genome of that size."""
 
 INK: Final = "ink"
 """The one output of a grey genome: its brightness."""
@@ -66,6 +70,8 @@ def _unzipped(path: Path) -> bytes:
             name = members[0].filename
             if name.startswith(("/", "\\")) or ".." in Path(name.replace("\\", "/")).parts or ":" in name:
                 raise _unreadable(path, "a member with a plain name", repr(name))
+            if members[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _unreadable(path, "a member stored or deflated", f"method {members[0].compress_type}")
             if members[0].flag_bits & 1:
                 raise _unreadable(path, "a member that is not encrypted", repr(name))
             with archive.open(members[0]) as member:
@@ -79,6 +85,31 @@ def _unzipped(path: Path) -> bytes:
     return data
 
 
+@final
+class _Builder(TreeBuilder):
+    """Builds the tree of elements, and stops where there are more than a genome can have."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name, self._left = name, MOST_ELEMENTS
+
+    def start(self, tag: str, attrs: "dict[str, str]", /) -> "Element":
+        """Opens an element.
+
+        Raises:
+            FileFormatError: If it is one too many.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise FileFormatError(
+                "The file has more elements than a genome can have.",
+                where=self._name,
+                expected=f"at most {MOST_ELEMENTS:,}",
+                got="more",
+            )
+        return super().start(tag, attrs)
+
+
 def parse(data: bytes, *, name: str = "genome") -> Genome:
     """The genome in XML text.
 
@@ -87,10 +118,12 @@ def parse(data: bytes, *, name: str = "genome") -> Genome:
         DataError: If it is no sound network.
     """
     from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import ParseError, fromstring
+    from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
     try:
-        root = fromstring(data, forbid_dtd=True)
+        parser = DefusedXMLParser(target=_Builder(name), forbid_dtd=True)
+        parser.feed(data)
+        root: Element = parser.close()
     except DefusedXmlException as error:
         raise FileFormatError(
             "The file has a document type or entities, which no genome needs.",

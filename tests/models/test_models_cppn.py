@@ -1,0 +1,237 @@
+"""CPPNs as dense layered nets: layout, activations, colours, and the published nets."""
+
+import colorsys
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from published import ARCH, DECODED, NAMES, needs_data, parameters, png
+
+from wheeltap.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, activation, colour, coordinates, grid
+
+FUNCTIONS = {
+    "cache": lambda x: x,
+    "identity": lambda x: x,
+    "sin": math.sin,
+    "cos": math.cos,
+    "tanh": math.tanh,
+    "sigmoid": lambda x: math.tanh(x / 2.0),  # the same as 2 / (1 + exp(-x)) - 1
+    "gaussian": lambda x: 2.0 * math.exp(-x * x) - 1.0,
+    "relu": lambda x: max(x, 0.0),
+    "abs": abs,
+}
+
+layouts = st.builds(
+    lambda layers, blocks: Layout(layers, tuple(sorted(blocks.items()))),
+    st.integers(1, 14),
+    st.dictionaries(st.sampled_from(sorted(ACTIVATIONS)), st.integers(1, 4), min_size=1, max_size=4),
+)
+
+
+def slow(arch: str, flat: NDArray[np.float32], point: tuple[float, float]) -> list[float]:
+    """Hue, saturation and brightness at one point: loops over the file's numbers, written from the description."""
+    text, _, rest = arch.partition(";")
+    layers = int(text)
+    units = [block.split(":")[0] for block in rest.split(",") for _ in range(int(block.split(":")[1]))]
+    kernels: dict[str, list[list[float]]] = {}
+    numbers = iter(flat.tolist())
+    for name in sorted(f"Dense_{layer}" for layer in range(layers + 1)):
+        layer = int(name.removeprefix("Dense_"))
+        fan_in, fan_out = (4 if layer == 0 else len(units)), (3 if layer == layers else len(units))
+        kernels[name] = [[next(numbers) for _ in range(fan_out)] for _ in range(fan_in)]
+    assert next(numbers, None) is None
+    x, y = point
+    values = [x, y, 1.4 * math.hypot(x, y), 1.0]
+    for layer in range(layers + 1):
+        kernel = kernels[f"Dense_{layer}"]
+        sums = [
+            math.fsum(v * row[unit] for v, row in zip(values, kernel, strict=True)) for unit in range(len(kernel[0]))
+        ]
+        values = sums if layer == layers else [FUNCTIONS[name](s) for name, s in zip(units, sums, strict=True)]
+    return values
+
+
+@given(layouts, st.integers(0, 2**32 - 1), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
+def test_a_net_computes_what_its_numbers_say(layout: Layout, seed: int, point: tuple[float, float]) -> None:
+    flat = np.random.default_rng(seed).normal(0, 0.5, layout.parameters).astype(np.float32)
+    net = Cppn.from_flat(str(layout), flat)
+    assert np.array_equal(net.flat_parameters(), flat)
+    given_inputs = coordinates(torch.tensor([point], dtype=torch.float64))
+    with torch.no_grad():
+        found = net.double().hsv(given_inputs)[0]
+    expected = torch.tensor(slow(str(layout), flat, point), dtype=torch.float64)
+    assert torch.allclose(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@given(layouts, st.data())
+def test_the_id_of_a_weight_and_its_address_are_inverse(layout: Layout, data: st.DataObject) -> None:
+    number = data.draw(st.integers(0, layout.parameters - 1))
+    layer, source, target = layout.address(number)
+    assert layout.flat_id(layer, source, target) == number
+    flat = np.zeros(layout.parameters, dtype=np.float32)
+    flat[number] = 1.0
+    kernels = layout.split(flat)
+    assert kernels[layer][source, target] == 1.0
+    assert sum(float(kernel.sum()) for kernel in kernels) == 1.0
+
+
+@given(layouts)
+def test_a_layout_is_read_as_it_was_written(layout: Layout) -> None:
+    assert Layout.parse(str(layout)) == layout
+    assert layout.width == sum(units for _, units in layout.blocks) == len(layout.carried)
+    assert layout.parameters == 7 * layout.width + (layout.layers - 1) * layout.width**2
+
+
+@pytest.mark.parametrize("number", [-1, 5478])
+def test_there_is_no_weight_outside(number: int) -> None:
+    with pytest.raises(UsageError, match="0 to 5477"):
+        Layout.parse(ARCH["skull"]).address(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "12",
+        "12;",
+        ";sin:1",
+        "12;sin",
+        "12;sin:",
+        "12;sin:1,",
+        "-1;sin:1",
+        "1.5;sin:1",
+        "1;sin:1;cos:1",
+        "1;sin:-1",
+        "1;sin:1\n",
+    ],
+)
+def test_a_layout_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(FileFormatError, match="layout"):
+        Layout.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0;sin:1", "513;sin:1", "1;sin:0", "1;sin:1,cos:1", "1;sin:1,sin:1", "512;sin:99999"])
+def test_a_layout_that_cannot_be(text: str) -> None:
+    with pytest.raises(UsageError, match="laid out"):
+        Layout.parse(text)
+
+
+def test_unknown_activations_are_named() -> None:
+    with pytest.raises(UnknownName, match="gaussian"):
+        Layout.parse("3;gausian:4")
+    with pytest.raises(UnknownName, match="softplus"):
+        activation("softplus")
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_activations_are_those_of_the_site(name: str) -> None:
+    values = torch.linspace(-4, 4, 41, dtype=torch.float64)
+    expected = torch.tensor([FUNCTIONS[name](float(value)) for value in values], dtype=torch.float64)
+    assert torch.allclose(activation(name)(values), expected, atol=1e-12)
+    assert set(FUNCTIONS) == set(ACTIVATIONS)
+
+
+def test_x_goes_along_columns_and_y_along_rows() -> None:
+    pixels = grid(5).reshape(5, 5, 4)
+    assert torch.equal(pixels[0, :, 0], torch.linspace(-1, 1, 5))
+    assert torch.equal(pixels[:, 0, 1], torch.linspace(-1, 1, 5))
+    assert pixels[0, 4].tolist() == pytest.approx([1.0, -1.0, 1.4 * math.sqrt(2), 1.0])
+    assert pixels[2, 2].tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("read", "axis"), [(0, 1), (1, 0)])
+def test_a_picture_of_one_coordinate(read: int, axis: int) -> None:
+    kernels = [np.zeros((4, 1), dtype=np.float32), np.zeros((1, 3), dtype=np.float32)]
+    kernels[0][read, 0], kernels[0][3, 0] = 0.5, 0.5
+    kernels[1][0, 2] = 1.0
+    picture = Cppn.of(Layout(1, (("identity", 1),)), kernels).render(9)
+    expected = np.linspace(0, 1, 9)
+    assert picture.shape == (9, 9, 3)
+    for channel in range(3):
+        assert np.allclose(np.moveaxis(picture[:, :, channel], axis, 1), expected, atol=1e-6)
+
+
+@given(st.floats(-3, 3), st.floats(-0.5, 1.5), st.floats(-1.5, 1.5))
+def test_colours_are_those_of_the_standard_library(hue: float, saturation: float, brightness: float) -> None:
+    found = colour(torch.tensor([hue, saturation, brightness], dtype=torch.float64))
+    expected = colorsys.hsv_to_rgb(hue % 1.0, min(max(saturation, 0.0), 1.0), min(abs(brightness), 1.0))
+    assert found.tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_folded_net_is_the_same_left_and_right_and_another_is_not() -> None:
+    layout = Layout.parse("3;cache:2,gaussian:3,sin:2")
+    flat = np.random.default_rng(0).normal(0, 1, layout.parameters).astype(np.float32)
+    folded, plain = (
+        Cppn.from_flat(str(layout), flat, fold="abs-x").render(33),
+        Cppn.from_flat(str(layout), flat).render(33),
+    )
+    assert np.array_equal(folded, folded[:, ::-1])
+    assert np.abs(plain - plain[:, ::-1]).mean() > 0.05
+    assert np.allclose(folded[:, 16:], plain[:, 16:], atol=1e-6)
+
+
+def test_maps_are_those_that_the_last_layer_reads() -> None:
+    layout = Layout.parse("4;gaussian:3,sin:2")
+    net = Cppn.from_flat(str(layout), np.random.default_rng(1).normal(0, 1, layout.parameters).astype(np.float32))
+    maps = net.maps(grid(8))
+    assert [tuple(values.shape) for values in maps] == [(64, 5)] * 4
+    assert torch.allclose(maps[-1] @ net.dense[-1].weight.T, net.hsv(grid(8)))
+    assert np.allclose(net.unit_map(2, 3, size=8).ravel(), maps[1][:, 3].detach().numpy(), atol=1e-5)
+    assert torch.equal(net(grid(8)), colour(net.hsv(grid(8))))
+
+
+@pytest.mark.parametrize(("layer", "unit"), [(0, 0), (5, 0), (1, -1), (1, 5)])
+def test_there_is_no_unit_outside(layer: int, unit: int) -> None:
+    with pytest.raises(UsageError, match="hidden unit"):
+        Cppn(Layout.parse("4;gaussian:3,sin:2")).unit_map(layer, unit, size=8)
+
+
+@pytest.mark.parametrize("size", [-1, 0, 1, 4097])
+def test_a_picture_has_a_size(size: int) -> None:
+    with pytest.raises(UsageError, match="2 to 4096"):
+        grid(size)
+
+
+def test_parameters_of_another_number_are_refused() -> None:
+    with pytest.raises(UsageError, match="5,478"):
+        Cppn.from_flat(ARCH["skull"], np.zeros(5477, dtype=np.float32))
+
+
+@needs_data
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("which", "picture"), [("pb", "picbreeder"), ("sgd", "sgd")])
+def test_published_nets_draw_the_published_pictures(name: str, which: str, picture: str) -> None:
+    difference = np.abs(Cppn.from_flat(ARCH[name], parameters(name, which)).render(256) - png(f"{picture}_{name}"))
+    assert difference.mean() < 0.004
+
+
+@needs_data
+def test_a_picture_on_its_side_would_be_noticed() -> None:
+    picture = Cppn.from_flat(ARCH["skull"], parameters("skull", "pb")).render(256)
+    assert np.abs(picture.transpose(1, 0, 2) - png("picbreeder_skull")).mean() > 0.05
+    assert np.abs(picture[::-1] - png("picbreeder_skull")).mean() > 0.05
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "links", "copies"), [("skull", 57, 90), ("butterfly", 104, 177)])
+def test_true_links_are_told_from_copies(name: str, links: int, copies: int) -> None:
+    net = Cppn.from_flat(ARCH[name], parameters(name, "pb"))
+    found = net.links()
+    assert len(found) == links
+    assert np.count_nonzero(net.flat_parameters()) - len(found) == copies
+    assert set(DECODED[name]) <= set(found.tolist())
+
+
+@needs_data
+@pytest.mark.parametrize("name", NAMES)
+def test_the_ids_that_the_paper_names_are_where_they_should_be(name: str) -> None:
+    net = Cppn.from_flat(ARCH[name], parameters(name, "pb"))
+    for number, (layer, source, target, weight) in DECODED[name].items():
+        assert net.layout.address(number) == (layer, source, target)
+        assert net.flat_parameters()[number] == pytest.approx(weight, abs=6e-4)
+        assert net.kernels()[layer][source, target] == pytest.approx(weight, abs=6e-4)

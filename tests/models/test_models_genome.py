@@ -1,0 +1,182 @@
+"""Genomes as graphs, and the dense nets that they become: the same function, whatever the graph."""
+
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_models_cppn import FUNCTIONS
+
+from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.models.cppn import INPUTS, OUTPUTS, coordinates, grid
+from wheeltap.models.genome import MOST_NODES, Genome, Link, Node
+
+IN = [Node(("1", str(at)), kind="in", label=label) for at, label in enumerate(INPUTS)]
+OUT = [Node(("2", str(at)), "sin", "out", label) for at, label in enumerate(OUTPUTS)]
+X, Y, D, BIAS = (node.key for node in IN)
+HUE, SATURATION, BRIGHTNESS = (node.key for node in OUT)
+FED = [Link(X, node.key, 1.0) for node in OUT]
+
+names = st.sampled_from(sorted(set(FUNCTIONS) - {"cache"}))
+weights = st.integers(-64, 64).map(lambda value: value / 64)  # exact in single precision
+points = st.lists(st.tuples(st.floats(-1, 1), st.floats(-1, 1)), min_size=1, max_size=3)
+
+
+@st.composite
+def genomes(draw: st.DrawFn) -> Genome:
+    """Any graph without cycles: nodes in any file order, several links between two, dead ends, chains, equal ids.
+
+    Hidden nodes have keys of two branches with the same ids. Outputs may be read by other nodes.
+    """
+    hidden = [Node((str(at % 2 + 3), str(at // 2)), draw(names)) for at in range(draw(st.integers(0, 12)))]
+    outputs = [
+        Node(key, draw(names), "out", label) for key, label in zip((HUE, SATURATION, BRIGHTNESS), OUTPUTS, strict=True)
+    ]
+    row = [*IN, *draw(st.permutations([*hidden, *outputs]))]
+    links = list[Link]()
+    for at in range(len(IN), len(row)):
+        chain = [at - 1] if draw(st.booleans()) else []
+        sources = chain + draw(st.lists(st.integers(0, at - 1), max_size=3))
+        links += [Link(row[source].key, row[at].key, draw(weights)) for source in sources]
+    return Genome(draw(st.permutations(row)), draw(st.permutations(links)))
+
+
+def slow(nodes: Sequence[Node], links: Sequence[Link], point: tuple[float, float]) -> tuple[list[float], float]:
+    """Hue, saturation and brightness by recursion from the outputs, and the largest number on the way."""
+    inputs = dict(zip(INPUTS, (*point, 1.4 * math.hypot(*point), 1.0), strict=True))
+    known: dict[Hashable, float] = {}
+    largest = [1.0]
+
+    def value(node: Node) -> float:
+        if node.kind == "in":
+            return inputs[node.label]
+        if node.key not in known:
+            by_key = {other.key: other for other in nodes}
+            total = math.fsum(k.weight * value(by_key[k.source]) for k in links if k.target == node.key)
+            known[node.key] = FUNCTIONS[node.activation](total)
+            largest.append(abs(total))
+        return known[node.key]
+
+    found = [value(next(node for node in nodes if node.kind == "out" and node.label == label)) for label in OUTPUTS]
+    return found, max(largest)
+
+
+@given(genomes(), points)
+def test_the_graph_and_the_dense_net_are_the_same_function(genome: Genome, places: list[tuple[float, float]]) -> None:
+    inputs = coordinates(torch.tensor(places, dtype=torch.float64))
+    expected, largest = zip(*(slow(genome.nodes, genome.links, place) for place in places), strict=True)
+    net = genome.layerize()
+    with torch.no_grad():
+        dense = net.double().hsv(inputs)
+    for found in (genome.evaluate(inputs), dense):
+        assert float((found - torch.tensor(expected, dtype=torch.float64)).abs().max()) < 1e-8 * max(largest)
+    assert net.layout.layers <= len(genome.nodes)
+
+
+@settings(max_examples=40)
+@given(genomes())
+def test_every_link_has_a_place_and_only_links_and_copies_do(genome: Genome) -> None:
+    net = genome.layerize()
+    pairs = {(k.source, k.target): 0.0 for k in genome.links if k.target in genome.order}
+    for link in genome.links:
+        if (link.source, link.target) in pairs:
+            pairs[link.source, link.target] += link.weight
+    there = sum(np.float32(weight) != 0 for weight in pairs.values())
+    assert len(net.links()) == there
+    copies = np.concatenate([kernel[:, net.layout.carried].ravel() for kernel in net.kernels()[:-1]])
+    assert set(copies.tolist()) <= {0.0, 1.0}
+
+
+@settings(max_examples=40)
+@given(genomes())
+def test_the_ids_of_named_links_lead_to_their_weights(genome: Genome) -> None:
+    seen = [k for k in genome.links if k.target in genome.order and k.weight]
+    alone = [k for k in seen if [(o.source, o.target) for o in genome.links].count((k.source, k.target)) == 1]
+    named = {k: Link(k.source, k.target, k.weight, f"factor {at}") for at, k in enumerate(alone)}
+    known = Genome(genome.nodes, [named.get(k, k) for k in genome.links])
+    flat = known.layerize().flat_parameters()
+    assert {name: flat[number] for number, name in known.factors().items()} == {
+        k.name: np.float32(k.weight) for k in named.values()
+    }
+
+
+def test_links_between_the_same_nodes_add_up() -> None:
+    twice = Genome([*IN, *OUT], [*FED, Link(Y, HUE, 0.25), Link(Y, HUE, 0.5)])
+    once = Genome([*IN, *OUT], [*FED, Link(Y, HUE, 0.75)])
+    assert torch.equal(twice.evaluate(grid(8)), once.evaluate(grid(8)))
+    assert np.array_equal(twice.layerize().flat_parameters(), once.layerize().flat_parameters())
+
+
+def test_what_no_output_depends_on_is_no_part_of_the_net() -> None:
+    dead = [Node("dead", "tanh"), Node("end", "cos")]
+    links = [Link(X, "dead", 2.0), Link("dead", "end", 1.0), Link(HUE, "end", 1.0)]
+    genome = Genome([*IN, *dead, *OUT], [*FED, *links])
+    assert genome.layerize().arch == Genome([*IN, *OUT], FED).layerize().arch == "1;cache:4,sin:3"
+
+
+def test_a_node_that_nothing_leads_into_is_constant() -> None:
+    genome = Genome([*IN, *OUT, Node("alone", "gaussian")], [*FED, Link("alone", HUE, 0.5)])
+    expected = (grid(4)[:, 0].double() + 0.5).sin()
+    assert torch.allclose(genome.evaluate(grid(4))[:, 0], expected)
+    assert torch.allclose(genome.layerize().double().hsv(grid(4).double())[:, 0], expected)
+
+
+def chain(length: int, *, read: bool) -> Genome:
+    nodes = [Node(at, "sin") for at in range(length)]
+    links = [Link(X, 0, 1.0), *(Link(at, at + 1, 1.0) for at in range(length - 1)), Link(length - 1, HUE, 1.0)]
+    return Genome([*IN, *nodes, *OUT], [*FED, *links, *(Link(at, HUE, 1.0) for at in range(length if read else 0))])
+
+
+def test_a_long_chain_is_laid_out() -> None:
+    genome = chain(300, read=False)
+    net = genome.layerize()
+    assert net.layout.layers == 301
+    with torch.no_grad():
+        assert torch.allclose(net.double().hsv(grid(4).double()), genome.evaluate(grid(4)), atol=1e-6)
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_chain_too_long_for_a_net_is_refused_at_once(read: bool) -> None:
+    genome = chain(4000, read=read)
+    assert genome.evaluate(grid(2)).shape == (4, 3)
+    with pytest.raises(UsageError, match="too deep"):
+        genome.layerize()
+
+
+def test_a_net_too_large_is_refused() -> None:
+    with pytest.raises(UsageError, match="parameters at most"):
+        chain(500, read=True).layerize()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "links", "says"),
+    [
+        ([*IN, *OUT, OUT[0]], FED, "given twice"),
+        ([*IN[1:], *OUT], FED, "one input x"),
+        ([*IN, *OUT[:2]], FED[:2], "one output brightness"),
+        ([*IN, *OUT, Node("more", "sin", "out", "hue")], FED, "2 of them"),
+        ([*IN, *OUT, Node("more", "sin", "out", "alpha")], FED, "others beside them"),
+        ([*IN, *OUT, Node("more", kind="in", label="z")], FED, "others beside them"),
+        ([*IN, *OUT], [*FED, Link(X, "nowhere", 1.0)], "from .* to nowhere"),
+        ([*IN, *OUT], [*FED, Link("nowhere", HUE, 1.0)], "from nowhere"),
+        ([*IN, *OUT], [*FED, Link(HUE, X, 1.0)], "none of them into an input"),
+        ([*IN, *OUT], [*FED, Link(Y, HUE, math.nan)], "finite weights"),
+        ([*IN, *OUT], [*FED, Link(Y, HUE, -math.inf)], "finite weights"),
+        ([*IN, *OUT], [*FED, Link(HUE, HUE, 1.0)], "without cycles"),
+        ([*IN, *OUT], [*FED, Link(HUE, SATURATION, 1.0), Link(SATURATION, HUE, 1.0)], "without cycles"),
+        ([*IN, *OUT, Node("a"), Node("b")], [*FED, Link("a", "b", 1.0), Link("b", "a", 1.0)], "without cycles"),
+        ([*IN, *OUT, *map(Node, range(MOST_NODES))], FED, "at most 5,000 nodes"),
+    ],
+)
+def test_unsound_graphs_are_refused(nodes: list[Node], links: list[Link], says: str) -> None:
+    with pytest.raises(DataError, match=says) as caught:
+        Genome(nodes, links, name="my genome")
+    assert "my genome" in str(caught.value)
+
+
+def test_an_unknown_activation_is_refused_wherever_it_is() -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'gaussian'"):
+        Genome([*IN, *OUT, Node("dead", "gausian")], FED)

@@ -1,0 +1,346 @@
+"""Genomes from XML and zip files: the published ones to the bit, and everything else a stranger may hand over."""
+
+import io
+import struct
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from published import ARCH, DATA, DECODED, NAMES, needs_data, parameters, png
+from wheeltap.errors import DataError, FileFormatError, MissingFile, UnknownName, WheeltapError
+from wheeltap.models.cppn import grid
+from wheeltap.sources import genomes
+
+HEAD = '<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
+INPUTS = [("in", label, "identity") for label in ("x", "y", "d", "bias")]
+COLOURS = [("out", label, "sin") for label in ("hue", "saturation", "brightness")]
+GREY = [("out", "ink", "gaussian")]
+
+
+def xml(nodes: list[tuple[str, str, str]], links: list[tuple[int, int, str]], *, root: str = "data") -> str:
+    """A genome: nodes by type, label and activation, links by the places of their nodes."""
+    rows = [
+        f'<node type="{kind}" label="{label}"><marking branch="b" id="{at}"/><activation>{name}(x)</activation></node>'
+        for at, (kind, label, name) in enumerate(nodes)
+    ]
+    ends = [
+        f'<link><marking branch="b" id="{at}"/><source branch="b" id="{one}"/><target branch="b" id="{other}"/>'
+        f"<weight>{weight}</weight></link>"
+        for at, (one, other, weight) in enumerate(links, len(nodes))
+    ]
+    inside = f"<genome><nodes>{''.join(rows)}</nodes><links>{''.join(ends)}</links></genome>"
+    return HEAD + (inside if root == "genome" else f'<data version="1.0">{inside}</data>')
+
+
+FED = [(0, 4, "1.0"), (1, 5, "-0.5"), (2, 6, "2.25")]
+GOOD = xml([*INPUTS, *COLOURS], FED)
+
+
+def zipped(data: bytes, *, name: str = "a", method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", method) as archive:
+        archive.writestr(name, data)
+    return stream.getvalue()
+
+
+def refused(folder: Path, data: bytes, *, says: str, kind: type[WheeltapError] = FileFormatError) -> str:
+    """The message that a file of these bytes gives, which says where and what, within a second or two."""
+    path = folder / "stranger.zip"
+    path.write_bytes(data)
+    start = time.monotonic()
+    with pytest.raises(kind, match=says) as caught:
+        genomes.read(path)
+    assert time.monotonic() - start < 5.0
+    assert "stranger" in str(caught.value) or kind is UnknownName
+    return str(caught.value)
+
+
+# The published genomes
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "nodes", "links"), [("skull", 25, 59), ("butterfly", 34, 108)])
+def test_published_genomes_become_the_published_parameters_to_the_bit(name: str, nodes: int, links: int) -> None:
+    genome = genomes.read(DATA / f"{name}.zip")
+    net = genome.layerize()
+    assert (len(genome.nodes), len(genome.links)) == (nodes, links)
+    assert net.arch == ARCH[name]
+    assert np.array_equal(net.flat_parameters(), parameters(name, "pb"))
+    assert len(net.links()) == {"skull": 57, "butterfly": 104}[name]
+    for number, address in DECODED[name].items():
+        assert net.layout.address(number) == address[:3]
+
+
+@needs_data
+@pytest.mark.parametrize("name", NAMES)
+def test_published_genomes_draw_the_published_pictures(name: str) -> None:
+    genome = genomes.read(DATA / f"{name}.zip")
+    assert np.abs(genome.render(256) - png(f"picbreeder_{name}")).mean() < 0.004
+    inputs = grid(128)
+    with torch.no_grad():
+        assert float((genome.layerize().hsv(inputs) - genome.evaluate(inputs)).abs().max()) < 1e-4
+
+
+@needs_data
+def test_ids_alone_would_not_tell_the_nodes_of_the_butterfly_apart() -> None:
+    genome = genomes.read(DATA / "butterfly.zip")
+    assert len({str(node.key[1]) for node in genome.nodes if isinstance(node.key, tuple)}) == 33
+
+
+@needs_data
+def test_the_name_of_the_file_does_not_matter_nor_whether_it_is_packed(tmp_path: Path) -> None:
+    with zipfile.ZipFile(DATA / "skull.zip") as archive:
+        text = archive.read("a")
+    (tmp_path / "butterfly.zip").write_bytes((DATA / "skull.zip").read_bytes())
+    (tmp_path / "no ending").write_bytes(text)
+    (tmp_path / "stored.xml").write_bytes(zipped(text, name="folder/skull.xml", method=zipfile.ZIP_STORED))
+    for file in tmp_path.iterdir():
+        genome = genomes.read(file)
+        assert np.array_equal(genome.layerize().flat_parameters(), parameters("skull", "pb"))
+        assert genome.name == file.stem
+
+
+# Forms of a genome
+
+
+def test_the_genome_may_be_the_root() -> None:
+    one, other = genomes.parse(GOOD.encode()), genomes.parse(xml([*INPUTS, *COLOURS], FED, root="genome").encode())
+    assert (one.nodes, one.links) == (other.nodes, other.links)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (GOOD.encode("utf-8-sig"), "byte order mark"),
+        (GOOD.replace("UTF-8", "UTF-16").encode("utf-16"), "UTF-16"),
+        (GOOD.replace("UTF-8", "ISO-8859-1").encode("latin-1"), "Latin 1"),
+        (GOOD.removeprefix(HEAD).encode(), "no declaration"),
+        (GOOD.replace("><", ">\r\n\t<").encode(), "lines and tabs"),
+        (GOOD.replace("<genome>", '<genome age="3"><!-- by me --><identifier branch="1" id="2"/>').encode(), "more"),
+    ],
+)
+def test_the_same_genome_in_another_form_is_the_same(data: bytes, what: str) -> None:
+    assert genomes.parse(data).links == genomes.parse(GOOD.encode()).links, what
+
+
+def test_a_grey_genome_has_its_ink_as_brightness_and_no_colour() -> None:
+    genome = genomes.parse(xml([*INPUTS, *GREY], [(0, 4, "1.5")]).encode())
+    hsv = genome.evaluate(grid(8))
+    assert hsv[:, :2].abs().max() == 0.0
+    assert torch.allclose(hsv[:, 2], 2 * torch.exp(-((1.5 * grid(8)[:, 0].double()) ** 2)) - 1)
+    picture = genome.render(8)
+    assert np.array_equal(picture[:, :, 0], picture[:, :, 1])
+
+
+# What is not a genome
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not XML"),
+        (b"\0" * 100, "not XML"),
+        (b"a skull", "not XML"),
+        (b"<data><genome>", "not XML"),
+        (b"<data/>\n<data/>", "not XML"),
+        (b"\x89PNG\r\n\x1a\n", "not XML"),
+        (GOOD.encode("utf-16"), "not XML"),
+        (GOOD.replace("UTF-8", "UTF-13").encode(), "not XML"),
+        (GOOD.replace("bias", "bi\xe4s").encode("latin-1"), "not XML"),
+        (b"<html><body/></html>", "holds no genome"),
+        (b"<data><genome/></data>", "no nodes/node"),
+        (xml([*INPUTS, *COLOURS], []).encode(), "no links/link"),
+    ],
+)
+def test_what_is_no_genome_is_refused(tmp_path: Path, data: bytes, says: str) -> None:
+    refused(tmp_path, data, says=says)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "nothing.zip", tmp_path):
+        with pytest.raises(MissingFile, match="no genome at this path"):
+            genomes.read(path)
+
+
+LAUGHS = '<!DOCTYPE data [<!ENTITY a "ha">' + "".join(
+    f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(10)
+)
+
+
+@pytest.mark.parametrize(
+    "prolog",
+    [
+        "<!DOCTYPE data>",
+        '<!DOCTYPE data SYSTEM "http://192.0.2.1/genome.dtd">',
+        f"{LAUGHS}]>",
+        '<!DOCTYPE data [<!ENTITY k SYSTEM "file:///etc/passwd">]>',
+        '<!DOCTYPE data [<!ENTITY % k SYSTEM "http://192.0.2.1/x">%k;]>',
+    ],
+)
+def test_document_types_and_entities_are_refused(tmp_path: Path, prolog: str) -> None:
+    text = GOOD.replace(HEAD, HEAD + prolog).replace("-0.5", "&k;")
+    refused(tmp_path, text.encode(), says="document type or entities")
+    refused(tmp_path, zipped(text.encode()), says="document type or entities")
+
+
+def change(text: str, old: str, new: str) -> bytes:
+    assert old in text
+    return text.replace(old, new, 1).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (change(GOOD, "-0.5", "half"), "no number"),
+        (change(GOOD, "-0.5", "0x10"), "no number"),
+        (change(GOOD, "-0.5", ""), "no <weight>"),
+        (change(GOOD, "<weight>-0.5</weight>", ""), "no <weight>"),
+        (change(GOOD, 'source branch="b" ', "source "), "no <source> with branch and id"),
+        (change(GOOD, 'marking branch="b" id="0"', 'marking branch="b"'), "no <marking> with branch and id"),
+        (change(GOOD, '<target branch="b" id="5"/>', ""), "no <target> with branch and id"),
+        (change(GOOD, "<activation>sin(x)</activation>", ""), "no <activation>"),
+        (change(GOOD, 'type="out"', 'type="output"'), "no known type"),
+        (change(GOOD, 'type="out"', ""), "no known type"),
+    ],
+)
+def test_a_part_that_is_missing_or_wrong_is_named(tmp_path: Path, data: bytes, says: str) -> None:
+    refused(tmp_path, data, says=says)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (xml([*INPUTS, *COLOURS[:2]], FED[:2]), "one output brightness"),
+        (xml([*INPUTS, *COLOURS, COLOURS[0]], FED), "one output hue"),
+        (xml([*INPUTS, *GREY, *GREY], [(0, 4, "1")]), "one output hue"),
+        (xml([*INPUTS, *COLOURS, *GREY], FED), "others beside them"),
+        (xml([*INPUTS[1:], ("hidden", "", "sin"), *COLOURS], FED), "one input x"),
+        (xml([*INPUTS, *COLOURS], [*FED, (4, 4, "1")]), "without cycles"),
+        (xml([*INPUTS, *COLOURS], [*FED, (4, 5, "1"), (5, 4, "1")]), "without cycles"),
+        (xml([*INPUTS, *COLOURS, *2 * [("hidden", "", "sin")]], [*FED, (7, 8, "1"), (8, 7, "1")]), "without cycles"),
+        (xml([*INPUTS, *COLOURS], [*FED, (0, 99, "1")]), "links between nodes"),
+        (xml([*INPUTS, *COLOURS], [*FED, (4, 0, "1")]), "into an input"),
+        *((xml([*INPUTS, *COLOURS], [*FED, (0, 4, weight)]), "finite weights") for weight in ("NaN", "inf", "-1e999")),
+    ],
+)
+def test_a_network_that_is_not_sound_is_refused(tmp_path: Path, data: str, says: str) -> None:
+    refused(tmp_path, data.encode(), says=says, kind=DataError)
+
+
+def test_two_nodes_of_one_key_are_refused(tmp_path: Path) -> None:
+    refused(tmp_path, change(GOOD, 'id="6"', 'id="5"'), says="given twice", kind=DataError)
+
+
+def test_an_unknown_activation_is_refused(tmp_path: Path) -> None:
+    says = refused(tmp_path, change(GOOD, "sin(x)", "sine(x)"), says="no activation called 'sine'", kind=UnknownName)
+    assert "Did you mean 'sin'?" in says
+
+
+# Zip files
+
+
+def test_a_zip_file_has_one_member(tmp_path: Path) -> None:
+    empty, two = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(empty, "w"):
+        pass
+    with zipfile.ZipFile(two, "w") as archive:
+        archive.mkdir("folder")
+        for name in ("a", "b"):
+            archive.writestr(name, GOOD)
+    refused(tmp_path, empty.getvalue(), says="0 members")
+    refused(tmp_path, two.getvalue(), says="2 members")
+
+
+@pytest.mark.parametrize("name", ["../a", "a/../../b", "/etc/passwd", "..\\a", "C:\\a", "\\\\host\\a"])
+def test_a_member_with_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, name: str) -> None:
+    refused(tmp_path, zipped(GOOD.encode(), name=name), says="plain name")
+    assert [path.name for path in tmp_path.iterdir()] == ["stranger.zip"]
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped(GOOD.encode()))
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    refused(tmp_path, bytes(data), says="not encrypted")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_ways_of_packing_are_refused(tmp_path: Path, method: int) -> None:
+    refused(tmp_path, zipped(GOOD.encode(), method=method), says="stored or deflated")
+
+
+def test_a_zip_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
+    data = zipped(GOOD.encode())
+    for length in (2, 3, 10, 30, len(data) // 2, len(data) - 1):
+        refused(tmp_path, data[:length], says="sound zip file")
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=4), st.booleans())
+def test_a_damaged_file_never_gives_another_kind_of_error(
+    tmp_path: Path, hits: list[tuple[int, int]], packed: bool
+) -> None:
+    data = bytearray(zipped(GOOD.encode()) if packed else GOOD.encode())
+    for place, value in hits:
+        data[place % len(data)] ^= value
+    (tmp_path / "damaged.zip").write_bytes(data)
+    try:
+        genomes.read(tmp_path / "damaged.zip")
+    except WheeltapError:
+        return
+
+
+# Bombs
+
+
+def test_a_zip_bomb_is_refused_without_its_memory(tmp_path: Path) -> None:
+    bomb = zipped(b"\0" * 100_000_000)
+    start = time.monotonic()
+    refused(tmp_path, bomb, says="at most 4,194,304 bytes unpacked")
+    assert time.monotonic() - start < 1.0
+    tracemalloc.start()
+    refused(tmp_path, bomb, says="at most 4,194,304 bytes unpacked")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 20 * 2**20
+
+
+def test_a_zip_file_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
+    data = bytearray(zipped(b" " * 10_000_000 + GOOD.encode()))
+    entry = data.index(b"PK\x01\x02")
+    data[22:26] = data[entry + 24 : entry + 28] = struct.pack("<I", 500)
+    refused(tmp_path, bytes(data), says="not a genome|not XML")
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    refused(tmp_path, b" " * 4_194_305, says="at most 4,194,304 bytes")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<data>" + "<a>" * 100_000 + "</a>" * 100_000 + "</data>",
+        "<a>" * 599_000 + "</a>" * 599_000,
+        "<data>" + "<a/>" * 1_000_000 + "</data>",
+        "<data><genome><nodes>" + "<node/>" * 1_000_000 + "</nodes></genome></data>",
+        "<data " + " ".join(f'a{at}=""' for at in range(250_000)) + "/>",
+        "<data><genome><nodes>" + "<node/>" * 5_001 + "</nodes></genome></data>",
+    ],
+    ids=["deep", "deeper", "wide", "a million nodes", "attributes", "a node too many"],
+)
+def test_floods_of_elements_are_refused_soon(tmp_path: Path, text: str) -> None:
+    refused(tmp_path, zipped(text.encode()), says="holds no genome|more elements|at most 4,194,304|1 to 5,000")
+
+
+def test_a_deep_genome_is_read(tmp_path: Path) -> None:
+    hidden = [("hidden", "", "sin")] * 400
+    links = [(0, 7, "1.0"), *((at, at + 1, "1.0") for at in range(7, 406)), (406, 4, "1.0"), *FED[1:]]
+    genome = genomes.parse(xml([*INPUTS, *COLOURS, *hidden], links).encode())
+    assert genome.layerize().layout.layers == 401
