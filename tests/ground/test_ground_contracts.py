@@ -17,6 +17,7 @@ from wheeltap.audits.redundancy import RedundancyAudit
 from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.score import ScoreAudit
 from wheeltap.audits.single_point import SinglePointAudit
+from wheeltap.audits.symmetry import SymmetryAudit
 from wheeltap.store import Store
 from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
 
@@ -94,6 +95,10 @@ class TestEntanglementAudit(AuditContract):
 
 class TestDecodableAudit(AuditContract):
     audit = DecodableAudit
+
+
+class TestSymmetryAudit(AuditContract):
+    audit = SymmetryAudit
 
 
 class TestPartsAudit(AuditContract):

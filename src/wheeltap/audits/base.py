@@ -262,6 +262,7 @@ BUILTIN = {
     "parts": "wheeltap.audits.parts:PartsAudit",
     "relearning": "wheeltap.audits.relearning:RelearningAudit",
     "decodable": "wheeltap.audits.decodable:DecodableAudit",
+    "symmetry": "wheeltap.audits.symmetry:SymmetryAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
 }
 

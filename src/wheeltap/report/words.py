@@ -227,6 +227,12 @@ INSTRUMENTS: dict[str, Instrument] = {
         "it, and the outputs are watched beside random subspaces. What can be read but moves nothing is there without "
         "being used; a probe alone cannot tell.",
     ),
+    "WT204": Instrument(
+        name="Symmetry of response",
+        reads="Single weights are changed until the outputs move by a set amount, and the share of that movement that "
+        "has the task's symmetry is taken. Near 1, one mechanism serves the symmetric parts; near the floor, each part "
+        "has its own.",
+    ),
     "WT205": Instrument(
         name="Necessary and sufficient parts",
         reads="A set of hidden units is taken away, or kept alone, in five ways, the last one searching for the "

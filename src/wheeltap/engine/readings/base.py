@@ -77,6 +77,7 @@ BUILTIN: dict[str, str] = {
     "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
     "decodable": "wheeltap.engine.readings.decodable:Decodable",
+    "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
 }
 
 readings: Registry[Reading] = Registry(

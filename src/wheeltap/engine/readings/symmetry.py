@@ -1,0 +1,265 @@
+"""How symmetrically the outputs answer to changes of single weights, all at the same size of effect."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, final
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap import seeds
+from wheeltap.engine.matching import Search, match
+from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.errors import DataError, ModelError
+from wheeltap.layer import Layer
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+from wheeltap.symmetry import Symmetry
+
+FloatArray = NDArray[np.float64]
+
+_ENDLESS = 1e30
+"""Effect that stands for outputs that are not finite: larger than any that is sought."""
+
+
+class SymmetryResponseSettings(ReadingSettings, frozen=True, kw_only=True):
+    """What is disturbed, and how far.
+
+    Attributes:
+        weights: Single weights, drawn from the layers in turn, among those that are not 0.
+        directions: Random directions: a layer, one of its inputs, and a unit vector over that input's weights.
+        effect: Root mean square change of the outputs that each is given, as a share of the outputs' spread.
+        reach: Largest change tried, in root mean squares of the layer's weights (of an input's weights taken together,
+            for a direction).
+        copy: 0 for the subject itself; n for a copy with its weights shuffled within each layer, the n-th one.
+    """
+
+    weights: Annotated[int, msgspec.Meta(ge=1)] = 48
+    directions: Annotated[int, msgspec.Meta(ge=0)] = 24
+    effect: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
+    reach: Annotated[float, msgspec.Meta(gt=0.0)] = 16.0
+    copy: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What is changed: one column of a layer's matrix, along a unit vector.
+
+    Attributes:
+        layer: Index in ``subject.layers``.
+        unit: Row of the single weight; -1 for a direction.
+        source: Column.
+        along: ``[unit]``.
+        typical: A change of ordinary size.
+    """
+
+    layer: int
+    unit: int
+    source: int
+    along: FloatArray
+    typical: float
+
+
+@final
+class SymmetryResponse(Reading):
+    """Finds, for each weight and either sign, the change that moves the outputs by a given amount, and says how.
+
+    S = ||P dF||^2 / ||dF||^2, with dF the change of the outputs on the probe and P the projection onto the changes
+    that have the probe's symmetry. 1 means that what a weight does, it does everywhere alike; a change that knows
+    nothing of the symmetry has S at about ``floor``, the share of dimensions that P leaves (1/2 for a mirror).
+
+    Values: ``known``, 0 where the probe knows no symmetry (there is nothing else then). One row per place: ``layer``
+    (index in ``subject.layers``), ``unit`` (-1 for a direction) and ``source``, row and column of the layer's matrix.
+    ``[place, sign]``: ``delta``, the change (of the weight, or along the unit vector), ``rms``, what it does to the
+    outputs as a share of their spread, ``symmetry``, S there (0 where nothing moved), and ``reached``, whether ``rms``
+    is the effect wanted within 1 %. A weight that cannot have that effect is among them, not reached. ``floor``;
+    ``own``, the symmetric share of the outputs' energy about their mean; and ``spread``, their root mean square
+    distance from their mean.
+
+    Source: the measure is this project's; the disturbances are those of Kumar et al. 2025, arXiv:2505.11581, sec. 3
+    (single weights) and App. F (directions).
+    """
+
+    name = "symmetry-response"
+    title = "Symmetry of the outputs' answers to changes of single weights"
+    settings_type = SymmetryResponseSettings
+
+    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+        """About ten passes for each place: five for each sign.
+
+        Raises:
+            DataError: If the symmetry does not fit the outputs.
+            ModelError: If the outputs are the same for all examples, or no layer has weights.
+        """
+        settings: SymmetryResponseSettings = self.settings
+        symmetry = probe.annotations.symmetry
+        if symmetry is None:
+            return Readings({"known": np.array(0.0)}, forwards=0.0)
+        places = _places(subject, settings, seeds.generator(root, self.name, seed, "places"))
+        with torch.no_grad(), _shuffled(subject, settings.copy, root=root):
+            bench = _Bench(subject, probe, symmetry)
+            found = bench.matched(places, settings)
+        values: dict[str, Any] = {
+            "known": np.array(1.0),
+            "layer": np.array([place.layer for place in places], dtype=np.float64),
+            "unit": np.array([place.unit for place in places], dtype=np.float64),
+            "source": np.array([place.source for place in places], dtype=np.float64),
+            "floor": np.array(dimension_share(symmetry, bench.clean.shape[1])),
+            "own": np.array(bench.share(bench.clean - bench.clean.mean(0))),
+            "spread": np.array(bench.spread),
+            **found,
+        }
+        return Readings(values, forwards=float(bench.passes))
+
+
+def dimension_share(symmetry: Symmetry, options: int) -> float:
+    """Share of the dimensions of functions ``[example, output]`` that the projection leaves: the mean of traces."""
+    total = 0.0
+    for element in range(symmetry.order):
+        still = float((symmetry.examples[element] == torch.arange(symmetry.size)).sum())
+        signs = torch.ones(options) if symmetry.signs is None else symmetry.signs[element].float()
+        if symmetry.outputs is not None:
+            signs = signs * (symmetry.outputs[element] == torch.arange(options))
+        total += still * float(signs.sum())
+    return total / (symmetry.order * symmetry.size * options)
+
+
+def _places(subject: Subject, settings: SymmetryResponseSettings, rng: np.random.Generator) -> list[_Place]:
+    """Weights from the layers in turn, then directions; the same ones in a shuffled copy."""
+    held: list[tuple[int, Tensor, FloatArray]] = []
+    for index, layer in enumerate(subject.layers):
+        matrix = layer.matrix(subject.parameter(layer.weight).detach()).float().cpu()
+        sizes = matrix.abs().flatten().double().numpy()
+        if sizes.any():
+            held.append((index, matrix, sizes))
+    if not held:
+        raise ModelError(
+            "There is no weight to disturb.",
+            where=subject.name,
+            expected="a layer with weights other than 0",
+            got=f"{len(subject.layers)} layers",
+        )
+    found: list[_Place] = []
+    for at in range(settings.weights + settings.directions):
+        index, matrix, sizes = held[at % len(held)]
+        present = np.flatnonzero(sizes)
+        unit, source = divmod(int(present[rng.integers(len(present))]), matrix.shape[1])
+        typical = float(np.sqrt(np.square(sizes[present]).mean()))
+        if at < settings.weights:
+            found.append(_Place(index, unit, source, np.eye(1, len(matrix), unit)[0], typical))
+        else:
+            drawn = rng.standard_normal(len(matrix))
+            along = drawn / np.sqrt(np.square(drawn).sum())
+            found.append(_Place(index, -1, source, along, typical * float(np.sqrt(len(matrix)))))
+    return found
+
+
+@contextmanager
+def _shuffled(subject: Subject, copy: int, *, root: int) -> Generator[None]:
+    """While the block runs, the weights of each layer in another order; as they are where ``copy`` is 0."""
+    if copy == 0:
+        yield
+        return
+    held = [subject.parameter(layer.weight).data for layer in subject.layers]
+    before = [weight.clone() for weight in held]
+    try:
+        for layer, weight in zip(subject.layers, held, strict=True):
+            order = seeds.generator(root, "shuffled", copy, layer.name).permutation(weight.numel())
+            weight.copy_(weight.flatten()[torch.from_numpy(order).to(weight.device)].reshape(weight.shape))  # pyright: ignore[reportUnknownMemberType]
+        yield
+    finally:
+        for weight, values in zip(held, before, strict=True):
+            weight.copy_(values)
+
+
+class _Bench:
+    """A subject on a probe, disturbed and put back; counts passes."""
+
+    def __init__(self, subject: Subject, probe: BaseProbe, symmetry: Symmetry) -> None:
+        self.subject, self.probe, self.symmetry, self.passes = subject, probe, symmetry, 0
+        self.clean = self._scores()
+        _require_fit(symmetry, self.clean.shape[1], where=f"{subject.name} on {probe.name}")
+        self.spread = float((self.clean - self.clean.mean(0)).square().mean().sqrt())
+        if not self.spread > 0.0 or not np.isfinite(self.spread):
+            raise ModelError(
+                "The outputs are the same for all examples: there is nothing to be symmetric.",
+                where=f"{subject.name} on {probe.name}",
+                expected="outputs that differ",
+                got=f"a spread of {self.spread}",
+            )
+
+    def _scores(self) -> Tensor:
+        self.passes += 1
+        return self.probe.scores(self.subject.model).double()
+
+    def share(self, change: Tensor) -> float:
+        """S of a change ``[example, output]``; 0 where there is none."""
+        energy = float(change.square().sum())
+        return float(self.symmetry.project(change).square().sum()) / energy if energy > 0.0 else 0.0
+
+    def matched(self, places: list[_Place], settings: SymmetryResponseSettings) -> dict[str, FloatArray]:
+        """Each place and sign at the effect wanted."""
+        count = 2 * len(places)
+        shares, typical = np.zeros(count), np.repeat([place.typical for place in places], 2)
+        signs = np.tile([1.0, -1.0], len(places))
+
+        def effects(index: NDArray[np.int64], sizes: FloatArray) -> FloatArray:
+            # In units of what is typical there, so that one bound serves all layers.
+            deltas = signs[index] * typical[index] * sizes
+            found = [
+                self._disturbed(places[int(at) // 2], float(delta)) for at, delta in zip(index, deltas, strict=True)
+            ]
+            shares[index] = [share for _, share in found]
+            return np.array([effect for effect, _ in found])
+
+        search = Search(target=settings.effect, bound=settings.reach)
+        met = match(effects, np.full(count, min(1.0, settings.reach)), search)
+        found = {
+            "delta": signs * typical * met.size,
+            "rms": met.effect,
+            "symmetry": shares,
+            "reached": met.reached.astype(np.float64),
+        }
+        return {name: values.reshape(-1, 2) for name, values in found.items()}
+
+    def _disturbed(self, place: _Place, delta: float) -> tuple[float, float]:
+        """Effect as a share of the spread, and S, of one change."""
+        with _moved(self.subject, self.subject.layers[place.layer], place, delta):
+            change = self._scores() - self.clean
+        if not bool(torch.isfinite(change).all()):
+            return _ENDLESS, 0.0
+        return float(change.square().mean().sqrt()) / self.spread, self.share(change)
+
+
+@contextmanager
+def _moved(subject: Subject, layer: Layer, place: _Place, delta: float) -> Generator[None]:
+    """One column of a layer's matrix changed while the block runs, and put back from a copy."""
+    held = subject.parameter(layer.weight).data
+    matrix = layer.matrix(held)
+    viewed = matrix.data_ptr() == held.data_ptr()
+    before = matrix[:, place.source].clone()
+    try:
+        matrix[:, place.source] += torch.as_tensor(delta * place.along, dtype=held.dtype, device=held.device)
+        if not viewed:
+            held.copy_(layer.stored(matrix))
+        yield
+    finally:
+        matrix[:, place.source] = before
+        if not viewed:
+            held.copy_(layer.stored(matrix))
+
+
+def _require_fit(symmetry: Symmetry, options: int, *, where: str) -> None:
+    for moved in (symmetry.outputs, symmetry.signs):
+        if moved is not None and moved.shape[1] != options:
+            raise DataError(
+                f"The symmetry does not fit the outputs: it moves {moved.shape[1]}, the model gives {options}.",
+                where=f"{where}: {symmetry.name}",
+                expected=f"permutations and signs of {options} outputs",
+                got=f"of {moved.shape[1]}",
+                do="Give Symmetry(outputs=, signs=) one column per output, or leave them out.",
+            )
