@@ -98,8 +98,9 @@ def places(subject: Subject, probe: BaseProbe, text: str = "") -> Places:
         return named(subject, text)
     blocks, layers = subject.record.blocks, subject.record.layers
     if isinstance(probe, ChoiceProbe):
-        kind, names = ("blocks", blocks) if len(blocks) > 1 else ("layers", layers)
-        return Places(kind, tuple(Place(name, name) for name in names), tuple(range(len(names))))
+        stack = [name for name in blocks if name.rpartition(".")[2].isdecimal()]
+        kind, known, names = ("blocks", blocks, stack) if len(stack) > 1 else ("layers", layers, layers[:-1])
+        return Places(kind, tuple(Place(name, name) for name in names), tuple(known.index(name) for name in names))
     try:
         hiddens = hidden_units(subject)
     except ModelError:
@@ -171,7 +172,7 @@ class _Rows:
         """The tensor with each example's vector changed."""
         if self.contexts:
             rows, ends, examples = self.ends()
-            if value.ndim != 3 or not rows:
+            if value.ndim != 3 or not rows or value.shape[:2] != (len(self.ids), len(self.ids[0])):
                 return value
             at = torch.tensor([rows, ends], device=value.device)
             taken = value[at[0], at[1]]
@@ -243,11 +244,15 @@ def read(subject: Subject, probe: BaseProbe, where: Places) -> tuple[dict[Place,
     with changed(subject, probe, list(kept.items())):
         scores = probe.scores(subject.model)
     told = isinstance(probe, ChoiceProbe)
-    whole = {
-        place: keep.held
+    # Items of one context hold the same vectors: they were kept for the first of them.
+    inputs = distinct(probe)
+    first = torch.tensor([int((inputs == one).nonzero()[0]) for one in inputs]) if told else torch.arange(len(inputs))
+    held = {
+        place: keep.held[first]
         for place, keep in kept.items()
-        if keep.held is not None and (told or keep.seen == len(probe.targets)) and bool(torch.isfinite(keep.held).all())
+        if keep.held is not None and (told or keep.seen == len(probe.targets))
     }
+    whole = {place: vectors for place, vectors in held.items() if bool(torch.isfinite(vectors).all())}
     return whole, scores
 
 

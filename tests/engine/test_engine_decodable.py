@@ -1,0 +1,215 @@
+"""What a layer holds of each example: read, changed and differentiated; and the reading that is made of it."""
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap.choices import ChoiceProbe
+from wheeltap.engine.activations import Place, apart, changed, distinct, places, read, slopes
+from wheeltap.engine.erasing import STATUSES
+from wheeltap.engine.readings.decodable import OWN, Decodable
+from wheeltap.errors import DataError, ModelError, UnknownName
+from wheeltap.models.mlp import mlp
+from wheeltap.probe import Probe
+from wheeltap.sources import hf
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing import planted
+from wheeltap.testing.decodable import UNUSED, USED, constructed
+
+CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1))
+
+
+@pytest.fixture(scope="module")
+def llama() -> Subject:
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs the extra llm")
+    transformers: Any = hf.library(needed_for="tests")
+    config = transformers.LlamaConfig(
+        vocab_size=16, hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, max_position_embeddings=32, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Subject(transformers.LlamaForCausalLM(config).eval(), name="llama")
+
+
+def task(**changes: Any) -> ChoiceProbe:
+    choices = [[(10,), (11,)]] * len(CONTEXTS)
+    return ChoiceProbe(CONTEXTS, changes.pop("choices", choices), [0, 1, 0, 1, 0], **changes)
+
+
+def hidden(model: nn.Module, context: tuple[int, ...], block: int) -> Tensor:
+    with torch.no_grad():
+        told: Any = model(torch.tensor([context]), output_hidden_states=True)
+    return told.hidden_states[block + 1][0, -1].double()
+
+
+def test_blocks_are_read_at_the_end_of_each_context(llama: Subject) -> None:
+    where = places(llama, task())
+    assert (where.kind, [place.name for place in where.all]) == ("blocks", [f"model.layers.{at}" for at in range(3)])
+    held, scores = read(llama, task(), where)
+    assert torch.equal(scores, task().scores(llama.model))
+    for at, context in enumerate(CONTEXTS):
+        assert torch.allclose(held[where.all[0]][at], hidden(llama.model, context, 0), atol=1e-5)
+        assert torch.allclose(held[where.all[1]][at], hidden(llama.model, context, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("choices", [[[(10,), (11,)]] * 5, [[(10, 3), (11, 2)]] * 5])
+def test_a_change_of_one_items_vector_moves_its_scores_alone(llama: Subject, choices: Any) -> None:
+    probe = task(choices=choices)
+    where, clean = places(llama, probe), probe.scores(llama.model)
+
+    def push(values: Tensor, examples: Tensor) -> Tensor:
+        return values + 5.0 * (examples == 4).to(values)[:, None]
+
+    with changed(llama, probe, [(where.all[1], push)]):
+        moved = (probe.scores(llama.model) - clean).abs().sum(1)
+    assert moved[4] > 1e-3
+    assert float(moved[:4].max()) < 1e-5
+    assert torch.equal(probe.scores(llama.model), clean), "the hooks are gone"
+
+
+def test_contexts_that_others_begin_with_are_left_out() -> None:
+    # Items 0 and 3 share a context: whatever is done to one is done to the other alike.
+    assert apart(task()).tolist() == [1, 2, 4]
+    assert distinct(task()).tolist() == [0, 1, 2, 0, 3]
+    rows = Probe(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([0, 1, 0]))
+    assert apart(rows).tolist() == [0, 1, 2]
+    assert len(distinct(rows).unique()) == 2
+
+
+def test_slopes_are_the_change_of_the_loss_to_first_order(llama: Subject) -> None:
+    probe = task()
+    where, target = places(llama, probe), torch.zeros(5, dtype=torch.long)
+    found = slopes(llama, probe, where.all, target)
+    along = planted.numbers(5, 16, seed=4)
+
+    def loss(step: float) -> Tensor:
+        def push(values: Tensor, examples: Tensor) -> Tensor:
+            return values + step * along[examples].to(values)
+
+        with torch.no_grad(), changed(llama, probe, [(where.all[1], push)]):
+            return -probe.scores(llama.model)[:, 0].double()
+
+    steps = (loss(5e-4) - loss(-5e-4)) / 1e-3
+    mine = (found[where.all[1]] * along).sum(1)
+    own = [2, 4]  # the others share a position
+    assert torch.allclose(mine[own], steps[own], rtol=5e-3)
+
+
+def test_hidden_layers_are_what_their_readers_take_in() -> None:
+    model = mlp((6, 12, 8, 3)).eval()
+    subject, probe = (
+        Subject(model, name="mlp"),
+        Probe(planted.numbers(50, 6, seed=1).float(), torch.arange(50) % 3, batch=7),
+    )
+    where = places(subject, probe)
+    held, _ = read(subject, probe, where)
+    with torch.no_grad():
+        wanted = model[:2](probe.inputs).double()
+    assert [held[place].shape[1] for place in where.all] == [12, 8]
+    assert torch.allclose(held[where.all[0]], wanted)
+    loss = slopes(subject, probe, where.all, probe.targets)
+    inner = wanted.float().requires_grad_()
+    torch.nn.functional.cross_entropy(model[2:](inner), probe.targets, reduction="sum").backward()
+    assert inner.grad is not None
+    assert torch.allclose(loss[where.all[0]], inner.grad.double(), atol=1e-6)
+
+
+def test_convolutions_and_unknown_structures_are_read_too() -> None:
+    for kind, width in (("conv", 64), ("attention", None)):
+        case = planted.planted(kind)
+        where = places(case.subject, case.probe)
+        held, _ = read(case.subject, case.probe, where)
+        assert all(len(vectors) == 60 for vectors in held.values())
+        assert width is None or held[where.all[0]].shape[1] == width
+
+
+def test_some_layers_are_evenly_spaced() -> None:
+    case = planted.planted("mlp")
+    where = places(case.subject, case.probe, "0, 2,4,2")
+    assert [place.name for place in where.all] == ["0", "2", "4"] and where.kind == "named"
+    assert [place.name for place in where.some(1).all] == ["2"] and where.some(3) == where
+    assert where.without([Place("2", "2")]).index == (0, 2)
+
+
+def read_of(probe: Probe, subject: Subject, **settings: Any) -> dict[str, Any]:
+    return Decodable(settings).read(subject, probe, root=0, seed=0).values
+
+
+def test_the_reading_tells_what_was_built() -> None:
+    case = constructed(seed=3)
+    before = weights_digest(case.subject.model)
+    values = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    assert weights_digest(case.subject.model) == before
+    assert all(np.isfinite(array).all() for array in values.values())
+    for name in (USED, UNUSED):
+        assert values[f"{name}|correct"].mean() > 0.8
+        assert values[f"{name}|control"].mean() == pytest.approx(0.5, abs=0.05)
+        assert values[f"{name}|left"].mean() < 0.7
+    steepest = values[f"{USED}|steepest"].mean()
+    assert values[f"{USED}|erased"].mean() > 0.4 * steepest > 20 * values[f"{UNUSED}|erased"].mean()
+    assert values[f"{OWN}|erased"].mean() > 0.5 * steepest
+    assert values[f"{USED}|angles"][0, 0] < 70 < values[f"{UNUSED}|angles"][0, 0]
+    again = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    assert all(np.array_equal(values[name], again[name]) for name in values)
+
+
+def test_effects_are_those_of_a_pass_by_hand() -> None:
+    """The wanted outputs of a linear readout: their change is the readout of the layer's."""
+    from wheeltap.testing.decodable import Design
+
+    case = constructed(seed=1, design=Design(outputs="numbers"))
+    values = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    # Erasing what tells the used factor takes away what the outputs owe to it, and keeps the rest.
+    assert 0.05 < values[f"{USED}|erased"].mean() < 1.0
+    assert values[f"{UNUSED}|erased"].mean() < 0.02
+
+
+def test_factors_that_cannot_be_measured_say_why() -> None:
+    case = constructed(seed=0)
+    rare = torch.zeros(300, dtype=torch.long)
+    rare[:4] = 1
+    probe = case.probe.with_factors({"one": torch.ones(300).long(), "rare": rare, "many": torch.arange(300) % 150})
+    values = read_of(probe, case.subject, factors="one,rare,many")  # type: ignore[arg-type]
+    told = [STATUSES[int(values[f"{name}|status"])] for name in ("one", "rare", "many")]
+    assert told == ["one class", "too few examples", "too many classes"]
+    assert f"{USED}|status" not in values
+
+
+def test_a_layer_narrower_than_the_factor_needs() -> None:
+    model = nn.Sequential(nn.Linear(8, 2), nn.Tanh(), nn.Linear(2, 4)).eval()
+    probe = Probe(planted.numbers(200, 8, seed=1).float(), torch.arange(200) % 4)
+    known = probe.with_factors({"four": torch.arange(200) % 4})
+    assert float(read_of(known, Subject(model, name="narrow"))["four|rank"][0]) < 0.0
+
+
+def test_mistakes_are_told() -> None:
+    case = constructed(seed=0)
+    with pytest.raises(UnknownName, match="Did you mean 'used'"):
+        read_of(case.probe, case.subject, factors="usd")  # type: ignore[arg-type]
+    with pytest.raises(UnknownName, match="module called '7'"):
+        read_of(case.probe, case.subject, layers="7")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="too few examples"):
+        read_of(case.probe.part(torch.arange(30)), case.subject)  # type: ignore[arg-type]
+
+
+def test_a_model_without_vectors_per_example() -> None:
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            doubled = self.first(torch.cat([inputs, inputs]))  # twice as many rows as examples
+            return self.last(torch.relu(doubled)[: len(inputs)])
+
+    probe = Probe(planted.numbers(80, 4, seed=0).float(), torch.arange(80) % 2)
+    with pytest.raises(ModelError, match="No layer of this model"):
+        read_of(
+            probe.with_factors({"odd": torch.arange(80) % 2}), Subject(Mixed().eval(), name="mixed"), layers="first"
+        )
