@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
-from wheeltap.audits.limits import Dose, Margin, Share
+from wheeltap.audits.limits import Margin, Share
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
@@ -53,7 +53,7 @@ class SymmetrySettings(AuditSettings, frozen=True, kw_only=True):
     weights: Annotated[int, msgspec.Meta(ge=2)] = 48
     directions: Annotated[int, msgspec.Meta(ge=0)] = 24
     copies: Annotated[int, msgspec.Meta(ge=0)] = 4
-    effect: Dose = 0.1
+    effect: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     margin: Margin = 0.05
     worth: Margin = 0.15
     built_in: Share = 0.99

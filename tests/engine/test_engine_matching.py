@@ -1,0 +1,73 @@
+"""Sizes with a given effect: closed forms, jumps, and effects that are never reached."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from wheeltap.engine.matching import Search, match
+from wheeltap.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+@given(scale=st.floats(1e-4, 1e3), power=st.floats(0.5, 2.0), cap=st.floats(0.02, 5.0), guess=st.floats(1e-3, 10.0))
+def test_a_rising_effect_is_met_if_and_only_if_it_gets_so_far(
+    scale: float, power: float, cap: float, guess: float
+) -> None:
+    """cap tanh(scale s^power): the size is known."""
+
+    def effect(_: NDArray[np.int64], sizes: Floats) -> Floats:
+        return cap * np.tanh(scale * sizes**power)
+
+    found = match(effect, np.array([guess]), Search(target=0.1, bound=3.0))
+    furthest = float(effect(np.zeros(1, dtype=np.int64), np.array([3.0]))[0])
+    if furthest > 0.1 * 1.01:
+        assert found.reached[0]
+        assert found.effect[0] == pytest.approx(0.1, rel=0.0101)
+        assert found.size[0] == pytest.approx((np.arctanh(0.1 / cap) / scale) ** (1 / power), rel=0.25)
+    elif furthest < 0.1 * 0.99:
+        assert not found.reached[0]
+    assert 0.0 < found.size[0] <= 3.0
+
+
+def test_many_are_met_in_few_evaluations_each() -> None:
+    rng = np.random.default_rng(0)
+    slope = 10 ** rng.uniform(-1, 2, 500)
+    seen: list[int] = []
+
+    def effect(index: NDArray[np.int64], sizes: Floats) -> Floats:
+        seen.append(len(index))
+        return np.tanh(slope[index] * sizes)
+
+    found = match(effect, np.full(500, 0.05), Search(target=0.1, bound=3.0))
+    assert found.reached.all()
+    assert found.effect == pytest.approx(0.1, rel=0.01)
+    assert sum(seen) == found.evaluations.sum()
+    assert found.evaluations.mean() < 6
+
+
+def test_a_jump_over_the_target_is_not_reached() -> None:
+    found = match(lambda _, s: np.where(s < 0.7, 0.01 * s, 1.0), np.array([0.1]), Search(target=0.1, bound=3.0))
+    assert not found.reached[0]
+    assert found.evaluations[0] <= 40
+
+
+def test_what_does_nothing_is_told_after_few_evaluations() -> None:
+    found = match(lambda _, s: 0.0 * s, np.array([0.1, 3.0]), Search(target=0.1, bound=3.0))
+    assert not found.reached.any()
+    assert found.size.tolist() == [3.0, 3.0]
+    assert found.evaluations.max() <= 5
+
+
+def test_an_effect_that_comes_and_goes_is_met_on_some_slope() -> None:
+    found = match(lambda _, s: np.abs(np.sin(5 * s)), np.array([0.9]), Search(target=0.3, bound=3.0))
+    assert found.reached[0]
+
+
+def test_what_cannot_be_sought_is_refused() -> None:
+    with pytest.raises(UsageError):
+        Search(target=0.0, bound=1.0)
+    with pytest.raises(UsageError):
+        match(lambda _, s: s * np.nan, np.ones(1), Search(target=0.1, bound=3.0))
