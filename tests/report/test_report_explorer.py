@@ -206,6 +206,12 @@ def test_by_keyboard_alone(browser: Any, tmp_path: Path) -> None:
     page.keyboard.press("r")
     _settle(page)
     assert page.locator("output").first.inner_text() == "0.000"
+    listed = page.get_by_label("Width: layer 1, unit 0").first
+    listed.focus()
+    page.keyboard.press("ArrowLeft")
+    _settle(page)
+    assert _numbers(page, 0) == pytest.approx(_effect(net, {(1, 0, 2): 1.48}), abs=0.006)
+    page.keyboard.press("r")
     # The maps are one stop of the Tab key; arrows move inside, from the unit that the named weight leads to.
     assert page.locator(".grid").first.locator("[tabindex='0']").count() == 1
     page.locator(".grid").first.locator("[tabindex='0']").focus()

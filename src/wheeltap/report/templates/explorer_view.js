@@ -196,7 +196,12 @@ class Slider {
   key(event) {
     const small = (this.input.max - this.input.min) / 100;
     const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -10, PageUp: 10 };
-    if (!(event.key in by) || event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.altKey || event.ctrlKey || event.metaKey) return;
+    if (event.key === "r" || event.key === "R") {
+      event.stopPropagation(); // This weight, whichever is picked.
+      this.app.reset(this.side, this.link);
+    }
+    if (!(event.key in by)) return;
     event.preventDefault();
     let to = Number(this.input.value) + small * by[event.key];
     if (Math.abs(to) < small / 1e3) to = 0;
