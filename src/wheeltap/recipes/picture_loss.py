@@ -6,9 +6,11 @@ inputs below it through products of kernels. The function and its gradient are t
 few units are linear, a layer is drawn whole and the next begin from it.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Final, final
 
 import numpy as np
@@ -294,8 +296,12 @@ def _stages(
     whole, last = _whole(layout, bent), layout.layers + 1
     sizes = [len(INPUTS), *(layout.width if at in whole else bent for at in range(1, last)), len(OUTPUTS)]
     ends = [int(end) for end in np.cumsum(sizes)]
-    maps, by_maps = inputs.new_zeros(2, ends[-1], inputs.shape[1])
+    maps = inputs.new_zeros(ends[-1], inputs.shape[1])
     maps[: len(INPUTS)] = inputs
+    # From one whole layer to the next is a piece; its gradients are read by the piece before, and then done with.
+    cuts = [0, *sorted(whole)]
+    rows = max(ends[after] - ends[before] for before, after in pairwise(cuts))
+    by_maps = inputs.new_zeros(2, rows, inputs.shape[1])
     # In one matrix, by the maps they lead to and the maps they read: so all products that read a map are a block.
     products, by_products = inputs.new_zeros(2, ends[-1], ends[-1])
     carried, by_carried = (_carried(layout, bent, whole, inputs) for _ in range(2))
@@ -303,9 +309,14 @@ def _stages(
     found: list[_Stage] = []
     for at in range(1, last + 1):
         start, end = ends[at - 1], ends[at]
-        opening = max((cut for cut in whole if cut < at), default=0)
-        base = ends[opening] - sizes[opening]
-        until = ends[min((cut for cut in whole if cut > at), default=last)]
+        piece = bisect_left(cuts, at)
+        opening, closing = cuts[piece - 1], cuts[piece]
+        base, first = ends[opening] - sizes[opening], ends[opening]
+        later = piece + 1 if at == closing < last else piece
+        until = ends[cuts[later]]
+        by_later = (
+            by_maps[later % 2, : until - end] if later > piece else by_maps[piece % 2, end - first : until - first]
+        )
         found.append(
             _Stage(
                 kernel=weights[at - 1],
@@ -319,10 +330,10 @@ def _stages(
                 carried=carried[at - 1],
                 by_carried=by_carried[at - 1],
                 drawn=maps[start:end],
-                by_drawn=by_maps[start:end],
+                by_drawn=by_maps[piece % 2, start - first : end - first],
                 slope=slopes[min(at, layout.layers) - 1],
                 later=products[end:until, start:end].T,
-                by_later=by_maps[end:until],
+                by_later=by_later,
             )
         )
     return found
