@@ -172,7 +172,7 @@ def page(record: FerRecord) -> str:
         "charts": [_chart(record, row) for row in record.rows],
         "cohorts": cohorts(record),
         "likeness": LIKENESS,
-        "explorer": explorer.embed(record.drawn),
+        "explorer": explorer.embed(record.drawn, webassembly=True),
         "script_hash": explorer.script_hash(),
         "findings": view.groups(report),
         "controls": view.controls(report),
