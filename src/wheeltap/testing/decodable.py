@@ -17,7 +17,7 @@ UNUSED: Final = "unused"
 
 CLASSES: Final = 4
 
-TRAINING: Final = 1500
+TRAINING: Final = 4000
 """Examples that a net is trained on: with few it leans on idle features by chance."""
 
 
@@ -81,7 +81,7 @@ def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 12) ->
         design: See ``Design``; a classifier.
         epochs: Of training.
     """
-    made = design or Design()
+    made = design or Design(examples=600)
     inputs, factors = _examples(made, seed)
     more, _ = _examples(replace(made, examples=TRAINING), seed + 500_000)
     answers = (more.double() @ _readout(made, seed).T).argmax(1)

@@ -1,0 +1,211 @@
+"""WT203: factors that are held without being used are told from those that are used; nothing is made of noise."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import wheeltap as wt
+from wheeltap import seeds
+from wheeltap.audits.base import Case, Verdict
+from wheeltap.audits.decodable import OWN, DecodableAudit
+from wheeltap.audits.judge import settle
+from wheeltap.engine import readings
+from wheeltap.engine.erasing import STATUSES
+from wheeltap.errors import UsageError
+from wheeltap.plans import Plan
+from wheeltap.records import Control, Finding, Outcome
+from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
+from wheeltap.testing.planted import Planted
+
+EXAMPLES, DRAWS, LABELLINGS = 150, 32, 16
+Arrays = dict[str, Any]
+
+
+def judged(plan: Plan, values: Arrays, **settings: Any) -> Verdict:
+    audit = DecodableAudit(settings)
+    [trial] = audit.ask(Case(plan, lambda key: Outcome(key=key, status="done")))
+    held = {name: np.asarray(array, dtype=np.float32) for name, array in values.items()}
+    return audit.judge(Case(plan, {trial.key: Outcome(key=trial.key, status="done", values=held)}.get))
+
+
+def audited(case: Planted, **settings: Any) -> dict[str, Finding]:
+    plan = wt.plan(case.subject, case.probe, audits=["score"])
+    [trial] = DecodableAudit(settings).ask(Case(plan, lambda key: Outcome(key=key, status="done")))
+    read = readings.create("decodable", trial.settings).read(case.subject, case.probe, root=0, seed=0)
+    return by_factor(judged(plan, read.values, **settings))
+
+
+def by_factor(verdict: Verdict) -> dict[str, Finding]:
+    return {finding.title.partition(": ")[2]: finding for finding in settle(verdict.drafts, alpha=0.05)}
+
+
+@pytest.mark.parametrize("outputs", ["classes", "numbers"])
+def test_planted_factors_are_called_right(outputs: str) -> None:
+    for seed in range(8):
+        told = audited(constructed(seed=seed, design=Design(outputs=outputs)))
+        assert (told[USED].status, told[UNUSED].status) == ("not_found", "found"), seed
+        assert not told[UNUSED].alarm
+        assert "does not prove" in told[UNUSED].because and "and used" in told[USED].because
+
+
+def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
+    told = [audited(trained(seed=seed)) for seed in range(3)]
+    assert [one[USED].status for one in told] == ["not_found"] * 3
+    assert sum(one[UNUSED].status == "found" for one in told) >= 2
+
+
+def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:
+    told = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(6)]
+    assert told.count("not_found") >= 5 and "found" not in told
+
+
+def test_random_labels_are_not_decodable() -> None:
+    told: list[str] = []
+    for seed in range(24):
+        case = constructed(seed=seed)
+        labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
+        known = Planted(case.subject, case.probe.with_factors({"random": torch.as_tensor(labels)}))
+        told.append(audited(known, factors="random", draws=8)["random"].status)
+    assert set(told) <= {"not_applicable", "inconclusive"}
+    assert told.count("not_applicable") >= 20
+
+
+def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
+    case = constructed(seed=0)
+    report = wt.audit(case.subject, case.probe, audits=["score", "decodable"], store=tmp_path / "a.wheeltap")
+    told = {finding.title: finding.status for finding in report.findings}
+    assert told[f"Decodable but unused: {UNUSED}"] == "found"
+    assert {c.status for c in report.controls if c.name.startswith("WT203")} == {"passed"}
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    case = constructed(seed=0)
+    return wt.plan(case.subject, case.probe, audits=["score"])
+
+
+def factor(*uses: float, accuracy: float = 0.9, examples: int = EXAMPLES, seed: int = 0) -> Arrays:
+    """What would be read of a factor whose layers are used so much, each as a share of the steepest."""
+    rng = np.random.default_rng(seed)
+    shape = (len(uses), examples)
+    steepest = rng.gamma(4.0, 0.1, shape)
+    right = rng.random(shape) < accuracy
+    return {
+        "status": 0.0,
+        "classes": 2.0,
+        "labels": np.arange(examples) % 2,
+        "targets": rng.gamma(2.0, size=(2, examples)),
+        "majority": np.arange(examples) % 2,
+        "correct": right,
+        "control": rng.random((len(uses), LABELLINGS, examples)) < 0.5,
+        "left": rng.random((len(uses), examples // 2)) < 0.5,
+        "rank": np.ones(len(uses)),
+        "erased": steepest * np.array(uses)[:, None] * rng.gamma(4.0, 0.25, shape),
+        "projected": 0.01 * steepest,
+        "steepest": steepest,
+        "random": 0.02 * np.exp(0.5 * rng.normal(size=(len(uses), DRAWS, 1))) * steepest[:, None],
+        "matched": 0.03 * np.ones((len(uses), 8, 1)) * steepest[:, None],
+        "lost": np.zeros(shape),
+        "lost_random": np.zeros(shape),
+        "sizes": np.full((len(uses), 4), 0.2),
+        "angles": np.full((len(uses), 2), 80.0),
+    }
+
+
+def reading(**factors: Arrays) -> Arrays:
+    layers = max(len(one.get("rank", [])) for one in factors.values())
+    # The constructed net has two layers; a place of its own for each would need a deeper one.
+    values: Arrays = {"kind": 0.0, "layers": np.arange(layers) % 2, "distinct": 1.0}
+    for name, arrays in factors.items():
+        values |= {f"{name}|{key}": array for key, array in arrays.items()}
+    return values
+
+
+def status(plan: Plan, arrays: Arrays, **settings: Any) -> Finding:
+    return by_factor(judged(plan, reading(f=arrays), **settings))["f"]
+
+
+def test_unused_means_unused_in_every_layer_where_it_can_be_read(plan: Plan) -> None:
+    assert status(plan, factor(0.02, 0.03)).status == "found"
+    assert status(plan, factor(0.02, 0.5)).status == "not_found"
+    assert status(plan, factor(0.5, 0.02)).status == "not_found"
+
+
+def test_a_layer_off_which_it_cannot_be_read_does_not_count(plan: Plan) -> None:
+    arrays = factor(0.02, 0.5)
+    arrays["correct"][1] = np.random.default_rng(1).random(EXAMPLES) < 0.5
+    assert status(plan, arrays).status == "found"
+
+
+def test_what_is_used_a_little_but_surely_is_not_called_unused(plan: Plan) -> None:
+    arrays = factor(0.05)
+    arrays["random"] = 1e-4 * arrays["random"]
+    told = status(plan, arrays)
+    assert told.status == "not_found" and "more than without random subspaces" in told.because
+
+
+def test_as_much_as_random_subspaces_and_much_of_the_most_stays_open(plan: Plan) -> None:
+    arrays = factor(0.3)
+    arrays["random"] = 15.0 * arrays["random"]
+    told = status(plan, arrays)
+    assert told.status == "inconclusive" and "stays open" in told.because
+    assert told.smallest_detectable is not None and told.smallest_detectable > 0.0
+
+
+def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> None:
+    runs = 300
+    told = sum(status(plan, factor(0.1, seed=seed)).status == "found" for seed in range(runs))
+    assert told / runs <= 0.08  # 5 %, and three standard errors
+
+
+def test_too_few_examples_leave_open_what_more_would_settle(plan: Plan) -> None:
+    assert status(plan, factor(0.0, accuracy=0.5)).status == "not_applicable"
+    few = status(plan, factor(0.0, accuracy=0.6, examples=24))
+    assert few.status == "inconclusive" and "too few examples" in few.because
+
+
+@pytest.mark.parametrize("why", STATUSES[1:])
+def test_what_cannot_be_measured_says_why(plan: Plan, why: str) -> None:
+    told = status(plan, {"status": STATUSES.index(why), "classes": 1.0} | {"rank": np.zeros(0)})
+    assert told.status == "not_applicable" and "class" in told.because
+
+
+def test_a_layer_too_narrow_and_a_layer_without_slopes(plan: Plan) -> None:
+    narrow, flat = factor(0.02), factor(0.02)
+    narrow["rank"], flat["rank"] = np.array([-3.0]), np.array([0.0])
+    assert "too few directions" in status(plan, narrow).because
+    told = status(plan, flat)
+    assert told.status == "inconclusive" and "no slope" in told.because
+
+
+def test_examples_without_factors(plan: Plan) -> None:
+    [finding] = settle(judged(plan, {"kind": 0.0}).drafts, alpha=0.05)
+    assert finding.status == "not_applicable" and "factor_NAME" in finding.because
+
+
+def control(verdict: Verdict, name: str) -> Control:
+    [found] = [control for control in verdict.controls if control.name == f"WT203 {name}"]
+    return found
+
+
+def test_an_instrument_that_tells_random_labels_or_misses_its_own_answers_is_void(plan: Plan) -> None:
+    sound = judged(plan, reading(f=factor(0.02), **{OWN: factor(0.6)}))
+    assert [c.status for c in sound.controls] == ["passed"] * 3
+    broken = factor(0.02)
+    broken["control"] = np.random.default_rng(0).random((1, LABELLINGS, EXAMPLES)) < 0.8
+    verdict = judged(plan, reading(f=broken, **{OWN: factor(0.01)}))
+    assert control(verdict, "random labels").status == "failed"
+    assert control(verdict, "the model's own answers").status == "failed"
+
+
+def test_random_subspaces_come_out_as_used_no_more_often_than_alpha(plan: Plan) -> None:
+    told = control(judged(plan, reading(f=factor(0.02, 0.3))), "random subspaces")
+    assert told.status == "passed" and "3.1%" in told.because
+
+
+def test_settings_that_make_no_sense() -> None:
+    for wrong in ({"draws": 4}, {"margin": 0.0}, {"margin": 1.5}, {"most": 0}, {"per_class": 1}, {"layers": 3}):
+        with pytest.raises(UsageError):
+            DecodableAudit(wrong)
