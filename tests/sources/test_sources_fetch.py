@@ -21,6 +21,7 @@ class Server(ThreadingHTTPServer):
 
     answers: dict[str, tuple[int, bytes]]
     asked: list[str]
+    cut_off: threading.Event
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -36,7 +37,7 @@ class Answering(BaseHTTPRequestHandler):
         try:
             self.wfile.write(body)
         except OSError:
-            return  # the other side has read enough
+            self.server.cut_off.set()  # the other side has read enough
 
     def log_message(self, *args: object) -> None:
         """Says nothing."""
@@ -45,7 +46,7 @@ class Answering(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Answering)
-    server.answers, server.asked = {}, []
+    server.answers, server.asked, server.cut_off = {}, [], threading.Event()
     if DATA.is_dir():
         server.answers = {f"/files/{name}.zip": (200, (DATA / f"{name}.zip").read_bytes()) for name in REAL}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -108,6 +109,7 @@ def test_no_more_is_read_than_the_file_can_have(server: Server, tmp_path: Path) 
     server.answers["/files/skull.zip"] = (200, b"\0" * 50_000_000)
     with pytest.raises(FileFormatError, match=r"more than 1,817 bytes"):
         fetch(tmp_path, names=["skull"], base=base(server))
+    assert server.cut_off.wait(10.0)
 
 
 @pytest.mark.parametrize(("status", "says"), [(404, "HTTP 404"), (500, "HTTP 500"), (403, "HTTP 403")])
