@@ -50,8 +50,8 @@ KINDS: Final[dict[str, dict[str, Any]]] = {
     "abs-x": {"fold": "abs-x"},
     "l1": {"l1": 1e-4},
     "decay": {"decay": 0.1},
-    "sam": {"rho": 0.05},
-    "sparse": {"share": 0.05},
+    "sam": {"rho": 0.02},
+    "sparse": {"share": 0.2},
     "untrained": {"steps": 0},
 }
 """Kinds of nets, by what differs in their settings: as published, and controls."""
