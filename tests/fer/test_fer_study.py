@@ -15,9 +15,10 @@ import torch
 
 from wheeltap.cli import main
 from wheeltap.errors import UnknownName, UsageError
+from wheeltap.fer.cast import Stage, StudySettings
 from wheeltap.fer.controls import recoded, reordered, same_function
 from wheeltap.fer.measures import Sampling, Sight, measured
-from wheeltap.fer.study import StudySettings, study
+from wheeltap.fer.study import study
 from wheeltap.models.cppn import grid
 from wheeltap.models.pictures import Picture, mirror_image, picture
 from wheeltap.report import fer, jsonfile, png
@@ -43,7 +44,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def record(folder: Path) -> FerRecord:
     told: list[float] = []
-    made = study(nasty(), SETTINGS, folder=folder, threads=2, watch=lambda label, share: told.append(share))
+    stage = Stage(folder=folder, threads=2, watch=lambda label, share: told.append(share))
+    made = study(nasty(), SETTINGS, given={"its own": nasty().genome.layerize()}, stage=stage)
     assert told
     assert all(0.0 <= share <= 1.0 for share in told)
     return made
@@ -59,8 +61,10 @@ def test_every_kind_of_net_has_every_number(record: FerRecord) -> None:
     ]
     for row in record.rows:
         kinds = {cohort.cohort: len(cohort.values) for cohort in row.cohorts}
-        assert kinds == {"sgd": 2, "untrained": 2, "abs-x": 1}
-    assert [net.psnr is None for net in record.nets] == [True, *[False] * 5]
+        assert kinds == {"sgd": 2, "untrained": 2, "abs-x": 1, "its own": 1}
+        assert row.cohorts[-1].values == (row.own.value,)
+    assert [net.psnr is None for net in record.nets] == [True, *[False] * 5, False]
+    assert record.nets[-1].psnr > 90  # the same net: rounding only
 
 
 def test_controls_pass_and_the_report_is_one_like_any_other(record: FerRecord) -> None:
@@ -75,7 +79,7 @@ def test_controls_pass_and_the_report_is_one_like_any_other(record: FerRecord) -
 
 def test_a_study_that_is_made_again_trains_nothing(record: FerRecord, folder: Path) -> None:
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    again = study(nasty(), SETTINGS, folder=folder)
+    again = study(nasty(), SETTINGS, given={"its own": nasty().genome.layerize()}, stage=Stage(folder=folder))
     assert len(written) >= 3
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
     assert msgspec.json.encode(again.rows) == msgspec.json.encode(record.rows)

@@ -48,7 +48,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     void = any(control.status == "failed" for control in controls)
     findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
     if void:
-        findings = [_voided(finding) for finding in findings]
+        findings = [voided(finding) for finding in findings]
     probe = msgspec.structs.replace(plan.probe, chance=case.chance) if _started(case) else plan.probe
     return ReportRecord(
         command=plan.command,
@@ -90,7 +90,8 @@ def _settled(draft: Draft, p: float | None, alpha: float) -> Finding:
     return msgspec.structs.replace(draft.finding, status=status, because=draft.otherwise)
 
 
-def _voided(finding: Finding) -> Finding:
+def voided(finding: Finding) -> Finding:
+    """The finding where a control failed: what was measured is kept, and concludes nothing."""
     if finding.status not in ("found", "not_found", "inconclusive"):
         return finding
     because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"

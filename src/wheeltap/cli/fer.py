@@ -34,6 +34,9 @@ def study(
     size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64,
     steps: Annotated[int, Parameter(validator=Number(gte=1), help="Steps of training.")] = 4000,
     controls: Annotated[str, Parameter(help="Kinds of trained control nets, separated by commas.")] = "abs-x,l1",
+    nets: Annotated[
+        Path | None, Parameter(help="Further nets to measure: an .npz file with arch and arrays of parameters.")
+    ] = None,
     seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
     out: Annotated[
         Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")
@@ -43,9 +46,9 @@ def study(
 ) -> int:
     """Is a net that draws a picture wired like nets trained to draw the same picture?"""
     from wheeltap.cli.pictured import Wanted, carry_out
-    from wheeltap.fer.study import StudySettings
+    from wheeltap.fer.cast import StudySettings
 
-    wanted = Wanted(genome=genome, picture=picture, out=out, json=json, fail_on=fail_on)
+    wanted = Wanted(genome=genome, picture=picture, nets=nets, out=out, json=json, fail_on=fail_on)
     kinds = tuple(dict.fromkeys(kind.strip() for kind in controls.split(",") if kind.strip()))
     return carry_out(
         wanted,
@@ -62,9 +65,9 @@ def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes."
       wheeltap fer picbreeder/skull.zip
     """
     from wheeltap.cli.progress import said
-    from wheeltap.sources import fetch as source
+    from wheeltap.sources.fetch import fetch as fetched
 
     with said("fetching three genomes"):
-        written = source.fetch(out)
+        written = fetched(out)
     print("Written: " + ", ".join(str(path) for path in written))
     return 0

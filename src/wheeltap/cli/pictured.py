@@ -11,12 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from wheeltap.cli.options import FailOn, Telling, exit_code
 from wheeltap.errors import UsageError
-from wheeltap.fer.study import StudySettings, Watch, study
+from wheeltap.fer.cast import Stage, StudySettings, Watch
+from wheeltap.fer.study import study
 from wheeltap.models.pictures import PICTURES, Picture, mirror_image, picture
 from wheeltap.report import fer, fer_text, files, jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.text import terminal
 from wheeltap.sources import genomes
+from wheeltap.sources.nets import read_nets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,7 @@ class Wanted:
 
     genome: Path | None
     picture: str | None
+    nets: Path | None
     out: Path
     json: Path | None
     fail_on: FailOn
@@ -62,11 +65,11 @@ def carry_out(wanted: Wanted, settings: StudySettings) -> int:
     explorer = wanted.out / "explorer.html"
     files.require_writable(explorer)
     drawn = wanted.read()
+    given = {} if wanted.nets is None else read_nets(wanted.nets)
     threads = os.cpu_count() or 1
     with _shown(f"{drawn.name}") as watch:
-        record = study(
-            drawn, settings, folder=wanted.out / "nets", threads=threads, watch=watch, command=f"fer {drawn.name}"
-        )
+        stage = Stage(folder=wanted.out / "nets", threads=threads, watch=watch, command=f"fer {drawn.name}")
+        record = study(drawn, settings, given=given, stage=stage)
     written = [files.write(page, fer.page(record).encode()) for page in telling.pages]
     written.append(files.write(explorer, fer.explorer_page(record).encode()))
     written += [files.write(file, jsonfile.to_json(record.report)) for file in telling.files]

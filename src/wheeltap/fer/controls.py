@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 
 from wheeltap import seeds
+from wheeltap.fer.cast import Kind, called
 from wheeltap.fer.judge import Measured
 from wheeltap.fer.measures import Sampling, Sight, measured
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.models.genome import Genome
-from wheeltap.recipes.paint import Painted
 from wheeltap.records import Control, Estimate
 from wheeltap.stats.cohorts import Single
 
@@ -93,12 +93,14 @@ def symmetric_inputs(numbers: Measured, sight: Sight) -> Control:
     )  # fmt: skip
 
 
-def training(painted: Mapping[str, Painted]) -> Control:
+def training(kinds: Mapping[str, Kind]) -> Control:
     """How training went: nets that were lost are counted, and are no part of any number."""
-    lost = [f"{kind} {at}" for kind, made in painted.items() for at, s in enumerate(made.status, 1) if s != "done"]
-    restarts = sum(sum(made.restarts) for made in painted.values())
-    whole = sum(len(made.nets) for made in painted.values())
-    because = f"{whole - len(lost)} of {whole} nets came to the end of their training, {restarts} after another start."
+    lost = [called(kind, at) for kind, made in kinds.items() for at, s in enumerate(made.status) if s != "done"]
+    restarts, whole = sum(made.restarts for made in kinds.values()), sum(len(made.nets) for made in kinds.values())
+    because = (
+        f"{whole - len(lost)} of {whole} nets came to the end of their training; {restarts} starts were lost and "
+        "made again."
+    )
     return Control(
         name="training came to its end", kind="gate", status="skipped" if lost else "passed",
         estimates=(_exact("nets_lost", float(len(lost)), "nets"),),

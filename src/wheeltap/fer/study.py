@@ -1,136 +1,47 @@
 """A picture study: the net, the nets trained to draw its picture, their numbers, and the report."""
 
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
 from time import perf_counter
-from typing import Final, final
 
 import numpy as np
 import torch
 
-from wheeltap import __version__, canon, seeds
-from wheeltap.errors import UsageError
-from wheeltap.fer import controls, drawings, judge
-from wheeltap.fer.measures import Sampling, Sight, measured, swept
+from wheeltap import __version__, canon
+from wheeltap.audits.judge import voided
+from wheeltap.fer import controls, drawings, judge, showing
+from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, train
+from wheeltap.fer.measures import Sight, measured
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
-from wheeltap.recipes.paint import KINDS, Canvas, Painted, PaintSettings, Studio, of_kind, paint
-from wheeltap.recipes.paint import Watch as StepWatch
 from wheeltap.records import Cost, ProbeRecord, ReportRecord, Scalar
-from wheeltap.report.explorer import DrawnNet
-from wheeltap.report.fer import FerRecord, NetPicture, Sweep
+from wheeltap.report.fer import FerRecord
 from wheeltap.stats.cohorts import Single
 from wheeltap.subject import Subject
-
-UNTRAINED: Final = "untrained"
-
-TRAINING: Final = 0.8
-"""Share of a study's time that training takes, about."""
-
-SWEPT: Final = 5
-"""Weights of each net shown as strips, beside the named ones."""
-
-NAMED: Final = 6
-"""Named weights shown as strips, at most."""
-
-Watch = Callable[[str, float], None]
-"""Told what is being done, and the share of the whole that is done."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudySettings:
-    """How large a study is.
-
-    Attributes:
-        seeds: Nets trained to draw the picture.
-        control_seeds: Nets of each kind of trained control.
-        size: Side of the square they are trained on, in pixels.
-        steps: Of training.
-        controls: Kinds of trained controls.
-        seed: Root of every draw.
-        alpha: Probability of any false alarm over all tested metrics.
-        worst: A null control fails below this p-value.
-        sampling: How much of each net is looked at.
-
-    Raises:
-        UsageError: If there is no net, or a kind is not a trained control.
-    """
-
-    seeds: int = 5
-    control_seeds: int = 5
-    size: int = 64
-    steps: int = 4000
-    controls: tuple[str, ...] = ("abs-x", "l1")
-    seed: int = 0
-    alpha: float = 0.05
-    worst: float = 0.001
-    sampling: Sampling = field(default_factory=Sampling)
-
-    def __post_init__(self) -> None:
-        allowed = [kind for kind in KINDS if kind not in (judge.TRAINED, UNTRAINED)]
-        wrong = next((kind for kind in self.controls if kind not in allowed), None)
-        if wrong is not None:
-            from wheeltap.errors import UnknownName
-
-            raise UnknownName("kind of control net", wrong, allowed)
-        if min(self.seeds, self.control_seeds, self.steps) < 1 or self.size < 8:
-            raise UsageError(
-                "A study of this size cannot be made.",
-                expected="one seed and one step at least, 8 pixels a side",
-                got=f"{self.seeds} seeds, {self.steps} steps, {self.size} pixels",
-            )
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Cast:
-    """All nets of a study.
-
-    Attributes:
-        name: Of the net under study.
-        own: That net.
-        painted: The others, by kind.
-    """
-
-    name: str
-    own: Cppn
-    painted: Mapping[str, Painted]
-
-    def sound(self, kind: str) -> list[Cppn]:
-        """Nets of a kind whose training came to its end."""
-        made = self.painted[kind]
-        return [net for net, status in zip(made.nets, made.status, strict=True) if status == "done"]
 
 
 def study(
     picture: Picture,
     settings: StudySettings,
     *,
-    folder: Path | None = None,
-    threads: int = 1,
-    watch: Watch | None = None,
-    command: str = "fer",
+    given: Mapping[str, Cppn] | None = None,
+    stage: Stage = Stage(),  # noqa: B008  (frozen)
 ) -> FerRecord:
     """Trains nets to draw a picture and measures them beside the net that draws it.
 
     Args:
         picture: With the genome that draws it.
         settings: How large the study is.
-        folder: For the trained nets; a study that was broken off goes on from there.
-        threads: Nets trained at a time.
-        watch: Told how far it is.
-        command: For the report.
+        given: Further nets, by name: each is measured too.
+        stage: Folder, threads and progress.
 
     Raises:
-        UsageError: If too few nets came to the end of their training.
+        UsageError: If no trained net came to the end of its training.
     """
     began = perf_counter()
-    tell = watch or _silent
-    cast = _cast(picture, settings, folder=folder, threads=threads, tell=tell)
+    cast = train(picture, settings, given=given or {}, stage=stage)
     sight = _sight(picture, settings.size)
-    numbers = _numbers(cast, picture, sight, settings, tell)
+    numbers = _numbers(cast, picture, sight, settings, stage)
     table = judge.rows(numbers)
     found = judge.findings(numbers, table, alpha=settings.alpha)
     checks = (
@@ -138,80 +49,31 @@ def study(
         controls.recoded(cast.own, sight, settings.sampling, numbers.own),
         controls.symmetric_inputs(numbers, sight),
         judge.leave_one_out(numbers, table, worst=settings.worst),
-        controls.training(cast.painted),
+        controls.training(cast.kinds),
     )
     void = any(check.status == "failed" for check in checks)
     report = ReportRecord(
-        command=command,
-        headline=judge.headline(numbers, table, found) if not void else judge.VOID,
-        subjects=tuple(Subject(net, name=name).record for name, net in _named(cast)),
+        command=stage.command,
+        headline=judge.VOID if void else judge.headline(numbers, table, found),
+        subjects=tuple(Subject(net, name=name).record for name, net in cast.named()),
         probe=_probe(picture, settings),
-        findings=tuple(found),
+        findings=tuple(voided(finding) if void else finding for finding in found),
         controls=checks,
-        cost=Cost(forwards=0.0, seconds=perf_counter() - began, trials=0),
+        cost=Cost(forwards=0.0, seconds=perf_counter() - began),
         provenance=_provenance(settings),
         void=void,
     )
     return FerRecord(
         report=report,
         about=picture.about,
-        nets=tuple(_pictures(cast, picture)),
+        nets=showing.pictures(cast, picture),
         rows=table,
-        sweeps=tuple(_sweeps(cast, picture, sight, settings)),
-        drawn=tuple(_drawn(cast, picture)),
+        sweeps=showing.sweeps(cast, picture, sight, sampling=settings.sampling),
+        drawn=showing.explored(cast, picture),
         fooled=judge.fooled(numbers, table),
         answers=judge.noise_answer(table, found),
         caveats=_caveats(picture, settings),
     )
-
-
-@dataclass
-class _Told:
-    """How far training is, over all kinds of nets.
-
-    Attributes:
-        whole: Steps of all nets.
-        before: Steps of the kinds that are done.
-    """
-
-    tell: Watch
-    whole: int
-    before: int = 0
-
-    def of(self, kind: str, nets: int) -> StepWatch:
-        """What the training of one kind reports to."""
-
-        def watch(reached: int, steps: int, errors: object) -> None:
-            self.tell(f"training {kind}", TRAINING * (self.before + reached * nets) / self.whole)
-
-        return watch
-
-
-def _silent(label: str, share: float) -> None:
-    """Tells nobody."""
-
-
-def _cast(picture: Picture, settings: StudySettings, *, folder: Path | None, threads: int, tell: Watch) -> Cast:
-    own = picture.genome.layerize()
-    canvas = Canvas.of(picture.genome.render(settings.size))
-    kinds = {judge.TRAINED: settings.seeds, UNTRAINED: settings.seeds}
-    kinds |= dict.fromkeys(settings.controls, settings.control_seeds)
-    painted: dict[str, Painted] = {}
-    told = _Told(tell, whole=settings.steps * (sum(kinds.values()) - settings.seeds))
-    for kind, count in kinds.items():
-        wanted = of_kind(kind, PaintSettings(steps=settings.steps))
-        starts = [seeds.derive(settings.seed, "fer", at) for at in range(count)]
-        studio = Studio(folder=folder, threads=threads, watch=told.of(kind, count))
-        painted[kind] = paint(own.layout, canvas, seeds=starts, settings=wanted, studio=studio)
-        told.before += 0 if kind == UNTRAINED else settings.steps * count
-    return Cast(picture.name, own, painted)
-
-
-def _named(cast: Cast) -> list[tuple[str, Cppn]]:
-    named = [(cast.name, cast.own)]
-    for kind, made in cast.painted.items():
-        named += [(f"{kind} {at}", net) for at, net in enumerate(made.nets, start=1)]
-    return named
 
 
 def _sight(picture: Picture, size: int) -> Sight:
@@ -219,32 +81,23 @@ def _sight(picture: Picture, size: int) -> Sight:
     return Sight(size, points, symmetry, picture.masks(size) if picture.parts else None)
 
 
-def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings, tell: Watch) -> judge.Measured:
-    trained = cast.sound(judge.TRAINED)
-    if not trained:
-        raise UsageError(
-            "No net came to the end of its training.",
-            where=picture.name,
-            expected="at least one",
-            got=", ".join(cast.painted[judge.TRAINED].status),
-            do="Take more seeds, or another size.",
-        )
-    todo = 1 + sum(len(cast.sound(kind)) for kind in cast.painted)
+def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings, stage: Stage) -> judge.Measured:
+    todo = 1 + sum(len(made.sound) for made in cast.kinds.values())
     done = 0
 
     def numbers(net: Cppn) -> dict[str, Single]:
         nonlocal done
-        tell("measuring", TRAINING + (1.0 - TRAINING) * done / todo)
+        stage.tell("measuring", TRAINING + (1.0 - TRAINING) * done / todo)
         done += 1
         return measured(net, sight, settings.sampling)
 
     own = numbers(cast.own)
     cohorts = {
-        kind: [{key: single.value for key, single in numbers(net).items()} for net in cast.sound(kind)]
-        for kind in cast.painted
+        kind: [{key: single.value for key, single in numbers(net).items()} for net in made.sound]
+        for kind, made in cast.kinds.items()
     }
     target = picture.genome.render(settings.size)
-    errors = [float(np.square(net.render(settings.size) - target).mean()) for net in trained]
+    errors = [float(np.square(net.render(settings.size) - target).mean()) for net in cast.trained]
     return judge.Measured(
         name=cast.name,
         own=own,
@@ -252,73 +105,6 @@ def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings
         psnr=[drawings.decibels(error) for error in errors],
         errors=errors,
     )
-
-
-def _pictures(cast: Cast, picture: Picture) -> list[NetPicture]:
-    target = picture.genome.render(drawings.PICTURE)
-    found = [
-        NetPicture(name=cast.name, cohort=cast.name, picture=drawings.picture(cast.own), maps=drawings.maps(cast.own))
-    ]
-    for kind, made in cast.painted.items():
-        for at, (net, status) in enumerate(zip(made.nets, made.status, strict=True), start=1):
-            error = float(np.square(net.render(drawings.PICTURE) - target).mean())
-            found.append(
-                NetPicture(
-                    name=f"{kind} {at}",
-                    cohort=kind,
-                    picture=drawings.picture(net),
-                    maps=drawings.maps(net) if at == 1 and kind in (judge.TRAINED, UNTRAINED) else b"",
-                    error=error,
-                    psnr=drawings.decibels(error) if error > 0.0 else None,
-                    status=status,
-                )
-            )
-    return found
-
-
-def _drawn(cast: Cast, picture: Picture) -> list[DrawnNet]:
-    """The net under study and the first trained one, for the explorer."""
-    first = cast.sound(judge.TRAINED)[0]
-    layout = cast.own.layout
-    labels = {",".join(map(str, layout.address(at))): name for at, name in picture.genome.factors().items()}
-    links = tuple(layout.address(int(at)) for at in cast.own.links())
-    return [
-        DrawnNet(name=cast.name, arch=cast.own.arch, weights=tuple(cast.own.kernels()), labels=labels, links=links),
-        DrawnNet(name=f"{judge.TRAINED} 1", arch=first.arch, weights=tuple(first.kernels()), fold=first.fold),
-    ]
-
-
-def _sweeps(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings) -> list[Sweep]:
-    """Strips of both nets of the explorer: named weights, and weights at even steps of the symmetry of response."""
-    nets = {cast.name: cast.own, f"{judge.TRAINED} 1": cast.sound(judge.TRAINED)[0]}
-    factors = picture.genome.factors()
-    found: list[Sweep] = []
-    for name, net in nets.items():
-        result = swept(net, sight, settings.sampling)
-        upwards = np.flatnonzero(result.reached[:, 0])
-        share = result.responses.symmetry[:, 0]
-        ranked = upwards[np.argsort(share[upwards], kind="stable")]
-        rows = [int(ranked[at]) for at in np.linspace(0, len(ranked) - 1, min(SWEPT, len(ranked))).round().astype(int)]
-        if net is cast.own:
-            known = [int(row) for row in upwards if int(result.moves.ids[row]) in factors]
-            rows = list(dict.fromkeys([*known[:NAMED], *rows]))
-        for row in rows:
-            flat_id = int(result.moves.ids[row])
-            place = net.layout.address(flat_id)
-            steps = tuple(float(at * result.responses.delta[row, 0]) for at in (-1.0, -0.5, 0.0, 0.5, 1.0))
-            label = f"weight {flat_id} ({place[0]}: {place[1]} to {place[2]})"
-            named = factors.get(flat_id) if net is cast.own else None
-            found.append(
-                Sweep(
-                    net=name,
-                    weight=label if named is None else f"{named}, {label}",
-                    steps=steps,
-                    strip=drawings.strip(net, weight=place, steps=steps),
-                    effect=float(result.responses.rmse[row, 0]),
-                    symmetry=float(share[row]) if sight.symmetry is not None else None,
-                )
-            )
-    return found
 
 
 def _probe(picture: Picture, settings: StudySettings) -> ProbeRecord:

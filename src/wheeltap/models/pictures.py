@@ -89,7 +89,8 @@ def _ellipse(sketch: Sketch, name: str, across: str, along: str, *, size: Factor
     return sketch.edge(name, {across: 3.0, along: 3.0, "bias": size}, steps=steps)
 
 
-def _mirrored(size: int) -> tuple[Points, Symmetry]:
+def mirror_image(size: int) -> tuple[Points, Symmetry]:
+    """The pixels of a square picture, and how its mirror left-right moves them."""
     points = grid(size)[:, :2]
     return points, mirror(points)
 
@@ -131,7 +132,7 @@ def _face() -> Picture:
             "eyes": ("eyes seen",),
             "mouth": ("lips seen",),
         },
-        _mirrored,
+        mirror_image,
     )
 
 

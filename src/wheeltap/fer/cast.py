@@ -1,0 +1,204 @@
+"""The nets of a picture study: the one that draws the picture, those trained to draw it, controls, and given ones."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+from wheeltap import seeds
+from wheeltap.errors import UnknownName, UsageError
+from wheeltap.fer.judge import TRAINED
+from wheeltap.fer.measures import Sampling
+from wheeltap.models.cppn import Cppn
+from wheeltap.models.pictures import Picture
+from wheeltap.recipes.paint import KINDS, Canvas, PaintSettings, Studio, of_kind, paint
+from wheeltap.recipes.paint import Watch as StepWatch
+
+UNTRAINED: Final = "untrained"
+
+TRAINING: Final = 0.8
+"""Share of a study's time that training takes, about."""
+
+Watch = Callable[[str, float], None]
+"""Told what is being done, and the share of the whole that is done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudySettings:
+    """How large a study is.
+
+    Attributes:
+        seeds: Nets trained to draw the picture.
+        control_seeds: Nets of each kind of trained control.
+        size: Side of the square they are trained on, in pixels.
+        steps: Of training.
+        controls: Kinds of trained controls.
+        seed: Root of every draw.
+        alpha: Probability of any false alarm over all tested metrics.
+        worst: A null control fails below this p-value.
+        sampling: How much of each net is looked at.
+
+    Raises:
+        UsageError: If there is no net, or a kind is not a trained control.
+    """
+
+    seeds: int = 5
+    control_seeds: int = 5
+    size: int = 64
+    steps: int = 4000
+    controls: tuple[str, ...] = ("abs-x", "l1")
+    seed: int = 0
+    alpha: float = 0.05
+    worst: float = 0.001
+    sampling: Sampling = field(default_factory=Sampling)
+
+    def __post_init__(self) -> None:
+        allowed = [kind for kind in KINDS if kind not in (TRAINED, UNTRAINED)]
+        wrong = next((kind for kind in self.controls if kind not in allowed), None)
+        if wrong is not None:
+            raise UnknownName("kind of control net", wrong, allowed)
+        if min(self.seeds, self.control_seeds, self.steps) < 1 or self.size < 8:
+            raise UsageError(
+                "A study of this size cannot be made.",
+                expected="one seed and one step at least, 8 pixels a side",
+                got=f"{self.seeds} seeds, {self.steps} steps, {self.size} pixels",
+            )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Kind:
+    """Nets made alike.
+
+    Attributes:
+        nets: All of them.
+        status: Of the training of each: ``done``, ``stuck`` or ``diverged``.
+        restarts: Starts that were lost, of all together.
+    """
+
+    nets: tuple[Cppn, ...]
+    status: tuple[str, ...]
+    restarts: int = 0
+
+    @property
+    def sound(self) -> list[Cppn]:
+        """Those whose training came to its end: the others are part of no number."""
+        return [net for net, status in zip(self.nets, self.status, strict=True) if status == "done"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Cast:
+    """All nets of a study.
+
+    Attributes:
+        name: Of the net under study.
+        own: That net.
+        kinds: The others.
+    """
+
+    name: str
+    own: Cppn
+    kinds: Mapping[str, Kind]
+
+    @property
+    def trained(self) -> list[Cppn]:
+        """The nets that the one under study is compared with."""
+        return self.kinds[TRAINED].sound
+
+    def named(self) -> list[tuple[str, Cppn]]:
+        """Every net by the name it has in reports."""
+        named = [(self.name, self.own)]
+        for kind, made in self.kinds.items():
+            named += [(called(kind, at), net) for at, net in enumerate(made.nets)]
+        return named
+
+
+def called(kind: str, at: int) -> str:
+    """The name of a net of a kind."""
+    return f"{kind} {at + 1}"
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where a study is made; none of it changes its numbers.
+
+    Attributes:
+        folder: For the trained nets; a study that was broken off goes on from there.
+        threads: Nets trained at a time.
+        watch: Told how far it is.
+        command: What the report says it was asked for by.
+    """
+
+    folder: Path | None = None
+    threads: int = 1
+    watch: Watch | None = None
+    command: str = "fer"
+
+    def tell(self, what: str, share: float) -> None:
+        """Tells the watch, if there is one."""
+        if self.watch is not None:
+            self.watch(what, min(share, 1.0))
+
+
+@dataclass
+class _Told:
+    """How far training is, over all kinds of nets.
+
+    Attributes:
+        whole: Steps of all nets.
+        before: Steps of the kinds that are done.
+    """
+
+    stage: Stage
+    whole: int
+    before: int = 0
+
+    def of(self, kind: str, nets: int) -> StepWatch:
+        """What the training of one kind reports to."""
+
+        def watch(reached: int, steps: int, errors: object) -> None:
+            self.stage.tell(f"training {kind}", TRAINING * (self.before + reached * nets) / self.whole)
+
+        return watch
+
+
+def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn], stage: Stage) -> Cast:
+    """The net of a picture, and nets trained to draw it too.
+
+    Args:
+        picture: With the genome that draws it.
+        settings: How many nets of which kinds.
+        given: Nets that are there already, by name; each is a kind of its own.
+        stage: Where.
+
+    Raises:
+        UsageError: If no trained net came to the end of its training, or a given net has the name of a kind.
+    """
+    own = picture.genome.layerize()
+    canvas = Canvas.of(picture.genome.render(settings.size))
+    counts = {TRAINED: settings.seeds, UNTRAINED: settings.seeds}
+    counts |= dict.fromkeys(settings.controls, settings.control_seeds)
+    kinds: dict[str, Kind] = {}
+    told = _Told(stage, whole=settings.steps * (sum(counts.values()) - settings.seeds))
+    for kind, count in counts.items():
+        wanted = of_kind(kind, PaintSettings(steps=settings.steps))
+        starts = [seeds.derive(settings.seed, "fer", at) for at in range(count)]
+        studio = Studio(folder=stage.folder, threads=stage.threads, watch=told.of(kind, count))
+        made = paint(own.layout, canvas, seeds=starts, settings=wanted, studio=studio)
+        kinds[kind] = Kind(made.nets, made.status, sum(made.restarts))
+        told.before += 0 if kind == UNTRAINED else settings.steps * count
+    if not kinds[TRAINED].sound:
+        raise UsageError(
+            "No net came to the end of its training.",
+            where=picture.name,
+            expected="at least one",
+            got=", ".join(kinds[TRAINED].status),
+            do="Take more seeds, or another size.",
+        )
+    taken = next((name for name in given if name in kinds), None)
+    if taken is not None:
+        raise UsageError("A given net has the name of a kind of nets.", where=taken, do="Give it another name.")
+    kinds |= {name: Kind((net,), ("done",)) for name, net in given.items()}
+    return Cast(picture.name, own, kinds)
