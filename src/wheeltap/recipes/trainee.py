@@ -45,7 +45,7 @@ class PaintSettings:
         l1: Weight of the sum of absolute weights in what is minimised.
         decay: Share of every weight lost in a step, over the rate (decoupled, as in AdamW).
         rho: Length of the step uphill before the gradient is taken (sharpness-aware minimisation); 0 for none.
-        share: Of the weights, those that are not 0 in the end; pruned by magnitude.
+        share: Of the weights, those that are not 0 in the end; pruned by magnitude, over all layers.
         prune_from: Share of the steps after which pruning begins.
         prune_to: Share of the steps after which it has ended.
         prune_every: Steps between two rounds of pruning.
@@ -274,10 +274,15 @@ class Trainee:
             self._prune()
 
     def _prune(self) -> None:
+        """Cuts the smallest weights; until pruning has ended, they may grow again before the next round."""
         settings = self.job.settings
         if self.step % settings.prune_every == 0 or self.step == settings.steps:
             order = self._weights.abs().argsort(descending=True, stable=True)
-            self._mask.zero_()[order[: settings.kept(self.step, len(order))]] = 1.0
+            kept = torch.zeros_like(self._mask)
+            kept[order[: settings.kept(self.step, len(order))]] = 1.0
+            self._weights.mul_(kept)
+            if self.step >= settings.prune_to * settings.steps:
+                self._mask.copy_(kept)
         self._weights.mul_(self._mask)
 
     def _restart(self, status: Status, loss: PictureLoss) -> None:
