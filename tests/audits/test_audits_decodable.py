@@ -146,9 +146,16 @@ def test_what_is_used_a_little_but_surely_is_not_called_unused(plan: Plan) -> No
     assert told.status == "not_found" and "more than without random subspaces" in told.because
 
 
-def test_as_much_as_random_subspaces_and_much_of_the_most_stays_open(plan: Plan) -> None:
+def test_as_much_as_random_subspaces_and_much_of_the_most_is_not_unused(plan: Plan) -> None:
     arrays = factor(0.3)
     arrays["random"] = 15.0 * arrays["random"]
+    told = status(plan, arrays)
+    assert told.status == "not_found" and "no more than without random subspaces" in told.because
+
+
+def test_near_the_margin_and_as_much_as_random_subspaces_stays_open(plan: Plan) -> None:
+    arrays = factor(0.1, seed=1)
+    arrays["random"] = 5.0 * arrays["random"]
     told = status(plan, arrays)
     assert told.status == "inconclusive" and "stays open" in told.because
     assert told.smallest_detectable is not None and told.smallest_detectable > 0.0

@@ -151,8 +151,9 @@ class DecodableAudit(Audit):
             smallest_detectable=seen if np.isfinite(seen) else margin,
             because=words.unused(),
         )
-        if factor.used:
-            return Draft(finding, test=tested, worth=np.inf, otherwise=words.used())
+        if factor.used or factor.moves:
+            told = words.used() if factor.used else words.moves()
+            return Draft(finding, test=tested, worth=np.inf, otherwise=told)
         return Draft(finding, test=tested, worth=-1.0, otherwise=words.open(seen))
 
     def _controls(self, case: Case) -> list[Control]:

@@ -58,6 +58,15 @@ class Words:
             f"{self._use()}. {self._beside()} {self._correlated()}"
         )
 
+    def moves(self) -> str:
+        """Decodable, and surely not unused; but random subspaces do as much."""
+        return (
+            f"{self._decodable()}, and not unused: without the subspace that tells it the outputs of {self.subject} "
+            f"move {self._use()}, surely more than {self.settings.margin:g} of that; but no more than without random "
+            f"subspaces (p {self.factor.beyond:.2g}): the layer is narrow, and they hang on much of it. "
+            f"{self._beside()} {self._correlated()}"
+        )
+
     def open(self, seen: float) -> str:
         """Decodable; used or not stays open."""
         if not self.factor.most_used.erased:
@@ -65,8 +74,8 @@ class Words:
         could = f"a share of {max(self.settings.margin - seen, 0.0):.2g} or less would have counted as unused"
         return (
             f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
-            f"that tells it they move {self._use()}, not surely less than {self.settings.margin:g} of that, but "
-            f"not surely more than without random subspaces either (p {self.factor.beyond:.2g}). With so many examples "
+            f"that tells it they move {self._use()}, not surely less than {self.settings.margin:g} of that nor more, "
+            f"and not surely more than without random subspaces (p {self.factor.beyond:.2g}). With so many examples "
             f"{could}. {self._beside()}"
         )
 

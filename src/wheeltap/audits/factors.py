@@ -83,10 +83,11 @@ class Layer:
         """How far the outputs move without the factor, as a share of how far without what they hang on most."""
         return self.share("erased", name="use", below=self.settings.margin)
 
-    def share(self, which: str, *, name: str, below: float = 0.0) -> Estimate:
+    def share(self, which: str, *, name: str, below: float = 0.0, level: float = 0.95) -> Estimate:
         """An effect as a share of that of the steepest subspace; of draws, their mean."""
         effect = self[which].mean(0) if self[which].ndim > 1 else self[which]
-        return share_of(effect, self["steepest"], below=below, name=f"{name}: {self.name}", unit="share of the most")
+        label, unit = f"{name}: {self.name}", "share of the most"
+        return share_of(effect, self["steepest"], below=below, level=level, name=label, unit=unit)
 
     @property
     def accuracy(self) -> Estimate:
@@ -162,6 +163,17 @@ class Factor:
     def used(self) -> bool:
         """Whether the outputs surely hang on it, more than on random subspaces."""
         return self.beyond <= self.alpha
+
+    @cached_property
+    def moves(self) -> bool:
+        """Whether the outputs surely move more than the margin without it, in some layer where it can be read.
+
+        So may be what they do without random subspaces, where a layer is narrow and all of it is used.
+        """
+        level = 1.0 - self.alpha / max(len(self.decodable), 1)
+        lows = [layer.share("erased", name="use", level=level).low for layer in self.decodable if layer.erased]
+        margin = self.layers[0].settings.margin
+        return any(low is not None and low > margin for low in lows)
 
     @property
     def correlation(self) -> Estimate:
