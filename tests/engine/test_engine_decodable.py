@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import Place, apart, changed, distinct, places, read, slopes
 from wheeltap.engine.erasing import STATUSES
-from wheeltap.engine.readings.decodable import OWN, Decodable
-from wheeltap.errors import DataError, ModelError, UnknownName
+from wheeltap.engine.readings.decodable import OWN, Decodable, require_asked
+from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe
 from wheeltap.sources import hf
@@ -190,10 +190,17 @@ def test_a_layer_narrower_than_the_factor_needs() -> None:
 
 def test_mistakes_are_told() -> None:
     case = constructed(seed=0)
-    with pytest.raises(UnknownName, match="Did you mean 'used'"):
-        read_of(case.probe, case.subject, factors="usd")  # type: ignore[arg-type]
-    with pytest.raises(UnknownName, match="module called '7'"):
-        read_of(case.probe, case.subject, layers="7")  # type: ignore[arg-type]
+    for error, ask in (
+        (UsageError, lambda **names: read_of(case.probe, case.subject, **names)),  # type: ignore[arg-type]
+        (
+            UnknownName,
+            lambda **names: require_asked(case.subject, case.probe, **{"factors": "", "layers": "", **names}),
+        ),
+    ):
+        with pytest.raises(error, match="Did you mean 'used'"):
+            ask(factors="unused, usd")
+        with pytest.raises(error, match="module called '7'"):
+            ask(layers="0,7")
     with pytest.raises(DataError, match="too few examples"):
         read_of(case.probe.part(torch.arange(30)), case.subject)  # type: ignore[arg-type]
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import seeds
-from wheeltap.engine.activations import KINDS, places
+from wheeltap.engine.activations import KINDS, named, places
 from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, weighted_slopes
 from wheeltap.engine.erasure import svd
 from wheeltap.engine.linear_probe import renumbered
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.engine.units import centred
-from wheeltap.errors import UnknownName
+from wheeltap.errors import UnknownName, UsageError
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 
@@ -87,13 +87,19 @@ class Decodable(Reading):
         """See ``Reading.read``; about ``draws + matched + 3`` passes over half of the probe for each factor and layer.
 
         Raises:
-            UnknownName: If a factor or layer that is named does not exist.
+            UsageError: If a factor or layer that is named does not exist.
             DataError: If there are too few examples.
             ModelError: If no layer holds a vector per example.
         """
         settings: DecodableSettings = self.settings
-        factors = chosen_factors(probe, settings.factors)
-        where = places(subject, probe, settings.layers)
+        try:
+            factors, where = chosen_factors(probe, settings.factors), places(subject, probe, settings.layers)
+        except UnknownName as error:
+            # Of the error of a trial that is under way, only what went wrong is told as its reason.
+            do = "Correct the setting factors or layers."
+            raise UsageError(
+                f"{error.what} {error.do}", where=subject.name, expected=error.expected, got=error.got, do=do
+            ) from error
         values: dict[str, Values] = {"kind": np.array(float(KINDS.index(where.kind)))}
         if not factors:
             return Readings(values, forwards=0.0)
@@ -134,6 +140,16 @@ def chosen_factors(probe: BaseProbe, text: str) -> dict[str, Tensor]:
         if name not in known:
             raise UnknownName("factor", name, known)
     return {name: known[name] for name in names} if names else known
+
+
+def require_asked(subject: Subject, probe: BaseProbe, *, factors: str, layers: str) -> None:
+    """Refuses, before anything runs, factors and layers that there are not; both separated by commas.
+
+    Raises:
+        UnknownName: If one that is named does not exist.
+    """
+    chosen_factors(probe, factors)
+    named(subject, layers)
 
 
 def own_answers(scores: Tensor) -> Tensor:
