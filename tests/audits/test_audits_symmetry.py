@@ -1,9 +1,11 @@
 """Symmetry of response: nets whose answers are symmetric, or never are, by construction; and no false alarms."""
 
 import copy
+import math
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,8 +13,9 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap import symmetry
+from wheeltap.audits.base import audits, create
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
-from wheeltap.errors import DataError, ModelError
+from wheeltap.errors import DataError, ModelError, UsageError
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.probe import Probe
 from wheeltap.records import Finding
@@ -284,3 +287,32 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
     found = next(f for f in report.findings if f.subject == "trained vs evolved")
     assert found.status == "found"
     assert 0.08 < number(found, "difference") < 0.26
+
+
+BAD: dict[str, list[Any]] = {
+    "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf], "margin": [-0.1],
+    "worth": [math.inf], "built_in": [0.0, 1.0], "difference": [-0.05], "difference_worth": [-1.0],
+    "null_margin": [-0.05], "null_level": [0.0, 1.0],
+}  # fmt: skip
+
+
+def test_every_bad_setting_is_refused_by_name() -> None:
+    assert set(BAD) == {field.name for field in msgspec.structs.fields(audits.get("symmetry").settings_type)}
+    for name, values in BAD.items():
+        for value in values:
+            with pytest.raises(UsageError, match=name):
+                create("symmetry", {name: value})
+
+
+def test_the_plan_tells_what_it_costs_at_most() -> None:
+    """Bound on passes against what the readings took."""
+    case = mirrored("plain")
+    plan = wt.plan(case.subject, case.probe, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
+    spent = sum(
+        SymmetryResponse({"weights": 24, "directions": 0, "copy": at})
+        .read(case.subject, case.probe, root=0, seed=0)
+        .forwards
+        for at in range(3)
+    )
+    bound = create("symmetry", SHORT).most_passes(plan)
+    assert spent <= bound

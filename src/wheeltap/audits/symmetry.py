@@ -40,11 +40,11 @@ class SymmetrySettings(AuditSettings, frozen=True, kw_only=True):
         directions: Random directions over an input's weights, disturbed beside them.
         copies: Copies with the weights shuffled within each layer, to compare with.
         effect: Root mean square change of the outputs that each is given, as a share of the outputs' spread.
-        margin: How far S may lie above that of the shuffled copies; nets trained from other seeds differ by about .03.
+        margin: How far S may lie above that of the shuffled copies without mattering.
         worth: Smallest difference that a ``not_found`` must have been able to see.
         built_in: S of shuffled copies from which the symmetry counts as built in: by the inputs, or by tied weights.
         difference: Difference between two subjects that does not matter: nets trained from other seeds differ by as
-            much.
+            much (small nets on a mirrored task: standard deviation of the difference .03 to .05).
         difference_worth: Smallest one that a ``not_found`` must have been able to see.
         null_margin: The null control fails if the twin's S differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
@@ -57,8 +57,8 @@ class SymmetrySettings(AuditSettings, frozen=True, kw_only=True):
     margin: Margin = 0.05
     worth: Margin = 0.15
     built_in: Share = 0.99
-    difference: Margin = 0.03
-    difference_worth: Margin = 0.10
+    difference: Margin = 0.05
+    difference_worth: Margin = 0.15
     null_margin: Margin = 0.05
     null_level: Share = 0.999
 
