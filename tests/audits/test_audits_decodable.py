@@ -131,6 +131,9 @@ def test_unused_means_unused_in_every_layer_where_it_can_be_read(plan: Plan) -> 
     assert status(plan, factor(0.02, 0.03)).status == "found"
     assert status(plan, factor(0.02, 0.5)).status == "not_found"
     assert status(plan, factor(0.5, 0.02)).status == "not_found"
+    unsure = factor(0.02, 0.1, seed=1)
+    unsure["random"] = 10.0 * unsure["random"]
+    assert status(plan, unsure).status == "inconclusive"
 
 
 def test_a_layer_off_which_it_cannot_be_read_does_not_count(plan: Plan) -> None:
