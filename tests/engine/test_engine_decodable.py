@@ -137,14 +137,14 @@ def test_some_layers_are_evenly_spaced() -> None:
     assert where.without([Place("2", "2")]).index == (0, 2)
 
 
-def read_of(probe: Probe, subject: Subject, **settings: Any) -> dict[str, Any]:
+def read_of(probe: Any, subject: Subject, **settings: Any) -> dict[str, Any]:
     return Decodable(settings).read(subject, probe, root=0, seed=0).values
 
 
 def test_the_reading_tells_what_was_built() -> None:
     case = constructed(seed=3)
     before = weights_digest(case.subject.model)
-    values = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    values = read_of(case.probe, case.subject)
     assert weights_digest(case.subject.model) == before
     assert all(np.isfinite(array).all() for array in values.values())
     for name in (USED, UNUSED):
@@ -155,7 +155,7 @@ def test_the_reading_tells_what_was_built() -> None:
     assert values[f"{USED}|erased"].mean() > 0.4 * steepest > 20 * values[f"{UNUSED}|erased"].mean()
     assert values[f"{OWN}|erased"].mean() > 0.5 * steepest
     assert values[f"{USED}|angles"][0, 0] < 70 < values[f"{UNUSED}|angles"][0, 0]
-    again = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    again = read_of(case.probe, case.subject)
     assert all(np.array_equal(values[name], again[name]) for name in values)
 
 
@@ -164,7 +164,7 @@ def test_effects_are_those_of_a_pass_by_hand() -> None:
     from wheeltap.testing.decodable import Design
 
     case = constructed(seed=1, design=Design(outputs="numbers"))
-    values = read_of(case.probe, case.subject)  # type: ignore[arg-type]
+    values = read_of(case.probe, case.subject)
     # Erasing what tells the used factor takes away what the outputs owe to it, and keeps the rest.
     assert 0.05 < values[f"{USED}|erased"].mean() < 1.0
     assert values[f"{UNUSED}|erased"].mean() < 0.02
@@ -175,7 +175,7 @@ def test_factors_that_cannot_be_measured_say_why() -> None:
     rare = torch.zeros(300, dtype=torch.long)
     rare[:4] = 1
     probe = case.probe.with_factors({"one": torch.ones(300).long(), "rare": rare, "many": torch.arange(300) % 150})
-    values = read_of(probe, case.subject, factors="one,rare,many")  # type: ignore[arg-type]
+    values = read_of(probe, case.subject, factors="one,rare,many")
     told = [STATUSES[int(values[f"{name}|status"])] for name in ("one", "rare", "many")]
     assert told == ["one class", "too few examples", "too many classes"]
     assert f"{USED}|status" not in values
@@ -191,7 +191,7 @@ def test_a_layer_narrower_than_the_factor_needs() -> None:
 def test_mistakes_are_told() -> None:
     case = constructed(seed=0)
     for error, ask in (
-        (UsageError, lambda **names: read_of(case.probe, case.subject, **names)),  # type: ignore[arg-type]
+        (UsageError, lambda **names: read_of(case.probe, case.subject, **names)),
         (
             UnknownName,
             lambda **names: require_asked(case.subject, case.probe, **{"factors": "", "layers": "", **names}),
@@ -202,7 +202,7 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(error, match="module called '7'"):
             ask(layers="0,7")
     with pytest.raises(DataError, match="too few examples"):
-        read_of(case.probe.part(torch.arange(30)), case.subject)  # type: ignore[arg-type]
+        read_of(case.probe.part(torch.arange(30)), case.subject)
 
 
 def test_a_model_without_vectors_per_example() -> None:
@@ -220,3 +220,15 @@ def test_a_model_without_vectors_per_example() -> None:
         read_of(
             probe.with_factors({"odd": torch.arange(80) % 2}), Subject(Mixed().eval(), name="mixed"), layers="first"
         )
+
+
+def test_a_language_task_is_read_at_its_blocks(llama: Subject) -> None:
+    rng = np.random.default_rng(0)
+    contexts = [tuple(int(t) for t in rng.integers(1, 16, size=int(rng.integers(2, 7)))) for _ in range(90)]
+    contexts = [(*context, int(at % 2) + 1) for at, context in enumerate(contexts)]  # the last token tells the factor
+    probe = ChoiceProbe(contexts, [[(10,), (11, 3)]] * 90, [0, 1] * 45).with_factors({"last": torch.arange(90) % 2})
+    values = read_of(probe, llama, draws=8, matched=2)
+    assert [llama.record.blocks[int(at)] for at in values["layers"]] == [f"model.layers.{at}" for at in range(3)]
+    assert (values["last|correct"].mean(1) > 0.9).all() and (values["last|rank"] == 1).all()
+    assert (values["last|erased"].mean(1) > 0.0).all()
+    assert f"{OWN}|status" not in values, "an option means something else in each item"

@@ -40,7 +40,7 @@ class DecodableAudit(Audit):
     code = "WT203"
     title = "Decodable but unused"
     settings_type = DecodableSettings
-    large = {"most": 3, "matched": 4}  # noqa: RUF012
+    large = {"most": 3, "draws": 24, "matched": 4}  # noqa: RUF012
 
     def ask(self, case: Case) -> list[Trial]:
         """One reading per subject."""
@@ -207,8 +207,8 @@ class DecodableAudit(Audit):
 
     def _own(self, name: str, own: Factor | None) -> Control:
         """What tells the model's own answers must not come out as unused."""
-        if own is None or own.status or not own.layers[0].erased:
-            why = "The answers do not vary enough, or a probe does not tell them."
+        if own is None or own.status or not any(layer.erased for layer in own.decodable):
+            why = "The options are each example's own, the answers do not vary enough, or a probe does not tell them."
             return Control(name=name, kind="planted", status="skipped", because=why)
         use, wrong = own.layers[0].use, 1.0 - self.settings.null_level
         failed = use.p is not None and use.p <= wrong

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import seeds
+from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import KINDS, named, places
 from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, weighted_slopes
 from wheeltap.engine.erasure import svd
@@ -123,8 +124,9 @@ class Decodable(Reading):
         layers = [Layer.of(bench, place, steep.get(place)) for place in where.all]
         for name, labels in factors.items():
             values |= _prefixed(name, FactorEffects(bench, renumbered(labels), how, stream("factor", name)).all(layers))
-        own = FactorEffects(bench, own_answers(bench.scores), how, stream("own"))
-        values |= _prefixed(OWN, own.all(layers[-1:]))
+        if not isinstance(probe, ChoiceProbe):  # whose options mean something else in each example
+            own = FactorEffects(bench, own_answers(bench.scores), how, stream("own"))
+            values |= _prefixed(OWN, own.all(layers[-1:]))
         return Readings(values, bench.forwards)
 
 
