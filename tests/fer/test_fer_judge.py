@@ -10,9 +10,12 @@ from wheeltap.stats.cohorts import Single
 RUNS = 300
 
 
-def nets(rng: np.random.Generator, count: int, *, symmetry: float, maps: float) -> list[dict[str, float]]:
+def nets(
+    rng: np.random.Generator, count: int, *, symmetry: float, maps: float, error: float = 4e-4
+) -> list[dict[str, float]]:
     return [
         {
+            "error": error,
             "response_symmetry": float(rng.normal(symmetry, 0.02)),
             "feature_symmetry": float(rng.normal(symmetry, 0.03)),
             "distinct_maps": float(rng.normal(maps, 8.0)),
@@ -29,12 +32,10 @@ def planted(seed: int, *, own: dict[str, float], trained: int = 5, error: float 
         name="plant",
         own={key: Single(value) for key, value in own.items()},
         cohorts={
-            TRAINED: nets(rng, trained, symmetry=0.58, maps=220),
+            TRAINED: nets(rng, trained, symmetry=0.58, maps=220, error=error),
             "untrained": nets(rng, 5, symmetry=0.54, maps=140),
             "abs-x": nets(rng, 3, symmetry=0.99, maps=190),
         },
-        psnr=[float(-10 * np.log10(error))] * trained,
-        errors=[error] * trained,
     )
 
 
@@ -86,13 +87,13 @@ def test_a_single_trained_net_decides_nothing() -> None:
 def test_controls_are_said_to_fool_what_they_fool() -> None:
     _, _, lines = judged(planted(0, own=UNIFIED))
     folded = next(line for line in lines if line.startswith("abs-x"))
-    assert folded.startswith("abs-x: pass for unified by")
-    passes, apart = folded.split("told apart by")
+    assert folded.startswith("abs-x: Pass for unified by")
+    passes, apart = folded.split("Told apart by")
     assert "symmetry of response" in passes
     assert "distinct feature maps" in apart
     untrained = next(line for line in lines if line.startswith("untrained"))
-    assert untrained.startswith("untrained: told apart by symmetry of response")
-    assert "pass for unified" not in untrained
+    assert untrained.startswith("untrained: Told apart by symmetry of response")
+    assert "Pass for unified" not in untrained
 
 
 @pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "No. Weight sweeps do")])
@@ -108,13 +109,7 @@ def test_nets_left_out_in_turn_are_not_told_apart_unless_one_is_foreign() -> Non
     control = judge.leave_one_out(measured, judge.rows(measured), worst=0.001)
     assert control.status == "passed"
     foreign = dict(measured.cohorts[TRAINED][0]) | {"feature_symmetry": 0.97}
-    mixed = Measured(
-        name="plant",
-        own=measured.own,
-        cohorts={TRAINED: [foreign, *measured.cohorts[TRAINED][1:]]},
-        psnr=measured.psnr,
-        errors=measured.errors,
-    )
+    mixed = Measured(name="plant", own=measured.own, cohorts={TRAINED: [foreign, *measured.cohorts[TRAINED][1:]]})
     assert judge.leave_one_out(mixed, judge.rows(mixed), worst=0.001).status == "failed"
     few = planted(0, own=UNIFIED, trained=3)
     assert judge.leave_one_out(few, judge.rows(few), worst=0.001).status == "skipped"

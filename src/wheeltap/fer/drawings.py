@@ -29,11 +29,6 @@ _STOPS: Final = np.array(
 """Blue, white, red: both ends are as dark as each other, and tell apart where red and green do not."""
 
 
-def decibels(error: float) -> float:
-    """Peak signal-to-noise ratio of colours from 0 to 1 with this mean squared error; 120 at most."""
-    return float(-10.0 * np.log10(max(error, 1e-12)))
-
-
 def picture(net: Cppn) -> bytes:
     """What a net draws, as a PNG file."""
     return png.encode(net.render(PICTURE))

@@ -9,7 +9,7 @@ import numpy as np
 
 from wheeltap.audits.base import Draft
 from wheeltap.audits.judge import settle
-from wheeltap.fer.metrics import METRICS
+from wheeltap.fer.metrics import ERROR, METRICS
 from wheeltap.records import Control, Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
@@ -37,15 +37,26 @@ class Measured:
         name: Of the net under study.
         own: Its numbers, by metric.
         cohorts: For each kind of net the numbers of each, by metric: those that a kind lacks are left out.
-        psnr: Distance of each trained net's picture from the one under study, in decibels.
-        errors: The same as mean squared error.
     """
 
     name: str
     own: Mapping[str, Single]
     cohorts: Mapping[str, Sequence[Mapping[str, float]]]
-    psnr: Sequence[float]
-    errors: Sequence[float]
+
+    @property
+    def errors(self) -> list[float]:
+        """Mean squared error of each trained net's picture."""
+        return [net[ERROR] for net in self.cohorts[TRAINED]]
+
+    @property
+    def psnr(self) -> list[float]:
+        """The same in decibels."""
+        return [decibels(error) for error in self.errors]
+
+
+def decibels(error: float) -> float:
+    """Peak signal-to-noise ratio of colours from 0 to 1 with this mean squared error; 120 at most."""
+    return float(-10.0 * np.log10(max(error, 1e-12)))
 
 
 def rows(measured: Measured) -> tuple[MetricRow, ...]:
@@ -211,14 +222,10 @@ def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
                 if cohort.cohort == name and cohort.likeness:
                     said.setdefault(cohort.likeness, []).append(_beside(row, cohort))
         count = len(measured.cohorts[name])
-        parts = (
-            ("passes", "pass for unified by"),
-            ("open", f"not told apart, {count} nets being few, by"),
-            ("apart", "told apart by"),
-        )
-        told = [f"{start} {'; '.join(said[kind])}" for kind, start in parts if kind in said]
+        starts = {"passes": "Pass for unified", "open": f"Not told apart ({count} nets are few)", "apart": "Told apart"}
+        told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
         if told:
-            lines.append(f"{name}: {'. '.join(told)}.")
+            lines.append(f"{name}: {' '.join(told)}")
     return tuple(lines)
 
 

@@ -8,7 +8,17 @@ from typing import Final
 
 from wheeltap.report.fer import Metric
 
+ERROR: Final = "error"
+
 METRICS: Final[tuple[Metric, ...]] = (
+    Metric(
+        key=ERROR,
+        title="Error of the picture",
+        unit="mean squared error, colour from 0 to 1",
+        code="WT001",
+        reads="How far each net's picture is from the one under study. Nets that draw it badly say little about nets "
+        "that draw it well.",
+    ),
     Metric(
         key="response_symmetry",
         title="Symmetry of response",

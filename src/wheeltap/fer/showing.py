@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.fer import drawings
 from wheeltap.fer.cast import UNTRAINED, Cast, called
-from wheeltap.fer.judge import TRAINED
+from wheeltap.fer.judge import TRAINED, decibels
 from wheeltap.fer.measures import Sampling, Sight, swept
 from wheeltap.fer.procedures import Swept
 from wheeltap.models.cppn import Cppn
@@ -40,7 +40,7 @@ def pictures(cast: Cast, picture: Picture) -> tuple[NetPicture, ...]:
                 picture=drawings.picture(net),
                 maps=drawings.maps(net) if at == 0 and kind in (TRAINED, UNTRAINED) else b"",
                 error=error,
-                psnr=drawings.decibels(error) if error > 0.0 else None,
+                psnr=decibels(error) if error > 0.0 else None,
                 status=status,
             )
             found.append(drawn)

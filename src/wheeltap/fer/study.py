@@ -9,9 +9,10 @@ import torch
 
 from wheeltap import __version__, canon
 from wheeltap.audits.judge import voided
-from wheeltap.fer import controls, drawings, judge, showing
+from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, train
 from wheeltap.fer.measures import Sight, measured
+from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
 from wheeltap.records import Cost, ProbeRecord, ReportRecord, Scalar
@@ -91,20 +92,15 @@ def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings
         done += 1
         return measured(net, sight, settings.sampling)
 
-    own = numbers(cast.own)
-    cohorts = {
-        kind: [{key: single.value for key, single in numbers(net).items()} for net in made.sound]
-        for kind, made in cast.kinds.items()
-    }
     target = picture.genome.render(settings.size)
-    errors = [float(np.square(net.render(settings.size) - target).mean()) for net in cast.trained]
-    return judge.Measured(
-        name=cast.name,
-        own=own,
-        cohorts={kind: nets for kind, nets in cohorts.items() if nets},
-        psnr=[drawings.decibels(error) for error in errors],
-        errors=errors,
-    )
+    cohorts: dict[str, list[dict[str, float]]] = {}
+    for kind, made in cast.kinds.items():
+        for net in made.sound:
+            error = float(np.square(net.render(settings.size) - target).mean())
+            found = {key: single.value for key, single in numbers(net).items()}
+            cohorts.setdefault(kind, []).append({ERROR: error, **found})
+    own = {ERROR: Single(0.0), **numbers(cast.own)}
+    return judge.Measured(name=cast.name, own=own, cohorts=cohorts)
 
 
 def _probe(picture: Picture, settings: StudySettings) -> ProbeRecord:

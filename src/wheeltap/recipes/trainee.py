@@ -246,8 +246,6 @@ class Trainee:
             self._uphill(loss, settings.rho / (size + _NORM_EPS))
         if settings.l1:
             gradient.add_(self._weights.sign(), alpha=settings.l1)
-        if settings.share < 1.0:
-            gradient.mul_(self._mask)
         self._update(gradient.div_(_norm(gradient) + _NORM_EPS))
 
     def _uphill(self, loss: PictureLoss, scale: float) -> None:
