@@ -22,6 +22,7 @@ from wheeltap.probe import Probe
 from wheeltap.stats import feature_maps
 from wheeltap.stats.clusters import ClusterMean
 from wheeltap.stats.cohorts import Single
+from wheeltap.stats.net_modularity import net_modularity
 from wheeltap.subject import Subject
 from wheeltap.symmetry import Symmetry
 from wheeltap.typed import to_array, to_tensor
@@ -39,6 +40,7 @@ class Sampling:
         directions: Random directions moved.
         draws: Draws of noise.
         effect: Root mean square change of the picture at which responses are compared, in colour from 0 to 1.
+        rewirings: Graphs with the same degrees that each net's strongest links are compared with.
         root: Root seed.
     """
 
@@ -46,6 +48,7 @@ class Sampling:
     directions: int = 64
     draws: int = 12
     effect: float = 0.09
+    rewirings: int = 8
     root: int = 0
 
 
@@ -59,12 +62,14 @@ class Sight:
         points: ``[point, 2]`` on which the symmetry acts, where there is one.
         symmetry: Of the picture.
         regions: ``[region, pixel]`` of the square, where parts are known.
+        links: Strongest weights that make up each net's graph: as many as the net under study has.
     """
 
     size: int
     points: Float[Tensor, "point 2"] | None = None
     symmetry: Symmetry | None = None
     regions: Bool[NDArray[np.bool_], "region pixel"] | None = None
+    links: int = 0
 
     @cached_property
     def inputs(self) -> Float[Tensor, "point 4"]:
@@ -78,8 +83,19 @@ class Sight:
 
 
 def measured(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
-    """Every metric of a net, by key; those that the picture does not allow are left out."""
-    return {**_responses(net, sight, sampling), **_maps(net, sight), **_noise(net, sight, sampling)}
+    """Every metric of a net, by key; those that the picture or the net does not allow are left out."""
+    responses, maps = _responses(net, sight, sampling), _maps(net, sight)
+    return {**responses, **maps, **_modular(net, sight, sampling), **_noise(net, sight, sampling)}
+
+
+def _modular(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
+    """Q beyond rewired graphs, at as many links as the net under study has."""
+    kernels = net.kernels()
+    if not 0 < sight.links <= sum(int(np.count_nonzero(kernel)) for kernel in kernels):
+        return {}
+    rng = seeds.generator(sampling.root, "fer", "rewirings")
+    found = net_modularity(kernels, links=sight.links, rewirings=sampling.rewirings, rng=rng).found
+    return {"modularity": Single(float(found.value - found.rewired.mean()))}
 
 
 def swept(net: Cppn, sight: Sight, sampling: Sampling) -> Swept:

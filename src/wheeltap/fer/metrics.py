@@ -102,8 +102,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="Q, less that of rewired graphs",
         code="WT202",
         reads="How well the graph of the strongest weights falls into modules, with as many weights kept in every net, "
-        "less what graphs with the same degrees have.",
-        unified="high",
+        "less what graphs with the same degrees have. On the published nets it tells nothing apart.",
     ),
     Metric(
         key="roughness",

@@ -41,7 +41,7 @@ def study(
     """
     began = perf_counter()
     cast = train(picture, settings, given=given or {}, stage=stage)
-    sight = _sight(picture, settings.size)
+    sight = _sight(picture, cast.own, settings.size)
     numbers = _numbers(cast, picture, sight, settings, stage)
     table = judge.rows(numbers)
     found = judge.findings(numbers, table, alpha=settings.alpha)
@@ -77,9 +77,10 @@ def study(
     )
 
 
-def _sight(picture: Picture, size: int) -> Sight:
+def _sight(picture: Picture, own: Cppn, size: int) -> Sight:
     points, symmetry = (None, None) if picture.symmetric is None else picture.symmetric(size)
-    return Sight(size, points, symmetry, picture.masks(size) if picture.parts else None)
+    regions = picture.masks(size) if picture.parts else None
+    return Sight(size, points, symmetry, regions, links=int(np.count_nonzero(own.flat_parameters())))
 
 
 def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings, stage: Stage) -> judge.Measured:
