@@ -20,7 +20,7 @@ import torch
 from wheeltap import symmetry
 from wheeltap.fer.moves import Moves, random_directions, random_weights, true_links
 from wheeltap.fer.procedures import Swept, at_equal_effect, at_fixed_deltas, at_no_effect
-from wheeltap.fer.responses import Picture
+from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.stats.feature_maps import map_metrics
 from wheeltap.stats.net_modularity import net_modularity
@@ -111,13 +111,13 @@ def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
     group = symmetry.mirror(inputs[:, :2])
     moves = true_links(net) if kind == "pb" else random_weights(net, SAMPLE[name] // part, rng=np.random.default_rng(0))
     published = RESPONSES.get(key, (None,) * 7)
-    slopes = at_no_effect(Picture(net, inputs, symmetry=group, dtype=torch.float64), moves)
+    slopes = at_no_effect(Evaluation(net, inputs, symmetry=group, dtype=torch.float64), moves)
     yield Cell(
         at, "limit", "S", slopes.mean.value, slopes.mean.se, published[0], f"{slopes.dropped} of {len(moves)} dropped"
     )
     share = float((slopes.symmetry[slopes.kept] > 0.8).mean())
     yield Cell(at, "limit", "share S > .8", share, None, SYMMETRIC.get(key))
-    picture = Picture(net, inputs, symmetry=group)
+    picture = Evaluation(net, inputs, symmetry=group)
     one = picture.respond(moves, np.array([1.0, -1.0]))
     large = one.rmse > 1e-3
     yield Cell(at, "|dw| = 1", "S", float(one.symmetry[large].mean()), None, published[1])

@@ -11,7 +11,7 @@ from wheeltap import symmetry
 from wheeltap.errors import DataError, UsageError
 from wheeltap.fer import moves as mv
 from wheeltap.fer.procedures import at_equal_effect, at_fixed_deltas, at_no_effect
-from wheeltap.fer.responses import Picture
+from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
 from wheeltap.symmetry import Symmetry
 
@@ -53,7 +53,7 @@ def test_the_fast_path_is_the_slow_one(kind: str, fold: Fold) -> None:
     moves = mv.random_weights(net, 90, rng=rng) if kind == "weights" else mv.random_directions(net, 40, rng=rng)
     assert set(moves.layer) == set(range(5))
     deltas = rng.uniform(-2, 2, len(moves))
-    fast = Picture(net, inputs, dtype=torch.float64).changes(moves, deltas)
+    fast = Evaluation(net, inputs, dtype=torch.float64).changes(moves, deltas)
     for at in range(len(moves)):
         assert torch.allclose(fast[at], slow_change(net, moves, at, deltas[at], inputs), atol=1e-12)
 
@@ -62,8 +62,8 @@ def test_single_precision_is_good_to_rounding() -> None:
     net, inputs = random_net(), grid(16)
     moves = mv.random_weights(net, 60, rng=np.random.default_rng(1))
     deltas = np.full(60, 0.3)
-    fast = Picture(net, inputs).changes(moves, deltas)
-    exact = Picture(net, inputs, dtype=torch.float64).changes(moves, deltas)
+    fast = Evaluation(net, inputs).changes(moves, deltas)
+    exact = Evaluation(net, inputs, dtype=torch.float64).changes(moves, deltas)
     assert float((fast - exact).abs().max()) < 2e-5
 
 
@@ -72,7 +72,7 @@ def test_numbers_are_those_of_their_formulas() -> None:
     inputs, group = grid(size).double(), mirrored(size)
     regions = torch.stack([inputs[:, 1] < -0.2, (inputs[:, 1] >= -0.2) & (inputs[:, 0] < 0), inputs[:, 1] > 9])
     regions[2] = ~regions[:2].any(0)
-    picture = Picture(net, inputs, symmetry=group, regions=regions, dtype=torch.float64)
+    picture = Evaluation(net, inputs, symmetry=group, regions=regions, dtype=torch.float64)
     moves = mv.random_weights(net, 30, rng=np.random.default_rng(2))
     found = picture.respond(moves, np.array([0.4, -0.1]))
     for column, delta in enumerate((0.4, -0.1)):
@@ -95,7 +95,7 @@ def test_a_change_that_does_nothing_has_no_numbers() -> None:
     """The unit that is reached by the weight is read by nobody."""
     kernels = [np.zeros(shape, dtype=np.float32) for shape in LAYOUT.shapes]
     net, size = Cppn.of(LAYOUT, kernels), 8
-    found = Picture(net, grid(size), symmetry=mirrored(size)).respond(mv.single_weights(LAYOUT, [0, 1]), np.ones(1))
+    found = Evaluation(net, grid(size), symmetry=mirrored(size)).respond(mv.single_weights(LAYOUT, [0, 1]), np.ones(1))
     assert not found.moved.any()
     assert found.symmetry.tolist() == found.participation.tolist() == [[0.0], [0.0]]
 
@@ -106,17 +106,17 @@ def test_a_net_that_reads_the_mirror_image_as_the_same_answers_symmetrically() -
     for fold, low, high in (("abs-x", 1 - 1e-6, 1 + 1e-6), ("", 0.4, 0.9)):
         net = random_net(fold=fold)
         moves = mv.random_weights(net, 60, rng=np.random.default_rng(0))
-        found = Picture(net, grid(size), symmetry=mirrored(size)).respond(moves, np.array([0.2]))
+        found = Evaluation(net, grid(size), symmetry=mirrored(size)).respond(moves, np.array([0.2]))
         assert low <= found.symmetry[found.moved].mean() <= high
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(DataError):
-        Picture(random_net(), grid(8), symmetry=mirrored(9))
+        Evaluation(random_net(), grid(8), symmetry=mirrored(9))
     with pytest.raises(DataError):
-        Picture(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
+        Evaluation(random_net(), grid(8), regions=torch.zeros(2, 64, dtype=torch.bool))
     with pytest.raises(UsageError):
-        at_no_effect(Picture(random_net(), grid(8)), mv.single_weights(LAYOUT, [0]))
+        at_no_effect(Evaluation(random_net(), grid(8)), mv.single_weights(LAYOUT, [0]))
     with pytest.raises(UsageError):
         mv.random_directions(random_net(), 0, rng=np.random.default_rng(0))
 
@@ -127,7 +127,7 @@ def test_equal_effect_is_equal_and_what_cannot_have_it_is_told() -> None:
         net.dense[-1].weight[:, 0] = 0.0  # the last layer's unit 0 is read by nobody
     layout = net.layout
     ids = [layout.flat_id(3, source, 0) for source in range(5)] + [layout.flat_id(2, 1, 4), layout.flat_id(0, 0, 7)]
-    found = at_equal_effect(Picture(net, grid(size)), mv.single_weights(layout, ids), targets=targets, bound=2.0)
+    found = at_equal_effect(Evaluation(net, grid(size)), mv.single_weights(layout, ids), targets=targets, bound=2.0)
     assert not found.reached[:5].any()
     assert found.reached[5:].any()
     wanted = np.repeat(targets, 2)[None, :] * np.ones_like(found.reached)
@@ -139,7 +139,7 @@ def test_equal_effect_is_equal_and_what_cannot_have_it_is_told() -> None:
         assert level.unreached + level.symmetry.values == 2 * len(ids)
         assert level.symmetry.clusters == reached.any(1).sum()
     # Each that was not reached has too little effect at the bound.
-    at_bound = Picture(net, grid(size)).respond(found.moves, np.array([2.0, -2.0])).rmse
+    at_bound = Evaluation(net, grid(size)).respond(found.moves, np.array([2.0, -2.0])).rmse
     assert (at_bound[~found.reached[:, 2:]] < 0.1 * 1.01).all()
 
 
@@ -147,7 +147,7 @@ def test_slopes_are_the_derivative() -> None:
     """By automatic differentiation of the whole net."""
     size, net = 8, random_net().double()
     inputs, moves = grid(size).double(), mv.random_weights(net, 20, rng=np.random.default_rng(0))
-    found = at_no_effect(Picture(net, inputs, symmetry=mirrored(size), dtype=torch.float64), moves)
+    found = at_no_effect(Evaluation(net, inputs, symmetry=mirrored(size), dtype=torch.float64), moves)
     for at in range(20):
         name = f"layers.{moves.layer[at]}.weight"
         weight = net.get_parameter(name).detach()
@@ -217,7 +217,7 @@ def swept_weights(net: Cppn, picture: str, kind: str) -> mv.Moves:
 @pytest.mark.parametrize(("picture", "kind"), list(PUBLISHED))
 def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
     net = published(picture, kind)
-    swept = at_fixed_deltas(Picture(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
+    swept = at_fixed_deltas(Evaluation(net, grid(64), symmetry=mirrored(64)), swept_weights(net, picture, kind))
     measured = [level.symmetry.value for level in swept.levels]
     assert measured == pytest.approx(PUBLISHED[picture, kind], abs=0.00051)
     for level in swept.levels:
@@ -229,7 +229,7 @@ def test_symmetry_of_response_is_as_published(picture: str, kind: str) -> None:
 @pytest.mark.parametrize("picture", list(SLOPES))
 def test_symmetry_of_slopes_is_as_published(picture: str) -> None:
     net = published(picture, "pb")
-    found = at_no_effect(Picture(net, grid(64), symmetry=mirrored(64), dtype=torch.float64), mv.true_links(net))
+    found = at_no_effect(Evaluation(net, grid(64), symmetry=mirrored(64), dtype=torch.float64), mv.true_links(net))
     mean, symmetric, live = SLOPES[picture]
     assert found.mean.value == pytest.approx(mean, abs=0.00051)
     assert (int((found.symmetry > 0.8).sum()), int(found.kept.sum())) == (symmetric, live)

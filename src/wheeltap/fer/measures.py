@@ -16,7 +16,7 @@ from wheeltap.errors import ModelError
 from wheeltap.fer.moves import chosen_weights, random_directions
 from wheeltap.fer.noise import respond
 from wheeltap.fer.procedures import Swept, at_equal_effect
-from wheeltap.fer.responses import Picture
+from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, coordinates, grid
 from wheeltap.probe import Probe
 from wheeltap.stats import feature_maps
@@ -102,7 +102,7 @@ def swept(net: Cppn, sight: Sight, sampling: Sampling) -> Swept:
     """The net's single weights, each moved to the wanted effect in both directions."""
     rng = seeds.generator(sampling.root, "fer", "weights")
     regions = None if sight.regions is None or not sight.on_square else to_tensor(sight.regions)
-    picture = Picture(net, sight.inputs, symmetry=sight.symmetry, regions=regions)
+    picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry, regions=regions)
     moves = chosen_weights(net, sampling.weights, rng=rng)
     return at_equal_effect(picture, moves, targets=(sampling.effect,))
 
@@ -114,7 +114,7 @@ def _responses(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]
         found |= _sampled("response_symmetry", level.symmetry, "weights")
         rng = seeds.generator(sampling.root, "fer", "directions")
         moves = random_directions(net, sampling.directions, rng=rng)
-        picture = Picture(net, sight.inputs, symmetry=sight.symmetry)
+        picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry)
         along = at_equal_effect(picture, moves, targets=(sampling.effect,)).levels[0]
         found |= _sampled("direction_symmetry", along.symmetry, "directions")
     if sight.regions is not None and sight.on_square:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.engine.matching import Search, match
 from wheeltap.fer.moves import Moves
-from wheeltap.fer.responses import STILL, FloatArray, Picture, Responses
+from wheeltap.fer.responses import STILL, Evaluation, FloatArray, Responses
 from wheeltap.stats.clusters import ClusterMean, cluster_means
 
 DELTAS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
@@ -69,7 +69,7 @@ class Swept:
 
 
 def at_fixed_deltas(
-    picture: Picture, moves: Moves, *, deltas: Sequence[float] = DELTAS, bins: Sequence[float] = BINS
+    picture: Evaluation, moves: Moves, *, deltas: Sequence[float] = DELTAS, bins: Sequence[float] = BINS
 ) -> Swept:
     """Responses to the same changes of every weight, pooled and sorted into bins of effect.
 
@@ -92,7 +92,7 @@ def at_fixed_deltas(
 
 
 def at_equal_effect(
-    picture: Picture, moves: Moves, *, targets: Sequence[float] = TARGETS, bound: float = BOUND
+    picture: Evaluation, moves: Moves, *, targets: Sequence[float] = TARGETS, bound: float = BOUND
 ) -> Swept:
     """Responses where every weight, and each of its signs, changes the picture equally much.
 
@@ -157,7 +157,7 @@ class Slopes:
         return int((~self.kept).sum())
 
 
-def at_no_effect(picture: Picture, moves: Moves) -> Slopes:
+def at_no_effect(picture: Evaluation, moves: Moves) -> Slopes:
     """S of the derivative of the picture by each weight.
 
     Args:

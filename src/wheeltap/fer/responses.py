@@ -61,7 +61,7 @@ class Responses:
 
 
 @final
-class Picture:
+class Evaluation:
     """A net and its inputs, ready to be disturbed often.
 
     Args:
@@ -128,7 +128,7 @@ class Picture:
                 "Derivatives need double precision.",
                 expected="torch.float64",
                 got=str(self._clean.dtype),
-                do="Picture(..., dtype=torch.float64).",
+                do="Evaluation(..., dtype=torch.float64).",
             )
         rows, flat = np.repeat(np.arange(len(moves)), 2), np.zeros((4, len(moves)))
         steps = np.tile([_STEP, -_STEP], len(moves))
