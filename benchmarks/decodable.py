@@ -22,7 +22,7 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.judge import settle
 from wheeltap.engine.activations import KINDS, places
-from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, weighted_slopes
+from wheeltap.engine.erasing import Bench, FactorEffects, How, laid_out
 from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.records import Finding, Outcome
 from wheeltap.stats.effect import score_interval
@@ -70,8 +70,7 @@ def random_subspace(seed: int) -> dict[str, Finding]:
     where = places(case.subject, case.probe)
     bench = Bench.of(case.subject, case.probe, where, seeds.generator(seed, "benchmark", "halves"))
     rng = seeds.generator(seed, "benchmark", "subspaces")
-    steep = weighted_slopes(bench, most=16, rng=rng)
-    layers = [Layer.of(bench, place, steep.get(place)) for place in where.all]
+    layers = laid_out(bench, where, most=16, rng=rng)
     how = How(settings.draws, settings.matched, settings.controls, settings.per_class, 16)
     values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "distinct": 1.0}
     for name, labels in case.probe.annotations.factors.items():

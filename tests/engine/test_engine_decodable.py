@@ -216,6 +216,12 @@ def test_a_model_without_vectors_per_example() -> None:
             return self.last(torch.relu(doubled)[: len(inputs)])
 
     probe = Probe(planted.numbers(80, 4, seed=0).float(), torch.arange(80) % 2)
+    with pytest.raises(ModelError, match="A layer that was named"):
+        read_of(
+            probe.with_factors({"odd": torch.arange(80) % 2}),
+            Subject(Mixed().eval(), name="mixed"),
+            layers="first,last",
+        )
     with pytest.raises(ModelError, match="No layer of this model"):
         read_of(
             probe.with_factors({"odd": torch.arange(80) % 2}), Subject(Mixed().eval(), name="mixed"), layers="first"

@@ -22,6 +22,9 @@ from wheeltap.typed import named_modules
 Change = Callable[[Tensor, Tensor], Tensor]
 """From the vectors ``[row, feature]`` of a layer and the example ``[row]`` that each is of, to what is put there."""
 
+WIDEST: Final = 32_768
+"""Features of a layer, at most: a wider one's geometry would take gigabytes."""
+
 KINDS: Final = ("layers", "blocks", "named")
 """Where places come from: the subject's layers, its blocks, or names that the user gave."""
 
@@ -227,7 +230,11 @@ class _Keep:
 
     def __call__(self, values: Tensor, examples: Tensor) -> Tensor:
         self.seen += len(values)
-        if values.is_floating_point() and (self.held is None or self.held.shape[1] == values.shape[1]):
+        if (
+            values.is_floating_point()
+            and values.shape[1] <= WIDEST
+            and (self.held is None or self.held.shape[1] == values.shape[1])
+        ):
             if self.held is None:
                 self.held = torch.full((self.examples, values.shape[1]), torch.nan, dtype=torch.float64)
             self.held[examples] = values.detach().cpu().double()
@@ -293,14 +300,18 @@ def slopes(subject: Subject, probe: BaseProbe, where: Sequence[Place], targets: 
 
 
 def require_places(subject: Subject, held: dict[Place, Tensor], where: Places) -> None:
-    """Raises ``ModelError`` if no place holds a vector per example."""
-    if held:
+    """Raises ``ModelError`` if no place, or one that a user named, does not hold a vector per example."""
+    missing = [place.name for place in where.all if place not in held]
+    if held and not (missing and where.kind == "named"):
         return
     raise ModelError(
-        "No layer of this model holds one vector per example.",
+        "A layer that was named does not hold one vector per example."
+        if held
+        else "No layer of this model holds one vector per example.",
         where=subject.name,
-        expected="modules that are called once a pass and give out one row for each example",
-        got=", ".join(place.name for place in where.all[:8]) or "no layers before the outputs",
+        expected=f"modules that are called once a pass and give out one row of at most {WIDEST:,} finite numbers for "
+        "each example",
+        got=", ".join(missing[:8]) or "no layers before the outputs",
         do="Name modules that do with the setting layers.",
     )
 

@@ -146,48 +146,6 @@ class Bench:
         return sign * (of(scores, targets, self.clean) - of(self.clean, targets, self.clean)).double()
 
 
-def weighted_slopes(bench: Bench, *, most: int, rng: np.random.Generator) -> dict[Place, Tensor]:
-    """Slopes ``[row, feature]`` of the outputs on the half that is fitted on, for each place.
-
-    Weighted so that the mean square along a small change is twice its KL divergence (its squared change, for outputs).
-    """
-    rows: dict[Place, list[Tensor]] = {place: [] for place in bench.vectors}
-    chunk = _CHUNK if isinstance(bench.probe, ChoiceProbe) else len(bench.halves.fitted)
-    for index in cast("tuple[Tensor, ...]", bench.halves.fitted.split(chunk)):  # pyright: ignore[reportUnknownMemberType]
-        part, scores = bench.probe.part(index), bench.scores[index]
-        for place, found in _slopes_of(bench.subject, part, scores, list(rows), most=most, rng=rng).items():
-            rows[place].append(found)
-    passes = min(bench.scores.shape[1], most)
-    bench.forwards += 3.0 * passes * len(bench.halves.fitted) / len(bench.probe.targets)
-    return {place: torch.cat(found) for place, found in rows.items() if found}
-
-
-def _slopes_of(
-    subject: Subject, part: BaseProbe, scores: Tensor, where: list[Place], *, most: int, rng: np.random.Generator
-) -> dict[Place, Tensor]:
-    options = scores.shape[1]
-    chosen = range(options) if options <= most else sorted(int(o) for o in rng.choice(options, most, replace=False))
-    regression = part.targets.is_floating_point()
-    by_option: list[dict[Place, Tensor]] = []
-    for option in chosen:
-        if regression:
-            unit = torch.zeros(options)
-            unit[option] = 0.5 * options  # the gradient of the mean square is then that of this output
-            by_option.append(slopes(subject, part, where, scores - unit))
-        else:
-            by_option.append(slopes(subject, part, where, torch.full((len(part.targets),), option)))
-    shares = torch.ones(len(scores), len(chosen)).double()
-    if not regression:
-        shares = scores.double()[:, list(chosen)].softmax(1)
-    found: dict[Place, Tensor] = {}
-    for place in where:
-        if all(place in each for each in by_option):
-            stacked = torch.stack([each[place] for each in by_option])
-            middle = 0.0 if regression else torch.einsum("eo,oef->ef", shares, stacked)
-            found[place] = ((stacked - middle) * shares.T.sqrt()[:, :, None]).flatten(0, 1)
-    return found
-
-
 @final
 @dataclass(frozen=True)
 class Layer:
@@ -195,6 +153,7 @@ class Layer:
 
     Attributes:
         vectors: ``[example, feature]`` of all examples.
+        geometry: From the half that is fitted on.
         slopes: ``[row, direction]``, weighted slopes of the outputs, whitened; ``None`` if there are none.
         size: Root mean square length of the measured vectors about their mean.
     """
@@ -205,14 +164,67 @@ class Layer:
     slopes: Tensor | None
     size: float
 
-    @classmethod
-    def of(cls, bench: Bench, place: Place, slopes: Tensor | None) -> "Layer":
-        """From what was read; the geometry from the half that is fitted on."""
-        vectors = bench.vectors[place]
-        geometry = Geometry.of(vectors[bench.halves.fitted])
-        about = vectors[bench.halves.measured] - geometry.mean
+
+def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator) -> list[Layer]:
+    """The layers at some places.
+
+    Args:
+        bench: What was read there.
+        where: The places.
+        most: Options (outputs) whose slopes are taken, at most.
+        rng: Draws them where there are more.
+    """
+    geometries = {place: Geometry.of(bench.vectors[place][bench.halves.fitted]) for place in where.all}
+    slopes = _weighted_slopes(bench, geometries, most=most, rng=rng)
+    layers: list[Layer] = []
+    for place, geometry in geometries.items():
+        about = bench.vectors[place][bench.halves.measured] - geometry.mean
         size = float(about.square().sum(1).mean().sqrt())
-        return cls(place, vectors, geometry, None if slopes is None else slopes @ geometry.outwards, size)
+        layers.append(Layer(place, bench.vectors[place], geometry, slopes.get(place), size))
+    return layers
+
+
+def _weighted_slopes(
+    bench: Bench, geometries: Mapping[Place, Geometry], *, most: int, rng: np.random.Generator
+) -> dict[Place, Tensor]:
+    """Slopes ``[row, direction]`` of the outputs in whitened coordinates, on the half that is fitted on.
+
+    Weighted so that the mean square along a small change is twice its KL divergence (its squared change, for outputs).
+    """
+    rows: dict[Place, list[Tensor]] = {place: [] for place in geometries}
+    chunk = _CHUNK if isinstance(bench.probe, ChoiceProbe) else len(bench.halves.fitted)
+    options = bench.scores.shape[1]
+    chosen = range(options) if options <= most else sorted(int(o) for o in rng.choice(options, most, replace=False))
+    for index in cast("tuple[Tensor, ...]", bench.halves.fitted.split(chunk)):  # pyright: ignore[reportUnknownMemberType]
+        for place, found in _slopes_of(bench, geometries, index, list(chosen)).items():
+            rows[place].append(found)
+    bench.forwards += 3.0 * len(chosen) * len(bench.halves.fitted) / len(bench.probe.targets)
+    return {place: torch.cat(found) for place, found in rows.items() if found}
+
+
+def _slopes_of(
+    bench: Bench, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
+) -> dict[Place, Tensor]:
+    part, scores = bench.probe.part(index), bench.scores[index]
+    regression = part.targets.is_floating_point()
+    by_option: list[dict[Place, Tensor]] = []
+    for option in chosen:
+        targets = torch.full((len(index),), option)
+        if regression:
+            unit = torch.zeros(scores.shape[1])
+            unit[option] = 0.5 * scores.shape[1]  # the gradient of the mean square is then that of this output
+            targets = scores - unit
+        raw = slopes(bench.subject, part, list(geometries), targets)
+        # Whitened at once: a wide layer's slopes are many times as large.
+        by_option.append({place: slope @ geometries[place].outwards for place, slope in raw.items()})
+    shares = torch.ones(len(scores), len(chosen)).double() if regression else scores.double()[:, chosen].softmax(1)
+    found: dict[Place, Tensor] = {}
+    for place in geometries:
+        if all(place in each for each in by_option):
+            stacked = torch.stack([each[place] for each in by_option])
+            middle = 0.0 if regression else torch.einsum("eo,oed->ed", shares, stacked)
+            found[place] = ((stacked - middle) * shares.T.sqrt()[:, :, None]).flatten(0, 1)
+    return found
 
 
 @final

@@ -19,7 +19,7 @@ from torch import Tensor
 from wheeltap import seeds
 from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import KINDS, named, places
-from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, weighted_slopes
+from wheeltap.engine.erasing import Bench, FactorEffects, How, laid_out
 from wheeltap.engine.erasure import svd
 from wheeltap.engine.linear_probe import renumbered
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
@@ -118,10 +118,9 @@ class Decodable(Reading):
             settings.per_class,
             settings.options,
         )
-        steep = weighted_slopes(bench, most=settings.options, rng=stream("options"))
         values["layers"] = np.array(where.index, dtype=float)
         values["distinct"] = np.array(float(int(bench.inputs.max()) + 1 == len(bench.inputs)))
-        layers = [Layer.of(bench, place, steep.get(place)) for place in where.all]
+        layers = laid_out(bench, where, most=settings.options, rng=stream("options"))
         for name, labels in factors.items():
             values |= _prefixed(name, FactorEffects(bench, renumbered(labels), how, stream("factor", name)).all(layers))
         if not isinstance(probe, ChoiceProbe):  # whose options mean something else in each example
