@@ -3,6 +3,8 @@
 * ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract``, ``AuditContract``,
   ``StoreContract``).
 * ``wheeltap.testing.planted``: tiny subjects whose right answers are known in closed form.
+* ``wheeltap.testing.decodable``, ``wheeltap.testing.mirrored``: nets whose factors are used or not, and whose
+  symmetry has one mechanism or two.
 * ``wheeltap.testing.strategies``: hypothesis strategies for sites, trials and outcomes.
 
 Nothing is imported here, so that the package itself never needs pytest or hypothesis.

@@ -35,7 +35,7 @@ class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class Reading(ABC):
     """A measurement inside one subject on one probe, asked for by name as the perturbation of a trial.
 
-    It may hook the model and ablate activations, never change a weight; the engine proves that afterwards.
+    It may hook the model and ablate activations, and leaves every weight as it was; the engine proves that afterwards.
 
     Attributes:
         name: Registered name; no perturbation has it.
