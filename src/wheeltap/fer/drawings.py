@@ -24,9 +24,10 @@ STRIP: Final = 96
 """Pixels of the side of each picture in a strip."""
 
 _STOPS: Final = np.array(
-    [[0.11, 0.22, 0.55], [0.42, 0.60, 0.85], [1.0, 1.0, 1.0], [0.92, 0.52, 0.40], [0.65, 0.06, 0.12]]
+    [[0.65, 0.06, 0.12], [0.92, 0.52, 0.40], [1.0, 1.0, 1.0], [0.42, 0.60, 0.85], [0.11, 0.22, 0.55]]
 )
-"""Blue, white, red: both ends are as dark as each other, and tell apart where red and green do not."""
+"""Red, white, blue, as the paper has them: the ends are as dark as each other, and tell apart where red and green do
+not."""
 
 
 def picture(net: Cppn) -> bytes:
@@ -35,7 +36,7 @@ def picture(net: Cppn) -> bytes:
 
 
 def diverging(values: NDArray[np.floating]) -> Picture:
-    """Colours ``[..., 3]`` of values from -1 (blue) over 0 (white) to 1 (red); what lies beyond is clipped."""
+    """Colours ``[..., 3]`` of values from -1 (red) over 0 (white) to 1 (blue); what lies beyond is clipped."""
     place = (np.clip(values, -1.0, 1.0) + 1.0) / 2.0 * (len(_STOPS) - 1)
     below = np.minimum(place.astype(np.int64), len(_STOPS) - 2)
     share = (place - below)[..., None]

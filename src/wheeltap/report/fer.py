@@ -176,7 +176,6 @@ def page(record: FerRecord) -> str:
         "script_hash": explorer.script_hash(),
         "findings": view.groups(report),
         "controls": view.controls(report),
-        "cost": view.cost_line(report),
         "provenance": [(words.plain(k), words.scalar(v)) for k, v in sorted(report.provenance.items())],
     }
     return html.environment().get_template("fer.html.j2").render(context)

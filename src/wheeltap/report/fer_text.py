@@ -27,7 +27,7 @@ def write(record: FerRecord, console: "Console") -> None:
         _part(console, question, (answer,))
     _part(console, "Controls", tuple(f"{c.status}: {c.name}. {c.because}" for c in report.controls))
     _part(console, "What this cannot say", record.caveats)
-    _part(console, "Cost", (f"{view.cost_line(report)}.",))
+    _part(console, "Cost", (f"{words.seconds(report.cost.seconds)}.",))
 
 
 def _metric(record: FerRecord, row: MetricRow, console: "Console") -> None:
