@@ -71,7 +71,9 @@ class Words:
         """Decodable; used or not stays open."""
         if not self.factor.most_used.erased:
             return f"{self._decodable()}. The outputs have no slope there, so it is not known what they hang on."
-        could = f"a share of {max(self.settings.margin - seen, 0.0):.2g} or less would have counted as unused"
+        least = self.settings.margin - seen
+        could = f"a share of {least:.2g} or less would have counted as unused"
+        could = could if least > 0.0 else "even one that nothing hangs on could have stayed open"
         return (
             f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
             f"that tells it they move {self._use()}, not surely less than {self.settings.margin:g} of that nor more, "
