@@ -16,8 +16,11 @@ from wheeltap.site import WHOLE
 from wheeltap.subject import Subject
 from wheeltap.symmetry import Symmetry
 
-STEPS: Final = 14
-"""Halvings of the dose's range: its end is then known to a thousandth of an octave."""
+TOLERANCE: Final = 0.01
+"""Relative error of the effect that is close enough, as for single weights."""
+
+STEPS: Final = 30
+"""Bound on the evaluations after the dose has been bracketed; it takes about five."""
 
 WIDEST: Final = 8.0
 """Largest dose tried; noise as large as eight times the signal changes any picture that noise can change."""
@@ -74,17 +77,21 @@ def respond(
 
 
 def _at_effect(change: Callable[[float], Tensor], effect: float, symmetry: Symmetry | None) -> tuple[float, float]:
-    """Dose and symmetric share where the change first has the wanted size, by bracketing and bisection in ratios."""
-    high = 1e-3
-    while _size(change(high)) < effect:
-        high *= 2.0
+    """Dose and symmetric share where the change first has the wanted size: bracketed, then halved in ratios."""
+    low, high, moved = 0.0, 1e-3, change(1e-3)
+    while _size(moved) < effect:
+        low, high = high, 2.0 * high
         if high > WIDEST:
             return float("nan"), float("nan")
-    low = high / 2.0
+        moved = change(high)
+    dose = high
     for _ in range(STEPS):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if _size(change(middle)) < effect else (low, middle)
-    return high, float("nan") if symmetry is None else symmetric_share(change(high), symmetry)
+        if abs(_size(moved) / effect - 1.0) <= TOLERANCE:
+            break
+        dose = float(np.sqrt(low * high)) if low else high / 2.0
+        moved = change(dose)
+        low, high = (dose, high) if _size(moved) < effect else (low, dose)
+    return dose, float("nan") if symmetry is None else symmetric_share(moved, symmetry)
 
 
 def _size(change: Tensor) -> float:

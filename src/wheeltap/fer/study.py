@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from wheeltap import __version__, canon
 from wheeltap.audits.judge import voided
 from wheeltap.fer import controls, judge, showing
-from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, train
+from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
 from wheeltap.fer.measures import Sight, measured
 from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
@@ -84,24 +85,39 @@ def _sight(picture: Picture, own: Cppn, size: int) -> Sight:
 
 
 def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings, stage: Stage) -> judge.Measured:
-    todo = 1 + sum(len(made.sound) for made in cast.kinds.values())
-    done = 0
+    nets = dict([("", cast.own), *_sound(cast)])
+    done: list[str] = []
 
-    def numbers(net: Cppn) -> dict[str, Single]:
-        nonlocal done
-        stage.tell("measuring", TRAINING + (1.0 - TRAINING) * done / todo)
-        done += 1
-        return measured(net, sight, settings.sampling)
+    def numbers(name: str) -> dict[str, Single]:
+        # Both are a thread's own. Nets are so small that a second thread for one of them only gets in the way.
+        torch.set_num_threads(1)
+        with torch.no_grad():
+            found = measured(nets[name], sight, settings.sampling)
+        done.append(name)
+        stage.tell("measuring", TRAINING + (1.0 - TRAINING) * len(done) / len(nets))
+        return found
 
+    with ThreadPoolExecutor(stage.threads, thread_name_prefix="wheeltap-fer") as pool:
+        each = dict(zip(nets, pool.map(numbers, nets), strict=True))
     target = picture.genome.render(settings.size)
     cohorts: dict[str, list[dict[str, float]]] = {}
     for kind, made in cast.kinds.items():
-        for net in made.sound:
-            error = float(np.square(net.render(settings.size) - target).mean())
-            found = {key: single.value for key, single in numbers(net).items()}
-            cohorts.setdefault(kind, []).append({ERROR: error, **found})
-    own = {ERROR: Single(0.0), **numbers(cast.own)}
-    return judge.Measured(name=cast.name, own=own, cohorts=cohorts)
+        for at, net in enumerate(made.nets):
+            if (name := called(kind, at)) in each:
+                error = float(np.square(net.render(settings.size) - target).mean())
+                found = {key: single.value for key, single in each[name].items()}
+                cohorts.setdefault(kind, []).append({ERROR: error, **found})
+    return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[""]}, cohorts=cohorts)
+
+
+def _sound(cast: Cast) -> list[tuple[str, Cppn]]:
+    """Nets whose training came to its end, with their names."""
+    return [
+        (called(kind, at), net)
+        for kind, made in cast.kinds.items()
+        for at, (net, status) in enumerate(zip(made.nets, made.status, strict=True))
+        if status == "done"
+    ]
 
 
 def _probe(picture: Picture, settings: StudySettings) -> ProbeRecord:
