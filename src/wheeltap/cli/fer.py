@@ -37,6 +37,9 @@ def study(
     nets: Annotated[
         Path | None, Parameter(help="Further nets to measure: an .npz file with arch and arrays of parameters.")
     ] = None,
+    control_seeds: Annotated[
+        int, Parameter(validator=Number(gte=1, lte=100), help="Nets of each kind of trained control.")
+    ] = 3,
     seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
     out: Annotated[
         Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")
@@ -52,7 +55,7 @@ def study(
     kinds = tuple(dict.fromkeys(kind.strip() for kind in controls.split(",") if kind.strip()))
     return carry_out(
         wanted,
-        StudySettings(seeds=seeds, control_seeds=min(seeds, 5), size=size, steps=steps, controls=kinds, seed=seed),
+        StudySettings(seeds=seeds, control_seeds=control_seeds, size=size, steps=steps, controls=kinds, seed=seed),
     )
 
 

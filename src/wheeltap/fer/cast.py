@@ -43,7 +43,7 @@ class StudySettings:
     """
 
     seeds: int = 5
-    control_seeds: int = 5
+    control_seeds: int = 3
     size: int = 64
     steps: int = 4000
     controls: tuple[str, ...] = ("abs-x", "l1")
@@ -201,4 +201,5 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
     if taken is not None:
         raise UsageError("A given net has the name of a kind of nets.", where=taken, do="Give it another name.")
     kinds |= {name: Kind((net,), ("done",)) for name, net in given.items()}
-    return Cast(picture.name, own, kinds)
+    names = {*kinds, *(called(kind, at) for kind, made in kinds.items() for at in range(len(made.nets)))}
+    return Cast(f"{picture.name} (under study)" if picture.name in names else picture.name, own, kinds)

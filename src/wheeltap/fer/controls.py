@@ -8,7 +8,7 @@ import numpy as np
 from wheeltap import seeds
 from wheeltap.fer.cast import Kind, called
 from wheeltap.fer.judge import Measured
-from wheeltap.fer.measures import Sampling, Sight, measured
+from wheeltap.fer.measures import Sight
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.models.genome import Genome
 from wheeltap.records import Control, Estimate
@@ -50,9 +50,8 @@ def same_function(genome: Genome, net: Cppn, *, size: int = 64) -> Control:
     )  # fmt: skip
 
 
-def recoded(net: Cppn, sight: Sight, sampling: Sampling, own: Mapping[str, Single]) -> Control:
-    """Has a copy with its units in another order the same numbers?"""
-    twin = measured(reordered(net, seed=sampling.root), sight, sampling)
+def recoded(own: Mapping[str, Single], twin: Mapping[str, Single]) -> Control:
+    """Has a copy with its units in another order (see ``reordered``) the same numbers?"""
     compared = {key: within for key, within in RECODED.items() if within is not None and key in own and key in twin}
     gaps = {key: abs(twin[key].value - own[key].value) / max(abs(own[key].value), 1e-12) for key in compared}
     failed = [key for key, gap in gaps.items() if gap > (compared[key] or 0.0)]

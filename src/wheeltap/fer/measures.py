@@ -44,9 +44,9 @@ class Sampling:
         root: Root seed.
     """
 
-    weights: int = 96
-    directions: int = 64
-    draws: int = 12
+    weights: int = 64
+    directions: int = 48
+    draws: int = 10
     effect: float = 0.09
     rewirings: int = 8
     root: int = 0

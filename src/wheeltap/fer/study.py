@@ -16,10 +16,13 @@ from wheeltap.fer.measures import Sight, measured
 from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
+from wheeltap.recipes.train import reproducible
 from wheeltap.records import Cost, ProbeRecord, ReportRecord, Scalar
 from wheeltap.report.fer import FerRecord
 from wheeltap.stats.cohorts import Single
 from wheeltap.subject import Subject
+
+_TWIN = "re-coded twin"
 
 
 def study(
@@ -40,15 +43,22 @@ def study(
     Raises:
         UsageError: If no trained net came to the end of its training.
     """
+    # One thread for one net: nets are so small that a second one only gets in the way.
+    with reproducible(settings.seed), torch.no_grad():
+        return _study(picture, settings, given or {}, stage)
+
+
+def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn], stage: Stage) -> FerRecord:
     began = perf_counter()
-    cast = train(picture, settings, given=given or {}, stage=stage)
+    cast = train(picture, settings, given=given, stage=stage)
     sight = _sight(picture, cast.own, settings.size)
-    numbers = _numbers(cast, picture, sight, settings, stage)
+    each = _measured(cast, sight, settings, stage)
+    twin, numbers = each.pop(_TWIN), _numbers(cast, picture, settings, each)
     table = judge.rows(numbers)
     found = judge.findings(numbers, table, alpha=settings.alpha)
     checks = (
         controls.same_function(picture.genome, cast.own),
-        controls.recoded(cast.own, sight, settings.sampling, numbers.own),
+        controls.recoded(numbers.own, twin),
         controls.symmetric_inputs(numbers, sight),
         judge.leave_one_out(numbers, table, worst=settings.worst),
         controls.training(cast.kinds),
@@ -84,13 +94,14 @@ def _sight(picture: Picture, own: Cppn, size: int) -> Sight:
     return Sight(size, points, symmetry, regions, links=int(np.count_nonzero(own.flat_parameters())))
 
 
-def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings, stage: Stage) -> judge.Measured:
-    nets = dict([("", cast.own), *_sound(cast)])
+def _measured(cast: Cast, sight: Sight, settings: StudySettings, stage: Stage) -> dict[str, dict[str, Single]]:
+    """The numbers of every sound net by its name, and of a re-coded copy of the net under study."""
+    twin = controls.reordered(cast.own, seed=settings.seed)
+    nets = dict([(cast.name, cast.own), (_TWIN, twin), *_sound(cast)])
     done: list[str] = []
 
     def numbers(name: str) -> dict[str, Single]:
-        # Both are a thread's own. Nets are so small that a second thread for one of them only gets in the way.
-        torch.set_num_threads(1)
+        torch.set_num_threads(1)  # a thread's own, like the next line
         with torch.no_grad():
             found = measured(nets[name], sight, settings.sampling)
         done.append(name)
@@ -98,7 +109,12 @@ def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings
         return found
 
     with ThreadPoolExecutor(stage.threads, thread_name_prefix="wheeltap-fer") as pool:
-        each = dict(zip(nets, pool.map(numbers, nets), strict=True))
+        return dict(zip(nets, pool.map(numbers, nets), strict=True))
+
+
+def _numbers(
+    cast: Cast, picture: Picture, settings: StudySettings, each: Mapping[str, Mapping[str, Single]]
+) -> judge.Measured:
     target = picture.genome.render(settings.size)
     cohorts: dict[str, list[dict[str, float]]] = {}
     for kind, made in cast.kinds.items():
@@ -107,7 +123,7 @@ def _numbers(cast: Cast, picture: Picture, sight: Sight, settings: StudySettings
                 error = float(np.square(net.render(settings.size) - target).mean())
                 found = {key: single.value for key, single in each[name].items()}
                 cohorts.setdefault(kind, []).append({ERROR: error, **found})
-    return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[""]}, cohorts=cohorts)
+    return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[cast.name]}, cohorts=cohorts)
 
 
 def _sound(cast: Cast) -> list[tuple[str, Cppn]]:
