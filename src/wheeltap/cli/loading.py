@@ -4,11 +4,13 @@ from pathlib import Path
 
 from wheeltap import planning, sources
 from wheeltap.audits import base
+from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.fine_tuning import FineTuningAudit
 from wheeltap.audits.judge import audits_of
 from wheeltap.audits.parts import PartsAudit
 from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.cli.options import Measuring
+from wheeltap.engine.readings import decodable
 from wheeltap.engine.readings.unit_sets import require_asked
 from wheeltap.errors import UsageError
 from wheeltap.plans import Plan
@@ -74,7 +76,7 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
 
 
 def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
-    """Refuses a set of units, a behaviour or a group that a plan asks about and that there is not.
+    """Refuses units, a behaviour, a group, a factor or a layer that a plan asks about and that there is not.
 
     Raises:
         UsageError: See ``require_asked``.
@@ -85,6 +87,9 @@ def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None
         if isinstance(audit, PartsAudit):
             for subject in subjects:
                 require_asked(subject, probe, units=audit.settings.units, behaviour=audit.settings.behaviour)
+        if isinstance(audit, DecodableAudit):
+            for subject in subjects:
+                decodable.require_asked(subject, probe, factors=audit.settings.factors, layers=audit.settings.layers)
 
 
 def _require_group(probe: BaseProbe, group: int, audit: str) -> None:

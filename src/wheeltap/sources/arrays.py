@@ -1,4 +1,4 @@
-"""Probes from ``.npz`` files: ``inputs``, ``targets``, perhaps ``groups`` and factors, never objects (pickles)."""
+"""Probes from ``.npz`` files: ``inputs``, ``targets``, perhaps groups, factors and a symmetry; never pickles."""
 
 import re
 import zipfile
@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 
 from wheeltap.errors import DataError, FileFormatError, MissingFile, WheeltapError
 from wheeltap.probe import Probe
+from wheeltap.symmetry import Symmetry
 
 MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""
 
+
+SYMMETRY = "symmetry"
+OPTIONAL = ("groups", SYMMETRY)
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
@@ -28,7 +32,9 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     """A probe of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
     An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
-    arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``.
+    arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
+    ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
+    nothing), for the audit ``symmetry``.
 
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
@@ -45,7 +51,7 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     try:
         with zipfile.ZipFile(path) as archive:
             factors = _factors(archive, path)
-            known = ("groups",) if "groups.npy" in archive.namelist() else ()
+            known = [name for name in OPTIONAL if f"{name}.npy" in archive.namelist()]
             names = ("inputs", "targets", *known, *factors)
             shapes = {name: _described(archive, name, path) for name in names}
             for name, (shape, dtype) in shapes.items():
@@ -57,7 +63,20 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
     probe = Probe(read["inputs"], read["targets"], name=path.stem, groups=read.get("groups"))
+    if SYMMETRY in read:
+        probe = probe.with_symmetry(_symmetry(read[SYMMETRY], path))
     return probe.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else probe
+
+
+def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
+    if moved.is_floating_point() or moved.dtype is torch.bool:
+        raise DataError(
+            "The symmetry does not say where examples go.",
+            where=str(path),
+            expected="whole numbers [element, example]",
+            got=str(moved.dtype).removeprefix("torch."),
+        )
+    return Symmetry("symmetry of the data", moved.long())
 
 
 def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:

@@ -1,0 +1,87 @@
+"""A symmetry from a data file: read, checked, and asked about by the audit from the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.errors import DataError
+from wheeltap.sources import load_probe
+
+NET = '''
+import torch
+from torch import nn
+
+
+class Folded(nn.Module):
+    """Reads |x|, so that every answer is a mirror image of itself."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(2, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.two(torch.tanh(self.one(torch.cat([x[:, :1].abs(), x[:, 1:]], 1))))
+
+
+def folded():
+    return Folded().eval()
+'''
+
+
+def points() -> dict[str, np.ndarray]:
+    half = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+    inputs = np.concatenate([half, half * [-1, 1]]).astype(np.float32)
+    still = np.arange(120)
+    return {
+        "inputs": inputs,
+        "targets": (inputs[:, 1] > 0).astype(np.int64),
+        "symmetry": np.stack([still, (still + 60) % 120]),
+    }
+
+
+def test_a_symmetry_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", **points())
+    probe = load_probe(tmp_path / "points.npz")
+    assert probe.annotations.symmetry is not None
+    assert probe.annotations.symmetry.order == 2
+    bare = {name: array for name, array in points().items() if name != "symmetry"}
+    np.savez(tmp_path / "bare.npz", **bare)
+    assert load_probe(tmp_path / "bare.npz").digest != probe.digest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.stack([np.arange(120), np.arange(120) * 0]), "not a symmetry"),
+        (np.stack([np.arange(120), np.roll(np.arange(120), 1)]), "not a symmetry"),
+        (np.arange(120)[None] + 5, "not a symmetry"),
+        (np.arange(120), "not a symmetry"),
+        (np.arange(60)[None], "does not fit the examples"),
+        (np.arange(120.0)[None], "does not say where"),
+        (np.ones((1, 120), dtype=bool), "does not say where"),
+    ],
+)
+def test_what_is_no_symmetry_is_refused(wrong: np.ndarray, words: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "points.npz", **{**points(), "symmetry": wrong})
+    with pytest.raises(DataError, match=words):
+        load_probe(tmp_path / "points.npz")
+
+
+def test_the_audit_is_asked_for_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folded_nets.py").write_text(NET)
+    np.savez("points.npz", **points())
+    asked = ["audit", "folded_nets:folded", "--data", "points.npz", "--audits", "symmetry", "--fail-on", "never"]
+    assert main([*asked, "--json", "report.json"]) == 0
+    capsys.readouterr()
+    (finding,) = json.loads(Path("report.json").read_text())["findings"]
+    assert finding["code"] == "WT204"
+    assert finding["status"] == "found"
+    values = {estimate["name"]: estimate["value"] for estimate in finding["estimates"]}
+    assert values["single_weights"] == pytest.approx(1.0, abs=1e-4)
