@@ -18,7 +18,8 @@ def audit(
 ) -> int:
     """Audits one model: its score, what noise, rounding and pruning do to it, and which blocks carry the loss.
 
-    Examples:
+    Try it:
+
       wheeltap audit digits
       wheeltap audit smollm2 --store smollm2.wheeltap --out report/
       wheeltap audit my_nets:resnet --data test.npz --audits relative-noise,quantization

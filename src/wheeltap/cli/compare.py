@@ -19,7 +19,8 @@ def compare(
 ) -> int:
     """Compares models on the same examples and the same draws: do the scores differ, do the insides?
 
-    Examples:
+    Try it:
+
       wheeltap compare hf:checkpoints/a hf:checkpoints/b --out report/
       wheeltap compare digits my_nets:candidate --audits score,relative-race
       wheeltap compare hf:a hf:b hf:c --audits survival

@@ -30,7 +30,8 @@ def demo(
     original: trained as usual. gauge-twin: the same function, re-coded. imposter: the same function with units added
     that cancel each other. other-seed: trained from another seed. dropout: trained with dropout.
 
-    Examples:
+    Try it:
+
       wheeltap demo
       wheeltap demo --out /tmp/demo --draws 16
     """

@@ -35,7 +35,8 @@ def doctor(
     cancelling units, entangled units, a brittle block or one fragile weight of known strength, are compared with it,
     and a table says how often each was found, and the smallest strength found four times out of five.
 
-    Examples:
+    Try it:
+
       wheeltap doctor
       wheeltap doctor --plant digits --runs 3
       wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none

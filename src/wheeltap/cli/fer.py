@@ -1,5 +1,6 @@
 """``wheeltap fer``: one picture, nets that draw it, and what tells them apart inside."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,10 @@ The net comes from a Picbreeder genome, or is one of the built-in pictures. Nets
 gradient descent to draw it too, and control nets that each fool one of the metrics; every metric is told with its \
 interval over nets. The page holds the pictures, the numbers, and an explorer in which any weight can be moved by hand.
 
-Source: Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
+After Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
 
-Examples:
+Try it:
+
   wheeltap fer --picture face
   wheeltap fer skull.zip --seeds 8 --steps 10000 --out skull/
   wheeltap fer fetch --out picbreeder/
@@ -25,45 +27,65 @@ Examples:
 fer = App(name="fer", help=_HELP, help_format="plaintext")
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """Which nets are trained, and how long."""
+
+    seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5
+    controls: Annotated[
+        str,
+        Parameter(help="Kinds of control nets, separated by commas: abs-x, l1, relu, decay, sam, sparse."),
+    ] = "abs-x,l1"
+    control_seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets of each of these.")] = 3
+    size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64
+    steps: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000), help="Steps of training.")] = 4000
+    seed: Annotated[int, Parameter(validator=Number(gte=0), help="Root of every draw.")] = 0
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of control nets, each once."""
+        return tuple(dict.fromkeys(kind.strip() for kind in self.controls.split(",") if kind.strip()))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Where a study goes."""
+
+    out: Annotated[Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")] = (
+        Path("wheeltap-fer")
+    )
+    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None
+    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never"
+
+
+_TRAINING, _WRITTEN = Training(), Written()
+
+
 @fer.default
 def study(
     genome: Annotated[Path | None, Parameter(help="A Picbreeder genome: XML, or a zip file that holds it.")] = None,
     *,
     picture: Annotated[str | None, Parameter(help="A built-in picture instead: face, flower or scene.")] = None,
-    seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5,
-    size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64,
-    steps: Annotated[int, Parameter(validator=Number(gte=1), help="Steps of training.")] = 4000,
-    controls: Annotated[str, Parameter(help="Kinds of trained control nets, separated by commas.")] = "abs-x,l1",
     nets: Annotated[
         Path | None, Parameter(help="Further nets to measure: an .npz file with arch and arrays of parameters.")
     ] = None,
-    control_seeds: Annotated[
-        int, Parameter(validator=Number(gte=1, lte=100), help="Nets of each kind of trained control.")
-    ] = 3,
-    seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
-    out: Annotated[
-        Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")
-    ] = Path("wheeltap-fer"),
-    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None,
-    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never",
+    training: Training = _TRAINING,
+    written: Written = _WRITTEN,
 ) -> int:
     """Is a net that draws a picture wired like nets trained to draw the same picture?"""
-    from wheeltap.cli.pictured import Wanted, carry_out
-    from wheeltap.fer.cast import StudySettings
+    from wheeltap.cli.pictured import Asked, carry_out
 
-    wanted = Wanted(genome=genome, picture=picture, nets=nets, out=out, json=json, fail_on=fail_on)
-    kinds = tuple(dict.fromkeys(kind.strip() for kind in controls.split(",") if kind.strip()))
-    return carry_out(
-        wanted,
-        StudySettings(seeds=seeds, control_seeds=control_seeds, size=size, steps=steps, controls=kinds, seed=seed),
-    )
+    return carry_out(Asked(genome, picture, nets), training, written=written)
 
 
 @fer.command
 def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes.")] = Path("picbreeder")) -> int:
     """Downloads the three published genomes from the paper's public repository, checked by digest.
 
-    Examples:
+    Try it:
+
       wheeltap fer fetch
       wheeltap fer picbreeder/skull.zip
     """

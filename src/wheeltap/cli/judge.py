@@ -19,7 +19,8 @@ def judge(
 
     Where trials are still missing it says how many and exits with 2: what is there is no result yet.
 
-    Examples:
+    Try it:
+
       wheeltap judge smollm2.wheeltap
       wheeltap judge digits.wheeltap --json digits.json
     """

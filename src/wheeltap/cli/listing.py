@@ -16,7 +16,8 @@ def list_(
 ) -> int:
     """Lists audits, perturbations, measures, kinds of model and pictures, those of installed plug-ins included.
 
-    Examples:
+    Try it:
+
       wheeltap list audits
       wheeltap list perturbations --invariances
     """

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wheeltap.cli.options import FailOn, Telling, exit_code
+from wheeltap.cli.fer import Training, Written
+from wheeltap.cli.options import Telling, exit_code
 from wheeltap.errors import UsageError
 from wheeltap.fer.cast import Stage, StudySettings, Watch
 from wheeltap.fer.study import study
@@ -21,16 +22,13 @@ from wheeltap.sources import genomes
 from wheeltap.sources.nets import read_nets
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which picture, and where the report goes."""
+@dataclass(frozen=True)
+class Asked:
+    """Which picture, and which further nets."""
 
     genome: Path | None
     picture: str | None
     nets: Path | None
-    out: Path
-    json: Path | None
-    fail_on: FailOn
 
     def read(self) -> Picture:
         """The picture.
@@ -58,25 +56,29 @@ class Wanted:
         return Picture(found.name, about, found, {}, mirror_image)
 
 
-def carry_out(wanted: Wanted, settings: StudySettings) -> int:
+def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     """Makes the study and writes its files; gives the exit code."""
-    telling = Telling(out=wanted.out, json=wanted.json, fail_on=wanted.fail_on)
+    settings = StudySettings(
+        seeds=training.seeds, control_seeds=training.control_seeds, size=training.size, steps=training.steps,
+        controls=training.kinds, seed=training.seed,
+    )  # fmt: skip
+    drawn = asked.read()
+    given = {} if asked.nets is None else read_nets(asked.nets)
+    telling = Telling(out=written.out, json=written.json, fail_on=written.fail_on)
     telling.prepare()
-    explorer = wanted.out / "explorer.html"
+    explorer = written.out / "explorer.html"
     files.require_writable(explorer)
-    drawn = wanted.read()
-    given = {} if wanted.nets is None else read_nets(wanted.nets)
-    threads = os.cpu_count() or 1
     with _shown(f"{drawn.name}") as watch:
-        stage = Stage(folder=wanted.out / "nets", threads=threads, watch=watch, command=f"fer {drawn.name}")
+        stage = Stage(
+            folder=written.out / "nets", threads=os.cpu_count() or 1, watch=watch, command=f"fer {drawn.name}"
+        )
         record = study(drawn, settings, given=given, stage=stage)
-    written = [files.write(page, fer.page(record).encode()) for page in telling.pages]
-    written.append(files.write(explorer, fer.explorer_page(record).encode()))
-    written += [files.write(file, jsonfile.to_json(record.report)) for file in telling.files]
-    console = terminal()
-    fer_text.write(record, console)
-    print("\nWritten: " + ", ".join(str(path) for path in written))
-    return exit_code(Report(record.report), wanted.fail_on)
+    made = [files.write(page, fer.page(record).encode()) for page in telling.pages]
+    made.append(files.write(explorer, fer.explorer_page(record).encode()))
+    made += [files.write(file, jsonfile.to_json(record.report)) for file in telling.files]
+    fer_text.write(record, terminal())
+    print("\nWritten: " + ", ".join(str(path) for path in made))
+    return exit_code(Report(record.report), written.fail_on)
 
 
 @contextmanager

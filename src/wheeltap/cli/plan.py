@@ -20,7 +20,8 @@ def plan(
 ) -> int:
     """Writes down what an audit or a comparison would run, and what it would cost at most, without running it.
 
-    Examples:
+    Try it:
+
       wheeltap plan digits
       wheeltap plan hf:a hf:b --draws 8 --out ab.plan.json
     """

@@ -14,7 +14,8 @@ def report(
 ) -> int:
     """Makes the page of a finished run.
 
-    Examples:
+    Try it:
+
       wheeltap report digits.wheeltap --html digits.html
       wheeltap report report.json
     """

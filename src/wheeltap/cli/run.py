@@ -18,7 +18,8 @@ def run(
 ) -> int:
     """Runs a plan; what its store already holds is not run again.
 
-    Examples:
+    Try it:
+
       wheeltap run digits.plan.json
       wheeltap run ab.plan.json --workers 2 --out report/
     """

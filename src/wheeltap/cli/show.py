@@ -16,7 +16,8 @@ def show(
 ) -> int:
     """Prints a report, or the findings of one code in full.
 
-    Examples:
+    Try it:
+
       wheeltap show digits.wheeltap
       wheeltap show report.json WT101
     """

@@ -9,7 +9,8 @@ from cyclopts import Parameter
 def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in use.")]) -> int:
     """Shows how far a run is: what it audits, trials done, diverged, failed and still known to be missing.
 
-    Examples:
+    Try it:
+
       wheeltap status digits.wheeltap
     """
     from wheeltap.audits.judge import wanted
