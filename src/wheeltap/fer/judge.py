@@ -9,7 +9,7 @@ import numpy as np
 
 from wheeltap.audits.base import Draft
 from wheeltap.audits.judge import settle
-from wheeltap.fer.metrics import ERROR, METRICS
+from wheeltap.fer.metrics import BY_KEY, ERROR, METRICS
 from wheeltap.records import Control, Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
@@ -83,9 +83,10 @@ def _of_one(metric: Metric, own: Single) -> Estimate:
 
 def _within(metric: Metric, made: Estimate) -> Estimate:
     """An interval that ends where the number must."""
-    if not metric.share or made.low is None or made.high is None:
-        return made
-    return msgspec.structs.replace(made, low=max(made.low, 0.0), high=min(made.high, 1.0))
+    least, most = metric.ends
+    low = made.low if made.low is None or least is None else max(made.low, least)
+    high = made.high if made.high is None or most is None else min(made.high, most)
+    return msgspec.structs.replace(made, low=low, high=high)
 
 
 def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, float]]) -> CohortRow | None:
@@ -130,7 +131,8 @@ def pair(measured: Measured) -> str:
 
 
 def _pictures(measured: Measured) -> Finding:
-    error = over_nets(measured.errors, name="squared_error", unit="mean squared error in colour from 0 to 1")
+    unit = "mean squared error in colour from 0 to 1"
+    error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", unit=unit))
     psnr = over_nets(measured.psnr, name="psnr", unit="dB")
     return Finding(
         code="WT001", title="Distance of the pictures", status="found", subject=pair(measured), alarm=False,

@@ -10,6 +10,8 @@ from wheeltap.report.fer import Metric
 
 ERROR: Final = "error"
 
+SHARE: Final = (0.0, 1.0)
+
 METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         key=ERROR,
@@ -28,7 +30,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "has the picture's own symmetry. 1: one mechanism draws all that mirrors itself; a half, for a mirror: both "
         "sides answer independently. A net that is given |x| has 1 whatever its wiring.",
         unified="high",
-        share=True,
+        ends=SHARE,
         tested=True,
         worth=0.1,
     ),
@@ -40,7 +42,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="The same where all weights that leave a unit move together, in a random direction: no single weight "
         "has to mean anything.",
         unified="high",
-        share=True,
+        ends=SHARE,
     ),
     Metric(
         key="feature_symmetry",
@@ -50,7 +52,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
         "whatever basis. Untrained nets lie above trained ones, and |x| gives 1.",
         unified="high",
-        share=True,
+        ends=SHARE,
         tested=True,
         worth=0.15,
     ),
@@ -61,7 +63,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT206",
         reads="The same unit by unit: it depends on the basis the units happen to be written in.",
         unified="high",
-        share=True,
+        ends=SHARE,
     ),
     Metric(
         key="distinct_maps",
@@ -101,6 +103,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         title="Modularity beyond rewired wiring",
         unit="Q, less that of rewired graphs",
         code="WT202",
+        ends=(None, None),
         reads="How well the graph of the strongest weights falls into modules, with as many weights kept in every net, "
         "less what graphs with the same degrees have. On the published nets it tells nothing apart.",
     ),
@@ -119,7 +122,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="All weights are disturbed at once, each layer in proportion to what it carries, until the picture "
         "changes by the same fixed amount; the share of the change that has the symmetry.",
         unified="high",
-        share=True,
+        ends=SHARE,
         tested=True,
         worth=0.1,
     ),

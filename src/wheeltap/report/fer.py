@@ -27,7 +27,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         reads: A sentence: what it measures and where it misleads.
         unified: Which way a unified, factored net lies; empty where neither is known.
         tested: Whether the verdict rests on it; the others are shown beside it.
-        share: Whether the number lies between 0 and 1, so that intervals end there.
+        ends: What the number cannot be below or above, so that intervals end there.
         worth: Smallest difference worth telling, in the unit; a share of the trained nets' mean where ``relative``.
     """
 
@@ -38,7 +38,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     reads: str
     unified: Unified = ""
     tested: bool = False
-    share: bool = False
+    ends: tuple[float | None, float | None] = (0.0, None)
     worth: float = 0.0
     relative: bool = False
 
