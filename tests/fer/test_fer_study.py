@@ -26,7 +26,7 @@ from wheeltap.report.fer import FerRecord
 from wheeltap.report.report import Report
 
 CHROMIUM = Path("/usr/bin/chromium")
-SMALL = Sampling(weights=6, directions=4, draws=2)
+SMALL = Sampling(weights=6, links=12, directions=4, draws=2)
 SETTINGS = StudySettings(seeds=2, control_seeds=1, size=16, steps=12, controls=("abs-x",), sampling=SMALL)
 NASTY = '</script><img src=x onerror="document.title=1">'
 

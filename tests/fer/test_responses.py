@@ -170,14 +170,14 @@ def test_sparse_genomes_are_moved_by_their_links_and_dense_nets_by_any_weight() 
     kernels: list[NDArray[np.float32]] = [np.zeros(shape, dtype=np.float32) for shape in LAYOUT.shapes]
     kernels[0][0, 3], kernels[1][3, 4], kernels[2][3, 0] = 1.0, 2.0, 1.0  # two links and a copy
     sparse = Cppn.of(LAYOUT, kernels)
-    assert mv.chosen_weights(sparse, 40, rng=rng).ids.tolist() == sparse.links().tolist()
+    assert mv.chosen_weights(sparse, 5, links=40, rng=rng).ids.tolist() == sparse.links().tolist()
     assert len(sparse.links()) == 2
-    chosen = mv.chosen_weights(dense, 40, rng=rng)
+    chosen = mv.chosen_weights(dense, 40, links=5, rng=rng)
     assert len(set(chosen.ids.tolist())) == 40
     assert "40 of all" in chosen.name
     places = zip(chosen.layer, chosen.source, chosen.target, chosen.ids, strict=True)
     assert all(LAYOUT.flat_id(*place) == one for *place, one in places)
-    assert "1 of 2 true links" in mv.chosen_weights(sparse, 1, rng=rng).name
+    assert "1 of 2 true links" in mv.chosen_weights(sparse, 40, links=1, rng=rng).name
 
 
 def test_directions_are_unit_vectors_within_their_layer() -> None:

@@ -36,7 +36,8 @@ class Sampling:
     """How much of each net is looked at.
 
     Attributes:
-        weights: Single weights moved, at most.
+        weights: Single weights moved, of a dense net.
+        links: True links moved, at most, of a sparse one.
         directions: Random directions moved.
         draws: Draws of noise.
         effect: Root mean square change of the picture at which responses are compared, in colour from 0 to 1.
@@ -45,6 +46,7 @@ class Sampling:
     """
 
     weights: int = 64
+    links: int = 300
     directions: int = 48
     draws: int = 10
     effect: float = 0.09
@@ -103,7 +105,7 @@ def swept(net: Cppn, sight: Sight, sampling: Sampling) -> Swept:
     rng = seeds.generator(sampling.root, "fer", "weights")
     regions = None if sight.regions is None or not sight.on_square else to_tensor(sight.regions)
     picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry, regions=regions)
-    moves = chosen_weights(net, sampling.weights, rng=rng)
+    moves = chosen_weights(net, sampling.weights, links=sampling.links, rng=rng)
     return at_equal_effect(picture, moves, targets=(sampling.effect,))
 
 

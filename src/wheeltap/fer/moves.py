@@ -70,15 +70,15 @@ def random_weights(net: Cppn, count: int, *, rng: np.random.Generator) -> Moves:
     return single_weights(net.layout, ids, name=f"{len(ids)} of all {total:,} weights at random")
 
 
-def chosen_weights(net: Cppn, count: int, *, rng: np.random.Generator) -> Moves:
-    """True links of a sparse genome (at most ``count``, at random), else ``count`` of all weights at random."""
+def chosen_weights(net: Cppn, count: int, *, links: int, rng: np.random.Generator) -> Moves:
+    """All true links of a sparse genome (at most ``links``, at random), else ``count`` of all weights at random."""
     if float((net.flat_parameters() == 0.0).mean()) < SPARSE:
         return random_weights(net, count, rng=rng)
-    links = net.links()
-    if len(links) <= count:
+    true = net.links()
+    if len(true) <= links:
         return true_links(net)
-    ids = np.sort(rng.choice(links, count, replace=False))
-    return single_weights(net.layout, ids, name=f"{count} of {len(links)} true links at random")
+    ids = np.sort(rng.choice(true, links, replace=False))
+    return single_weights(net.layout, ids, name=f"{links} of {len(true)} true links at random")
 
 
 def random_directions(net: Cppn, count: int, *, rng: np.random.Generator) -> Moves:
