@@ -15,7 +15,7 @@ from wheeltap import measure, seeds
 from wheeltap.errors import ModelError
 from wheeltap.fer.moves import chosen_weights, random_directions
 from wheeltap.fer.noise import respond
-from wheeltap.fer.procedures import Swept, at_equal_effect
+from wheeltap.fer.procedures import Level, Swept, at_equal_effect
 from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, coordinates, grid
 from wheeltap.probe import Probe
@@ -113,25 +113,27 @@ def _responses(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]
     found: dict[str, Single] = {}
     level = swept(net, sight, sampling).levels[0]
     if sight.symmetry is not None:
-        found |= _sampled("response_symmetry", level.symmetry, "weights")
+        found |= _sampled("response_symmetry", level, level.symmetry, "weights")
         rng = seeds.generator(sampling.root, "fer", "directions")
         moves = random_directions(net, sampling.directions, rng=rng)
         picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry)
         along = at_equal_effect(picture, moves, targets=(sampling.effect,)).levels[0]
-        found |= _sampled("direction_symmetry", along.symmetry, "directions")
+        found |= _sampled("direction_symmetry", along, along.symmetry, "directions")
     if sight.regions is not None and sight.on_square:
-        found |= _sampled("regions", level.regions, "weights")
+        found |= _sampled("regions", level, level.regions, "weights")
     elif sight.regions is not None:
         square = Sight(sight.size, regions=sight.regions)
-        found |= _sampled("regions", swept(net, square, sampling).levels[0].regions, "weights")
+        level = swept(net, square, sampling).levels[0]
+        found |= _sampled("regions", level, level.regions, "weights")
     return found
 
 
-def _sampled(key: str, mean: ClusterMean, what: str) -> dict[str, Single]:
+def _sampled(key: str, level: Level, mean: ClusterMean, what: str) -> dict[str, Single]:
     """Nothing where no weight reached the effect."""
     if mean.clusters == 0:
         return {}
-    return {key: Single(mean.value, mean.se, f"bootstrap over {mean.clusters} {what} of this net")}
+    method = f"bootstrap over {mean.clusters} {what} of this net; {level.unreached} changes up or down fell short"
+    return {key: Single(mean.value, mean.se, method)}
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Single]:
