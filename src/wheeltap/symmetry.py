@@ -137,7 +137,9 @@ def of_points(
     """
     from scipy.spatial import KDTree
 
-    places: Places = points.double().numpy()
+    places = _places(points, name)
+    if not maps:
+        raise DataError("A symmetry has at least one element.", where=name, expected="the identity first", got="no map")
     gap = 1e-6 * max(float(np.abs(places).max()), 1.0)
     tree, found = KDTree(places), list[Tensor]()
     for at, matrix in enumerate(maps):
@@ -157,8 +159,41 @@ def of_points(
     return Symmetry(name, torch.stack(found))
 
 
+def _places(points: Tensor, name: str) -> Places:
+    """Coordinates in double precision.
+
+    Raises:
+        DataError: If they are no finite table, or two points are the same.
+    """
+    places: Places = torch.as_tensor(points).detach().cpu().double().numpy()
+    if places.ndim != 2 or not places.size or not np.isfinite(places).all():
+        raise DataError(
+            "There are no points to move.",
+            where=name,
+            expected="finite coordinates [example, coordinate]",
+            got=f"{list(places.shape)}{'' if np.isfinite(places).all() else ', not all finite'}",
+        )
+    if len(np.unique(places, axis=0)) < len(places):
+        raise DataError(
+            "Two examples have the same coordinates, so it is not clear which goes where.",
+            where=name,
+            expected=f"{len(places)} different points",
+            got=f"{len(np.unique(places, axis=0))}",
+            do="Leave the repetitions out.",
+        )
+    return places
+
+
 def mirror(points: Float[Tensor, "example coordinate"], *, axis: int = 0) -> Symmetry:
-    """Reflection of one coordinate of the points (left-right where ``axis`` is the columns)."""
+    """Reflection of one coordinate of the points (left-right where ``axis`` is the columns).
+
+    Raises:
+        DataError: If there is no such coordinate, or the points are not moved into themselves.
+    """
+    if not 0 <= axis < _places(points, "mirror").shape[1]:
+        raise DataError(
+            "The points have no such coordinate.", where="mirror", expected=f"0 to {points.shape[1] - 1}", got=str(axis)
+        )
     flip = torch.eye(points.shape[1], dtype=torch.float64)
     flip[axis, axis] = -1.0
     names = {0: "mirror left-right", 1: "mirror top-bottom"}
@@ -167,7 +202,18 @@ def mirror(points: Float[Tensor, "example coordinate"], *, axis: int = 0) -> Sym
 
 
 def rotations(points: Float[Tensor, "example 2"], *, folds: int, mirrored: bool = False) -> Symmetry:
-    """Turns by 360 / ``folds`` degrees about the origin; with ``mirrored``, the reflections too (dihedral group)."""
+    """Turns by 360 / ``folds`` degrees about the origin; with ``mirrored``, the reflections too (dihedral group).
+
+    Raises:
+        DataError: If there is no fold, the points are not in a plane, or they are not moved into themselves.
+    """
+    if folds < 1 or _places(points, "rotations").shape[1] != 2:
+        raise DataError(
+            "Points in a plane are turned by whole parts of a circle.",
+            where="rotations",
+            expected="points [example, 2] and at least 1 fold",
+            got=f"{list(points.shape)} and {folds}",
+        )
     maps: list[Tensor] = []
     for turn in range(folds):
         angle = torch.tensor(2 * torch.pi * turn / folds, dtype=torch.float64)

@@ -5,7 +5,7 @@ import pytest
 
 from wheeltap.fer import judge
 from wheeltap.fer.judge import TRAINED, Measured
-from wheeltap.stats.cohorts import Single
+from wheeltap.stats.cohorts import Single, next_net
 
 RUNS = 300
 
@@ -57,14 +57,36 @@ def judged(measured: Measured) -> tuple[dict[str, str], str, tuple[str, ...]]:
 
 def test_a_unified_net_is_told_from_five_trained_ones() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED))
+    assert status.pop("Parts of the picture one weight moves") == "not_applicable"
     assert set(status.values()) == {"found"}
-    assert headline.startswith("Near pictures (34.0 dB apart), different wiring")
+    assert headline.startswith("Pictures 34.0 dB apart, different wiring")
     assert "4 of 4 tests" in headline
 
 
-def test_pictures_that_are_far_apart_are_not_called_near() -> None:
+def test_pictures_that_are_far_apart_are_said_to_be() -> None:
     _, headline, _ = judged(planted(0, own=UNIFIED, error=0.02))
-    assert headline.startswith("Unlike pictures (17.0 dB apart)")
+    assert headline.startswith("Pictures 17.0 dB apart, which is far: train longer, different wiring")
+
+
+def test_what_lies_outside_but_not_after_the_correction_stays_open() -> None:
+    measured = planted(0, own={**UNIFIED, "response_symmetry": 0.6, "feature_symmetry": 0.6, "distinct_maps": 220.0})
+    values = [net["noise_symmetry"] for net in measured.cohorts[TRAINED]]
+    low, high = next_net(values)
+    own = {**measured.own, "noise_symmetry": Single(high + 0.02 * (high - low))}
+    edge = Measured(name="plant", own=own, cohorts=measured.cohorts)
+    table = judge.rows(edge)
+    found = {finding.title: finding for finding in judge.findings(edge, table, alpha=0.05)}
+    finding = found["Symmetry under function-space noise"]
+    assert finding.status == "inconclusive"
+    assert "not surely so after the correction" in finding.because
+    assert "could be one more" not in finding.because
+    assert "too little to tell" in judge.headline(edge, table, list(found.values()))
+
+
+def test_what_the_picture_does_not_allow_is_said() -> None:
+    status, headline, _ = judged(planted(0, own={key: v for key, v in UNIFIED.items() if "symmetry" not in key}))
+    assert status["Symmetry of response"] == "not_applicable"
+    assert "(1 of 1 tests)" in headline
 
 
 def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
@@ -80,7 +102,7 @@ def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
 
 def test_a_single_trained_net_decides_nothing() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
-    assert set(status.values()) == {"inconclusive"}
+    assert set(status.values()) == {"inconclusive", "not_applicable"}
     assert "too little to tell" in headline
 
 

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def record(folder: Path) -> FerRecord:
     told: list[float] = []
     stage = Stage(folder=folder, threads=2, watch=lambda label, share: told.append(share))
-    made = study(nasty(), SETTINGS, given={"its own": nasty().genome.layerize()}, stage=stage)
+    made = study(nasty(), SETTINGS, given={"sgd": nasty().genome.layerize()}, stage=stage)
     assert told
     assert all(0.0 <= share <= 1.0 for share in told)
     return made
@@ -61,7 +61,7 @@ def test_every_kind_of_net_has_every_number(record: FerRecord) -> None:
     ]
     for row in record.rows:
         kinds = {cohort.cohort: len(cohort.values) for cohort in row.cohorts}
-        assert kinds == {"sgd": 2, "untrained": 2, "abs-x": 1, "its own": 1}
+        assert kinds == {"sgd": 2, "untrained": 2, "abs-x": 1, "given: sgd": 1}
         assert row.cohorts[-1].values == pytest.approx((row.own.value,), abs=1e-9)
     assert [net.psnr is None for net in record.nets] == [True, *[False] * 5, False]
     assert record.nets[-1].psnr > 90  # the same net: rounding only
@@ -79,7 +79,7 @@ def test_controls_pass_and_the_report_is_one_like_any_other(record: FerRecord) -
 
 def test_a_study_that_is_made_again_trains_nothing(record: FerRecord, folder: Path) -> None:
     written = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-    again = study(nasty(), SETTINGS, given={"its own": nasty().genome.layerize()}, stage=Stage(folder=folder))
+    again = study(nasty(), SETTINGS, given={"sgd": nasty().genome.layerize()}, stage=Stage(folder=folder))
     assert len(written) >= 3
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
     assert msgspec.json.encode(again.rows) == msgspec.json.encode(record.rows)
@@ -167,6 +167,8 @@ def test_the_command_writes_its_files_and_says_what_it_found(
         (["--picture", "face", "--controls", "sgd"], "kind of control net"),
         (["--picture", "face", "--size", "4"], "Must be >= 8"),
         (["--picture", "face", "--seeds", "0"], "Must be >= 1"),
+        (["--picture", "face", "--seed", str(2**63)], "Must be <"),
+        (["--picture", "face", "--nets", "nowhere.npz"], "There are no nets at this path"),
     ],
 )
 def test_what_cannot_be_done_is_refused_at_once(

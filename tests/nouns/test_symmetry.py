@@ -1,5 +1,7 @@
 """Symmetries are groups, act as they say, and are refused where the examples do not have them."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -48,6 +50,24 @@ def test_a_grid_without_the_symmetry_is_refused() -> None:
         symmetry.rotations(square(8), folds=6)
     with pytest.raises(DataError, match="do not have this symmetry"):
         symmetry.mirror(square(8) + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: symmetry.mirror(square(4), axis=2), "no such coordinate"),
+        (lambda: symmetry.mirror(torch.zeros(4, 2)), "same coordinates"),
+        (lambda: symmetry.mirror(torch.zeros(4)), "no points to move"),
+        (lambda: symmetry.mirror(torch.zeros(0, 2)), "no points to move"),
+        (lambda: symmetry.mirror(square(4) * float("nan")), "no points to move"),
+        (lambda: symmetry.rotations(square(4), folds=0), "whole parts of a circle"),
+        (lambda: symmetry.rotations(torch.randn(4, 3), folds=2), "whole parts of a circle"),
+        (lambda: symmetry.of_points("none", square(4), maps=[]), "at least one element"),
+    ],
+)
+def test_points_that_nothing_can_be_made_of_are_refused(make: Callable[[], Symmetry], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        make()
 
 
 def test_outputs_may_move_and_change_sign() -> None:

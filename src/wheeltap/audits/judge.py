@@ -248,6 +248,9 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     apart = sum(f.status == "not_applicable" for f in findings)
     if apart:
         return f"{told}; {apart} of {len(findings)} questions do not apply."
+    shown = [f.title[:1].lower() + f.title[1:] for f in findings if f.status == "found" and f.code != "WT001"]
+    if shown:
+        return f"{told}; no alarm. Shown: {', '.join(shown)}."
     asked = any(finding.code != "WT001" for finding in findings)
     if not asked:
         return f"{told}; nothing else was asked."

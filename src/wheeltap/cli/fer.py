@@ -40,7 +40,7 @@ class Training:
     control_seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets of each of these.")] = 3
     size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64
     steps: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000), help="Steps of training.")] = 4000
-    seed: Annotated[int, Parameter(validator=Number(gte=0), help="Root of every draw.")] = 0
+    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63), help="Root of every draw.")] = 0
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -83,6 +83,8 @@ def study(
 @fer.command
 def fetch(*, out: Annotated[Path, Parameter(help="Folder for the three genomes.")] = Path("picbreeder")) -> int:
     """Downloads the three published genomes from the paper's public repository, checked by digest.
+
+    (Of the apple only the length and the first 8 digits of the digest are known.)
 
     Try it:
 

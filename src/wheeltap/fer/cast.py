@@ -16,6 +16,12 @@ from wheeltap.recipes.paint import Watch as StepWatch
 
 UNTRAINED: Final = "untrained"
 
+GIVEN: Final = "given: "
+"""What the names of nets begin with that were there already."""
+
+FOLDED: Final = "abs-x"
+"""Nets that read |x|: all their answers are mirror images of themselves."""
+
 TRAINING: Final = 0.8
 """Share of a study's time that training takes, about."""
 
@@ -115,8 +121,8 @@ class Cast:
 
 
 def called(kind: str, at: int) -> str:
-    """The name of a net of a kind."""
-    return f"{kind} {at + 1}"
+    """The name of a net of a kind; a given net has its kind to itself."""
+    return kind if kind.startswith(GIVEN) else f"{kind} {at + 1}"
 
 
 @final
@@ -174,12 +180,13 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
         stage: Where.
 
     Raises:
-        UsageError: If no trained net came to the end of its training, or a given net has the name of a kind.
+        UsageError: If no trained net came to the end of its training.
     """
     own = picture.genome.layerize()
     canvas = Canvas.of(picture.genome.render(settings.size))
     counts = {TRAINED: settings.seeds, UNTRAINED: settings.seeds}
-    counts |= dict.fromkeys(settings.controls, settings.control_seeds)
+    meant = (kind for kind in settings.controls if kind != FOLDED or picture.symmetric is not None)
+    counts |= dict.fromkeys(meant, settings.control_seeds)
     kinds: dict[str, Kind] = {}
     told = _Told(stage, whole=settings.steps * (sum(counts.values()) - settings.seeds))
     for kind, count in counts.items():
@@ -197,9 +204,6 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
             got=", ".join(kinds[TRAINED].status),
             do="Take more seeds, or another size.",
         )
-    taken = next((name for name in given if name in kinds), None)
-    if taken is not None:
-        raise UsageError("A given net has the name of a kind of nets.", where=taken, do="Give it another name.")
-    kinds |= {name: Kind((net,), ("done",)) for name, net in given.items()}
+    kinds |= {f"{GIVEN}{name}": Kind((net,), ("done",)) for name, net in given.items()}
     names = {*kinds, *(called(kind, at) for kind, made in kinds.items() for at in range(len(made.nets)))}
     return Cast(f"{picture.name} (under study)" if picture.name in names else picture.name, own, kinds)

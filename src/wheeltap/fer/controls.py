@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from wheeltap import seeds
-from wheeltap.fer.cast import Kind, called
+from wheeltap.fer.cast import FOLDED, GIVEN, UNTRAINED, Kind, called
 from wheeltap.fer.judge import Measured
 from wheeltap.fer.measures import Sight
 from wheeltap.models.cppn import Cppn, grid
@@ -25,9 +25,6 @@ RECODED: Final = {
     "roughness": 1e-3,
 }
 """What a net with its units in another order must have too, and to what; ``None`` where the sample is another."""
-
-FOLDED: Final = "abs-x"
-"""Nets that read |x|: all their answers are mirror images of themselves."""
 
 FULLY: Final = 0.999
 """Symmetry that such nets must be found to have."""
@@ -95,10 +92,11 @@ def symmetric_inputs(numbers: Measured, sight: Sight) -> Control:
 def training(kinds: Mapping[str, Kind]) -> Control:
     """How training went: nets that were lost are counted, and are no part of any number."""
     lost = [called(kind, at) for kind, made in kinds.items() for at, s in enumerate(made.status) if s != "done"]
-    restarts, whole = sum(made.restarts for made in kinds.values()), sum(len(made.nets) for made in kinds.values())
+    trained = [made for kind, made in kinds.items() if kind != UNTRAINED and not kind.startswith(GIVEN)]
+    restarts, whole = sum(made.restarts for made in trained), sum(len(made.nets) for made in trained)
     because = (
-        f"{whole - len(lost)} of {whole} nets came to the end of their training; {restarts} starts were lost and "
-        "made again."
+        f"{whole - len(lost)} of {whole} trained nets came to the end of their training; starts that were lost and "
+        f"made again: {restarts}."
     )
     return Control(
         name="training came to its end", kind="gate", status="skipped" if lost else "passed",

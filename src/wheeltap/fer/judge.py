@@ -22,8 +22,8 @@ TRAINED: Final = "sgd"
 
 LEVEL: Final = 0.95
 
-NEAR: Final = 25.0
-"""Decibels from which pictures are called near each other: a mean squared error of .003."""
+FAR: Final = 20.0
+"""Decibels below which pictures are called far from each other: a mean squared error of .01."""
 
 VOID: Final = "Void: a control failed, so this study proves nothing about the net."
 
@@ -99,10 +99,19 @@ def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, 
         cohort=name,
         values=tuple(values),
         mean=_within(metric, mean),
-        next_net=next_net(values, level=LEVEL),
+        next_net=_ends(metric, next_net(values, level=LEVEL)),
         gap=gap,
-        likeness=_likeness(metric, own, gap),
+        likeness="" if name == TRAINED else _likeness(metric, own, gap),
     )
+
+
+def _ends(metric: Metric, ends: tuple[float, float] | None) -> tuple[float, float] | None:
+    """A range that ends where the number must."""
+    if ends is None:
+        return None
+    least, most = metric.ends
+    low, high = ends
+    return low if least is None else max(low, least), high if most is None else min(high, most)
 
 
 def _likeness(metric: Metric, own: Single, gap: Estimate) -> Likeness:
@@ -121,8 +130,30 @@ def _likeness(metric: Metric, own: Single, gap: Estimate) -> Likeness:
 
 def findings(measured: Measured, table: Sequence[MetricRow], *, alpha: float) -> list[Finding]:
     """The distance of the pictures, then one finding for each tested metric, corrected together."""
-    drafts = [_draft(measured, row, alpha) for row in table if row.metric.tested]
-    return [_pictures(measured), *settle(drafts, alpha=alpha)]
+    tested = [row for row in table if row.metric.tested]
+    # What could have been found is told for the smallest level that the correction may ask for.
+    drafts = [_draft(measured, row, alpha / len(tested)) for row in tested]
+    settled = [_open_still(draft, found) for draft, found in zip(drafts, settle(drafts, alpha=alpha), strict=True)]
+    there = {row.metric.key for row in table}
+    missing = [_missing(measured, metric) for metric in METRICS if metric.tested and metric.key not in there]
+    return [_pictures(measured), *settled, *missing]
+
+
+def _open_still(draft: Draft, found: Finding) -> Finding:
+    """Not found after the correction, though the test alone would have found it: that is no evidence of none."""
+    test = draft.test
+    if found.status == "found" or test is None or test.p is None or test.p > 1 - LEVEL:
+        return found
+    because = f"{draft.finding.because} That is outside, but not surely so after the correction for all tests."
+    return msgspec.structs.replace(found, status="inconclusive", because=because)
+
+
+def _missing(measured: Measured, metric: Metric) -> Finding:
+    why = "parts" if metric.key == "regions" else "symmetry"
+    return Finding(
+        code=metric.code, title=metric.title, status="not_applicable", subject=pair(measured),
+        because=f"Nothing is known of the picture's {why}, or no weight changes it enough.",
+    )  # fmt: skip
 
 
 def pair(measured: Measured) -> str:
@@ -135,11 +166,11 @@ def _pictures(measured: Measured) -> Finding:
     error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", unit=unit))
     psnr = over_nets(measured.psnr, name="psnr", unit="dB")
     return Finding(
-        code="WT001", title="Distance of the pictures", status="found", subject=pair(measured), alarm=False,
-        estimates=(error, psnr),
+        code="WT001", title="Distance of the pictures", status="found" if error.low else "inconclusive",
+        subject=pair(measured), estimates=(error, psnr), alarm=False,
         because=f"The trained nets draw the picture to {words.interval(psnr)} dB (mean squared error "
-        f"{words.interval(error)}): never the same, and called near from {NEAR:g} dB on. Part of any difference below "
-        "may be a difference of the pictures; more steps of training bring them nearer.",
+        f"{words.interval(error)}), and never to the last digit. Part of any difference below may be a difference of "
+        "the pictures; more steps of training bring them nearer.",
     )  # fmt: skip
 
 
@@ -183,23 +214,26 @@ def _said(measured: Measured, row: MetricRow, trained: CohortRow) -> str:
 def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Finding]) -> str:
     """The result in one sentence."""
     tested = {f.title: f for f in found if f.code != "WT001"}
-    psnr = f"{np.median(measured.psnr):.1f} dB apart"
-    start = f"{measured.name} and {len(measured.psnr)} nets trained to draw it"
+    count = len(measured.psnr)
+    nets = f"{count} net{'s' if count > 1 else ''} trained to draw it"
+    distance = f"{np.mean(measured.psnr):.1f} dB"
+    psnr = f"{distance} apart{'' if np.mean(measured.psnr) >= FAR else ', which is far: train longer'}"
+    start = f"{measured.name} and {nets}"
     by_title = {row.metric.title: row for row in table}
     unified = [t for t, f in tested.items() if f.status == "found" and _towards(by_title[t])]
     other = [t for t, f in tested.items() if f.status == "found" and t not in unified]
-    if not tested or all(f.status == "inconclusive" for f in tested.values()):
-        return f"{start} ({psnr}): too little to tell whether the wiring differs."
-    near = "Near pictures" if np.median(measured.psnr) >= NEAR else "Unlike pictures"
+    asked = [f for f in tested.values() if f.status != "not_applicable"]
+    still = sum(f.status == "inconclusive" for f in asked)
+    if not unified and not other and still:
+        return f"{start} ({psnr}): too little to tell whether the wiring differs ({still} of {len(asked)} tests open)."
     if not unified and not other:
-        return f"{near} ({psnr}), no difference in wiring found: {start}."
+        return f"Pictures {psnr}, no difference in wiring found: {start}."
     parts: list[str] = []
     if unified:
-        parts.append(f"more unified by {_listed(unified)} ({len(unified)} of {len(tested)} tests)")
+        parts.append(f"more unified by {_listed(unified)} ({len(unified)} of {len(asked)} tests)")
     if other:
         parts.append(f"less unified by {_listed(other)}")
-    beside = f"beside {len(measured.psnr)} nets trained to draw it, {measured.name} is {'; '.join(parts)}"
-    return f"{near} ({psnr}), different wiring: {beside}."
+    return f"Pictures {psnr}, different wiring: beside {nets}, {measured.name} is {'; '.join(parts)}."
 
 
 def _listed(titles: Sequence[str]) -> str:
@@ -224,7 +258,7 @@ def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
                 if cohort.cohort == name and cohort.likeness:
                     said.setdefault(cohort.likeness, []).append(_beside(row, cohort))
         count = len(measured.cohorts[name])
-        starts = {"passes": "Pass for unified", "open": f"Not told apart ({count} nets are few)", "apart": "Told apart"}
+        starts = {"passes": "Pass for unified", "open": f"Not told apart, with {count} of them,", "apart": "Told apart"}
         told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
         if told:
             lines.append(f"{name}: {' '.join(told)}")
@@ -274,7 +308,7 @@ def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: floa
         table: The metrics.
         worst: The control fails where a p-value, corrected for all nets and metrics, is below this.
     """
-    name = f"WT2 a {TRAINED} net against the other {TRAINED} nets"
+    name = f"each {TRAINED} net beside the other {TRAINED} nets"
     tests: list[float] = []
     for row in table:
         values = next((c.values for c in row.cohorts if c.cohort == TRAINED), ())

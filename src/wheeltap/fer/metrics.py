@@ -28,7 +28,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT204",
         reads="One weight is moved so far that the picture changes by a fixed amount; the share of that change that "
         "has the picture's own symmetry. 1: one mechanism draws all that mirrors itself; a half, for a mirror: both "
-        "sides answer independently. A net that is given |x| has 1 whatever its wiring.",
+        "sides answer independently. A net that is given |x| has 1 for a mirror image, whatever its "
+        "wiring.",
         unified="high",
         ends=SHARE,
         tested=True,
@@ -50,7 +51,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         unit="basis-free parity purity",
         code="WT206",
         reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
-        "whatever basis. Untrained nets lie above trained ones, and |x| gives 1.",
+        "whatever basis. Untrained nets often lie above trained ones; a net that is given |x| has 1 for a mirror "
+        "image.",
         unified="high",
         ends=SHARE,
         tested=True,
@@ -72,8 +74,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT207",
         reads="How many different pictures the hidden units hold, copies and dead units aside: information in many "
         "unlike pieces is what fracture means. A net with few live units has few maps whatever they do, and L1 "
-        "lowers it.",
+        "lowers it. (The explorer counts every unit that is not a plain copy, which is more.)",
         unified="low",
+        ends=(1.0, None),
         tested=True,
         worth=0.5,
         relative=True,
@@ -86,6 +89,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="Over how many dimensions the maps spread. It grows with training and does not tell untrained nets from "
         "unified ones.",
         unified="low",
+        ends=(1.0, None),
     ),
     Metric(
         key="regions",
@@ -95,6 +99,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         reads="A weight that belongs to one object changes that object alone (1); one that is entangled changes all. "
         "It needs a picture with parts that are known.",
         unified="low",
+        ends=(1.0, None),
         tested=True,
         worth=0.5,
     ),

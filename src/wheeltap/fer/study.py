@@ -12,6 +12,7 @@ from wheeltap import __version__, canon
 from wheeltap.audits.judge import voided
 from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
+from wheeltap.fer.drawings import PICTURE
 from wheeltap.fer.measures import Sight, measured
 from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
@@ -53,7 +54,7 @@ def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn],
     cast = train(picture, settings, given=given, stage=stage)
     sight = _sight(picture, cast.own, settings.size)
     each = _measured(cast, sight, settings, stage)
-    twin, numbers = each.pop(_TWIN), _numbers(cast, picture, settings, each)
+    twin, numbers = each.pop(_TWIN), _numbers(cast, picture, each=each)
     table = judge.rows(numbers)
     found = judge.findings(numbers, table, alpha=settings.alpha)
     checks = (
@@ -112,15 +113,13 @@ def _measured(cast: Cast, sight: Sight, settings: StudySettings, stage: Stage) -
         return dict(zip(nets, pool.map(numbers, nets), strict=True))
 
 
-def _numbers(
-    cast: Cast, picture: Picture, settings: StudySettings, each: Mapping[str, Mapping[str, Single]]
-) -> judge.Measured:
-    target = picture.genome.render(settings.size)
+def _numbers(cast: Cast, picture: Picture, *, each: Mapping[str, Mapping[str, Single]]) -> judge.Measured:
+    target = picture.genome.render(PICTURE)
     cohorts: dict[str, list[dict[str, float]]] = {}
     for kind, made in cast.kinds.items():
         for at, net in enumerate(made.nets):
             if (name := called(kind, at)) in each:
-                error = float(np.square(net.render(settings.size) - target).mean())
+                error = float(np.square(net.render(PICTURE) - target).mean())
                 found = {key: single.value for key, single in each[name].items()}
                 cohorts.setdefault(kind, []).append({ERROR: error, **found})
     return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[cast.name]}, cohorts=cohorts)
@@ -171,11 +170,16 @@ def _caveats(picture: Picture, settings: StudySettings) -> tuple[str, ...]:
     known = [
         sample,
         "The two kinds differ in more than how they were found: the layered genome has few links and copies values "
-        "through its layers, the trained nets use every weight. Sparse and folded controls part some of this, not all.",
+        "through its layers, the trained nets use every weight. Control nets part some of this, not all.",
         "Metrics ask for the symmetry or the parts that are known beforehand. A net can be unified in ways they do not "
         "ask about, and pass them without being so.",
         "Weights are compared at equal effect on the picture; what a sweep shows at another effect may differ.",
     ]
     if picture.symmetric is None:
-        known.append("The picture has no known symmetry, so nothing is said about symmetry.")
+        known.append("The picture has no known symmetry: nothing is said about symmetry, and no |x| nets were trained.")
+    if picture.genome.factors():
+        known.append(
+            "This net was written by hand to be unified: that it passes checks the instruments and discovers nothing. "
+            "What is news here is how the trained nets do."
+        )
     return tuple(known)

@@ -22,6 +22,8 @@ Key = Hashable
 
 MOST_NODES: Final = 5_000
 MOST_LINKS: Final = 100_000
+LARGEST: Final = 1e6
+"""Of a weight: beyond it every unit is saturated, and single precision overflows."""
 
 
 @final
@@ -114,8 +116,10 @@ class Genome:
         for link in self.links:
             if link.source not in self._node or link.target not in self._node:
                 raise self._wrong("links between nodes of the genome", f"a link from {link.source} to {link.target}")
-            if self._node[link.target].kind == "in" or not np.isfinite(link.weight):
-                raise self._wrong("finite weights, none of them into an input", f"{link.weight} into {link.target}")
+            if self._node[link.target].kind == "in" or not abs(link.weight) <= LARGEST:  # so that NaN fails
+                raise self._wrong(
+                    f"weights of at most {LARGEST:g}, none of them into an input", f"{link.weight} into {link.target}"
+                )
 
     def _wrong(self, expected: str, got: str) -> DataError:
         return DataError("The genome is not a sound network.", where=self.name, expected=expected, got=got)

@@ -12,8 +12,14 @@ from wheeltap.report.explorer import DrawnNet
 Unified = Literal["high", "low", ""]
 Likeness = Literal["passes", "open", "apart", ""]
 
-LIKENESS: dict[Likeness, str] = {"passes": "passes for unified", "open": "not told apart", "apart": "", "": ""}
-"""What is written beside the numbers of nets made alike."""
+LIKENESS: dict[Likeness, str] = {
+    "passes": "passes for unified",
+    "open": "not told apart",
+    "apart": "told apart",
+    "": "",
+}
+"""What is written beside control nets: by this number alone, they reach the net under study on the side of unified
+nets; it could be one more of them; neither."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,6 +20,12 @@ def write(record: FerRecord, console: "Console") -> None:
     for line in view.headlines(report):
         heading(console, line)
     paragraph(console, record.about)
+    paragraph(
+        console,
+        f"Numbers of {cohorts(record)[0]} have intervals over its weights or layers, those of other nets over nets. "
+        "Beside control nets: by that number alone they pass for unified (their mean reaches that of the net under "
+        "study), are not told apart (it could be one more of them), or are told apart.",
+    )
     for row in record.rows:
         _metric(record, row, console)
     _part(console, "Read together, never one alone", record.fooled)

@@ -38,6 +38,9 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
         )
     _refuse_database(target)
     try:
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            target.write_bytes(data)  # a pipe or a device is written to: in its place would be a file
+            return target
         with _beside(target) as (temporary, handle):
             with os.fdopen(handle, "wb") as file:
                 file.write(data)

@@ -11,6 +11,9 @@ from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.models.cppn import MOST_PARAMETERS, Cppn, Layout
 
 MOST_NETS: Final = 64
+LARGEST: Final = 1e6
+"""Of a weight: beyond it every unit is saturated, and single precision overflows."""
+
 MOST_BYTES: Final = 8 * MOST_PARAMETERS
 """Of one array, unpacked."""
 
@@ -26,8 +29,8 @@ def read_nets(path: Path) -> dict[str, Cppn]:
 
     Raises:
         MissingFile: If it is not there.
-        FileFormatError: If it is no such file, or a number is not finite.
-        UsageError: If an array has another number of parameters than the layout.
+        FileFormatError: If it is no such file, an array has another number of parameters than the layout, or a number
+            is not finite or very large.
     """
     if not path.is_file():
         raise MissingFile("There are no nets at this path.", where=str(path))
@@ -46,8 +49,13 @@ def read_nets(path: Path) -> dict[str, Cppn]:
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _unreadable(path, "an .npz file", str(error)[:80]) from error
     for name, flat in held.items():
-        if flat.dtype.kind != "f" or not bool(np.isfinite(flat).all()):
-            raise _unreadable(path, f"finite floating-point numbers in {name}", str(flat.dtype))
+        wanted = f"{layout.parameters:,} floating-point numbers of at most {LARGEST:g} in {name}"
+        if flat.dtype.kind != "f" or flat.shape != (layout.parameters,):
+            raise _unreadable(path, wanted, f"{flat.dtype} {list(flat.shape)}")
+        if not float(np.abs(flat).max(initial=0.0)) <= LARGEST:  # written so that NaN fails
+            raise _unreadable(path, wanted, "NaN, infinite or larger numbers")
+    if not held:
+        raise _unreadable(path, "one array of parameters or more beside arch", "none")
     return {name: Cppn.of(layout, layout.split(flat)) for name, flat in held.items()}
 
 
