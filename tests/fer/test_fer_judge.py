@@ -118,7 +118,7 @@ def test_controls_are_said_to_fool_what_they_fool() -> None:
     assert "Pass for unified" not in untrained
 
 
-@pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "No. Weight sweeps do")])
+@pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "Not surely. Weight sweeps do")])
 def test_the_question_about_noise_is_answered_by_the_numbers(own: float, words: str) -> None:
     measured = planted(0, own={**UNIFIED, "noise_symmetry": own})
     table = judge.rows(measured)

@@ -22,6 +22,9 @@ TRAINED: Final = "sgd"
 
 LEVEL: Final = 0.95
 
+ROUNDING: Final = 1e-6
+"""Share of a number that a difference may be by rounding alone."""
+
 FAR: Final = 20.0
 """Decibels below which pictures are called far from each other: a mean squared error of .01."""
 
@@ -122,7 +125,7 @@ def _likeness(metric: Metric, own: Single, gap: Estimate) -> Likeness:
     if not metric.unified:
         return ""
     ahead = (gap.value or 0.0) * (1.0 if metric.unified == "high" else -1.0)
-    if ahead <= normal_quantile((1 + LEVEL) / 2) * own.se:
+    if ahead <= normal_quantile((1 + LEVEL) / 2) * own.se + ROUNDING * abs(own.value):
         return "passes"
     told = gap.p is not None and gap.p <= 1 - LEVEL
     return "apart" if told else "open"
@@ -279,9 +282,9 @@ def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[
     sweeps, noise = titles["response_symmetry"], titles["noise_symmetry"]
     answer = {
         (True, True): "Yes. Both do.",
-        (True, False): "No. Weight sweeps do, function-space noise does not.",
-        (False, True): "It does, and weight sweeps do not.",
-        (False, False): "Neither does.",
+        (True, False): "Not surely. Weight sweeps do; of function-space noise it is not shown.",
+        (False, True): "It does, and of weight sweeps it is not shown.",
+        (False, False): "It is shown of neither.",
     }[status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"]
     told = "; ".join(
         f"{row.metric.title.lower()} {words.number(row.own.value)} against {_trained(row)}" for row in (sweeps, noise)
