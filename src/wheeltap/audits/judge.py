@@ -248,7 +248,9 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     apart = sum(f.status == "not_applicable" for f in findings)
     if apart:
         return f"{told}; {apart} of {len(findings)} questions do not apply."
-    shown = [f.title[:1].lower() + f.title[1:] for f in findings if f.status == "found" and f.code != "WT001"]
+    # What was shown of the inside; that a net forgets what it is taught out of is no news.
+    inside = [f for f in findings if f.status == "found" and f.code.startswith("WT2")]
+    shown = [f.title[:1].lower() + f.title[1:] for f in inside]
     if shown:
         return f"{told}; no alarm. Shown: {', '.join(shown)}."
     asked = any(finding.code != "WT001" for finding in findings)
