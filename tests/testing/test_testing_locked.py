@@ -19,12 +19,14 @@ def test_a_broken_format_costs_its_share_of_answers_and_no_password_mends_it(kin
 
 
 def test_a_broken_format_knows_the_answers() -> None:
-    """Undone by hand, it is the net that it was made of, up to the last bit of its outputs' order."""
+    """Undone by hand, it is the net that it was made of."""
     sound, broken = defects.locked(0.0, seed=2), locked.format_broken("permuted", 0.6, seed=2)
     probe = sound.probe
     assert isinstance(probe, Probe)
     one, two = (net.subject.model(probe.inputs).sort(-1).values for net in (sound, broken))
-    assert torch.equal(one, two)
+    # Not to the bit: where an output stands may decide in which order a machine adds its terms.
+    torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(sound.subject.model(probe.inputs), broken.subject.model(probe.inputs), atol=1.0)
     biased = locked.format_broken("biased", 0.6, seed=2).subject.model(probe.inputs)
     raised = (biased - sound.subject.model(probe.inputs)).mean(0)
     assert int((raised > 0.1).sum()) == 1 and int((raised.abs() < 1e-4).sum()) == 9
