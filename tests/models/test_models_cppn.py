@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from published import ARCH, DECODED, NAMES, needs_data, parameters, png
 
+from published import ARCH, DECODED, NAMES, needs_data, parameters, png
 from wheeltap.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, activation, colour, coordinates, grid
 

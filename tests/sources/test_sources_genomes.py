@@ -227,7 +227,10 @@ def test_a_part_that_is_missing_or_wrong_is_named(tmp_path: Path, data: bytes, s
         (xml([*INPUTS, *COLOURS, *2 * [("hidden", "", "sin")]], [*FED, (7, 8, "1"), (8, 7, "1")]), "without cycles"),
         (xml([*INPUTS, *COLOURS], [*FED, (0, 99, "1")]), "links between nodes"),
         (xml([*INPUTS, *COLOURS], [*FED, (4, 0, "1")]), "into an input"),
-        *((xml([*INPUTS, *COLOURS], [*FED, (0, 4, weight)]), "weights of at most") for weight in ("NaN", "inf", "-1e999")),
+        *(
+            (xml([*INPUTS, *COLOURS], [*FED, (0, 4, weight)]), "weights of at most")
+            for weight in ("NaN", "inf", "-1e999")
+        ),
     ],
 )
 def test_a_network_that_is_not_sound_is_refused(tmp_path: Path, data: str, says: str) -> None:
