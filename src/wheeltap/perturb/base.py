@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
-from wheeltap import seeds
+from wheeltap import normals, seeds
 from wheeltap.errors import UnknownName, UsageError
 from wheeltap.layer import Layer
 from wheeltap.records import Scalar
 from wheeltap.registry import Registry
-from wheeltap.typed import to_tensor
+from wheeltap.typed import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -89,17 +90,16 @@ class Draw:
 
     def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
         """Independent standard normal numbers, with dtype and device of ``like``; written to ``into`` where given."""
-        stream = torch.Generator(device="cpu").manual_seed(seeds.derive(self.root, "normal", self.seed, name))
-        if into is None:
-            return torch.randn(shape, generator=stream).to(device=like.device, dtype=like.dtype)
-        if into.device.type == "cpu" and into.dtype is torch.float32 and into.is_contiguous():
-            return torch.randn(shape, generator=stream, out=into)
-        return into.copy_(torch.randn(shape, generator=stream))
+        words = seeds.words(self.root, "normal", self.seed, name)
+        if into is not None and into.device.type == "cpu" and into.dtype is torch.float32 and into.is_contiguous():
+            normals.fill(words, to_array(into.view(-1)))
+            return into
+        drawn = torch.empty(shape)
+        normals.fill(words, to_array(drawn.view(-1)))
+        return drawn.to(device=like.device, dtype=like.dtype) if into is None else into.copy_(drawn)
 
     def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
         """Independent -1 or +1 with equal probability, unpacked from random bits; written to ``into`` where given."""
-        import numpy as np
-
         whole = into is not None and into.is_contiguous()
         drawn = into if into is not None and whole else torch.empty(shape, device=like.device, dtype=like.dtype)
         words, flat = seeds.words(self.root, "signs", self.seed, name), drawn.view(-1)

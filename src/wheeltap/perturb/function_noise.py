@@ -34,6 +34,7 @@ class FunctionNoise(Noise):
     """
 
     name = "function"
+    version = 2  # since 2 normal numbers are read off a table
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
     lowest, highest = 0.0, 4096.0

@@ -52,6 +52,7 @@ class LowRankNoise(Noise):
     """
 
     name = "low-rank"
+    version = 2  # since 2 normal numbers are read off a table
     title = "low-rank noise"
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0

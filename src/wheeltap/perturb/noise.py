@@ -23,6 +23,7 @@ class NoiseSettings(base.Settings, frozen=True, kw_only=True):
 
 
 class _Elementwise(Noise):
+    version = 2  # since 2 normal numbers are read off a table
     settings_type: ClassVar[type[base.Settings]] = NoiseSettings
 
     def drawn(self, draw: Draw, name: str, like: Tensor, into: Tensor | None = None) -> Tensor:

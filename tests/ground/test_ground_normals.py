@@ -1,0 +1,71 @@
+"""Normal numbers read off a table are normal numbers."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import special, stats
+
+from wheeltap import normals, seeds
+
+
+def drawn(count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    out = np.empty(count, np.float32)
+    normals.fill(seeds.words(seed, "test"), out)
+    return out
+
+
+def slowly(count: int, *, seed: int = 0) -> list[float]:
+    """The same from the definition, one number at a time: a step's middle, and in the tails a step of a step."""
+    bits = seeds.words(seed, "test")
+    out: list[float] = []
+    while len(out) < count:
+        size = min(2**16, count - len(out))
+        steps = bits.random_raw(-(-size // 4)).view(np.uint16)[:size].tolist()
+        far = [step for step in steps if min(step, 2**16 - 1 - step) < 128]
+        finer = iter(bits.random_raw(-(-len(far) // 4)).view(np.uint16)[: len(far)].tolist())
+        for step in steps:
+            if min(step, 2**16 - 1 - step) >= 128:
+                out.append(float(special.ndtri((step + 0.5) / 2**16)))
+            else:
+                size = abs(float(special.ndtri((next(finer) + 0.5) / 2**16 * 128 / 2**16)))
+                out.append(size if step > 2**15 else -size)
+    return out
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 1000, 2**16, 2**16 + 1, 150_001])
+def test_they_are_what_the_definition_gives(count: int) -> None:
+    np.testing.assert_allclose(drawn(count), np.array(slowly(count)), atol=1e-6)
+
+
+def test_their_distribution_is_the_normal_one() -> None:
+    numbers = drawn(2**22).astype(np.float64)
+    assert stats.kstest(numbers, "norm").pvalue > 1e-4
+    for power, moment in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        spread = special.factorial2(4 * power // 2 - 1) ** 0.5 if power > 1 else 1.0
+        assert abs((numbers**power).mean() - moment) < 5 * spread / 2**11
+    for beyond in (2.5, 3.0, 3.5, 4.0, 4.5):
+        wanted = 2 * float(special.ndtr(-beyond)) * len(numbers)
+        assert abs(int((np.abs(numbers) > beyond).sum()) - wanted) < 5 * wanted**0.5 + 1
+
+
+def test_each_is_independent_of_the_next_ones() -> None:
+    numbers = drawn(2**20).astype(np.float64)
+    for values in (numbers, np.abs(numbers), numbers**2):
+        centred = (values - values.mean()) / values.std()
+        for lag in (1, 2, 3, 4, 5, 64, 2**16):
+            assert abs(float((centred[lag:] * centred[:-lag]).mean())) < 5 / 2**10
+
+
+def test_steps_are_as_narrow_as_said() -> None:
+    """Between neighbours that the table tells apart; and the farthest."""
+    numbers = np.unique(drawn(2**22))
+    inner = numbers[np.abs(numbers) < 2.88]
+    assert max(high - low for low, high in pairwise(inner.tolist())) < 0.0025
+    assert np.abs(numbers).max() < 5.55
+
+
+def test_a_seed_means_these_bits_on_every_machine() -> None:
+    bits = drawn(4).view(np.uint32)
+    assert [f"{number:08x}" for number in bits] == ["3f34e0c8", "bed0992c", "3f657a42", "be633b7b"]
