@@ -1,9 +1,9 @@
 """Standard normal numbers, read off a table: cheap, and the same bits on every machine.
 
-A number's sixteen random bits name one of 65,536 equally likely steps of the normal distribution, and its middle is the
-number. Steps are .0024 wide at most (at 2.9); beyond, where they would be wider, sixteen more bits name a step of the tail,
-up to 5.54. Of the moments up to the sixth the largest error is a 100,000th part. Vectorised Box-Muller transforms take twice
-as long, and their last bits depend on the processor's instructions.
+A number's sixteen random bits name one of 65,536 equally likely steps of the normal distribution, and its middle is
+the number. Steps are .0024 wide at most (at 2.9); beyond, where they would be wider, sixteen more bits name a step of
+the tail, up to 5.54. Of the moments up to the sixth the largest error is a 100,000th part. Vectorised Box-Muller
+transforms take twice as long, and their last bits depend on the processor's instructions.
 """
 
 from functools import cache
