@@ -100,6 +100,40 @@ def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
     assert false <= 0.05 * RUNS + 3 * np.sqrt(0.05 * 0.95 * RUNS)
 
 
+def of_maps(values: list[float], *, own: float = 17.0) -> Measured:
+    """A study of one count alone."""
+    cohorts = {TRAINED: [{"error": 4e-4, "distinct_maps": value} for value in values]}
+    return Measured(name="plant", own={"distinct_maps": Single(own)}, cohorts=cohorts)
+
+
+def test_a_small_count_less_in_one_net_does_not_make_the_study_void() -> None:
+    """Near the largest count that there can be, all others have it: the test rejects, and it means nothing."""
+    measured = of_maps([84.0] * 6 + [83.0, 76.0])
+    assert judge.leave_one_out(measured, judge.rows(measured), worst=0.001).status == "passed"
+    foreign = of_maps([84.0] * 6 + [83.0, 17.0])
+    assert judge.leave_one_out(foreign, judge.rows(foreign), worst=0.001).status == "failed"
+
+
+def test_nets_with_one_and_the_same_count_can_be_told_from_another() -> None:
+    measured = of_maps([84.0, 84.0, 84.0])
+    found = {finding.title: finding for finding in judge.findings(measured, judge.rows(measured), alpha=0.05)}
+    assert found["Distinct feature maps"].status == "found"
+    same = of_maps([84.0, 84.0, 84.0], own=84.0)
+    found = {finding.title: finding for finding in judge.findings(same, judge.rows(same), alpha=0.05)}
+    assert found["Distinct feature maps"].status == "not_found"
+
+
+def test_noise_that_points_the_other_way_is_no_agreement() -> None:
+    measured = planted(0, own={**UNIFIED, "noise_symmetry": 0.2})
+    table = judge.rows(measured)
+    ((_, answer),) = judge.noise_answer(table, judge.findings(measured, table, alpha=0.05))
+    assert answer.startswith("Both do, in opposite directions")
+    measured = planted(0, own=UNIFIED)
+    table = judge.rows(measured)
+    ((_, answer),) = judge.noise_answer(table, judge.findings(measured, table, alpha=0.05))
+    assert answer.startswith("Yes. Both do.")
+
+
 def test_a_single_trained_net_decides_nothing() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
     assert set(status.values()) == {"inconclusive", "not_applicable"}

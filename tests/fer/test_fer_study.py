@@ -5,6 +5,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ import torch
 
 from wheeltap.cli import main
 from wheeltap.errors import UnknownName, UsageError
-from wheeltap.fer.cast import Stage, StudySettings
+from wheeltap.fer import showing
+from wheeltap.fer.cast import Cast, Kind, Stage, StudySettings
 from wheeltap.fer.controls import recoded, reordered, same_function
 from wheeltap.fer.measures import Sampling, Sight, measured
 from wheeltap.fer.study import study
@@ -126,6 +128,47 @@ def test_the_page_opens_without_a_complaint_and_names_stay_text(
         assert page.locator("body").inner_text().count(NASTY) >= 1
         browser.close()
     assert said == []
+
+
+def test_numbers_stand_under_their_own_kind_of_nets_where_one_has_none(record: FerRecord) -> None:
+    first, *others = record.rows
+    less = msgspec.structs.replace(first, cohorts=(first.cohorts[0], *first.cohorts[2:]))
+    text = fer.page(msgspec.structs.replace(record, rows=(less, *others)))
+    table = text[text.index('<table class="metrics">') : text.index("</tbody>")]
+    heads = table[: table.index("</thead>")].count("<th ")
+    lines = [re.findall(r"<t[hd].*?</t[hd]>", row, re.S) for row in table.split("<tr>")[2:]]
+    assert len(lines) == len(record.rows)
+    assert {len(line) for line in lines} == {heads}
+    assert [cell == "<td>&ndash;</td>" for cell in lines[0]] == [False, False, False, True, False, False]
+
+
+def test_nets_whose_training_failed_are_not_shown_as_those_that_were_measured() -> None:
+    drawn = nasty()
+    nets = tuple(drawn.genome.layerize() for _ in range(2))
+    cast = Cast("own", nets[0], {"sgd": Kind(nets, ("stuck", "done")), "untrained": Kind(nets, ("done", "done"))})
+    assert [name for name, _ in cast.trained] == ["sgd 2"]
+    assert [net.name for net in showing.explored(cast, drawn)] == ["own", "sgd 2"]
+    assert {net.name for net in showing.pictures(cast, drawn) if net.maps} == {"own", "sgd 2", "untrained 1"}
+    shown = showing.sweeps(cast, drawn, Sight(16), sampling=SMALL)
+    assert {sweep.net for sweep in shown} == {"own", "sgd 2"}
+
+
+def test_a_void_study_concludes_nothing(folder: Path) -> None:
+    """No p-value is below 2: the control that leaves nets out in turn must fail."""
+    made = study(nasty(), replace(SETTINGS, seeds=4, worst=2.0), stage=Stage(folder=folder))
+    assert made.report.void
+    assert made.fooled == made.answers == ()
+    assert "Told apart" not in fer.page(made)
+    assert "Does function-space noise" not in fer.page(made)
+
+
+def test_the_seed_is_that_of_every_draw(record: FerRecord, folder: Path) -> None:
+    (own,) = {row.own.value for row in record.rows if row.metric.key == "noise_dose"}
+    other = study(nasty(), replace(SETTINGS, seed=1), stage=Stage(folder=folder))
+    assert {row.own.value for row in other.rows if row.metric.key == "noise_dose"} != {own}
+    moved = [line for line in record.caveats if line.startswith("Weights moved one by one: 12 of ")]
+    assert len(moved) == 1
+    assert "6 of all" in moved[0]
 
 
 def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from wheeltap.errors import DataError, UsageError
-from wheeltap.stats.cohorts import Single, apart, next_net, over_nets
+from wheeltap.stats.cohorts import Scale, Single, apart, next_net, over_nets
 
 RUNS = 4000
 
@@ -34,13 +34,13 @@ def test_one_more_net_lies_where_it_is_said_to(nets: int) -> None:
 @pytest.mark.parametrize("nets", [2, 5, 12])
 def test_a_net_that_is_one_of_them_is_seldom_called_apart(nets: int) -> None:
     rows = draws(nets + 1, 3)
-    p = [apart(Single(row[0]), row[1:], name="gap", unit="share").p for row in rows]
+    p = [apart(Single(row[0]), row[1:], name="gap", scale=Scale("share")).p for row in rows]
     assert within(float(np.mean(np.array(p) <= 0.05)), 0.05)
 
 
 def test_a_net_that_is_apart_is_found_with_five_others() -> None:
     rows = draws(5, 4)
-    p = [apart(Single(0.75, 0.014), row, name="gap", unit="share").p for row in rows]
+    p = [apart(Single(0.75, 0.014), row, name="gap", scale=Scale("share")).p for row in rows]
     assert np.mean(np.array(p) <= 0.05) > 0.9
 
 
@@ -49,19 +49,19 @@ def test_the_same_numbers_as_the_textbook() -> None:
     found = over_nets(x, name="s", unit="share")
     low, high = stats.t.interval(0.95, 4, loc=np.mean(x), scale=stats.sem(x))
     assert (found.low, found.high) == pytest.approx((low, high))
-    gap = apart(Single(0.7), x, name="gap", unit="share")
+    gap = apart(Single(0.7), x, name="gap", scale=Scale("share"))
     assert gap.p == pytest.approx(2 * stats.t.sf((0.7 - np.mean(x)) / (np.std(x, ddof=1) * np.sqrt(1.2)), 4))
 
 
 def test_a_single_net_or_nets_without_spread_give_no_certainty() -> None:
     assert over_nets([0.5], name="s", unit="share").low is None
     assert next_net([0.5]) is None
-    assert apart(Single(0.9), [0.5], name="gap", unit="share").p is None
-    assert apart(Single(0.9), [1.0, 1.0, 1.0], name="gap", unit="share").p is None
+    assert apart(Single(0.9), [0.5], name="gap", scale=Scale("share")).p is None
+    assert apart(Single(0.9), [1.0, 1.0, 1.0], name="gap", scale=Scale("share")).p is None
 
 
 def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(UsageError, match="no net"):
         over_nets([], name="s", unit="share")
     with pytest.raises(DataError, match="not finite"):
-        apart(Single(0.5), [0.5, float("nan")], name="gap", unit="share")
+        apart(Single(0.5), [0.5, float("nan")], name="gap", scale=Scale("share"))

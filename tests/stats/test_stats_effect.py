@@ -242,3 +242,19 @@ def test_refuses_what_it_cannot_use() -> None:
         score_interval(good, level=1.0, bounded=True, unit="accuracy")
     with pytest.raises(UsageError, match="margin"):
         mean_effect(np.ones((2, 3)), margin=-0.1, unit="nat")
+
+
+@pytest.mark.parametrize(("nets", "alpha"), [(3, 0.05), (5, 0.01), (8, 0.01)])
+def test_a_t_test_of_few_finds_what_it_could_find_four_times_out_of_five(nets: int, alpha: float) -> None:
+    """At a corrected level and with few nets, where the normal approximation promised too much."""
+    rng = np.random.default_rng(0)
+    runs, reach = 4000, []
+    for _ in range(runs):
+        x = rng.standard_normal(nets)
+        half = float(stats.t.ppf(0.975, nets - 1) * x.std(ddof=1) / nets**0.5)
+        told = Estimate(name="x", value=0.0, low=-half, high=half, level=0.95, n=nets, unit="", method="")
+        reach.append(smallest_detectable(told, alpha=alpha, df=nets - 1) * nets**0.5 / x.std(ddof=1))
+    assert np.ptp(reach) < 1e-9  # in standard errors always the same
+    tests = rng.standard_normal((runs, nets)) + reach[0] / nets**0.5
+    found = float((stats.ttest_1samp(tests, 0.0, axis=1).pvalue <= alpha).mean())
+    assert abs(found - 0.8) < 4 * (0.16 / runs) ** 0.5

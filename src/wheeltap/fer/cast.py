@@ -108,9 +108,11 @@ class Cast:
     kinds: Mapping[str, Kind]
 
     @property
-    def trained(self) -> list[Cppn]:
-        """The nets that the one under study is compared with."""
-        return self.kinds[TRAINED].sound
+    def trained(self) -> list[tuple[str, Cppn]]:
+        """The nets that the one under study is compared with, by name."""
+        made = self.kinds[TRAINED]
+        pairs = enumerate(zip(made.nets, made.status, strict=True))
+        return [(called(TRAINED, at), net) for at, (net, status) in pairs if status == "done"]
 
     def named(self) -> list[tuple[str, Cppn]]:
         """Every net by the name it has in reports."""

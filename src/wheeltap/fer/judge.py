@@ -14,7 +14,7 @@ from wheeltap.records import Control, Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile
-from wheeltap.stats.cohorts import Single, apart, next_net, over_nets
+from wheeltap.stats.cohorts import Scale, Single, apart, next_net, over_nets
 from wheeltap.stats.effect import smallest_detectable
 
 TRAINED: Final = "sgd"
@@ -97,7 +97,7 @@ def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, 
     if not values:
         return None
     mean = over_nets(values, name=f"{metric.key}_{name}", unit=metric.unit, level=LEVEL)
-    gap = apart(own, values, name=f"{metric.key}_gap", unit=metric.unit, level=LEVEL)
+    gap = apart(own, values, name=f"{metric.key}_gap", scale=Scale(metric.unit, metric.grain), level=LEVEL)
     return CohortRow(
         cohort=name,
         values=tuple(values),
@@ -151,12 +151,22 @@ def _open_still(draft: Draft, found: Finding) -> Finding:
     return msgspec.structs.replace(found, status="inconclusive", because=because)
 
 
+_WHY: Final = {
+    "response_symmetry": "No symmetry of the picture is known, or fewer than two weights change it enough.",
+    "feature_symmetry": "The picture has no mirror symmetry (even and odd parts are those of one mirror), or no hidden "
+    "unit of the net is alive.",
+    "distinct_maps": "No hidden unit of the net is alive.",
+    "regions": "No parts of the picture are known, or fewer than two weights change it enough.",
+    "noise_symmetry": "No symmetry of the picture is known, or the noise is not defined on this net, or no draw of it "
+    "changes the picture enough.",
+}
+"""Why a net under study may lack a tested number."""
+
+
 def _missing(measured: Measured, metric: Metric) -> Finding:
-    why = "parts" if metric.key == "regions" else "symmetry"
     return Finding(
-        code=metric.code, title=metric.title, status="not_applicable", subject=pair(measured),
-        because=f"Nothing is known of the picture's {why}, or no weight changes it enough.",
-    )  # fmt: skip
+        code=metric.code, title=metric.title, status="not_applicable", subject=pair(measured), because=_WHY[metric.key]
+    )
 
 
 def pair(measured: Measured) -> str:
@@ -168,8 +178,9 @@ def _pictures(measured: Measured) -> Finding:
     unit = "mean squared error in colour from 0 to 1"
     error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", unit=unit))
     psnr = over_nets(measured.psnr, name="psnr", unit="dB")
+    apart_all = min(measured.errors) > 0.0
     return Finding(
-        code="WT001", title="Distance of the pictures", status="found" if error.low else "inconclusive",
+        code="WT001", title="Distance of the pictures", status="found" if apart_all else "inconclusive",
         subject=pair(measured), estimates=(error, psnr), alarm=False,
         because=f"The trained nets draw the picture to {words.interval(psnr)} dB (mean squared error "
         f"{words.interval(error)}), and never to the last digit. Part of any difference below may be a difference of "
@@ -187,13 +198,18 @@ def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
     if trained is None or trained.gap.p is None:
         because = "An answer takes at least two trained nets that differ in this number; a single one has no spread."
         return Draft(_with(finding, because=because))
-    worth = metric.worth * (abs(trained.mean.value or 0.0) if metric.relative else 1.0)
-    seen = smallest_detectable(trained.gap, alpha=alpha)
+    worth = _worth(metric, trained)
+    seen = smallest_detectable(trained.gap, alpha=alpha, df=trained.gap.n - 1)
     said = _said(measured, row, trained)
     finding = _with(
         finding, because=said, status="found", smallest_detectable=seen, estimates=(trained.gap, *finding.estimates)
     )
     return Draft(finding, test=trained.gap, worth=worth, otherwise=f"{said} It could be one more of them.")
+
+
+def _worth(metric: Metric, trained: CohortRow) -> float:
+    """Smallest difference worth telling, in the metric's unit."""
+    return metric.worth * (abs(trained.mean.value or 0.0) if metric.relative else 1.0)
 
 
 def _with(finding: Finding, **changes: object) -> Finding:
@@ -280,12 +296,15 @@ def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[
     if not {"noise_symmetry", "response_symmetry"} <= titles.keys():
         return ()
     sweeps, noise = titles["response_symmetry"], titles["noise_symmetry"]
+    shown = status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"
     answer = {
         (True, True): "Yes. Both do.",
         (True, False): "Not surely. Weight sweeps do; of function-space noise it is not shown.",
         (False, True): "It does, and of weight sweeps it is not shown.",
         (False, False): "It is shown of neither.",
-    }[status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"]
+    }[shown]
+    if shown == (True, True) and _towards(sweeps) != _towards(noise):
+        answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."
     told = "; ".join(
         f"{row.metric.title.lower()} {words.number(row.own.value)} against {_trained(row)}" for row in (sweeps, noise)
     )
@@ -309,25 +328,35 @@ def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: floa
     Args:
         measured: The numbers.
         table: The metrics.
-        worst: The control fails where a p-value, corrected for all nets and metrics, is below this.
+        worst: The control fails where a net differs by more than is worth telling with a p-value, corrected for all
+            nets and metrics, below this: a sound study is rarely void because a test happened to reject.
     """
     name = f"each {TRAINED} net beside the other {TRAINED} nets"
-    tests: list[float] = []
+    tests: list[tuple[float, bool]] = []
     for row in table:
-        values = next((c.values for c in row.cohorts if c.cohort == TRAINED), ())
-        for at, value in enumerate(values if row.metric.tested and len(values) > 3 else ()):
-            p = apart(Single(value), [*values[:at], *values[at + 1 :]], name=row.metric.key, unit=row.metric.unit).p
-            tests += [] if p is None else [p]
+        trained = next((c for c in row.cohorts if c.cohort == TRAINED), None)
+        if trained is not None and row.metric.tested and len(trained.values) > 3:
+            tests += _each_beside_the_others(row.metric, trained)
     if not tests:
         return Control(name=name, kind="null", status="skipped", because="It takes at least four trained nets.")
-    least = min(min(tests) * len(tests), 1.0)
-    share = float(np.mean(np.array(tests) <= 1 - LEVEL))
+    least = min([1.0, *(p * len(tests) for p, large in tests if large)])
+    share = float(np.mean([p <= 1 - LEVEL for p, _ in tests]))
     estimate = Estimate(
         name="share_called_apart", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
         method="each net left out in turn; the tests share nets",
     )  # fmt: skip
     return Control(
         name=name, kind="null", status="failed" if least < worst else "passed", estimates=(estimate,),
-        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; the "
-        f"smallest p, corrected for their number, is {least:.2g} (fails below {worst:g}).",
+        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; "
+        f"the smallest p of a difference worth telling, corrected for all, is {least:.2g} (fails below {worst:g}).",
     )  # fmt: skip
+
+
+def _each_beside_the_others(metric: Metric, trained: CohortRow) -> list[tuple[float, bool]]:
+    """For each net the p-value of "it is one of the others", and whether the difference is worth telling."""
+    found: list[tuple[float, bool]] = []
+    for at, value in enumerate(trained.values):
+        others = [*trained.values[:at], *trained.values[at + 1 :]]
+        gap = apart(Single(value), others, name=metric.key, scale=Scale(metric.unit, metric.grain))
+        found += [] if gap.p is None else [(gap.p, abs(gap.value or 0.0) > _worth(metric, trained))]
+    return found

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap import measure, seeds
 from wheeltap.errors import ModelError
-from wheeltap.fer.moves import chosen_weights, random_directions
+from wheeltap.fer.moves import Moves, chosen_weights, random_directions
 from wheeltap.fer.noise import respond
 from wheeltap.fer.procedures import Level, Swept, at_equal_effect
 from wheeltap.fer.responses import Evaluation
@@ -100,13 +100,17 @@ def _modular(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
     return {"modularity": Single(float(found.value - found.rewired.mean()))}
 
 
+def weights_moved(net: Cppn, sampling: Sampling) -> Moves:
+    """The single weights that are moved; the same places in every dense net of one layout."""
+    rng = seeds.generator(sampling.root, "fer", "weights")
+    return chosen_weights(net, sampling.weights, links=sampling.links, rng=rng)
+
+
 def swept(net: Cppn, sight: Sight, sampling: Sampling) -> Swept:
     """The net's single weights, each moved to the wanted effect in both directions."""
-    rng = seeds.generator(sampling.root, "fer", "weights")
     regions = None if sight.regions is None or not sight.on_square else to_tensor(sight.regions)
     picture = Evaluation(net, sight.inputs, symmetry=sight.symmetry, regions=regions)
-    moves = chosen_weights(net, sampling.weights, links=sampling.links, rng=rng)
-    return at_equal_effect(picture, moves, targets=(sampling.effect,))
+    return at_equal_effect(picture, weights_moved(net, sampling), targets=(sampling.effect,))
 
 
 def _responses(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
@@ -129,8 +133,8 @@ def _responses(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]
 
 
 def _sampled(key: str, level: Level, mean: ClusterMean, what: str) -> dict[str, Single]:
-    """Nothing where no weight reached the effect."""
-    if mean.clusters == 0:
+    """Nothing where fewer than two reached the effect: of a single one the spread is unknown."""
+    if mean.clusters < 2:
         return {}
     method = f"bootstrap over {mean.clusters} {what} of this net; {level.unreached} changes up or down fell short"
     return {key: Single(mean.value, mean.se, method)}
@@ -150,7 +154,8 @@ def _maps(net: Cppn, sight: Sight) -> dict[str, Single]:
         "effective_rank": Single(feature_maps.effective_rank(pooled)),
         "roughness": _over(rough, "units"),
     }
-    if sight.symmetry is None:
+    if sight.symmetry is None or sight.symmetry.order != 2:
+        # In a larger group a map that knows nothing has a small invariant part, and would look nearly pure.
         return found
     with torch.no_grad():
         layers = [to_array(layer)[:, kept] for layer in net.maps(sight.inputs)]
@@ -180,5 +185,9 @@ def _noise(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
     except ModelError:  # too few points for the layers' moments
         return {}
     numbers: Mapping[str, NDArray[np.float64]] = {"noise_dose": found.dose, "noise_symmetry": found.symmetry}
+    if int(found.reached.sum()) < 2:
+        return {}
+    short = int((~found.reached).sum())
+    what = f"draws; {short} more fell short at any dose" if short else "draws"
     known = {key: values[np.isfinite(values)] for key, values in numbers.items()}
-    return {key: _over(values, "draws") for key, values in known.items() if len(values)}
+    return {key: _over(values, what) for key, values in known.items() if len(values)}

@@ -52,7 +52,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT206",
         reads="Whether what a layer's units span together splits into a part with the symmetry and a part without, in "
         "whatever basis. Untrained nets often lie above trained ones; a net that is given |x| has 1 for a mirror "
-        "image.",
+        "image. Defined where the symmetry is one mirror: even and odd parts.",
         unified="high",
         ends=SHARE,
         tested=True,
@@ -80,6 +80,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         tested=True,
         worth=0.5,
         relative=True,
+        grain=1.0,
     ),
     Metric(
         key="effective_rank",

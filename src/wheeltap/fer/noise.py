@@ -80,9 +80,9 @@ def _at_effect(change: Callable[[float], Tensor], effect: float, symmetry: Symme
     """Dose and symmetric share where the change first has the wanted size: bracketed, then halved in ratios."""
     low, high, moved = 0.0, 1e-3, change(1e-3)
     while _size(moved) < effect:
-        low, high = high, 2.0 * high
-        if high > WIDEST:
+        if high >= WIDEST:
             return float("nan"), float("nan")
+        low, high = high, min(2.0 * high, WIDEST)
         moved = change(high)
     dose = high
     for _ in range(STEPS):
@@ -91,6 +91,8 @@ def _at_effect(change: Callable[[float], Tensor], effect: float, symmetry: Symme
         dose = float(np.sqrt(low * high)) if low else high / 2.0
         moved = change(dose)
         low, high = (dose, high) if _size(moved) < effect else (low, dose)
+    if abs(_size(moved) / effect - 1.0) > TOLERANCE:  # the change jumps over the wanted one
+        return float("nan"), float("nan")
     return dose, float("nan") if symmetry is None else symmetric_share(moved, symmetry)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.fer import drawings
 from wheeltap.fer.cast import UNTRAINED, Cast, called
-from wheeltap.fer.judge import TRAINED, decibels
+from wheeltap.fer.judge import decibels
 from wheeltap.fer.measures import Sampling, Sight, swept
 from wheeltap.fer.procedures import Swept
 from wheeltap.models.cppn import Cppn
@@ -30,7 +30,7 @@ def pictures(cast: Cast, picture: Picture) -> tuple[NetPicture, ...]:
     """What every net draws, and the feature maps of one net of each sort."""
     target = picture.genome.render(drawings.PICTURE)
     own = NetPicture(name=cast.name, cohort=cast.name, picture=drawings.picture(cast.own), maps=drawings.maps(cast.own))
-    found = [own]
+    found, shown = [own], (cast.trained[0][0], called(UNTRAINED, 0))
     for kind, made in cast.kinds.items():
         for at, (net, status) in enumerate(zip(made.nets, made.status, strict=True)):
             error = float(np.square(net.render(drawings.PICTURE) - target).mean())
@@ -38,7 +38,7 @@ def pictures(cast: Cast, picture: Picture) -> tuple[NetPicture, ...]:
                 name=called(kind, at),
                 cohort=kind,
                 picture=drawings.picture(net),
-                maps=drawings.maps(net) if at == 0 and kind in (TRAINED, UNTRAINED) else b"",
+                maps=drawings.maps(net) if called(kind, at) in shown else b"",
                 error=error,
                 psnr=decibels(error) if error > 0.0 else None,
                 status=status,
@@ -49,20 +49,20 @@ def pictures(cast: Cast, picture: Picture) -> tuple[NetPicture, ...]:
 
 def explored(cast: Cast, picture: Picture) -> tuple[DrawnNet, ...]:
     """The net under study and the first trained one, for the explorer."""
-    first, layout = cast.trained[0], cast.own.layout
-    labels = {",".join(map(str, layout.address(at))): name for at, name in picture.genome.factors().items()}
+    (name, first), layout = cast.trained[0], cast.own.layout
+    labels = {",".join(map(str, layout.address(at))): label for at, label in picture.genome.factors().items()}
     links = tuple(layout.address(int(at)) for at in cast.own.links())
     return (
         DrawnNet(name=cast.name, arch=cast.own.arch, weights=tuple(cast.own.kernels()), labels=labels, links=links),
-        DrawnNet(name=called(TRAINED, 0), arch=first.arch, weights=tuple(first.kernels()), fold=first.fold),
+        DrawnNet(name=name, arch=first.arch, weights=tuple(first.kernels()), fold=first.fold),
     )
 
 
 def sweeps(cast: Cast, picture: Picture, sight: Sight, *, sampling: Sampling) -> tuple[Sweep, ...]:
     """Strips of both nets of the explorer: named weights, and weights at even steps of the symmetry of response."""
     own = _Shown(cast.name, cast.own, swept(cast.own, sight, sampling), picture.genome.factors())
-    first = cast.trained[0]
-    trained = _Shown(called(TRAINED, 0), first, swept(first, sight, sampling), {})
+    name, first = cast.trained[0]
+    trained = _Shown(name, first, swept(first, sight, sampling), {})
     return tuple(net.strip(row, symmetric=sight.symmetry is not None) for net in (own, trained) for row in net.rows())
 
 

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -13,7 +14,7 @@ from wheeltap.audits.judge import voided
 from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
 from wheeltap.fer.drawings import PICTURE
-from wheeltap.fer.measures import Sight, measured
+from wheeltap.fer.measures import Sight, measured, weights_moved
 from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
@@ -22,8 +23,6 @@ from wheeltap.records import Cost, ProbeRecord, ReportRecord, Scalar
 from wheeltap.report.fer import FerRecord
 from wheeltap.stats.cohorts import Single
 from wheeltap.subject import Subject
-
-_TWIN = "re-coded twin"
 
 
 def study(
@@ -51,10 +50,11 @@ def study(
 
 def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn], stage: Stage) -> FerRecord:
     began = perf_counter()
+    settings = replace(settings, sampling=replace(settings.sampling, root=settings.seed))
     cast = train(picture, settings, given=given, stage=stage)
     sight = _sight(picture, cast.own, settings.size)
-    each = _measured(cast, sight, settings, stage)
-    twin, numbers = each.pop(_TWIN), _numbers(cast, picture, each=each)
+    each, twin = _measured(cast, sight, settings, stage)
+    numbers = _numbers(cast, picture, each=each)
     table = judge.rows(numbers)
     found = judge.findings(numbers, table, alpha=settings.alpha)
     checks = (
@@ -83,9 +83,10 @@ def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn],
         rows=table,
         sweeps=showing.sweeps(cast, picture, sight, sampling=settings.sampling),
         drawn=showing.explored(cast, picture),
-        fooled=judge.fooled(numbers, table),
-        answers=judge.noise_answer(table, found),
-        caveats=_caveats(picture, settings),
+        # What rests on the numbers of a void study is not said.
+        fooled=() if void else judge.fooled(numbers, table),
+        answers=() if void else judge.noise_answer(table, found),
+        caveats=_caveats(picture, cast, settings),
     )
 
 
@@ -95,22 +96,25 @@ def _sight(picture: Picture, own: Cppn, size: int) -> Sight:
     return Sight(size, points, symmetry, regions, links=int(np.count_nonzero(own.flat_parameters())))
 
 
-def _measured(cast: Cast, sight: Sight, settings: StudySettings, stage: Stage) -> dict[str, dict[str, Single]]:
-    """The numbers of every sound net by its name, and of a re-coded copy of the net under study."""
-    twin = controls.reordered(cast.own, seed=settings.seed)
-    nets = dict([(cast.name, cast.own), (_TWIN, twin), *_sound(cast)])
-    done: list[str] = []
+def _measured(
+    cast: Cast, sight: Sight, settings: StudySettings, stage: Stage
+) -> tuple[dict[str, dict[str, Single]], dict[str, Single]]:
+    """The numbers of every sound net by its name; and those of a re-coded copy of the net under study."""
+    named = [(cast.name, cast.own), *_sound(cast)]
+    nets = [*(net for _, net in named), controls.reordered(cast.own, seed=settings.seed)]
+    done: list[int] = []
 
-    def numbers(name: str) -> dict[str, Single]:
+    def numbers(at: int) -> dict[str, Single]:
         torch.set_num_threads(1)  # a thread's own, like the next line
         with torch.no_grad():
-            found = measured(nets[name], sight, settings.sampling)
-        done.append(name)
+            found = measured(nets[at], sight, settings.sampling)
+        done.append(at)
         stage.tell("measuring", TRAINING + (1.0 - TRAINING) * len(done) / len(nets))
         return found
 
     with ThreadPoolExecutor(stage.threads, thread_name_prefix="wheeltap-fer") as pool:
-        return dict(zip(nets, pool.map(numbers, nets), strict=True))
+        *each, twin = pool.map(numbers, range(len(nets)))
+    return dict(zip((name for name, _ in named), each, strict=True)), twin
 
 
 def _numbers(cast: Cast, picture: Picture, *, each: Mapping[str, Mapping[str, Single]]) -> judge.Measured:
@@ -162,11 +166,13 @@ def _provenance(settings: StudySettings) -> dict[str, Scalar]:
     }
 
 
-def _caveats(picture: Picture, settings: StudySettings) -> tuple[str, ...]:
+def _caveats(picture: Picture, cast: Cast, settings: StudySettings) -> tuple[str, ...]:
+    nets = cast.trained
     sample = (
-        f"One net is compared with {settings.seeds} trained by one recipe to draw one picture: nothing here is about "
+        f"One net is compared with {len(nets)} trained by one recipe to draw one picture: nothing here is about "
         "gradient descent at large, about language models, or about how the one net came to be."
     )
+    own, theirs = (weights_moved(net, settings.sampling).name for net in (cast.own, nets[0][1]))
     known = [
         sample,
         "The two kinds differ in more than how they were found: the layered genome has few links and copies values "
@@ -174,6 +180,8 @@ def _caveats(picture: Picture, settings: StudySettings) -> tuple[str, ...]:
         "Metrics ask for the symmetry or the parts that are known beforehand. A net can be unified in ways they do not "
         "ask about, and pass them without being so.",
         "Weights are compared at equal effect on the picture; what a sweep shows at another effect may differ.",
+        f"Weights moved one by one: {own} of {cast.name}; {theirs} of each trained net, the same places in every net "
+        "of one layout.",
     ]
     if picture.symmetric is None:
         known.append("The picture has no known symmetry: nothing is said about symmetry, and no |x| nets were trained.")

@@ -35,6 +35,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         tested: Whether the verdict rests on it; the others are shown beside it.
         ends: What the number cannot be below or above, so that intervals end there.
         worth: Smallest difference worth telling, in the unit; a share of the trained nets' mean where ``relative``.
+        grain: Step in which it is counted; 0 where it is not a count.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     ends: tuple[float | None, float | None] = (0.0, None)
     worth: float = 0.0
     relative: bool = False
+    grain: float = 0.0
 
 
 class CohortRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,8 @@ def write(record: FerRecord, console: "Console") -> None:
     )
     for row in record.rows:
         _metric(record, row, console)
-    _part(console, "Read together, never one alone", record.fooled)
+    if record.fooled:
+        _part(console, "Read together, never one alone", record.fooled)
     for question, answer in record.answers:
         _part(console, question, (answer,))
     _part(console, "Controls", tuple(f"{c.status}: {c.name}. {c.because}" for c in report.controls))

@@ -11,6 +11,7 @@ _stdtrit = cast(Callable[[float, float], float], special.stdtrit)
 _stdtr = cast(Callable[[float, float], float], special.stdtr)
 _ndtri = cast(Callable[[float], float], special.ndtri)
 _ndtr = cast(Callable[[float], float], special.ndtr)
+_nctdtrinc = cast(Callable[[float, float, float], float], special.nctdtrinc)
 _bdtr = cast(Callable[[int, int, float], float], special.bdtr)
 _betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
 _brentq = cast(Callable[..., float], optimize.brentq)  # pyright: ignore[reportUnknownMemberType]
@@ -25,6 +26,14 @@ def t_quantile(alpha: float, df: int) -> float:
 def t_two_sided(statistic: float, df: int) -> float:
     """Probability that Student's t is as far from zero as ``statistic``."""
     return 2.0 * float(_stdtr(df, -abs(statistic)))
+
+
+def t_reach(alpha: float, df: int, power: float) -> float:
+    """How many standard errors an effect must measure for the two-sided t test to find it with that ``power``.
+
+    By the noncentral t distribution: the standard error that the test divides by is itself an estimate.
+    """
+    return float(_nctdtrinc(df, 1.0 - power, t_quantile(alpha, df)))
 
 
 def normal_quantile(probability: float) -> float:

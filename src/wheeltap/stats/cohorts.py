@@ -57,8 +57,22 @@ def next_net(values: Sequence[float], *, level: float = 0.95) -> tuple[float, fl
     return float(x.mean() - half), float(x.mean() + half)
 
 
-def apart(one: Single, values: Sequence[float], *, name: str, unit: str, level: float = 0.95) -> Estimate:
-    """How far one net lies from the mean of nets made alike, in ``unit``, with the p-value of "it is one of them".
+@dataclass(frozen=True)
+class Scale:
+    """In what a number is told, and how finely.
+
+    Attributes:
+        unit: Of the number.
+        grain: Step in which it is counted; 0 where it is not. The variance of rounding to it is added to the spread,
+            so that nets that happen to have the same count are not called all alike.
+    """
+
+    unit: str
+    grain: float = 0.0
+
+
+def apart(one: Single, values: Sequence[float], *, name: str, scale: Scale, level: float = 0.95) -> Estimate:
+    """How far one net lies from the mean of nets made alike, with the p-value of "it is one of them".
 
     Its interval and test are those of a prediction: they allow for the spread from net to net, so that few nets never
     make a small difference certain. Without spread, or from a single net, there is neither.
@@ -67,7 +81,7 @@ def apart(one: Single, values: Sequence[float], *, name: str, unit: str, level: 
         one: The number of the net in question.
         values: The same number of each of the others, ``[net]``.
         name: Name of the estimate.
-        unit: Unit of the numbers.
+        scale: Unit and grain of the numbers.
         level: Confidence level.
 
     Raises:
@@ -76,12 +90,15 @@ def apart(one: Single, values: Sequence[float], *, name: str, unit: str, level: 
     x = _checked(values)
     gap, low, high, p = one.value - float(x.mean()), None, None, None
     if len(x) > 1:
-        spread = float(np.sqrt(x.var(ddof=1) * (1 + 1 / len(x)) + one.se**2))
+        within = x.var(ddof=1) + scale.grain**2 / 12
+        spread = float(np.sqrt(within * (1 + 1 / len(x)) + one.se**2))
         half = t_quantile(1 - level, len(x) - 1) * spread
         low, high = gap - half, gap + half
         p = t_two_sided(gap / spread, len(x) - 1) if spread > 0.0 else None
     method = f"prediction t, 1 net against {len(x)}" if len(x) > 1 else "one net against one: no interval"
-    return Estimate(name=name, value=gap, low=low, high=high, level=level, n=len(x), unit=unit, method=method, p=p)
+    return Estimate(
+        name=name, value=gap, low=low, high=high, level=level, n=len(x), unit=scale.unit, method=method, p=p
+    )
 
 
 def _checked(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

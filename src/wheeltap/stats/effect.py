@@ -4,7 +4,7 @@ import numpy as np
 
 from wheeltap.errors import DataError, UsageError
 from wheeltap.records import Estimate
-from wheeltap.stats._scipy import beta_quantile, normal_quantile, normal_share, sign_test
+from wheeltap.stats._scipy import beta_quantile, normal_quantile, normal_share, sign_test, t_quantile, t_reach
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
@@ -168,11 +168,15 @@ def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False
     )  # fmt: skip
 
 
-def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float = 0.8, margin: float = 0.0) -> float:
+def smallest_detectable(
+    estimate: Estimate, *, alpha: float = 0.05, power: float = 0.8, margin: float = 0.0, df: int | None = None
+) -> float:
     """Smallest true |effect| that a test of |effect| <= ``margin`` at ``alpha`` finds with probability ``power``.
 
-    The standard error is the interval's half width over the normal quantile of its level. With few draws the quantile
-    used was larger, so the number errs upwards: the test finds at least this much.
+    The standard error is the interval's half width over the quantile of its level: Student's with ``df`` degrees of
+    freedom, by which the interval was made and the effect will be tested, or else the normal one. Without ``df`` and
+    with few draws the quantile used was larger, so that the number errs upwards for ``alpha`` near 1 - level; for a
+    much smaller ``alpha`` it errs downwards, and ``df`` must be given.
 
     Returns:
         In the estimate's unit; infinite where the interval is unbounded (no effect would have been found). JSON has
@@ -181,13 +185,16 @@ def smallest_detectable(estimate: Estimate, *, alpha: float = 0.05, power: float
     Raises:
         UsageError: If ``alpha``, ``power`` or ``margin`` cannot be used.
 
-    Source: Cohen (1988), sec. 2.4, normal approximation.
+    Source: Cohen (1988), sec. 2.4: the noncentral t distribution, or its normal approximation.
     """
     checked_alpha(alpha)
     checked_alpha(power)
     if estimate.low is None or estimate.high is None:
         return float("inf")
-    error = (estimate.high - estimate.low) / 2 / normal_quantile((1 + estimate.level) / 2)
+    half = (estimate.high - estimate.low) / 2
+    if df is not None:
+        return _checked_margin(margin) + half / t_quantile(1 - estimate.level, df) * t_reach(alpha, df, power)
+    error = half / normal_quantile((1 + estimate.level) / 2)
     return _checked_margin(margin) + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
 
 
