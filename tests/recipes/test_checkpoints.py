@@ -4,6 +4,7 @@ import json
 import pickle
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -99,14 +100,76 @@ def test_where_nothing_can_be_written_the_error_says_so(tmp_path: Path) -> None:
         Checkpoints(tmp_path / "file" / "folder").save("k", KEPT)
 
 
-@pytest.mark.parametrize("note", [{"status": "well"}, {"step": -1}, {"step": 10**9}, {"restarts": 99}, {"still": "a"}])
-def test_a_training_that_there_cannot_be_is_an_error(tmp_path: Path, note: dict[str, int | str]) -> None:
-    layout, canvas = Layout.parse("1;gaussian:2"), Canvas(grid(3), grid(3)[:, 1:].clamp(0, 1))
-    settings = PaintSettings(steps=3)
-    paint(layout, canvas, seeds=[0], settings=settings, studio=Studio(tmp_path))
+def test_two_that_write_at_the_same_time_do_not_write_into_one_file(tmp_path: Path) -> None:
+    # Two threads share the number of their process, as do the first processes of two containers.
+    def write(value: int) -> None:
+        for _ in range(40):
+            weights = np.full(100_000, value, dtype=np.float32)
+            Checkpoints(tmp_path).save("k", Checkpoint({"weights": weights}, {"value": value}))
+
+    like = {"weights": np.zeros(100_000, dtype=np.float32)}
+    with ThreadPoolExecutor(3) as pool:
+        writing = [pool.submit(write, value) for value in range(3)]
+        while not all(one.done() for one in writing):
+            found = Checkpoints(tmp_path).load("k", like=like)
+            assert found is None or bool((found.arrays["weights"] == found.note["value"]).all())
+        assert [one.result() for one in writing] == [None] * 3
+    assert [file.name for file in tmp_path.iterdir()] == ["k.safetensors"]
+
+
+def test_a_checkpoint_can_be_read_by_whoever_the_umask_lets(tmp_path: Path) -> None:
+    Checkpoints(tmp_path).save("k", KEPT)
+    (tmp_path / "other").write_bytes(b"")
+    assert (tmp_path / "k.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+LAYOUT, CANVAS = Layout.parse("1;gaussian:2"), Canvas(grid(3), grid(3)[:, 1:].clamp(0, 1))
+SETTINGS = PaintSettings(steps=3)
+NOTES: dict[str, dict[str, int | str]] = {
+    "no such status": {"status": "well"},
+    "steps below none": {"step": -1},
+    "too many steps": {"step": 10**9},
+    "too many restarts": {"restarts": 99},
+    "a word for a number": {"still": "a"},
+}
+LOST: dict[str, Callable[[bytes], bytes]] = {
+    **{name: DAMAGES[name] for name in ("empty", "cut off", "one bit", "a pickle", "of another net", "too large")},
+    **{name: _rewritten(lambda found, note=note: found.update(note)) for name, note in NOTES.items()},
+}
+
+
+@pytest.mark.parametrize("damage", LOST)
+def test_a_damaged_checkpoint_is_set_aside_and_its_net_trained_anew(tmp_path: Path, damage: str) -> None:
+    whole = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SETTINGS, studio=Studio(tmp_path))
+    file, other = sorted(tmp_path.iterdir())
+    damaged = LOST[damage](file.read_bytes())
+    file.write_bytes(damaged)
+    before = other.stat().st_mtime_ns
+    with pytest.warns(UserWarning, match="trained from the start: its checkpoint could not be used") as warned:
+        again = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SETTINGS, studio=Studio(tmp_path))
+    assert len(warned) == 1
+    for one, two in zip(whole.nets, again.nets, strict=True):
+        assert np.array_equal(one.flat_parameters(), two.flat_parameters())
+    [aside] = tmp_path.glob("*.unusable-*")
+    assert str(aside) in str(warned[0].message)
+    assert aside.read_bytes() == damaged
+    assert other.stat().st_mtime_ns == before
+    paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SETTINGS, studio=Studio(tmp_path))  # no warning any more
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_set_aside_too(tmp_path: Path) -> None:
+    paint(LAYOUT, CANVAS, seeds=[0], settings=SETTINGS, studio=Studio(tmp_path))
     [file] = tmp_path.iterdir()
-    file.write_bytes(_rewritten(lambda found: found.update(note))(file.read_bytes()))
-    with pytest.raises(FileFormatError, match="no training that there can be"):
-        paint(layout, canvas, seeds=[0], settings=settings, studio=Studio(tmp_path))
-    file.unlink()
-    assert paint(layout, canvas, seeds=[0], settings=settings, studio=Studio(tmp_path)).status == ("done",)
+    for _ in range(2):
+        file.unlink()
+        file.mkdir()
+        with pytest.warns(UserWarning, match="set aside"):
+            assert paint(LAYOUT, CANVAS, seeds=[0], settings=SETTINGS, studio=Studio(tmp_path)).status == ("done",)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_another_process_has_set_aside_already_is_no_error(tmp_path: Path) -> None:
+    assert Checkpoints(tmp_path).set_aside("k").parent == tmp_path
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="out of the way either"):
+        Checkpoints(tmp_path / "file").set_aside("k")

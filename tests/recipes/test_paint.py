@@ -17,7 +17,7 @@ import torch
 from wheeltap.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.recipes.checkpoints import Checkpoint, Checkpoints
-from wheeltap.recipes.paint import KINDS, Canvas, Painted, Studio, of_kind, paint
+from wheeltap.recipes.paint import KINDS, MOST_THREADS, Canvas, Painted, Studio, of_kind, paint, usable_threads
 from wheeltap.recipes.picture_loss import PictureLoss
 from wheeltap.recipes.trainee import Job, PaintSettings, Trainee, start
 
@@ -369,3 +369,21 @@ def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
         Canvas.of(np.zeros((4, 5, 3)))
     with pytest.raises(UsageError, match="this many threads"):
         Studio(threads=0)
+    with pytest.raises(UsageError, match="this many threads"):
+        Studio(threads=MOST_THREADS + 1)
+
+
+@pytest.mark.parametrize(("processors", "threads"), [(0, 1), (1, 1), (7, 7), (256, 256), (257, 256), (10_000, 256)])
+def test_however_many_processors_there_are_they_can_be_used(processors: int, threads: int) -> None:
+    assert Studio(threads=usable_threads(processors=processors)).threads == threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process has all processors elsewhere")
+def test_processors_of_others_are_left_to_them() -> None:
+    allowed = os.sched_getaffinity(0)
+    assert usable_threads() == min(len(allowed), MOST_THREADS)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert usable_threads() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)

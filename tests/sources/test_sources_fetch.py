@@ -2,8 +2,10 @@
 
 import hashlib
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +24,7 @@ class Server(ThreadingHTTPServer):
     answers: dict[str, tuple[int, bytes]]
     asked: list[str]
     cut_off: threading.Event
+    meanwhile: Callable[[], object]
 
 
 class Answering(BaseHTTPRequestHandler):
@@ -29,6 +32,7 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        self.server.meanwhile()
         status, body = self.server.answers.get(self.path, (404, b"no such file"))
         self.send_response(status)
         if status == 302:
@@ -47,6 +51,7 @@ class Answering(BaseHTTPRequestHandler):
 def server() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Answering)
     server.answers, server.asked, server.cut_off = {}, [], threading.Event()
+    server.meanwhile = lambda: None
     if DATA.is_dir():
         server.answers = {f"/files/{name}.zip": (200, (DATA / f"{name}.zip").read_bytes()) for name in REAL}
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -86,6 +91,45 @@ def test_another_file_of_that_name_stays_and_nothing_is_asked(server: Server, tm
         assert (tmp_path / "skull.zip").read_bytes() == mine
     assert server.asked == []
     assert [path.name for path in tmp_path.iterdir()] == ["skull.zip"]
+
+
+@needs_data
+def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path: Path) -> None:
+    path = tmp_path / "skull.zip"
+    server.meanwhile = lambda: path.write_bytes(b"my own skull")
+    with pytest.raises(FileFormatError, match="left as it is"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+    assert path.read_bytes() == b"my own skull"
+    path.unlink()
+    server.meanwhile = lambda: path.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="--out"):
+        fetch(tmp_path, names=["skull"], base=base(server))
+    assert [file.name for file in tmp_path.iterdir()] == ["skull.zip"]  # nothing was written through the link
+    path.unlink()
+    # The same file, as another fetch would bring it.
+    server.meanwhile = lambda: path.write_bytes((DATA / "skull.zip").read_bytes())
+    assert fetch(tmp_path, names=["skull"], base=base(server)) == [path]
+    assert server.asked == ["/files/skull.zip"] * 3
+
+
+LIMITED = """
+import resource, sys
+from wheeltap.errors import UsageError
+from wheeltap.sources.fetch import fetch
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    fetch(sys.argv[1], names=["skull"], base=sys.argv[2])
+except UsageError as error:
+    print(error.got)
+"""
+
+
+@needs_data
+def test_where_there_is_no_room_for_all_of_it_nothing_is_left(server: Server, tmp_path: Path) -> None:
+    run = [sys.executable, "-c", LIMITED, str(tmp_path), base(server)]
+    said = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert said == "No space left on device\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @needs_data

@@ -1,5 +1,8 @@
 """Nets from data files: those that were written come back, and nothing else gets in."""
 
+import io
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +34,117 @@ ARCH = picture("flower").genome.layerize().arch
         ({"arch": np.array(3), "one": FLAT}, "a text arch"),
         ({"arch": "12;evil:3", "one": FLAT}, "activation"),
         ({"arch": "nonsense", "one": FLAT}, "layout"),
+        ({"arch": "\udc80", "one": FLAT}, "npz"),
+        ({"arch": "\x1b[2J", "one": FLAT}, "layout"),
+        ({"arch": "513;sin:1", "one": FLAT}, "laid out"),
+        ({"arch": "x" * 10_000, "one": FLAT}, "an arch of"),
+        ({"arch": np.array([ARCH]), "one": FLAT}, "an arch of"),
         ({"arch": ARCH, "one": FLAT[1:]}, "numbers of at most"),
         ({"arch": ARCH, "one": FLAT.astype(np.int64)}, "numbers of at most"),
         ({"arch": ARCH, "one": FLAT + np.nan}, "NaN"),
         ({"arch": ARCH, "one": FLAT + 1e30}, "larger"),
-        ({"arch": ARCH, "one": np.array([{}] * 3, dtype=object)}, "npz"),
+        ({"arch": ARCH, "one": FLAT.astype(np.longdouble)}, "bytes|numbers of at most"),
+        ({"arch": ARCH, "one": np.array([{}] * 3, dtype=object)}, "object"),
+        ({"arch": ARCH, "one": np.array([{}] * len(FLAT), dtype=object)}, "object|bytes"),
+        ({"arch": ARCH, **{f"net {at}": FLAT for at in range(65)}}, "at most 64 arrays"),
     ],
 )
 def test_what_is_no_net_is_refused(arrays: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "nets.npz", **arrays)
-    with pytest.raises((FileFormatError, LookupError), match=words):
-        read_nets(tmp_path / "nets.npz")
+    refused(tmp_path / "nets.npz", words)
+
+
+def refused(path: Path, words: str) -> None:
+    with pytest.raises(FileFormatError, match=words) as caught:
+        read_nets(path)
+    assert caught.value.where == str(path)
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize("dtype", ["<f2", ">f4", "<f8"])
+def test_floating_point_numbers_of_any_kind_are_read(dtype: str, tmp_path: Path) -> None:
+    flat = np.linspace(-2, 2, len(FLAT)).astype(dtype)
+    np.savez_compressed(tmp_path / "nets.npz", arch=np.array(ARCH).astype(f"{dtype[0]}U{len(ARCH)}"), one=flat)
+    assert np.array_equal(read_nets(tmp_path / "nets.npz")["one"].flat_parameters(), flat.astype(np.float32))
+
+
+def npy(header: str, body: bytes = b"", *, version: int = 1) -> bytes:
+    length = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode("latin1") + body
+
+
+def described(shape: str, descr: str = "'<f4'") -> str:
+    return f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+def written(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def saved(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+HEADERS = {
+    "not npy": b"hello",
+    "empty": b"",
+    "an unbalanced header": npy("{'descr': (((\n"),
+    "an indented header": npy("  {\n   'descr'\n :"),
+    "deep brackets": npy("(" * 9_000),
+    "many signs": npy("-" * 9_000 + "1"),
+    "a header of another kind": npy("[1, 2]"),
+    "a longer header": npy(" " * 60_000),
+    "a header of 4 GB": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+    "half a header": npy(described("(3,)"))[:20],
+    "no type": npy(described("(3,)", "()")),
+    "a type that is none": npy(described("(3,)", "'(1,'")),
+    "a list of types": npy(described("(3,)", "[('a', '<f4'), ('b', 'O')]")),
+    "a number for a type": npy(described("(3,)", "7")),
+    "far too large": npy(described("(10000000000000,)")),
+    "a negative shape": npy(described("(-1,)")),
+    "a shape of digits": npy(described("(" + "9" * 5_000 + ",)")),
+    "a later version": npy(described("(3,)"), version=3),
+    "an unknown version": b"\x93NUMPY\x09\x00" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_member_that_is_no_array_is_refused(header: str, tmp_path: Path) -> None:
+    arch, one = saved(np.array(ARCH)), saved(FLAT)
+    refused(written(tmp_path / "arch.npz", ("arch.npy", HEADERS[header]), ("one.npy", one)), "no nets")
+    refused(written(tmp_path / "one.npz", ("arch.npy", arch), ("one.npy", HEADERS[header])), "no nets")
+
+
+def test_a_member_whose_numbers_are_others_than_it_says_is_refused(tmp_path: Path) -> None:
+    arch, one = ("arch.npy", saved(np.array(ARCH))), saved(FLAT)
+    refused(written(tmp_path / "a.npz", arch, ("one.npy", one[:-1])), "fewer bytes")
+    refused(written(tmp_path / "b.npz", arch, ("one.npy", one + b"\0")), "bytes after")
+    refused(written(tmp_path / "c.npz", arch, ("one.npy", one), ("one", one)), "another name")
+    refused(written(tmp_path / "d.npz", arch, ("one.npy", one), method=zipfile.ZIP_LZMA), "stored or deflated")
+    refused(written(tmp_path / "e.npz", ("arch.npy", npy(described("()", "'<U1'"), b"\xff" * 4))), "npz")
+    whole = written(tmp_path / "f.npz", arch, ("one.npy", saved(FLAT + 1)), method=zipfile.ZIP_STORED).read_bytes()
+    (tmp_path / "f.npz").write_bytes(whole.replace(b"\0\0\x80\x3f" * 9, b"\0\0\x80\x3e" * 9, 1))
+    refused(tmp_path / "f.npz", "CRC")
+
+
+def test_nothing_is_unpacked_that_no_net_of_the_layout_can_hold(tmp_path: Path) -> None:
+    zeros = npy(described("(10000000,)"), bytes(40_000_000))
+    bomb = written(tmp_path / "a.npz", ("arch.npy", saved(np.array(ARCH))), ("one.npy", zeros))
+    large = saved(np.array("10;sin:1800"))  # 29 million parameters: one net may have them, two may not
+    many = written(tmp_path / "b.npz", ("arch.npy", large), ("one.npy", zeros), ("two.npy", zeros))
+    text = written(tmp_path / "c.npz", ("arch.npy", npy(described("()", "'<U10000000'"), bytes(40_000_000))))
+    refused(bomb, "bytes")  # before it is measured: what is imported on the way counts too
+    tracemalloc.start()
+    for path, words in ((bomb, r"40,000,\d\d\d bytes"), (many, "at most in all"), (text, r"an arch of 40,000,\d\d\d")):
+        refused(path, words)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
 
 
 def test_what_is_no_file_of_arrays_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """What ``wheeltap fer`` does: reads the picture, carries out the study with progress, tells it."""
 
-import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,12 +14,18 @@ from wheeltap.cli.options import Telling, exit_code
 from wheeltap.errors import UsageError
 from wheeltap.fer.cast import Stage, StudySettings, Watch
 from wheeltap.fer.study import study
-from wheeltap.models.pictures import PICTURES, Picture, mirror_image, picture
+from wheeltap.models.genome import Genome
+from wheeltap.models.pictures import PICTURES, Picture, Symmetric, mirror_image, mirrored_share, picture
+from wheeltap.recipes.paint import usable_threads
 from wheeltap.report import fer, fer_text, files, jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.text import terminal
 from wheeltap.sources import genomes
 from wheeltap.sources.nets import read_nets
+
+MIRRORED: Final = 0.75
+"""Share of a genome's picture that must be its own mirror image before metrics ask for that symmetry; the published
+skull has .86, the butterfly .92."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,8 @@ class Asked:
     picture: str | None
     nets: Path | None
 
-    def read(self) -> Picture:
-        """The picture.
+    def read(self) -> tuple[Picture, str]:
+        """The picture, and what there is to say of its symmetry beforehand.
 
         Raises:
             UsageError: If neither or both ways of naming it are used.
@@ -45,15 +51,35 @@ class Asked:
                 do=f"wheeltap fer --picture {next(iter(PICTURES))}",
             )
         if self.picture is not None:
-            return picture(self.picture)
+            return picture(self.picture), ""
         assert self.genome is not None
         found = genomes.read(self.genome)
         net = found.layerize()
+        symmetric, said = known_symmetry(found)
         about = (
             f"The picture of {self.genome.name}: {len(net.links())} links, laid out as {net.layout.layers} layers of "
-            f"{net.layout.width} units."
+            f"{net.layout.width} units. {said}"
         )
-        return Picture(found.name, about, found, {}, mirror_image)
+        return Picture(found.name, about, found, {}, symmetric), said
+
+
+def known_symmetry(genome: Genome) -> tuple[Symmetric | None, str]:
+    """The symmetry of a genome's picture, if it has enough of it, and one sentence that says so.
+
+    Nobody knows beforehand what a genome draws: to ask of a lopsided picture whether its changes are mirror images
+    would be to ask for a symmetry that is not there.
+    """
+    share = mirrored_share(genome)
+    if share >= MIRRORED:
+        return (
+            mirror_image,
+            f"{100 * share:.0f} % of the picture is its own mirror image: metrics ask for this symmetry.",
+        )
+    # Rounded down, so that it never reads as what was asked for.
+    return None, (
+        f"Only {int(100 * share)} % of the picture is its own mirror image ({100 * MIRRORED:.0f} % are needed): "
+        "metrics of symmetry are left out."
+    )
 
 
 def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
@@ -62,16 +88,17 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
         seeds=training.seeds, control_seeds=training.control_seeds, size=training.size, steps=training.steps,
         controls=training.kinds, seed=training.seed,
     )  # fmt: skip
-    drawn = asked.read()
+    drawn, said = asked.read()
+    drawn.require_parts(settings.size)
     given = {} if asked.nets is None else read_nets(asked.nets)
     telling = Telling(out=written.out, json=written.json, fail_on=written.fail_on)
     telling.prepare()
     explorer = written.out / "explorer.html"
     files.require_writable(explorer)
+    if said:
+        print(said, flush=True)
     with _shown(f"{drawn.name}") as watch:
-        stage = Stage(
-            folder=written.out / "nets", threads=os.cpu_count() or 1, watch=watch, command=f"fer {drawn.name}"
-        )
+        stage = Stage(folder=written.out / "nets", threads=usable_threads(), watch=watch, command=f"fer {drawn.name}")
         record = study(drawn, settings, given=given, stage=stage)
     made = [files.write(page, fer.page(record).encode()) for page in telling.pages]
     made.append(files.write(explorer, fer.explorer_page(record).encode()))

@@ -299,10 +299,10 @@ class Cppn(nn.Module):
             UsageError: If ``size`` is not from 2 to 4096.
         """
         with torch.no_grad():
-            pixels = self._precise()(grid(size).double())
+            pixels = self.precise()(grid(size).double())
         return to_array(pixels).reshape(size, size, 3)
 
-    def _precise(self) -> "Cppn":
+    def precise(self) -> "Cppn":
         """A copy in double precision: through 16 layers, the rounding of single precision grows to 1e-4."""
         return copy.deepcopy(self).cpu().double()
 
@@ -320,7 +320,7 @@ class Cppn(nn.Module):
                 expected=f"layers 1 to {layout.layers}, units 0 to {layout.width - 1}",
             )
         with torch.no_grad():
-            values = self._precise().maps(grid(size).double())[layer - 1][:, unit]
+            values = self.precise().maps(grid(size).double())[layer - 1][:, unit]
         return to_array(values).reshape(size, size)
 
 

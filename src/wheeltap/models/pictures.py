@@ -25,6 +25,9 @@ from wheeltap.typed import to_array
 REST: Final = "background"
 """Region of all pixels that belong to no part."""
 
+SEARCHED: Final = 64
+"""Largest size that is looked at to name one that shows every part."""
+
 Points = Float[Tensor, "point 2"]
 Symmetric = Callable[[int], tuple[Points, Symmetry]]
 """Points (x, y), about as many as a square picture of this size has, and how the symmetry moves them."""
@@ -68,6 +71,30 @@ class Picture:
                 owner[to_array(node_map(self.genome, node, grid(size))) > 0.5] = at
         return owner == np.arange(len(self.regions))[:, None]
 
+    def require_parts(self, size: int) -> None:
+        """Makes sure that a square picture of this size shows every part, so that changes of each can be measured.
+
+        Raises:
+            UsageError: If a part, or the background, has no pixel of its own; it names a size that does.
+        """
+        if not (unseen := self._unseen(size)):
+            return
+        sizes = range(size + 1, SEARCHED + 1)
+        wanted = next((str(larger) for larger in sizes if not self._unseen(larger)), f"more than {SEARCHED}")
+        raise UsageError(
+            "The picture is too small for its parts.",
+            where=f"{self.name}, {size} x {size} pixels",
+            expected="one pixel or more of each part",
+            got=f"none of {', '.join(unseen)}",
+            do=f"Take {wanted} pixels a side (--size).",
+        )
+
+    def _unseen(self, size: int) -> list[str]:
+        """Regions without a pixel."""
+        if not self.parts:
+            return []
+        return [name for name, mask in zip(self.regions, self.masks(size), strict=True) if not mask.any()]
+
 
 def node_map(genome: Genome, key: Key, inputs: Float[Tensor, "pixel 4"]) -> Float[Tensor, "pixel"]:
     """What one node of a genome gives at each pixel.
@@ -93,6 +120,20 @@ def mirror_image(size: int) -> tuple[Points, Symmetry]:
     """The pixels of a square picture, and how its mirror left-right moves them."""
     points = grid(size)[:, :2]
     return points, mirror(points)
+
+
+def mirrored_share(genome: Genome, *, size: int = 128) -> float:
+    """How much of a genome's picture is its own mirror image left-right: ||P(I - mean)||^2 / ||I - mean||^2.
+
+    P is the mean of a picture and its mirror image; the mean colour has every symmetry and is left out. A picture of
+    one colour has 1, one that is not finite has 0.
+    """
+    _, symmetry = mirror_image(size)
+    drawn = torch.as_tensor(genome.render(size)).double().reshape(symmetry.size, -1)
+    centred = drawn - drawn.mean(0)
+    whole = float(centred.square().sum())
+    share = float(symmetry.project(centred).square().sum()) / whole if whole else 1.0
+    return share if math.isfinite(share) else 0.0
 
 
 BACKDROP: Final = Colour(-0.42, 0.35, 0.80)

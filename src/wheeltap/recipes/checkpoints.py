@@ -6,6 +6,7 @@ A file appears whole or not at all, and says by a digest whether it is still wha
 import contextlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,15 @@ class Checkpoints:
         note = {**checkpoint.note, "key": key, "digest": _digest(checkpoint.arrays)}
         data = save(dict(checkpoint.arrays), {"note": json.dumps(note)})
         path = self.path(key)
-        temporary = path.with_name(f".{key}.{os.getpid()}.tmp")
+        # Drawn, not the number of the process: two containers on one volume may have the same. (Unlike a file of
+        # tempfile's, what becomes the checkpoint can be read by whoever the umask lets.)
+        temporary = path.with_name(f".{key}.{secrets.token_hex(8)}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(temporary, path)
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -106,6 +112,30 @@ class Checkpoints:
         if checkpoint.note.get("key") != key or checkpoint.note.get("digest") != _digest(checkpoint.arrays):
             raise _unusable(path, "the contents that were written", "others")
         return checkpoint
+
+    def set_aside(self, key: str) -> Path:
+        """Gives a checkpoint that cannot be used another name, so that one can be made in its place.
+
+        Returns:
+            Where it is now, if another process did not move it first.
+
+        Raises:
+            StoreError: If it cannot be moved.
+        """
+        path = self.path(key)
+        aside = path.with_name(f"{path.name}.unusable-{secrets.token_hex(4)}")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(path, aside)
+        except OSError as error:
+            raise StoreError(
+                "A checkpoint that cannot be used cannot be moved out of the way either.",
+                where=str(path),
+                expected="a folder that can be written to",
+                got=str(error),
+                do="Move or delete it: the net is then trained from the start.",
+            ) from error
+        return aside
 
 
 def _digest(arrays: Arrays) -> str:

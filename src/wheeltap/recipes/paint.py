@@ -7,8 +7,11 @@ Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neithe
 nets that no longer move is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
+import os
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.canon import array_digest
-from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.errors import DataError, FileFormatError, UnknownName, UsageError
 from wheeltap.models.cppn import Cppn, Layout, folded, grid
 from wheeltap.recipes.checkpoints import Checkpoints
 from wheeltap.recipes.picture_loss import PictureLoss
@@ -66,6 +69,17 @@ def of_kind(kind: str, settings: PaintSettings = PaintSettings()) -> PaintSettin
     if kind not in KINDS:
         raise UnknownName("kind of painted net", kind, KINDS)
     return replace(settings, **KINDS[kind])
+
+
+def usable_threads(*, processors: int | None = None) -> int:
+    """Nets to train at a time: as many as there are processors, but not more threads than may be used.
+
+    Args:
+        processors: How many there are; those that this process may use where left out.
+    """
+    if processors is None:
+        processors = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(max(processors, 1), MOST_THREADS)
 
 
 @final
@@ -186,7 +200,8 @@ def paint(
     """Nets of a layout trained to draw what is on a canvas, one for each seed.
 
     A net is the same to the bit whichever others are trained beside it, on however many threads, and whether or not
-    its training was broken off and taken up again; on another machine or with another torch, up to rounding.
+    its training was broken off and taken up again; on another machine or with another torch, up to rounding. A
+    checkpoint that cannot be used is set aside with a warning, and its net trained from the start.
 
     Args:
         layout: Of the nets.
@@ -198,8 +213,7 @@ def paint(
     Raises:
         UsageError: If seeds are missing, negative or given twice.
         UnknownName: If the settings name an activation that is not known.
-        FileFormatError: If a checkpoint is damaged.
-        StoreError: If a checkpoint cannot be written.
+        StoreError: If a checkpoint cannot be written, or one that is damaged not be moved out of the way.
     """
     began = time.perf_counter()
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
@@ -242,9 +256,18 @@ class _Crew:
     def _trainee(self, seed: int) -> Trainee:
         trainee = Trainee(self.job, seed, loss=self.losses[0])
         if self.kept is not None:
-            held = self.kept.load(self.job.key(seed), like=trainee.arrays())
-            if held is not None:
-                trainee.resume(held, where=str(self.kept.path(self.job.key(seed))))
+            try:
+                held = self.kept.load(self.job.key(seed), like=trainee.arrays())
+                if held is not None:
+                    trainee.resume(held, where=str(self.kept.path(self.job.key(seed))))
+            except FileFormatError as error:
+                aside = self.kept.set_aside(self.job.key(seed))
+                warnings.warn(
+                    f"A net is trained from the start: its checkpoint could not be used ({error.expected} expected, "
+                    f"{error.got} found) and was set aside as {aside}.",
+                    stacklevel=2,
+                )
+                return Trainee(self.job, seed, loss=self.losses[0])
         return trainee
 
     def run(self) -> None:

@@ -5,10 +5,11 @@ Nothing else in wheeltap opens a connection; this does so only when called.
 Source: Kumar et al. 2025, arXiv:2505.11581; https://github.com/akarshkumar0101/fer (Apache-2.0, data included).
 """
 
+import errno
 import hashlib
 import http.client
+import io
 import os
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -98,7 +99,9 @@ def fetch(
     wanted = [(PUBLISHED[name], Path(folder) / PUBLISHED[name].file) for name in dict.fromkeys(names)]
     missing = [(genome, path) for genome, path in wanted if not _is_there(genome, path)]
     for genome, path in missing:
-        _write(path, _downloaded(genome, f"{base.rstrip('/')}/{genome.file}", patience=patience))
+        data = _downloaded(genome, f"{base.rstrip('/')}/{genome.file}", patience=patience)
+        if not _write(path, data):
+            _is_there(genome, path)  # somebody else put a file there meanwhile: it stays, and must be the same
     return [path for _, path in wanted]
 
 
@@ -220,18 +223,28 @@ def _unusable(path: Path, error: OSError) -> UsageError:
     )
 
 
-def _write(path: Path, data: bytes) -> None:
-    """Whole or not at all: under another name first."""
+def _write(path: Path, data: bytes) -> bool:
+    """Makes a file, unless there is one of this name: then that one stays, and the answer is no."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(data)
-            Path(name).chmod(0o644)
-            os.replace(name, path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
     except OSError as error:
         raise _unusable(path, error) from error
+    try:
+        # Made and opened in one step of the file system. (To move a finished file here would replace what is there.)
+        with path.open("xb", buffering=0) as stream:
+            _fill(stream, path, data)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise _unusable(path, error) from error
+    return True
+
+
+def _fill(stream: io.FileIO, path: Path, data: bytes) -> None:
+    """Whole or not at all: where there is no room for the rest, the file that was just made is taken away."""
+    try:
+        if stream.write(data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
