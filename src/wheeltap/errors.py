@@ -6,7 +6,7 @@ pinned in ``tests/snapshots/errors.txt``.
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 
 class WheeltapError(Exception):
@@ -34,6 +34,12 @@ class WheeltapError(Exception):
         self.what, self.where, self.expected, self.got, self.do = what, where, expected, got, do
         rows = (("where", where), ("expected", expected), ("got", got), ("what to do", do))
         super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
+
+    def at(self, where: str) -> Self:
+        """The same error, said of another place: of the file that a value came from, say."""
+        made = type(self).__new__(type(self))
+        WheeltapError.__init__(made, self.what, where=where, expected=self.expected, got=self.got, do=self.do)
+        return made
 
     def __reduce__(self) -> tuple[Callable[..., "WheeltapError"], tuple[type["WheeltapError"], dict[str, Any]]]:
         # Worker processes send their errors back whole; the default would call a subclass with the wrong arguments.

@@ -44,9 +44,15 @@ class Symmetry:
     signs: Float[Tensor, "element output"] | None = None
 
     def __post_init__(self) -> None:
-        if self.examples.ndim != 2 or not 1 <= len(self.examples) <= MOST:
-            raise self._wrong(f"between 1 and {MOST} permutations [element, example]", str(list(self.examples.shape)))
+        if self.examples.ndim != 2 or not 2 <= len(self.examples) <= MOST:
+            raise self._wrong(
+                f"between 2 and {MOST} permutations [element, example], the first of which moves nothing",
+                str(list(self.examples.shape)),
+            )
         for moved in (self.examples, self.outputs):
+            if moved is not None and moved.numel() and not 0 <= int(moved.min()) <= int(moved.max()) < moved.shape[1]:
+                outside = int(moved.min()) if int(moved.min()) < 0 else int(moved.max())
+                raise self._wrong(f"places from 0 to {moved.shape[1] - 1}", f"place {outside}")
             if moved is not None and not torch.equal(
                 moved.sort(1).values, torch.arange(moved.shape[1]).expand_as(moved)
             ):
@@ -59,7 +65,10 @@ class Symmetry:
         """The set holds the identity first, and every product of two of its elements."""
         table = self._table()
         if not np.array_equal(table[0], np.concatenate([np.arange(self.size), *self._still()])):
-            raise self._wrong("the identity as the first element", "an element that moves something")
+            raise self._wrong(
+                f"the identity as the first element (a row 0, 1, ..., {self.size - 1})",
+                "a first element that moves something",
+            )
         known = {row.tobytes() for row in table}
         if len(known) < len(table):
             raise self._wrong("every element once", "the same element twice")

@@ -47,7 +47,7 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     subject = Subject(seeded(Exponential), name="exponential")
     probe = taught(subject.model, numbers(200, 4, seed=3))
     # A curve that reaches doses at which the exponentials overflow.
-    spec = wt.AuditSpec(name="relative-noise", settings={"rungs": [-4, 0, 4, 8, 11], "control_rungs": [0]})
+    spec = wt.AuditSpec(name="relative-noise", settings={"rungs": [-4, 0, 4, 8, 12], "control_rungs": [0]})
     plan = wt.plan(subject, probe, audits=["score", spec], effort=LITTLE)
     report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)

@@ -5,7 +5,7 @@ import pytest
 
 from wheeltap.fer import judge
 from wheeltap.fer.judge import TRAINED, Measured
-from wheeltap.stats.cohorts import Single, next_net
+from wheeltap.stats.cohorts import Scale, Single, next_net
 
 RUNS = 300
 
@@ -59,19 +59,19 @@ def test_a_unified_net_is_told_from_five_trained_ones() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED))
     assert status.pop("Parts of the picture one weight moves") == "not_applicable"
     assert set(status.values()) == {"found"}
-    assert headline.startswith("Pictures 34.0 dB apart, different wiring")
+    assert headline.startswith("Pictures alike to 34.0 dB, different wiring")
     assert "4 of 4 tests" in headline
 
 
 def test_pictures_that_are_far_apart_are_said_to_be() -> None:
     _, headline, _ = judged(planted(0, own=UNIFIED, error=0.02))
-    assert headline.startswith("Pictures 17.0 dB apart, which is far: train longer, different wiring")
+    assert headline.startswith("Pictures alike to 17.0 dB (that is far apart: train longer), different wiring")
 
 
 def test_what_lies_outside_but_not_after_the_correction_stays_open() -> None:
     measured = planted(0, own={**UNIFIED, "response_symmetry": 0.6, "feature_symmetry": 0.6, "distinct_maps": 220.0})
     values = [net["noise_symmetry"] for net in measured.cohorts[TRAINED]]
-    low, high = next_net(values)
+    low, high = next_net(values, scale=Scale("share"))
     own = {**measured.own, "noise_symmetry": Single(high + 0.02 * (high - low))}
     edge = Measured(name="plant", own=own, cohorts=measured.cohorts)
     table = judge.rows(edge)

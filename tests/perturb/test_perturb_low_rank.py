@@ -81,11 +81,11 @@ def test_a_rank_below_one_is_refused() -> None:
 
 
 def test_agreement_with_independent_noise_on_the_digits_net() -> None:
-    """At a relative norm of .6, 64 draws each: the mean loss of accuracy agrees, its spread over draws does not.
+    """At a relative norm of .6: the mean loss of accuracy agrees, its spread over draws does so only at rank 16.
 
-    Independent noise costs .050 (standard deviation over draws .025), rank 1 .050 (.043), rank 4 .058 (.047), rank 16
-    .056 (.035); the differences of the means are .000 +- .012, .008 +- .013 and .006 +- .011 (95 %). So low-rank noise
-    may stand for independent noise in a mean over draws, at about three times as many draws, and not in its spread.
+    With 1,024 draws each, independent noise costs .054 (standard deviation over draws .028), rank 1 .052 (.053), rank 4
+    .051 (.035), rank 16 .051 (.029); the differences of the means are -.001 +- .004, -.002 +- .003 and -.003 +- .002
+    (95 %). So low-rank noise may stand for independent noise in a mean over draws, with up to four times as many.
     """
     subject, probe = digits.subject(), digits.probe()
 
@@ -94,15 +94,18 @@ def test_agreement_with_independent_noise_on_the_digits_net() -> None:
             (clean.argmax(-1) == probe.targets).float().mean() - (scores.argmax(-1) == probe.targets).float().mean()
         )
 
-    clean = probe.scores(subject.model)
+    clean, draws = probe.scores(subject.model), 512
     independent: list[float] = []
     with Disturbance(subject, RelativeNoise(), WHOLE) as disturbance:
-        for seed in range(64):
-            disturbance.apply(0.6, root=0, seed=seed)
+        for seed in range(draws):
+            disturbance.apply(0.6, root=0, seed=seed, keep=False)
             independent.append(lost(probe.scores(subject.model)))
+    ratios: list[float] = []
     for rank in (1, 4, 16):
         copies = LowRankCopies(subject, probe, LowRankNoise({"rank": rank}))
-        low = np.array([lost(scores) for scores in copies.scores(0.6, root=0, seeds=range(64))])
-        error = ((low.var(ddof=1) + np.var(independent, ddof=1)) / 64) ** 0.5
+        parts = (copies.scores(0.6, root=0, seeds=range(first, first + 64)) for first in range(0, draws, 64))
+        low = np.array([lost(scores) for part in parts for scores in part])
+        error = ((low.var(ddof=1) + np.var(independent, ddof=1)) / draws) ** 0.5
         assert abs(low.mean() - np.mean(independent)) <= 1.96 * error
-        assert low.std(ddof=1) > 1.25 * np.std(independent, ddof=1)
+        ratios.append(float(low.std(ddof=1) / np.std(independent, ddof=1)))
+    assert ratios[0] > 1.5 > ratios[1] > 1.1 > ratios[2] > 0.9

@@ -20,14 +20,14 @@ def within(share: float, wanted: float) -> bool:
 
 @pytest.mark.parametrize("nets", [2, 5, 12])
 def test_intervals_over_nets_cover_the_mean_of_all_nets(nets: int) -> None:
-    found = [over_nets(row, name="s", unit="share") for row in draws(nets, 1)]
+    found = [over_nets(row, name="s", scale=Scale("share")) for row in draws(nets, 1)]
     assert within(float(np.mean([f.low <= 0.6 <= f.high for f in found])), 0.95)
 
 
 @pytest.mark.parametrize("nets", [2, 5, 12])
 def test_one_more_net_lies_where_it_is_said_to(nets: int) -> None:
     rows = draws(nets + 1, 2)
-    ends = [next_net(row[1:]) for row in rows]
+    ends = [next_net(row[1:], scale=Scale("share")) for row in rows]
     assert within(float(np.mean([low <= row[0] <= high for row, (low, high) in zip(rows, ends, strict=True)])), 0.95)
 
 
@@ -46,7 +46,7 @@ def test_a_net_that_is_apart_is_found_with_five_others() -> None:
 
 def test_the_same_numbers_as_the_textbook() -> None:
     x = [0.56, 0.59, 0.60, 0.55, 0.58]
-    found = over_nets(x, name="s", unit="share")
+    found = over_nets(x, name="s", scale=Scale("share"))
     low, high = stats.t.interval(0.95, 4, loc=np.mean(x), scale=stats.sem(x))
     assert (found.low, found.high) == pytest.approx((low, high))
     gap = apart(Single(0.7), x, name="gap", scale=Scale("share"))
@@ -54,14 +54,14 @@ def test_the_same_numbers_as_the_textbook() -> None:
 
 
 def test_a_single_net_or_nets_without_spread_give_no_certainty() -> None:
-    assert over_nets([0.5], name="s", unit="share").low is None
-    assert next_net([0.5]) is None
+    assert over_nets([0.5], name="s", scale=Scale("share")).low is None
+    assert next_net([0.5], scale=Scale("share")) is None
     assert apart(Single(0.9), [0.5], name="gap", scale=Scale("share")).p is None
     assert apart(Single(0.9), [1.0, 1.0, 1.0], name="gap", scale=Scale("share")).p is None
 
 
 def test_what_is_no_number_is_refused() -> None:
     with pytest.raises(UsageError, match="no net"):
-        over_nets([], name="s", unit="share")
+        over_nets([], name="s", scale=Scale("share"))
     with pytest.raises(DataError, match="not finite"):
         apart(Single(0.5), [0.5, float("nan")], name="gap", scale=Scale("share"))

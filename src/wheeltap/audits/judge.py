@@ -212,7 +212,9 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     if rest and all(f.status in ("not_applicable", "skipped") for f in rest):
         return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}."
     if not rest:
-        return f"{_upper(f'{start}nothing else was asked')}: {name}{gap}."
+        alone = any(f.code != "WT001" for f in findings)
+        asked = "no other question compares the two, see each of them" if alone else "nothing else was asked"
+        return f"{_upper(f'{start}{asked}')}: {name}{gap}."
     return f"{_upper(f'{start}no difference found inside')}: {name}{gap}."
 
 
@@ -240,19 +242,20 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     score = next((f for f in findings if f.code == "WT001" and f.estimates), None)
     told = f"{name} scores {score.estimates[0]}" if score else f"{name} (score not measured)"
     found = [f.title.lower() for f in findings if f.status == "found" and f.alarm]
-    unsure = [f for f in findings if f.status == "error" or (f.status == "inconclusive" and f.alarm)]
+    unsure = [f for f in findings if f.status in ("error", "inconclusive")]
     if found:
         return f"{told}, but does not stand: {', '.join(found)}."
     if unsure:
         return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
     apart = sum(f.status == "not_applicable" for f in findings)
-    if apart:
-        return f"{told}; {apart} of {len(findings)} questions do not apply."
+    rest = f" {apart} of {len(findings)} questions do not apply." if apart else ""
     # What was shown of the inside; that a net forgets what it is taught out of is no news.
     inside = [f for f in findings if f.status == "found" and f.code.startswith("WT2")]
     shown = [f.title[:1].lower() + f.title[1:] for f in inside]
     if shown:
-        return f"{told}; no alarm. Shown: {', '.join(shown)}."
+        return f"{told}; no alarm. Shown: {', '.join(dict.fromkeys(shown))}.{rest}"
+    if rest:
+        return f"{told};{rest}"
     asked = any(finding.code != "WT001" for finding in findings)
     if not asked:
         return f"{told}; nothing else was asked."

@@ -242,7 +242,7 @@ def exit_code(report: Report, fail_on: FailOn) -> int:
     failing: list[Finding] = [
         finding
         for finding in report.findings
-        if finding.status in worst and (finding.alarm or finding.status == "error")
+        if finding.status in worst and (finding.alarm or finding.status != "found")
     ]
     return 1 if failing else 0
 

@@ -53,6 +53,12 @@ class Asked:
         if self.picture is not None:
             return picture(self.picture), ""
         assert self.genome is not None
+        if str(self.genome) in PICTURES and not self.genome.exists():
+            raise UsageError(
+                "There is no genome at this path, but a built-in picture of that name.",
+                got=str(self.genome),
+                do=f"wheeltap fer --picture {self.genome}",
+            )
         found = genomes.read(self.genome)
         net = found.layerize()
         symmetric, said = known_symmetry(found)

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
+import numpy as np
+
 from wheeltap import seeds
-from wheeltap.errors import UnknownName, UsageError
+from wheeltap.errors import DataError, UnknownName, UsageError
 from wheeltap.fer.judge import TRAINED
 from wheeltap.fer.measures import Sampling
 from wheeltap.models.cppn import Cppn
@@ -21,6 +23,9 @@ GIVEN: Final = "given: "
 
 FOLDED: Final = "abs-x"
 """Nets that read |x|: all their answers are mirror images of themselves."""
+
+BLANK: Final = 1.0 / 255.0
+"""A picture whose colours differ by less is blank: no screen shows it."""
 
 TRAINING: Final = 0.8
 """Share of a study's time that training takes, about."""
@@ -183,9 +188,19 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
 
     Raises:
         UsageError: If no trained net came to the end of its training.
+        DataError: If the picture is of one colour.
     """
-    own = picture.genome.layerize()
-    canvas = Canvas.of(picture.genome.render(settings.size))
+    picture.require_parts(settings.size)
+    own, drawn = picture.genome.layerize(), picture.genome.render(settings.size)
+    if float(np.ptp(drawn.reshape(-1, drawn.shape[-1]), axis=0).max()) < BLANK:
+        raise DataError(
+            "The picture is blank.",
+            where=picture.name,
+            expected="something that a net can draw",
+            got="one colour everywhere",
+            do="Look at the genome: a net with no links, or with weights of 0, draws nothing.",
+        )
+    canvas = Canvas.of(drawn)
     counts = {TRAINED: settings.seeds, UNTRAINED: settings.seeds}
     meant = (kind for kind in settings.controls if kind != FOLDED or picture.symmetric is not None)
     counts |= dict.fromkeys(meant, settings.control_seeds)

@@ -13,7 +13,7 @@ from wheeltap.fer.metrics import BY_KEY, ERROR, METRICS
 from wheeltap.records import Control, Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
-from wheeltap.stats._scipy import normal_quantile
+from wheeltap.stats._scipy import normal_quantile, t_quantile
 from wheeltap.stats.cohorts import Scale, Single, apart, next_net, over_nets
 from wheeltap.stats.effect import smallest_detectable
 
@@ -65,18 +65,22 @@ def decibels(error: float) -> float:
 def rows(measured: Measured) -> tuple[MetricRow, ...]:
     """Every metric that the net under study has, beside every kind of nets."""
     found: list[MetricRow] = []
+    tests = sum(metric.tested and metric.key in measured.own for metric in METRICS)
     for metric in METRICS:
         own = measured.own.get(metric.key)
         if own is None:
             continue
-        cohorts = [_cohort(metric, own, name, nets) for name, nets in measured.cohorts.items()]
+        cohorts = [
+            _cohort(metric, own, name, nets, alpha=(1 - LEVEL) / max(tests, 1))
+            for name, nets in measured.cohorts.items()
+        ]
         kept = tuple(cohort for cohort in cohorts if cohort is not None)
         found.append(MetricRow(metric=metric, own=_of_one(metric, own), cohorts=kept))
     return tuple(found)
 
 
 def _of_one(metric: Metric, own: Single) -> Estimate:
-    half = normal_quantile((1 + LEVEL) / 2) * own.se
+    half = _quantile(own) * own.se
     made = Estimate(
         name=metric.key, value=own.value, low=own.value - half, high=own.value + half,
         level=1.0 if own.se == 0.0 else LEVEL, n=1, unit=metric.unit, method=own.method,
@@ -92,19 +96,26 @@ def _within(metric: Metric, made: Estimate) -> Estimate:
     return msgspec.structs.replace(made, low=low, high=high)
 
 
-def _cohort(metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, float]]) -> CohortRow | None:
+def _quantile(own: Single) -> float:
+    return normal_quantile((1 + LEVEL) / 2) if own.df is None else t_quantile(1 - LEVEL, own.df)
+
+
+def _cohort(
+    metric: Metric, own: Single, name: str, nets: Sequence[Mapping[str, float]], *, alpha: float
+) -> CohortRow | None:
     values = [net[metric.key] for net in nets if np.isfinite(net.get(metric.key, np.nan))]
     if not values:
         return None
-    mean = over_nets(values, name=f"{metric.key}_{name}", unit=metric.unit, level=LEVEL)
-    gap = apart(own, values, name=f"{metric.key}_gap", scale=Scale(metric.unit, metric.grain), level=LEVEL)
+    scale = Scale(metric.unit, metric.grain)
+    mean = over_nets(values, name=f"{metric.key}_{name}", scale=scale, level=LEVEL)
+    gap = apart(own, values, name=f"{metric.key}_gap", scale=scale, level=LEVEL)
     return CohortRow(
         cohort=name,
         values=tuple(values),
         mean=_within(metric, mean),
-        next_net=_ends(metric, next_net(values, level=LEVEL)),
+        next_net=_ends(metric, next_net(values, scale=scale, level=LEVEL)),
         gap=gap,
-        likeness="" if name == TRAINED else _likeness(metric, own, gap),
+        likeness="" if name == TRAINED else _likeness(metric, own, gap, alpha=alpha),
     )
 
 
@@ -117,18 +128,21 @@ def _ends(metric: Metric, ends: tuple[float, float] | None) -> tuple[float, floa
     return low if least is None else max(low, least), high if most is None else min(high, most)
 
 
-def _likeness(metric: Metric, own: Single, gap: Estimate) -> Likeness:
+def _likeness(metric: Metric, own: Single, gap: Estimate, *, alpha: float) -> Likeness:
     """How nets made alike look beside the net under study, by this number alone.
 
     They pass for unified where their mean is within the net's own interval, or beyond it on the side of unified nets.
+    They are told apart at the level of the strictest test of the verdict, so that no control net is told apart more
+    easily than a trained one.
     """
     if not metric.unified:
         return ""
     ahead = (gap.value or 0.0) * (1.0 if metric.unified == "high" else -1.0)
-    if ahead <= normal_quantile((1 + LEVEL) / 2) * own.se + ROUNDING * abs(own.value):
+    if ahead <= _quantile(own) * own.se + ROUNDING * abs(own.value):
         return "passes"
-    told = gap.p is not None and gap.p <= 1 - LEVEL
-    return "apart" if told else "open"
+    if gap.p is None:
+        return "alone"
+    return "apart" if gap.p <= alpha else "open"
 
 
 def findings(measured: Measured, table: Sequence[MetricRow], *, alpha: float) -> list[Finding]:
@@ -153,8 +167,8 @@ def _open_still(draft: Draft, found: Finding) -> Finding:
 
 _WHY: Final = {
     "response_symmetry": "No symmetry of the picture is known, or fewer than two weights change it enough.",
-    "feature_symmetry": "The picture has no mirror symmetry (even and odd parts are those of one mirror), or no hidden "
-    "unit of the net is alive.",
+    "feature_symmetry": "The picture has no symmetry, or more than one mirror (even and odd parts are those of one), "
+    "or no hidden unit of the net is alive.",
     "distinct_maps": "No hidden unit of the net is alive.",
     "regions": "No parts of the picture are known, or fewer than two weights change it enough.",
     "noise_symmetry": "No symmetry of the picture is known, or the noise is not defined on this net, or no draw of it "
@@ -176,15 +190,15 @@ def pair(measured: Measured) -> str:
 
 def _pictures(measured: Measured) -> Finding:
     unit = "mean squared error in colour from 0 to 1"
-    error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", unit=unit))
-    psnr = over_nets(measured.psnr, name="psnr", unit="dB")
+    error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", scale=Scale(unit)))
+    psnr = over_nets(measured.psnr, name="psnr", scale=Scale("dB"))
     apart_all = min(measured.errors) > 0.0
     return Finding(
         code="WT001", title="Distance of the pictures", status="found" if apart_all else "inconclusive",
         subject=pair(measured), estimates=(error, psnr), alarm=False,
         because=f"The trained nets draw the picture to {words.interval(psnr)} dB (mean squared error "
-        f"{words.interval(error)}), and never to the last digit. Part of any difference below may be a difference of "
-        "the pictures; more steps of training bring them nearer.",
+        f"{words.interval(error)}). Part of any difference below may be a difference of the pictures; more steps of "
+        "training bring them nearer.",
     )  # fmt: skip
 
 
@@ -235,8 +249,8 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     tested = {f.title: f for f in found if f.code != "WT001"}
     count = len(measured.psnr)
     nets = f"{count} net{'s' if count > 1 else ''} trained to draw it"
-    distance = f"{np.mean(measured.psnr):.1f} dB"
-    psnr = f"{distance} apart{'' if np.mean(measured.psnr) >= FAR else ', which is far: train longer'}"
+    near = float(np.mean(measured.psnr))
+    psnr = f"alike to {near:.1f} dB{'' if near >= FAR else ' (that is far apart: train longer)'}"
     start = f"{measured.name} and {nets}"
     by_title = {row.metric.title: row for row in table}
     unified = [t for t, f in tested.items() if f.status == "found" and _towards(by_title[t])]
@@ -244,7 +258,7 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     asked = [f for f in tested.values() if f.status != "not_applicable"]
     still = sum(f.status == "inconclusive" for f in asked)
     if not unified and not other and still:
-        return f"{start} ({psnr}): too little to tell whether the wiring differs ({still} of {len(asked)} tests open)."
+        return f"{start}, {psnr}: too little to tell whether the wiring differs ({still} of {len(asked)} tests open)."
     if not unified and not other:
         return f"Pictures {psnr}, no difference in wiring found: {start}."
     parts: list[str] = []
@@ -277,7 +291,10 @@ def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
                 if cohort.cohort == name and cohort.likeness:
                     said.setdefault(cohort.likeness, []).append(_beside(row, cohort))
         count = len(measured.cohorts[name])
-        starts = {"passes": "Pass for unified", "open": f"Not told apart, with {count} of them,", "apart": "Told apart"}
+        starts = {
+            "passes": "Pass for unified", "open": f"Not told apart, with {count} of them,",
+            "alone": "One net or no spread, so not tested", "apart": "Told apart",
+        }  # fmt: skip
         told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
         if told:
             lines.append(f"{name}: {' '.join(told)}")
@@ -314,7 +331,8 @@ def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[
         if dose is None
         else f" The dose that changes the picture as much: {words.number(dose.own.value)} against {_trained(dose)}."
     )
-    return (("Does function-space noise separate them where weight sweeps do?", f"{answer} {told}.{more}"),)
+    question = "Does function-space noise separate them where weight sweeps do?"
+    return ((question, f"{answer} {told[:1].upper()}{told[1:]}.{more}"),)
 
 
 def _trained(row: MetricRow) -> str:

@@ -97,7 +97,7 @@ def _modular(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
         return {}
     rng = seeds.generator(sampling.root, "fer", "rewirings")
     found = net_modularity(kernels, links=sight.links, rewirings=sampling.rewirings, rng=rng).found
-    return {"modularity": Single(float(found.value - found.rewired.mean()))}
+    return {"modularity": _over(found.value - found.rewired, "rewired graphs")}
 
 
 def weights_moved(net: Cppn, sampling: Sampling) -> Moves:
@@ -137,7 +137,7 @@ def _sampled(key: str, level: Level, mean: ClusterMean, what: str) -> dict[str, 
     if mean.clusters < 2:
         return {}
     method = f"bootstrap over {mean.clusters} {what} of this net; {level.unreached} changes up or down fell short"
-    return {key: Single(mean.value, mean.se, method)}
+    return {key: Single(mean.value, mean.se, method, mean.clusters - 1)}
 
 
 def _maps(net: Cppn, sight: Sight) -> dict[str, Single]:
@@ -169,7 +169,8 @@ def _maps(net: Cppn, sight: Sight) -> dict[str, Single]:
 def _over(values: NDArray[np.float64], what: str) -> Single:
     if len(values) < 2:
         return Single(float(values.mean()))
-    return Single(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))), f"over {len(values)} {what}")
+    n = len(values)
+    return Single(float(values.mean()), float(values.std(ddof=1) / np.sqrt(n)), f"over {n} {what}", n - 1)
 
 
 def _noise(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:

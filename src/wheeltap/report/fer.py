@@ -10,16 +10,17 @@ from wheeltap.report import explorer, figures, html, png, view, words
 from wheeltap.report.explorer import DrawnNet
 
 Unified = Literal["high", "low", ""]
-Likeness = Literal["passes", "open", "apart", ""]
+Likeness = Literal["passes", "open", "alone", "apart", ""]
 
 LIKENESS: dict[Likeness, str] = {
     "passes": "passes for unified",
     "open": "not told apart",
+    "alone": "not tested",
     "apart": "told apart",
     "": "",
 }
 """What is written beside control nets: by this number alone, they reach the net under study on the side of unified
-nets; it could be one more of them; neither."""
+nets; it could be one more of them; there is one net or no spread; neither."""
 
 
 class Metric(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +63,8 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
         gap: The net under study minus these nets, with the test of "it is one of them".
         likeness: ``passes`` where these nets reach the net under study on the side of unified nets, so that whoever
             looked at this number alone would take them for unified; ``open`` where it could be one more of them;
-            ``apart`` elsewhere; empty where a unified net has no side.
+            ``alone`` where one net or no spread allows no test; ``apart`` elsewhere; empty where a unified net has no
+            side.
     """
 
     cohort: str

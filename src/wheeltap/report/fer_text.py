@@ -24,7 +24,8 @@ def write(record: FerRecord, console: "Console") -> None:
         console,
         f"Numbers of {cohorts(record)[0]} have intervals over its weights or layers, those of other nets over nets. "
         "Beside control nets: by that number alone they pass for unified (their mean reaches that of the net under "
-        "study), are not told apart (it could be one more of them), or are told apart.",
+        "study), are not told apart (it could be one more of them), or are told apart, at the level of the strictest "
+        "test of the verdict.",
     )
     for row in record.rows:
         _metric(record, row, console)
@@ -50,8 +51,13 @@ def _metric(record: FerRecord, row: MetricRow, console: "Console") -> None:
     ]
     for name, number in lines:
         paragraph(
-            console, f"{words.plain(name)[:_LABEL]:\u00a0<{_LABEL}} {number}".rstrip().replace(" ", "\u00a0"), indent=4
+            console, f"{_cut(words.plain(name)):\u00a0<{_LABEL}} {number}".rstrip().replace(" ", "\u00a0"), indent=4
         )
+
+
+def _cut(name: str) -> str:
+    """A long name without its middle: what tells nets apart is as often at the end."""
+    return name if len(name) <= _LABEL else f"{name[: _LABEL // 2]}\u2026{name[1 + _LABEL // 2 - _LABEL :]}"
 
 
 def _side(row: MetricRow) -> str:

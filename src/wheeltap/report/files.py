@@ -115,7 +115,7 @@ def explain(target: Path, error: OSError) -> ReportFileError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     what = "The disk is full: the report was not written." if full else "The report could not be written."
     do = "Free some space" if full else "Choose a path that can be written"
-    do += " and write it again; all trials are safe in the store."
+    do += " and give the command again: what was measured or trained is kept."
     return ReportFileError(what, where=str(target), got=error.strerror or str(error), do=do)
 
 

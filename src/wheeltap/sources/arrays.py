@@ -1,8 +1,10 @@
 """Probes from ``.npz`` files: ``inputs``, ``targets``, perhaps groups, factors and a symmetry; never pickles."""
 
+import difflib
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,7 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
         raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
     try:
         with zipfile.ZipFile(path) as archive:
+            _require_meant([name.removesuffix(".npy") for name in archive.namelist()], path)
             factors = _factors(archive, path)
             known = [name for name in OPTIONAL if f"{name}.npy" in archive.namelist()]
             names = ("inputs", "targets", *known, *factors)
@@ -76,7 +79,28 @@ def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
             expected="whole numbers [element, example]",
             got=str(moved.dtype).removeprefix("torch."),
         )
-    return Symmetry("symmetry of the data", moved.long())
+    try:
+        return Symmetry("symmetry of the data", moved.long())
+    except DataError as error:
+        raise error.at(f"{path}: the array {SYMMETRY}") from error
+
+
+def _require_meant(names: Sequence[str], path: Path) -> None:
+    """Arrays that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
+    known = ("inputs", "targets", *OPTIONAL)
+    for name in names:
+        if name in known or re.fullmatch(rf"{FACTOR}.+", name):
+            continue
+        factor = FACTOR if difflib.get_close_matches(name[: len(FACTOR)], [FACTOR], cutoff=0.8) else ""
+        near = [f"{FACTOR}NAME"] if factor else difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if near:
+            raise DataError(
+                "The data file has an array that nothing reads.",
+                where=str(path),
+                expected=f"{', '.join(known)} and {FACTOR}NAME",
+                got=name,
+                do=f"Call it {near[0]}, if that is what it is; or leave it out.",
+            )
 
 
 def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:

@@ -50,10 +50,9 @@ def read(path: str | os.PathLike[str]) -> Genome:
         data = _unzipped(path)
     try:
         return parse(data, name=path.stem)
-    except FileFormatError as error:
-        raise FileFormatError(
-            error.what, where=str(path), expected=error.expected, got=error.got, do=error.do
-        ) from error
+    except WheeltapError as error:
+        inside = error.where not in (None, path.stem)
+        raise error.at(f"{path}: {error.where}" if inside else str(path)) from error
 
 
 def _unreadable(path: Path, expected: str, got: str) -> FileFormatError:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.errors import DataError, UsageError
 from wheeltap.records import Estimate
@@ -21,40 +22,13 @@ class Single:
         value: The number.
         se: Standard error within that net (over the weights that were swept, say); 0 where it is exact.
         method: How that error was found.
+        df: Degrees of freedom of that error; ``None`` where it is exact or nearly normal.
     """
 
     value: float
     se: float = 0.0
     method: str = "exact for this net"
-
-
-def over_nets(values: Sequence[float], *, name: str, unit: str, level: float = 0.95) -> Estimate:
-    """Mean over nets made alike, with Student's interval; no interval from a single net.
-
-    Raises:
-        DataError: If there is no net, or a value is not finite.
-    """
-    x = _checked(values)
-    low, high = None, None
-    if len(x) > 1:
-        half = t_quantile(1 - level, len(x) - 1) * float(x.std(ddof=1)) / np.sqrt(len(x))
-        low, high = float(x.mean() - half), float(x.mean() + half)
-    method = "t over nets" if len(x) > 1 else "one net: no interval over nets"
-    return Estimate(
-        name=name, value=float(x.mean()), low=low, high=high, level=level, n=len(x), unit=unit, method=method
-    )
-
-
-def next_net(values: Sequence[float], *, level: float = 0.95) -> tuple[float, float] | None:
-    """Where one more net made alike will lie with probability ``level``; ``None`` from a single net.
-
-    Source: the prediction interval of normal samples; Hahn & Meeker (1991), "Statistical Intervals", sec. 4.7.
-    """
-    x = _checked(values)
-    if len(x) < 2:
-        return None
-    half = t_quantile(1 - level, len(x) - 1) * float(x.std(ddof=1)) * np.sqrt(1 + 1 / len(x))
-    return float(x.mean() - half), float(x.mean() + half)
+    df: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +43,35 @@ class Scale:
 
     unit: str
     grain: float = 0.0
+
+
+def over_nets(values: Sequence[float], *, name: str, scale: Scale, level: float = 0.95) -> Estimate:
+    """Mean over nets made alike, with Student's interval; no interval from a single net.
+
+    Raises:
+        DataError: If there is no net, or a value is not finite.
+    """
+    x = _checked(values)
+    low, high = None, None
+    if len(x) > 1:
+        half = t_quantile(1 - level, len(x) - 1) * _spread(x, scale) / np.sqrt(len(x))
+        low, high = float(x.mean() - half), float(x.mean() + half)
+    method = "t over nets" if len(x) > 1 else "one net: no interval over nets"
+    return Estimate(
+        name=name, value=float(x.mean()), low=low, high=high, level=level, n=len(x), unit=scale.unit, method=method
+    )
+
+
+def next_net(values: Sequence[float], *, scale: Scale, level: float = 0.95) -> tuple[float, float] | None:
+    """Where one more net made alike will lie with probability ``level``; ``None`` from a single net.
+
+    Source: the prediction interval of normal samples; Hahn & Meeker (1991), "Statistical Intervals", sec. 4.7.
+    """
+    x = _checked(values)
+    if len(x) < 2:
+        return None
+    half = t_quantile(1 - level, len(x) - 1) * _spread(x, scale) * np.sqrt(1 + 1 / len(x))
+    return float(x.mean() - half), float(x.mean() + half)
 
 
 def apart(one: Single, values: Sequence[float], *, name: str, scale: Scale, level: float = 0.95) -> Estimate:
@@ -90,8 +93,7 @@ def apart(one: Single, values: Sequence[float], *, name: str, scale: Scale, leve
     x = _checked(values)
     gap, low, high, p = one.value - float(x.mean()), None, None, None
     if len(x) > 1:
-        within = x.var(ddof=1) + scale.grain**2 / 12
-        spread = float(np.sqrt(within * (1 + 1 / len(x)) + one.se**2))
+        spread = float(np.sqrt(_spread(x, scale) ** 2 * (1 + 1 / len(x)) + one.se**2))
         half = t_quantile(1 - level, len(x) - 1) * spread
         low, high = gap - half, gap + half
         p = t_two_sided(gap / spread, len(x) - 1) if spread > 0.0 else None
@@ -101,7 +103,12 @@ def apart(one: Single, values: Sequence[float], *, name: str, scale: Scale, leve
     )
 
 
-def _checked(values: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _spread(x: NDArray[np.float64], scale: Scale) -> float:
+    """Standard deviation from net to net, with that of rounding to the grain."""
+    return float(np.sqrt(x.var(ddof=1) + scale.grain**2 / 12))
+
+
+def _checked(values: Sequence[float]) -> NDArray[np.float64]:
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not len(x):
         raise UsageError("There is no net to take numbers from.", expected="one number per net", got=str(list(x.shape)))
