@@ -22,7 +22,7 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.judge import settle
 from wheeltap.engine.activations import KINDS, places
-from wheeltap.engine.erasing import Bench, FactorEffects, How, laid_out
+from wheeltap.engine.erasing import Bench, FactorEffects, How, Yardsticks, laid_out
 from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.records import Finding, Outcome
 from wheeltap.stats.effect import score_interval
@@ -71,10 +71,12 @@ def random_subspace(seed: int) -> dict[str, Finding]:
     bench = Bench.of(case.subject, case.probe, where, seeds.generator(seed, "benchmark", "halves"))
     rng = seeds.generator(seed, "benchmark", "subspaces")
     layers = laid_out(bench, where, most=16, rng=rng)
-    how = How(settings.draws, settings.matched, settings.controls, settings.per_class, 16)
-    values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "distinct": 1.0}
-    for name, labels in case.probe.annotations.factors.items():
-        told = FactorEffects(bench, labels, how, rng, blind=True).all(layers)
+    how = How(settings.draws, settings.matched, settings.held, settings.controls, settings.per_class)
+    factors = case.probe.annotations.factors
+    beside = Yardsticks(bench, how, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
+    values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "copies": 0.0}
+    for name, labels in factors.items():
+        told = FactorEffects(beside, labels, rng, blind=True).all(layers)
         values |= {f"{name}|{key}": array for key, array in told.items()}
     return judged(case, values, seed=seed)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from torch import Tensor
 from wheeltap import canon
 from wheeltap.errors import DataError
 from wheeltap.symmetry import Symmetry
+
+OWN: Final = "the model's own answers"
+"""What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
 @final
@@ -20,10 +23,23 @@ class Annotations:
     Attributes:
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
+
+    Raises:
+        DataError: If a factor is called what only readings may call one.
     """
 
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
+
+    def __post_init__(self) -> None:
+        if OWN in self.factors:
+            raise DataError(
+                "A factor of the examples has a name that is taken.",
+                where=f"factor {OWN!r}",
+                expected="another name: this one is that of a control, which is made of the outputs",
+                got=repr(OWN),
+                do="Give the factor another name.",
+            )
 
     @property
     def digests(self) -> list[str]:

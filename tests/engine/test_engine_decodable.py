@@ -8,17 +8,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from wheeltap.annotations import OWN
 from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import Place, apart, changed, distinct, places, read, slopes
-from wheeltap.engine.erasing import STATUSES
-from wheeltap.engine.readings.decodable import OWN, Decodable, require_asked
+from wheeltap.engine.linear_probe import STATUSES
+from wheeltap.engine.readings.decodable import Decodable, require_asked
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe
 from wheeltap.sources import hf
 from wheeltap.subject import Subject, weights_digest
 from wheeltap.testing import planted
-from wheeltap.testing.decodable import UNUSED, USED, constructed
+from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1))
 
@@ -159,10 +160,44 @@ def test_the_reading_tells_what_was_built() -> None:
     assert all(np.array_equal(values[name], again[name]) for name in values)
 
 
+def test_copies_of_examples_change_nothing() -> None:
+    """Every input about four times, the copies in any order: what is read is what is read of each once."""
+    case = constructed(seed=3)
+    once = read_of(case.probe, case.subject)
+    again = torch.cat([torch.arange(300), torch.randperm(900, generator=torch.Generator().manual_seed(0)) % 300])
+    copied = read_of(case.probe.part(again), case.subject)
+    assert float(copied.pop("copies")) == 900.0 and float(once.pop("copies")) == 0.0
+    assert once.keys() == copied.keys()
+    assert all(np.allclose(once[name], copied[name], atol=1e-9) for name in once)
+
+
+def test_of_too_few_different_inputs_nothing_is_read() -> None:
+    case = constructed(seed=0)
+    with pytest.raises(DataError, match="too few different inputs") as told:
+        read_of(case.probe.part(torch.arange(12).repeat(40)), case.subject)
+    assert "12, in 480 examples" in str(told.value)
+
+
+def test_factors_of_a_rank_share_their_random_subspaces() -> None:
+    case = constructed(seed=1)
+    values = read_of(case.probe, case.subject, draws=8, held=2)
+    assert values[f"{USED}|moved"].shape == (1, 1 + 2 + 2 * 8) and values[f"{USED}|random"].shape == (1, 8, 150)
+    assert np.array_equal(values[f"{USED}|moved"][:, 3:], values[f"{UNUSED}|moved"][:, 3:])
+    assert not np.array_equal(values[f"{USED}|held"], values[f"{UNUSED}|held"])
+    for at, array in enumerate((values[f"{USED}|erased"][:, None], values[f"{USED}|held"], values[f"{USED}|random"])):
+        start = (0, 1, 3)[at]
+        assert np.allclose(array.mean(2), values[f"{USED}|moved"][:, start : start + array.shape[1]])
+
+
+def test_what_random_subspaces_should_move_is_what_they_do_where_outputs_are_linear() -> None:
+    case = constructed(seed=2, design=Design(outputs="numbers", examples=2000))
+    values = read_of(case.probe, case.subject, draws=200)
+    moved = values[f"{USED}|moved"][0, 5:].mean() / values[f"{USED}|steepest"].mean()
+    assert moved == pytest.approx(float(values[f"{USED}|expected"][0]), rel=0.15)
+
+
 def test_effects_are_those_of_a_pass_by_hand() -> None:
     """The wanted outputs of a linear readout: their change is the readout of the layer's."""
-    from wheeltap.testing.decodable import Design
-
     case = constructed(seed=1, design=Design(outputs="numbers"))
     values = read_of(case.probe, case.subject)
     # Erasing what tells the used factor takes away what the outputs owe to it, and keeps the rest.
@@ -203,6 +238,8 @@ def test_mistakes_are_told() -> None:
             ask(layers="0,7")
     with pytest.raises(DataError, match="too few examples"):
         read_of(case.probe.part(torch.arange(30)), case.subject)
+    with pytest.raises(DataError, match="a name that is taken"):
+        case.probe.with_factors({OWN: torch.arange(300) % 2})
 
 
 def test_a_model_without_vectors_per_example() -> None:

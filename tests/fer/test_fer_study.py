@@ -181,6 +181,15 @@ def test_pictures_are_png_files_that_hold_what_was_drawn() -> None:
     assert base64.b64decode(png.address(data).split(",")[1]) == data
 
 
+def test_the_numbers_are_all_in_a_file(record: FerRecord) -> None:
+    told = json.loads(fer.numbers(record))
+    assert [metric["metric"]["key"] for metric in told["metrics"]] == [row.metric.key for row in record.rows]
+    for metric, row in zip(told["metrics"], record.rows, strict=True):
+        assert {c["cohort"]: c["values"] for c in metric["cohorts"]} == {c.cohort: list(c.values) for c in row.cohorts}
+    assert [net["name"] for net in told["nets"]] == [net.name for net in record.nets]
+    assert "NaN" not in fer.numbers(record).decode()
+
+
 def test_the_command_writes_its_files_and_says_what_it_found(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +202,7 @@ def test_the_command_writes_its_files_and_says_what_it_found(
     assert code == 0
     assert (out / "report.json").read_bytes() == also.read_bytes()
     assert json.loads(also.read_text())["schema"] == "wheeltap.report/1"
+    assert json.loads((out / "numbers.json").read_text())["command"] == "fer flower"
     assert (out / "explorer.html").stat().st_size < 5 * 2**20
     for text in ("flower", "Symmetry of response (WT204): inconclusive", "What this cannot say", "Written: "):
         assert text in said

@@ -1,21 +1,20 @@
 """WT203: which factors can a linear probe read off a layer although the outputs do not hang on them?"""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, final
 
 import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict
-from wheeltap.audits.decodable_words import Words, estimates
-from wheeltap.audits.factors import DecodableSettings, Factor, Layer
+from wheeltap.audits.decodable_words import Words, estimates, of_null
+from wheeltap.audits.factors import DecodableSettings, Factor, Layer, together
 from wheeltap.plans import Plan
-from wheeltap.records import Control, Finding, Scalar, SubjectRecord, Trial
-from wheeltap.stats.among import above_draws
+from wheeltap.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
 
 OWN: Final = "the model's own answers"
-"""The reading's name for the factor that every model uses."""
+"""The reading's name for the factor that every model uses; the same as in ``annotations``, which needs torch."""
 
 _KINDS: Final = ("layers", "blocks", "named")
 
@@ -29,7 +28,17 @@ _GUESSED_FACTORS: Final = 3
 """For the cost of a plan, which does not know the factors."""
 
 
-_READING: Final = ("factors", "layers", "most", "draws", "matched", "controls", "per_class")
+_READING: Final = ("factors", "layers", "most", "draws", "matched", "held", "controls", "per_class")
+
+
+@final
+@dataclass(frozen=True)
+class _Known:
+    """What all factors share: names of layers, everybody's labels, and how many examples were left out as copies."""
+
+    layers: list[str]
+    labels: dict[str, Values]
+    copies: int
 
 
 @final
@@ -53,8 +62,8 @@ class DecodableAudit(Audit):
         return len(plan.subjects)
 
     def most_passes(self, plan: Plan) -> float:
-        """As if the probe knew three factors, and every subject had as many layers as are looked at."""
-        runs = self.settings.draws + self.settings.matched + 3
+        """As if the probe knew three factors of one rank, and every subject had as many layers as are looked at."""
+        runs = self.settings.draws + self.settings.matched + self.settings.held + 3
         return len(plan.subjects) * self.settings.most * _GUESSED_FACTORS * runs / 2
 
     def judge(self, case: Case) -> Verdict:
@@ -71,34 +80,34 @@ class DecodableAudit(Audit):
 
     def _factors(self, case: Case, subject: SubjectRecord) -> dict[str, Factor]:
         read = case.reading(self._trial(case.plan, subject))
-        names = [key.rpartition("|")[0] for key in read if key.endswith("|status")]
-        if not names:
+        arrays = _by_factor(read)
+        if not arrays:
             raise Unanswered(
                 "not_applicable",
                 "The examples come without factors: labels of what a probe could read (probe.with_factors; arrays "
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
         layers = _names(subject, read, self.settings)
-        labels = {name: read[f"{name}|labels"] for name in names if name != OWN and f"{name}|labels" in read}
-        return {name: self._factor(case, name, layers, read, labels) for name in names}
+        labels = {name: mine["labels"] for name, mine in arrays.items() if name != OWN and "labels" in mine}
+        known = _Known(layers, labels, int(read["copies"]))
+        factors = {name: self._factor(case, name, known, mine) for name, mine in arrays.items()}
+        own = {name: factor for name, factor in factors.items() if name == OWN}
+        return together(factor for name, factor in factors.items() if name not in own) | own
 
-    def _factor(
-        self, case: Case, name: str, layers: Sequence[str], read: dict[str, Values], labels: dict[str, Values]
-    ) -> Factor:
-        mine = {key.rpartition("|")[2]: array for key, array in read.items() if key.startswith(f"{name}|")}
+    def _factor(self, case: Case, name: str, known: "_Known", mine: dict[str, Values]) -> Factor:
         status = int(mine["status"])
         whole = ("status", "classes", "labels", "majority", "targets")
         by_layer = {key: array for key, array in mine.items() if key not in whole}
         count = 0 if status else len(mine["rank"])
         found = tuple(
-            Layer(layers[at - count], {key: array[at] for key, array in by_layer.items()}, mine["majority"],
+            Layer(known.layers[at - count], {key: array[at] for key, array in by_layer.items()}, mine["majority"],
                   self.settings)
             for at in range(count)
         )  # fmt: skip
-        others = {other: known for other, known in labels.items() if other != name}
+        others = {other: told for other, told in known.labels.items() if other != name}
         return Factor(
             name, status, int(mine["classes"]), mine.get("targets", np.zeros((2, 1))), found, case.plan.alpha,
-            mine.get("labels", np.zeros(1)), others,
+            mine.get("labels", np.zeros(1)), others, known.copies,
         )  # fmt: skip
 
     def _findings(self, case: Case, subject: SubjectRecord) -> list[Draft]:
@@ -127,7 +136,9 @@ class DecodableAudit(Audit):
         """Nowhere decodable, or not shown to be."""
         told = factor.best.told
         least = smallest_detectable(told, alpha=factor.alpha / len(factor.layers), margin=self.settings.decodable)
-        surely = least <= self.settings.sight
+        # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
+        seen = all(layer.unseen(self.settings.sight, alpha=factor.alpha) for layer in factor.layers)
+        surely = least <= self.settings.sight and seen
         finding = msgspec.structs.replace(
             blank,
             status="not_applicable" if surely else "inconclusive",
@@ -141,7 +152,7 @@ class DecodableAudit(Audit):
         """Decodable: used or not?"""
         margin = self.settings.margin
         # The other way round a factor that is surely used a little could be called unused: never.
-        p = 1.0 if factor.used else factor.unused
+        p = 1.0 if factor.perhaps else factor.unused
         tested = msgspec.structs.replace(factor.most_used.use, p=p)
         seen = smallest_detectable(tested, alpha=factor.alpha)
         finding = msgspec.structs.replace(
@@ -160,14 +171,13 @@ class DecodableAudit(Audit):
         names = [f"{self.code} {what}" for what in ("random labels", "random subspaces", "the model's own answers")]
         try:
             factors = self._factors(case, case.plan.reference)
-            distinct = bool(case.reading(self._trial(case.plan, case.plan.reference))["distinct"])
         except Unanswered as gap:
             return [Control(name=name, kind="null", status="skipped", because=gap.because) for name in names]
         own = factors.pop(OWN, None)
         measured = [factor for factor in factors.values() if not factor.status]
         return [
-            self._random_labels(names[0], measured if distinct else []),
-            self._random_subspaces(names[1], [factor for factor in measured if factor.decodable]),
+            self._random_labels(names[0], measured),
+            self._random_subspaces(names[1], [factor for factor in measured if factor.erased]),
             self._own(names[2], own),
         ]
 
@@ -175,8 +185,7 @@ class DecodableAudit(Audit):
         """Random labels must not be decodable."""
         level, margin = self.settings.null_level, self.settings.null_margin
         if not factors:
-            why = "Inputs repeat, so random labels can be remembered; or no factor was measured."
-            return Control(name=name, kind="null", status="skipped", because=why)
+            return Control(name=name, kind="null", status="skipped", because="No factor was measured.")
         gains = [
             mean_effect(layer["control"] - layer.majority, level=level, name="above_majority", unit="share")
             for factor in factors
@@ -192,17 +201,20 @@ class DecodableAudit(Audit):
         )  # fmt: skip
 
     def _random_subspaces(self, name: str, factors: list[Factor]) -> Control:
-        """A random subspace in the place of the factor's must not come out as used more often than alpha."""
-        shares = [_drawn_as_used(factor) for factor in factors]
-        told = [share for share in shares if share is not None]
-        if not told:
-            why = "Nothing was taken away, as no factor is decodable."
+        """Random subspaces in the place of the factor's must not all come out as used, nor move the outputs much."""
+        settings = self.settings
+        wide = [layer for factor in factors for layer in factor.wide]
+        ranked = [one for one in factors if one.reachable and len(factors) * one.chance <= 1.0 - settings.null_level]
+        if not ranked and not wide:
+            why = "Nothing was taken away, or too few random subspaces in layers that are too narrow to prove a fault."
             return Control(name=name, kind="null", status="skipped", because=why)
-        worst, alpha = max(told), factors[0].alpha
+        used = [sum(held.used for held in factor.held) for factor in ranked]
+        failed = any(count == settings.held for count in used) or any(layer.loud for layer in wide)
+        layers = wide or [layer for factor in ranked for layer in factor.erased]
+        worst = max((layer.share("held", name="use of held-out random subspaces") for layer in layers), key=_value)
         return Control(
-            name=name, kind="null", status="failed" if worst > alpha else "passed",
-            because=f"Each random subspace was put in the place of the factor's: at most {worst:.1%} of "
-            f"{self.settings.draws} came out as used (allowed: {alpha:.0%}).",
+            name=name, kind="null", status="failed" if failed else "passed", estimates=(worst,),
+            because=of_null(settings, worst, used=used, ranked=ranked, wide=wide)
         )  # fmt: skip
 
     def _own(self, name: str, own: Factor | None) -> Control:
@@ -226,11 +238,15 @@ def _names(subject: SubjectRecord, read: dict[str, Values], settings: DecodableS
     return [known[int(at)] for at in read["layers"]]
 
 
-def _drawn_as_used(factor: Factor) -> float | None:
-    """Share of random subspaces that come out as used when each is held against the others."""
-    erased = [layer["random"].mean(1) for layer in factor.decodable if layer.erased]
-    if not erased:
-        return None
-    draws = np.stack(erased)
-    told = [above_draws(draws[:, at], np.delete(draws, at, axis=1)) for at in range(draws.shape[1])]
-    return float(np.mean([p <= factor.alpha for p in told]))
+def _value(estimate: Estimate) -> float:
+    return estimate.value or 0.0
+
+
+def _by_factor(read: dict[str, Values]) -> dict[str, dict[str, Values]]:
+    """The arrays of each factor; a name may hold the mark that stands between it and theirs."""
+    found: dict[str, dict[str, Values]] = {}
+    for key, array in read.items():
+        name, mark, own = key.rpartition("|")
+        if mark:
+            found.setdefault(name, {})[own] = array
+    return found

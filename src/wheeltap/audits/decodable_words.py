@@ -54,36 +54,63 @@ class Words:
         """Decodable, and used."""
         return (
             f"{self._decodable()}, and used: without the subspace that tells it the outputs of {self.subject} move "
-            f"more than without random subspaces (p {self.factor.beyond:.2g}, {self.settings.draws} draws): "
-            f"{self._use()}. {self._beside()} {self._correlated()}"
+            f"more than without random subspaces ({self._p()}): {self._use()}. {self._beside()} {self._correlated()}"
         )
 
     def moves(self) -> str:
         """Decodable, and surely not unused; but random subspaces do as much."""
         return (
             f"{self._decodable()}, and not unused: without the subspace that tells it the outputs of {self.subject} "
-            f"move {self._use()}, surely more than {self.settings.margin:g} of that; but no more than without random "
-            f"subspaces (p {self.factor.beyond:.2g}): the layer is narrow, and they hang on much of it. "
-            f"{self._beside()} {self._correlated()}"
+            f"move {self._use()}, surely more than {self.settings.margin:g} of that; but not surely more than without "
+            f"random subspaces ({self._p()}): {self._why()}. {self._beside()} {self._correlated()}"
         )
 
     def open(self, seen: float) -> str:
         """Decodable; used or not stays open."""
         if not self.factor.most_used.erased:
             return f"{self._decodable()}. The outputs have no slope there, so it is not known what they hang on."
+        start = (
+            f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
+            f"that tells it they move {self._use()}"
+        )
+        few = f": {self._too_few()}" if self._too_few() else ""
+        if self.factor.perhaps and self.factor.unused <= self.factor.alpha:
+            return (
+                f"{start}, surely less than {self.settings.margin:g} of that, but perhaps more than without random "
+                f"subspaces (alone p {self.factor.beyond:.2g}; {self._p()}){few}. {self._beside()}"
+            )
         least = self.settings.margin - seen
         could = f"a share of {least:.2g} or less would have counted as unused"
         could = could if least > 0.0 else "even one that nothing hangs on could have stayed open"
         return (
-            f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
-            f"that tells it they move {self._use()}, not surely less than {self.settings.margin:g} of that nor more, "
-            f"and not surely more than without random subspaces (p {self.factor.beyond:.2g}). With so many examples "
-            f"{could}. {self._beside()}"
+            f"{start}, not surely less than {self.settings.margin:g} of that nor more, and not surely more than "
+            f"without random subspaces ({self._p()}){few}. With so many examples {could}. {self._beside()}"
         )
 
     def _probe(self, layer: Layer) -> str:
-        name = self.factor.name
-        return f"A linear probe tells {name} at {layer.name} in {layer.accuracy} of the examples it has not seen"
+        name, copies = self.factor.name, self.factor.copies
+        left_out = f" ({copies} were left out, as others have the same inputs)" if copies else ""
+        told = f"A linear probe tells {name} at {layer.name} in {layer.accuracy} of the examples it has not seen"
+        return f"{told}{left_out}"
+
+    def _p(self) -> str:
+        factors = len(self.factor.rivals) + 1
+        corrected = "" if factors == 1 else f", corrected for {factors} factors"
+        return f"p {self.factor.corrected:.2g}{corrected}; {self.factor.draws} draws"
+
+    def _why(self) -> str:
+        """Why a factor that surely moves the outputs does not do so more than random subspaces."""
+        narrow = "the layer is narrow, and they hang on much of it"
+        return self._too_few() or (f"alone p {self.factor.beyond:.2g}" if self.factor.perhaps else narrow)
+
+    def _too_few(self) -> str:
+        """That the comparison with random subspaces could not have come out; nothing where it could."""
+        if self.factor.reachable:
+            return ""
+        return (
+            f"so few draws cannot show more, whatever the factor does (set draws to {self.factor.enough} or more; "
+            "surely more than the margin still counts)"
+        )
 
     def _decodable(self) -> str:
         best, where = self.factor.best, self.factor.decodable
@@ -123,6 +150,37 @@ class Words:
             "This does not prove that the network never uses it: a linear code was taken away at one layer at a time; "
             f"what later layers compute again, and codes that are not linear, are not seen. {self._goes()}."
         )
+
+
+def of_null(
+    settings: DecodableSettings, worst: Estimate, *, used: list[int], ranked: list[Factor], wide: list[Layer]
+) -> str:
+    """What random subspaces in the place of the factor's did.
+
+    Args:
+        settings: Of the audit.
+        worst: Mean use of those that moved the outputs most.
+        used: How many of each factor's came out as used.
+        ranked: Factors whose random subspaces would prove a fault if all of them came out as used.
+        wide: Layers where they would if all of them moved the outputs much.
+    """
+    told = [
+        f"For each factor {settings.held} random subspaces went the way of its own: they move the outputs "
+        f"by {worst} of the most, where by most"
+    ]
+    if ranked:
+        chance = sum(factor.chance for factor in ranked)
+        told.append(
+            f"{sum(used)} of {settings.held * len(used)} came out as used; the audit is void if all of one factor's do "
+            f"(chance {chance:.1g} where nothing is wrong)"
+        )
+    if wide:
+        most = max(float(layer["expected"]) for layer in wide)
+        told.append(
+            f"To first order they should move the outputs {most:.2g} of the most at most; the audit is void if they "
+            f"and all other random ones surely move them more than {settings.null_use:g} of it"
+        )
+    return f"{'. '.join(told)}."
 
 
 def estimates(factor: Factor) -> tuple[Estimate, ...]:

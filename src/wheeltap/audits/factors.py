@@ -1,7 +1,9 @@
 """What the audit ``decodable`` knows of a factor: layer by layer, is it told, and do the outputs hang on it?"""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import ceil, comb, floor
 from typing import Annotated, final
 
 import msgspec
@@ -12,17 +14,20 @@ from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.records import Estimate
 from wheeltap.stats.among import above_draws, share_of
 from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.family import holm
 
 
 class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
-    """What is looked at, and thresholds; the first seven are the reading's own.
+    """What is looked at, and thresholds; the first eight are the reading's own.
 
     Attributes:
         factors: Names of factors, separated by commas; all that the probe knows where empty.
         layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
         most: Layers at most, evenly spaced.
-        draws: Random subspaces for each factor and layer.
+        draws: Random subspaces of each layer and rank, for each factor: all factors of a rank are held against all
+            of these.
         matched: How many of them are tried once more, at the size of the factor's change.
+        held: Further random subspaces for each factor and layer, each in the place of the factor's: a null control.
         controls: Random labellings.
         per_class: Fewest examples of each class in either half.
         decodable: A factor counts as decodable if its probe is right more often than this above what is known without
@@ -31,6 +36,9 @@ class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
         margin: Without the factor's subspace the outputs must move less than this share of what they move without the
             subspace they hang on most: then the factor counts as unused.
         null_margin: The null control fails if random labels are told by more than this with ``null_level``.
+        null_use: The null control fails if every random subspace moves the outputs by more than this share of the
+            most, though to first order all but nothing was to be expected.
+        null_expected: Share that counts as all but nothing.
         null_level: Confidence with which a control must fail before the audit is void.
     """
 
@@ -39,12 +47,15 @@ class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
     most: Count = 12
     draws: Annotated[int, msgspec.Meta(ge=8)] = 32
     matched: Count = 8
+    held: Count = 4
     controls: Annotated[int, msgspec.Meta(ge=2)] = 16
     per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
     decodable: Margin = 0.1
     sight: Margin = 0.3
     margin: Share = 0.1
     null_margin: Margin = 0.05
+    null_use: Share = 0.5
+    null_expected: Share = 0.05
     null_level: Share = 0.999
 
 
@@ -65,6 +76,16 @@ class Layer:
     def erased(self) -> bool:
         """Whether anything was taken away."""
         return float(self["rank"]) > 0.0
+
+    @property
+    def drawn(self) -> Values:
+        """Mean effect of each random subspace ``[draw]``."""
+        return self["moved"][1 + len(self["held"]) :]
+
+    def in_place(self, at: int) -> "Layer":
+        """The same layer, had held-out random subspace ``at`` been the factor's."""
+        held = {"erased": self["held"][at], "moved": np.append(self["moved"][1 + at], self["moved"][1:])}
+        return replace(self, arrays=self.arrays | held)
 
     @cached_property
     def told(self) -> Estimate:
@@ -89,6 +110,28 @@ class Layer:
         label, unit = f"{name}: {self.name}", "share of the most"
         return share_of(effect, self["steepest"], below=below, level=level, name=label, unit=unit)
 
+    def unseen(self, share: float, *, alpha: float) -> bool:
+        """Whether neither its test alone nor its interval speaks for a probe that is right so much more often."""
+        high, p = self.told.high, self.told.p
+        return (p is None or p > alpha) and high is not None and high <= share
+
+    def surely(self, which: str, share: float, *, level: float) -> bool:
+        """Whether an effect is surely more than a share of that of the steepest subspace."""
+        low = self.share(which, name=which, level=level).low
+        return low is not None and low > share
+
+    @property
+    def loud(self) -> bool:
+        """Whether random subspaces move the outputs much: those in the factor's place surely, and all others too.
+
+        A few may, where slopes say little of what a whole subspace is worth; all of them do not.
+        """
+        settings, count = self.settings, len(self["held"])
+        if float(self["moved"][1:].min()) <= settings.null_use * float(self["steepest"].mean()):
+            return False
+        places = (self.in_place(at) for at in range(count))
+        return all(place.surely("erased", settings.null_use, level=settings.null_level) for place in places)
+
     @property
     def accuracy(self) -> Estimate:
         """Share of right answers of the probe."""
@@ -112,6 +155,8 @@ class Factor:
         alpha: Of the plan.
         labels: ``[example]``, from 0.
         others: Labels of the other factors.
+        copies: Examples left out because another one has their input.
+        rivals: ``beyond`` of the other factors that are held against random subspaces.
     """
 
     name: str
@@ -122,6 +167,8 @@ class Factor:
     alpha: float
     labels: Values
     others: dict[str, Values]
+    copies: int = 0
+    rivals: tuple[float, ...] = ()
 
     @property
     def best(self) -> Layer:
@@ -151,29 +198,81 @@ class Factor:
         return max(*uses, min(self._p(layer) for layer in self.layers))
 
     @cached_property
+    def erased(self) -> tuple[Layer, ...]:
+        """Layers off which it can be read and where its subspace was taken away."""
+        return tuple(layer for layer in self.decodable if layer.erased)
+
+    @cached_property
     def beyond(self) -> float:
         """P-value of "in no layer where it is decodable do the outputs hang on it more than on random subspaces"."""
-        erased = [layer for layer in self.decodable if layer.erased]
-        if not erased:
+        if not self.erased:
             return 1.0
-        one = np.array([layer["erased"].mean() for layer in erased])
-        return above_draws(one, np.stack([layer["random"].mean(1) for layer in erased]))
+        one = np.array([layer["moved"][0] for layer in self.erased])
+        return above_draws(one, np.stack([layer.drawn for layer in self.erased]))
+
+    @cached_property
+    def corrected(self) -> float:
+        """The same, by Holm's rule over the factors of the subject."""
+        own = holm([self.beyond, *self.rivals])[0]
+        return 1.0 if own is None else own
 
     @property
     def used(self) -> bool:
         """Whether the outputs surely hang on it, more than on random subspaces."""
-        return self.beyond <= self.alpha
+        return self.corrected <= self.alpha
+
+    @property
+    def perhaps(self) -> bool:
+        """Whether it might be used after all: alone it would count as used, or no random subspace does as much."""
+        return self.beyond <= max(self.alpha, self._least)
+
+    @property
+    def draws(self) -> int:
+        """Random subspaces that it is held against."""
+        return len(self.layers[0].drawn)
+
+    @property
+    def _least(self) -> float:
+        return 1.0 / (1.0 + self.draws)
+
+    @property
+    def reachable(self) -> bool:
+        """Whether it would count as used if no random subspace did as much."""
+        return self._least * (1 + len(self.rivals)) <= self.alpha * (1.0 + 1e-9)
+
+    @property
+    def enough(self) -> int:
+        """Draws for each factor that are always enough for that."""
+        return ceil(1.0 / self.alpha - 1e-9)
 
     @cached_property
     def moves(self) -> bool:
         """Whether the outputs surely move more than the margin without it, in some layer where it can be read.
 
-        So may be what they do without random subspaces, where a layer is narrow and all of it is used.
+        So may be what they do without random subspaces, where a layer is narrow and all of it is used. By Bonferroni's
+        rule over layers and factors.
         """
-        level = 1.0 - self.alpha / max(len(self.decodable), 1)
-        lows = [layer.share("erased", name="use", level=level).low for layer in self.decodable if layer.erased]
+        level = 1.0 - self.alpha / max(len(self.decodable), 1) / (len(self.rivals) + 1)
         margin = self.layers[0].settings.margin
-        return any(low is not None and low > margin for low in lows)
+        return any(layer.surely("erased", margin, level=level) for layer in self.erased)
+
+    @cached_property
+    def held(self) -> tuple["Factor", ...]:
+        """The same factor, had each of the held-out random subspaces been its own: nulls, judged as it is."""
+        count = len(self.layers[0]["held"])
+        return tuple(replace(self, layers=tuple(layer.in_place(at) for layer in self.layers)) for at in range(count))
+
+    @property
+    def chance(self) -> float:
+        """Probability that all of them come out as used, at most: then all are among the largest of all draws."""
+        # A rounding's breadth more, as in the test itself.
+        largest = floor(self.alpha * (1 + self.draws) + 1e-9) - 1 + len(self.held)
+        return comb(largest, len(self.held)) / comb(self.draws + len(self.held), len(self.held))
+
+    @property
+    def wide(self) -> tuple[Layer, ...]:
+        """Layers where random subspaces should move the outputs hardly at all, to first order."""
+        return tuple(layer for layer in self.erased if float(layer["expected"]) <= layer.settings.null_expected)
 
     @property
     def correlation(self) -> Estimate:
@@ -185,6 +284,16 @@ class Factor:
         """The other factor that goes with it most, and the share of that one's variance that does."""
         told = [(name, _explained(*_distances(self.labels, other), name=name)) for name, other in self.others.items()]
         return max(told, key=lambda one: one[1].value or 0.0) if told else None
+
+
+def together(factors: Iterable[Factor]) -> dict[str, Factor]:
+    """Factors of one subject, each knowing how many others are held against random subspaces, and with what result."""
+    known = {factor.name: factor for factor in factors}
+    tested = {name: factor.beyond for name, factor in known.items() if not factor.status and factor.erased}
+    return {
+        name: replace(factor, rivals=tuple(p for other, p in tested.items() if other != name))
+        for name, factor in known.items()
+    }
 
 
 def _distances(labels: Values, other: Values) -> tuple[Values, Values]:

@@ -53,9 +53,10 @@ class Training:
 class Written:
     """Where a study goes."""
 
-    out: Annotated[Path, Parameter(help="Folder for report.html, explorer.html, report.json and the trained nets.")] = (
-        Path("wheeltap-fer")
-    )
+    out: Annotated[
+        Path,
+        Parameter(help="Folder for the pages (report, explorer), the JSON (report, numbers) and the trained nets."),
+    ] = Path("wheeltap-fer")
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never"
 

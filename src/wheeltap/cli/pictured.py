@@ -99,8 +99,9 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     given = {} if asked.nets is None else read_nets(asked.nets)
     telling = Telling(out=written.out, json=written.json, fail_on=written.fail_on)
     telling.prepare()
-    explorer = written.out / "explorer.html"
-    files.require_writable(explorer)
+    explorer, numbers = written.out / "explorer.html", written.out / "numbers.json"
+    for path in (explorer, numbers):
+        files.require_writable(path)
     if said:
         print(said, flush=True)
     with _shown(f"{drawn.name}") as watch:
@@ -108,6 +109,7 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
         record = study(drawn, settings, given=given, stage=stage)
     made = [files.write(page, fer.page(record).encode()) for page in telling.pages]
     made.append(files.write(explorer, fer.explorer_page(record).encode()))
+    made.append(files.write(numbers, fer.numbers(record)))
     made += [files.write(file, jsonfile.to_json(record.report)) for file in telling.files]
     fer_text.write(record, terminal())
     print("\nWritten: " + ", ".join(str(path) for path in made))

@@ -1,8 +1,8 @@
 """A subject whose layers' subspaces are taken away, and how far its outputs move: one factor, layer by layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -24,28 +24,32 @@ from wheeltap.engine.activations import (
     require_places,
     slopes,
 )
-from wheeltap.engine.erasure import Eraser, Geometry, angles, haar, one_hot, projection, steepest, telling
-from wheeltap.engine.linear_probe import Halves, LinearProbe, control_labels, majority, read_off
+from wheeltap.engine.erasure import Eraser, Geometry, angles, haar, projection, steepest, telling
+from wheeltap.engine.linear_probe import (
+    FEWEST,
+    STATUSES,
+    Halves,
+    LinearProbe,
+    control_labels,
+    explained,
+    majority,
+    read_off,
+)
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 from wheeltap.typed import to_array
 
-STATUSES: Final = ("measured", "one class", "too few examples", "too many classes")
-"""Of a factor, in the order of the reading's numbers."""
+_TINY: Final = torch.finfo(torch.float64).tiny
 
-FEWEST: Final = 40
-"""Examples that can be divided into two halves with something to fit on each."""
-
-_DRAWN: Final = ("random", "matched")
-
-_CHUNK = 64
+_CHUNK: Final = 64
 """Examples whose graph is held at once for slopes of a language model."""
 
-_CACHE_FROM = 2_000_000
+_CACHE_FROM: Final = 2_000_000
 """Parameters from which recorded outputs of earlier blocks save more than they cost."""
 
 Values = NDArray[np.floating[Any]]
+Stream = Callable[..., np.random.Generator]  # from names to the random numbers of that use
 
 
 @final
@@ -54,18 +58,18 @@ class How:
     """How much is looked at.
 
     Attributes:
-        draws: Random subspaces for each factor and layer.
+        draws: Random subspaces of each layer and rank, for each factor.
         matched: How many of them are tried once more, at the size of the factor's change.
+        held: Random subspaces for each factor and layer that are taken away as if they were the factor's.
         controls: Random labellings.
         per_class: Fewest examples of each class in either half.
-        options: Options (outputs) at most whose slopes say what the outputs hang on.
     """
 
     draws: int
     matched: int
+    held: int
     controls: int
     per_class: int
-    options: int
 
 
 @dataclass
@@ -229,6 +233,75 @@ def _slopes_of(
 
 @final
 @dataclass(frozen=True)
+class Yardstick:
+    """What the outputs lose with other subspaces of a layer, of one rank.
+
+    Attributes:
+        random: Some of the random subspaces' erasers.
+        values: ``steepest`` ``[example]``, ``random`` ``[draw, example]`` and ``lost_random`` ``[example]`` as in the
+            reading; ``expected``, to first order, of random subspaces as a share of the steepest.
+        drawn: Mean effect of each random subspace ``[draw]``.
+        steep: The steepest subspace ``[direction, rank]``.
+        sizes: Root mean square change without the steepest, and (mean) without a random one.
+        angle: Mean smallest principal angle between these, in degrees.
+    """
+
+    random: Sequence[Eraser]
+    values: dict[str, Tensor]
+    drawn: Tensor
+    steep: Tensor
+    sizes: tuple[float, float]
+    angle: float
+
+    @classmethod
+    def of(cls, beside: "Yardsticks", layer: Layer, rank: int) -> "Yardstick":
+        """Takes them away, one after the other."""
+        bench, how, geometry = beside.bench, beside.how, layer.geometry
+        assert layer.slopes is not None, "without slopes nothing is taken away"
+        vectors, rng = layer.vectors[bench.halves.measured], beside.stream("beside", layer.place.name, str(rank))
+        steep = steepest(layer.slopes, rank)
+        nulls = [haar(geometry.directions, rank, rng) for _ in range(how.draws * beside.factors)]
+        steepest_eraser, *random = (geometry.eraser(one) for one in (steep, *nulls))
+        scores = [bench.run(layer.place, one) for one in random]
+        effects = torch.stack([bench.effect(one) for one in scores])
+        most = (layer.slopes @ steep).square().sum()
+        values = {
+            "steepest": bench.effect(bench.run(layer.place, steepest_eraser)),
+            "random": effects[: how.draws],
+            "lost_random": torch.stack([bench.lost(one) for one in scores]).mean(0),
+            "expected": rank / geometry.directions * layer.slopes.square().sum() / most.clamp_min(_TINY),
+        }
+        sizes = steepest_eraser.size(vectors), float(np.mean([one.size(vectors) for one in random]))
+        angle = float(np.mean([float(angles(steep, one)[0]) for one in nulls]))
+        return cls(random[: how.matched], values, effects.mean(1), steep, sizes, angle)
+
+
+@final
+@dataclass(frozen=True)
+class Yardsticks:
+    """What all factors of a rank are held against, at each layer; measured once.
+
+    Attributes:
+        factors: That are measured: each brings its draws, and all of its rank are held against all of these.
+        stream: Of the random subspaces.
+    """
+
+    bench: Bench
+    how: How
+    factors: int
+    stream: Stream
+    known: dict[tuple[Place, int], Yardstick] = field(default_factory=dict[tuple[Place, int], Yardstick])
+
+    def of(self, layer: Layer, rank: int) -> Yardstick:
+        """That of a layer and rank."""
+        key = (layer.place, rank)
+        if key not in self.known:
+            self.known[key] = Yardstick.of(self, layer, rank)
+        return self.known[key]
+
+
+@final
+@dataclass(frozen=True)
 class FactorEffects:
     """One factor on all layers; see the reading ``decodable`` for the arrays.
 
@@ -239,47 +312,36 @@ class FactorEffects:
             of which nothing may be found.
     """
 
-    bench: Bench
+    beside: Yardsticks
     labels: Tensor
-    how: How
     rng: np.random.Generator
     blind: bool = False
 
     def all(self, layers: Sequence[Layer]) -> dict[str, Values]:
         """Every number about this factor."""
-        status = self._status()
+        bench, halves = self.beside.bench, self.beside.bench.halves
+        told = halves.status(self.labels, least=self.beside.how.per_class)
         values: dict[str, Values] = {
-            "status": np.array(float(STATUSES.index(status))),
+            "status": np.array(float(STATUSES.index(told))),
             "classes": np.array(float(self.labels.max()) + 1.0),
         }
-        if status != "measured":
+        if told != "measured":
             return values
-        halves = self.bench.halves
         values["labels"] = to_array(self.labels[halves.measured])
         values["majority"] = to_array(majority(self.labels, halves))
-        values["targets"] = to_array(torch.stack(_explained(self.bench.part.targets, self.labels[halves.measured])))
-        told = [self._layer(layer) for layer in layers]
-        return values | {name: np.stack([to_array(one[name]) for one in told]) for name in told[0]}
-
-    def _status(self) -> str:
-        halves, classes = self.bench.halves, int(self.labels.max()) + 1
-        if classes < 2:
-            return "one class"
-        least = min(
-            int(torch.bincount(self.labels[half], minlength=classes).min()) for half in (halves.fitted, halves.measured)
-        )
-        if least < self.how.per_class:
-            return "too few examples" if classes == 2 else "too many classes"
-        return "measured"
+        values["targets"] = to_array(torch.stack(explained(bench.part.targets, self.labels[halves.measured])))
+        rows = [self._layer(layer) for layer in layers]
+        return values | {name: np.stack([to_array(one[name]) for one in rows]) for name in rows[0]}
 
     def _layer(self, layer: Layer) -> dict[str, Tensor]:
-        halves, geometry, vectors = self.bench.halves, layer.geometry, layer.vectors
+        bench, geometry, vectors, halves = self.beside.bench, layer.geometry, layer.vectors, self.beside.bench.halves
         basis = telling(geometry.whitened(vectors[halves.fitted]), self.labels[halves.fitted])
         if self.blind:
             basis = haar(geometry.directions, basis.shape[1], self.rng)
             vectors = geometry.mean - geometry.eraser(basis).change(vectors)  # what lies in the subspace alone
         probe, correct = read_off(vectors, self.labels, halves, geometry)
-        randoms = [control_labels(self.labels, self.bench.inputs, self.rng) for _ in range(self.how.controls)]
+        drawn = range(self.beside.how.controls)
+        randoms = [control_labels(self.labels, bench.inputs, self.rng) for _ in drawn]
         control = torch.stack([read_off(vectors, labels, halves, geometry)[1] for labels in randoms])
         baseline = max(float(control.mean()), float(majority(self.labels, halves).mean()))
         told = float(correct.mean()) > baseline and layer.slopes is not None
@@ -290,46 +352,42 @@ class FactorEffects:
 
     def _nothing(self) -> dict[str, Tensor]:
         """The same arrays where nothing was taken away."""
-        one = torch.zeros(len(self.bench.halves.measured))
+        one, how = torch.zeros(len(self.beside.bench.halves.measured)), self.beside.how
         names = ("erased", "projected", "steepest", "lost", "lost_random")
         return {
             **dict.fromkeys(names, one),
-            "random": one.expand(self.how.draws, -1),
-            "matched": one.expand(self.how.matched, -1),
+            "random": one.expand(how.draws, -1),
+            "matched": one.expand(how.matched, -1),
+            "held": one.expand(how.held, -1),
+            "moved": torch.zeros(1 + how.held + how.draws * self.beside.factors),
+            "expected": torch.tensor(0.0),
             "left": one[1::2],
             "sizes": torch.zeros(4),
             "angles": torch.zeros(2),
         }
 
     def _effects(self, layer: Layer, probe: LinearProbe, basis: Tensor) -> dict[str, Tensor]:
-        bench, geometry = self.bench, layer.geometry
+        bench, geometry, rank = self.beside.bench, layer.geometry, basis.shape[1]
         vectors = layer.vectors[bench.halves.measured]
-        assert layer.slopes is not None, "without slopes nothing is taken away"
-        steep = steepest(layer.slopes, basis.shape[1])
-        nulls = [haar(geometry.directions, basis.shape[1], self.rng) for _ in range(self.how.draws)]
-        eraser, steepest_eraser = geometry.eraser(basis), geometry.eraser(steep)
-        aside, random = projection(geometry.mean, probe.directions), [geometry.eraser(null) for null in nulls]
-        runs = {
-            name: [bench.run(layer.place, one) for one in erasers]
-            for name, erasers in (
-                ("erased", [eraser]),
-                ("projected", [aside]),
-                ("steepest", [steepest_eraser]),
-                ("random", random),
-                ("matched", [one.sized(vectors, eraser.size(vectors)) for one in random[: self.how.matched]]),
-            )
-        }
-        sizes = [one.size(vectors) for one in (eraser, aside, steepest_eraser)]
-        sizes.append(float(np.mean([one.size(vectors) for one in random])))
-        apart = [float(angles(steep, one)[0]) for one in (basis, *nulls)]
-        effects = {name: torch.stack([bench.effect(scores) for scores in run]) for name, run in runs.items()}
+        beside = self.beside.of(layer, rank)
+        eraser, aside = geometry.eraser(basis), projection(geometry.mean, probe.directions)
+        held = [haar(geometry.directions, rank, self.rng) for _ in range(self.beside.how.held)]
+        # Held-out random subspaces go the way of the factor's, so that what is wrong with it is wrong with them.
+        scores = [bench.run(layer.place, geometry.eraser(one)) for one in (basis, *held)]
+        effects = torch.stack([bench.effect(one) for one in scores])
+        matched = [bench.run(layer.place, one.sized(vectors, eraser.size(vectors))) for one in beside.random]
+        sizes = torch.tensor([eraser.size(vectors), aside.size(vectors), *beside.sizes])
         return {
-            **{name: effect if name in _DRAWN else effect[0] for name, effect in effects.items()},
-            "lost": bench.lost(runs["erased"][0]),
-            "lost_random": torch.stack([bench.lost(scores) for scores in runs["random"]]).mean(0),
+            **beside.values,
+            "erased": effects[0],
+            "held": effects[1:],
+            "moved": torch.cat([effects.mean(1), beside.drawn]),
+            "projected": bench.effect(bench.run(layer.place, aside)),
+            "matched": torch.stack([bench.effect(one) for one in matched]),
+            "lost": bench.lost(scores[0]),
             "left": self._left(vectors, eraser),
-            "sizes": torch.tensor(sizes) / max(layer.size, torch.finfo(torch.float64).tiny),
-            "angles": torch.tensor([apart[0], float(np.mean(apart[1:]))]),
+            "sizes": sizes / max(layer.size, _TINY),
+            "angles": torch.tensor([float(angles(beside.steep, basis)[0]), beside.angle]),
         }
 
     def _left(self, vectors: Tensor, eraser: Eraser) -> Tensor:
@@ -338,12 +396,4 @@ class FactorEffects:
         again = Halves(torch.arange(0, count, 2), torch.arange(1, count, 2))
         without = vectors + eraser.change(vectors)
         geometry = Geometry.of(without[again.fitted])
-        return read_off(without, self.labels[self.bench.halves.measured], again, geometry)[1]
-
-
-def _explained(targets: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared distance of each example's targets from their mean, and from the mean of its class, ``[example]``."""
-    wanted = targets.cpu().double() if targets.is_floating_point() else one_hot(targets.cpu())
-    members = one_hot(labels)
-    means = members.T @ wanted / members.sum(0).clamp_min(1.0)[:, None]
-    return (wanted - wanted.mean(0)).square().sum(1), (wanted - means[labels]).square().sum(1)
+        return read_off(without, self.labels[self.beside.bench.halves.measured], again, geometry)[1]

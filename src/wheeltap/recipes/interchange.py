@@ -23,6 +23,7 @@ from wheeltap.engine.activations import (
     Places,
     apart,
     changed,
+    distinct,
     places,
     read,
     require_enough,
@@ -30,7 +31,7 @@ from wheeltap.engine.activations import (
 )
 from wheeltap.engine.erasing import FEWEST
 from wheeltap.engine.erasure import Geometry, angles, haar, telling
-from wheeltap.engine.linear_probe import Halves, renumbered
+from wheeltap.engine.linear_probe import Halves, one_of_each, renumbered
 from wheeltap.errors import DataError, UnknownName, UsageError
 from wheeltap.probe import BaseProbe
 from wheeltap.recipes.train import reproducible
@@ -171,6 +172,8 @@ def search(
     labels = renumbered(known[factor])
     _require_wanted(wanted, values=int(labels.max()) + 1, probe=probe)
     usable = apart(probe)
+    # Copies of an input in both halves would let the search remember them.
+    usable = usable[one_of_each(distinct(probe)[usable], seeds.generator(settings.seed, "interchange", "copies"))]
     require_enough(probe, len(usable), least=FEWEST)
     halves = Halves.drawn(usable, seeds.generator(settings.seed, "interchange", "halves"))
     where = _place(subject, probe, settings.layer)

@@ -191,6 +191,36 @@ def page(record: FerRecord) -> str:
     return html.environment().get_template("fer.html.j2").render(context)
 
 
+def numbers(record: FerRecord) -> bytes:
+    """Every number of the page as JSON: what the report has no room for.
+
+    Each metric with the value of every net, means, ranges for one more net, gaps and likeness; the distance of every
+    picture; how to read them together. What nets draw, and their weights, are not in it.
+    """
+    nets = [
+        {"name": net.name, "cohort": net.cohort, "error": net.error, "psnr": net.psnr, "status": net.status}
+        for net in record.nets
+    ]
+    sweeps = [
+        {"net": s.net, "weight": s.weight, "steps": s.steps, "effect": s.effect, "symmetry": s.symmetry}
+        for s in record.sweeps
+    ]
+    told = {
+        "schema": "wheeltap.fer/1",
+        "command": record.report.command,
+        "void": record.report.void,
+        "about": record.about,
+        "metrics": record.rows,
+        "nets": nets,
+        "sweeps": sweeps,
+        "fooled": record.fooled,
+        "answers": [{"question": question, "answer": answer} for question, answer in record.answers],
+        "caveats": record.caveats,
+        "provenance": record.report.provenance,
+    }
+    return msgspec.json.format(msgspec.json.encode(told), indent=1)
+
+
 def explorer_page(record: FerRecord) -> str:
     """The sweep explorer alone, as a page of its own."""
     return explorer.page(record.drawn, title=record.about, note=record.report.headline)

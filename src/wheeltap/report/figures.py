@@ -24,6 +24,8 @@ _WIDTH = 380
 _THIN = 1.3
 _ROW = 17
 _LABEL = 132
+_PAD = 9
+"""Pixels between a label and the axis: a mark at the least value lies half beside it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +250,7 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
     base = alt.Chart(_data(rows))
     # Blocks are placed by position: two may carry the same (sanitised) name.
     labels = {row["row"]: row["name"] for row in rows}
-    axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(labels)}[datum.value]", grid=False, ticks=False, domain=False)
+    axis = _named_rows(labels)
     y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
     x = alt.X("drop:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
     start = alt.X("low:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
@@ -262,6 +264,20 @@ def _js(labels: dict[int, str]) -> str:
     import json
 
     return json.dumps(labels).replace("<", "\\u003c")
+
+
+def _named_rows(labels: dict[int, str]) -> Any:
+    """An axis of rows by position, with their names."""
+    import altair as alt
+
+    return alt.Axis(
+        labelLimit=_LABEL,
+        labelPadding=_PAD,
+        labelExpr=f"{_js(labels)}[datum.value]",
+        grid=False,
+        ticks=False,
+        domain=False,
+    )
 
 
 def _bar(name: str, row: int, drop: Estimate) -> dict[str, Any]:
@@ -291,7 +307,7 @@ def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "
     rows = [_effect(finding, i) for i, finding in enumerate(findings)]
     base = alt.Chart(_data(rows))
     labels = {row["row"]: row["name"] for row in rows}
-    axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(labels)}[datum.value]", grid=False, ticks=False, domain=False)
+    axis = _named_rows(labels)
     unit = words.plain(findings[0].estimates[0].unit)
     # The whole domain is given: rows without a grey bar would otherwise be moved to the end.
     y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
@@ -345,7 +361,7 @@ def net_chart(
     import altair as alt
 
     names = {at: words.plain(label) for at, label in enumerate(labels)}
-    axis = alt.Axis(labelLimit=_LABEL, labelExpr=f"{_js(names)}[datum.value]", grid=False, ticks=False, domain=False)
+    axis = _named_rows(names)
     y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(labels)))))
     same: dict[str, Any] = {"scale": alt.Scale(zero=False, nice=True), "title": unit, "axis": alt.Axis(tickCount=5)}
     rings = alt.Chart(_data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)

@@ -1,0 +1,58 @@
+"""The headline leaves nothing out: what stays open, what was shown, what does not apply."""
+
+import pytest
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.audits.judge import headline
+from wheeltap.cli.options import exit_code
+from wheeltap.plans import Plan
+from wheeltap.records import Cost, Finding, FindingStatus, ReportRecord
+from wheeltap.report.report import Report
+
+
+def plan_of(*names: str) -> Plan:
+    import torch
+
+    probe = wt.Probe(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64), measure=wt.measure.accuracy)
+    return wt.plan([wt.Subject(nn.Linear(2, 2).eval(), name=name) for name in names], probe, audits=["score"])
+
+
+def said(code: str, status: FindingStatus, *, title: str = "A question", alarm: bool = False) -> Finding:
+    return Finding(code=code, title=title, status=status, subject="a", because="So it is.", alarm=alarm)
+
+
+def test_what_stays_open_is_said_also_where_an_answer_would_be_no_alarm() -> None:
+    found = [said("WT001", "found"), said("WT203", "inconclusive"), said("WT204", "inconclusive")]
+    assert headline(plan_of("a"), found, void=False).endswith("2 of 3 questions stay open.")
+
+
+def test_what_was_shown_is_said_beside_what_does_not_apply() -> None:
+    found = [said("WT203", "found", title="Decodable but unused"), said("WT203", "not_applicable")]
+    text = headline(plan_of("a"), found, void=False)
+    assert text.endswith("no alarm. Shown: decodable but unused. 1 of 2 questions do not apply.")
+
+
+def test_questions_that_compare_nothing_were_asked_all_the_same() -> None:
+    plan = plan_of("a", "b")
+    text = headline(plan, [said("WT203", "found")], void=False)
+    assert text.startswith("No other question compares the two")
+    assert headline(plan, [said("WT001", "found")], void=False).startswith("Nothing else was asked")
+
+
+@pytest.mark.parametrize(
+    ("status", "alarm", "code"),
+    [
+        ("inconclusive", False, 1),
+        ("inconclusive", True, 1),
+        ("found", False, 0),
+        ("found", True, 1),
+        ("error", False, 1),
+    ],
+)
+def test_a_question_that_stays_open_counts_where_it_is_asked_to(status: FindingStatus, alarm: bool, code: int) -> None:
+    record = ReportRecord(
+        command="audit", headline="", subjects=(), probe=None, findings=(said("WT203", status, alarm=alarm),),
+        controls=(), cost=Cost(forwards=0.0, seconds=0.0), provenance={},
+    )  # fmt: skip
+    assert exit_code(Report(record), "inconclusive") == code
