@@ -54,6 +54,9 @@ def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
     told = [audited(trained(seed=seed)) for seed in range(3)]
     assert [one[USED].status for one in told] == ["not_found"] * 3
     assert sum(one[UNUSED].status == "found" for one in told) >= 2
+    found = [one[UNUSED] for one in told if one[UNUSED].status == "found"]
+    assert all("Afterwards a new probe tells it" in one.because for one in found)
+    assert any("known only in part" in one.because for one in found)  # 48 features, 150 examples
 
 
 def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:

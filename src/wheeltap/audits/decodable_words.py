@@ -7,7 +7,7 @@ import msgspec
 
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer
 from wheeltap.records import Estimate
-from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.effect import mean_effect
 
 _SIZES = ("the factor's subspace", "the probe's directions", "the steepest subspace", "random subspaces")
 
@@ -46,8 +46,8 @@ class Words:
         """Decodable, and the outputs do not hang on it."""
         return (
             f"{self._decodable()}, but the outputs of {self.subject} hardly hang on it: without the subspace that "
-            f"tells it they move {self._use()}, surely less than {self.settings.margin:g} of that. {self._beside()} "
-            f"{self._limits()}"
+            f"tells it they move {self._use()}, surely less than {self.settings.margin:g} of that. "
+            f"{self._afterwards()} {self._beside()} {self._limits()}"
         )
 
     def used(self) -> str:
@@ -87,6 +87,20 @@ class Words:
             f"without random subspaces ({self._p()}){few}. With so many examples {could}. {self._beside()}"
         )
 
+    def _afterwards(self) -> str:
+        """How much of the factor was left, and what that means for its use."""
+        layer = self.factor.remaining or self.factor.most_used
+        told = (
+            f"Afterwards a new probe tells it at {layer.name} in {layer.left} of them (most frequent class "
+            f"{layer.majority.mean():.2f})"
+        )
+        if self.factor.remaining is None:
+            return f"{told}."
+        return (
+            f"{told}: with these examples its subspace is known only in part, and the part that was left in place "
+            "may be used."
+        )
+
     def _probe(self, layer: Layer) -> str:
         name, copies = self.factor.name, self.factor.copies
         left_out = f" ({copies} were left out, as others have the same inputs)" if copies else ""
@@ -121,7 +135,7 @@ class Words:
 
     def _use(self) -> str:
         layer = self.factor.most_used
-        return f"{layer.use} of what they move without the subspace they hang on most (at {layer.name})"
+        return f"{layer.use} of what they move without the steepest subspace to first order (at {layer.name})"
 
     def _beside(self) -> str:
         """Random subspaces, sizes and the projection, at the same layer."""
@@ -209,7 +223,6 @@ def _erased(layer: Layer) -> list[Estimate]:
         for which in ("erased", "steepest", "random")
     ]
     lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.name}", unit="score")
-    left = score_interval(layer["left"], bounded=True, name=f"accuracy afterwards: {layer.name}", unit="share")
     sizes = [
         _plain(f"size of the change, {what}: {layer.name}", float(size), unit="share of the layer's spread")
         for what, size in zip(_SIZES, layer["sizes"], strict=True)
@@ -218,7 +231,7 @@ def _erased(layer: Layer) -> list[Estimate]:
         _plain(f"angle to the steepest subspace, {what}: {layer.name}", float(angle), unit="degrees")
         for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
     ]
-    return [*shares, *effects, lost, left, *sizes, *angles]
+    return [*shares, *effects, lost, layer.left, *sizes, *angles]
 
 
 def _named(estimate: Estimate, name: str) -> Estimate:

@@ -132,6 +132,17 @@ class Layer:
         places = (self.in_place(at) for at in range(count))
         return all(place.surely("erased", settings.null_use, level=settings.null_level) for place in places)
 
+    @cached_property
+    def left(self) -> Estimate:
+        """Share of right answers of a new probe, once the factor's subspace is gone."""
+        return score_interval(self["left"], bounded=True, name=f"accuracy afterwards: {self.name}", unit="share")
+
+    @property
+    def remains(self) -> bool:
+        """Whether the factor can surely still be read, so that it was not taken away: few examples for the width."""
+        low = self.left.low if self.erased else None
+        return low is not None and low > float(self.majority.mean()) + self.settings.decodable
+
     @property
     def accuracy(self) -> Estimate:
         """Share of right answers of the probe."""
@@ -225,6 +236,11 @@ class Factor:
     def perhaps(self) -> bool:
         """Whether it might be used after all: alone it would count as used, or no random subspace does as much."""
         return self.beyond <= max(self.alpha, self._least)
+
+    @property
+    def remaining(self) -> Layer | None:
+        """A layer off which it can be read and still can once it should be gone."""
+        return next((layer for layer in self.decodable if layer.remains), None)
 
     @property
     def draws(self) -> int:

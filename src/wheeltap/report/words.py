@@ -287,7 +287,7 @@ def tone(word: FindingStatus, *, alarm: bool = True) -> Tone:
 
 
 CONTROL_KINDS: dict[str, str] = {
-    "null": "Null twin: the same function re-coded; must show nothing",
+    "null": "Null (a re-coded copy, random labels): must show nothing",
     "planted": "Planted defect: must be found",
     "baseline": "Two clean passes: must agree",
     "gate": "Gate: must hold before the first trial",
