@@ -5,7 +5,6 @@ Picture studies of several pictures and genomes, as ``wheeltap fer`` makes them,
 
 import argparse
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from wheeltap.fer.cast import Stage, StudySettings
 from wheeltap.fer.judge import TRAINED
 from wheeltap.fer.study import study
 from wheeltap.models.pictures import PICTURES, Picture, mirror_image, picture
+from wheeltap.recipes.paint import usable_threads
 from wheeltap.report import fer, words
 from wheeltap.report.fer import FerRecord
 from wheeltap.sources import genomes
@@ -37,7 +37,7 @@ def main() -> None:
     for name in asked.pictures.split(","):
         shown = _picture(name)
         folder = asked.out / shown.name
-        stage = Stage(folder=folder / "nets", threads=os.cpu_count() or 1, command=f"fer {shown.name}")
+        stage = Stage(folder=folder / "nets", threads=usable_threads(), command=f"fer {shown.name}")
         record = study(shown, settings, stage=stage)
         (folder / "report.html").write_text(fer.page(record))
         print(f"\n{record.report.headline}\n", flush=True)

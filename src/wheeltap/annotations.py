@@ -2,17 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from wheeltap import canon
 from wheeltap.errors import DataError
+from wheeltap.records import OWN
 from wheeltap.symmetry import Symmetry
-
-OWN: Final = "the model's own answers"
-"""What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
 @final

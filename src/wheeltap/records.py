@@ -1,7 +1,7 @@
 """The records that travel between floors and into files: frozen, typed, free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -16,6 +16,9 @@ Scalar = str | int | float | bool
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
 Role = Literal["subject", "twin", "planted", "graded"]
+
+OWN: Final = "the model's own answers"
+"""What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
 class Derivation(msgspec.Struct, frozen=True, kw_only=True):

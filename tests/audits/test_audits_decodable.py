@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import wheeltap as wt
-from wheeltap import annotations, seeds
+from wheeltap import seeds
 from wheeltap.audits.base import Case, Verdict
-from wheeltap.audits.decodable import OWN, DecodableAudit
+from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.judge import settle
 from wheeltap.engine import readings
 from wheeltap.engine.linear_probe import STATUSES
 from wheeltap.errors import DataError, UsageError
 from wheeltap.plans import Plan
-from wheeltap.records import Control, Finding, Outcome
+from wheeltap.records import OWN, Control, Finding, Outcome
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.testing.planted import Planted
 
@@ -352,10 +352,6 @@ def test_copies_of_inputs_are_no_further_evidence() -> None:
     few = case.probe.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError, match="too few different inputs"):
         audited(Planted(case.subject, few))
-
-
-def test_the_audit_and_the_reading_call_the_models_own_answers_the_same() -> None:
-    assert OWN == annotations.OWN
 
 
 def test_settings_that_make_no_sense() -> None:

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap.annotations import OWN
 from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import Place, apart, changed, distinct, places, read, slopes
 from wheeltap.engine.linear_probe import STATUSES
@@ -16,6 +15,7 @@ from wheeltap.engine.readings.decodable import Decodable, require_asked
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe
+from wheeltap.records import OWN
 from wheeltap.sources import hf
 from wheeltap.subject import Subject, weights_digest
 from wheeltap.testing import planted

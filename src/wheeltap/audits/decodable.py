@@ -10,11 +10,8 @@ from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict
 from wheeltap.audits.decodable_words import Words, estimates, of_null
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer, together
 from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.records import OWN, Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
-
-OWN: Final = "the model's own answers"
-"""The reading's name for the factor that every model uses; the same as in ``annotations``, which needs torch."""
 
 _KINDS: Final = ("layers", "blocks", "named")
 

@@ -91,11 +91,6 @@ class Kind:
     status: tuple[str, ...]
     restarts: int = 0
 
-    @property
-    def sound(self) -> list[Cppn]:
-        """Those whose training came to its end: the others are part of no number."""
-        return [net for net, status in zip(self.nets, self.status, strict=True) if status == "done"]
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -115,9 +110,13 @@ class Cast:
     @property
     def trained(self) -> list[tuple[str, Cppn]]:
         """The nets that the one under study is compared with, by name."""
-        made = self.kinds[TRAINED]
+        return self.sound(TRAINED)
+
+    def sound(self, kind: str) -> list[tuple[str, Cppn]]:
+        """The nets of a kind whose training came to its end, by name: the others are part of no number."""
+        made = self.kinds[kind]
         pairs = enumerate(zip(made.nets, made.status, strict=True))
-        return [(called(TRAINED, at), net) for at, (net, status) in pairs if status == "done"]
+        return [(called(kind, at), net) for at, (net, status) in pairs if status == "done"]
 
     def named(self) -> list[tuple[str, Cppn]]:
         """Every net by the name it has in reports."""
@@ -213,7 +212,7 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
         made = paint(own.layout, canvas, seeds=starts, settings=wanted, studio=studio)
         kinds[kind] = Kind(made.nets, made.status, sum(made.restarts))
         told.before += 0 if kind == UNTRAINED else settings.steps * count
-    if not kinds[TRAINED].sound:
+    if "done" not in kinds[TRAINED].status:
         raise UsageError(
             "No net came to the end of its training.",
             where=picture.name,

@@ -100,7 +100,7 @@ def _measured(
     cast: Cast, sight: Sight, settings: StudySettings, stage: Stage
 ) -> tuple[dict[str, dict[str, Single]], dict[str, Single]]:
     """The numbers of every sound net by its name; and those of a re-coded copy of the net under study."""
-    named = [(cast.name, cast.own), *_sound(cast)]
+    named = [(cast.name, cast.own), *(pair for kind in cast.kinds for pair in cast.sound(kind))]
     nets = [*(net for _, net in named), controls.reordered(cast.own, seed=settings.seed)]
     done: list[int] = []
 
@@ -127,16 +127,6 @@ def _numbers(cast: Cast, picture: Picture, *, each: Mapping[str, Mapping[str, Si
                 found = {key: single.value for key, single in each[name].items()}
                 cohorts.setdefault(kind, []).append({ERROR: error, **found})
     return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[cast.name]}, cohorts=cohorts)
-
-
-def _sound(cast: Cast) -> list[tuple[str, Cppn]]:
-    """Nets whose training came to its end, with their names."""
-    return [
-        (called(kind, at), net)
-        for kind, made in cast.kinds.items()
-        for at, (net, status) in enumerate(zip(made.nets, made.status, strict=True))
-        if status == "done"
-    ]
 
 
 def _probe(picture: Picture, settings: StudySettings) -> ProbeRecord:

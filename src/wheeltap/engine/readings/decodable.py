@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import seeds
-from wheeltap.annotations import OWN
 from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.activations import KINDS, named, places
 from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
@@ -27,6 +26,7 @@ from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.engine.units import centred
 from wheeltap.errors import UnknownName, UsageError
 from wheeltap.probe import BaseProbe
+from wheeltap.records import OWN
 from wheeltap.subject import Subject
 
 Values = NDArray[np.floating[Any]]
