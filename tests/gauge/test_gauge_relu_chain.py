@@ -1,17 +1,16 @@
-"""Plain nets: what is recognised, what is refused, and that twins compute the same function with other weights."""
+"""Plain nets: what is recognised, and that twins compute the same function with other weights."""
 
 import copy
 import importlib.util
 import itertools
 import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from chain_nets import EXAMPLES, NETS, UNITS, built, scores, settled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -21,165 +20,6 @@ from wheeltap.errors import ModelError
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
 from wheeltap.subject import weights_digest
-
-EXAMPLES = 512
-
-
-def settled(model: nn.Module, seed: int = 0) -> nn.Module:
-    """``model`` in eval mode, each batch norm with random statistics and gains, some of them negative."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            n = module.num_features
-            module.running_mean.copy_(torch.randn(n, generator=draw))
-            # Some variances are of the size of eps, where an eps left out would show.
-            module.running_var.copy_(torch.rand(n, generator=draw).square() * 2 + 1e-5)
-            if module.affine:
-                module.weight.data.copy_(torch.randn(n, generator=draw))
-                module.bias.data.copy_(torch.randn(n, generator=draw))
-    return model.eval()
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(
-        nn.Linear(12, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, 16), nn.LeakyReLU(0.1), nn.Identity(),
-        nn.Linear(16, 8, bias=False), nn.PReLU(8), nn.Linear(8, 5),
-    )  # fmt: skip
-
-
-class HandWritten(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.fc3, self.fc4 = nn.Linear(12, 24), nn.Linear(24, 16), nn.Linear(16, 9), nn.Linear(9, 4)
-        self.calls = 0
-
-    def forward(self, x: Tensor, scale: float | None = None) -> Tensor:
-        self.calls += 1  # A forward that writes an attribute must not be noticed on the original.
-        x = F.dropout(F.relu(self.fc1(x.view(x.size(0), -1))), training=self.training)
-        x = torch.relu(self.fc2(x)).contiguous()
-        if scale is not None:
-            x = x * scale
-        return self.fc4(self.fc3(x).clamp(min=0))
-
-
-class ConvNet(nn.Module):
-    """Norm before and after the activation, padding, pooling, and a flatten by shape."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6, eps=1e-3)
-        self.conv2, self.bn2 = nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8)
-        self.fc1, self.bn3, self.fc2 = nn.Linear(8 * 4, 10), nn.BatchNorm1d(10), nn.Linear(10, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
-        x = self.bn2(F.relu(self.conv2(F.pad(x, (1, 1, 1, 1)))))
-        x = F.avg_pool2d(x, 2)
-        x = x.view(x.shape[0], -1)
-        return self.fc2(F.relu(self.bn3(self.fc1(x))))
-
-
-class PlainNorm(nn.Module):
-    """A batch norm without gain, one slope per channel, a mean over places."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(1, 6, 3, padding=1, padding_mode="reflect"), nn.BatchNorm2d(6, affine=False)
-        self.act, self.conv2, self.out = nn.PReLU(6), nn.Conv2d(6, 7, 3), nn.Linear(7, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(torch.relu_(self.conv2(self.act(self.bn1(self.conv1(x))))).mean((-2, -1)))
-
-
-def conv1d() -> nn.Module:
-    return nn.Sequential(
-        nn.Conv1d(2, 6, 3), nn.BatchNorm1d(6), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(6, 5, 3), nn.ReLU(),
-        nn.AdaptiveAvgPool1d(3), nn.Flatten(), nn.Linear(15, 4),
-    )  # fmt: skip
-
-
-def conv3d() -> nn.Module:
-    return nn.Sequential(nn.Conv3d(1, 5, 3), nn.ReLU(), nn.ZeroPad3d(1), nn.Conv3d(5, 3, 3), nn.ReLU(), nn.Flatten(),
-                         nn.Linear(3 * 4**3, 4))  # fmt: skip
-
-
-def places() -> nn.Module:
-    """Units vary fastest in the flattened features."""
-    return nn.Sequential(nn.Linear(6, 7), nn.ReLU(), nn.Flatten(), nn.Linear(21, 4))
-
-
-class Block(nn.Module):
-    """A residual block: the inner pair can be re-coded, what feeds the sum cannot."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.inner, self.back, self.head = (
-            nn.Linear(12, 8),
-            nn.Linear(8, 16),
-            nn.Linear(16, 8),
-            nn.Linear(8, 4),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.stem(x))
-        return self.head(F.relu(x + self.back(F.relu(self.inner(x)))))
-
-
-class ResNet(nn.Module):
-    """Two batch norms that feed a sum, one of them on the way past the block: no hidden units there, but gains."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.bn0 = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.conv1, self.bn1 = nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
-        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.out = nn.Linear(6, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn0(self.stem(x)))
-        x = F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.out(x.mean((2, 3)))
-
-
-def smooth() -> nn.Module:
-    return nn.Sequential(nn.Linear(12, 20), nn.GELU(), nn.Linear(20, 16), nn.Tanh(), nn.Linear(16, 8), nn.Sigmoid(),
-                         nn.Linear(8, 5))  # fmt: skip
-
-
-class SmoothCalls(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = nn.Linear(12, 20), nn.Linear(20, 16), nn.Linear(16, 5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c(F.silu(self.b(F.gelu(self.a(x), approximate="tanh").tanh())))
-
-
-UNITS = ("permute", "rescale", "split", "cancel", "dead", "entangle")
-NETS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], tuple[str, ...]]] = {
-    "mlp": (mlp, (12,), ("0", "3", "6")),
-    "hand-written": (HandWritten, (12,), ("fc1", "fc2", "fc3")),
-    "conv": (ConvNet, (1, 8, 8), ("conv1", "conv2", "fc1")),
-    "plain-norm": (PlainNorm, (1, 6, 6), ("conv1", "conv2")),
-    "conv1d": (conv1d, (2, 16), ("0", "4")),
-    "conv3d": (conv3d, (1, 6, 6, 6), ("0", "3")),
-    "places": (places, (3, 6), ("0",)),
-    "block": (Block, (12,), ("inner",)),
-    "resnet": (ResNet, (1, 6, 6), ("conv1",)),
-    "smooth": (smooth, (12,), ("0", "2", "4")),
-    "smooth-calls": (SmoothCalls, (12,), ("a", "b")),
-}
-
-
-def built(name: str) -> tuple[nn.Module, Tensor]:
-    make, shape, _ = NETS[name]
-    torch.manual_seed(0)
-    return settled(make()), torch.randn(EXAMPLES, *shape)
-
-
-def scores(model: nn.Module, inputs: Tensor) -> np.ndarray:
-    with torch.no_grad():
-        return model(inputs).numpy()
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -388,111 +228,6 @@ def test_width_in_the_code_is_recoded_not_widened() -> None:
         gauge.describe(only, "cancel", seed=0)
 
 
-class Wired(nn.Module):
-    """Two layers and some forward."""
-
-    def __init__(self, run: Callable[["Wired", Tensor], Tensor], **more: nn.Module) -> None:
-        super().__init__()
-        self.a, self.b = nn.Linear(6, 6), nn.Linear(6, 6)
-        for name, module in more.items():
-            self.add_module(name, module)
-        self.run = run
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
-
-
-def twice(net: Wired, x: Tensor) -> Tensor:
-    y = F.relu(net.a(x))
-    return net.b(y) + y
-
-
-REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "one layer": (lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "fewer than two"),
-    "random": (lambda: nn.Sequential(nn.Linear(4, 8), nn.RReLU(), nn.Linear(8, 3)), "RReLU"),
-    "slope by value": (lambda: Wired(lambda m, x: m.b(F.leaky_relu(m.a(x), x.sum()))), "depends on other values"),
-    "exp": (lambda: Wired(lambda m, x: m.b(m.a(x).exp())), "exp"),
-    "layer norm": (lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3)), "LayerNorm"),
-    "softmax": (lambda: nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1), nn.Linear(8, 3)), "Softmax"),
-    "clamp": (lambda: Wired(lambda m, x: m.b(m.a(x).clamp(min=-1))), "bound other than 0"),
-    "used twice": (lambda: Wired(twice), "used 2 times"),
-    "concatenated": (lambda: Wired(lambda m, x: torch.cat([m.a(x), m.b(x)], -1)), "cat"),
-    "called twice": (lambda: Wired(lambda m, x: m.b(F.relu(m.a(F.relu(m.a(x)))))), "a is called 2 times"),
-    "bare weight": (lambda: Wired(lambda m, x: m.b(F.relu(m.a(x))) + m.a.weight.sum()), "shares its weights"),
-    "unread": (lambda: Wired(lambda m, x: (m.b(x), m.a(x))[0]), "values are not used"),
-    "as weight": (lambda: Wired(lambda m, x: F.linear(m.b(x), F.relu(m.a(x)))), "another way"),
-    "functional": (lambda: Wired(lambda m, x: F.linear(F.relu(F.linear(x, m.a.weight)), m.b.weight)), "as a module"),
-    "branch on data": (lambda: Wired(lambda m, x: m.b(F.relu(m.a(x))) if x.sum() > 0 else x), "cannot be traced"),
-    "active dropout": (lambda: Wired(lambda m, x: m.b(F.dropout(F.relu(m.a(x))))), "dropout is active"),
-    "grouped": (lambda: nn.Sequential(nn.Conv1d(4, 4, 1), nn.ReLU(), nn.Conv1d(4, 4, 1, groups=2)), "grouped"),
-    "wrong axis": (lambda: nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Conv1d(4, 4, 1)), "as its channels"),
-    "other axis": (lambda: nn.Sequential(nn.Conv1d(4, 4, 1), nn.ReLU(), nn.Linear(4, 4)), "as its features"),
-    "pool mixes": (lambda: nn.Sequential(nn.Linear(6, 8), nn.MaxPool1d(2), nn.Linear(4, 4)), "pooling mixes"),
-    "pool 2d on 1d": (lambda: nn.Sequential(nn.Conv1d(2, 4, 1), nn.MaxPool2d(1), nn.Conv1d(4, 2, 1)), "pooling mixes"),
-    "pad with ones": (lambda: Wired(lambda m, x: m.b(F.pad(m.a(x), (1, 1), value=1.0))), "not with zeros"),
-    "pad units": (lambda: Wired(lambda m, x: m.b(F.pad(m.a(x), (1, 1)))), "padding adds units"),
-    "flatten all": (lambda: nn.Sequential(nn.Conv1d(2, 4, 1), nn.Flatten(0), nn.Linear(8, 2)), "flatten"),
-    "permuted": (lambda: Wired(lambda m, x: m.b(m.a(x).permute(0, 2, 1))), "permute"),
-    "odd view": (lambda: Wired(lambda m, x: m.b(m.a(x).view(-1, 2, 3))), "a view"),
-    "mean of units": (lambda: Wired(lambda m, x: m.b(m.a(x).mean(-1))), "a mean mixes units"),
-    "batch statistics": (
-        lambda: nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8, track_running_stats=False), nn.Linear(8, 3)),
-        "statistics of the batch",
-    ),
-    "subclassed": (
-        lambda: nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(8, 3))),
-        "fewer than two plain",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_with_a_reason(name: str) -> None:
-    make, reason = REFUSED[name]
-    model = make().eval()
-    found = gauge.find(model)
-    assert isinstance(found, gauge.Refusal)
-    assert reason in found.because
-    with pytest.raises(ModelError, match="not of the gauge family"):
-        gauge.twin(model, gauge.describe("relu-chain", "permute", seed=0))
-
-
-def test_a_refusal_lists_what_was_recognised() -> None:
-    found = gauge.find(nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1), nn.Linear(8, 3)).eval())
-    assert isinstance(found, gauge.Refusal)
-    assert found.recognised == ("0", "2")
-
-
-def test_tied_weights_are_refused() -> None:
-    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)).eval()
-    net[4].weight = net[2].weight
-    found = gauge.find(net)
-    assert isinstance(found, gauge.Refusal)
-    assert "shares its weights" in found.because
-    # Two parameters that overlap in memory are tied as well.
-    whole = torch.randn(9, 6)
-    net[2].weight, net[4].weight = nn.Parameter(whole[:6]), nn.Parameter(whole[3:])
-    assert isinstance(gauge.find(net), gauge.Refusal)
-    # Side by side in one storage is not tied: this is how a mapped file looks.
-    whole = torch.randn(12, 6)
-    net[2].weight, net[4].weight = nn.Parameter(whole[:6]), nn.Parameter(whole[6:])
-    assert isinstance(gauge.find(net), gauge.Family)
-
-
-def test_hooks_and_replaced_forwards_are_refused() -> None:
-    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6)).eval()
-    handle = net[0].register_forward_hook(lambda module, args, output: output + 1)
-    assert "forward hooks" in gauge.find(net).because
-    handle.remove()
-    net[2].forward = lambda x: x.exp()
-    assert "forward method was replaced" in gauge.find(net).because
-
-
-def test_training_dropout_is_refused() -> None:
-    net = nn.Sequential(nn.Linear(6, 6), nn.Dropout(), nn.Linear(6, 6))
-    assert "dropout is active" in gauge.find(net).because
-
-
 def test_a_wrong_gauge_shows() -> None:
     """GELU is not positively homogeneous: rescaling through it moves the outputs, and ``check`` says so."""
     torch.manual_seed(0)
@@ -589,22 +324,6 @@ def test_folding_leaves_a_batch_norm_that_only_shifts() -> None:
         assert torch.equal(norm.bias, model.get_submodule(name).bias)
     again = gauge.twin(twin, gauge.describe("relu-chain", "fold", seed=0))
     torch.testing.assert_close(again.conv2.weight, twin.conv2.weight)
-
-
-def test_a_batch_norm_behind_an_activation_is_not_folded() -> None:
-    model = settled(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.BatchNorm1d(8), nn.Linear(8, 3)))
-    found = gauge.find(model)
-    assert "fold" not in found.offers
-    assert "no batch norm has a layer of its own" in found.why_not("fold")
-
-
-def test_sixteen_bit_weights_refuse_what_rounds() -> None:
-    model, _ = built("conv")
-    found = gauge.find(model.half())
-    assert found.offers == ("permute", "rescale", "cancel", "dead")
-    for name in ("split", "entangle", "fold"):
-        with pytest.raises(ModelError, match="not be exact in 16-bit"):
-            gauge.twin(model, gauge.describe("relu-chain", name, seed=0))
 
 
 def test_gauges_draw_from_streams_of_their_own() -> None:
