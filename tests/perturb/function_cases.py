@@ -1,0 +1,26 @@
+"""Random nets on given inputs, for the tests of function-space noise."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.probe import Probe
+from wheeltap.recipes.train import reproducible
+from wheeltap.subject import Subject
+from wheeltap.testing.planted import Planted
+
+
+def made(build: Callable[[], nn.Module], inputs: Tensor, *, seed: int = 0, bias: float = 1.0) -> Planted:
+    """A random net in double precision with sizeable biases, on these inputs."""
+    with reproducible(seed):
+        model = build().to(torch.float64).eval()
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.normal_(0, bias)
+    return Planted(Subject(model), Probe(inputs, torch.zeros(len(inputs), dtype=torch.long)))
+
+
+def inputs_of(case: Planted) -> Tensor:
+    assert isinstance(case.probe, Probe)
+    return case.probe.inputs
