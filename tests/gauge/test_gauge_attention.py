@@ -62,7 +62,7 @@ def twin_of(model: nn.Module, move: Move, *, seed: int = 0) -> Any:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("move", MOVES)
-def test_twins_compute_the_same(name: str, move: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_twins_compute_the_same(name: str, move: str) -> None:
     model = causal(name)
     before = weights_digest(model)
     twin = twin_of(model, MOVES[move])
@@ -70,7 +70,7 @@ def test_twins_compute_the_same(name: str, move: str, monkeypatch: pytest.Monkey
     changed = (name, move) != ("Qwen3", "query")
     assert (weights_digest(twin) != before) == changed
     assert weights_digest(model) == before
-    model = in_float64(monkeypatch, model)
+    model = in_float64(model)
     assert_same_function(model, twin_of(model, MOVES[move]), bound=1e-9)
 
 

@@ -47,9 +47,7 @@ def test_what_is_found(kind: str) -> None:
 
 @pytest.mark.parametrize("operations", [*((name,) for name in OFFERS), *COMPOSED], ids="+".join)
 @pytest.mark.parametrize("kind", KINDS)
-def test_twins_compute_the_same_function(
-    kind: str, operations: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_twins_compute_the_same_function(kind: str, operations: tuple[str, ...]) -> None:
     model = calm(kind)
     before = weights_digest(model)
     made = gauge.describe("llama", *operations, seed=1)
@@ -59,7 +57,7 @@ def test_twins_compute_the_same_function(
     assert model.config.tie_word_embeddings == (kind == "tied")
     assert (model.lm_head.weight is model.model.embed_tokens.weight) == (kind == "tied")
     assert_same_function(model, twin, bound=1e-4)
-    model = in_float64(monkeypatch, model)
+    model = in_float64(model)
     assert_same_function(model, gauge.twin(model, made), bound=1e-9)
 
 

@@ -1,6 +1,7 @@
 """Tiny random transformers in which nothing is one or zero by chance: gains, offsets and biases are drawn too."""
 
 import importlib.util
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,12 +71,26 @@ def moved(model: nn.Module, twin: nn.Module, path: str) -> float:
     return float((new - old).norm() / old.norm())
 
 
-def in_float64(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> nn.Module:
+def own_norms(model: nn.Module, forward: Callable[[Any, torch.Tensor], torch.Tensor]) -> None:
+    """Puts in the place of each RMS norm one of a subclass of its class, with this forward and the same gain.
+
+    Gauges know norms by the name of their class and by the module that defines it: the subclass keeps both.
+    """
+    for path, norm in list(model.named_modules()):
+        kind = type(norm)
+        if kind.__name__.endswith("RMSNorm"):
+            own = type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
+            put = own(len(norm.weight), eps=norm.variance_epsilon).train(norm.training)
+            put.weight = norm.weight
+            parent, _, name = path.rpartition(".")
+            setattr(model.get_submodule(parent), name, put)
+
+
+def in_float64(model: nn.Module) -> nn.Module:
     """The model in float64; its RMS norms, which transformers always computes in float32, too."""
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         return self.weight * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
 
-    for kind in {type(module) for module in model.modules() if type(module).__name__.endswith("RMSNorm")}:
-        monkeypatch.setattr(kind, "forward", forward)
+    own_norms(model, forward)
     return model.double()
