@@ -11,7 +11,7 @@ from wheeltap import measure, seeds
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.head_screen import screened
 from wheeltap.engine.heads import HeadAblation
-from wheeltap.engine.low_rank import LowRankCopies
+from wheeltap.engine.low_rank import Copy, LowRankCopies
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.rank_one import WeightSweep
 from wheeltap.perturb.low_rank import LowRankNoise
@@ -97,7 +97,7 @@ def low_rank(repeats: int) -> Iterator[Row]:
 
         def together(copies: LowRankCopies = copies, draws: Iterator[int] = draws) -> None:
             first = 8 * next(draws)
-            copies.scores(DOSE, root=0, seeds=range(first, first + 8))
+            copies.scores([Copy(DOSE, seed) for seed in range(first, first + 8)], root=0)
 
         together()  # proves itself against the written disturbance
         found = ratio(_clean(subject, probe), together, repeats=repeats, per=8)

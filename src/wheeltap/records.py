@@ -139,7 +139,11 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one trial gave. ``values`` maps a measure's name to one float per example, in probe order."""
+    """What one trial gave. ``values`` maps a measure's name to one float per example, in probe order.
+
+    Attributes:
+        path: How the engine came by it, where that was not one plain pass with the weights written and put back.
+    """
 
     key: str
     status: OutcomeStatus
@@ -147,6 +151,7 @@ class Outcome:
     seconds: float = 0.0
     forwards: float = 0.0
     because: str = ""
+    path: str = ""
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,17 +20,21 @@ from wheeltap import canon
 from wheeltap.errors import MissingFile, StoreError
 from wheeltap.records import Outcome, OutcomeStatus
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 _APPLICATION_ID = 0x7EE17A9
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outcomes (
   key TEXT PRIMARY KEY, status TEXT NOT NULL, shapes TEXT NOT NULL, vals BLOB NOT NULL,
-  seconds REAL NOT NULL, forwards REAL NOT NULL, because TEXT NOT NULL
+  seconds REAL NOT NULL, forwards REAL NOT NULL, because TEXT NOT NULL, path TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
+
+
+_Stored = tuple[str, str, str, bytes, float, float, str, str]
+"""A row of outcomes: key, status, header, values, seconds, forwards, because, path."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -211,7 +215,7 @@ class Store:
         """Commits outcomes together."""
         rows = [_row(outcome) for outcome in outcomes]
         with self._explained(), self._transaction():
-            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?)", rows)
 
     def get(self, key: str) -> Outcome | None:
         """The outcome of the trial with this key, if it was ever committed."""
@@ -274,17 +278,19 @@ class Store:
             do="Restore the file from a copy, or start a new one with --store.",
         )
 
-    def _outcome(self, row: tuple[str, str, str, bytes, float, float, str]) -> Outcome:
-        key, status, header, blob, seconds, forwards, because = row
+    def _outcome(self, row: _Stored) -> Outcome:
+        key, status, header, blob, seconds, forwards, because, path = row
         try:
             told = msgspec.json.decode(header, type=_Header)
-            if told.seal != _digest(status, told, blob, (key, seconds, forwards, because)):
+            if told.seal != _digest(status, told, blob, (key, seconds, forwards, because, path)):
                 raise ValueError("the numbers are not those that were stored")
             values = _unpacked(told, blob)
             known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
         except (msgspec.MsgspecError, TypeError, ValueError) as error:
             raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
-        return Outcome(key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because)
+        return Outcome(
+            key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because, path=path
+        )
 
     def close(self) -> None:
         """Closes the file and lets go of the lock."""
@@ -305,7 +311,7 @@ class Store:
         self.close()
 
 
-def _row(outcome: Outcome) -> tuple[str, str, str, bytes, float, float, str]:
+def _row(outcome: Outcome) -> _Stored:
     if not all(np.isfinite(array).all() for array in outcome.values.values()):
         raise StoreError(
             "A value that is not finite was about to be stored.",
@@ -315,14 +321,14 @@ def _row(outcome: Outcome) -> tuple[str, str, str, bytes, float, float, str]:
         )
     arrays = {name: np.asarray(array, dtype="<f4", order="C") for name, array in sorted(outcome.values.items())}
     blob = b"".join(array.tobytes() for array in arrays.values())
-    rest = (outcome.key, float(outcome.seconds), float(outcome.forwards), outcome.because)
+    rest = (outcome.key, float(outcome.seconds), float(outcome.forwards), outcome.because, outcome.path)
     header = _Header(list(arrays), [list(array.shape) for array in arrays.values()], "")
     header = msgspec.structs.replace(header, seal=_digest(outcome.status, header, blob, rest))
-    key, seconds, forwards, because = rest
-    return key, outcome.status, msgspec.json.encode(header).decode(), blob, seconds, forwards, because
+    key, seconds, forwards, because, path = rest
+    return key, outcome.status, msgspec.json.encode(header).decode(), blob, seconds, forwards, because, path
 
 
-def _digest(status: str, header: _Header, blob: bytes, rest: tuple[str, float, float, str]) -> str:
+def _digest(status: str, header: _Header, blob: bytes, rest: tuple[str, float, float, str, str]) -> str:
     """Digest of everything in a row."""
     return canon.digest("outcome", blob, canon.canonical([status, header.names, header.shapes, *rest]))
 

@@ -3,23 +3,29 @@
 import copy
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
+from oracle import measured_slowly
 from torch import Tensor, nn
 
 from wheeltap import measure
-from wheeltap.engine.low_rank import LowRankCopies
+from wheeltap.engine.low_rank import Copy, LowRankCopies
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.probe import BaseProbe, Probe
+from wheeltap.records import Outcome, Trial
 from wheeltap.site import WHOLE, Site
 from wheeltap.subject import Subject, weights_digest
 from wheeltap.testing.tiny_lm import tiny_lm
 
 ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
+COPIES = [Copy(DOSE, seed) for seed in SEEDS]
 
 
 def flat(inputs: Tensor, *, options: int = 4, batch: int = 4) -> Probe:
@@ -67,15 +73,16 @@ def written(subject: Subject, probe: BaseProbe, noise: LowRankNoise, *, seed: in
 def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
     subject, probe = CASES[name]()
     before, noise = weights_digest(subject.model), LowRankNoise({"rank": rank})
+    clean = probe.scores(subject.model)
     copies = LowRankCopies(subject, probe, noise)
     assert copies.path == f"low-rank folded, rank {rank}"
     for _ in range(2):  # the first pass proves itself, the second does not
-        found = copies.scores(DOSE, root=ROOT, seeds=SEEDS)
-        assert found.shape == (len(SEEDS), *copies.clean.shape)
+        found = copies.scores(COPIES, root=ROOT)
+        assert found.shape == (len(SEEDS), *clean.shape)
         for own, seed in zip(found, SEEDS, strict=True):
             slow = written(subject, probe, noise, seed=seed)
             assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
-            assert float((slow - copies.clean).abs().max()) > 1e-3 * float(slow.abs().max())
+            assert float((slow - clean).abs().max()) > 1e-3 * float(slow.abs().max())
     assert weights_digest(subject.model) == before
     assert not any("forward" in vars(module) for module in subject.model.modules())
 
@@ -84,7 +91,7 @@ def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
 def test_a_site_is_all_that_is_disturbed(name: str, site: Site) -> None:
     subject, probe = CASES[name]()
     noise = LowRankNoise()
-    found = LowRankCopies(subject, probe, noise, site).scores(DOSE, root=ROOT, seeds=SEEDS)
+    found = LowRankCopies(subject, probe, noise, site).scores(COPIES, root=ROOT)
     for own, seed in zip(found, SEEDS, strict=True):
         slow = written(subject, probe, noise, seed=seed, site=site)
         assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
@@ -93,21 +100,43 @@ def test_a_site_is_all_that_is_disturbed(name: str, site: Site) -> None:
 def test_one_pass_over_the_weights_serves_all_copies() -> None:
     subject, probe = CASES["mlp"]()
     copies = LowRankCopies(subject, probe, LowRankNoise())
-    copies.scores(DOSE, root=ROOT, seeds=SEEDS)
+    copies.scores(COPIES, root=ROOT)
     rows: list[int] = []
     first = subject.model.get_submodule("0")
     hook = first.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
-    copies.scores(DOSE, root=ROOT, seeds=range(8))
+    copies.scores([Copy(DOSE, seed) for seed in range(8)], root=ROOT)
     hook.remove()
     assert rows == [8 * 4, 8 * 4, 8 * 1], "three batches of 4, 4 and 1"
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_where_answers_are_too_large_to_be_kept_copies_go_one_by_one(name: str) -> None:
+    subject, probe = CASES[name]()
+    noise = LowRankNoise()
+    copies = LowRankCopies(subject, probe, noise, limit=1)
+    assert (copies.at_once, copies.path, copies.spent) == (1, "low-rank beside the weights, rank 1", 1.0)
+    found = copies.scores(COPIES, root=ROOT)
+    assert copies.spent == 2.0, "the plain pass of the proof"
+    for own, seed in zip(found, SEEDS, strict=True):
+        slow = written(subject, probe, noise, seed=seed)
+        assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
+    assert not any("forward" in vars(module) for module in subject.model.modules())
+
+
+@pytest.mark.parametrize(("tokens", "at_once"), [(4, 128), (256, 2), (257, 1), (600, 1)])
+def test_as_many_copies_share_a_pass_as_fill_the_cache(tokens: int, at_once: int) -> None:
+    subject = CASES["mlp"]()[0]
+    copies = LowRankCopies(subject, flat(numbers(tokens, 6), batch=tokens), LowRankNoise())
+    assert copies.at_once == at_once
+    assert copies.path == ("low-rank folded, rank 1" if at_once > 1 else "low-rank beside the weights, rank 1")
+
+
 def test_dose_zero_is_the_clean_model() -> None:
     subject, probe = CASES["mlp"]()
-    copies = LowRankCopies(subject, probe, LowRankNoise())
-    assert torch.allclose(copies.scores(0.0, root=ROOT, seeds=SEEDS), copies.clean, atol=1e-6)
+    clean, copies = probe.scores(subject.model), LowRankCopies(subject, probe, LowRankNoise())
+    assert torch.allclose(copies.scores([Copy(0.0, seed) for seed in SEEDS], root=ROOT), clean, atol=1e-6)
     with pytest.raises(UsageError, match="outside the domain"):
-        copies.scores(-1.0, root=ROOT, seeds=SEEDS)
+        copies.scores([Copy(-1.0, 0)], root=ROOT)
 
 
 class Centring(nn.Module):
@@ -146,7 +175,7 @@ def test_models_that_break_what_folding_rests_on_are_refused() -> None:
         subject = Subject(seeded(model))
         before = weights_digest(subject.model)
         with pytest.raises(ModelError, match="does not give this model's scores"):
-            LowRankCopies(subject, probe, LowRankNoise()).scores(DOSE, root=ROOT, seeds=SEEDS)
+            LowRankCopies(subject, probe, LowRankNoise()).scores(COPIES, root=ROOT)
         assert weights_digest(subject.model) == before
 
 
@@ -160,7 +189,7 @@ def _sequence_first() -> nn.Module:
 
 def test_rows_that_are_several_for_each_example_are_folded_too() -> None:
     subject, probe = Subject(_sequence_first()), flat(numbers(9, 6))
-    found = LowRankCopies(subject, probe, LowRankNoise()).scores(DOSE, root=ROOT, seeds=SEEDS)
+    found = LowRankCopies(subject, probe, LowRankNoise()).scores(COPIES, root=ROOT)
     slow = torch.stack([written(subject, probe, LowRankNoise(), seed=seed) for seed in SEEDS])
     assert torch.allclose(found, slow, atol=1e-5)
 
@@ -181,3 +210,91 @@ def test_weights_of_16_bits_are_refused() -> None:
     model = seeded(lambda: mlp((6, 12, 4))).bfloat16()  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="bfloat16"):
         LowRankCopies(Subject(model), flat(numbers(9, 6).bfloat16()), LowRankNoise())
+
+
+# ---- what the engine makes of it -------------------------------------------------------------------------------
+
+
+class Wide(nn.Module):
+    """Large enough for shortcuts.
+
+    Args:
+        mixing: Whether each batch is centred, so that rows see each other.
+        growth: Of the last hidden layer.
+    """
+
+    def __init__(self, *, mixing: bool = False, growth: Callable[[Tensor], Tensor] = torch.relu) -> None:
+        super().__init__()
+        self.enter, self.inner, self.out = nn.Linear(6, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
+        self.mixing, self.growth = mixing, growth
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.enter(inputs)
+        hidden = hidden - hidden.mean(0) if self.mixing else hidden
+        return self.out(self.growth(self.inner(hidden.relu())))
+
+
+def _asked(subject: Subject, *, doses: tuple[float, ...] = (0.1, 0.4), site: Site = WHOLE) -> list[Trial]:
+    return [
+        Trial(
+            subject=subject.record.fingerprint, probe="p", measures=("accuracy", "nll"), perturbation="low-rank",
+            version=2, settings={"rank": 2}, dose=dose, seed=seed, site=site,
+        )
+        for seed in range(3)
+        for dose in doses
+    ]  # fmt: skip
+
+
+def _run(workshop: Workshop, trials: list[Trial]) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("batch", "path"), [(4, "low-rank folded, rank 2"), (300, "low-rank beside the weights, rank 2")]
+)
+def test_a_large_model_takes_it_beside_its_weights_and_says_so(batch: int, path: str) -> None:
+    subject, probe = Subject(seeded(Wide)), flat(numbers(300, 6), batch=batch)
+    before, workshop, trials = weights_digest(subject.model), Workshop([subject], (), probe), _asked(subject)
+    found = _run(workshop, trials)
+    assert weights_digest(subject.model) == before
+    for trial in trials:
+        outcome = found[trial.key]
+        assert (outcome.status, outcome.path, outcome.forwards) == ("done", path, 1.0)
+        for name, values in measured_slowly(trial, subject.model, probe).items():
+            scale = max(1.0, float(np.abs(values).max()))
+            assert float(np.abs(values - outcome.values[name]).max()) <= 2e-5 * scale, name
+    spent = workshop.forwards
+    more = _run(workshop, _asked(subject, doses=(0.2,)))
+    assert {outcome.path for outcome in more.values()} == {path}
+    assert workshop.forwards == spent + 3, "recorded and proven once"
+
+
+def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
+    probe = flat(numbers(12, 6), batch=6)
+    mixing, halved = Subject(seeded(lambda: Wide(mixing=True))), Subject(seeded(Wide).bfloat16())
+    for subject, examples in ((mixing, probe), (halved, flat(numbers(12, 6).bfloat16(), batch=6))):
+        trials = _asked(subject)
+        found = _run(Workshop([subject], (), examples), trials)
+        assert [(found[t.key].status, found[t.key].path) for t in trials] == [("done", "")] * len(trials)
+    for trial in _asked(mixing):
+        outcome = _run(Workshop([mixing], (), probe), [trial])[trial.key]
+        assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, probe)["nll"], atol=2e-5)
+
+
+def test_one_layer_and_small_models_are_written() -> None:
+    subject, probe = Subject(seeded(Wide)), flat(numbers(12, 6))
+    small = CASES["mlp"]()[0]
+    for one, site in ((subject, Site("layer", "inner")), (small, WHOLE)):
+        found = _run(Workshop([one], (), probe), _asked(one, site=site))
+        assert {outcome.path for outcome in found.values()} == {""}
+
+
+def test_noise_without_bound_diverges_beside_the_weights_too() -> None:
+    subject = Subject(seeded(lambda: Wide(growth=torch.exp)))
+    trials = _asked(subject, doses=(0.1, 4096.0))
+    found = _run(Workshop([subject], (), flat(numbers(12, 6))), trials)
+    assert {(found[t.key].status, found[t.key].path) for t in trials if t.dose > 1} == {
+        ("diverged", "low-rank folded, rank 2")
+    }

@@ -8,7 +8,7 @@ from oracle import measured_slowly
 from torch import Tensor, nn
 
 from wheeltap.engine.prefix import PrefixCache
-from wheeltap.engine.run import PREFIX_FROM, run_trials
+from wheeltap.engine.run import SHORTCUTS_FROM, run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.records import Outcome, Trial
 from wheeltap.site import Site
@@ -50,7 +50,7 @@ def deep(*, skip: bool = False) -> Subject:
         torch.manual_seed(0)
         model = Deep(skip=skip).eval()
     subject = Subject(model, name="deep")
-    assert subject.record.parameters >= PREFIX_FROM
+    assert subject.record.parameters >= SHORTCUTS_FROM
     return subject
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from wheeltap import measure
 from wheeltap.engine.rank_one import WeightSweep
 from wheeltap.engine.readings import create
-from wheeltap.engine.weight_routes import ROUTES
 from wheeltap.errors import ModelError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
@@ -224,7 +223,7 @@ def test_the_reading_gives_what_the_sweep_gives(change: str, factor: float) -> N
     wanted = sweep.effects(factor * sweep.weight, measure.nll)
     assert np.array_equal(found.values["rise"], wanted.mean.numpy())
     assert np.array_equal(found.values["error"], wanted.error.numpy())
-    assert ROUTES[int(found.values["route"])] == RANK_ONE and found.values["checked"] == 8
+    assert found.path == RANK_ONE and found.values["checked"] == 8
     assert 10 < found.forwards < 10 + 96
 
 

@@ -1,5 +1,6 @@
 """From a plan and its outcomes to a report: every audit's reading, one correction over all, one headline."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
@@ -58,11 +59,19 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings=tuple(findings),
         controls=tuple(controls),
         cost=cost,
-        provenance=provenance,
+        provenance={**provenance, **_paths(plan, lookup)},
         curves=tuple(c for v in verdicts for c in v.curves),
         blocks=tuple(b for v in verdicts for b in v.blocks),
         void=void,
     )
+
+
+def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
+    """How many of the trials the engine carried out in which way; those not named, each by one plain pass."""
+    outcomes = [lookup(trial.key) for trial in wanted(plan, lookup)]
+    counts = Counter(outcome.path for outcome in outcomes if outcome is not None and outcome.path)
+    told = "; ".join(f"{path}: {count} of {len(outcomes)} trials" for path, count in sorted(counts.items()))
+    return {"shortcuts": told or "none"}
 
 
 def _started(case: Case) -> bool:

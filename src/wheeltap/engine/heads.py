@@ -14,7 +14,15 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.engine.folded import Calls, computing, joined_rows, repeated_rows, require_same, require_single_precision
+from wheeltap.engine.folded import (
+    TOKENS,
+    Calls,
+    computing,
+    joined_rows,
+    repeated_rows,
+    require_same,
+    require_single_precision,
+)
 from wheeltap.engine.narrow import Narrowing
 from wheeltap.engine.prefix import PrefixCache, Reached
 from wheeltap.errors import ModelError
@@ -23,10 +31,6 @@ from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
-
-TOKENS = 512
-"""Rows times places that copies may fill together: more would not stay in the processor's cache (GPT-2 on a Xeon: .95
-of single passes at 400 tokens, 1.1 at 1,500)."""
 
 Read = Callable[[Tensor], Tensor]
 """From scores ``[example, option]`` to what is kept of them."""

@@ -1,8 +1,8 @@
-"""Disturbed copies that share one pass over the weights: low-rank noise, added to what each layer gives.
+"""Low-rank noise beside the weights: added to what each layer gives, for one disturbed copy or several in one pass.
 
-The noise of copy k adds (x V') U' to a layer's output, two thin products, so the weights are read once for all copies
-and never written: there is nothing to undo. It pays where copies have few tokens each, so that reading the weights is
-what a pass costs. The noise is a perturbation of its own (see ``perturb.low_rank``), not a way to draw another one.
+The noise of copy k adds (x V') U' to a layer's output, two thin products: the weights are never written, so there is
+nothing to undo, and copies with few tokens each share one reading of them. The noise is a perturbation of its own (see
+``perturb.low_rank``), not a way to draw another one.
 
 Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, eq. 2.
 """
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.folded import Calls, computing, require_same, require_single_precision
+from wheeltap.engine.folded import CACHE_BYTES, TOKENS, Calls, computing, require_same, require_single_precision
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer
 from wheeltap.perturb.base import Draw
@@ -88,71 +88,121 @@ class _Use:
 
 
 @final
+@dataclass(frozen=True)
+class Copy:
+    """One disturbed copy: how much, and which draw."""
+
+    dose: float
+    seed: int
+
+
+@final
 class LowRankCopies:
-    """Copies of one subject, each with low-rank noise of its own, all in one pass.
+    """Copies of one subject, each with low-rank noise of its own, as many in one pass as it pays.
 
-    The first pass holds one more copy, undisturbed, which must give the clean scores, and its first copy must give
-    those of the disturbance written into the weights.
+    In the first pass the first copy must give the scores of the disturbance written into the weights; where copies
+    share it, one more copy, undisturbed, must give the clean scores.
 
-    Memory: ``copies`` times the activations of a pass, and the thin factors.
+    Memory: ``at_once`` times the activations and answers of a pass, and the thin factors.
 
     Args:
         subject: Undisturbed; its weights are not written to, but for that first comparison.
         probe: The examples.
         noise: What is added.
         site: To which layers.
+        limit: Bytes that the answers of copies that share a pass may take.
 
     Attributes:
+        at_once: Copies that share a pass; 1 where one has tokens enough, or where the probe does not allow more.
         path: Name of the numerical path.
+        spent: Passes over the probe that recording and proof have cost so far.
 
     Raises:
         ModelError: If a layer's noise cannot be added to its output.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe, noise: LowRankNoise, site: Site = WHOLE) -> None:
+    def __init__(
+        self, subject: Subject, probe: BaseProbe, noise: LowRankNoise, site: Site = WHOLE, *, limit: int = CACHE_BYTES
+    ) -> None:
         self.subject, self.probe, self.noise, self.site = subject, probe, noise, site
-        self.path = f"low-rank folded, rank {noise.settings.rank}"
+        self.path = f"low-rank beside the weights, rank {noise.settings.rank}"
         require_single_precision(subject, path=self.path)
         self._layers = [each for each in subject.layers if site.covers(each.name) and noise.accepts(each)]
         self._uses = _uses(subject, self._layers)
         with torch.no_grad():
             self._norms = {each.weight: frobenius(subject.parameter(each.weight)) for each in self._layers}
-        self.calls = Calls(subject, probe)
-        self.clean = self.calls.clean
+        self._calls, self.at_once = self._recorded(limit)
+        self.spent = 1.0
+        if self._calls is not None:
+            self.path = f"low-rank folded, rank {noise.settings.rank}"
         self._proven = False
 
+    def _recorded(self, limit: int) -> tuple[Calls | None, int]:
+        """The calls of a clean pass, and how many copies of them fit one pass; ``None`` where it is one."""
+        tokens = 1
+
+        def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+            nonlocal tokens
+            wide = 1 if isinstance(module, nn.Embedding) else getattr(module, "in_channels", args[0].shape[-1])
+            tokens = max(tokens, args[0].numel() // wide)
+
+        with ExitStack() as undo:
+            for use in self._uses:
+                undo.callback(use.module.register_forward_pre_hook(count).remove)
+            try:
+                calls = Calls(self.subject, self.probe, limit=limit)
+            except ModelError:  # the probe calls parts of the model, or its answers are too large to be kept
+                return None, 1
+        fitting = min(TOKENS // tokens, limit // calls.bytes)
+        return (calls, fitting) if fitting > 1 else (None, 1)
+
     @torch.no_grad()
-    def scores(self, dose: float, *, root: int, seeds: Sequence[int]) -> Tensor:
-        """Scores of the copies disturbed by each of ``seeds``, ``[copy, example, option]``.
+    def scores(self, copies: Sequence[Copy], *, root: int) -> Tensor:
+        """Scores of disturbed copies, ``[copy, example, option]``.
 
         Raises:
-            UsageError: If the dose is out of range.
+            UsageError: If a dose is out of range.
             ModelError: If they are not those of the written disturbance.
         """
-        self.noise.require_dose(dose)
-        if self._proven:
-            return self._pass([(dose, seed) for seed in seeds], root)
-        scores = self._pass([(0.0, seeds[0]), *((dose, seed) for seed in seeds)], root)
-        with Disturbance(self.subject, self.noise, self.site) as disturbance:
-            disturbance.apply(dose, root=root, seed=seeds[0])
-            written = self.probe.scores(self.subject.model)
-        require_same(scores[:2], torch.stack([self.clean, written]), path=self.path, where=self.subject.name)
-        self._proven = True
-        return scores[1:]
+        for copy in copies:
+            self.noise.require_dose(copy.dose)
+        parts = [copies[start : start + self.at_once] for start in range(0, len(copies), self.at_once)]
+        return torch.cat([(self._pass if self._proven else self._proving)(part, root) for part in parts])
 
-    def _pass(self, copies: Sequence[tuple[float, int]], root: int) -> Tensor:
+    def relative_norm(self, dose: float) -> float:
+        """||change|| / ||weights||, of all the subject's weights."""
+        moved = dose**2 * sum(float(norm) ** 2 for norm in self._norms.values())
+        return (moved / (self.subject.squared_norm or 1.0)) ** 0.5
+
+    def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
+        """The first pass, compared with the plain path."""
+        with Disturbance(self.subject, self.noise, self.site) as disturbance:
+            disturbance.apply(copies[0].dose, root=root, seed=copies[0].seed)
+            expected = [self.probe.scores(self.subject.model)]
+        untouched = 0 if self._calls is None else 1  # rows that saw each other would show in this one
+        scores = self._pass([*[Copy(0.0, copies[0].seed)] * untouched, *copies], root)
+        if self._calls is not None:
+            expected.insert(0, self._calls.clean)
+        self.spent += len(expected)
+        require_same(scores[: len(expected)], torch.stack(expected), path=self.path, where=self.subject.name)
+        self._proven = True
+        return scores[untouched:]
+
+    def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
         changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
         with ExitStack() as undo:
             for use in self._uses:
                 forward = self._forward(use, changes[use.layer.weight])
                 undo.enter_context(computing(use.module, forward))
-            return self.calls.folded(len(copies))
+            if self._calls is None:
+                return self.probe.scores(self.subject.model)[None]
+            return self._calls.folded(len(copies))
 
-    def _change(self, layer: Layer, copies: Sequence[tuple[float, int]], root: int) -> _Change:
+    def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:
         """Factors of the stored weight's change, with the dose in the first."""
         weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
-        drawn = [self.noise.factors(layer, weight, Draw(root, seed), norm=norm) for _, seed in copies]
-        doses = torch.tensor([dose for dose, _ in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
+        drawn = [self.noise.factors(layer, weight, Draw(root, copy.seed), norm=norm) for copy in copies]
+        doses = torch.tensor([copy.dose for copy in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
         left, right = torch.stack([d.left for d in drawn]) * doses, torch.stack([d.right for d in drawn])
         return _Change(right.mT, left.mT) if layer.kind in ("transposed", "embedding") else _Change(left, right)
 
@@ -160,13 +210,14 @@ class LowRankCopies:
         plain: Callable[..., Tensor] = use.module.forward
 
         def forward(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            output, rows = plain(inputs, *args, **kwargs), self.calls.current.rows * len(change.left)
-            if len(inputs) % rows and len(inputs) != 1:
-                raise _unfoldable(self.subject, use.layer, f"an input of {len(inputs)} rows for a batch of {rows}")
-            added = use.added(change, use.module, inputs)
-            if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
-                output = output.expand(rows, *output.shape[1:]).clone()
-                added = added[:, None].expand(-1, self.calls.current.rows, *added.shape[1:])
+            output, added = plain(inputs, *args, **kwargs), use.added(change, use.module, inputs)
+            if self._calls is not None:
+                each, rows = self._calls.current.rows, self._calls.current.rows * len(change.left)
+                if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
+                    output = output.expand(rows, *output.shape[1:]).clone()
+                    added = added[:, None].expand(-1, each, *added.shape[1:])
+                elif len(inputs) % rows:
+                    raise _unfoldable(self.subject, use.layer, f"an input of {len(inputs)} rows for a batch of {rows}")
             return output.add_(added.reshape(output.shape))
 
         return forward

@@ -15,11 +15,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.engine.folded import computing, repeated_rows
+from wheeltap.engine.folded import CACHE_BYTES, computing, repeated_rows
 from wheeltap.subject import Subject
-
-CACHE_BYTES = 2**29
-"""Memory that recorded outputs may take where no other bound is given."""
 
 Score = Callable[[nn.Module], Tensor]
 

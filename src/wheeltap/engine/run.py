@@ -21,8 +21,9 @@ ONE_THREAD_BELOW = 2_000_000
 """Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
 what it saves, most of all on a busy machine."""
 
-PREFIX_FROM = 2_000_000
-"""Models with at least as many parameters record block outputs: for smaller ones a pass is cheaper than the proof."""
+SHORTCUTS_FROM = 2_000_000
+"""Models with at least as many parameters record block outputs, and take low-rank noise beside their weights: for
+smaller ones a pass is cheaper than the proof."""
 
 
 @contextmanager
@@ -103,6 +104,8 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
         for trial in group.trials:
             _run_reading(trial, workshop, commit)
         return
+    if _beside(group, workshop, commit):
+        return
     try:
         disturbance = workshop.disturbance(group.first)
         cache = _cache(group.first, workshop)  # now, while the weights are clean
@@ -148,10 +151,30 @@ def _give_up(group: _Group, commit: Commit, *, status: OutcomeStatus, because: s
         commit(Outcome(key=trial.key, status=status, because=because))
 
 
+def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
+    """Adds low-rank noise of a large model beside its weights instead of writing it; says whether that was possible.
+
+    A trial that fails so is tried again the plain way, with all that are left: its outcome says why.
+    """
+    if workshop.subject(group.first.subject).record.parameters < SHORTCUTS_FROM:
+        return False
+    copies = workshop.beside(group.first)
+    while copies is not None and group.trials:
+        together = group.trials[: copies.at_once]
+        try:
+            outcomes = workshop.disturbed_beside(together, copies)
+        except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
+            return False
+        for outcome in outcomes:
+            commit(outcome)
+        del group.trials[: len(together)]
+    return not group.trials
+
+
 def _cache(trial: Trial, workshop: Workshop) -> PrefixCache | None:
     """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
     subject = workshop.subject(trial.subject)
-    if trial.site.kind != "block" or subject.record.parameters < PREFIX_FROM:
+    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM:
         return None
     cache = workshop.prefix(subject)
     return cache if cache.covers(trial.site.name) else None

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, fx, nn
@@ -18,9 +18,6 @@ from wheeltap.gauge.base import altered
 from wheeltap.layer import Layer
 from wheeltap.probe import BaseProbe, Probe
 from wheeltap.subject import Subject
-
-ROUTES: Final = ("rank-1", "column patch, traced tail", "column patch, folded")
-"""Names of the routes, cheapest first."""
 
 _HELD = 2**22
 """Numbers of a layer's output that variants may fill together."""
@@ -64,7 +61,7 @@ class Route(ABC):
 class _RankOne(Route):
     """See ``rank_one``."""
 
-    path = ROUTES[0]
+    path = "rank-1"
 
     def __init__(self, tails: "_Traced", chain: Sequence[fx.Node], reader: fx.Node, model: nn.Module) -> None:
         self.model, self.chain, self.start = model, chain, tails.tail.start
@@ -101,7 +98,7 @@ class _RankOne(Route):
 class _Traced(Route):
     """Column patch with a traced tail; see ``rank_one``."""
 
-    path = ROUTES[1]
+    path = "column patch, traced tail"
 
     def __init__(self, subject: Subject, probe: Probe, layer: Layer, graph: fx.Graph) -> None:
         self.layer, self.graph, self.module = layer, graph, subject.model.get_submodule(layer.name)
@@ -143,7 +140,7 @@ class _Traced(Route):
 class _Folded(Route):
     """Column patch in shared passes; see ``rank_one``."""
 
-    path = ROUTES[2]
+    path = "column patch, folded"
 
     def __init__(self, subject: Subject, probe: BaseProbe, layer: Layer) -> None:
         self.subject, self.name, self.module = subject, layer.name, subject.model.get_submodule(layer.name)

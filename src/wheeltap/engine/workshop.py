@@ -13,15 +13,19 @@ from torch import Tensor
 from wheeltap import gauge
 from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
+from wheeltap.engine.folded import CACHE_BYTES
 from wheeltap.engine.gather import gather, of_another
 from wheeltap.engine.knowledge import Knowledge
+from wheeltap.engine.low_rank import Copy, LowRankCopies
 from wheeltap.engine.moments import MOMENT_BYTES
-from wheeltap.engine.prefix import CACHE_BYTES, PrefixCache
+from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.tuning import Tuned
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import Perturbation, create
+from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.probe import BaseProbe
-from wheeltap.records import Outcome, Part, SubjectRecord, Trial
+from wheeltap.records import Outcome, OutcomeStatus, Part, SubjectRecord, Trial
+from wheeltap.site import WHOLE
 from wheeltap.subject import Subject
 from wheeltap.typed import to_array, to_tensor
 
@@ -57,6 +61,7 @@ class Workshop:
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
+        self._beside: tuple[tuple[str, str], LowRankCopies | None] | None = None
         self._part: tuple[tuple[int, Part], _Chosen] | None = None
         self.forwards = 0.0
 
@@ -80,7 +85,7 @@ class Workshop:
                 do="The model changed since the plan was made: make a new plan.",
             )
         base = self._subjects[record.base]
-        self._copy, self._prefix = None, None
+        self._copy, self._prefix, self._beside = None, None, None
         self._make_room(record)
         with as_before(base):  # finding its structure runs its forward
             model = gauge.twin(base.model, record.derivation)
@@ -131,6 +136,26 @@ class Workshop:
             self.forwards += cache.spent
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
+
+    def beside(self, trial: Trial) -> LowRankCopies | None:
+        """What adds a trial's noise beside the weights; ``None`` where it must be written into them.
+
+        Made once for the doses and draws of a subject, as long as no other one asks.
+        """
+        perturbation = create(trial.perturbation, trial.settings)
+        if not isinstance(perturbation, LowRankNoise) or trial.site != WHOLE or trial.part is not None:
+            return None
+        about = (trial.subject, str(sorted(trial.settings.items())))
+        if self._beside is None or self._beside[0] != about:
+            self._beside = None  # freed before the next one is made
+            subject = self.subject(trial.subject)
+            try:
+                copies = LowRankCopies(subject, self.probe, perturbation, limit=self._cache_bytes)
+                self.forwards += copies.spent
+            except ModelError:  # a layer that it does not know, or 16-bit weights: the plain path serves all
+                copies = None
+            self._beside = (about, copies)
+        return self._beside[1]
 
     def knowledge(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
         """What a perturbation needs to know of a subject; read when first asked for, and kept for the next trials.
@@ -186,6 +211,7 @@ class Workshop:
             seconds=time.perf_counter() - began,
             forwards=read.forwards,
             because="" if finite else "What was read is not finite.",
+            path=read.path,
         )
 
     def _clean_pass(self, subject: Subject) -> Tensor:
@@ -256,6 +282,7 @@ class Workshop:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
         began = time.perf_counter()
         subject, chosen = disturbance.subject, self.chosen(trial)
+        path = "prefix cached" if share < 1.0 else ""
         share *= 1.0 if chosen is None else len(chosen.index) / len(self.probe.targets)
         status, values, because = "done", {}, ""
         known = disturbance.knowledge
@@ -263,15 +290,11 @@ class Workshop:
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
-            if bool(torch.isfinite(scores).all()):
-                values = self.measured(subject, scores, chosen)
-                if disturbance.relative_norm < np.finfo(np.float32).max:  # a flipped bit may have made it infinite
-                    values["relative_norm"] = np.array(disturbance.relative_norm, dtype=np.float32)
+            status, values, because = self._told(subject, scores, norm=disturbance.relative_norm, chosen=chosen)
+            if values:
                 index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
                 beside = known.told(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
-            if not values or not all(np.isfinite(v).all() for v in values.values()):
-                status, values, because = "diverged", {}, "The disturbed model's outputs are not finite."
         except WheeltapError as error:
             status, because = "failed", error.what
         except Exception as error:
@@ -286,7 +309,41 @@ class Workshop:
             seconds=time.perf_counter() - began,
             forwards=share + spent,
             because=because,
+            path=path,
         )
+
+    def disturbed_beside(self, trials: list[Trial], copies: LowRankCopies) -> list[Outcome]:
+        """Trials of one subject whose noise is added beside the weights, as many in one pass as ``copies`` allows.
+
+        Raises:
+            ModelError: If the scores are not those of the plain path.
+        """
+        began, before = time.perf_counter(), copies.spent
+        scores = copies.scores([Copy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
+        self.forwards += copies.spent - before + len(trials)
+        each = (time.perf_counter() - began) / len(trials)
+        outcomes: list[Outcome] = []
+        for trial, own in zip(trials, scores, strict=True):
+            status, values, because = self._told(copies.subject, own, norm=copies.relative_norm(trial.dose))
+            outcomes.append(
+                Outcome(
+                    key=trial.key, status=status, values=values, seconds=each, forwards=1.0, because=because,
+                    path=copies.path,
+                )
+            )  # fmt: skip
+        return outcomes
+
+    def _told(
+        self, subject: Subject, scores: Tensor, *, norm: float, chosen: "_Chosen | None" = None
+    ) -> tuple[OutcomeStatus, dict[str, NDArray[np.float32]], str]:
+        """Status, values and reason of a disturbed subject's scores; ``norm`` is that of the change, relative."""
+        if bool(torch.isfinite(scores).all()):
+            values = self.measured(subject, scores, chosen)
+            if norm < np.finfo(np.float32).max:  # a flipped bit may have made it infinite
+                values["relative_norm"] = np.array(norm, dtype=np.float32)
+            if all(np.isfinite(array).all() for array in values.values()):
+                return "done", values, ""
+        return "diverged", {}, "The disturbed model's outputs are not finite."
 
     def disturbance(self, trial: Trial) -> Disturbance:
         """The disturbance a trial asks for, ready to enter.

@@ -22,10 +22,12 @@ class Readings:
     Attributes:
         values: Named arrays; each reading's own docstring tells names, shapes and units. Finite.
         forwards: What it cost, in passes over the whole probe (a backward pass counts as two).
+        path: Name of the engine's path, where it took a special one.
     """
 
     values: dict[str, NDArray[np.floating[Any]]]
     forwards: float
+    path: str = ""
 
 
 class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

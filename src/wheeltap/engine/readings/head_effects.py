@@ -70,4 +70,4 @@ class HeadEffects(Reading):
 
             values["rise"] = to_array(bench.ablated(bench.heads, rise))
             values["measured"] = np.arange(len(bench.heads), dtype=float)
-        return Readings(values, forwards=bench.spent)
+        return Readings(values, forwards=bench.spent, path=bench.path)

@@ -7,7 +7,6 @@ import numpy as np
 from wheeltap import measure
 from wheeltap.engine.rank_one import WeightSweep
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.weight_routes import ROUTES
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 from wheeltap.typed import to_array
@@ -34,10 +33,11 @@ class WeightSweepReading(Reading):
 
     Values: ``rise`` ``[unit, fan_in]``, mean rise of the negative log-likelihood (squared error, for regression), and
     ``error`` ``[unit, fan_in]``, its standard error over the examples; ``checked``, how many weights the slow path
-    confirmed; ``route``, the numerical path's place in ``engine.weight_routes.ROUTES``.
+    confirmed.
     """
 
     name = "weight-sweep"
+    version = 2  # since 2 the path is told beside the values, not among them
     title = "Effect of every single weight of a layer"
     settings_type = WeightSweepSettings
 
@@ -54,7 +54,7 @@ class WeightSweepReading(Reading):
             "rise": to_array(found.mean),
             "error": to_array(found.error),
             "checked": np.array(float(found.checked)),
-            "route": np.array(float(ROUTES.index(found.path))),
         }
         # The clean pass, the one that is kept, and those that confirm; the sweep itself by its multiplications.
-        return Readings(values, forwards=2.0 + found.checked + sweep.route.share * found.mean.numel())
+        spent = 2.0 + found.checked + sweep.route.share * found.mean.numel()
+        return Readings(values, forwards=spent, path=found.path)
