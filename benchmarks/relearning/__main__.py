@@ -141,17 +141,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.relearning", description=__doc__)
     parser.add_argument("--task", choices=list(TASKS), default="digits")
     parser.add_argument("--nets", type=int, default=10)
-    parser.add_argument("--out", type=Path, help="file of numbers [relearning-TASK.json]")
+    parser.add_argument("--json", type=Path, help="file for every net's numbers; those in it are not measured again")
     given = parser.parse_args()
     measure, shown = TASKS[given.task]
-    out: Path = given.out or Path(f"relearning-{given.task}.json")
+    out: Path | None = given.json
     torch.set_num_threads(1)
-    known: list[Numbers] = json.loads(out.read_text()) if out.is_file() else []
+    known: list[Numbers] = json.loads(out.read_text()) if out and out.is_file() else []
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(len(known), given.nets):
             began = time.perf_counter()
             known.append(measure(seed, Path(folder) / f"{seed}.wheeltap"))
-            out.write_text(json.dumps(known, indent=1) + "\n")
+            if out:
+                out.write_text(json.dumps(known, indent=1) + "\n")
             print(f"net {seed}: {time.perf_counter() - began:.0f} s", flush=True)
     print(tables(known, shown))
 
