@@ -108,6 +108,22 @@ def low_rank(repeats: int) -> Iterator[Row]:
         )  # fmt: skip
 
 
+def beside(repeats: int) -> Iterator[Row]:
+    """Low-rank noise on a batch that fills the cache by itself: nothing to share, but nothing to write either."""
+    subject, probe = language(8, 64)
+    copies, draws = LowRankCopies(subject, probe, LowRankNoise()), count()
+
+    def trial() -> None:
+        copies.scores([Copy(DOSE, next(draws))], root=0)
+
+    trial()  # proves itself against the written disturbance
+    found = ratio(_clean(subject, probe), trial, repeats=repeats)
+    yield _row(
+        "low_rank_trial_gpt2", "GPT-2, 8x64 tokens: a trial with a draw of its own", found, path=copies.path,
+        distribution="low-rank, rank 1, relative norm (not iid)", bar=None,
+    )  # fmt: skip
+
+
 def one_block(repeats: int) -> Iterator[Row]:
     """One block disturbed, with the blocks before it not run."""
     subject, probe = language(8, 64)
@@ -183,7 +199,14 @@ def heads(repeats: int) -> Iterator[Row]:
 
 def rows(repeats: int, only: set[str]) -> Iterator[Row]:
     """Every row that can be measured here."""
-    parts = {"curve": curve, "fresh": fresh, "low_rank": low_rank, "one_block": one_block, "heads": heads}
+    parts = {
+        "curve": curve,
+        "fresh": fresh,
+        "low_rank": low_rank,
+        "beside": beside,
+        "one_block": one_block,
+        "heads": heads,
+    }
     for part, measured in {"small_batch": small_batch, "single_weight": single_weight, **parts}.items():
         if only and part not in only:
             continue
