@@ -40,7 +40,7 @@ def net() -> Subject:
 def groups_of_four() -> Probe:
     """Sixty examples with labels of a rule, in three groups that have nothing to do with it."""
     inputs = numbers(60, 6, seed=1)
-    return Probe(inputs, inputs[:, :4].argmax(-1), name="probe", groups=torch.arange(60) % 3)
+    return Probe(inputs, inputs[:, :4].argmax(-1), name="probe").with_groups(torch.arange(60) % 3)
 
 
 def weights(subject: Subject, probe: BaseProbe, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
@@ -340,7 +340,7 @@ def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, An
 
 def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
     inputs, subject = numbers(20, 6, seed=1), net()
-    alone = Probe(inputs, torch.arange(20) % 4, name="one group", groups=torch.zeros(20, dtype=torch.long))
+    alone = Probe(inputs, torch.arange(20) % 4, name="one group").with_groups([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
         Tuned(subject, alone, FineTuneSettings(data="benign", group=0))
     wanted = Probe(inputs, numbers(20, 4, seed=2), name="wanted outputs")
