@@ -182,7 +182,8 @@ def test_wrong_answers_are_one_rule_a_draw() -> None:
 def outcomes(subject: Subject, probe: BaseProbe, *doses: float, **how: Any) -> tuple[list[Outcome], Workshop]:
     plan = wt.plan(subject, probe, audits=["score"])
     part = how.pop("part", None)
-    trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose, part=part) for dose in doses]
+    trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose) for dose in doses]
+    trials = [trial.on(part) for trial in trials] if part else trials
     workshop, found = Workshop([subject], (), probe), list[Outcome]()
     run_trials(trials, workshop, found.append)
     return found, workshop
