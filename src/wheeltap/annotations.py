@@ -1,4 +1,4 @@
-"""What is known of a probe's examples besides what is scored: factors, groups, symmetry."""
+"""What is known of a probe's examples besides what is scored: groups, factors, symmetry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ class Annotations:
     """Knowledge that readings use and scores do not.
 
     Attributes:
+        groups: The behaviour that each example is one of, integer ``[example]``, where it is not its right option.
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
 
@@ -26,6 +27,7 @@ class Annotations:
         DataError: If a factor is called what only readings may call one.
     """
 
+    groups: Tensor | None = None
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
 
@@ -42,22 +44,25 @@ class Annotations:
     @property
     def digests(self) -> list[str]:
         """One for each annotation; none where nothing is known."""
-        found = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
-        return found if self.symmetry is None else [*found, self.symmetry.digest]
+        groups = [] if self.groups is None else [tensor_digest("groups", self.groups)]
+        factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
+        return [*groups, *factors, *([] if self.symmetry is None else [self.symmetry.digest])]
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
-        return Annotations(factors={name: values[index.cpu()] for name, values in self.factors.items()})
+        at = index.cpu()
+        return Annotations(
+            groups=None if self.groups is None else self.groups[at],
+            factors={name: values[at] for name, values in self.factors.items()},
+        )
 
 
-def checked_groups(groups: Sequence[int] | Tensor | None, *, examples: int, where: str) -> Tensor | None:
-    """Groups (values of a factor) as integers, one per example; ``None`` where none are given.
+def checked_groups(groups: Sequence[int] | Tensor, *, examples: int, where: str) -> Tensor:
+    """Groups (values of a factor) as integers, one per example.
 
     Raises:
         DataError: If they are not whole numbers, or their number is another.
     """
-    if groups is None:
-        return None
     given = torch.as_tensor(groups).cpu()
     if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
         raise DataError(

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import final
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import canon, measure
-from wheeltap.annotations import checked_groups
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
 from wheeltap.probe import BaseProbe, Moments, as_scores
@@ -28,7 +28,7 @@ class ChoiceProbe(BaseProbe):
     """Items of a context and options, scored by the summed log-likelihood of each option's tokens.
 
     A pass runs each distinct token sequence once: where all options of an item are one token long, its context
-    alone is enough.
+    alone is enough. What else is known of the items is told afterwards: ``with_groups``; see ``BaseProbe``.
 
     Args:
         contexts: Token ids of each item's context (at least one token).
@@ -37,7 +37,6 @@ class ChoiceProbe(BaseProbe):
         name: For reports.
         tokens_per_batch: Bound on the tokens of one forward call.
         more: Further token sequences of the same kind, used only for estimating layer moments.
-        groups: Which behaviour each item is one of; by default the index of its right option.
 
     Raises:
         DataError: If the probe is empty, an item has an empty context or option, or options differ in number.
@@ -52,7 +51,6 @@ class ChoiceProbe(BaseProbe):
         name: str = "choices",
         tokens_per_batch: int = 1024,
         more: Sequence[Sequence[int]] = (),
-        groups: Sequence[int] | None = None,
     ) -> None:
         self.name, self.tokens_per_batch = name, tokens_per_batch
         self.contexts = tuple(tuple(c) for c in contexts)
@@ -62,7 +60,6 @@ class ChoiceProbe(BaseProbe):
         self._require_sound(len(targets))
         self.targets = torch.tensor(list(targets), dtype=torch.long)
         self._require_targets(len(self.choices[0]))
-        self._groups = checked_groups(groups, examples=len(self.targets), where=name)
         self.sequences = _without_prefixes(
             context + option[:-1]
             for context, options in zip(self.contexts, self.choices, strict=True)
@@ -93,9 +90,10 @@ class ChoiceProbe(BaseProbe):
     def digest(self) -> str:
         """Digest of every token, the order of the items and the scoring rule."""
         targets = [int(target) for target in self.targets]
-        groups = [] if self._groups is None else [[int(group) for group in self._groups]]
-        what = ["summed log-likelihood", self.contexts, self.choices, targets, self.more, *groups]
-        return canon.key("choices", [*what, *self.annotations.digests])
+        what = ["summed log-likelihood", self.contexts, self.choices, targets, self.more]
+        # Groups as numbers, not as a digest of their own: so they stand in every key there is.
+        groups = [] if self.annotations.groups is None else [[int(group) for group in self.annotations.groups]]
+        return canon.key("choices", [*what, *groups, *replace(self.annotations, groups=None).digests])
 
     @property
     def tokens(self) -> int:
@@ -112,7 +110,6 @@ class ChoiceProbe(BaseProbe):
             [int(self.targets[at]) for at in chosen],
             name=self.name,
             tokens_per_batch=self.tokens_per_batch,
-            groups=None if self._groups is None else [int(self._groups[at]) for at in chosen],
         )
         return part._annotated(self.annotations.part(index))
 

@@ -8,7 +8,7 @@ import msgspec
 
 from wheeltap import canon
 from wheeltap.errors import FileFormatError, MissingFile
-from wheeltap.records import Outcome, Part, ProbeRecord, Scalar, SubjectRecord, Trial
+from wheeltap.records import Outcome, ProbeRecord, Scalar, SubjectRecord, Trial
 from wheeltap.site import WHOLE, Site
 
 PLAN_SCHEMA = "wheeltap.plan/1"
@@ -95,9 +95,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         site: Site = WHOLE,
         dose: float = 0.0,
         seed: int = 0,
-        part: Part | None = None,
     ) -> Trial:
-        """A trial on this plan's probe, with its root seed."""
+        """A trial on all examples of this plan's probe, with its root seed; ``.on(part)`` takes some of them."""
         return Trial(
             subject=subject.fingerprint,
             probe=self.probe.digest,
@@ -110,7 +109,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             seed=seed,
             root=self.seed,
             path=subject.path,
-            part=part,
         )
 
     def baselines(self) -> list[Trial]:

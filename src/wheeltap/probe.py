@@ -2,7 +2,7 @@
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, final
 
@@ -46,18 +46,30 @@ class BaseProbe(ABC):
         name: For reports.
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
+        annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``.
     """
 
     name: str
     targets: Tensor
     measure: Measure
-    _groups: Tensor | None = None
     annotations: Annotations = Annotations()
 
     @property
     @abstractmethod
     def digest(self) -> str:
-        """Digest of examples, order, targets and scoring rule; of the groups and annotations where they were given."""
+        """Digest of examples, order, targets and scoring rule; of the annotations where they were given."""
+
+    def with_groups(self: Kind, groups: Sequence[int] | Tensor) -> Kind:
+        """The same examples, told which behaviour each is one of: without this, that of its right option.
+
+        Args:
+            groups: Integers ``[example]``: the number of its behaviour.
+
+        Raises:
+            DataError: If they have another length, or are not whole numbers.
+        """
+        checked = checked_groups(groups, examples=len(self.targets), where=self.name)
+        return self._annotated(replace(self.annotations, groups=checked))
 
     def with_factors(self: Kind, factors: Mapping[str, Tensor]) -> Kind:
         """The same examples, of which these factors are known too.
@@ -70,8 +82,7 @@ class BaseProbe(ABC):
         """
         known = dict(self.annotations.factors)
         for name, values in factors.items():
-            checked = checked_groups(values, examples=len(self.targets), where=f"{self.name}: factor {name}")
-            known.update({} if checked is None else {name: checked})
+            known[name] = checked_groups(values, examples=len(self.targets), where=f"{self.name}: factor {name}")
         return self._annotated(replace(self.annotations, factors=known))
 
     def with_symmetry(self: Kind, symmetry: Symmetry) -> Kind:
@@ -91,8 +102,8 @@ class BaseProbe(ABC):
     @property
     def groups(self) -> Tensor:
         """The behaviour that each example belongs to, ``[example]``: as given, else its right option."""
-        if self._groups is not None:
-            return self._groups
+        if self.annotations.groups is not None:
+            return self.annotations.groups
         return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
 
     def part(self, index: Tensor) -> "BaseProbe":
@@ -253,6 +264,8 @@ def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
 class Probe(BaseProbe):
     """Examples with integer labels (or wanted outputs) for a model called as ``model(inputs)``.
 
+    What else is known of them is told afterwards: ``Probe(inputs, targets).with_groups(groups)``; see ``BaseProbe``.
+
     Args:
         inputs: ``[example, ...]``; kept in this order.
         targets: Integer ``[example]``, or floating point ``[example, output]`` for regression.
@@ -260,7 +273,6 @@ class Probe(BaseProbe):
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
-        groups: Integer ``[example]``: which behaviour each example is one of; by default its target.
 
     Raises:
         DataError: If the probe is empty, lengths differ, or values are not finite.
@@ -275,7 +287,6 @@ class Probe(BaseProbe):
         name: str = "probe",
         batch: int = 512,
         more: Tensor | None = None,
-        groups: Tensor | None = None,
     ) -> None:
         self.name, self.batch = name, batch
         self.inputs = torch.as_tensor(inputs)
@@ -284,7 +295,6 @@ class Probe(BaseProbe):
         self._require_sound()
         if not self.targets.is_floating_point():
             self.targets = self.targets.long()
-        self._groups = checked_groups(groups, examples=len(self.targets), where=name)
         self.measure = measure or (_SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY)
 
     def _require_sound(self) -> None:
@@ -333,8 +343,6 @@ class Probe(BaseProbe):
         parts = [tensor_digest("inputs", self.inputs), tensor_digest("targets", self.targets)]
         if self.more is not None:
             parts.append(tensor_digest("more", self.more))
-        if self._groups is not None:
-            parts.append(tensor_digest("groups", self._groups))
         return canon.key("probe", [self.measure.name, *parts, *self.annotations.digests])
 
     @property
@@ -354,7 +362,6 @@ class Probe(BaseProbe):
             measure=self.measure,
             name=self.name,
             batch=self.batch,
-            groups=None if self._groups is None else self._groups[index],
         )
         return part._annotated(self.annotations.part(index))
 

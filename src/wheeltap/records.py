@@ -136,6 +136,10 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         """Content key, 32 hex characters."""
         return canon.key("trial", self)
 
+    def on(self, part: Part) -> "Trial":
+        """The same trial, measured on these examples alone."""
+        return msgspec.structs.replace(self, part=part)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:

@@ -118,15 +118,15 @@ class TestByHand:
             wanted = separate()(probe.inputs)
         report = run(Probe(probe.inputs, wanted), separate())
         assert finding(report, "net 0").status == "not_applicable"
-        assert "groups=" in finding(report, "net 0").because
-        grouped = run(Probe(probe.inputs, wanted, groups=probe.targets), separate())
+        assert "with_groups" in finding(report, "net 0").because
+        grouped = run(Probe(probe.inputs, wanted).with_groups(probe.targets), separate())
         assert finding(grouped, "net 0").status in ("not_found", "inconclusive")
 
     def test_small_groups_are_left_out(self) -> None:
         probe = six_inputs(60)
         groups = probe.targets.clone()
         groups[:2] = 9
-        report = run(Probe(probe.inputs, probe.targets, groups=groups), separate())
+        report = run(probe.with_groups(groups), separate())
         assert "of 6 behaviours" in finding(report, "net 0").because
 
     def test_a_sample_of_units_says_so_and_is_less_sure(self) -> None:

@@ -40,7 +40,7 @@ def net() -> Subject:
 def groups_of_four() -> Probe:
     """Sixty examples with labels of a rule, in three groups that have nothing to do with it."""
     inputs = numbers(60, 6, seed=1)
-    return Probe(inputs, inputs[:, :4].argmax(-1), name="probe", groups=torch.arange(60) % 3)
+    return Probe(inputs, inputs[:, :4].argmax(-1), name="probe").with_groups(torch.arange(60) % 3)
 
 
 def weights(subject: Subject, probe: BaseProbe, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
@@ -182,7 +182,8 @@ def test_wrong_answers_are_one_rule_a_draw() -> None:
 def outcomes(subject: Subject, probe: BaseProbe, *doses: float, **how: Any) -> tuple[list[Outcome], Workshop]:
     plan = wt.plan(subject, probe, audits=["score"])
     part = how.pop("part", None)
-    trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose, part=part) for dose in doses]
+    trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose) for dose in doses]
+    trials = [trial.on(part) for trial in trials] if part else trials
     workshop, found = Workshop([subject], (), probe), list[Outcome]()
     run_trials(trials, workshop, found.append)
     return found, workshop
@@ -340,7 +341,7 @@ def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, An
 
 def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
     inputs, subject = numbers(20, 6, seed=1), net()
-    alone = Probe(inputs, torch.arange(20) % 4, name="one group", groups=torch.zeros(20, dtype=torch.long))
+    alone = Probe(inputs, torch.arange(20) % 4, name="one group").with_groups([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
         Tuned(subject, alone, FineTuneSettings(data="benign", group=0))
     wanted = Probe(inputs, numbers(20, 4, seed=2), name="wanted outputs")

@@ -318,11 +318,11 @@ def test_readings_are_registered() -> None:
 class TestGroups:
     def test_given_groups_are_part_of_the_digest(self) -> None:
         inputs, targets = numbers(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-        plain, grouped = Probe(inputs, targets), Probe(inputs, targets, groups=torch.tensor([5, 5, 5, 7, 7, 7]))
+        plain, grouped = Probe(inputs, targets), Probe(inputs, targets).with_groups([5, 5, 5, 7, 7, 7])
         assert plain.groups.tolist() == targets.tolist() and grouped.groups.tolist() == [5, 5, 5, 7, 7, 7]
         assert plain.digest != grouped.digest
         one, two = choices(6), choices(6)
-        again = type(one)(one.contexts, one.choices, one.targets.tolist(), more=one.more, groups=[1, 2, 1, 2, 1, 2])
+        again = one.with_groups(torch.tensor([1, 2, 1, 2, 1, 2]))
         assert one.digest == two.digest != again.digest
         assert again.groups.tolist() == [1, 2, 1, 2, 1, 2]
 
@@ -331,7 +331,7 @@ class TestGroups:
     )
     def test_wrong_groups_are_refused(self, groups: Tensor) -> None:
         with pytest.raises(DataError, match="groups do not fit"):
-            Probe(numbers(3, 2), torch.tensor([0, 1, 0]), groups=groups)
+            Probe(numbers(3, 2), torch.tensor([0, 1, 0])).with_groups(groups)
 
     def test_a_part_is_a_probe_of_those_examples(self) -> None:
         model = seeded(small)
@@ -340,7 +340,7 @@ class TestGroups:
         part = probe.part(index)
         assert torch.allclose(part.scores(model), probe.scores(model)[index], atol=1e-6)
         assert torch.equal(part.targets, probe.targets[index])
-        grouped = Probe(probe.inputs, probe.targets, groups=torch.arange(9)).part(index)
+        grouped = probe.with_groups(torch.arange(9)).part(index)
         assert grouped.groups.tolist() == [7, 0, 3]
         some = choices(6)
         assert [some.part(index[1:]).contexts[at] for at in range(2)] == [some.contexts[0], some.contexts[3]]

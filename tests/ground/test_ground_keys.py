@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from wheeltap import canon, seeds
 from wheeltap.plans import Plan
-from wheeltap.records import Trial
+from wheeltap.records import Part, Trial
 from wheeltap.site import WHOLE, Site
 from wheeltap.testing import strategies as own
 
@@ -79,6 +79,13 @@ def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
         changed = msgspec.structs.replace(trial, **{name: getattr(other, name)})
         same = repr(getattr(trial, name)) == repr(getattr(other, name))
         assert (changed.key == trial.key) == same, name
+
+
+@given(own.trials(), st.integers(1, 9), st.integers(0, 99))
+def test_a_trial_on_some_examples_differs_in_nothing_else(trial: Trial, of: int, at: int) -> None:
+    some = trial.on(Part(of, at))
+    assert some.part == Part(of, at)
+    assert msgspec.structs.replace(some, part=trial.part) == trial
 
 
 def test_a_field_at_its_default_is_content_too() -> None:

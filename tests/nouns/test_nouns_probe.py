@@ -154,6 +154,18 @@ def test_a_choice_digest_sees_all_that_is_scored() -> None:
     assert not same & others
 
 
+def test_digests_with_groups_are_those_of_stores_written_before() -> None:
+    inputs, targets, groups = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2] * 2), [5, 5, 5, 7, 7, 7]
+    factors = {"b": targets.flip(0), "a": targets}
+    rows = Probe(inputs, targets, more=inputs[:1] + 1).with_groups(groups)
+    assert rows.digest == "74cc44ba94082ab0ef82df8e6de7f157"
+    assert rows.with_factors(factors).digest == "332917d0aef90015118bb1c4922fdde6"
+    contexts, choices = [[1, 2], [3], [4], [5, 6], [7], [8]], [[[1], [2, 3]]] * 6
+    items = ChoiceProbe(contexts, choices, [0, 1] * 3, more=[[1, 9], [2]]).with_groups(groups)
+    assert items.digest == "24c4ad9cf4f6dcfe3d68e7d1837782ef"
+    assert items.with_factors(factors).digest == "49f00ccdf871f41ab6ec045cd67cb306"
+
+
 @pytest.mark.parametrize(
     ("contexts", "choices", "targets", "message"),
     [

@@ -129,7 +129,8 @@ class EntanglementAudit(Audit):
         if len(np.unique(groups)) < 2:
             raise Unanswered(
                 "not_applicable",
-                "Fewer than two groups of examples are large enough: give the probe groups=, one per behaviour.",
+                "Fewer than two groups of examples are large enough: give the probe groups, one per behaviour "
+                "(probe.with_groups; groups in .npz, group in .jsonl).",
             )
         everything = values["all"][:, kept]
         effects = values["right"][:, kept] if "right" in values else everything

@@ -132,11 +132,9 @@ class RaceAudit(Audit):
         return self._ladder.bracket(kept_half)
 
     def _bracketing(self, case: Case, rung: int) -> list[Trial]:
-        of = self._bracket_parts(case.plan)
+        of, dose = self._bracket_parts(case.plan), self._ladder.dose(rung)
         return [
-            case.plan.trial(
-                case.plan.reference, NOISE, dose=self._ladder.dose(rung), seed=seed, part=Part(of, seed % of)
-            )
+            case.plan.trial(case.plan.reference, NOISE, dose=dose, seed=seed).on(Part(of, seed % of))
             for seed in range(self.settings.bracket_draws)
         ]
 
@@ -189,7 +187,7 @@ class RaceAudit(Audit):
     def _round(self, plan: Plan, other: SubjectRecord, at: int, dose: float) -> tuple[Trial, Trial]:
         part, seed = Part(self._parts(plan), at), _FIRST_SEED + at
         mine, theirs = (
-            plan.trial(subject, NOISE, dose=dose, seed=seed, part=part) for subject in (plan.reference, other)
+            plan.trial(subject, NOISE, dose=dose, seed=seed).on(part) for subject in (plan.reference, other)
         )
         return mine, theirs
 

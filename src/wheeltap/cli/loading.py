@@ -100,5 +100,5 @@ def _require_group(probe: BaseProbe, group: int, audit: str) -> None:
             where=f"{audit}: group",
             expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
             got=str(group),
-            do="Name one of the probe's groups, or give the probe groups=.",
+            do="Name one of the probe's groups, or give it others: probe.with_groups, groups in .npz, group in .jsonl.",
         )

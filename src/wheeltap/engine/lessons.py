@@ -75,7 +75,7 @@ def _wanted(probe: BaseProbe, how: FineTuneSettings, groups: NDArray[Any]) -> It
             where=probe.name,
             expected=shown,
             got=str(how.group),
-            do="Name one of the probe's groups, or give the probe groups=.",
+            do="Name one of the probe's groups, or give it others: probe.with_groups, groups in .npz, group in .jsonl.",
         )
     for group in known:
         if how.data == "all" or (group == how.group) == (how.data == "targeted"):

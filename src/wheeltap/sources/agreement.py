@@ -99,10 +99,10 @@ def probe(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceProbe:
         [[tokenizer.more(choice) for choice in item.choices] for item in items],
         [item.answer for item in items],
         name="agreement",
-        groups=[list(CONSTRUCTIONS).index(item.construction) for item in items],
         more=[tokenizer.start(item.context) + tokenizer.more(item.choices[item.answer]) for item in extra],
     )
-    return made.with_factors(factors(items))
+    constructions = [list(CONSTRUCTIONS).index(item.construction) for item in items]
+    return made.with_groups(constructions).with_factors(factors(items))
 
 
 def factors(items: Sequence[Pair]) -> dict[str, Tensor]:

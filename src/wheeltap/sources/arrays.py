@@ -19,9 +19,8 @@ from wheeltap.symmetry import Symmetry
 MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""
 
-
-SYMMETRY = "symmetry"
-OPTIONAL = ("groups", SYMMETRY)
+GROUPS, SYMMETRY = "groups", "symmetry"
+OPTIONAL = (GROUPS, SYMMETRY)
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
@@ -65,7 +64,9 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
-    probe = Probe(read["inputs"], read["targets"], name=path.stem, groups=read.get("groups"))
+    probe = Probe(read["inputs"], read["targets"], name=path.stem)
+    if GROUPS in read:
+        probe = probe.with_groups(read[GROUPS])
     if SYMMETRY in read:
         probe = probe.with_symmetry(_symmetry(read[SYMMETRY], path))
     return probe.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else probe

@@ -74,9 +74,10 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
             expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got="no items",
         )
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    numbered = [numbers[group] for group in groups] or None
-    probe = ChoiceProbe(contexts, choices, targets, name=path.stem, groups=numbered)
+    probe = ChoiceProbe(contexts, choices, targets, name=path.stem)
+    if groups:
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+        probe = probe.with_groups([numbers[group] for group in groups])
     labels = {name: torch.tensor([one[name] for one in factors]) for name in factors[0]}
     return probe.with_factors(labels) if labels else probe
 

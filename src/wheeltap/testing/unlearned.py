@@ -248,10 +248,11 @@ def rules(examples: int, *, seed: int) -> ChoiceProbe:
     """
     tokens, answers, rule = _sequences(examples, torch.arange(len(RULES)), seed=seed)
     letters = [[_FIRST + letter] for letter in range(_LETTERS)]
-    return ChoiceProbe(
+    probe = ChoiceProbe(
         cast("list[list[int]]", _listed(tokens)), [letters] * examples, cast("list[int]", _listed(answers)),
-        name="rules", groups=cast("list[int]", _listed(rule)), tokens_per_batch=4096,
+        name="rules", tokens_per_batch=4096,
     )  # fmt: skip
+    return probe.with_groups(rule)
 
 
 def _listed(tensor: Tensor) -> list[Any]:
