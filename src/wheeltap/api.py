@@ -43,7 +43,7 @@ class Progress:
 Watch = Callable[[Progress], None]
 
 
-def run(
+def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     plan: Plan,
     subjects: Subject | Sequence[Subject],
     probe: BaseProbe,

@@ -129,7 +129,6 @@ def detect(
     names: Sequence[str] = tuple(DEFECTS),
     runs: int = 5,
     effort: Effort | None = None,
-    seed: int = 0,
     watch: Watch | None = None,
 ) -> Iterator[Detection]:
     """Plants each defect in copies of ``subject`` and compares every copy with it, as ``wheeltap compare`` would.
@@ -140,7 +139,6 @@ def detect(
         names: Defects, from ``DEFECTS``.
         runs: Copies for each defect and strength.
         effort: Draws; by default chosen by the model's size.
-        seed: Root of plants and draws.
         watch: Called after each trial.
 
     Yields:
@@ -155,7 +153,7 @@ def detect(
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
         bench = _Bench(subject, probe, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
         for name in names:
-            yield bench.tried(name, runs, seed)
+            yield bench.tried(name, runs)
 
 
 @final
@@ -169,11 +167,11 @@ class _Bench:
     folder: Path
     watch: Watch | None
 
-    def tried(self, name: str, runs: int, seed: int) -> Detection:
+    def tried(self, name: str, runs: int) -> Detection:
         found: dict[str, list[int]] = {}
         try:
             for strength in DEFECTS[name].strengths:
-                codes = [code for run in range(runs) for code in self._found(name, strength, seed + run)]
+                codes = [code for run in range(runs) for code in self._found(name, strength, run)]
                 for code in CODES:
                     found.setdefault(code, []).append(codes.count(code))
         except ModelError as error:

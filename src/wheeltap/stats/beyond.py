@@ -4,14 +4,16 @@ from dataclasses import replace
 
 from wheeltap.errors import DataError
 from wheeltap.records import Estimate
-from wheeltap.stats.crossed import Values, checked, checked_alpha, crossed, within
+from wheeltap.stats.crossed import Values, checked, crossed, within
+
+LEVEL = 0.95
+"""Of the interval."""
 
 
 def beyond_random(
     one: Values,
     others: Values,
     *,
-    level: float = 0.95,
     margin: float = 0.0,
     bounded: bool = False,
     name: str = "beyond_random",
@@ -26,7 +28,6 @@ def beyond_random(
     Args:
         one: [example].
         others: [draw, example], on the same examples.
-        level: Confidence level.
         margin: The p-value tests |mean| <= ``margin``.
         bounded: Whether each difference is one of two values in [0, 1]; two imaginary examples are then added, one
             lost and one gained, so that the interval never has zero width.
@@ -51,7 +52,7 @@ def beyond_random(
     # Of a mean over the draws, the spread among them is known as its nth part; ``one`` adds a whole.
     times = len(y) + 1
     spread = replace(spread, draw=spread.draw * times, residual=spread.residual * times)
-    centre, half = float(spread.centre), float(spread.half_width(checked_alpha(level)))
+    centre, half = float(spread.centre), float(spread.half_width(1.0 - LEVEL))
     method = f"one against {len(y)} random draws, crossed t, {len(x)} examples"
-    return Estimate(name=name, value=float(gaps.mean()), low=centre - half, high=centre + half, level=level, n=len(x),
+    return Estimate(name=name, value=float(gaps.mean()), low=centre - half, high=centre + half, level=LEVEL, n=len(x),
                     unit=unit, method=method, p=spread.p_value(margin))  # fmt: skip
