@@ -90,6 +90,13 @@ def test_bad_arrays(
         (("show", "nowhere.json"), ("nowhere.json",)),
         (("run", "nowhere.plan.json"), ("nowhere.plan.json", "wheeltap plan")),
         (("list", "audist"), ("audits",)),
+        (("audit", "digits", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
+        (("audit", "digits", "--seed", "0.5"), ("--seed", "expected a whole number, got 0.5")),
+        (("compare", "digits", "digits", "--workers", "1.5"), ("--workers", "expected a whole number, got 1.5")),
+        (("demo", "--draws", "2.5"), ("--draws", "expected a whole number, got 2.5")),
+        (("doctor", "--plant", "digits", "--runs", "2.5"), ("--runs", "expected a whole number, got 2.5")),
+        (("fer", "--picture", "face", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
+        (("fer", "--picture", "face", "--steps", "many"), ("--steps", "expected a whole number, got many")),
     ],
 )
 def test_bad_usage(
@@ -105,6 +112,8 @@ def test_bad_usage(
         ("draws = 'many'", ("settings file",)),
         ("draw = 4", ("draw", "Did you mean 'draws'?")),
         ("draws = 0", ("draws", ">= 2")),
+        ("draws = 2.5", ("draws", "int", "float")),
+        ("seed = 0.5", ("seed", "int", "float")),
         ("alpha = 7", ("alpha", "< 1")),
         ("audits = []", ("No audit is named", "settings.toml")),
         ("[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),

@@ -7,6 +7,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from wheeltap.cli.options import FailOn, Telling
+from wheeltap.cli.whole import Whole
 
 if TYPE_CHECKING:
     from wheeltap.subject import Subject
@@ -21,8 +22,8 @@ _SPREAD_OF_TWIN = 0.5
 def demo(
     *,
     out: Annotated[Path, Parameter(help="Folder for report.html, report.json and the store.")] = Path("wheeltap-demo"),
-    seed: Annotated[int, Parameter(help="Root of every draw.")] = 0,
-    draws: Annotated[int, Parameter(validator=Number(gte=2), help="Draws of noise per dose.")] = 48,
+    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    draws: Annotated[Whole, Parameter(validator=Number(gte=2), help="Draws of noise per dose.")] = 48,
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never",
 ) -> int:
     """Trains small nets on handwritten digits and shows what the score hides, in about half a minute.

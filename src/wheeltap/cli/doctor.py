@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from wheeltap.cli.whole import Whole
 from wheeltap.errors import UsageError
 
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
@@ -21,10 +22,10 @@ def doctor(
     ] = None,
     data: Annotated[Path | None, Parameter(help="With --plant: examples, as for audit.")] = None,
     runs: Annotated[
-        int, Parameter(validator=Number(gte=1), help="With --plant: copies for each defect and strength.")
+        Whole, Parameter(validator=Number(gte=1), help="With --plant: copies for each defect and strength.")
     ] = 5,
     draws: Annotated[
-        int | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
+        Whole | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
     ] = None,
     defects: Annotated[str | None, Parameter(help="With --plant: which, separated by commas. [default: all]")] = None,
     json: Annotated[Path | None, Parameter(help="With --plant: write the counts to this file.")] = None,

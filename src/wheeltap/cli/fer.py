@@ -8,6 +8,7 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from wheeltap.cli.options import FailOn
+from wheeltap.cli.whole import Whole
 
 _HELP = """Is a net that draws a picture wired like nets trained to draw the same picture?
 
@@ -32,15 +33,15 @@ fer = App(name="fer", help=_HELP, help_format="plaintext")
 class Training:
     """Which nets are trained, and how long."""
 
-    seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5
+    seeds: Annotated[Whole, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5
     controls: Annotated[
         str,
         Parameter(help="Kinds of control nets, separated by commas: abs-x, l1, relu, decay, sam, sparse."),
     ] = "abs-x,l1"
-    control_seeds: Annotated[int, Parameter(validator=Number(gte=1, lte=100), help="Nets of each of these.")] = 3
-    size: Annotated[int, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64
-    steps: Annotated[int, Parameter(validator=Number(gte=1, lte=1_000_000), help="Steps of training.")] = 4000
-    seed: Annotated[int, Parameter(validator=Number(gte=0, lt=2**63), help="Root of every draw.")] = 0
+    control_seeds: Annotated[Whole, Parameter(validator=Number(gte=1, lte=100), help="Nets of each of these.")] = 3
+    size: Annotated[Whole, Parameter(validator=Number(gte=8, lte=512), help="Pixels of a side, in training.")] = 64
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1, lte=1_000_000), help="Steps of training.")] = 4000
+    seed: Annotated[Whole, Parameter(validator=Number(gte=0, lt=2**63), help="Root of every draw.")] = 0
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from wheeltap.audits.base import expanded
+from wheeltap.cli.whole import Whole
 from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.plans import AuditSpec, Effort
 from wheeltap.records import Finding
@@ -30,13 +31,13 @@ class Measuring:
         Path | None, Parameter(help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer.")
     ] = None
     draws: Annotated[
-        int | None,
+        Whole | None,
         Parameter(validator=Number(gte=2), help="Draws of noise per dose; by default chosen by the model's size."),
     ] = None
     budget: Annotated[
         str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")
     ] = None
-    seed: Annotated[int | None, Parameter(help="Root of every draw. [default: 0]")] = None
+    seed: Annotated[Whole | None, Parameter(help="Root of every draw. [default: 0]")] = None
     alpha: Annotated[
         float | None,
         Parameter(
@@ -138,7 +139,7 @@ class Running:
         Path | None,
         Parameter(help="File that keeps every outcome; the same command resumes. [default: NAME.wheeltap, here]"),
     ] = None
-    workers: Annotated[int, Parameter(help="Processes; 1 computes in this one.")] = 1
+    workers: Annotated[Whole, Parameter(help="Processes; 1 computes in this one.")] = 1
     memory: Annotated[
         str | None, Parameter(help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.")
     ] = None
