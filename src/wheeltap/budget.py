@@ -7,6 +7,7 @@ from typing import Self
 import msgspec
 
 from wheeltap.audits.judge import audits_of
+from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.errors import UsageError
 from wheeltap.plans import Effort, Plan
@@ -69,16 +70,20 @@ def within(plan: Plan, passes: float) -> Plan:
     Raises:
         UsageError: If even two draws cost more, or if what is left could find nothing worth telling.
     """
-    for candidate in _cheaper(plan):
+    candidates = _cheaper(plan)
+    for candidate in candidates:
         if most_passes(candidate) <= passes:
             _require_sight(candidate, plan, passes)
             return candidate
-    cheapest = _cheaper(plan)[-1]
+    undrawn, cheapest = candidates[1], candidates[-1]
+    least = most_passes(cheapest)
+    draws = f" ({_FEWEST} draws a dose)" if least < most_passes(undrawn) else ""
+    costliest = max(audits_of(cheapest), key=lambda audit: audit.most_passes(cheapest)).name
     raise UsageError(
         "The budget is too small for these audits.",
-        expected=f"at least {math.ceil(most_passes(cheapest))} passes ({_FEWEST} draws a dose); {sight(cheapest)}",
+        expected=f"at least {math.ceil(least)} passes{draws}; {sight(cheapest)}",
         got=f"{passes:.0f} passes",
-        do="Give more, or ask for fewer audits: --audits score,quantization",
+        do="Give more" + (f", or leave out what costs most: {costliest}." if len(plan.audits) > 1 else "."),
     )
 
 
@@ -137,8 +142,11 @@ def sight(plan: Plan) -> str:
     noise = _noise(plan)
     if noise and len(plan.subjects) > 1:
         parts.append(f"a difference of curve area of {max(_least_area(plan, one) for one in noise):.2g}")
-    least = foresee.loss(examples=plan.probe.examples, alpha=plan.alpha, margin=0.02)
-    parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
+    if any(isinstance(audit, ModifyAudit) for audit in audits_of(plan)):
+        least = foresee.loss(examples=plan.probe.examples, alpha=plan.alpha, margin=0.02)
+        parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
+    if not parts:
+        return "what it can find is not known beforehand; its findings say how small an effect they would have seen"
     return (
         f"it can find (4 times out of 5, each by itself) {' and '.join(parts)}, if draws and examples vary as on the "
         "networks we measured"

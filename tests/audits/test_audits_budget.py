@@ -70,6 +70,29 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
     assert "difference of curve area" in sight(plan)
 
 
+@pytest.mark.parametrize(
+    ("names", "at_a_dose", "drawn"),
+    [
+        (("score",), False, False),
+        (("score", "decodable"), False, False),
+        (("single-point", "entanglement", "symmetry"), False, False),
+        (("score", "relative-noise"), False, True),
+        (("score", "quantization"), True, False),
+        (("relative-noise", "pruning"), True, True),
+    ],
+)
+def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_dose: bool, drawn: bool) -> None:
+    case = planted("mlp")
+    plan = wt.plan(case.subject, case.probe, audits=names)
+    assert ("at one dose" in sight(plan)) == at_a_dose
+    assert ("not known beforehand" in sight(plan)) != at_a_dose
+    with pytest.raises(UsageError, match="too small for these audits") as caught:
+        within(plan, 1)
+    assert ("draws a dose" in str(caught.value)) == drawn
+    left_out = str(caught.value).partition("leave out what costs most: ")[2].removesuffix(".")
+    assert left_out in names if len(names) > 1 else "do: Give more." in str(caught.value)
+
+
 def test_a_run_under_a_budget_costs_no_more() -> None:
     case = planted("mlp")
     report = wt.audit(case.subject, case.probe, audits=["score", "relative-noise"], budget="150f")

@@ -38,13 +38,17 @@ def plan(
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     Console(highlight=False, soft_wrap=True).print(
-        f"{path}: {len(made.audits)} audits of {len(subjects)} subject{'s' * (len(subjects) > 1)} on "
+        f"{path}: {_counted(len(made.audits), 'audit')} of {_counted(len(subjects), 'subject')} on "
         f"{made.probe.examples} examples; at most {most_passes(made):.0f} passes over them.\n"
         f"{textwrap.fill(_sentence(sight(made)), 80)}\n"
         f"Run it: wheeltap run {path}",
         markup=False,
     )
     return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _sentence(text: str) -> str:
