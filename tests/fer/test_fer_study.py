@@ -1,6 +1,7 @@
 """A whole study in small: its numbers, its page in a real browser, its files, and that it goes on where it ended."""
 
 import base64
+import contextlib
 import json
 import re
 import zlib
@@ -17,7 +18,7 @@ import torch
 from wheeltap.cli import main
 from wheeltap.errors import UnknownName, UsageError
 from wheeltap.fer import showing
-from wheeltap.fer.cast import Cast, Kind, Stage, StudySettings
+from wheeltap.fer.cast import TRAINING, Cast, Kind, Stage, StudySettings, train
 from wheeltap.fer.controls import recoded, reordered, same_function
 from wheeltap.fer.measures import Sampling, Sight, measured
 from wheeltap.fer.study import study
@@ -85,6 +86,32 @@ def test_a_study_that_is_made_again_trains_nothing(record: FerRecord, folder: Pa
     assert len(written) >= 3
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == written
     assert msgspec.json.encode(again.rows) == msgspec.json.encode(record.rows)
+
+
+def test_a_study_that_goes_on_begins_where_it_was(tmp_path: Path) -> None:
+    """What was trained before is told before the first step, of all kinds of nets: the time left is this run's."""
+    long = replace(SETTINGS, size=9, steps=1000, controls=("abs-x", "l1"))
+
+    def train_on(folder: Path, settings: StudySettings, *, until: float = 2.0) -> list[float]:
+        told: list[float] = []
+
+        def watch(what: str, share: float) -> None:
+            told.append(share)
+            if share > until:
+                raise KeyboardInterrupt
+
+        with contextlib.suppress(KeyboardInterrupt):
+            train(nasty(), settings, given={}, stage=Stage(folder=folder, watch=watch))
+        return told
+
+    first = train_on(tmp_path, replace(long, controls=("l1",)))
+    assert (first[0], first[-1]) == (0.0, TRAINING)
+    broken = train_on(tmp_path, long, until=0.7)  # the nets of the first and last kind are there already
+    assert broken[0] == pytest.approx(TRAINING * 3 / 4)
+    resumed = train_on(tmp_path, long)
+    assert resumed[0] > TRAINING * 3 / 4
+    assert resumed == sorted(resumed) and resumed[-1] == TRAINING
+    assert train_on(tmp_path, long)[0] == TRAINING
 
 
 def test_a_twin_has_the_same_numbers_and_a_foreign_net_does_not() -> None:

@@ -15,7 +15,7 @@ from safetensors.numpy import load, save
 from wheeltap.errors import FileFormatError, StoreError
 from wheeltap.models.cppn import Layout, grid
 from wheeltap.recipes.checkpoints import MOST_NOTE, Checkpoint, Checkpoints
-from wheeltap.recipes.paint import Canvas, Studio, paint
+from wheeltap.recipes.paint import Canvas, Studio, paint, steps_kept
 from wheeltap.recipes.trainee import PaintSettings
 
 ARRAYS = {"weights": np.arange(6, dtype=np.float32), "errors": np.array([0.5, 0.25])}
@@ -145,6 +145,8 @@ def test_a_damaged_checkpoint_is_set_aside_and_its_net_trained_anew(tmp_path: Pa
     damaged = LOST[damage](file.read_bytes())
     file.write_bytes(damaged)
     before = other.stat().st_mtime_ns
+    assert steps_kept(LAYOUT, CANVAS, seeds=[0, 1, 2], settings=SETTINGS, folder=tmp_path) == SETTINGS.steps
+    assert file.read_bytes() == damaged
     with pytest.warns(UserWarning, match="trained from the start: its checkpoint could not be used") as warned:
         again = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SETTINGS, studio=Studio(tmp_path))
     assert len(warned) == 1

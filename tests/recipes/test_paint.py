@@ -328,7 +328,7 @@ def test_the_watcher_is_told_how_far_it_is() -> None:
 
     began = time.monotonic()
     paint(LAYOUT, CANVAS, seeds=[0, 1], settings=replace(SHORT, steps=500), studio=Studio(watch=watch, threads=2))
-    assert seen[-1] == (500, 500, 2)
+    assert seen[-1] == (1000, 1000, 2)
     assert [step for step, _, _ in seen] == sorted(step for step, _, _ in seen)
     assert len(seen) <= (time.monotonic() - began) * 10 + 3
 

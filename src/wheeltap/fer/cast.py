@@ -13,7 +13,7 @@ from wheeltap.fer.judge import TRAINED
 from wheeltap.fer.measures import Sampling
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
-from wheeltap.recipes.paint import KINDS, Canvas, PaintSettings, Studio, of_kind, paint
+from wheeltap.recipes.paint import KINDS, Canvas, PaintSettings, Studio, of_kind, paint, steps_kept
 from wheeltap.recipes.paint import Watch as StepWatch
 
 UNTRAINED: Final = "untrained"
@@ -154,24 +154,53 @@ class Stage:
             self.watch(what, min(share, 1.0))
 
 
+@dataclass(frozen=True)
+class _Order:
+    """Nets of one kind that are to be trained."""
+
+    kind: str
+    seeds: tuple[int, ...]
+    settings: PaintSettings
+
+
+def _orders(picture: Picture, settings: StudySettings) -> list[_Order]:
+    """Which nets are trained to draw a picture, and how: |x| nets only where it is its own mirror image."""
+    counts = {TRAINED: settings.seeds, UNTRAINED: settings.seeds}
+    meant = (kind for kind in settings.controls if kind != FOLDED or picture.symmetric is not None)
+    counts |= dict.fromkeys(meant, settings.control_seeds)
+    return [
+        _Order(
+            kind,
+            tuple(seeds.derive(settings.seed, "fer", at) for at in range(count)),
+            of_kind(kind, PaintSettings(steps=settings.steps)),
+        )
+        for kind, count in counts.items()
+    ]
+
+
 @dataclass
 class _Told:
     """How far training is, over all kinds of nets.
 
     Attributes:
         whole: Steps of all nets.
-        before: Steps of the kinds that are done.
+        taken: Steps that the nets of each kind have behind them.
     """
 
     stage: Stage
     whole: int
-    before: int = 0
+    taken: dict[str, int]
 
-    def of(self, kind: str, nets: int) -> StepWatch:
+    def tell(self, what: str) -> None:
+        """Tells the stage."""
+        self.stage.tell(what, TRAINING * sum(self.taken.values()) / self.whole)
+
+    def of(self, kind: str) -> StepWatch:
         """What the training of one kind reports to."""
 
         def watch(reached: int, steps: int, errors: object) -> None:
-            self.stage.tell(f"training {kind}", TRAINING * (self.before + reached * nets) / self.whole)
+            self.taken[kind] = reached
+            self.tell(f"training {kind}")
 
         return watch
 
@@ -200,18 +229,17 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
             do="Look at the genome: a net with no links, or with weights of 0, draws nothing.",
         )
     canvas = Canvas.of(drawn)
-    counts = {TRAINED: settings.seeds, UNTRAINED: settings.seeds}
-    meant = (kind for kind in settings.controls if kind != FOLDED or picture.symmetric is not None)
-    counts |= dict.fromkeys(meant, settings.control_seeds)
-    kinds: dict[str, Kind] = {}
-    told = _Told(stage, whole=settings.steps * (sum(counts.values()) - settings.seeds))
-    for kind, count in counts.items():
-        wanted = of_kind(kind, PaintSettings(steps=settings.steps))
-        starts = [seeds.derive(settings.seed, "fer", at) for at in range(count)]
-        studio = Studio(folder=stage.folder, threads=stage.threads, watch=told.of(kind, count))
-        made = paint(own.layout, canvas, seeds=starts, settings=wanted, studio=studio)
-        kinds[kind] = Kind(made.nets, made.status, sum(made.restarts))
-        told.before += 0 if kind == UNTRAINED else settings.steps * count
+    orders, kinds = _orders(picture, settings), dict[str, Kind]()
+    kept = {
+        order.kind: steps_kept(own.layout, canvas, seeds=order.seeds, settings=order.settings, folder=stage.folder)
+        for order in orders
+    }
+    told = _Told(stage, sum(order.settings.steps * len(order.seeds) for order in orders), kept)
+    told.tell("training")  # before any step is taken, so that what was there already is not taken for this run's work
+    for order in orders:
+        studio = Studio(folder=stage.folder, threads=stage.threads, watch=told.of(order.kind))
+        made = paint(own.layout, canvas, seeds=order.seeds, settings=order.settings, studio=studio)
+        kinds[order.kind] = Kind(made.nets, made.status, sum(made.restarts))
     if "done" not in kinds[TRAINED].status:
         raise UsageError(
             "No net came to the end of its training.",

@@ -7,6 +7,7 @@ Source: Kumar et al. 2025, arXiv:2505.11581, and its code (the text names neithe
 nets that no longer move is ours: where every pixel is clipped the gradient is 0, and the recipe has no way out.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -34,7 +35,7 @@ from wheeltap.recipes.trainee import Job, PaintSettings, Status, Trainee
 from wheeltap.typed import to_array, to_tensor
 
 Watch = Callable[[int, int, NDArray[np.float64]], None]
-"""Called with the step that every net has reached, the number of steps, and the last error of each net."""
+"""Called with the steps that all nets have behind them together, how many there are, and each net's last error."""
 
 SLICE: Final = 50
 """Steps that a net takes before it is another's turn."""
@@ -239,6 +240,45 @@ def paint(
     )
 
 
+def steps_kept(
+    layout: Layout, canvas: Canvas, *, seeds: Sequence[int], settings: PaintSettings, folder: Path | None
+) -> int:
+    """Steps that checkpoints in a folder spare ``paint``, of all nets together.
+
+    Nothing is changed: a checkpoint that cannot be used spares none, and is told of when its net is trained.
+
+    Args:
+        layout: As for ``paint``, like the next ones.
+        canvas: Inputs and target.
+        seeds: Of the nets.
+        settings: How they are trained.
+        folder: That checkpoints are kept in, if they are.
+    """
+    if folder is None:
+        return 0
+    job, kept = Job(settings.layout(layout), settings, canvas.digest), Checkpoints(folder)
+    loss = PictureLoss(job.layout, canvas.inputs[:1], canvas.target[:1])  # only says how weights are laid out
+    steps = 0
+    for seed in seeds:
+        with contextlib.suppress(FileFormatError):
+            steps += _resumed(job, seed, loss=loss, kept=kept).reached
+    return steps
+
+
+def _resumed(job: Job, seed: int, *, loss: PictureLoss, kept: Checkpoints | None) -> Trainee:
+    """A net as its checkpoint left it, or at its start where there is none.
+
+    Raises:
+        FileFormatError: If the checkpoint cannot be used.
+    """
+    trainee = Trainee(job, seed, loss=loss)
+    if kept is not None:
+        held = kept.load(job.key(seed), like=trainee.arrays())
+        if held is not None:
+            trainee.resume(held, where=str(kept.path(job.key(seed))))
+    return trainee
+
+
 @final
 class _Crew:
     """Nets in training and the threads that take turns at them: next is always the net that is furthest behind."""
@@ -254,21 +294,17 @@ class _Crew:
         self._lock, self._stop = threading.Lock(), threading.Event()
 
     def _trainee(self, seed: int) -> Trainee:
-        trainee = Trainee(self.job, seed, loss=self.losses[0])
-        if self.kept is not None:
-            try:
-                held = self.kept.load(self.job.key(seed), like=trainee.arrays())
-                if held is not None:
-                    trainee.resume(held, where=str(self.kept.path(self.job.key(seed))))
-            except FileFormatError as error:
-                aside = self.kept.set_aside(self.job.key(seed))
-                warnings.warn(
-                    f"A net is trained from the start: its checkpoint could not be used ({error.expected} expected, "
-                    f"{error.got} found) and was set aside as {aside}.",
-                    stacklevel=2,
-                )
-                return Trainee(self.job, seed, loss=self.losses[0])
-        return trainee
+        try:
+            return _resumed(self.job, seed, loss=self.losses[0], kept=self.kept)
+        except FileFormatError as error:
+            assert self.kept is not None, "what is not kept is not damaged"
+            aside = self.kept.set_aside(self.job.key(seed))
+            warnings.warn(
+                f"A net is trained from the start: its checkpoint could not be used ({error.expected} expected, "
+                f"{error.got} found) and was set aside as {aside}.",
+                stacklevel=2,
+            )
+            return Trainee(self.job, seed, loss=self.losses[0])
 
     def run(self) -> None:
         """Trains every net to its end."""
@@ -285,9 +321,9 @@ class _Crew:
 
     def _tell(self) -> None:
         if self.studio.watch is not None:
-            reached = min(trainee.reached for trainee in self.trainees)
+            reached = sum(trainee.reached for trainee in self.trainees)
             errors = np.array([trainee.error for trainee in self.trainees])
-            self.studio.watch(reached, self.job.settings.steps, errors)
+            self.studio.watch(reached, self.job.settings.steps * len(self.trainees), errors)
 
     def _work(self, loss: PictureLoss) -> None:
         # These are a thread's own. Tails of gaussians are full of denormal numbers, which take ten times as long.
