@@ -8,6 +8,7 @@ import pytest
 
 from published import DATA, needs_data
 from wheeltap.cli import main
+from wheeltap.cli.fer import Written
 from wheeltap.cli.pictured import MIRRORED, known_symmetry
 from wheeltap.errors import UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS
@@ -89,6 +90,23 @@ def test_the_command_says_what_follows_from_the_picture(
     asked = [finding["code"] for finding in report["findings"] if finding["status"] != "not_applicable"]
     folded = [subject["name"] for subject in report["subjects"] if "abs-x" in subject["name"]]
     assert ("WT206" in asked, bool(folded)) == (at < 0.1, at < 0.1)
+
+
+def test_each_picture_has_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    genome = written(tmp_path / "a bump.xml", at=0.4)
+    assert main(["fer", str(genome), *QUICK, "--size", "16"]) in (0, 3)
+    assert "Written: wheeltap-fer-a-bump/report.html" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "wheeltap-fer-a-bump").iterdir()) == [
+        "explorer.html", "nets", "numbers.json", "report.html", "report.json",
+    ]  # fmt: skip
+    assert {path.name for path in tmp_path.iterdir()} == {"a bump.xml", "wheeltap-fer-a-bump"}
+    assert Written().folder("skull") == Path("wheeltap-fer-skull")
+    assert Written(out=Path("here")).folder("skull") == Path("here")
+    assert main(["fer", "--help"]) == 0
+    assert "wheeltap-fer-NAME" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("size", "larger"), [(8, 9), (11, 12)])

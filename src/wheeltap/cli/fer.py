@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import FailOn
+from wheeltap.cli.options import FailOn, slug
 from wheeltap.cli.whole import Whole
 
 _HELP = """Is a net that draws a picture wired like nets trained to draw the same picture?
@@ -55,11 +55,18 @@ class Written:
     """Where a study goes."""
 
     out: Annotated[
-        Path,
-        Parameter(help="Folder for the pages (report, explorer), the JSON (report, numbers) and the trained nets."),
-    ] = Path("wheeltap-fer")
+        Path | None,
+        Parameter(
+            help="Folder for the pages (report, explorer), the JSON (report, numbers) and the trained nets. "
+            "[default: wheeltap-fer-NAME, here]"
+        ),
+    ] = None
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never"
+
+    def folder(self, picture: str) -> Path:
+        """The folder asked for, or one named after the picture: a second picture must not replace the first."""
+        return Path(f"wheeltap-fer-{slug(picture)}") if self.out is None else self.out
 
 
 _TRAINING, _WRITTEN = Training(), Written()

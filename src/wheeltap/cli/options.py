@@ -248,7 +248,11 @@ def exit_code(report: Report, fail_on: FailOn) -> int:
     return 1 if failing else 0
 
 
+def slug(*names: str) -> str:
+    """Names of subjects or pictures as part of a file's name."""
+    return "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)[:80]
+
+
 def default_store(*names: str) -> Path:
     """A file in this folder named after the subjects."""
-    slug = "-vs-".join(re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "model" for name in names)
-    return Path(f"{slug[:80]}.wheeltap")
+    return Path(f"{slug(*names)}.wheeltap")

@@ -97,15 +97,16 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     drawn, said = asked.read()
     drawn.require_parts(settings.size)
     given = {} if asked.nets is None else read_nets(asked.nets)
-    telling = Telling(out=written.out, json=written.json, fail_on=written.fail_on)
+    out = written.folder(drawn.name)
+    telling = Telling(out=out, json=written.json, fail_on=written.fail_on)
     telling.prepare()
-    explorer, numbers = written.out / "explorer.html", written.out / "numbers.json"
+    explorer, numbers = out / "explorer.html", out / "numbers.json"
     for path in (explorer, numbers):
         files.require_writable(path)
     if said:
         print(said, flush=True)
     with _shown(f"{drawn.name}") as watch:
-        stage = Stage(folder=written.out / "nets", threads=usable_threads(), watch=watch, command=f"fer {drawn.name}")
+        stage = Stage(folder=out / "nets", threads=usable_threads(), watch=watch, command=f"fer {drawn.name}")
         record = study(drawn, settings, given=given, stage=stage)
     made = [files.write(page, fer.page(record).encode()) for page in telling.pages]
     made.append(files.write(explorer, fer.explorer_page(record).encode()))
