@@ -14,7 +14,7 @@ from wheeltap.audits.judge import settle
 from wheeltap.engine import readings
 from wheeltap.engine.linear_probe import STATUSES
 from wheeltap.errors import DataError, UsageError
-from wheeltap.plans import Plan
+from wheeltap.plans import AuditSpec, Plan
 from wheeltap.records import OWN, Control, Finding, Outcome
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.testing.planted import Planted
@@ -81,6 +81,20 @@ def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
     told = {finding.title: finding.status for finding in report.findings}
     assert told[f"Decodable but unused: {UNUSED}"] == "found"
     assert {c.status for c in report.controls if c.name.startswith("WT203")} == {"passed"}
+
+
+def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    case = constructed(seed=0)
+    audits = ["score", AuditSpec(name="decodable", settings={"factors": USED})]
+    report = wt.audit(case.subject, case.probe, audits=audits)
+    [finding] = report["WT203"]
+    [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
+    assert finding.status == "not_found"
+    assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} in" in finding.because
+    report.text()
+    table, _, rest = " ".join(capsys.readouterr().out.split()).partition("What was found")
+    assert f"use of {USED}: {layer}" in table and " used [" in table
+    assert f"not found: Decodable but unused: {USED} (used; WT203" in rest
 
 
 @pytest.fixture(scope="module")

@@ -150,7 +150,8 @@ class DecodableAudit(Audit):
         margin = self.settings.margin
         # The other way round a factor that is surely used a little could be called unused: never.
         p = 1.0 if factor.perhaps else factor.unused
-        tested = msgspec.structs.replace(factor.most_used.use, p=p)
+        name = f"use of {factor.name}: {factor.most_used.place}"
+        tested = msgspec.structs.replace(factor.most_used.use, p=p, name=name)
         seen = smallest_detectable(tested, alpha=factor.alpha)
         finding = msgspec.structs.replace(
             blank,

@@ -91,7 +91,7 @@ class Words:
         """How much of the factor was left, and what that means for its use."""
         layer = self.factor.remaining or self.factor.most_used
         told = (
-            f"Afterwards a new probe tells it at {layer.name} in {layer.left} of them (most frequent class "
+            f"Afterwards a new probe tells it at {layer.place} in {layer.left} of them (most frequent class "
             f"{layer.majority.mean():.2f})"
         )
         if self.factor.remaining is None:
@@ -104,7 +104,7 @@ class Words:
     def _probe(self, layer: Layer) -> str:
         name, copies = self.factor.name, self.factor.copies
         left_out = f" ({copies} were left out, as others have the same inputs)" if copies else ""
-        told = f"A linear probe tells {name} at {layer.name} in {layer.accuracy} of the examples it has not seen"
+        told = f"A linear probe tells {name} at {layer.place} in {layer.accuracy} of the examples it has not seen"
         return f"{told}{left_out}"
 
     def _p(self) -> str:
@@ -135,7 +135,7 @@ class Words:
 
     def _use(self) -> str:
         layer = self.factor.most_used
-        return f"{layer.use} of what they move without the steepest subspace to first order (at {layer.name})"
+        return f"{layer.use} of what they move without the steepest subspace to first order (at {layer.place})"
 
     def _beside(self) -> str:
         """Random subspaces, sizes and the projection, at the same layer."""
@@ -219,16 +219,18 @@ def _erased(layer: Layer) -> list[Estimate]:
         layer.share("projected", name="use without the probe's directions"),
     ]
     effects = [
-        mean_effect(layer[which].reshape(-1, layer[which].shape[-1]), name=f"moved by {which}: {layer.name}", unit=unit)
+        mean_effect(
+            layer[which].reshape(-1, layer[which].shape[-1]), name=f"moved by {which}: {layer.place}", unit=unit
+        )
         for which in ("erased", "steepest", "random")
     ]
-    lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.name}", unit="score")
+    lost = mean_effect(layer["lost"][None], name=f"score lost: {layer.place}", unit="score")
     sizes = [
-        _plain(f"size of the change, {what}: {layer.name}", float(size), unit="share of the layer's spread")
+        _plain(f"size of the change, {what}: {layer.place}", float(size), unit="share of the layer's spread")
         for what, size in zip(_SIZES, layer["sizes"], strict=True)
     ]
     angles = [
-        _plain(f"angle to the steepest subspace, {what}: {layer.name}", float(angle), unit="degrees")
+        _plain(f"angle to the steepest subspace, {what}: {layer.place}", float(angle), unit="degrees")
         for what, angle in zip(("the factor's", "mean of random ones"), layer["angles"], strict=True)
     ]
     return [*shares, *effects, lost, layer.left, *sizes, *angles]

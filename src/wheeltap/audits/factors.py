@@ -73,6 +73,11 @@ class Layer:
         return self.arrays[name]
 
     @property
+    def place(self) -> str:
+        """What it is called in words: by itself a name such as ``2`` reads like a number."""
+        return f"layer {self.name}"
+
+    @property
     def erased(self) -> bool:
         """Whether anything was taken away."""
         return float(self["rank"]) > 0.0
@@ -107,7 +112,7 @@ class Layer:
     def share(self, which: str, *, name: str, below: float = 0.0, level: float = 0.95) -> Estimate:
         """An effect as a share of that of the steepest subspace; of draws, their mean."""
         effect = self[which].mean(0) if self[which].ndim > 1 else self[which]
-        label, unit = f"{name}: {self.name}", "share of the most"
+        label, unit = f"{name}: {self.place}", "share of the most"
         return share_of(effect, self["steepest"], below=below, level=level, name=label, unit=unit)
 
     def unseen(self, share: float, *, alpha: float) -> bool:
@@ -135,7 +140,7 @@ class Layer:
     @cached_property
     def left(self) -> Estimate:
         """Share of right answers of a new probe, once the factor's subspace is gone."""
-        return score_interval(self["left"], bounded=True, name=f"accuracy afterwards: {self.name}", unit="share")
+        return score_interval(self["left"], bounded=True, name=f"accuracy afterwards: {self.place}", unit="share")
 
     @property
     def remains(self) -> bool:
@@ -146,7 +151,7 @@ class Layer:
     @property
     def accuracy(self) -> Estimate:
         """Share of right answers of the probe."""
-        return score_interval(self["correct"], bounded=True, name=f"accuracy: {self.name}", unit="share")
+        return score_interval(self["correct"], bounded=True, name=f"accuracy: {self.place}", unit="share")
 
 
 def _upwards(test: Estimate, margin: float) -> Estimate:

@@ -186,12 +186,13 @@ def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
     """One line for everything that was not found, each with the smallest effect that would have been."""
     if findings:
         codes = [f.code for f in findings]
-        each = (
-            f"{f.title if codes.count(f.code) > 1 else f.name} "
-            f"({f.code}{f'; smallest detectable {f.detectable}' if f.detectable else ''})"
-            for f in findings
-        )
+        each = (_briefly(f, f.title if codes.count(f.code) > 1 or f.answer else f.name) for f in findings)
         _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
+
+
+def _briefly(finding: FindingView, name: str) -> str:
+    least = f"smallest detectable {finding.detectable}" if finding.detectable else ""
+    return f"{name} ({'; '.join(part for part in (finding.answer, finding.code, least) if part)})"
 
 
 def _lines(console: "Console", estimates: Iterable[tuple[str, str, str]], *, indent: int) -> None:

@@ -69,7 +69,7 @@ class ScoreTable:
 
 @dataclass(frozen=True, kw_only=True)
 class FindingView:
-    """One finding in words. ``loud`` ones are told in full everywhere."""
+    """One finding in words. ``loud`` ones are told in full everywhere; ``answer`` is what ``word`` leaves unsaid."""
 
     code: str
     name: str
@@ -80,6 +80,7 @@ class FindingView:
     detectable: str
     because: tuple[str, ...]
     loud: bool
+    answer: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +206,7 @@ def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
     if not findings:
         return Cell(word="not measured")
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
-    word = words.status(worst.status, pair=pair)
+    word = _answer(worst, pair=pair) or words.status(worst.status, pair=pair)
     # A single network's score is a number and no verdict: there is nothing to find yet.
     if worst.code == SCORE and not pair and worst.status in ("found", "not_found"):
         word = ""
@@ -267,7 +268,13 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),
         loud=not plain_score and finding.status != "not_found",
+        answer=_answer(finding, pair=pair),
     )
+
+
+def _answer(finding: Finding, *, pair: bool) -> str:
+    """What was shown where the claim was not: of a factor that is not unused, that it is used."""
+    return words.instrument(finding.code).otherwise if finding.status == "not_found" and not pair else ""
 
 
 def _line(estimate: Estimate) -> tuple[str, str, str]:

@@ -129,12 +129,14 @@ class Instrument:
         reads: Two plain sentences: what it does and what a change in it means.
         axis: What the dose is.
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
+        otherwise: What it says of a single network that ``not_found`` was shown, where it is more than nothing.
     """
 
     name: str
     reads: str
     axis: str = "dose"
     linear: bool = False
+    otherwise: str = ""
 
 
 INSTRUMENTS: dict[str, Instrument] = {
@@ -226,6 +228,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="A factor that a linear probe reads off a layer is taken away there, with the least change that removes "
         "it, and the outputs are watched beside random subspaces. What can be read but moves nothing is there without "
         "being used; a probe alone cannot tell.",
+        otherwise="used",
     ),
     "WT204": Instrument(
         name="Symmetry of response",
