@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from wheeltap import canon
 from wheeltap.errors import DataError
@@ -18,6 +19,9 @@ Places = NDArray[np.float64]
 
 MOST: Final = 192
 """Largest order of a group: its table of products is checked entry by entry."""
+
+APART: Final = 0.01
+"""Difference of two targets that is one, as a share of the targets' spread: rounding is none."""
 
 
 @final
@@ -105,6 +109,23 @@ class Symmetry:
         for element in range(1, self.order):
             total += self.act(element, values)
         return total / self.order
+
+    def broken(self, targets: Tensor, *, options: int) -> float:
+        """Share of the examples whose target is not what the group makes of it: a symmetry of the task has none.
+
+        Args:
+            targets: Class or right option, integer ``[example]``, or wanted outputs, floating point
+                ``[example, output]``.
+            options: Outputs of the task.
+        """
+        held = targets.cpu()
+        # About the middle of the classes, so that a change of sign takes one of two for the other.
+        wanted = held.double() if held.is_floating_point() else functional.one_hot(held, options).double() - 1 / options
+        least = APART * float((wanted - wanted.mean(0)).square().mean().sqrt())
+        apart = torch.zeros(self.size, dtype=torch.bool)
+        for element in range(1, self.order):
+            apart |= (self.act(element, wanted) - wanted).abs().amax(1) > least
+        return float(apart.double().mean())
 
     def _still(self) -> list[NDArray[np.int64]]:
         outputs = [] if self.outputs is None else [np.arange(self.outputs.shape[1])]

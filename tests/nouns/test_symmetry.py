@@ -104,3 +104,19 @@ def test_annotations_change_the_digest_and_the_examples_keep_their_factors() -> 
         part.with_symmetry(Symmetry("flip", torch.tensor([[0, 1, 2], [2, 1, 0]])))
     with pytest.raises(DataError, match="groups do not fit"):
         bare.with_factors({"half": torch.tensor([0.5] * 6)})
+
+
+def test_targets_that_do_not_have_the_symmetry_are_counted() -> None:
+    swapped = torch.tensor([[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 5, 4]])
+    still, turned = Symmetry("pairs", swapped), Symmetry("pairs", swapped, torch.tensor([[0, 1, 2], [1, 0, 2]]))
+    alike, crossed, mixed = ([0, 0, 1, 1, 2, 2], [0, 1, 1, 0, 2, 2], [0, 1, 1, 1, 2, 2])
+    for group, shares in ((still, (0, 4 / 6, 2 / 6)), (turned, (4 / 6, 0, 2 / 6))):
+        for targets, share in zip((alike, crossed, mixed), shares, strict=True):
+            assert group.broken(torch.tensor(targets), options=3) == pytest.approx(share)
+    signed = Symmetry("signs", swapped, None, torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+    assert signed.broken(torch.tensor([0, 1, 1, 0, 0, 0]), options=2) == pytest.approx(2 / 6)
+    numbers = torch.tensor([[1.0], [1.0 + 1e-6], [2.0], [2.0], [3.0], [3.5]])
+    assert still.broken(numbers, options=1) == pytest.approx(2 / 6)
+    assert still.broken(torch.zeros(6, 1), options=1) == 0.0
+    turns = Symmetry("turns", torch.tensor([[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]))
+    assert turns.broken(torch.tensor([0, 0, 0, 1]), options=2) == 1.0  # one example's target is that of no other

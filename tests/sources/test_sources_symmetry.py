@@ -81,9 +81,30 @@ def test_the_audit_is_asked_for_by_name(
     np.savez("points.npz", **points())
     asked = ["audit", "folded_nets:folded", "--data", "points.npz", "--audits", "symmetry", "--fail-on", "never"]
     assert main([*asked, "--json", "report.json"]) == 0
-    capsys.readouterr()
+    assert "Warning" not in capsys.readouterr().out
     (finding,) = json.loads(Path("report.json").read_text())["findings"]
     assert finding["code"] == "WT204"
     assert finding["status"] == "found"
     values = {estimate["name"]: estimate["value"] for estimate in finding["estimates"]}
     assert values["single_weights"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_permutation_that_the_targets_do_not_bear_out_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folded_nets.py").write_text(NET)
+    given = points()
+    differ = (given["targets"][:60] != given["targets"][59::-1]).mean()  # the second half are images of the first
+    crossed = np.concatenate([np.arange(119, 59, -1), np.arange(59, -1, -1)])
+    np.savez("points.npz", **{**given, "symmetry": np.stack([np.arange(120), crossed])})
+    asked = ["audit", "folded_nets:folded", "--data", "points.npz", "--audits", "symmetry", "--fail-on", "never"]
+    assert main([*asked, "--json", "report.json", "--html", "page.html"]) == 0
+    warning = f"Warning: this is no symmetry of the task. The targets of {100 * differ:.2g} % of the examples differ"
+    assert 0.2 < differ < 0.8
+    assert warning in " ".join(capsys.readouterr().out.split())
+    assert warning in Path("page.html").read_text()
+    report = json.loads(Path("report.json").read_text())
+    assert warning in report["findings"][0]["because"]
+    (control,) = [one for one in report["controls"] if one["name"] == "WT204 targets have the symmetry"]
+    assert control["status"] == "skipped" and warning in control["because"]

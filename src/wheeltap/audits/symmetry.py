@@ -75,6 +75,7 @@ class _Read:
         unreached: Share of all changes (place and sign) that cannot have the effect.
         floor: S of a change that knows nothing of the symmetry.
         own: Symmetric share of the outputs' energy.
+        broken: Share of the examples whose targets do not have the symmetry.
     """
 
     weights: Values
@@ -84,6 +85,7 @@ class _Read:
     unreached: float
     floor: float
     own: float
+    broken: float
 
     @classmethod
     def of(cls, values: dict[str, Values]) -> "_Read":
@@ -100,7 +102,7 @@ class _Read:
         reached: NDArray[np.bool_] = np.logical_or(told[:, 0], told[:, 1])
         return cls(
             shares[single], reached[single], shares[~single], reached[~single],
-            float(1.0 - told.mean()), float(values["floor"]), float(values["own"]),
+            float(1.0 - told.mean()), float(values["floor"]), float(values["own"]), float(values["broken"]),
         )  # fmt: skip
 
 
@@ -147,13 +149,13 @@ class SymmetryAudit(Audit):
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; the re-coded twin as a control."""
+        """One finding per subject, one per pair; the targets and the re-coded twin as controls."""
         return Verdict(
             drafts=[
                 *(self._single(case, subject) for subject in case.plan.subjects),
                 *(self._pair(case, rival) for rival in case.rivals),
             ],
-            controls=[self._null(case)],
+            controls=[self._targets(case), self._null(case)],
         )
 
     def _read(self, case: Case, subject: SubjectRecord) -> _Read:
@@ -192,7 +194,7 @@ class SymmetryAudit(Audit):
         )
         rest = (
             f"The outputs themselves are symmetric to a share of {read.own:.3f}; a change that knows nothing of the "
-            f"symmetry would be to {read.floor:.3f}. {_told(read)} {_LIMITS}"
+            f"symmetry would be to {read.floor:.3f}. {_told(read)} {_LIMITS}{_warning(read)}"
         )
         finding = Finding(
             code=self.code, title=self.title, status="found", subject=subject.name,
@@ -247,15 +249,25 @@ class SymmetryAudit(Audit):
             f"The share to which {rival.name} answers changes of single weights symmetrically is {gap} larger than "
             f"that of {plan.reference.name}"
         )
-        beside = _direction_gap(one, two)
+        beside, limits = _direction_gap(one, two), f"{_LIMITS}{_warning(one)}"
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap, *beside),
-            because=f"{words}. {_LIMITS}",
+            because=f"{words}. {limits}",
             smallest_detectable=_finite(smallest_detectable(gap, alpha=plan.alpha, margin=how.difference)),
             trials=tuple(self._trial(case, subject, 0).key for subject in (plan.reference, rival)),
         )  # fmt: skip
-        otherwise = f"{words}. Not shown to be more than {how.difference:g} either way. {_LIMITS}"
+        otherwise = f"{words}. Not shown to be more than {how.difference:g} either way. {limits}"
         return Draft(finding, test=gap, worth=how.difference_worth, otherwise=otherwise)
+
+    def _targets(self, case: Case) -> Control:
+        """A symmetry that the targets do not have spoils no number, but is not what was meant."""
+        name = f"{self.code} targets have the symmetry"
+        try:
+            read = self._read(case, case.plan.reference)
+        except Unanswered as why:
+            return Control(name=name, kind="gate", status="skipped", because=why.because)
+        because = _warning(read).strip() or "Every example has the target of its images."
+        return Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)
 
     def _null(self, case: Case) -> Control:
         name, twin = f"{self.code} re-coded twin", case.plan.twin
@@ -330,6 +342,17 @@ def _told(read: _Read) -> str:
     if read.unreached == 0.0:
         return "All changes had that effect."
     return f"{read.unreached:.0%} of the changes cannot have that effect and are left out."
+
+
+def _warning(read: _Read) -> str:
+    """A paragraph of its own where the symmetry is none of the targets; nothing where it is one."""
+    if not read.broken:
+        return ""
+    return (
+        "\n\nWarning: this is no symmetry of the task. The targets of "
+        f"{100 * read.broken:.2g} % of the examples differ from those of their images, so that answers that have the "
+        "symmetry are not what the targets ask for. Was another permutation meant?"
+    )
 
 
 def _finite(value: float) -> float | None:

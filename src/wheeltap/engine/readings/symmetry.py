@@ -77,14 +77,15 @@ class SymmetryResponse(Reading):
     ``[place, sign]``: ``delta``, the change (of the weight, or along the unit vector), ``rms``, what it does to the
     outputs as a share of their spread, ``symmetry``, S there (0 where nothing moved), and ``reached``, whether ``rms``
     is the effect wanted within 1 %. A weight that cannot have that effect is among them, not reached. ``floor``;
-    ``own``, the symmetric share of the outputs' energy about their mean; and ``spread``, their root mean square
-    distance from their mean.
+    ``own``, the symmetric share of the outputs' energy about their mean; ``spread``, their root mean square
+    distance from their mean; and ``broken``, the share of the examples whose targets do not have the symmetry.
 
     Source: the measure is this project's; the disturbances are those of Kumar et al. 2025, arXiv:2505.11581, sec. 3
     (single weights) and App. F (directions).
     """
 
     name = "symmetry-response"
+    version = 2
     title = "Symmetry of the outputs' answers to changes of single weights"
     settings_type = SymmetryResponseSettings
 
@@ -111,6 +112,7 @@ class SymmetryResponse(Reading):
             "floor": np.array(dimension_share(symmetry, bench.clean.shape[1])),
             "own": np.array(bench.share(bench.clean - bench.clean.mean(0))),
             "spread": np.array(bench.spread),
+            "broken": np.array(symmetry.broken(probe.targets, options=bench.clean.shape[1])),
             **found,
         }
         return Readings(values, forwards=float(bench.passes))
