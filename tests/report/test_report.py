@@ -77,6 +77,26 @@ def test_text_says_things_in_order() -> None:
     assert "smallest detectable 0.012 accuracy" in text
 
 
+def test_the_lead_speaks_of_what_was_asked() -> None:
+    import msgspec
+
+    whole = demo()
+    asked = {
+        "how fast the score falls": ("WT001", "WT101", "WT103"),
+        "what that does to the answers": ("WT001", "WT202"),
+        "and disturbed nothing": ("WT001",),
+    }
+    for told, codes in asked.items():
+        first = whole.findings[0]
+        findings = tuple(msgspec.structs.replace(first, code=code) for code in codes)
+        curves = tuple(curve for curve in whole.curves if curve.code in codes)
+        page = html.page(msgspec.structs.replace(whole, findings=findings, curves=curves))
+        assert [words_ for words_ in asked if words_ in page] == [told]
+    rising = tuple(msgspec.structs.replace(curve, code="WT107") for curve in whole.curves)
+    findings = (msgspec.structs.replace(whole.findings[0], code="WT107"),)
+    assert "how fast" not in view.explanation(msgspec.structs.replace(whole, findings=findings, curves=rising))
+
+
 def test_a_void_report_says_so_first() -> None:
     assert _text(void()).startswith(words.VOID_HEADLINE)
     page = html.page(void())

@@ -9,6 +9,7 @@ from wheeltap.report import words
 from wheeltap.report.words import Tone
 
 SCORE = "WT001"
+RELEARNT = "WT107"  # the one instrument whose curve rises
 _SEVERITY: tuple[FindingStatus, ...] = (
     "void",
     "error",
@@ -335,15 +336,19 @@ def disagree(record: ReportRecord) -> tuple[str, ...]:
 
 
 def explanation(record: ReportRecord) -> str:
-    """One paragraph: what was done, to what, and how to take the result."""
+    """One paragraph: what was done, to what, and how to take the result; nothing of what was not asked."""
     probe, paired = record.probe, pairs(record)
     names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
-    text = (
-        f"A benchmark asks whether a network's answers are right. This report asks how firmly they are held: "
-        f"wheeltap disturbed {nets} in controlled ways and measured, on the same {probe.examples:,} examples of "
-        f"{words.plain(probe.name)} ({words.plain(probe.measure)}), how fast the score falls."
-    )
+    examples = f"{probe.examples:,} examples of {words.plain(probe.name)} ({words.plain(probe.measure)})"
+    disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples}"
+    if not set(codes(record)) - {SCORE}:
+        asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
+    elif {curve.code for curve in record.curves} - {RELEARNT}:
+        asks = f"how firmly they are held: {disturbed}, how fast the score falls"
+    else:
+        asks = f"what is behind them: {disturbed}, what that does to the answers"
+    text = f"A benchmark asks whether a network's answers are right. This report asks {asks}."
     if paired:
         text += (
             " In a pair both networks met the same examples and the same random numbers, so what differs is the "
