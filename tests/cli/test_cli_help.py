@@ -18,6 +18,13 @@ def test_help_shows_how_it_is_used(words: list[str], capsys: pytest.CaptureFixtu
     assert f"  wheeltap {words[0]}" in said
 
 
+@pytest.mark.parametrize("verb", ["audit", "compare", "plan"])
+def test_help_names_what_some_audits_need_of_the_data(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("factor_NAME", "symmetry [element,", "groups", "factors"))
+
+
 def test_every_option_that_counts_refuses_parts() -> None:
     """A plain ``int`` would be rounded by cyclopts; also of an option that is added later."""
     (converts,) = (kind.converter for kind in get_args(Whole) if kind is not int)

@@ -28,7 +28,12 @@ class Measuring:
 
     audits: Annotated[str | None, Parameter(help="Names, separated by commas (see: wheeltap list audits).")] = None
     data: Annotated[
-        Path | None, Parameter(help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer.")
+        Path | None,
+        Parameter(
+            help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer. Some audits need more: "
+            "decodable needs factor_NAME [example] (in .jsonl factors), symmetry needs symmetry [element, example], "
+            "and fine-tuning and relearning look at groups [example] (in .jsonl group)."
+        ),
     ] = None
     draws: Annotated[
         Whole | None,
