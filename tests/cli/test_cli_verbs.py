@@ -154,6 +154,23 @@ def test_an_audit_named_twice_is_run_once(here: Path) -> None:
     assert [f["code"] for f in report(here / "r.json")["findings"]] == ["WT001", "WT104"]
 
 
+def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made: list[str] = []
+    for factors in ('["even", "much_ink"]', '"even,much_ink"'):
+        (here / "two.toml").write_text(f'audits = ["decodable"]\n[decodable]\nfactors = {factors}\nlayers = ["0"]\n')
+        assert main(["plan", "digits", "--config", "two.toml", "--out", "p.json"]) == 0
+        made.append((here / "p.json").read_text())
+    assert made[0] == made[1]
+    assert main(["run", "p.json", "--json", "r.json"]) == 0
+    titles = [finding["title"] for finding in report(here / "r.json")["findings"]]
+    assert titles == ["Decodable but unused: even", "Decodable but unused: much_ink"]
+    capsys.readouterr()
+    for factors, words in (('["even", "odd"]', "'odd'"), ("[]", "got: []"), ('["even", 3]', "got: ['even', 3]")):
+        (here / "two.toml").write_text(f"audits = ['decodable']\n[decodable]\nfactors = {factors}\n")
+        assert main(["plan", "digits", "--config", "two.toml"]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_a_finding_in_full_fits_a_terminal_and_cannot_repaint_it(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

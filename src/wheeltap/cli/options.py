@@ -121,7 +121,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
             known = {f.name for f in msgspec.structs.fields(cls)} - {"settings"}
             plain = {key: value for key, value in table.items() if key in known}
-            audits = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
+            tables = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
+            audits = {key: {name: _named(one) for name, one in value.items()} for key, value in tables.items()}
             unknown = next((key for key in table if key not in plain and key not in audits), None)
             if unknown is not None:
                 raise UnknownName("setting", unknown, known)
@@ -133,6 +134,14 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
                 expected="TOML with audits, draws, budget, seed, alpha, and a table per audit",
                 got=str(error),
             ) from error
+
+
+def _named(value: Any) -> Any:
+    """A list of names as settings have them, a text with commas; anything else as it is."""
+    if not isinstance(value, list):
+        return value
+    names = cast("list[Any]", value)
+    return ",".join(names) if names and all(isinstance(name, str) for name in names) else names
 
 
 @Parameter(name="*")
