@@ -304,6 +304,20 @@ def test_fits_and_reads_in_both_themes(browser: Any, tmp_path: Path, theme: str)
     _close(page)
 
 
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 700])
+def test_pictures_that_stay_in_sight_leave_a_phone_its_room(browser: Any, tmp_path: Path, width: int) -> None:
+    html = explorer.page([_random(SKULL, 1), _random(SKULL, 2)], title="Two")
+    page = _open(browser, tmp_path / "x.html", html, viewport={"width": width, "height": 844})
+    page.locator(".unit").last.scroll_into_view_if_needed()
+    stage = page.locator(".stage").bounding_box()
+    assert stage["y"] < 1 and stage["height"] <= 844 / 4
+    for picture in page.locator(".big").all():
+        box = picture.bounding_box()
+        assert box["width"] >= 96 and box["y"] >= 0
+    _close(page)
+
+
 CONTRAST = """() => {
   const parse = c => c.match(/[\\d.]+/g).map(Number);
   const linear = v => v / 255 <= .03928 ? v / 255 / 12.92 : ((v / 255 + .055) / 1.055) ** 2.4;
