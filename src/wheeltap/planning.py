@@ -95,12 +95,17 @@ def _afforded(made: Plan, budget: Budget | str, subject: Subject, probe: BasePro
     allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
     each = 0.0
     if allowed.forwards is None:
-        with as_before(subject), threads_for(subject.record.parameters):
-            probe.scores(subject.model)  # the first pass is slower than the others
-            began = perf_counter()
-            probe.scores(subject.model)
-            each = perf_counter() - began
+        each = seconds_of_a_pass(subject, probe)
     return within(made, allowed.passes(each))
+
+
+def seconds_of_a_pass(subject: Subject, probe: BaseProbe) -> float:
+    """Wall-clock seconds of one clean pass over the probe, on the threads that a run would use."""
+    with as_before(subject), threads_for(subject.record.parameters):
+        probe.scores(subject.model)  # the first pass is slower than the others
+        began = perf_counter()
+        probe.scores(subject.model)
+        return perf_counter() - began
 
 
 def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:
