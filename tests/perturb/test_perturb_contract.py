@@ -15,7 +15,14 @@ from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.perturb.merge import Merge
 from wheeltap.perturb.noise import RelativeNoise, StdNoise
-from wheeltap.perturb.prune import MagnitudePruning, OutputPruning, PatternPruning, RandomPruning, UnitPruning
+from wheeltap.perturb.prune import (
+    HeadPruning,
+    MagnitudePruning,
+    OutputPruning,
+    PatternPruning,
+    RandomPruning,
+    UnitPruning,
+)
 from wheeltap.perturb.quantize import RoundToNearest
 from wheeltap.testing import planted
 from wheeltap.testing.contract import PerturbationContract
@@ -123,6 +130,14 @@ class TestUnitPruning(PerturbationContract):
     perturbation = UnitPruning
     doses = (0.4, 1.0, 0.5)
     sensitive_to = frozenset({"dead"})
+    draws = 24
+
+
+class TestHeadPruning(PerturbationContract):
+    """No net of these has attention whose heads are known: what changes, and every gauge, in test_perturb_heads."""
+
+    perturbation = HeadPruning
+    doses = (0.25, 1.0, 0.5)
     draws = 24
 
 

@@ -1,8 +1,9 @@
 """Reading from a clean subject what disturbances need to know of it beyond its weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,11 @@ from wheeltap.engine import moments
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import ModelError, UsageError
+from wheeltap.gauge import attention
+from wheeltap.gauge.attention import Attention
+from wheeltap.gauge.base import Sharing
 from wheeltap.layer import Layer
-from wheeltap.perturb.base import InputScale, Known, Need, Slopes, Weights
+from wheeltap.perturb.base import HeadMoments, InputScale, Known, Need, Slopes, Weights
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 
@@ -28,9 +32,11 @@ def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = momen
         return Fixed(moments.estimate(subject, probe, limit=limit), forwards=1.0)
     if need == "inputs":
         return Fixed(dict(_input_scales(subject, probe)), forwards=1.0)
+    if need == "heads":
+        return _head_moments(subject, probe)
     if need == "slopes":
         return Fixed(dict(_slopes(subject, probe)), forwards=3.0)
-    raise UsageError("Nothing gathers this.", expected="moments, inputs or slopes", got=need)
+    raise UsageError("Nothing gathers this.", expected="moments, inputs, heads or slopes", got=need)
 
 
 def of_another(subject: Subject, other: Subject) -> Fixed:
@@ -64,33 +70,46 @@ def of_another(subject: Subject, other: Subject) -> Fixed:
 
 
 @dataclass
-class _Power:
-    """Sum of squares of a layer's inputs, and the rows it was taken over."""
+class _Sum:
+    """Sum over rows of a layer's inputs, and how many rows."""
 
-    squares: Tensor
+    total: Tensor
     rows: int = 0
 
 
-def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, InputScale]]:
-    powers: dict[str, _Power] = {}
+_Summed = Callable[[nn.Module, Tensor], tuple[Tensor, int]]
+"""From a layer's module and what it is given to a sum over rows, and how many rows."""
+
+
+def _means(subject: Subject, probe: BaseProbe, summed: Mapping[str, _Summed]) -> Iterator[tuple[str, Tensor]]:
+    """By layer, the mean over all rows of what ``summed`` adds up; one clean pass."""
+    sums: dict[str, _Sum] = {}
     with ExitStack() as stack, torch.no_grad():
-        for layer in moments.supported(subject):
-            module = subject.model.get_submodule(layer.name)
+        for name, add in summed.items():
 
-            def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], layer: Layer = layer) -> None:
+            def read(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name, add: _Summed = add
+            ) -> None:
                 inputs = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
-                squares, rows = _squares(layer, module, inputs)
-                power = powers.setdefault(layer.name, _Power(torch.zeros_like(squares)))
-                power.squares += squares
-                power.rows += rows
+                total, rows = add(module, inputs)
+                held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
+                held.total += total
+                held.rows += rows
 
+            module = subject.model.get_submodule(name)
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         for batch in probe.moments():
             subject.model(batch.inputs.to(subject.device))
-    for name, power in powers.items():
-        if not bool(torch.isfinite(power.squares).all()):
+    for name, held in sums.items():
+        if not bool(torch.isfinite(held.total).all()):
             raise ModelError("A layer's inputs are not finite on the probe.", where=f"{subject.name}: {name}")
-        yield name, InputScale((power.squares / power.rows).sqrt())
+        yield name, held.total / held.rows
+
+
+def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, InputScale]]:
+    summed = {layer.name: partial(_squares, layer) for layer in moments.supported(subject)}
+    for name, mean in _means(subject, probe, summed):
+        yield name, InputScale(mean.sqrt())
 
 
 def _squares(layer: Layer, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
@@ -100,6 +119,26 @@ def _squares(layer: Layer, module: nn.Module, inputs: Tensor) -> tuple[Tensor, i
         return counts.double(), int(inputs.numel())
     rows = moments.patches(module, inputs) if layer.kind == "conv" else inputs.reshape(-1, inputs.shape[-1])
     return rows.double().square().sum(0), len(rows)
+
+
+def _head_moments(subject: Subject, probe: BaseProbe) -> Fixed:
+    """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
+    found, _ = attention.find(subject.model, Sharing(subject.model))
+    # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
+    summed = {
+        each.output.path: partial(_products, each)
+        for each in found
+        if not isinstance(subject.model.get_submodule(each.path), nn.MultiheadAttention)
+    }
+    if not summed:
+        return Fixed({})
+    return Fixed({name: HeadMoments(mean) for name, mean in _means(subject, probe, summed)}, forwards=1.0)
+
+
+def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
+    """Sum over rows of the products of each two numbers of a head, ``[head, width, width]``, and the rows' number."""
+    rows = inputs.reshape(-1, found.heads, found.width).transpose(0, 1).double()
+    return rows.mT @ rows, rows.shape[1]
 
 
 def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:

@@ -386,7 +386,7 @@ def told(error: Exception) -> str:
 KEEP_BELOW = 2_000_000
 """Parameters below which all that is known of the subjects is kept at once."""
 
-READ = ("moments", "inputs", "slopes")
+READ = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and probe alone, whatever the perturbation's settings."""
 
 REPEATABLE = 1e-6

@@ -53,6 +53,17 @@ class InputScale:
 
 
 @dataclass(frozen=True)
+class HeadMoments:
+    """What each head of one attention layer hands to the layer's output projection on the probe.
+
+    Attributes:
+        second: ``[head, width, width]``: second moment of each head's ``width`` numbers, over all places.
+    """
+
+    second: Tensor
+
+
+@dataclass(frozen=True)
 class Slopes:
     """How the probe's mean loss changes with one layer's weights.
 
@@ -63,11 +74,12 @@ class Slopes:
     weight: Tensor
 
 
-Known = Factors | InputScale | Slopes | Weights
+Known = Factors | InputScale | HeadMoments | Slopes | Weights
 """What a perturbation may need to know of a layer beyond its weights; ``Weights`` are those of another checkpoint."""
 
-Need = Literal["", "moments", "inputs", "slopes", "tuned", "other"]
-"""Which of these: layer moments, input scales, slopes, weights after fine-tuning, another subject's weights."""
+Need = Literal["", "moments", "inputs", "heads", "slopes", "tuned", "other"]
+"""Which of these: layer moments, input scales, moments of heads, slopes, weights after fine-tuning, another subject's
+weights."""
 
 
 _AT_ONCE = 2**18
@@ -219,6 +231,7 @@ BUILTIN = {
     "prune-nm": "wheeltap.perturb.prune:PatternPruning",
     "prune-wanda": "wheeltap.perturb.prune:OutputPruning",
     "prune-units": "wheeltap.perturb.prune:UnitPruning",
+    "prune-heads": "wheeltap.perturb.prune:HeadPruning",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
     "merge": "wheeltap.perturb.merge:Merge",

@@ -11,7 +11,7 @@ from wheeltap import seeds
 from wheeltap.errors import ModelError, UsageError
 from wheeltap.layer import Layer
 from wheeltap.perturb import base
-from wheeltap.perturb.base import Draw, InputScale, Perturbation, Weights
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, InputScale, Perturbation, Weights
 from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
 
 
@@ -197,3 +197,40 @@ class UnitPruning(Pruning):
         gone = added <= added.kthvalue(count).values
         columns = gone.repeat_interleave(layer.fan_in // inputs)
         return Weights(from_rows(layer, rows.masked_fill(columns, 0.0)), None)
+
+
+@final
+class HeadPruning(Pruning):
+    """Sets all weights with which an attention layer reads its own heads to zero, for the heads that add least.
+
+    These weights are the output projection's, so the layer computes as if the heads were gone. What head h adds is the
+    power of what it writes, the mean square of W_h z_h over the probe's places, summed over all outputs: exact, and the
+    same in whatever basis the head's values and the residual stream are written. Biases are kept; ties fall together,
+    so heads that write nothing go first and all at once. Layers other than the output projections of attention layers
+    of a known class are left as they are.
+
+    Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650 (pruning whole
+    heads; their score is the first-order effect on the loss). The power a head adds, as for units, is ours.
+    """
+
+    name = "prune-heads"
+    title = "pruning whole attention heads"
+    unit = "share of each layer's heads removed, rounded to whole heads"
+    random = False
+    needs = "heads"
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
+
+    def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
+        """The weights with the columns of the least heads zeroed."""
+        if not isinstance(draw.known, HeadMoments):
+            raise ModelError("Pruning of heads needs the moments of what each head hands on.", where=layer.name)
+        rows = to_rows(layer, weights.weight)
+        second = draw.known.second.to(rows.device)
+        heads, width, _ = second.shape
+        count = round(dose * heads)
+        if count == 0:
+            return Weights(weights.weight.clone(), None)
+        by_head = rows.to(second.dtype).reshape(len(rows), heads, width).transpose(0, 1)
+        power = ((by_head @ second) * by_head).sum((1, 2))  # the trace of W M W^T
+        gone = power <= power.kthvalue(count).values
+        return Weights(from_rows(layer, rows.masked_fill(gone.repeat_interleave(width), 0.0)), None)

@@ -127,7 +127,7 @@ class PerturbationContract:
     def _known(self, kind: str) -> Knowledge:
         """``known`` of a planted net, read once where a clean pass tells it."""
         need = self.perturbation.needs
-        return _gathered(need, kind) if need in ("moments", "inputs", "slopes") else self.known(_case(kind))
+        return _gathered(need, kind) if need in ("moments", "inputs", "heads", "slopes") else self.known(_case(kind))
 
     def _accepted(self, kind: str, made: Perturbation) -> list[tuple[Layer, Weights]]:
         case, known = _case(kind), self._known(kind)

@@ -1,0 +1,311 @@
+"""Heads pruned as by hand: the least of each layer go, as a pass without them computes, and alike on every twin."""
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge, measure
+from wheeltap.choices import ChoiceProbe
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
+from wheeltap.engine.heads import Head, HeadAblation, found_attention
+from wheeltap.engine.knowledge import Fixed
+from wheeltap.errors import ModelError
+from wheeltap.layer import Layer, LayerKind
+from wheeltap.perturb import create
+from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.site import WHOLE, Site
+from wheeltap.subject import Subject, weights_digest
+from wheeltap.testing.planted import numbers, planted
+
+sys.path.append(str(Path(__file__).parents[1] / "gauge"))
+from tiny_transformers import TOKENS, VOCABULARY, causal, in_float64
+
+FAMILIES = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3")
+GROUPED = {"Llama": 2, "Mistral": 2, "Qwen2": 1, "Qwen3": 2}
+
+
+class Last(nn.Module):
+    """A language model with one row of scores per example: those at the last place."""
+
+    def __init__(self, lm: nn.Module) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.lm(tokens, logits_to_keep=1).logits[:, -1]
+
+
+def last(family: str) -> Subject:
+    return Subject(Last(causal(family)).eval(), name=family)
+
+
+def probe(rows: int = 6) -> Probe:
+    return Probe(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=4, measure=measure.nll)
+
+
+def sentences() -> ChoiceProbe:
+    """Items for a language model itself, which gives scores at every place."""
+    rows = cast("list[list[int]]", TOKENS.tolist())
+    options = [[[row[20]], [row[21]], [row[22]]] for row in rows]
+    return ChoiceProbe([row[:12] for row in rows], options, [0] * len(rows), more=[row[12:28] for row in rows])
+
+
+def known(subject: Subject, of: BaseProbe) -> Fixed:
+    found = gather("heads", subject, of)
+    assert isinstance(found, Fixed)
+    return found
+
+
+def moments(subject: Subject, of: BaseProbe) -> dict[str, HeadMoments]:
+    """By output projection."""
+    held = known(subject, of).known
+    return {name: one for name, one in held.items() if isinstance(one, HeadMoments)}
+
+
+def by_head(subject: Subject, path: str) -> Tensor:
+    """Weights of an output projection, ``[head, output, width]``."""
+    [found] = [each for each in found_attention(subject) if each.output.path == path]
+    rows = found.output.read(subject.model)[:, : found.heads * found.width]
+    return rows.reshape(len(rows), found.heads, found.width).transpose(0, 1)
+
+
+def scores(subject: Subject, of: BaseProbe, dose: float, site: Site = WHOLE) -> Tensor:
+    with Disturbance(subject, create("prune-heads"), site, known(subject, of)) as disturbance:
+        disturbance.apply(dose, root=0, seed=0)
+        return of.scores(subject.model)
+
+
+def written(subject: Subject, of: BaseProbe) -> dict[str, Tensor]:
+    """Mean square of what each head writes, summed over outputs, row by row of a pass: by output projection."""
+    given: dict[str, list[Tensor]] = {each.output.path: [] for each in found_attention(subject)}
+    hooks = [
+        subject.model.get_submodule(path).register_forward_pre_hook(lambda _, args, held=held: held.append(args[0]))
+        for path, held in given.items()
+    ]
+    with torch.no_grad():
+        for batch in of.moments():
+            subject.model(batch.inputs)
+    for hook in hooks:
+        hook.remove()
+    found: dict[str, Tensor] = {}
+    for path, held in given.items():
+        weight = by_head(subject, path)
+        heads, _, width = weight.shape
+        rows = torch.cat([each.reshape(-1, heads, width) for each in held]).double()
+        added = [(rows[:, head] @ weight[head].T).square().sum(1).mean() for head in range(heads)]
+        found[path] = torch.stack(added)
+    return found
+
+
+# One layer, by hand.
+
+
+def layer(kind: LayerKind, shape: tuple[int, ...]) -> Layer:
+    return Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+
+
+def pruned(weight: Tensor, values: Tensor, dose: float, *, kind: LayerKind = "linear") -> Tensor:
+    """The weight without the least heads, whose values were ``[place, head, width]``."""
+    second = torch.einsum("phi,phj->hij", values, values) / len(values)
+    held = layer(kind, tuple(weight.shape))
+    return create("prune-heads").replace(held, Weights(weight), dose, Draw(0, 0, HeadMoments(second))).weight
+
+
+@pytest.mark.parametrize("dose", [0.0, 0.2, 0.4, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("kind", ["linear", "transposed"])
+def test_heads_that_write_least_are_read_no_more(kind: LayerKind, dose: float) -> None:
+    """Head by head: what it writes at each place, squared and averaged."""
+    matrix, values = numbers(7, 15, seed=0), numbers(40, 5, 3, seed=1)
+    values[:, 2] += 3.0  # correlated within the head
+    expected = matrix.clone()
+
+    def power(head: int) -> float:
+        return float((values[:, head] @ matrix[:, 3 * head : 3 * head + 3].T).square().sum(1).mean())
+
+    for head in sorted(range(5), key=power)[: round(dose * 5)]:
+        expected[:, 3 * head : 3 * head + 3] = 0.0
+    stored = matrix.T.contiguous() if kind == "transposed" else matrix
+    found = pruned(stored, values, dose, kind=kind)
+    assert torch.equal(found.T if kind == "transposed" else found, expected)
+
+
+def test_a_head_whose_large_parts_undo_each_other_writes_nothing() -> None:
+    """Its inputs and weights are the largest; only their second moment tells that they cancel."""
+    values, weight = numbers(50, 4, 2, seed=2), numbers(6, 8, seed=3)
+    values[:, 1] = 100.0 * values[:, 1, :1]
+    weight[:, 2] = 10.0
+    weight[:, 3] = -10.0
+    found = pruned(weight, values, 0.25)
+    assert not found[:, 2:4].any()
+    assert torch.equal(found[:, [0, 1, 4, 5, 6, 7]], weight[:, [0, 1, 4, 5, 6, 7]])
+
+
+def test_ties_fall_together() -> None:
+    values, weight = numbers(50, 4, 2, seed=4), numbers(6, 8, seed=5)
+    values[:, 1] = values[:, 3] = 0.0
+    found = pruned(weight, values, 0.25)
+    assert not found[:, [2, 3, 6, 7]].any()
+    assert torch.equal(found[:, [0, 1, 4, 5]], weight[:, [0, 1, 4, 5]])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_what_stays_keeps_its_bits(dtype: torch.dtype) -> None:
+    weight = numbers(6, 16, seed=6).to(dtype)
+    found = pruned(weight, numbers(50, 4, 4, seed=7), 0.5)
+    assert found.dtype == dtype
+    gone = (found == 0).all(0)
+    assert int(gone.sum()) == 8
+    assert torch.equal(found[:, ~gone], weight[:, ~gone])
+
+
+def test_without_moments_it_says_so() -> None:
+    with pytest.raises(ModelError, match="moments of what each head hands on"):
+        create("prune-heads").replace(layer("linear", (6, 8)), Weights(numbers(6, 8, seed=0)), 0.5, Draw(0, 0))
+
+
+# Tiny transformers.
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_head_adds_is_the_power_of_what_it_writes(family: str) -> None:
+    subject, of = last(family), probe()
+    slow, held = written(subject, of), moments(subject, of)
+    assert list(held) == list(slow) and len(held) == 3
+    for path, one in held.items():
+        weight = by_head(subject, path)
+        fast = torch.einsum("hoi,hij,hoj->h", weight, one.second, weight)
+        torch.testing.assert_close(fast, slow[path])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_head_removed_is_a_pass_without_it(family: str) -> None:
+    """Of each layer the head that writes least, as ablated by the slow path, which sets its values to zero."""
+    subject, of = last(family), probe()
+    bench, least = HeadAblation(subject, of), written(subject, of)
+    for found in found_attention(subject):
+        slow = bench.plainly(Head(found.path, int(least[found.output.path].argmin())))
+        fast = scores(subject, of, 0.25, Site("layer", found.output.path))
+        torch.testing.assert_close(fast, slow, atol=1e-5 * float(slow.abs().max()), rtol=0.0)
+        assert float((slow - bench.clean).abs().max()) > 1e-3 * float(slow.abs().max())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_output_weights_change_and_they_come_back(family: str) -> None:
+    subject, of = last(family), probe()
+    projections = {f"{each.output.path}.weight" for each in found_attention(subject)}
+    held, digest = known(subject, of), weights_digest(subject.model)
+    assert held.forwards == 1.0
+    clean = {name: parameter.detach().clone() for name, parameter in subject.model.named_parameters()}
+    with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:
+        for dose in (0.0, 0.1, 0.5, 1.0):
+            disturbance.apply(dose, root=0, seed=0)
+            now = dict(subject.model.named_parameters())
+            changed = {name for name, parameter in now.items() if not torch.equal(parameter, clean[name])}
+            assert changed == (projections if dose > 0.1 else set())  # a tenth of four heads is none
+            for name in changed:
+                kept = now[name] != 0
+                assert torch.equal(now[name][kept], clean[name][kept])
+                assert float(kept.double().mean()) == pytest.approx(1.0 - dose, abs=0.01)
+            assert (disturbance.relative_norm > 0) == bool(changed)
+    assert weights_digest(subject.model) == digest
+
+
+def test_all_heads_removed_is_no_attention() -> None:
+    """What is left of each attention layer is its bias."""
+    subject, of = last("Llama"), probe()
+    hooks = [
+        subject.model.get_submodule(each.output.path).register_forward_hook(
+            lambda module, _, output: cast(Any, module).bias.expand_as(output)
+        )
+        for each in found_attention(subject)
+    ]
+    expected = of.scores(subject.model)
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(scores(subject, of, 1.0), expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_heads_that_write_nothing_go_first_and_change_nothing(family: str) -> None:
+    """The values of one key and value head are always 0, so every query head that reads it writes nothing."""
+    subject, of = last(family), probe()
+    groups = GROUPED.get(family, 4)
+    share = 4 // groups
+    for found in found_attention(subject):
+        rows = found.value.read(subject.model)
+        rows[: found.width] = 0.0
+        found.value.write(subject.model, rows)
+    silent = share / 4
+    clean = of.scores(subject.model)
+    torch.testing.assert_close(scores(subject, of, 0.25), clean, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(scores(subject, of, silent), clean, atol=1e-6, rtol=0.0)
+    with Disturbance(subject, create("prune-heads"), WHOLE, known(subject, of)) as disturbance:
+        disturbance.apply(0.25, root=0, seed=0)
+        for found in found_attention(subject):
+            gone = (by_head(subject, found.output.path) == 0).flatten(1).all(1)
+            assert gone.tolist() == [head < share for head in range(4)]
+    if silent < 1:
+        assert float((scores(subject, of, silent + 0.25) - clean).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_twins_lose_the_same_heads(family: str) -> None:
+    """Every gauge there is for the family, in double precision, layer after layer and at every dose."""
+    model, of = in_float64(causal(family)), sentences()
+    subject, found = Subject(model, name=family), gauge.find(model)
+    assert isinstance(found, gauge.Family)
+    assert {"heads", "value"} <= set(found.offers)
+    doses = (0.25, 0.5, 0.75)
+    original = [scores(subject, of, dose) for dose in doses]
+    clean = of.scores(model)
+    assert all(float((one - clean).abs().max()) > 0.1 for one in original)
+    for name in found.offers:
+        twin = Subject(gauge.twin(model, gauge.describe(found, name, seed=3)), name=name)
+        assert weights_digest(twin.model) != weights_digest(model)
+        for dose, expected in zip(doses, original, strict=True):
+            torch.testing.assert_close(scores(twin, of, dose), expected, atol=1e-5, rtol=0.0)
+        ours, theirs = written(subject, of), written(twin, of)
+        for path, power in ours.items():
+            torch.testing.assert_close(theirs[path].sort().values, power.sort().values, rtol=1e-8, atol=0.0)
+
+
+def test_every_gauge_was_tried() -> None:
+    offers: set[str] = set()
+    for family in ("GPT2", "Llama"):
+        found = gauge.find(causal(family))
+        assert isinstance(found, gauge.Family)
+        offers |= set(found.offers)
+    assert offers == EVERY_GAUGE == create("prune-heads").invariant_to
+
+
+# Models whose heads are not known.
+
+
+@pytest.mark.parametrize("kind", ["mlp", "attention"])
+def test_where_no_heads_are_known_nothing_is_touched_or_spent(kind: str) -> None:
+    """Attention of torch itself multiplies by its output weight out of sight."""
+    case = planted(kind)
+    held = known(case.subject, case.probe)
+    assert held.forwards == 0.0 and not held.known
+    assert not Disturbance(case.subject, create("prune-heads"), WHOLE, held).layers
+
+
+def test_layers_of_an_unknown_class_are_left_as_they_are() -> None:
+    model = causal("Llama")
+
+    class Own(type(model.model.layers[1].self_attn)):
+        pass
+
+    model.model.layers[1].self_attn.__class__ = Own
+    subject = Subject(Last(model).eval(), name="own")
+    held = known(subject, probe())
+    assert list(held.known) == [f"lm.model.layers.{at}.self_attn.o_proj" for at in (0, 2)]
+    with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:
+        disturbance.apply(1.0, root=0, seed=0)
+        assert [bool(each.self_attn.o_proj.weight.any()) for each in model.model.layers] == [False, True, False]
