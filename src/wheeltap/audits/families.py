@@ -6,6 +6,9 @@ from typing import ClassVar, final
 from wheeltap.audits.modify import ModifyAudit, ModifySettings, Variant
 from wheeltap.records import Scalar
 
+WITH_HEADS = ("o_proj", "c_attn")
+"""Layers by which attention whose heads are known is told from a plan alone: each has one of them."""
+
 
 class QuantizationSettings(ModifySettings, frozen=True, kw_only=True):
     """Bits per weight."""
@@ -81,13 +84,20 @@ class PruningAudit(ModifyAudit):
     unit = "share of weights removed"
 
     def variants(self) -> tuple[Variant, ...]:
-        """By magnitude first; then by what is added to the output, in the 2:4 pattern, and at random."""
+        """By magnitude first; then by what is added to the output, in the 2:4 pattern, whole, and at random."""
         doses = self._listed()
         return (
             Variant("", "prune", doses),
             Variant("what adds least (Wanda)", "prune-wanda", doses),
             Variant("2 of every 4", "prune-nm", (0.5,)),
             Variant("whole units", "prune-units", doses[:3]),
+            Variant(
+                "whole heads",
+                "prune-heads",
+                doses[:3],
+                unit="share of each layer's heads removed, rounded to whole heads",
+                layers=WITH_HEADS,
+            ),
             Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
         )
 

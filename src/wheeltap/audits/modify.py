@@ -47,6 +47,7 @@ class Variant:
         doses: Mildest first.
         draws: Of what is random; 1 where nothing is.
         unit: Of its doses, where they are not the family's.
+        layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
     """
 
     label: str
@@ -55,6 +56,11 @@ class Variant:
     settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
     draws: int = 1
     unit: str = ""
+    layers: tuple[str, ...] = ()
+
+    def fits(self, subject: SubjectRecord) -> bool:
+        """Whether the names of a subject's layers leave it anything to change."""
+        return not self.layers or any(name.rpartition(".")[2] in self.layers for name in subject.layers)
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ class ModifyAudit(Audit):
         return [
             trial
             for subject in case.plan.subjects
-            for variant in self._wanted()
+            for variant in self._wanted_of(subject)
             for row in self._trials(case, subject, variant)
             for trial in row
         ]
@@ -119,7 +125,7 @@ class ModifyAudit(Audit):
 
     def most(self, plan: Plan) -> int:
         """All doses, draws and variants of every subject."""
-        return len(plan.subjects) * sum(len(variant.doses) * variant.draws for variant in self._wanted())
+        return sum(len(variant.doses) * variant.draws for variant in self._planned(plan))
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""
@@ -159,6 +165,12 @@ class ModifyAudit(Audit):
 
     def _wanted(self) -> tuple[Variant, ...]:
         return self.variants() if self.settings.others else self.variants()[:1]
+
+    def _wanted_of(self, subject: SubjectRecord) -> list[Variant]:
+        return [variant for variant in self._wanted() if variant.fits(subject)]
+
+    def _planned(self, plan: Plan) -> list[Variant]:
+        return [variant for subject in plan.subjects for variant in self._wanted_of(subject)]
 
     def _trials(self, case: Case, subject: SubjectRecord, variant: Variant) -> list[list[Trial]]:
         return [
@@ -235,7 +247,7 @@ class ModifyAudit(Audit):
 
     def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
         found: list[Curve] = []
-        for variant in self._wanted():
+        for variant in self._wanted_of(subject):
             try:
                 read = self._read(case, subject, variant)
             except Unanswered:

@@ -1,0 +1,76 @@
+"""Whole heads as a way of pruning: asked of models that have them, left out in silence where they are not known."""
+
+import importlib.util
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import wheeltap as wt
+from wheeltap.audits.base import create
+from wheeltap.audits.families import WITH_HEADS
+from wheeltap.budget import most_trials
+from wheeltap.gauge import attention
+from wheeltap.plans import Plan
+from wheeltap.report.report import Report
+from wheeltap.report.survival import survival
+from wheeltap.sources import digits, load_model
+from wheeltap.store import Store
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.tiny_lm import KINDS, tiny_lm
+
+AUDITS = ["score", "pruning"]
+
+
+def learned(kind: str) -> Planted:
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("needs the extra llm")
+    return tiny_lm(kind, steps=60, examples=40)
+
+
+def ran(case: Planted, path: Path) -> tuple[Plan, Report, Counter[tuple[str, str]]]:
+    """A run, and how its trials ended: status and reason."""
+    plan = wt.plan(case.subject, case.probe, audits=AUDITS)
+    report = wt.run(plan, case.subject, case.probe, store=path)
+    with Store(path, readonly=True) as kept:
+        found = [outcome for key in sorted(kept.keys()) if (outcome := kept.get(key)) is not None]
+    return plan, report, Counter((outcome.status, outcome.because) for outcome in found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_have_a_curve_of_their_own(kind: str, tmp_path: Path) -> None:
+    plan, report, ended = ran(learned(kind), tmp_path / "s.wheeltap")
+    assert ended == {("done", ""): most_trials(plan)}
+    [found] = [curve for curve in report.record.curves if curve.variant == "whole heads"]
+    assert found.doses == (0.1, 0.3, 0.5) and found.unit.startswith("share of each layer's heads removed")
+    none, one, two = found.norms  # of four heads
+    assert none == 0.0 and one is not None and two is not None and 0 < one < two
+    assert found.score[0] == pytest.approx(report["WT001"][0].estimates[0].value)
+    [strips] = survival(report.record)
+    assert "Pruning: whole heads" in [strip.label for strip in strips.strips]
+
+
+def test_heads_of_an_unknown_class_are_skipped_with_the_reason(tmp_path: Path) -> None:
+    case = learned("gpt2")
+    for layer in case.subject.model.get_submodule("transformer.h").children():
+        held = layer.get_submodule("attn")
+        held.__class__ = type("OwnAttention", (type(held),), {})
+    _, report, ended = ran(case, tmp_path / "s.wheeltap")
+    assert ended[("skipped", "The disturbance touches no weight. (gpt2: whole)")] == 3
+    assert {status for status, _ in ended} == {"done", "skipped"}
+    assert "whole heads" not in {curve.variant for curve in report.record.curves}
+    assert report["WT104"][0].status in ("found", "not_found", "inconclusive")
+
+
+def test_a_model_without_attention_is_not_asked() -> None:
+    plan = wt.plan(load_model("digits"), digits.probe(), audits=AUDITS)
+    audit = create("pruning")
+    assert audit.most(plan) == 5 + 5 + 1 + 3 + 3 * 4
+    assert ("prune-heads", 0.1) in audit.fixed_doses()
+
+
+def test_all_attention_whose_heads_are_known_is_asked() -> None:
+    """Torch's own hides its output weight: there is nothing to ask."""
+    kinds = {name: set(kind.parts) for name, kind in attention._KINDS.items() if name != "MultiheadAttention"}
+    assert len(kinds) == 5
+    assert all(parts & set(WITH_HEADS) for parts in kinds.values())
