@@ -99,3 +99,11 @@ def test_a_run_under_a_budget_costs_no_more() -> None:
     assert report.cost.forwards <= 150
     timed = wt.plan(case.subject, case.probe, audits=["score", "relative-noise"], budget="2h")
     assert timed.effort.draws == 32
+
+
+@pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
+def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
+    case = planted("mlp")
+    made = wt.plan(case.subject, case.probe, audits=["score", name])
+    report = wt.run(made, case.subject, case.probe)
+    assert most_passes(made) - 2 <= report.cost.forwards <= most_passes(made)

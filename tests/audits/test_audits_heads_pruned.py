@@ -9,7 +9,7 @@ import pytest
 import wheeltap as wt
 from wheeltap.audits.base import create
 from wheeltap.audits.families import WITH_HEADS
-from wheeltap.budget import most_trials
+from wheeltap.budget import most_passes, most_trials
 from wheeltap.gauge import attention
 from wheeltap.plans import Plan
 from wheeltap.report.report import Report
@@ -41,6 +41,7 @@ def ran(case: Planted, path: Path) -> tuple[Plan, Report, Counter[tuple[str, str
 def test_heads_have_a_curve_of_their_own(kind: str, tmp_path: Path) -> None:
     plan, report, ended = ran(learned(kind), tmp_path / "s.wheeltap")
     assert ended == {("done", ""): most_trials(plan)}
+    assert report.cost.forwards <= most_passes(plan)  # what is read of the heads first included
     [found] = [curve for curve in report.record.curves if curve.variant == "whole heads"]
     assert found.doses == (0.1, 0.3, 0.5) and found.unit.startswith("share of each layer's heads removed")
     none, one, two = found.norms  # of four heads

@@ -57,7 +57,9 @@ class QuantizationAudit(ModifyAudit):
             Variant("groups of 32", "quantize", few, {"scale": "group", "group": 32}),
             Variant("NF4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "nf4"}),
             Variant("FP4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "fp4"}),
-            Variant("large inputs spared, groups of 128", "quantize-aware", few, {"scale": "group", "group": 128}),
+            Variant(
+                "large inputs spared, groups of 128", "quantize-aware", few, {"scale": "group", "group": 128}, reads=1
+            ),
         )
 
     def severity(self, dose: float) -> float:
@@ -88,15 +90,16 @@ class PruningAudit(ModifyAudit):
         doses = self._listed()
         return (
             Variant("", "prune", doses),
-            Variant("what adds least (Wanda)", "prune-wanda", doses),
+            Variant("what adds least (Wanda)", "prune-wanda", doses, reads=1),
             Variant("2 of every 4", "prune-nm", (0.5,)),
-            Variant("whole units", "prune-units", doses[:3]),
+            Variant("whole units", "prune-units", doses[:3], reads=1),
             Variant(
                 "whole heads",
                 "prune-heads",
                 doses[:3],
                 unit="share of each layer's heads removed, rounded to whole heads",
                 layers=WITH_HEADS,
+                reads=1,
             ),
             Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
         )
@@ -133,6 +136,7 @@ class BitFlipAudit(ModifyAudit):
                 self.settings.worst,
                 {"format": "int8"},
                 unit="weights of each layer flipped",
+                reads=3,
             ),
         )
 

@@ -48,6 +48,7 @@ class Variant:
         draws: Of what is random; 1 where nothing is.
         unit: Of its doses, where they are not the family's.
         layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
+        reads: Passes over the probe to read from a subject what must be known of it first.
     """
 
     label: str
@@ -57,6 +58,7 @@ class Variant:
     draws: int = 1
     unit: str = ""
     layers: tuple[str, ...] = ()
+    reads: float = 0.0
 
     def fits(self, subject: SubjectRecord) -> bool:
         """Whether the names of a subject's layers leave it anything to change."""
@@ -126,6 +128,10 @@ class ModifyAudit(Audit):
     def most(self, plan: Plan) -> int:
         """All doses, draws and variants of every subject."""
         return sum(len(variant.doses) * variant.draws for variant in self._planned(plan))
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each trial, and what is read of every subject first."""
+        return self.most(plan) + sum(variant.reads for variant in self._planned(plan))
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""
