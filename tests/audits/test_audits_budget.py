@@ -1,6 +1,7 @@
 """A budget is kept, cuts what costs most first, and says what it cannot see."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -107,3 +108,12 @@ def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
     made = wt.plan(case.subject, case.probe, audits=["score", name])
     report = wt.run(made, case.subject, case.probe)
     assert most_passes(made) - 2 <= report.cost.forwards <= most_passes(made)
+
+
+@pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])
+def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, Any]) -> None:
+    subject, probe = digits.subject(name="digits"), digits.probe()
+    made = wt.plan(subject, probe, audits=["score", wt.AuditSpec(name=name, settings=settings)])
+    report = wt.run(made, subject, probe)
+    # The last batch of each round through the examples is a smaller one.
+    assert 0.95 * most_passes(made) <= report.cost.forwards <= most_passes(made)

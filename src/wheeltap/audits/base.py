@@ -304,6 +304,12 @@ def create(name: str, settings: dict[str, Any] | None = None) -> Audit:
     return audits.get(name)(settings)
 
 
+def training_passes(plan: Plan, *, steps: float, batch: int) -> float:
+    """Passes over the probe that ``steps`` of training take: each a forward and a backward (two) on a batch."""
+    examples = plan.probe.examples
+    return 3.0 * steps * min(batch, examples) / examples
+
+
 def pair(reference: SubjectRecord, rival: SubjectRecord) -> str:
     """How a comparison's subject is called."""
     return f"{reference.name} vs {rival.name}"

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered, Verdict
+from wheeltap.audits.base import Case, Unanswered, Verdict, training_passes
 from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
+from wheeltap.plans import Plan
 from wheeltap.records import Estimate, Scalar, Trial
 from wheeltap.stats.effect import mean_effect
 
@@ -59,6 +60,11 @@ class FineTuningAudit(ModifyAudit):
             Variant("", "fine-tune", doses, new, how.draws),
             Variant("on more of the same", "fine-tune", doses, {**shared, "data": "all"}, how.draws),
         )
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each trial, and the training: each draw goes once to its last dose."""
+        each = training_passes(plan, steps=max(self._listed()), batch=self.settings.batch)
+        return super().most_passes(plan) + each * sum(variant.draws for variant in self._planned(plan))
 
     def label(self, variant: Variant, dose: float) -> str:
         """Steps and data."""

@@ -4,7 +4,7 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict, pair, training_passes
 from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
 from wheeltap.plans import Plan
 from wheeltap.records import Curve, Estimate, Finding, SubjectRecord, Trial
@@ -64,6 +64,13 @@ class RelearningAudit(Audit):
         how = self.settings
         tuned = how.draws * (2 * len(how.steps) + len(how.benign_steps))
         return len(plan.subjects) * (tuned + how.noise_draws * len(how.noise) + 1)
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each trial, and the training: each draw goes once to its last step."""
+        how = self.settings
+        taught = training_passes(plan, steps=2 * max(how.steps), batch=min(how.batch, how.shots))
+        benign = training_passes(plan, steps=max(how.benign_steps, default=0), batch=how.batch)
+        return self.most(plan) + len(plan.subjects) * how.draws * (taught + benign)
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
