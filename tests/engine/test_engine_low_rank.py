@@ -283,6 +283,73 @@ def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
         assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, probe)["nll"], atol=2e-5)
 
 
+class Named(nn.Module):
+    """Gives its layers their input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.inner, self.out = nn.Embedding(7, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.enter(input=inputs).mean(1)
+        return self.out(input=self.inner(input=hidden).relu())
+
+
+class Faint(nn.Module):
+    """A layer's weight is used a second time, outside the layer, to little effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.inner, self.out = nn.Linear(6, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.inner(self.enter(inputs).relu())
+        return self.out((hidden + 0.02 * nn.functional.linear(inputs, self.enter.weight)[:, :1400]).relu())
+
+
+def test_layers_may_be_called_by_name() -> None:
+    tokens = torch.randint(7, (12, 5), generator=torch.Generator().manual_seed(0))
+    subject, probe = Subject(seeded(Named)), flat(tokens)
+    trials = _asked(subject)
+    found = _run(Workshop([subject], (), probe), trials)
+    for trial in trials:
+        assert found[trial.key].path == "low-rank folded, rank 2"
+        assert np.allclose(
+            found[trial.key].values["nll"], measured_slowly(trial, subject.model, probe)["nll"], atol=2e-5
+        )
+
+
+@pytest.mark.parametrize("batch", [4, 600])
+def test_a_faint_second_use_of_a_weight_does_not_hide_behind_a_small_dose(batch: int) -> None:
+    subject, probe = Subject(seeded(Faint)), flat(numbers(600, 6), batch=batch)
+    trials = _asked(subject, doses=(1e-4, 0.1, 0.2))
+    found = _run(Workshop([subject], (), probe), trials)
+    assert {outcome.path for outcome in found.values()} == {""}
+    for trial in trials[:3]:
+        assert np.allclose(
+            found[trial.key].values["nll"], measured_slowly(trial, subject.model, probe)["nll"], atol=2e-5
+        )
+
+
+class Failing(nn.Module):
+    """Does not let itself be recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.inner, self.out = nn.Linear(6, 1500), nn.Linear(1500, 1400), nn.Linear(1400, 4)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if self._forward_hooks:
+            raise OSError("no place left to record anything")
+        return self.out(self.inner(self.enter(inputs).relu()).relu())
+
+
+def test_a_model_that_fails_while_it_is_recorded_takes_the_plain_path() -> None:
+    subject, probe = Subject(seeded(Failing)), flat(numbers(12, 6))
+    found = _run(Workshop([subject], (), probe), _asked(subject))
+    assert {(outcome.status, outcome.path) for outcome in found.values()} == {("done", "")}
+
+
 def test_one_layer_and_small_models_are_written() -> None:
     subject, probe = Subject(seeded(Wide)), flat(numbers(12, 6))
     small = CASES["mlp"]()[0]

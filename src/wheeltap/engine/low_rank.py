@@ -141,14 +141,15 @@ class LowRankCopies:
         """The calls of a clean pass, and how many copies of them fit one pass; ``None`` where it is one."""
         tokens = 1
 
-        def count(module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        def count(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
             nonlocal tokens
-            wide = 1 if isinstance(module, nn.Embedding) else getattr(module, "in_channels", args[0].shape[-1])
-            tokens = max(tokens, args[0].numel() // wide)
+            inputs = _given(args, kwargs)
+            wide = 1 if isinstance(module, nn.Embedding) else getattr(module, "in_channels", inputs.shape[-1])
+            tokens = max(tokens, inputs.numel() // wide)
 
         with ExitStack() as undo:
             for use in self._uses:
-                undo.callback(use.module.register_forward_pre_hook(count).remove)
+                undo.callback(use.module.register_forward_pre_hook(count, with_kwargs=True).remove)
             try:
                 calls = Calls(self.subject, self.probe, limit=limit)
             except ModelError:  # the probe calls parts of the model, or its answers are too large to be kept
@@ -209,8 +210,9 @@ class LowRankCopies:
     def _forward(self, use: _Use, change: _Change) -> Callable[..., Tensor]:
         plain: Callable[..., Tensor] = use.module.forward
 
-        def forward(inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            output, added = plain(inputs, *args, **kwargs), use.added(change, use.module, inputs)
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            inputs = _given(args, kwargs)
+            output, added = plain(*args, **kwargs), use.added(change, use.module, inputs)
             if self._calls is not None:
                 each, rows = self._calls.current.rows, self._calls.current.rows * len(change.left)
                 if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
@@ -221,6 +223,11 @@ class LowRankCopies:
             return output.add_(added.reshape(output.shape))
 
         return forward
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The input of a module that has one, given by place or by name."""
+    return args[0] if args else next(iter(kwargs.values()))
 
 
 def _uses(subject: Subject, layers: Sequence[Layer]) -> list[_Use]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import groupby, zip_longest
+from statistics import median_low
 
 import torch
 
@@ -159,16 +160,23 @@ def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
     if workshop.subject(group.first.subject).record.parameters < SHORTCUTS_FROM:
         return False
     copies = workshop.beside(group.first)
-    while copies is not None and group.trials:
-        together = group.trials[: copies.at_once]
+    if copies is None:
+        return False
+    # The first is compared with the plain path: at a dose neither so small that a difference could hide, nor so large
+    # that rounding would look like one.
+    middle = median_low(trial.dose for trial in group.trials)
+    left = sorted(group.trials, key=lambda trial: abs(trial.dose - middle))
+    while left:
+        together = left[: copies.at_once]
         try:
             outcomes = workshop.disturbed_beside(together, copies)
         except Exception:  # whatever a model's own code raises, memory that ran out, scores that are not the plain ones
-            return False
+            break
         for outcome in outcomes:
             commit(outcome)
-        del group.trials[: len(together)]
-    return not group.trials
+        del left[: len(together)]
+    group.trials[:] = [trial for trial in group.trials if trial in left]
+    return not left
 
 
 def _cache(trial: Trial, workshop: Workshop) -> PrefixCache | None:

@@ -152,7 +152,7 @@ class Workshop:
             try:
                 copies = LowRankCopies(subject, self.probe, perturbation, limit=self._cache_bytes)
                 self.forwards += copies.spent
-            except ModelError:  # a layer that it does not know, or 16-bit weights: the plain path serves all
+            except Exception:  # a layer that it does not know, 16-bit weights, no memory: the plain path serves all
                 copies = None
             self._beside = (about, copies)
         return self._beside[1]
