@@ -9,6 +9,7 @@ import torch
 
 import wheeltap as wt
 from wheeltap import gauge
+from wheeltap.budget import most_passes
 from wheeltap.layer import find_layers
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
@@ -178,6 +179,35 @@ def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
     [unlike] = wt.compare(subject, other, probe, audits=["score", "merging"])["WT111"]
     assert unlike.status == "not_applicable" and "0.weight" in unlike.because
     assert np.isfinite(far.smallest_detectable or 0.0)
+
+
+def _silent(subject: Subject, classes: list[int], name: str) -> Subject:
+    """A copy that never answers ``classes``."""
+    model = copy.deepcopy(subject.model)
+    with torch.no_grad():
+        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        last.bias[classes] -= 1000.0
+    return Subject(model, name=name)
+
+
+def test_two_tasks_are_added_to_the_base(subject: Subject) -> None:
+    """The base lacks two digits; each of the others has learnt one of them, and the sum knows both."""
+    probe, nets = digits.probe(), [_silent(subject, *how) for how in (([3, 5], "base"), ([5], "three"), ([3], "five"))]
+    plan = wt.plan(nets, probe, audits=["score", "merging"])
+    report = wt.run(plan, nets, probe)
+    [both] = [finding for finding in report["WT111"] if finding.subject == "base + three + five"]
+    clean = [
+        float((probe.scores(net.model).argmax(1) == probe.targets).double().mean()) for net in (subject, *nets[1:])
+    ]
+    assert both.status == "not_found"
+    assert [estimate.name for estimate in both.estimates] == [
+        "loss with 1 of both changes",
+        "loss with 0.5 of both changes",
+    ]
+    whole, half = (estimate.value for estimate in both.estimates)
+    assert whole == pytest.approx((clean[1] + clean[2]) / 2 - clean[0], abs=1e-6) and whole < -0.05
+    assert half is not None and half > 0.05  # the average of the two knows neither
+    assert len(report["WT111"]) == 3 and report.cost.forwards <= most_passes(plan)
 
 
 def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:

@@ -97,6 +97,23 @@ def test_a_whole_model_becomes_the_other_and_comes_back(kind: str) -> None:
     assert weights_digest(mine.subject.model) == digest
 
 
+@pytest.mark.parametrize("kind", CASES)
+def test_what_two_others_changed_is_added(kind: str) -> None:
+    base, one, two = (planted(kind, seed=seed) for seed in range(3))
+    digest = weights_digest(base.subject.model)
+    first, second, start = (dict(each.subject.model.named_parameters()) for each in (one, two, planted(kind)))
+    known = of_another(base.subject, one.subject, two.subject)
+    with Disturbance(base.subject, create("merge", {"other": "x", "also": "y"}), WHOLE, known) as disturbance:
+        for dose in (1.0, 0.5, 2.0):
+            disturbance.apply(dose, root=0, seed=0)
+            for name in covered(base.subject):
+                expected = start[name] + dose * (first[name] - start[name]) + dose * (second[name] - start[name])
+                torch.testing.assert_close(base.subject.parameter(name).detach(), expected.detach())
+    assert weights_digest(base.subject.model) == digest
+    with pytest.raises(ModelError, match=r"(?s)4x3x2 and 4x3x5: 1\.weight"):
+        of_another(mlp(4, 3, 2), mlp(4, 3, 2), mlp(4, 3, 5))
+
+
 def mean_of(one: nn.Module, two: nn.Module, *, like: Subject) -> dict[str, Tensor]:
     first, second = dict(one.named_parameters()), dict(two.named_parameters())
     return {name: (first[name] + second[name]) / 2 for name in covered(like)}

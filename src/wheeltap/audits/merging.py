@@ -1,5 +1,7 @@
 """WT111: what averaging the weights of two checkpoints costs, and what going further than either does."""
 
+from itertools import combinations
+from math import comb
 from typing import Annotated, final
 
 import msgspec
@@ -10,6 +12,9 @@ from wheeltap.plans import Plan
 from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
 
+Place = Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
+"""Share of the way to another checkpoint, or beyond it."""
+
 
 class MergingSettings(AuditSettings, frozen=True, kw_only=True):
     """Places on the line through two checkpoints, and thresholds.
@@ -17,19 +22,25 @@ class MergingSettings(AuditSettings, frozen=True, kw_only=True):
     Attributes:
         between: Shares of the way from the reference to the other; the verdict is about the first.
         beyond: Places outside: negative ones take the other's task away, those above 1 add more of it.
+        together: Between three checkpoints, of which the first is the base: how much of what both of the others changed
+            is added to it, 1 for all, .5 for their average; the verdict is about the first.
         margin: Barrier that does not matter; the test is of a larger one.
         worth: Smallest barrier that a ``not_found`` must have been able to see.
     """
 
     between: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)] = (0.5, 0.25, 0.75)
-    beyond: tuple[Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)], ...] = (-0.5, 1.5)
+    beyond: tuple[Place, ...] = (-0.5, 1.5)
+    together: tuple[Place, ...] = (1.0, 0.5)
     margin: Margin = 0.02
     worth: Margin = 0.10
 
 
 @final
 class MergingAudit(Audit):
-    """Loss of score on the straight line between two checkpoints, against the mean of both ends by the same shares."""
+    """Loss of score on the straight line between two checkpoints, against the mean of both ends by the same shares.
+
+    Of three, also what the tasks of two give together: the first with all that the others changed, against their mean.
+    """
 
     name = "merging"
     code = "WT111"
@@ -40,15 +51,18 @@ class MergingAudit(Audit):
         """Every place on the line to each rival."""
         if not case.known(case.plan.baselines()):
             return []
-        return [trial for rival in case.rivals for trial in self._trials(case.plan, rival).values()]
+        lines = [self._trials(case.plan, rival) for rival in case.rivals]
+        sums = [self._sums(case.plan, *two) for two in combinations(case.rivals, 2)]
+        return [trial for places in (*lines, *sums) for trial in places.values()]
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """The places."""
         return tuple(("merge", place) for place in self._places())
 
     def most(self, plan: Plan) -> int:
-        """A pass for each place and rival."""
-        return len(self._places()) * (len(plan.subjects) - 1)
+        """A pass for each place and rival, and for each sum of two."""
+        rivals = len(plan.subjects) - 1
+        return len(self._places()) * rivals + len(self.settings.together) * comb(rivals, 2)
 
     def _places(self) -> tuple[float, ...]:
         return tuple(dict.fromkeys((*self.settings.between, *self.settings.beyond)))
@@ -57,50 +71,93 @@ class MergingAudit(Audit):
         other = {"other": rival.fingerprint}
         return {place: plan.trial(plan.reference, "merge", settings={**other}, dose=place) for place in self._places()}
 
+    def _sums(self, plan: Plan, one: SubjectRecord, two: SubjectRecord) -> dict[float, Trial]:
+        both = {"other": one.fingerprint, "also": two.fingerprint}
+        return {
+            share: plan.trial(plan.reference, "merge", settings={**both}, dose=share)
+            for share in dict.fromkeys(self.settings.together)
+        }
+
     def judge(self, case: Case) -> Verdict:
-        """One finding per pair; alone, the question does not apply."""
+        """One finding per pair, and per two others together; alone, the question does not apply."""
         if not case.rivals:
             gap = Unanswered("not_applicable", "Merging needs two checkpoints: wheeltap compare A B --audits merging")
             return Verdict(drafts=[self.unanswered(case.plan.reference.name, gap)])
-        return Verdict(drafts=[self._pair(case, rival) for rival in case.rivals])
-
-    def _barrier(self, case: Case, rival: SubjectRecord, place: float, trial: Trial) -> Values:
-        """``[1, example]``: the ends' scores, in the shares of the place, less the score there."""
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
-        ends = (1.0 - place) * case.clean(case.plan.reference) + place * case.clean(rival)
-        return sign * (ends - case.values(trial))[None, :]
+        drafts = [self._pair(case, rival) for rival in case.rivals]
+        sums = [self._sum(case, *two) for two in combinations(case.rivals, 2)] if self.settings.together else []
+        return Verdict(drafts=[*drafts, *sums])
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         plan, how = case.plan, self.settings
-        name, trials = pair(plan.reference, rival), self._trials(case.plan, rival)
-        margin, unit = case.worth(how.margin), plan.probe.measure
+        trials = self._trials(plan, rival)
+
+        def ends(place: float) -> Values:
+            return (1.0 - place) * case.clean(plan.reference) + place * case.clean(rival)
+
         try:
             barriers = [
-                mean_effect(
-                    self._barrier(case, rival, place, trials[place]), margin=margin, bounded=plan.probe.bounded,
-                    name=f"barrier at {place:g} of the way", unit=unit,
-                )
+                self._barrier(case, ends(place), trials[place], f"barrier at {place:g} of the way")
                 for place in how.between
-            ]  # fmt: skip
+            ]
             scores = [self._score(case, place, trials[place]) for place in how.beyond]
         except Unanswered as gap:
-            return self.unanswered(name, gap)
-        tested = barriers[0]
+            return self.unanswered(pair(plan.reference, rival), gap)
         words = (
-            f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {tested} below "
-            f"what the two have between them"
+            f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {barriers[0]} "
+            f"below what the two have between them"
         )
         means = (
             "Checkpoints that lie in one basin can be averaged; those that do not may still compute the same, written "
             "in another order of units."
         )
+        return self._draft(case, pair(plan.reference, rival), (*barriers, *scores), trials, (words, means))
+
+    def _sum(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
+        """What two others changed, both added to the reference."""
+        base = case.plan.reference.name
+        name, trials = f"{base} + {one.name} + {two.name}", self._sums(case.plan, one, two)
+        try:
+            middle = (case.clean(one) + case.clean(two)) / 2.0
+            losses = [
+                self._barrier(case, middle, trial, f"loss with {share:g} of both changes")
+                for share, trial in trials.items()
+            ]
+        except Unanswered as gap:
+            return self.unanswered(name, gap)
+        words = (
+            f"With {next(iter(trials)):g} of what {one.name} and {two.name} changed in {base} the score is {losses[0]} "
+            f"below the mean of theirs"
+        )
+        means = "That is task arithmetic where both were trained from the first; where not, the sum means little."
+        return self._draft(case, name, tuple(losses), trials, (words, means))
+
+    def _barrier(self, case: Case, ends: Values, trial: Trial, name: str) -> Estimate:
+        """How far the score of a merged model is below ``ends`` ``[example]``."""
+        probe = case.plan.probe
+        sign = 1.0 if probe.higher_is_better else -1.0
+        return mean_effect(
+            sign * (ends - case.values(trial))[None, :], margin=case.worth(self.settings.margin),
+            bounded=probe.bounded, name=name, unit=probe.measure,
+        )  # fmt: skip
+
+    def _draft(
+        self,
+        case: Case,
+        name: str,
+        estimates: tuple[Estimate, ...],
+        trials: dict[float, Trial],
+        because: tuple[str, str],
+    ) -> Draft:
+        """The finding that tests the first of ``estimates``; ``because`` is what was seen, and what that means."""
+        plan, margin, tested = case.plan, case.worth(self.settings.margin), estimates[0]
+        words, means = because
         finding = Finding(
-            code=self.code, title=self.title, status="found", subject=name, estimates=(*barriers, *scores),
+            code=self.code, title=self.title, status="found", subject=name, estimates=estimates,
             smallest_detectable=smallest_detectable(tested, alpha=plan.alpha, margin=margin),
             because=f"{words}. {means}", trials=tuple(trial.key for trial in trials.values()),
         )  # fmt: skip
         otherwise = f"{words}: not shown to be more than {margin:.2g}. {means}"
-        return Draft(finding, test=tested, worth=case.worth(how.worth), one_sided=True, otherwise=otherwise)
+        return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
 
     def _score(self, case: Case, place: float, trial: Trial) -> Estimate:
         """The score beyond either end."""

@@ -1,7 +1,7 @@
 """Reading from a clean subject what disturbances need to know of it beyond its weights."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,13 +39,14 @@ def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = momen
     raise UsageError("Nothing gathers this.", expected="moments, inputs, heads or slopes", got=need)
 
 
-def of_another(subject: Subject, other: Subject) -> Fixed:
+def of_another(subject: Subject, other: Subject, also: Subject | None = None) -> Fixed:
     """The weights of ``other``, layer by layer as ``subject`` has them.
+
+    With ``also``, the subject's own plus what both of them have changed.
 
     Raises:
         ModelError: If a layer's weights are missing there or have another shape; the first one is named.
     """
-    theirs = dict(other.model.named_parameters())
     known: dict[str, Known] = {}
     for layer in subject.layers:
         weights: list[Tensor | None] = []
@@ -53,20 +54,31 @@ def of_another(subject: Subject, other: Subject) -> Fixed:
             if name is None:
                 weights.append(None)
                 continue
-            mine, held = subject.parameter(name), theirs.get(name)
-            if held is None or held.shape != mine.shape:
-                raise ModelError(
-                    "The two checkpoints do not fit each other.",
-                    where=f"{subject.name} and {other.name}: {name}",
-                    expected=str(list(mine.shape)),
-                    got="no such tensor" if held is None else str(list(held.shape)),
-                    do="Merge checkpoints of one architecture.",
-                )
-            weights.append(held.detach().to(device=mine.device, dtype=mine.dtype))
+            theirs = _held_by(other, name, subject)
+            if also is not None:
+                mine = subject.parameter(name).detach()
+                theirs = (theirs.float() + (_held_by(also, name, subject).float() - mine.float())).to(mine)
+            weights.append(theirs)
         weight, bias = weights
         assert weight is not None
         known[layer.name] = Weights(weight, bias)
     return Fixed(known)
+
+
+def _held_by(other: Subject, name: str, subject: Subject) -> Tensor:
+    """A parameter of another subject, with dtype and device of the same one of ``subject``."""
+    mine, held = subject.parameter(name), None
+    with suppress(AttributeError):
+        held = other.model.get_parameter(name)
+    if held is None or held.shape != mine.shape:
+        raise ModelError(
+            "The two checkpoints do not fit each other.",
+            where=f"{subject.name} and {other.name}: {name}",
+            expected=str(list(mine.shape)),
+            got="no such tensor" if held is None else str(list(held.shape)),
+            do="Merge checkpoints of one architecture.",
+        )
+    return held.detach().to(device=mine.device, dtype=mine.dtype)
 
 
 @dataclass

@@ -184,7 +184,8 @@ class Workshop:
 
     def _gathered(self, subject: Subject, perturbation: Perturbation) -> Knowledge:
         if perturbation.needs == "other":
-            return of_another(subject, self.subject(perturbation.settings.other))
+            also = perturbation.settings.also
+            return of_another(subject, self.subject(perturbation.settings.other), self.subject(also) if also else None)
         if perturbation.needs == "tuned":
             return Tuned(subject, self.probe, perturbation.settings)
         known = gather(perturbation.needs, subject, self.probe, limit=self._moment_bytes)

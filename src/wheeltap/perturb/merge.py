@@ -1,7 +1,7 @@
 """Merging with another checkpoint: a walk along the line through both.
 
 Source: Frankle et al. (2020), "Linear Mode Connectivity and the Lottery Ticket Hypothesis", arXiv 1912.05671 (between);
-Ilharco et al. (2023), "Editing Models with Task Arithmetic", arXiv 2212.04089 (beyond, and backwards).
+Ilharco et al. (2023), "Editing Models with Task Arithmetic", arXiv 2212.04089 (beyond, backwards, and two tasks).
 """
 
 from typing import ClassVar, final
@@ -19,17 +19,20 @@ class MergeSettings(base.Settings, frozen=True, kw_only=True):
 
     Attributes:
         other: Fingerprint of the other subject, which must be in the plan.
+        also: Fingerprint of a second one, whose task is added too: the line then leads to other + also - mine.
     """
 
     other: str = ""
+    also: str = ""
 
 
 @final
 class Merge(Perturbation):
     """Weights and biases moved by dose x (theirs - mine): at dose 1 they are the other checkpoint's, bit for bit.
 
-    From a base to a model fine-tuned from it, doses above 1 add more of the task, and negative ones take it away. Only
-    layers move: gains of norms, and other parameters that no disturbance touches, stay as they are.
+    From a base to a model fine-tuned from it, doses above 1 add more of the task, and negative ones take it away. From
+    a base to two of them (``also``), dose 1 adds both tasks, and .5 averages the two. Only layers move: gains of norms,
+    and other parameters that no disturbance touches, stay as they are.
     """
 
     name = "merge"
