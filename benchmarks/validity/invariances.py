@@ -7,9 +7,9 @@ from benchmarks.validity.nets import kinds, net
 from wheeltap import gauge
 from wheeltap.perturb.base import create
 from wheeltap.stats.effect import equivalent
-from wheeltap.testing.invariance import HALVES, Tried, area_shift, half_dose
+from wheeltap.testing.invariance import HALVES, Tried, area_shift, half_dose, scores
 
-NOISES = ("relative", "std", "function")
+NOISES = ("relative", "std", "function", "low-rank")
 DRAWS = {"mlp": 512, "cnn": 256}
 """Draws on nets whose passes are cheap."""
 
@@ -20,20 +20,44 @@ DRAWS_OF_A_ROTATION = 1024
 """A rotated twin shares no draw with the original, so function-space noise needs more of them to settle it."""
 
 FEW = 64
-FIXED = {"quantize": (3.0, 4.0, 5.0), "prune": (0.3, 0.5, 0.7), "erase": (0.25, 0.5, 0.75)}
+LADDERS = {
+    "quantize": (8.0, 6.0, 5.0, 4.0, 3.0, 2.0),
+    "quantize-aware": (8.0, 6.0, 5.0, 4.0, 3.0, 2.0),
+    "prune": (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    "prune-random": (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7),
+    "prune-nm": (0.25, 0.5, 0.75),
+    "prune-wanda": (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
+    "prune-units": (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9),
+    "prune-heads": (0.25, 0.5, 0.75, 1.0),
+    "flip": (1e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 1e-3),
+    "erase": (0.1, 0.25, 0.4, 0.5, 0.6, 0.75, 0.9),
+}
+"""Doses of what is no noise, mildest first. The worst bits are not tried: one of them destroys these nets."""
+
+AROUND_HALF = 3
+"""How many doses of a ladder are tried: those around the one at which half of the score is lost. Elsewhere twins would
+agree whatever the disturbance did."""
+
 MARGIN = 0.02
 """Difference of curve area within which a disturbance counts as silent, if its whole 95 % interval is."""
 
 
 def _tried(kind: str, perturbation: str, draws: int) -> Tried:
-    if perturbation in FIXED:
-        return Tried(perturbation, FIXED[perturbation], draws // 8)
-    half = half_dose(net(kind), perturbation)
+    case = net(kind)
+    if perturbation in LADDERS:
+        random, ladder = create(perturbation).random, LADDERS[perturbation]
+        kept = scores(case.subject, case, tried=Tried(perturbation, ladder, 1), draws=range(4 if random else 1))
+        means = kept.mean((1, 2))
+        below = int((means > means.max() / 2).sum())  # the first rung on the other side of half
+        first = min(max(below - AROUND_HALF // 2, 0), len(ladder) - AROUND_HALF)
+        doses = tuple(sorted(ladder[first : first + AROUND_HALF]))
+        return Tried(perturbation, doses, draws if random else draws // 8)
+    half = half_dose(case, perturbation)
     return Tried(perturbation, tuple(half * share for share in HALVES), draws)
 
 
 def _draws(kind: str, perturbation: str) -> int:
-    return FEW if perturbation in FIXED else DRAWS.get(kind, DRAWS_OF_A_TRANSFORMER.get(perturbation, FEW))
+    return FEW if perturbation in LADDERS else DRAWS.get(kind, DRAWS_OF_A_TRANSFORMER.get(perturbation, FEW))
 
 
 def measure(*, quick: bool) -> dict[str, Any]:
@@ -42,7 +66,9 @@ def measure(*, quick: bool) -> dict[str, Any]:
     for kind in kinds()[: 1 if quick else None]:
         family = gauge.find(net(kind).subject.model)
         assert isinstance(family, gauge.Family)
-        for perturbation in (*NOISES, *FIXED):
+        for perturbation in (*NOISES, *LADDERS):
+            if perturbation == "prune-heads" and "heads" not in family.offers:
+                continue
             tried = _tried(kind, perturbation, 16 if quick else _draws(kind, perturbation))
             print(f"  {perturbation} on {kind}", flush=True)
             for name in family.offers:

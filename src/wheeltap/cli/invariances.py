@@ -9,6 +9,12 @@ from rich.table import Table
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
 
+ACROSS = 5
+"""Disturbances in one table: as many as a terminal of 80 columns holds."""
+
+WIDTH = 9
+"""Characters of the widest cell, "unclear*", and one between two."""
+
 
 class Row(msgspec.Struct, frozen=True):
     """One disturbance on twins of one gauge of one network.
@@ -45,15 +51,8 @@ def print_invariances(console: Console) -> None:
     """Gauges down, disturbances across: silent, or by how much it shifts."""
     known = measured()
     names = list(dict.fromkeys(row.perturbation for row in known.rows))
-    table = Table(title="perturbations on copies that compute the same function", title_justify="left", box=None)
-    table.add_column("copy made by")
-    for name in names:
-        table.add_column(name, justify="right")
-    for gauge in GAUGES:
-        cells = [_cell([r for r in known.rows if (r.gauge, r.perturbation) == (gauge, name)], name) for name in names]
-        if any(cells):
-            table.add_row(gauge, *cells)
-    console.print(table)
+    for start in range(0, len(names), ACROSS):
+        console.print(_table(known, names[start : start + ACROSS], first=start == 0))
     nets = ", ".join(dict.fromkeys(row.net for row in known.rows))
     console.print(
         f"silent: on {nets} (where the copy exists) the area under the curve differs by less than {known.margin:g},\n"
@@ -66,6 +65,19 @@ def print_invariances(console: Console) -> None:
     for name in own:
         declared = ", ".join(sorted(perturbations.get(name).invariant_to)) or "nothing"
         console.print(f"{name}: not measured here; declares to be silent on {declared}")
+
+
+def _table(known: Measured, names: list[str], *, first: bool) -> Table:
+    title = "perturbations on copies that compute the same function" if first else None
+    table = Table(title=title, title_justify="left", box=None)
+    table.add_column("copy made by")
+    for name in names:
+        table.add_column(name, justify="right", min_width=WIDTH)
+    for gauge in GAUGES:
+        cells = [_cell([r for r in known.rows if (r.gauge, r.perturbation) == (gauge, name)], name) for name in names]
+        if any(cells):
+            table.add_row(gauge, *cells)
+    return table
 
 
 def _cell(rows: list[Row], name: str) -> str:
