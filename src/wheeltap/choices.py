@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +12,6 @@ from wheeltap import canon, measure
 from wheeltap.errors import DataError, ModelError
 from wheeltap.measure import Measure
 from wheeltap.probe import BaseProbe, Moments, as_scores
-from wheeltap.typed import to_tensor
 
 _SPAN = 2
 """Largest difference of length within a batch: filling up costs fewer tokens than more and smaller batches cost time
@@ -122,17 +120,23 @@ class ChoiceProbe(BaseProbe):
         return True
 
     def forward(self, model: nn.Module) -> Tensor:
-        """Summed log-likelihood ``[item, option]``; see ``BaseProbe.forward``."""
-        wanted = self._wanted()
-        logprobs: dict[tuple[int, ...], float] = {}
+        """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseProbe.forward``."""
+        wanted, ends, read = self._wanted(), list[tuple[int, ...]](), list[Tensor]()
         for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
-            self._read(model, batch, wanted, logprobs)
-        table = np.zeros((len(self.contexts), len(self.choices[0])), dtype=np.float32)
+            told, logprobs = self._read(model, batch, wanted)
+            ends += told
+            read.append(logprobs)
+        place = {end: at for at, end in enumerate(ends)}
+        steps: list[int] = []
+        cells: list[int] = []
         for row, (context, options) in enumerate(zip(self.contexts, self.choices, strict=True)):
             for column, option in enumerate(options):
                 full = context + option
-                table[row, column] = sum(logprobs[full[: len(context) + k + 1]] for k in range(len(option)))
-        return to_tensor(table)
+                steps += [place[full[: len(context) + k + 1]] for k in range(len(option))]
+                cells += [row * len(options) + column] * len(option)
+        table = torch.zeros(len(self.contexts) * len(self.choices[0]), dtype=torch.float64)
+        summed = table.index_add(0, torch.tensor(cells), torch.cat(read)[torch.tensor(steps)].double())
+        return summed.view(len(self.contexts), -1).float()
 
     def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
         """Mean negative log-likelihood of the right option's tokens, summed per item, in nats; see ``BaseProbe.loss``.
@@ -197,12 +201,9 @@ class ChoiceProbe(BaseProbe):
         return wanted
 
     def _read(
-        self,
-        model: nn.Module,
-        batch: list[tuple[int, ...]],
-        wanted: dict[tuple[int, ...], set[int]],
-        logprobs: dict[tuple[int, ...], float],
-    ) -> None:
+        self, model: nn.Module, batch: list[tuple[int, ...]], wanted: dict[tuple[int, ...], set[int]]
+    ) -> tuple[list[tuple[int, ...]], Tensor]:
+        """What one call gives: tokens up to the one that is read, and its log-probability ``[step]``, on the CPU."""
         places = [
             (row, end, batch[row][: end + 1])
             for row in range(len(batch))
@@ -216,9 +217,9 @@ class ChoiceProbe(BaseProbe):
         rows = torch.tensor([row for row, _, _ in places], device=device)
         ends = torch.tensor([end for _, end, _ in places], device=device)
         chosen = logits[rows, ends - (ids.shape[1] - logits.shape[1])].float().log_softmax(-1).cpu()
-        for at, (_, _, prefix) in enumerate(places):
-            for token in wanted[prefix]:
-                logprobs[(*prefix, token)] = float(chosen[at, token])
+        steps = [(at, prefix, token) for at, (_, _, prefix) in enumerate(places) for token in wanted[prefix]]
+        logprobs = chosen[torch.tensor([at for at, _, _ in steps]), torch.tensor([token for _, _, token in steps])]
+        return [(*prefix, token) for _, prefix, token in steps], logprobs
 
     @staticmethod
     def _logits(model: nn.Module, ids: Tensor, ends: list[int]) -> Tensor:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import measure
+from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.head_screen import first_order, screened
 from wheeltap.engine.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
-from wheeltap.errors import ModelError
+from wheeltap.errors import DataError, ModelError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
 from wheeltap.subject import Subject, weights_digest
@@ -203,10 +204,65 @@ def test_a_measure_without_a_slope_is_refused(of: measure.Measure) -> None:
         first_order(wrapped("GPT2"), probe(), of)
 
 
-def test_a_probe_of_choices_cannot_be_screened() -> None:
-    tiny = tiny_lm("gpt2", steps=0, examples=10)
-    with pytest.raises(ModelError, match="ChoiceProbe"):
-        first_order(tiny.subject, tiny.probe, measure.nll)
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_the_screen_of_choices_is_the_mean_slope_by_each_head(kind: str) -> None:
+    tiny = tiny_lm(kind, steps=60, examples=40)
+    probe = mixed_choices()
+    subject, step = tiny.subject, 1e-2
+    before = weights_digest(subject.model)
+    for of in (probe, tiny.probe):
+        predicted = first_order(subject, of, measure.nll)
+        assert predicted.shape == (8, len(of.targets)) and weights_digest(subject.model) == before
+        for at, head in enumerate(HeadAblation(subject, of).heads):
+            more, less = (without(subject, head, of, keep=1.0 + sign * step) for sign in (1.0, -1.0))
+            rise = measure.nll(more, of.targets, more) - measure.nll(less, of.targets, more)
+            slope = float(-(rise / (2.0 * step)).mean())
+            assert float(predicted[at].mean()) == pytest.approx(slope, abs=2e-3 * max(1.0, abs(slope)), rel=2e-2)
+
+
+def mixed_choices() -> ChoiceProbe:
+    """Contexts of many lengths, some shared; options of one token to three, in several batches."""
+    rng = np.random.default_rng(0)
+
+    def drawn(most: int) -> list[int]:
+        return [int(token) for token in rng.integers(0, 32, rng.integers(1, most))]
+
+    contexts = [drawn(9) for _ in range(50)]
+    contexts[3], contexts[7] = contexts[4], contexts[8][:1]
+    options = [[drawn(4) for _ in range(3)] for _ in range(50)]
+    return ChoiceProbe(contexts, options, [int(at) for at in rng.integers(0, 3, 50)], tokens_per_batch=96)
+
+
+class Undivided(BaseProbe):
+    """A probe of its own kind: as a ``Probe``, but it cannot be divided, or tells scores without a gradient."""
+
+    def __init__(self, *, divided: bool) -> None:
+        self.inner, self.divided = probe(), divided
+        self.name, self.targets, self.measure = "own", self.inner.targets, self.inner.measure
+
+    @property
+    def digest(self) -> str:
+        return self.inner.digest
+
+    @property
+    def tokens(self) -> int:
+        return self.inner.tokens
+
+    def part(self, index: Tensor) -> BaseProbe:
+        return self if self.divided else super().part(index)
+
+    def forward(self, model: nn.Module) -> Tensor:
+        return self.inner.forward(model).detach()
+
+    def moments(self) -> Any:
+        return self.inner.moments()
+
+
+def test_a_probe_without_parts_or_gradient_cannot_be_screened() -> None:
+    with pytest.raises(DataError, match="cannot be divided"):
+        first_order(wrapped("GPT2"), Undivided(divided=False), measure.nll)
+    with pytest.raises(ModelError, match="cannot be screened"):
+        first_order(wrapped("GPT2"), Undivided(divided=True), measure.nll)
 
 
 def test_the_reading_of_every_head() -> None:
@@ -215,6 +271,8 @@ def test_the_reading_of_every_head() -> None:
     assert found.values["layer"].tolist() == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
     assert found.values["head"].tolist() == [0.0, 1.0, 2.0, 3.0] * 3
     assert found.values["measured"].tolist() == list(range(12))
+    outputs = [subject.record.layers[int(at)] for at in found.values["projection"]]
+    assert outputs == [f"lm.model.layers.{layer}.self_attn.o_proj" for layer in range(3) for _ in range(4)]
     clean = of.scores(subject.model)
     head = HeadAblation(subject, of).heads[6]
     rise = measure.nll(without(subject, head, of), of.targets, clean) - measure.nll(clean, of.targets, clean)
@@ -230,3 +288,12 @@ def test_the_reading_with_a_screen() -> None:
     assert all(np.allclose(found[name], again[name]) for name in found)
     assert found["rise"].shape == (7, 6) and found["predicted"].shape == (12, 6) and found["top"] == 3
     assert np.allclose(found["rise"], every["rise"][found["measured"].astype(int)], atol=1e-4)
+
+
+def test_without_more_heads_than_are_ablated_nothing_is_screened() -> None:
+    subject, of = wrapped("GPT2"), probe()
+    every = create("head-effects").read(subject, of, root=5, seed=0)
+    for settings in ({"top": 3, "sample": 9}, {"top": 20, "sample": 0}):
+        found = create("head-effects", dict(settings)).read(subject, of, root=5, seed=0)
+        assert found.values.keys() == every.values.keys() and found.forwards == every.forwards
+    assert "missed" in create("head-effects", {"top": 3, "sample": 8}).read(subject, of, root=5, seed=0).values

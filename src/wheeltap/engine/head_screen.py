@@ -6,7 +6,7 @@ of the heads that rank highest, and of a random sample of the rest, which says h
 Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, eq. 2 (gates).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, final
@@ -15,16 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.choices import ChoiceProbe
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.heads import Head, HeadAblation, found_attention
 from wheeltap.errors import ModelError
 from wheeltap.gauge.attention import Attention
 from wheeltap.measure import Measure
-from wheeltap.probe import BaseProbe, Probe, as_scores
+from wheeltap.probe import BaseProbe, Probe
 from wheeltap.subject import Subject
 
 COST = 3.0
 """Passes that the screen costs: one forward, and a backward that counts as two."""
+
+_EXAMPLES = 32
+"""Read together, of a probe that does not say how many fit in a batch."""
 
 
 @final
@@ -83,48 +87,84 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
 def first_order(subject: Subject, probe: BaseProbe, of: Measure) -> Tensor:
     """Predicted change of ``of`` by the ablation of each head, ``[head, example]``: one forward and one backward pass.
 
+    A ``Probe`` runs each example as a row of its own, whose gates tell its slope. On other probes examples may share
+    rows: those that are read together share their gates, and each is given the mean of their slopes; the mean over
+    all examples is the same.
+
     Args:
         subject: Undisturbed; nothing of it changes, and no parameter gets a gradient.
-        probe: One whose scores are the model's own (``Probe``).
+        probe: One that can be divided (``part``) and whose scores have a gradient.
         of: A measure that can be differentiated.
 
     Raises:
         ModelError: If the model's attention is not known, or no gradient can be had.
+        DataError: If the probe cannot be divided.
     """
-    if not isinstance(probe, Probe) or not _differentiable(of):
-        raise ModelError(
-            "Heads cannot be screened on this probe.",
-            where=f"{subject.name} on {probe.name}",
-            expected="a Probe, and a measure that changes smoothly with the scores (nll, margin, squared_error)",
-            got=f"{type(probe).__name__}, {of.name}",
-            do="Ablate every head.",
-        )
-    gates: dict[str, list[Tensor]] = {found.path: [] for found in found_attention(subject)}
+    if not _differentiable(of):
+        raise _unscreened(subject, probe, of)
+    known, single = found_attention(subject), isinstance(probe, Probe)
+    gates: dict[str, list[Tensor]] = {found.path: [] for found in known}
+    changes = torch.zeros(sum(found.heads for found in known), len(probe.targets))
     with ExitStack() as undo:
         undo.enter_context(as_before(subject))
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.enable_grad())
         subject.model.requires_grad_(False)
-        for found in found_attention(subject):
+        for found in known:
             module = subject.model.get_submodule(found.output.path)
-            undo.callback(module.register_forward_pre_hook(_gated(found, gates[found.path])).remove)
-        changes: list[Tensor] = []
-        targets = probe.targets.to(subject.device)
-        for start in range(0, len(probe.inputs), probe.batch):
-            part = slice(start, start + probe.batch)
-            scores = as_scores(subject.model(probe.inputs[part].to(subject.device))).float()
-            value = of(scores, targets[part], scores.detach()).sum()
-            slopes = torch.autograd.grad(value, [held[-1] for held in gates.values()])
-            changes.append(torch.cat([-slope.flatten(1) for slope in slopes], dim=1))
-    return torch.cat(changes).T.float().cpu()
+            undo.callback(module.register_forward_pre_hook(_gated(found, gates[found.path], single=single)).remove)
+        for index in _parts(probe):
+            part = probe.part(index)
+            scores = part.forward(subject.model).float()
+            if not scores.requires_grad:
+                raise _unscreened(subject, probe, of)
+            values = of(scores, part.targets.to(scores.device), scores.detach())
+            total = values.sum() if single else values.mean()
+            slopes = torch.autograd.grad(total, [gate for held in gates.values() for gate in held])
+            changes[:, index] = -_by_head(slopes, [len(held) for held in gates.values()])
+            for held in gates.values():
+                held.clear()
+    return changes
 
 
-def _gated(found: Attention, gates: list[Tensor]) -> Callable[..., tuple[Any, ...]]:
-    """A hook that multiplies each head of each row by a gate of its own."""
+def _parts(probe: BaseProbe) -> Iterator[Tensor]:
+    """Indices of the examples that are read together: about a batch of them, so that their graph fits in memory."""
+    count, size = len(probe.targets), _EXAMPLES
+    order = torch.arange(count)
+    if isinstance(probe, Probe):
+        size = probe.batch
+    elif isinstance(probe, ChoiceProbe):
+        # Of like length, so that few batches hold them.
+        lengths = [len(context) + max(map(len, options)) for context, options in _items(probe)]
+        order = torch.tensor(lengths).argsort(stable=True)
+        tokens = [sum(len(context) + len(option) for option in options) for context, options in _items(probe)]
+        size = max(probe.tokens_per_batch // max(tokens), 1)
+    return (order[start : start + size] for start in range(0, count, size))
+
+
+def _items(probe: ChoiceProbe) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
+    return zip(probe.contexts, probe.choices, strict=True)
+
+
+def _by_head(slopes: Sequence[Tensor], calls: Sequence[int]) -> Tensor:
+    """Slopes ``[head, example]`` of one part; ``[head, 1]`` where its examples share their gates.
+
+    Args:
+        slopes: By each gate, ``[row, ..., head, 1]``: layer by layer, in each of them call by call.
+        calls: How many calls each layer was part of.
+    """
+    own = iter(slopes)
+    layers = [torch.stack([next(own).flatten(1) for _ in range(count)]).sum(0) for count in calls]
+    return torch.cat(layers, dim=1).T.float().cpu()
+
+
+def _gated(found: Attention, gates: list[Tensor], *, single: bool) -> Callable[..., tuple[Any, ...]]:
+    """A hook that multiplies each head of each row by a gate: one of its own, or (not ``single``) one for all rows."""
 
     def multiply(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Any, ...]:
         mixed = args[0]
-        gate = torch.ones(len(mixed), *[1] * (mixed.ndim - 2), found.heads, 1, device=mixed.device, dtype=mixed.dtype)
+        rows = len(mixed) if single else 1
+        gate = torch.ones(rows, *[1] * (mixed.ndim - 2), found.heads, 1, device=mixed.device, dtype=mixed.dtype)
         gates.append(gate.requires_grad_())
         heads = mixed.reshape(*mixed.shape[:-1], found.heads, found.width)
         return ((heads * gate).reshape(mixed.shape), *args[1:])
@@ -134,3 +174,13 @@ def _gated(found: Attention, gates: list[Tensor]) -> Callable[..., tuple[Any, ..
 
 def _differentiable(of: Measure) -> bool:
     return of.name in ("nll", "margin", "squared_error")
+
+
+def _unscreened(subject: Subject, probe: BaseProbe, of: Measure) -> ModelError:
+    return ModelError(
+        "Heads cannot be screened on this probe.",
+        where=f"{subject.name} on {probe.name}",
+        expected="scores with a gradient, and a measure that changes smoothly with them (nll, margin, squared_error)",
+        got=f"{type(probe).__name__}, {of.name}",
+        do="Ablate every head: ask for a sample as large as their number.",
+    )

@@ -142,6 +142,10 @@ class HeadAblation:
         self.copies = max(TOKENS // tokens, 1)
         self._proven = False
 
+    def projection(self, head: Head) -> str:
+        """Module path of the layer that writes what the head mixed."""
+        return self._layers[head.layer].attention.output.path
+
     def ablated(self, heads: Sequence[Head], read: Read) -> Tensor:
         """What ``read`` keeps of the scores without each of ``heads``, ``[head, ...]``; exact but for rounding.
 

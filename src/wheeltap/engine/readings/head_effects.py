@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wheeltap import measure, seeds
 from wheeltap.engine.head_screen import screened
-from wheeltap.engine.heads import HeadAblation
+from wheeltap.engine.heads import Head, HeadAblation
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
@@ -16,7 +16,7 @@ from wheeltap.typed import to_array
 
 
 class HeadEffectsSettings(ReadingSettings, frozen=True, kw_only=True):
-    """How many heads are ablated.
+    """How many heads are ablated: every one, where there are no more than ``top + sample``.
 
     Attributes:
         top: Those that a screen ranks highest; 0 for every head, without a screen.
@@ -33,12 +33,14 @@ class HeadEffects(Reading):
 
     Values: ``rise`` ``[measured, example]``, of the negative log-likelihood in nats (squared error, for regression);
     ``measured`` ``[measured]``, the heads' numbers in order of computation, those of the screen's top first;
-    ``layer`` ``[head]`` and ``head`` ``[head]``, which attention layer and which of its heads each number is, from 0.
-    With a screen also ``predicted`` ``[head, example]``, the rise to first order, ``top``, how many of ``measured`` are
-    the screen's, and ``missed``, how many of the rest outdo one of those.
+    ``layer`` ``[head]`` and ``head`` ``[head]``, which attention layer and which of its heads each number is, from 0;
+    ``projection`` ``[head]``, which of the subject's layers is its output projection, -1 for none of them.
+    With a screen (more heads than are ablated) also ``predicted`` ``[head, example]``, the rise to first order,
+    ``top``, how many of ``measured`` are the screen's, and ``missed``, how many of the rest outdo one of those.
     """
 
     name = "head-effects"
+    version = 2
     title = "Effect of every attention head"
     settings_type = HeadEffectsSettings
 
@@ -54,8 +56,9 @@ class HeadEffects(Reading):
         values: dict[str, Any] = {
             "layer": np.array([layers.index(head.layer) for head in bench.heads], dtype=float),
             "head": np.array([head.index for head in bench.heads], dtype=float),
+            "projection": np.array([_projection(subject, bench, head) for head in bench.heads], dtype=float),
         }
-        if self.settings.top:
+        if 0 < self.settings.top < len(bench.heads) - self.settings.sample:
             rng = seeds.generator(root, self.name, seed)
             found = screened(bench, of, top=self.settings.top, sample=self.settings.sample, rng=rng)
             values |= {"rise": to_array(found.exact), "predicted": to_array(found.predicted)}
@@ -71,3 +74,8 @@ class HeadEffects(Reading):
             values["rise"] = to_array(bench.ablated(bench.heads, rise))
             values["measured"] = np.arange(len(bench.heads), dtype=float)
         return Readings(values, forwards=bench.spent, path=bench.path)
+
+
+def _projection(subject: Subject, bench: HeadAblation, head: Head) -> int:
+    layers, path = subject.record.layers, bench.projection(head)
+    return layers.index(path) if path in layers else -1
