@@ -51,11 +51,17 @@ class Halves:
             scores: ``[candidate, example]``; higher is better. Of equals the first counts.
         """
         x = checked(scores, ("candidate", "example"), what="scores of the candidates")
-        told = np.empty(self.first.shape)
-        for row, first in enumerate(self.first):
-            for half in (first, ~first):
-                told[row, half] = x[int(x[:, ~half].mean(axis=1).argmax())][half]
-        return told
+        best = self.picked(x)
+        return np.stack([np.where(first, x[one], x[two]) for first, (one, two) in zip(self.first, best, strict=True)])
+
+    def picked(self, scores: Values) -> NDArray[np.intp]:
+        """What did best on the other half, ``[split, half]``: for the first half, chosen on the second; and back.
+
+        Args:
+            scores: ``[candidate, example]``; higher is better. Of equals the first counts.
+        """
+        x = checked(scores, ("candidate", "example"), what="scores of the candidates")
+        return np.array([[x[:, ~half].mean(axis=1).argmax() for half in (first, ~first)] for first in self.first])
 
     def shifted(self, scores: Values, targets: NDArray[np.integer]) -> FloatArray:
         """Whether each answer is right once a constant is added to each output, ``[split, example]``.
@@ -75,7 +81,9 @@ class Halves:
                 told[row, half] = (x[half] + shift).argmax(axis=1) == targets[half]
         return told
 
-    def effect(self, values: Values, *, level: float = 0.95, margin: float = 0.0, name: str, unit: str) -> Estimate:
+    def effect(
+        self, values: Values, *, level: float = 0.95, margin: float = 0.0, bounded: bool = True, name: str, unit: str
+    ) -> Estimate:
         """Mean of what was measured on halves on which it was not chosen, in ``unit``.
 
         Given the choice, the examples of the other half are a plain sample. But the halves chose for each other, so
@@ -84,9 +92,10 @@ class Halves:
         halves', never less, and the interval is at most 1.41 times wider than it might be.
 
         Args:
-            values: ``[split, example]``, differences of scores in [0, 1].
+            values: ``[split, example]``.
             level: Confidence level.
             margin: The p-value tests |mean| <= ``margin``.
+            bounded: Whether they are differences of scores in [0, 1]: two imaginary examples are then added.
             name: Name of the estimate.
             unit: Unit of the values.
 
@@ -95,7 +104,7 @@ class Halves:
         """
         x = checked(values, ("split", "example"), what="differences")
         spreads = [
-            crossed(row[None, half], pseudo=1.0)
+            crossed(row[None, half], pseudo=1.0 if bounded else 0.0)
             for row, first in zip(x, self.first, strict=True)
             for half in (first, ~first)
         ]
