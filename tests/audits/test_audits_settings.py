@@ -29,6 +29,10 @@ BAD = {
         "worth": [-0.2],
     },
     "single-point": {"confirm": [0], "nulls": [-1], "margin": [-0.05, math.inf], "worth": [-0.1]},
+    "heads": {
+        "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "worth": [math.nan],
+        "difference": [-0.1], "difference_worth": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],
+    },
     "score": {"worth": [-0.05, math.nan]},
     "relative-noise": LADDER, "function-noise": LADDER, "std-noise": LADDER,
 }  # fmt: skip

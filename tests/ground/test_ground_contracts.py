@@ -8,6 +8,7 @@ from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.entanglement import EntanglementAudit
 from wheeltap.audits.families import BitFlipAudit, PruningAudit, QuantizationAudit
 from wheeltap.audits.fine_tuning import FineTuningAudit
+from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.improvement import ImprovementAudit
 from wheeltap.audits.merging import MergingAudit
 from wheeltap.audits.noises import FunctionNoiseAudit, LowRankNoiseAudit, RelativeNoiseAudit, StdNoiseAudit
@@ -83,6 +84,10 @@ class TestImprovementAudit(AuditContract):
 
 class TestSinglePointAudit(AuditContract):
     audit = SinglePointAudit
+
+
+class TestHeadsAudit(AuditContract):
+    audit = HeadsAudit
 
 
 class TestRedundancyAudit(AuditContract):

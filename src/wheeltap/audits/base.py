@@ -257,6 +257,7 @@ BUILTIN = {
     "bit-flips": "wheeltap.audits.families:BitFlipAudit",
     "low-rank-noise": "wheeltap.audits.noises:LowRankNoiseAudit",
     "single-point": "wheeltap.audits.single_point:SinglePointAudit",
+    "heads": "wheeltap.audits.heads:HeadsAudit",
     "redundancy": "wheeltap.audits.redundancy:RedundancyAudit",
     "entanglement": "wheeltap.audits.entanglement:EntanglementAudit",
     "parts": "wheeltap.audits.parts:PartsAudit",
@@ -268,7 +269,8 @@ BUILTIN = {
 
 STRUCTURE = ("single-point", "redundancy", "entanglement")
 """What looks into the model: its single weights and hidden units. Left out by default on models so large that each
-unit costs a pass of seconds. ``parts`` answers a question of the user's own, so it is asked for by name."""
+unit costs a pass of seconds. ``parts`` answers a question of the user's own, so it is asked for by name; so is
+``heads``, which fits transformers alone."""
 
 DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning", *STRUCTURE)
 """What ``audit`` and ``demo`` run. ``std-noise`` is shipped but not run: it alarms on re-coded copies."""

@@ -259,7 +259,7 @@ def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
     apart = sum(f.status == "not_applicable" for f in findings)
     rest = f" {apart} of {len(findings)} questions do not apply." if apart else ""
     # What was shown of the inside; that a net forgets what it is taught out of is no news.
-    inside = [f for f in findings if f.status == "found" and f.code.startswith("WT2")]
+    inside = [f for f in findings if f.status == "found" and f.code.startswith(("WT2", "WT112"))]
     shown = [f.title[:1].lower() + f.title[1:] for f in inside]
     if shown:
         return f"{told}; no alarm. Shown: {', '.join(dict.fromkeys(shown))}.{rest}"

@@ -212,6 +212,12 @@ INSTRUMENTS: dict[str, Instrument] = {
         reads="The weights of two checkpoints are averaged, in several shares, and the score is compared with what "
         "the two have between them. A barrier says that they do not lie in one basin.",
     ),
+    "WT112": Instrument(
+        name="Attention heads",
+        reads="Attention heads are taken away one at a time. The number is what the loss rises by without the one "
+        "that matters most, chosen on one half of the examples and measured on the other, beside a head at random. "
+        "Sound models can hang by one head too.",
+    ),
     "WT201": Instrument(
         name="Redundancy and cancellation",
         reads="Pairs of units whose contributions nearly undo each other are taken away one by one and together. "

@@ -13,7 +13,7 @@ from wheeltap import planning, seeds
 from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.judge import settle
 from wheeltap.engine import readings
-from wheeltap.errors import UsageError
+from wheeltap.errors import UsageError, WheeltapError
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans import Effort, Plan
 from wheeltap.probe import Probe
@@ -45,7 +45,10 @@ def _reading(trial: Trial) -> Outcome:
     if trial.key not in _read:
         subject, probe = _case()
         made = readings.create(trial.perturbation, trial.settings)
-        found = made.read(subject, probe, root=trial.root, seed=trial.seed)
+        try:
+            found = made.read(subject, probe, root=trial.root, seed=trial.seed)
+        except WheeltapError as error:  # not defined on this subject: skipped, as in a run
+            return Outcome(key=trial.key, status="skipped", because=error.what)
         values = {name: np.asarray(array, dtype=np.float32) for name, array in found.values.items()}
         _read[trial.key] = Outcome(key=trial.key, status="done", values=values, forwards=found.forwards)
     return _read[trial.key]
