@@ -1,0 +1,377 @@
+"""WT112: the head that carries the answer is found and named; where heads do nothing, and on copies, nothing is."""
+
+import copy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from worlds import subject as record_of
+
+import wheeltap as wt
+from wheeltap import api, planning
+from wheeltap.audits.base import Case
+from wheeltap.audits.heads import HeadsAudit
+from wheeltap.audits.judge import settle
+from wheeltap.budget import most_passes
+from wheeltap.engine import readings
+from wheeltap.plans import Plan
+from wheeltap.probe import BaseProbe, Probe
+from wheeltap.records import Control, Finding, Outcome, OutcomeStatus, ProbeRecord, Trial
+from wheeltap.report.report import Report
+from wheeltap.subject import Subject
+from wheeltap.testing.planted import planted
+from wheeltap.testing.tiny_lm import tiny_lm
+
+sys.path.append(str(Path(__file__).parents[1] / "gauge"))
+from tiny_transformers import VOCABULARY, causal
+
+FAMILIES = ("GPT2", "Llama")
+TOKENS = torch.randint(0, VOCABULARY, (300, 8), generator=torch.Generator().manual_seed(3))
+
+
+class Last(nn.Module):
+    """The scores of a causal model at the last place, ``[example, token]``.
+
+    Args:
+        lm: The model.
+    """
+
+    def __init__(self, lm: nn.Module) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.lm(tokens, logits_to_keep=1).logits[:, -1]
+
+
+def projections(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Of each attention layer its path and its output weights, ``[head x width, output]``."""
+    found: list[tuple[str, Tensor]] = []
+    for path, module in model.named_modules():
+        held: Any = module
+        if type(module).__name__ == "GPT2Attention":
+            found.append((path, held.c_proj.weight))
+        elif type(module).__name__ == "LlamaAttention":
+            found.append((path, held.o_proj.weight.T))
+    return found
+
+
+def net(family: str, keep: Callable[[int, int], float]) -> nn.Module:
+    """A random transformer, 3 layers of 4 heads, in which what each head writes is multiplied by ``keep``."""
+    model = Last(causal(family)).eval()
+    with torch.no_grad():
+        for layer, (_, weight) in enumerate(projections(model)):
+            for head in range(4):
+                weight[head * 8 : (head + 1) * 8] *= keep(layer, head)
+    return model
+
+
+def one(layer: int, head: int, *, rest: float = 0.02, size: float = 3.0) -> Callable[[int, int], float]:
+    return lambda at, number: size if (at, number) == (layer, head) else rest
+
+
+def probe(model: nn.Module, *, wanted: bool = False) -> Probe:
+    """Asked for is what the model itself says: a net hangs by whatever its answers come from."""
+    with torch.no_grad():
+        scores = model(TOKENS)
+    return Probe(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
+
+
+def run(subjects: Subject | list[Subject], on: BaseProbe, *, twin: bool = False, **settings: Any) -> Report:
+    """Its report; without control copies but the twin, where it is asked for."""
+    plan = planning.plan(subjects, on, audits=["score", wt.AuditSpec(name="heads", settings=settings)])
+    kept = plan.twin if twin else None
+    return api.run(msgspec.structs.replace(plan, twin=kept, planted=None, graded=()), subjects, on)
+
+
+def of(report: Report, name: str) -> Finding:
+    [found] = [f for f in report.findings if f.code == "WT112" and f.subject == name]
+    return found
+
+
+def null_of(report: Report) -> Control:
+    [found] = [control for control in report.controls if control.name.startswith("WT112")]
+    return found
+
+
+def rises_by_hand(model: nn.Module, on: Probe) -> NDArray[np.float64]:
+    """Rise of the loss without each head, ``[head, example]``: a deep copy with its output weights set to zero."""
+
+    def loss(of: nn.Module) -> NDArray[np.float64]:
+        with torch.no_grad():
+            scores = of(on.inputs)
+        if on.targets.is_floating_point():
+            return (scores - on.targets).square().sum(-1).double().numpy()
+        return nn.functional.cross_entropy(scores.double(), on.targets, reduction="none").numpy()
+
+    rises: list[NDArray[np.float64]] = []
+    for layer in range(3):
+        for head in range(4):
+            without = copy.deepcopy(model)
+            with torch.no_grad():
+                projections(without)[layer][1][head * 8 : (head + 1) * 8] = 0.0
+            rises.append(loss(without) - loss(model))
+    return np.stack(rises)
+
+
+# ---- real nets ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("place", [(0, 1), (2, 3)])
+def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place: tuple[int, int]) -> None:
+    model = net(family, one(*place))
+    on, before = probe(model), copy.deepcopy(model.state_dict())
+    report = run(Subject(model, name="net"), on)
+    found, rises = of(report, "net"), rises_by_hand(model, on)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    best = int(rises.mean(1).argmax())
+    assert divmod(best, 4) == place
+    assert found.status == "found" and not found.alarm
+    name = f"head {place[1]} of {projections(model)[place[0]][0]}"
+    assert found.because.startswith(f"net hangs by {name}: without it its loss rises by ")
+    assert "20 of 20 halves choose this head" in found.because and "Every head was taken away" in found.because
+    rise, beyond, random, share, *each = found.estimates
+    assert rise.value == pytest.approx(rises[best].mean(), abs=1e-4) and rise.unit == "nats"
+    assert rise.low is not None and 0.1 < rise.low < rises[best].mean() < (rise.high or 0.0)
+    assert random.value == pytest.approx(rises.mean(), abs=1e-4)
+    assert beyond.value == pytest.approx(rises[best].mean() - rises.mean(), abs=1e-4)
+    assert share.value == pytest.approx(rises[best].mean() / rises.mean() / 12, abs=1e-3)
+    order = np.argsort(-rises.mean(1))[:3]
+    assert [e.name for e in each] == [
+        f"rise without head {at % 4} of {projections(model)[at // 4][0]}" for at in (int(head) for head in order)
+    ]
+    assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
+    assert report.headline.endswith("no alarm. Shown: attention heads that the score hangs by.")
+    assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("keep", [0.0, 0.01])
+def test_heads_that_do_nothing_are_not_found(family: str, keep: float) -> None:
+    model = net(family, lambda layer, head: keep)
+    found = of(run(Subject(model, name="net"), probe(model)), "net")
+    assert found.status == "not_found", found.because
+    assert abs(found.estimates[0].value or 0.0) < 0.02
+    assert found.smallest_detectable is not None and 0.1 <= found.smallest_detectable <= 0.12
+    assert "not shown to be more than 0.1 and more than without a head at random" in found.because
+    assert ("cost nothing in sum" in found.because) == (keep == 0.0)
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("settings", [{}, {"top": 3, "sample": 2}])
+def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
+    case = tiny_lm(kind, examples=200)
+    report = run(case.subject, case.probe, twin=True, **settings)
+    plan = planning.plan(case.subject, case.probe, audits=["heads"])
+    assert plan.twin is not None and plan.twin.derivation is not None
+    assert "heads" in plan.twin.derivation.operations
+    control = null_of(report)
+    assert control.status == "passed" and not report.void
+    assert abs(control.estimates[0].value or 0.0) < 1e-4
+
+
+def test_a_model_without_attention_is_told_what_to_ask_instead() -> None:
+    case = planted("mlp")
+    found = of(run(case.subject, case.probe), case.subject.name)
+    assert found.status == "not_applicable" and not found.estimates
+    assert found.because.startswith("The attention heads of this model are not known.")
+    assert "transformers' Llama" in found.because and "entanglement" in found.because
+
+
+@pytest.mark.parametrize("settings", [{}, {"top": 2, "sample": 3}, {"top": 1, "sample": 1}])
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool) -> None:
+    case = tiny_lm("gpt2", examples=60)
+    plan = planning.plan(case.subject, case.probe, audits=[wt.AuditSpec(name="heads", settings=settings)])
+    plan = msgspec.structs.replace(plan, twin=plan.twin if twin else None, planted=None, graded=())
+    report = api.run(plan, case.subject, case.probe)
+    assert report.cost.forwards <= most_passes(plan)
+    assert most_passes(plan) == 2 + twin + (1 + twin) * (7 + sum(settings.values() or (30,)))
+    spent = report.cost.forwards - 2 - twin
+    assert spent >= (1 + twin) * (2 + min(sum(settings.values() or (30,)), 8) / 2)
+
+
+def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
+    model = net("Llama", one(1, 2))
+    on, subject = probe(model), Subject(model, name="net")
+    found, rises = of(run(subject, on, top=2, sample=4), "net"), rises_by_hand(model, on)
+    assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
+    assert f"hangs by head 2 of {projections(model)[1][0]}" in found.because
+    assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
+    missed = found.estimates[-1]
+    assert missed.name == "outdo one of the screen's" and missed.n == 4
+    read = readings.create("head-effects", {"top": 2, "sample": 4}).read(subject, on, root=0, seed=0).values
+    sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
+    count = int((sizes[2:] > sizes[:2].min()).sum())
+    assert missed.value == count / 4
+    assert f"{count} of these 4 outdo one of the 2, a share of {missed}" in found.because
+    assert "Of 12 heads, those 2 were taken away that a first-order screen ranks highest, and 4 of the" in found.because
+
+
+def test_a_probe_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
+    """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
+    for scale in (1.0, 100.0):
+        model = net("Llama", one(1, 0))
+        readout = model.lm.get_parameter("lm_head.weight")  # type: ignore[union-attr]
+        with torch.no_grad():
+            readout *= scale
+        on = probe(model, wanted=True)
+        found, rises = of(run(Subject(model, name="net"), on), "net"), rises_by_hand(model, on)
+        assert found.status == "found" and found.estimates[0].unit == "squared_error"
+        assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), rel=1e-3)
+        calm = net("Llama", lambda layer, head: 0.02)
+        with torch.no_grad():
+            calm.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
+        assert of(run(Subject(calm, name="calm"), probe(calm, wanted=True)), "calm").status == "not_found"
+
+
+def test_two_nets_are_compared_by_their_foremost_heads() -> None:
+    hangs, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
+    on = probe(hangs)
+    for names in (("hangs", "calm"), ("calm", "hangs")):
+        nets = {"hangs": hangs, "calm": calm}
+        report = run([Subject(nets[name], name=name) for name in names], on)
+        pair = of(report, f"{names[0]} vs {names[1]}")
+        assert pair.status == "found", pair.because
+        sign = 1.0 if names[1] == "hangs" else -1.0
+        assert sign * (pair.estimates[0].value or 0.0) > 0.1
+        assert f"the loss of {names[1]} rises by" in pair.because
+
+
+# ---- worlds without a model ---------------------------------------------------------------------------------------
+
+EXAMPLES, HEADS = 120, 6
+
+
+def plan_of(names: tuple[str, ...], *, twin: bool = False, measures: tuple[str, ...] = ("accuracy", "nll")) -> Plan:
+    record = ProbeRecord(name="world", digest="probe", examples=EXAMPLES, measure=measures[0], measures=measures,
+                         bounded=measures[0] == "accuracy")  # fmt: skip
+    layers = ("front.o", "back.o")
+    subjects = tuple(record_of(name, blocks=layers) for name in names)
+    copy_ = record_of("twin", role="twin", base=subjects[0].fingerprint, blocks=layers) if twin else None
+    return Plan(command="audit", subjects=subjects, probe=record, audits=(wt.AuditSpec(name="heads"),), twin=copy_)
+
+
+def rises(first: float, *, others: float = 0.0, seed: int = 0, order: tuple[int, ...] = tuple(range(HEADS))) -> Any:
+    noise = np.random.default_rng(seed).normal(0.0, 0.1, (HEADS, EXAMPLES))
+    means = np.array([first, *[others] * (HEADS - 1)])
+    return (means[:, None] + noise)[list(order)].astype(np.float32)
+
+
+def reading(rise: NDArray[np.float32], **more: float) -> dict[str, NDArray[np.float32]]:
+    count = HEADS if not more else 40
+    return {
+        "rise": rise, "measured": np.arange(len(rise), dtype=np.float32),
+        "layer": (np.arange(count) // 3).astype(np.float32), "head": (np.arange(count) % 3).astype(np.float32),
+        "projection": np.where(np.arange(count) < 3, 0.0, -1.0).astype(np.float32),
+        **{name: np.array(value, dtype=np.float32) for name, value in more.items()},
+    }  # fmt: skip
+
+
+def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]] | Outcome], clean: float = 1.0) -> Case:
+    known: dict[str, Outcome] = {}
+    case, names = Case(plan, known.get), {s.fingerprint: s.name for s in (*plan.subjects, *plan.controls)}
+    assert not HeadsAudit().ask(case), "clean passes come first"
+    for trial in plan.baselines():
+        scores = {name: np.full(EXAMPLES, clean, dtype=np.float32) for name in plan.probe.measures}
+        values = {**scores, "chance": np.array(0.25, dtype=np.float32)}
+        known[trial.key] = Outcome(key=trial.key, status="done", values=values)
+    asked: list[Trial] = HeadsAudit().ask(case)
+    assert len(asked) == HeadsAudit().most(plan)
+    for trial in asked:
+        assert (trial.perturbation, trial.settings) == ("head-effects", {"top": 10, "sample": 20})
+        told = of_subject[names[trial.subject]]
+        known[trial.key] = told if isinstance(told, Outcome) else Outcome(key=trial.key, status="done", values=told)
+    return case
+
+
+def settled(case: Case) -> list[Finding]:
+    return settle(HeadsAudit().judge(case).drafts, alpha=case.plan.alpha)
+
+
+@pytest.mark.parametrize(
+    ("first", "others", "status"),
+    [(0.5, 0.0, "found"), (0.0, 0.0, "not_found"), (0.05, 0.0, "not_found"), (0.5, 0.5, "not_found")],
+)
+def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random(
+    first: float, others: float, status: str
+) -> None:
+    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(first, others=others))}))
+    assert found.status == status, found.because
+
+
+def test_a_head_is_named_by_its_layer_or_else_by_number() -> None:
+    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5))}))
+    assert "hangs by head 0 of front:" in found.because
+    [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5, order=(1, 2, 3, 4, 0, 5)))}))
+    assert "hangs by head 1 of attention layer 1:" in found.because
+
+
+def test_few_examples_that_vary_leave_the_question_open() -> None:
+    wild = rises(0.3)
+    wild[0] *= np.where(np.arange(EXAMPLES) % 20 == 0, 20.0, 0.0)
+    [found] = settled(answered(plan_of(("net",)), {"net": reading(wild)}))
+    assert found.status == "inconclusive" and (found.smallest_detectable or 0.0) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [("skipped", "not_applicable"), ("failed", "error"), ("diverged", "error")]
+)
+def test_a_subject_that_cannot_be_read(status: OutcomeStatus, told: str) -> None:
+    gap = Outcome(key="any", status=status, because="No heads.")
+    case = answered(plan_of(("a", "b"), twin=True), {"a": reading(rises(0.5)), "b": gap, "twin": gap})
+    found, control = settled(case), HeadsAudit().judge(case).controls[0]
+    assert [(f.subject, f.status) for f in found] == [("a", "found"), ("b", told), ("a vs b", told)]
+    assert found[1].because.startswith("No heads.") and control.status == "skipped"
+    assert ("transformers" in found[1].because) == (told == "not_applicable")
+
+
+def test_three_examples_are_too_few() -> None:
+    short = reading(rises(0.5)[:, :3])
+    [found] = settled(answered(plan_of(("net",)), {"net": short}))
+    assert found.status == "not_applicable" and "too few examples" in found.because
+
+
+def test_wanted_outputs_at_chance_hang_by_nothing() -> None:
+    plan = plan_of(("net",), measures=("squared_error",))
+    [found] = settled(answered(plan, {"net": reading(rises(0.5))}, clean=0.25))
+    assert found.status == "not_applicable" and "chance" in found.because
+
+
+@pytest.mark.parametrize(("twin", "status"), [(0.5, "passed"), (0.51, "passed"), (0.7, "failed")])
+def test_a_twin_that_is_not_one_voids_the_audit(twin: float, status: str) -> None:
+    """Heads in another order are the same heads."""
+    other = rises(twin, order=(5, 4, 3, 2, 1, 0))
+    case = answered(plan_of(("net",), twin=True), {"net": reading(rises(0.5)), "twin": reading(other)})
+    [control] = HeadsAudit().judge(case).controls
+    assert control.status == status, control.because
+
+
+def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
+    """A head that only the sample of one of them holds is no difference between them."""
+    noise = np.random.default_rng(0).normal(0.0, 0.05, (30, EXAMPLES)).astype(np.float32)
+    mine, its = noise + 0.0, noise + 0.0
+    mine[0] += 0.5
+    its[0] += 0.5
+    mine[25] += 2.0  # a head at random that the screen missed
+    read = {name: reading(rise, top=10, missed=1) for name, rise in (("net", mine), ("twin", its))}
+    case = answered(plan_of(("net",), twin=True), read)
+    [control], [found] = HeadsAudit().judge(case).controls, settled(case)
+    assert control.status == "passed" and control.estimates[0].value == 0.0
+    assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
+    random = found.estimates[2].value
+    assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
+    assert "1 of these 20 outdo one of the 10" in found.because
+
+
+def test_it_is_not_run_unless_asked_for() -> None:
+    case = tiny_lm("gpt2", steps=0, examples=20)
+    assert "heads" not in {spec.name for spec in planning.plan(case.subject, case.probe).audits}
