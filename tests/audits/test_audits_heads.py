@@ -206,13 +206,14 @@ def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
     assert f"hangs by head 2 of {projections(model)[1][0]}" in found.because
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
-    missed = found.estimates[-1]
+    missed, above = found.estimates[-2:]
     assert missed.name == "outdo one of the screen's" and missed.n == 4
+    assert above.name == "outdo the screen's foremost" and above.value == 0.0 and (above.high or 0.0) > 0.5
     read = readings.create("head-effects", {"top": 2, "sample": 4}).read(subject, on, root=0, seed=0).values
     sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
     count = int((sizes[2:] > sizes[:2].min()).sum())
     assert missed.value == count / 4
-    assert f"{count} of these 4 outdo one of the 2, a share of {missed}" in found.because
+    assert f"{count} of these 4 outdo one of the 2 (a share of {missed}), 0 the foremost of them" in found.because
     assert "Of 12 heads, those 2 were taken away that a first-order screen ranks highest, and 4 of the" in found.because
 
 
@@ -369,7 +370,8 @@ def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
     assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
     random = found.estimates[2].value
     assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
-    assert "1 of these 20 outdo one of the 10" in found.because
+    assert "1 of these 20 outdo one of the 10" in found.because and "1 the foremost of them" in found.because
+    assert found.estimates[-1].value == pytest.approx(1 / 20)
 
 
 def test_it_is_not_run_unless_asked_for() -> None:

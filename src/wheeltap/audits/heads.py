@@ -284,15 +284,21 @@ def _estimates(read: _Read) -> tuple[Estimate, ...]:
     beyond = replace(best.beyond(), name="more than a head at random", p=None)
     random = replace(mean_effect(best.random[None, :], name="rise without one at random", unit=best.unit), p=None)
     each = [best.each(int(at), name=f"{_WITHOUT}{read.places[at]}") for at in best.order[:_SHOWN]]
-    missed = [_missed(read)] if read.top else []
+    missed = [*_missed(read)] if read.top else []
     return (beyond, random, replace(best.share(), name="share of the rises of all heads"), *each, *missed)
 
 
-def _missed(read: _Read) -> Estimate:
-    """Share of the heads at random that outdo one of the screen's."""
-    outdo = (np.arange(read.sampled) < read.missed).astype(np.float64)
-    found = score_interval(outdo, bounded=True, name="outdo one of the screen's", unit="share")
-    return replace(found, method=f"Clopper-Pearson over {read.sampled} heads at random")
+def _missed(read: _Read) -> tuple[Estimate, Estimate]:
+    """Share of the heads at random that outdo one of the screen's, in either direction; and the foremost of these."""
+    means = np.asarray(read.foremost.costs).mean(1)
+    above = int((means[read.top :] > means[: read.top].max()).sum())
+
+    def share(count: int, name: str) -> Estimate:
+        outdo = (np.arange(read.sampled) < count).astype(np.float64)
+        found = score_interval(outdo, bounded=True, name=name, unit="share")
+        return replace(found, method=f"Clopper-Pearson over {read.sampled} heads at random")
+
+    return share(read.missed, "outdo one of the screen's"), share(above, "outdo the screen's foremost")
 
 
 def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
@@ -317,10 +323,13 @@ def _measured(read: _Read) -> str:
     """Which heads were taken away, and what a screen missed."""
     if not read.top:
         return "Every head was taken away in turn."
+    one, foremost = _missed(read)
     return (
         f"Of {read.total} heads, those {read.top} were taken away that a first-order screen ranks highest, and "
-        f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} outdo one of the {read.top}, a "
-        f"share of {_missed(read)}. So a head that was not taken away may cost more."
+        f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} outdo one of the {read.top} (a "
+        f"share of {one}), {round(read.sampled * (foremost.value or 0.0))} the foremost of them ({foremost}). So a "
+        f"head that was not taken away may cost more; and that {read.sampled} heads stand for "
+        f"{read.total - read.top} is not in the intervals, which are over examples."
     )
 
 
