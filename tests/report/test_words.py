@@ -6,7 +6,7 @@ import pytest
 from report_cases import estimate
 
 from wheeltap.records import Estimate
-from wheeltap.report import words
+from wheeltap.report import view, words
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,12 @@ from wheeltap.report import words
 )
 def test_a_number_keeps_about_three_digits(value: float | None, text: str) -> None:
     assert words.number(value) == text
+
+
+def test_names_lose_their_underscores_and_paths_keep_them() -> None:
+    assert view.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
+    named = view.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
+    assert named.startswith("rise without head 0 of model.layers.26.self_attn")
 
 
 def test_a_value_and_its_interval_share_their_decimals() -> None:

@@ -223,7 +223,9 @@ def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
 
 def caption(estimate: Estimate) -> str:
     """What an estimate's number is: its name and, unless the name says it, its unit."""
-    name, unit = words.plain(estimate.name).replace("_", " "), words.plain(estimate.unit)
+    # A word with a point in it is a module's path.
+    parts = [part if "." in part else part.replace("_", " ") for part in words.plain(estimate.name).split(" ")]
+    name, unit = " ".join(parts), words.plain(estimate.unit)
     return name if not unit or unit in name else f"{name} ({unit})"
 
 
