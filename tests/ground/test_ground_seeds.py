@@ -1,6 +1,7 @@
 """Streams of random numbers: named, independent of each other and of the order in which they are used."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,3 +76,18 @@ def test_signs_are_signs_in_any_shape(shape: list[int]) -> None:
     assert drawn.shape == torch.Size(shape)
     assert drawn.dtype == torch.float64
     assert set(drawn.flatten().tolist()) <= {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 63, 65, 200, 2**18 + 13])
+def test_every_sign_is_one_bit_of_the_stream(count: int, dtype: torch.dtype) -> None:
+    """Bytes of each word from the lowest, bits of each byte from the highest; words start anew every 2**18 signs."""
+    words, expected = seeds.words(3, "signs", 4, "a"), list[float]()
+    for start in range(0, count, 2**18):
+        part = min(count - start, 2**18)
+        held = b"".join(int(word).to_bytes(8, "little") for word in words.random_raw((part + 63) // 64))
+        expected += [1.0 if held[at // 8] >> (7 - at % 8) & 1 else -1.0 for at in range(part)]
+    drawn = Draw(3, 4).signs("a", (count,), like=torch.zeros(1, dtype=dtype))
+    assert drawn.dtype is dtype and drawn.tolist() == expected
+    strided = torch.zeros(count, 2, dtype=dtype)[:, 0]
+    assert Draw(3, 4).signs("a", (count,), like=strided, into=strided).tolist() == expected
