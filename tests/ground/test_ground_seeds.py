@@ -89,5 +89,3 @@ def test_every_sign_is_one_bit_of_the_stream(count: int, dtype: torch.dtype) -> 
         expected += [1.0 if held[at // 8] >> (7 - at % 8) & 1 else -1.0 for at in range(part)]
     drawn = Draw(3, 4).signs("a", (count,), like=torch.zeros(1, dtype=dtype))
     assert drawn.dtype is dtype and drawn.tolist() == expected
-    strided = torch.zeros(count, 2, dtype=dtype)[:, 0]
-    assert Draw(3, 4).signs("a", (count,), like=strided, into=strided).tolist() == expected

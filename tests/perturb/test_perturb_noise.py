@@ -12,7 +12,7 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.errors import ModelError, UsageError
 from wheeltap.layer import Layer
 from wheeltap.perturb import create
-from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.perturb.base import BY, Draw, Noise, Weights, move
 from wheeltap.records import Scalar
 from wheeltap.site import WHOLE
 from wheeltap.testing.planted import CASES, LinearRegression, linear_regression, numbers, planted
@@ -213,3 +213,25 @@ def test_function_noise_without_moments_says_so() -> None:
     small = Layer(name="x", kind="linear", weight="w", bias=None, shape=(2, 2))
     with pytest.raises(ModelError, match="needs the layer's moments"):
         create("function").replace(small, Weights(torch.ones(2, 2)), 0.1, Draw(0, 0))
+
+
+@pytest.mark.parametrize(("name", "settings"), KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_what_is_written_at_once_lies_along_the_direction(
+    name: str, settings: dict[str, Scalar], dtype: torch.dtype, transposed: bool
+) -> None:
+    """Drawn a few at a time into the weights, or as a whole to be kept: the same bits."""
+    made = create(name, settings)
+    assert isinstance(made, Noise)
+    weight = numbers(2, BY + 7, seed=0).to(dtype)
+    before = Weights(weight.T if transposed else weight, numbers(5, seed=1).to(dtype))
+    assert before.bias is not None
+    kept, written = (Weights(before.weight.clone(), before.bias.clone()) for _ in range(2))
+    along = made.direction(LAYER, before, Draw(1, 2))
+    move(kept, before, along, 0.3)
+    length = made.write(written, LAYER, before, 0.3, Draw(1, 2))
+    assert torch.equal(kept.weight, written.weight) and not torch.equal(kept.weight, before.weight)
+    assert kept.bias is not None and written.bias is not None and torch.equal(kept.bias, written.bias)
+    known = made.squared_length(before) if length is None else length
+    assert known == pytest.approx(along.squared_norm, rel=1e-2 if dtype is torch.bfloat16 else 1e-5)

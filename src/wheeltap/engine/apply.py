@@ -13,7 +13,7 @@ from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import RestorationError
 from wheeltap.layer import Layer
 from wheeltap.perturb import Perturbation
-from wheeltap.perturb.base import Draw, Known, Noise, Weights
+from wheeltap.perturb.base import Draw, Known, Noise, Weights, move
 from wheeltap.site import Site
 from wheeltap.subject import Subject, weights_digest
 from wheeltap.typed import named_modules, squares
@@ -104,11 +104,7 @@ class Disturbance:
                 self._write_one(layer, self._position, dose, draw)
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
-                along, length = self._direction(self.perturbation, layer, draw, keep=keep)
-                torch.add(clean.weight, along.weight, alpha=dose, out=held.weight.data)
-                if held.bias is not None and clean.bias is not None and along.bias is not None:
-                    torch.add(clean.bias, along.bias, alpha=dose, out=held.bias.data)
-                moved += dose**2 * length
+                moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
@@ -126,31 +122,26 @@ class Disturbance:
         matrix[position] = layer.matrix(new.weight)[position]
         held.weight.data.copy_(layer.stored(matrix))
 
-    def _direction(self, noise: Noise, layer: Layer, draw: Draw, *, keep: bool) -> tuple[Weights, float]:
-        """The draw's direction and its squared length; kept while doses of one draw follow each other.
+    def _move(self, noise: Noise, layer: Layer, dose: float, draw: Draw, *, keep: bool) -> float:
+        """Writes a layer moved by noise; gives the squared length of the draw's direction.
 
-        So one draw serves a whole curve.
+        That is kept while doses of one draw follow each other: so one draw serves a whole curve.
         """
-        key = (draw.root, draw.seed)
-        if not keep and (self._directions is None or self._directions.key != key):
-            self._directions = None
-            return self._measured(
-                layer, noise.direction_into(self._live[layer.name], layer, self._clean[layer.name], draw)
-            )
-        if self._directions is None or self._directions.key != key:
+        held, clean, known = self._live[layer.name], self._clean[layer.name], self._lengths[layer.name]
+        if self._directions is not None and self._directions.key != (draw.root, draw.seed):
             self._directions = None  # freed before the next one is drawn
-            self._directions = _Directions(key, {})
+        if self._directions is None:
+            if not keep:
+                length = noise.write(held, layer, clean, dose, draw)
+                return (known or 0.0) if length is None else length
+            self._directions = _Directions((draw.root, draw.seed), {})
         kept = self._directions.along
         if layer.name not in kept:
-            kept[layer.name] = self._measured(layer, noise.direction(layer, self._clean[layer.name], draw))
-        return kept[layer.name]
-
-    def _measured(self, layer: Layer, along: Weights) -> tuple[Weights, float]:
-        """A direction with its squared length."""
-        known = self._lengths.get(layer.name)
-        if known is not None:
-            return along, known
-        return along, squares(along.weight) + (0.0 if along.bias is None else squares(along.bias))
+            along = noise.direction(layer, clean, draw)
+            kept[layer.name] = (along, along.squared_norm if known is None else known)
+        along, length = kept[layer.name]
+        move(held, clean, along, dose)
+        return length
 
 
 @dataclass

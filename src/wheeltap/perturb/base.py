@@ -1,7 +1,9 @@
 """What a perturbation is: weights in, other weights out; nothing else is touched."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -15,7 +17,7 @@ from wheeltap.errors import UnknownName, UsageError
 from wheeltap.layer import Layer
 from wheeltap.records import Scalar
 from wheeltap.registry import Registry
-from wheeltap.typed import to_array
+from wheeltap.typed import squares, to_array
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Weights:
 
     weight: Tensor
     bias: Tensor | None = None
+
+    @property
+    def squared_norm(self) -> float:
+        """Sum of the squares of all of them."""
+        return squares(self.weight) + (0.0 if self.bias is None else squares(self.bias))
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,8 @@ _BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
 _SIGNS = (2.0 * _BITS - 1.0).astype(np.float32).view("V32")[:, 0]
 """The eight signs of each byte: +1 for a bit that is set, from the highest to the lowest."""
 
-_AT_ONCE = 2**18
-"""Signs that are drawn together: few enough to stay in the processor's cache, and whole 64-bit words."""
+BY = 2**17
+"""Numbers that are drawn together: few enough to stay in the processor's cache, and whole steps of both streams."""
 
 
 @dataclass(frozen=True)
@@ -105,39 +112,34 @@ class Draw:
     seed: int
     known: Known | None = None
 
-    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
-        """Independent standard normal numbers, with dtype and device of ``like``; written to ``into`` where given."""
-        words = seeds.words(self.root, "normal", self.seed, name)
-        if into is not None and into.device.type == "cpu" and into.dtype is torch.float32 and into.is_contiguous():
-            normals.fill(words, to_array(into.view(-1)))
-            return into
+    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        """Independent standard normal numbers, with dtype and device of ``like``."""
+        return self._drawn("normal", name, shape, like=like)
+
+    def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        """Independent -1 or +1 with equal probability, with dtype and device of ``like``."""
+        return self._drawn("signs", name, shape, like=like)
+
+    def stream(self, kind: Literal["normal", "signs"], name: str) -> Callable[[NDArray[np.float32]], None]:
+        """What writes the next of these numbers to a flat array; all but the last one take multiples of ``BY``."""
+        return partial(normals.fill if kind == "normal" else _fill_signs, seeds.words(self.root, kind, self.seed, name))
+
+    def _drawn(self, kind: Literal["normal", "signs"], name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
         drawn = torch.empty(shape)
-        normals.fill(words, to_array(drawn.view(-1)))
-        return drawn.to(device=like.device, dtype=like.dtype) if into is None else into.copy_(drawn)
-
-    def signs(self, name: str, shape: tuple[int, ...], *, like: Tensor, into: Tensor | None = None) -> Tensor:
-        """Independent -1 or +1 with equal probability, read off random bits; written to ``into`` where given."""
-        whole = into is not None and into.is_contiguous()
-        drawn = into if into is not None and whole else torch.empty(shape, device=like.device, dtype=like.dtype)
-        words, flat = seeds.words(self.root, "signs", self.seed, name), drawn.view(-1)
-        at_once = flat.device.type == "cpu" and flat.dtype is torch.float32
-        for start in range(0, flat.numel(), _AT_ONCE):
-            part = flat[start : start + _AT_ONCE]
-            signs = part if at_once else torch.empty(part.shape)
-            _fill_signs(words, to_array(signs))
-            if not at_once:
-                part.copy_(signs)
-        return drawn if into is None or whole else into.copy_(drawn)
+        self.stream(kind, name)(to_array(drawn.view(-1)))
+        return drawn.to(device=like.device, dtype=like.dtype)
 
 
-def _fill_signs(words: np.random.SFC64, array: NDArray[np.float32]) -> None:
+def _fill_signs(words: np.random.SFC64, out: NDArray[np.float32]) -> None:
     """Writes a sign for each bit of the next words, eight at a time: bytes are looked up, bits are not unpacked."""
-    held = words.random_raw((array.size + 63) // 64).astype("<u8", copy=False).view(np.uint8)
-    eights, rest = divmod(array.size, 8)
-    # "clip" spares numpy a check of the indices; a byte is never out of range.
-    _SIGNS.take(held[:eights], mode="clip", out=array[: 8 * eights].view(_SIGNS.dtype))
-    if rest:
-        array[8 * eights :] = _SIGNS[held[eights : eights + 1]].view(np.float32)[:rest]
+    for start in range(0, len(out), BY):
+        part = out[start : start + BY]
+        held = words.random_raw((len(part) + 63) // 64).astype("<u8", copy=False).view(np.uint8)
+        eights, rest = divmod(len(part), 8)
+        # "clip" spares numpy a check of the indices; a byte is never out of range.
+        _SIGNS.take(held[:eights], mode="clip", out=part[: 8 * eights].view(_SIGNS.dtype))
+        if rest:
+            part[8 * eights :] = _SIGNS[held[eights : eights + 1]].view(np.float32)[:rest]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,13 +227,26 @@ class Noise(Perturbation):
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """The change at dose 1; a ``None`` bias is left alone."""
 
-    def direction_into(self, held: Weights, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """The same numbers, which may be written to ``held``: what is drawn for one dose alone needs no memory."""
-        return self.direction(layer, weights, draw)
+    def write(self, held: Weights, layer: Layer, weights: Weights, dose: float, draw: Draw) -> float | None:
+        """Writes ``weights`` moved by ``dose`` along the draw's direction to ``held``, where no other dose follows.
+
+        Returns:
+            The direction's squared length; ``None`` where no draw changes it (see ``squared_length``).
+        """
+        along = self.direction(layer, weights, draw)
+        move(held, weights, along, dose)
+        return along.squared_norm
 
     def squared_length(self, weights: Weights) -> float | None:
         """Squared length of a direction, where no draw changes it."""
         return None
+
+
+def move(held: Weights, weights: Weights, along: Weights, dose: float) -> None:
+    """Writes ``weights`` moved by ``dose`` along a direction to ``held``; without a bias there, that is left alone."""
+    torch.add(weights.weight, along.weight, alpha=dose, out=held.weight.data)
+    if held.bias is not None and weights.bias is not None and along.bias is not None:
+        torch.add(weights.bias, along.bias, alpha=dose, out=held.bias.data)
 
 
 BUILTIN = {

@@ -3,12 +3,13 @@
 from abc import abstractmethod
 from typing import ClassVar, Literal, final
 
+import torch
 from torch import Tensor
 
 from wheeltap.layer import Layer
 from wheeltap.perturb import base
-from wheeltap.perturb.base import Draw, Noise, Weights
-from wheeltap.typed import squares
+from wheeltap.perturb.base import BY, Draw, Noise, Weights
+from wheeltap.typed import squares, to_array
 
 
 class NoiseSettings(base.Settings, frozen=True, kw_only=True):
@@ -26,36 +27,53 @@ class _Elementwise(Noise):
     version = 2  # since 2 normal numbers are read off a table
     settings_type: ClassVar[type[base.Settings]] = NoiseSettings
 
-    def drawn(self, draw: Draw, name: str, like: Tensor, into: Tensor | None = None) -> Tensor:
-        """One independent number of unit variance per element of ``like``."""
-        take = draw.normal if self.settings.draw == "gaussian" else draw.signs
-        return take(name, tuple(like.shape), like=like, into=into)
+    @property
+    def kind(self) -> Literal["normal", "signs"]:
+        """Which numbers are drawn."""
+        return "signs" if self.settings.draw == "sign" else "normal"
 
     @abstractmethod
     def scale(self, weights: Tensor) -> Tensor:
-        """What each number is multiplied by."""
+        """What each number is multiplied by: one for all, or as many as there are weights."""
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """Independent numbers, each times its scale."""
-        bias = weights.bias
-        return Weights(
-            self.drawn(draw, layer.weight, weights.weight).mul_(self.scale(weights.weight)),
-            None if bias is None else self.drawn(draw, layer.bias or "", bias).mul_(self.scale(bias)),
-        )
+        """Independent numbers of unit variance, each times its scale."""
+        take, bias = draw.signs if self.kind == "signs" else draw.normal, weights.bias
 
-    def direction_into(self, held: Weights, layer: Layer, weights: Weights, draw: Draw) -> Weights:
-        """See ``Noise.direction_into``."""
-        bias = weights.bias
-        return Weights(
-            self.drawn(draw, layer.weight, weights.weight, held.weight.data).mul_(self.scale(weights.weight)),
-            None
-            if bias is None or held.bias is None
-            else self.drawn(draw, layer.bias or "", bias, held.bias.data).mul_(self.scale(bias)),
-        )
+        def scaled(name: str, like: Tensor) -> Tensor:
+            return take(name, tuple(like.shape), like=like).mul_(self.scale(like))
+
+        return Weights(scaled(layer.weight, weights.weight), None if bias is None else scaled(layer.bias or "", bias))
+
+    def write(self, held: Weights, layer: Layer, weights: Weights, dose: float, draw: Draw) -> float | None:
+        """See ``Noise.write``: the same numbers as along ``direction``, a few at a time.
+
+        So they are drawn, scaled, added and measured while they are in the processor's cache: weights are read once
+        and written once.
+        """
+        parts = [(weights.weight, held.weight, layer.weight)]
+        if weights.bias is not None and held.bias is not None:
+            parts.append((weights.bias, held.bias, layer.bias or ""))
+        if not all(_plain(clean) and _plain(out) for clean, out, _ in parts):
+            return super().write(held, layer, weights, dose, draw)
+        length = 0.0
+        for clean, out, name in parts:
+            scale, fill = self.scale(clean), draw.stream(self.kind, name)
+            flat, into = clean.view(-1), out.data.view(-1)
+            array, each = to_array(into), scale.view(-1) if scale.ndim else None
+            for start in range(0, len(array), BY):
+                part = slice(start, start + BY)
+                new = into[part]
+                fill(array[part])
+                new.mul_(scale if each is None else each[part])
+                if self.kind == "normal":
+                    length += squares(new)
+                torch.add(flat[part], new, alpha=dose, out=new)
+        return length if self.kind == "normal" else None
 
     def squared_length(self, weights: Weights) -> float | None:
         """Known for signs: every number is its scale or minus that."""
-        if self.settings.draw != "sign":
+        if self.kind == "normal":
             return None
         parts = (weights.weight, *(() if weights.bias is None else (weights.bias,)))
         return sum(squares(self.scale(part).expand_as(part)) for part in parts)
@@ -97,3 +115,8 @@ class StdNoise(_Elementwise):
     def scale(self, weights: Tensor) -> Tensor:
         """The tensor's standard deviation."""
         return weights.std(correction=0)
+
+
+def _plain(tensor: Tensor) -> bool:
+    """Whether its numbers lie one after another where and as they are drawn."""
+    return tensor.is_cpu and tensor.dtype is torch.float32 and tensor.is_contiguous()
