@@ -25,7 +25,22 @@ def to_array(tensor: Tensor) -> NDArray[np.float32]:
     return cast("NDArray[np.float32]", tensor.detach().float().cpu().numpy())
 
 
+_TOGETHER = 1024
+"""Squares that are summed in single precision. Of millions a running sum would be wrong by percents."""
+
+
+def _norm(tensor: Tensor, **how: Any) -> Tensor:
+    return torch.linalg.vector_norm(tensor, **how)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
 def squares(tensor: Tensor) -> float:
-    """Sum of squares, accumulated in at least single precision."""
+    """Sum of squares: in single precision or better within a block of numbers, in double precision over the blocks."""
     wide = tensor if tensor.dtype.itemsize >= 4 else tensor.float()
-    return float(torch.linalg.vector_norm(wide)) ** 2  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    if wide.numel() <= _TOGETHER:
+        return _norm(wide).item() ** 2
+    if not wide.is_contiguous():
+        return _norm(wide, dtype=torch.float64).item() ** 2
+    flat = wide.view(-1)
+    whole = flat.numel() - flat.numel() % _TOGETHER
+    blocks = _norm(flat[:whole].view(-1, _TOGETHER), dim=1)
+    return blocks.double().square().sum().item() + _norm(flat[whole:]).item() ** 2

@@ -238,7 +238,7 @@ def _asked(subject: Subject, *, doses: tuple[float, ...] = (0.1, 0.4), site: Sit
     return [
         Trial(
             subject=subject.record.fingerprint, probe="p", measures=("accuracy", "nll"), perturbation="low-rank",
-            version=2, settings={"rank": 2}, dose=dose, seed=seed, site=site,
+            version=LowRankNoise.version, settings={"rank": 2}, dose=dose, seed=seed, site=site,
         )
         for seed in range(3)
         for dose in doses

@@ -20,11 +20,11 @@ from wheeltap.engine.folded import CACHE_BYTES, TOKENS, Calls, computing, requir
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer
 from wheeltap.perturb.base import Draw
-from wheeltap.perturb.low_rank import LowRankNoise, frobenius
+from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.probe import BaseProbe
 from wheeltap.site import WHOLE, Site
 from wheeltap.subject import Subject
-from wheeltap.typed import named_modules
+from wheeltap.typed import named_modules, squares
 
 
 @final
@@ -130,7 +130,7 @@ class LowRankCopies:
         self._layers = [each for each in subject.layers if site.covers(each.name) and noise.accepts(each)]
         self._uses = _uses(subject, self._layers)
         with torch.no_grad():
-            self._norms = {each.weight: frobenius(subject.parameter(each.weight)) for each in self._layers}
+            self._norms = {each.weight: squares(subject.parameter(each.weight)) ** 0.5 for each in self._layers}
         self._calls, self.at_once = self._recorded(limit)
         self.spent = 1.0
         if self._calls is not None:
@@ -172,7 +172,7 @@ class LowRankCopies:
 
     def relative_norm(self, dose: float) -> float:
         """||change|| / ||weights||, of all the subject's weights."""
-        moved = dose**2 * sum(float(norm) ** 2 for norm in self._norms.values())
+        moved = dose**2 * sum(norm**2 for norm in self._norms.values())
         return (moved / (self.subject.squared_norm or 1.0)) ** 0.5
 
     def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from wheeltap.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Noise, Weights
+from wheeltap.typed import squares
 
 
 class LowRankSettings(base.Settings, frozen=True, kw_only=True):
@@ -52,14 +53,14 @@ class LowRankNoise(Noise):
     """
 
     name = "low-rank"
-    version = 2  # since 2 normal numbers are read off a table
+    version = 3  # since 2 normal numbers are read off a table; since 3 norms of large matrices are not rounded
     title = "low-rank noise"
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
     settings_type: ClassVar[type[base.Settings]] = LowRankSettings
 
-    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: Tensor | None = None) -> LowRank:
+    def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> LowRank:
         """The change of ``weight`` at dose 1.
 
         Args:
@@ -73,14 +74,9 @@ class LowRankNoise(Noise):
         left, right = drawn[: units * rank].reshape(units, rank), drawn[units * rank :].reshape(rank, fan_in)
         # The product's norm from its small Gram matrices: |U V|^2 = tr(U'U V V').
         size = ((left.T @ left) * (right @ right.T).T).sum().sqrt()
-        return LowRank(left * ((frobenius(weight) if norm is None else norm) / size), right)
+        return LowRank(left * ((squares(weight) ** 0.5 if norm is None else norm) / size), right)
 
     def direction(self, layer: Layer, weights: Weights, draw: Draw) -> Weights:
         """The product of both factors, as the module stores it."""
         factors = self.factors(layer, weights.weight, draw)
         return Weights(layer.stored(torch.mm(factors.left, factors.right)))
-
-
-def frobenius(weight: Tensor) -> Tensor:
-    """Frobenius norm of a weight, a scalar tensor."""
-    return torch.linalg.vector_norm(weight)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
