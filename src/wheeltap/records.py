@@ -182,7 +182,10 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         def show(number: float | None) -> str:
-            return "open" if number is None else f"{number:.3g}" if abs(number) >= 100 else f"{number:.3f}"
+            if number is None:
+                return "open"
+            # Plus zero: what rounds to nothing has no sign.
+            return f"{number:.3g}" if abs(number) >= 100 else f"{round(number, 3) + 0.0:.3f}"
 
         value = "?" if self.value is None else show(self.value)
         return f"{value} [{show(self.low)}, {show(self.high)}]"
