@@ -3,6 +3,7 @@
 import math
 from typing import ClassVar, final
 
+from wheeltap.audits.limits import Count
 from wheeltap.audits.modify import ModifyAudit, ModifySettings, Variant
 from wheeltap.records import Scalar
 
@@ -27,12 +28,15 @@ class PruningSettings(ModifySettings, frozen=True, kw_only=True):
 class BitFlipSettings(ModifySettings, frozen=True, kw_only=True):
     """Share of stored bits that flip: a memory's bit error rate.
 
+    Few draws flip a bit that matters, so those of the format that is judged are many.
+
     Attributes:
         worst: Weights of each layer whose worst bit is flipped, where the worst are taken first.
     """
 
     doses: tuple[float, ...] = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
     tested: float = 1e-6
+    draws: Count = 64
     worst: tuple[float, ...] = (1, 4, 16)
 
 
@@ -111,12 +115,16 @@ class PruningAudit(ModifyAudit):
 
 @final
 class BitFlipAudit(ModifyAudit):
-    """Score lost when stored bits flip, at random and worst first."""
+    """Score lost when stored bits flip, at random and worst first.
+
+    Intervals allow for draws that hit harder than any that were made.
+    """
 
     name = "bit-flips"
     code = "WT106"
     title = "Flipped bits"
     settings_type = BitFlipSettings
+    rare = True
     # The more weights, the more of them a rate hits.
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {
         "draws": 2, "doses": [1e-10, 1e-9, 1e-8, 1e-7], "tested": 1e-9,
@@ -126,10 +134,11 @@ class BitFlipAudit(ModifyAudit):
     def variants(self) -> tuple[Variant, ...]:
         """Any bit of float32 first; then bfloat16, int8, and the worst weights of int8."""
         doses, draws = self._listed(), self.settings.draws
+        few = min(draws, 4)
         return (
             Variant("", "flip", doses, {"format": "float32"}, draws),
-            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, draws),
-            Variant("stored as int8", "flip", doses, {"format": "int8"}, draws),
+            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, few),
+            Variant("stored as int8", "flip", doses, {"format": "int8"}, few),
             Variant(
                 "int8, worst weights first",
                 "flip-worst",

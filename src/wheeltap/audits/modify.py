@@ -15,6 +15,7 @@ from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Tr
 from wheeltap.stats.curve import band, half_dose
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
 from wheeltap.stats.mogstad2024 import rank_intervals
+from wheeltap.stats.rare import Ends, allowing, inner, rare_effect, unseen
 
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
@@ -88,9 +89,11 @@ class ModifyAudit(Audit):
 
     Attributes:
         unit: Unit of the doses.
+        rare: Whether few draws hit hard: intervals then allow for what no draw has shown.
     """
 
     unit: ClassVar[str]
+    rare: ClassVar[bool] = False
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"draws": 2}
 
     @abstractmethod
@@ -202,8 +205,16 @@ class ModifyAudit(Audit):
         probe = case.plan.probe
         sign = 1.0 if probe.higher_is_better else -1.0
         lost = sign * (read.clean[None, :] - scores)
-        margin = case.worth(self.settings.margin)
-        return mean_effect(lost, margin=margin, bounded=probe.bounded, name=label, unit=probe.measure)
+        return self._tested(case, lost, _ends(case, float(read.clean.mean()), -sign), label)
+
+    def _tested(self, case: Case, values: Values, ends: Ends, name: str) -> Estimate:
+        """Mean of ``[draw, example]``, tested against the margin; ``ends`` are those of a draw's mean."""
+        probe, margin = case.plan.probe, case.worth(self.settings.margin)
+        # Two losses may differ by more than a score can.
+        bounded = probe.bounded and bool(np.abs(values).max() <= 1.0)
+        if self.rare:
+            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=probe.measure)
+        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=probe.measure)
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
@@ -237,13 +248,20 @@ class ModifyAudit(Audit):
     def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
         """What to expect at the tested dose: share of the score kept, and of the answers that change."""
         at = read.variant.doses.index(self.settings.tested)
-        kept = share_kept(read.scores[at], read.clean, chance=case.chance, bounded=case.plan.probe.bounded)
+        scores, chance, bounded = read.scores[at], case.chance, case.plan.probe.bounded
+        level = inner(0.95) if self.rare else 0.95
+        kept = share_kept(scores, read.clean, chance=chance, bounded=bounded, level=level)
+        above = float(read.clean.mean()) - chance
+        if self.rare and above:
+            kept = allowing(kept, (scores.mean(1) - chance) / above, _ends(case, chance, above))
         agreement = case.measured(read.trials[at], "agreement")
         if agreement is None:
             return (kept,)
-        rest = 1.0 - agreement.mean(0)[read.on]
-        changed = score_interval(rest, bounded=True, name="answers changed", unit="share of answers")
-        return (kept, changed)
+        rest = 1.0 - agreement[:, read.on]
+        changed = score_interval(
+            rest.mean(0), bounded=True, name="answers changed", unit="share of answers", level=level
+        )
+        return (kept, allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed)
 
     def shipped(self, expected: tuple[Estimate, ...]) -> str:
         """What to expect of it when it is shipped so, in words."""
@@ -265,7 +283,11 @@ class ModifyAudit(Audit):
         probe, variant = case.plan.probe, read.variant
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
-        mean, low, high = band(read.scores[order], bounded=probe.bounded)
+        level = inner(0.95) if self.rare else 0.95
+        mean, low, high = band(read.scores[order], bounded=probe.bounded, level=level)
+        if self.rare and probe.bounded:
+            means, share = read.scores[order].mean(2), unseen(read.variant.draws, 0.0125)
+            low, high = low - share * means.min(1), high + share * (1.0 - means.max(1))
         return Curve(
             code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
@@ -300,9 +322,9 @@ class ModifyAudit(Audit):
         margin = case.worth(self.settings.margin)
         sign = 1.0 if plan.probe.higher_is_better else -1.0
         more = sign * (two - one)
-        # Two losses may differ by more than a score can.
-        bounded = plan.probe.bounded and bool(np.abs(more).max() <= 1.0)
-        gap = mean_effect(more, margin=margin, bounded=bounded, name="loss_difference", unit=plan.probe.measure)
+        apart = sign * float((reads[1].clean - reads[0].clean).mean())
+        ends = (apart - 1.0, apart + 1.0) if plan.probe.bounded else (None, None)
+        gap = self._tested(case, more, ends, "loss_difference")
         kept = [
             msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
             for subject, read in zip((plan.reference, rival), reads, strict=True)
@@ -318,3 +340,11 @@ class ModifyAudit(Audit):
             trials=tuple(trial.key for read in reads for trial in read.trials[at]),
         )  # fmt: skip
         return Draft(finding, test=gap, worth=case.worth(self.settings.worth), otherwise=words)
+
+
+def _ends(case: Case, origin: float, unit: float) -> Ends:
+    """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
+    probe = case.plan.probe
+    scores = (0.0, 1.0) if probe.bounded else (None, None) if probe.higher_is_better else (0.0, None)
+    ends = [None if score is None else (score - origin) / unit for score in scores]
+    return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])

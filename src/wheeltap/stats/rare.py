@@ -1,0 +1,86 @@
+"""Means over random draws of which a few may hit hard: what no draw has shown may still carry the mean.
+
+A bit that flips in an exponent ruins a network, and most draws have none of those. A handful of harmless draws varies
+little, so an interval from their spread is narrow, and wrong. What was not seen in k draws has, with confidence
+1 - alpha, a probability of 1 - alpha^(1/k) at most, and costs no more than the whole score.
+
+Source: Clopper & Pearson (1934), the case of no success; Hahn & Meeker (1991), "Statistical Intervals", sec. 5.3.1.
+"""
+
+import numpy as np
+from msgspec.structs import replace
+
+from wheeltap.records import Estimate
+from wheeltap.stats.crossed import Values, checked
+from wheeltap.stats.effect import mean_effect
+
+Ends = tuple[float | None, float | None]
+"""The least and the most that a draw's mean can be; ``None`` where there is no such bound."""
+
+_STEPS = 40
+"""Halvings of the p-value's logarithm."""
+
+
+def unseen(draws: int, alpha: float) -> float:
+    """Largest probability that what none of ``draws`` showed may have, with confidence 1 - ``alpha``."""
+    return 1.0 - alpha ** (1.0 / draws)
+
+
+def inner(level: float) -> float:
+    """Level at which an interval is made that ``allowing`` widens to one of ``level``."""
+    return 1.0 - (1.0 - level) / 2.0
+
+
+def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.95) -> Estimate:
+    """The estimate with an interval that allows for draws harder, or milder, than any that were made.
+
+    Half of the error that ``level`` leaves goes to the given interval, a quarter to what is unseen at either end: the
+    mean is that of draws clipped to the range seen, which the interval tells, and of what lies beyond, whose
+    probability ``unseen`` bounds and whose size ``ends`` do.
+
+    Args:
+        estimate: Its interval made at ``inner(level)``.
+        means: ``[draw]``, what each draw gave, in the estimate's unit.
+        ends: Of such a number.
+        level: Of the wider interval.
+    """
+    x = checked(means, ("draw",), what="means of draws")
+    share, (least, most) = unseen(len(x), (1.0 - level) / 4.0), ends
+    low, high = estimate.low, estimate.high
+    low = None if low is None or least is None else low - share * max(float(x.min()) - least, 0.0)
+    high = None if high is None or most is None else high + share * max(most - float(x.max()), 0.0)
+    method = f"{estimate.method}; up to {share:.2g} of draws unseen"
+    return replace(estimate, low=low, high=high, level=level, method=method)
+
+
+def rare_effect(
+    d: Values, ends: Ends, *, margin: float = 0.0, bounded: bool = False, name: str = "effect", unit: str
+) -> Estimate:
+    """``mean_effect`` at level .95 that allows for rare draws; its p-value is that of this interval.
+
+    Args:
+        d: ``[draw, example]``, disturbed minus clean (or one subject minus another).
+        ends: Of a draw's mean.
+        margin: The p-value tests |mean| <= ``margin``.
+        bounded: As for ``mean_effect``.
+        name: Name of the estimate.
+        unit: Unit of the values.
+    """
+    means = np.asarray(d, dtype=np.float64).mean(1)
+
+    def at(level: float) -> Estimate:
+        plain = mean_effect(d, level=inner(level), margin=margin, bounded=bounded, name=name, unit=unit)
+        return allowing(plain, means, ends, level=level)
+
+    def beyond(level: float) -> bool:
+        found = at(level)
+        return (found.low is not None and found.low > margin) or (found.high is not None and found.high < -margin)
+
+    # The alpha at which the interval's near end would touch the margin.
+    least, most = np.log(1e-12), np.log(0.999)
+    if not beyond(1.0 - float(np.exp(most))):
+        return replace(at(0.95), p=1.0)
+    for _ in range(_STEPS):
+        middle = (least + most) / 2.0
+        least, most = (least, middle) if beyond(1.0 - float(np.exp(middle))) else (middle, most)
+    return replace(at(0.95), p=float(np.exp(most)))
