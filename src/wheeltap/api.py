@@ -106,10 +106,10 @@ class _Run:
         self.spent = self.before = 0.0
 
     def lookup(self, key: str) -> Outcome | None:
-        """The outcome of a trial, from memory or the store."""
+        """The outcome of a trial, from memory or the store; what failed in an earlier run is tried again."""
         if key not in self.known:
             found = self.store.get(key)
-            if found is None:
+            if found is None or found.status == "failed":
                 return None
             self.known[key] = found
         return self.known[key]

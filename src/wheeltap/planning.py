@@ -109,8 +109,18 @@ def seconds_of_a_pass(subject: Subject, probe: BaseProbe) -> float:
 
 
 def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:
-    """The audits with their settings, groups taken apart; settings that make no sense are refused."""
-    single = [one for audit in asked for one in (expanded([audit]) if isinstance(audit, str) else [audit])]
+    """The audits with their settings, groups taken apart; settings that make no sense are refused.
+
+    A name that is also given with settings, by itself or in a group, stands for those.
+    """
+    known = {audit.name for audit in asked if not isinstance(audit, str)}
+    single: list[str | AuditSpec] = []
+    for audit in asked:
+        for one in expanded([audit]) if isinstance(audit, str) else (audit,):
+            if not isinstance(one, str) or one not in known:
+                single.append(one)
+            if isinstance(one, str):
+                known.add(one)
     specs = tuple(_spec(audit, parameters) for audit in single)
     for spec in specs:
         for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():

@@ -208,13 +208,14 @@ class Store:
             raise
 
     def put(self, outcome: Outcome) -> None:
-        """Commits one outcome; a key that is there already is left as it is."""
+        """Commits one outcome; one that is there already is left as it is, unless it had failed."""
         self.put_all([outcome])
 
     def put_all(self, outcomes: Iterable[Outcome]) -> None:
         """Commits outcomes together."""
         rows = [_row(outcome) for outcome in outcomes]
         with self._explained(), self._transaction():
+            self._db.executemany("DELETE FROM outcomes WHERE key=? AND status='failed'", [(row[0],) for row in rows])
             self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?)", rows)
 
     def get(self, key: str) -> Outcome | None:

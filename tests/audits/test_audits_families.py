@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -235,3 +236,41 @@ def test_a_headline_claims_nothing_that_was_not_measured(subject: Subject) -> No
     assert "nothing inside could be compared" in unlike and "do not fit each other" in unlike
     alone = wt.audit(subject, probe, audits=[wt.AuditSpec(name="pruning", settings={"others": False})]).headline
     assert alone == "digits (score not measured); nothing found."
+
+
+class Faltering(torch.nn.Sequential):
+    """Fails from its 13th pass on, until it is mended."""
+
+    passes, mended = 0, False
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        self.passes += 1
+        if self.passes > 12 and not self.mended:
+            raise RuntimeError("out of luck")
+        return super().forward(input)
+
+
+def test_what_failed_is_tried_again(tmp_path: Path, subject: Subject) -> None:
+    model = Faltering(*subject.model.children()).eval()
+    faltering, probe, store = Subject(model, name="faltering"), digits.probe(), tmp_path / "f.wheeltap"
+    spec = wt.AuditSpec(name="pruning", settings={"others": False, "doses": [0.1 * at for at in range(1, 10)]})
+    first = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    assert first["WT104"][0].status == "error"
+    model.mended = True
+    second = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    assert second["WT104"][0].status in ("found", "not_found", "inconclusive") and second.cost.trials > 0
+    third = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    assert third.cost.trials == 0 and third["WT104"] == second["WT104"]
+
+
+def test_an_audit_asked_for_twice_is_run_once(subject: Subject) -> None:
+    spec = wt.AuditSpec(name="pruning", settings={"others": False})
+    plan = wt.plan([subject], digits.probe(), audits=["score", "survival", "score", spec])
+    names = [audit.name for audit in plan.audits]
+    assert len(names) == len(set(names)) and plan.audits[-1].settings == {"others": False}
+
+
+def test_a_fine_tune_that_diverges_is_called_that(subject: Subject) -> None:
+    spec = wt.AuditSpec(name="fine-tuning", settings={"lr": 1e30, "others": False})
+    [found] = wt.audit(subject, digits.probe(), audits=[spec])["WT110"]
+    assert "diverged in 4 of 4 trials" in found.because

@@ -211,7 +211,7 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
     unsure = [f for f in rest if f.code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")]
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
     # What was not measured is not called equal.
-    start = "" if not gap else "Different score, " if score and score.status == "found" else "Same score, "
+    start = {"found": "Different score, ", "not_found": "Same score, "}.get(score.status if gap and score else "", "")
     if inside:
         return (
             f"{_upper(f'{start}different inside')}: {name}{gap}. {' '.join(_kept_less(plan, rival, f) for f in inside)}"
@@ -224,6 +224,8 @@ def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Findi
         alone = any(f.code != "WT001" for f in findings)
         asked = "no other question compares the two, see each of them" if alone else "nothing else was asked"
         return f"{_upper(f'{start}{asked}')}: {name}{gap}."
+    if all(f.code == "WT111" for f in rest):
+        return f"{_upper(f'{start}nothing found that keeps the two from being merged')}: {name}{gap}."
     return f"{_upper(f'{start}no difference found inside')}: {name}{gap}."
 
 

@@ -231,7 +231,7 @@ class ModifyAudit(Audit):
         tested = losses.pop(self.settings.tested)
         margin = case.worth(self.settings.margin)
         expected = self._expected(case, read)
-        words = f"{subject.name} loses {tested} of its score at {tested.name}"
+        words = f"{subject.name} loses {tested} of its score at {tested.name}{self._diverged(case, read)}"
         finding = Finding(
             code=self.code,
             title=self.title,
@@ -244,6 +244,14 @@ class ModifyAudit(Audit):
         )
         otherwise = f"{words}: not shown to be more than {margin:.2g}. {self.shipped(expected)}"
         return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+
+    def _diverged(self, case: Case, read: Lost) -> str:
+        """How many of the tested trials gave no numbers, in words; nothing where all did."""
+        trials = read.trials[read.variant.doses.index(self.settings.tested)]
+        outcomes = [case.outcome(trial) for trial in trials]
+        lost = sum(outcome is not None and outcome.status == "diverged" for outcome in outcomes)
+        each = "its answers count" if len(trials) == 1 else "their answers count"
+        return f" (diverged in {lost} of {len(trials)} trials: {each} as chance)" if lost else ""
 
     def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
         """What to expect at the tested dose: share of the score kept, and of the answers that change."""

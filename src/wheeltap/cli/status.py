@@ -20,9 +20,13 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
     with Store(store, readonly=True) as kept:
         plan = plan_of(kept)
         asked = wanted(plan, kept.get)
-        missing = sum(kept.get(trial.key) is None for trial in asked)
+        found = [kept.get(trial.key) for trial in asked]
+        missing, failed = found.count(None), sum(one is not None and one.status == "failed" for one in found)
         counts = ", ".join(f"{number} {name}" for name, number in kept.count().items()) or "none"
     print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.probe.name}")
     print(f"trials in the store: {counts}")
-    print("complete" if not missing else f"{missing} trials to go, as far as is known: run the same command again")
+    if missing:
+        print(f"{missing} trials to go, as far as is known: run the same command again")
+    else:
+        print(f"complete, but {failed} failed: the same command tries them again" if failed else "complete")
     return 0
