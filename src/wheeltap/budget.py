@@ -96,8 +96,19 @@ def _cheaper(plan: Plan) -> list[Plan]:
             control_draws=min(draws, plan.effort.control_draws),
             block_draws=min(plan.effort.block_draws, max(draws // 4, 1)),
         )
-        found.append(msgspec.structs.replace(plan, graded=(), effort=effort))
+        found.append(msgspec.structs.replace(_capped(plan, draws), graded=(), effort=effort))
     return [*found, msgspec.structs.replace(found[-1], effort=msgspec.structs.replace(found[-1].effort, block_draws=0))]
+
+
+def _capped(plan: Plan, draws: int) -> Plan:
+    """The plan with no more than ``draws`` of what modifications draw at random."""
+    audits = [
+        msgspec.structs.replace(spec, settings={**spec.settings, "draws": draws})
+        if isinstance(audit, ModifyAudit) and audit.settings.draws > draws
+        else spec
+        for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
+    ]
+    return msgspec.structs.replace(plan, audits=tuple(audits))
 
 
 def _noise(plan: Plan) -> list[NoiseAudit]:

@@ -117,3 +117,13 @@ def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, 
     report = wt.run(made, subject, probe)
     # The last batch of each round through the examples is a smaller one.
     assert 0.95 * most_passes(made) <= report.cost.forwards <= most_passes(made)
+
+
+def test_a_budget_takes_draws_from_modifications_too() -> None:
+    case = planted("mlp")
+    whole = wt.plan(case.subject, case.probe, audits=["score", "bit-flips"])
+    cut = wt.plan(case.subject, case.probe, audits=["score", "bit-flips"], budget=f"{most_passes(whole) / 2:.0f}f")
+    draws = next(audit.settings["draws"] for audit in cut.audits if audit.name == "bit-flips")
+    assert isinstance(draws, int) and 4 <= draws < 64 and most_passes(cut) <= most_passes(whole) / 2
+    report = wt.run(cut, case.subject, case.probe)
+    assert report.cost.forwards <= most_passes(cut)

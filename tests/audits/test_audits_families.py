@@ -109,6 +109,13 @@ def test_a_flip_that_ruins_one_draw_gives_no_size(report: Report) -> None:
     assert worst.unit == "weights of each layer flipped" and worst.score[0] >= worst.score[-1]
 
 
+def test_only_draws_are_allowed_to_hide_worse_ones(report: Report) -> None:
+    """The worst flips are no draw: their band is that of the examples; four random ones may hide a ruinous one."""
+    worst, few = curve(report, "WT106", "int8, worst weights first"), curve(report, "WT106", "stored as bfloat16")
+    assert worst.high[0] - worst.low[0] < 0.1
+    assert few.low[0] < few.score[0] - 0.5  # 4 harmless draws
+
+
 def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
     found = finding(report, "WT110")
     by_name = {estimate.name: estimate.value for estimate in found.estimates}

@@ -268,14 +268,3 @@ def test_a_changed_weight_or_example_is_never_a_hit(tmp_path: Path) -> None:
         effort=LITTLE,
     )
     assert first.cost.trials == second.cost.trials == third.cost.trials
-
-
-def test_what_failed_is_replaced_and_nothing_else(tmp_path: Path) -> None:
-    done, failed = Outcome(key="a", status="done", forwards=1.0), Outcome(key="b", status="failed", because="no memory")
-    with Store(tmp_path / "s.wheeltap") as store:
-        store.put_all([done, failed])
-        store.put_all([Outcome(key="a", status="failed"), Outcome(key="b", status="done", forwards=2.0)])
-        first, second = store.get("a"), store.get("b")
-        assert first is not None and (first.status, first.forwards) == ("done", 1.0)
-        assert second is not None and (second.status, second.forwards, second.because) == ("done", 2.0, "")
-        assert store.count() == {"done": 2}

@@ -6,7 +6,7 @@ import pytest
 from report_cases import estimate
 
 from wheeltap.records import Estimate
-from wheeltap.report import view, words
+from wheeltap.report import estimates, words
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ def test_a_number_keeps_about_three_digits(value: float | None, text: str) -> No
 
 
 def test_names_lose_their_underscores_and_paths_keep_them() -> None:
-    assert view.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
-    named = view.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
+    assert estimates.caption(estimate("gain_of_input_search", 0.5, 0.1)).startswith("gain of input search")
+    named = estimates.caption(estimate("rise without head 0 of model.layers.26.self_attn", 0.5, 0.1))
     assert named.startswith("rise without head 0 of model.layers.26.self_attn")
 
 

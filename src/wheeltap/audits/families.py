@@ -124,7 +124,6 @@ class BitFlipAudit(ModifyAudit):
     code = "WT106"
     title = "Flipped bits"
     settings_type = BitFlipSettings
-    rare = True
     # The more weights, the more of them a rate hits.
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {
         "draws": 2, "doses": [1e-10, 1e-9, 1e-8, 1e-7], "tested": 1e-9,
@@ -136,9 +135,9 @@ class BitFlipAudit(ModifyAudit):
         doses, draws = self._listed(), self.settings.draws
         few = min(draws, 4)
         return (
-            Variant("", "flip", doses, {"format": "float32"}, draws),
-            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, few),
-            Variant("stored as int8", "flip", doses, {"format": "int8"}, few),
+            Variant("", "flip", doses, {"format": "float32"}, draws, rare=True),
+            Variant("stored as bfloat16", "flip", doses, {"format": "bfloat16"}, few, rare=True),
+            Variant("stored as int8", "flip", doses, {"format": "int8"}, few, rare=True),
             Variant(
                 "int8, worst weights first",
                 "flip-worst",

@@ -15,7 +15,7 @@ from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Tr
 from wheeltap.stats.curve import band, half_dose
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
 from wheeltap.stats.mogstad2024 import rank_intervals
-from wheeltap.stats.rare import Ends, allowing, inner, rare_effect, unseen
+from wheeltap.stats.rare import Ends, allowing, at_either_end, inner, rare_effect
 
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
@@ -50,6 +50,7 @@ class Variant:
         unit: Of its doses, where they are not the family's.
         layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
         reads: Passes over the probe to read from a subject what must be known of it first.
+        rare: Whether few of its draws hit hard: intervals then allow for what no draw has shown.
     """
 
     label: str
@@ -60,6 +61,7 @@ class Variant:
     unit: str = ""
     layers: tuple[str, ...] = ()
     reads: float = 0.0
+    rare: bool = False
 
     def fits(self, subject: SubjectRecord) -> bool:
         """Whether the names of a subject's layers leave it anything to change."""
@@ -89,11 +91,9 @@ class ModifyAudit(Audit):
 
     Attributes:
         unit: Unit of the doses.
-        rare: Whether few draws hit hard: intervals then allow for what no draw has shown.
     """
 
     unit: ClassVar[str]
-    rare: ClassVar[bool] = False
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"draws": 2}
 
     @abstractmethod
@@ -205,14 +205,14 @@ class ModifyAudit(Audit):
         probe = case.plan.probe
         sign = 1.0 if probe.higher_is_better else -1.0
         lost = sign * (read.clean[None, :] - scores)
-        return self._tested(case, lost, _ends(case, float(read.clean.mean()), -sign), label)
+        return self._tested(case, read.variant, lost, _ends(case, float(read.clean.mean()), -sign), label)
 
-    def _tested(self, case: Case, values: Values, ends: Ends, name: str) -> Estimate:
+    def _tested(self, case: Case, variant: Variant, values: Values, ends: Ends, name: str) -> Estimate:
         """Mean of ``[draw, example]``, tested against the margin; ``ends`` are those of a draw's mean."""
         probe, margin = case.plan.probe, case.worth(self.settings.margin)
         # Two losses may differ by more than a score can.
         bounded = probe.bounded and bool(np.abs(values).max() <= 1.0)
-        if self.rare:
+        if variant.rare:
             return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=probe.measure)
         return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=probe.measure)
 
@@ -257,10 +257,10 @@ class ModifyAudit(Audit):
         """What to expect at the tested dose: share of the score kept, and of the answers that change."""
         at = read.variant.doses.index(self.settings.tested)
         scores, chance, bounded = read.scores[at], case.chance, case.plan.probe.bounded
-        level = inner(0.95) if self.rare else 0.95
+        level = inner(0.95) if read.variant.rare else 0.95
         kept = share_kept(scores, read.clean, chance=chance, bounded=bounded, level=level)
         above = float(read.clean.mean()) - chance
-        if self.rare and above:
+        if read.variant.rare and above:
             kept = allowing(kept, (scores.mean(1) - chance) / above, _ends(case, chance, above))
         agreement = case.measured(read.trials[at], "agreement")
         if agreement is None:
@@ -269,7 +269,7 @@ class ModifyAudit(Audit):
         changed = score_interval(
             rest.mean(0), bounded=True, name="answers changed", unit="share of answers", level=level
         )
-        return (kept, allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed)
+        return (kept, allowing(changed, rest.mean(1), (0.0, 1.0)) if read.variant.rare else changed)
 
     def shipped(self, expected: tuple[Estimate, ...]) -> str:
         """What to expect of it when it is shipped so, in words."""
@@ -291,10 +291,10 @@ class ModifyAudit(Audit):
         probe, variant = case.plan.probe, read.variant
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
-        level = inner(0.95) if self.rare else 0.95
+        level = inner(0.95) if variant.rare else 0.95
         mean, low, high = band(read.scores[order], bounded=probe.bounded, level=level)
-        if self.rare and probe.bounded:
-            means, share = read.scores[order].mean(2), unseen(read.variant.draws, 0.0125)
+        if variant.rare and probe.bounded:
+            means, share = read.scores[order].mean(2), at_either_end(variant.draws)
             low, high = low - share * means.min(1), high + share * (1.0 - means.max(1))
         return Curve(
             code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
@@ -332,7 +332,7 @@ class ModifyAudit(Audit):
         more = sign * (two - one)
         apart = sign * float((reads[1].clean - reads[0].clean).mean())
         ends = (apart - 1.0, apart + 1.0) if plan.probe.bounded else (None, None)
-        gap = self._tested(case, more, ends, "loss_difference")
+        gap = self._tested(case, variant, more, ends, "loss_difference")
         kept = [
             msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
             for subject, read in zip((plan.reference, rival), reads, strict=True)

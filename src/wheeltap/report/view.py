@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wheeltap.records import BlockMap, Control, Estimate, Finding, FindingStatus, ReportRecord
-from wheeltap.report import words
+from wheeltap.records import BlockMap, Control, Finding, FindingStatus, ReportRecord
+from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
 
 SCORE = "WT001"
@@ -147,7 +147,7 @@ def score_table(record: ReportRecord) -> ScoreTable:
     both = ((singles, False), (paired, True))
     sections = tuple(_section(record, names, columns, pair=pair) for names, pair in both if names)
     return ScoreTable(
-        columns=columns, sections=sections, levels=levels(e for f in record.findings for e in f.estimates)
+        columns=columns, sections=sections, levels=estimates.levels(e for f in record.findings for e in f.estimates)
     )
 
 
@@ -218,30 +218,7 @@ def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
         return Cell(word=word, tone=tone)
     first = worst.estimates[0]
     value, bracket = words.parts(first)
-    return Cell(word=word, value=value, bracket=bracket, tone=tone, caption=caption(first))
-
-
-def caption(estimate: Estimate) -> str:
-    """What an estimate's number is: its name and, unless the name says it, its unit."""
-    # A word with a point in it is a module's path.
-    parts = [part if "." in part else part.replace("_", " ") for part in words.plain(estimate.name).split(" ")]
-    name, unit = " ".join(parts), words.plain(estimate.unit)
-    return name if not unit or unit in name else f"{name} ({unit})"
-
-
-def _bounded(estimate: Estimate) -> bool:
-    """Whether an estimate has an interval that is not a point known exactly."""
-    return estimate.level < 1 and (estimate.low is not None or estimate.high is not None)
-
-
-def levels(estimates: Iterable[Estimate]) -> str:
-    """The confidence level of a set of intervals, or their range."""
-    known = sorted({estimate.level for estimate in estimates if _bounded(estimate)})
-    if not known:
-        return "no intervals"
-    if len(known) == 1:
-        return f"{words.percent(known[0])} intervals"
-    return f"intervals at {words.percent(known[0])} to {words.percent(known[-1])}"
+    return Cell(word=word, value=value, bracket=bracket, tone=tone, caption=estimates.caption(first))
 
 
 def groups(record: ReportRecord) -> tuple[Group, ...]:
@@ -267,7 +244,7 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
         title=words.plain(finding.title),
         word="measured" if plain_score else words.status(finding.status, pair=pair),
         tone="quiet" if plain_score else words.tone(finding.status, alarm=finding.alarm),
-        estimates=tuple(_line(estimate) for estimate in finding.estimates),
+        estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),
         loud=not plain_score and finding.status != "not_found",
@@ -278,16 +255,6 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
 def _answer(finding: Finding, *, pair: bool) -> str:
     """What was shown where the claim was not: of a factor that is not unused, that it is used."""
     return words.instrument(finding.code).otherwise if finding.status == "not_found" and not pair else ""
-
-
-def _line(estimate: Estimate) -> tuple[str, str, str]:
-    """Name, number with interval, and how the interval was made."""
-    how = [f"n = {estimate.n:,}", words.plain(estimate.method)]
-    if _bounded(estimate):
-        how.insert(0, f"{words.percent(estimate.level)} interval")
-    if estimate.p is not None:
-        how.append("p < 0.0001" if estimate.p < 0.0001 else f"p = {estimate.p:.4f}")
-    return caption(estimate), words.interval(estimate), ", ".join(part for part in how if part)
 
 
 def controls(record: ReportRecord) -> tuple[ControlView, ...]:
@@ -302,7 +269,7 @@ def _control(control: Control) -> ControlView:
         kind=words.CONTROL_KINDS[control.kind],
         status=control.status,
         tone=words.control_tone(control),
-        estimates=tuple(_line(estimate) for estimate in control.estimates),
+        estimates=tuple(estimates.line(estimate) for estimate in control.estimates),
         because=words.paragraphs(control.because),
     )
 

@@ -31,6 +31,11 @@ def inner(level: float) -> float:
     return 1.0 - (1.0 - level) / 2.0
 
 
+def at_either_end(draws: int, *, level: float = 0.95) -> float:
+    """Largest probability of draws beyond either end of what was seen, with its part of the error of ``level``."""
+    return unseen(draws, (1.0 - level) / 4.0)
+
+
 def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.95) -> Estimate:
     """The estimate with an interval that allows for draws harder, or milder, than any that were made.
 
@@ -45,7 +50,7 @@ def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.
         level: Of the wider interval.
     """
     x = checked(means, ("draw",), what="means of draws")
-    share, (least, most) = unseen(len(x), (1.0 - level) / 4.0), ends
+    share, (least, most) = at_either_end(len(x), level=level), ends
     low, high = estimate.low, estimate.high
     low = None if low is None or least is None else low - share * max(float(x.min()) - least, 0.0)
     high = None if high is None or most is None else high + share * max(most - float(x.max()), 0.0)

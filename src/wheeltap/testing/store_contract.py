@@ -17,7 +17,7 @@ class StoreLike(Protocol):
     """The part of a store that runs and judgements use."""
 
     def put(self, outcome: Outcome) -> None:
-        """Keeps an outcome; a key that is there already is left as it is."""
+        """Keeps an outcome; one that is there already is left as it is, unless it had failed."""
 
     def get(self, key: str) -> Outcome | None:
         """The outcome with this key, if any."""
@@ -84,6 +84,16 @@ class StoreContract:
             for outcome in (first, first, Outcome(key=first.key, status="failed", because="later")):
                 store.put(outcome)
                 assert _equal(first, store.get(first.key)), "the first outcome was not kept"
+
+    def test_what_failed_is_replaced(self, tmp_path: Path) -> None:
+        """So that it can be tried again; the other outcomes stay."""
+        failed, done = (Outcome(key="0" * 32, status=status, forwards=2.0) for status in ("failed", "done"))
+        other = Outcome(key="1" * 32, status="done", forwards=1.0)
+        with self.opened(tmp_path / "kept") as store:
+            for outcome in (failed, other, done):
+                store.put(outcome)
+            assert _equal(done, store.get(done.key)), "what had failed was not replaced"
+            assert _equal(other, store.get(other.key)), "another outcome changed"
 
     def test_unknown_keys_give_nothing(self, tmp_path: Path) -> None:
         """No outcome, plan or note where none was put."""
