@@ -14,7 +14,7 @@ DRAWS = {"mlp": 512, "cnn": 256}
 """Draws on nets whose passes are cheap."""
 
 DRAWS_OF_A_TRANSFORMER = {"function": 256}
-"""There function-space noise, which must be silent on every linear re-coding, gets most; the others get ``FEW``."""
+"""There function-space noise, which must be silent on every gauge, gets most; the others get ``FEW``."""
 
 DRAWS_OF_A_ROTATION = 1024
 """A rotated twin shares no draw with the original, so function-space noise needs more of them to settle it."""

@@ -17,7 +17,7 @@ from wheeltap import __version__
 from wheeltap.audits.judge import judge as judged
 from wheeltap.audits.judge import wanted
 from wheeltap.engine.executors import Executor, ProcessPool, Serial
-from wheeltap.engine.run import ONE_THREAD_BELOW
+from wheeltap.engine.settle import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import UsageError
 from wheeltap.judging import noted
@@ -28,6 +28,7 @@ from wheeltap.records import Cost, Outcome, Scalar, Trial
 from wheeltap.report.report import Report
 from wheeltap.store import Store
 from wheeltap.subject import Subject
+from wheeltap.typed import to_tensor
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         ModelError: If a clean pass is not finite or not repeatable.
     """
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    settled = [settled_since_planned(subject, probe) for subject in several]
     _require_same(plan, several, probe)
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
@@ -80,7 +82,10 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         stack.enter_context(executor)
         kept.put_plan(plan.key, plan.to_bytes())
         kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
-        return _Run(plan, Workshop(several, plan.controls, probe, memory=memory), kept, executor, watch).finish()
+        running = _Run(plan, Workshop(several, plan.controls, probe, memory=memory), kept, executor, watch)
+        running.spent = sum(one.forwards for one in settled)
+        running.require_same_answers(several)
+        return running.finish()
 
 
 def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
@@ -113,6 +118,22 @@ class _Run:
                 return None
             self.known[key] = found
         return self.known[key]
+
+    def require_same_answers(self, subjects: list[Subject]) -> None:
+        """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
+
+        Raises:
+            ModelError: If it answers otherwise: nothing is stored or reused then.
+        """
+        first: dict[str, Subject] = {}
+        for subject in subjects:
+            other = first.setdefault(subject.record.fingerprint, subject)
+            if other is not subject and other.settled is not None:
+                require_same_answers(subject, other.settled.scores, of=f"compared with {other.name}")
+            stored = self.lookup(self.plan.trial(subject.record, "none").key)
+            if stored is not None and "scores" in stored.values:
+                known = to_tensor(stored.values["scores"].copy())
+                require_same_answers(subject, known, of=f"compared with {self.store.path.name}")
 
     def finish(self) -> Report:
         began = perf_counter()

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import Self
 
 import msgspec
@@ -10,7 +11,7 @@ from wheeltap.audits.judge import audits_of
 from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.errors import UsageError
-from wheeltap.plans import Effort, Plan
+from wheeltap.plans import AuditSpec, Effort, Plan
 from wheeltap.stats import foresee
 
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
@@ -18,13 +19,16 @@ _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _FEWEST = 4
 """With fewer draws a control cannot vouch for anything, and a sound run ends void."""
 
+_STEPS = 32
+"""Shares of the effort that are tried."""
+
 
 class Budget(msgspec.Struct, frozen=True):
     """Passes over the probe, or seconds, that a run may spend; exactly one of them.
 
     Attributes:
         forwards: Passes of the whole probe through a model.
-        seconds: Wall-clock; turned into passes by timing one.
+        seconds: Wall-clock of planning, running and judging.
     """
 
     forwards: float | None = None
@@ -47,9 +51,38 @@ class Budget(msgspec.Struct, frozen=True):
         size = float(found[1])
         return cls(forwards=size) if found[2] == "f" else cls(seconds=size * _SECONDS[found[2]])
 
-    def passes(self, seconds_each: float) -> float:
-        """The passes it allows, where one takes ``seconds_each``."""
-        return self.forwards if self.forwards is not None else (self.seconds or 0.0) / max(seconds_each, 1e-9)
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan's parts take on one machine, in seconds.
+
+    Attributes:
+        clean: A pass of the undisturbed model.
+        beside: By audit, what a trial takes beside its passes, on average: drawing and writing weights, training,
+            finding units. An audit that was not timed counts by its passes alone.
+        kept: What keeping an outcome takes.
+        copy: What making a control copy takes.
+        spent: What finding all this out took, which is part of the budget.
+    """
+
+    clean: float
+    beside: dict[str, float] = {}
+    kept: float = 0.0
+    copy: float = 0.0
+    spent: float = 0.0
+
+    def seconds(self, plan: Plan) -> float:
+        """About the most that planning, running and judging a plan take."""
+        beside = sum(audit.most(plan) * self.beside.get(audit.name, 0.0) for audit in audits_of(plan))
+        trials = most_trials(plan) * (self.kept + JUDGED * plan.probe.examples)
+        work = most_passes(plan) * self.clean + beside + trials + len(plan.controls) * self.copy
+        return self.spent + _RESERVE * work
+
+
+_RESERVE = 1.1
+"""What a run takes for each second that its parts took when they were timed: a machine gets busier too."""
+
+JUDGED = 4e-7
+"""Seconds of judging for each trial and example: 1e-7 to 2e-7 on a quiet machine, twice that on a busy one."""
 
 
 def most_trials(plan: Plan) -> int:
@@ -59,56 +92,128 @@ def most_trials(plan: Plan) -> int:
 
 def most_passes(plan: Plan) -> float:
     """Upper bound on the passes over the probe that a plan's trials can take."""
-    return len(plan.baselines()) + sum(audit.most_passes(plan) for audit in audits_of(plan))
+    return _settling(plan) + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 
-def within(plan: Plan, passes: float) -> Plan:
-    """The plan with as many draws as ``passes`` allow: never more than it has.
+def _settling(plan: Plan) -> int:
+    """Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines."""
+    return len(plan.subjects) + len(plan.baselines())
 
-    The copies from which detection power is told go first, then draws, then the block map.
+
+def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
+    """The plan with as much effort as ``allowed`` passes (seconds, with ``prices``) pay for: never more than it has.
+
+    The copies from which detection power is told go first; then draws, and what readings look at; then the block map;
+    then a family's ways of modifying weights beside the one that is judged. What was cut is told in ``cuts``.
 
     Raises:
-        UsageError: If even two draws cost more, or if what is left could find nothing worth telling.
+        UsageError: If the least effort costs more, or if what is left could find nothing worth telling.
     """
-    candidates = _cheaper(plan)
-    for candidate in candidates:
-        if most_passes(candidate) <= passes:
-            _require_sight(candidate, plan, passes)
-            return candidate
-    undrawn, cheapest = candidates[1], candidates[-1]
-    least = most_passes(cheapest)
-    draws = f" ({_FEWEST} draws a dose)" if least < most_passes(undrawn) else ""
+    cost = most_passes if prices is None else prices.seconds
+    for candidate in _cheaper(plan, _sighted(plan)):
+        if cost(candidate) <= allowed:
+            _require_sight(candidate, plan, allowed, prices)
+            return candidate if candidate == plan else msgspec.structs.replace(candidate, cuts=_cuts(plan, candidate))
+    blind, cheapest = _least(plan, _FEWEST), _least(plan, _sighted(plan))
+    if cost(blind) <= allowed:
+        _require_sight(blind, plan, allowed, prices)
     costliest = max(audits_of(cheapest), key=lambda audit: audit.most_passes(cheapest)).name
+    drawn = cost(cheapest) < cost(msgspec.structs.replace(cheapest, effort=plan.effort))
+    draws = f" ({cheapest.effort.draws} draws a dose)" if drawn else ""
     raise UsageError(
         "The budget is too small for these audits.",
-        expected=f"at least {math.ceil(least)} passes{draws}; {sight(cheapest)}",
-        got=f"{passes:.0f} passes",
+        expected=f"at least {_amount(cost(cheapest), prices)}{draws}; {sight(cheapest)}",
+        got=_amount(allowed, prices),
         do="Give more" + (f", or leave out what costs most: {costliest}." if len(plan.audits) > 1 else "."),
     )
 
 
-def _cheaper(plan: Plan) -> list[Plan]:
-    """The plan and ever cheaper ones."""
-    found = [plan, msgspec.structs.replace(plan, graded=())]
-    for draws in range(plan.effort.draws, _FEWEST - 1, -1):
-        effort = Effort(
-            draws=draws,
-            control_draws=min(draws, plan.effort.control_draws),
-            block_draws=min(plan.effort.block_draws, max(draws // 4, 1)),
-        )
-        found.append(msgspec.structs.replace(_capped(plan, draws), graded=(), effort=effort))
-    return [*found, msgspec.structs.replace(found[-1], effort=msgspec.structs.replace(found[-1].effort, block_draws=0))]
+def least(plan: Plan) -> Plan:
+    """The plan with as little effort as a budget may leave, and all ways of modifying weights."""
+    return _less(plan, 0.0, _FEWEST)
 
 
-def _capped(plan: Plan, draws: int) -> Plan:
-    """The plan with no more than ``draws`` of what modifications draw at random."""
-    audits = [
-        msgspec.structs.replace(spec, settings={**spec.settings, "draws": draws})
-        if isinstance(audit, ModifyAudit) and audit.settings.draws > draws
+def _amount(cost: float, prices: Prices | None) -> str:
+    """Passes or seconds in words; rounded up, so that what is named would do."""
+    return f"{math.ceil(cost)} {'passes' if prices is None else 's'}"
+
+
+def _cheaper(plan: Plan, fewest: int) -> Iterator[Plan]:
+    """The plan and cheaper ones, those first that leave out least; none with fewer draws a dose than ``fewest``."""
+    yield plan
+    ungraded = msgspec.structs.replace(plan, graded=())
+    yield ungraded
+    unmapped = msgspec.structs.replace(ungraded, effort=msgspec.structs.replace(plan.effort, block_draws=0))
+    for barer in (ungraded, unmapped, msgspec.structs.replace(unmapped, audits=_alone(unmapped))):
+        for step in range(_STEPS - 1, 0, -1):
+            yield _less(barer, step / _STEPS, fewest)
+
+
+def _less(plan: Plan, share: float, fewest: int) -> Plan:
+    """About a share of a plan's draws, and of what its readings look at."""
+    effort = plan.effort
+    draws = max(min(fewest, effort.draws), math.ceil(share * effort.draws))
+    fewer = Effort(
+        draws=draws,
+        control_draws=min(draws, effort.control_draws),
+        block_draws=min(effort.block_draws, max(draws // 4, 1)),
+    )
+    audits = tuple(
+        msgspec.structs.replace(spec, settings={**spec.settings, **audit.cheaper(plan, share)})
+        for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
+    )
+    return msgspec.structs.replace(plan, effort=fewer, audits=audits)
+
+
+def _least(plan: Plan, fewest: int) -> Plan:
+    """The last of the cheaper ones."""
+    return list(_cheaper(plan, fewest))[-1]
+
+
+def _alone(plan: Plan) -> tuple[AuditSpec, ...]:
+    """The audits without a family's other ways of modifying weights."""
+    return tuple(
+        msgspec.structs.replace(spec, settings={**spec.settings, "others": False})
+        if isinstance(audit, ModifyAudit) and audit.settings.others
         else spec
         for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
-    ]
-    return msgspec.structs.replace(plan, audits=tuple(audits))
+    )
+
+
+def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
+    """What is left out of a plan, in words."""
+    before, after = whole.effort, cut.effort
+    found = ["detection power is not measured"] if len(cut.graded) < len(whole.graded) else []
+    if after.draws < before.draws:
+        found.append(f"{after.draws} draws a dose instead of {before.draws}")
+    if after.control_draws < before.control_draws:
+        found.append(f"{after.control_draws} draws of each control instead of {before.control_draws}")
+    if after.block_draws < before.block_draws:
+        few = f"{after.block_draws} draws a block instead of {before.block_draws}"
+        found.append(few if after.block_draws else "no block map")
+    for audit, less in zip(audits_of(whole), audits_of(cut), strict=True):
+        names = (field.name for field in msgspec.structs.fields(audit.settings_type))
+        pairs = ((name, getattr(audit.settings, name), getattr(less.settings, name)) for name in names)
+        found += [f"{audit.name}: {_cut(*pair)}" for pair in pairs if pair[1] != pair[2]]
+    return tuple(found)
+
+
+def _cut(name: str, many: object, few: object) -> str:
+    return f"{name} left out" if few is False else f"{name} {few} instead of {many}"
+
+
+def _sighted(plan: Plan) -> int:
+    """The fewest draws a dose with which comparisons see what is worth telling; if none do, the fewest that vouch."""
+    if _compares(plan):
+        for draws in range(_FEWEST, plan.effort.draws + 1):
+            fewer = msgspec.structs.replace(plan, effort=msgspec.structs.replace(plan.effort, draws=draws))
+            if all(_least_area(fewer, noise) <= noise.settings.worth for noise in _noise(fewer)):
+                return draws
+    return _FEWEST
+
+
+def _compares(plan: Plan) -> bool:
+    return len(plan.subjects) > 1 and plan.probe.bounded
 
 
 def _noise(plan: Plan) -> list[NoiseAudit]:
@@ -121,9 +226,9 @@ def _least_area(plan: Plan, noise: NoiseAudit) -> float:
     )
 
 
-def _require_sight(plan: Plan, whole: Plan, passes: float) -> None:
+def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | None) -> None:
     """Raises ``UsageError`` if a comparison under noise could see nothing that its audit calls worth telling."""
-    if len(plan.subjects) < 2 or not plan.probe.bounded:
+    if not _compares(plan):
         return
     for noise in _noise(plan):
         least, worth = _least_area(plan, noise), noise.settings.worth
@@ -131,18 +236,19 @@ def _require_sight(plan: Plan, whole: Plan, passes: float) -> None:
             raise UsageError(
                 "The budget is too small to find anything worth telling.",
                 where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.probe.examples} examples",
-                expected=f"a smallest difference of {worth:g} that could be found ({_needed(whole, noise)})",
-                got=f"{least:.2g}, with {passes:.0f} passes",
+                expected=f"a smallest difference of {worth:g} that could be found ({_needed(whole, noise, prices)})",
+                got=f"{least:.2g}, with {_amount(allowed, prices)}",
                 do="Give a larger budget, or more examples.",
             )
 
 
-def _needed(plan: Plan, noise: NoiseAudit) -> str:
-    """The passes from which a comparison sees what is worth telling."""
-    for candidate in reversed(_cheaper(plan)):
-        if _least_area(candidate, noise) <= noise.settings.worth:
-            return f"from about {math.ceil(most_passes(candidate))} passes on"
-    return "not with this plan's draws"
+def _needed(plan: Plan, noise: NoiseAudit, prices: Prices | None) -> str:
+    """What it takes for a comparison to see what is worth telling."""
+    cheapest = _least(plan, _sighted(plan))
+    if _least_area(cheapest, noise) > noise.settings.worth:
+        return "not with this plan's draws"
+    cost = most_passes if prices is None else prices.seconds
+    return f"from about {_amount(cost(cheapest), prices)} on"
 
 
 def sight(plan: Plan) -> str:

@@ -35,6 +35,13 @@ class WheeltapError(Exception):
         rows = (("where", where), ("expected", expected), ("got", got), ("what to do", do))
         super().__init__("\n".join([what, *(f"  {label}: {text}" for label, text in rows if text)]))
 
+    def in_line(self) -> str:
+        """All of it as one line: for a status, a table, a sentence of a report."""
+        facts = [f"{label} {text}" for label, text in (("expected", self.expected), ("got", self.got)) if text]
+        place = f" ({self.where})" if self.where else ""
+        first = f"{self.what.rstrip('.')}{place}" + (f": {', '.join(facts)}" if facts else "")
+        return " ".join(f"{first}. {self.do or ''}".split())
+
     def at(self, where: str) -> Self:
         """The same error, said of another place: of the file that a value came from, say."""
         made = type(self).__new__(type(self))

@@ -38,6 +38,15 @@ class Measure(ABC):
         uniform = torch.zeros_like(scores)
         return float(self(uniform, targets, uniform).mean())
 
+    @property
+    def identity(self) -> list[str]:
+        """What probes and keys know it by: its name; of a measure that is not ours its code and settings too."""
+        if type(self) is type(BY_NAME.get(self.name)):
+            return [self.name]
+        from wheeltap.describe import digest_of
+
+        return [self.name, digest_of(self)]
+
     def __repr__(self) -> str:
         return f"wt.measure.{self.name}"
 

@@ -1,10 +1,10 @@
 """Making plans: which audits with which settings, how many draws, which controls; cut to a budget if there is one."""
 
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from wheeltap import gauge, seeds
 from wheeltap.audits import base as audits_base
@@ -12,13 +12,16 @@ from wheeltap.audits.base import expanded
 from wheeltap.budget import Budget, within
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.readings import readings
-from wheeltap.engine.run import threads_for
-from wheeltap.errors import UsageError
+from wheeltap.engine.settle import settle
+from wheeltap.engine.units import hidden_units
+from wheeltap.errors import ModelError, UsageError
 from wheeltap.perturb import create, perturbations
-from wheeltap.plans import AuditSpec, Effort, Plan
+from wheeltap.plans import AuditSpec, Effort, Plan, Sizes
+from wheeltap.pricing import TIMING, priced
 from wheeltap.probe import BaseProbe
 from wheeltap.records import SubjectRecord
 from wheeltap.subject import Subject, derived_record
+from wheeltap.typed import to_array
 
 Audits = Sequence[str | AuditSpec]
 
@@ -29,7 +32,7 @@ LARGE = 20_000_000
 def default_effort(parameters: int) -> Effort:
     """Draws per dose for a model of this size: enough for tight intervals on small ones, minutes on large ones."""
     if parameters <= 2_000_000:
-        return Effort(draws=32, control_draws=16, block_draws=8)
+        return Effort(draws=32, control_draws=32, block_draws=8)
     if parameters < LARGE:
         return Effort(draws=8, control_draws=8, block_draws=2)
     return Effort(draws=4, control_draws=4, block_draws=1)
@@ -59,7 +62,8 @@ def plan(
         probe: The examples.
         audits: Names (see ``wheeltap list audits``), or specs with settings.
         effort: Draws; by default chosen by the model's size.
-        budget: What the run may cost, such as ``200f`` (passes over the probe) or ``10m``: draws are cut to fit.
+        budget: What it may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit (see
+            ``Plan.cuts``).
         seed: Root of every draw.
         **extra: Further fields of ``Plan`` (``alpha``, ``command``, ``sources``, ``data``).
 
@@ -69,6 +73,8 @@ def plan(
     """
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     _require_names(several)
+    for subject in several:
+        settle(subject, probe)
     parameters = max(subject.record.parameters for subject in several)
     specs = _specs(audits or default_audits(several), parameters)
     twin, planted, why_not = _controls(several[0], seed)
@@ -85,27 +91,37 @@ def plan(
         graded=graded,
         no_controls=why_not,
         seed=seed,
+        sizes=_sizes(several, probe, specs),
         **extra,
     )
-    return made if budget is None else _afforded(made, budget, several[0], probe)
+    return made if budget is None else _afforded(made, budget, several, probe)
 
 
-def _afforded(made: Plan, budget: Budget | str, subject: Subject, probe: BaseProbe) -> Plan:
-    """The plan cut to its budget; where that is a time, one pass is timed."""
+def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], probe: BaseProbe) -> Plan:
+    """The plan cut to its budget; where that is a time, some of its trials are timed."""
     allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
-    each = 0.0
-    if allowed.forwards is None:
-        each = seconds_of_a_pass(subject, probe)
-    return within(made, allowed.passes(each))
+    if allowed.seconds is None:
+        return within(made, allowed.forwards or 0.0)
+    return within(made, allowed.seconds, priced(made, subjects, probe, seconds=TIMING * allowed.seconds))
 
 
-def seconds_of_a_pass(subject: Subject, probe: BaseProbe) -> float:
-    """Wall-clock seconds of one clean pass over the probe, on the threads that a run would use."""
-    with as_before(subject), threads_for(subject.record.parameters):
-        probe.scores(subject.model)  # the first pass is slower than the others
-        began = perf_counter()
-        probe.scores(subject.model)
-        return perf_counter() - began
+def _sizes(subjects: Sequence[Subject], probe: BaseProbe, specs: Sequence[AuditSpec]) -> Sizes:
+    """What the cost of readings depends on; units are counted only where an audit asks each of them."""
+    counted = any(audits_base.audits.get(spec.name).by_units for spec in specs)
+    factors = probe.annotations.factors.values()
+    return Sizes(
+        hidden={subject.record.fingerprint: _hidden(subject) for subject in subjects if counted},
+        factors=tuple(len(np.unique(to_array(values))) for values in factors),
+        symmetric=probe.annotations.symmetry is not None,
+    )
+
+
+def _hidden(subject: Subject) -> int:
+    """How many hidden units can be ablated; none where the structure is not known."""
+    try:
+        return sum(hidden.units for hidden in hidden_units(subject))
+    except ModelError:
+        return 0
 
 
 def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:

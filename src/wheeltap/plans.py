@@ -14,6 +14,9 @@ from wheeltap.site import WHOLE, Site
 PLAN_SCHEMA = "wheeltap.plan/1"
 _LARGEST_PLAN = 16 * 2**20
 
+CUT = "cut to the budget"
+"""Name in the provenance of what a budget cut."""
+
 Lookup = Callable[[str], Outcome | None]
 """From a trial's key to its outcome, if it is known."""
 
@@ -26,7 +29,10 @@ class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
-    """How much each audit may spend.
+    """How much each audit of noise may spend.
+
+    What others draw (flipped bits, fine-tuning, random subspaces) is a setting of theirs: ``draws`` of ``bit-flips``,
+    say.
 
     Attributes:
         draws: Draws of noise per dose and subject.
@@ -35,8 +41,22 @@ class Effort(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     draws: Annotated[int, msgspec.Meta(ge=1)] = 32
-    control_draws: Annotated[int, msgspec.Meta(ge=1)] = 16
+    control_draws: Annotated[int, msgspec.Meta(ge=1)] = 32
     block_draws: Annotated[int, msgspec.Meta(ge=0)] = 8
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides the cost of readings beside what the records hold.
+
+    Attributes:
+        hidden: Hidden units that can be ablated, by the subject's fingerprint; only of those that were counted.
+        factors: Number of classes of each factor that the probe knows.
+        symmetric: Whether the probe knows a symmetry.
+    """
+
+    hidden: dict[str, int] = {}
+    factors: tuple[int, ...] = ()
+    symmetric: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +73,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together.
+        sizes: What costs depend on; unset in plans of older versions.
+        cuts: What a budget cut, in words; unset where there was none.
     """
 
     schema: Literal["wheeltap.plan/1"] = PLAN_SCHEMA
@@ -70,6 +92,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     no_controls: str = ""
     seed: int = 0
     alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
+    sizes: Sizes | msgspec.UnsetType = msgspec.UNSET
+    cuts: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def key(self) -> str:
@@ -110,6 +134,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             root=self.seed,
             path=subject.path,
         )
+
+    @property
+    def cut(self) -> str:
+        """What a budget cut, in one line; empty where there was nothing to cut."""
+        return "" if self.cuts is msgspec.UNSET else "; ".join(self.cuts)
+
+    def hidden(self, subject: SubjectRecord) -> int | None:
+        """How many hidden units of a subject or its re-coded copy can be ablated; ``None`` where it was not counted."""
+        sizes = Sizes() if self.sizes is msgspec.UNSET else self.sizes
+        return sizes.hidden.get(subject.base or subject.fingerprint)
 
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control."""

@@ -343,7 +343,7 @@ class Probe(BaseProbe):
         parts = [tensor_digest("inputs", self.inputs), tensor_digest("targets", self.targets)]
         if self.more is not None:
             parts.append(tensor_digest("more", self.more))
-        return canon.key("probe", [self.measure.name, *parts, *self.annotations.digests])
+        return canon.key("probe", [*self.measure.identity, *parts, *self.annotations.digests])
 
     @property
     def tokens(self) -> int:

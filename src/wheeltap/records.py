@@ -146,6 +146,7 @@ class Outcome:
     """What one trial gave. ``values`` maps a measure's name to one float per example, in probe order.
 
     Attributes:
+        because: Why it is not done; of a done one, which layers it had to leave as they were.
         path: How the engine came by it, where that was not one plain pass with the weights written and put back.
     """
 
@@ -228,7 +229,7 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         code: Finding code of the instrument.
         doses: In ``unit``, ascending.
-        score: Mean score per dose; ``low`` and ``high`` its band at ``level``.
+        score: Mean score per dose; ``low`` and ``high`` its band at ``level``, ``None`` where it has no end.
         half: Dose at which half of the above-chance score is lost.
         area: Mean score over the log-dose range.
         variant: Which way of doing it, where an instrument has several; empty for the one its verdict is about.
@@ -245,8 +246,8 @@ class Curve(msgspec.Struct, frozen=True, kw_only=True):
     level: float
     doses: tuple[float, ...]
     score: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
     half: Estimate | None = None
     area: Estimate | None = None
     variant: str = ""

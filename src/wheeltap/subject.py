@@ -1,19 +1,42 @@
 """Subjects: a model under audit, with its gates, fingerprint, layers and blocks."""
 
-import hashlib
-import inspect
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any, cast, final
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap import canon
 from wheeltap.errors import ModelError
+from wheeltap.fingerprint import Description, described
 from wheeltap.layer import Layer, find_blocks, find_layers
 from wheeltap.records import Derivation, Role, SubjectRecord
 from wheeltap.typed import named_modules, squares
+
+
+@final
+@dataclass(frozen=True)
+class Settled:
+    """What passes over a probe told of a model (see ``engine.settle``).
+
+    Attributes:
+        probe: Digest of the probe.
+        scores: The model's undisturbed scores, ``[example, option]``.
+        description: Of the model, after them.
+        found: Of the model as it was found and put back: where passes do not rewrite weights, that may be another.
+        passing: Names of what each call of the model changes, which is no part of its fingerprint.
+        forwards: Passes over the probe that this took.
+        spent: Whether a run rests on it: the next one looks again.
+    """
+
+    probe: str
+    scores: Tensor
+    description: Description
+    found: Description
+    passing: Set[str]
+    forwards: float
+    spent: bool = False
 
 
 @final
@@ -35,6 +58,7 @@ class Subject:
         self.layers: tuple[Layer, ...] = find_layers(model)
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
+        self.settled: Settled | None = None
         if not self.layers:
             raise ModelError(
                 "The model has no weights that wheeltap can disturb.",
@@ -68,7 +92,7 @@ class Subject:
         if self._record is None:
             self._record = SubjectRecord(
                 name=self.name,
-                fingerprint=fingerprint(self.model),
+                fingerprint=self._described().digest(without=self.settled.passing if self.settled else frozenset()),
                 parameters=sum(p.numel() for p in self.model.parameters()),
                 blocks=find_blocks(self.model, self.layers),
                 layers=tuple(layer.name for layer in self.layers),
@@ -76,6 +100,19 @@ class Subject:
                 path=self.path,
             )
         return self._record
+
+    def _described(self) -> Description:
+        return self.settled.description if self.settled else described(self.model)
+
+    def settle(self, settled: Settled, *, tied: Set[str]) -> None:
+        """Takes what passes over the probe told; the record is made again of the model as it is now.
+
+        Args:
+            settled: That.
+            tied: Paths of weights that are used in more than one place: by functions, not only by modules.
+        """
+        self.settled, self._record, self._squared_norm = settled, None, None
+        self.layers = tuple(replace(layer, tied=layer.tied or layer.weight in tied) for layer in self.layers)
 
     def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
         """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
@@ -158,70 +195,3 @@ def _require_auditable(model: nn.Module, name: str) -> None:
                     got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
                     do="Load a sound checkpoint; no disturbance of these weights would mean anything.",
                 )
-
-
-def _described(model: nn.Module) -> Iterator[bytes]:
-    """Everything but tensors that decides what the model computes: structure, settings, source of its classes."""
-    seen: set[type] = set()
-    for path, module in named_modules(model):
-        kind = type(module)
-        settings = {
-            key: value for key, value in sorted(vars(module).items()) if not key.startswith("_") and _is_plain(value)
-        }
-        functions = {
-            key: f"{value.__module__}.{value.__qualname__}"
-            for key, value in sorted(vars(module).items())
-            if inspect.isroutine(value) and not key.startswith("_")
-        }
-        # Hugging Face models keep what their forward reads (rope base, norm epsilon) in a config object.
-        as_json = getattr(vars(module).get("config"), "to_json_string", None)
-        config = as_json() if callable(as_json) and not path else ""
-        yield canon.canonical([path, f"{kind.__module__}.{kind.__qualname__}", settings, functions, config])
-        yield from _loose_tensors(module)
-        if kind not in seen and not kind.__module__.startswith("torch."):
-            seen.add(kind)
-            try:
-                yield inspect.getsource(kind).encode()
-            except (OSError, TypeError):
-                yield b"source unavailable"
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a setting is a number, a text, nothing, or a list of such: kernel sizes, strides, paddings."""
-    if isinstance(value, list | tuple):
-        return all(_is_plain(part) for part in cast("list[Any]", value))
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _loose_tensors(module: nn.Module) -> Iterator[bytes]:
-    """Tensors kept as plain attributes, neither parameters nor buffers (rotary tables, masks)."""
-    for key, value in sorted(vars(module).items()):
-        held = isinstance(value, Tensor) and not value.is_meta and value.layout is torch.strided
-        if held and not key.startswith("_"):
-            yield from _tensor_bytes(key, value)
-
-
-def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[bytes]:
-    flat = tensor.detach().cpu().contiguous()
-    yield canon.canonical([name, str(flat.dtype), list(flat.shape)])
-    # Bytes through an integer view: numpy knows no bfloat16.
-    yield flat.reshape(-1).view(torch.uint8).numpy().tobytes()
-
-
-def fingerprint(model: nn.Module) -> str:
-    """Digest of a model: structure, settings, code of its own classes, every parameter and buffer to the bit."""
-    state = hashlib.blake2b(digest_size=16)
-    for part in _described(model):
-        state.update(part)
-    state.update(weights_digest(model).encode())
-    return state.hexdigest()
-
-
-def weights_digest(model: nn.Module) -> str:
-    """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
-    state = hashlib.blake2b(digest_size=16)
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    for name, tensor in tensors:
-        for part in _tensor_bytes(name, tensor):
-            state.update(part)
-    return state.hexdigest()

@@ -1,17 +1,21 @@
 """A budget is kept, cuts what costs most first, and says what it cannot see."""
 
-import math
 from typing import Any
 
 import pytest
 
 import wheeltap as wt
-from wheeltap.budget import Budget, most_passes, sight, within
+from wheeltap.budget import Budget, Prices, most_passes, most_trials, sight, within
 from wheeltap.errors import UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
+from wheeltap.plans import CUT
+from wheeltap.pricing import priced
+from wheeltap.report import view
 from wheeltap.sources import digits
 from wheeltap.subject import Subject
 from wheeltap.testing.planted import planted
+from wheeltap.testing.tiny_lm import tiny_lm
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +38,52 @@ def test_what_is_no_budget_is_refused(text: str) -> None:
         Budget.parse(text)
 
 
-def test_seconds_become_passes() -> None:
-    assert Budget(seconds=60).passes(0.5) == 120
-    assert Budget(forwards=7).passes(math.inf) == 7
-
-
 def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) -> None:
     whole = most_passes(plan)
-    assert within(plan, whole) == plan
+    assert within(plan, whole) == plan and not plan.cut
     cut = within(plan, whole - 1)
     assert cut.effort == plan.effort and not cut.graded  # the copies that tell detection power go first
-    for passes in (500, 350, 250):
+    assert cut.cut == "detection power is not measured"
+    draws: list[int] = []
+    for passes in (700, 450, 300):
         cut = within(plan, passes)
-        assert most_passes(cut) <= passes
-        assert 2 <= cut.effort.draws < plan.effort.draws
-    assert within(plan, 500).effort.draws > within(plan, 350).effort.draws > within(plan, 250).effort.draws
+        assert 0.8 * passes <= most_passes(cut) <= passes
+        draws.append(cut.effort.draws)
+        assert f"{cut.effort.draws} draws a dose instead of {plan.effort.draws}" in cut.cut
+    assert 32 > draws[0] > draws[1] > draws[2] >= 4
+
+
+def test_what_readings_look_at_is_cut_with_the_draws() -> None:
+    plan = wt.plan(digits.subject(), digits.probe())
+    half, least = (_settings(within(plan, passes)) for passes in (900, 300))
+    for audit, name, whole in (
+        ("redundancy", "pairs", 8),
+        ("entanglement", "limit", 512),
+        ("single-point", "nulls", 20),
+    ):
+        assert least[audit][name] < half[audit].get(name, whole) <= whole
+
+
+def test_what_is_left_out_last_are_ways_of_modifying_that_are_not_judged(plan: wt.Plan) -> None:
+    with pytest.raises(UsageError) as caught:
+        within(plan, 1)
+    cut = within(plan, _least(caught.value))
+    assert cut.effort.block_draws == 0 and "no block map" in cut.cut
+    assert _settings(cut)["quantization"]["others"] is False and "quantization: others left out" in cut.cut
+
+
+def _settings(plan: wt.Plan) -> dict[str, dict[str, Any]]:
+    return {spec.name: dict(spec.settings) for spec in plan.audits}
+
+
+def _least(error: UsageError) -> int:
+    return int(str(error).split("at least ")[1].split()[0])
 
 
 def test_a_budget_too_small_names_what_would_do(plan: wt.Plan) -> None:
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(plan, 10)
-    least = int(str(caught.value).split("at least ")[1].split()[0])
+    least = _least(caught.value)
     assert most_passes(within(plan, least)) <= least
     with pytest.raises(UsageError):
         within(plan, least - 1)
@@ -94,12 +123,67 @@ def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_do
     assert left_out in names if len(names) > 1 else "do: Give more." in str(caught.value)
 
 
-def test_a_run_under_a_budget_costs_no_more() -> None:
+@pytest.mark.parametrize(("budget", "least"), [(300, 200), (600, 500), (1000, 850), (2000, 1200)])
+def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: int) -> None:
+    subject, probe = digits.subject(name="digits"), digits.probe()
+    report = wt.audit(subject, probe, budget=f"{budget}f")
+    assert least <= report.cost.forwards <= budget
+    assert not report.void
+    assert report.record.provenance[CUT] == wt.plan(subject, probe, budget=f"{budget}f").cut
+    assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
+
+
+def test_a_comparison_makes_no_more_passes() -> None:
+    two = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
+    report = wt.compare(*two, digits.probe(), budget="1000f")
+    assert 850 <= report.cost.forwards <= 1000 and not report.void
+    for budget in (100, 600):
+        with pytest.raises(UsageError, match=r"from about \d+ passes on|at least \d+ passes"):
+            wt.compare(*two, digits.probe(), budget=f"{budget}f")
+
+
+def test_a_language_model_makes_no_more_passes() -> None:
+    pytest.importorskip("transformers")
+    case = tiny_lm("llama", examples=60)
+    report = wt.audit(case.subject, case.probe, budget="400f")
+    assert 300 <= report.cost.forwards <= 400
+    with pytest.raises(UsageError, match="too small for these audits") as caught:
+        wt.audit(case.subject, case.probe, budget="100f")
+    assert 200 <= _least(caught.value) <= 300
+
+
+def test_a_time_budget_counts_what_goes_with_passes() -> None:
     case = planted("mlp")
-    report = wt.audit(case.subject, case.probe, audits=["score", "relative-noise"], budget="150f")
-    assert report.cost.forwards <= 150
+    plan = wt.plan(case.subject, case.probe, audits=["score", "relative-noise"])
+    whole, trials = most_passes(plan), most_trials(plan)
+    clean, beside = Prices(clean=1.0), Prices(clean=1.0, beside={"relative-noise": 3.0}, kept=0.5, copy=10.0, spent=7.0)
+    reserve = clean.seconds(plan) / whole
+    assert 1.0 < reserve < 1.25
+    more = 3.0 * (trials - len(plan.baselines())) + 0.5 * trials + 10.0 * len(plan.controls)
+    assert clean.seconds(plan) + more + 7.0 < beside.seconds(plan) < clean.seconds(plan) + 1.25 * more + 7.0
+    few, many = within(plan, 600.0, beside), within(plan, 600.0, clean)
+    assert beside.seconds(few) <= 600.0 and most_passes(few) < most_passes(many)
+    with pytest.raises(UsageError, match=r"at least \d+ s \(4 draws a dose\)"):
+        within(plan, 20.0, beside)
+
+
+def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was() -> None:
+    subject, probe = digits.subject(), digits.probe()
+    names = ("score", "relative-noise", "quantization", "single-point", "redundancy", "fine-tuning")
+    plan = wt.plan(subject, probe, audits=names)
+    before = weights_digest(subject.model)
+    prices = priced(plan, [subject], probe, seconds=60.0)
+    assert weights_digest(subject.model) == before
+    assert set(prices.beside) == set(names) - {"score"}
+    assert min(prices.clean, prices.kept, prices.copy, prices.spent) > 0.0
+    nothing = priced(plan, [subject], probe, seconds=0.0)
+    assert nothing.clean > 0.0 and not nothing.beside
+
+
+def test_a_time_budget_that_is_ample_cuts_nothing() -> None:
+    case = planted("mlp")
     timed = wt.plan(case.subject, case.probe, audits=["score", "relative-noise"], budget="2h")
-    assert timed.effort.draws == 32
+    assert timed.effort.draws == 32 and not timed.cut
 
 
 @pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
@@ -107,7 +191,7 @@ def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
     case = planted("mlp")
     made = wt.plan(case.subject, case.probe, audits=["score", name])
     report = wt.run(made, case.subject, case.probe)
-    assert most_passes(made) - 2 <= report.cost.forwards <= most_passes(made)
+    assert most_passes(made) - 3 <= report.cost.forwards <= most_passes(made)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])

@@ -4,6 +4,7 @@ import copy
 import math
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.budget import most_passes
+from wheeltap.fingerprint import weights_digest
 from wheeltap.layer import find_layers
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
@@ -18,7 +20,7 @@ from wheeltap.records import Curve, Finding
 from wheeltap.report.report import Report
 from wheeltap.report.survival import norm_at_half, survival
 from wheeltap.sources import digits, load_model
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 FAMILIES = ("score", "quantization", "pruning", "bit-flips", "fine-tuning")
 
@@ -161,6 +163,21 @@ def test_other_ways_can_be_left_out(subject: Subject) -> None:
     assert [c.variant for c in report.record.curves if c.code == "WT103"] == [""]
 
 
+def test_ranks_and_half_doses_of_flipped_bits_allow_for_draws_that_were_not_made(subject: Subject) -> None:
+    """Four draws that hardly touch a net say little of the fifth."""
+    several = [subject, *(digits.subject(seed=seed, name=f"seed {seed}") for seed in (1, 2))]
+    spec = wt.AuditSpec(name="bit-flips", settings={"doses": [1e-7, 1e-3], "tested": 1e-7, "draws": 4, "others": False})
+    plan = wt.plan(several, digits.probe(), audits=[spec])
+    report = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), several, digits.probe())
+    for found in report["WT106"][:3]:
+        [rank] = [estimate for estimate in found.estimates if estimate.name.startswith("rank")]
+        assert (rank.low, rank.high) == (1.0, 3.0) and "draws that were not made" in rank.method
+    for curve in report.record.curves:
+        assert curve.half is not None and "draws that were not made" in curve.half.method
+        assert curve.low[0] is not None and curve.low[0] < 0.5, "of four draws two in three may be unlike any of them"
+        assert curve.half.low is None
+
+
 def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
     family = gauge.find(subject.model)
     assert isinstance(family, gauge.Family)
@@ -170,9 +187,13 @@ def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
         for parameter in near.model.parameters():
             parameter.mul_(1.001)
     probe = digits.probe()
-    [far] = wt.compare(subject, permuted, probe, audits=["score", "merging"])["WT111"]
-    [close] = wt.compare(subject, near, probe, audits=["score", "merging"])["WT111"]
+    two = [wt.compare(subject, rival, probe, audits=["score", "merging"]) for rival in (permuted, near)]
+    [far], [close] = (report["WT111"] for report in two)
     assert far.status == "found" and close.status == "not_found"
+    # A copy with its units in another order cannot be averaged, and is no different inside.
+    assert two[0].headline.startswith("Same score, merging the two loses score: digits vs permuted")
+    assert "below what the two have between them" in two[0].headline
+    assert two[1].headline.startswith("Same score, nothing found that keeps the two from being merged")
     half = copy.deepcopy(subject.model)
     with torch.no_grad():
         for mine, theirs in zip(half.parameters(), permuted.model.parameters(), strict=True):
@@ -238,9 +259,9 @@ def test_a_headline_claims_nothing_that_was_not_measured(subject: Subject) -> No
     other = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval()
     probe = digits.probe()
     without = wt.compare(subject, permuted, probe, audits=["merging"]).headline
-    assert without.startswith("Different inside") and "ame score" not in without
+    assert without.startswith("Merging the two loses score") and "ame score" not in without
     unlike = wt.compare(subject, Subject(other, name="other"), probe, audits=["score", "merging"]).headline
-    assert "nothing inside could be compared" in unlike and "do not fit each other" in unlike
+    assert "the two could not be merged" in unlike and "do not fit each other" in unlike
     alone = wt.audit(subject, probe, audits=[wt.AuditSpec(name="pruning", settings={"others": False})]).headline
     assert alone == "digits (score not measured); nothing found."
 

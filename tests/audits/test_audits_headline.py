@@ -1,13 +1,14 @@
 """The headline leaves nothing out: what stays open, what was shown, what does not apply."""
 
 import pytest
+from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits.judge import headline
 from wheeltap.cli.options import exit_code
 from wheeltap.plans import Plan
-from wheeltap.records import Cost, Finding, FindingStatus, ReportRecord
+from wheeltap.records import Cost, Estimate, Finding, FindingStatus, ReportRecord
 from wheeltap.report.report import Report
 
 
@@ -38,6 +39,39 @@ def test_questions_that_compare_nothing_were_asked_all_the_same() -> None:
     text = headline(plan, [said("WT203", "found")], void=False)
     assert text.startswith("No other question compares the two")
     assert headline(plan, [said("WT001", "found")], void=False).startswith("Nothing else was asked")
+
+
+MERGED: list[tuple[FindingStatus, str]] = [
+    ("found", "Same score, merging the two loses score: a vs b. So it is."),
+    ("not_found", "Same score, nothing found that keeps the two from being merged: a vs b."),
+    ("inconclusive", "a vs b: too few examples to tell whether the two can be merged. So it is."),
+    ("not_applicable", "a vs b: the two could not be merged. So it is."),
+]
+
+
+def compared(code: str, status: FindingStatus, *, title: str = "A question: difference") -> Finding:
+    effect = Estimate(name="e", value=0.2, low=0.1, high=0.3, level=0.95, n=9, unit="accuracy", method="m")
+    return Finding(
+        code=code, title=title, status=status, subject="a vs b", because="So it is.",
+        estimates=(effect,) if code != "WT001" or status == "found" else (),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("status", "text"), MERGED)
+def test_merging_alone_says_nothing_of_the_insides(status: FindingStatus, text: str) -> None:
+    """Copies of one function with their units in another order cannot be averaged, and do not differ inside."""
+    score = replace(compared("WT001", "not_found"), estimates=(compared("WT111", "found").estimates[0],))
+    told = headline(plan_of("a", "b"), [score, compared("WT111", status)], void=False)
+    assert told == text.replace("a vs b", "a vs b (scores differ by 0.200 [0.100, 0.300])")
+
+
+def test_a_barrier_is_told_beside_insides_that_do_not_differ() -> None:
+    found = [compared("WT001", "not_found"), compared("WT101", "not_found"), compared("WT111", "found")]
+    told = headline(plan_of("a", "b"), found, void=False)
+    assert told == "No difference found inside: a vs b. But merging the two loses score. So it is."
+    found[1] = compared("WT101", "found")
+    told = headline(plan_of("a", "b"), found, void=False)
+    assert told.startswith("Different inside: a vs b.") and told.endswith("So it is.")
 
 
 @pytest.mark.parametrize(

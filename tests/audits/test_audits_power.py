@@ -24,6 +24,8 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
     report = api.audit(case.subject, case.probe, audits=audits, effort=effort)
     power = next(control for control in report.controls if control.name == "WT101 detection power")
     told = {estimate.name: estimate.value or 0.0 for estimate in power.estimates}["found with 8 pairs"]
+    assert power.status == ("passed" if told_found else "skipped"), "what finds none of them vouches for nothing"
+    assert ("None of these is found" in power.because) != told_found
     family = gauge.find(case.subject.model)
     assert isinstance(family, gauge.Family)
     found = 0

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import wheeltap as wt
 from wheeltap import gauge
@@ -69,8 +71,9 @@ def test_a_few_examples_bring_back_what_was_unlearned(report: Report, rival: str
     gap = found.estimates[0]
     assert found.status == "found" and gap.name == "gap after 16 steps"
     assert gap.low is not None and gap.low >= 0.5
-    others = {name: value for name, value in values(found).items() if "noise" in name or "bits" in name}
+    others = {name: value for name, value in values(found).items() if "gap under noise" in name or "bits" in name}
     assert len(others) == 3 and max(others.values()) < 0.2  # noise and rounding do not
+    assert values(found)["more than under noise: unlearned"] > 0.5
 
 
 def test_noise_rounding_and_other_training_stand_beside_it(report: Report) -> None:
@@ -249,6 +252,41 @@ def test_a_gap_is_found_when_it_is_beyond_the_margin(first: float, expected: boo
     worlds = [simulated(("one", "two"), right, seed=seed, draws=8, steps=[16]) for seed in range(20)]
     found = [finding(world, "one vs two").status == "found" for world in worlds]
     assert sum(found) >= 18 if expected else sum(found) <= 1
+
+
+def test_what_noise_alone_brings_back_is_no_evidence_of_relearning() -> None:
+    def right(trial: Trial, name: str) -> float:
+        if trial.settings.get("labels") == "wrong":
+            return 0.05
+        back = trial.perturbation in ("fine-tune", "relative")
+        return 0.85 if back and name == "one" else 0.05
+
+    for seed in range(5):
+        found = finding(simulated(("one", "two"), right, seed=seed, draws=8, steps=[16]), "one vs two")
+        assert found.status == "inconclusive" and "noise alone is not shown to bring back less" in found.because
+        assert found.estimates[0].low is not None and found.estimates[0].low > 0.1  # though the gap is there
+        assert values(found)["more than under noise: one"] < 0.3
+
+
+def test_no_interval_ends_where_no_score_can_be() -> None:
+    """Nothing is right, before and after: less than nothing, less chance, cannot be."""
+    told = finding(simulated(("one", "two"), lambda trial, name: 1e-9), "one").estimates
+    recovered, lost = ([e for e in told if e.name.startswith(what)] for what in ("recovered", "lost elsewhere"))
+    assert recovered and all(e.low == pytest.approx(-0.1) for e in recovered)
+    assert lost and all(e.high == pytest.approx(0.0) for e in lost)
+
+
+def test_a_probe_of_one_group_is_told_what_it_lacks() -> None:
+    net = seeded_net()
+    probe = wt.Probe(torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(12, dtype=torch.int64))
+    report = relearned([Subject(net, name="one"), Subject(seeded_net(1), name="two")], probe, group=0)
+    assert finding(report, "one").status == finding(report, "one vs two").status == "not_applicable"
+    assert "no other group" in finding(report, "one").because
+
+
+def seeded_net(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
 
 
 def test_savings_are_told_and_nobody_is_accused_of_them() -> None:

@@ -16,11 +16,11 @@ from wheeltap import symmetry
 from wheeltap.audits.base import audits, create
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
 from wheeltap.errors import DataError, ModelError, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.probe import Probe
 from wheeltap.records import Finding
 from wheeltap.report.report import Report
-from wheeltap.subject import weights_digest
 from wheeltap.symmetry import Symmetry
 from wheeltap.testing.mirrored import KINDS, Kind, mirrored
 from wheeltap.testing.planted import CASES, Planted, planted
@@ -266,7 +266,9 @@ def test_an_effect_out_of_reach_is_told() -> None:
 def test_the_re_coded_twin_shows_nothing(kind: Kind) -> None:
     report = audit(mirrored(kind, smooth=False), **SHORT)
     (control,) = [one for one in report.controls if one.name == "WT204 re-coded twin"]
-    assert control.status == "passed"
+    # Weights of the copy are drawn anew: where their S varies, so few of them could not have failed it.
+    assert control.status == ("skipped" if kind == "plain" else "passed")
+    assert ("could hardly have failed" in control.because) == (kind == "plain")
 
 
 @pytest.mark.slow

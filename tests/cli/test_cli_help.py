@@ -1,11 +1,14 @@
 """Every verb's help has examples of it, in lines that a terminal can hold."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from wheeltap.audits.judge import audits_of
 from wheeltap.cli import application, main
 from wheeltap.cli.whole import Whole
+from wheeltap.plans import Plan
 
 VERBS = [name for name in application(overview=True) if not name.startswith("-")]
 
@@ -23,6 +26,23 @@ def test_help_names_what_some_audits_need_of_the_data(verb: str, capsys: pytest.
     assert main([verb, "--help"]) == 0
     said = capsys.readouterr().out
     assert all(name in said for name in ("factor_NAME", "symmetry [element,", "groups", "factors"))
+
+
+@pytest.mark.parametrize("verb", ["audit", "compare", "plan"])
+def test_help_says_of_which_draws_an_option_is(verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Flipped bits have draws of their own, as the help says."""
+    assert main([verb, "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "Of noise alone" in said and "table [bit-flips]" in said
+    if verb != "plan":
+        return
+    for config, draws in (("", 64), ("[bit-flips]\ndraws = 7\n", 7)):
+        (tmp_path / "few.toml").write_text(config)
+        where = ["--config", str(tmp_path / "few.toml"), "--out", str(tmp_path / "a.plan.json")]
+        assert main(["plan", "digits", "--audits", "relative-noise,bit-flips", "--draws", "5", *where]) == 0
+        made = Plan.read(tmp_path / "a.plan.json")
+        assert made.effort.draws == 5
+        assert [audit.settings.draws for audit in audits_of(made) if audit.name == "bit-flips"] == [draws]
 
 
 def test_every_option_that_counts_refuses_parts() -> None:

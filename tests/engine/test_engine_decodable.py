@@ -13,11 +13,12 @@ from wheeltap.engine.activations import Place, apart, changed, distinct, places,
 from wheeltap.engine.linear_probe import STATUSES
 from wheeltap.engine.readings.decodable import Decodable, require_asked
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe
 from wheeltap.records import OWN
 from wheeltap.sources import hf
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing import planted
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 

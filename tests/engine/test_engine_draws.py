@@ -9,9 +9,10 @@ from engine_nets import ConvNet, TiedLanguageModel, seeded
 from torch import nn
 
 from wheeltap.engine.apply import Disturbance
+from wheeltap.fingerprint import weights_digest
 from wheeltap.perturb import create
 from wheeltap.site import WHOLE
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

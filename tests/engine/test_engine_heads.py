@@ -16,9 +16,10 @@ from wheeltap.engine.head_screen import first_order, screened
 from wheeltap.engine.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
 from wheeltap.errors import DataError, ModelError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))

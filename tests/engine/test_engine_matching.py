@@ -48,6 +48,20 @@ def test_many_are_met_in_few_evaluations_each() -> None:
     assert found.evaluations.mean() < 6
 
 
+def test_a_search_ends_where_its_mean_would_be_passed() -> None:
+    """Half of the effects jump over the target, which is found out after many evaluations."""
+
+    def effect(index: NDArray[np.int64], sizes: Floats) -> Floats:
+        return np.where(index % 2 == 0, np.where(sizes < 0.7, 0.01 * sizes, 1.0), sizes)
+
+    whole = match(effect, np.full(100, 0.05), Search(target=0.1, bound=3.0))
+    bounded = match(effect, np.full(100, 0.05), Search(target=0.1, bound=3.0, mean=5.0))
+    assert whole.evaluations.mean() > 5.0 >= bounded.evaluations.mean()
+    assert bounded.reached.tolist() == whole.reached.tolist() == [False, True] * 50
+    last = effect(np.arange(100), bounded.size)
+    assert np.array_equal(last, bounded.effect)  # each size is one that was tried
+
+
 def test_a_jump_over_the_target_is_not_reached() -> None:
     found = match(lambda _, s: np.where(s < 0.7, 0.01 * s, 1.0), np.array([0.1]), Search(target=0.1, bound=3.0))
     assert not found.reached[0]

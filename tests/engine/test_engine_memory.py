@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.engine.prefix import PrefixCache
-from wheeltap.engine.workshop import Workshop, out_of_memory
+from wheeltap.engine.settle import out_of_memory
+from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe

@@ -15,9 +15,10 @@ from wheeltap.engine.readings import create
 from wheeltap.engine.readings.parts import ABLATIONS, Ablated, Bench, Halves, costliest, named, random_like, worst
 from wheeltap.engine.units import to_drawn_rows
 from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing.planted import numbers as doubles
 
 UNITS = (6, 5)

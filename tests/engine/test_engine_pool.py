@@ -1,5 +1,6 @@
 """The process pool gives what one process gives, and dies with words."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.engine.executors import ProcessPool
 from wheeltap.errors import UsageError, WheeltapError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import Probe
 from wheeltap.records import Outcome
 from wheeltap.store import Store
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 EFFORT = wt.Effort(draws=6, control_draws=6, block_draws=2)
 
@@ -47,7 +49,7 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_probe:
     # Each worker estimates layer moments for itself; nothing else is done twice.
     assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4
     again = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
-    assert (again.cost.forwards, again.cost.trials) == (0.0, 0)
+    assert (again.cost.forwards, again.cost.trials) == (1.0, 0)  # the model still gives the scores that are stored
 
 
 def test_a_model_that_cannot_travel_is_refused() -> None:
@@ -121,3 +123,76 @@ def test_a_model_made_on_the_spot_is_refused_in_words() -> None:
         [sys.executable, "-c", UNREACHABLE], env=environment, capture_output=True, text=True, check=True
     )
     assert "cannot be" in ran.stdout and "workers=1" in ran.stdout, ran.stdout + ran.stderr[-2000:]
+
+
+# What was imported here can be imported there.
+
+OWN = """
+import torch
+from torch import nn
+import wheeltap as wt
+from sizes import HIDDEN
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(6, HIDDEN), nn.Linear(HIDDEN, 3)
+    def forward(self, x):
+        return self.b(self.a(x).relu())
+def made():
+    torch.manual_seed(0)
+    net, x = Mine().eval(), torch.randn(60, 6)
+    with torch.no_grad():
+        return net, wt.Probe(x, net(x).argmax(-1))
+"""
+RUN = """
+def main():
+    net, probe = made()
+    report = wt.audit(wt.Subject(net, name="mine"), probe, audits=["score", "pruning"], workers=2)
+    print([finding.code for finding in report.findings])
+"""
+
+
+def ran(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    """``python ARGS`` in a folder; ``-P`` leaves that folder out of where modules are looked for."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("module", ["nets", "shelf.nets", "packed.nets"])
+def test_a_model_in_the_current_folder_is_audited_by_workers(tmp_path: Path, module: str) -> None:
+    """As the command ``wheeltap`` does it: a module, one in a folder, and one in a package, with what they import."""
+    place = tmp_path.joinpath(*module.split(".")).with_suffix(".py")
+    place.parent.mkdir(exist_ok=True)
+    place.write_text(OWN)
+    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
+    if module.startswith("packed"):
+        (place.parent / "__init__.py").touch()
+    found: list[object] = []
+    for workers in ("1", "2"):
+        told = ("--audits", "score,pruning", "--workers", workers, "--json", f"{workers}.json")
+        done = ran(tmp_path, "-P", "-m", "wheeltap", "audit", f"{module}:made", *told)
+        assert done.returncode in (0, 1), done.stdout + done.stderr
+        found.append(json.loads((tmp_path / f"{workers}.json").read_text())["findings"])
+    assert found[0] == found[1]
+
+
+def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
+    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
+    (tmp_path / "script.py").write_text(OWN + RUN + 'if __name__ == "__main__":\n    main()\n')
+    done = ran(tmp_path, "script.py")
+    assert done.stdout.strip() == "['WT001', 'WT104']", done.stderr
+
+
+def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
+    """Each worker imports the script, which would start workers of its own."""
+    (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
+    (tmp_path / "script.py").write_text(OWN + RUN + "main()\n")
+    done = ran(tmp_path, "script.py")
+    assert done.returncode == 1 and not done.stdout
+    assert "starts worker processes whenever it is imported" in done.stderr
+    last = done.stderr[done.stderr.rindex("WheeltapError: ") :]
+    assert "The worker processes did not start." in last
+    assert 'under if __name__ == "__main__":, or use one process (workers=1)' in last

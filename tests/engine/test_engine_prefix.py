@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.run import SHORTCUTS_FROM, run_trials
 from wheeltap.engine.workshop import Workshop
+from wheeltap.fingerprint import weights_digest
 from wheeltap.records import Outcome, Trial
 from wheeltap.site import Site
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
 

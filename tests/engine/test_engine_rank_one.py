@@ -13,9 +13,10 @@ from wheeltap import measure
 from wheeltap.engine.rank_one import WeightSweep
 from wheeltap.engine.readings import create
 from wheeltap.errors import ModelError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 RANK_ONE, TRACED, FOLDED = "rank-1", "column patch, traced tail", "column patch, folded"

@@ -19,6 +19,7 @@ from wheeltap.engine.apply import Disturbance, unharmed
 from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError, RestorationError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.layer import Layer
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
@@ -28,7 +29,7 @@ from wheeltap.probe import BaseProbe, Probe
 from wheeltap.records import Outcome, Trial
 from wheeltap.site import WHOLE, Site
 from wheeltap.store import Store
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 """One pass a trial, so that passes can be counted against outcomes."""
@@ -134,7 +135,7 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     assert again.cost.trials == whole.cost.trials - done
 
 
-@pytest.mark.parametrize("call", [1, 2])  # at 0 the plan finds the structure
+@pytest.mark.parametrize("call", [0, 3, 4])  # at 1 and 2 the plan finds uses of weights, and the structure
 def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: int) -> None:
     model = Unruly(fail_at=call)
     with nothing_changes(model), pytest.raises(ModelError, match="told to"):

@@ -261,6 +261,22 @@ def test_random_weights_are_of_like_size_and_others() -> None:
     assert len(set(values["nulls"][:, 0])) > 1, "from more than one layer"
 
 
+def test_a_permuted_net_has_the_same_candidates_among_weights_of_equal_rank() -> None:
+    """Four of six inputs are always 0, so that the rank of all their weights is 0; some of them are candidates."""
+    model, inputs = seeded(lambda: mlp((6, 5))), numbers(20, 6, seed=1)
+    inputs[:, [0, 1, 4, 5]] = 0.0
+    columns, rows = torch.tensor([4, 2, 5, 0, 3, 1]), torch.tensor([2, 0, 4, 1, 3])
+    twin = seeded(lambda: mlp((6, 5)))
+    with torch.no_grad():
+        twin.get_parameter("0.weight").copy_(model.get_parameter("0.weight")[rows][:, columns])
+        twin.get_parameter("0.bias").copy_(model.get_parameter("0.bias")[rows])
+    targets = model(inputs).argmax(1)
+    one = read(model, Probe(inputs, targets), confirm=16).values
+    two = read(twin, Probe(inputs[:, columns], rows.argsort()[targets]), confirm=16).values
+    assert np.count_nonzero(one["scores"].prod(1)) == 10
+    np.testing.assert_array_equal(np.sort(one["candidate_values"]), np.sort(two["candidate_values"]))
+
+
 def test_random_weights_follow_the_seed() -> None:
     model = seeded(lambda: mlp((64, 60, 10)))
     probe, made = Probe(numbers(30, 64), torch.zeros(30, dtype=torch.long)), create("single-point")

@@ -96,7 +96,10 @@ def test_a_probe_too_small_for_moments_skips_function_noise_with_the_reason(tmp_
     report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
-    told = "The probe is too small for function-space noise. (wide{}: 0)"
+    told = (
+        "The probe is too small for function-space noise (wide{}: 0): expected at least 98 rows of input (1.5 per "
+        "input dimension), got 50. Give the probe more inputs (more=...), or leave the function-noise audit out."
+    )
     assert {outcome.because for outcome in skipped} == {told.format(""), told.format(" (twin)")}
     [finding] = report["WT102"]
     assert finding.status == "not_applicable" and finding.because == told.format("")
@@ -104,6 +107,43 @@ def test_a_probe_too_small_for_moments_skips_function_noise_with_the_reason(tmp_
     # What cannot be done costs next to nothing: one clean pass to find out.
     assert report.cost.forwards <= sum(outcome.forwards for outcome in outcomes) + 4
     finite(report, tmp_path)
+
+
+class Explaining(nn.Module):
+    """Raises one of our errors in each pass whose weights are disturbed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.body = nn.Linear(6, 4)
+        self.clean = self.body.weight.detach().clone()
+        self.eval()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if not torch.equal(self.body.weight, self.clean):
+            raise ModelError("It broke.", where="its body", expected="clean weights", got="others", do="Leave them.")
+        return self.body(inputs)
+
+
+def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_path: Path) -> None:
+    import io
+
+    from rich.console import Console
+
+    from wheeltap.report.text import write
+
+    model = Explaining()
+    whole = "It broke (its body): expected clean weights, got others. Leave them."
+    probe = taught(model, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
+    audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
+    report = wt.audit(Subject(model, name="net"), probe, audits=audits, effort=LITTLE)
+    reasons = {finding.code: finding.because for finding in report.findings if finding.status == "error"}
+    assert reasons == dict.fromkeys(("WT101", "WT102", "WT103", "WT104"), whole)
+    console = Console(file=io.StringIO(), width=200)
+    write(report.record, console)
+    assert whole in console.file.getvalue()
+    assert whole in report.html(tmp_path / "r.html").read_text()
 
 
 def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:

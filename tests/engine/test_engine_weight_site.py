@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
 from wheeltap.probe import BaseProbe
 from wheeltap.records import Outcome, Trial
 from wheeltap.site import Site
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 
 
 def transposed() -> nn.Module:

@@ -8,8 +8,8 @@ import wheeltap as wt
 from wheeltap import symmetry
 from wheeltap.errors import ModelError
 from wheeltap.fer.noise import respond, symmetric_share
+from wheeltap.fingerprint import weights_digest
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.subject import weights_digest
 
 LAYOUT = Layout(3, (("cache", 3), ("gaussian", 4), ("sin", 2)))
 POINTS = grid(20)

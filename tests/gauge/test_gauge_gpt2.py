@@ -8,9 +8,9 @@ from tiny_transformers import assert_same_function, causal
 from torch import Tensor, nn
 
 from wheeltap import gauge, seeds
+from wheeltap.fingerprint import weights_digest
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
-from wheeltap.subject import weights_digest
 
 OFFERS = ("permute", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "shift")
 SOUND = tuple(name for name in OFFERS if name not in {"cancel", "entangle"})

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.errors import ModelError
-from wheeltap.subject import Subject, derived_record, weights_digest
+from wheeltap.fingerprint import weights_digest
+from wheeltap.subject import Subject, derived_record
 
 OFFERS = (
     "permute", "rescale", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "rotate",

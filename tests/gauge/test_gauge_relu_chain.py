@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from wheeltap import gauge, seeds
 from wheeltap.errors import ModelError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
-from wheeltap.subject import weights_digest
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -13,6 +13,7 @@ from tiny_transformers import TOKENS, assert_same_function, causal, in_float64, 
 from torch import nn
 
 from wheeltap import gauge
+from wheeltap.fingerprint import weights_digest
 from wheeltap.gauge import residual as residuals
 from wheeltap.gauge.attention import find as find_attention
 from wheeltap.gauge.attention import mix_queries, mix_values, permute_heads
@@ -20,7 +21,6 @@ from wheeltap.gauge.base import Refusal, Sharing
 from wheeltap.gauge.residual import Residual
 from wheeltap.sources import smollm2
 from wheeltap.sources.agreement import pairs
-from wheeltap.subject import weights_digest
 
 MOVES = {
     "Llama": ("fold", "rotate", "fold rotate", "rotate fold", "rotate rotate"),

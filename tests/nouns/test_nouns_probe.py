@@ -287,3 +287,26 @@ def test_scores_are_found_in_whatever_a_model_returns() -> None:
     for output in (None, (), (None, scores), {"scores": scores}, SimpleNamespace(logits=None), [scores]):
         with pytest.raises(ModelError, match="holds no scores"):
             as_scores(output)
+
+
+def test_two_measures_of_one_name_make_two_probes() -> None:
+    class Mine(measure.Measure):
+        name = "mine"
+
+        def __init__(self, power: float) -> None:
+            self.power = power
+
+        def __call__(self, scores: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+            return scores.gather(-1, targets[:, None])[:, 0].abs() ** self.power
+
+    class Other(Mine):
+        def __call__(self, scores: torch.Tensor, targets: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+            return -super().__call__(scores, targets, clean)
+
+    class Accuracy(Mine):
+        name = "accuracy"
+
+    rows, targets = torch.zeros(3, 2), torch.tensor([0, 1, 0])
+    digests = [Probe(rows, targets, measure=one).digest for one in (Mine(1.0), Mine(2.0), Other(1.0), Accuracy(1.0))]
+    assert len({*digests, Probe(rows, targets).digest}) == 5
+    assert Probe(rows, targets, measure=Mine(1.0)).digest == digests[0]

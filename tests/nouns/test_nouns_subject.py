@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.errors import ModelError
+from wheeltap.fingerprint import fingerprint, weights_digest
 from wheeltap.layer import find_layers
-from wheeltap.subject import Subject, derived_record, fingerprint, weights_digest
+from wheeltap.subject import Subject, derived_record
 from wheeltap.testing.planted import CASES, planted
 
 

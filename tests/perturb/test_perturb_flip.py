@@ -216,10 +216,12 @@ def test_bits_that_a_format_does_not_have_are_refused(name: str, told: dict[str,
 # The worst first.
 
 
-def worst_by_hand(weight: NDArray[np.float32], slopes: NDArray[np.float32], count: int, told: dict[str, Any]) -> Any:
-    """Every weight and every bit of it."""
+def worst_by_hand(
+    weight: NDArray[np.float32], slopes: NDArray[np.float32], told: dict[str, Any]
+) -> list[tuple[float, float]]:
+    """How much each weight's worst flip raises the loss, and what the weight is then: every bit of it is tried."""
     form, grid = told["format"], steps("linear", weight).flatten()
-    found: list[tuple[float, int, float]] = []
+    found: list[tuple[float, float]] = []
     for at, (value, slope) in enumerate(zip(weight.flatten(), slopes.flatten(), strict=True)):
         options: list[tuple[float, float]] = []
         for bit in told["bits"]:
@@ -227,12 +229,8 @@ def worst_by_hand(weight: NDArray[np.float32], slopes: NDArray[np.float32], coun
             change = new - float(value)
             rise = 0.0 if slope == 0 else (float(slope) * change if math.isfinite(change) else math.inf)
             options.append((rise, new))
-        rise, new = max(options, key=lambda option: option[0])
-        found.append((-rise, at, new))
-    after = weight.flatten().copy()
-    for _, at, new in sorted(found)[:count]:
-        after[at] = new
-    return after.reshape(weight.shape)
+        found.append(max(options, key=lambda option: option[0]))
+    return found
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 7, 30, 99])
@@ -249,10 +247,13 @@ def worst_by_hand(weight: NDArray[np.float32], slopes: NDArray[np.float32], coun
 def test_the_worst_flips_as_by_hand(count: int, form: str, bit: Any, bits: range) -> None:
     weight, slopes = numbers(3, 10, seed=6).float(), numbers(3, 10, seed=7).float()
     slopes[0, :4] = 0.0
-    expected = worst_by_hand(weight.numpy(), slopes.numpy(), count, {"format": form, "bits": bits})
-    found = worst(weight, slopes, count, format=form, bit=bit)
-    torch.testing.assert_close(found, torch.tensor(expected), rtol=1e-5, atol=1e-6, equal_nan=True)
-    assert int((found != weight).sum()) == min(count, 30)
+    rises, after = zip(*worst_by_hand(weight.numpy(), slopes.numpy(), {"format": form, "bits": bits}), strict=True)
+    found = worst(weight, slopes, count, format=form, bit=bit).flatten()
+    hit = found != weight.flatten()
+    assert int(hit.sum()) == min(count, 30)
+    torch.testing.assert_close(found[hit], torch.tensor(after)[hit], rtol=1e-5, atol=1e-6, equal_nan=True)
+    told = np.array(rises)
+    assert told[hit].min(initial=math.inf) >= told[~hit].max(initial=-math.inf)
 
 
 def test_more_flips_hit_a_superset() -> None:
@@ -262,11 +263,26 @@ def test_more_flips_hit_a_superset() -> None:
     assert all(bool((hit[at] <= hit[at + 1]).all()) for at in range(4))
 
 
-def test_of_equally_bad_flips_the_first_is_taken() -> None:
-    found = worst(torch.ones(2, 4), torch.ones(2, 4), 3, format="int8")
-    assert (found != 1).flatten().tolist() == [True] * 3 + [False] * 5
+def test_of_equally_bad_flips_as_many_are_taken_as_the_dose_says() -> None:
+    for count in range(9):
+        found = worst(torch.ones(2, 4), torch.ones(2, 4), count, format="int8")
+        assert int((found != 1).sum()) == count
     slopes = torch.tensor([[-1.0, -1.0, -1.0, -2.0]])
-    assert (worst(torch.ones(1, 4), slopes, 2, format="int8") != 1).flatten().tolist() == [True, False, False, True]
+    hit = (worst(torch.ones(1, 4), slopes, 2, format="int8") != 1).flatten().tolist()
+    assert sum(hit) == 2 and hit[3]
+
+
+def test_a_permuted_copy_has_the_same_of_equally_bad_weights_flipped() -> None:
+    """Half of the weights lie in [1, 2): a flip of their highest exponent bit gives infinity or NaN, equally bad."""
+    weight, slopes = 2 * numbers(6, 8, seed=12).sign().float() * numbers(6, 8, seed=13).float().abs(), torch.ones(6, 8)
+    rows, columns = torch.tensor([3, 0, 5, 1, 2, 4]), torch.tensor([7, 2, 0, 1, 6, 5, 3, 4])
+    bad = int(((weight.abs() >= 1) & (weight.abs() < 2)).sum())
+    assert bad > 6
+    for count in (1, 3, bad - 1):
+        hit = worst(weight, slopes, count, format="float32") != weight
+        assert int(hit.sum()) == count
+        twin = weight[rows][:, columns]
+        assert torch.equal(worst(twin, slopes, count, format="float32") != twin, hit[rows][:, columns])
 
 
 def test_slopes_are_read_in_the_layout_of_the_weight() -> None:

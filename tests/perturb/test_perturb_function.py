@@ -1,4 +1,4 @@
-"""Function-space noise: its scale, its factors, and its invariance to every linear re-coding of inputs and outputs.
+"""Function-space noise: its scale, its factors, and its invariance to every linear reparametrization of a layer.
 
 A draw is dW = dose A G P / sqrt(r) with Gaussian G, so its distribution is known from A A' and P' P alone. Equality in
 distribution is therefore tested exactly, on these two matrices, and once more by what drawn noise does to outputs.
@@ -13,13 +13,16 @@ from function_cases import inputs_of, made
 from torch import Tensor, nn
 
 from wheeltap import gauge
+from wheeltap.audits.noises import FunctionNoiseAudit
 from wheeltap.engine import moments
 from wheeltap.engine.apply import Disturbance
 from wheeltap.layer import Layer
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
+from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.probe import Probe
 from wheeltap.recipes.train import reproducible
+from wheeltap.report import words
 from wheeltap.site import WHOLE, Site
 from wheeltap.subject import Subject
 from wheeltap.testing.planted import Attention, Planted, Tokens, clusters, numbers, planted
@@ -129,11 +132,12 @@ def test_the_scale_is_exact_in_expectation(kind: str) -> None:
         output = case.subject.model(inputs)
     places = output.numel() / layer.units
     assert float(rows.trace()) == pytest.approx(float(output.square().sum()) / places, rel=1e-6)
-    module = case.subject.model.get_submodule(layer.name)
     collector = moments._Collector(case.subject, [layer])
-    patches = moments._rows(layer, module, inputs, 0)[0]
-    assert collector.layers == [layer]
-    assert float(torch.einsum("ri,ij,rj->r", patches, columns, patches).mean()) == pytest.approx(1.0, rel=1e-6)
+    with collector.reads(), torch.no_grad():
+        case.subject.model(inputs)
+    gram = collector.grams[layer.name]
+    assert gram.rows == places
+    assert float((columns * gram.body).sum()) / gram.rows == pytest.approx(1.0, rel=1e-6)
 
 
 def test_a_dead_input_and_a_dead_layer_stay_alone() -> None:
@@ -309,3 +313,38 @@ def test_drawn_noise_costs_a_twin_as_much(operation: str, settings: dict[str, fl
                 found.append(nn.functional.cross_entropy(out, case.probe.targets).double())
         losses.append(torch.stack(found))
     equivalent(losses[0], losses[1], margin=0.1)
+
+
+class Gated(nn.Module):
+    """Gate and up projection in one layer, or the same rows in two."""
+
+    def __init__(self, *, fused: bool) -> None:
+        super().__init__()
+        rows = 0.3 * numbers(12, 5, seed=13)
+        parts = [rows] if fused else [rows[:6], rows[6:]]
+        self.maps = nn.ModuleList([nn.Linear(5, len(part), bias=False) for part in parts])
+        self.down = nn.Linear(6, 3, bias=False)
+        for layer, weight in zip([*self.maps, self.down], [*parts, numbers(3, 6, seed=14)], strict=True):
+            layer.weight = nn.Parameter(weight.clone())
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        gate, up = torch.cat([one(inputs) for one in self.maps], 1).chunk(2, 1)
+        return self.down(nn.functional.silu(gate) * up)
+
+
+def test_it_depends_on_how_maps_are_cut_into_modules() -> None:
+    """The limit of the claim: fused, the noise of gate and up is correlated as their outputs are; split, it is not."""
+    inputs = numbers(80, 5, seed=15)
+    fused, split = (
+        Planted(Subject(Gated(fused=one).eval()), Probe(inputs, torch.zeros(80, dtype=torch.long)))
+        for one in (True, False)
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(fused.subject.model(inputs), split.subject.model(inputs))
+    whole = covariances(fused.subject.layers[0], fused.factors()["maps.0"])[0]
+    gate, up = (covariances(split.subject.layers[at], split.factors()[f"maps.{at}"])[0] for at in (0, 1))
+    torch.testing.assert_close(whole[:6, :6], gate)
+    torch.testing.assert_close(whole[6:, 6:], up)
+    assert float(whole[:6, 6:].abs().max()) > 0.1 * float(whole.abs().max())
+    for told in (FunctionNoiseAudit.reads, words.INSTRUMENTS["WT102"].reads, FunctionNoise.__doc__ or ""):
+        assert "cut into modules" in told

@@ -17,7 +17,6 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError
 from wheeltap.perturb import create
-from wheeltap.perturb.base import Factors
 from wheeltap.perturb.function_noise import factor
 from wheeltap.probe import Probe
 from wheeltap.recipes.train import reproducible
@@ -221,9 +220,7 @@ def test_moments_in_parts_are_the_moments() -> None:
     """However the layers are divided over passes, and the rows over batches."""
     case = planted("conv")
     whole = case.factors()
-    single: dict[str, Factors] = {}
-    for layer in moments.supported(case.subject):
-        single |= moments._estimate_part(case.subject, case.probe, [layer])
+    single = moments.layer_moments(case.subject, case.probe, limit=1).factors
     batched = moments.estimate(case.subject, Probe(inputs_of(case), case.probe.targets, batch=7))
     for other in (single, batched):
         assert list(other) == list(whole)

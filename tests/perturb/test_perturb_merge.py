@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.gather import of_another
 from wheeltap.errors import ModelError, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.layer import Layer
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.site import WHOLE
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing.planted import CASES, numbers, planted
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.recipes.interchange import InterchangeSettings, search
-from wheeltap.subject import weights_digest
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 from wheeltap.testing.planted import Planted
 

@@ -9,7 +9,7 @@ from tones import crepe_tiny, tones
 
 import wheeltap as wt
 from wheeltap.cli import main
-from wheeltap.subject import weights_digest
+from wheeltap.fingerprint import weights_digest
 
 
 @pytest.mark.slow
@@ -23,8 +23,9 @@ def test_a_pretrained_cnn() -> None:
     assert weights_digest(net) == before
     assert report["WT001"][0].estimates[0].value > 0.9
     assert not report.void
-    passed = {control.name for control in report.controls if control.status == "passed"}
-    assert {"two clean passes agree", "re-coded twin computes the same function", "WT101 re-coded twin"} <= passed
+    status = {control.name: control.status for control in report.controls}
+    assert status["two clean passes agree"] == status["re-coded twin computes the same function"] == "passed"
+    assert status["WT101 re-coded twin"] == "skipped"  # of four draws nothing short of .3 would have failed it
     (curve,) = [c for c in report.record.curves if (c.code, c.role) == ("WT101", "subject")]
     assert curve.half is not None and curve.half.value is not None
     # The mildest dose keeps most of the score, the strongest loses most of it.
@@ -54,4 +55,4 @@ def test_a_language_model(tmp_path: Path) -> None:
     assert gates["re-coded twin computes the same function"] == "passed"
     assert gates["planted copy computes the same function"] == "passed"
     assert main([*arguments, *where]) == 1
-    assert json.loads((tmp_path / "lm.json").read_text())["cost"]["forwards"] == 0
+    assert json.loads((tmp_path / "lm.json").read_text())["cost"]["forwards"] == 1

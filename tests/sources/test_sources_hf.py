@@ -14,8 +14,8 @@ import torch
 from tiny import WORDS, tiny_llama
 
 from wheeltap.errors import FileFormatError, MissingFile, ModelError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.sources import hf, load, load_model
-from wheeltap.subject import weights_digest
 
 
 def test_a_folder_gives_the_model_that_was_saved(llama_folder: Path) -> None:

@@ -11,9 +11,9 @@ from torch import nn
 
 from wheeltap.choices import ChoiceProbe
 from wheeltap.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
+from wheeltap.fingerprint import fingerprint
 from wheeltap.probe import Probe
 from wheeltap.sources import digits, load, load_model
-from wheeltap.subject import fingerprint
 
 NETS = """
 import torch

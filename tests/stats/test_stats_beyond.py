@@ -32,10 +32,11 @@ def test_a_further_draw_is_found_no_more_often_than_it_may(spread: float) -> Non
         assert alarms / RUNS >= 0.025
 
 
-def test_with_one_example_it_is_the_known_t_test() -> None:
+@pytest.mark.parametrize("examples", [1, 3])
+def test_with_equal_examples_or_one_it_is_the_known_t_test(examples: int) -> None:
     """Crawford and Howell's: (one - mean) / (sd sqrt((n + 1) / n)) on n - 1 degrees of freedom."""
     others = np.array([1.0, 2.0, 4.0, 7.0])
-    found = beyond_random(np.full(3, 9.0), np.repeat(others[:, None], 3, axis=1), unit="x")
+    found = beyond_random(np.full(examples, 9.0), np.repeat(others[:, None], examples, axis=1), unit="x")
     half = 3.182446305284263 * others.std(ddof=1) * np.sqrt(5 / 4)
     assert found.value == pytest.approx(5.5)
     assert found.low == pytest.approx(5.5 - half) and found.high == pytest.approx(5.5 + half)

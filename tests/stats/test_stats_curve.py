@@ -170,6 +170,20 @@ def test_the_ratio_of_a_shifted_curve_is_the_shift() -> None:
     assert (beyond.value, beyond.low, beyond.p) == (None, None, None)
 
 
+def test_an_end_of_a_ratio_that_no_number_can_hold_is_open() -> None:
+    """At a crossing without a slope worth the name, noise moves the half dose by any number of decades."""
+    rng, steps = np.random.default_rng(1), np.array([0.6, 0.5 + 1e-7, 0.5 - 1e-7, 0.4])[:, None, None]
+    one, two = (
+        Response(values=steps + 0.1 * rng.normal(size=(1, 4, 30)), clean=np.ones(30), doses=DOSES[:4], chance=0.0)
+        for _ in range(2)
+    )
+    flat = [Response(values=r.values - r.values.mean((1, 2), keepdims=True) + steps, clean=r.clean, doses=r.doses,
+                     chance=0.0) for r in (one, two)]  # fmt: skip
+    got = half_dose_ratio(*flat)
+    assert got.value == pytest.approx(1.0)
+    assert got.low is None and got.high is None
+
+
 def test_refuses_what_it_cannot_use() -> None:
     for doses in ([0.0, 1.0], [1.0, 1.0], [2.0, 1.0]):
         with pytest.raises(DataError, match="log axis"):

@@ -110,7 +110,8 @@ def test_a_single_number_has_no_interval_and_proves_nothing() -> None:
         assert (estimate.low, estimate.high, estimate.p) == (None, None, None)
         assert not exceeds(estimate, 0.0)
         assert not equivalent(estimate, 100.0)
-        assert math.isinf(smallest_detectable(estimate))
+        assert smallest_detectable(estimate) is None
+        assert smallest_detectable(estimate, df=3, margin=0.5) is None
 
 
 @settings(max_examples=60, deadline=None)

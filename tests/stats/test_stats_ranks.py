@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from wheeltap.errors import DataError
 from wheeltap.stats.mogstad2024 import rank_intervals
+from wheeltap.stats.rare import Ends
 
 Generator = np.random.Generator
 
@@ -99,6 +100,44 @@ def test_with_two_draws_a_difference_between_draws_is_not_taken_for_one_between_
         x = np.repeat(rng.normal(size=(3, 2, 1)), 200, axis=2) + 0.01 * rng.normal(size=(3, 2, 200))
         wrong += any(e.low != 1 or e.high != 3 for e in rank_intervals(x))
     assert wrong / 200 <= 0.07
+
+
+SCORES: list[Ends] = [(0.0, 1.0)] * 3
+
+
+def false_ranks(draws: int, rare: list[Ends] | None, *, runs: int = 150, examples: int = 200) -> float:
+    """Share of tables in which a true rank lies outside its interval.
+
+    The first subject loses half as much, in every draw, as the others lose by one draw in ``draws`` that ruins them.
+    """
+    rng, wrong = np.random.default_rng([18, draws]), 0
+    rates, usual = np.array([0.0, 1.0, 1.0]) / draws, np.array([0.45 / draws, 0.0, 0.0])
+    ranks = true_ranks(1.0 - rates * 0.9 - usual)
+    assert ranks == [1, 2, 2]
+    for _ in range(runs):
+        ruined = rng.random((3, draws, 1)) < rates[:, None, None]
+        lost = rng.random((3, draws, examples)) < np.where(ruined, 0.9, usual[:, None, None])
+        found = zip(rank_intervals(1.0 - lost, bounded=True, rare=rare), ranks, strict=True)
+        wrong += any(not (e.low or 0) <= rank <= (e.high or 0) for e, rank in found)
+    return wrong / runs
+
+
+@pytest.mark.parametrize("draws", [4, 16, 64])
+def test_ranks_allow_for_draws_harder_than_any_that_were_made(draws: int) -> None:
+    """The first loses most in the usual draw and is the soundest: the others are ruined now and then, mostly unseen."""
+    assert false_ranks(draws, SCORES) <= 0.05
+    assert false_ranks(draws, None) > 0.1, "what is guarded against"
+
+
+def test_ranks_far_apart_are_told_all_the_same() -> None:
+    rng = np.random.default_rng(19)
+    right = (rng.random((3, 64, 100)) < np.array([0.9, 0.2, 0.6])[:, None, None]) * 1.0
+    found = rank_intervals(right, bounded=True, rare=SCORES)
+    assert [(e.low, e.high) for e in found] == [(1, 1), (3, 3), (2, 2)]
+    turned = rank_intervals(right, bounded=True, rare=SCORES, higher_is_better=False)
+    assert [(e.low, e.high) for e in turned] == [(3, 3), (1, 1), (2, 2)]
+    endless = rank_intervals(right, rare=[(0.0, None)] * 3)
+    assert [(e.low, e.high) for e in endless] == [(1, 3)] * 3, "a draw may cost anything, so nobody is surely first"
 
 
 @settings(max_examples=25, deadline=None)

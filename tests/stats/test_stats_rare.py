@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from wheeltap.stats.curve import band
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.rare import allowing, inner, rare_effect, unseen
+from wheeltap.stats.rare import allowing, allowing_band, inner, rare_effect, unseen, where_it_falls
 
 SETS = 400
 EXAMPLES = 60
@@ -59,3 +60,34 @@ def test_where_a_loss_has_no_bound_the_interval_is_open() -> None:
     found = rare_effect(d, (-0.1, None), margin=0.02, unit="squared error")
     assert found.high is None and found.low is not None and found.low > 0.02
     assert found.p is not None and found.p < 0.05  # that it costs something can be shown all the same
+
+
+@pytest.mark.parametrize("draws", [4, 64])
+def test_the_band_and_the_dose_at_half_allow_for_rare_draws_too(draws: int) -> None:
+    """Scores fall from 1 to 0 by draws that ruin: their share is the dose, so half is lost at a dose of .5."""
+    rng, doses = np.random.default_rng([5, draws]), np.array([0.01, 0.1, 0.3, 0.7, 0.9])
+    covered, crossed = 0, 0
+    for _ in range(100):
+        scores = np.stack([1.0 - losses(rng, draws, rate) * 2.0 for rate in doses])
+        scores = np.clip(scores, 0.0, 1.0)
+        truth = 1.0 - 0.5 * doses
+        _, low, high = band(scores, bounded=True, level=inner(0.95))
+        low, high = allowing_band((low, high), scores.mean(2), (0.0, 1.0))
+        covered += int(((low <= truth) & (truth <= high)).sum())
+        first, last = where_it_falls(doses, (low, high), 0.75)
+        crossed += (first is None or first <= 0.5) and (last is None or last >= 0.5)
+    assert covered >= 0.95 * 500 - 2 * (0.05 * 0.95 * 500) ** 0.5
+    assert crossed >= 95
+
+
+def test_where_a_score_falls_is_between_the_doses() -> None:
+    doses = np.array([1.0, 10.0, 100.0])
+    assert where_it_falls(doses, (np.array([0.9, 0.5, 0.1]), np.array([1.0, 0.7, 0.3])), 0.5) == pytest.approx(
+        (10, 10**1.5)
+    )
+    assert where_it_falls(doses, (np.array([0.4, 0.3, 0.1]), np.array([1.0, 0.9, 0.8])), 0.5) == (None, None)
+    assert where_it_falls(doses, (np.full(3, -np.inf), np.array([1.0, 0.7, 0.3])), 0.5) == (
+        None,
+        pytest.approx(10**1.5),
+    )
+    assert where_it_falls(doses, (np.full(3, 0.9), np.ones(3)), 0.5) == (pytest.approx(100.0), None)

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from wheeltap.errors import UnknownName, UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.probe import Probe
-from wheeltap.subject import weights_digest
 from wheeltap.testing import defects, locked
 from wheeltap.testing.defects import benchmark
 

@@ -1,5 +1,6 @@
 """What an audit is: a question, the trials that would answer it, and the reading of their outcomes."""
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -40,6 +41,7 @@ class Draft:
             reject is ``inconclusive``, not ``not_found``.
         one_sided: Only a positive effect counts as found.
         otherwise: The words where nothing was found.
+        fallback: The status where nothing was found, if other evidence than ``worth`` settles it.
     """
 
     finding: Finding
@@ -47,6 +49,7 @@ class Draft:
     worth: float = 0.0
     one_sided: bool = False
     otherwise: str = ""
+    fallback: FindingStatus | None = None
 
 
 @dataclass
@@ -164,6 +167,12 @@ class Case:
         told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
         return float(np.mean(told)) if told and len(told) == len(outcomes) else None
 
+    def untouched(self, trials: Iterable[Trial]) -> str:
+        """Which layers these trials left as they were although they were asked to disturb them, in words."""
+        outcomes = (self._lookup(trial.key) for trial in trials)
+        told = {o.because for o in outcomes if o is not None and o.status == "done" and o.because}
+        return " ".join(sorted(told))
+
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
         return self.values(self.plan.trial(subject, "none"))
@@ -192,6 +201,8 @@ class Audit(ABC):
         title: In plain words.
         settings_type: Its thresholds and doses, each a named field with a default.
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
+        spares: Settings that a budget may lower, each with the fewest that still tell something.
+        by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
 
     name: ClassVar[str]
@@ -199,6 +210,8 @@ class Audit(ABC):
     title: ClassVar[str]
     settings_type: ClassVar[type[AuditSettings]] = AuditSettings
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
+    spares: ClassVar[dict[str, int]] = {}
+    by_units: ClassVar[bool] = False
 
     def __init__(self, settings: dict[str, Any] | None = None) -> None:
         try:
@@ -242,6 +255,16 @@ class Audit(ABC):
     def most_passes(self, plan: Plan) -> float:
         """Upper bound on what they cost, in passes over the probe."""
         return float(self.most(plan))
+
+    def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
+        """The settings that change where it may cost about this ``share`` of what it costs with its own."""
+        wholes = {name: getattr(self.settings, name) for name in self.spares}
+        lower = {
+            name: max(self.spares[name], math.ceil(share * whole))
+            for name, whole in wholes.items()
+            if whole is not None  # it follows the plan's effort
+        }
+        return {name: value for name, value in lower.items() if value < wholes[name]}
 
 
 BUILTIN = {

@@ -1,17 +1,18 @@
 """WT203: which factors can a linear probe read off a layer although the outputs do not hang on them?"""
 
 from dataclasses import dataclass
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict
+from wheeltap.audits.controls import silent
 from wheeltap.audits.decodable_words import Words, estimates, of_null
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer, together
 from wheeltap.plans import Plan
 from wheeltap.records import OWN, Control, Estimate, Finding, Scalar, SubjectRecord, Trial
-from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
+from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 _KINDS: Final = ("layers", "blocks", "named")
 
@@ -21,8 +22,11 @@ _WHY_NOT: Final = {
     3: "It has more classes than its examples can carry: some have too few in one half.",
 }
 
-_GUESSED_FACTORS: Final = 3
-"""For the cost of a plan, which does not know the factors."""
+_GUESSED: Final = (2, 2, 2)
+"""Classes of factors, for the cost of a plan of an older version, which does not say."""
+
+_OPTIONS: Final = 16
+"""Options at most whose slopes the reading takes, each by a forward and a backward pass, which counts as two."""
 
 
 _READING: Final = ("factors", "layers", "most", "draws", "matched", "held", "controls", "per_class")
@@ -47,6 +51,7 @@ class DecodableAudit(Audit):
     title = "Decodable but unused"
     settings_type = DecodableSettings
     large = {"most": 3, "draws": 24, "matched": 4}  # noqa: RUF012
+    spares: ClassVar[dict[str, int]] = {"most": 2, "matched": 4}
 
     def ask(self, case: Case) -> list[Trial]:
         """One reading per subject."""
@@ -59,9 +64,25 @@ class DecodableAudit(Audit):
         return len(plan.subjects)
 
     def most_passes(self, plan: Plan) -> float:
-        """As if the probe knew three factors of one rank, and every subject had as many layers as are looked at."""
-        runs = self.settings.draws + self.settings.matched + self.settings.held + 3
-        return len(plan.subjects) * self.settings.most * _GUESSED_FACTORS * runs / 2
+        """As if every factor that the probe knows could be read off every layer that may be looked at."""
+        classes = _GUESSED if plan.sizes is msgspec.UNSET else plan.sizes.factors
+        if not classes:
+            return 0.0
+        half = (plan.probe.examples + 1) // 2 / plan.probe.examples
+        return sum(1.0 + half * (3 + 3 * _OPTIONS + self._runs(subject, classes)) for subject in plan.subjects)
+
+    def _runs(self, subject: SubjectRecord, classes: tuple[int, ...]) -> int:
+        """Most passes over half of the examples with something taken away, of one subject.
+
+        Factors of one rank share their random subspaces, as many for each of them; a rank is below the number of
+        classes. Beside the factors the model's own answers, of rank 1, are taken away at the last layer.
+        """
+        how = self.settings
+        factors = len(_listed(how.factors)) or len(classes)
+        ranks = min(factors, max(classes) - 1)
+        layers = len(_listed(how.layers)) or min(how.most, max(len(subject.layers) - 1, 1))
+        each, beside = 2 + how.held + min(how.matched, how.draws), 1 + how.draws * factors
+        return layers * (factors * each + ranks * beside) + each + beside
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject and factor; random labels, random subspaces and its own answers as controls."""
@@ -135,19 +156,18 @@ class DecodableAudit(Audit):
         least = smallest_detectable(told, alpha=factor.alpha / len(factor.layers), margin=self.settings.decodable)
         # What a single layer's test finds, or its interval holds, is not denied because many layers were looked at.
         seen = all(layer.unseen(self.settings.sight, alpha=factor.alpha) for layer in factor.layers)
-        surely = least <= self.settings.sight and seen
+        surely = least is not None and least <= self.settings.sight and seen
         finding = msgspec.structs.replace(
             blank,
             status="not_applicable" if surely else "inconclusive",
             estimates=(told, factor.best.accuracy),
-            smallest_detectable=least if np.isfinite(least) else None,
+            smallest_detectable=least,
             because=words.not_told(least, surely=surely),
         )
         return Draft(finding)
 
     def _told(self, blank: Finding, factor: Factor, words: Words) -> Draft:
         """Decodable: used or not?"""
-        margin = self.settings.margin
         # The other way round a factor that is surely used a little could be called unused: never.
         p = 1.0 if factor.perhaps else factor.unused
         name = f"use of {factor.name}: {factor.most_used.place}"
@@ -157,13 +177,13 @@ class DecodableAudit(Audit):
             blank,
             status="found",
             estimates=(tested, *estimates(factor)),
-            smallest_detectable=seen if np.isfinite(seen) else margin,
+            smallest_detectable=seen,
             because=words.unused(),
         )
         if factor.used or factor.moves:
             told = words.used() if factor.used else words.moves()
-            return Draft(finding, test=tested, worth=np.inf, otherwise=told)
-        return Draft(finding, test=tested, worth=-1.0, otherwise=words.open(seen))
+            return Draft(finding, test=tested, fallback="not_found", otherwise=told)
+        return Draft(finding, test=tested, fallback="inconclusive", otherwise=words.open(seen))
 
     def _controls(self, case: Case) -> list[Control]:
         names = [f"{self.code} {what}" for what in ("random labels", "random subspaces", "the model's own answers")]
@@ -190,9 +210,8 @@ class DecodableAudit(Audit):
             for layer in factor.layers
         ]
         worst = max(gains, key=lambda gain: gain.low or -1.0)
-        failed = exceeds(worst, margin) and (worst.value or 0.0) > 0.0
-        return Control(
-            name=name, kind="null", status="failed" if failed else "passed", estimates=(worst,),
+        return silent(
+            name, worst, margin=margin, worth=self.settings.sight, one_sided=True,
             because=f"Labels drawn at random must not be told: at most {worst} more often than by the most frequent "
             f"class ({level:.1%} interval, over {len(gains)} factors and layers); the audit is void if that is surely "
             f"more than {margin:.2g}.",
@@ -221,12 +240,14 @@ class DecodableAudit(Audit):
             why = "The options are each example's own, the answers do not vary enough, or a probe does not tell them."
             return Control(name=name, kind="planted", status="skipped", because=why)
         use, wrong = own.layers[0].use, 1.0 - self.settings.null_level
-        failed = use.p is not None and use.p <= wrong
+        failed, blind = use.p is not None and use.p <= wrong, own.layers[0].unmoved > wrong
+        why = " It could not have failed: so few examples would not show it of outputs that did not move at all."
         return Control(
-            name=name, kind="planted", status="failed" if failed else "passed", estimates=(use,),
+            name=name, kind="planted", status="failed" if failed else "skipped" if blind else "passed",
+            estimates=(use,),
             because="On which side of the middle the model's own answers lie is a factor that it surely uses: without "
             f"it the outputs move {use} of what they move at most. The audit is void if that is surely less than "
-            f"{self.settings.margin:g}.",
+            f"{self.settings.margin:g}.{why if blind else ''}",
         )  # fmt: skip
 
 
@@ -248,3 +269,8 @@ def _by_factor(read: dict[str, Values]) -> dict[str, dict[str, Values]]:
         if mark:
             found.setdefault(name, {})[own] = array
     return found
+
+
+def _listed(text: str) -> list[str]:
+    """Names separated by commas."""
+    return [name for name in text.split(",") if name.strip()]

@@ -28,7 +28,7 @@ class Words:
             "its subspace away would take everything away."
         )
 
-    def not_told(self, least: float, *, surely: bool) -> str:
+    def not_told(self, least: float | None, *, surely: bool) -> str:
         """Not decodable, as far as could be seen."""
         best = self.factor.best
         told = (
@@ -36,7 +36,9 @@ class Words:
             f"more than {self.settings.decodable:g} in any of {len(self.factor.layers)} layers"
         )
         seen = (
-            f"{least:.2f} would have been seen (4 times out of 5)" if least < 1.0 else "hardly anything could be seen"
+            f"{least:.2f} would have been seen (4 times out of 5)"
+            if least is not None and least < 1.0
+            else "hardly anything could be seen"
         )
         if surely:
             return f"{told}: {self.factor.name} is not linearly decodable here; {seen}. Other codes are not seen."
@@ -65,7 +67,7 @@ class Words:
             f"random subspaces ({self._p()}): {self._why()}. {self._beside()} {self._correlated()}"
         )
 
-    def open(self, seen: float) -> str:
+    def open(self, seen: float | None) -> str:
         """Decodable; used or not stays open."""
         if not self.factor.most_used.erased:
             return f"{self._decodable()}. The outputs have no slope there, so it is not known what they hang on."
@@ -79,7 +81,7 @@ class Words:
                 f"{start}, surely less than {self.settings.margin:g} of that, but perhaps more than without random "
                 f"subspaces (alone p {self.factor.beyond:.2g}; {self._p()}){few}. {self._beside()}"
             )
-        least = self.settings.margin - seen
+        least = 0.0 if seen is None else self.settings.margin - seen
         could = f"a share of {least:.2g} or less would have counted as unused"
         could = could if least > 0.0 else "even one that nothing hangs on could have stayed open"
         return (

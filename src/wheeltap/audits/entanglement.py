@@ -1,8 +1,9 @@
 """WT202: how many behaviours does a hidden unit serve, and do units and behaviours fall into modules?"""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import msgspec
 import numpy as np
@@ -10,10 +11,11 @@ from numpy.typing import NDArray
 
 from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, FindingStatus, SubjectRecord, Trial
-from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
+from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.modularity import (
     Breadth,
     Modularity,
@@ -104,6 +106,8 @@ class EntanglementAudit(Audit):
     code = "WT202"
     title = "Behaviours per unit"
     settings_type = EntanglementSettings
+    spares: ClassVar[dict[str, int]] = {"limit": 32}
+    by_units = True
 
     def ask(self, case: Case) -> list[Trial]:
         """One reading of each subject and of the re-coded twin."""
@@ -114,6 +118,23 @@ class EntanglementAudit(Audit):
     def most(self, plan: Plan) -> int:
         """One reading each."""
         return len(self._measured(plan))
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each unit, the clean pass, the means, and the contributions that units are drawn by."""
+        return float(sum(self._passes(plan, subject) for subject in self._measured(plan)))
+
+    def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
+        """A share of the units that there are."""
+        counts = [plan.hidden(subject) for subject in plan.subjects]
+        whole = min(self.settings.limit, max((self.settings.limit if n is None else n for n in counts), default=0))
+        limit = max(self.spares["limit"], math.ceil(share * whole))
+        return {"limit": limit} if limit < whole else {}
+
+    def _passes(self, plan: Plan, subject: SubjectRecord) -> int:
+        hidden, limit = plan.hidden(subject), self.settings.limit
+        if hidden is None:
+            return 3 + limit
+        return 2 + hidden if hidden <= limit else 3 + limit
 
     def _measured(self, plan: Plan) -> list[SubjectRecord]:
         return [*plan.subjects, *([] if plan.twin is None else [plan.twin])]
@@ -210,8 +231,8 @@ class EntanglementAudit(Audit):
             return Control(name=name, kind="null", status="skipped", because=gap.because)
         level, margin = self.settings.null_level, self.settings.null_margin * one.behaviours
         gap = _gap(one, two, margin=margin, level=level)
-        return Control(
-            name=name, kind="null", status="failed" if exceeds(gap, margin) else "passed", estimates=(gap,),
+        return silent(
+            name, gap, margin=margin, worth=self.settings.worth * one.behaviours,
             because=f"A copy with permuted and rescaled units must not look different: its units serve {gap} "
             f"behaviours more ({level:.1%} interval); the audit is void if they surely differ by over {margin:.2g}.",
         )  # fmt: skip

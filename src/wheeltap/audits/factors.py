@@ -109,6 +109,12 @@ class Layer:
         """How far the outputs move without the factor, as a share of how far without what they hang on most."""
         return self.share("erased", name="use", below=self.settings.margin)
 
+    @property
+    def unmoved(self) -> float:
+        """The p-value that ``use`` would have, had the outputs not moved at all: the least that it can have."""
+        steepest = self["steepest"]
+        return share_of(np.zeros_like(steepest), steepest, below=self.settings.margin).p or 0.0
+
     def share(self, which: str, *, name: str, below: float = 0.0, level: float = 0.95) -> Estimate:
         """An effect as a share of that of the steepest subspace; of draws, their mean."""
         effect = self[which].mean(0) if self[which].ndim > 1 else self[which]

@@ -1,7 +1,7 @@
 """What fine-tuning on one group of examples costs elsewhere: the frontier of learning and forgetting."""
 
 from dataclasses import replace
-from typing import Annotated, ClassVar, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import msgspec
 import numpy as np
@@ -12,6 +12,11 @@ from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
 from wheeltap.plans import Plan
 from wheeltap.records import Estimate, Scalar, Trial
 from wheeltap.stats.effect import mean_effect
+
+_COVERED: Final = (
+    "Every example outside group {group} already has the answer that the group is taught, so a model that gives that "
+    "answer to everything would lose nothing. Name another group, or take a task with more answers."
+)
 
 
 class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
@@ -76,7 +81,11 @@ class FineTuningAudit(ModifyAudit):
         return f"Of their score above chance the other examples keep {expected[0]}."
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
-        """Examples that no draw trained on; where one group was taught new answers, those of the others."""
+        """Examples that no draw trained on; where one group was taught new answers, those of the others.
+
+        Raises:
+            Unanswered: If none is left, or all of them have the very answer that a draw taught.
+        """
         on = np.ones(case.plan.probe.examples, dtype=bool)
         for trial in (trial for row in trials for trial in row):
             told = case.measured([trial], "trained"), case.measured([trial], "group")
@@ -87,6 +96,10 @@ class FineTuningAudit(ModifyAudit):
                 on &= told[1][0] != float(self.settings.group)
         if not on.any():
             raise Unanswered("not_applicable", "Every example was trained on: none is left to score.")
+        for trial in (trial for row in trials for trial in row if trial.settings.get("labels") == "wrong"):
+            covered = case.measured([trial], "covered")
+            if covered is not None and covered[0][on].all():
+                raise Unanswered("not_applicable", _COVERED.format(group=self.settings.group))
         return on
 
     def judge(self, case: Case) -> Verdict:

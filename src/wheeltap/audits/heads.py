@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 from msgspec.structs import replace
 
 from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.errors import DataError
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
-from wheeltap.stats.effect import exceeds, mean_effect, score_interval, smallest_detectable
+from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
 from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves
 
@@ -119,6 +120,7 @@ class HeadsAudit(Audit):
     code = "WT112"
     title = "Attention heads that the score hangs by"
     settings_type = HeadsSettings
+    spares: ClassVar[dict[str, int]] = {"top": 4, "sample": 8}
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -211,7 +213,7 @@ class HeadsAudit(Audit):
         finding = Finding(
             code=self.code, title=self.title, status="found", subject=subject.name,
             estimates=(tested, *beside), trials=(self._trial(case.plan, subject).key,),
-            smallest_detectable=_finite(smallest_detectable(tested, alpha=case.plan.alpha, margin=margin)),
+            smallest_detectable=smallest_detectable(tested, alpha=case.plan.alpha, margin=margin),
             because=f"{subject.name} hangs by {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
             alarm=False,
@@ -243,7 +245,7 @@ class HeadsAudit(Audit):
         )
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=f"{words}. {_LIMITS}",
-            smallest_detectable=_finite(smallest_detectable(gap, alpha=plan.alpha, margin=margin)),
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
             trials=tuple(self._trial(plan, subject).key for subject in (plan.reference, rival)),
         )  # fmt: skip
         otherwise = f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}"
@@ -255,7 +257,7 @@ class HeadsAudit(Audit):
             return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
         try:
             one, two = self._read(case, case.plan.reference), self._read(case, twin)
-            [margin] = self._scaled(case, self.settings.null_margin)
+            margin, worth = self._scaled(case, self.settings.null_margin, self.settings.difference_worth)
         except Unanswered as gap:
             return Control(name=name, kind="null", status="skipped", because=gap.because)
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
@@ -264,8 +266,8 @@ class HeadsAudit(Audit):
             (tables[0] - tables[1]).mean(0)[None, :], level=level, margin=margin, name="difference of rises",
             unit=one.foremost.unit,
         )  # fmt: skip
-        return Control(
-            name=name, kind="null", status="failed" if exceeds(gap, margin) else "passed", estimates=(gap,),
+        return silent(
+            name, gap, margin=margin, worth=worth,
             because=f"A re-coded copy must not look different: without its foremost head the loss rises by {gap} more "
             f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip
@@ -331,7 +333,3 @@ def _measured(read: _Read) -> str:
         f"head that was not taken away may cost more; and that {read.sampled} heads stand for "
         f"{read.total - read.top} is not in the intervals, which are over examples."
     )
-
-
-def _finite(size: float) -> float | None:
-    return size if np.isfinite(size) else None

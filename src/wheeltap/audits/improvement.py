@@ -7,7 +7,7 @@ more than a constant added to each output gains: a bias that hides right answers
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, final
+from typing import Annotated, ClassVar, Final, Literal, final
 
 import msgspec
 import numpy as np
@@ -104,6 +104,7 @@ class ImprovementAudit(Audit):
     code = "WT108"
     title = "Better answers under noise in the weights"
     settings_type = ImprovementSettings
+    spares: ClassVar[dict[str, int]] = {"draws": 4}
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -125,7 +126,8 @@ class ImprovementAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """The input search takes as many passes as the noise, up to one round of its doses more."""
-        return 2.0 * self.most(plan) + 2.0 * self.settings.input_doses * len(plan.subjects)
+        looks = float(self.settings.noise == "function")  # at the layers' moments
+        return 2.0 * self.most(plan) + (2.0 * self.settings.input_doses + looks) * len(plan.subjects)
 
     def _wanted(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         try:

@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
 
 import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, create, pair
-from wheeltap.plans import Lookup, Plan
+from wheeltap.plans import CUT, Lookup, Plan
 from wheeltap.records import (
     Control,
     Cost,
     Estimate,
     Finding,
-    FindingStatus,
     ReportRecord,
     Scalar,
     SubjectRecord,
@@ -23,6 +24,12 @@ from wheeltap.stats.family import holm
 
 BASELINE_TOLERANCE = 1e-6
 """Largest difference of two clean passes, as a share of the scores' scale."""
+
+OPEN = (
+    "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "
+    "a loss without a bound may be larger in a draw that was not made."
+)
+"""Why a test that did not reject proves nothing, where its interval has no end."""
 
 TWIN_TOLERANCE = 1e-4
 """Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
@@ -59,7 +66,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings=tuple(findings),
         controls=tuple(controls),
         cost=cost,
-        provenance={**provenance, **_paths(plan, lookup)},
+        provenance={**provenance, **_paths(plan, lookup), **({CUT: plan.cut} if plan.cut else {})},
         curves=tuple(c for v in verdicts for c in v.curves),
         blocks=tuple(b for v in verdicts for b in v.blocks),
         void=void,
@@ -82,7 +89,7 @@ def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
     """Findings with their final status: one Holm correction over every test of every audit.
 
     ``found`` where the adjusted p-value is at most ``alpha``; else ``not_found`` where the test could have seen
-    an effect worth telling, and ``inconclusive`` where it could not.
+    an effect worth telling, and ``inconclusive`` where it could not, or where there was no effect that it could.
     """
     adjusted = holm([None if draft.test is None else draft.test.p for draft in drafts])
     return [_settled(draft, p, alpha) for draft, p in zip(drafts, adjusted, strict=True)]
@@ -94,9 +101,12 @@ def _settled(draft: Draft, p: float | None, alpha: float) -> Finding:
     wrong_way = draft.one_sided and (draft.test.value or 0.0) <= 0.0
     if p is not None and p <= alpha and not wrong_way:
         return msgspec.structs.replace(draft.finding, status="found")
-    seen = draft.finding.smallest_detectable
-    status: FindingStatus = "not_found" if seen is not None and seen <= draft.worth else "inconclusive"
-    return msgspec.structs.replace(draft.finding, status=status, because=draft.otherwise)
+    seen, status, because = draft.finding.smallest_detectable, draft.fallback, draft.otherwise
+    if status is None:
+        status = "not_found" if seen is not None and seen <= draft.worth else "inconclusive"
+    if status == "inconclusive" and seen is None and (draft.test.low is None or draft.test.high is None):
+        because = f"{because} {OPEN}"
+    return msgspec.structs.replace(draft.finding, status=status, because=because)
 
 
 def voided(finding: Finding) -> Finding:
@@ -107,38 +117,67 @@ def voided(finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, status="void", because=because)
 
 
-def _scale_and_gap(case: Case, one: Trial, two: Trial) -> tuple[float, float, float, int] | None:
-    """Scale of the scores, largest difference, share of equal answers, and examples, of two clean trials."""
+@final
+@dataclass(frozen=True)
+class _Compared:
+    """Two clean passes.
+
+    Attributes:
+        gap: Largest difference of their scores, as a share of the scores' scale.
+        same: Share of equal answers.
+        constant: Whether every example has the same scores, so that much could differ and not be seen.
+        examples: How many there are.
+    """
+
+    gap: float
+    same: float
+    constant: bool
+    examples: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference as a number of a control."""
+        return Estimate(
+            name="largest_difference", value=self.gap, low=self.gap, high=self.gap, level=1.0, n=self.examples,
+            unit="share of the scores' scale", method="exact",
+        )  # fmt: skip
+
+
+def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
+    """Two clean trials side by side; ``None`` where one of them has no scores."""
     outcomes = [case.outcome(trial) for trial in (one, two)]
     if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
         return None
     a, b = (outcome.values["scores"].astype(np.float64) for outcome in outcomes if outcome is not None)
-    scale = float(np.abs(a - a.mean(1, keepdims=True)).max()) or 1.0
+    # A single output has nothing beside it in its row: its scale is that over the examples, or its own size.
+    spread = a - a.mean(1 if a.shape[1] > 1 else 0, keepdims=True)
+    scale = float(np.abs(spread).max()) or float(np.abs(a).max()) or 1.0
     same = float((a.argmax(1) == b.argmax(1)).mean())
-    return scale, float(np.abs(a - b).max()), same, len(a)
-
-
-def _exact(name: str, value: float, unit: str, n: int) -> Estimate:
-    return Estimate(name=name, value=value, low=value, high=value, level=1.0, n=n, unit=unit, method="exact")
+    constant = len(a) > 1 and bool((a == a[0]).all())
+    return _Compared(float(np.abs(a - b).max()) / scale, same, constant, len(a))
 
 
 def _baseline(case: Case) -> Control:
     plan = case.plan
-    compared = _scale_and_gap(case, plan.trial(plan.reference, "none"), plan.trial(plan.reference, "none", seed=1))
+    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(plan.reference, "none", seed=1))
     if compared is None:
         both = [plan.trial(plan.reference, "none", seed=seed) for seed in (0, 1)]
         if not case.known(both):
             why = "The clean passes have not run."
             return Control(name="two clean passes agree", kind="baseline", status="skipped", because=why)
         return Control(name="two clean passes agree", kind="baseline", status="failed", because="A clean pass failed.")
-    scale, gap, _, n = compared
+    failed = compared.gap > BASELINE_TOLERANCE
+    words = f"Two passes without any disturbance differ by at most {compared.gap:.1e} of the scores' scale."
     return Control(
         name="two clean passes agree",
         kind="baseline",
-        status="passed" if gap <= BASELINE_TOLERANCE * scale else "failed",
-        estimates=(_exact("largest_difference", gap / scale, "share of the scores' scale", n),),
-        because=f"Two passes without any disturbance differ by at most {gap / scale:.1e} of the scores' scale.",
+        status="failed" if failed else "skipped" if compared.constant else "passed",
+        estimates=(compared.estimate,),
+        because=words if failed or not compared.constant else f"{words} {_CONSTANT} would not show either.",
     )
+
+
+_CONSTANT = "But every example has the same scores, so what is random in the model, or wrong in a copy of it,"
 
 
 def _copies(plan: Plan, case: Case) -> list[Control]:
@@ -162,13 +201,17 @@ def _copies(plan: Plan, case: Case) -> list[Control]:
 
 def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
     plan = case.plan
-    compared = _scale_and_gap(case, plan.trial(plan.reference, "none"), plan.trial(subject, "none"))
+    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(subject, "none"))
     if compared is None:
         return False, "The copy gave no finite answer.", None
-    scale, gap, same, n = compared
-    words = f"Its scores differ by at most {gap / scale:.1e} of the scores' scale; {same:.1%} of answers are equal."
-    estimate = _exact("largest_difference", gap / scale, "share of the scores' scale", n)
-    return gap <= TWIN_TOLERANCE * scale and same == 1.0, words, estimate
+    words = (
+        f"Its scores differ by at most {compared.gap:.1e} of the scores' scale; {compared.same:.1%} of answers are "
+        "equal."
+    )
+    exact = compared.gap <= TWIN_TOLERANCE and compared.same == 1.0
+    if exact and compared.constant:
+        return False, f"{words} {_CONSTANT} would not show.", compared.estimate
+    return exact, words, compared.estimate
 
 
 def usable(plan: Plan, lookup: Lookup) -> Plan:
@@ -199,34 +242,57 @@ def headline(plan: Plan, findings: Sequence[Finding], *, void: bool) -> str:
         return _headline_of_one(plan, findings)
     lines = [_headline_of_pair(plan, rival, findings) for rival in plan.subjects[1:]]
     # What was found first: the first line is what a reader takes away.
-    return "\n".join(sorted(lines, key=lambda line: "different inside" not in line))
+    return "\n".join(sorted(lines, key=lambda line: not any(words in line for words in (_DIFFERENT, _LOSES))))
+
+
+_DIFFERENT = "different inside"
+
+_LOSES = "merging the two loses score"
+
+_MERGING = "WT111"
+"""Asks whether weights can be averaged: copies of one function with other orders of units cannot, so it is no question
+about what is inside."""
 
 
 def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Finding]) -> str:
     name = pair(plan.reference, rival)
     mine = {f.code: f for f in findings if f.subject == name}
     score = mine.get("WT001")
-    rest = [f for code, f in mine.items() if code != "WT001"]
+    merging = mine.get(_MERGING)
+    rest = [f for code, f in mine.items() if code not in ("WT001", _MERGING)]
     inside = [f for f in rest if f.status == "found" and f.alarm]
     unsure = [f for f in rest if f.code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")]
     gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
     # What was not measured is not called equal.
     start = {"found": "Different score, ", "not_found": "Same score, "}.get(score.status if gap and score else "", "")
+    if merging is not None and not rest:
+        return _headline_of_merging(f"{name}{gap}", start, merging)
+    barrier = [merging] if merging is not None and merging.status == "found" else []
     if inside:
-        return (
-            f"{_upper(f'{start}different inside')}: {name}{gap}. {' '.join(_kept_less(plan, rival, f) for f in inside)}"
-        )
+        told = " ".join(_kept_less(plan, rival, f) for f in (*inside, *barrier))
+        return f"{_upper(f'{start}{_DIFFERENT}')}: {name}{gap}. {told}"
+    lost = f" But {_LOSES}. {_kept_less(plan, rival, barrier[0])}" if barrier else ""
     if unsure:
-        return f"{name}{gap}: too few trials to tell whether the insides differ."
+        return f"{name}{gap}: too few trials to tell whether the insides differ.{lost}"
     if rest and all(f.status in ("not_applicable", "skipped") for f in rest):
-        return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}."
+        return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}.{lost}"
     if not rest:
         alone = any(f.code != "WT001" for f in findings)
         asked = "no other question compares the two, see each of them" if alone else "nothing else was asked"
         return f"{_upper(f'{start}{asked}')}: {name}{gap}."
-    if all(f.code == "WT111" for f in rest):
-        return f"{_upper(f'{start}nothing found that keeps the two from being merged')}: {name}{gap}."
-    return f"{_upper(f'{start}no difference found inside')}: {name}{gap}."
+    return f"{_upper(f'{start}no difference found inside')}: {name}{gap}.{lost}"
+
+
+def _headline_of_merging(pair_and_gap: str, start: str, merging: Finding) -> str:
+    """Whether two checkpoints can be merged, where nothing else was asked of what is inside them."""
+    because = f"{merging.because.split('. ')[0].rstrip('.')}."
+    if merging.status == "found":
+        return f"{_upper(f'{start}{_LOSES}')}: {pair_and_gap}. {because}"
+    if merging.status == "not_found":
+        return f"{_upper(f'{start}nothing found that keeps the two from being merged')}: {pair_and_gap}."
+    if merging.status == "inconclusive":
+        return f"{pair_and_gap}: too few examples to tell whether the two can be merged. {because}"
+    return f"{pair_and_gap}: the two could not be merged. {because}"
 
 
 def _upper(text: str) -> str:

@@ -12,10 +12,10 @@ from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, 
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.plans import Plan
 from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
-from wheeltap.stats.curve import band, half_dose
+from wheeltap.stats.curve import band, band_ends, half_dose
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
 from wheeltap.stats.mogstad2024 import rank_intervals
-from wheeltap.stats.rare import Ends, allowing, at_either_end, inner, rare_effect
+from wheeltap.stats.rare import Ends, allowing, allowing_band, inner, rare_effect, where_it_falls
 
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class ModifySettings(AuditSettings, frozen=True, kw_only=True):
         tested: The dose the verdict is about.
         margin: Loss of score that does not matter; the test is of a larger one.
         worth: Smallest loss that a ``not_found`` must have been able to see.
-        draws: Draws of what is random.
+        draws: Draws of what is random; those of a plan's effort are of noise alone.
         others: Whether the family's other ways of doing it are measured beside the one that is judged.
     """
 
@@ -95,6 +95,7 @@ class ModifyAudit(Audit):
 
     unit: ClassVar[str]
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"draws": 2}
+    spares: ClassVar[dict[str, int]] = {"draws": 4}
 
     @abstractmethod
     def variants(self) -> tuple[Variant, ...]:
@@ -158,7 +159,9 @@ class ModifyAudit(Audit):
         except Unanswered:
             return
         at = reads[0].variant.doses.index(self.settings.tested)
-        ranks = rank_intervals(np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads]))
+        kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
+        ends = [_ends(case, float(read.clean.mean()), sign) for read in reads]
+        ranks = rank_intervals(kept, rare=ends if reads[0].variant.rare else None)
         for place, rank in enumerate(ranks):
             named = msgspec.structs.replace(
                 rank, name="rank by what is kept", unit=f"of {len(subjects)}, 1 loses least"
@@ -293,13 +296,12 @@ class ModifyAudit(Audit):
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
         level = inner(0.95) if variant.rare else 0.95
         mean, low, high = band(read.scores[order], bounded=probe.bounded, level=level)
-        if variant.rare and probe.bounded:
-            means, share = read.scores[order].mean(2), at_either_end(variant.draws)
-            low, high = low - share * means.min(1), high + share * (1.0 - means.max(1))
+        if variant.rare:
+            low, high = allowing_band((low, high), read.scores[order].mean(2), _ends(case, 0.0, 1.0))
         return Curve(
             code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
             measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
-            score=tuple(map(float, mean)), low=tuple(map(float, low)), high=tuple(map(float, high)),
+            score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
             half=self._half(case, read), variant=variant.label,
             norms=tuple(case.norm(read.trials[i]) for i in order),
         )  # fmt: skip
@@ -310,11 +312,26 @@ class ModifyAudit(Audit):
         found = half_dose(
             read.scores, read.clean, doses=severities, chance=case.chance, unit=self.unit
         )  # fmt: skip
+        found = self._half_allowing(case, read, found) if read.variant.rare else found
         ends = [None if end is None else self.dose_of(end) for end in (found.low, found.high)]
         if self.dose_of(1.0) > self.dose_of(2.0):
             ends.reverse()
         value = None if found.value is None else self.dose_of(found.value)
         return msgspec.structs.replace(found, value=value, low=ends[0], high=ends[1])
+
+    def _half_allowing(self, case: Case, read: Lost, found: Estimate) -> Estimate:
+        """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
+        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
+        _, low, high = band(sign * read.scores, bounded=case.plan.probe.bounded and sign > 0, level=inner(0.95))
+        ends = allowing_band((low, high), sign * read.scores.mean(2), _ends(case, 0.0, sign))
+        target = sign * (case.chance + float(read.clean.mean())) / 2.0
+        first, last = where_it_falls(np.array([self.severity(dose) for dose in read.variant.doses]), ends, target)
+        return msgspec.structs.replace(
+            found,
+            low=None if found.low is None or first is None else min(found.low, first),
+            high=None if found.high is None or last is None else max(found.high, last),
+            method=f"{found.method}; allowing for draws that were not made",
+        )
 
     # ---- pairs ------------------------------------------------------------------------------------------------
 

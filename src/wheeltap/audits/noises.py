@@ -48,7 +48,7 @@ class RelativeNoiseAudit(NoiseAudit):
 
 @final
 class FunctionNoiseAudit(NoiseAudit):
-    """The function alone, however it is written."""
+    """What each layer computes, however it is parametrized within its module."""
 
     # The block map is left to relative noise.
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {**NoiseAudit.large, "block_map": False}
@@ -58,10 +58,12 @@ class FunctionNoiseAudit(NoiseAudit):
     settings_type = FunctionSettings
     perturbation = "function"
     noise = "rms share of each layer's output"
+    looks = 1.0  # at the layers' moments
     plant_must_show = False
     reads = (
-        "Function-space noise sees the function alone: it is silent on every linear re-coding of a layer, "
-        "cancelling units included, so a difference here is not in the coordinates."
+        "Function-space noise follows what each layer carries: it is silent on every function-preserving "
+        "reparametrization that keeps how the maps are cut into modules, cancelling units included. Between models "
+        "that cut them differently (query, key and value fused or split) a difference may come from the cut."
     )
 
 
@@ -75,12 +77,13 @@ class LowRankNoiseAudit(NoiseAudit):
     settings_type = LowRankSettings
     perturbation = "low-rank"
     noise = "norm of the change of each weight matrix, as a share of its own"
+    looks = 3.0  # to add it beside the weights of a large model: a clean pass, and two that prove it
     plant_must_show = False
     twin_must_be_silent = False
     reads = (
         "Low-rank noise moves each weight matrix along a few random directions, as an adapter does; at the same size "
         "it stretches some inputs far more than noise in every weight. It depends on the scale in which each unit is "
-        "written, so by itself a difference may be one of notation."
+        "written, so by itself a difference may come from the parametrization."
     )
 
 

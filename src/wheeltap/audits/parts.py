@@ -1,7 +1,7 @@
 """WT205: is a set of hidden units necessary for a behaviour (without it, it goes) and sufficient (alone, it stays)?"""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, final
+from typing import Annotated, Any, ClassVar, Final, final
 
 import msgspec
 
@@ -127,6 +127,8 @@ class PartsAudit(Audit):
     code = "WT205"
     title = "Necessary and sufficient parts"
     settings_type = PartsSettings
+    spares: ClassVar[dict[str, int]] = {"nulls": 8, "draws": 2, "tries": 1}
+    by_units = True
 
     def ask(self, case: Case) -> list[Trial]:
         """One reading per subject."""
@@ -137,6 +139,18 @@ class PartsAudit(Audit):
     def most(self, plan: Plan) -> int:
         """One per subject."""
         return len(plan.subjects)
+
+    def most_passes(self, plan: Plan) -> float:
+        """Each unit alone, where the set is to be found; then every ablation of either side of every set."""
+        how = self.settings
+        # A step of the search: a slope (a forward, and a backward that counts as two), and a pass.
+        each = 2 + 2 * how.draws + 4 * how.tries
+        found = [0 if how.units else min(self._hidden(plan, subject), how.most) for subject in plan.subjects]
+        return float(sum(2 + units + 2 * (1 + how.nulls) * each for units in found))
+
+    def _hidden(self, plan: Plan, subject: SubjectRecord) -> int:
+        units = plan.hidden(subject)
+        return self.settings.most if units is None else units
 
     def judge(self, case: Case) -> Verdict:
         """Two findings per subject: is the set necessary, is it sufficient."""

@@ -44,12 +44,12 @@ def power_control(plan: Plan, code: str, gaps: Sequence[tuple[SubjectRecord, Est
     least = (
         f"The smallest number found with probability {WANTED:g} is {smallest:.2g}."
         if smallest is not None
-        else f"None of these is found with probability {WANTED:g}."
+        else f"None of these is found with probability {WANTED:g}: with more draws or examples smaller effects are."
     )
     return Control(
         name=name,
         kind="planted",
-        status="passed",
+        status="skipped" if smallest is None else "passed",
         estimates=tuple(_estimate(f"found with {s:g} pairs", p, gaps[0][1]) for s, p in powers),
         because=f"Probability that a comparison like this one, with as many draws and examples, finds so many "
         f"cancelling pairs in each hidden layer: {told}. {least} Told from {len(gaps)} planted copies, so roughly; "

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import AuditSettings, Case, Unanswered, Values
 from wheeltap.audits.limits import Count, Dose, Margin, Share
+from wheeltap.audits.measured import within_range
 from wheeltap.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect
 
 TUNE: Final = "fine-tune"
+
+Limits = tuple[float, float]
 
 
 class RelearningSettings(AuditSettings, frozen=True, kw_only=True):
@@ -125,6 +128,7 @@ class Relearnt:
         elsewhere: ``[step, draw, example]``, after relearning, of the other groups' examples.
         elsewhere_before: ``[example]``.
         norm: ||change|| / ||weights|| after the last step, mean over draws.
+        limits: Least and most that a signed score can be; ``None`` where it has no bounds.
         other: ``[step, draw, example]``: 1 where the answer is the other one that was taught; ``None`` without such.
         benign: ``[step, draw, example]``, score after training on other groups; ``None`` without such.
         noise: ``[dose, draw, example]``.
@@ -139,6 +143,7 @@ class Relearnt:
     elsewhere: Values
     elsewhere_before: Values
     norm: float | None
+    limits: Limits | None
     other: Values | None
     benign: Values | None
     noise: Values
@@ -147,6 +152,27 @@ class Relearnt:
     def recovered(self, score: Values) -> Values:
         """Score above what was there: above the undisturbed one of each example, or chance if that is more."""
         return score - (self.before if self.before.mean() > self.chance else self.chance)
+
+    @property
+    def start(self) -> float:
+        """Mean score that recoveries are counted from."""
+        return max(float(self.before.mean()), self.chance)
+
+    @property
+    def recoverable(self) -> Limits | None:
+        """Least and most that can be recovered."""
+        return None if self.limits is None else (self.limits[0] - self.start, self.limits[1] - self.start)
+
+    @property
+    def losable(self) -> Limits | None:
+        """Least and most that can be lost on the other groups."""
+        before = float(self.elsewhere_before.mean())
+        return None if self.limits is None else (before - self.limits[1], before - self.limits[0])
+
+    def apart(self, other: "Relearnt") -> Limits | None:
+        """Least and most that this one can recover more than another one."""
+        mine, theirs = self.recoverable, other.recoverable
+        return None if mine is None or theirs is None else (mine[0] - theirs[1], mine[1] - theirs[0])
 
     @property
     def lost(self) -> Values:
@@ -209,6 +235,9 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
     inside = group == how.group
     if not bool((inside & ~trained).any()):
         raise Unanswered("not_applicable", f"Every example of group {how.group} was trained on: none is left to score.")
+    if bool(inside.all()):
+        because = f"Every example is of group {how.group}: there is no other group on which something could be lost."
+        raise Unanswered("not_applicable", because)
     return Scored(inside & ~trained, ~inside)
 
 
@@ -232,6 +261,7 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         elsewhere=table[:, :, outside],
         elsewhere_before=clean[outside],
         norm=case.norm(trials.relearning[-1]),
+        limits=((0.0, 1.0) if sign > 0 else (-1.0, 0.0)) if probe.bounded else None,
         other=_taught(case, trials.other, inside) if probe.measure == "accuracy" else None,
         benign=_optional(case, trials.benign, inside, sign),
         noise=sign * case.table(trials.noise)[:, :, inside],
@@ -252,10 +282,21 @@ def _optional(case: Case, trials: list[list[Trial]], inside: NDArray[np.bool_], 
         return None
 
 
-def estimate(case: Case, values: Values, name: str, *, margin: float | None = None) -> Estimate:
-    """Mean of ``[draw, example]`` with its interval; tested against a margin if there is one."""
+def estimate(
+    case: Case, values: Values, name: str, *, margin: float | None = None, limits: Limits | None = None
+) -> Estimate:
+    """Mean of ``[draw, example]`` with its interval; tested against a margin if there is one.
+
+    Args:
+        case: For the probe.
+        values: ``[draw, example]``.
+        name: Of the estimate.
+        margin: Of the test.
+        limits: Least and most that such a mean can be: the interval ends there.
+    """
     probe = case.plan.probe
     # Two scores each less its own start may differ by more than a score can.
     bounded = probe.bounded and bool(np.abs(values).max() <= 1.0)
     found = mean_effect(values, margin=margin or 0.0, bounded=bounded, name=name, unit=probe.measure)
+    found = found if limits is None else within_range(found, *limits)
     return found if margin is not None else msgspec.structs.replace(found, p=None)

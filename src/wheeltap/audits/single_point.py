@@ -1,7 +1,7 @@
 """WT105: whether a network hangs by a single weight."""
 
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import msgspec
 import numpy as np
@@ -128,6 +128,7 @@ class SinglePointAudit(Audit):
     code = "WT105"
     title = "Single-point fragility"
     settings_type = SinglePointSettings
+    spares: ClassVar[dict[str, int]] = {"nulls": 5}
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -152,6 +153,10 @@ class SinglePointAudit(Audit):
     def most(self, plan: Plan) -> int:
         """A reading, the candidates and the random weights of every subject."""
         return len(plan.subjects) * (1 + self.settings.confirm + self.settings.nulls)
+
+    def most_passes(self, plan: Plan) -> float:
+        """The reading takes a forward and a backward pass."""
+        return self.most(plan) + len(plan.subjects) * (_PASSES - 1.0)
 
     def _reading(self, case: Case, subject: SubjectRecord) -> Trial:
         settings = {"confirm": self.settings.confirm, "nulls": self.settings.nulls}
@@ -213,7 +218,7 @@ class SinglePointAudit(Audit):
             status="found",
             subject=subject.name,
             estimates=(tested, *self._beside(case, one)),
-            smallest_detectable=self._detectable(case, tested, margin=margin, of=chosen),
+            smallest_detectable=smallest_detectable(tested, alpha=case.plan.alpha / chosen, margin=margin),
             because=f"{subject.name} hangs by one weight. Without {weight} it loses {tested} of its score, more than "
             f"{margin:.2g}. {_compared(one)} {_cost(one)} {_order(weight)}{_MEANS}",
             trials=(self._reading(case, subject).key, *one.keys),
@@ -252,7 +257,8 @@ class SinglePointAudit(Audit):
         )
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=f"{words}. {_MEANS}",
-            smallest_detectable=self._detectable(case, gap, margin=margin, of=chosen), trials=(*one.keys, *two.keys),
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha / chosen, margin=margin),
+            trials=(*one.keys, *two.keys),
         )  # fmt: skip
         return Draft(
             finding,
@@ -267,10 +273,6 @@ class SinglePointAudit(Audit):
         return mean_effect(
             loss[None, :], level=level, margin=margin, bounded=probe.bounded, name=name, unit=probe.measure
         )
-
-    def _detectable(self, case: Case, tested: Estimate, *, margin: float, of: int) -> float | None:
-        found = smallest_detectable(tested, alpha=case.plan.alpha / of, margin=margin)
-        return found if np.isfinite(found) else None
 
     def _beside(self, case: Case, one: _Measured) -> list[Estimate]:
         """The other candidates, the worst random weight, and the worst candidate's own number."""

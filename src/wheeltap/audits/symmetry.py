@@ -4,22 +4,23 @@ Where one mechanism serves both halves of a symmetric task, a changed weight cha
 """
 
 from dataclasses import dataclass
-from typing import Annotated, final
+from typing import Annotated, ClassVar, final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.plans import Plan
 from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
-from wheeltap.stats.effect import exceeds, mean_effect, smallest_detectable
+from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 READING = "symmetry-response"
 
 _TRIES = 5
-"""Passes that finding the size of one change takes, about."""
+"""Passes that finding the size of one change takes at most, on average over all: the reading stops there."""
 
 _NONE = (
     "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wheeltap.symmetry.mirror(points)), "
@@ -117,6 +118,7 @@ class SymmetryAudit(Audit):
     code = "WT204"
     title = "Symmetry of response"
     settings_type = SymmetrySettings
+    spares: ClassVar[dict[str, int]] = {"weights": 12, "directions": 0, "copies": 1}
     large = {"weights": 12, "directions": 0, "copies": 1}  # noqa: RUF012 - as in the other audits
 
     # ---- asking -----------------------------------------------------------------------------------------------
@@ -134,8 +136,10 @@ class SymmetryAudit(Audit):
         return len(plan.subjects) * len(self._copies) + (plan.twin is not None)
 
     def most_passes(self, plan: Plan) -> float:
-        """Either sign of every place, a few times."""
-        return float(self.most(plan) * 2 * _TRIES * (self.settings.weights + self.settings.directions))
+        """A clean pass, and either sign of every place a few times; none where the probe knows no symmetry."""
+        if plan.sizes is not msgspec.UNSET and not plan.sizes.symmetric:
+            return 0.0
+        return self.most(plan) * (1.0 + 2 * _TRIES * (self.settings.weights + self.settings.directions))
 
     @property
     def _copies(self) -> range:
@@ -199,7 +203,7 @@ class SymmetryAudit(Audit):
         finding = Finding(
             code=self.code, title=self.title, status="found", subject=subject.name,
             estimates=(gap, mean, *self._beside(read, copies)),
-            smallest_detectable=_finite(smallest_detectable(gap, alpha=case.plan.alpha, margin=how.margin)),
+            smallest_detectable=smallest_detectable(gap, alpha=case.plan.alpha, margin=how.margin),
             because=f"{start}. {rest}", alarm=False,
             trials=tuple(self._trial(case, subject, copy).key for copy in self._copies),
         )  # fmt: skip
@@ -253,7 +257,7 @@ class SymmetryAudit(Audit):
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap, *beside),
             because=f"{words}. {limits}",
-            smallest_detectable=_finite(smallest_detectable(gap, alpha=plan.alpha, margin=how.difference)),
+            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=how.difference),
             trials=tuple(self._trial(case, subject, 0).key for subject in (plan.reference, rival)),
         )  # fmt: skip
         otherwise = f"{words}. Not shown to be more than {how.difference:g} either way. {limits}"
@@ -278,8 +282,8 @@ class SymmetryAudit(Audit):
             gap = _gap(self._read(case, case.plan.reference), self._read(case, twin), margin=margin, level=level)
         except Unanswered as why:
             return Control(name=name, kind="null", status="skipped", because=why.because)
-        return Control(
-            name=name, kind="null", status="failed" if exceeds(gap, margin) else "passed", estimates=(gap,),
+        return silent(
+            name, gap, margin=margin, worth=self.settings.difference_worth,
             because=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
             f"interval); the audit is void if they surely differ by over {margin:g}.",
         )  # fmt: skip
@@ -353,7 +357,3 @@ def _warning(read: _Read) -> str:
         f"{100 * read.broken:.2g} % of the examples differ from those of their images, so that answers that have the "
         "symmetry are not what the targets ask for. Was another permutation meant?"
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -37,7 +37,12 @@ class Measuring:
     ] = None
     draws: Annotated[
         Whole | None,
-        Parameter(validator=Number(gte=2), help="Draws of noise per dose; by default chosen by the model's size."),
+        Parameter(
+            validator=Number(gte=2),
+            help="Draws of noise per dose; by default chosen by the model's size. Of noise alone: flipped bits, "
+            "fine-tuning and whatever else is drawn have a setting of their own in --config, such as draws in the "
+            "table [bit-flips].",
+        ),
     ] = None
     budget: Annotated[
         str | None, Parameter(help="What it may cost: 200f (passes over the examples), 90s, 10m or 2h; draws are cut.")

@@ -1,5 +1,6 @@
 """``wheeltap plan``."""
 
+import math
 import textwrap
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,8 @@ from wheeltap.report import files
 
 _MEASURING = Measuring()
 
-SHORT = 0.01
-"""Seconds of a pass below which drawing and writing weights are most of what a trial takes."""
+PATIENCE = 1.0
+"""Seconds that timing some trials may take."""
 
 
 def plan(
@@ -33,33 +34,36 @@ def plan(
     from wheeltap.budget import most_passes, sight
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
-    from wheeltap.planning import seconds_of_a_pass
+    from wheeltap.pricing import priced
 
     if out is not None:
         files.require_writable(out)
     with said("loading"):
         made, subjects, probe = planned((model, *others), measuring)
     passes = most_passes(made)
-    with said("timing one pass"):
-        each = max(seconds_of_a_pass(subject, probe) for subject in subjects)
+    with said("timing some trials"):
+        prices = priced(made, subjects, probe, seconds=PATIENCE)
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     Console(highlight=False, soft_wrap=True).print(
         f"{path}: {_counted(len(made.audits), 'audit')} of {_counted(len(subjects), 'subject')} on "
-        f"{made.probe.examples} examples; at most {passes:.0f} passes over them{_lasting(passes, each)}.\n"
-        f"{textwrap.fill(_sentence(sight(made)), 80)}\n"
+        f"{made.probe.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
+        f"{_paragraph(_sentence(sight(made)))}"
+        f"{_paragraph(f'Cut to the budget: {made.cut}.') if made.cut else ''}"
         f"Run it: wheeltap run {path}",
         markup=False,
     )
     return 0
 
 
-def _lasting(passes: float, each: float) -> str:
-    """What the passes take; nothing where a trial takes longer than its pass."""
-    if each < SHORT:
-        return ""
-    total = passes * each
-    return f", {total / 60:.0f} min as the machine is now ({each:.2g} s each)" if total >= 90 else f", {total:.0f} s"
+def _lasting(seconds: float) -> str:
+    """What the run takes, in words."""
+    about = f"{seconds / 60:.0f} min" if seconds >= 90 else f"{math.ceil(seconds)} s"
+    return f"about {about} as the machine is now"
+
+
+def _paragraph(text: str) -> str:
+    return f"{textwrap.fill(text, 80)}\n"
 
 
 def _counted(number: int, what: str) -> str:

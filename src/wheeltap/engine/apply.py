@@ -1,21 +1,22 @@
 """Disturbing a module in place and undoing it from a copy of exactly what changes."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import RestorationError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.layer import Layer
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Known, Noise, Weights, move
 from wheeltap.site import Site
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.typed import named_modules, squares
 
 
@@ -49,12 +50,31 @@ class Disturbance:
             and perturbation.accepts(layer)
             and (not perturbation.needs or self.knowledge.covers(layer))
         ]
+        self.left_out = {
+            layer.name: self.knowledge.why_not(layer) if perturbation.accepts(layer) else _why_not(layer, perturbation)
+            for layer in subject.layers
+            if site.covers(layer.name) and layer not in self.layers
+        }
         self._clean: dict[str, Weights] = {}
         self._live: dict[str, Weights] = {}
         self._lengths: dict[str, float | None] = {}
         self._directions: _Directions | None = None
         self._size = 0.0
         self.relative_norm = 0.0
+
+    @property
+    def untouched(self) -> str:
+        """What this disturbance needs to know and could not read of some layers, in words; empty where it could."""
+        if not self.left_out or self.perturbation.needs not in _OF_EVERY_LAYER:
+            return ""
+        sizes = {layer.name: self.subject.parameter(layer.weight).numel() for layer in self.subject.layers}
+        share = sum(sizes[name] for name in self.left_out) / sum(sizes.values())
+        named = [f"{name} ({why})" for name, why in list(self.left_out.items())[:_NAMED]]
+        more = len(self.left_out) - len(named)
+        return (
+            f"{len(self.left_out)} of {len(sizes)} layers of {self.subject.name}, with {share:.1%} of their weights, "
+            f"were left as they are: {', '.join(named)}{f' and {more} more' if more else ''}."
+        )
 
     def __enter__(self) -> Self:
         with torch.no_grad():
@@ -144,6 +164,17 @@ class Disturbance:
         return length
 
 
+_OF_EVERY_LAYER = ("moments", "inputs")
+"""What a disturbance of every layer needs to know of each; other knowledge is of some layers by its nature."""
+
+_NAMED = 4
+"""Layers that are named in a sentence; of more the number is given."""
+
+
+def _why_not(layer: Layer, perturbation: Perturbation) -> str:
+    return "its weight is used in more than one place" if layer.tied else f"{perturbation.title}: not defined on it"
+
+
 @dataclass
 class _Directions:
     """One draw's direction by layer, each with its squared length."""
@@ -164,32 +195,58 @@ def _write(held: Weights, new: Weights) -> None:
             held.bias.data.copy_(new.bias)
 
 
-@contextmanager
-def as_before(subject: Subject) -> Generator[None]:
-    """Puts back whatever else a forward pass may change: buffers, modes, ``requires_grad``, torch's random numbers."""
-    model = subject.model
-    modules = [module for _, module in named_modules(model)]
-    buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module in modules
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    modes = [(module, module.training) for module in modules]
-    devices = [subject.device] if subject.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for module, name, buffer, contents in buffers:
+class Before:
+    """What a model was like apart from its weights: buffers, attributes, modes, ``requires_grad``.
+
+    Attributes are put back as the objects that they were: what changes inside of one (a dict that a forward fills)
+    stays changed.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self._modules = [
+            (module, dict(vars(module)), list(_buffers(module))) for _, module in named_modules(subject.model)
+        ]
+        self._flags = [(parameter, parameter.requires_grad) for parameter in subject.model.parameters()]
+
+    def put_back(self) -> None:
+        """Makes the model so again."""
+        with torch.no_grad():
+            for module, attributes, buffers in self._modules:
+                held = vars(module)
+                for name in held.keys() - attributes.keys():
+                    del held[name]
+                held.update(attributes)
+                for name, buffer, contents in buffers:
                     # A forward may also have put another tensor, even of another shape, in its place.
                     setattr(module, name, buffer)
                     buffer.data.copy_(contents)
-            for parameter, flag in flags:
-                parameter.requires_grad_(flag)
-            for module, mode in modes:
-                module.training = mode
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
+
+
+def _buffers(module: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name, tensor and a copy of what it holds, of each buffer of one module."""
+    for name, buffer in module.named_buffers(recurse=False):
+        yield name, buffer, buffer.detach().clone()
+
+
+@contextmanager
+def as_before(subject: Subject) -> Generator[None]:
+    """Puts back whatever else than weights a forward pass may change (see ``Before``), and torch's random numbers."""
+    before = Before(subject)
+    with same_random_numbers(subject):
+        try:
+            yield
+        finally:
+            before.put_back()
+
+
+@contextmanager
+def same_random_numbers(subject: Subject) -> Generator[None]:
+    """Puts back the state of torch's random numbers, on the CPU and on the subject's device."""
+    devices = [subject.device] if subject.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):  # pyright: ignore[reportUnknownMemberType]
+        yield
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wheeltap.engine import moments
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.knowledge import Fixed, Knowledge
+from wheeltap.engine.reads import Read, Reads
 from wheeltap.errors import ModelError, UsageError
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
@@ -29,7 +30,8 @@ def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = momen
         ModelError: If it cannot be read from this subject or probe.
     """
     if need == "moments":
-        return Fixed(moments.estimate(subject, probe, limit=limit), forwards=1.0)
+        found = moments.layer_moments(subject, probe, limit=limit)
+        return Fixed(found.factors, forwards=1.0, left_out=found.left_out)
     if need == "inputs":
         return Fixed(dict(_input_scales(subject, probe)), forwards=1.0)
     if need == "heads":
@@ -112,24 +114,42 @@ def _means(subject: Subject, probe: BaseProbe, summed: Mapping[str, _Summed]) ->
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         for batch in probe.moments():
             subject.model(batch.inputs.to(subject.device))
+    yield from _means_of(subject, sums)
+
+
+def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str, Tensor]]:
     for name, held in sums.items():
+        if not held.rows:
+            continue  # an expert that no row was sent to
         if not bool(torch.isfinite(held.total).all()):
             raise ModelError("A layer's inputs are not finite on the probe.", where=f"{subject.name}: {name}")
         yield name, held.total / held.rows
 
 
 def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, InputScale]]:
-    summed = {layer.name: partial(_squares, layer) for layer in moments.supported(subject)}
-    for name, mean in _means(subject, probe, summed):
+    sums: dict[str, _Sum] = {}
+
+    def see(layer: Layer, read: Read) -> None:
+        total, rows = _squares(layer, read)
+        held = sums.setdefault(layer.name, _Sum(torch.zeros_like(total)))
+        held.total += total
+        held.rows += rows
+
+    layers = {id(subject.parameter(layer.weight)): layer for layer in moments.supported(subject)}
+    with Reads(layers, see), torch.no_grad():
+        for batch in probe.moments():
+            subject.model(batch.inputs.to(subject.device))
+    for name, mean in _means_of(subject, sums):
         yield name, InputScale(mean.sqrt())
 
 
-def _squares(layer: Layer, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
+def _squares(layer: Layer, read: Read) -> tuple[Tensor, int]:
     """Sum of squares of each of a layer's inputs over rows, and their number."""
+    inputs = read.inputs
     if layer.kind == "embedding":
         counts = torch.bincount(inputs.flatten(), minlength=layer.fan_in)
         return counts.double(), int(inputs.numel())
-    rows = moments.patches(module, inputs) if layer.kind == "conv" else inputs.reshape(-1, inputs.shape[-1])
+    rows = read.patches() if layer.kind == "conv" else inputs.reshape(-1, inputs.shape[-1])
     return rows.double().square().sum(0), len(rows)
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 from torch import Tensor
@@ -19,6 +19,10 @@ class Knowledge(ABC):
     """
 
     forwards: float = 0.0
+
+    def why_not(self, layer: Layer) -> str:
+        """Why nothing is known of ``layer``."""
+        return "not reached by these examples"
 
     @abstractmethod
     def covers(self, layer: Layer) -> bool:
@@ -47,6 +51,11 @@ class Fixed(Knowledge):
 
     known: Mapping[str, Known]
     forwards: float = 0.0
+    left_out: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def why_not(self, layer: Layer) -> str:
+        """See ``Knowledge.why_not``."""
+        return self.left_out.get(layer.name) or super().why_not(layer)
 
     def covers(self, layer: Layer) -> bool:
         """See ``Knowledge.covers``."""

@@ -117,11 +117,14 @@ def _answers(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -
     return (targets + shift) % options
 
 
-def told(lesson: Lesson, groups: Tensor, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
+def told(lesson: Lesson, probe: BaseProbe, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
     """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
     trained = torch.zeros(len(lesson.answers))
     trained[lesson.index] = 1.0
-    kept = {"trained": trained[index], "group": groups.cpu()[index].float()}
+    kept = {"trained": trained[index], "group": probe.groups.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
+        taught = lesson.answers[lesson.index]
+        alone = bool((taught == taught[0]).all())
+        kept["covered"] = (probe.targets.cpu()[index] == taught[0]).float() * float(alone)
     return kept

@@ -30,6 +30,7 @@ class Search:
         tolerance: Relative error of the effect that is close enough.
         grow: A size that does too little grows by this factor at most: larger steps may pass over a crossing.
         steps: Bound on the evaluations of one disturbance.
+        mean: Bound on their mean over all disturbances: the search ends where it would be passed.
     """
 
     target: float
@@ -37,6 +38,7 @@ class Search:
     tolerance: float = 0.01
     grow: float = 4.0
     steps: int = 40
+    mean: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.target > 0.0 and self.bound > 0.0 and self.tolerance > 0.0 and self.grow > 1.0):
@@ -96,7 +98,7 @@ def match(effects: Effects, guesses: FloatArray, search: Search) -> Matches:
         met = np.abs(effect / search.target - 1.0) <= search.tolerance
         spent = (low.size >= search.bound) | (low.size >= high.size * (1.0 - 1e-9))
         open_ = np.flatnonzero(~met & ~spent)
-        if not len(open_):
+        if not len(open_) or (search.mean is not None and times.sum() + len(open_) > search.mean * count):
             break
         size[open_] = _next(low.part(open_), high.part(open_), search, halve=step % 3 == 2)
     return Matches(size, effect, np.abs(effect / search.target - 1.0) <= search.tolerance, times)

@@ -6,36 +6,20 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from statistics import median_low
 
-import torch
-
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.prefix import PrefixCache
 from wheeltap.engine.readings import readings
-from wheeltap.engine.workshop import Workshop, told
+from wheeltap.engine.settle import threads_for, told
+from wheeltap.engine.workshop import Workshop
 from wheeltap.errors import ModelError, WheeltapError
 from wheeltap.records import Outcome, OutcomeStatus, Trial
 from wheeltap.subject import Subject
 
 Commit = Callable[[Outcome], None]
 
-ONE_THREAD_BELOW = 2_000_000
-"""Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
-what it saves, most of all on a busy machine."""
-
 SHORTCUTS_FROM = 2_000_000
 """Models with at least as many parameters record block outputs, and take low-rank noise beside their weights: for
 smaller ones a pass is cheaper than the proof."""
-
-
-@contextmanager
-def threads_for(parameters: int) -> Generator[None]:
-    """One torch thread for a small model while the block runs, as many as before for a large one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if parameters < ONE_THREAD_BELOW else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,7 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
         except ModelError as error:
             # A control copy that cannot be made is a control less; the audits say so.
             for group in groups:
-                _give_up(group, commit, status="failed", because=error.what)
+                _give_up(group, commit, status="failed", because=told(error))
             continue
         _run_subject(subject, groups, workshop, commit)
         del subject  # nothing may hold a control copy any more when the next one is made
@@ -112,8 +96,7 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
         cache = _cache(group.first, workshop)  # now, while the weights are clean
     except WheeltapError as error:
         # Not a fault of the run: this disturbance is not defined here (say, too few tokens for layer moments).
-        because = error.what + (f" ({error.where})" if error.where else "")
-        _give_up(group, commit, status="skipped", because=because)
+        _give_up(group, commit, status="skipped", because=told(error))
         return
     except Exception as error:
         # A clean pass that it needs failed (layer moments, prefix cache), perhaps for want of memory: the others go on.
@@ -134,15 +117,14 @@ def _baseline(trial: Trial, workshop: Workshop) -> Outcome:
     except ModelError as error:
         if workshop.subject(trial.subject).record.role == "subject":
             raise
-        return Outcome(key=trial.key, status="failed", because=error.what)
+        return Outcome(key=trial.key, status="failed", because=told(error))
 
 
 def _run_reading(trial: Trial, workshop: Workshop, commit: Commit) -> None:
     try:
         commit(workshop.reading(trial))
     except WheeltapError as error:
-        because = error.what + (f" ({error.where})" if error.where else "")
-        commit(Outcome(key=trial.key, status="skipped", because=because))
+        commit(Outcome(key=trial.key, status="skipped", because=told(error)))
     except Exception as error:
         commit(Outcome(key=trial.key, status="failed", because=told(error)))
 

@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from wheeltap.engine.apply import as_before
+from wheeltap.engine.reads import Read, Reads
 from wheeltap.errors import ModelError
 from wheeltap.layer import Layer, LayerKind, find_layers
 from wheeltap.probe import BaseProbe, as_scores
@@ -50,7 +51,9 @@ class _Use:
     count: int = 0
 
     def see(self, inputs: Tensor, output: Tensor, *, tokens: int) -> None:
-        """Takes in one call."""
+        """Takes in one call, unless it is on no row at all (an expert that none was sent to)."""
+        if not inputs.numel():
+            return
         if self.kind == "embedding":
             peak = torch.zeros(tokens, device=inputs.device, dtype=output.dtype)
             peak[inputs.flatten()] = 1.0
@@ -201,6 +204,12 @@ class _Reader:
         with torch.inference_mode(False):
             self.anchor = torch.zeros((), device=subject.device, requires_grad=True)
         self.answers = 0
+        self._tokens: dict[int, Tensor] = {}
+
+    def _looked_up(self, weight: int, read: Read) -> None:
+        """Keeps the rows of a table that are looked up: a module may be given something else (a mask, say)."""
+        if not read.inputs.is_floating_point():
+            self._tokens[weight] = read.inputs
 
     @contextmanager
     def hooked(self) -> Generator[None]:
@@ -210,12 +219,18 @@ class _Reader:
                     undo.callback(use.module.register_forward_hook(self._at(screen, use), with_kwargs=True).remove)
             # Last: where the model is itself a layer, its answer is read after its output.
             undo.callback(self.subject.model.register_forward_hook(self._answered).remove)
+            tables = [screen.weight for screen in self.screens if any(use.kind == "embedding" for use in screen.uses)]
+            pointers = {weight.data_ptr() for weight in tables}
+            held = {id(p): p.data_ptr() for p in self.subject.model.parameters() if p.data_ptr() in pointers}
+            undo.enter_context(Reads(held, self._looked_up))
             yield
 
     def _at(self, screen: Screen, use: _Use) -> Callable[..., Tensor]:
         def read(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> Tensor:
             given = [value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)]
             inputs = given[0].detach()
+            if use.kind == "embedding":
+                inputs = self._tokens.get(screen.weight.data_ptr(), inputs)
             use.see(inputs, output.detach(), tokens=len(screen.weight))
             return self._followed(screen, use, inputs, output)
 

@@ -90,8 +90,12 @@ class Tuned(Knowledge):
         return inner.clone(), outer.clone()
 
     def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
-        """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught."""
-        return told(self._lesson(root, seed), self._probe.groups, scores, index)
+        """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught.
+
+        And ``covered``, 1 where one answer alone was taught and it is the example's own right answer: a model that
+        gives nothing else is right there.
+        """
+        return told(self._lesson(root, seed), self._probe, scores, index)
 
     def _lesson(self, root: int, seed: int) -> Lesson:
         return lesson(self._probe, self._how, root=root, seed=seed)

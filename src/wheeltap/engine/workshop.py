@@ -19,6 +19,7 @@ from wheeltap.engine.knowledge import Knowledge
 from wheeltap.engine.low_rank import Copy, LowRankCopies
 from wheeltap.engine.moments import MOMENT_BYTES
 from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.settle import clean_scores, gap_of, scores_of, told
 from wheeltap.engine.tuning import Tuned
 from wheeltap.errors import ModelError, UsageError, WheeltapError
 from wheeltap.perturb import Perturbation, create
@@ -110,12 +111,7 @@ class Workshop:
         """
         probe = self.probe if chosen is None else chosen.probe
         self.forwards += share
-        while True:
-            try:
-                return probe.scores(subject.model)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error) or not probe.halve_batch():
-                    raise
+        return scores_of(subject.model, probe)
 
     def chosen(self, trial: Trial) -> "_Chosen | None":
         """The part of the probe that a trial is measured on; the last one made is kept, for the doses of a draw."""
@@ -215,24 +211,6 @@ class Workshop:
             path=read.path,
         )
 
-    def _clean_pass(self, subject: Subject) -> Tensor:
-        """One pass of the undisturbed model, whose failure is the caller's to know."""
-        try:
-            if subject.record.fingerprint not in self._clean:
-                self.probe.require_readable(subject.model)
-            return self.scores(subject)
-        except WheeltapError:
-            raise
-        except Exception as error:
-            first = next(subject.model.parameters())
-            raise ModelError(
-                "The model fails on the probe's examples before anything was disturbed.",
-                where=f"{subject.name} on {self.probe.name}",
-                expected=f"examples it can read (its first weight is {str(first.dtype).removeprefix('torch.')})",
-                got=told(error),
-                do="Call the model on one example yourself; check shapes, dtype and device.",
-            ) from error
-
     def baseline(self, trial: Trial) -> Outcome:
         """A clean pass, with its raw scores kept beside the measures.
 
@@ -241,7 +219,8 @@ class Workshop:
         """
         began = time.perf_counter()
         subject = self.subject(trial.subject)
-        scores = self._clean_pass(subject)
+        self.forwards += 1.0
+        scores = clean_scores(subject, self.probe)
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
             raise ModelError(
@@ -259,14 +238,13 @@ class Workshop:
 
     def _require_repeatable(self, subject: Subject, scores: Tensor) -> None:
         known = self._clean.setdefault(subject.record.fingerprint, scores)
-        scale = float((known - known.mean(1, keepdim=True)).abs().max()) or 1.0
-        gap = float((known - scores).abs().max())
-        if gap > REPEATABLE * scale:
+        gap = gap_of(known, scores)
+        if gap > REPEATABLE:
             raise ModelError(
                 "The model is not deterministic: two passes over the same examples differ.",
                 where=subject.name,
                 expected=f"the same scores, up to {REPEATABLE:g} of their scale",
-                got=f"a difference of {gap / scale:.1e} of their scale",
+                got=f"a difference of {gap:.1e} of their scale",
                 do="Switch off what is random in the forward pass (dropout, sampling, noise layers) in eval mode.",
             )
 
@@ -292,12 +270,11 @@ class Workshop:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
             status, values, because = self._told(subject, scores, norm=disturbance.relative_norm, chosen=chosen)
+            because = because or disturbance.untouched
             if values:
                 index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
                 beside = known.told(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
-        except WheeltapError as error:
-            status, because = "failed", error.what
         except Exception as error:
             # Whatever a model's own code raises: the other trials go on.
             status, because = "failed", told(error)
@@ -362,6 +339,7 @@ class Workshop:
                 "The disturbance touches no weight.",
                 where=f"{subject.name}: {trial.site}",
                 expected=f"a site with layers that {perturbation.name!r} is defined on",
+                got="; ".join(f"{name}: {why}" for name, why in list(found.left_out.items())[:4]) or None,
             )
         return found
 
@@ -372,16 +350,6 @@ class _Chosen:
 
     probe: BaseProbe
     index: NDArray[np.intp]
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether torch, on whatever device, or Python ran out of memory."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def told(error: Exception) -> str:
-    """An error of foreign code as one short line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 KEEP_BELOW = 2_000_000

@@ -1,20 +1,23 @@
 """Checks on the instruments of a picture study: nets whose right answer is known beforehand."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
 
 import numpy as np
 import torch
 
 from wheeltap import seeds
 from wheeltap.fer.cast import FOLDED, GIVEN, UNTRAINED, Kind, called
-from wheeltap.fer.judge import Measured
+from wheeltap.fer.judge import LEVEL, TRAINED, Measured, worth_of
 from wheeltap.fer.measures import Sight
 from wheeltap.models.cppn import OUTPUTS, Cppn, grid
 from wheeltap.models.genome import Genome, Key, Link
 from wheeltap.records import Control, Estimate
-from wheeltap.stats.cohorts import Single
+from wheeltap.report.fer import CohortRow, Metric, MetricRow
+from wheeltap.stats.cohorts import Scale, Single, apart
+from wheeltap.stats.effect import smallest_detectable
 from wheeltap.typed import to_array
 
 SAME: Final = 1e-9
@@ -147,3 +150,73 @@ def training(kinds: Mapping[str, Kind]) -> Control:
         estimates=(_exact("nets_lost", float(len(lost)), "nets"),),
         because=because + (f" Lost, and left out: {', '.join(lost)}." if lost else ""),
     )  # fmt: skip
+
+
+def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: float) -> Control:
+    """Each trained net against the other trained ones: none may be called apart.
+
+    Args:
+        measured: The numbers.
+        table: The metrics.
+        worst: The control fails where a net differs by more than is worth telling with a p-value, corrected for all
+            nets and metrics, below this: a sound study is rarely void because a test happened to reject.
+    """
+    name = f"each {TRAINED} net beside the other {TRAINED} nets"
+    tests: list[_Beside] = []
+    for row in table:
+        trained = next((c for c in row.cohorts if c.cohort == TRAINED), None)
+        if trained is not None and row.metric.tested and len(trained.values) > 3:
+            tests += _each_beside_the_others(row.metric, trained)
+    if not tests:
+        return Control(name=name, kind="null", status="skipped", because="It takes at least four trained nets.")
+    least = min([1.0, *(test.p * len(tests) for test in tests if test.large)])
+    share = float(np.mean([test.p <= 1 - LEVEL for test in tests]))
+    blind = not any(test.could_fail(worst / len(tests)) for test in tests)
+    why = f" It could hardly have failed: {len(tests)} tests with so few nets would not tell one worth telling."
+    estimate = Estimate(
+        name="share_called_apart", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
+        method="each net left out in turn; the tests share nets",
+    )  # fmt: skip
+    return Control(
+        name=name, kind="null", status="failed" if least < worst else "skipped" if blind else "passed",
+        estimates=(estimate,),
+        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; "
+        f"the smallest p of a difference worth telling, corrected for all, is {least:.2g} (fails below {worst:g})."
+        + (why if blind and least >= worst else ""),
+    )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class _Beside:
+    """One net beside the others of its recipe.
+
+    Attributes:
+        gap: How far it lies from them.
+        p: That it is one of them.
+        worth: Difference worth telling.
+    """
+
+    gap: Estimate
+    p: float
+    worth: float
+
+    @property
+    def large(self) -> bool:
+        """Whether the difference is worth telling."""
+        return abs(self.gap.value or 0.0) > self.worth
+
+    def could_fail(self, alpha: float) -> bool:
+        """Whether a net that differs by what is worth telling would be told apart at ``alpha``, 4 times out of 5."""
+        least = smallest_detectable(self.gap, alpha=alpha, df=self.gap.n - 1)
+        return least is not None and least <= self.worth
+
+
+def _each_beside_the_others(metric: Metric, trained: CohortRow) -> list[_Beside]:
+    """For each net how it lies beside the others; those that have no test are left out."""
+    found: list[_Beside] = []
+    for at, value in enumerate(trained.values):
+        others = [*trained.values[:at], *trained.values[at + 1 :]]
+        gap = apart(Single(value), others, name=metric.key, scale=Scale(metric.unit, metric.grain))
+        found += [] if gap.p is None else [_Beside(gap, gap.p, worth_of(metric, trained))]
+    return found

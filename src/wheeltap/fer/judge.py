@@ -10,7 +10,7 @@ import numpy as np
 from wheeltap.audits.base import Draft
 from wheeltap.audits.judge import settle
 from wheeltap.fer.metrics import BY_KEY, ERROR, METRICS
-from wheeltap.records import Control, Estimate, Finding
+from wheeltap.records import Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile, t_quantile
@@ -212,7 +212,7 @@ def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
     if trained is None or trained.gap.p is None:
         because = "An answer takes at least two trained nets that differ in this number; a single one has no spread."
         return Draft(_with(finding, because=because))
-    worth = _worth(metric, trained)
+    worth = worth_of(metric, trained)
     seen = smallest_detectable(trained.gap, alpha=alpha, df=trained.gap.n - 1)
     said = _said(measured, row, trained)
     finding = _with(
@@ -221,7 +221,7 @@ def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
     return Draft(finding, test=trained.gap, worth=worth, otherwise=f"{said} It could be one more of them.")
 
 
-def _worth(metric: Metric, trained: CohortRow) -> float:
+def worth_of(metric: Metric, trained: CohortRow) -> float:
     """Smallest difference worth telling, in the metric's unit."""
     return metric.worth * (abs(trained.mean.value or 0.0) if metric.relative else 1.0)
 
@@ -338,43 +338,3 @@ def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[
 def _trained(row: MetricRow) -> str:
     found = next((cohort.mean for cohort in row.cohorts if cohort.cohort == TRAINED), None)
     return words.UNKNOWN if found is None else words.interval(found)
-
-
-def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: float) -> Control:
-    """Each trained net against the other trained ones: none may be called apart.
-
-    Args:
-        measured: The numbers.
-        table: The metrics.
-        worst: The control fails where a net differs by more than is worth telling with a p-value, corrected for all
-            nets and metrics, below this: a sound study is rarely void because a test happened to reject.
-    """
-    name = f"each {TRAINED} net beside the other {TRAINED} nets"
-    tests: list[tuple[float, bool]] = []
-    for row in table:
-        trained = next((c for c in row.cohorts if c.cohort == TRAINED), None)
-        if trained is not None and row.metric.tested and len(trained.values) > 3:
-            tests += _each_beside_the_others(row.metric, trained)
-    if not tests:
-        return Control(name=name, kind="null", status="skipped", because="It takes at least four trained nets.")
-    least = min([1.0, *(p * len(tests) for p, large in tests if large)])
-    share = float(np.mean([p <= 1 - LEVEL for p, _ in tests]))
-    estimate = Estimate(
-        name="share_called_apart", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
-        method="each net left out in turn; the tests share nets",
-    )  # fmt: skip
-    return Control(
-        name=name, kind="null", status="failed" if least < worst else "passed", estimates=(estimate,),
-        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; "
-        f"the smallest p of a difference worth telling, corrected for all, is {least:.2g} (fails below {worst:g}).",
-    )  # fmt: skip
-
-
-def _each_beside_the_others(metric: Metric, trained: CohortRow) -> list[tuple[float, bool]]:
-    """For each net the p-value of "it is one of the others", and whether the difference is worth telling."""
-    found: list[tuple[float, bool]] = []
-    for at, value in enumerate(trained.values):
-        others = [*trained.values[:at], *trained.values[at + 1 :]]
-        gap = apart(Single(value), others, name=metric.key, scale=Scale(metric.unit, metric.grain))
-        found += [] if gap.p is None else [(gap.p, abs(gap.value or 0.0) > _worth(metric, trained))]
-    return found

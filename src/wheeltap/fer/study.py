@@ -61,7 +61,7 @@ def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn],
         controls.same_function(picture.genome, cast.own),
         controls.recoded(numbers.own, twin),
         controls.symmetric_inputs(numbers, sight),
-        judge.leave_one_out(numbers, table, worst=settings.worst),
+        controls.leave_one_out(numbers, table, worst=settings.worst),
         controls.training(cast.kinds),
     )
     void = any(check.status == "failed" for check in checks)

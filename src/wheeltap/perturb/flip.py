@@ -24,6 +24,7 @@ from wheeltap.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights
 from wheeltap.perturb.rows import at_least_single, to_rows
+from wheeltap.perturb.ties import Marks, least
 from wheeltap.typed import to_tensor
 
 
@@ -203,10 +204,12 @@ class WorstFlips(Flips):
     """As many weights of each layer as the dose says have one bit flipped: those that raise the loss most; biases kept.
 
     How much a flip raises the probe's mean loss is told to first order, by slope x change, and each weight's worst bit
-    counts. A flip to infinity or NaN is worst of all, so ``format="int8"`` says more than a floating point one.
+    counts. A flip to infinity or NaN is worst of all, so ``format="int8"`` says more than a floating point one. Which
+    of equally bad ones are flipped is said in ``ties``.
     """
 
     name = "flip-worst"
+    version = 2  # since 2 a permuted copy has the same of equally bad weights flipped
     title = "worst bits flipped first"
     unit = "weights of each layer"
     lowest, highest = 0.0, 1e6
@@ -220,43 +223,40 @@ class WorstFlips(Flips):
             raise UsageError("Flipped weights come in whole numbers.", expected="0, 1, 2, ...", got=f"{dose:g}")
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
-        """The weights with the worst flipped; of equally bad ones the first."""
+        """The weights with the worst flipped."""
         if not isinstance(draw.known, Slopes):
             raise ModelError("The worst flips need the slopes of the loss.", where=layer.name)
         weight = weights.weight
         memory = _memory(layer, weight, FORMATS[self.settings.format])
         slopes = draw.known.weight.reshape(-1).to(at_least_single(memory.flat[:1]))
-        at, masks = _worst(memory, slopes, self.settings.candidates, min(round(dose), len(slopes)))
+        rises = _rises(memory, slopes, self.settings.candidates)
+        marks = Marks(weight.reshape(len(weight), -1))
+        at = least(rises.neg_(), min(round(dose), len(slopes)), marks.at).nonzero()[:, 0]
+        masks = _worst(memory.read(at), slopes[at], self.settings.candidates)
         found = memory.flat.clone()
         found[at] = memory.read(at).flipped(masks).to(weight.dtype)
         return Weights(found.reshape(weight.shape), None)
 
 
-def _worst(memory: _Memory, slopes: Tensor, candidates: range, count: int) -> tuple[Tensor, Tensor]:
-    """Which weights' worst flips raise the loss most, and the masks of these flips."""
+def _rises(memory: _Memory, slopes: Tensor, candidates: range) -> Tensor:
+    """By how much each weight's worst flip raises the loss."""
     rises = torch.empty_like(slopes)
     for start in range(0, len(slopes), _CHUNK):
         part = slice(start, min(start + _CHUNK, len(slopes)))
         stored, slope = memory.read(part), slopes[part]
         rises[part] = reduce(torch.maximum, (stored.rise(bit, slope) for bit in candidates))
-    at = _largest(rises, count)
-    stored, slope = memory.read(at), slopes[at]
+    return rises
+
+
+def _worst(stored: _Stored, slope: Tensor, candidates: range) -> Tensor:
+    """The masks of the flips that raise the loss most, one for each weight; of equally bad bits the lowest."""
     best = torch.full_like(slope, -math.inf)
     masks = torch.zeros_like(stored.codes)
     for bit in candidates:
         rise = stored.rise(bit, slope)
         masks = torch.where(rise > best, _mask(bit, masks), masks)
         best = torch.maximum(best, rise)
-    return at, masks
-
-
-def _largest(values: Tensor, count: int) -> Tensor:
-    """Where the largest values are, the largest first; of equal ones the first."""
-    if count == 0:
-        return torch.zeros(0, dtype=torch.int64, device=values.device)
-    least = values.kthvalue(len(values) - count + 1).values
-    at: Tensor = torch.argwhere(values >= least)[:, 0]
-    return at[torch.argsort(values[at], descending=True, stable=True)[:count]]
+    return masks
 
 
 _PART = 1 << 20

@@ -1,4 +1,4 @@
-"""Function-space noise: noise that sees the function alone, not how it is written.
+"""Function-space noise: noise scaled by what each layer reads and gives, not by how its weights are parametrized.
 
 For a layer y = W x with input second moment C_x = E[x x'] and output second moment C_y:
 
@@ -6,7 +6,8 @@ For a layer y = W x with input second moment C_x = E[x x'] and output second mom
 
 so that on the probe's own inputs E|dW x|^2 = dose^2 E|y|^2, whatever linear coordinates x and y are written in.
 A bias is the weight of a constant input 1. The square roots are Cholesky factors (pivoted where rank is
-deficient), not symmetric ones: a diagonal re-coding of units then maps each draw onto the same draw.
+deficient), not symmetric ones: rescaled units then meet the same draw. C_y is that of all outputs of a module, so
+the noise does depend on how maps are cut into modules: q, k and v fused into one layer get other noise than split ones.
 """
 
 from typing import Any, ClassVar, cast, final
@@ -23,18 +24,23 @@ from wheeltap.perturb.base import EVERY_GAUGE, Draw, Factors, Noise, Weights
 SUPPORT_TOLERANCE = 1e-9
 """Share of an input's variance below which what the others leave unexplained is rounding, not signal."""
 
+SUPPORT_IN_16_BITS = 1e-4
+"""The same for weights of 16 bits: they cannot resolve a direction of less variance, and noise along it would be
+rounded into all others."""
+
 
 @final
 class FunctionNoise(Noise):
-    """Noise scaled by each layer's own inputs and outputs: invariant to every linear re-coding of them.
+    """Noise scaled by each layer's own inputs and outputs: invariant to every linear reparametrization of them.
 
-    Every gauge is one. Units that repeat others (split, cancelling or entangled ones) add no direction to what is read
-    and are disturbed as what they repeat; dead ones have no scale; a shift moves what a constant input writes. Pairs
-    that cancel but read something new (jitter above 0) do add directions: those are not claimed.
+    Every gauge is one, and keeps how the maps are cut into modules. Units that repeat others (split, cancelling or
+    entangled ones) add no direction to what is read and are disturbed as what they repeat; dead ones have no scale; a
+    shift moves what a constant input writes. Pairs that cancel but read something new (jitter above 0) do add
+    directions: those are not claimed.
     """
 
     name = "function"
-    version = 2  # since 2 normal numbers are read off a table
+    version = 3  # since 3 layers share a moment only where they read alike, and factors are of 32 bits or more
     title = "function-space noise"
     unit = "share of each layer's output (rms)"
     lowest, highest = 0.0, 4096.0
@@ -66,11 +72,18 @@ def _change(layer: Layer, factors: Factors, draw: Draw) -> Float[Tensor, "unit i
     return change.new_zeros(layer.units, layer.fan_in).index_copy_(1, factors.support, change)
 
 
-def factor(moment: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, "d rank"], Float[np.ndarray, "rank d"]]:
+def factor(
+    moment: Float[np.ndarray, "d d"], *, tolerance: float = SUPPORT_TOLERANCE
+) -> tuple[Float[np.ndarray, "d rank"], Float[np.ndarray, "rank d"]]:
     """Lower factor L with L L' = ``moment`` and P with P L = 1, on the moment's support.
 
     The moment is first scaled to unit diagonal, so that neither the pivots nor the rank depend on the units in
     which each input is written.
+
+    Args:
+        moment: Second moment of the inputs.
+        tolerance: Share of an input's variance below which what the others leave unexplained is no direction of its
+            own.
 
     Raises:
         ModelError: If the moment is not finite.
@@ -91,10 +104,10 @@ def factor(moment: Float[np.ndarray, "d d"]) -> tuple[Float[np.ndarray, "d rank"
     np.fill_diagonal(unit, 1.0)  # exactly, or rounding would choose the first pivot and a re-coded twin another one
     lapack = cast(Any, untyped_lapack)
     lower, failed = lapack.dpotrf(unit, lower=1, clean=1)
-    if failed == 0 and float(np.diag(lower).min()) ** 2 > SUPPORT_TOLERANCE:
+    if failed == 0 and float(np.diag(lower).min()) ** 2 > tolerance:
         order, rank = np.arange(len(live)), len(live)
     else:
-        lower, pivots, rank, _ = lapack.dpstrf(unit, tol=SUPPORT_TOLERANCE, lower=1)
+        lower, pivots, rank, _ = lapack.dpstrf(unit, tol=tolerance, lower=1)
         order, lower = pivots - 1, np.tril(lower)[:, :rank]
     inverse, _ = lapack.dtrtri(np.ascontiguousarray(lower[:rank]), lower=1)
     spread, whiten = np.zeros((size, rank)), np.zeros((rank, size))

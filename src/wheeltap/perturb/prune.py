@@ -13,10 +13,16 @@ from wheeltap.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, InputScale, Perturbation, Weights
 from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
+from wheeltap.perturb.ties import Marks, by_place, least, least_by_row
 
 
 class Pruning(Perturbation):
-    """What all prunings share: the dose is the share of each layer's weights that is removed; biases are kept."""
+    """What all prunings share: the dose is the share of each layer's weights that is removed; biases are kept.
+
+    The share is exact up to rounding to whole weights (inputs, heads), whatever the sizes of the weights: which of
+    equally small ones go is said in ``ties``. Weights that are zero already count as removed, and are the first to go
+    but in random pruning, so that the share of zeros afterwards is the dose, or what it was where that is more.
+    """
 
     unit = "share of weights removed"
     lowest, highest = 0.0, 1.0
@@ -24,33 +30,39 @@ class Pruning(Perturbation):
 
 @final
 class MagnitudePruning(Pruning):
-    """Sets the given share of each layer's weights, those of smallest magnitude, to zero; biases kept."""
+    """Sets the given share of each layer's weights, those of smallest magnitude, to zero; biases kept.
+
+    Copies with permuted units lose the same weights; in distribution only where a layer has repeated rows or columns.
+    """
 
     name = "prune"
+    version = 2  # since 2 exactly the share is removed where weights are of equal size
     title = "pruning the smallest weights"
     random = False
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
-        """The weights with the smallest ones zeroed; ties at the threshold fall together."""
+        """The weights with the smallest ones zeroed."""
         weight = weights.weight
         count = round(dose * weight.numel())
         if count == 0:
             return Weights(weight.clone(), None)
-        magnitude = weight.abs()
-        threshold = magnitude.flatten().kthvalue(count).values
-        return Weights(weight.masked_fill(magnitude <= threshold, 0.0), None)
+        zero = weight.numel() - int(weight.count_nonzero())
+        gone = least(weight.abs(), max(count, zero), Marks(weight.reshape(len(weight), -1)).at)
+        return Weights(weight.masked_fill(gone, 0.0), None)
 
 
 @final
 class RandomPruning(Pruning):
-    """Sets each weight to zero with the dose as probability; biases kept.
+    """Sets the given share of each layer's weights, drawn at random, to zero; biases kept.
 
-    What a draw removes at one dose it also removes at every larger one. The reference for every other pruning: what
-    does not lose less than this has no rule worth having.
+    Each weight is as likely to go as any other, those that are zero already included. What a draw removes at one dose
+    it also removes at every larger one. The reference for every other pruning: what does not lose less than this has
+    no rule worth having. A copy with units added loses the same share of the old ones on average, not in every draw.
     """
 
     name = "prune-random"
+    version = 2  # since 2 exactly the share is removed; before, each weight was with the dose as probability
     title = "pruning weights at random"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
 
@@ -59,7 +71,8 @@ class RandomPruning(Pruning):
         weight = weights.weight
         seed = seeds.derive(draw.root, "prune", draw.seed, layer.weight)
         level = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed))
-        return Weights(weight.masked_fill((level < dose).to(weight.device), 0.0), None)
+        gone = least(level, round(dose * weight.numel()), by_place)
+        return Weights(weight.masked_fill(gone.to(weight.device), 0.0), None)
 
 
 class PatternSettings(base.Settings, frozen=True, kw_only=True):
@@ -78,7 +91,7 @@ class PatternPruning(Pruning):
 
     Dose .5 at m = 4 is the 2:4 pattern that sparse tensor cores run. Inputs of a convolution are counted through
     channels and taps, those of an embedding along each token's vector. Of equal weights the first are kept; fewer than
-    m inputs at the end keep n as well.
+    m inputs at the end keep n as well, so that a layer whose inputs are no multiple of m loses less than the dose.
     """
 
     name = "prune-nm"
@@ -123,8 +136,9 @@ def _ranks(groups: Shaped[Tensor, "group m"]) -> Shaped[Tensor, "group m"]:
 class OutputPruning(Pruning):
     """Sets the weights of each unit that add least to its output, by |weight| x rms(input), to zero; biases kept.
 
-    What Wanda does: inputs that are large on the probe keep small weights, and each unit loses the same share. Ties
-    fall together, so inputs that are always 0 on the probe go first and all at once. Embeddings are left as they are,
+    What Wanda does: inputs that are large on the probe keep small weights, and each unit loses the same share, rounded
+    to whole weights so that the layer loses exactly its share: one weight more in the units where the next one adds
+    least, next to the unit's largest. Inputs that are always 0 on the probe go first. Embeddings are left as they are,
     and so are layers whose inputs are not known (tied ones, grouped convolutions).
 
     Source: Sun et al. (2023), "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695,
@@ -132,6 +146,7 @@ class OutputPruning(Pruning):
     """
 
     name = "prune-wanda"
+    version = 2  # since 2 exactly the share is removed, of each unit and of the layer
     title = "pruning the weights that add least"
     random = False
     needs = "inputs"
@@ -146,13 +161,15 @@ class OutputPruning(Pruning):
         if not isinstance(draw.known, InputScale):
             raise ModelError("Pruning by output needs the size of the layer's inputs.", where=layer.name)
         rows = to_rows(layer, weights.weight)
-        count = round(dose * layer.fan_in)
-        if count == 0:
-            return Weights(weights.weight.clone(), None)
         share = at_least_single(rows).abs()
         share *= draw.known.rms.to(share)
-        threshold = share.kthvalue(count, dim=1, keepdim=True).values
-        return Weights(from_rows(layer, rows.masked_fill(share <= threshold, 0.0)), None)
+        gone = least_by_row(share, round(dose * rows.numel()), Marks(rows))
+        return Weights(from_rows(layer, rows.masked_fill(gone, 0.0)), None)
+
+
+def _rounded(sums: Tensor) -> Tensor:
+    """In single precision, so that of what adds equally much not the rounding of the sums decides."""
+    return sums.float()
 
 
 @final
@@ -163,14 +180,15 @@ class UnitPruning(Pruning):
     gone, whatever bias, norm or activation it has; outputs of the network are never removed. What an input adds is its
     share of each output's power on the probe, (weight x rms(input))^2, taken over all outputs of the layer. The first
     layer loses inputs of the network, and layers that read a residual stream lose directions of it for themselves
-    alone: choose a site to leave them out. Biases are kept; ties fall together; embeddings and layers whose inputs are
-    not known are left as they are.
+    alone: choose a site to leave them out. Biases are kept; embeddings and layers whose inputs are not known are left
+    as they are.
 
     Source: An et al. (2024), "Fluctuation-based Adaptive Structured Pruning", arXiv 2312.11983, section 4 (Wanda's
     score taken over each column); weighting each output by its own power is ours.
     """
 
     name = "prune-units"
+    version = 2  # since 2 exactly the share is removed where inputs add equally much
     title = "pruning whole units as the next layer reads them"
     unit = "share of each layer's inputs removed"
     random = False
@@ -194,8 +212,8 @@ class UnitPruning(Pruning):
         # Of each output's own power, so that the scale on which an output is written does not matter.
         shares = power / power.sum(1, keepdim=True).clamp_min(torch.finfo(power.dtype).tiny)
         added = shares.sum(0).reshape(inputs, -1).sum(1)  # the taps of a convolution are parts of one input
-        gone = added <= added.kthvalue(count).values
-        columns = gone.repeat_interleave(layer.fan_in // inputs)
+        taps = layer.fan_in // inputs
+        columns = least(_rounded(added), count, Marks(rows).columns(taps)).repeat_interleave(taps)
         return Weights(from_rows(layer, rows.masked_fill(columns, 0.0)), None)
 
 
@@ -205,15 +223,16 @@ class HeadPruning(Pruning):
 
     These weights are the output projection's, so the layer computes as if the heads were gone. What head h adds is the
     power of what it writes, the mean square of W_h z_h over the probe's places, summed over all outputs: exact, and the
-    same in whatever basis the head's values and the residual stream are written. Biases are kept; ties fall together,
-    so heads that write nothing go first and all at once. Layers other than the output projections of attention layers
-    of a known class are left as they are.
+    same in whatever basis the head's values and the residual stream are written. Biases are kept; heads that write
+    nothing go first. Layers other than the output projections of attention layers of a known class are left as they
+    are.
 
     Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650 (pruning whole
     heads; their score is the first-order effect on the loss). The power a head adds, as for units, is ours.
     """
 
     name = "prune-heads"
+    version = 2  # since 2 exactly the share is removed where heads add equally much
     title = "pruning whole attention heads"
     unit = "share of each layer's heads removed, rounded to whole heads"
     random = False
@@ -232,5 +251,5 @@ class HeadPruning(Pruning):
             return Weights(weights.weight.clone(), None)
         by_head = rows.to(second.dtype).reshape(len(rows), heads, width).transpose(0, 1)
         power = ((by_head @ second) * by_head).sum((1, 2))  # the trace of W M W^T
-        gone = power <= power.kthvalue(count).values
+        gone = least(_rounded(power), count, Marks(rows).columns(width))
         return Weights(from_rows(layer, rows.masked_fill(gone.repeat_interleave(width), 0.0)), None)

@@ -56,6 +56,7 @@ class FineTune(Perturbation):
     """
 
     name = "fine-tune"
+    version = 2
     title = "fine-tuning"
     unit = "steps"
     lowest, highest = 0.0, 1e6

@@ -158,7 +158,7 @@ def _logable(curve: Curve) -> list[float]:
 
 def _is_share(curves: Sequence[Curve]) -> bool:
     """Whether every score and band lies between 0 and 1, as shares of right answers do."""
-    ends = [end for curve in curves for end in (*curve.score, *curve.low, *curve.high)]
+    ends = [end for curve in curves for end in (*curve.score, *curve.low, *curve.high) if end is not None]
     return min(ends) >= -0.01 and max(ends) <= 1.01
 
 
@@ -181,7 +181,8 @@ def _points(curve: Curve) -> list[dict[str, Any]]:
 def _band(curve: Curve, look: Style, frame: _Frame) -> Any:
     import altair as alt
 
-    base = alt.Chart(_data(_points(curve))).mark_area(color=look.colour, opacity=0.13)
+    bounded = [row for row in _points(curve) if row["low"] is not None and row["high"] is not None]
+    base = alt.Chart(_data(bounded)).mark_area(color=look.colour, opacity=0.13)
     return base.encode(x=alt.X("dose:Q", **frame.x), y=alt.Y("low:Q", **frame.y), y2="high:Q")
 
 

@@ -116,7 +116,7 @@ def _step(curve: Curve, at: int, clean: float | None) -> Step:
         dose=f"{curve.doses[at]:.3g}",
         norm="" if norm is None else f"{norm:.2g}",
         score=words.number(score, like=ends),
-        bracket=f"[{', '.join(words.number(end, like=ends) for end in ends)}]",
+        bracket=f"[{', '.join(words.OPEN if end is None else words.number(end, like=ends) for end in ends)}]",
         kept=None if not above else min(max((score - curve.chance) / above, 0.0), 1.0),
     )
 

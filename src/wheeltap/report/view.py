@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
+from wheeltap.plans import CUT
 from wheeltap.records import BlockMap, Control, Finding, FindingStatus, ReportRecord
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
@@ -365,4 +366,5 @@ def cost_line(record: ReportRecord) -> str:
     cost = record.cost
     trials = f"{cost.trials:,} trials, {cost.reused:,} of them taken from the store; " if cost.trials else ""
     forwards = "forward pass" if cost.forwards == 1 else "forward passes"
-    return f"{trials}{words.count(cost.forwards)} {forwards} over the whole probe, {words.seconds(cost.seconds)}"
+    cut = f". Cut to the budget: {record.provenance[CUT]}" if CUT in record.provenance else ""
+    return f"{trials}{words.count(cost.forwards)} {forwards} over the whole probe, {words.seconds(cost.seconds)}{cut}"

@@ -154,8 +154,8 @@ INSTRUMENTS: dict[str, Instrument] = {
     "WT102": Instrument(
         name="Function-space noise",
         reads="Each layer's output is disturbed at random in proportion to what it normally carries, by a change "
-        "of its weights. It sees the function alone: two networks that compute the same thing get the same answer, "
-        "however they write it.",
+        "of its weights. Function-preserving copies get the same answer, as long as their maps are cut into modules "
+        "in the same way.",
         axis="function-space noise (share of each layer's output)",
     ),
     "WT103": Instrument(
@@ -317,9 +317,9 @@ VOID = (
 
 DISAGREE = (
     "The two noise instruments disagree, and that is the message. Relative noise depends on how a function is "
-    "written down in weights; function-space noise depends on the function alone. Where only relative noise finds a "
-    "difference, nothing shows that the function itself is less robust: it is written in a more fragile way, for "
-    "example with large weights that cancel each other. Rounding, compression or bit flips can hit such a network "
+    "written down in weights; function-space noise depends on what each layer computes. Where only relative noise "
+    "finds a difference, nothing shows that the function itself is less robust: it is written in a more fragile way, "
+    "for example with large weights that cancel each other. Rounding, compression or bit flips can hit such a network "
     "harder."
 )
 
@@ -327,9 +327,10 @@ READING: tuple[tuple[str, str], ...] = (
     (
         "Why the two kinds of noise can disagree",
         (
-            "The same function can be written down in many weight settings. Relative noise reacts to the writing, "
-            "function-space noise only to the function, so a difference in the first alone places the fragility in the "
-            "weights and not in what they compute."
+            "The same function can be written down in many weight settings. Relative noise depends on the setting, "
+            "function-space noise on what each layer computes, so a difference in the first alone places the fragility "
+            "in the weights and not in what they compute. A difference in the second alone may come from how the maps "
+            "are cut into layers."
         ),
     ),
     (

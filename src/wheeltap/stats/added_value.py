@@ -154,7 +154,9 @@ class AddedValue(msgspec.Struct, frozen=True, kw_only=True):
         """Smallest true gain that is found 4 times in 5, in AUC: it must reach ``least`` and be told from 0."""
         assert self.added.low is not None and self.added.high is not None
         error = (self.added.high - self.added.low) / 2 / normal_quantile((1 + self.added.level) / 2)
-        return max(self.least + normal_quantile(POWER) * error, smallest_detectable(self.added, power=POWER))
+        told = smallest_detectable(self.added, power=POWER)
+        assert told is not None, "its interval has two ends"
+        return max(self.least + normal_quantile(POWER) * error, told)
 
 
 def auc(scores: Values, labels: Values) -> float:

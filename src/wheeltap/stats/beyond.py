@@ -51,7 +51,10 @@ def beyond_random(
     spread = crossed(within(gaps, -1.0, 1.0, what="differences") if bounded else gaps, pseudo=1.0 if bounded else 0.0)
     # Of a mean over the draws, the spread among them is known as its nth part; ``one`` adds a whole.
     times = len(y) + 1
-    spread = replace(spread, draw=spread.draw * times, residual=spread.residual * times)
+    if y.shape[1] == 1:  # only the draws are a sample: they are counted as the examples of a single draw
+        spread = replace(spread, example=spread.example * times)
+    else:
+        spread = replace(spread, draw=spread.draw * times, residual=spread.residual * times)
     centre, half = float(spread.centre), float(spread.half_width(1.0 - LEVEL))
     method = f"one against {len(y)} random draws, crossed t, {len(x)} examples"
     return Estimate(name=name, value=float(gaps.mean()), low=centre - half, high=centre + half, level=LEVEL, n=len(x),

@@ -10,6 +10,7 @@ from wheeltap.records import Estimate
 from wheeltap.stats._scipy import descending
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
+_LARGEST_LOG = 700.0  # of what a float can hold
 _STEPS = 65  # grid points between two doses on which the confidence set is traced
 
 
@@ -54,7 +55,8 @@ def band(values: Values, *, level: float = 0.95, bounded: bool) -> tuple[FloatAr
             example keep it from zero width where every answer is the same.
 
     Returns:
-        (mean, low, high). With one draw and one example low and high are infinite or the measure's range.
+        (mean, low, high). With one draw and one example low and high are infinite (``band_ends``: ``None``) or the
+        measure's range.
 
     Raises:
         DataError: If the values are not finite, or outside [0, 1] though ``bounded``.
@@ -73,6 +75,11 @@ def band(values: Values, *, level: float = 0.95, bounded: bool) -> tuple[FloatAr
     low = np.clip(np.minimum(spread.centre + 0.5 - half, mean), 0.0, 1.0)
     high = np.clip(np.maximum(spread.centre + 0.5 + half, mean), 0.0, 1.0)
     return mean, low, high
+
+
+def band_ends(values: FloatArray) -> tuple[float | None, ...]:
+    """Ends of a band as a record holds them: ``None`` where there is none."""
+    return tuple(float(end) if np.isfinite(end) else None for end in values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,11 +221,16 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
     return msgspec.structs.replace(
         missing,
         value=float(np.exp(log_ratio)),
-        low=float(np.exp(log_ratio - half)) if known else None,
-        high=float(np.exp(log_ratio + half)) if known else None,
+        low=_ratio(log_ratio - half) if known else None,
+        high=_ratio(log_ratio + half) if known else None,
         p=spread.p_value() if known else None,
         method="delta method on log half dose, paired crossed t",
     )
+
+
+def _ratio(log: float) -> float | None:
+    """``exp(log)``; ``None`` where it is too large, or too near to 0, for a number: the end is open."""
+    return float(np.exp(log)) if abs(log) < _LARGEST_LOG else None
 
 
 def _halving(response: Response, alpha: float) -> _Halving | None:

@@ -1,5 +1,7 @@
 """Scores, paired differences and mean effects, each with an interval; and what such an interval proves."""
 
+import math
+
 import numpy as np
 
 from wheeltap.errors import DataError, UsageError
@@ -170,7 +172,7 @@ def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False
 
 def smallest_detectable(
     estimate: Estimate, *, alpha: float = 0.05, power: float = 0.8, margin: float = 0.0, df: int | None = None
-) -> float:
+) -> float | None:
     """Smallest true |effect| that a test of |effect| <= ``margin`` at ``alpha`` finds with probability ``power``.
 
     The standard error is the interval's half width over the quantile of its level: Student's with ``df`` degrees of
@@ -179,8 +181,7 @@ def smallest_detectable(
     much smaller ``alpha`` it errs downwards, and ``df`` must be given.
 
     Returns:
-        In the estimate's unit; infinite where the interval is unbounded (no effect would have been found). JSON has
-        no infinity: turn it into ``None`` before it enters a Finding.
+        In the estimate's unit; ``None`` where the interval is open, so that an effect of any size may go unseen.
 
     Raises:
         UsageError: If ``alpha``, ``power`` or ``margin`` cannot be used.
@@ -189,13 +190,16 @@ def smallest_detectable(
     """
     checked_alpha(alpha)
     checked_alpha(power)
+    edge = _checked_margin(margin)
     if estimate.low is None or estimate.high is None:
-        return float("inf")
+        return None
     half = (estimate.high - estimate.low) / 2
     if df is not None:
-        return _checked_margin(margin) + half / t_quantile(1 - estimate.level, df) * t_reach(alpha, df, power)
-    error = half / normal_quantile((1 + estimate.level) / 2)
-    return _checked_margin(margin) + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
+        found = edge + half / t_quantile(1 - estimate.level, df) * t_reach(alpha, df, power)
+    else:
+        error = half / normal_quantile((1 + estimate.level) / 2)
+        found = edge + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
+    return found if math.isfinite(found) else None
 
 
 def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.0, spread: float = 0.0) -> float:

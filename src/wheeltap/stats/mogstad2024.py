@@ -1,74 +1,104 @@
 """Where a subject ranks among others, with intervals that hold for all of them together."""
 
+from collections.abc import Sequence
 from itertools import combinations
 
 import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from wheeltap.errors import DataError
 from wheeltap.records import Estimate
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.family import holm
+from wheeltap.stats.rare import Ends, rare_effect
+
+_UNSEEN = ", allowing for draws that were not made"
 
 
 def rank_intervals(
-    values: Values, *, level: float = 0.95, bounded: bool = False, higher_is_better: bool = True
+    values: Values,
+    *,
+    level: float = 0.95,
+    bounded: bool = False,
+    higher_is_better: bool = True,
+    rare: Sequence[Ends] | None = None,
 ) -> list[Estimate]:
     """Rank of each subject by its mean, 1 the best, with the best and worst rank that the data allow.
 
     A subject's best rank is one more than the number of subjects surely better than it, its worst rank the number
     of subjects less those surely worse. "Surely" is for all pairs at once: every ordered pair is a one-sided
     hypothesis ("the first is no better") and one Holm correction goes over them all, so with probability at least
-    ``level`` every interval contains the true rank. Subjects of equal mean share a set of ranks; whichever of them one
-    of them is given, it lies in the interval.
+    ``level`` every interval contains the true rank, or all of those that subjects of equal mean share.
 
     Args:
-        values: [subject, example], or [subject, draw, example]: the same examples (and draws) for every subject.
-            One draw is taken as no sampling of draws.
+        values: [subject, example], or [subject, draw, example]: the same for every subject. One draw is taken as no
+            sampling of draws.
         level: Probability with which all the intervals hold together.
         bounded: Whether each value is a score in [0, 1].
         higher_is_better: Whether rank 1 has the largest mean.
+        rare: Where few draws hit hard: of each subject the least and the most that a draw's mean can be. Then no pair
+            is told apart that harder draws than were made could turn round.
 
     Returns:
-        One estimate per subject, in their order: ``value`` is the rank of the observed mean (the best of those that
-        tie), ``low`` and ``high`` are the best and the worst rank.
+        One per subject: ``value`` is the rank of the observed mean (the best of those that tie), ``low`` and ``high``
+        are the best and the worst rank.
 
     Raises:
-        DataError: If the values are not finite, of another shape, outside [0, 1] though ``bounded``, or of fewer than
-            two subjects.
+        DataError: If there are fewer than two subjects, or values that cannot be used.
 
     Source: Mogstad, Romano, Shaikh & Wilhelm (2024), "Inference for ranks with applications to mobility across
     neighbourhoods and academic achievement across countries", Rev. Econ. Stud. 91(1), sec. 3 (ranks from the
     differences told apart, stepwise); Holm (1979) in place of their bootstrap, which would not know that few draws
-    are few. Each pair's test is ``mean_effect``'s.
+    are few. Each pair's test is ``mean_effect``'s, or ``rare_effect``'s.
     """
     x = _checked(values)
     alpha = checked_alpha(level)
     subjects, draws, examples = x.shape
-    beats = _told_apart(x if higher_is_better else -x, alpha, bounded=bounded)
-    means = x.mean(axis=(1, 2)) * (1.0 if higher_is_better else -1.0)
-    method = f"all pairs, one-sided, Holm; crossed t, {draws} draws x {examples} examples"
+    sign = 1.0 if higher_is_better else -1.0
+    ends = None if rare is None else [_times(each, sign) for each in rare]
+    beats, means = _told_apart(sign * x, alpha, bounded=bounded, rare=ends), sign * x.mean(axis=(1, 2))
+    method = f"all pairs, one-sided, Holm; crossed t, {draws} draws x {examples} examples{_UNSEEN if rare else ''}"
+    blank = Estimate(name="rank", value=None, low=None, high=None, level=level, n=examples, unit="rank", method=method)
     return [
-        Estimate(
-            name="rank",
-            value=float(1 + (means > means[one]).sum()),
-            low=float(1 + beats[:, one].sum()),
-            high=float(subjects - beats[one].sum()),
-            level=level,
-            n=examples,
-            unit="rank",
-            method=method,
+        replace(
+            blank, value=_count(means > means[one]), low=_count(beats[:, one]), high=subjects + 1 - _count(beats[one])
         )
         for one in range(subjects)
     ]
 
 
-def _told_apart(x: FloatArray, alpha: float, *, bounded: bool) -> FloatArray:
+def _count(others: Values | NDArray[np.bool_]) -> float:
+    """The place behind so many others."""
+    return 1.0 + float(others.sum())
+
+
+def _times(ends: Ends, sign: float) -> Ends:
+    """The ends of what is multiplied by 1 or -1."""
+    low, high = (None if end is None else sign * end for end in ends)
+    return (low, high) if sign > 0.0 else (high, low)
+
+
+def _less(one: Ends, other: Ends) -> Ends:
+    """The ends of a difference."""
+    (low, high), (least, most) = one, other
+    return (
+        None if low is None or most is None else low - most,
+        None if high is None or least is None else high - least,
+    )
+
+
+def _told_apart(x: FloatArray, alpha: float, *, bounded: bool, rare: Sequence[Ends] | None) -> FloatArray:
     """``[winner, loser]``: 1 where the first is surely the better of the two, for all pairs at once."""
     pairs = list(combinations(range(len(x)), 2))
     raw: list[float | None] = []
     for one, other in pairs:
-        found = mean_effect(x[one] - x[other], bounded=bounded, unit="score")
+        gaps = x[one] - x[other]
+        if rare is None:
+            found = mean_effect(gaps, bounded=bounded, unit="score")
+        else:
+            found = rare_effect(gaps, _less(rare[one], rare[other]), bounded=bounded, unit="score")
         half = (1.0 if found.p is None else found.p) / 2
         raw += [half, 1.0 - half] if (found.value or 0.0) > 0.0 else [1.0 - half, half]
     beats = np.zeros((len(x), len(x)))

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from wheeltap.records import Estimate
-from wheeltap.stats.crossed import Values, checked
+from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.effect import mean_effect
 
 Ends = tuple[float | None, float | None]
@@ -56,6 +56,45 @@ def allowing(estimate: Estimate, means: Values, ends: Ends, *, level: float = 0.
     high = None if high is None or most is None else high + share * max(most - float(x.max()), 0.0)
     method = f"{estimate.method}; up to {share:.2g} of draws unseen"
     return replace(estimate, low=low, high=high, level=level, method=method)
+
+
+def allowing_band(band: tuple[FloatArray, FloatArray], means: Values, ends: Ends) -> tuple[FloatArray, FloatArray]:
+    """Ends of a band that allow for draws harder, or milder, than any that were made; see ``allowing``.
+
+    Args:
+        band: Its ends, each ``[dose]``, made at ``inner(.95)``.
+        means: ``[dose, draw]``, what each draw gave, in the band's unit.
+        ends: Of such a number; where one is ``None``, that end of the band is infinite.
+    """
+    x = checked(means, ("dose", "draw"), what="means of draws")
+    (low, high), (least, most), share = band, ends, at_either_end(x.shape[1])
+    return (
+        np.full(len(low), -np.inf) if least is None else low - share * np.maximum(x.min(1) - least, 0.0),
+        np.full(len(high), np.inf) if most is None else high + share * np.maximum(most - x.max(1), 0.0),
+    )
+
+
+def where_it_falls(doses: Values, band: tuple[FloatArray, FloatArray], target: float) -> Ends:
+    """First and last dose at which a falling score may pass ``target``, given its band; between doses on a log axis.
+
+    Args:
+        doses: ``[dose]``, positive, ascending.
+        band: Ends of the score, each ``[dose]``.
+        target: The score to pass.
+
+    Returns:
+        ``None`` for an end that lies beyond the doses.
+    """
+    x, (low, high) = np.log(checked(doses, ("dose",), what="doses")), band
+
+    def between(before: int, ends: FloatArray) -> float:
+        share = (ends[before] - target) / (ends[before] - ends[before + 1])
+        return float(np.exp(x[before] + share * (x[before + 1] - x[before])))
+
+    under, over = np.flatnonzero(low <= target), np.flatnonzero(high >= target)
+    first = float(np.exp(x[-1])) if not len(under) else None if under[0] == 0 else between(int(under[0]) - 1, low)
+    last = float(np.exp(x[0])) if not len(over) else None if over[-1] == len(x) - 1 else between(int(over[-1]), high)
+    return first, last
 
 
 def rare_effect(

@@ -16,12 +16,13 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.gather import gather
 from wheeltap.engine.knowledge import Fixed, Knowledge
 from wheeltap.errors import UsageError
+from wheeltap.fingerprint import weights_digest
 from wheeltap.gauge.moves import MOVES
 from wheeltap.layer import Layer
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
 from wheeltap.records import Scalar
 from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject, weights_digest
+from wheeltap.subject import Subject
 from wheeltap.testing import planted
 from wheeltap.testing.planted import CASES, Planted
 

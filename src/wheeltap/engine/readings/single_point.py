@@ -12,6 +12,7 @@ from torch import Tensor
 from wheeltap import seeds
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.engine.screens import COST, Screen, screened
+from wheeltap.perturb.ties import Marks, least
 from wheeltap.probe import BaseProbe
 from wheeltap.subject import Subject
 
@@ -73,7 +74,7 @@ class SinglePoint(Reading):
     """
 
     name = "single-point"
-    version = 2  # since 2 it tells the places in the parameter as stored
+    version = 3  # since 2 it tells the places in the parameter as stored; since 3 ties are the same on every device
     title = "weights whose loss may ruin the network"
     settings_type = SinglePointSettings
 
@@ -121,16 +122,15 @@ def _places(screens: Screens, points: Sequence[_Point]) -> NDArray[np.float64]:
 
 
 def _ranked(screens: Screens, count: int) -> list[_Candidate]:
-    """The weights of the highest rank, over all layers."""
+    """The weights of the highest rank, over all layers; which of equal ones in a layer, ``perturb.ties`` says."""
     best: list[_Candidate] = []
     for index, screen in screens.items():
         first_order, spikes = screen.first_order(), screen.spikes()
-        rank = (first_order * spikes).flatten()
-        top = rank.topk(min(count, len(rank)))
-        for at, place in zip(top.values, top.indices, strict=True):
-            row, column = divmod(int(place), spikes.shape[1])
+        rank = first_order * spikes
+        top = least(-rank, min(count, rank.numel()), Marks(screen.matrix).at)
+        for row, column in top.nonzero():
             scores = (float(first_order[row, column]), float(spikes[row, column]))
-            best.append(_Candidate(float(at), scores, _Point(index, row, column)))
+            best.append(_Candidate(float(rank[row, column]), scores, _Point(index, int(row), int(column))))
     return sorted(best, key=lambda candidate: -candidate.rank)[:count]
 
 

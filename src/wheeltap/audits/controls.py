@@ -1,0 +1,59 @@
+"""What a control may say: it has passed only if it could have failed."""
+
+from wheeltap.records import Control, Estimate
+from wheeltap.stats.effect import exceeds, smallest_detectable
+
+
+def silent(name: str, gap: Estimate, *, margin: float, worth: float, because: str, one_sided: bool = False) -> Control:
+    """A null control: what must show nothing.
+
+    It fails where the effect surely exceeds ``margin``, at the level of its interval. It passes only where a true
+    effect of ``worth`` would have failed it 4 times out of 5; else it is skipped, for it vouches for nothing.
+
+    Args:
+        name: Of the control.
+        gap: The effect.
+        margin: Effect that does not matter.
+        worth: Effect that the audit promises to see.
+        because: What was compared, in words.
+        one_sided: Only a positive effect fails it.
+    """
+    if exceeds(gap, margin) and not (one_sided and (gap.value or 0.0) <= 0.0):
+        return Control(name=name, kind="null", status="failed", estimates=(gap,), because=because)
+    why = _blind(smallest_detectable(gap, alpha=1.0 - gap.level, margin=margin), worth)
+    return Control(
+        name=name, kind="null", status="skipped" if why else "passed", estimates=(gap,), because=f"{because}{why}"
+    )
+
+
+def shown(name: str, effect: Estimate, *, worth: float, because: str) -> Control:
+    """A planted control: what must be found.
+
+    It passes where the effect is surely above 0. It fails where it is surely below ``worth``; between the two it is
+    skipped, for it shows neither that the instrument sees the plant nor that it misses it.
+
+    Args:
+        name: Of the control.
+        effect: What the instrument says of the planted copy, with its interval.
+        worth: Effect that the plant must have.
+        because: What was planted, in words.
+    """
+    if effect.low is not None and effect.low > 0.0:
+        return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
+    if effect.high is not None and effect.high < worth:
+        missed = f" It was missed: the effect is surely below {worth:.2g}."
+        return Control(name=name, kind="planted", status="failed", estimates=(effect,), because=f"{because}{missed}")
+    why = " The interval is too wide to show it, or to show that it is missed: measure more."
+    return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")
+
+
+def _blind(least: float | None, worth: float) -> str:
+    """Why a control could hardly have failed; empty where it could."""
+    if least is None:
+        return " It could not have failed, whatever was different: its interval is open."
+    if least > worth:
+        return (
+            f" It could hardly have failed: only a difference of {least:.2g} or more would have failed it 4 times out "
+            f"of 5, and {worth:.2g} is worth telling. Measure more, or lower the margin."
+        )
+    return ""

@@ -1,0 +1,184 @@
+"""A control that could not have failed is skipped, and says why; one that has passed would have failed."""
+
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from worlds import Simulated, World, falling
+
+import wheeltap as wt
+from wheeltap.audits.controls import shown, silent
+from wheeltap.records import Control, Estimate, Outcome, ReportRecord, Trial
+from wheeltap.report.report import Report
+from wheeltap.stats.effect import mean_effect
+
+SOUND = {"relative": falling(0.7), "function": falling(0.2)}
+SOON = {"relative": falling(0.01), "function": falling(0.2)}
+
+
+def interval(low: float | None, high: float | None, *, level: float = 0.99) -> Estimate:
+    value = None if low is None or high is None else (low + high) / 2
+    return Estimate(name="e", value=value, low=low, high=high, level=level, n=9, unit="u", method="m")
+
+
+def named(report: ReportRecord | Report, name: str) -> Control:
+    [control] = [control for control in report.controls if control.name == name]
+    return control
+
+
+# ---- the rule ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gap", "margin", "status"),
+    [
+        (interval(-0.01, 0.01), 0.05, "passed"),
+        (interval(-0.3, 0.3), 0.05, "skipped"),  # nothing short of .4 would have failed it
+        (interval(-0.01, 0.01), 2.0, "skipped"),  # no share of answers differs by 2
+        (interval(None, None), 0.05, "skipped"),
+        (interval(0.06, 0.08), 0.05, "failed"),
+        (interval(-0.5, -0.06), 0.05, "failed"),
+    ],
+)
+def test_what_must_show_nothing(gap: Estimate, margin: float, status: str) -> None:
+    control = silent("name", gap, margin=margin, worth=0.1, because="Why.")
+    assert (control.kind, control.status) == ("null", status)
+    assert ("have failed" in control.because) == (status == "skipped")
+    assert control.estimates == (gap,)
+
+
+def test_what_may_only_err_upwards() -> None:
+    assert silent("n", interval(-0.5, -0.4), margin=0.05, worth=0.3, because="", one_sided=True).status == "passed"
+    assert silent("n", interval(0.4, 0.5), margin=0.05, worth=0.3, because="", one_sided=True).status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("effect", "status"),
+    [
+        (interval(0.02, 0.5), "passed"),
+        (interval(-0.02, 0.05), "failed"),
+        (interval(-0.3, 0.5), "skipped"),
+        (interval(None, None), "skipped"),
+    ],
+)
+def test_what_must_be_found(effect: Estimate, status: str) -> None:
+    assert shown("name", effect, worth=0.1, because="Why.").status == status
+
+
+@pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
+def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[int, int]) -> None:
+    """The widest tables that still pass: shifted by what is worth telling, 4 in 5 of them fail."""
+    rng, worth, runs = np.random.default_rng(3), 0.1, 300
+
+    def table(sd: float) -> np.ndarray:
+        rows = rng.normal(size=(shape[0], 1)) * (sd if shape[0] > 1 else 0.0)
+        return rows + sd * rng.normal(size=(1, shape[1])) + sd * rng.normal(size=shape)
+
+    def control(values: np.ndarray) -> str:
+        gap = mean_effect(values, level=0.99, margin=0.02, unit="u")
+        return silent("n", gap, margin=0.02, worth=worth, because="").status
+
+    sds = np.geomspace(0.005, 1.0, 60)
+    shares = [np.mean([control(table(sd)) == "passed" for _ in range(20)]) for sd in sds]
+    widest = float(max(sd for sd, share in zip(sds, shares, strict=True) if share >= 0.9))
+    assert 0.005 < widest < 1.0
+    failed = np.mean([control(worth + table(widest)) == "failed" for _ in range(runs)])
+    assert failed >= 0.8 - 2.6 * (0.16 / runs) ** 0.5
+    assert np.mean([control(table(widest)) == "failed" for _ in range(runs)]) <= 0.01
+
+
+# ---- where it is used ----------------------------------------------------------------------------------------------
+
+
+def world(*, draws: int, **members: Simulated) -> World:
+    effort = wt.Effort(draws=draws, control_draws=draws, block_draws=0)
+    return World({"a": Simulated(SOUND), **members}, examples=60, effort=effort)
+
+
+def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> None:
+    """A copy as different as is worth telling would have passed: so it has not."""
+    unlike = Simulated({"relative": falling(0.45), "function": falling(0.14)})
+    report = world(draws=3, twin=unlike, planted=Simulated(SOUND)).run()
+    for code in ("WT101", "WT102"):
+        twin = named(report, f"{code} re-coded twin")
+        assert twin.status == "skipped" and "could hardly have failed" in twin.because
+        assert twin.estimates[0].low is not None
+    plant = named(report, "WT101 planted cancelling units")
+    assert plant.status == "skipped" and "too wide" in plant.because
+    assert not report.void
+
+
+def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> None:
+    lost = Simulated({}, status={"relative": "diverged", "function": "diverged"})
+    report = World({"a": lost, "twin": lost}, examples=60).run()
+    for code in ("WT101", "WT102"):
+        twin = named(report, f"{code} re-coded twin")
+        assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
+
+
+@dataclass
+class Parts(World):
+    """A world whose trials may be on parts of the probe."""
+
+    def answer(self, trial: Trial, name: str) -> Outcome:
+        whole = super().answer(trial, name)
+        if trial.part is None or whole.status != "done":
+            return whole
+        index = trial.part.examples(self.examples, root=trial.root)
+        return Outcome(key=trial.key, status="done", values={n: v[index] for n, v in whole.values.items()})
+
+
+def test_a_race_that_was_given_up_vouches_for_nothing() -> None:
+    members = {"a": Simulated(SOUND), "b": Simulated(SOUND), "twin": Simulated(SOUND), "planted": Simulated(SOUND)}
+    audits = ("score", wt.AuditSpec(name="relative-race", settings={"rounds": 32}))
+    report = Parts(members, audits=audits).run()
+    for name in ("re-coded twin", "planted cancelling units"):
+        control = named(report, f"WT101 {name}, raced")
+        assert control.status == "skipped" and "neither a difference nor that there is none" in control.because
+
+
+# ---- on real nets --------------------------------------------------------------------------------------------------
+
+
+def net(outputs: int, *, scale: float = 1.0, width: int = 8) -> nn.Sequential:
+    torch.manual_seed(4)
+    made = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
+    with torch.no_grad():
+        last = made[-1]
+        assert isinstance(last, nn.Linear) and last.bias is not None
+        last.weight.mul_(scale)
+        last.bias.mul_(scale)
+    return made.eval()
+
+
+def points(count: int = 40) -> torch.Tensor:
+    return torch.randn(count, 4, generator=torch.Generator().manual_seed(8))
+
+
+def measured(model: nn.Module, probe: wt.Probe, *audits: str | wt.AuditSpec) -> Report:
+    subject = wt.Subject(model, name="net")
+    plan = wt.plan(subject, probe, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
+    assert plan.twin is not None
+    return wt.run(msgspec.structs.replace(plan, graded=()), subject, probe)
+
+
+def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
+    model = net(3)
+    with torch.no_grad():
+        model[-1].weight.zero_()
+    report = measured(model, wt.Probe(points(), torch.arange(40) % 3), "score")
+    clean = named(report, "two clean passes agree")
+    twin = named(report, "re-coded twin computes the same function")
+    assert clean.status == twin.status == "skipped"
+    assert "same scores" in clean.because and "same scores" in twin.because
+
+
+def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() -> None:
+    """Rounding of numbers in the millions is larger than 1e-4, and no difference."""
+    probe = wt.Probe(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
+    report = measured(net(1, scale=1e7), probe, "score")
+    twin = named(report, "re-coded twin computes the same function")
+    assert twin.status == "passed" and 0.0 < (twin.estimates[0].value or 0.0) < 1e-5

@@ -1,0 +1,96 @@
+"""Tasks so small that nothing can be told: every audit says so, and no number is infinite."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.audits.base import BUILTIN, Draft
+from wheeltap.audits.judge import OPEN, settle
+from wheeltap.audits.measured import within_range
+from wheeltap.records import Curve, Finding
+from wheeltap.report import jsonfile
+from wheeltap.report.report import Report
+from wheeltap.report.survival import survival
+from wheeltap.stats.effect import mean_effect, smallest_detectable
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "bit-flips": {"draws": 4},
+    "fine-tuning": {"doses": [1, 2], "tested": 2, "draws": 2},
+    "relearning": {"group": 0, "steps": [1, 2], "benign_steps": [1], "draws": 2, "noise_draws": 2},
+    "relative-race": {"rounds": 32},
+    "symmetry": {"weights": 4, "directions": 0, "copies": 1},
+}
+
+
+def nets(outputs: int, count: int) -> list[wt.Subject]:
+    found: list[wt.Subject] = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, outputs)).eval()
+        found.append(wt.Subject(model, name=f"net {seed}"))
+    return found
+
+
+def task(kind: str, count: int) -> wt.Probe:
+    stream = torch.Generator().manual_seed(3)
+    inputs = torch.randn(count, 4, generator=stream)
+    targets = torch.randn(count, 1, generator=stream) if kind == "regression" else torch.arange(count) % 3
+    return wt.Probe(inputs, targets, name=f"{kind} {count}")
+
+
+def run(name: str, kind: str, count: int, *, several: int = 2) -> Report:
+    subjects = nets(1 if kind == "regression" else 3, several)
+    spec = wt.AuditSpec(name=name, settings=SETTINGS.get(name, {}))
+    effort = wt.Effort(draws=1, control_draws=1, block_draws=1)
+    plan = wt.plan(subjects, task(kind, count), audits=[spec], effort=effort)
+    return wt.run(msgspec.structs.replace(plan, graded=()), subjects, task(kind, count))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", ["regression", "classes"])
+@pytest.mark.parametrize("name", list(BUILTIN))
+def test_a_report_on_hardly_any_examples_holds_finite_numbers_and_claims_nothing(
+    name: str, kind: str, count: int
+) -> None:
+    report = run(name, kind, count)
+    record = report.record
+    again = jsonfile.validate(jsonfile.to_json(record))
+    assert msgspec.to_builtins(again) == msgspec.to_builtins(record)
+    for finding in record.findings:
+        if finding.status == "not_found" and " vs " in finding.subject:
+            assert finding.smallest_detectable is not None, f"{finding.code} could have seen nothing: {finding.because}"
+
+
+def test_the_difference_of_one_wanted_output_stays_open_and_says_why() -> None:
+    [_, _, gap] = run("score", "regression", 1)["WT001"]
+    assert gap.status == "inconclusive" and gap.smallest_detectable is None
+    assert gap.because.endswith(OPEN)
+
+
+def test_a_band_without_ends_is_told_and_drawn(tmp_path: Any) -> None:
+    report = run("quantization", "regression", 1, several=1)
+    curves = [curve for curve in report.record.curves if not curve.variant]
+    assert isinstance(curves[0], Curve) and set(curves[0].low) == set(curves[0].high) == {None}
+    [one] = survival(report.record)
+    assert {step.bracket for strip in one.strips for step in strip.steps} == {"[open, open]"}
+    page = report.html(tmp_path / "report.html")
+    assert "Infinity" not in page.read_text() and "NaN" not in page.read_text()
+
+
+def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is() -> None:
+    """Of a loss without an upper end it can be shown that it is there, never that it is not."""
+    effect = within_range(mean_effect(np.linspace(0.1, 0.3, 20)[None], unit="u"), 0.0, 1.0)
+    opened = msgspec.structs.replace(effect, high=None)
+    told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
+    assert told.smallest_detectable is None
+    some = [
+        Draft(told, test=msgspec.structs.replace(opened, p=p), worth=10.0, otherwise="Nothing.") for p in (1e-4, 0.9)
+    ]
+    found, rest = settle(some, alpha=0.05)
+    assert (found.status, rest.status) == ("found", "inconclusive")
+    assert rest.because == f"Nothing. {OPEN}"

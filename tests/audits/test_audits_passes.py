@@ -1,0 +1,163 @@
+"""What an audit says it costs at most, in passes, against the passes that a run of it makes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+import wheeltap as wt
+from wheeltap.audits import base
+from wheeltap.audits.noise import LARGE
+from wheeltap.budget import most_passes, most_trials
+from wheeltap.engine import run, workshop
+from wheeltap.engine.readings import create
+from wheeltap.models.mlp import mlp
+from wheeltap.plans import Effort, Plan
+from wheeltap.probe import Probe
+from wheeltap.sources import digits
+from wheeltap.subject import Subject
+from wheeltap.testing.mirrored import mirrored
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.tiny_lm import tiny_lm
+
+FEW = Effort(draws=5, control_draws=4, block_draws=2)
+
+
+def _digits() -> Planted:
+    return Planted(digits.subject(name="digits"), digits.probe())
+
+
+def _untrained() -> Planted:
+    return Planted(Subject(mlp((64, 24, 10)).eval(), name="untrained"), digits.probe())
+
+
+def _language() -> Planted:
+    pytest.importorskip("transformers")
+    return tiny_lm("llama", examples=40)
+
+
+def _mirrored() -> Planted:
+    return mirrored("plain")
+
+
+CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
+    "score": (_digits, {}, 1.0),
+    "relative-noise": (_digits, {}, 0.9),
+    "function-noise": (_digits, {}, 0.7),
+    "std-noise": (_digits, {}, 0.7),
+    "low-rank-noise": (_digits, {}, 0.6),
+    "quantization": (_digits, {}, 0.95),
+    "pruning": (_digits, {}, 0.95),
+    "bit-flips": (_digits, {"draws": 8}, 0.95),
+    "fine-tuning": (_digits, {"draws": 2}, 0.9),
+    "relearning": (_digits, {"group": 1, "draws": 2}, 0.9),
+    "single-point": (_digits, {}, 1.0),
+    "redundancy": (_digits, {}, 0.9),
+    "entanglement": (_digits, {}, 1.0),
+    "parts": (_digits, {"nulls": 2, "draws": 2, "tries": 2}, 0.8),
+    "decodable": (_digits, {}, 0.6),
+    "improvement": (_untrained, {}, 0.6),
+    "symmetry": (_mirrored, {"weights": 12, "directions": 6, "copies": 1}, 0.5),
+    "heads": (_language, {"top": 2, "sample": 2}, 0.5),
+    "merging": (_digits, {}, 1.0),
+    "relative-race": (_digits, {"rounds": 64}, 0.0),  # it stops as soon as it is decided
+}
+"""Where each is run, its settings, and the least share of the bound that a run takes there."""
+
+
+def _ran(plan: Plan, subjects: list[Subject], probe: Probe | Any) -> float:
+    return wt.run(plan, subjects, probe).cost.forwards
+
+
+def test_every_audit_of_ours_is_among_the_cases() -> None:
+    assert set(CASES) == set(base.BUILTIN)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
+    make, settings, share = CASES[name]
+    case = make()
+    subjects = [case.subject]
+    if name in ("merging", "relative-race"):
+        subjects.append(digits.subject(seed=1, name="other"))
+    plan = wt.plan(subjects, case.probe, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
+    assert share * most_passes(plan) <= _ran(plan, subjects, case.probe) <= most_passes(plan)
+
+
+def test_a_comparison_makes_no_more_passes_than_it_says() -> None:
+    subjects = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
+    plan = wt.plan(subjects, digits.probe(), effort=FEW)
+    assert 0.9 * most_passes(plan) <= _ran(plan, subjects, digits.probe()) <= most_passes(plan)
+
+
+def test_units_are_counted_only_where_each_of_them_is_asked() -> None:
+    case = _digits()
+    asked, other = (wt.plan(case.subject, case.probe, audits=[name]) for name in ("entanglement", "pruning"))
+    assert asked.hidden(asked.reference) == 256 and other.hidden(other.reference) is None
+    assert asked.twin is not None and asked.hidden(asked.twin) == 256
+    whole = base.create("entanglement").most_passes(asked)
+    assert whole == 2 * (2 + 256)
+    assert base.create("entanglement", {"limit": 100}).most_passes(asked) == 2 * (3 + 100)
+    assert base.create("entanglement").most_passes(other) == 2 * (3 + 512)
+
+
+def test_a_plan_of_an_older_version_counts_as_if_everything_were_there() -> None:
+    case = _digits()
+    names = ["entanglement", "parts", "decodable", "symmetry"]
+    made = wt.plan(case.subject, case.probe, audits=names)
+    text = made.to_bytes().decode()
+    start = text.index('  "sizes"')
+    old = Plan.from_bytes((text[: text.rindex(",", 0, start)] + "\n}\n").encode(), where="a plan without sizes")
+    assert most_passes(old) > most_passes(made) and most_trials(old) == most_trials(made)
+
+
+@pytest.mark.parametrize("classes", [(2,), (2, 2, 2), (2, 5, 10)])
+def test_factors_cost_what_their_number_and_classes_say(classes: tuple[int, ...]) -> None:
+    case = _digits()
+    generator = torch.Generator().manual_seed(0)
+    count = len(case.probe.targets)
+    factors = {str(at): torch.randint(0, of, (count,), generator=generator) for at, of in enumerate(classes)}
+    factors["digit"] = case.probe.targets
+    probe = digits.probe().with_factors(factors)
+    settings = {"draws": 8, "matched": 2, "held": 2, "controls": 2}
+    plan = wt.plan(case.subject, probe, audits=[wt.AuditSpec(name="decodable", settings=settings)])
+    assert _ran(plan, [case.subject], probe) <= most_passes(plan)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("cancellation", {}), ("unit-effects", {"limit": 32}), ("parts", {"tries": 0, "nulls": 2}), ("input-search", {})],
+)
+def test_readings_count_the_passes_that_they_make(name: str, settings: dict[str, Any]) -> None:
+    case = _digits()
+    rows = 0
+
+    def count(module: torch.nn.Module, args: Any) -> None:
+        nonlocal rows
+        if module is case.subject.model:
+            rows += len(args[0])
+
+    # On all modules: the structure of a model with hooks of its own is not known.
+    hook = register_module_forward_pre_hook(count)
+    try:
+        told = create(name, settings).read(case.subject, case.probe, root=0, seed=0).forwards
+    finally:
+        hook.remove()
+    # Finding the structure of the model runs it on a few rows; halves of an odd number of examples are not equal.
+    assert told == pytest.approx(rows / len(case.probe.targets), rel=0.01)
+
+
+def test_where_the_engine_takes_shortcuts_and_lets_go_is_where_audits_think_it_does() -> None:
+    assert LARGE == run.SHORTCUTS_FROM == workshop.KEEP_BELOW
+
+
+def test_a_large_model_makes_no_more_passes_than_are_told() -> None:
+    """Recorded blocks, noise beside the weights, and what is read again because another reading took its place."""
+    subject = Subject(mlp((64, 1500, 1300, 10)).eval(), name="large")
+    probe = digits.probe().part(torch.arange(60))
+    names = ["low-rank-noise", "relative-noise", "quantization", "pruning"]
+    plan = wt.plan(subject, probe, audits=names, effort=Effort(draws=4, control_draws=2, block_draws=1))
+    assert plan.reference.parameters >= LARGE
+    assert _ran(plan, [subject], probe) <= most_passes(plan)

@@ -1,0 +1,306 @@
+"""First passes: models that rewrite themselves, uses of weights that modules do not show, and the guard over answers."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import wheeltap as wt
+from wheeltap.engine.settle import settle
+from wheeltap.errors import ModelError
+from wheeltap.fingerprint import weights_digest
+
+
+def inputs(count: int = 200, width: int = 8) -> Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(5))
+
+
+def labelled(model: nn.Module, count: int = 200) -> wt.Probe:
+    rows = inputs(count)
+    with torch.no_grad():
+        return wt.Probe(rows, model(rows).argmax(1))
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 2)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return self.b(torch.relu(self.a(rows)))
+
+
+def told(report: wt.Report) -> float | None:
+    return report.findings[0].estimates[0].value
+
+
+# What a model's own passes change.
+
+
+class Rescaling(Net):
+    """Halves its weights in its first pass and doubles the outputs from then on, as RWKV does in eval mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rescaled = False
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.rescaled:
+            self.b.weight.data.div_(2.0)
+            self.b.bias.data.div_(2.0)
+            self.rescaled = True
+        return 2.0 * super().forward(rows)
+
+
+class Remembering(Net):
+    """Keeps what the last call was given, and counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.seen = 0, {}
+
+    def forward(self, rows: Tensor) -> Tensor:
+        self.calls += 1
+        self.seen["last"] = rows.mean()
+        return super().forward(rows)
+
+
+class Tabled(Net):
+    """Fills a buffer when it is first needed."""
+
+    table: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.zeros(2))
+        self.ready = False
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if not self.ready:
+            self.table.copy_(torch.tensor([1.0, -1.0]))
+            self.ready = True
+        return super().forward(rows) * self.table
+
+
+@pytest.mark.parametrize("kind", [Rescaling, Remembering, Tabled])
+def test_a_model_that_changes_in_its_first_passes_is_audited_and_known_again(
+    kind: Callable[[], nn.Module], tmp_path: Path
+) -> None:
+    probe, store = labelled(kind().eval()), tmp_path / "s.wheeltap"
+    how = {"audits": ["score", "quantization"], "store": store}
+    first = wt.audit(wt.Subject(kind().eval(), name="net"), probe, **how)
+    assert told(first) == 1.0 and first.cost.trials
+    used = kind().eval()
+    used(inputs(7))  # it has a history of its own
+    for model in (kind().eval(), used):
+        again = wt.audit(wt.Subject(model, name="net"), probe, **how)
+        assert (again.cost.trials, told(again)) == (0, 1.0)
+        assert again.findings == first.findings
+
+
+def test_a_model_that_learns_in_every_pass_is_refused() -> None:
+    class Learning(Net):
+        def forward(self, rows: Tensor) -> Tensor:
+            self.b.bias.data.add_(0.1)
+            return super().forward(rows)
+
+    model = Learning().eval()
+    with pytest.raises(ModelError, match=r"changes its own weights in every forward pass") as caught:
+        wt.audit(wt.Subject(model, name="net"), wt.Probe(inputs(), torch.zeros(200, dtype=torch.long)))
+    assert "net: b.bias" in str(caught.value)
+
+
+@pytest.mark.parametrize("change", ["a weight", "an attribute"])
+def test_a_subject_that_changed_since_its_last_audit_is_measured_anew(change: str, tmp_path: Path) -> None:
+    class Signed(Net):
+        sign = 1.0
+
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(rows) * self.sign
+
+    model = Signed().eval()
+    subject, probe, store = wt.Subject(model, name="net"), labelled(model), tmp_path / "s.wheeltap"
+    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 1.0
+    if change == "a weight":
+        for parameter in model.b.parameters():
+            parameter.data.neg_()
+    else:
+        model.sign = -1.0
+    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 0.0
+
+
+# The guard.
+
+
+class FromFile(Net):
+    """Reads a number from a file in each pass: nothing of the model says so but its answers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return super().forward(rows) * float(self.path.read_text())
+
+
+def test_stored_outcomes_of_a_model_that_answers_otherwise_are_refused(tmp_path: Path) -> None:
+    path, store = tmp_path / "sign.txt", tmp_path / "s.wheeltap"
+    path.write_text("1.0")
+    model = FromFile(path).eval()
+    subject, probe = wt.Subject(model, name="net"), labelled(model)
+    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 1.0
+    before = store.read_bytes()
+    path.write_text("-1.0")
+    with pytest.raises(ModelError, match="does not give the answers that are known of it") as caught:
+        wt.audit(subject, probe, audits=["score"], store=store)
+    assert "s.wheeltap" in str(caught.value) and "new --store" in str(caught.value)
+    path.write_text("1.0")
+    again = wt.audit(subject, probe, audits=["score"], store=store)
+    assert (told(again), again.cost.trials) == (1.0, 0)
+    assert before
+
+
+def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path: Path) -> None:
+    class Opaque(Net):
+        """Its sign hides in an object that cannot be read."""
+
+        def __init__(self, sign: float) -> None:
+            super().__init__()
+            path = tmp_path / "same name"
+            path.write_text(str(sign))
+            self.handle = path.open()
+            path.unlink()
+
+        def forward(self, rows: Tensor) -> Tensor:
+            self.handle.seek(0)
+            return super().forward(rows) * float(self.handle.read())
+
+    one, two = Opaque(1.0).eval(), Opaque(-1.0).eval()
+    probe = labelled(one)
+    with pytest.raises(ModelError, match="does not give the answers") as caught:
+        wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), probe, audits=["score"])
+    assert "handle (_io.TextIOWrapper: TypeError" in str(caught.value) and "compared with one" in str(caught.value)
+    one.handle.close()
+    two.handle.close()
+
+
+def test_a_model_that_reads_the_clock_is_refused() -> None:
+    import time
+
+    class Clocked(Net):
+        def forward(self, rows: Tensor) -> Tensor:
+            return super().forward(rows) + torch.tensor([time.perf_counter_ns() % 1000 / 1000, 0.0])
+
+    with pytest.raises(ModelError, match="not deterministic"):
+        wt.audit(wt.Subject(Clocked().eval(), name="net"), labelled(Net().eval()), audits=["score"])
+
+
+def test_a_finished_run_asked_for_again_costs_one_pass(tmp_path: Path) -> None:
+    model = Net().eval()
+    how = {"audits": ["score", "quantization"], "store": tmp_path / "s.wheeltap"}
+    wt.audit(wt.Subject(model, name="net"), labelled(model), **how)
+    again = wt.audit(wt.Subject(model, name="net"), labelled(model), **how)
+    assert (again.cost.trials, again.cost.forwards) == (0, 1.0)
+
+
+# Uses of weights.
+
+
+class Autoencoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.enc, self.more = nn.Linear(8, 6), nn.Linear(6, 6)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        return functional.linear(torch.relu(self.more(self.enc(rows))), self.enc.weight.t())
+
+
+class OwnHead(nn.Module):
+    """A language model's head by a function: no module shares the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mid = nn.Embedding(5, 4), nn.Linear(4, 4)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return functional.linear(self.mid(self.embed(tokens).mean(1)), self.embed.weight)
+
+
+class Careful(nn.Linear):
+    """Asks for facts of its weight and brings it to a dtype that it has: uses it once."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        rows = rows.to(self.weight.dtype)
+        weight = self.weight.to(rows.dtype).contiguous()
+        assert weight.numel() == self.weight.shape[0] * self.weight.size(1)
+        return functional.linear(rows, weight, self.bias)
+
+
+def tied(model: nn.Module, rows: Tensor) -> set[str]:
+    targets = torch.zeros(len(rows), dtype=torch.long)
+    subject = wt.Subject(model.eval(), name="net")
+    settle(subject, wt.Probe(rows, targets))
+    return {layer.name for layer in subject.layers if layer.tied}
+
+
+def test_weights_that_functions_use_again_count_as_tied() -> None:
+    assert tied(Autoencoder(), inputs()) == {"enc"}
+    assert tied(OwnHead(), torch.randint(0, 5, (30, 3))) == {"embed"}
+
+
+def test_weights_that_one_place_uses_do_not() -> None:
+    again = nn.Linear(8, 8)
+    assert not tied(nn.Sequential(again, nn.ReLU(), again, nn.Linear(8, 2)), inputs())
+    assert not tied(nn.Sequential(Careful(8, 8), nn.Linear(8, 2)), inputs())
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(24, 2))
+    assert not tied(model, torch.randn(20, 3, 8, generator=torch.Generator().manual_seed(0)))
+
+
+def test_function_noise_leaves_a_weight_alone_that_is_used_again() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = Autoencoder().eval()
+    rows = inputs()
+    digest = weights_digest(model)
+    with torch.no_grad():
+        probe = wt.Probe(rows, model(rows))
+    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
+    report = wt.audit(wt.Subject(model, name="ae"), probe, audits=["score", "function-noise"], effort=effort)
+    (found,) = report["WT102"]
+    assert "1 of 2 layers of ae" in found.because and "enc (its weight is used in more than one place)" in found.because
+    assert weights_digest(model) == digest
+
+
+def test_experts_that_get_few_rows_or_none_are_left_out_with_a_word(tmp_path: Path) -> None:
+    class Mixture(nn.Module):
+        """Rows go to an expert by their first number: two to the third, none to the last."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(2)
+                self.experts = nn.ModuleList(nn.Linear(8, 8) for _ in range(4))
+                self.head = nn.Linear(8, 4)
+
+        def forward(self, rows: Tensor) -> Tensor:
+            place = (rows[:, 0] > rows[:, 0].median()).long()
+            place[rows[:, 0].topk(2).indices] = 2
+            out = torch.zeros_like(rows)
+            for at, expert in enumerate(self.experts):
+                out[place == at] = expert(rows[place == at])
+            return self.head(out)
+
+    model = Mixture().eval()
+    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
+    audits = ["score", "function-noise", "single-point"]
+    report = wt.audit(wt.Subject(model, name="moe"), labelled(model), audits=audits, effort=effort)
+    (noise,), (single,) = report["WT102"], report["WT105"]
+    assert noise.estimates and "2 of 5 layers of moe" in noise.because
+    assert "experts.2 (2 rows of input, 14 needed), experts.3 (0 rows of input, 14 needed)" in noise.because
+    assert single.estimates and single.status != "error"

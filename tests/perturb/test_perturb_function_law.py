@@ -1,0 +1,119 @@
+"""The law of function-space noise: at dose 1 the root mean square of dW x is that of y, for every layer it touches.
+
+The oracle is slow and knows nothing of moments: the layer's own module is called with directions
+of noise in place of its weights.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+from law_nets import NETS
+from torch import Tensor, nn
+
+from wheeltap.engine.moments import layer_moments
+from wheeltap.engine.settle import settle
+from wheeltap.layer import Layer
+from wheeltap.perturb.base import Draw, Factors, Weights
+from wheeltap.perturb.function_noise import FunctionNoise
+from wheeltap.probe import BaseProbe
+from wheeltap.subject import Subject
+
+DRAWS = 250
+"""With 16 bits: their sum is rounded, not each of its parts, so draws are made as in a run."""
+
+
+@dataclass
+class Powers:
+    """Mean squares, of outputs and of what draws make of the same inputs."""
+
+    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("out", "drawn"), 0.0))
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("out", "drawn"), 0))
+
+    def add(self, name: str, values: Tensor) -> None:
+        self.sums[name] += float(values.double().square().sum())
+        self.counts[name] += values.numel()
+
+    @property
+    def ratio(self) -> float:
+        return float((self.sums["drawn"] / self.counts["drawn"] / (self.sums["out"] / self.counts["out"])) ** 0.5)
+
+
+class Basis(Draw):
+    """A draw that is 1 at one place: dW is linear in what is drawn, so mean squares over all places add up exactly."""
+
+    def __init__(self, factors: Factors, place: int) -> None:
+        super().__init__(0, 0, factors)
+        object.__setattr__(self, "place", place)
+
+    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
+        drawn = torch.zeros(shape, dtype=like.dtype)
+        drawn.view(-1)[self.place] = 1.0
+        return drawn
+
+
+def drawn(subject: Subject, layer: Layer, factors: Factors) -> tuple[list[Weights], float]:
+    """Directions, and by how much to multiply the mean of their squares."""
+    clean = Weights(
+        subject.parameter(layer.weight).detach(), None if layer.bias is None else subject.parameter(layer.bias).detach()
+    )
+    if clean.weight.dtype == torch.float32:
+        places = factors.out.shape[1] * len(factors.whiten)
+        return [FunctionNoise().direction(layer, clean, Basis(factors, at)) for at in range(places)], float(places)
+    return [FunctionNoise().direction(layer, clean, Draw(0, seed, factors)) for seed in range(DRAWS)], 1.0
+
+
+def ratio(subject: Subject, probe: BaseProbe, layer: Layer, factors: Factors) -> float:
+    module = subject.model.get_submodule(layer.name)
+    directions, times = drawn(subject, layer, factors)
+    powers, busy, now = Powers(), [False], [next(iter(probe.moments()))]
+
+    def measure(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
+        if busy[0]:
+            return
+        busy[0] = True
+        # Sinks are where activations become massive, later on: what a table gives of them is like the rest.
+        places, first = now[0].inputs, 0 if layer.kind == "embedding" else now[0].sinks
+        rows = (
+            output.reshape(*places.shape, -1)
+            if first and output.numel() // output.shape[-1] == places.numel()
+            else None
+        )
+        powers.add("out", output if rows is None else rows[:, first:])
+        for direction in directions:
+            weights = {"weight": direction.weight} | ({} if direction.bias is None else {"bias": direction.bias})
+            powers.add("drawn", torch.func.functional_call(module, weights, args, kwargs))
+        busy[0] = False
+
+    hook = module.register_forward_hook(measure, with_kwargs=True)
+    try:
+        with torch.no_grad():
+            for batch in probe.moments():
+                now[0] = batch
+                subject.model(batch.inputs)
+    finally:
+        hook.remove()
+    return powers.ratio * times**0.5
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["32 bits", "16 bits"])
+@pytest.mark.parametrize("name", NETS)
+def test_dose_one_moves_every_layer_by_as_much_as_it_gives(name: str, dtype: torch.dtype) -> None:
+    make, probe_of = NETS[name]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        subject = Subject(make().to(dtype).eval(), name=name)
+    probe = probe_of(dtype)
+    settle(subject, probe)
+    moments = layer_moments(subject, probe)
+    ratios = {
+        layer.name: ratio(subject, probe, layer, moments.factors[layer.name])
+        for layer in subject.layers
+        if layer.name in moments.factors
+    }
+    assert ratios.keys() | moments.left_out.keys() == {layer.name for layer in subject.layers}
+    bound = 1e-3 if dtype == torch.float32 else 0.10
+    assert {layer: found for layer, found in ratios.items() if abs(found - 1.0) > bound} == {}
+    assert len(ratios) >= 2

@@ -1,0 +1,253 @@
+"""Weights of equal size: every pruning removes exactly the share, and from permuted copies the same weights."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap import gauge
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.gather import gather
+from wheeltap.engine.knowledge import Fixed
+from wheeltap.layer import Layer
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, HeadMoments, InputScale, Weights
+from wheeltap.perturb.ties import Marks, by_place, least
+from wheeltap.recipes.train import reproducible
+from wheeltap.site import WHOLE
+from wheeltap.subject import Subject
+from wheeltap.testing.planted import Planted, numbers, with_own_answers
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+SHARES = (0.0, 0.01, 0.1, 0.25, 0.37, 0.5, 0.75, 0.99, 1.0)
+KINDS = ("prune", "prune-random", "prune-wanda", "prune-units", "prune-heads", "prune-nm")
+ROWS, COLUMNS, WIDTH = 24, 40, 5
+
+NETS = {
+    "binary": lambda seed: numbers(ROWS, COLUMNS, seed=seed).sign() * 0.1,
+    "ternary": lambda seed: (2 * numbers(ROWS, COLUMNS, seed=seed)).round().clamp(-1, 1) * 0.1,
+    "constant": lambda seed: torch.full((ROWS, COLUMNS), 0.1, dtype=torch.float64),
+    "four bits": lambda seed: (3 * numbers(ROWS, COLUMNS, seed=seed)).round().clamp(-7, 7),
+    "normal": lambda seed: numbers(ROWS, COLUMNS, seed=seed),
+}
+
+
+def known(name: str) -> InputScale | HeadMoments | None:
+    """Some inputs are silent, and many are alike."""
+    rms = torch.tensor([1.0, 2.0, 1.0, 0.0]).repeat(COLUMNS // 4).double()
+    if name == "prune-heads":
+        return HeadMoments(torch.diag_embed(rms.square().reshape(-1, WIDTH)))
+    return InputScale(rms) if name in ("prune-wanda", "prune-units") else None
+
+
+def pruned(name: str, weight: Tensor, share: float, *, of: InputScale | HeadMoments | None = None) -> Tensor:
+    layer = Layer(name="x", kind="linear", weight="x.weight", bias=None, shape=tuple(weight.shape))
+    return create(name).replace(layer, Weights(weight), share, Draw(0, 0, of or known(name))).weight
+
+
+# How many.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("net", list(NETS))
+@pytest.mark.parametrize("name", KINDS)
+def test_the_share_removed_is_the_share_asked(name: str, net: str, dtype: torch.dtype) -> None:
+    """To the weight, the input or the head, in each thing that the pruning counts; what was zero already counts."""
+    weight = NETS[net](0).to(dtype)
+    for share in SHARES if name != "prune-nm" else (0.0, 0.25, 0.5, 0.75, 1.0):
+        found = pruned(name, weight, share)
+        assert bool(((found == weight) | (found == 0)).all())
+        counted = {
+            "prune": lambda x: x.flatten()[None],
+            "prune-wanda": lambda x: x,
+            "prune-nm": lambda x: x.reshape(-1, 4),
+            "prune-units": lambda x: x.any(0)[None],
+            "prune-heads": lambda x: x.reshape(ROWS, -1, WIDTH).any(2).any(0)[None],
+        }.get(name)
+        if counted is None:
+            assert int((pruned(name, torch.ones_like(weight), share) == 0).sum()) == round(share * weight.numel())
+            continue
+        before, after = (counted(x) == 0 for x in (weight, found))
+        asked = share * after.shape[1]
+        low, high = (torch.tensor([[math.floor(asked + 1e-9)], [math.ceil(asked - 1e-9)]])).unbind()
+        if len(after) == 1:
+            low = high = torch.tensor([round(asked)])
+        zeros = before.sum(1)
+        assert bool((after.sum(1) >= torch.maximum(low, zeros)).all())
+        assert bool((after.sum(1) <= torch.maximum(high, zeros)).all())
+        if name == "prune-wanda" and not zeros.any():
+            assert int(after.sum()) == round(share * weight.numel())
+
+
+@pytest.mark.parametrize("net", list(NETS))
+@pytest.mark.parametrize("name", KINDS)
+def test_a_larger_dose_removes_a_superset(name: str, net: str) -> None:
+    shares = (0.0, 0.25, 0.5, 0.75, 1.0) if name == "prune-nm" else SHARES
+    gone = [pruned(name, NETS[net](1), share) == 0 for share in shares]
+    assert all(bool((less <= more).all()) for less, more in pairwise(gone))
+
+
+def test_equal_weights_go_here_and_there_and_not_unit_by_unit() -> None:
+    for weight in (torch.ones(64, 64), numbers(64, 64, seed=2).sign()):
+        gone = pruned("prune", weight, 0.1) == 0
+        for axis in (0, 1):
+            lost = gone.sum(axis)
+            assert int(lost.max()) < 6.4 + 5 * (64 * 0.1 * 0.9) ** 0.5
+
+
+# Which.
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("net", ["binary", "ternary", "four bits"])
+@pytest.mark.parametrize("name", ["prune", "prune-wanda", "prune-units", "prune-heads"])
+def test_permuted_copies_lose_the_same_weights(name: str, net: str, dtype: torch.dtype) -> None:
+    """Rows change places, and columns (head by head), with what is known of them."""
+    generator = torch.Generator().manual_seed(3)
+    weight = NETS[net](3).to(dtype)
+    rows, heads = (torch.randperm(size, generator=generator) for size in (ROWS, COLUMNS // WIDTH))
+    within = torch.randperm(WIDTH, generator=generator)
+    columns = (heads[:, None] * WIDTH + within).flatten()
+    of = known(name)
+    if isinstance(of, InputScale):
+        moved: InputScale | HeadMoments | None = InputScale(of.rms[columns])
+    else:
+        moved = None if of is None else HeadMoments(of.second[heads][:, within][:, :, within])
+    for share in SHARES:
+        found = pruned(name, weight, share)[rows][:, columns]
+        assert torch.equal(pruned(name, weight[rows][:, columns].contiguous(), share, of=moved), found)
+
+
+@given(st.integers(0, 50), st.floats(0, 1))
+def test_copies_rescaled_by_powers_of_two_lose_the_same_weights(seed: int, share: float) -> None:
+    """As units are in 16-bit types: rows one way, columns and what is known of them the other."""
+    weight = NETS["four bits"](seed).bfloat16()
+    up, down = (torch.randint(-3, 4, (size,)).double().exp2() for size in (ROWS, COLUMNS))
+    of = known("prune-wanda")
+    assert isinstance(of, InputScale)
+    twin = (weight.double() * up[:, None] / down).bfloat16()
+    found = pruned("prune-wanda", weight, share) == 0
+    assert torch.equal(pruned("prune-wanda", twin, share, of=InputScale(of.rms * down)) == 0, found)
+
+
+def by_hand(weight: Tensor) -> list[list[int]]:
+    """Marks of float32 weights with integers of Python."""
+
+    def mixed(number: int) -> int:
+        number = number * -7046029254386353131 % 2**64
+        number = (number ^ (signed(number) >> 32)) % 2**64
+        number = number * -4658895280553007687 % 2**64
+        return (number ^ (signed(number) >> 29)) % 2**64
+
+    def signed(number: int) -> int:
+        return number - 2**64 if number >= 2**63 else number
+
+    def own(value: float) -> int:
+        sign, mantissa = (2**31 if math.copysign(1, value) < 0 else 0), 0
+        if value:
+            mantissa = int((math.frexp(abs(value))[0] * 2 - 1) * 2**23)
+        return mantissa - sign + (value != 0)
+
+    values = weight.tolist()
+    rows, columns = [0] * len(values), [0] * len(values[0])
+
+    def colors() -> list[list[int]]:
+        return [
+            [mixed(own(v) + r + c) for v, c in zip(row, columns, strict=True)]
+            for row, r in zip(values, rows, strict=True)
+        ]
+
+    for _ in range(2):
+        if len(set(rows)) == len(rows) and len(set(columns)) == len(columns):
+            break
+        now = colors()
+        rows = [mixed(sum(row)) for row in now]
+        columns = [mixed(sum(column) + 7809847782465536323) for column in zip(*now, strict=True)]
+    return [[signed(mark) for mark in row] for row in colors()]
+
+
+@pytest.mark.parametrize("net", list(NETS))
+def test_marks_are_those_of_a_slow_count_in_integers(net: str) -> None:
+    weight = NETS[net](4).float()[:5, :7]
+    expected = torch.tensor(by_hand(weight)).masked_fill(weight == 0, -(2**63))
+    assert torch.equal(Marks(weight).at(torch.ones(5, 7, dtype=torch.bool)), expected.flatten())
+    some = numbers(5, 7, seed=5) > 0
+    assert torch.equal(Marks(weight).at(some), expected[some])
+
+
+def test_marks_do_not_depend_on_how_the_matrix_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, some = NETS["ternary"](6).float(), numbers(ROWS, COLUMNS, seed=6) > 0
+    whole = Marks(weight).at(some)
+    for chunk in (1, 7, 64, 100):
+        monkeypatch.setattr("wheeltap.perturb.ties._CHUNK", chunk)
+        monkeypatch.setattr("wheeltap.perturb.ties._MANY", chunk)
+        assert torch.equal(Marks(weight).at(some), whole)
+    assert torch.equal(Marks(weight.T.contiguous().T).at(some), whole)
+
+
+@pytest.mark.parametrize("count", [1, 2, 70_000, 139_999, 140_000, 199_999, 200_000])
+def test_a_threshold_among_many_numbers_is_exact(count: int) -> None:
+    """Random, sorted, and in steps that a sample of every twelfth number cannot see."""
+    size = 200_000
+    places = torch.arange(size)
+    for values in (numbers(size, seed=7), places.double(), (places % 12 == 0).double(), (places // 150_000).double()):
+        gone = least(values, count, by_place)
+        assert int(gone.sum()) == count
+        assert float(values[gone].max()) == float(values.sort().values[count - 1])
+        assert count == size or float(values[gone].max()) <= float(values[~gone].min())
+
+
+# On nets.
+
+
+def binary_net() -> Planted:
+    """All weights of a layer have one size, as in a net of one bit a weight; no two units write alike."""
+    with reproducible(0), torch.no_grad():
+        model = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU(), nn.Linear(48, 20)).eval()
+        for part in model:
+            if isinstance(part, nn.Linear):
+                part.weight.copy_(part.weight.sign() * 0.1)
+    return with_own_answers(model, numbers(300, 32, seed=8).float(), name="binary")
+
+
+@pytest.mark.parametrize("name", ["prune", "prune-random", "prune-wanda"])
+def test_a_net_of_one_size_loses_its_share_in_every_layer(name: str) -> None:
+    case = binary_net()
+    needs = gather("inputs", case.subject, case.probe) if name == "prune-wanda" else Fixed({})
+    for share in (0.01, 0.1, 0.3):
+        with Disturbance(case.subject, create(name), WHOLE, needs) as disturbance:
+            disturbance.apply(share, root=0, seed=0)
+            for layer in case.subject.layers:
+                weight = case.subject.parameter(layer.weight)
+                assert int((weight == 0).sum()) == round(share * weight.numel())
+
+
+@pytest.mark.parametrize("name", ["prune", "prune-wanda"])
+def test_permuted_copies_of_a_net_of_one_size_stay_copies(name: str) -> None:
+    """Pruned, the copy still computes what the pruned original computes, to rounding."""
+    case = binary_net()
+    family = gauge.find(case.subject.model)
+    assert isinstance(family, gauge.Family)
+    model = gauge.twin(case.subject.model, gauge.describe(family, "permute", seed=1))
+    found: list[Tensor] = []
+    for subject in (case.subject, Subject(model, name="twin")):
+        needs = gather("inputs", subject, case.probe) if name == "prune-wanda" else Fixed({})
+        with Disturbance(subject, create(name), WHOLE, needs) as disturbance, torch.no_grad():
+            disturbance.apply(0.1, root=0, seed=0)
+            found.append(subject.model(case.probe.inputs))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
+
+
+def test_an_audit_of_a_net_of_one_size_prunes_by_degrees() -> None:
+    """Before, each dose removed every weight, so that the score fell to chance at once."""
+    case = binary_net()
+    spec = wt.AuditSpec(name="pruning", settings={"doses": [0.01, 0.1, 0.3], "tested": 0.1})
+    report = wt.audit(case.subject, case.probe, audits=["score", spec])
+    curve = next(each for each in report.record.curves if each.code == "WT104" and each.variant == "")
+    assert curve.doses == (0.01, 0.1, 0.3)
+    assert curve.norms == pytest.approx([dose**0.5 for dose in curve.doses], abs=0.03)
