@@ -1,4 +1,4 @@
-"""First passes: models that rewrite themselves, uses of weights that modules do not show, and the guard over answers."""
+"""First passes: models that rewrite themselves, uses of weights that no module shows, and the guard over answers."""
 
 from collections.abc import Callable
 from pathlib import Path
