@@ -197,7 +197,9 @@ def test_without_a_reading_it_says_why() -> None:
     assert wrong["necessary"].status == "not_applicable" and "no unit 96" in wrong["necessary"].because
     spec = wt.AuditSpec(name="parts", settings={"units": "hiden:0"})
     typed = both(wt.audit(wt.Subject(plant().model, name="net"), probe, audits=[spec]))
-    assert "no hidden layer called 'hiden'. Choose one of: 0 (net): expected 0, got hiden." in typed["sufficient"].because
+    assert (
+        "no hidden layer called 'hiden'. Choose one of: 0 (net): expected 0, got hiden" in typed["sufficient"].because
+    )
     net = plant().model
     unlearned = wt.Probe(inputs, (net(inputs).argmin(-1)).detach())
     found = both(wt.audit(wt.Subject(net, name="net"), unlearned, audits=["parts"]))
