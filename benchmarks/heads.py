@@ -10,17 +10,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.engine.knowledge import Fixed
+from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
 from wheeltap.perturb.base import HeadMoments
-from wheeltap.probe import BaseProbe
-from wheeltap.site import WHOLE
 from wheeltap.sources import agreement
 from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.effect import mean_effect, score_interval
-from wheeltap.subject import Subject
 
 DOSES = (0.1, 0.3, 0.5)
 DRAWS = 10

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 
 import wheeltap as wt
-from wheeltap import measure, seeds
-from wheeltap.records import Estimate
+from wheeltap.core import measure, seeds
+from wheeltap.core.records import Estimate
 from wheeltap.stats.added_value import AddedValue, Block, Features, added_value, auc
 from wheeltap.testing import defects, locked
 from wheeltap.testing.defects import Gated

@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from wheeltap import symmetry
+from wheeltap.core import symmetry
 from wheeltap.fer.moves import Moves, random_directions, random_weights, true_links
 from wheeltap.fer.procedures import Swept, at_equal_effect, at_fixed_deltas, at_no_effect
 from wheeltap.fer.responses import Evaluation

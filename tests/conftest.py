@@ -2,7 +2,13 @@
 
 from jaxtyping import install_import_hook
 
-SHAPED = ("wheeltap.choices", "wheeltap.layer", "wheeltap.measure", "wheeltap.probe", "wheeltap.perturb.function_noise")
+SHAPED = (
+    "wheeltap.core.choices",
+    "wheeltap.core.layer",
+    "wheeltap.core.measure",
+    "wheeltap.core.probe",
+    "wheeltap.perturb.function_noise",
+)
 
 # Before any test module imports the package.
 _hook = install_import_hook(SHAPED, "beartype.beartype")

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wheeltap import measure
+from wheeltap.core import measure
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 from wheeltap.sources import hf
-from wheeltap.subject import Subject
 
 VOCABULARY = 50257
 

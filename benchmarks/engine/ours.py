@@ -7,18 +7,18 @@ import torch
 
 from benchmarks.engine.nets import classifier, language, last_place, missing
 from benchmarks.engine.timing import Ratio, Row, ratio
-from wheeltap import measure, seeds
+from wheeltap.core import measure, seeds
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.head_screen import screened
-from wheeltap.engine.heads import HeadAblation
-from wheeltap.engine.low_rank import Copy, LowRankCopies
-from wheeltap.engine.prefix import PrefixCache
-from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.engine.fast.head_screen import screened
+from wheeltap.engine.fast.heads import HeadAblation
+from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
+from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.perturb.noise import RelativeNoise
-from wheeltap.probe import BaseProbe
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 
 DOSE = 0.01
 NORMAL, SIGNS = "iid normal, relative", "iid signs, relative"

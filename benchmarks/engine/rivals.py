@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from benchmarks.engine.nets import classifier, gpt2, language, last_place, missing, tokens
 from benchmarks.engine.ours import DOSE
 from benchmarks.engine.timing import Ratio, Row, ratio
-from wheeltap.engine.heads import HeadAblation
-from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.engine.fast.heads import HeadAblation
+from wheeltap.engine.fast.rank_one import WeightSweep
 
 Case = tuple[str, str, Callable[[], Any], int]
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from wheeltap import api
-from wheeltap.plans import AuditSpec
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Estimate
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Estimate
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import AuditSpec
 from wheeltap.stats.effect import score_interval
-from wheeltap.subject import Subject
 from wheeltap.testing.unlearned import RULES, Strength, Unlearning, unlearned_digits, unlearned_rules
 
 Numbers = dict[str, Any]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.added_value import LEAST, added_value
 from wheeltap.testing import detection
 

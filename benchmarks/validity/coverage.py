@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from benchmarks.validity.nets import net
-from wheeltap import measure as measures
+from wheeltap.core import measure as measures
+from wheeltap.core.probe import Probe
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb.base import create
-from wheeltap.probe import Probe
-from wheeltap.site import WHOLE
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect
-from wheeltap.subject import Subject
 from wheeltap.testing.invariance import HALVES, Tried, half_dose, scores
 from wheeltap.testing.planted import numbers
 

@@ -7,9 +7,10 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.validity.nets import kinds, net
-from wheeltap import api, gauge, planning
-from wheeltap.plans import AuditSpec, Effort
-from wheeltap.subject import Subject
+from wheeltap import api, gauge
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import AuditSpec, Effort
+from wheeltap.runs import planning
 
 SILENT = ("permute", "rescale", "heads", "fold")
 """Gauges on which every instrument that is tried here says it is silent."""

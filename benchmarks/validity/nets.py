@@ -6,11 +6,11 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.tiny_lm import tiny_lm
 

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from wheeltap import api, gauge
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.plans import AuditSpec, Effort
-from wheeltap.probe import Probe
+from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 
 WIDTHS = (64, 256, 256, 10)
 STEPS = 12

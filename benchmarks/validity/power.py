@@ -4,10 +4,11 @@ from typing import Any
 
 import msgspec
 
-from wheeltap import api, gauge, planning
-from wheeltap.plans import Effort
+from wheeltap import api, gauge
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import Effort
+from wheeltap.runs import planning
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 
 AUDITS = ("score", "relative-noise", "redundancy")
 PAIRS = (1, 2, 4, 8)

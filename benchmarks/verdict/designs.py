@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.verdict.worlds import DOSES, Array, World, weights
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sequential import Replay, Rules, dose_shares, replay
 

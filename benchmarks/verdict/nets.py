@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from benchmarks.verdict.worlds import DOSES, Tables
 from wheeltap import gauge
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb import create
-from wheeltap.site import WHOLE
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 
 PAIRS = 9
 """Cancelling pairs per hidden layer of B: the area gap is then about .10."""

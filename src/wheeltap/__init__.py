@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wheeltap import errors, gauge, measure, perturb, sources, stats
+    from wheeltap import gauge, perturb, sources, stats
     from wheeltap.api import Progress, audit, compare, run
     from wheeltap.audits import Audit
-    from wheeltap.choices import ChoiceProbe
-    from wheeltap.judging import judge
+    from wheeltap.core import errors, measure
+    from wheeltap.core.choices import ChoiceProbe
+    from wheeltap.core.probe import Probe
+    from wheeltap.core.subject import Subject
     from wheeltap.perturb import Perturbation
-    from wheeltap.planning import plan
-    from wheeltap.plans import AuditSpec, Effort, Plan
-    from wheeltap.probe import Probe
+    from wheeltap.plans.plan import AuditSpec, Effort, Plan
     from wheeltap.report.report import Report
-    from wheeltap.subject import Subject
+    from wheeltap.runs.planning import plan
+    from wheeltap.runs.stored import judge
 
 _HOME = {
     "audit": "api",

@@ -14,21 +14,21 @@ import numpy as np
 import torch
 
 from wheeltap import __version__
-from wheeltap.audits.judge import judge as judged
-from wheeltap.audits.judge import wanted
-from wheeltap.engine.executors import Executor, ProcessPool, Serial
-from wheeltap.engine.settle import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
+from wheeltap.audits.settle import judge as judged
+from wheeltap.audits.settle import wanted
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Cost, Outcome, Scalar, Trial
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_tensor
+from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import UsageError
-from wheeltap.judging import noted
-from wheeltap.planning import Audits, plan
-from wheeltap.plans import Plan
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Cost, Outcome, Scalar, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
-from wheeltap.store import Store
-from wheeltap.subject import Subject
-from wheeltap.typed import to_tensor
+from wheeltap.runs.executors import Executor, ProcessPool, Serial
+from wheeltap.runs.planning import Audits, plan
+from wheeltap.runs.stored import noted
 
 
 @dataclass(frozen=True)

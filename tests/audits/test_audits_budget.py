@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 
 import wheeltap as wt
-from wheeltap.budget import Budget, Prices, most_passes, most_trials, sight, within
-from wheeltap.errors import UsageError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.plans import CUT
-from wheeltap.pricing import priced
+from wheeltap.plans.plan import CUT
 from wheeltap.report import view
+from wheeltap.runs.budget import Budget, Prices, most_passes, most_trials, sight, within
+from wheeltap.runs.pricing import priced
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import planted
 from wheeltap.testing.tiny_lm import tiny_lm
 

@@ -11,7 +11,7 @@ from worlds import Simulated, World, falling
 
 import wheeltap as wt
 from wheeltap.audits.controls import shown, silent
-from wheeltap.records import Control, Estimate, Outcome, ReportRecord, Trial
+from wheeltap.core.records import Control, Estimate, Outcome, ReportRecord, Trial
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
 

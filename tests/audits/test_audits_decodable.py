@@ -7,15 +7,15 @@ import pytest
 import torch
 
 import wheeltap as wt
-from wheeltap import seeds
 from wheeltap.audits.base import Case, Verdict
 from wheeltap.audits.decodable import DecodableAudit
-from wheeltap.audits.judge import settle
+from wheeltap.audits.settle import settle
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
-from wheeltap.engine.linear_probe import STATUSES
-from wheeltap.errors import DataError, UsageError
-from wheeltap.plans import AuditSpec, Plan
-from wheeltap.records import OWN, Control, Finding, Outcome
+from wheeltap.engine.inside.linear_probe import STATUSES
+from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.testing.planted import Planted
 

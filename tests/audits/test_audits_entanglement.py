@@ -12,13 +12,13 @@ import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.entanglement import EntanglementAudit
-from wheeltap.audits.judge import settle
-from wheeltap.errors import UsageError
-from wheeltap.probe import Probe
-from wheeltap.records import Estimate, Finding, Outcome
+from wheeltap.audits.settle import settle
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Estimate, Finding, Outcome
+from wheeltap.core.subject import Subject
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
-from wheeltap.subject import Subject
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ import torch
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.budget import most_passes
-from wheeltap.fingerprint import weights_digest
-from wheeltap.layer import find_layers
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import find_layers
+from wheeltap.core.records import Curve, Finding
+from wheeltap.core.subject import Subject
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.records import Curve, Finding
 from wheeltap.report.report import Report
 from wheeltap.report.survival import norm_at_half, survival
+from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits, load_model
-from wheeltap.subject import Subject
 
 FAMILIES = ("score", "quantization", "pruning", "bit-flips", "fine-tuning")
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.records import Finding
+from wheeltap.core.records import Finding
 from wheeltap.report.report import Report
 
 PLACES = {2: [[3.0, 0.0], [-3.0, 0.0]], 3: [[3.0, 0.0], [-1.5, 2.6], [-1.5, -2.6]]}

@@ -5,10 +5,10 @@ from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.judge import headline
+from wheeltap.audits.settle import headline
 from wheeltap.cli.options import exit_code
-from wheeltap.plans import Plan
-from wheeltap.records import Cost, Estimate, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import Cost, Estimate, Finding, FindingStatus, ReportRecord
+from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 
 

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap import api, planning
+from wheeltap import api
 from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
-from wheeltap.audits.judge import settle
-from wheeltap.budget import most_passes
+from wheeltap.audits.settle import settle
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Control, Finding, Outcome, OutcomeStatus, ProbeRecord, Trial
+from wheeltap.core.subject import Subject
 from wheeltap.engine import readings
-from wheeltap.plans import Plan
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Control, Finding, Outcome, OutcomeStatus, ProbeRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
-from wheeltap.subject import Subject
+from wheeltap.runs import planning
+from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
 from wheeltap.testing.tiny_lm import tiny_lm
 

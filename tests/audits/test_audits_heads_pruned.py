@@ -9,13 +9,13 @@ import pytest
 import wheeltap as wt
 from wheeltap.audits.base import create
 from wheeltap.audits.families import WITH_HEADS
-from wheeltap.budget import most_passes, most_trials
 from wheeltap.gauge import attention
-from wheeltap.plans import Plan
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.report.survival import survival
+from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits, load_model
-from wheeltap.store import Store
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.tiny_lm import KINDS, tiny_lm
 

@@ -9,10 +9,10 @@ import pytest
 from worlds import CHANCE, Simulated, World, finding
 
 import wheeltap as wt
-from wheeltap import seeds
 from wheeltap.audits.base import create
-from wheeltap.errors import UsageError
-from wheeltap.records import Finding, Outcome, ProbeRecord, ReportRecord, Trial
+from wheeltap.core import seeds
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Finding, Outcome, ProbeRecord, ReportRecord, Trial
 from wheeltap.testing import defects, locked
 
 OPTIONS = 10

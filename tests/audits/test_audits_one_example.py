@@ -10,9 +10,9 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.audits.base import BUILTIN, Draft
-from wheeltap.audits.judge import OPEN, settle
 from wheeltap.audits.measured import within_range
-from wheeltap.records import Curve, Finding
+from wheeltap.audits.settle import OPEN, settle
+from wheeltap.core.records import Curve, Finding
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.survival import survival

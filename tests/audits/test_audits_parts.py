@@ -11,10 +11,10 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.audits import parts
 from wheeltap.audits.base import Case
-from wheeltap.audits.judge import settle
+from wheeltap.audits.settle import settle
+from wheeltap.core.records import Finding, Outcome
 from wheeltap.engine.readings import parts as reading
 from wheeltap.models.mlp import mlp
-from wheeltap.records import Finding, Outcome
 from wheeltap.report.report import Report
 
 INPUTS, UNITS, CLASSES, EXAMPLES = 8, 96, 4, 400

@@ -10,14 +10,14 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import wheeltap as wt
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
-from wheeltap.budget import most_passes, most_trials
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.engine import run, workshop
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-from wheeltap.plans import Effort, Plan
-from wheeltap.probe import Probe
+from wheeltap.plans.plan import Effort, Plan
+from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing.mirrored import mirrored
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.tiny_lm import tiny_lm

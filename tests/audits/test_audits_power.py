@@ -3,10 +3,11 @@
 import msgspec
 import pytest
 
-from wheeltap import api, gauge, planning
+from wheeltap import api, gauge
 from wheeltap.audits.power import smallest_found
-from wheeltap.plans import AuditSpec, Effort
-from wheeltap.subject import Subject
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import AuditSpec, Effort
+from wheeltap.runs import planning
 from wheeltap.testing import planted
 
 

@@ -9,10 +9,10 @@ from worlds import Simulated, World, falling, finding
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.records import Outcome, Trial
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.subject import Subject
 from wheeltap.report.report import Report
 from wheeltap.sources import digits, load_model
-from wheeltap.subject import Subject
 
 RACE = ("score", "relative-race")
 

@@ -12,17 +12,17 @@ from torch import nn
 import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.audits.base import Case
-from wheeltap.audits.judge import settle
 from wheeltap.audits.redundancy import RedundancyAudit, RedundancySettings, undone
+from wheeltap.audits.settle import settle
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Finding, Outcome
+from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import create
-from wheeltap.errors import UsageError
-from wheeltap.plans import Plan
-from wheeltap.probe import Probe
-from wheeltap.records import Finding, Outcome
+from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 from wheeltap.stats.effect import mean_effect
-from wheeltap.subject import Subject
 
 NETS, SEEDS = 4, 12
 SETTINGS = RedundancySettings()

@@ -13,13 +13,13 @@ from torch import nn
 import wheeltap as wt
 from wheeltap import gauge
 from wheeltap.audits.base import Case
-from wheeltap.audits.judge import judge, wanted
 from wheeltap.audits.relearning import RelearningAudit
-from wheeltap.plans import Plan
-from wheeltap.probe import Probe
-from wheeltap.records import Cost, Finding, Outcome, ProbeRecord, ReportRecord, SubjectRecord, Trial
+from wheeltap.audits.settle import judge, wanted
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Cost, Finding, Outcome, ProbeRecord, ReportRecord, SubjectRecord, Trial
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
-from wheeltap.subject import Subject
 from wheeltap.testing.contract import AuditContract
 from wheeltap.testing.unlearned import Unlearned, unlearned_digits, unlearned_rules
 

@@ -7,7 +7,7 @@ import pytest
 
 from wheeltap.audits.base import audits, create
 from wheeltap.audits.ladder import LadderSettings
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 
 LADDER = {
     "rungs": [[], [0, 0, 2], [2, 0, -2], [0, 1000], [0.5, 1]], "control_rungs": [[], [3], [0, -2]],

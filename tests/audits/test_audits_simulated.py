@@ -9,9 +9,9 @@ from worlds import CHANCE, Simulated, World, falling, finding, flat
 
 import wheeltap as wt
 from wheeltap.audits.base import Case, Draft, Unanswered
-from wheeltap.audits.judge import settle, usable
 from wheeltap.audits.ladder import Ladder
-from wheeltap.records import Control, Estimate, Finding, Outcome, ReportRecord
+from wheeltap.audits.settle import settle, usable
+from wheeltap.core.records import Control, Estimate, Finding, Outcome, ReportRecord
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}
@@ -122,7 +122,7 @@ def test_trials_are_asked_once_and_never_more_than_promised() -> None:
         world.run()
         keys = [trial.key for trial in world.asked]
         assert len(keys) == len(set(keys))
-        from wheeltap.budget import most_trials
+        from wheeltap.runs.budget import most_trials
 
         assert len(keys) <= most_trials(world.plan())
         before = len(keys)
@@ -225,8 +225,8 @@ def test_a_run_cut_short_is_an_error_never_a_verdict() -> None:
     case = Case(plan, lambda _: None)
     with pytest.raises(Unanswered):
         _ = case.chance
-    from wheeltap.audits.judge import judge
-    from wheeltap.records import Cost
+    from wheeltap.audits.settle import judge
+    from wheeltap.core.records import Cost
 
     report = judge(plan, lambda _: None, cost=Cost(forwards=0, seconds=0), provenance={})
     assert {f.status for f in report.findings} <= {"error", "void", "not_applicable"}

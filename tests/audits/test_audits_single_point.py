@@ -11,21 +11,23 @@ from torch import nn
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap import api, planning, seeds
+from wheeltap import api
 from wheeltap.audits.base import Case, Draft
-from wheeltap.audits.judge import settle
+from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
-from wheeltap.errors import UsageError
+from wheeltap.core import seeds
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Estimate, Finding, Outcome, ProbeRecord, Trial
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.plans import Plan
-from wheeltap.probe import Probe
+from wheeltap.plans.plan import Plan
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
-from wheeltap.records import Estimate, Finding, Outcome, ProbeRecord, Trial
 from wheeltap.report.report import Report
-from wheeltap.site import Site
+from wheeltap.runs import planning
 from wheeltap.sources import digits
 from wheeltap.stats.effect import mean_effect
-from wheeltap.subject import Subject
 from wheeltap.testing.defects import super_weight
 
 AUDITS = ("score", "single-point")

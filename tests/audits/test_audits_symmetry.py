@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap import symmetry
 from wheeltap.audits.base import audits, create
+from wheeltap.core import symmetry
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Finding
+from wheeltap.core.symmetry import Symmetry
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
-from wheeltap.errors import DataError, ModelError, UsageError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.cppn import Cppn, grid
-from wheeltap.probe import Probe
-from wheeltap.records import Finding
 from wheeltap.report.report import Report
-from wheeltap.symmetry import Symmetry
 from wheeltap.testing.mirrored import KINDS, Kind, mirrored
 from wheeltap.testing.planted import CASES, Planted, planted
 

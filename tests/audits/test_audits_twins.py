@@ -5,11 +5,11 @@ import pytest
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.probe import Probe
-from wheeltap.records import Finding
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Finding
+from wheeltap.core.subject import Subject
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
-from wheeltap.subject import Subject
 
 TWINS, ALPHA = 20, 0.05
 EFFORT = wt.Effort(draws=16, control_draws=16, block_draws=0)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import wheeltap as wt
-from wheeltap import seeds
-from wheeltap.audits.judge import judge, wanted
-from wheeltap.records import (
+from wheeltap.audits.settle import judge, wanted
+from wheeltap.core import seeds
+from wheeltap.core.records import (
     Cost,
     Derivation,
     Finding,

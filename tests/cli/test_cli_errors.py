@@ -238,7 +238,7 @@ def test_a_bad_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def complaint_while_locked(here: Path, capsys: pytest.CaptureFixture[str], audit: tuple[str, ...]) -> str:
     """What a second writer is told while another process holds the store."""
-    code = "from wheeltap.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"
+    code = "from wheeltap.plans.store import Store; s = Store('held.wheeltap'); print('held', flush=True); input()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=here,

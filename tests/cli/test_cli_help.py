@@ -5,10 +5,10 @@ from typing import get_args
 
 import pytest
 
-from wheeltap.audits.judge import audits_of
+from wheeltap.audits.settle import audits_of
 from wheeltap.cli import application, main
 from wheeltap.cli.whole import Whole
-from wheeltap.plans import Plan
+from wheeltap.plans.plan import Plan
 
 VERBS = [name for name in application(overview=True) if not name.startswith("-")]
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from wheeltap import planting
 from wheeltap.cli import main
 from wheeltap.cli.invariances import measured
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
-from wheeltap.plans import Effort
-from wheeltap.planting import DEFECTS
+from wheeltap.plans.plan import Effort
+from wheeltap.runs import planting
+from wheeltap.runs.planting import DEFECTS
 from wheeltap.testing import planted
 
 

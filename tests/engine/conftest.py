@@ -2,9 +2,9 @@
 
 import pytest
 
-from wheeltap.probe import Probe
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.sources import digits as source
-from wheeltap.subject import Subject
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from wheeltap.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.probe import Probe
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 
 TOKENS = itertools.count()
 CALLS: Counter[int] = Counter()

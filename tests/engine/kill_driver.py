@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.probe import BaseProbe, Moments, Probe
+from wheeltap.core.probe import BaseProbe, Moments, Probe
+from wheeltap.core.subject import Subject
+from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.sources import digits
-from wheeltap.store import Store
-from wheeltap.subject import Subject
 
 KILLS = 20
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")

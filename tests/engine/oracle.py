@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.engine.gather import gather
-from wheeltap.engine.knowledge import Fixed
-from wheeltap.layer import find_layers
+from wheeltap.core.layer import find_layers
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Trial
+from wheeltap.core.subject import Subject
+from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Trial
-from wheeltap.subject import Subject
 
 Values = dict[str, NDArray[np.float64]]
 

@@ -5,8 +5,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from wheeltap.layer import find_layers
-from wheeltap.probe import BaseProbe
+from wheeltap.core.layer import find_layers
+from wheeltap.core.probe import BaseProbe
 
 
 def slowly(model: nn.Module, probe: BaseProbe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 import wheeltap as wt
-from wheeltap.records import Outcome
+from wheeltap.core.records import Outcome
 
 LITTLE = wt.Effort(draws=3, control_draws=3, block_draws=2)
 

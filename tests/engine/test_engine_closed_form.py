@@ -13,12 +13,12 @@ from engine_nets import numbers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Trial
+from wheeltap.core.subject import Subject
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.probe import Probe
-from wheeltap.records import Trial
 from wheeltap.stats.effect import mean_effect
-from wheeltap.subject import Subject
 
 INPUTS, OUTPUTS, DOSE = 5, 3, 0.3
 

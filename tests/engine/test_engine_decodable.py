@@ -8,17 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.engine.activations import Place, apart, changed, distinct, places, read, slopes
-from wheeltap.engine.linear_probe import STATUSES
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import OWN
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.activations import Place, apart, changed, distinct, places, read, slopes
+from wheeltap.engine.inside.linear_probe import STATUSES
 from wheeltap.engine.readings.decodable import Decodable, require_asked
-from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
-from wheeltap.records import OWN
 from wheeltap.sources import hf
-from wheeltap.subject import Subject
 from wheeltap.testing import planted
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 

@@ -8,11 +8,11 @@ import torch
 from engine_nets import ConvNet, TiedLanguageModel, seeded
 from torch import nn
 
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.fingerprint import weights_digest
 from wheeltap.perturb import create
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

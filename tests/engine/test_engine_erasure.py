@@ -10,9 +10,9 @@ from sklearn.covariance import ledoit_wolf  # type: ignore[import-untyped]
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # type: ignore[import-untyped]
 from torch import Tensor
 
-from wheeltap.engine import erasure
-from wheeltap.engine.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
-from wheeltap.engine.linear_probe import Halves, control_labels, majority, one_of_each, read_off, renumbered
+from wheeltap.engine.inside import erasure
+from wheeltap.engine.inside.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
+from wheeltap.engine.inside.linear_probe import Halves, control_labels, majority, one_of_each, read_off, renumbered
 from wheeltap.testing.planted import numbers
 
 

@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap import measure
-from wheeltap.choices import ChoiceProbe
-from wheeltap.engine.head_screen import first_order, screened
-from wheeltap.engine.heads import Head, HeadAblation
+from wheeltap.core import measure
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.fast.head_screen import first_order, screened
+from wheeltap.engine.fast.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
-from wheeltap.errors import DataError, ModelError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))

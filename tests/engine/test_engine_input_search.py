@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.probe import Probe
 from wheeltap.engine import readings
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.readings.input_search import ENTRANCES, KINDS, InputSearch
-from wheeltap.errors import DataError, UsageError
-from wheeltap.probe import Probe
 from wheeltap.testing.planted import Planted, clusters, linear_regression, planted
 
 SMALL = {"passes": 12, "doses": 3}

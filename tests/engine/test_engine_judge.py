@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 
 import wheeltap as wt
-from wheeltap.probe import Probe
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
-from wheeltap.subject import Subject
 
 JUDGE = """
 import sys

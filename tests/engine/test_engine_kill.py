@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from wheeltap.errors import StoreError
-from wheeltap.store import Store
+from wheeltap.core.errors import StoreError
+from wheeltap.plans.store import Store
 
 ENVIRONMENT = {
     **os.environ,

@@ -10,19 +10,19 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
 from oracle import measured_slowly
 from torch import Tensor, nn
 
-from wheeltap import measure
-from wheeltap.engine.low_rank import Copy, LowRankCopies
+from wheeltap.core import measure
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
+from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.low_rank import LowRankNoise
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Outcome, Trial
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2

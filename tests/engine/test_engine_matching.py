@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wheeltap.engine.matching import Search, match
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
+from wheeltap.engine.inside.matching import Search, match
 
 Floats = NDArray[np.float64]
 

@@ -9,13 +9,13 @@ from engine_nets import numbers, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.engine.prefix import PrefixCache
-from wheeltap.engine.settle import out_of_memory
+from wheeltap.core.errors import ModelError
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.clean import out_of_memory
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
-from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 CALLS: list[int] = []

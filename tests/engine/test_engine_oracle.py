@@ -9,13 +9,13 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, ta
 from oracle import measured_slowly
 from torch import nn
 
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Outcome, Scalar, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.perturb import perturbations
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Outcome, Scalar, Trial
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 
 Case = tuple[Subject, BaseProbe]
 

@@ -10,15 +10,15 @@ import torch
 from engine_nets import ConvNet, numbers, seeded, taught
 from torch import Tensor, nn
 
-from wheeltap import measure, seeds
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.parts import ABLATIONS, Ablated, Bench, Halves, costliest, named, random_like, worst
-from wheeltap.engine.units import to_drawn_rows
-from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import numbers as doubles
 
 UNITS = (6, 5)

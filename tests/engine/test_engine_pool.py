@@ -13,14 +13,14 @@ from engine_nets import Deadly, numbers, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.engine.executors import ProcessPool
-from wheeltap.errors import UsageError, WheeltapError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Outcome
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
-from wheeltap.records import Outcome
-from wheeltap.store import Store
-from wheeltap.subject import Subject
+from wheeltap.plans.store import Store
+from wheeltap.runs.executors import ProcessPool
 
 EFFORT = wt.Effort(draws=6, control_draws=6, block_draws=2)
 

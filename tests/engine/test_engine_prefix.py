@@ -7,13 +7,13 @@ from engine_nets import CALLS, TOKENS, Block, choices
 from oracle import measured_slowly
 from torch import Tensor, nn
 
-from wheeltap.engine.prefix import PrefixCache
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.run import SHORTCUTS_FROM, run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.fingerprint import weights_digest
-from wheeltap.records import Outcome, Trial
-from wheeltap.site import Site
-from wheeltap.subject import Subject
 
 VOCABULARY, WIDTH, BLOCKS = 13, 384, 4
 

@@ -9,14 +9,14 @@ import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
 from torch import Tensor, nn
 
-from wheeltap import measure
-from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.core import measure
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.engine.readings import create
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject
 from wheeltap.testing.tiny_lm import tiny_lm
 
 RANK_ONE, TRACED, FOLDED = "rank-1", "column patch, traced tail", "column patch, folded"

@@ -15,21 +15,21 @@ from engine_nets import Unruly, numbers, taught
 from torch import nn
 
 import wheeltap as wt
+from wheeltap.core.errors import ModelError, RestorationError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance, unharmed
 from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError, RestorationError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.layer import Layer
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Noise, Weights
 from wheeltap.perturb.noise import RelativeNoise
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Outcome, Trial
-from wheeltap.site import WHOLE, Site
-from wheeltap.store import Store
-from wheeltap.subject import Subject
+from wheeltap.plans.store import Store
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 """One pass a trial, so that passes can be counted against outcomes."""

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import wheeltap as wt
-from wheeltap.engine.settle import settle
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.engine.clean import settle
 
 
 def inputs(count: int = 200, width: int = 8) -> Tensor:

@@ -12,13 +12,13 @@ from test_engine_restoration import everything
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.screens import Screen, screened
 from wheeltap.engine.readings import Readings, create
-from wheeltap.engine.screens import Screen, screened
-from wheeltap.errors import ModelError, UsageError
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.subject import Subject
 
 
 class Odd(nn.Module):

@@ -10,15 +10,15 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.api import Progress
+from wheeltap.core.errors import ModelError, StoreError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.subject import Subject
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError, StoreError
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
-from wheeltap.records import Outcome, Trial
+from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
-from wheeltap.store import Store
-from wheeltap.subject import Subject
 
 LITTLE = wt.Effort(draws=6, control_draws=4, block_draws=2)
 

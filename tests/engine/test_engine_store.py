@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as arrays
 from store_outcomes import LITTLE, outcome, same
 
 import wheeltap as wt
-from wheeltap.errors import MissingFile, StoreError
+from wheeltap.core.errors import MissingFile, StoreError
+from wheeltap.core.records import Outcome, OutcomeStatus
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.records import Outcome, OutcomeStatus
-from wheeltap.store import STORE_VERSION, Store
-from wheeltap.subject import Subject
+from wheeltap.plans.store import STORE_VERSION, Store
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 """One pass a trial, so that passes can be counted against outcomes."""

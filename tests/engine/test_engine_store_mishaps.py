@@ -15,19 +15,19 @@ from engine_nets import numbers, taught
 from store_outcomes import LITTLE, outcome, same
 
 import wheeltap as wt
-from wheeltap.errors import StoreError, WheeltapError
+from wheeltap.core.errors import StoreError, WheeltapError
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.report.unfinished import MISSING
 from wheeltap.sources import digits as source
-from wheeltap.store import Store
-from wheeltap.subject import Subject
 
 # ---- a writer that is killed ---------------------------------------------------------------------------------------
 
 HOLD = """
 import sys
-from wheeltap.store import Store
+from wheeltap.plans.store import Store
 with Store(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -218,7 +218,7 @@ def test_a_store_on_a_read_only_disk_can_be_read(left: str, small_disk: Path, tm
     else:
         script = (
             "import os, sys\nsys.path.insert(0, sys.argv[2])\n"
-            "from store_outcomes import outcome\nfrom wheeltap.store import Store\n"
+            "from store_outcomes import outcome\nfrom wheeltap.plans.store import Store\n"
             "s = Store(sys.argv[1])\ns.put(outcome('a', 1.0))\nos.kill(os.getpid(), 9)"
         )
         subprocess.run(

@@ -10,22 +10,22 @@ from engine_nets import Exponential, TiedLanguageModel, Unruly, numbers, seeded,
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.measure import squared_error
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Outcome, Part
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.lessons import lesson
+from wheeltap.engine.needs.lessons import lesson
+from wheeltap.engine.needs.tuning import Tuned
 from wheeltap.engine.run import run_trials
-from wheeltap.engine.tuning import Tuned
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import DataError, ModelError, UsageError
-from wheeltap.measure import squared_error
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights
 from wheeltap.perturb.tune import FineTune, FineTuneSettings
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Outcome, Part
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
 
 ALL = {"data": "all", "shots": 5, "batch": 8, "holdout": 0.4}
 OPTIMIZERS = ("adam", "sgd")

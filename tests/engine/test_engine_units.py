@@ -11,17 +11,17 @@ from engine_nets import ConvNet, choices, numbers, seeded, taught
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.engine.contributions import contributions, correlations, second_moments
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.records import Scalar
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.contributions import contributions, correlations, second_moments
+from wheeltap.engine.inside.units import hidden_units, means
 from wheeltap.engine.readings import create, readings
 from wheeltap.engine.readings.unit_effects import _shares  # pyright: ignore[reportPrivateUsage]
-from wheeltap.engine.units import hidden_units, means
-from wheeltap.errors import DataError, ModelError, UsageError
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.records import Scalar
 from wheeltap.sources.arrays import load_arrays
 from wheeltap.sources.jsonl import load_items
-from wheeltap.subject import Subject
 
 Values = dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.floating]]"]
 
@@ -199,7 +199,7 @@ class TestCancellation:
                     assert np.array_equal(found["lost"][kind, at, way], lost)
 
     def second_half(self, examples: int) -> Tensor:
-        from wheeltap import seeds
+        from wheeltap.core import seeds
 
         order = seeds.generator(0, "cancellation", "halves", 0).permutation(examples)
         return torch.as_tensor(np.sort(order[examples // 2 :]))

@@ -6,16 +6,16 @@ import torch
 from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, taught
 from torch import Tensor, nn
 
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Outcome, Trial
-from wheeltap.site import Site
-from wheeltap.subject import Subject
 
 
 def transposed() -> nn.Module:

@@ -10,7 +10,7 @@ from published import DATA, needs_data
 from wheeltap.cli import main
 from wheeltap.cli.fer import Written
 from wheeltap.cli.pictured import MIRRORED, known_symmetry
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS
 from wheeltap.models.genome import Genome, Link, Node
 from wheeltap.models.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import wheeltap as wt
-from wheeltap import symmetry
-from wheeltap.errors import ModelError
+from wheeltap.core import symmetry
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.fer.noise import respond, symmetric_share
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.cppn import Cppn, Layout, grid
 
 LAYOUT = Layout(3, (("cache", 3), ("gaussian", 4), ("sin", 2)))

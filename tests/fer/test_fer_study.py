@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from wheeltap.cli import main
-from wheeltap.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.fer import showing
 from wheeltap.fer.cast import TRAINING, Cast, Kind, Stage, StudySettings, train
 from wheeltap.fer.controls import recoded, reordered, same_function

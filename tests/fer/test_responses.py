@@ -7,13 +7,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wheeltap import symmetry
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core import symmetry
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.symmetry import Symmetry
 from wheeltap.fer import moves as mv
 from wheeltap.fer.procedures import at_equal_effect, at_fixed_deltas, at_no_effect
 from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Fold, Layout, grid
-from wheeltap.symmetry import Symmetry
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"
 LAYOUT = Layout.parse("4;cache:3,gaussian:2,identity:1,sigmoid:1,sin:2")

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from wheeltap import gauge
-from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.records import Derivation
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.records import Derivation
 
 
 def net() -> nn.Sequential:

@@ -13,7 +13,7 @@ from tiny_transformers import assert_same_function, causal, in_float64, logits, 
 from torch import nn
 
 from wheeltap import gauge
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import attention as attentions
 from wheeltap.gauge.attention import Attention, mix_queries, mix_values, permute_heads
 from wheeltap.gauge.base import Sharing

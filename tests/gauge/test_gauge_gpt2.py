@@ -7,8 +7,9 @@ import torch
 from tiny_transformers import assert_same_function, causal
 from torch import Tensor, nn
 
-from wheeltap import gauge, seeds
-from wheeltap.fingerprint import weights_digest
+from wheeltap import gauge
+from wheeltap.core import seeds
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
 

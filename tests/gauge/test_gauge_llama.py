@@ -9,9 +9,9 @@ from tiny_transformers import TOKENS, assert_same_function, causal, in_float64
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.subject import Subject, derived_record
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject, derived_record
 
 OFFERS = (
     "permute", "rescale", "split", "cancel", "dead", "entangle", "heads", "value", "query", "fold", "rotate",

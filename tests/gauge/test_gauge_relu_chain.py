@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wheeltap import gauge, seeds
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import weights_digest
+from wheeltap import gauge
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import moves
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
 

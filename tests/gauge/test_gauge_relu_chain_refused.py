@@ -9,7 +9,7 @@ from chain_nets import built, settled
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.errors import ModelError
+from wheeltap.core.errors import ModelError
 
 
 class Wired(nn.Module):

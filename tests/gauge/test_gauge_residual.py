@@ -13,7 +13,7 @@ from tiny_transformers import TOKENS, assert_same_function, causal, in_float64, 
 from torch import nn
 
 from wheeltap import gauge
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.gauge import residual as residuals
 from wheeltap.gauge.attention import find as find_attention
 from wheeltap.gauge.attention import mix_queries, mix_values, permute_heads

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import msgspec
 
-from wheeltap import canon, seeds
-from wheeltap.plans import AuditSpec, Effort, Plan
-from wheeltap.records import Derivation, ProbeRecord, SubjectRecord, Trial
-from wheeltap.site import Site
+from wheeltap.core import canon, seeds
+from wheeltap.core.records import Derivation, ProbeRecord, SubjectRecord, Trial
+from wheeltap.core.site import Site
+from wheeltap.plans.plan import AuditSpec, Effort, Plan
 
 FILE = Path(__file__).parent / "keys.json"
 COMMON = {"subject": "0123456789abcdef" * 2, "probe": "fedcba9876543210" * 2, "measures": ("accuracy", "nll")}

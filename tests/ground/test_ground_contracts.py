@@ -19,7 +19,7 @@ from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.score import ScoreAudit
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.audits.symmetry import SymmetryAudit
-from wheeltap.store import Store
+from wheeltap.plans.store import Store
 from wheeltap.testing.contract import AuditContract, StoreContract, StoreLike
 
 

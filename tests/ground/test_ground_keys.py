@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap import canon, seeds
-from wheeltap.plans import Plan
-from wheeltap.records import Part, Trial
-from wheeltap.site import WHOLE, Site
+from wheeltap.core import canon, seeds
+from wheeltap.core.records import Part, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.plans.plan import Plan
 from wheeltap.testing import strategies as own
 
 GOLDEN = Path(__file__).parents[1] / "golden"

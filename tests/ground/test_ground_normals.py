@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from wheeltap import normals, seeds
+from wheeltap.core import normals, seeds
 
 
 def drawn(count: int, *, seed: int = 0) -> NDArray[np.float32]:

@@ -6,11 +6,11 @@ import pytest
 
 from wheeltap.audits.base import BUILTIN as AUDITS
 from wheeltap.audits.base import Audit, audits
-from wheeltap.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.registry import Registry
 from wheeltap.perturb import BUILTIN, Perturbation, create, perturbations
 from wheeltap.perturb.base import choose
 from wheeltap.perturb.noise import RelativeNoise
-from wheeltap.registry import Registry
 
 MODULE = """
 from wheeltap.perturb.noise import RelativeNoise, StdNoise

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap import seeds
+from wheeltap.core import seeds
 from wheeltap.perturb.base import Draw
 
 NAMES = st.lists(st.text(max_size=5) | st.integers(-5, 5), max_size=3)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from wheeltap.typed import squares
+from wheeltap.core.typed import squares
 
 
 def _random(*shape: int) -> Tensor:

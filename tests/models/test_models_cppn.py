@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from published import ARCH, DECODED, NAMES, needs_data, parameters, png
-from wheeltap.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, activation, colour, coordinates, grid
 
 FUNCTIONS = {

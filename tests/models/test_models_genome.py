@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models_cppn import FUNCTIONS
 
-from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import INPUTS, OUTPUTS, coordinates, grid
 from wheeltap.models.genome import MOST_NODES, Genome, Link, Node
 

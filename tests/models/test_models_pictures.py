@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.models.cppn import colour, coordinates, grid
 from wheeltap.models.genome import Genome, Link
 from wheeltap.models.pictures import PICTURES, Picture, flower, node_map, picture

@@ -11,7 +11,7 @@ from pairs import PAIRS, Base, made
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.fingerprint import described, fingerprint
+from wheeltap.core.fingerprint import described, fingerprint
 from wheeltap.testing.planted import CASES, planted
 
 
@@ -52,7 +52,7 @@ _PRINTED = """
 import sys
 sys.path.insert(0, {folder!r})
 from pairs import PAIRS, made
-from wheeltap.fingerprint import fingerprint
+from wheeltap.core.fingerprint import fingerprint
 for kind in PAIRS:
     print(kind, fingerprint(made(kind, 1.0)))
 """

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from wheeltap.layer import Layer, LayerKind, find_blocks, find_layers
+from wheeltap.core.layer import Layer, LayerKind, find_blocks, find_layers
 from wheeltap.sources import hf
 from wheeltap.testing.planted import CASES, Tied, numbers, planted
 

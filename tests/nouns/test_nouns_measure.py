@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from wheeltap import measure
-from wheeltap.measure import BY_NAME, STANDARD, Measure
+from wheeltap.core import measure
+from wheeltap.core.measure import BY_NAME, STANDARD, Measure
 from wheeltap.testing.planted import numbers
 
 Row = NDArray[np.float64]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap import measure
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import DataError, ModelError
-from wheeltap.probe import Probe, as_scores
+from wheeltap.core import measure
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.probe import Probe, as_scores
 from wheeltap.testing.planted import numbers
 
 NAN = float("nan")

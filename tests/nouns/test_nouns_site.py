@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap.site import WHOLE, Site
+from wheeltap.core.site import WHOLE, Site
 
 PATHS = st.lists(st.from_regex(r"[a-z0-9_]{1,6}", fullmatch=True), max_size=4).map(".".join)
 INDEX = st.integers(0, 10**7)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import gauge
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import fingerprint, weights_digest
-from wheeltap.layer import find_layers
-from wheeltap.subject import Subject, derived_record
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import fingerprint, weights_digest
+from wheeltap.core.layer import find_layers
+from wheeltap.core.subject import Subject, derived_record
 from wheeltap.testing.planted import CASES, planted
 
 

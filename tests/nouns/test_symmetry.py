@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import wheeltap as wt
-from wheeltap import symmetry
-from wheeltap.errors import DataError
-from wheeltap.symmetry import Symmetry
+from wheeltap.core import symmetry
+from wheeltap.core.errors import DataError
+from wheeltap.core.symmetry import Symmetry
 
 
 def square(size: int) -> torch.Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from wheeltap.probe import Probe
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import reproducible
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted
 
 

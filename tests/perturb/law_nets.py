@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.probe import BaseProbe, Probe
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.probe import BaseProbe, Probe
 
 
 def numbers(*shape: int, mean: float = 0.0) -> Tensor:

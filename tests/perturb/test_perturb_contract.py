@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from wheeltap import gauge
-from wheeltap.engine.gather import of_another
-from wheeltap.engine.knowledge import Knowledge
+from wheeltap.engine.needs.gather import of_another
+from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb import BUILTIN
 from wheeltap.perturb.aware import AwareRounding
 from wheeltap.perturb.base import EVERY_GAUGE

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.erase import Erase

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.records import Scalar
+from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer, LayerKind
+from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Slopes, Weights
 from wheeltap.perturb.flip import FORMATS, _hits  # the law of the draw, tested by itself
-from wheeltap.records import Scalar
-from wheeltap.site import WHOLE
 from wheeltap.testing.planted import clusters, numbers
 
 SHAPES: dict[LayerKind, tuple[int, ...]] = {

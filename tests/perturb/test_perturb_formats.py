@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor, nn
 
-from wheeltap.engine.gather import gather
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer, LayerKind
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.records import Scalar
+from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.perturb.codebooks import NF4, snap
 from wheeltap.recipes.train import reproducible
-from wheeltap.records import Scalar
 from wheeltap.testing.planted import numbers, with_own_answers
 
 BITS = (2, 3, 4, 6, 8)

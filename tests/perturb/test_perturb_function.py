@@ -14,17 +14,17 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.audits.noises import FunctionNoiseAudit
-from wheeltap.engine import moments
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import Probe
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.layer import Layer
+from wheeltap.engine.needs import moments
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
 from wheeltap.perturb.function_noise import FunctionNoise
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import reproducible
 from wheeltap.report import words
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Attention, Planted, Tokens, clusters, numbers, planted
 
 

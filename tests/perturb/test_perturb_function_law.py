@@ -12,13 +12,13 @@ import torch
 from law_nets import NETS
 from torch import Tensor, nn
 
-from wheeltap.engine.moments import layer_moments
-from wheeltap.engine.settle import settle
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.clean import settle
+from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.perturb.base import Draw, Factors, Weights
 from wheeltap.perturb.function_noise import FunctionNoise
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
 
 DRAWS = 250
 """With 16 bits: their sum is rounded, not each of its parts, so draws are made as in a run."""

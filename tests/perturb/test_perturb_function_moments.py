@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.engine import moments
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import ModelError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
+from wheeltap.engine.needs import moments
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError
 from wheeltap.perturb import create
 from wheeltap.perturb.function_noise import factor
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import reproducible
-from wheeltap.records import Outcome, Trial
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import CASES, Planted, numbers, planted
 
 Matrix = NDArray[np.float64]

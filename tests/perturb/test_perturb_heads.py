@@ -8,20 +8,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap import gauge, measure
-from wheeltap.choices import ChoiceProbe
+from wheeltap import gauge
+from wheeltap.core import measure
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.engine.heads import Head, HeadAblation, found_attention
-from wheeltap.engine.knowledge import Fixed
-from wheeltap.errors import ModelError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.layer import Layer, LayerKind
+from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
+from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, Weights
-from wheeltap.probe import BaseProbe, Probe
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import numbers, planted
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))

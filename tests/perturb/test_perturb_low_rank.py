@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from wheeltap.core.errors import UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.low_rank import Copy, LowRankCopies
-from wheeltap.errors import UsageError
-from wheeltap.layer import Layer
+from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.perturb.noise import RelativeNoise
-from wheeltap.site import WHOLE
 from wheeltap.sources import digits
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import numbers

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import Layer
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import of_another
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.layer import Layer
+from wheeltap.engine.needs.gather import of_another
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import CASES, numbers, planted
 
 

@@ -13,11 +13,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import UsageError
-from wheeltap.layer import Layer, LayerKind
+from wheeltap.core.errors import UsageError
+from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.records import Scalar
 from wheeltap.perturb import create, perturbations
 from wheeltap.perturb.base import Draw, Weights
-from wheeltap.records import Scalar
 from wheeltap.testing.planted import numbers
 
 DRAW = Draw(0, 0)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.records import Scalar
+from wheeltap.core.site import WHOLE
 from wheeltap.engine.apply import Disturbance
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer
 from wheeltap.perturb import create
 from wheeltap.perturb.base import BY, Draw, Noise, Weights, move
-from wheeltap.records import Scalar
-from wheeltap.site import WHOLE
 from wheeltap.testing.planted import CASES, LinearRegression, linear_regression, numbers, planted
 
 LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(200, 300))

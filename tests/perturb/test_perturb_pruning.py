@@ -12,15 +12,15 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer, LayerKind
+from wheeltap.core.records import Scalar
+from wheeltap.core.site import WHOLE, Site
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer, LayerKind
+from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.recipes.train import reproducible
-from wheeltap.records import Scalar
-from wheeltap.site import WHOLE, Site
 from wheeltap.testing.planted import numbers, with_own_answers
 
 SHAPES: dict[LayerKind, tuple[int, ...]] = {

@@ -11,16 +11,16 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap import gauge
+from wheeltap.core.layer import Layer
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.engine.knowledge import Fixed
-from wheeltap.layer import Layer
+from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Draw, HeadMoments, InputScale, Weights
 from wheeltap.perturb.ties import Marks, by_place, least
 from wheeltap.recipes.train import reproducible
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted, numbers, with_own_answers
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)

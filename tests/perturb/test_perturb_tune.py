@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from wheeltap.engine.knowledge import Knowledge
-from wheeltap.engine.tuning import Tuned
+from wheeltap.engine.needs.knowledge import Knowledge
+from wheeltap.engine.needs.tuning import Tuned
 from wheeltap.perturb.tune import FineTune
 from wheeltap.testing.contract import PerturbationContract
 from wheeltap.testing.planted import Planted

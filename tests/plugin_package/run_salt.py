@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import wheeltap as wt
-from wheeltap.store import Store
+from wheeltap.plans.store import Store
 from wheeltap.testing import planted
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from wheeltap.errors import FileFormatError, StoreError
+from wheeltap.core.errors import FileFormatError, StoreError
 from wheeltap.models.cppn import Layout, grid
 from wheeltap.recipes.checkpoints import MOST_NOTE, Checkpoint, Checkpoints
 from wheeltap.recipes.paint import Canvas, Studio, paint, steps_kept

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wheeltap.errors import DataError, UnknownName, UsageError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.recipes.interchange import InterchangeSettings, search
 from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 from wheeltap.testing.planted import Planted

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.recipes.checkpoints import Checkpoint, Checkpoints
 from wheeltap.recipes.paint import KINDS, MOST_THREADS, Canvas, Painted, Studio, of_kind, paint, usable_threads

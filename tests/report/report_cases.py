@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from wheeltap.records import (
+from wheeltap.core.records import (
     BlockMap,
     Control,
     Cost,

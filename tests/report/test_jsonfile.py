@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from report_cases import CASES, demo, empty, estimate, finding
 
-from wheeltap.errors import DataError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.records import ReportRecord
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.records import ReportRecord
 from wheeltap.report import Report, files, jsonfile
 
 

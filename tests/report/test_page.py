@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from report_cases import CASES, NAMES, demo, hostile, single
 
-from wheeltap.records import ReportRecord
+from wheeltap.core.records import ReportRecord
 from wheeltap.report import Report, figures, html
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -11,8 +11,8 @@ import pytest
 from report_cases import CASES, HOSTILE, demo, gaps, hostile, void
 from rich.console import Console
 
-from wheeltap.errors import UnknownName
-from wheeltap.records import Finding, ReportRecord
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.records import Finding, ReportRecord
 from wheeltap.report import Report, html, view, words
 from wheeltap.report.report import MissingTableLibrary
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.report import explorer
 from wheeltap.report.explorer import DrawnNet
 

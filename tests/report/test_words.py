@@ -5,7 +5,7 @@ import math
 import pytest
 from report_cases import estimate
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.report import estimates, words
 
 

@@ -9,7 +9,7 @@ from tones import crepe_tiny, tones
 
 import wheeltap as wt
 from wheeltap.cli import main
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.fingerprint import weights_digest
 
 
 @pytest.mark.slow

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import DataError, FileFormatError, MissingFile, UsageError
-from wheeltap.probe import Probe
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UsageError
+from wheeltap.core.probe import Probe
 from wheeltap.sources import load_probe
 from wheeltap.sources.arrays import load_arrays
 

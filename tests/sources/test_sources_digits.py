@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy import stats
 
-from wheeltap.errors import DataError, UsageError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, train_classifier
 from wheeltap.sources import digits
@@ -35,7 +35,7 @@ def test_training_gives_the_same_bits_here_again_and_in_another_process_with_oth
     assert weights_digest(digits.train(0)) == here
     code = (
         "import torch; torch.set_num_threads(2); torch.rand(7)\n"
-        "from wheeltap.sources import digits; from wheeltap.fingerprint import weights_digest\n"
+        "from wheeltap.sources import digits; from wheeltap.core.fingerprint import weights_digest\n"
         "print(weights_digest(digits.train(0)))"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

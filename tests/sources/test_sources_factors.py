@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.errors import DataError, FileFormatError
-from wheeltap.probe import BaseProbe
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.probe import BaseProbe
 from wheeltap.sources import agreement, digits, load_probe
 
 WORDS = {" a": 1, " b": 2, "x": 3, "y": 4}

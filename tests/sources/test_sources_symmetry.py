@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from wheeltap.cli import main
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.sources import load_probe
 
 NET = '''

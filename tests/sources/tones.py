@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap import seeds
-from wheeltap.probe import Probe
+from wheeltap.core import seeds
+from wheeltap.core.probe import Probe
 
 RATE, FRAME = 16_000, 1024
 BINS, BINS_PER_SEMITONE = 360, 5

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats import feature_maps as fm
 
 SIZE = 32
@@ -154,8 +154,8 @@ def test_published_nets_have_the_published_numbers(picture: str, kind: str) -> N
     """At 128 x 128, within the rounding of the table."""
     import torch
 
+    from wheeltap.core.symmetry import mirror
     from wheeltap.models.cppn import Cppn, grid
-    from wheeltap.symmetry import mirror
 
     path = DATA / f"{picture}_layerized_and_sgd_params.npz"
     if not path.is_file():

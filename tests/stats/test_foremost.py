@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves

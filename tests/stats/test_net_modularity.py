@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.stats.modularity import rewired
 from wheeltap.stats.net_modularity import joined, largest_q, net_modularity, strongest_links
 

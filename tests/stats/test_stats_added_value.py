@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.added_value import FEWEST_GROUPS, LEAST, MODELS, AddedValue, Block, Features, added_value, auc
 from wheeltap.stats.logistic import RIDGE, fit, held_out
 

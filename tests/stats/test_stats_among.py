@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.among import above_draws, share_of
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.beyond import beyond_random
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import mean_effect

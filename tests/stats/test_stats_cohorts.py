@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.cohorts import Scale, Single, apart, next_net, over_nets
 
 RUNS = 4000

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.curve import Response, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import exceeds, mean_effect, score_difference, score_interval, smallest_detectable
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.curve import Response, area_values, area_weights, band, half_dose, half_dose_ratio
 from wheeltap.stats.effect import mean_effect
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from wheeltap.errors import DataError, UsageError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import (
     equivalent,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.stats.family import holm
 
 P_VALUES = st.lists(st.none() | st.floats(0.0, 1.0), max_size=12)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.effect import detection_power, mean_effect, smallest_detectable
 
 DRAWS, EXAMPLES = 24, 120

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import Ends
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.selection import Halves, best_shift
 
 Array = NDArray[np.float64]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequential_cases import ALPHA, WEIGHTS, slack
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.sequential import Design, Doses, Race, Rules, dose_shares, replay, settled
 from wheeltap.stats.waudbysmith2023 import Bets, Capital
 

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap import gauge
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import Probe
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.fingerprint import weights_digest
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import create
-from wheeltap.probe import Probe
-from wheeltap.site import WHOLE, Site
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing import defects
 from wheeltap.testing.defects import Gated, benchmark
 from wheeltap.testing.planted import clusters

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap import seeds
-from wheeltap.errors import UnknownName
+from wheeltap.core import seeds
+from wheeltap.core.errors import UnknownName
 from wheeltap.perturb.base import Draw
 from wheeltap.stats.added_value import Features, auc
 from wheeltap.testing import defects, detection

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from wheeltap.errors import UnknownName, UsageError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.probe import Probe
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.probe import Probe
 from wheeltap.testing import defects, locked
 from wheeltap.testing.defects import benchmark
 

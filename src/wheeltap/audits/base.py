@@ -11,9 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
-from wheeltap.plans import Lookup, Plan
-from wheeltap.records import (
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import (
     BlockMap,
     Control,
     Curve,
@@ -25,7 +24,8 @@ from wheeltap.records import (
     SubjectRecord,
     Trial,
 )
-from wheeltap.registry import Registry
+from wheeltap.core.registry import Registry
+from wheeltap.plans.plan import Lookup, Plan
 
 Values = NDArray[np.floating[Any]]
 

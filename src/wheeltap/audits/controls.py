@@ -1,6 +1,6 @@
 """What a control may say: it has passed only if it could have failed."""
 
-from wheeltap.records import Control, Estimate
+from wheeltap.core.records import Control, Estimate
 from wheeltap.stats.effect import exceeds, smallest_detectable
 
 

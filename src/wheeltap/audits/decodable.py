@@ -10,8 +10,8 @@ from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict
 from wheeltap.audits.controls import silent
 from wheeltap.audits.decodable_words import Words, estimates, of_null
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer, together
-from wheeltap.plans import Plan
-from wheeltap.records import OWN, Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import OWN, Control, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 _KINDS: Final = ("layers", "blocks", "named")

@@ -6,7 +6,7 @@ from typing import final
 import msgspec
 
 from wheeltap.audits.factors import DecodableSettings, Factor, Layer
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.effect import mean_effect
 
 _SIZES = ("the factor's subspace", "the probe's directions", "the steepest subspace", "random subspaces")

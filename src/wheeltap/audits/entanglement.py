@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, Finding, FindingStatus, SubjectRecord, Trial
+from wheeltap.core import seeds
+from wheeltap.core.records import Control, Estimate, Finding, FindingStatus, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 from wheeltap.stats.modularity import (
     Breadth,

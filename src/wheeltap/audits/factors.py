@@ -11,7 +11,7 @@ import numpy as np
 
 from wheeltap.audits.base import AuditSettings, Values
 from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.among import above_draws, share_of
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.family import holm

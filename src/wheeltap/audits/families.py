@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 from wheeltap.audits.limits import Count
 from wheeltap.audits.modify import ModifyAudit, ModifySettings, Variant
-from wheeltap.records import Scalar
+from wheeltap.core.records import Scalar
 
 WITH_HEADS = ("o_proj", "c_attn")
 """Layers by which attention whose heads are known is told from a plan alone: each has one of them."""

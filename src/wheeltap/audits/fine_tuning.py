@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered, Verdict, training_passes
 from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
-from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Scalar, Trial
+from wheeltap.core.records import Estimate, Scalar, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect
 
 _COVERED: Final = (

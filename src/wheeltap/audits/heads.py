@@ -7,13 +7,13 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.errors import DataError
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
 from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves

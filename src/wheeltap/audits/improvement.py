@@ -12,13 +12,13 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap import seeds
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.ladder import Ladder, Rung
 from wheeltap.audits.limits import Count, Dose, Margin
-from wheeltap.errors import DataError
-from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import smallest_detectable
 from wheeltap.stats.selection import Halves
 

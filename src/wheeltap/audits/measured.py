@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from wheeltap.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.curve import Response, area_values
 from wheeltap.stats.effect import mean_effect
 

@@ -8,8 +8,8 @@ import msgspec
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
 
 Place = Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.plans import Plan
-from wheeltap.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends, half_dose
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
 from wheeltap.stats.mogstad2024 import rank_intervals

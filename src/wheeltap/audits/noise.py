@@ -10,9 +10,9 @@ from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.limits import Dose, Margin, Share
 from wheeltap.audits.measured import Measured, area_difference, within_range
 from wheeltap.audits.power import power_control
-from wheeltap.plans import Plan
-from wheeltap.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
-from wheeltap.site import WHOLE, Site
+from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 

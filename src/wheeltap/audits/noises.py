@@ -4,7 +4,7 @@ from typing import ClassVar, final
 
 from wheeltap.audits.limits import Dose
 from wheeltap.audits.noise import NoiseAudit, NoiseSettings
-from wheeltap.records import Scalar
+from wheeltap.core.records import Scalar
 
 
 class RelativeSettings(NoiseSettings, frozen=True, kw_only=True):

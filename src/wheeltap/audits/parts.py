@@ -7,8 +7,8 @@ import msgspec
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict
 from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.beyond import beyond_random
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, SubjectRecord
+from wheeltap.core.records import Control, Estimate, SubjectRecord
+from wheeltap.plans.plan import Plan
 from wheeltap.stats._scipy import ascending
 from wheeltap.stats.effect import detection_power
 

@@ -6,12 +6,12 @@ from typing import ClassVar, Final, Literal, final
 
 import numpy as np
 
-from wheeltap import seeds
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Finding, Part, SubjectRecord, Trial
+from wheeltap.core import seeds
+from wheeltap.core.records import Control, Finding, Part, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import area_weights
 from wheeltap.stats.sequential import Doses, Race, Rules
 

@@ -9,8 +9,8 @@ from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, 
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.limits import Count, Margin, Share
 from wheeltap.audits.power import power_control
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 _OPPOSING, _RANDOM = 0, 1

@@ -6,8 +6,8 @@ import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict, pair, training_passes
 from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
-from wheeltap.plans import Plan
-from wheeltap.records import Curve, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Curve, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds, smallest_detectable
 

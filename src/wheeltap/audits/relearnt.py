@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import AuditSettings, Case, Unanswered, Values
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.audits.measured import within_range
-from wheeltap.records import Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect
 
 TUNE: Final = "fine-tune"

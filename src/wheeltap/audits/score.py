@@ -4,7 +4,7 @@ from typing import final
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.limits import Margin
-from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
 from wheeltap.stats.effect import score_difference, score_interval, smallest_detectable
 
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.plans import Plan
-from wheeltap.records import Estimate, Finding, SubjectRecord, Trial
-from wheeltap.site import Site
+from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.site import Site
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 READING = "single-point"

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
 from wheeltap.audits.controls import silent
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.plans import Plan
-from wheeltap.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 READING = "symmetry-response"
@@ -23,7 +23,7 @@ _TRIES = 5
 """Passes that finding the size of one change takes at most, on average over all: the reading stops there."""
 
 _NONE = (
-    "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wheeltap.symmetry.mirror(points)), "
+    "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wheeltap.core.symmetry.mirror(points)), "
     "or leave this audit out."
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from wheeltap import __version__
-from wheeltap.errors import WheeltapError
+from wheeltap.core.errors import WheeltapError
 
 _HELP = """Finds out what a benchmark score cannot see: disturbs a network's weights in controlled ways, measures what
 changes example by example, and says what that proves and what it does not.

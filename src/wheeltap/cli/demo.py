@@ -10,7 +10,7 @@ from wheeltap.cli.options import FailOn, Telling
 from wheeltap.cli.whole import Whole
 
 if TYPE_CHECKING:
-    from wheeltap.subject import Subject
+    from wheeltap.core.subject import Subject
 
 _SEED_OF_TWIN = 101
 """Not the seed of the plan's own control copies: the demo's nets are other copies than the controls."""
@@ -36,10 +36,11 @@ def demo(
       wheeltap demo
       wheeltap demo --out /tmp/demo --draws 16
     """
-    from wheeltap import api, planning
+    from wheeltap import api
     from wheeltap.audits import base
     from wheeltap.cli.progress import said, shown
-    from wheeltap.plans import Effort
+    from wheeltap.plans.plan import Effort
+    from wheeltap.runs import planning
     from wheeltap.sources import digits
 
     telling = Telling(out=out, fail_on=fail_on)
@@ -58,8 +59,8 @@ def demo(
 def cast_of_five() -> "list[Subject]":
     """The demo's nets: original, gauge-twin, imposter, other-seed, dropout."""
     from wheeltap import gauge
+    from wheeltap.core.subject import Subject
     from wheeltap.sources import digits
-    from wheeltap.subject import Subject
 
     original = digits.subject(name="original")
     recoded = gauge.describe("relu-chain", "permute", "rescale", seed=_SEED_OF_TWIN, spread=_SPREAD_OF_TWIN)

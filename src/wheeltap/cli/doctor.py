@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from wheeltap.cli.whole import Whole
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
 _EXTRA = (("transformers", "llm"), ("gguf", "llm"))
@@ -92,7 +92,7 @@ def _model() -> list[tuple[bool, str]]:
 
 def _self_test() -> bool:
     from wheeltap import api
-    from wheeltap.plans import Effort
+    from wheeltap.plans.plan import Effort
     from wheeltap.sources import digits
 
     effort = Effort(draws=8, control_draws=8, block_draws=0)

@@ -23,7 +23,7 @@ def list_(
     """
     from rich.console import Console
 
-    from wheeltap.errors import UsageError
+    from wheeltap.core.errors import UsageError
 
     if invariances and kind not in (None, "perturbations"):
         raise UsageError(
@@ -89,7 +89,7 @@ def _perturbations() -> list[tuple[str, ...]]:
 
 
 def _measures() -> list[tuple[str, ...]]:
-    from wheeltap.measure import BY_NAME
+    from wheeltap.core.measure import BY_NAME
 
     return [(name, (type(found).__doc__ or "").splitlines()[0]) for name, found in BY_NAME.items()]
 

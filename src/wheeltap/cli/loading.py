@@ -2,21 +2,22 @@
 
 from pathlib import Path
 
-from wheeltap import planning, sources
+from wheeltap import sources
 from wheeltap.audits import base
 from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.fine_tuning import FineTuningAudit
-from wheeltap.audits.judge import audits_of
 from wheeltap.audits.parts import PartsAudit
 from wheeltap.audits.relearning import RelearningAudit
+from wheeltap.audits.settle import audits_of
 from wheeltap.cli.options import Measuring
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
 from wheeltap.engine.readings import decodable
 from wheeltap.engine.readings.unit_sets import require_asked
-from wheeltap.errors import UsageError
-from wheeltap.plans import Plan
-from wheeltap.probe import BaseProbe
+from wheeltap.plans.plan import Plan
+from wheeltap.runs import planning
 from wheeltap.sources import Loaded
-from wheeltap.subject import Subject
 
 
 def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], BaseProbe]:

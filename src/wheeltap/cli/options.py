@@ -12,9 +12,9 @@ from cyclopts.validators import Number
 
 from wheeltap.audits.base import expanded
 from wheeltap.cli.whole import Whole
-from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.plans import AuditSpec, Effort
-from wheeltap.records import Finding
+from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.records import Finding
+from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.report.report import Report
 from wheeltap.report.unfinished import missing_trials
 
@@ -102,7 +102,7 @@ class Settled:
 
     def effort(self, parameters: int) -> Effort:
         """Draws: those asked for, or by the model's size."""
-        from wheeltap.planning import default_effort
+        from wheeltap.runs.planning import default_effort
 
         default = default_effort(parameters)
         if self.draws is None:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from wheeltap.cli.fer import Training, Written
 from wheeltap.cli.options import Telling, exit_code
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.fer.cast import Stage, StudySettings, Watch
 from wheeltap.fer.study import study
 from wheeltap.models.genome import Genome

@@ -31,10 +31,10 @@ def plan(
     """
     from rich.console import Console
 
-    from wheeltap.budget import most_passes, sight
     from wheeltap.cli.loading import planned
     from wheeltap.cli.progress import said
-    from wheeltap.pricing import priced
+    from wheeltap.runs.budget import most_passes, sight
+    from wheeltap.runs.pricing import priced
 
     if out is not None:
         files.require_writable(out)

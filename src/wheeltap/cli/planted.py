@@ -6,12 +6,13 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from wheeltap import planting, sources
+from wheeltap import sources
 from wheeltap.cli.options import Measuring
 from wheeltap.cli.progress import shown
-from wheeltap.errors import UnknownName
-from wheeltap.planting import CODES, DEFECTS, Detection
+from wheeltap.core.errors import UnknownName
 from wheeltap.report.files import require_writable, write
+from wheeltap.runs import planting
+from wheeltap.runs.planting import CODES, DEFECTS, Detection
 
 
 def planted(

@@ -6,10 +6,10 @@ from wheeltap import api
 from wheeltap.cli.loading import load, planned, require_parts
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
-from wheeltap.errors import UsageError
-from wheeltap.plans import Plan
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.plans.plan import Plan
 
 
 def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:

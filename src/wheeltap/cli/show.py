@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from wheeltap.records import Finding
+    from wheeltap.core.records import Finding
     from wheeltap.report.report import Report
 
 
@@ -45,7 +45,7 @@ def _in_full(findings: "list[Finding]") -> None:
 
 def read(source: Path) -> "Report":
     """The report in a store or a JSON file, told apart by their first bytes."""
-    from wheeltap.errors import MissingFile
+    from wheeltap.core.errors import MissingFile
     from wheeltap.report.report import Report
 
     if not source.is_file():
@@ -62,8 +62,8 @@ def read(source: Path) -> "Report":
 
 def judged(store: Path) -> "Report":
     """The report on what is in a store; of a run that is not over, it says so first."""
-    from wheeltap.judging import judge, plan_of
-    from wheeltap.store import Store
+    from wheeltap.plans.store import Store
+    from wheeltap.runs.stored import judge, plan_of
 
     with Store(store, readonly=True) as kept:
         plan = plan_of(kept)

@@ -13,9 +13,9 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
 
       wheeltap status digits.wheeltap
     """
-    from wheeltap.audits.judge import wanted
-    from wheeltap.judging import plan_of
-    from wheeltap.store import Store
+    from wheeltap.audits.settle import wanted
+    from wheeltap.plans.store import Store
+    from wheeltap.runs.stored import plan_of
 
     with Store(store, readonly=True) as kept:
         plan = plan_of(kept)

@@ -9,15 +9,15 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.engine.knowledge import Fixed, Knowledge
-from wheeltap.errors import RestorationError
-from wheeltap.fingerprint import weights_digest
-from wheeltap.layer import Layer
+from wheeltap.core.errors import RestorationError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import Layer
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules, squares
+from wheeltap.engine.needs.knowledge import Fixed, Knowledge
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Known, Noise, Weights, move
-from wheeltap.site import Site
-from wheeltap.subject import Subject
-from wheeltap.typed import named_modules, squares
 
 
 @final

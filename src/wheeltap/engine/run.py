@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from statistics import median_low
 
+from wheeltap.core.errors import ModelError, WheeltapError
+from wheeltap.core.records import Outcome, OutcomeStatus, Trial
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import unharmed
-from wheeltap.engine.prefix import PrefixCache
+from wheeltap.engine.clean import threads_for, told
+from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.readings import readings
-from wheeltap.engine.settle import threads_for, told
 from wheeltap.engine.workshop import Workshop
-from wheeltap.errors import ModelError, WheeltapError
-from wheeltap.records import Outcome, OutcomeStatus, Trial
-from wheeltap.subject import Subject
 
 Commit = Callable[[Outcome], None]
 

@@ -11,24 +11,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap import gauge
+from wheeltap.core.errors import ModelError, UsageError, WheeltapError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Outcome, OutcomeStatus, Part, SubjectRecord, Trial
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
-from wheeltap.engine.folded import CACHE_BYTES
-from wheeltap.engine.gather import gather, of_another
-from wheeltap.engine.knowledge import Knowledge
-from wheeltap.engine.low_rank import Copy, LowRankCopies
-from wheeltap.engine.moments import MOMENT_BYTES
-from wheeltap.engine.prefix import PrefixCache
-from wheeltap.engine.settle import clean_scores, gap_of, scores_of, told
-from wheeltap.engine.tuning import Tuned
-from wheeltap.errors import ModelError, UsageError, WheeltapError
+from wheeltap.engine.clean import clean_scores, gap_of, scores_of, told
+from wheeltap.engine.fast.folded import CACHE_BYTES
+from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
+from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.needs.gather import gather, of_another
+from wheeltap.engine.needs.knowledge import Knowledge
+from wheeltap.engine.needs.moments import MOMENT_BYTES
+from wheeltap.engine.needs.tuning import Tuned
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.low_rank import LowRankNoise
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Outcome, OutcomeStatus, Part, SubjectRecord, Trial
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array, to_tensor
 
 
 @final

@@ -7,8 +7,8 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap import seeds
-from wheeltap.errors import DataError, UnknownName, UsageError
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.fer.judge import TRAINED
 from wheeltap.fer.measures import Sampling
 from wheeltap.models.cppn import Cppn

@@ -8,17 +8,17 @@ from typing import Final, final
 import numpy as np
 import torch
 
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.records import Control, Estimate
+from wheeltap.core.typed import to_array
 from wheeltap.fer.cast import FOLDED, GIVEN, UNTRAINED, Kind, called
 from wheeltap.fer.judge import LEVEL, TRAINED, Measured, worth_of
 from wheeltap.fer.measures import Sight
 from wheeltap.models.cppn import OUTPUTS, Cppn, grid
 from wheeltap.models.genome import Genome, Key, Link
-from wheeltap.records import Control, Estimate
 from wheeltap.report.fer import CohortRow, Metric, MetricRow
 from wheeltap.stats.cohorts import Scale, Single, apart
 from wheeltap.stats.effect import smallest_detectable
-from wheeltap.typed import to_array
 
 SAME: Final = 1e-9
 """Largest difference between a genome and its layered net, both computed in double precision: in hue, saturation or

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from wheeltap.core.typed import to_array
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.report import png
-from wheeltap.typed import to_array
 
 Picture = NDArray[np.float32]
 

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Draft
-from wheeltap.audits.judge import settle
+from wheeltap.audits.settle import settle
+from wheeltap.core.records import Estimate, Finding
 from wheeltap.fer.metrics import BY_KEY, ERROR, METRICS
-from wheeltap.records import Estimate, Finding
 from wheeltap.report import words
 from wheeltap.report.fer import CohortRow, Likeness, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile, t_quantile

@@ -11,21 +11,21 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import measure, seeds
-from wheeltap.errors import ModelError
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
+from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.fer.moves import Moves, chosen_weights, random_directions
 from wheeltap.fer.noise import respond
 from wheeltap.fer.procedures import Level, Swept, at_equal_effect
 from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, coordinates, grid
-from wheeltap.probe import Probe
 from wheeltap.stats import feature_maps
 from wheeltap.stats.clusters import ClusterMean
 from wheeltap.stats.cohorts import Single
 from wheeltap.stats.net_modularity import net_modularity
-from wheeltap.subject import Subject
-from wheeltap.symmetry import Symmetry
-from wheeltap.typed import to_array, to_tensor
 
 FINE: Final = 128
 """Side of the square on which feature maps are compared: the published numbers are of this size."""

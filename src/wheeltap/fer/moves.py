@@ -7,7 +7,7 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.models.cppn import Cppn, Layout
 
 SPARSE: Final = 0.5

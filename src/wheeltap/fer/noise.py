@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wheeltap.core.probe import Probe
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
+from wheeltap.core.symmetry import Symmetry
 from wheeltap.engine.apply import Disturbance, unharmed
-from wheeltap.engine.gather import gather
+from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
-from wheeltap.probe import Probe
-from wheeltap.site import WHOLE
-from wheeltap.subject import Subject
-from wheeltap.symmetry import Symmetry
 
 TOLERANCE: Final = 0.01
 """Relative error of the effect that is close enough, as for single weights."""

@@ -7,7 +7,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.engine.matching import Search, match
+from wheeltap.engine.inside.matching import Search, match
 from wheeltap.fer.moves import Moves
 from wheeltap.fer.responses import STILL, Evaluation, FloatArray, Responses
 from wheeltap.stats.clusters import ClusterMean, cluster_means

@@ -14,11 +14,11 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.typed import to_tensor
 from wheeltap.fer.moves import Moves
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, colour, folded
-from wheeltap.symmetry import Symmetry
-from wheeltap.typed import to_tensor
 
 FloatArray = NDArray[np.float64]
 

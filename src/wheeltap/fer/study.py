@@ -9,8 +9,11 @@ from time import perf_counter
 import numpy as np
 import torch
 
-from wheeltap import __version__, canon
-from wheeltap.audits.judge import voided
+from wheeltap import __version__
+from wheeltap.audits.settle import voided
+from wheeltap.core import canon
+from wheeltap.core.records import Cost, ProbeRecord, ReportRecord, Scalar
+from wheeltap.core.subject import Subject
 from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
 from wheeltap.fer.drawings import PICTURE
@@ -19,10 +22,8 @@ from wheeltap.fer.metrics import ERROR
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
 from wheeltap.recipes.train import reproducible
-from wheeltap.records import Cost, ProbeRecord, ReportRecord, Scalar
 from wheeltap.report.fer import FerRecord
 from wheeltap.stats.cohorts import Single
-from wheeltap.subject import Subject
 
 
 def study(

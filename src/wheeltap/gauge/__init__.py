@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap import seeds
-from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.records import Derivation, Scalar
 from wheeltap.gauge import gpt2, llama, relu_chain
 from wheeltap.gauge import settings as _settings
 from wheeltap.gauge.base import Family, Refusal
 from wheeltap.gauge.moves import WIDENING
 from wheeltap.gauge.settings import GAUGES, Settings
-from wheeltap.records import Derivation, Scalar
 
 VERSION = 2
 FAMILIES: dict[str, Callable[[nn.Module], Family | Refusal]] = {

@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.base import Sharing, altered, modules_of
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
-from wheeltap.typed import to_tensor
 
 MOVES: Final = ("heads", "value", "query")
 _SPAN: Final = 2.0

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.typed import to_tensor
+from wheeltap.core.typed import to_tensor
 
 Fresh = Callable[[], Tensor] | None
 

@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wheeltap.core.typed import to_tensor
 from wheeltap.gauge.base import ROUNDED, Move, inexact
 from wheeltap.gauge.hidden import Hidden, Rows, times, weight_of
 from wheeltap.gauge.settings import Settings, count
-from wheeltap.typed import to_tensor
 
 Generator = np.random.Generator
 

@@ -6,8 +6,8 @@ from typing import Annotated, final
 import msgspec
 from msgspec import Meta
 
-from wheeltap.errors import UnknownName, UsageError
-from wheeltap.records import Scalar
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.records import Scalar
 
 GAUGES: dict[str, tuple[str, ...]] = {
     "permute": (),

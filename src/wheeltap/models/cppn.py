@@ -15,8 +15,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.errors import FileFormatError, UnknownName, UsageError
-from wheeltap.typed import to_array, to_tensor
+from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.core.typed import to_array, to_tensor
 
 INPUTS: Final = ("x", "y", "d", "bias")
 OUTPUTS: Final = ("hue", "saturation", "brightness")

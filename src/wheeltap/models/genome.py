@@ -14,9 +14,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.typed import to_array
 from wheeltap.models.cppn import CACHE, INPUTS, MOST_LAYERS, OUTPUTS, Cppn, Layout, activation, colour, grid
-from wheeltap.typed import to_array
 
 Key = Hashable
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from torch import nn
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 
 
 def mlp(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:

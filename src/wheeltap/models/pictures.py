@@ -15,12 +15,12 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.symmetry import Symmetry, mirror, rotations
+from wheeltap.core.typed import to_array
 from wheeltap.models.cppn import OUTPUTS, grid
 from wheeltap.models.genome import Genome, Key, Link
 from wheeltap.models.sketch import Colour, Factor, Layer, Sketch
-from wheeltap.symmetry import Symmetry, mirror, rotations
-from wheeltap.typed import to_array
 
 REST: Final = "background"
 """Region of all pixels that belong to no part."""

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor
 
-from wheeltap.errors import ModelError
-from wheeltap.layer import Layer
+from wheeltap.core.errors import ModelError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.perturb.quantize import Quantization, QuantizeSettings

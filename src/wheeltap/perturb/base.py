@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import normals, seeds
-from wheeltap.errors import UnknownName, UsageError
-from wheeltap.layer import Layer
-from wheeltap.records import Scalar
-from wheeltap.registry import Registry
-from wheeltap.typed import squares, to_array
+from wheeltap.core import normals, seeds
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.records import Scalar
+from wheeltap.core.registry import Registry
+from wheeltap.core.typed import squares, to_array
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, final
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, Perturbation, Weights
 
 

@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.typed import to_tensor
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights
 from wheeltap.perturb.rows import at_least_single, to_rows
 from wheeltap.perturb.ties import Marks, least
-from wheeltap.typed import to_tensor
 
 
 class _Format(NamedTuple):

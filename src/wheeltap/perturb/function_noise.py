@@ -17,8 +17,8 @@ import scipy.linalg.lapack as untyped_lapack
 from jaxtyping import Float
 from torch import Tensor
 
-from wheeltap.errors import ModelError
-from wheeltap.layer import Layer
+from wheeltap.core.errors import ModelError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, Factors, Noise, Weights
 
 SUPPORT_TOLERANCE = 1e-9

@@ -11,10 +11,10 @@ import msgspec
 import torch
 from torch import Tensor
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
+from wheeltap.core.typed import squares
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Noise, Weights
-from wheeltap.typed import squares
 
 
 class LowRankSettings(base.Settings, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ from typing import ClassVar, final
 
 from torch import Tensor
 
-from wheeltap.errors import ModelError
-from wheeltap.layer import Layer
+from wheeltap.core.errors import ModelError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
+from wheeltap.core.typed import squares, to_array
 from wheeltap.perturb import base
 from wheeltap.perturb.base import BY, Draw, Noise, Weights
-from wheeltap.typed import squares, to_array
 
 
 class NoiseSettings(base.Settings, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ from jaxtyping import Bool, Shaped
 from msgspec import Meta
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.errors import ModelError, UsageError
-from wheeltap.layer import Layer
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, InputScale, Perturbation, Weights
 from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped

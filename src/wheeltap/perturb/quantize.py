@@ -6,8 +6,8 @@ from jaxtyping import Float
 from msgspec import Meta
 from torch import Tensor
 
-from wheeltap.errors import UsageError
-from wheeltap.layer import Layer
+from wheeltap.core.errors import UsageError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 from wheeltap.perturb.codebooks import LARGEST, snap

@@ -4,7 +4,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 from torch.nn import functional
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
 
 
 def to_rows(layer: Layer, weight: Tensor) -> Shaped[Tensor, "row in"]:

@@ -4,8 +4,8 @@ from typing import Annotated, ClassVar, Literal, final
 
 import msgspec
 
-from wheeltap.errors import UsageError
-from wheeltap.layer import Layer
+from wheeltap.core.errors import UsageError
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 

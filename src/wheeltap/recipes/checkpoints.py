@@ -15,8 +15,8 @@ from typing import Any, Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.canon import array_digest, canonical, digest
-from wheeltap.errors import FileFormatError, StoreError
+from wheeltap.core.canon import array_digest, canonical, digest
+from wheeltap.core.errors import FileFormatError, StoreError
 
 Arrays = Mapping[str, NDArray[Any]]
 

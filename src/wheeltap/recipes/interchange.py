@@ -16,8 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wheeltap import measure, seeds
-from wheeltap.engine.activations import (
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.activations import (
     Change,
     Place,
     Places,
@@ -29,13 +32,10 @@ from wheeltap.engine.activations import (
     require_enough,
     require_places,
 )
-from wheeltap.engine.erasing import FEWEST
-from wheeltap.engine.erasure import Geometry, angles, haar, telling
-from wheeltap.engine.linear_probe import Halves, one_of_each, renumbered
-from wheeltap.errors import DataError, UnknownName, UsageError
-from wheeltap.probe import BaseProbe
+from wheeltap.engine.inside.erasing import FEWEST
+from wheeltap.engine.inside.erasure import Geometry, angles, haar, telling
+from wheeltap.engine.inside.linear_probe import Halves, one_of_each, renumbered
 from wheeltap.recipes.train import reproducible
-from wheeltap.subject import Subject
 
 
 @final

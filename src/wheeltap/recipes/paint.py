@@ -25,14 +25,14 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.canon import array_digest
-from wheeltap.errors import DataError, FileFormatError, UnknownName, UsageError
+from wheeltap.core.canon import array_digest
+from wheeltap.core.errors import DataError, FileFormatError, UnknownName, UsageError
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.models.cppn import Cppn, Layout, folded, grid
 from wheeltap.recipes.checkpoints import Checkpoints
 from wheeltap.recipes.picture_loss import PictureLoss
 from wheeltap.recipes.train import reproducible
 from wheeltap.recipes.trainee import Job, PaintSettings, Status, Trainee
-from wheeltap.typed import to_array, to_tensor
 
 Watch = Callable[[int, int, NDArray[np.float64]], None]
 """Called with the steps that all nets have behind them together, how many there are, and each net's last error."""

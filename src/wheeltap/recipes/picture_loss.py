@@ -19,8 +19,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.models.cppn import CACHE, INPUTS, OUTPUTS, Layout
-from wheeltap.typed import to_array, to_tensor
 
 Bend = Callable[[Tensor, Tensor], None]
 """Of what arrives and of a place for what leaves; puts the slope in the place of what arrived."""

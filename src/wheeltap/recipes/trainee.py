@@ -9,13 +9,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.canon import key
-from wheeltap.errors import FileFormatError, UsageError
+from wheeltap.core import seeds
+from wheeltap.core.canon import key
+from wheeltap.core.errors import FileFormatError, UsageError
+from wheeltap.core.typed import to_tensor
 from wheeltap.models.cppn import Cppn, Fold, Layout
 from wheeltap.recipes.checkpoints import Checkpoint
 from wheeltap.recipes.picture_loss import PictureLoss
-from wheeltap.typed import to_tensor
 
 VERSION: Final = 1
 """Raised whenever the same settings would give another net."""

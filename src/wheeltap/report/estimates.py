@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.report import words
 
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from wheeltap.records import Estimate, ReportRecord
+from wheeltap.core.records import Estimate, ReportRecord
 from wheeltap.report import explorer, figures, html, png, view, words
 from wheeltap.report.explorer import DrawnNet
 

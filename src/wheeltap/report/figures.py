@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from wheeltap.records import BlockMap, Curve, Estimate, Finding
+from wheeltap.core.records import BlockMap, Curve, Estimate, Finding
 from wheeltap.report import words
 
 if TYPE_CHECKING:

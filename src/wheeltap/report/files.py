@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Generator
 from pathlib import Path
 
-from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 
 
 class ReportFileError(WheeltapError, OSError):

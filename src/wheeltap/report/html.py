@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wheeltap.records import BlockMap, Curve, Finding, ReportRecord
+from wheeltap.core.records import BlockMap, Curve, Finding, ReportRecord
 from wheeltap.report import figures, survival, view, words
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import msgspec
 
-from wheeltap.errors import DataError, FileFormatError
-from wheeltap.records import SCHEMA, ReportRecord
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.records import SCHEMA, ReportRecord
 
 MAX_BYTES = 256 * 1024 * 1024
 

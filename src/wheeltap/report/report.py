@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
-from wheeltap.errors import UnknownName, WheeltapError
-from wheeltap.records import Control, Cost, Finding, ReportRecord
+from wheeltap.core.errors import UnknownName, WheeltapError
+from wheeltap.core.records import Control, Cost, Finding, ReportRecord
 from wheeltap.report import files, jsonfile
 
 if TYPE_CHECKING:

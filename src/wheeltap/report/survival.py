@@ -6,7 +6,7 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
-from wheeltap.records import Curve, ReportRecord
+from wheeltap.core.records import Curve, ReportRecord
 from wheeltap.report import figures, words
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from wheeltap.records import ReportRecord
+from wheeltap.core.records import ReportRecord
 from wheeltap.report import survival, view, words
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wheeltap.records import ReportRecord
+from wheeltap.core.records import ReportRecord
 
 MISSING = "missing_trials"
 """Name in the provenance."""

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wheeltap.plans import CUT
-from wheeltap.records import BlockMap, Control, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import BlockMap, Control, Finding, FindingStatus, ReportRecord
+from wheeltap.plans.plan import CUT
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
 

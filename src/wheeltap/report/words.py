@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from wheeltap.records import Control, Estimate, FindingStatus, Scalar
+from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
 
 Tone = Literal["alarm", "calm", "quiet"]
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.choices import ChoiceProbe
+from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceProbe
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
 from wheeltap.sources.grammar.words import Number

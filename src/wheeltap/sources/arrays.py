@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.probe import Probe
-from wheeltap.symmetry import Symmetry
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.probe import Probe
+from wheeltap.core.symmetry import Symmetry
 
 MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""

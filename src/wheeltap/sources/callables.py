@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from torch import nn
 
-from wheeltap.errors import MissingFile, ModelError, UsageError, WheeltapError
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
+from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
 
 
 def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:

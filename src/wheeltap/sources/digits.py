@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
-from wheeltap.subject import Subject
 
 WIDTHS = (64, 128, 128, 10)
 EPOCHS = 40

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast, final
 
-from wheeltap.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 
 REPOSITORY: Final = "https://github.com/akarshkumar0101/fer"
 BASE: Final = (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 from xml.etree.ElementTree import TreeBuilder
 
-from wheeltap.errors import FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
 from wheeltap.models.cppn import OUTPUTS
 from wheeltap.models.genome import MOST_LINKS, MOST_NODES, Genome, Link, Node
 

@@ -13,13 +13,13 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from wheeltap.errors import FileFormatError, ModelError, WheeltapError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.core.errors import FileFormatError, ModelError, WheeltapError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.sources import hf
 from wheeltap.sources.gguf_header import GgufHeader, read_header
 from wheeltap.sources.text import LanguageModel
-from wheeltap.subject import Subject
 
 _CONVERSION = 1
 """Raise it when the conversion changes: older caches are then left alone and made anew."""

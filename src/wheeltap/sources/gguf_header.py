@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from wheeltap.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError, MissingFile
 
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)

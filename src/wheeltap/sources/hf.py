@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from torch import nn
 
-from wheeltap.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
+from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
+from wheeltap.core.subject import Subject
 from wheeltap.sources.text import HfTokenizer, LanguageModel
-from wheeltap.subject import Subject
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")

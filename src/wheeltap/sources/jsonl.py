@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import torch
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import DataError, FileFormatError, MissingFile
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile
 from wheeltap.sources.text import Tokenizer
 
 MAX_LINE = 1_000_000

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Final, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from wheeltap.errors import FileFormatError, MissingFile, UsageError, WheeltapError
+from wheeltap.core.errors import FileFormatError, MissingFile, UsageError, WheeltapError
 from wheeltap.models.cppn import MOST_PARAMETERS, Cppn, Layout
 
 if TYPE_CHECKING:

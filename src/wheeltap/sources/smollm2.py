@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from wheeltap.errors import MissingFile
+from wheeltap.core.errors import MissingFile
 from wheeltap.sources.gguf import load_gguf
 from wheeltap.sources.hf import load_folder
 from wheeltap.sources.text import LanguageModel

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from wheeltap.errors import FileFormatError, UnknownName, UsageError
-from wheeltap.probe import BaseProbe
+from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
 from wheeltap.sources.text import LanguageModel, Tokenizer
-from wheeltap.subject import Subject
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
 _PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
-from wheeltap.subject import Subject
+from wheeltap.core.subject import Subject
 
 
 @runtime_checkable

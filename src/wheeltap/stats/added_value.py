@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha
 from wheeltap.stats.effect import smallest_detectable

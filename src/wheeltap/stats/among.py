@@ -3,8 +3,8 @@
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import root, t_quantile
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha, crossed
 

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import Values, checked, crossed, within
 
 LEVEL = 0.95

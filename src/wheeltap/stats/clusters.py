@@ -6,9 +6,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap import seeds
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile, t_quantile
 from wheeltap.stats.crossed import FloatArray, Values, checked_alpha
 

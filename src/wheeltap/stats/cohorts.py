@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError, UsageError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import t_quantile, t_two_sided
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats._scipy import root, t_quantile
 
 Values = NDArray[np.floating[Any]]

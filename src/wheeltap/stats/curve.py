@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import msgspec
 import numpy as np
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import descending
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from wheeltap.errors import DataError, UsageError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, normal_share, sign_test, t_quantile, t_reach
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 

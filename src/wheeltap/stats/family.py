@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 
 
 def holm(p: Sequence[float | None]) -> list[float | None]:

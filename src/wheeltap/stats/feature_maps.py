@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft  # type: ignore[import-untyped]
 
-from wheeltap.errors import DataError
+from wheeltap.core.errors import DataError
 from wheeltap.stats.crossed import FloatArray, Values
 
 LIVE: Final = 1e-4

@@ -8,8 +8,8 @@ import numpy as np
 from msgspec.structs import replace as with_fields
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.among import share_of
 from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.effect import mean_effect

@@ -7,8 +7,8 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.family import holm

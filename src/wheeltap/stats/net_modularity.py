@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.stats.crossed import FloatArray, Values
 from wheeltap.stats.modularity import Modularity, rewired
 

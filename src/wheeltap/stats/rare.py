@@ -10,7 +10,7 @@ Source: Clopper & Pearson (1934), the case of no success; Hahn & Meeker (1991), 
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.records import Estimate
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.effect import mean_effect
 

@@ -6,8 +6,8 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import DataError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
 
 _OPTIONS: Final = 32

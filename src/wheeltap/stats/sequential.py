@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple, final
 
 import numpy as np
 
-from wheeltap.errors import DataError, UsageError
-from wheeltap.records import Estimate
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
 from wheeltap.stats.family import holm
 from wheeltap.stats.waudbysmith2023 import Bets, Capital, p_value

@@ -10,7 +10,7 @@ from typing import final
 
 import numpy as np
 
-from wheeltap.errors import DataError, UsageError
+from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.crossed import FloatArray, Values, checked_alpha
 
 _ROUNDING = 1e-9  # an observation this share of the range beyond a bound is one on it

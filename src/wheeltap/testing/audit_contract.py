@@ -9,16 +9,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from wheeltap import planning, seeds
 from wheeltap.audits.base import Audit, Case, Verdict
-from wheeltap.audits.judge import settle
+from wheeltap.audits.settle import settle
+from wheeltap.core import seeds
+from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.probe import Probe
+from wheeltap.core.records import Outcome, OutcomeStatus, Trial
+from wheeltap.core.subject import Subject
 from wheeltap.engine import readings
-from wheeltap.errors import UsageError, WheeltapError
 from wheeltap.perturb import create, perturbations
-from wheeltap.plans import Effort, Plan
-from wheeltap.probe import Probe
-from wheeltap.records import Outcome, OutcomeStatus, Trial
-from wheeltap.subject import Subject
+from wheeltap.plans.plan import Effort, Plan
+from wheeltap.runs import planning
 from wheeltap.testing import planted
 
 ROUNDS = 64

@@ -6,10 +6,10 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted, numbers
 
 USED: Final = "used"

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from wheeltap import gauge, seeds
-from wheeltap.errors import ModelError, UsageError
+from wheeltap import gauge
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.site import Site
+from wheeltap.core.subject import Subject
 from wheeltap.gauge import moves
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
 from wheeltap.recipes.train import TrainSettings, own_random_numbers, reproducible, train_classifier
-from wheeltap.site import Site
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted
 
 CLASSES = 10

@@ -13,18 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wheeltap import gauge, measure, seeds
+from wheeltap import gauge
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import ModelError, UnknownName
+from wheeltap.core.probe import Probe
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.errors import ModelError, UnknownName
+from wheeltap.engine.needs.gather import gather
 from wheeltap.gauge import Refusal
 from wheeltap.perturb.base import create
-from wheeltap.probe import Probe
-from wheeltap.site import WHOLE
 from wheeltap.sources import digits
 from wheeltap.stats.added_value import Block, Features, auc
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.subject import Subject
 from wheeltap.testing import defects
 
 MEMORISED_SHARE: Final = 0.1

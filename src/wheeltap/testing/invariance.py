@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap import gauge
+from wheeltap.core.records import Estimate, Scalar
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject, derived_record
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
+from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb.base import Perturbation, create
-from wheeltap.records import Estimate, Scalar
-from wheeltap.site import WHOLE
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect
-from wheeltap.subject import Subject, derived_record
 from wheeltap.testing.planted import Planted
 
 DRAWS_PER_TWIN = 8

@@ -11,14 +11,14 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap import seeds
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import UnknownName
+from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe
 from wheeltap.recipes.train import own_random_numbers, reproducible
 from wheeltap.sources import digits
-from wheeltap.subject import Subject
 from wheeltap.testing.defects import CLASSES, GATED_WIDTHS, WRONG, Gated, Range, locked
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.tiny_lm import tiny_lm

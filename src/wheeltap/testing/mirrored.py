@@ -7,12 +7,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wheeltap import measure, symmetry
-from wheeltap.errors import UnknownName
+from wheeltap.core import measure, symmetry
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.probe import Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import Probe
 from wheeltap.recipes.train import reproducible
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted
 
 Kind = Literal["folded", "halves", "plain"]

@@ -12,17 +12,17 @@ from scipy import stats
 from torch import Tensor, nn
 
 from wheeltap import gauge
+from wheeltap.core.errors import UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.layer import Layer
+from wheeltap.core.records import Scalar
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import Disturbance
-from wheeltap.engine.gather import gather
-from wheeltap.engine.knowledge import Fixed, Knowledge
-from wheeltap.errors import UsageError
-from wheeltap.fingerprint import weights_digest
+from wheeltap.engine.needs.gather import gather
+from wheeltap.engine.needs.knowledge import Fixed, Knowledge
 from wheeltap.gauge.moves import MOVES
-from wheeltap.layer import Layer
 from wheeltap.perturb.base import Draw, Need, Perturbation, Weights
-from wheeltap.records import Scalar
-from wheeltap.site import WHOLE, Site
-from wheeltap.subject import Subject
 from wheeltap.testing import planted
 from wheeltap.testing.planted import CASES, Planted
 

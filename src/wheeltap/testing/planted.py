@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from wheeltap import measure
-from wheeltap.errors import UnknownName
-from wheeltap.layer import find_layers
+from wheeltap.core import measure
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.layer import find_layers
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Factors
-from wheeltap.probe import BaseProbe, Probe
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
-from wheeltap.subject import Subject
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -35,7 +35,7 @@ class Planted:
 
     def factors(self) -> dict[str, Factors]:
         """Layer moments, for perturbations that need them."""
-        from wheeltap.engine import moments
+        from wheeltap.engine.needs import moments
 
         return moments.estimate(self.subject, self.probe)
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from wheeltap.errors import StoreError
-from wheeltap.records import Outcome
+from wheeltap.core.errors import StoreError
+from wheeltap.core.records import Outcome
 from wheeltap.testing.strategies import outcomes
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 from numpy.typing import NDArray
 
-from wheeltap.records import Outcome, OutcomeStatus, Scalar, Trial
-from wheeltap.site import WHOLE, Site
+from wheeltap.core.records import Outcome, OutcomeStatus, Scalar, Trial
+from wheeltap.core.site import WHOLE, Site
 
 _HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
 _NAMES = st.text("abcdefghijklmnopqrstuvwxyz_-", min_size=1, max_size=12)

@@ -6,11 +6,11 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import UnknownName
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import UnknownName
+from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import reproducible
 from wheeltap.sources import hf
-from wheeltap.subject import Subject
 from wheeltap.testing.planted import Planted
 
 KINDS: Final = ("gpt2", "llama")

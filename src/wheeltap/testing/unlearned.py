@@ -12,14 +12,14 @@ from typing import Any, Final, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap import seeds
-from wheeltap.choices import ChoiceProbe
-from wheeltap.errors import ModelError
+from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import ModelError
+from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
-from wheeltap.probe import BaseProbe, Probe
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits, hf
-from wheeltap.subject import Subject
 
 _LONGEST: Final = 2000
 

@@ -8,11 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.errors import UsageError
-from wheeltap.probe import BaseProbe
-from wheeltap.records import Scalar
-from wheeltap.registry import Registry
-from wheeltap.subject import Subject
+from wheeltap.core.errors import UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import Scalar
+from wheeltap.core.registry import Registry
+from wheeltap.core.subject import Subject
 
 
 @dataclass(frozen=True)

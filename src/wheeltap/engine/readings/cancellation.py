@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import measure, seeds
-from wheeltap.engine.contributions import Contributions, contributions, correlations, second_moments
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_tensor
+from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
+from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
-from wheeltap.errors import DataError, ModelError
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_tensor
 
 _UNITS = 4
 """A layer of fewer living units has no pair apart to compare a pair with."""

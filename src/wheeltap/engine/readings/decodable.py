@@ -16,18 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.choices import ChoiceProbe
-from wheeltap.engine.activations import KINDS, named, places
-from wheeltap.engine.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
-from wheeltap.engine.erasure import svd
-from wheeltap.engine.linear_probe import renumbered, singled
+from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import OWN
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.activations import KINDS, named, places
+from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
+from wheeltap.engine.inside.erasure import svd
+from wheeltap.engine.inside.linear_probe import renumbered, singled
+from wheeltap.engine.inside.units import centred
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.units import centred
-from wheeltap.errors import UnknownName, UsageError
-from wheeltap.probe import BaseProbe
-from wheeltap.records import OWN
-from wheeltap.subject import Subject
 
 Values = NDArray[np.floating[Any]]
 Count = Annotated[int, msgspec.Meta(ge=1)]

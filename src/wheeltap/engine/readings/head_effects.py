@@ -6,13 +6,13 @@ import msgspec
 import numpy as np
 from torch import Tensor
 
-from wheeltap import measure, seeds
-from wheeltap.engine.head_screen import screened
-from wheeltap.engine.heads import Head, HeadAblation
+from wheeltap.core import measure, seeds
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array
+from wheeltap.engine.fast.head_screen import screened
+from wheeltap.engine.fast.heads import Head, HeadAblation
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array
 
 
 class HeadEffectsSettings(ReadingSettings, frozen=True, kw_only=True):

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.errors import DataError
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import named_modules, to_array
 
 KINDS: Final = ("offset", "noise")
 """One vector for every example; numbers of its own for every example. In the order of the reading's numbers."""

@@ -18,14 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import measure, seeds
+from wheeltap.core import measure, seeds
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.engine.readings import unit_sets
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
-from wheeltap.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array, to_tensor
 
 ABLATIONS: Final = ("zero", "mean", "resample", "stochastic", "adversarial")
 """In the order of the readings' first axis."""

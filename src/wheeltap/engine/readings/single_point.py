@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import seeds
+from wheeltap.core import seeds
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.inside.screens import COST, Screen, screened
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.screens import COST, Screen, screened
 from wheeltap.perturb.ties import Marks, least
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
 
 Screens = dict[int, Screen]
 """By index in ``subject.layers``."""

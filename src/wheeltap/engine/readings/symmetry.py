@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import seeds
-from wheeltap.engine.matching import Search, match
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.symmetry import Symmetry
+from wheeltap.engine.inside.matching import Search, match
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.errors import DataError, ModelError
-from wheeltap.layer import Layer
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.symmetry import Symmetry
 
 FloatArray = NDArray[np.float64]
 

@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import measure, seeds
-from wheeltap.engine.contributions import contributions
+from wheeltap.core import measure, seeds
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.inside.contributions import contributions
+from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.engine.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array, to_tensor
 
 
 class UnitEffectsSettings(ReadingSettings, frozen=True, kw_only=True):

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wheeltap.engine.units import HiddenUnits, hidden_units
-from wheeltap.errors import ModelError, UnknownName, UsageError
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array
+from wheeltap.core.errors import ModelError, UnknownName, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array
+from wheeltap.engine.inside.units import HiddenUnits, hidden_units
 
 
 def named(hiddens: Sequence[HiddenUnits], text: str, *, where: str) -> Tensor:

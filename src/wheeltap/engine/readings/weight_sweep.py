@@ -4,12 +4,12 @@ from typing import Any, Final, Literal, final
 
 import numpy as np
 
-from wheeltap import measure
-from wheeltap.engine.rank_one import WeightSweep
+from wheeltap.core import measure
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import to_array
+from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-from wheeltap.probe import BaseProbe
-from wheeltap.subject import Subject
-from wheeltap.typed import to_array
 
 _FACTORS: Final = {"zero": -1.0, "negate": -2.0}
 """What is added, in units of the weight."""

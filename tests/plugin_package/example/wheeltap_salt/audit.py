@@ -1,7 +1,7 @@
 """WTX01: what a few turned signs cost."""
 
 from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict
-from wheeltap.records import Finding, SubjectRecord, Trial
+from wheeltap.core.records import Finding, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from wheeltap.layer import Layer
+from wheeltap.core.layer import Layer
 from wheeltap.perturb import Perturbation
 from wheeltap.perturb.base import Draw, Weights
 

@@ -1,0 +1,339 @@
+"""From a plan and its outcomes to a report: every audit's reading, one correction over all, one headline."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Audit, Case, Draft, create, pair
+from wheeltap.core.records import (
+    Control,
+    Cost,
+    Estimate,
+    Finding,
+    ReportRecord,
+    Scalar,
+    SubjectRecord,
+    Trial,
+)
+from wheeltap.plans.plan import CUT, Lookup, Plan
+from wheeltap.stats.family import holm
+
+BASELINE_TOLERANCE = 1e-6
+"""Largest difference of two clean passes, as a share of the scores' scale."""
+
+OPEN = (
+    "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "
+    "a loss without a bound may be larger in a draw that was not made."
+)
+"""Why a test that did not reject proves nothing, where its interval has no end."""
+
+TWIN_TOLERANCE = 1e-4
+"""Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
+
+
+def wanted(plan: Plan, lookup: Lookup) -> list[Trial]:
+    """Every trial the plan's audits want, given what is known; without repeats, baselines first."""
+    case = Case(usable(plan, lookup), lookup)
+    asked = [*plan.baselines(), *(trial for audit in audits_of(plan) for trial in audit.ask(case))]
+    return list({trial.key: trial for trial in asked}.values())
+
+
+def audits_of(plan: Plan) -> list[Audit]:
+    """The plan's audits, with their settings."""
+    return [create(spec.name, dict(spec.settings)) for spec in plan.audits]
+
+
+def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scalar]) -> ReportRecord:
+    """The report on a plan whose trials have run; needs no model."""
+    sound = usable(plan, lookup)
+    case = Case(sound, lookup)
+    verdicts = [audit.judge(case) for audit in audits_of(plan)]
+    controls = [_baseline(case), *_copies(plan, case), *(c for v in verdicts for c in v.controls)]
+    void = any(control.status == "failed" for control in controls)
+    findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
+    if void:
+        findings = [voided(finding) for finding in findings]
+    probe = msgspec.structs.replace(plan.probe, chance=case.chance) if _started(case) else plan.probe
+    return ReportRecord(
+        command=plan.command,
+        headline=headline(plan, findings, void=void),
+        subjects=plan.subjects,
+        probe=probe,
+        findings=tuple(findings),
+        controls=tuple(controls),
+        cost=cost,
+        provenance={**provenance, **_paths(plan, lookup), **({CUT: plan.cut} if plan.cut else {})},
+        curves=tuple(c for v in verdicts for c in v.curves),
+        blocks=tuple(b for v in verdicts for b in v.blocks),
+        void=void,
+    )
+
+
+def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
+    """How many of the trials the engine carried out in which way; those not named, each by one plain pass."""
+    outcomes = [lookup(trial.key) for trial in wanted(plan, lookup)]
+    counts = Counter(outcome.path for outcome in outcomes if outcome is not None and outcome.path)
+    told = "; ".join(f"{path}: {count} of {len(outcomes)} trials" for path, count in sorted(counts.items()))
+    return {"shortcuts": told or "none"}
+
+
+def _started(case: Case) -> bool:
+    return case.known([case.plan.trial(case.plan.reference, "none")])
+
+
+def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
+    """Findings with their final status: one Holm correction over every test of every audit.
+
+    ``found`` where the adjusted p-value is at most ``alpha``; else ``not_found`` where the test could have seen
+    an effect worth telling, and ``inconclusive`` where it could not, or where there was no effect that it could.
+    """
+    adjusted = holm([None if draft.test is None else draft.test.p for draft in drafts])
+    return [_settled(draft, p, alpha) for draft, p in zip(drafts, adjusted, strict=True)]
+
+
+def _settled(draft: Draft, p: float | None, alpha: float) -> Finding:
+    if draft.test is None:
+        return draft.finding
+    wrong_way = draft.one_sided and (draft.test.value or 0.0) <= 0.0
+    if p is not None and p <= alpha and not wrong_way:
+        return msgspec.structs.replace(draft.finding, status="found")
+    seen, status, because = draft.finding.smallest_detectable, draft.fallback, draft.otherwise
+    if status is None:
+        status = "not_found" if seen is not None and seen <= draft.worth else "inconclusive"
+    if status == "inconclusive" and seen is None and (draft.test.low is None or draft.test.high is None):
+        because = f"{because} {OPEN}"
+    return msgspec.structs.replace(draft.finding, status=status, because=because)
+
+
+def voided(finding: Finding) -> Finding:
+    """The finding where a control failed: what was measured is kept, and concludes nothing."""
+    if finding.status not in ("found", "not_found", "inconclusive"):
+        return finding
+    because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"
+    return msgspec.structs.replace(finding, status="void", because=because)
+
+
+@final
+@dataclass(frozen=True)
+class _Compared:
+    """Two clean passes.
+
+    Attributes:
+        gap: Largest difference of their scores, as a share of the scores' scale.
+        same: Share of equal answers.
+        constant: Whether every example has the same scores, so that much could differ and not be seen.
+        examples: How many there are.
+    """
+
+    gap: float
+    same: float
+    constant: bool
+    examples: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The difference as a number of a control."""
+        return Estimate(
+            name="largest_difference", value=self.gap, low=self.gap, high=self.gap, level=1.0, n=self.examples,
+            unit="share of the scores' scale", method="exact",
+        )  # fmt: skip
+
+
+def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
+    """Two clean trials side by side; ``None`` where one of them has no scores."""
+    outcomes = [case.outcome(trial) for trial in (one, two)]
+    if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
+        return None
+    a, b = (outcome.values["scores"].astype(np.float64) for outcome in outcomes if outcome is not None)
+    # A single output has nothing beside it in its row: its scale is that over the examples, or its own size.
+    spread = a - a.mean(1 if a.shape[1] > 1 else 0, keepdims=True)
+    scale = float(np.abs(spread).max()) or float(np.abs(a).max()) or 1.0
+    same = float((a.argmax(1) == b.argmax(1)).mean())
+    constant = len(a) > 1 and bool((a == a[0]).all())
+    return _Compared(float(np.abs(a - b).max()) / scale, same, constant, len(a))
+
+
+def _baseline(case: Case) -> Control:
+    plan = case.plan
+    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(plan.reference, "none", seed=1))
+    if compared is None:
+        both = [plan.trial(plan.reference, "none", seed=seed) for seed in (0, 1)]
+        if not case.known(both):
+            why = "The clean passes have not run."
+            return Control(name="two clean passes agree", kind="baseline", status="skipped", because=why)
+        return Control(name="two clean passes agree", kind="baseline", status="failed", because="A clean pass failed.")
+    failed = compared.gap > BASELINE_TOLERANCE
+    words = f"Two passes without any disturbance differ by at most {compared.gap:.1e} of the scores' scale."
+    return Control(
+        name="two clean passes agree",
+        kind="baseline",
+        status="failed" if failed else "skipped" if compared.constant else "passed",
+        estimates=(compared.estimate,),
+        because=words if failed or not compared.constant else f"{words} {_CONSTANT} would not show either.",
+    )
+
+
+_CONSTANT = "But every example has the same scores, so what is random in the model, or wrong in a copy of it,"
+
+
+def _copies(plan: Plan, case: Case) -> list[Control]:
+    """For each control subject: is it really a copy that computes the same function?"""
+    found: list[Control] = []
+    for subject, kind in ((plan.twin, "re-coded twin"), (plan.planted, "planted copy")):
+        if subject is None:
+            continue
+        exact, why, estimate = _same_function(case, subject)
+        found.append(
+            Control(
+                name=f"{kind} computes the same function",
+                kind="gate",
+                status="passed" if exact else "skipped",
+                estimates=() if estimate is None else (estimate,),
+                because=why if exact else f"{why} So it is not used as a control.",
+            )
+        )
+    return found
+
+
+def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
+    plan = case.plan
+    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(subject, "none"))
+    if compared is None:
+        return False, "The copy gave no finite answer.", None
+    words = (
+        f"Its scores differ by at most {compared.gap:.1e} of the scores' scale; {compared.same:.1%} of answers are "
+        "equal."
+    )
+    exact = compared.gap <= TWIN_TOLERANCE and compared.same == 1.0
+    if exact and compared.constant:
+        return False, f"{words} {_CONSTANT} would not show.", compared.estimate
+    return exact, words, compared.estimate
+
+
+def usable(plan: Plan, lookup: Lookup) -> Plan:
+    """The plan without control subjects that turned out not to be exact copies: a wrong gauge is never used."""
+    case = Case(plan, lookup)
+    dropped: dict[str, SubjectRecord | None] = {}
+    for field, subject in (("twin", plan.twin), ("planted", plan.planted)):
+        if subject is not None and case.outcome(plan.trial(subject, "none")) is not None:
+            exact, _, _ = _same_function(case, subject)
+            if not exact:
+                dropped[field] = None
+    exact_grades = tuple(
+        subject
+        for subject in plan.graded
+        if case.outcome(plan.trial(subject, "none")) is None or _same_function(case, subject)[0]
+    )
+    plan = msgspec.structs.replace(plan, graded=exact_grades) if exact_grades != plan.graded else plan
+    if not dropped:
+        return plan
+    return msgspec.structs.replace(plan, no_controls="The copy is not exact on this model (see above).", **dropped)
+
+
+def headline(plan: Plan, findings: Sequence[Finding], *, void: bool) -> str:
+    """One sentence: what a reader should take away."""
+    if void:
+        return "Void: a control failed, so this run proves nothing about the subject."
+    if len(plan.subjects) == 1:
+        return _headline_of_one(plan, findings)
+    lines = [_headline_of_pair(plan, rival, findings) for rival in plan.subjects[1:]]
+    # What was found first: the first line is what a reader takes away.
+    return "\n".join(sorted(lines, key=lambda line: not any(words in line for words in (_DIFFERENT, _LOSES))))
+
+
+_DIFFERENT = "different inside"
+
+_LOSES = "merging the two loses score"
+
+_MERGING = "WT111"
+"""Asks whether weights can be averaged: copies of one function with other orders of units cannot, so it is no question
+about what is inside."""
+
+
+def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Finding]) -> str:
+    name = pair(plan.reference, rival)
+    mine = {f.code: f for f in findings if f.subject == name}
+    score = mine.get("WT001")
+    merging = mine.get(_MERGING)
+    rest = [f for code, f in mine.items() if code not in ("WT001", _MERGING)]
+    inside = [f for f in rest if f.status == "found" and f.alarm]
+    unsure = [f for f in rest if f.code.startswith("WT1") and f.status not in ("found", "not_found", "not_applicable")]
+    gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
+    # What was not measured is not called equal.
+    start = {"found": "Different score, ", "not_found": "Same score, "}.get(score.status if gap and score else "", "")
+    if merging is not None and not rest:
+        return _headline_of_merging(f"{name}{gap}", start, merging)
+    barrier = [merging] if merging is not None and merging.status == "found" else []
+    if inside:
+        told = " ".join(_kept_less(plan, rival, f) for f in (*inside, *barrier))
+        return f"{_upper(f'{start}{_DIFFERENT}')}: {name}{gap}. {told}"
+    lost = f" But {_LOSES}. {_kept_less(plan, rival, barrier[0])}" if barrier else ""
+    if unsure:
+        return f"{name}{gap}: too few trials to tell whether the insides differ.{lost}"
+    if rest and all(f.status in ("not_applicable", "skipped") for f in rest):
+        return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}.{lost}"
+    if not rest:
+        alone = any(f.code != "WT001" for f in findings)
+        asked = "no other question compares the two, see each of them" if alone else "nothing else was asked"
+        return f"{_upper(f'{start}{asked}')}: {name}{gap}."
+    return f"{_upper(f'{start}no difference found inside')}: {name}{gap}.{lost}"
+
+
+def _headline_of_merging(pair_and_gap: str, start: str, merging: Finding) -> str:
+    """Whether two checkpoints can be merged, where nothing else was asked of what is inside them."""
+    because = f"{merging.because.split('. ')[0].rstrip('.')}."
+    if merging.status == "found":
+        return f"{_upper(f'{start}{_LOSES}')}: {pair_and_gap}. {because}"
+    if merging.status == "not_found":
+        return f"{_upper(f'{start}nothing found that keeps the two from being merged')}: {pair_and_gap}."
+    if merging.status == "inconclusive":
+        return f"{pair_and_gap}: too few examples to tell whether the two can be merged. {because}"
+    return f"{pair_and_gap}: the two could not be merged. {because}"
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _kept_less(plan: Plan, rival: SubjectRecord, finding: Finding) -> str:
+    """Who keeps less of the score under which disturbance, by how much: the tested effect is reference minus rival.
+
+    A finding that is no loss of score under a disturbance of weights speaks for itself, in its first sentence.
+    """
+    if not finding.code.startswith("WT10") or not finding.title.endswith(": difference"):
+        return f"{finding.because.split('. ')[0].rstrip('.')}."
+    gap, worse = finding.estimates[0], rival.name
+    if (gap.value or 0.0) < 0:
+        worse = plan.reference.name
+        low, high = (None if end is None else -end for end in (gap.high, gap.low))
+        gap = msgspec.structs.replace(gap, value=-(gap.value or 0.0), low=low, high=high)
+    return f"Under {finding.title.removesuffix(': difference').lower()}, {worse} keeps {gap} less of the score."
+
+
+def _headline_of_one(plan: Plan, findings: Sequence[Finding]) -> str:
+    name = plan.reference.name
+    score = next((f for f in findings if f.code == "WT001" and f.estimates), None)
+    told = f"{name} scores {score.estimates[0]}" if score else f"{name} (score not measured)"
+    found = [f.title.lower() for f in findings if f.status == "found" and f.alarm]
+    unsure = [f for f in findings if f.status in ("error", "inconclusive")]
+    if found:
+        return f"{told}, but does not stand: {', '.join(found)}."
+    if unsure:
+        return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
+    apart = sum(f.status == "not_applicable" for f in findings)
+    rest = f" {apart} of {len(findings)} questions do not apply." if apart else ""
+    # What was shown of the inside; that a net forgets what it is taught out of is no news.
+    inside = [f for f in findings if f.status == "found" and f.code.startswith(("WT2", "WT112"))]
+    shown = [f.title[:1].lower() + f.title[1:] for f in inside]
+    if shown:
+        return f"{told}; no alarm. Shown: {', '.join(dict.fromkeys(shown))}.{rest}"
+    if rest:
+        return f"{told};{rest}"
+    asked = any(finding.code != "WT001" for finding in findings)
+    if not asked:
+        return f"{told}; nothing else was asked."
+    return f"{told}; nothing found that the score hides." if score else f"{told}; nothing found."

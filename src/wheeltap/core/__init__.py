@@ -1,0 +1,1 @@
+"""Nouns and ground: what everything else is about. Nothing here runs a model."""

@@ -1,0 +1,96 @@
+"""What is known of a probe's examples besides what is scored: groups, factors, symmetry."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wheeltap.core import canon
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import OWN
+from wheeltap.core.symmetry import Symmetry
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Annotations:
+    """Knowledge that readings use and scores do not.
+
+    Attributes:
+        groups: The behaviour that each example is one of, integer ``[example]``, where it is not its right option.
+        factors: For each factor its value per example, integer ``[example]``.
+        symmetry: The group that moves examples (and outputs) into each other.
+
+    Raises:
+        DataError: If a factor is called what only readings may call one.
+    """
+
+    groups: Tensor | None = None
+    factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    symmetry: Symmetry | None = None
+
+    def __post_init__(self) -> None:
+        if OWN in self.factors:
+            raise DataError(
+                "A factor of the examples has a name that is taken.",
+                where=f"factor {OWN!r}",
+                expected="another name: this one is that of a control, which is made of the outputs",
+                got=repr(OWN),
+                do="Give the factor another name.",
+            )
+
+    @property
+    def digests(self) -> list[str]:
+        """One for each annotation; none where nothing is known."""
+        groups = [] if self.groups is None else [tensor_digest("groups", self.groups)]
+        factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
+        return [*groups, *factors, *([] if self.symmetry is None else [self.symmetry.digest])]
+
+    def part(self, index: Tensor) -> "Annotations":
+        """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
+        at = index.cpu()
+        return Annotations(
+            groups=None if self.groups is None else self.groups[at],
+            factors={name: values[at] for name, values in self.factors.items()},
+        )
+
+
+def checked_groups(groups: Sequence[int] | Tensor, *, examples: int, where: str) -> Tensor:
+    """Groups (values of a factor) as integers, one per example.
+
+    Raises:
+        DataError: If they are not whole numbers, or their number is another.
+    """
+    given = torch.as_tensor(groups).cpu()
+    if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
+        raise DataError(
+            "The groups do not fit the examples.",
+            where=where,
+            expected=f"{examples} whole numbers, one per example",
+            got=f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}",
+            do="Number the groups, and give each example the number of its own.",
+        )
+    return given.long()
+
+
+def require_fit(symmetry: Symmetry, examples: int, *, where: str) -> None:
+    """Raises ``DataError`` if the symmetry acts on another number of examples."""
+    if symmetry.size != examples:
+        raise DataError(
+            "The symmetry does not fit the examples.",
+            where=f"{where}: {symmetry.name}",
+            expected=f"a group acting on {examples} examples",
+            got=f"one acting on {symmetry.size}",
+            do="Make it from the probe's own inputs, in their order.",
+        )
+
+
+def tensor_digest(kind: str, tensor: Tensor) -> str:
+    """Digest of a tensor's dtype, shape and values."""
+    held = tensor.detach().cpu()
+    if held.dtype is torch.bfloat16:
+        # numpy knows no bfloat16: its bits, under a name of their own.
+        return canon.array_digest(f"bfloat16 {kind}", held.view(torch.int16).numpy())
+    return canon.array_digest(kind, held.numpy())

@@ -1,0 +1,391 @@
+"""Digests of Python objects: everything that may decide what a model computes, besides its own weights.
+
+An object is read as what it consists of: numbers, texts, containers, tensors, attributes, the code of functions with
+what they close over, and the globals that the user's own code loads. What cannot be read is listed, never skipped in
+silence: the guard over clean scores stands in for it.
+"""
+
+import dis
+import functools
+import inspect
+import logging
+import sys
+import sysconfig
+import types
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core import canon
+
+MOST_PARTS = 200_000
+"""Objects read of one model, besides its tensors' numbers: what lies beyond is listed as unread."""
+
+ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash"})
+"""Attributes that say where a model was loaded from, which does not change what it computes."""
+
+_SKIPPED_OF_CLASSES = frozenset(
+    {
+        "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__abstractmethods__", "_abc_impl",
+        "__firstlineno__", "__slotnames__", "__static_attributes__", "__parameters__", "__orig_bases__", "__slots__",
+    }
+)  # fmt: skip
+_NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, range, slice)
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
+
+
+@final
+class Reader:
+    """Reads objects into digests; classes and globals met on the way become items of their own.
+
+    Args:
+        names: Of tensors and modules that are described elsewhere, by ``id``: here only their name counts.
+    """
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self.unread: dict[str, str] = {}
+        self._names = names
+        self._known: dict[int, str] = {}
+        self._alive: list[object] = []  # so that no id is used again
+        self._open: dict[int, int] = {}
+        self._classes: dict[int, str] = {}
+        self._globals: dict[str, str] = {}
+        self._waiting: deque[tuple[str, Callable[[], str]]] = deque()
+        self._inside: set[str] = set()
+        self._where = ""
+        self._parts = 0
+
+    def read(self, where: str, value: Any) -> str:
+        """Digest of ``value``; ``where`` names it among what could not be read."""
+        self._where = where
+        return self._digest(value)
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Name and digest of every class and global met so far, and of those that these lead to."""
+        while self._waiting:
+            name, read = self._waiting.popleft()
+            self._where = name
+            yield name, read()
+
+    def class_of(self, kind: type) -> str:
+        """Name of the class, whose code becomes an item."""
+        if id(kind) in self._classes:
+            return self._classes[id(kind)]
+        name = f"class {kind.__module__}.{kind.__qualname__}"
+        taken = sum(known == name or known.startswith(f"{name} #") for known in self._classes.values())
+        name = f"{name} #{taken}" if taken else name
+        self._classes[id(kind)] = name
+        self._alive.append(kind)
+        self._waiting.append((name, lambda: self._class(kind)))
+        return name
+
+    # ---- values -----------------------------------------------------------------------------------------------
+
+    def _digest(self, value: Any) -> str:
+        if isinstance(value, _PLAIN) and type(value) in _PLAIN:
+            return _digested(type(value).__name__, repr(value))
+        held = id(value)
+        if held in self._names:
+            return _digested("named", self._names[held])
+        if held in self._known:
+            return self._known[held]
+        if held in self._open:
+            return _digested("within", len(self._open) - self._open[held])
+        if self._parts >= MOST_PARTS:
+            return self._unreadable(value, "too much to read")
+        self._parts += 1
+        self._open[held] = len(self._open)
+        self._alive.append(value)
+        try:
+            found = self._parted(value)
+        except Exception as error:  # whatever the object's own code raises, and what is nested too deeply
+            found = self._unreadable(value, f"{type(error).__name__}: {error}"[:100])
+        finally:
+            del self._open[held]
+        self._known[held] = found
+        return found
+
+    def _unreadable(self, value: object, why: str) -> str:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        self.unread.setdefault(self._where, f"{kind}: {why}")
+        return _digested("unread", kind)
+
+    def _parted(self, value: Any) -> str:
+        """Digest of an object from its parts."""
+        if isinstance(value, Tensor):
+            return self._tensor(value)
+        if isinstance(value, np.ndarray | np.generic):
+            array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(cast("Any", value)))
+            held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
+            return _digested("array", str(array.dtype), list(array.shape), held)
+        if isinstance(value, _NAMED):
+            return _digested(type(cast("Any", value)).__name__, str(cast("Any", value)))
+        if isinstance(value, torch.Generator):
+            return _digested("generator", self._digest(value.get_state()))
+        if isinstance(value, Enum):
+            return _digested("enum", self.class_of(type(value)), value.name)
+        if isinstance(value, type):
+            return _digested("class", self.class_of(value))
+        if isinstance(value, types.ModuleType):
+            return _digested("module", value.__name__)
+        if isinstance(value, logging.Logger):
+            return _digested("logger", value.name)
+        if isinstance(value, weakref.ref):
+            return _digested("reference", self._digest(cast("weakref.ref[Any]", value)()))
+        if isinstance(value, nn.Module):
+            return _digested("module", self.class_of(type(value)), self._pairs(module_parts(value)))
+        called = self._callable(value)
+        return self._object(value) if called is None else called
+
+    def _each(self, values: Any) -> list[str]:
+        return [self._digest(value) for value in values]
+
+    def _pairs(self, values: Mapping[Any, Any]) -> list[list[str]]:
+        """Keys and values, in order: a forward may go through them in that order."""
+        return [[self._digest(key), self._digest(held)] for key, held in values.items() if key not in ORIGINS]
+
+    def _tensor(self, tensor: Tensor) -> str:
+        if tensor.is_meta:
+            return _digested("meta", str(tensor.dtype), list(tensor.shape))
+        try:
+            if tensor.layout is not torch.strided:
+                tensor = tensor.detach().to_dense()
+            return _digested("tensor", *tensor_parts(tensor))
+        except (RuntimeError, NotImplementedError) as error:
+            return self._unreadable(tensor, " ".join(str(error).split())[:100])
+
+    def _object(self, value: Any) -> str:
+        """An object of any class: what it contains, its attributes, or what a copy of it would be made from."""
+        kind = cast("type[object]", type(value))
+        parts: list[Any] = ["object", self.class_of(kind)]
+        if isinstance(value, Mapping):
+            parts.append(self._pairs(cast("Mapping[Any, Any]", value)))
+        elif isinstance(value, set | frozenset):
+            parts.append(sorted(self._each(value)))
+        elif isinstance(value, list | tuple | deque):
+            parts.append(self._each(value))
+        elif isinstance(value, int | float | complex | str | bytes | bytearray):
+            parts.append(repr(value))
+        elif _holds_more(kind):
+            # Not written in Python: what a copy of it would be made from says what it holds.
+            reduced: Any = value.__reduce_ex__(4)
+            parts.append(reduced if isinstance(reduced, str) else self._each(map(_listed, reduced)))
+        parts.append(self._pairs(_attributes(value)))
+        return _digested(*parts)
+
+    # ---- code -------------------------------------------------------------------------------------------------
+
+    def _callable(self, value: Any) -> str | None:
+        """A function of any kind; ``None`` for anything else."""
+        if isinstance(value, functools.partial):
+            made = cast("functools.partial[Any]", value)
+            return _digested(
+                "partial", self._digest(made.func), self._each(made.args), self._pairs(made.keywords),
+                self._pairs(vars(made)),
+            )  # fmt: skip
+        if isinstance(value, types.MethodType):
+            return _digested("method", self._digest(value.__func__), self._digest(value.__self__))
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, types.CodeType):
+            return _digested("code", self._code(value))
+        if isinstance(value, staticmethod | classmethod):
+            return _digested(type(cast("Any", value)).__name__, self._digest(cast("Any", value).__func__))
+        if isinstance(value, property):
+            return _digested("property", self._each((value.fget, value.fset)))
+        if isinstance(value, torch.jit.ScriptFunction):
+            return _digested("script", str(cast("Any", value).code))
+        if inspect.isroutine(value) or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+            owner = getattr(value, "__self__", None)
+            bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
+            return _digested("routine", str(getattr(value, "__module__", "")), value.__qualname__, bound)
+        wrapped = getattr(value, "__wrapped__", None) if callable(value) and not _attributes(value) else None
+        return None if wrapped is None else _digested("wrapped", self._digest(wrapped))
+
+    def _function(self, function: types.FunctionType) -> str:
+        cells = [_content(cell) for cell in function.__closure__ or ()]
+        parts: list[Any] = [
+            "function", function.__module__, function.__qualname__, self._each(cells),
+            self._each(function.__defaults__ or ()), self._pairs(function.__kwdefaults__ or {}),
+        ]  # fmt: skip
+        if not _in_library(function.__code__.co_filename):
+            parts += [self._code(function.__code__), self._loaded(function)]
+            parts.append(self._pairs({k: v for k, v in vars(function).items() if k != "__wrapped__"}))
+        return _digested(*parts)
+
+    def _code(self, code: types.CodeType) -> list[Any]:
+        """What a piece of code does: instructions, names and constants, not where it stands in a file."""
+        constants = [self._code(c) if isinstance(c, types.CodeType) else self._digest(c) for c in code.co_consts]
+        names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
+        counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
+        return [code.co_code, code.co_exceptiontable, *map(list, names), counts, constants]
+
+    def _loaded(self, function: types.FunctionType) -> list[str]:
+        """Names of the globals that a function loads, each of which becomes an item."""
+        space, found = function.__globals__, list[str]()
+        for name, attributes in _globals_of(function.__code__):
+            if name in space:  # else it is a builtin, or not there yet
+                found += self._reached(f"{function.__module__}.{name}", space[name], attributes)
+        return found
+
+    def _reached(self, label: str, value: Any, attributes: set[str]) -> list[str]:
+        """Names of the items of a global; of a module of the user's, of what may be read of it."""
+        if not isinstance(value, types.ModuleType):
+            return [self._global(label, value)]
+        if _installed(value.__name__, value) or f"module {value.__name__}" in self._inside:
+            return [f"module {value.__name__}"]
+        self._inside.add(f"module {value.__name__}")
+        try:
+            held = [(name, vars(value)[name]) for name in sorted(attributes) if name in vars(value)]
+            return [item for name, one in held for item in self._reached(f"{value.__name__}.{name}", one, attributes)]
+        finally:
+            self._inside.discard(f"module {value.__name__}")
+
+    def _global(self, label: str, held: Any) -> str:
+        if isinstance(held, type):
+            return self.class_of(held)
+        # Names that no module has (exec, a notebook's cell) may stand for several globals.
+        label = f"global {label}"
+        key = f"{label} {id(held)}"
+        if key not in self._globals:
+            taken = sum(known == label or known.startswith(f"{label} #") for known in self._globals.values())
+            self._globals[key] = f"{label} #{taken}" if taken else label
+            self._alive.append(held)
+            self._waiting.append((self._globals[key], lambda: self._digest(held)))
+        return self._globals[key]
+
+    def _class(self, kind: type) -> str:
+        """A class: its bases; of code that is not torch's or Python's, every method and attribute too."""
+        parts: list[Any] = ["class", kind.__module__, kind.__qualname__, [self.class_of(b) for b in kind.__bases__]]
+        top = kind.__module__.partition(".")[0]
+        if top == "torch" and issubclass(kind, nn.Module):
+            forward = vars(kind).get("forward")
+            return _digested(*parts, self._digest(forward), self._raw(forward))
+        if top in sys.stdlib_module_names or top in ("torch", "numpy"):
+            return _digested(*parts)
+        own = {name: held for name, held in vars(kind).items() if name not in _SKIPPED_OF_CLASSES}
+        if _installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
+            # An installed package's own globals are not read: its code stands for it.
+            return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
+        return _digested(*parts, self._pairs(own))
+
+    def _raw(self, value: Any) -> Any:
+        """The code of a library's method alone; of its attributes those that are plain."""
+        inner = getattr(value, "__func__", getattr(value, "fget", value))
+        if isinstance(inner, types.FunctionType):
+            return self._code(inner.__code__)
+        return self._digest(value) if type(value) in _PLAIN else None
+
+
+def digest_of(value: object) -> str:
+    """Digest of one object, with the code of the user's own classes and functions that it leads to."""
+    reader = Reader({})
+    return _digested(reader.read("", value), sorted([name, held] for name, held in reader.items()))
+
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+@functools.cache
+def _in_library(file: str) -> bool:
+    """Whether a file of code belongs to Python or an installed package; a notebook's cell counts as the user's."""
+    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
+
+
+def _installed(name: str, module: types.ModuleType | None) -> bool:
+    """Whether a module belongs to Python or an installed package; one that has no file counts as the user's."""
+    file = getattr(module, "__file__", None)
+    return name.partition(".")[0] in sys.stdlib_module_names or (file is not None and _in_library(file))
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Attributes of an instance, in ``__dict__`` and slots."""
+    found: dict[str, Any] = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            hidden = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and name[-2:] != "__" else name
+            if name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(value, hidden, None)
+    return found
+
+
+_UNREAD_OF_MODULES = frozenset(
+    {
+        "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks",
+        "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+        "_non_persistent_buffers_set", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+        "_forward_pre_hooks_with_kwargs",
+    }
+)  # fmt: skip
+"""What torch keeps in a module for training, loading and saving, and what ``module_parts`` tells with each hook."""
+
+
+def module_parts(module: nn.Module) -> dict[str, Any]:
+    """Attributes of a module that its forward may read, by name; hooks without the numbers that torch gives them."""
+    held = vars(module)
+    parts = {name: value for name, value in held.items() if name not in _UNREAD_OF_MODULES | ORIGINS}
+    for name in ("_forward_hooks", "_forward_pre_hooks"):
+        flags = [held.get(f"{name}_with_kwargs", {}), held.get(f"{name}_always_called", {})]
+        parts[name] = [[hook, *(at in flag for flag in flags)] for at, hook in held.get(name, {}).items()]
+    return parts
+
+
+def _holds_more(kind: type) -> bool:
+    """Whether instances hold more than attributes: memory beyond that of an object, its dictionary and its slots."""
+    slots = sum(isinstance(held, types.MemberDescriptorType) for base in kind.__mro__ for held in vars(base).values())
+    ours = object.__basicsize__ + _POINTER * (2 + slots)
+    return not vars(kind).get("__module__") or kind.__basicsize__ > ours
+
+
+_POINTER = object.__basicsize__ // 2
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def _listed(part: Any) -> Any:
+    """Iterators among what a copy is made from, as lists."""
+    return list(cast("Iterator[Any]", part)) if isinstance(part, Iterator) else part
+
+
+def _globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
+    """Every global that code loads, nested functions included, with the names of attributes that it may read of it."""
+    found: dict[str, set[str]] = {}
+    waiting = [code]
+    while waiting:
+        one = waiting.pop()
+        waiting += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
+        for step in dis.get_instructions(one):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                found.setdefault(str(step.argval), set()).update(one.co_names)
+    return sorted(found.items())
+
+
+def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
+    """A tensor's dtype, shape and bytes."""
+    flat = tensor.detach().cpu().contiguous()
+    # Bytes through an integer view: numpy knows no bfloat16.
+    return str(flat.dtype), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _digested(*parts: Any) -> str:
+    return canon.digest("described", canon.canonical(_builtin(list(parts))))
+
+
+def _builtin(value: Any) -> Any:
+    """Bytes as texts: canonical bytes know no others."""
+    if isinstance(value, list):
+        return [_builtin(part) for part in cast("list[Any]", value)]
+    return canon.digest("bytes", value) if isinstance(value, bytes) else value

@@ -1,0 +1,114 @@
+"""Fingerprints: digests of everything that a model's answers depend on, and of its weights alone."""
+
+import hashlib
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from typing import Any, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core import canon
+from wheeltap.core.describe import Reader, module_parts, tensor_parts
+from wheeltap.core.typed import named_modules
+
+
+@final
+@dataclass(frozen=True)
+class Description:
+    """What decides a model's answers, part by part.
+
+    Attributes:
+        items: Name to digest: of structure, attributes and hooks of every module, every parameter and buffer to the
+            bit, code of the user's own classes and functions, and the globals that these load.
+        unread: Where something stands that could not be read, and what it is.
+    """
+
+    items: dict[str, str]
+    unread: dict[str, str]
+
+    def digest(self, *, without: Set[str] = frozenset()) -> str:
+        """The fingerprint: a digest of all items but those in ``without``."""
+        kept = sorted((name, held) for name, held in self.items.items() if name not in without)
+        return canon.key("model", kept)
+
+    def differing(self, other: "Description") -> frozenset[str]:
+        """Names of the items that two descriptions do not have in common."""
+        names = self.items.keys() | other.items.keys()
+        return frozenset(name for name in names if self.items.get(name) != other.items.get(name))
+
+
+def described(model: nn.Module) -> Description:
+    """Everything that decides what ``model`` computes, as far as it can be read."""
+    names: dict[int, str] = {}
+    for kind, held in (
+        ("module", named_modules(model)), ("parameter", model.named_parameters()), ("buffer", model.named_buffers()),
+    ):  # fmt: skip
+        names |= {id(part): f"{kind} {name}" for name, part in held}
+    reader = Reader(names)
+    items: dict[str, str] = {}
+    for path, module in named_modules(model):
+        items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *_places(module, names)])
+        for name, value in _settings(module).items():
+            items[f"attribute {path}.{name}"] = reader.read(f"{path}.{name}".lstrip("."), value)
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, tensor in tensors:
+            items[f"{kind} {name}"] = _of_tensor(name, tensor)
+    items["hooks of all modules"] = reader.read("hooks of all modules", _hooks_of_all())
+    items |= dict(reader.items())
+    return Description(items, dict(reader.unread))
+
+
+def _places(module: nn.Module, names: dict[int, str]) -> Iterator[list[list[str]]]:
+    """The names under which a module holds children and tensors: one that is held twice has one name elsewhere."""
+    for kind in ("_modules", "_parameters", "_buffers"):
+        held = cast("dict[str, Any]", vars(module).get(kind, {}))
+        yield [[name, "" if part is None else names.get(id(part), "")] for name, part in held.items()]
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    parts = module_parts(module)
+    for name in ("_modules", "_parameters", "_buffers"):
+        parts.pop(name, None)
+    if isinstance(module, torch.jit.ScriptModule):
+        parts["code"] = str(cast("Any", module).code)
+    return parts
+
+
+def _hooks_of_all() -> list[Any]:
+    """Hooks that torch calls for every module there is."""
+    held = cast("Any", nn.modules.module)
+    return [list(held._global_forward_pre_hooks.values()), list(held._global_forward_hooks.values())]
+
+
+def _of_tensor(name: str, tensor: Tensor) -> str:
+    state = hashlib.blake2b(digest_size=16)
+    for part in _tensor_bytes(name, tensor):
+        state.update(part)
+    return state.hexdigest()
+
+
+def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[bytes]:
+    dtype, shape, data = tensor_parts(tensor)
+    yield canon.canonical([name, dtype, shape])
+    yield data
+
+
+def fingerprint(model: nn.Module, *, without: Set[str] = frozenset()) -> str:
+    """Digest of a model: structure, settings, hooks, code of its own, every parameter and buffer to the bit.
+
+    Args:
+        model: Described as it is now.
+        without: Names of items of its ``Description`` that each call of the model changes.
+    """
+    return described(model).digest(without=without)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
+    state = hashlib.blake2b(digest_size=16)
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    for name, tensor in tensors:
+        for part in _tensor_bytes(name, tensor):
+            state.update(part)
+    return state.hexdigest()

@@ -1,0 +1,145 @@
+"""Measures: one value per example from a model's scores over the options each example offers."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Measure(ABC):
+    """Gives one value per example.
+
+    Attributes:
+        name: Recorded in trial keys.
+        higher_is_better: Direction.
+        bounded: Whether each example's value is 0 or 1.
+    """
+
+    name: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    bounded: ClassVar[bool] = False
+
+    @abstractmethod
+    def __call__(
+        self, scores: Float[Tensor, "example option"], targets: Tensor, clean: Float[Tensor, "example option"]
+    ) -> Float[Tensor, " example"]:
+        """Value per example.
+
+        Args:
+            scores: The disturbed model's scores (logits, or summed log-likelihoods of the options).
+            targets: Index of the right option per example; or the wanted outputs, for regression.
+            clean: The undisturbed model's scores.
+        """
+
+    def chance(self, scores: Float[Tensor, "example option"], targets: Tensor) -> float:
+        """The value that an answer without information gets on average."""
+        uniform = torch.zeros_like(scores)
+        return float(self(uniform, targets, uniform).mean())
+
+    @property
+    def identity(self) -> list[str]:
+        """What probes and keys know it by: its name; of a measure that is not ours its code and settings too."""
+        if type(self) is type(BY_NAME.get(self.name)):
+            return [self.name]
+        from wheeltap.core.describe import digest_of
+
+        return [self.name, digest_of(self)]
+
+    def __repr__(self) -> str:
+        return f"wt.measure.{self.name}"
+
+
+@final
+class Accuracy(Measure):
+    """Share of examples whose highest-scored option is the right one. Unit: share."""
+
+    name = "accuracy"
+    bounded = True
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return (scores.argmax(-1) == targets).float()
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """One in the number of options."""
+        return 1.0 / scores.shape[-1]
+
+
+@final
+class NLL(Measure):
+    """Negative log-likelihood of the right option among those offered. Unit: nats."""
+
+    name = "nll"
+    higher_is_better = False
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+
+
+@final
+class Margin(Measure):
+    """Score of the right option minus the best other one. Unit: that of the scores (logits, nats)."""
+
+    name = "margin"
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        right = scores.gather(-1, targets[:, None])
+        others = scores.scatter(-1, targets[:, None], -torch.inf)
+        return right[:, 0] - others.amax(-1)
+
+
+@final
+class Agreement(Measure):
+    """Share of examples on which the disturbed model gives the clean model's answer. Unit: share."""
+
+    name = "agreement"
+    bounded = True
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return (scores.argmax(-1) == clean.argmax(-1)).float()
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """One in the number of options."""
+        return 1.0 / scores.shape[-1]
+
+
+@final
+class KL(Measure):
+    """Kullback-Leibler divergence from the clean model's distribution over the options to this one. Unit: nats."""
+
+    name = "kl"
+    higher_is_better = False
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        here, there = scores.log_softmax(-1), clean.log_softmax(-1)
+        return (there.exp() * (there - here)).sum(-1).clamp_min(0.0)
+
+
+@final
+class SquaredError(Measure):
+    """Sum over outputs of the squared difference to the wanted output. Unit: that of the outputs, squared."""
+
+    name = "squared_error"
+    higher_is_better = False
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        return (scores - targets).square().sum(-1)
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """The error of always answering the mean of the targets."""
+        return float((targets - targets.mean(0)).square().sum(-1).mean())
+
+
+accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
+
+STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
+"""Recorded for every trial on a probe with options: one forward pass serves all."""
+
+BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error)}

@@ -1,0 +1,299 @@
+"""The records that travel between floors and into files: frozen, typed, free of torch."""
+
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core import canon, seeds
+from wheeltap.core.site import WHOLE, Site
+
+SCHEMA = "wheeltap.report/1"
+
+Scalar = str | int | float | bool
+OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
+FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
+Role = Literal["subject", "twin", "planted", "graded"]
+
+OWN: Final = "the model's own answers"
+"""What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
+
+
+class Derivation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a control subject is made from another one: by gauges, one after another.
+
+    Attributes:
+        family: Kind of architecture.
+        operations: Names of the gauges, in the order in which they are applied; empty in plans of older versions.
+        settings: Of these gauges, defaults included.
+        seed: Root of the draws.
+        version: Of the gauges' code. A derivation of another version is refused.
+    """
+
+    family: str
+    operations: tuple[str, ...] = ()
+    settings: dict[str, Scalar]
+    seed: int
+    version: int = 1
+
+
+class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows of a subject.
+
+    Attributes:
+        fingerprint: Digest of architecture, weights and buffers; of the base and the derivation for a control.
+        parameters: Number of trainable and frozen parameters, tied ones once.
+        blocks: Module paths of the blocks that a block map disturbs one by one.
+        layers: Module paths of the layers a disturbance can touch.
+        widest: Inputs (with the constant) of the widest dense layer: what function-space noise must estimate.
+        path: Numerical path class of its trials.
+    """
+
+    name: str
+    fingerprint: str
+    parameters: int
+    blocks: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
+    widest: int = 0
+    path: str = "plain"
+    role: Role = "subject"
+    base: str | None = None
+    derivation: Derivation | None = None
+
+
+class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows of a probe.
+
+    Attributes:
+        measure: What the benchmark would score.
+        measures: Everything recorded per example in each trial.
+        chance: The score an answer without information gets, in units of ``measure``; known after a clean pass.
+        bounded: Whether the measure is a share of right answers (0 or 1 per example).
+        tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
+    """
+
+    name: str
+    digest: str
+    examples: int
+    measure: str
+    measures: tuple[str, ...]
+    chance: float | None = None
+    higher_is_better: bool = True
+    bounded: bool = True
+    tokens: int = 0
+
+
+class Part(msgspec.Struct, frozen=True):
+    """Some of a probe's examples: one of ``of`` nearly equal parts of them in a random order.
+
+    Attributes:
+        at: Which one. From ``of`` on the examples are put in a new order and come round again.
+    """
+
+    of: int
+    at: int
+
+    def examples(self, count: int, *, root: int) -> NDArray[np.intp]:
+        """Indices of its examples among ``count``, in rising order; the order comes from the plan's root seed."""
+        turn, place = divmod(self.at, self.of)
+        order = seeds.generator(root, "part", self.of, turn).permutation(count)
+        return np.sort(np.array_split(order, self.of)[place])
+
+
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
+    """One disturbance of one subject on one probe. Its ``key`` is its identity.
+
+    Attributes:
+        subject: Fingerprint of the subject.
+        probe: Digest of the probe.
+        measures: Names of the per-example measures recorded.
+        perturbation: Registered name; ``none`` is the clean model.
+        version: Version of the perturbation's code: a changed plug-in makes a new key.
+        dose: In the perturbation's own unit.
+        seed: Index of the draw.
+        root: The plan's root seed.
+        path: Numerical path class (device, dtype, engine path).
+        part: The examples it is measured on; all of them where ``None``.
+    """
+
+    subject: str
+    probe: str
+    measures: tuple[str, ...]
+    perturbation: str
+    version: int
+    settings: dict[str, Scalar] = {}
+    site: Site = WHOLE
+    dose: float = 0.0
+    seed: int = 0
+    root: int = 0
+    path: str = "plain"
+    part: Part | None = None
+
+    @property
+    def key(self) -> str:
+        """Content key, 32 hex characters."""
+        return canon.key("trial", self)
+
+    def on(self, part: Part) -> "Trial":
+        """The same trial, measured on these examples alone."""
+        return msgspec.structs.replace(self, part=part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What one trial gave. ``values`` maps a measure's name to one float per example, in probe order.
+
+    Attributes:
+        because: Why it is not done; of a done one, which layers it had to leave as they were.
+        path: How the engine came by it, where that was not one plain pass with the weights written and put back.
+    """
+
+    key: str
+    status: OutcomeStatus
+    values: dict[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
+    seconds: float = 0.0
+    forwards: float = 0.0
+    because: str = ""
+    path: str = ""
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """A number with its uncertainty.
+
+    Attributes:
+        low: Lower end of the interval, in ``unit``; ``None`` where it is unbounded or unknown.
+        high: Upper end.
+        level: Confidence level of the interval.
+        n: Number of resampling units (examples unless ``method`` says otherwise).
+        method: How the interval was made.
+        p: P-value of "no effect", where the estimate is a tested effect.
+    """
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    level: float
+    n: int
+    unit: str
+    method: str
+    p: float | None = None
+
+    def __str__(self) -> str:
+        def show(number: float | None) -> str:
+            if number is None:
+                return "open"
+            # Plus zero: what rounds to nothing has no sign.
+            return f"{number:.3g}" if abs(number) >= 100 else f"{round(number, 3) + 0.0:.3f}"
+
+        value = "?" if self.value is None else show(self.value)
+        return f"{value} [{show(self.low)}, {show(self.high)}]"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One coded claim about a subject (or a pair, "A vs B"), with the numbers behind it.
+
+    Attributes:
+        because: Plain words: what was seen and what it does and does not prove.
+        smallest_detectable: The smallest effect this test would have found with probability .8.
+        trials: Keys of the trials it rests on.
+        alarm: Whether ``found`` is bad news. A claim that was shown (this part is necessary) is none.
+    """
+
+    code: str
+    title: str
+    status: FindingStatus
+    subject: str
+    estimates: tuple[Estimate, ...] = ()
+    smallest_detectable: float | None = None
+    because: str = ""
+    trials: tuple[str, ...] = ()
+    alarm: bool = True
+
+
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """A check on the instrument itself."""
+
+    name: str
+    kind: Literal["null", "planted", "baseline", "gate"]
+    status: Literal["passed", "failed", "skipped"]
+    estimates: tuple[Estimate, ...] = ()
+    because: str = ""
+
+
+class Curve(msgspec.Struct, frozen=True, kw_only=True):
+    """Score against dose for one subject and one instrument, with a pointwise band.
+
+    Attributes:
+        code: Finding code of the instrument.
+        doses: In ``unit``, ascending.
+        score: Mean score per dose; ``low`` and ``high`` its band at ``level``, ``None`` where it has no end.
+        half: Dose at which half of the above-chance score is lost.
+        area: Mean score over the log-dose range.
+        variant: Which way of doing it, where an instrument has several; empty for the one its verdict is about.
+        norms: ||change|| / ||weights|| at each dose, mean over draws: what makes instruments comparable.
+    """
+
+    code: str
+    title: str
+    subject: str
+    role: Role
+    unit: str
+    measure: str
+    chance: float
+    level: float
+    doses: tuple[float, ...]
+    score: tuple[float, ...]
+    low: tuple[float | None, ...]
+    high: tuple[float | None, ...]
+    half: Estimate | None = None
+    area: Estimate | None = None
+    variant: str = ""
+    norms: tuple[float | None, ...] = ()
+
+
+class BlockMap(msgspec.Struct, frozen=True, kw_only=True):
+    """Loss of score when one block at a time is disturbed at the same dose."""
+
+    code: str
+    title: str
+    subject: str
+    dose: float
+    unit: str
+    blocks: tuple[str, ...]
+    drops: tuple[Estimate, ...]
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """What the run cost.
+
+    Attributes:
+        forwards: Passes over the whole probe made by this run, those for layer moments included.
+        seconds: Wall-clock.
+        trials: Trials carried out by this run.
+        reused: Trials whose outcome came from the store.
+    """
+
+    forwards: float
+    seconds: float
+    trials: int = 0
+    reused: int = 0
+
+
+class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole report, schema ``wheeltap.report/1``: what every renderer reads and nothing else."""
+
+    schema: str = SCHEMA
+    command: str
+    headline: str
+    subjects: tuple[SubjectRecord, ...]
+    probe: ProbeRecord
+    findings: tuple[Finding, ...]
+    controls: tuple[Control, ...]
+    cost: Cost
+    provenance: dict[str, Scalar]
+    curves: tuple[Curve, ...] = ()
+    blocks: tuple[BlockMap, ...] = ()
+    void: bool = False

@@ -1,0 +1,67 @@
+"""Registries of named things, open to other packages through entry points."""
+
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from wheeltap.core.errors import UnknownName, UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Names to classes, filled from a table of built-ins and from an entry-point group, each loaded when asked for.
+
+    Args:
+        kind: What is registered, in words ("perturbation"), for messages.
+        group: The entry-point group third parties add to.
+        builtin: Name to ``module:attribute``.
+        base: What an entry must subclass.
+    """
+
+    def __init__(self, kind: str, group: str, builtin: dict[str, str], base: type[T]) -> None:
+        self.kind, self.group, self.base = kind, group, base
+        self._paths = dict(builtin)
+        self._plugins: dict[str, str] | None = None
+
+    def _all(self) -> dict[str, str]:
+        if self._plugins is None:
+            self._plugins = {point.name: point.value for point in entry_points(group=self.group)}
+        # A plug-in may add names, never replace one of ours: a report must mean the same everywhere.
+        return {**self._plugins, **self._paths}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._all()))
+
+    def get(self, name: str) -> type[T]:
+        """The class registered as ``name``.
+
+        Raises:
+            UnknownName: If there is none, with the nearest name as a hint.
+            UsageError: If a plug-in's entry cannot be loaded, or is not a subclass of what is expected here.
+        """
+        paths = self._all()
+        if name not in paths:
+            raise UnknownName(self.kind, name, paths)
+        module, _, attribute = paths[name].partition(":")
+        try:
+            found: Any = getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UsageError(
+                f"The {self.kind} {name!r} cannot be loaded.",
+                where=paths[name],
+                expected=f"a subclass of {self.base.__name__}",
+                got=f"{type(error).__name__}: {error}",
+                do=f"Mend or uninstall the package that declares it in the group {self.group!r}.",
+            ) from error
+        if not (inspect.isclass(found) and issubclass(found, self.base)):
+            raise UsageError(
+                f"The {self.kind} {name!r} is not a {self.base.__name__}.",
+                where=paths[name],
+                expected=f"a subclass of {self.base.__name__}",
+                got=f"{paths[name]} = {type(found).__name__}",
+                do=f"Fix the entry point in the group {self.group!r} of the package that declares it.",
+            )
+        return found

@@ -1,0 +1,197 @@
+"""Subjects: a model under audit, with its gates, fingerprint, layers and blocks."""
+
+from collections.abc import Set
+from dataclasses import dataclass, replace
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core import canon
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import Description, described
+from wheeltap.core.layer import Layer, find_blocks, find_layers
+from wheeltap.core.records import Derivation, Role, SubjectRecord
+from wheeltap.core.typed import named_modules, squares
+
+
+@final
+@dataclass(frozen=True)
+class Settled:
+    """What passes over a probe told of a model (see ``engine.settle``).
+
+    Attributes:
+        probe: Digest of the probe.
+        scores: The model's undisturbed scores, ``[example, option]``.
+        description: Of the model, after them.
+        found: Of the model as it was found and put back: where passes do not rewrite weights, that may be another.
+        passing: Names of what each call of the model changes, which is no part of its fingerprint.
+        forwards: Passes over the probe that this took.
+        spent: Whether a run rests on it: the next one looks again.
+    """
+
+    probe: str
+    scores: Tensor
+    description: Description
+    found: Description
+    passing: Set[str]
+    forwards: float
+    spent: bool = False
+
+
+@final
+class Subject:
+    """A ``torch.nn.Module`` in eval mode, ready to be disturbed and always given back as it was.
+
+    Args:
+        model: In eval mode, with finite parameters on one real device.
+        name: What reports call it.
+
+    Raises:
+        ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
+    """
+
+    def __init__(self, model: nn.Module, *, name: str = "model") -> None:
+        _require_auditable(model, name)
+        self.model = model
+        self.name = name
+        self.layers: tuple[Layer, ...] = find_layers(model)
+        self._record: SubjectRecord | None = None
+        self._squared_norm: float | None = None
+        self.settled: Settled | None = None
+        if not self.layers:
+            raise ModelError(
+                "The model has no weights that wheeltap can disturb.",
+                where=name,
+                expected="at least one Linear, Conv1d/2d/3d, Embedding or attention projection",
+                got=type(model).__name__,
+                do="Wrap the model so that its weights live in these modules.",
+            )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where everything runs."""
+        return next(self.model.parameters()).device
+
+    @property
+    def squared_norm(self) -> float:
+        """Sum of squares of all weights, undisturbed: taken once, when first asked for."""
+        if self._squared_norm is None:
+            self._squared_norm = sum(squares(parameter) for parameter in self.model.parameters())
+        return self._squared_norm
+
+    @property
+    def path(self) -> str:
+        """Numerical path class: part of every trial's key."""
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        return f"plain/{self.device.type}/{dtype}"
+
+    @property
+    def record(self) -> SubjectRecord:
+        """What stores and reports keep of this subject."""
+        if self._record is None:
+            self._record = SubjectRecord(
+                name=self.name,
+                fingerprint=self._described().digest(without=self.settled.passing if self.settled else frozenset()),
+                parameters=sum(p.numel() for p in self.model.parameters()),
+                blocks=find_blocks(self.model, self.layers),
+                layers=tuple(layer.name for layer in self.layers),
+                widest=max((layer.fan_in + 1 for layer in self.layers if layer.kind in _DENSE), default=0),
+                path=self.path,
+            )
+        return self._record
+
+    def _described(self) -> Description:
+        return self.settled.description if self.settled else described(self.model)
+
+    def settle(self, settled: Settled, *, tied: Set[str]) -> None:
+        """Takes what passes over the probe told; the record is made again of the model as it is now.
+
+        Args:
+            settled: That.
+            tied: Paths of weights that are used in more than one place: by functions, not only by modules.
+        """
+        self.settled, self._record, self._squared_norm = settled, None, None
+        self.layers = tuple(replace(layer, tied=layer.tied or layer.weight in tied) for layer in self.layers)
+
+    def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
+        """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
+
+        It is disturbed only where this one is: a weight that a gauge untied stays out.
+        """
+        child = Subject(model, name=record.name)
+        tied = {layer.name: layer.tied for layer in self.layers}
+        child.layers = tuple(replace(layer, tied=tied[layer.name]) for layer in child.layers if layer.name in tied)
+        child._record = record
+        return child
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter at path ``name``."""
+        return self.model.get_parameter(name)
+
+
+_DENSE = ("linear", "transposed", "attention")
+
+
+def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role, label: str = "") -> SubjectRecord:
+    """The record of a control before (or without) making it. Layers and blocks are the base's.
+
+    Its fingerprint is that of the base and the derivation, so that its trials are found in a store without making it.
+
+    Args:
+        base: Of the subject it is made from.
+        derivation: How.
+        role: What it is for.
+        label: Tells controls of one role apart.
+    """
+    return SubjectRecord(
+        name=f"{base.name} ({role}{f' {label}' if label else ''})",
+        fingerprint=canon.key("derived", [base.fingerprint, derivation]),
+        parameters=base.parameters,
+        blocks=base.blocks,
+        layers=base.layers,
+        widest=base.widest,
+        path=base.path,
+        role=role,
+        base=base.fingerprint,
+        derivation=derivation,
+    )
+
+
+def _require_auditable(model: nn.Module, name: str) -> None:
+    if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ModelError(
+            "The subject is not a torch module.",
+            where=name,
+            expected="a torch.nn.Module",
+            got=type(model).__name__,
+            do="Pass the module itself, or a subclass of torch.nn.Module that wraps your callable.",
+        )
+    training = [path or "the model itself" for path, module in named_modules(model) if module.training]
+    if training:
+        raise ModelError(
+            "The model is in training mode.",
+            where=f"{name}: {training[0]}",
+            expected="eval mode in every submodule",
+            got=f"{len(training)} submodules in training mode",
+            do="Call model.eval() first; dropout and batch statistics would be counted as fragility.",
+        )
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for path, tensor in tensors:
+            if tensor.is_meta:
+                raise ModelError(
+                    f"A {kind} has no data.",
+                    where=f"{name}: {path}",
+                    expected="a tensor on a real device",
+                    got="a tensor on the meta device",
+                    do="Load the weights before the audit.",
+                )
+            # Masks are buffers that hold -inf on purpose; only weights must be finite.
+            if kind == "parameter" and not bool(torch.isfinite(tensor).all()):
+                raise ModelError(
+                    "The model has weights that are not finite.",
+                    where=f"{name}: {path}",
+                    expected="finite numbers",
+                    got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
+                    do="Load a sound checkpoint; no disturbance of these weights would mean anything.",
+                )

@@ -1,0 +1,257 @@
+"""The first passes of a model: it settles, shows what each call of it changes, and where its weights are used."""
+
+from collections.abc import Callable, Generator, Set
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from wheeltap.core.errors import ModelError, WheeltapError
+from wheeltap.core.fingerprint import described
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Settled, Subject
+from wheeltap.core.typed import named_modules
+from wheeltap.engine.apply import Before, same_random_numbers
+
+ONE_THREAD_BELOW = 2_000_000
+"""Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
+what it saves, most of all on a busy machine."""
+
+
+@contextmanager
+def threads_for(parameters: int) -> Generator[None]:
+    """One torch thread for a small model while the block runs, as many as before for a large one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if parameters < ONE_THREAD_BELOW else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+ANSWERS = 1e-4
+"""Largest difference between a model's scores and those that are stored of it, as a share of their scale: what another
+machine's rounding may do. In 16-bit weights it may do more: four units in the last place."""
+
+
+def settle(subject: Subject, probe: BaseProbe) -> Settled:
+    """Runs the model once on the probe, and on one example, before it is named by its fingerprint.
+
+    Some models rewrite themselves in their first pass, or keep what the last call left behind. What the first pass
+    settles is part of the fingerprint; what every call changes is not: there its scores are the guard (see
+    ``require_same_answers``).
+
+    Raises:
+        ModelError: If the model fails on the probe, or each pass changes its weights.
+    """
+    found, before = described(subject.model), Before(subject)
+    parameters = sum(parameter.numel() for parameter in subject.model.parameters())
+    rewritten = False
+    with threads_for(parameters), same_random_numbers(subject):
+        try:
+            scores = clean_scores(subject, probe)
+            first = described(subject.model)
+            rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
+            tied = _tied(subject, probe)
+            after = described(subject.model)
+        finally:
+            # What says that weights were rewritten must stay, or they would be rewritten again.
+            if not rewritten:
+                before.put_back()
+    passing = first.differing(after)
+    _require_still(subject, passing)
+    settled = Settled(
+        probe=probe.digest, scores=scores, description=after, found=after if rewritten else found, passing=passing,
+        forwards=1.0,
+    )  # fmt: skip
+    subject.settle(settled, tied=tied)
+    return settled
+
+
+def settled_since_planned(subject: Subject, probe: BaseProbe) -> Settled:
+    """What ``settle`` gave when the plan was made, if the model is still as it was then; given out once.
+
+    Raises:
+        ModelError: See ``settle``.
+    """
+    last = subject.settled
+    fresh = last is not None and not last.spent and last.probe == probe.digest
+    if last is None or not fresh or described(subject.model).differing(last.found) - last.passing:
+        last = settle(subject, probe)
+    subject.settled = replace(last, spent=True)
+    return last
+
+
+def require_same_answers(subject: Subject, known: Tensor, *, of: str) -> None:
+    """Raises ``ModelError`` if a settled subject's scores are not those known of its fingerprint.
+
+    So what the fingerprint cannot read of a model never makes another model's outcomes its own.
+
+    Args:
+        subject: After ``settle``.
+        known: Scores ``[example, option]`` of the same fingerprint on the same probe.
+        of: Whose they are, in words.
+    """
+    settled = subject.settled
+    assert settled is not None, "settle first"
+    scores = settled.scores
+    gap = gap_of(known, scores) if known.shape == scores.shape else float("inf")
+    if gap <= max(ANSWERS, 4.0 * torch.finfo(next(subject.model.parameters()).dtype).eps):
+        return
+    unread = settled.description.unread
+    told_of = "; ".join(f"{where} ({what})" for where, what in list(unread.items())[:3])
+    raise ModelError(
+        "The model does not give the answers that are known of it, although nothing that wheeltap reads of it changed.",
+        where=f"{subject.name}: {of}",
+        expected="the same scores on the same examples",
+        got=f"scores that differ by {gap:.1e} of their scale" + (f"; not read: {told_of}" if told_of else ""),
+        do="Its answers depend on something outside of its weights, settings and code (a file, the clock, an opaque "
+        "object): make that an attribute of the model, or use a new --store and one model a run.",
+    )
+
+
+def gap_of(one: Tensor, two: Tensor) -> float:
+    """Largest difference of two models' scores, as a share of how far the first one's are apart.
+
+    That is between the options of an example; between examples where each has one number.
+    """
+    axis = 1 if one.shape[1] > 1 else 0
+    spread = float((one - one.mean(axis, keepdim=True)).abs().max()) or 1.0
+    return float((one - two).abs().max()) / spread
+
+
+_WEIGHT = "parameter "
+"""How the names of a description's items begin that are weights."""
+
+
+def _require_still(subject: Subject, passing: Set[str]) -> None:
+    """Raises ``ModelError`` if each pass changes a weight: there is no undisturbed model to compare with."""
+    moved = sorted(name for name in passing if name.startswith(_WEIGHT))
+    if moved:
+        raise ModelError(
+            "The model changes its own weights in every forward pass.",
+            where=f"{subject.name}: {moved[0].removeprefix(_WEIGHT)}",
+            expected="weights that a second pass leaves as they are",
+            got=f"{len(moved)} parameters that differ after one more pass",
+            do="Switch off what updates weights in eval mode (running averages, online learning).",
+        )
+
+
+def clean_scores(subject: Subject, probe: BaseProbe) -> Tensor:
+    """One pass of the undisturbed model.
+
+    Raises:
+        ModelError: If the model fails on the probe's examples.
+    """
+    try:
+        if subject.settled is None or subject.settled.probe != probe.digest:
+            probe.require_readable(subject.model)
+        return scores_of(subject.model, probe)
+    except WheeltapError:
+        raise
+    except Exception as error:
+        first = next(subject.model.parameters())
+        raise ModelError(
+            "The model fails on the probe's examples before anything was disturbed.",
+            where=f"{subject.name} on {probe.name}",
+            expected=f"examples it can read (its first weight is {str(first.dtype).removeprefix('torch.')})",
+            got=told(error),
+            do="Call the model on one example yourself; check shapes, dtype and device.",
+        ) from error
+
+
+def scores_of(model: nn.Module, probe: BaseProbe) -> Tensor:
+    """Scores ``[example, option]``; where memory runs out, tried again with half of the batch, down to one example."""
+    while True:
+        try:
+            return probe.scores(model)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or not probe.halve_batch():
+                raise
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether torch, on whatever device, or Python ran out of memory."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def told(error: Exception) -> str:
+    """An error as one line: all parts of ours, the type and text of foreign code's."""
+    if isinstance(error, WheeltapError):
+        return error.in_line()
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+# ---- where weights are used ------------------------------------------------------------------------------------
+
+
+class _Uses(TorchFunctionMode):
+    """Notes by which module, and by which function there, each parameter is used.
+
+    A parameter that a function gives back as it is (a change of dtype to its own), or of which it gives only facts
+    (shape, dtype), is not used by it.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
+        self.inside: list[str] = [""]
+        self.uses: dict[str, set[tuple[str, str]]] = {}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        result = func(*args, **given)
+        if _holds_tensor(result):
+            for part in _flat((*args, *given.values())):
+                name = self._names.get(id(part))
+                if name is not None and result is not part:
+                    self.uses.setdefault(name, set()).add((self.inside[-1], getattr(func, "__name__", "")))
+        return result
+
+
+def _holds_tensor(value: Any) -> bool:
+    return any(isinstance(part, Tensor) for part in _flat((value,)))
+
+
+def _flat(parts: tuple[Any, ...]) -> list[Any]:
+    found: list[Any] = []
+    for part in parts:
+        if isinstance(part, list | tuple):
+            found += _flat(tuple(cast("list[Any]", part)))
+        else:
+            found.append(part)
+    return found
+
+
+def _tied(subject: Subject, probe: BaseProbe) -> frozenset[str]:
+    """Weights of layers that are used in more than one place of the model; from one example of the probe.
+
+    ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
+    """
+    uses = _Uses(subject.model)
+    undo: list[Callable[[], None]] = []
+    for path, module in named_modules(subject.model):
+
+        def enter(module: nn.Module, args: Any, path: str = path) -> None:
+            uses.inside.append(path)
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            uses.inside.pop()
+
+        undo += [module.register_forward_pre_hook(enter).remove, module.register_forward_hook(leave).remove]
+    try:
+        # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
+        # here, and whatever it cannot do fails where it is asked for.
+        with suppress(Exception), torch.no_grad():
+            example = next(iter(probe.moments())).inputs[:1].to(subject.device)
+            with uses:
+                subject.model(example)
+    finally:
+        for remove in undo:
+            remove()
+    return frozenset(layer.weight for layer in subject.layers if len(uses.uses.get(layer.weight, ())) > 1)

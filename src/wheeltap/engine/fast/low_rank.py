@@ -1,0 +1,266 @@
+"""Low-rank noise beside the weights: added to what each layer gives, for one disturbed copy or several in one pass.
+
+The noise of copy k adds (x V') U' to a layer's output, two thin products: the weights are never written, so there is
+nothing to undo, and copies with few tokens each share one reading of them. The noise is a perturbation of its own (see
+``perturb.low_rank``), not a way to draw another one.
+
+Source: Wen, Tran & Ba (2020), "BatchEnsemble", arXiv 2002.06715, eq. 2.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules, squares
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.fast.folded import CACHE_BYTES, TOKENS, Calls, computing, require_same, require_single_precision
+from wheeltap.perturb.base import Draw
+from wheeltap.perturb.low_rank import LowRankNoise
+
+
+@final
+@dataclass(frozen=True)
+class _Change:
+    """The changes of one stored weight in every copy, ``left @ right``.
+
+    Attributes:
+        left: ``[copy, first axis, rank]``.
+        right: ``[copy, rank, second axis and what follows]``.
+    """
+
+    left: Tensor
+    right: Tensor
+
+    def by_linear(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What is added to the output of a Linear, ``[copy, row, unit]``."""
+        return self._rows(inputs) @ self.right.mT @ self.left.mT
+
+    def by_transposed(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What is added to the output of a Conv1D of transformers, ``[copy, row, unit]``."""
+        return self._rows(inputs) @ self.left @ self.right
+
+    def by_embedding(self, module: nn.Module, tokens: Tensor) -> Tensor:
+        """What is added to an embedding, ``[copy, token, unit]``."""
+        copies = len(self.left)
+        ids = tokens.expand(copies, *tokens.shape[1:]) if len(tokens) == 1 else tokens
+        own = torch.arange(copies, device=tokens.device)[:, None]
+        return self.left[own, ids.reshape(copies, -1)] @ self.right
+
+    def by_convolution(self, module: nn.Module, inputs: Tensor) -> Tensor:
+        """What is added to the output of a convolution, ``[copy, row, unit, place...]``."""
+        assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        given = inputs.expand(len(self.left), *inputs.shape[1:]) if len(inputs) == 1 else inputs
+        parts: list[Tensor] = []
+        for left, right, own in zip(self.left, self.right, given.chunk(len(self.left)), strict=True):
+            kernel = right.reshape(len(right), *module.weight.shape[1:])
+            # torch's own inner call: it knows every way of padding and stride.
+            thin: Tensor = module._conv_forward(own, kernel, None)  # pyright: ignore[reportPrivateUsage]
+            parts.append(torch.einsum("ur,br...->bu...", left, thin))
+        return torch.stack(parts)
+
+    def _rows(self, inputs: Tensor) -> Tensor:
+        if len(inputs) == 1:
+            return inputs.reshape(1, -1, inputs.shape[-1]).expand(len(self.left), -1, -1)
+        return inputs.reshape(len(self.left), -1, inputs.shape[-1])
+
+
+Added = Callable[[_Change, nn.Module, Tensor], Tensor]
+"""From a module and its input to what the change of its weight adds to its output, copy by copy."""
+
+
+@final
+@dataclass(frozen=True)
+class _Use:
+    """One module that multiplies by a weight."""
+
+    layer: Layer
+    module: nn.Module
+    added: Added
+
+
+@final
+@dataclass(frozen=True)
+class Copy:
+    """One disturbed copy: how much, and which draw."""
+
+    dose: float
+    seed: int
+
+
+@final
+class LowRankCopies:
+    """Copies of one subject, each with low-rank noise of its own, as many in one pass as it pays.
+
+    In the first pass the first copy must give the scores of the disturbance written into the weights; where copies
+    share it, one more copy, undisturbed, must give the clean scores.
+
+    Memory: ``at_once`` times the activations and answers of a pass, and the thin factors.
+
+    Args:
+        subject: Undisturbed; its weights are not written to, but for that first comparison.
+        probe: The examples.
+        noise: What is added.
+        site: To which layers.
+        limit: Bytes that the answers of copies that share a pass may take.
+
+    Attributes:
+        at_once: Copies that share a pass; 1 where one has tokens enough, or where the probe does not allow more.
+        path: Name of the numerical path.
+        spent: Passes over the probe that recording and proof have cost so far.
+
+    Raises:
+        ModelError: If a layer's noise cannot be added to its output.
+    """
+
+    def __init__(
+        self, subject: Subject, probe: BaseProbe, noise: LowRankNoise, site: Site = WHOLE, *, limit: int = CACHE_BYTES
+    ) -> None:
+        self.subject, self.probe, self.noise, self.site = subject, probe, noise, site
+        self.path = f"low-rank beside the weights, rank {noise.settings.rank}"
+        require_single_precision(subject, path=self.path)
+        self._layers = [each for each in subject.layers if site.covers(each.name) and noise.accepts(each)]
+        self._uses = _uses(subject, self._layers)
+        with torch.no_grad():
+            self._norms = {each.weight: squares(subject.parameter(each.weight)) ** 0.5 for each in self._layers}
+        self._calls, self.at_once = self._recorded(limit)
+        self.spent = 1.0
+        if self._calls is not None:
+            self.path = f"low-rank folded, rank {noise.settings.rank}"
+        self._proven = False
+
+    def _recorded(self, limit: int) -> tuple[Calls | None, int]:
+        """The calls of a clean pass, and how many copies of them fit one pass; ``None`` where it is one."""
+        tokens = 1
+
+        def count(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            nonlocal tokens
+            inputs = _given(args, kwargs)
+            wide = 1 if isinstance(module, nn.Embedding) else getattr(module, "in_channels", inputs.shape[-1])
+            tokens = max(tokens, inputs.numel() // wide)
+
+        with ExitStack() as undo:
+            for use in self._uses:
+                undo.callback(use.module.register_forward_pre_hook(count, with_kwargs=True).remove)
+            try:
+                calls = Calls(self.subject, self.probe, limit=limit)
+            except ModelError:  # the probe calls parts of the model, or its answers are too large to be kept
+                return None, 1
+        fitting = min(TOKENS // tokens, limit // calls.bytes)
+        return (calls, fitting) if fitting > 1 else (None, 1)
+
+    @torch.no_grad()
+    def scores(self, copies: Sequence[Copy], *, root: int) -> Tensor:
+        """Scores of disturbed copies, ``[copy, example, option]``.
+
+        Raises:
+            UsageError: If a dose is out of range.
+            ModelError: If they are not those of the written disturbance.
+        """
+        for copy in copies:
+            self.noise.require_dose(copy.dose)
+        parts = [copies[start : start + self.at_once] for start in range(0, len(copies), self.at_once)]
+        return torch.cat([(self._pass if self._proven else self._proving)(part, root) for part in parts])
+
+    def relative_norm(self, dose: float) -> float:
+        """||change|| / ||weights||, of all the subject's weights."""
+        moved = dose**2 * sum(norm**2 for norm in self._norms.values())
+        return (moved / (self.subject.squared_norm or 1.0)) ** 0.5
+
+    def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
+        """The first pass, compared with the plain path."""
+        with Disturbance(self.subject, self.noise, self.site) as disturbance:
+            disturbance.apply(copies[0].dose, root=root, seed=copies[0].seed)
+            expected = [self.probe.scores(self.subject.model)]
+        untouched = 0 if self._calls is None else 1  # rows that saw each other would show in this one
+        scores = self._pass([*[Copy(0.0, copies[0].seed)] * untouched, *copies], root)
+        if self._calls is not None:
+            expected.insert(0, self._calls.clean)
+        self.spent += len(expected)
+        require_same(scores[: len(expected)], torch.stack(expected), path=self.path, where=self.subject.name)
+        self._proven = True
+        return scores[untouched:]
+
+    def _pass(self, copies: Sequence[Copy], root: int) -> Tensor:
+        changes = {layer.weight: self._change(layer, copies, root) for layer in self._layers}
+        with ExitStack() as undo:
+            for use in self._uses:
+                forward = self._forward(use, changes[use.layer.weight])
+                undo.enter_context(computing(use.module, forward))
+            if self._calls is None:
+                return self.probe.scores(self.subject.model)[None]
+            return self._calls.folded(len(copies))
+
+    def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:
+        """Factors of the stored weight's change, with the dose in the first."""
+        weight, norm = self.subject.parameter(layer.weight), self._norms[layer.weight]
+        drawn = [self.noise.factors(layer, weight, Draw(root, copy.seed), norm=norm) for copy in copies]
+        doses = torch.tensor([copy.dose for copy in copies], device=weight.device, dtype=weight.dtype)[:, None, None]
+        left, right = torch.stack([d.left for d in drawn]) * doses, torch.stack([d.right for d in drawn])
+        return _Change(right.mT, left.mT) if layer.kind in ("transposed", "embedding") else _Change(left, right)
+
+    def _forward(self, use: _Use, change: _Change) -> Callable[..., Tensor]:
+        plain: Callable[..., Tensor] = use.module.forward
+
+        def forward(*args: Any, **kwargs: Any) -> Tensor:
+            inputs = _given(args, kwargs)
+            output, added = plain(*args, **kwargs), use.added(change, use.module, inputs)
+            if self._calls is not None:
+                each, rows = self._calls.current.rows, self._calls.current.rows * len(change.left)
+                if len(inputs) == 1:  # the same for all rows (positions, say): from here on they differ
+                    output = output.expand(rows, *output.shape[1:]).clone()
+                    added = added[:, None].expand(-1, each, *added.shape[1:])
+                elif len(inputs) % rows:
+                    raise _unfoldable(self.subject, use.layer, f"an input of {len(inputs)} rows for a batch of {rows}")
+            return output.add_(added.reshape(output.shape))
+
+        return forward
+
+
+def _given(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The input of a module that has one, given by place or by name."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
+def _uses(subject: Subject, layers: Sequence[Layer]) -> list[_Use]:
+    """Every module that multiplies by the weight of one of ``layers``; a tied weight has several."""
+    by_weight = {id(subject.parameter(layer.weight)): layer for layer in layers}
+    uses: list[_Use] = []
+    for path, module in named_modules(subject.model):
+        for parameter in module.parameters(recurse=False):
+            layer = by_weight.get(id(parameter))
+            if layer is None:
+                continue
+            added = _added(module)
+            if added is None:
+                raise _unfoldable(subject, layer, f"{path} is a {type(module).__name__}")
+            uses.append(_Use(layer, module, added))
+    return uses
+
+
+def _added(module: nn.Module) -> Added | None:
+    if isinstance(module, nn.Linear):
+        return _Change.by_linear
+    if isinstance(module, nn.Embedding):
+        return _Change.by_embedding
+    if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+        return _Change.by_convolution if module.groups == 1 else None
+    return _Change.by_transposed if type(module).__name__ == "Conv1D" else None
+
+
+def _unfoldable(subject: Subject, layer: Layer, got: str) -> ModelError:
+    return ModelError(
+        "The noise of this layer cannot be added to its output.",
+        where=f"{subject.name}: {layer.name}",
+        expected="Linear, Embedding, Conv1D and convolutions without groups, that take the batch row by row",
+        got=got,
+        do="Write the noise into the weights: the plain path does.",
+    )

@@ -1,0 +1,1 @@
+"""What is read inside a clean model: units, contributions, activations."""

@@ -1,0 +1,328 @@
+"""What a layer holds of each example, and how to put something else in its place.
+
+Of an ordinary model a layer holds one vector per example: what it gives out, flattened. Of a language model it holds
+one at every position; meant here is the last one of an item's context, from which its options are scored.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, cast, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.errors import DataError, ModelError, UnknownName
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules
+from wheeltap.engine.inside.units import hidden_units
+
+Change = Callable[[Tensor, Tensor], Tensor]
+"""From the vectors ``[row, feature]`` of a layer and the example ``[row]`` that each is of, to what is put there."""
+
+WIDEST: Final = 32_768
+"""Features of a layer, at most: a wider one's geometry would take gigabytes."""
+
+KINDS: Final = ("layers", "blocks", "named")
+"""Where places come from: the subject's layers, its blocks, or names that the user gave."""
+
+
+@final
+@dataclass(frozen=True)
+class Place:
+    """A layer whose vectors are looked at.
+
+    Attributes:
+        name: Module path that reports call it by.
+        module: Module path of the module that is hooked.
+        incoming: Whether its input is meant instead of its output.
+    """
+
+    name: str
+    module: str
+    incoming: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Places:
+    """Where to look.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        all: In order of computation.
+        index: Of each, its number among the subject's layers, its blocks, or the names given.
+    """
+
+    kind: str
+    all: tuple[Place, ...]
+    index: tuple[int, ...]
+
+    def some(self, most: int) -> "Places":
+        """At most so many of them, evenly spaced; the last one is among them where all are."""
+        count = len(self.all)
+        if count <= most:
+            return self
+        chosen = [round((at + 1) * count / (most + 1)) - 1 for at in range(most)]
+        return Places(self.kind, tuple(self.all[at] for at in chosen), tuple(self.index[at] for at in chosen))
+
+    def without(self, missing: Sequence[Place]) -> "Places":
+        """Those that are not ``missing``."""
+        kept = [at for at, place in enumerate(self.all) if place not in missing]
+        return Places(self.kind, tuple(self.all[at] for at in kept), tuple(self.index[at] for at in kept))
+
+
+def named(subject: Subject, text: str) -> Places:
+    """The outputs of the modules that a user named, separated by commas.
+
+    Raises:
+        UnknownName: If there is no module of such a name.
+    """
+    known = {path for path, _ in named_modules(subject.model) if path}
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in known:
+            raise UnknownName("module", name, known)
+    return Places("named", tuple(Place(name, name) for name in names), tuple(range(len(names))))
+
+
+def places(subject: Subject, probe: BaseProbe, text: str = "") -> Places:
+    """Where to look in a model.
+
+    The modules named in ``text``; else the outputs of the blocks of a language model; else what each hidden layer
+    hands to its reader; else, where that is not known, the outputs of all layers but the last.
+
+    Raises:
+        UnknownName: If a module that is named does not exist.
+    """
+    if text.strip():
+        return named(subject, text)
+    blocks, layers = subject.record.blocks, subject.record.layers
+    if isinstance(probe, ChoiceProbe):
+        stack = [name for name in blocks if name.rpartition(".")[2].isdecimal()]
+        kind, known, names = ("blocks", blocks, stack) if len(stack) > 1 else ("layers", layers, layers[:-1])
+        return Places(kind, tuple(Place(name, name) for name in names), tuple(known.index(name) for name in names))
+    try:
+        hiddens = hidden_units(subject)
+    except ModelError:
+        return Places("layers", tuple(Place(name, name) for name in layers[:-1]), tuple(range(len(layers) - 1)))
+    found = tuple(Place(hidden.layer, hidden.reader, incoming=True) for hidden in hiddens)
+    return Places("layers", found, tuple(layers.index(hidden.layer) for hidden in hiddens))
+
+
+def apart(probe: BaseProbe) -> Tensor:
+    """Examples ``[example]`` whose vectors are theirs alone: all, but for contexts that other contexts begin with.
+
+    Such a context is scored inside the longer one, so that to change the one would change the other.
+    """
+    if not isinstance(probe, ChoiceProbe):
+        return torch.arange(len(probe.targets))
+    begun = {context[:end] for context in probe.contexts for end in range(1, len(context))}
+    return torch.tensor([at for at, context in enumerate(probe.contexts) if context not in begun], dtype=torch.long)
+
+
+def distinct(probe: BaseProbe) -> Tensor:
+    """Number ``[example]`` of each example's input among the distinct ones; each its own where that is not known."""
+    if isinstance(probe, ChoiceProbe):
+        known = {context: at for at, context in enumerate(dict.fromkeys(probe.contexts))}
+        return torch.tensor([known[context] for context in probe.contexts])
+    inputs: Any = getattr(probe, "inputs", None)
+    if not isinstance(inputs, Tensor):
+        return torch.arange(len(probe.targets))
+    rows = inputs.detach().cpu().reshape(len(inputs), -1)
+    return torch.unique(rows, dim=0, return_inverse=True)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+
+
+@dataclass
+class _Rows:
+    """Which rows of a tensor belong to which examples, in the call of the model that is under way.
+
+    Attributes:
+        contexts: Of a language model: the examples of each context.
+        ids: Of a language model: the tokens of this call.
+        done: Else: examples that went by in this pass, of each hooked module.
+    """
+
+    examples: int
+    contexts: dict[tuple[int, ...], int]
+    ids: list[list[int]] = field(default_factory=list[list[int]])
+    done: dict[str, int] = field(default_factory=dict[str, int])
+
+    @classmethod
+    def of(cls, probe: BaseProbe) -> "_Rows":
+        """For one probe."""
+        contexts = probe.contexts if isinstance(probe, ChoiceProbe) else ()
+        return cls(len(probe.targets), {context: at for at, context in reversed(list(enumerate(contexts)))})
+
+    def listen(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Takes the tokens of a call of the model."""
+        ids: Any = args[0] if args else kwargs.get("input_ids")
+        self.ids = cast("list[list[int]]", ids.tolist()) if isinstance(ids, Tensor) else []  # pyright: ignore[reportUnknownMemberType]
+
+    def ends(self) -> tuple[list[int], list[int], list[int]]:
+        """Row, position and example of every end of a context in this call."""
+        found = [
+            (row, end, self.contexts[tuple(ids[: end + 1])])
+            for row, ids in enumerate(self.ids)
+            for end in range(len(ids))
+            if tuple(ids[: end + 1]) in self.contexts
+        ]
+        return tuple(list(part) for part in zip(*found, strict=True)) if found else ([], [], [])  # type: ignore[return-value]
+
+    def edited(self, name: str, value: Tensor, change: Change) -> Tensor:
+        """The tensor with each example's vector changed."""
+        if self.contexts:
+            rows, ends, examples = self.ends()
+            if value.ndim != 3 or not rows or value.shape[:2] != (len(self.ids), len(self.ids[0])):
+                return value
+            at = torch.tensor([rows, ends], device=value.device)
+            taken = value[at[0], at[1]]
+            put = change(taken, torch.tensor(examples))
+            return value if put is taken else value.index_put((at[0], at[1]), put)
+        start = self.done.get(name, 0)
+        self.done[name] = start + len(value)
+        examples = (start + torch.arange(len(value))) % self.examples
+        flat = value.reshape(len(value), -1)
+        put = change(flat, examples)
+        return value if put is flat else put.reshape(value.shape)
+
+
+@contextmanager
+def changed(subject: Subject, probe: BaseProbe, changes: Sequence[tuple[Place, Change]]) -> Generator[None]:
+    """While the block runs, every pass of the model over the probe holds changed vectors in these places.
+
+    A change that gives back the very tensor it was given leaves the place as it is.
+    """
+    rows = _Rows.of(probe)
+    undo: list[Any] = [subject.model.register_forward_pre_hook(rows.listen, with_kwargs=True)] if rows.contexts else []
+    try:
+        undo.extend(_hooked(subject, place, rows, change) for place, change in changes)
+        yield
+    finally:
+        for handle in undo:
+            handle.remove()
+
+
+def _hooked(subject: Subject, place: Place, rows: _Rows, change: Change) -> Any:
+    module = subject.model.get_submodule(place.module)
+
+    def before(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (rows.edited(place.name, args[0], change), *args[1:])
+
+    def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        if isinstance(output, tuple):
+            whole = cast("tuple[Any, ...]", output)
+            return (rows.edited(place.name, whole[0], change), *whole[1:])
+        return rows.edited(place.name, output, change)
+
+    return module.register_forward_pre_hook(before) if place.incoming else module.register_forward_hook(after)
+
+
+@dataclass
+class _Keep:
+    """Takes what goes by, and leaves it as it is."""
+
+    examples: int
+    held: Tensor | None = None
+    seen: int = 0
+
+    def __call__(self, values: Tensor, examples: Tensor) -> Tensor:
+        self.seen += len(values)
+        if (
+            values.is_floating_point()
+            and values.shape[1] <= WIDEST
+            and (self.held is None or self.held.shape[1] == values.shape[1])
+        ):
+            if self.held is None:
+                self.held = torch.full((self.examples, values.shape[1]), torch.nan, dtype=torch.float64)
+            self.held[examples] = values.detach().cpu().double()
+        return values
+
+
+def read(subject: Subject, probe: BaseProbe, where: Places) -> tuple[dict[Place, Tensor], Tensor]:
+    """The vectors ``[example, feature]`` of each place, and the scores, in one pass.
+
+    Places that do not hold exactly one finite vector per example (a module that is never called, or one whose first
+    axis is not the examples) are left out.
+    """
+    kept = {place: _Keep(len(probe.targets)) for place in where.all}
+    with changed(subject, probe, list(kept.items())):
+        scores = probe.scores(subject.model)
+    told = isinstance(probe, ChoiceProbe)
+    # Items of one context hold the same vectors: they were kept for the first of them.
+    inputs = distinct(probe)
+    first = torch.tensor([int((inputs == one).nonzero()[0]) for one in inputs]) if told else torch.arange(len(inputs))
+    held = {
+        place: keep.held[first]
+        for place, keep in kept.items()
+        if keep.held is not None and (told or keep.seen == len(probe.targets))
+    }
+    whole = {place: vectors for place, vectors in held.items() if bool(torch.isfinite(vectors).all())}
+    return whole, scores
+
+
+def slopes(subject: Subject, probe: BaseProbe, where: Sequence[Place], targets: Tensor) -> dict[Place, Tensor]:
+    """Gradient ``[example, feature]`` of each example's own loss towards ``targets`` in its vector, for each place.
+
+    Places that the loss does not follow from with gradients are left out.
+
+    Args:
+        subject: The model.
+        probe: The examples.
+        where: Which places.
+        targets: Right options, or wanted outputs, in place of the probe's own.
+    """
+    taken: list[tuple[Place, Tensor, Tensor]] = []
+
+    def listen(place: Place) -> Change:
+        def change(values: Tensor, examples: Tensor) -> Tensor:
+            held = values.clone() if values.requires_grad else values.detach().clone().requires_grad_()
+            taken.append((place, held, examples))
+            return held
+
+        return change
+
+    with torch.enable_grad(), changed(subject, probe, [(place, listen(place)) for place in where]):
+        loss = probe.loss(subject.model, targets=targets)
+        if not taken or not loss.requires_grad:
+            return {}
+        slopes_found = torch.autograd.grad(loss, [held for _, held, _ in taken], allow_unused=True)
+        found = cast("tuple[Tensor | None, ...]", slopes_found)
+    total: dict[Place, Tensor] = {}
+    for (place, held, examples), slope in zip(taken, found, strict=True):
+        if slope is not None:
+            start = torch.zeros((len(probe.targets), held.shape[1]), dtype=torch.float64)
+            # The loss is a mean over examples.
+            total.setdefault(place, start).index_add_(0, examples, len(probe.targets) * slope.detach().cpu().double())
+    return total
+
+
+def require_places(subject: Subject, held: dict[Place, Tensor], where: Places) -> None:
+    """Raises ``ModelError`` if no place, or one that a user named, does not hold a vector per example."""
+    missing = [place.name for place in where.all if place not in held]
+    if held and not (missing and where.kind == "named"):
+        return
+    raise ModelError(
+        "A layer that was named does not hold one vector per example."
+        if held
+        else "No layer of this model holds one vector per example.",
+        where=subject.name,
+        expected=f"modules that are called once a pass and give out one row of at most {WIDEST:,} finite numbers for "
+        "each example",
+        got=", ".join(missing[:8]) or "no layers before the outputs",
+        do="Name modules that do with the setting layers.",
+    )
+
+
+def require_enough(probe: BaseProbe, examples: int, *, least: int) -> None:
+    """Raises ``DataError`` if there are too few examples to fit on one half and measure on the other."""
+    if examples < least:
+        raise DataError(
+            "There are too few examples to fit a probe on one half and measure it on the other.",
+            where=probe.name,
+            expected=f"at least {least} examples",
+            got=str(examples),
+            do="Give more examples.",
+        )

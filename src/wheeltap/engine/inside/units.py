@@ -1,0 +1,199 @@
+"""Hidden units: what a hidden layer hands to the layer that reads it, and how to take units away."""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.measure import Measure
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.apply import as_before
+from wheeltap.gauge.hidden import Columns, weight_of
+
+Replace = Callable[[Tensor], Tensor]
+"""From the values of all units of a layer, ``[..., unit, place]``, to those that are read instead."""
+
+
+@final
+@dataclass(frozen=True)
+class HiddenUnits:
+    """The units between two layers of a subject.
+
+    Attributes:
+        layer: Module path of the layer that writes them: what reports call them by.
+        reader: Module path of the layer that reads them.
+        units: How many.
+        before: How many numbers the reader takes of all units together, where units vary fastest (else 1).
+        after: How many numbers it takes of each unit in a row (places of a flattened map; else 1).
+        spatial: Whether the reader is a convolution, with the units as its channels.
+        transposed: Whether the reader's weight is stored ``[unit, output]``, as in the Conv1D of GPT-2.
+    """
+
+    layer: str
+    reader: str
+    units: int
+    before: int = 1
+    after: int = 1
+    spatial: bool = False
+    transposed: bool = False
+
+    def split(self, inputs: Tensor) -> Tensor:
+        """The reader's input as ``[row, unit, place]``."""
+        if self.spatial:
+            return inputs.flatten(2)
+        rows = inputs.reshape(-1, self.before, self.units, self.after)
+        return rows.transpose(1, 2).flatten(2)
+
+    def join(self, values: Tensor, *, like: Tensor) -> Tensor:
+        """The inverse of ``split``, in the shape of ``like``."""
+        if self.spatial:
+            return values.reshape(like.shape)
+        rows = values.reshape(-1, self.units, self.before, self.after).transpose(1, 2)
+        return rows.reshape(like.shape)
+
+    def rows(self, values: Tensor) -> Tensor:
+        """Values as ``split`` gives them, with each place of a convolution's input as a row of its own."""
+        return values.transpose(1, 2).reshape(-1, self.units, 1) if self.spatial else values
+
+    def weight(self, model: nn.Module) -> Tensor:
+        """What the reader makes of each unit, ``[output, unit, place]``: the taps of a convolution are outputs."""
+        held = weight_of(model.get_submodule(self.reader))
+        if self.spatial:
+            return held.flatten(2).transpose(1, 2).reshape(-1, self.units, 1)
+        matrix = held.T if self.transposed else held
+        return matrix.reshape(-1, self.before, self.units, self.after).transpose(1, 2).flatten(2)
+
+
+def hidden_units(subject: Subject) -> tuple[HiddenUnits, ...]:
+    """Every hidden layer whose units can be taken away one by one, in order of computation.
+
+    Raises:
+        ModelError: If the structure of the model is not recognised, with the reasons.
+    """
+    with as_before(subject):  # finding its structure runs its forward
+        family = gauge.find(subject.model)
+    if isinstance(family, gauge.Refusal) or not family.hiddens:
+        because = family.because if isinstance(family, gauge.Refusal) else "; ".join(family.refused)
+        raise ModelError(
+            "No hidden units are known in this model.",
+            where=subject.name,
+            expected="hidden layers that one other layer reads (MLP, CNN, the MLPs of a transformer)",
+            got=because,
+            do="Leave the structure audits out for this model.",
+        )
+    found: list[HiddenUnits] = []
+    for hidden in family.hiddens:
+        reader = hidden.stages[-1]
+        assert isinstance(reader, Columns), "the last stage of a hidden layer reads it"
+        module = subject.model.get_submodule(reader.path)
+        spatial = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+        # The taps of a convolution are not places of its input.
+        places = (1, 1) if spatial else (reader.before, reader.after)
+        found.append(
+            HiddenUnits(hidden.name, reader.path, hidden.units, *places, spatial=spatial, transposed=reader.transposed)
+        )
+    return tuple(found)
+
+
+@contextmanager
+def replaced(subject: Subject, changes: Mapping[HiddenUnits, Replace]) -> Generator[None]:
+    """While the block runs, each reader is given changed units; weights stay as they are."""
+    with ExitStack() as undo:
+        for hidden, change in changes.items():
+            module = subject.model.get_submodule(hidden.reader)
+
+            def alter(
+                module: nn.Module, args: tuple[Any, ...], hidden: HiddenUnits = hidden, change: Replace = change
+            ) -> tuple[Any, ...]:
+                given: Tensor = args[0]
+                return (hidden.join(change(hidden.split(given)), like=given), *args[1:])
+
+            undo.callback(module.register_forward_pre_hook(alter).remove)
+        yield
+
+
+def heard(
+    subject: Subject,
+    probe: BaseProbe,
+    hiddens: Sequence[HiddenUnits],
+    *,
+    listen: Callable[[HiddenUnits, Tensor], None],
+) -> None:
+    """One pass over the probe in which ``listen`` is told the values ``[row, unit, place]`` of every layer."""
+
+    def pass_on(hidden: HiddenUnits) -> Replace:
+        def change(values: Tensor) -> Tensor:
+            listen(hidden, values)
+            return values
+
+        return change
+
+    with replaced(subject, {hidden: pass_on(hidden) for hidden in hiddens}):
+        probe.scores(subject.model)
+
+
+def to_value(index: Tensor, value: Tensor) -> Replace:
+    """Sets the units ``index`` to ``value`` (``[index]``, the same in every row and place)."""
+
+    def change(values: Tensor) -> Tensor:
+        return values.index_copy(
+            1, index, value[None, :, None].expand(len(values), -1, values.shape[2]).to(values.dtype)
+        )
+
+    return change
+
+
+def to_drawn_rows(index: Tensor, *, seed: int) -> Replace:
+    """Sets the units ``index``, all together, to what they are in another row of the same batch, drawn at random.
+
+    Each row of a batch of two or more gets another one, and each is given once. Layers with as many rows are given
+    the same ones.
+    """
+
+    def change(values: Tensor) -> Tensor:
+        order = torch.as_tensor(seeds.generator(seed, "rows", len(values)).permutation(len(values)))
+        source = torch.empty_like(order)
+        source[order] = order.roll(1)  # one cycle through all rows: none stays where it is
+        taken = values.index_select(1, index).index_select(0, source.to(values.device))
+        return values.index_copy(1, index, taken)
+
+    return change
+
+
+def centred(scores: Tensor) -> Tensor:
+    """Scores ``[example, option]`` less each example's mean: what is added to all options says nothing.
+
+    A single score per example stays as it is.
+    """
+    return scores - scores.mean(1, keepdim=True) if scores.shape[1] > 1 else scores
+
+
+def rise(probe: BaseProbe, of: Measure, *, scores: Tensor, clean: Tensor) -> Tensor:
+    """How much ``of`` is higher on ``scores`` than on the clean ones, ``[example]``."""
+    targets = probe.targets.cpu()
+    return of(scores, targets, clean) - of(clean, targets, clean)
+
+
+def means(subject: Subject, probe: BaseProbe, hiddens: tuple[HiddenUnits, ...]) -> dict[HiddenUnits, Tensor]:
+    """Mean of each unit over rows and places of one pass over the probe: ``[unit]`` per layer."""
+    sums = {hidden: torch.zeros(hidden.units, dtype=torch.float64) for hidden in hiddens}
+    counts = dict.fromkeys(hiddens, 0)
+
+    def listen(hidden: HiddenUnits) -> Replace:
+        def change(values: Tensor) -> Tensor:
+            sums[hidden] += values.double().sum((0, 2)).cpu()
+            counts[hidden] += len(values) * values.shape[2]
+            return values
+
+        return change
+
+    with replaced(subject, {hidden: listen(hidden) for hidden in hiddens}):
+        probe.scores(subject.model)
+    return {hidden: (sums[hidden] / max(counts[hidden], 1)).to(subject.device) for hidden in hiddens}

@@ -1,0 +1,1 @@
+"""What disturbances must know of a clean model before they begin."""

@@ -1,0 +1,188 @@
+"""Reading from a clean subject what disturbances need to know of it beyond its weights."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.apply import as_before
+from wheeltap.engine.needs import moments
+from wheeltap.engine.needs.knowledge import Fixed, Knowledge
+from wheeltap.engine.needs.reads import Read, Reads
+from wheeltap.gauge import attention
+from wheeltap.gauge.attention import Attention
+from wheeltap.gauge.base import Sharing
+from wheeltap.perturb.base import HeadMoments, InputScale, Known, Need, Slopes, Weights
+
+
+def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = moments.MOMENT_BYTES) -> Knowledge:
+    """What ``need`` names, read from the clean subject on the probe, in ``limit`` bytes of sums at a time.
+
+    Raises:
+        ModelError: If it cannot be read from this subject or probe.
+    """
+    if need == "moments":
+        found = moments.layer_moments(subject, probe, limit=limit)
+        return Fixed(found.factors, forwards=1.0, left_out=found.left_out)
+    if need == "inputs":
+        return Fixed(dict(_input_scales(subject, probe)), forwards=1.0)
+    if need == "heads":
+        return _head_moments(subject, probe)
+    if need == "slopes":
+        return Fixed(dict(_slopes(subject, probe)), forwards=3.0)
+    raise UsageError("Nothing gathers this.", expected="moments, inputs, heads or slopes", got=need)
+
+
+def of_another(subject: Subject, other: Subject, also: Subject | None = None) -> Fixed:
+    """The weights of ``other``, layer by layer as ``subject`` has them.
+
+    With ``also``, the subject's own plus what both of them have changed.
+
+    Raises:
+        ModelError: If a layer's weights are missing there or have another shape; the first one is named.
+    """
+    known: dict[str, Known] = {}
+    for layer in subject.layers:
+        weights: list[Tensor | None] = []
+        for name in (layer.weight, layer.bias):
+            if name is None:
+                weights.append(None)
+                continue
+            theirs = _held_by(other, name, subject)
+            if also is not None:
+                mine = subject.parameter(name).detach()
+                theirs = (theirs.float() + (_held_by(also, name, subject).float() - mine.float())).to(mine)
+            weights.append(theirs)
+        weight, bias = weights
+        assert weight is not None
+        known[layer.name] = Weights(weight, bias)
+    return Fixed(known)
+
+
+def _held_by(other: Subject, name: str, subject: Subject) -> Tensor:
+    """A parameter of another subject, with dtype and device of the same one of ``subject``."""
+    mine, held = subject.parameter(name), None
+    with suppress(AttributeError):
+        held = other.model.get_parameter(name)
+    if held is None or held.shape != mine.shape:
+        raise ModelError(
+            "The two checkpoints do not fit each other.",
+            where=f"{subject.name} and {other.name}: {name}",
+            expected=str(list(mine.shape)),
+            got="no such tensor" if held is None else str(list(held.shape)),
+            do="Merge checkpoints of one architecture.",
+        )
+    return held.detach().to(device=mine.device, dtype=mine.dtype)
+
+
+@dataclass
+class _Sum:
+    """Sum over rows of a layer's inputs, and how many rows."""
+
+    total: Tensor
+    rows: int = 0
+
+
+_Summed = Callable[[nn.Module, Tensor], tuple[Tensor, int]]
+"""From a layer's module and what it is given to a sum over rows, and how many rows."""
+
+
+def _means(subject: Subject, probe: BaseProbe, summed: Mapping[str, _Summed]) -> Iterator[tuple[str, Tensor]]:
+    """By layer, the mean over all rows of what ``summed`` adds up; one clean pass."""
+    sums: dict[str, _Sum] = {}
+    with ExitStack() as stack, torch.no_grad():
+        for name, add in summed.items():
+
+            def read(
+                module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], name: str = name, add: _Summed = add
+            ) -> None:
+                inputs = next(value for value in (*args, *kwargs.values()) if isinstance(value, Tensor))
+                total, rows = add(module, inputs)
+                held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
+                held.total += total
+                held.rows += rows
+
+            module = subject.model.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
+        for batch in probe.moments():
+            subject.model(batch.inputs.to(subject.device))
+    yield from _means_of(subject, sums)
+
+
+def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str, Tensor]]:
+    for name, held in sums.items():
+        if not held.rows:
+            continue  # an expert that no row was sent to
+        if not bool(torch.isfinite(held.total).all()):
+            raise ModelError("A layer's inputs are not finite on the probe.", where=f"{subject.name}: {name}")
+        yield name, held.total / held.rows
+
+
+def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, InputScale]]:
+    sums: dict[str, _Sum] = {}
+
+    def see(layer: Layer, read: Read) -> None:
+        total, rows = _squares(layer, read)
+        held = sums.setdefault(layer.name, _Sum(torch.zeros_like(total)))
+        held.total += total
+        held.rows += rows
+
+    layers = {id(subject.parameter(layer.weight)): layer for layer in moments.supported(subject)}
+    with Reads(layers, see), torch.no_grad():
+        for batch in probe.moments():
+            subject.model(batch.inputs.to(subject.device))
+    for name, mean in _means_of(subject, sums):
+        yield name, InputScale(mean.sqrt())
+
+
+def _squares(layer: Layer, read: Read) -> tuple[Tensor, int]:
+    """Sum of squares of each of a layer's inputs over rows, and their number."""
+    inputs = read.inputs
+    if layer.kind == "embedding":
+        counts = torch.bincount(inputs.flatten(), minlength=layer.fan_in)
+        return counts.double(), int(inputs.numel())
+    rows = read.patches() if layer.kind == "conv" else inputs.reshape(-1, inputs.shape[-1])
+    return rows.double().square().sum(0), len(rows)
+
+
+def _head_moments(subject: Subject, probe: BaseProbe) -> Fixed:
+    """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
+    found, _ = attention.find(subject.model, Sharing(subject.model))
+    # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
+    summed = {
+        each.output.path: partial(_products, each)
+        for each in found
+        if not isinstance(subject.model.get_submodule(each.path), nn.MultiheadAttention)
+    }
+    if not summed:
+        return Fixed({})
+    return Fixed({name: HeadMoments(mean) for name, mean in _means(subject, probe, summed)}, forwards=1.0)
+
+
+def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
+    """Sum over rows of the products of each two numbers of a head, ``[head, width, width]``, and the rows' number."""
+    rows = inputs.reshape(-1, found.heads, found.width).transpose(0, 1).double()
+    return rows.mT @ rows, rows.shape[1]
+
+
+def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:
+    names = [layer.weight for layer in subject.layers]
+    with as_before(subject), torch.enable_grad():
+        parameters = [subject.parameter(name) for name in names]
+        for parameter in subject.model.parameters():
+            parameter.requires_grad_(False)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        loss = probe.loss(subject.model)
+        slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
+    for layer, slope in zip(subject.layers, slopes, strict=True):
+        if slope is not None:  # pyright: ignore[reportUnnecessaryComparison] - a layer that the probe does not reach
+            yield layer.name, Slopes(slope.detach())

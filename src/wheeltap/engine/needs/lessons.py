@@ -1,0 +1,130 @@
+"""What fine-tuning trains on: which examples, with which answers, in which order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.typed import to_tensor
+from wheeltap.perturb.tune import FineTuneSettings
+
+_Index = NDArray[np.intp]
+
+
+@final
+@dataclass(frozen=True)
+class Lesson:
+    """What one draw trains on.
+
+    Attributes:
+        index: ``[shot]``: examples of the probe, in rising order.
+        answers: ``[example]`` of the whole probe: what the right one would be by the rule that is taught.
+        batch: Examples per step.
+        root: Root seed of the order.
+        seed: Index of the draw.
+    """
+
+    index: Tensor
+    answers: Tensor
+    batch: int
+    root: int
+    seed: int
+
+    def rows(self, step: int) -> Tensor:
+        """The examples of a step, counted from 0; each epoch is a new order of all of them."""
+        count = len(self.index)
+        epoch, at = divmod(step, -(-count // self.batch))
+        order = seeds.generator(self.root, "fine-tune", "order", self.seed, epoch).permutation(count)
+        return self.index[to_tensor(np.sort(order[at * self.batch : (at + 1) * self.batch]))]
+
+
+def lesson(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -> Lesson:
+    """What a draw trains on; two subjects on one probe get the same.
+
+    Raises:
+        DataError: If there is no such group, a group has fewer examples than shots, nothing is left to train on, or
+            wrong answers are asked for where there are none.
+    """
+    groups: _Index = probe.groups.cpu().numpy()
+    chosen = [_drawn(probe, how, groups, group, root=root, seed=seed) for group in _wanted(probe, how, groups)]
+    index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
+    if not len(index):
+        raise DataError(
+            "Nothing is left to train on.",
+            where=probe.name,
+            expected="at least one example that is not held out",
+            got=f"{len(groups)} examples in {len(np.unique(groups))} groups, {how.holdout:.0%} of each held out",
+            do="Hold out less, or give more examples.",
+        )
+    return Lesson(to_tensor(index), _answers(probe, how, root=root, seed=seed), how.batch, root, seed)
+
+
+def _wanted(probe: BaseProbe, how: FineTuneSettings, groups: NDArray[Any]) -> Iterator[int]:
+    known = [int(group) for group in np.unique(groups)]
+    if how.group != -1 and how.group not in known:
+        shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
+        raise DataError(
+            f"The probe has no group {how.group}; its groups are {shown}.",
+            where=probe.name,
+            expected=shown,
+            got=str(how.group),
+            do="Name one of the probe's groups, or give it others: probe.with_groups, groups in .npz, group in .jsonl.",
+        )
+    for group in known:
+        if how.data == "all" or (group == how.group) == (how.data == "targeted"):
+            yield group
+
+
+def _drawn(
+    probe: BaseProbe, how: FineTuneSettings, groups: NDArray[Any], group: int, *, root: int, seed: int
+) -> _Index:
+    """The shots of a group: of what is not held out, which is the same in every draw."""
+    members = np.flatnonzero(groups == group)
+    held = round(how.holdout * len(members))
+    left = np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:])
+    if how.shots > len(left):
+        raise DataError(
+            f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {held} more are held out.",
+            where=probe.name,
+            expected=f"at most {len(left)} shots",
+            got=f"{how.shots}",
+            do="Take fewer shots, hold out less, or give more examples.",
+        )
+    order = seeds.generator(root, "fine-tune", "shots", group, seed).permutation(left)
+    return order[: how.shots] if how.shots else left
+
+
+def _answers(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -> Tensor:
+    targets = probe.targets.cpu()
+    if how.labels == "true":
+        return targets
+    options = 0 if targets.is_floating_point() else int(targets.max()) + 1
+    if options < 2:
+        raise DataError(
+            "There are no wrong answers to teach.",
+            where=probe.name,
+            expected="right answers that are numbers of options, of two or more",
+            got="wanted outputs" if targets.is_floating_point() else "one option",
+        )
+    shift = int(seeds.generator(root, "fine-tune", "wrong", seed).integers(1, options))
+    return (targets + shift) % options
+
+
+def told(lesson: Lesson, probe: BaseProbe, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
+    """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
+    trained = torch.zeros(len(lesson.answers))
+    trained[lesson.index] = 1.0
+    kept = {"trained": trained[index], "group": probe.groups.cpu()[index].float()}
+    if not lesson.answers.is_floating_point():
+        kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
+        taught = lesson.answers[lesson.index]
+        alone = bool((taught == taught[0]).all())
+        kept["covered"] = (probe.targets.cpu()[index] == taught[0]).float() * float(alone)
+    return kept

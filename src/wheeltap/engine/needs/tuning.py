@@ -1,0 +1,246 @@
+"""Fine-tuning a copy of a subject, step by step, as far as trials ask."""
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import final
+
+import torch
+from torch import Tensor
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.layer import Layer
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.subject import Subject
+from wheeltap.engine.needs.knowledge import Knowledge
+from wheeltap.engine.needs.lessons import Lesson, lesson, told
+from wheeltap.perturb.base import Known, Weights
+from wheeltap.perturb.tune import FineTuneSettings
+
+
+@final
+class Tuned(Knowledge):
+    """The weights of a copy of a subject that is trained; the subject itself is never touched.
+
+    One draw is trained at a time. A later step goes on from the last one asked for, an earlier one and another draw
+    start anew: rising doses of one draw cost one training. The forward is that of eval mode, without dropout. Where
+    the loss is not finite any more, all weights are NaN from then on.
+
+    Memory: with every weight trained, about six times the weights (two copies, a gradient, Adam's two moments, and
+    what the disturbance keeps); with a change of low rank, four times.
+
+    Args:
+        subject: Undisturbed.
+        probe: Whose examples are trained on, and whose loss.
+        how: Data and optimiser.
+
+    Raises:
+        DataError: If there is nothing such to train on.
+    """
+
+    def __init__(self, subject: Subject, probe: BaseProbe, how: FineTuneSettings) -> None:
+        self.forwards = 0.0
+        self._probe, self._how, self._name = probe, how, subject.name
+        self._layers = {
+            layer.name: layer for layer in subject.layers if how.adapter == "full" or layer.kind != "embedding"
+        }
+        lesson(probe, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
+        self._model = copy.deepcopy(subject.model).requires_grad_(False)
+        self._parts = list(self._trained())
+        self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._model.buffers()]
+        self._course: _Course | None = None
+
+    def _trained(self) -> Iterator["_Part"]:
+        for layer in self._layers.values():
+            weight = self._model.get_parameter(layer.weight)
+            if self._how.adapter == "lora":
+                yield _LowRank(weight, layer, self._how.rank)
+                continue
+            for held in (weight, *(() if layer.bias is None else (self._model.get_parameter(layer.bias),))):
+                yield _Whole(held)
+
+    def covers(self, layer: Layer) -> bool:
+        """See ``Knowledge.covers``."""
+        return layer.name in self._layers
+
+    def at(self, dose: float, *, root: int, seed: int) -> Mapping[str, Known]:
+        """The copy's own weights after ``dose`` steps; they change with the next call."""
+        course = self._course
+        if course is None or (course.lesson.root, course.lesson.seed) != (root, seed) or course.done > dose:
+            course = self._course = self._started(root, seed)
+        try:
+            self._go_on(course, round(dose))
+        except BaseException:
+            self._course = None  # a step half taken is not gone on from
+            raise
+        return {
+            layer.name: Weights(
+                self._model.get_parameter(layer.weight).detach(),
+                None if layer.bias is None else self._model.get_parameter(layer.bias).detach(),
+            )
+            for layer in self._layers.values()
+        }
+
+    def factors(self, layer: str) -> tuple[Tensor, Tensor]:
+        """The factors of a layer's change of low rank as they are now, copied: ``[rank, in]`` and ``[unit, rank]``."""
+        [part] = [p for p in self._parts if p.held is self._model.get_parameter(self._layers[layer].weight)]
+        inner, outer = part.numbers
+        return inner.clone(), outer.clone()
+
+    def told(self, scores: Tensor, index: Tensor, *, root: int, seed: int) -> dict[str, Tensor]:
+        """Per example: ``trained``, 1 for the shots; ``group``; ``taught``, 1 where the answer is as was taught.
+
+        And ``covered``, 1 where one answer alone was taught and it is the example's own right answer: a model that
+        gives nothing else is right there.
+        """
+        return told(self._lesson(root, seed), self._probe, scores, index)
+
+    def _lesson(self, root: int, seed: int) -> Lesson:
+        return lesson(self._probe, self._how, root=root, seed=seed)
+
+    def _started(self, root: int, seed: int) -> "_Course":
+        with torch.no_grad():
+            for buffer, contents in self._buffers:
+                buffer.copy_(contents)
+            for part in self._parts:
+                part.start(root, seed)
+        numbers = [number for part in self._parts for number in part.numbers]
+        make = torch.optim.Adam if self._how.optimizer == "adam" else torch.optim.SGD
+        return _Course(self._lesson(root, seed), make(numbers, lr=self._how.lr))
+
+    def _go_on(self, course: "_Course", steps: int) -> None:
+        devices = {p.device for p in self._model.parameters() if p.device.type == "cuda"}
+        with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():  # pyright: ignore[reportUnknownMemberType]
+            while course.done < steps:
+                if not course.diverged:
+                    self._step(course)
+                course.done += 1
+
+    def _step(self, course: "_Course") -> None:
+        rows = course.lesson.rows(course.done)
+        held = [part.held for part in self._parts]
+        for parameter in held:
+            parameter.requires_grad_(True)
+        loss = self._probe.loss(self._model, rows, targets=course.lesson.answers[rows])
+        if not loss.requires_grad:
+            raise ModelError(
+                "The loss does not depend on the weights, so they cannot be trained.",
+                where=self._name,
+                expected="a forward pass that gradients flow through",
+                got="scores without a gradient",
+                do="Remove no_grad, detach or a detour through numpy from the model's forward.",
+            )
+        slopes = torch.autograd.grad(loss, held, allow_unused=True)
+        for parameter in held:
+            parameter.requires_grad_(False)
+        self.forwards += 3.0 * len(rows) / len(course.lesson.answers)
+        course.diverged = not bool(torch.isfinite(loss))
+        with torch.no_grad():
+            for part, slope in zip(self._parts, slopes, strict=True):
+                part.take(slope)
+            course.optimizer.step()
+            course.optimizer.zero_grad()  # or the next step would hold two gradients
+            for part in self._parts:
+                part.write()
+                if course.diverged:
+                    part.held.fill_(torch.nan)
+
+
+@dataclass
+class _Course:
+    """A training under way."""
+
+    lesson: Lesson
+    optimizer: torch.optim.Optimizer
+    done: int = 0
+    diverged: bool = False
+
+
+@dataclass
+class _Part(ABC):
+    """A parameter of the copy, and the numbers that are trained in its stead.
+
+    Attributes:
+        held: The parameter.
+        numbers: In at least single precision: small steps would be lost in half.
+    """
+
+    held: Tensor
+    numbers: list[Tensor] = field(default_factory=list[Tensor])
+
+    @abstractmethod
+    def start(self, root: int, seed: int) -> None:
+        """Back to the subject's weights."""
+
+    @abstractmethod
+    def take(self, slope: Tensor | None) -> None:
+        """From the gradient by the parameter to gradients by the numbers; none where the loss does not reach it."""
+
+    @abstractmethod
+    def write(self) -> None:
+        """The parameter as the numbers have it."""
+
+
+@final
+class _Whole(_Part):
+    """Every element trained."""
+
+    def __init__(self, held: Tensor) -> None:
+        super().__init__(held)
+        self._clean = held.detach().clone()
+
+    def start(self, root: int, seed: int) -> None:
+        """See ``_Part.start``."""
+        self.held.copy_(self._clean)
+        wide = self.held.dtype.itemsize >= 4
+        self.numbers = [self.held.detach() if wide else self.held.detach().float()]
+
+    def take(self, slope: Tensor | None) -> None:
+        """See ``_Part.take``."""
+        [number] = self.numbers
+        number.grad = None if slope is None else slope.to(number.dtype)
+
+    def write(self) -> None:
+        """See ``_Part.write``."""
+        [number] = self.numbers
+        if number.dtype != self.held.dtype:
+            self.held.copy_(number)
+
+
+@final
+class _LowRank(_Part):
+    """A product of two matrices added to the weight: the first drawn, the second zero at the start.
+
+    Source: Hu et al. (2021, arXiv 2106.09685), eq. 3, with a scale of 1.
+    """
+
+    def __init__(self, held: Tensor, layer: Layer, rank: int) -> None:
+        super().__init__(held)
+        self._clean, self._layer = held.detach().clone(), layer
+        self._rank = min(rank, layer.units, layer.fan_in)
+
+    def start(self, root: int, seed: int) -> None:
+        """See ``_Part.start``."""
+        self.held.copy_(self._clean)
+        shape = (self._rank, self._layer.fan_in)
+        stream = torch.Generator().manual_seed(seeds.derive(root, "fine-tune", "low rank", self._layer.weight, seed))
+        inner = torch.randn(shape, generator=stream).div_(self._layer.fan_in**0.5)
+        wide = torch.promote_types(self.held.dtype, torch.float32)
+        inner = inner.to(device=self.held.device, dtype=wide)
+        self.numbers = [inner, inner.new_zeros(self._layer.units, self._rank)]
+
+    def take(self, slope: Tensor | None) -> None:
+        """See ``_Part.take``."""
+        inner, outer = self.numbers
+        if slope is None:
+            inner.grad = outer.grad = None
+            return
+        by_weight = self._layer.matrix(slope).to(inner.dtype)
+        inner.grad, outer.grad = outer.T @ by_weight, by_weight @ inner.T
+
+    def write(self) -> None:
+        """See ``_Part.write``."""
+        inner, outer = self.numbers
+        self.held.copy_(self._clean.to(inner.dtype) + self._layer.stored(outer @ inner))

@@ -1,0 +1,1 @@
+"""What will be asked, and where every outcome is kept."""

@@ -1,0 +1,183 @@
+"""Plans: what will be asked of which subjects, in a file one can read and diff."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from wheeltap.core import canon
+from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.records import Outcome, ProbeRecord, Scalar, SubjectRecord, Trial
+from wheeltap.core.site import WHOLE, Site
+
+PLAN_SCHEMA = "wheeltap.plan/1"
+_LARGEST_PLAN = 16 * 2**20
+
+CUT = "cut to the budget"
+"""Name in the provenance of what a budget cut."""
+
+Lookup = Callable[[str], Outcome | None]
+"""From a trial's key to its outcome, if it is known."""
+
+
+class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One audit and the settings that differ from its defaults."""
+
+    name: str
+    settings: dict[str, Scalar | list[int | float]] = {}
+
+
+class Effort(msgspec.Struct, frozen=True, kw_only=True):
+    """How much each audit of noise may spend.
+
+    What others draw (flipped bits, fine-tuning, random subspaces) is a setting of theirs: ``draws`` of ``bit-flips``,
+    say.
+
+    Attributes:
+        draws: Draws of noise per dose and subject.
+        control_draws: Draws per dose for each control subject.
+        block_draws: Draws per block in a block map; 0 leaves the map out.
+    """
+
+    draws: Annotated[int, msgspec.Meta(ge=1)] = 32
+    control_draws: Annotated[int, msgspec.Meta(ge=1)] = 32
+    block_draws: Annotated[int, msgspec.Meta(ge=0)] = 8
+
+
+class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides the cost of readings beside what the records hold.
+
+    Attributes:
+        hidden: Hidden units that can be ablated, by the subject's fingerprint; only of those that were counted.
+        factors: Number of classes of each factor that the probe knows.
+        symmetric: Whether the probe knows a symmetry.
+    """
+
+    hidden: dict[str, int] = {}
+    factors: tuple[int, ...] = ()
+    symmetric: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run does, apart from the weights and examples themselves.
+
+    Attributes:
+        subjects: The reference first; in a comparison each other one is compared with it.
+        versions: Version of each registered perturbation's code.
+        sources: How the command line loads each subject; empty for models given in memory.
+        data: Path of the probe's data, where it came from a file.
+        twin: The null control: a re-coded copy that computes the same function.
+        planted: The positive control: a copy with cancelling units.
+        graded: Copies with few to many cancelling units, from which the power to detect them is told.
+        no_controls: Why there is no twin or planted copy.
+        seed: Root of every draw.
+        alpha: Probability of any false alarm, over all findings together.
+        sizes: What costs depend on; unset in plans of older versions.
+        cuts: What a budget cut, in words; unset where there was none.
+    """
+
+    schema: Literal["wheeltap.plan/1"] = PLAN_SCHEMA
+    command: str
+    subjects: Annotated[tuple[SubjectRecord, ...], msgspec.Meta(min_length=1)]
+    probe: ProbeRecord
+    audits: tuple[AuditSpec, ...]
+    effort: Effort = Effort()
+    versions: dict[str, int] = {}
+    sources: tuple[str, ...] = ()
+    data: str | None = None
+    twin: SubjectRecord | None = None
+    planted: SubjectRecord | None = None
+    graded: tuple[SubjectRecord, ...] = ()
+    no_controls: str = ""
+    seed: int = 0
+    alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
+    sizes: Sizes | msgspec.UnsetType = msgspec.UNSET
+    cuts: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def key(self) -> str:
+        """Content key of the plan."""
+        return canon.key("plan", self)
+
+    @property
+    def reference(self) -> SubjectRecord:
+        """The subject that others are compared with."""
+        return self.subjects[0]
+
+    @property
+    def controls(self) -> tuple[SubjectRecord, ...]:
+        """The control subjects there are."""
+        return (*(subject for subject in (self.twin, self.planted) if subject is not None), *self.graded)
+
+    def trial(
+        self,
+        subject: SubjectRecord,
+        perturbation: str,
+        *,
+        settings: dict[str, Scalar] | None = None,
+        site: Site = WHOLE,
+        dose: float = 0.0,
+        seed: int = 0,
+    ) -> Trial:
+        """A trial on all examples of this plan's probe, with its root seed; ``.on(part)`` takes some of them."""
+        return Trial(
+            subject=subject.fingerprint,
+            probe=self.probe.digest,
+            measures=self.probe.measures,
+            perturbation=perturbation,
+            version=self.versions.get(perturbation, 0),
+            settings=settings or {},
+            site=site,
+            dose=float(dose),  # 8 and 8.0 are one dose, so one key
+            seed=seed,
+            root=self.seed,
+            path=subject.path,
+        )
+
+    @property
+    def cut(self) -> str:
+        """What a budget cut, in one line; empty where there was nothing to cut."""
+        return "" if self.cuts is msgspec.UNSET else "; ".join(self.cuts)
+
+    def hidden(self, subject: SubjectRecord) -> int | None:
+        """How many hidden units of a subject or its re-coded copy can be ablated; ``None`` where it was not counted."""
+        sizes = Sizes() if self.sizes is msgspec.UNSET else self.sizes
+        return sizes.hidden.get(subject.base or subject.fingerprint)
+
+    def baselines(self) -> list[Trial]:
+        """The clean passes every run starts with: two of the reference, one of each other subject and control."""
+        others = [self.trial(subject, "none") for subject in (*self.subjects, *self.controls)]
+        return [*others, self.trial(self.reference, "none", seed=1)]
+
+    def to_bytes(self) -> bytes:
+        """The plan as readable JSON, the same bytes for the same plan."""
+        return msgspec.json.format(msgspec.json.encode(self, order="deterministic"), indent=2) + b"\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """The plan in a file.
+
+        Raises:
+            MissingFile: If there is no such file.
+            FileFormatError: If it is not a plan.
+        """
+        if not path.is_file():
+            raise MissingFile("There is no plan at this path.", where=str(path), do="Make one: wheeltap plan digits")
+        if path.stat().st_size > _LARGEST_PLAN:
+            raise FileFormatError("The file is too large to be a plan.", where=str(path))
+        return cls.from_bytes(path.read_bytes(), where=str(path))
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> "Plan":
+        """The plan in ``data``; ``where`` names its origin in errors."""
+        try:
+            return msgspec.json.decode(data, type=cls)
+        except msgspec.MsgspecError as error:
+            raise FileFormatError(
+                "The file is not a wheeltap plan.",
+                where=where,
+                expected=f"JSON of schema {PLAN_SCHEMA}",
+                got=str(error),
+                do="Make a new one with: wheeltap plan",
+            ) from error

@@ -1,0 +1,346 @@
+"""The store: one SQLite file that keeps every outcome, so that a rerun does only what is missing.
+
+Each outcome is committed as soon as it exists; a process killed at any moment loses at most the trial it was
+running. One process writes at a time; any number may read. Values are raw little-endian float32, never pickles.
+"""
+
+import os
+import sqlite3
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core import canon
+from wheeltap.core.errors import MissingFile, StoreError
+from wheeltap.core.records import Outcome, OutcomeStatus
+
+STORE_VERSION = 2
+_APPLICATION_ID = 0x7EE17A9
+_MAGIC = b"SQLite format 3\0"
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE outcomes (
+  key TEXT PRIMARY KEY, status TEXT NOT NULL, shapes TEXT NOT NULL, vals BLOB NOT NULL,
+  seconds REAL NOT NULL, forwards REAL NOT NULL, because TEXT NOT NULL, path TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
+"""
+
+
+_Stored = tuple[str, str, str, bytes, float, float, str, str]
+"""A row of outcomes: key, status, header, values, seconds, forwards, because, path."""
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """What a stored block of values holds: names and shapes, in order; and a digest of the whole row."""
+
+    names: list[str]
+    shapes: list[list[int]]
+    seal: str
+
+
+@final
+class Store:
+    """Outcomes and plans in one file.
+
+    Args:
+        path: The file; made where it is missing, unless ``readonly``.
+        readonly: Only read; needs no lock.
+
+    Raises:
+        MissingFile: If ``readonly`` and the file is not there, or its folder is not.
+        StoreError: If the file is no wheeltap store, of another version, corrupt, locked, or the disk is full.
+    """
+
+    def __init__(self, path: str | Path, *, readonly: bool = False) -> None:
+        self.path = Path(path)
+        self.readonly = readonly
+        self._lock: sqlite3.Connection | None = None
+        if (readonly and not self.path.is_file()) or not self.path.parent.is_dir():
+            raise MissingFile(
+                "There is no store at this path." if readonly else "The store's folder does not exist.",
+                where=str(self.path),
+                do="Give the path of a .wheeltap file." if readonly else f"Make the folder {self.path.parent} first.",
+            )
+        try:
+            with self._explained():
+                self._require_ours()
+                if not readonly:
+                    self._take_lock()
+                self._db = self._connect()
+                try:
+                    self._open()
+                except BaseException:
+                    self._db.close()
+                    raise
+        except BaseException:
+            self._release()
+            raise
+
+    def _require_ours(self) -> None:
+        """Refuses a file that is not ours before anything is written, a lock beside it included."""
+        if not self.path.exists() or (self.path.is_file() and not self.path.stat().st_size):
+            return
+        if not self.path.is_file():
+            raise self._shut("a folder" if self.path.is_dir() else "something that is not a file")
+        try:
+            with self.path.open("rb") as file:
+                start = file.read(len(_MAGIC))
+        except OSError as error:
+            raise self._shut(error.strerror or str(error)) from error
+        if start != _MAGIC:
+            raise self._foreign("a file of another kind")
+        # What is not in the file yet is in its log; without one, SQLite must not make one to have a look.
+        how = "mode=ro" if Path(f"{self.path}-wal").exists() else "immutable=1"
+        look = sqlite3.connect(f"{self.path.absolute().as_uri()}?{how}", uri=True)
+        try:
+            (application,) = look.execute("PRAGMA application_id").fetchone()
+            (tables,) = look.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        finally:
+            look.close()
+        if application != _APPLICATION_ID and (application or tables):
+            raise self._foreign("another kind of SQLite file")
+
+    def _shut(self, got: str) -> StoreError:
+        return StoreError(
+            "The store cannot be opened.",
+            where=str(self.path),
+            expected="a file",
+            got=got,
+            do="Check that the path is a file you may read and write.",
+        )
+
+    def _foreign(self, got: str) -> StoreError:
+        return StoreError(
+            "The file is not a wheeltap store.",
+            where=str(self.path),
+            expected="a file made by wheeltap",
+            got=got,
+            do="Give another path; wheeltap never writes into a file it did not make.",
+        )
+
+    def _connect(self) -> sqlite3.Connection:
+        # Where nothing can be written, SQLite would look for side files that it cannot make: it must be told.
+        at_rest = not os.access(self.path.parent, os.W_OK) and not Path(f"{self.path}-wal").exists()
+        target = f"{self.path.absolute().as_uri()}?immutable=1" if self.readonly and at_rest else self.path
+        return sqlite3.connect(target, uri=isinstance(target, str), isolation_level=None, check_same_thread=False)
+
+    def _take_lock(self) -> None:
+        # A lock on a file of its own, held by SQLite: the system lets go of it however the process ends, and
+        # readers of the store are never kept out.
+        self._lock = sqlite3.connect(f"{self.path}-lock", timeout=0.0, isolation_level=None, check_same_thread=False)
+        try:
+            self._lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            raise StoreError(
+                "The store is in use by another process.",
+                where=str(self.path),
+                expected="one writer at a time",
+                got="a lock held by a running wheeltap",
+                do="Wait for it to end (wheeltap status shows how far it is), or use another --store.",
+            ) from error
+
+    def _open(self) -> None:
+        self._db.execute("PRAGMA busy_timeout=5000")
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
+        if not tables and application == 0 and not self.readonly:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            with self._transaction():
+                self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute("INSERT INTO meta VALUES ('version', ?)", (self._version(),))
+        elif application != _APPLICATION_ID:
+            raise self._foreign("an empty file" if not tables else "another kind of SQLite file")
+        row = self._db.execute("SELECT value FROM meta WHERE name='version'").fetchone()
+        found = "missing" if row is None else row[0]
+        if found != self._version():
+            raise StoreError(
+                "The store was made by another version of wheeltap.",
+                where=str(self.path),
+                expected=f"store version {self._version()}",
+                got=f"store version {found}",
+                do="Use the wheeltap that made it, or start a new store with another --store.",
+            )
+        self._db.execute("PRAGMA synchronous=NORMAL")
+
+    @staticmethod
+    def _version() -> str:
+        return f"{STORE_VERSION}.{canon.KEY_VERSION}"
+
+    @contextmanager
+    def _explained(self) -> Generator[None]:
+        """Turns SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text:
+                what, do = "The disk is full.", "Free some space and run the same command again: it resumes."
+            elif "malformed" in text or "not a database" in text:
+                what, do = "The store is damaged.", "Restore the file from a copy, or start a new one with --store."
+            elif "readonly" in text or "unable to open" in text:
+                what, do = "The store cannot be opened.", "Check that the path is a file you may read and write."
+            else:
+                what, do = "The store could not be read or written.", "Run it again; if it stays, use a new --store."
+            raise StoreError(what, where=str(self.path), got=f"SQLite: {text}", do=do) from error
+        except UnicodeDecodeError as error:
+            raise self._damaged("The store is damaged.", str(error)) from error
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def put(self, outcome: Outcome) -> None:
+        """Commits one outcome; one that is there already is left as it is, unless it had failed."""
+        self.put_all([outcome])
+
+    def put_all(self, outcomes: Iterable[Outcome]) -> None:
+        """Commits outcomes together."""
+        rows = [_row(outcome) for outcome in outcomes]
+        with self._explained(), self._transaction():
+            self._db.executemany("DELETE FROM outcomes WHERE key=? AND status='failed'", [(row[0],) for row in rows])
+            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?)", rows)
+
+    def get(self, key: str) -> Outcome | None:
+        """The outcome of the trial with this key, if it was ever committed."""
+        with self._explained():
+            row = self._db.execute("SELECT * FROM outcomes WHERE key=?", (key,)).fetchone()
+            return None if row is None else self._outcome(row)
+
+    def keys(self) -> frozenset[str]:
+        """Keys of every committed outcome."""
+        with self._explained():
+            return frozenset(row[0] for row in self._db.execute("SELECT key FROM outcomes"))
+
+    def count(self) -> dict[str, int]:
+        """Number of outcomes by status."""
+        with self._explained():
+            rows = self._db.execute("SELECT status, count(*) FROM outcomes GROUP BY status ORDER BY status")
+            return {str(status): int(number) for status, number in rows}
+
+    def put_plan(self, key: str, plan: bytes) -> None:
+        """Keeps a plan; the latest one put is the one that ``plan`` gives."""
+        with self._explained(), self._transaction():
+            self._db.execute("DELETE FROM plans WHERE key=?", (key,))
+            self._db.execute("INSERT INTO plans (key, plan) VALUES (?, ?)", (key, plan))
+            self._seal(f"plan:{key}", plan)
+
+    def plan(self) -> bytes | None:
+        """The plan that was run last, if any."""
+        with self._explained():
+            row = self._db.execute("SELECT key, plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
+            return None if row is None else self._sealed(f"plan:{row[0]}", bytes(row[1]))
+
+    def put_note(self, name: str, value: bytes) -> None:
+        """Keeps a named note (provenance), replacing the last one of that name."""
+        with self._explained(), self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"note:{name}", value.decode()))
+            self._seal(f"note:{name}", value)
+
+    def note(self, name: str) -> bytes | None:
+        """The note of this name, if any."""
+        with self._explained():
+            row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"note:{name}",)).fetchone()
+            return None if row is None else self._sealed(f"note:{name}", str(row[0]).encode())
+
+    def _seal(self, name: str, data: bytes) -> None:
+        """Keeps a digest of ``data``: SQLite notices damage only where its own structure breaks."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"seal:{name}", canon.digest("sealed", data)))
+
+    def _sealed(self, name: str, data: bytes) -> bytes:
+        """``data`` if it is what was sealed under this name."""
+        row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"seal:{name}",)).fetchone()
+        if row is None or row[0] != canon.digest("sealed", data):
+            raise self._damaged(f"The store's {name.partition(':')[0]} is damaged.", "not what was stored")
+        return data
+
+    def _damaged(self, what: str, got: str, *, key: str = "") -> StoreError:
+        return StoreError(
+            what,
+            where=f"{self.path}: {key}" if key else str(self.path),
+            got=got,
+            do="Restore the file from a copy, or start a new one with --store.",
+        )
+
+    def _outcome(self, row: _Stored) -> Outcome:
+        key, status, header, blob, seconds, forwards, because, path = row
+        try:
+            told = msgspec.json.decode(header, type=_Header)
+            if told.seal != _digest(status, told, blob, (key, seconds, forwards, because, path)):
+                raise ValueError("the numbers are not those that were stored")
+            values = _unpacked(told, blob)
+            known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
+        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
+        return Outcome(
+            key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because, path=path
+        )
+
+    def close(self) -> None:
+        """Closes the file and lets go of the lock."""
+        self._db.close()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _row(outcome: Outcome) -> _Stored:
+    if not all(np.isfinite(array).all() for array in outcome.values.values()):
+        raise StoreError(
+            "A value that is not finite was about to be stored.",
+            where=outcome.key,
+            expected="the status 'diverged' instead of NaN",
+            do="Report a bug: the engine must not let this happen.",
+        )
+    arrays = {name: np.asarray(array, dtype="<f4", order="C") for name, array in sorted(outcome.values.items())}
+    blob = b"".join(array.tobytes() for array in arrays.values())
+    rest = (outcome.key, float(outcome.seconds), float(outcome.forwards), outcome.because, outcome.path)
+    header = _Header(list(arrays), [list(array.shape) for array in arrays.values()], "")
+    header = msgspec.structs.replace(header, seal=_digest(outcome.status, header, blob, rest))
+    key, seconds, forwards, because, path = rest
+    return key, outcome.status, msgspec.json.encode(header).decode(), blob, seconds, forwards, because, path
+
+
+def _digest(status: str, header: _Header, blob: bytes, rest: tuple[str, float, float, str, str]) -> str:
+    """Digest of everything in a row."""
+    return canon.digest("outcome", blob, canon.canonical([status, header.names, header.shapes, *rest]))
+
+
+def _unpacked(told: _Header, blob: bytes) -> dict[str, NDArray[np.float32]]:
+    values: dict[str, NDArray[np.float32]] = {}
+    at = 0
+    for name, shape in zip(told.names, told.shapes, strict=True):
+        count = int(np.prod(shape))
+        values[name] = np.frombuffer(blob, dtype="<f4", count=count, offset=at).reshape(shape).astype(np.float32)
+        at += 4 * count
+    if at != len(blob):
+        raise ValueError(f"{len(blob)} bytes where {at} were promised")
+    return values

@@ -1,0 +1,270 @@
+"""Budgets: how much a run may cost, and the plan that stays within it."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Self
+
+import msgspec
+
+from wheeltap.audits.modify import ModifyAudit
+from wheeltap.audits.noise import NoiseAudit
+from wheeltap.audits.settle import audits_of
+from wheeltap.core.errors import UsageError
+from wheeltap.plans.plan import AuditSpec, Effort, Plan
+from wheeltap.stats import foresee
+
+_FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_FEWEST = 4
+"""With fewer draws a control cannot vouch for anything, and a sound run ends void."""
+
+_STEPS = 32
+"""Shares of the effort that are tried."""
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """Passes over the probe, or seconds, that a run may spend; exactly one of them.
+
+    Attributes:
+        forwards: Passes of the whole probe through a model.
+        seconds: Wall-clock of planning, running and judging.
+    """
+
+    forwards: float | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A budget such as ``200f`` (passes), ``90s``, ``10m`` or ``2h``.
+
+        Raises:
+            UsageError: If it is none.
+        """
+        found = _FORM.fullmatch(text)
+        if found is None or float(found[1]) <= 0:
+            raise UsageError(
+                "The budget cannot be read.",
+                expected="a positive number with its unit: 200f (passes over the examples), 90s, 10m or 2h",
+                got=text,
+            )
+        size = float(found[1])
+        return cls(forwards=size) if found[2] == "f" else cls(seconds=size * _SECONDS[found[2]])
+
+
+class Prices(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan's parts take on one machine, in seconds.
+
+    Attributes:
+        clean: A pass of the undisturbed model.
+        beside: By audit, what a trial takes beside its passes, on average: drawing and writing weights, training,
+            finding units. An audit that was not timed counts by its passes alone.
+        kept: What keeping an outcome takes.
+        copy: What making a control copy takes.
+        spent: What finding all this out took, which is part of the budget.
+    """
+
+    clean: float
+    beside: dict[str, float] = {}
+    kept: float = 0.0
+    copy: float = 0.0
+    spent: float = 0.0
+
+    def seconds(self, plan: Plan) -> float:
+        """About the most that planning, running and judging a plan take."""
+        beside = sum(audit.most(plan) * self.beside.get(audit.name, 0.0) for audit in audits_of(plan))
+        trials = most_trials(plan) * (self.kept + JUDGED * plan.probe.examples)
+        work = most_passes(plan) * self.clean + beside + trials + len(plan.controls) * self.copy
+        return self.spent + _RESERVE * work
+
+
+_RESERVE = 1.1
+"""What a run takes for each second that its parts took when they were timed: a machine gets busier too."""
+
+JUDGED = 4e-7
+"""Seconds of judging for each trial and example: 1e-7 to 2e-7 on a quiet machine, twice that on a busy one."""
+
+
+def most_trials(plan: Plan) -> int:
+    """Upper bound on the trials that a plan can ask for."""
+    return len(plan.baselines()) + sum(audit.most(plan) for audit in audits_of(plan))
+
+
+def most_passes(plan: Plan) -> float:
+    """Upper bound on the passes over the probe that a plan's trials can take."""
+    return _settling(plan) + sum(audit.most_passes(plan) for audit in audits_of(plan))
+
+
+def _settling(plan: Plan) -> int:
+    """Passes of the undisturbed models: the first one of each subject, in which it settles, and the baselines."""
+    return len(plan.subjects) + len(plan.baselines())
+
+
+def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
+    """The plan with as much effort as ``allowed`` passes (seconds, with ``prices``) pay for: never more than it has.
+
+    The copies from which detection power is told go first; then draws, and what readings look at; then the block map;
+    then a family's ways of modifying weights beside the one that is judged. What was cut is told in ``cuts``.
+
+    Raises:
+        UsageError: If the least effort costs more, or if what is left could find nothing worth telling.
+    """
+    cost = most_passes if prices is None else prices.seconds
+    for candidate in _cheaper(plan, _sighted(plan)):
+        if cost(candidate) <= allowed:
+            _require_sight(candidate, plan, allowed, prices)
+            return candidate if candidate == plan else msgspec.structs.replace(candidate, cuts=_cuts(plan, candidate))
+    blind, cheapest = _least(plan, _FEWEST), _least(plan, _sighted(plan))
+    if cost(blind) <= allowed:
+        _require_sight(blind, plan, allowed, prices)
+    costliest = max(audits_of(cheapest), key=lambda audit: audit.most_passes(cheapest)).name
+    drawn = cost(cheapest) < cost(msgspec.structs.replace(cheapest, effort=plan.effort))
+    draws = f" ({cheapest.effort.draws} draws a dose)" if drawn else ""
+    raise UsageError(
+        "The budget is too small for these audits.",
+        expected=f"at least {_amount(cost(cheapest), prices)}{draws}; {sight(cheapest)}",
+        got=_amount(allowed, prices),
+        do="Give more" + (f", or leave out what costs most: {costliest}." if len(plan.audits) > 1 else "."),
+    )
+
+
+def least(plan: Plan) -> Plan:
+    """The plan with as little effort as a budget may leave, and all ways of modifying weights."""
+    return _less(plan, 0.0, _FEWEST)
+
+
+def _amount(cost: float, prices: Prices | None) -> str:
+    """Passes or seconds in words; rounded up, so that what is named would do."""
+    return f"{math.ceil(cost)} {'passes' if prices is None else 's'}"
+
+
+def _cheaper(plan: Plan, fewest: int) -> Iterator[Plan]:
+    """The plan and cheaper ones, those first that leave out least; none with fewer draws a dose than ``fewest``."""
+    yield plan
+    ungraded = msgspec.structs.replace(plan, graded=())
+    yield ungraded
+    unmapped = msgspec.structs.replace(ungraded, effort=msgspec.structs.replace(plan.effort, block_draws=0))
+    for barer in (ungraded, unmapped, msgspec.structs.replace(unmapped, audits=_alone(unmapped))):
+        for step in range(_STEPS - 1, 0, -1):
+            yield _less(barer, step / _STEPS, fewest)
+
+
+def _less(plan: Plan, share: float, fewest: int) -> Plan:
+    """About a share of a plan's draws, and of what its readings look at."""
+    effort = plan.effort
+    draws = max(min(fewest, effort.draws), math.ceil(share * effort.draws))
+    fewer = Effort(
+        draws=draws,
+        control_draws=min(draws, effort.control_draws),
+        block_draws=min(effort.block_draws, max(draws // 4, 1)),
+    )
+    audits = tuple(
+        msgspec.structs.replace(spec, settings={**spec.settings, **audit.cheaper(plan, share)})
+        for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
+    )
+    return msgspec.structs.replace(plan, effort=fewer, audits=audits)
+
+
+def _least(plan: Plan, fewest: int) -> Plan:
+    """The last of the cheaper ones."""
+    return list(_cheaper(plan, fewest))[-1]
+
+
+def _alone(plan: Plan) -> tuple[AuditSpec, ...]:
+    """The audits without a family's other ways of modifying weights."""
+    return tuple(
+        msgspec.structs.replace(spec, settings={**spec.settings, "others": False})
+        if isinstance(audit, ModifyAudit) and audit.settings.others
+        else spec
+        for spec, audit in zip(plan.audits, audits_of(plan), strict=True)
+    )
+
+
+def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
+    """What is left out of a plan, in words."""
+    before, after = whole.effort, cut.effort
+    found = ["detection power is not measured"] if len(cut.graded) < len(whole.graded) else []
+    if after.draws < before.draws:
+        found.append(f"{after.draws} draws a dose instead of {before.draws}")
+    if after.control_draws < before.control_draws:
+        found.append(f"{after.control_draws} draws of each control instead of {before.control_draws}")
+    if after.block_draws < before.block_draws:
+        few = f"{after.block_draws} draws a block instead of {before.block_draws}"
+        found.append(few if after.block_draws else "no block map")
+    for audit, less in zip(audits_of(whole), audits_of(cut), strict=True):
+        names = (field.name for field in msgspec.structs.fields(audit.settings_type))
+        pairs = ((name, getattr(audit.settings, name), getattr(less.settings, name)) for name in names)
+        found += [f"{audit.name}: {_cut(*pair)}" for pair in pairs if pair[1] != pair[2]]
+    return tuple(found)
+
+
+def _cut(name: str, many: object, few: object) -> str:
+    return f"{name} left out" if few is False else f"{name} {few} instead of {many}"
+
+
+def _sighted(plan: Plan) -> int:
+    """The fewest draws a dose with which comparisons see what is worth telling; if none do, the fewest that vouch."""
+    if _compares(plan):
+        for draws in range(_FEWEST, plan.effort.draws + 1):
+            fewer = msgspec.structs.replace(plan, effort=msgspec.structs.replace(plan.effort, draws=draws))
+            if all(_least_area(fewer, noise) <= noise.settings.worth for noise in _noise(fewer)):
+                return draws
+    return _FEWEST
+
+
+def _compares(plan: Plan) -> bool:
+    return len(plan.subjects) > 1 and plan.probe.bounded
+
+
+def _noise(plan: Plan) -> list[NoiseAudit]:
+    return [audit for audit in audits_of(plan) if isinstance(audit, NoiseAudit)]
+
+
+def _least_area(plan: Plan, noise: NoiseAudit) -> float:
+    return foresee.area_difference(
+        draws=plan.effort.draws, examples=plan.probe.examples, alpha=plan.alpha, margin=noise.settings.margin
+    )
+
+
+def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | None) -> None:
+    """Raises ``UsageError`` if a comparison under noise could see nothing that its audit calls worth telling."""
+    if not _compares(plan):
+        return
+    for noise in _noise(plan):
+        least, worth = _least_area(plan, noise), noise.settings.worth
+        if least > worth:
+            raise UsageError(
+                "The budget is too small to find anything worth telling.",
+                where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.probe.examples} examples",
+                expected=f"a smallest difference of {worth:g} that could be found ({_needed(whole, noise, prices)})",
+                got=f"{least:.2g}, with {_amount(allowed, prices)}",
+                do="Give a larger budget, or more examples.",
+            )
+
+
+def _needed(plan: Plan, noise: NoiseAudit, prices: Prices | None) -> str:
+    """What it takes for a comparison to see what is worth telling."""
+    cheapest = _least(plan, _sighted(plan))
+    if _least_area(cheapest, noise) > noise.settings.worth:
+        return "not with this plan's draws"
+    cost = most_passes if prices is None else prices.seconds
+    return f"from about {_amount(cost(cheapest), prices)} on"
+
+
+def sight(plan: Plan) -> str:
+    """What the plan will be able to find, in one sentence."""
+    if not plan.probe.bounded:
+        return "what it can find depends on how the scores vary, which is known after a few passes"
+    parts: list[str] = []
+    noise = _noise(plan)
+    if noise and len(plan.subjects) > 1:
+        parts.append(f"a difference of curve area of {max(_least_area(plan, one) for one in noise):.2g}")
+    if any(isinstance(audit, ModifyAudit) for audit in audits_of(plan)):
+        least = foresee.loss(examples=plan.probe.examples, alpha=plan.alpha, margin=0.02)
+        parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
+    if not parts:
+        return "what it can find is not known beforehand; its findings say how small an effect they would have seen"
+    return (
+        f"it can find (4 times out of 5, each by itself) {' and '.join(parts)}, if draws and examples vary as on the "
+        "networks we measured"
+    )

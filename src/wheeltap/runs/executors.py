@@ -1,0 +1,204 @@
+"""Executors: where trials run. One process, or a pool of them; outcomes are committed by one hand either way."""
+
+import multiprocessing
+import os
+import pickle
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import TracebackType
+from typing import Self, final
+
+import torch
+
+from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.engine.run import Commit, run_trials
+from wheeltap.engine.workshop import Workshop
+
+
+class Executor(ABC):
+    """Carries out trials; ``commit`` is always called in the calling process.
+
+    A context: what it needs for its runs is kept from one to the next, and let go of at the end.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
+        """Runs ``trials`` and gives the forwards spent. ``make`` makes the workshop when it is first needed."""
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Lets go of what was kept."""
+
+
+@final
+class Serial(Executor):
+    """Everything in this process, on the subject as it was given."""
+
+    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
+        """See ``Executor.run``."""
+        workshop = make()
+        before = workshop.forwards
+        run_trials(trials, workshop, commit)
+        return workshop.forwards - before
+
+
+@final
+class ProcessPool(Executor):
+    """A pool of worker processes, each with its own copy of the subjects, on one thread each.
+
+    The copies travel between our own processes only; nothing is read from a file. What was imported here can be
+    imported there: the workers look for modules in the same folders.
+
+    Args:
+        workers: Number of processes.
+
+    Raises:
+        UsageError: If ``workers`` is below 1, a model's class cannot be imported by another process, or this is a
+            worker that imports a script which starts workers whenever it is imported.
+    """
+
+    def __init__(self, workers: int) -> None:
+        if workers < 1:
+            raise UsageError("A process pool needs workers.", expected="1 or more", got=str(workers))
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise UsageError(
+                "This script starts worker processes whenever it is imported, and each of them imports it.",
+                where=sys.argv[0],
+                expected=f"a script that runs nothing when it is imported ({_GUARD})",
+                do=_GUARDED,
+            )
+        self.workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
+        """See ``Executor.run``."""
+        if self._pool is None:
+            self._pool = self._started(make())
+            self._require_a_worker(self._pool)
+        pool, forwards = self._pool, 0.0
+        waiting: list[Future[_Done]] = [pool.submit(_work, part) for part in self._parts(trials)]
+        try:
+            for future in as_completed(waiting):
+                done = future.result()
+                forwards += done.forwards
+                for outcome in done.outcomes:
+                    commit(outcome)
+        except BrokenProcessPool as error:
+            raise WheeltapError(
+                "A worker process died.",
+                got=str(error),
+                do="Most often memory ran out: use fewer workers. What was committed is kept; run again to resume.",
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+        return forwards
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def _started(self, workshop: Workshop) -> ProcessPoolExecutor:
+        try:
+            payload = pickle.dumps(workshop)
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            raise _not_sent(error) from error
+        context, told = multiprocessing.get_context("spawn"), (payload, _folders())
+        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_set_up, initargs=told)
+
+    def _require_a_worker(self, pool: ProcessPoolExecutor) -> None:
+        """Waits for the first worker; a script that is not guarded ends each of them before it is set up."""
+        try:
+            pool.submit(_ready).result()
+        except BrokenProcessPool as error:
+            self.close()
+            raise WheeltapError(
+                "The worker processes did not start.",
+                expected=f"a script that runs nothing when it is imported ({_GUARD}), and memory for every worker",
+                got=str(error),
+                do=f"{_GUARDED} If it has that, use fewer workers: their memory may have run out.",
+            ) from error
+
+    def _parts(self, trials: list[Trial]) -> list[list[Trial]]:
+        """Parts of one subject and perturbation each, with every dose of a draw together."""
+        lots: dict[tuple[object, ...], list[Trial]] = {}
+        for trial in trials:
+            lots.setdefault((trial.subject, trial.perturbation, str(trial.site), trial.seed % self.workers), []).append(
+                trial
+            )
+        return list(lots.values())
+
+
+@dataclass(frozen=True)
+class _Done:
+    outcomes: list[Outcome]
+    forwards: float
+
+
+def _not_sent(error: Exception) -> UsageError:
+    return UsageError(
+        "The model cannot be sent to worker processes.",
+        expected="a class that can be imported (not one made inside a function or in a notebook)",
+        got=str(error),
+        do="Move the model's class into a module, or use one process (workers=1).",
+    )
+
+
+_GUARD = 'if __name__ == "__main__":'
+_GUARDED = f"Put what runs the audit under {_GUARD}, or use one process (workers=1)."
+
+
+def _folders() -> list[str]:
+    """Where modules are looked for here, and the folders of those that were imported from anywhere else."""
+    found = [entry or os.getcwd() for entry in sys.path]
+    for name, module in list(sys.modules.items()):
+        spec: ModuleSpec | None = getattr(module, "__spec__", None)
+        if "." in name or spec is None or spec.name != name or PathFinder.find_spec(name) is not None:
+            continue
+        if spec.submodule_search_locations is not None:
+            found += [str(Path(folder).resolve().parent) for folder in spec.submodule_search_locations]
+        elif isinstance(spec.loader, SourceFileLoader) and spec.origin is not None:
+            found.append(str(Path(spec.origin).resolve().parent))
+    return found
+
+
+_bench: list[Workshop | Exception] = []
+
+
+def _set_up(payload: bytes, folders: list[str]) -> None:
+    sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
+    torch.set_num_threads(1)
+    try:
+        _bench.append(pickle.loads(payload))  # noqa: S301 - made by our own parent process a moment ago
+    except Exception as error:
+        # Raised here it would look as if the worker had died; it is told with the first work.
+        _bench.append(error)
+
+
+def _ready() -> None:
+    """Done as soon as a worker is set up."""
+
+
+def _work(trials: list[Trial]) -> _Done:
+    workshop, outcomes = _bench[0], list[Outcome]()
+    if isinstance(workshop, Exception):
+        raise _not_sent(workshop)
+    before = workshop.forwards
+    run_trials(trials, workshop, outcomes.append)
+    return _Done(outcomes, workshop.forwards - before)

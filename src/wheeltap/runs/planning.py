@@ -1,0 +1,217 @@
+"""Making plans: which audits with which settings, how many draws, which controls; cut to a budget if there is one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from wheeltap import gauge
+from wheeltap.audits import base as audits_base
+from wheeltap.audits.base import expanded
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.probe import BaseProbe
+from wheeltap.core.records import SubjectRecord
+from wheeltap.core.subject import Subject, derived_record
+from wheeltap.core.typed import to_array
+from wheeltap.engine.apply import as_before
+from wheeltap.engine.clean import settle
+from wheeltap.engine.inside.units import hidden_units
+from wheeltap.engine.readings import readings
+from wheeltap.perturb import create, perturbations
+from wheeltap.plans.plan import AuditSpec, Effort, Plan, Sizes
+from wheeltap.runs.budget import Budget, within
+from wheeltap.runs.pricing import TIMING, priced
+
+Audits = Sequence[str | AuditSpec]
+
+LARGE = 20_000_000
+"""Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
+
+
+def default_effort(parameters: int) -> Effort:
+    """Draws per dose for a model of this size: enough for tight intervals on small ones, minutes on large ones."""
+    if parameters <= 2_000_000:
+        return Effort(draws=32, control_draws=32, block_draws=8)
+    if parameters < LARGE:
+        return Effort(draws=8, control_draws=8, block_draws=2)
+    return Effort(draws=4, control_draws=4, block_draws=1)
+
+
+def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
+    """Names of the audits that are run where none are asked for."""
+    names = audits_base.DEFAULT if len(subjects) == 1 else audits_base.DEFAULT_COMPARE
+    large = max(subject.record.parameters for subject in subjects) >= LARGE
+    return tuple(name for name in names if not (large and name in audits_base.STRUCTURE))
+
+
+def plan(
+    subjects: Subject | Sequence[Subject],
+    probe: BaseProbe,
+    *,
+    audits: Audits | None = None,
+    effort: Effort | None = None,
+    budget: Budget | str | None = None,
+    seed: int = 0,
+    **extra: Any,
+) -> Plan:
+    """What an audit of the first subject, and a comparison of the others with it, would run.
+
+    Args:
+        subjects: One model, or several to compare with the first.
+        probe: The examples.
+        audits: Names (see ``wheeltap list audits``), or specs with settings.
+        effort: Draws; by default chosen by the model's size.
+        budget: What it may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit (see
+            ``Plan.cuts``).
+        seed: Root of every draw.
+        **extra: Further fields of ``Plan`` (``alpha``, ``command``, ``sources``, ``data``).
+
+    Raises:
+        UnknownName: If an audit is not registered.
+        UsageError: If a setting does not fit, two subjects share a name, or the budget is too small.
+    """
+    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    _require_names(several)
+    for subject in several:
+        settle(subject, probe)
+    parameters = max(subject.record.parameters for subject in several)
+    specs = _specs(audits or default_audits(several), parameters)
+    twin, planted, why_not = _controls(several[0], seed)
+    graded = _graded(several[0], planted)
+    made = Plan(
+        command=extra.pop("command", "audit" if len(several) == 1 else "compare"),
+        subjects=tuple(subject.record for subject in several),
+        probe=probe.record,
+        audits=specs,
+        effort=effort or default_effort(parameters),
+        versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
+        twin=twin,
+        planted=planted,
+        graded=graded,
+        no_controls=why_not,
+        seed=seed,
+        sizes=_sizes(several, probe, specs),
+        **extra,
+    )
+    return made if budget is None else _afforded(made, budget, several, probe)
+
+
+def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], probe: BaseProbe) -> Plan:
+    """The plan cut to its budget; where that is a time, some of its trials are timed."""
+    allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
+    if allowed.seconds is None:
+        return within(made, allowed.forwards or 0.0)
+    return within(made, allowed.seconds, priced(made, subjects, probe, seconds=TIMING * allowed.seconds))
+
+
+def _sizes(subjects: Sequence[Subject], probe: BaseProbe, specs: Sequence[AuditSpec]) -> Sizes:
+    """What the cost of readings depends on; units are counted only where an audit asks each of them."""
+    counted = any(audits_base.audits.get(spec.name).by_units for spec in specs)
+    factors = probe.annotations.factors.values()
+    return Sizes(
+        hidden={subject.record.fingerprint: _hidden(subject) for subject in subjects if counted},
+        factors=tuple(len(np.unique(to_array(values))) for values in factors),
+        symmetric=probe.annotations.symmetry is not None,
+    )
+
+
+def _hidden(subject: Subject) -> int:
+    """How many hidden units can be ablated; none where the structure is not known."""
+    try:
+        return sum(hidden.units for hidden in hidden_units(subject))
+    except ModelError:
+        return 0
+
+
+def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:
+    """The audits with their settings, groups taken apart; settings that make no sense are refused.
+
+    A name that is also given with settings, by itself or in a group, stands for those.
+    """
+    known = {audit.name for audit in asked if not isinstance(audit, str)}
+    single: list[str | AuditSpec] = []
+    for audit in asked:
+        for one in expanded([audit]) if isinstance(audit, str) else (audit,):
+            if not isinstance(one, str) or one not in known:
+                single.append(one)
+            if isinstance(one, str):
+                known.add(one)
+    specs = tuple(_spec(audit, parameters) for audit in single)
+    for spec in specs:
+        for name, dose in audits_base.create(spec.name, dict(spec.settings)).fixed_doses():
+            create(name).require_dose(dose)
+    return specs
+
+
+def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
+    """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise."""
+    spec = AuditSpec(name=audit) if isinstance(audit, str) else audit
+    spared = audits_base.audits.get(spec.name).large if parameters >= LARGE else {}
+    return msgspec.structs.replace(spec, settings={**spared, **spec.settings})
+
+
+def _require_names(subjects: list[Subject]) -> None:
+    names = [subject.name for subject in subjects]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(
+            "Subjects must have different names.",
+            expected="one name per subject",
+            got=", ".join(names) or "no subject",
+            do="Give each a name: wt.Subject(model, name=...).",
+        )
+
+
+PLANTED_PAIRS = 0.25
+"""Cancelling pairs planted per hidden layer, as a share of its units: found at once on every net we tried, and a copy
+of a large model stays within a quarter more memory."""
+
+
+GRADED_PAIRS = (1, 2, 4, 8)
+"""Cancelling pairs per hidden layer of the copies from which detection power is told."""
+
+GRADED_PLANTS = 3
+"""Copies of each number of pairs: how hard a plant is to find differs from plant to plant."""
+
+GRADED_BELOW = 500_000
+"""Parameters up to which these copies are part of every plan: they cost as much as subjects."""
+
+RECODED = ("permute", "rescale", "heads")
+"""The gauges of the null twin, where they hold: relative and function-space noise must both be silent on them."""
+
+
+def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
+    """Records of the re-coded twin and the planted copy, or why there are none."""
+    with as_before(subject):  # finding its structure runs its forward
+        family = gauge.find(subject.model)
+    if isinstance(family, gauge.Refusal):
+        return None, None, f"No function-preserving copy is known for this model: {family.because}"
+    twin, planted, why_not = None, None, ""
+    silent = [name for name in RECODED if name in family.offers]
+    if silent:
+        twin = derived_record(subject.record, gauge.describe(family, *silent, seed=seed), role="twin")
+    else:
+        why_not = f"No twin was made: {'; '.join(family.why_not(name) for name in RECODED)}"
+    if "cancel" in family.offers:
+        cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS)
+        planted = derived_record(subject.record, cancelling, role="planted")
+    else:
+        why_not = f"{why_not} No cancelling units were planted: {family.why_not('cancel')}".strip()
+    return twin, planted, why_not
+
+
+def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:
+    """Records of copies with few to many cancelling pairs, for a small model that can be planted at all."""
+    if planted is None or planted.derivation is None or subject.record.parameters > GRADED_BELOW:
+        return ()
+    whole = planted.derivation
+    records: list[SubjectRecord] = []
+    for pairs in GRADED_PAIRS:
+        for plant in range(GRADED_PLANTS):
+            made = msgspec.structs.replace(
+                whole, settings={**whole.settings, "pairs": pairs}, seed=seeds.derive(whole.seed, "graded", plant)
+            )
+            label = f"{pairs} pairs, {plant + 1}"
+            records.append(derived_record(subject.record, made, role="graded", label=label))
+    return tuple(records)
