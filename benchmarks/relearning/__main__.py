@@ -21,6 +21,7 @@ from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Estimate
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec
+from wheeltap.runs import loop
 from wheeltap.stats.effect import score_interval
 from wheeltap.testing.unlearned import RULES, Strength, Unlearning, unlearned_digits, unlearned_rules
 
@@ -41,7 +42,7 @@ def _run(subjects: list[Subject], probe: BaseProbe, store: Path, *, seed: int, *
     spec = AuditSpec(name="relearning", settings=settings)
     plan = api.plan(subjects, probe, audits=["score", spec], seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = api.run(plan, subjects, probe, store=store)
+    report = loop.run(plan, subjects, probe, store=store)
     return {
         finding.subject: {"status": finding.status, **{e.name: [e.value, e.low, e.high] for e in finding.estimates}}
         for finding in report["WT107"]

@@ -7,10 +7,10 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.validity.nets import kinds, net
-from wheeltap import api, gauge
+from wheeltap import gauge
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec, Effort
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
 
 SILENT = ("permute", "rescale", "heads", "fold")
 """Gauges on which every instrument that is tried here says it is silent."""
@@ -35,7 +35,7 @@ def _alarms(kind: str, seed: int) -> list[str]:
         pair, case.probe, audits=AUDITS, effort=Effort(draws=8, control_draws=8, block_draws=0), seed=seed
     )
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = api.run(plan, pair, case.probe)
+    report = loop.run(plan, pair, case.probe)
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]
 
 

@@ -7,7 +7,7 @@ import msgspec
 from wheeltap import api, gauge
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Effort
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
 from wheeltap.sources import digits
 
 AUDITS = ("score", "relative-noise", "redundancy")
@@ -23,7 +23,7 @@ def _found(subject: Subject, pairs: int, seed: int) -> list[str]:
     effort = Effort(draws=32, control_draws=16, block_draws=0)
     plan = planning.plan(both, digits.probe(), audits=AUDITS, effort=effort, seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = api.run(plan, both, digits.probe())
+    report = loop.run(plan, both, digits.probe())
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]
 
 

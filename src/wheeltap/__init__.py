@@ -17,36 +17,45 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wheeltap import gauge, perturb, sources, stats
-    from wheeltap.api import Progress, audit, compare, run
+    from wheeltap.api import audit, compare
     from wheeltap.audits import Audit
-    from wheeltap.core import errors, measure
+    from wheeltap.core import errors, measure, symmetry
     from wheeltap.core.choices import ChoiceProbe
     from wheeltap.core.probe import Probe
     from wheeltap.core.subject import Subject
     from wheeltap.perturb import Perturbation
     from wheeltap.plans.plan import AuditSpec, Effort, Plan
     from wheeltap.report.report import Report
+    from wheeltap.runs.loop import Progress, run
     from wheeltap.runs.planning import plan
     from wheeltap.runs.stored import judge
 
 _HOME = {
     "audit": "api",
     "compare": "api",
-    "plan": "planning",
-    "run": "api",
-    "judge": "judging",
+    "plan": "runs.planning",
+    "run": "runs.loop",
+    "judge": "runs.stored",
     "Audit": "audits",
-    "AuditSpec": "plans",
-    "ChoiceProbe": "choices",
-    "Effort": "plans",
+    "AuditSpec": "plans.plan",
+    "ChoiceProbe": "core.choices",
+    "Effort": "plans.plan",
     "Perturbation": "perturb",
-    "Plan": "plans",
-    "Progress": "api",
-    "Probe": "probe",
+    "Plan": "plans.plan",
+    "Progress": "runs.loop",
+    "Probe": "core.probe",
     "Report": "report.report",
-    "Subject": "subject",
+    "Subject": "core.subject",
 }
-_MODULES = ("errors", "gauge", "measure", "perturb", "sources", "stats")
+_MODULES = {
+    "errors": "core.errors",
+    "gauge": "gauge",
+    "measure": "core.measure",
+    "perturb": "perturb",
+    "sources": "sources",
+    "stats": "stats",
+    "symmetry": "core.symmetry",
+}
 
 __all__ = [
     "Audit",
@@ -71,6 +80,7 @@ __all__ = [
     "run",
     "sources",
     "stats",
+    "symmetry",
 ]
 
 
@@ -78,7 +88,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"wheeltap.{_HOME[name]}"), name)
     if name in _MODULES:
-        return import_module(f"wheeltap.{name}")
+        return import_module(f"wheeltap.{_MODULES[name]}")
     raise AttributeError(f"module 'wheeltap' has no attribute {name!r}")
 
 

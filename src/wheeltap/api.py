@@ -1,201 +1,54 @@
-"""The Python door: audit one model, compare two, run a plan."""
+"""The Python door: audit one model, compare two."""
 
-import platform
-import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
-import msgspec
-import numpy as np
-import torch
-
-from wheeltap import __version__
-from wheeltap.audits.settle import judge as judged
-from wheeltap.audits.settle import wanted
-from wheeltap.core.errors import UsageError
 from wheeltap.core.probe import BaseProbe
-from wheeltap.core.records import Cost, Outcome, Scalar, Trial
 from wheeltap.core.subject import Subject
-from wheeltap.core.typed import to_tensor
-from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
-from wheeltap.engine.workshop import Workshop
-from wheeltap.plans.plan import Plan
-from wheeltap.plans.store import Store
+from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
-from wheeltap.runs.executors import Executor, ProcessPool, Serial
+from wheeltap.runs.budget import Budget
+from wheeltap.runs.loop import Watch, run
 from wheeltap.runs.planning import Audits, plan
-from wheeltap.runs.stored import noted
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is: trials done of those known to be wanted, and passes over the probe made so far."""
-
-    done: int
-    total: int
-    forwards: float
-    label: str
-
-
-Watch = Callable[[Progress], None]
-
-
-def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
-    plan: Plan,
-    subjects: Subject | Sequence[Subject],
-    probe: BaseProbe,
-    *,
-    store: str | Path | None = None,
-    workers: int = 1,
-    watch: Watch | None = None,
-    memory: int | None = None,
-) -> Report:
-    """Runs what the store lacks of a plan, and judges.
-
-    Args:
-        plan: What to run.
-        subjects: The models it names.
-        probe: The examples it names.
-        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
-        workers: Processes; 1 runs in this one.
-        watch: Called after each trial.
-        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
-
-    Raises:
-        UsageError: If the subjects or the probe are not those of the plan.
-        StoreError: If the store cannot be used.
-        ModelError: If a clean pass is not finite or not repeatable.
-    """
-    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
-    settled = [settled_since_planned(subject, probe) for subject in several]
-    _require_same(plan, several, probe)
-    executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
-    with ExitStack() as stack:
-        if store is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
-            store = Path(folder) / "run.wheeltap"
-        kept = stack.enter_context(Store(store))
-        stack.enter_context(executor)
-        kept.put_plan(plan.key, plan.to_bytes())
-        kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
-        running = _Run(plan, Workshop(several, plan.controls, probe, memory=memory), kept, executor, watch)
-        running.spent = sum(one.forwards for one in settled)
-        running.require_same_answers(several)
-        return running.finish()
-
-
-def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
-    got = [(s.name, s.record.fingerprint) for s in subjects]
-    expected = [(s.name, s.fingerprint) for s in plan.subjects]
-    if got != expected or probe.digest != plan.probe.digest:
-        what = "probe" if got == expected else "subjects"
-        raise UsageError(
-            f"The plan was made for other {what}.",
-            expected=", ".join(f"{n} ({f[:8]})" for n, f in expected) + f" on probe {plan.probe.digest[:8]}",
-            got=", ".join(f"{n} ({f[:8]})" for n, f in got) + f" on probe {probe.digest[:8]}",
-            do="Weights, examples or code changed since: make a new plan.",
-        )
-
-
-class _Run:
-    """One run of a plan: asks, carries out what is missing, asks again, until nothing new is wanted."""
-
-    def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
-        self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
-        self.known: dict[str, Outcome] = {}
-        self.done = self.total = 0
-        self.spent = self.before = 0.0
-
-    def lookup(self, key: str) -> Outcome | None:
-        """The outcome of a trial, from memory or the store; what failed in an earlier run is tried again."""
-        if key not in self.known:
-            found = self.store.get(key)
-            if found is None or found.status == "failed":
-                return None
-            self.known[key] = found
-        return self.known[key]
-
-    def require_same_answers(self, subjects: list[Subject]) -> None:
-        """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
-
-        Raises:
-            ModelError: If it answers otherwise: nothing is stored or reused then.
-        """
-        first: dict[str, Subject] = {}
-        for subject in subjects:
-            other = first.setdefault(subject.record.fingerprint, subject)
-            if other is not subject and other.settled is not None:
-                require_same_answers(subject, other.settled.scores, of=f"compared with {other.name}")
-            stored = self.lookup(self.plan.trial(subject.record, "none").key)
-            if stored is not None and "scores" in stored.values:
-                known = to_tensor(stored.values["scores"].copy())
-                require_same_answers(subject, known, of=f"compared with {self.store.path.name}")
-
-    def finish(self) -> Report:
-        began = perf_counter()
-        asked = self._missing()
-        reused = len(wanted(self.plan, self.lookup)) - len(asked)
-        while asked:
-            self._tell_clean()
-            # Clean passes are compared with each other, so they stay in one process.
-            clean = all(trial.perturbation == "none" for trial in asked)
-            self.before = self.workshop.forwards
-            self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
-            asked = self._missing()
-        cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
-        return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store)))
-
-    def _missing(self) -> list[Trial]:
-        asked = [trial for trial in wanted(self.plan, self.lookup) if self.lookup(trial.key) is None]
-        self.total = max(self.total, self.done + len(asked))
-        return asked
-
-    def _tell_clean(self) -> None:
-        """Clean scores from the store, so that a resumed run makes no clean pass again."""
-        for trial in self.plan.baselines():
-            outcome = self.lookup(trial.key)
-            if outcome is not None and "scores" in outcome.values:
-                self.workshop.know_clean(trial.subject, outcome.values["scores"])
-
-    def _commit(self, outcome: Outcome) -> None:
-        self.store.put(outcome)
-        self.known[outcome.key] = outcome
-        self.done += 1
-        if self.watch is not None:
-            forwards = self.spent + self.workshop.forwards - self.before
-            self.watch(Progress(self.done, self.total, forwards, outcome.status))
-
-
-def audit(
+def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     subject: Subject,
     probe: BaseProbe,
     *,
     audits: Audits | None = None,
     store: str | Path | None = None,
     seed: int = 0,
-    **how: Any,
+    effort: Effort | None = None,
+    budget: Budget | str | None = None,
+    alpha: float = 0.05,
+    workers: int = 1,
+    watch: Watch | None = None,
+    memory: int | None = None,
 ) -> Report:
     """Plans, runs and judges an audit of one model.
 
     Args:
         subject: The model; it comes back bit-identical.
         probe: The examples.
-        audits: Names or specs; by default all but ``std-noise``.
-        store: File that keeps every outcome; a rerun resumes.
+        audits: Names or specs; by default score, relative and function-space noise, quantization and pruning, and on
+            models that are not large single weights, redundancy and entanglement.
+        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
-        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch``, ``memory`` of the run.
+        effort: Draws; by default chosen by the model's size.
+        budget: What the run may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit.
+        alpha: Probability of any false alarm, over all findings together.
+        workers: Processes; 1 runs in this one.
+        watch: Called after each trial.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    return _planned_and_run([subject], probe, audits=audits, store=store, seed=seed, how=how)
+    made = plan(subject, probe, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
+    return run(made, subject, probe, store=store, workers=workers, watch=watch, memory=memory)
 
 
-def compare(
+def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     a: Subject,
     b: Subject,
     probe: BaseProbe,
@@ -203,7 +56,12 @@ def compare(
     audits: Audits | None = None,
     store: str | Path | None = None,
     seed: int = 0,
-    **how: Any,
+    effort: Effort | None = None,
+    budget: Budget | str | None = None,
+    alpha: float = 0.05,
+    workers: int = 1,
+    watch: Watch | None = None,
+    memory: int | None = None,
 ) -> Report:
     """Compares two models on the same examples and the same draws: do scores differ, does fragility?
 
@@ -211,42 +69,19 @@ def compare(
         a: The reference; doses are bracketed on it.
         b: The other model.
         probe: The examples.
-        audits: Names or specs; by default score, relative noise and function-space noise.
-        store: File that keeps every outcome; a rerun resumes.
+        audits: Names or specs; by default score, relative and function-space noise, and on models that are not large
+            single weights, redundancy and entanglement.
+        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
-        **how: ``effort``, ``budget``, ``alpha`` of the plan; ``workers``, ``watch``, ``memory`` of the run.
+        effort: Draws; by default chosen by the larger model's size.
+        budget: What the run may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit.
+        alpha: Probability of any false alarm, over all findings together.
+        workers: Processes; 1 runs in this one.
+        watch: Called after each trial.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    return _planned_and_run([a, b], probe, audits=audits, store=store, seed=seed, how=how)
-
-
-def _planned_and_run(
-    subjects: list[Subject],
-    probe: BaseProbe,
-    *,
-    audits: Audits | None,
-    store: str | Path | None,
-    seed: int,
-    how: dict[str, Any],
-) -> Report:
-    running = {key: how.pop(key) for key in ("workers", "watch", "memory") if key in how}
-    made = plan(subjects, probe, audits=audits, seed=seed, **how)
-    return run(made, subjects, probe, store=store, **running)
-
-
-def provenance(plan: Plan, subject: Subject) -> dict[str, Scalar]:
-    """Versions, numerical path and settings that the numbers depend on."""
-    return {
-        "wheeltap": __version__,
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "path": subject.path,
-        "threads": 1 if subject.record.parameters < ONE_THREAD_BELOW else torch.get_num_threads(),
-        "seed": plan.seed,
-        "alpha": plan.alpha,
-        "draws": plan.effort.draws,
-        "plan": plan.key,
-    }
+    made = plan([a, b], probe, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
+    return run(made, [a, b], probe, store=store, workers=workers, watch=watch, memory=memory)

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.audits.settle import headline
+from wheeltap.audits.headline import headline
 from wheeltap.cli.options import exit_code
 from wheeltap.core.records import Cost, Estimate, Finding, FindingStatus, ReportRecord
 from wheeltap.plans.plan import Plan

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap import api
 from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.settle import settle
@@ -25,7 +24,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine import readings
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
 from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
 from wheeltap.testing.tiny_lm import tiny_lm
@@ -89,7 +88,7 @@ def run(subjects: Subject | list[Subject], on: BaseProbe, *, twin: bool = False,
     """Its report; without control copies but the twin, where it is asked for."""
     plan = planning.plan(subjects, on, audits=["score", wt.AuditSpec(name="heads", settings=settings)])
     kept = plan.twin if twin else None
-    return api.run(msgspec.structs.replace(plan, twin=kept, planted=None, graded=()), subjects, on)
+    return loop.run(msgspec.structs.replace(plan, twin=kept, planted=None, graded=()), subjects, on)
 
 
 def of(report: Report, name: str) -> Finding:
@@ -193,7 +192,7 @@ def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool)
     case = tiny_lm("gpt2", examples=60)
     plan = planning.plan(case.subject, case.probe, audits=[wt.AuditSpec(name="heads", settings=settings)])
     plan = msgspec.structs.replace(plan, twin=plan.twin if twin else None, planted=None, graded=())
-    report = api.run(plan, case.subject, case.probe)
+    report = loop.run(plan, case.subject, case.probe)
     assert report.cost.forwards <= most_passes(plan)
     assert most_passes(plan) == 3 + twin + (1 + twin) * (7 + sum(settings.values() or (30,)))
     spent = report.cost.forwards - 2 - twin

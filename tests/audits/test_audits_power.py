@@ -7,7 +7,7 @@ from wheeltap import api, gauge
 from wheeltap.audits.power import smallest_found
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import AuditSpec, Effort
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
 from wheeltap.testing import planted
 
 
@@ -35,7 +35,7 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
         rival = Subject(gauge.twin(case.subject.model, made), name="rival")
         plan = planning.plan([case.subject, rival], case.probe, audits=audits, effort=effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-        verdict = api.run(plan, [case.subject, rival], case.probe)
+        verdict = loop.run(plan, [case.subject, rival], case.probe)
         found += next(f for f in verdict.findings if " vs " in f.subject).status == "found"
     assert (told > 0.9) == told_found
     assert (found >= 7) == told_found

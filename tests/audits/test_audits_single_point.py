@@ -11,7 +11,6 @@ from torch import nn
 from worlds import subject as record_of
 
 import wheeltap as wt
-from wheeltap import api
 from wheeltap.audits.base import Case, Draft
 from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
@@ -25,7 +24,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.report.report import Report
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
 from wheeltap.sources import digits
 from wheeltap.stats.effect import mean_effect
 from wheeltap.testing.defects import super_weight
@@ -46,7 +45,7 @@ def net(seed: int, *, epochs: int = 5, widths: tuple[int, ...] = WIDTHS) -> nn.S
 def run(subjects: Subject | list[Subject], probe: Probe) -> Report:
     """The audit without control copies: they cost more than it does."""
     plan = planning.plan(subjects, probe, audits=list(AUDITS))
-    return api.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
+    return loop.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
 
 
 def of(report: Report, name: str) -> Finding:

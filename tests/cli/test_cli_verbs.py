@@ -10,11 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from wheeltap import api
 from wheeltap.cli import main
 from wheeltap.cli.loading import planned
 from wheeltap.cli.options import Measuring
 from wheeltap.report import jsonfile
+from wheeltap.runs import loop
 
 
 def report(path: Path) -> dict[str, Any]:
@@ -105,12 +105,12 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     audit = ["audit", "digits", "--audits", "score,relative-noise", "--draws", "6", "--store", "d.wheeltap"]
     plan, subjects, probe = planned(("digits",), Measuring(audits="score,relative-noise", draws=6))
 
-    def stop(state: api.Progress) -> None:
+    def stop(state: loop.Progress) -> None:
         if state.done == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        api.run(plan, subjects, probe, store="d.wheeltap", watch=stop)
+        loop.run(plan, subjects, probe, store="d.wheeltap", watch=stop)
     assert main(["status", "d.wheeltap"]) == 0
     left = re.search(r"(\d+) trials to go", capsys.readouterr().out)
     assert left is not None

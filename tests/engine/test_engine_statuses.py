@@ -9,7 +9,6 @@ from engine_nets import Exponential, Unruly, numbers, seeded, taught
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.api import Progress
 from wheeltap.core.errors import ModelError, StoreError
 from wheeltap.core.probe import Probe
 from wheeltap.core.records import Outcome, Trial
@@ -19,6 +18,7 @@ from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
+from wheeltap.runs.loop import Progress
 
 LITTLE = wt.Effort(draws=6, control_draws=4, block_draws=2)
 

@@ -23,7 +23,7 @@ _TRIES = 5
 """Passes that finding the size of one change takes at most, on average over all: the reading stops there."""
 
 _NONE = (
-    "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wheeltap.core.symmetry.mirror(points)), "
+    "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wt.symmetry.mirror(points)), "
     "or leave this audit out."
 )
 

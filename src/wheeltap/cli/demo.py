@@ -36,11 +36,10 @@ def demo(
       wheeltap demo
       wheeltap demo --out /tmp/demo --draws 16
     """
-    from wheeltap import api
     from wheeltap.audits import base
     from wheeltap.cli.progress import said, shown
     from wheeltap.plans.plan import Effort
-    from wheeltap.runs import planning
+    from wheeltap.runs import loop, planning
     from wheeltap.sources import digits
 
     telling = Telling(out=out, fail_on=fail_on)
@@ -52,7 +51,7 @@ def demo(
             command="demo",
         )  # fmt: skip
     with shown("demo") as watch:
-        report = api.run(made, subjects, probe, store=out / "demo.wheeltap", watch=watch)
+        report = loop.run(made, subjects, probe, store=out / "demo.wheeltap", watch=watch)
     return telling.tell(report)
 
 

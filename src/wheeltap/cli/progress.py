@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from wheeltap.api import Progress as State
-from wheeltap.api import Watch
+from wheeltap.runs.loop import Progress as State
+from wheeltap.runs.loop import Watch
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from wheeltap import api
 from wheeltap.cli.loading import load, planned, require_parts
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
@@ -10,6 +9,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Plan
+from wheeltap.runs import loop
 
 
 def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
@@ -44,7 +44,7 @@ def carry_out(plan: Plan, subjects: list[Subject], probe: BaseProbe, *, running:
     store = running.store or default_store(*names)
     telling.require_apart(store)
     with shown(" vs ".join(names)) as watch:
-        report = api.run(
+        report = loop.run(
             plan, subjects, probe, store=store, workers=running.workers, watch=watch, memory=running.memory_bytes
         )
     return telling.tell(report)

@@ -1,7 +1,6 @@
 """Making plans: which audits with which settings, how many draws, which controls; cut to a budget if there is one."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -46,7 +45,7 @@ def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return tuple(name for name in names if not (large and name in audits_base.STRUCTURE))
 
 
-def plan(
+def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     subjects: Subject | Sequence[Subject],
     probe: BaseProbe,
     *,
@@ -54,7 +53,10 @@ def plan(
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     seed: int = 0,
-    **extra: Any,
+    alpha: float = 0.05,
+    command: str | None = None,
+    sources: tuple[str, ...] = (),
+    data: str | None = None,
 ) -> Plan:
     """What an audit of the first subject, and a comparison of the others with it, would run.
 
@@ -66,7 +68,10 @@ def plan(
         budget: What it may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit (see
             ``Plan.cuts``).
         seed: Root of every draw.
-        **extra: Further fields of ``Plan`` (``alpha``, ``command``, ``sources``, ``data``).
+        alpha: Probability of any false alarm, over all findings together.
+        command: The verb it is for; by default that of as many subjects.
+        sources: How the command line loads each subject.
+        data: Path of the probe's data.
 
     Raises:
         UnknownName: If an audit is not registered.
@@ -81,7 +86,7 @@ def plan(
     twin, planted, why_not = _controls(several[0], seed)
     graded = _graded(several[0], planted)
     made = Plan(
-        command=extra.pop("command", "audit" if len(several) == 1 else "compare"),
+        command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
         probe=probe.record,
         audits=specs,
@@ -93,7 +98,9 @@ def plan(
         no_controls=why_not,
         seed=seed,
         sizes=_sizes(several, probe, specs),
-        **extra,
+        alpha=alpha,
+        sources=sources,
+        data=data,
     )
     return made if budget is None else _afforded(made, budget, several, probe)
 

@@ -9,15 +9,15 @@ from typing import final
 import msgspec
 from torch import nn
 
-from wheeltap import api, gauge
-from wheeltap.api import Watch
+from wheeltap import gauge
 from wheeltap.audits.power import WANTED, smallest_found
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
 from wheeltap.plans.plan import Effort
-from wheeltap.runs import planning
+from wheeltap.runs import loop, planning
+from wheeltap.runs.loop import Watch
 from wheeltap.testing import defects
 
 AUDITS = ("score", "relative-noise", "function-noise", "redundancy", "entanglement", "single-point")
@@ -186,7 +186,7 @@ class _Bench:
         both = [self.subject, Subject(model, name=f"{self.subject.name} with a planted defect")]
         plan = planning.plan(both, self.probe, audits=AUDITS, effort=self.effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-        report = api.run(plan, both, self.probe, store=self.folder / f"{seed}.wheeltap", watch=self.watch)
+        report = loop.run(plan, both, self.probe, store=self.folder / f"{seed}.wheeltap", watch=self.watch)
         return {f.code for f in report.findings if f.status == "found" and " vs " in f.subject}
 
 
