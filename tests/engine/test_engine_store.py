@@ -21,6 +21,7 @@ from wheeltap.core.errors import MissingFile, StoreError
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.store import STORE_VERSION, Store
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
@@ -268,3 +269,21 @@ def test_a_changed_weight_or_example_is_never_a_hit(tmp_path: Path) -> None:
         effort=LITTLE,
     )
     assert first.cost.trials == second.cost.trials == third.cost.trials
+
+
+def test_outcomes_are_read_once_and_what_failed_is_tried_again(tmp_path: Path) -> None:
+    done = Outcome(key="a" * 32, status="done", values={"accuracy": np.ones(3, dtype=np.float32)})
+    failed = Outcome(key="b" * 32, status="failed", because="no memory")
+    with Store(tmp_path / "s.wheeltap") as store:
+        store.put_all([done, failed])
+        known, again = Outcomes(store), Outcomes(store, retry=True)
+        assert (known(done.key), again(done.key)) != (None, None) and known("c" * 32) is None
+        assert known(failed.key) == failed and again(failed.key) is None
+        again.put(failed)
+        assert again(failed.key) == failed  # known of this run: not tried for ever
+        again.put(Outcome(key="c" * 32, status="skipped", because="not here"))
+        assert known("c" * 32) is not None
+        reads: list[str] = []
+        store._db.set_trace_callback(reads.append)
+        assert known(done.key) is known(done.key) and known(failed.key) is not None
+        assert reads == []

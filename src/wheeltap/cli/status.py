@@ -14,13 +14,15 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
       wheeltap status digits.wheeltap
     """
     from wheeltap.audits.settle import wanted
+    from wheeltap.plans.outcomes import Outcomes
     from wheeltap.plans.store import Store
     from wheeltap.runs.stored import plan_of
 
     with Store(store, readonly=True) as kept:
         plan = plan_of(kept)
-        asked = wanted(plan, kept.get)
-        found = [kept.get(trial.key) for trial in asked]
+        known = Outcomes(kept)
+        asked = wanted(plan, known)
+        found = [known(trial.key) for trial in asked]
         missing, failed = found.count(None), sum(one is not None and one.status == "failed" for one in found)
         counts = ", ".join(f"{number} {name}" for name, number in kept.count().items()) or "none"
     print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.probe.name}")

@@ -22,6 +22,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
 from wheeltap.engine.workshop import Workshop
+from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
@@ -104,18 +105,9 @@ class _Run:
 
     def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
         self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
-        self.known: dict[str, Outcome] = {}
+        self.lookup = Outcomes(store, retry=True)
         self.done = self.total = 0
         self.spent = self.before = 0.0
-
-    def lookup(self, key: str) -> Outcome | None:
-        """The outcome of a trial, from memory or the store; what failed in an earlier run is tried again."""
-        if key not in self.known:
-            found = self.store.get(key)
-            if found is None or found.status == "failed":
-                return None
-            self.known[key] = found
-        return self.known[key]
 
     def require_same_answers(self, subjects: list[Subject]) -> None:
         """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
@@ -160,8 +152,7 @@ class _Run:
                 self.workshop.know_clean(trial.subject, outcome.values["scores"])
 
     def _commit(self, outcome: Outcome) -> None:
-        self.store.put(outcome)
-        self.known[outcome.key] = outcome
+        self.lookup.put(outcome)
         self.done += 1
         if self.watch is not None:
             forwards = self.spent + self.workshop.forwards - self.before

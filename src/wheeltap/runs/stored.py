@@ -8,6 +8,7 @@ from wheeltap.audits.settle import judge as judged
 from wheeltap.audits.settle import wanted
 from wheeltap.core.errors import StoreError
 from wheeltap.core.records import Cost, Scalar
+from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
@@ -48,9 +49,9 @@ def judge(store: str | Path, *, again: str = "") -> Report:
         StoreError: If it cannot be read or holds no plan.
     """
     with Store(store, readonly=True) as kept:
-        plan = plan_of(kept)
-        asked = wanted(plan, kept.get)
-        reused = sum(kept.get(trial.key) is not None for trial in asked)
+        plan, known = plan_of(kept), Outcomes(kept)
+        asked = wanted(plan, known)
+        reused = sum(known(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
-        found = judged(plan, kept.get, cost=cost, provenance=noted(kept))
+        found = judged(plan, known, cost=cost, provenance=noted(kept))
         return Report(unfinished(found, len(asked) - reused, again=again))
