@@ -94,7 +94,8 @@ def in_pattern(rows: NDArray[Any], m: int, keep: int) -> NDArray[Any]:
     for row in found:
         for start in range(0, len(row), m):
             group = row[start : start + m]
-            stay = sorted(range(len(group)), key=lambda at: (-abs(group[at]), at))[:keep]
+            share = -(-len(group) * keep // m)  # of a short group at the end, rounded up
+            stay = sorted(range(len(group)), key=lambda at: (-abs(group[at]), at))[:share]
             group[[at for at in range(len(group)) if at not in stay]] = 0
     return found
 

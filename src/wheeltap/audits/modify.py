@@ -135,7 +135,7 @@ class ModifyAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of every subject first."""
-        return self.most(plan) + sum(variant.reads for variant in self._planned(plan))
+        return self.most(plan) + plan.known_sizes.moments * sum(variant.reads for variant in self._planned(plan))
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""

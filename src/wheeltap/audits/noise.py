@@ -95,7 +95,7 @@ class NoiseAudit(Audit):
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of a subject first; of a large one, again after others were read."""
         again = len(plan.audits) if plan.reference.parameters >= LARGE else 0
-        looks = self.looks * (len(self._measured(Case(plan, lambda _: None))) + again)
+        looks = self.looks * plan.known_sizes.moments * (len(self._measured(Case(plan, lambda _: None))) + again)
         mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= LARGE
         return self.most(plan) + looks + (_RECORDED if mapped else 0.0)
 
@@ -164,7 +164,7 @@ class NoiseAudit(Audit):
         except Unanswered as gap:
             return gap.because
         above = (clean - case.chance) * (1 if plan.probe.higher_is_better else -1)
-        if above < self.settings.least_score * (1.0 if plan.probe.bounded else abs(case.chance)):
+        if above <= 0.0 or above < self.settings.least_score * (1.0 if plan.probe.bounded else abs(case.chance)):
             return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
 

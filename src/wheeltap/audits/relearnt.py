@@ -150,8 +150,16 @@ class Relearnt:
     rounded: Values
 
     def recovered(self, score: Values) -> Values:
-        """Score above what was there: above the undisturbed one of each example, or chance if that is more."""
-        return score - (self.before if self.before.mean() > self.chance else self.chance)
+        """Score above what was there: above the undisturbed one of each example, or chance if that is more.
+
+        A score that stays below chance recovers nothing.
+        """
+        return score - (self.before if self._was_above else min(self.chance, float(score.mean())))
+
+    @property
+    def _was_above(self) -> bool:
+        """Whether the undisturbed score is above chance."""
+        return bool(self.before.mean() > self.chance)
 
     @property
     def start(self) -> float:
@@ -161,7 +169,9 @@ class Relearnt:
     @property
     def recoverable(self) -> Limits | None:
         """Least and most that can be recovered."""
-        return None if self.limits is None else (self.limits[0] - self.start, self.limits[1] - self.start)
+        if self.limits is None:
+            return None
+        return self.limits[0] - self.start if self._was_above else 0.0, self.limits[1] - self.start
 
     @property
     def losable(self) -> Limits | None:

@@ -99,6 +99,12 @@ class ChoiceProbe(BaseProbe):
         prefixes = {s[: end + 1] for s in (*self.sequences, *self.more) for end in range(len(s))}
         return len(prefixes)
 
+    @property
+    def moment_passes(self) -> float:
+        """See ``BaseProbe.moment_passes``."""
+        every = _without_prefixes([*self.sequences, *self.more])
+        return sum(map(len, every)) / sum(map(len, self.sequences))
+
     def part(self, index: Tensor) -> "ChoiceProbe":
         """See ``BaseProbe.part``."""
         chosen = [int(at) for at in index]

@@ -129,6 +129,11 @@ class BaseProbe(ABC):
     def tokens(self) -> int:
         """Distinct rows of input available for estimating layer moments."""
 
+    @property
+    def moment_passes(self) -> float:
+        """What one pass over ``moments`` costs, in passes over the probe."""
+        return 1.0
+
     @abstractmethod
     def forward(self, model: nn.Module) -> Float[Tensor, "example option"]:
         """One pass over the whole probe: the model's scores over each example's options."""
@@ -353,6 +358,11 @@ class Probe(BaseProbe):
             rows = torch.cat([rows, self.more.reshape(len(self.more), -1)])
         return len(np.unique(to_array(rows), axis=0))
 
+    @property
+    def moment_passes(self) -> float:
+        """See ``BaseProbe.moment_passes``."""
+        return 1.0 if self.more is None else 1.0 + len(self.more) / len(self.inputs)
+
     def part(self, index: Tensor) -> "Probe":
         """See ``BaseProbe.part``."""
         index = index.cpu()
@@ -375,13 +385,14 @@ class Probe(BaseProbe):
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``; see ``BaseProbe.forward``."""
         device = next(model.parameters()).device
-        return torch.cat([as_scores(model(part.to(device))) for part in _split(self.inputs, self.batch)])
+        # Copies: a model may write into what it is given.
+        return torch.cat([as_scores(model(part.to(device, copy=True))) for part in _split(self.inputs, self.batch)])
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the probe's own and ``more``."""
         for rows in (self.inputs, *(() if self.more is None else (self.more,))):
             for part in _split(rows, self.batch):
-                yield Moments(part)
+                yield Moments(part.clone())
 
 
 # Bound under other names because ``measure`` is also the name of an argument above.

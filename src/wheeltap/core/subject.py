@@ -176,6 +176,15 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             got=f"{len(training)} submodules in training mode",
             do="Call model.eval() first; dropout and batch statistics would be counted as fragility.",
         )
+    renormed = [path for path, module in named_modules(model) if getattr(module, "max_norm", None) is not None]
+    if renormed:
+        raise ModelError(
+            "The model rewrites weights in its forward pass.",
+            where=f"{name}: {renormed[0]}",
+            expected="embeddings without max_norm",
+            got=f"{len(renormed)} modules with max_norm, which shortens the rows that a pass looks up",
+            do="Run one pass over all rows, then set max_norm to None: the answers stay the same.",
+        )
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for path, tensor in tensors:
             if tensor.is_meta:

@@ -47,6 +47,7 @@ def settle(subject: Subject, probe: BaseProbe) -> Settled:
     Raises:
         ModelError: If the model fails on the probe, or each pass changes its weights.
     """
+    _require_plain_numbers(subject)
     found, before = described(subject.model), Before(subject)
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False
@@ -77,6 +78,7 @@ def settled_since_planned(subject: Subject, probe: BaseProbe) -> Settled:
     Raises:
         ModelError: See ``settle``.
     """
+    _require_plain_numbers(subject)
     last = subject.settled
     fresh = last is not None and not last.spent and last.probe == probe.digest
     if last is None or not fresh or described(subject.model).differing(last.found) - last.passing:
@@ -121,6 +123,18 @@ def gap_of(one: Tensor, two: Tensor) -> float:
     axis = 1 if one.shape[1] > 1 else 0
     spread = float((one - one.mean(axis, keepdim=True)).abs().max()) or 1.0
     return float((one - two).abs().max()) / spread
+
+
+def _require_plain_numbers(subject: Subject) -> None:
+    """Raises ``ModelError`` inside ``torch.autocast``: it keeps copies of weights, and no disturbance reaches them."""
+    if torch.is_autocast_enabled(subject.device.type):
+        raise ModelError(
+            "Autocast is on around the audit, so the model may run on copies of its weights.",
+            where=subject.name,
+            expected="an audit outside torch.autocast",
+            got=f"torch.autocast({subject.device.type!r})",
+            do="Leave the block, or put autocast into the model's own forward.",
+        )
 
 
 _WEIGHT = "parameter "
@@ -182,7 +196,11 @@ def told(error: Exception) -> str:
     """An error as one line: all parts of ours, the type and text of foreign code's."""
     if isinstance(error, WheeltapError):
         return error.in_line()
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+    try:
+        text = str(error)
+    except Exception as another:  # an error whose own text fails
+        text = f"(its text cannot be read: {type(another).__name__})"
+    return " ".join(f"{type(error).__name__}: {text}".split())[:500]
 
 
 # ---- where weights are used ------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class Draw:
         return partial(normals.fill if kind == "normal" else _fill_signs, seeds.words(self.root, kind, self.seed, name))
 
     def _drawn(self, kind: Literal["normal", "signs"], name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
-        drawn = torch.empty(shape)
+        drawn = torch.empty(shape, dtype=torch.float32, device="cpu")  # whatever the defaults are
         self.stream(kind, name)(to_array(drawn.view(-1)))
         return drawn.to(device=like.device, dtype=like.dtype)
 

@@ -1,5 +1,6 @@
 """Pruning: weights set to zero, by size, at random, in a pattern, or by what they add to the layer's outputs."""
 
+import math
 from typing import Annotated, ClassVar, final
 
 import torch
@@ -70,7 +71,9 @@ class RandomPruning(Pruning):
         """The weights with the drawn ones zeroed."""
         weight = weights.weight
         seed = seeds.derive(draw.root, "prune", draw.seed, layer.weight)
-        level = torch.rand(weight.shape, generator=torch.Generator().manual_seed(seed))
+        level = torch.rand(
+            weight.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float32, device="cpu"
+        )
         gone = least(level, round(dose * weight.numel()), by_place)
         return Weights(weight.masked_fill(gone.to(weight.device), 0.0), None)
 
@@ -91,10 +94,11 @@ class PatternPruning(Pruning):
 
     Dose .5 at m = 4 is the 2:4 pattern that sparse tensor cores run. Inputs of a convolution are counted through
     channels and taps, those of an embedding along each token's vector. Of equal weights the first are kept; fewer than
-    m inputs at the end keep n as well, so that a layer whose inputs are no multiple of m loses less than the dose.
+    m inputs at the end keep the same share, rounded up.
     """
 
     name = "prune-nm"
+    version = 2  # since 2 a short group at the end loses its share; before, it kept n of fewer than m
     title = "pruning in a pattern (N:M)"
     random = False
     settings_type: ClassVar[type[base.Settings]] = PatternSettings
@@ -116,7 +120,12 @@ class PatternPruning(Pruning):
         m = self.settings.m
         rows = to_rows(layer, weights.weight)
         groups = grouped(rows.abs(), m)
-        gone = _ranks(groups) >= m - round(dose * m)
+        kept = torch.full((len(rows), len(groups) // len(rows)), m - round(dose * m), device=rows.device)
+        rest = rows.shape[1] % m
+        if rest:
+            kept[:, -1] = math.ceil(rest - dose * rest - 1e-6)
+        kept = kept.reshape(-1, 1)
+        gone = _ranks(groups) >= kept
         pruned = rows.masked_fill(ungrouped(gone, like=rows), 0.0)
         return Weights(from_rows(layer, pruned), None)
 

@@ -52,11 +52,13 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
         hidden: Hidden units that can be ablated, by the subject's fingerprint; only of those that were counted.
         factors: Number of classes of each factor that the probe knows.
         symmetric: Whether the probe knows a symmetry.
+        moments: Passes over the probe that one pass over its inputs for layer moments costs.
     """
 
     hidden: dict[str, int] = {}
     factors: tuple[int, ...] = ()
     symmetric: bool = False
+    moments: float = 1.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,10 +142,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """What a budget cut, in one line; empty where there was nothing to cut."""
         return "" if self.cuts is msgspec.UNSET else "; ".join(self.cuts)
 
+    @property
+    def known_sizes(self) -> Sizes:
+        """Sizes, also of a plan of an older version."""
+        return Sizes() if self.sizes is msgspec.UNSET else self.sizes
+
     def hidden(self, subject: SubjectRecord) -> int | None:
         """How many hidden units of a subject or its re-coded copy can be ablated; ``None`` where it was not counted."""
-        sizes = Sizes() if self.sizes is msgspec.UNSET else self.sizes
-        return sizes.hidden.get(subject.base or subject.fingerprint)
+        return self.known_sizes.hidden.get(subject.base or subject.fingerprint)
 
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control."""

@@ -9,13 +9,13 @@ from wheeltap import gauge
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.base import expanded
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
-from wheeltap.engine.clean import settle
+from wheeltap.engine.clean import settle, told
 from wheeltap.engine.inside.units import hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
@@ -121,6 +121,7 @@ def _sizes(subjects: Sequence[Subject], probe: BaseProbe, specs: Sequence[AuditS
         hidden={subject.record.fingerprint: _hidden(subject) for subject in subjects if counted},
         factors=tuple(len(np.unique(to_array(values))) for values in factors),
         symmetric=probe.annotations.symmetry is not None,
+        moments=probe.moment_passes,
     )
 
 
@@ -128,7 +129,7 @@ def _hidden(subject: Subject) -> int:
     """How many hidden units can be ablated; none where the structure is not known."""
     try:
         return sum(hidden.units for hidden in hidden_units(subject))
-    except ModelError:
+    except Exception:  # no structure is known, or the model cannot be copied
         return 0
 
 
@@ -190,8 +191,11 @@ RECODED = ("permute", "rescale", "heads")
 
 def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
-    with as_before(subject):  # finding its structure runs its forward
-        family = gauge.find(subject.model)
+    try:
+        with as_before(subject):  # finding its structure runs its forward
+            family = gauge.find(subject.model)
+    except Exception as error:  # whatever a copy of the model raises
+        return None, None, f"No copy of this model could be made: {told(error)}"
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
     twin, planted, why_not = None, None, ""

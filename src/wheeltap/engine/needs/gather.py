@@ -31,9 +31,9 @@ def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = momen
     """
     if need == "moments":
         found = moments.layer_moments(subject, probe, limit=limit)
-        return Fixed(found.factors, forwards=1.0, left_out=found.left_out)
+        return Fixed(found.factors, forwards=probe.moment_passes, left_out=found.left_out)
     if need == "inputs":
-        return Fixed(dict(_input_scales(subject, probe)), forwards=1.0)
+        return Fixed(dict(_input_scales(subject, probe)), forwards=probe.moment_passes)
     if need == "heads":
         return _head_moments(subject, probe)
     if need == "slopes":
@@ -164,7 +164,8 @@ def _head_moments(subject: Subject, probe: BaseProbe) -> Fixed:
     }
     if not summed:
         return Fixed({})
-    return Fixed({name: HeadMoments(mean) for name, mean in _means(subject, probe, summed)}, forwards=1.0)
+    known = {name: HeadMoments(mean) for name, mean in _means(subject, probe, summed)}
+    return Fixed(known, forwards=probe.moment_passes)
 
 
 def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:

@@ -113,11 +113,13 @@ class _Collector:
 
     def _call(self, layer: Layer, read: Read) -> _Call:
         inputs, how = read.inputs, (layer.bias is not None, read.window)
-        for known in self._recent:
-            if known.inputs is inputs and known.version == inputs._version and known.how == how:
-                return known
         self._calls += 1
-        made = _Call(self._calls, inputs, inputs._version, how)
+        # Tensors of inference mode have no version: each call is then one of its own.
+        version = self._calls if inputs.is_inference() else inputs._version
+        for known in self._recent:
+            if known.inputs is inputs and known.version == version and known.how == how:
+                return known
+        made = _Call(self._calls, inputs, version, how)
         self._recent.append(made)
         return made
 

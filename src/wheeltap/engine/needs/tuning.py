@@ -226,7 +226,7 @@ class _LowRank(_Part):
         self.held.copy_(self._clean)
         shape = (self._rank, self._layer.fan_in)
         stream = torch.Generator().manual_seed(seeds.derive(root, "fine-tune", "low rank", self._layer.weight, seed))
-        inner = torch.randn(shape, generator=stream).div_(self._layer.fan_in**0.5)
+        inner = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu").div_(self._layer.fan_in**0.5)
         wide = torch.promote_types(self.held.dtype, torch.float32)
         inner = inner.to(device=self.held.device, dtype=wide)
         self.numbers = [inner, inner.new_zeros(self._layer.units, self._rank)]

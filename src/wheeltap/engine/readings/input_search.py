@@ -160,7 +160,7 @@ class InputSearch(Reading):
             for draw in range(draws):
                 stream = torch.Generator().manual_seed(seeds.derive(root, self.name, kind, seed, draw))
                 shape = entrance.shape if kind == "offset" else (len(probe.targets), *entrance.shape)
-                along = torch.randn(shape, generator=stream)
+                along = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu")
                 for dose in settings.ladder():
                     with entrance.change(_Move(along * (dose * entrance.spread), constant=kind == "offset")):
                         scores = probe.scores(subject.model)
