@@ -1,9 +1,13 @@
 """Fingerprints: two models that answer differently never share an outcome, and one model is known again."""
 
 import copy
+import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -102,3 +106,110 @@ def test_hooks_do_not_count_by_the_number_torch_gives_them() -> None:
     two.register_forward_pre_hook(hook).remove()
     two.register_forward_hook(hook)
     assert fingerprint(one) == fingerprint(two)
+
+
+def test_arguments_of_a_partial_are_told_apart() -> None:
+    def sign(one: dict[str, float], two: dict[str, float], scores: torch.Tensor) -> torch.Tensor:
+        return scores * one["sign"] * two["sign"]
+
+    def held(first: float, second: float) -> nn.Module:
+        model = Base()
+        model.last = functools.partial(sign, {"sign": first}, {"sign": second})
+        return model
+
+    one = described(held(2.0, 3.0)).items
+    others = [described(held(2.0, 4.0)).items, described(held(4.0, 3.0)).items]
+    names = {name for name in one if name.startswith("attribute")}
+    for other in others:
+        assert {name: one[name] for name in names} != {name: other[name] for name in names}
+
+
+COUNTED = {
+    "a dict": lambda model, limit: setattr(model, "cfg", {"calls": 0, "limit": limit}),
+    "a namespace": lambda model, limit: setattr(model, "cfg", SimpleNamespace(calls=0, limit=limit)),
+    "a closure": lambda model, limit: setattr(model, "count", _counter(limit)),
+}
+
+
+def _counter(limit: float) -> Callable[[], float]:
+    calls = 0
+
+    def count() -> float:
+        nonlocal calls
+        calls += 1
+        return limit
+
+    return count
+
+
+class Capped(Base):
+    """Flips its answers where an activation is beyond any that clean weights give: no clean score shows the limit."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.a(rows))
+        if hasattr(self, "count"):
+            limit = self.count()
+        elif isinstance(self.cfg, dict):
+            self.cfg["calls"] += 1
+            limit = self.cfg["limit"]
+        else:
+            self.cfg.calls += 1
+            limit = self.cfg.limit
+        scores = self.b(hidden)
+        return scores.flip(1) if float(hidden.max()) > limit else scores
+
+
+@pytest.mark.parametrize("how", COUNTED)
+def test_a_counter_beside_a_setting_does_not_hide_it(how: str, tmp_path: Path) -> None:
+    def capped(limit: float) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = Capped()
+        COUNTED[how](model, limit)
+        return model.eval()
+
+    free = capped(1e9)
+    with torch.no_grad():
+        targets, most = free(inputs()).argmax(1), float(free.a(inputs()).max())
+    probe, store = wt.Probe(inputs(), targets), tmp_path / "s.wheeltap"
+    effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
+    audits = ["score", "relative-noise"]
+    reports = [
+        wt.audit(wt.Subject(capped(limit), name="net"), probe, audits=audits, effort=effort, store=store)
+        for limit in (1e9, 1.02 * most, 1e9)
+    ]
+    trials = [report.cost.trials for report in reports]
+    assert trials[0] and trials[1] and not trials[2]
+    areas = [report["WT101"][0].estimates[1].value for report in reports]
+    assert areas[0] == areas[2] != areas[1]
+
+
+def test_cached_functions_and_modules_imported_inside_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "limits_of_mine.py").write_text("LIMIT = 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    source = """
+import functools
+@functools.lru_cache
+def cached():
+    return {constant}
+class Net(Base):
+    def forward(self, rows):
+        import limits_of_mine
+        return self.scores(rows) * cached() * limits_of_mine.LIMIT
+"""
+
+    def made_with(constant: float) -> nn.Module:
+        space: dict[str, Any] = {"__name__": "cell", "Base": Base}
+        exec(compile(source.format(constant=constant), "<cell>", "exec"), space)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return space["Net"]().eval()
+
+    one = made_with(1.0)
+    one(inputs())  # imports it
+    import limits_of_mine
+
+    first = fingerprint(one)
+    assert fingerprint(made_with(1.0)) == first != fingerprint(made_with(2.0))
+    limits_of_mine.LIMIT = 2.0
+    assert fingerprint(one) != first

@@ -1,20 +1,20 @@
 """Digests of Python objects: everything that may decide what a model computes, besides its own weights.
 
 An object is read as what it consists of: numbers, texts, containers, tensors, attributes, the code of functions with
-what they close over, and the globals that the user's own code loads. What cannot be read is listed, never skipped in
-silence: the guard over clean scores stands in for it.
+what they close over, and the globals that the user's own code loads. What may change in part (a dict, an instance, what
+a function closes over) is told part by part, so that a counter that each call raises hides nothing beside it. What
+cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
 import dis
 import functools
-import inspect
 import logging
 import sys
 import sysconfig
 import types
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast, final
@@ -59,20 +59,22 @@ class Reader:
         self._globals: dict[str, str] = {}
         self._waiting: deque[tuple[str, Callable[[], str]]] = deque()
         self._inside: set[str] = set()
-        self._where = ""
+        self._place: list[str] = []
+        self._items: dict[str, str] = {}
         self._parts = 0
 
     def read(self, where: str, value: Any) -> str:
         """Digest of ``value``; ``where`` names it among what could not be read."""
-        self._where = where
+        self._place = [where]
         return self._digest(value)
 
     def items(self) -> Iterator[tuple[str, str]]:
-        """Name and digest of every class and global met so far, and of those that these lead to."""
+        """Name and digest of every class, global and part met so far, and of those that these lead to."""
         while self._waiting:
             name, read = self._waiting.popleft()
-            self._where = name
+            self._place = [name]
             yield name, read()
+        yield from self._items.items()
 
     def class_of(self, kind: type) -> str:
         """Name of the class, whose code becomes an item."""
@@ -114,7 +116,7 @@ class Reader:
 
     def _unreadable(self, value: object, why: str) -> str:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        self.unread.setdefault(self._where, f"{kind}: {why}")
+        self.unread.setdefault("".join(self._place), f"{kind}: {why}")
         return _digested("unread", kind)
 
     def _parted(self, value: Any) -> str:
@@ -151,6 +153,26 @@ class Reader:
         """Keys and values, in order: a forward may go through them in that order."""
         return [[self._digest(key), self._digest(held)] for key, held in values.items() if key not in ORIGINS]
 
+    def _spread(self, kind: list[Any], parts: Iterable[tuple[str, Any]]) -> str:
+        """Makes each part an item of its own, named by where it was first met; gives that place.
+
+        Args:
+            kind: What does not change.
+            parts: How each part is reached from here, and what it is; in order.
+        """
+        first = place = "".join(self._place)
+        while f"{place}{SHAPE}" in self._items:  # several that are reached alike: arguments of a partial, say
+            place = f"{first} #{len(self._items)}"
+        self._items[f"{place}{SHAPE}"] = ""
+        outer, reached = self._place, list[str]()
+        for step, held in parts:
+            reached.append(step)
+            self._place = [place, step]
+            self._items[f"{place}{step}"] = self._digest(held)
+        self._place = outer
+        self._items[f"{place}{SHAPE}"] = _digested(*kind, reached)
+        return _digested("at", place)
+
     def _tensor(self, tensor: Tensor) -> str:
         if tensor.is_meta:
             return _digested("meta", str(tensor.dtype), list(tensor.shape))
@@ -165,20 +187,25 @@ class Reader:
         """An object of any class: what it contains, its attributes, or what a copy of it would be made from."""
         kind = cast("type[object]", type(value))
         parts: list[Any] = ["object", self.class_of(kind)]
+        held: list[tuple[str, Any]] = []
         if isinstance(value, Mapping):
-            parts.append(self._pairs(cast("Mapping[Any, Any]", value)))
+            pairs = cast("Mapping[Any, Any]", value).items()
+            held += [(f"[{self._step(key)}]", one) for key, one in pairs if key not in ORIGINS]
         elif isinstance(value, set | frozenset):
             parts.append(sorted(self._each(value)))
         elif isinstance(value, list | tuple | deque):
-            parts.append(self._each(value))
+            held += [(f"[{at}]", one) for at, one in enumerate(cast("list[Any]", value))]
         elif isinstance(value, int | float | complex | str | bytes | bytearray):
             parts.append(repr(value))
         elif _holds_more(kind):
             # Not written in Python: what a copy of it would be made from says what it holds.
             reduced: Any = value.__reduce_ex__(4)
             parts.append(reduced if isinstance(reduced, str) else self._each(map(_listed, reduced)))
-        parts.append(self._pairs(_attributes(value)))
-        return _digested(*parts)
+        held += [(f".{name}", one) for name, one in _attributes(value).items() if name not in ORIGINS]
+        return self._spread(parts, held)
+
+    def _step(self, key: Any) -> str:
+        return repr(key) if type(key) in _PLAIN else self._digest(key)
 
     # ---- code -------------------------------------------------------------------------------------------------
 
@@ -202,28 +229,28 @@ class Reader:
             return _digested("property", self._each((value.fget, value.fset)))
         if isinstance(value, torch.jit.ScriptFunction):
             return _digested("script", str(cast("Any", value).code))
-        if inspect.isroutine(value) or isinstance(value, types.GetSetDescriptorType | types.MemberDescriptorType):
+        if isinstance(value, _BUILT_IN):
             owner = getattr(value, "__self__", None)
             bound = None if owner is None or isinstance(owner, types.ModuleType) else self._digest(owner)
             return _digested("routine", str(getattr(value, "__module__", "")), value.__qualname__, bound)
-        wrapped = getattr(value, "__wrapped__", None) if callable(value) and not _attributes(value) else None
-        return None if wrapped is None else _digested("wrapped", self._digest(wrapped))
+        return None
 
     def _function(self, function: types.FunctionType) -> str:
         cells = [_content(cell) for cell in function.__closure__ or ()]
-        parts: list[Any] = [
-            "function", function.__module__, function.__qualname__, self._each(cells),
-            self._each(function.__defaults__ or ()), self._pairs(function.__kwdefaults__ or {}),
+        parts: list[Any] = ["function", function.__module__, function.__qualname__]
+        held: list[tuple[str, Any]] = [
+            *((f" closing over {name}", cell) for name, cell in zip(function.__code__.co_freevars, cells, strict=True)),
+            (" by default", function.__defaults__), (" by default, named", function.__kwdefaults__),
         ]  # fmt: skip
         if not _in_library(function.__code__.co_filename):
             parts += [self._code(function.__code__), self._loaded(function)]
-            parts.append(self._pairs({k: v for k, v in vars(function).items() if k != "__wrapped__"}))
-        return _digested(*parts)
+            held += [(f".{name}", one) for name, one in vars(function).items() if name != "__wrapped__"]
+        return self._spread(parts, held)
 
     def _code(self, code: types.CodeType) -> list[Any]:
         """What a piece of code does: instructions, names and constants, not where it stands in a file."""
         constants = [self._code(c) if isinstance(c, types.CodeType) else self._digest(c) for c in code.co_consts]
-        names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
+        names = [code.co_names, code.co_freevars, code.co_cellvars]
         counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
         return [code.co_code, code.co_exceptiontable, *map(list, names), counts, constants]
 
@@ -231,7 +258,10 @@ class Reader:
         """Names of the globals that a function loads, each of which becomes an item."""
         space, found = function.__globals__, list[str]()
         for name, attributes in _globals_of(function.__code__):
-            if name in space:  # else it is a builtin, or not there yet
+            imported = sys.modules.get(name.removeprefix("import ")) if name.startswith("import ") else None
+            if imported is not None:
+                found += self._reached(imported.__name__, imported, attributes)
+            elif name in space:  # else it is a builtin, or not there yet
                 found += self._reached(f"{function.__module__}.{name}", space[name], attributes)
         return found
 
@@ -274,7 +304,7 @@ class Reader:
         if _installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
             # An installed package's own globals are not read: its code stands for it.
             return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
-        return _digested(*parts, self._pairs(own))
+        return self._spread(parts, [(f".{name}", held) for name, held in own.items()])
 
     def _raw(self, value: Any) -> Any:
         """The code of a library's method alone; of its attributes those that are plain."""
@@ -282,6 +312,15 @@ class Reader:
         if isinstance(inner, types.FunctionType):
             return self._code(inner.__code__)
         return self._digest(value) if type(value) in _PLAIN else None
+
+
+SHAPE = " shape"
+"""How names of items end that say which parts an object has."""
+
+_BUILT_IN = (
+    types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodWrapperType, types.MethodDescriptorType,
+    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+)  # fmt: skip
 
 
 def digest_of(value: object) -> str:
@@ -370,6 +409,8 @@ def _globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
         for step in dis.get_instructions(one):
             if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
                 found.setdefault(str(step.argval), set()).update(one.co_names)
+            elif step.opname == "IMPORT_NAME":
+                found.setdefault(f"import {step.argval}", set()).update(one.co_names)
     return sorted(found.items())
 
 

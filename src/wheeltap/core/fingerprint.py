@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.describe import Reader, module_parts, tensor_parts
+from wheeltap.core.describe import SHAPE, Reader, module_parts, tensor_parts
 from wheeltap.core.typed import named_modules
 
 
@@ -28,14 +28,20 @@ class Description:
     unread: dict[str, str]
 
     def digest(self, *, without: Set[str] = frozenset()) -> str:
-        """The fingerprint: a digest of all items but those in ``without``."""
-        kept = sorted((name, held) for name, held in self.items.items() if name not in without)
-        return canon.key("model", kept)
+        """The fingerprint: a digest of all items but those in ``without``, and the parts of what is another there."""
+        kept = besides(self.items.keys(), without)
+        return canon.key("model", sorted((name, self.items[name]) for name in kept))
 
     def differing(self, other: "Description") -> frozenset[str]:
         """Names of the items that two descriptions do not have in common."""
         names = self.items.keys() | other.items.keys()
         return frozenset(name for name in names if self.items.get(name) != other.items.get(name))
+
+
+def besides(names: Set[str], passing: Set[str]) -> frozenset[str]:
+    """Those of ``names`` that are not in ``passing``, nor parts of an object that has other parts each time."""
+    changing = tuple(name.removesuffix(SHAPE) for name in passing if name.endswith(SHAPE))
+    return frozenset(name for name in names if name not in passing and not (changing and name.startswith(changing)))
 
 
 def described(model: nn.Module) -> Description:
@@ -50,13 +56,18 @@ def described(model: nn.Module) -> Description:
     for path, module in named_modules(model):
         items[f"structure {path}"] = canon.key("structure", [reader.class_of(type(module)), *_places(module, names)])
         for name, value in _settings(module).items():
-            items[f"attribute {path}.{name}"] = reader.read(f"{path}.{name}".lstrip("."), value)
+            items[f"{_ATTRIBUTE}{path}.{name}"] = reader.read(f"{_ATTRIBUTE}{path}.{name}", value)
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
             items[f"{kind} {name}"] = _of_tensor(name, tensor)
     items["hooks of all modules"] = reader.read("hooks of all modules", _hooks_of_all())
     items |= dict(reader.items())
-    return Description(items, dict(reader.unread))
+    unread = {where.removeprefix(_ATTRIBUTE).lstrip("."): what for where, what in reader.unread.items()}
+    return Description(items, unread)
+
+
+_ATTRIBUTE = "attribute "
+"""How the names of items begin that are attributes of modules."""
 
 
 def _places(module: nn.Module, names: dict[int, str]) -> Iterator[list[list[str]]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.errors import ModelError, WheeltapError
-from wheeltap.core.fingerprint import described
+from wheeltap.core.fingerprint import besides, described
 from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Settled, Subject
 from wheeltap.core.typed import named_modules
@@ -81,7 +81,7 @@ def settled_since_planned(subject: Subject, probe: BaseProbe) -> Settled:
     _require_plain_numbers(subject)
     last = subject.settled
     fresh = last is not None and not last.spent and last.probe == probe.digest
-    if last is None or not fresh or described(subject.model).differing(last.found) - last.passing:
+    if last is None or not fresh or besides(described(subject.model).differing(last.found), last.passing):
         last = settle(subject, probe)
     subject.settled = replace(last, spent=True)
     return last
