@@ -65,7 +65,7 @@ def test_what_may_only_err_upwards() -> None:
     ],
 )
 def test_what_must_be_found(effect: Estimate, status: str) -> None:
-    assert shown("name", effect, worth=0.1, because="Why.").status == status
+    assert shown("name", effect, margin=0.1, because="Why.").status == status
 
 
 @pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])

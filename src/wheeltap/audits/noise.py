@@ -313,7 +313,7 @@ class NoiseAudit(Audit):
             return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
         gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.probe.measure)
         return shown(
-            name, gap, worth=case.worth(self.settings.worth),
+            name, gap, margin=case.worth(self.settings.margin),
             because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
         )  # fmt: skip
 

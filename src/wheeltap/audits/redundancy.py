@@ -227,7 +227,7 @@ class RedundancyAudit(Audit):
         except Unanswered as gap:
             return Control(name=name, kind="planted", status="skipped", because=gap.because)
         return shown(
-            name, share, worth=self.settings.plant_margin,
+            name, share, margin=self.settings.plant_margin,
             because=f"Cancelling units that were added to a copy must be found: losing both undoes {share} more than "
             "in random pairs (95% interval).",
         )  # fmt: skip

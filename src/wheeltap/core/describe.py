@@ -6,11 +6,9 @@ a function closes over) is told part by part, so that a counter that each call r
 cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
-import dis
 import functools
 import logging
 import sys
-import sysconfig
 import types
 import weakref
 from collections import deque
@@ -24,12 +22,21 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
+from wheeltap.core.anatomy import (
+    ORIGINS,
+    attributes,
+    content,
+    globals_of,
+    holds_more,
+    in_library,
+    installed,
+    listed,
+    module_parts,
+    tensor_parts,
+)
 
 MOST_PARTS = 200_000
 """Objects read of one model, besides its tensors' numbers: what lies beyond is listed as unread."""
-
-ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash"})
-"""Attributes that say where a model was loaded from, which does not change what it computes."""
 
 _SKIPPED_OF_CLASSES = frozenset(
     {
@@ -197,11 +204,11 @@ class Reader:
             held += [(f"[{at}]", one) for at, one in enumerate(cast("list[Any]", value))]
         elif isinstance(value, int | float | complex | str | bytes | bytearray):
             parts.append(repr(value))
-        elif _holds_more(kind):
+        elif holds_more(kind):
             # Not written in Python: what a copy of it would be made from says what it holds.
             reduced: Any = value.__reduce_ex__(4)
-            parts.append(reduced if isinstance(reduced, str) else self._each(map(_listed, reduced)))
-        held += [(f".{name}", one) for name, one in _attributes(value).items() if name not in ORIGINS]
+            parts.append(reduced if isinstance(reduced, str) else self._each(map(listed, reduced)))
+        held += [(f".{name}", one) for name, one in attributes(value).items() if name not in ORIGINS]
         return self._spread(parts, held)
 
     def _step(self, key: Any) -> str:
@@ -236,13 +243,13 @@ class Reader:
         return None
 
     def _function(self, function: types.FunctionType) -> str:
-        cells = [_content(cell) for cell in function.__closure__ or ()]
+        cells = [content(cell) for cell in function.__closure__ or ()]
         parts: list[Any] = ["function", function.__module__, function.__qualname__]
         held: list[tuple[str, Any]] = [
             *((f" closing over {name}", cell) for name, cell in zip(function.__code__.co_freevars, cells, strict=True)),
             (" by default", function.__defaults__), (" by default, named", function.__kwdefaults__),
         ]  # fmt: skip
-        if not _in_library(function.__code__.co_filename):
+        if not in_library(function.__code__.co_filename):
             parts += [self._code(function.__code__), self._loaded(function)]
             held += [(f".{name}", one) for name, one in vars(function).items() if name != "__wrapped__"]
         return self._spread(parts, held)
@@ -257,19 +264,19 @@ class Reader:
     def _loaded(self, function: types.FunctionType) -> list[str]:
         """Names of the globals that a function loads, each of which becomes an item."""
         space, found = function.__globals__, list[str]()
-        for name, attributes in _globals_of(function.__code__):
+        for name, read in globals_of(function.__code__):
             imported = sys.modules.get(name.removeprefix("import ")) if name.startswith("import ") else None
             if imported is not None:
-                found += self._reached(imported.__name__, imported, attributes)
+                found += self._reached(imported.__name__, imported, read)
             elif name in space:  # else it is a builtin, or not there yet
-                found += self._reached(f"{function.__module__}.{name}", space[name], attributes)
+                found += self._reached(f"{function.__module__}.{name}", space[name], read)
         return found
 
     def _reached(self, label: str, value: Any, attributes: set[str]) -> list[str]:
         """Names of the items of a global; of a module of the user's, of what may be read of it."""
         if not isinstance(value, types.ModuleType):
             return [self._global(label, value)]
-        if _installed(value.__name__, value) or f"module {value.__name__}" in self._inside:
+        if installed(value.__name__, value) or f"module {value.__name__}" in self._inside:
             return [f"module {value.__name__}"]
         self._inside.add(f"module {value.__name__}")
         try:
@@ -301,7 +308,7 @@ class Reader:
         if top in sys.stdlib_module_names or top in ("torch", "numpy"):
             return _digested(*parts)
         own = {name: held for name, held in vars(kind).items() if name not in _SKIPPED_OF_CLASSES}
-        if _installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
+        if installed(kind.__module__, sys.modules.get(kind.__module__)) or top == "wheeltap":
             # An installed package's own globals are not read: its code stands for it.
             return _digested(*parts, [[name, self._raw(held)] for name, held in own.items()])
         return self._spread(parts, [(f".{name}", held) for name, held in own.items()])
@@ -327,98 +334,6 @@ def digest_of(value: object) -> str:
     """Digest of one object, with the code of the user's own classes and functions that it leads to."""
     reader = Reader({})
     return _digested(reader.read("", value), sorted([name, held] for name, held in reader.items()))
-
-
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-
-
-@functools.cache
-def _in_library(file: str) -> bool:
-    """Whether a file of code belongs to Python or an installed package; a notebook's cell counts as the user's."""
-    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
-
-
-def _installed(name: str, module: types.ModuleType | None) -> bool:
-    """Whether a module belongs to Python or an installed package; one that has no file counts as the user's."""
-    file = getattr(module, "__file__", None)
-    return name.partition(".")[0] in sys.stdlib_module_names or (file is not None and _in_library(file))
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    """Attributes of an instance, in ``__dict__`` and slots."""
-    found: dict[str, Any] = dict(getattr(value, "__dict__", {}))
-    for kind in type(value).__mro__:
-        slots = vars(kind).get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            hidden = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and name[-2:] != "__" else name
-            if name not in ("__dict__", "__weakref__"):
-                found[name] = getattr(value, hidden, None)
-    return found
-
-
-_UNREAD_OF_MODULES = frozenset(
-    {
-        "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks",
-        "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
-        "_non_persistent_buffers_set", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-        "_forward_pre_hooks_with_kwargs",
-    }
-)  # fmt: skip
-"""What torch keeps in a module for training, loading and saving, and what ``module_parts`` tells with each hook."""
-
-
-def module_parts(module: nn.Module) -> dict[str, Any]:
-    """Attributes of a module that its forward may read, by name; hooks without the numbers that torch gives them."""
-    held = vars(module)
-    parts = {name: value for name, value in held.items() if name not in _UNREAD_OF_MODULES | ORIGINS}
-    for name in ("_forward_hooks", "_forward_pre_hooks"):
-        flags = [held.get(f"{name}_with_kwargs", {}), held.get(f"{name}_always_called", {})]
-        parts[name] = [[hook, *(at in flag for flag in flags)] for at, hook in held.get(name, {}).items()]
-    return parts
-
-
-def _holds_more(kind: type) -> bool:
-    """Whether instances hold more than attributes: memory beyond that of an object, its dictionary and its slots."""
-    slots = sum(isinstance(held, types.MemberDescriptorType) for base in kind.__mro__ for held in vars(base).values())
-    ours = object.__basicsize__ + _POINTER * (2 + slots)
-    return not vars(kind).get("__module__") or kind.__basicsize__ > ours
-
-
-_POINTER = object.__basicsize__ // 2
-
-
-def _content(cell: types.CellType) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return None
-
-
-def _listed(part: Any) -> Any:
-    """Iterators among what a copy is made from, as lists."""
-    return list(cast("Iterator[Any]", part)) if isinstance(part, Iterator) else part
-
-
-def _globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
-    """Every global that code loads, nested functions included, with the names of attributes that it may read of it."""
-    found: dict[str, set[str]] = {}
-    waiting = [code]
-    while waiting:
-        one = waiting.pop()
-        waiting += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
-        for step in dis.get_instructions(one):
-            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-                found.setdefault(str(step.argval), set()).update(one.co_names)
-            elif step.opname == "IMPORT_NAME":
-                found.setdefault(f"import {step.argval}", set()).update(one.co_names)
-    return sorted(found.items())
-
-
-def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
-    """A tensor's dtype, shape and bytes."""
-    flat = tensor.detach().cpu().contiguous()
-    # Bytes through an integer view: numpy knows no bfloat16.
-    return str(flat.dtype), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _digested(*parts: Any) -> str:

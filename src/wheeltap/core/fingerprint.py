@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.describe import SHAPE, Reader, module_parts, tensor_parts
+from wheeltap.core.anatomy import module_parts, tensor_parts
+from wheeltap.core.describe import SHAPE, Reader
 from wheeltap.core.typed import named_modules
 
 

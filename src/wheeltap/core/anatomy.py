@@ -1,0 +1,107 @@
+"""What objects consist of: attributes of instances and modules, globals that code loads, bytes of tensors."""
+
+import dis
+import functools
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash"})
+"""Attributes that say where a model was loaded from, which does not change what it computes."""
+
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+
+@functools.cache
+def in_library(file: str) -> bool:
+    """Whether a file of code belongs to Python or an installed package; a notebook's cell counts as the user's."""
+    return file.startswith((*_LIBRARIES, "<frozen")) or "/site-packages/" in file or "/dist-packages/" in file
+
+
+def installed(name: str, module: types.ModuleType | None) -> bool:
+    """Whether a module belongs to Python or an installed package; one that has no file counts as the user's."""
+    file = getattr(module, "__file__", None)
+    return name.partition(".")[0] in sys.stdlib_module_names or (file is not None and in_library(file))
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """Attributes of an instance, in ``__dict__`` and slots."""
+    found: dict[str, Any] = dict(getattr(value, "__dict__", {}))
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            hidden = f"_{kind.__name__.lstrip('_')}{name}" if name.startswith("__") and name[-2:] != "__" else name
+            if name not in ("__dict__", "__weakref__"):
+                found[name] = getattr(value, hidden, None)
+    return found
+
+
+_UNREAD_OF_MODULES = frozenset(
+    {
+        "_backward_hooks", "_backward_pre_hooks", "_is_full_backward_hook", "_state_dict_hooks",
+        "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+        "_non_persistent_buffers_set", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+        "_forward_pre_hooks_with_kwargs",
+    }
+)  # fmt: skip
+"""What torch keeps in a module for training, loading and saving, and what ``module_parts`` tells with each hook."""
+
+
+def module_parts(module: nn.Module) -> dict[str, Any]:
+    """Attributes of a module that its forward may read, by name; hooks without the numbers that torch gives them."""
+    held = vars(module)
+    parts = {name: value for name, value in held.items() if name not in _UNREAD_OF_MODULES | ORIGINS}
+    for name in ("_forward_hooks", "_forward_pre_hooks"):
+        flags = [held.get(f"{name}_with_kwargs", {}), held.get(f"{name}_always_called", {})]
+        parts[name] = [[hook, *(at in flag for flag in flags)] for at, hook in held.get(name, {}).items()]
+    return parts
+
+
+def holds_more(kind: type) -> bool:
+    """Whether instances hold more than attributes: memory beyond that of an object, its dictionary and its slots."""
+    slots = sum(isinstance(held, types.MemberDescriptorType) for base in kind.__mro__ for held in vars(base).values())
+    ours = object.__basicsize__ + _POINTER * (2 + slots)
+    return not vars(kind).get("__module__") or kind.__basicsize__ > ours
+
+
+_POINTER = object.__basicsize__ // 2
+
+
+def content(cell: types.CellType) -> Any:
+    """What a function closes over; nothing where it is not there yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
+
+
+def listed(part: Any) -> Any:
+    """Iterators among what a copy is made from, as lists."""
+    return list(cast("Iterator[Any]", part)) if isinstance(part, Iterator) else part
+
+
+def globals_of(code: types.CodeType) -> list[tuple[str, set[str]]]:
+    """Every global that code loads, nested functions included, with the names of attributes that it may read of it."""
+    found: dict[str, set[str]] = {}
+    waiting = [code]
+    while waiting:
+        one = waiting.pop()
+        waiting += [constant for constant in one.co_consts if isinstance(constant, types.CodeType)]
+        for step in dis.get_instructions(one):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+                found.setdefault(str(step.argval), set()).update(one.co_names)
+            elif step.opname == "IMPORT_NAME":
+                found.setdefault(f"import {step.argval}", set()).update(one.co_names)
+    return sorted(found.items())
+
+
+def tensor_parts(tensor: Tensor) -> tuple[str, list[int], bytes]:
+    """A tensor's dtype, shape and bytes."""
+    flat = tensor.detach().cpu().contiguous()
+    # Bytes through an integer view: numpy knows no bfloat16.
+    return str(flat.dtype), list(flat.shape), flat.reshape(-1).view(torch.uint8).numpy().tobytes()
