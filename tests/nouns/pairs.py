@@ -1,6 +1,7 @@
 """Pairs of models with equal weights and other answers: what differs is no weight, and often no plain number."""
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -196,6 +197,7 @@ PAIRS: dict[str, Callable[[float], nn.Module]] = {
     "an enum": lambda s: Reading(Way(s), lambda held: held.value),
     "a numpy array": lambda s: Reading(np.array([s]), lambda held: float(held[0])),
     "a tensor in a dict": lambda s: Reading({"sign": torch.tensor(s)}, lambda held: held["sign"]),
+    "a pattern": lambda s: Reading(re.compile("u+" if s > 0 else "d+"), lambda held: 1.0 if held.match("u") else -1.0),
     "a set": lambda s: Reading({s, "x"}, lambda held: 1.0 if 1.0 in held else -1.0),
     "a tuple with a range": lambda s: Reading((range(int(s) + 1),), lambda held: len(held[0]) - 1.0),
     "a private attribute": Private,

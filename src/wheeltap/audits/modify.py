@@ -277,6 +277,8 @@ class ModifyAudit(Audit):
     def shipped(self, expected: tuple[Estimate, ...]) -> str:
         """What to expect of it when it is shipped so, in words."""
         kept, *changed = expected
+        if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
+            return "Its score is too near chance to say what share of it is kept when it is shipped so."
         told = f"Shipped so, expect it to keep {kept} of its score above chance"
         return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
 
@@ -365,6 +367,10 @@ class ModifyAudit(Audit):
             trials=tuple(trial.key for read in reads for trial in read.trials[at]),
         )  # fmt: skip
         return Draft(finding, test=gap, worth=case.worth(self.settings.worth), otherwise=words)
+
+
+_TELLS_NOTHING = 1.5
+"""Width of an interval of the share kept from which it is not worth telling."""
 
 
 def _ends(case: Case, origin: float, unit: float) -> Ends:

@@ -6,6 +6,7 @@ a function closes over) is told part by part, so that a counter that each call r
 cannot be read is listed, never skipped in silence: the guard over clean scores stands in for it.
 """
 
+import copyreg
 import functools
 import logging
 import sys
@@ -206,7 +207,8 @@ class Reader:
             parts.append(repr(value))
         elif holds_more(kind):
             # Not written in Python: what a copy of it would be made from says what it holds.
-            reduced: Any = value.__reduce_ex__(4)
+            reducer = copyreg.dispatch_table.get(kind)
+            reduced: Any = value.__reduce_ex__(4) if reducer is None else reducer(value)
             parts.append(reduced if isinstance(reduced, str) else self._each(map(listed, reduced)))
         held += [(f".{name}", one) for name, one in attributes(value).items() if name not in ORIGINS]
         return self._spread(parts, held)

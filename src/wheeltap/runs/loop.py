@@ -160,7 +160,9 @@ class _Run:
 
 
 def provenance(plan: Plan, subject: Subject) -> dict[str, Scalar]:
-    """Versions, numerical path and settings that the numbers depend on."""
+    """Versions, numerical path and settings that the numbers depend on; and what a fingerprint could not read."""
+    held = {} if subject.settled is None else subject.settled.description.unread
+    unread = "; ".join(f"{where} ({what})" for where, what in list(held.items())[:10])
     return {
         "wheeltap": __version__,
         "torch": str(torch.__version__),
@@ -172,4 +174,5 @@ def provenance(plan: Plan, subject: Subject) -> dict[str, Scalar]:
         "alpha": plan.alpha,
         "draws": plan.effort.draws,
         "plan": plan.key,
+        **({"not read of the model": unread} if unread else {}),
     }
