@@ -55,6 +55,6 @@ def _blind(least: float | None, worth: float) -> str:
     if least > worth:
         return (
             f" It could hardly have failed: only a difference of {least:.2g} or more would have failed it 4 times out "
-            f"of 5, and {worth:.2g} is worth telling. Measure more, or lower the margin."
+            f"of 5, and the smallest effect of interest is {worth:.2g}. Measure more, or lower the margin."
         )
     return ""

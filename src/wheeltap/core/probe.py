@@ -383,9 +383,8 @@ class Probe(BaseProbe):
         return True
 
     def forward(self, model: nn.Module) -> Tensor:
-        """Scores ``[example, option]``; see ``BaseProbe.forward``."""
+        """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
         device = next(model.parameters()).device
-        # Copies: a model may write into what it is given.
         return torch.cat([as_scores(model(part.to(device, copy=True))) for part in _split(self.inputs, self.batch)])
 
     def moments(self) -> Iterator[Moments]:

@@ -1,6 +1,7 @@
 """Making plans: which audits with which settings, how many draws, which controls; cut to a budget if there is one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -65,8 +66,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         probe: The examples.
         audits: Names (see ``wheeltap list audits``), or specs with settings.
         effort: Draws; by default chosen by the model's size.
-        budget: What it may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit (see
-            ``Plan.cuts``).
+        budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together.
         command: The verb it is for; by default that of as many subjects.
@@ -76,15 +76,11 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     Raises:
         UnknownName: If an audit is not registered.
         UsageError: If a setting does not fit, two subjects share a name, or the budget is too small.
+        ModelError: If a model fails on the probe, or rewrites its weights in each pass.
     """
-    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
-    _require_names(several)
-    for subject in several:
-        settle(subject, probe)
+    several = _settled(subjects, probe)
     parameters = max(subject.record.parameters for subject in several)
     specs = _specs(audits or default_audits(several), parameters)
-    twin, planted, why_not = _controls(several[0], seed)
-    graded = _graded(several[0], planted)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
@@ -92,17 +88,29 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         audits=specs,
         effort=effort or default_effort(parameters),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
-        twin=twin,
-        planted=planted,
-        graded=graded,
-        no_controls=why_not,
         seed=seed,
         sizes=_sizes(several, probe, specs),
         alpha=alpha,
         sources=sources,
         data=data,
+        **_copies(several[0], seed),
     )
     return made if budget is None else _afforded(made, budget, several, probe)
+
+
+def _settled(subjects: Subject | Sequence[Subject], probe: BaseProbe) -> list[Subject]:
+    """The subjects after their first pass, by which their fingerprints are known."""
+    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    _require_names(several)
+    for subject in several:
+        settle(subject, probe)
+    return several
+
+
+def _copies(subject: Subject, seed: int) -> dict[str, Any]:
+    """Fields of a plan that name its control copies."""
+    twin, planted, why_not = _controls(subject, seed)
+    return {"twin": twin, "planted": planted, "graded": _graded(subject, planted), "no_controls": why_not}
 
 
 def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], probe: BaseProbe) -> Plan:
