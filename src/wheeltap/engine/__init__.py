@@ -1,4 +1,4 @@
-"""The engine: carries out trials on models, and proves that each came back as it was."""
+"""The engine: the only place that touches a model's weights, and always gives them back to the bit."""
 
 from wheeltap.engine.needs import moments
 
