@@ -29,20 +29,20 @@ def silent(name: str, gap: Estimate, *, margin: float, worth: float, because: st
 def shown(name: str, effect: Estimate, *, margin: float, because: str) -> Control:
     """A planted control: what must be found.
 
-    It passes where the effect is surely above 0. It fails where it is surely no larger than what does not matter;
-    between the two it is skipped, for it shows neither that the instrument sees the plant nor that it misses it. How
-    large the effect of a plant is differs from net to net, so that a small one is no failure.
+    It passes where the effect is surely above 0. It fails where it is surely below ``margin``; between the two it is
+    skipped, for it shows neither that the instrument sees the plant nor that it misses it. How large the effect of a
+    plant is differs from net to net, so that a small one is no failure.
 
     Args:
         name: Of the control.
         effect: What the instrument says of the planted copy, with its interval.
-        margin: Effect that does not matter.
+        margin: Effect that any such plant has.
         because: What was planted, in words.
     """
     if effect.low is not None and effect.low > 0.0:
         return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
     if effect.high is not None and effect.high < margin:
-        missed = f" It was missed: the effect is surely below {margin:.2g}, which does not matter."
+        missed = f" It was missed: the effect is surely below {margin:.2g}."
         return Control(name=name, kind="planted", status="failed", estimates=(effect,), because=f"{because}{missed}")
     why = " The interval is too wide to show it, or to show that it is missed: measure more."
     return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")

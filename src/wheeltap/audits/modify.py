@@ -17,6 +17,9 @@ from wheeltap.stats.effect import mean_effect, score_interval, share_kept, small
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import Ends, allowing, allowing_band, inner, rare_effect, where_it_falls
 
+LARGE = 2_000_000
+"""Parameters from which what was read of a subject is not kept."""
+
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
     """Doses and thresholds.
@@ -135,7 +138,10 @@ class ModifyAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of every subject first."""
-        return self.most(plan) + plan.known_sizes.moments * sum(variant.reads for variant in self._planned(plan))
+        reading = [variant.reads for variant in self._planned(plan) if variant.reads]
+        # Of small subjects what was read for one way of doing it is still known for the next.
+        times = len(reading) if plan.reference.parameters >= LARGE else min(len(reading), len(plan.subjects))
+        return self.most(plan) + sum(reading) + (plan.known_sizes.moments - 1.0) * times
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""

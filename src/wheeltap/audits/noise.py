@@ -38,6 +38,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
             ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void. The margin already makes that
             rare where nothing is wrong; a higher level would leave the control blind to what is worth telling.
+        plant_margin: The planted control fails if the planted copy's area is surely smaller by less than this.
         block_map: Whether blocks are also disturbed one at a time.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
@@ -46,6 +47,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     margin: Margin = 0.02
     worth: Margin = 0.10
     null_margin: Margin = 0.05
+    plant_margin: Margin = 0.05
     null_level: Share = 0.99
     block_map: bool = True
     least_score: Share = 0.05
@@ -313,7 +315,7 @@ class NoiseAudit(Audit):
             return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
         gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.probe.measure)
         return shown(
-            name, gap, margin=case.worth(self.settings.margin),
+            name, gap, margin=case.worth(self.settings.plant_margin),
             because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
         )  # fmt: skip
 

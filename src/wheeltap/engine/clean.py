@@ -64,10 +64,9 @@ def settle(subject: Subject, probe: BaseProbe) -> Settled:
                 before.put_back()
     passing = first.differing(after)
     _require_still(subject, passing)
-    settled = Settled(
-        probe=probe.digest, scores=scores, description=after, found=after if rewritten else found, passing=passing,
-        forwards=1.0,
-    )  # fmt: skip
+    if found.differing(after):
+        found = described(subject.model)  # what could not be put back is as the passes left it
+    settled = Settled(probe=probe.digest, scores=scores, description=after, found=found, passing=passing, forwards=1.0)
     subject.settle(settled, tied=tied)
     return settled
 
