@@ -376,7 +376,7 @@ class ModifyAudit(Audit):
 
 
 _TELLS_NOTHING = 1.5
-"""Width of an interval of the share kept from which it is not worth telling."""
+"""Width of an interval of the share kept from which it says nothing."""
 
 
 def _ends(case: Case, origin: float, unit: float) -> Ends:

@@ -37,7 +37,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
         null_margin: The null control fails if the twin's area differs by more than this with confidence
             ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void. The margin already makes that
-            rare where nothing is wrong; a higher level would leave the control blind to what is worth telling.
+            rare where nothing is wrong; a higher level would leave the control blind to effects of interest.
         plant_margin: The planted control fails if the planted copy's area is surely smaller by less than this.
         block_map: Whether blocks are also disturbed one at a time.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
