@@ -11,6 +11,8 @@ import torch
 
 import wheeltap as wt
 from wheeltap import gauge
+from wheeltap.audits import base
+from wheeltap.audits.modify import ModifyAudit
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import find_layers
 from wheeltap.core.records import Curve, Finding
@@ -78,6 +80,14 @@ def test_scores_and_sizes_are_those_of_copies_changed_by_hand(
         assert score == pytest.approx(float(right), abs=1e-9)
         moved = torch.cat([p.detach().flatten() for p in model.parameters()]).double() - clean
         assert norm == pytest.approx(float(moved.norm() / clean.norm()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
+def test_what_a_way_needs_to_know_is_what_its_perturbation_declares(name: str) -> None:
+    audit = base.create(name)
+    assert isinstance(audit, ModifyAudit)
+    for variant in audit.variants():
+        assert variant.needs == create(variant.perturbation, variant.settings).needs, variant
 
 
 def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> None:

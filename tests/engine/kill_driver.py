@@ -63,6 +63,7 @@ class Killer:
         self.random = random.Random(int(sys.argv[2]))
         self.kills = 0
         self.excess: list[int] = []  # passes of a process beyond the outcomes it committed
+        self.whole: list[int] = []  # the same, of processes that nobody killed
         self.lost = 0  # outcomes seen once and gone or changed later
 
     def audit(self, store: Path) -> Report:
@@ -91,7 +92,8 @@ class Killer:
         self.kills += killed
         after = rows(store)
         self.lost += sum(after.get(key) != row for key, row in before.items())
-        self.excess.append(self.log.stat().st_size - passes - (len(after) - len(before)))
+        excess = self.log.stat().st_size - passes - (len(after) - len(before))
+        (self.excess if killed else self.whole).append(excess)
 
 
 def rows(store: Path) -> dict[str, tuple[float, bytes]]:
@@ -139,8 +141,8 @@ def main() -> None:
         equal.append(told(store.with_suffix(".json")) == told(reference.with_suffix(".json")))
         stores += 1
     print(json.dumps({
-        "kills": killer.kills, "stores": stores, "equal": equal, "excess": killer.excess, "lost": killer.lost,
-        "trials": len(rows(reference)), "seconds": seconds,
+        "kills": killer.kills, "stores": stores, "equal": equal, "excess": killer.excess, "whole": killer.whole,
+        "lost": killer.lost, "trials": len(rows(reference)), "seconds": seconds,
     }))  # fmt: skip
 
 

@@ -32,11 +32,10 @@ def test_killed_twenty_times_the_report_is_the_uninterrupted_one_and_nothing_run
     seen = json.loads(ran.stdout.splitlines()[-1])
     assert seen["kills"] == 20 and all(seen["equal"]), seen
     assert seen["lost"] == 0, "an outcome once committed is never lost or written again"
-    # A process makes as many passes as it commits outcomes, plus at most the one that the kill interrupted: had any
-    # committed trial run again, there would be more.
-    # One pass sees that the model is the one that is stored; one more may have been cut off.
+    # A process makes one pass to see that the model is the stored one, and one for each outcome it commits; a kill cuts
+    # off one more at most. Had any committed trial run again, there would be more.
     assert set(seen["excess"]) <= {0, 1, 2}, seen["excess"]
-    assert seen["excess"].count(0) >= seen["stores"], "a run that ends makes no pass too many"
+    assert set(seen["whole"]) == {1} and len(seen["whole"]) == seen["stores"] + 1, seen["whole"]
     assert seen["trials"] > 200
 
 

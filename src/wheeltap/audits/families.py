@@ -62,7 +62,11 @@ class QuantizationAudit(ModifyAudit):
             Variant("NF4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "nf4"}),
             Variant("FP4, groups of 64", "quantize", (4,), {"scale": "group", "group": 64, "grid": "fp4"}),
             Variant(
-                "large inputs spared, groups of 128", "quantize-aware", few, {"scale": "group", "group": 128}, reads=1
+                "large inputs spared, groups of 128",
+                "quantize-aware",
+                few,
+                {"scale": "group", "group": 128},
+                needs="inputs",
             ),
         )
 
@@ -94,16 +98,16 @@ class PruningAudit(ModifyAudit):
         doses = self._listed()
         return (
             Variant("", "prune", doses),
-            Variant("what adds least (Wanda)", "prune-wanda", doses, reads=1),
+            Variant("what adds least (Wanda)", "prune-wanda", doses, needs="inputs"),
             Variant("2 of every 4", "prune-nm", (0.5,)),
-            Variant("whole units", "prune-units", doses[:3], reads=1),
+            Variant("whole units", "prune-units", doses[:3], needs="inputs"),
             Variant(
                 "whole heads",
                 "prune-heads",
                 doses[:3],
                 unit="share of each layer's heads removed, rounded to whole heads",
                 layers=WITH_HEADS,
-                reads=1,
+                needs="heads",
             ),
             Variant("at random", "prune-random", doses[:3], draws=self.settings.draws),
         )
@@ -144,7 +148,7 @@ class BitFlipAudit(ModifyAudit):
                 self.settings.worst,
                 {"format": "int8"},
                 unit="weights of each layer flipped",
-                reads=3,
+                needs="slopes",
             ),
         )
 

@@ -20,6 +20,9 @@ from wheeltap.stats.rare import Ends, allowing, allowing_band, inner, rare_effec
 LARGE = 2_000_000
 """Parameters from which what was read of a subject is not kept."""
 
+_SLOPES = 3.0
+"""Passes that reading slopes takes: one forward, and one backward, which counts as two."""
+
 
 class ModifySettings(AuditSettings, frozen=True, kw_only=True):
     """Doses and thresholds.
@@ -52,7 +55,7 @@ class Variant:
         draws: Of what is random; 1 where nothing is.
         unit: Of its doses, where they are not the family's.
         layers: Last names of layers; it is asked only of subjects that have one of them. Of all, where empty.
-        reads: Passes over the probe to read from a subject what must be known of it first.
+        needs: What must be known of a subject first, as the perturbation declares it.
         rare: Whether few of its draws hit hard: intervals then allow for what no draw has shown.
     """
 
@@ -63,7 +66,7 @@ class Variant:
     draws: int = 1
     unit: str = ""
     layers: tuple[str, ...] = ()
-    reads: float = 0.0
+    needs: str = ""
     rare: bool = False
 
     def fits(self, subject: SubjectRecord) -> bool:
@@ -138,10 +141,15 @@ class ModifyAudit(Audit):
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of every subject first."""
-        reading = [variant.reads for variant in self._planned(plan) if variant.reads]
+        needed = [
+            (subject.name, variant.needs)
+            for subject in plan.subjects
+            for variant in self._wanted_of(subject)
+            if variant.needs
+        ]
         # Of small subjects what was read for one way of doing it is still known for the next.
-        times = len(reading) if plan.reference.parameters >= LARGE else min(len(reading), len(plan.subjects))
-        return self.most(plan) + sum(reading) + (plan.known_sizes.moments - 1.0) * times
+        read = needed if plan.reference.parameters >= LARGE else set(needed)
+        return self.most(plan) + sum(_SLOPES if what == "slopes" else plan.known_sizes.moments for _, what in read)
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""
