@@ -43,7 +43,7 @@ PLANTED: Final[dict[str, Callable[[int], Planted]]] = {
 
 def judged(case: Planted, values: Mapping[str, Any], *, seed: int = 0) -> dict[str, Finding]:
     """The audit's findings on what was read of a net, by factor."""
-    plan = wt.plan(case.subject, case.probe, audits=["score"], seed=seed, alpha=ALPHA)
+    plan = wt.plan(case.subject, case.task, audits=["score"], seed=seed, alpha=ALPHA)
     audit = DecodableAudit()
     [trial] = audit.ask(Case(plan, lambda key: Outcome(key=key, status="done")))
     held = {name: np.asarray(array, dtype=np.float32) for name, array in values.items()}
@@ -54,25 +54,25 @@ def judged(case: Planted, values: Mapping[str, Any], *, seed: int = 0) -> dict[s
 
 def audited(case: Planted, *, seed: int = 0) -> dict[str, Finding]:
     """The audit's findings on a net, by factor."""
-    return judged(case, Decodable().read(case.subject, case.probe, root=seed, seed=0).values, seed=seed)
+    return judged(case, Decodable().read(case.subject, case.task, root=seed, seed=0).values, seed=seed)
 
 
 def random_labels(seed: int) -> dict[str, Finding]:
     """Findings on labels that mean nothing."""
     case = constructed(seed=seed)
-    labels = seeds.generator(seed, "benchmark", "labels").permutation(np.arange(len(case.probe.targets)) % 2)
-    return audited(Planted(case.subject, case.probe.with_factors({"random": torch.as_tensor(labels)})), seed=seed)
+    labels = seeds.generator(seed, "benchmark", "labels").permutation(np.arange(len(case.task.targets)) % 2)
+    return audited(Planted(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)})), seed=seed)
 
 
 def random_subspace(seed: int) -> dict[str, Finding]:
     """Findings where a random subspace is held in the place of a used factor's, and of an unused one's."""
     case, settings = constructed(seed=seed), DecodableAudit().settings
-    where = places(case.subject, case.probe)
-    bench = Bench.of(case.subject, case.probe, where, seeds.generator(seed, "benchmark", "halves"))
+    where = places(case.subject, case.task)
+    bench = Bench.of(case.subject, case.task, where, seeds.generator(seed, "benchmark", "halves"))
     rng = seeds.generator(seed, "benchmark", "subspaces")
     layers = laid_out(bench, where, most=16, rng=rng)
     how = How(settings.draws, settings.matched, settings.held, settings.controls, settings.per_class)
-    factors = case.probe.annotations.factors
+    factors = case.task.annotations.factors
     beside = Yardsticks(bench, how, len(factors), lambda *name: seeds.generator(seed, "benchmark", *name))
     values: dict[str, Any] = {"kind": float(KINDS.index(where.kind)), "layers": np.array(where.index), "copies": 0.0}
     for name, labels in factors.items():

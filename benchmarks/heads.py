@@ -1,6 +1,6 @@
 """``python -m benchmarks.heads``: SmolLM2 without the heads that add least, and without as many at random.
 
-Subject-verb agreement, 224 items. The heads that ``prune-heads`` removes, those that write least on the probe, beside
+Subject-verb agreement, 224 items. The heads that ``prune-heads`` removes, those that write least on the task, beside
 ten random choices of as many in each layer.
 """
 
@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.needs.knowledge import Fixed
@@ -26,13 +26,13 @@ DOSES = (0.1, 0.3, 0.5)
 DRAWS = 10
 
 
-def right(subject: Subject, probe: BaseProbe, known: Fixed) -> NDArray[Any]:
+def right(subject: Subject, task: BaseTask, known: Fixed) -> NDArray[Any]:
     """Whether each answer is right without the heads that ``known`` calls least, ``[dose, example]``."""
     rows: list[NDArray[Any]] = []
     with Disturbance(subject, create("prune-heads"), WHOLE, known) as disturbance:
         for dose in DOSES:
             disturbance.apply(dose, root=0, seed=0)
-            rows.append((probe.scores(subject.model).argmax(1) == probe.targets).double().numpy())
+            rows.append((task.scores(subject.model).argmax(1) == task.targets).double().numpy())
     return np.stack(rows)
 
 
@@ -49,11 +49,11 @@ def at_random(known: Fixed, seed: int) -> Fixed:
 
 def main() -> None:
     model = load_smollm2()
-    subject, probe = model.subject, agreement.probe(model.tokenizer)
-    known = gather("heads", subject, probe)
+    subject, task = model.subject, agreement.task(model.tokenizer)
+    known = gather("heads", subject, task)
     assert isinstance(known, Fixed)
-    least = right(subject, probe, known)
-    random = np.stack([right(subject, probe, at_random(known, seed)) for seed in range(DRAWS)])
+    least = right(subject, task, known)
+    random = np.stack([right(subject, task, at_random(known, seed)) for seed in range(DRAWS)])
     print("share of heads | without the least | at random | least minus random")
     for at, dose in enumerate(DOSES):
         one = score_interval(least[at], bounded=True, unit="accuracy")

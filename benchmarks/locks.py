@@ -60,17 +60,17 @@ def audited(net: Gated | GatedLM, *, draws: int | None, noise: str) -> Row:
     """What the audit says of one net, and what its plain outputs say."""
     settings: dict[str, Any] = {"noise": noise} if draws is None else {"noise": noise, "draws": draws}
     spec = wt.AuditSpec(name="improvement", settings=settings)
-    plan = wt.plan(net.subject, net.probe, audits=[spec], seed=0)
+    plan = wt.plan(net.subject, net.task, audits=[spec], seed=0)
     # No other audit runs, so nothing needs the control copies.
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = wt.run(plan, net.subject, net.probe)
+    report = wt.run(plan, net.subject, net.task)
     [finding] = report.findings
     held = {estimate.name: _triple(estimate) for estimate in finding.estimates}
-    scores, targets = net.probe.scores(net.subject.model).double(), net.probe.targets
+    scores, targets = net.task.scores(net.subject.model).double(), net.task.targets
     logs = scores.log_softmax(-1)
     return {
         "status": finding.status,
-        "score": defects.benchmark(net.subject, net.probe),
+        "score": defects.benchmark(net.subject, net.task),
         "opened": defects.benchmark(net.subject, net.opened),
         "over_margin": bool(finding.estimates and _over(finding.estimates[0])),
         "because": finding.because,

@@ -6,7 +6,7 @@ SHAPED = (
     "wheeltap.core.choices",
     "wheeltap.core.layer",
     "wheeltap.core.measure",
-    "wheeltap.core.probe",
+    "wheeltap.core.task",
     "wheeltap.perturb.function_noise",
 )
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import measure
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.sources import hf
 
@@ -58,20 +58,20 @@ def tokens(rows: int, places: int) -> Tensor:
     return torch.randint(VOCABULARY, (rows, places), generator=torch.Generator().manual_seed(0))
 
 
-def language(rows: int, places: int) -> tuple[Subject, Probe]:
+def language(rows: int, places: int) -> tuple[Subject, Task]:
     """GPT-2's loss at every place."""
     ids = tokens(rows, places)
-    probe = Probe(ids, torch.zeros(rows, places - 1), measure=measure.squared_error)
-    return Subject(TokenLosses(gpt2()).eval(), name="gpt2"), probe
+    task = Task(ids, torch.zeros(rows, places - 1), measure=measure.squared_error)
+    return Subject(TokenLosses(gpt2()).eval(), name="gpt2"), task
 
 
-def last_place(rows: int, places: int) -> tuple[Subject, Probe]:
+def last_place(rows: int, places: int) -> tuple[Subject, Task]:
     """GPT-2's loss at the last place, of a token drawn at random."""
     ids = tokens(rows, places)
-    return Subject(LastPlace(gpt2()).eval(), name="gpt2"), Probe(ids, ids[:, 0], measure=measure.nll)
+    return Subject(LastPlace(gpt2()).eval(), name="gpt2"), Task(ids, ids[:, 0], measure=measure.nll)
 
 
-def classifier(batch: int) -> tuple[Subject, Probe]:
+def classifier(batch: int) -> tuple[Subject, Task]:
     """The MLP 784-256-256-10."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -79,4 +79,4 @@ def classifier(batch: int) -> tuple[Subject, Probe]:
     random = torch.Generator().manual_seed(1)
     inputs = torch.randn(batch, 784, generator=random)
     targets = torch.randint(10, (batch,), generator=random)
-    return Subject(model, name="mlp"), Probe(inputs, targets, measure=measure.nll)
+    return Subject(model, name="mlp"), Task(inputs, targets, measure=measure.nll)

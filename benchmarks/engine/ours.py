@@ -8,9 +8,9 @@ import torch
 from benchmarks.engine.nets import classifier, language, last_place, missing
 from benchmarks.engine.timing import Ratio, Row, ratio
 from wheeltap.core import measure, seeds
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.head_screen import screened
 from wheeltap.engine.fast.heads import HeadAblation
@@ -34,14 +34,14 @@ def _noise(distribution: str) -> RelativeNoise:
     return RelativeNoise({"draw": "sign" if distribution == SIGNS else "gaussian"})
 
 
-def _clean(subject: Subject, probe: BaseProbe) -> Callable[[], object]:
-    return lambda: probe.scores(subject.model)
+def _clean(subject: Subject, task: BaseTask) -> Callable[[], object]:
+    return lambda: task.scores(subject.model)
 
 
 def curve(repeats: int) -> Iterator[Row]:
     """Whole-model noise along one draw."""
-    subject, probe = language(8, 64)
-    clean = _clean(subject, probe)
+    subject, task = language(8, 64)
+    clean = _clean(subject, task)
     with Disturbance(subject, _noise(NORMAL), WHOLE) as disturbance:
         doses = count(1)
 
@@ -58,17 +58,17 @@ def curve(repeats: int) -> Iterator[Row]:
 
 def fresh(repeats: int) -> Iterator[Row]:
     """Whole-model noise, drawn anew for each trial."""
-    subject, probe = language(8, 64)
+    subject, task = language(8, 64)
     for name, distribution in (("iid_trial_gpt2", NORMAL), ("iid_trial_gpt2_signs", SIGNS)):
-        found = _fresh(subject, probe, distribution, repeats=repeats)
+        found = _fresh(subject, task, distribution, repeats=repeats)
         yield _row(
             name, "GPT-2, 8x64 tokens: a trial with a draw of its own", found,
             path="whole pass, undone from a copy", distribution=distribution, bar=1.20,
         )  # fmt: skip
 
 
-def _fresh(subject: Subject, probe: BaseProbe, distribution: str, *, repeats: int, times: int = 1) -> Ratio:
-    clean, draws = _clean(subject, probe), count()
+def _fresh(subject: Subject, task: BaseTask, distribution: str, *, repeats: int, times: int = 1) -> Ratio:
+    clean, draws = _clean(subject, task), count()
     with Disturbance(subject, _noise(distribution), WHOLE) as disturbance:
 
         def trial() -> None:
@@ -80,9 +80,9 @@ def _fresh(subject: Subject, probe: BaseProbe, distribution: str, *, repeats: in
 
 def small_batch(repeats: int) -> Iterator[Row]:
     """A small net on few examples: nearly all of a trial is its draw."""
-    subject, probe = classifier(16)
+    subject, task = classifier(16)
     for name, distribution in (("mlp_small_batch_trial", SIGNS), ("mlp_small_batch_trial_normal", NORMAL)):
-        found = _fresh(subject, probe, distribution, repeats=max(repeats, 9), times=100)
+        found = _fresh(subject, task, distribution, repeats=max(repeats, 9), times=100)
         yield _row(
             name, "MLP 784-256-256-10, 16 examples: a trial with a draw of its own", found,
             path="whole pass, undone from a copy", distribution=distribution, bar=5.0,
@@ -91,16 +91,16 @@ def small_batch(repeats: int) -> Iterator[Row]:
 
 def low_rank(repeats: int) -> Iterator[Row]:
     """Eight copies that share a pass."""
-    subject, probe = language(1, 16)
+    subject, task = language(1, 16)
     for rank in (1, 4):
-        copies, draws = LowRankCopies(subject, probe, LowRankNoise({"rank": rank})), count()
+        copies, draws = LowRankCopies(subject, task, LowRankNoise({"rank": rank})), count()
 
         def together(copies: LowRankCopies = copies, draws: Iterator[int] = draws) -> None:
             first = 8 * next(draws)
             copies.scores([Copy(DOSE, seed) for seed in range(first, first + 8)], root=0)
 
         together()  # proves itself against the written disturbance
-        found = ratio(_clean(subject, probe), together, repeats=repeats, per=8)
+        found = ratio(_clean(subject, task), together, repeats=repeats, per=8)
         yield _row(
             "low_rank_copy_small_batch" + ("" if rank == 1 else f"_rank{rank}"),
             "GPT-2, 1x16 tokens: one of 8 copies, all 124M weights", found, path=copies.path,
@@ -110,14 +110,14 @@ def low_rank(repeats: int) -> Iterator[Row]:
 
 def beside(repeats: int) -> Iterator[Row]:
     """Low-rank noise on a batch that fills the cache by itself: nothing to share, but nothing to write either."""
-    subject, probe = language(8, 64)
-    copies, draws = LowRankCopies(subject, probe, LowRankNoise()), count()
+    subject, task = language(8, 64)
+    copies, draws = LowRankCopies(subject, task, LowRankNoise()), count()
 
     def trial() -> None:
         copies.scores([Copy(DOSE, next(draws))], root=0)
 
     trial()  # proves itself against the written disturbance
-    found = ratio(_clean(subject, probe), trial, repeats=repeats)
+    found = ratio(_clean(subject, task), trial, repeats=repeats)
     yield _row(
         "low_rank_trial_gpt2", "GPT-2, 8x64 tokens: a trial with a draw of its own", found, path=copies.path,
         distribution="low-rank, rank 1, relative norm (not iid)", bar=None,
@@ -126,10 +126,10 @@ def beside(repeats: int) -> Iterator[Row]:
 
 def one_block(repeats: int) -> Iterator[Row]:
     """One block disturbed, with the blocks before it not run."""
-    subject, probe = language(8, 64)
-    cache = PrefixCache(subject, probe.scores)
+    subject, task = language(8, 64)
+    cache = PrefixCache(subject, task.scores)
     assert cache.exact
-    clean, draws = _clean(subject, probe), count()
+    clean, draws = _clean(subject, task), count()
 
     def every_block() -> None:
         for block in cache.stack:
@@ -146,17 +146,17 @@ def one_block(repeats: int) -> Iterator[Row]:
 
 def single_weight(repeats: int) -> Iterator[Row]:
     """Every single weight of one layer, set to zero."""
-    subject, probe = classifier(256)
-    sweep = WeightSweep(subject, probe, "2")
+    subject, task = classifier(256)
+    sweep = WeightSweep(subject, task, "2")
     deltas = -sweep.weight
     found = ratio(
-        _clean(subject, probe), lambda: sweep.effects(deltas, measure.nll), repeats=repeats, per=deltas.numel()
+        _clean(subject, task), lambda: sweep.effects(deltas, measure.nll), repeats=repeats, per=deltas.numel()
     )
     effects = sweep.effects(deltas, measure.nll)
     rng, gap = seeds.generator(0, "benchmark"), 0.0
     for unit, column in rng.integers(256, size=(64, 2)):
         slow = sweep.slowly(int(unit), int(column), float(deltas[unit, column]))
-        rise = (measure.nll(slow, probe.targets, slow) - measure.nll(sweep.clean, probe.targets, slow)).mean()
+        rise = (measure.nll(slow, task.targets, slow) - measure.nll(sweep.clean, task.targets, slow)).mean()
         gap = max(gap, abs(float(rise - effects.mean[unit, column])))
     yield _row(
         "single_weight", "MLP 784-256-256-10, 256 examples: each of 65,536 weights set to zero", found,
@@ -168,23 +168,23 @@ def single_weight(repeats: int) -> Iterator[Row]:
 def heads(repeats: int) -> Iterator[Row]:
     """All heads, exactly; and the ten that matter most, screened and confirmed."""
     whole, every_place = language(2, 64)
-    subject, probe = last_place(2, 64)
+    subject, task = last_place(2, 64)
     _ = subject.record  # a plan has it at hand
-    bench = HeadAblation(subject, probe)
+    bench = HeadAblation(subject, task)
 
     def exactly() -> None:
-        ready = HeadAblation(subject, probe)
-        ready.ablated(ready.heads, lambda scores: measure.nll(scores, probe.targets, scores))
+        ready = HeadAblation(subject, task)
+        ready.ablated(ready.heads, lambda scores: measure.nll(scores, task.targets, scores))
 
     rng = seeds.generator(0, "benchmark")
     told: list[str] = []
 
     def foremost() -> None:
-        ready = HeadAblation(subject, probe)
+        ready = HeadAblation(subject, task)
         found = screened(ready, measure.nll, top=10, sample=10, rng=rng)
         told[:] = [f"correlation {found.correlation:.3f}, {found.missed} of 10 others outdo one of the top 10"]
 
-    narrow = ratio(_clean(whole, every_place), _clean(subject, probe), repeats=repeats)
+    narrow = ratio(_clean(whole, every_place), _clean(subject, task), repeats=repeats)
     for name, what, run, bar in (
         ("heads_exact", "GPT-2, 2x64 tokens, last place: all 144 heads, in all", exactly, 45.0),
         ("heads_top10", "the same: top 10 of a screen and 10 of the rest, in all", foremost, 15.0),

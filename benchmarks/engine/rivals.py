@@ -36,22 +36,22 @@ def _row(name: str, what: str, path: str, distribution: str, found: Ratio, note:
 def deepcopies(repeats: int) -> Iterator[Row]:
     """A deep copy of the model for each trial."""
     for name, what, make, times in _cases():
-        subject, probe = make()
+        subject, task = make()
 
-        def trial(subject: Any = subject, probe: Any = probe) -> None:
+        def trial(subject: Any = subject, task: Any = task) -> None:
             model = copy.deepcopy(subject.model)
             for parameter in model.parameters():
                 parameter.data.addcmul_(torch.randn_like(parameter), parameter, value=DOSE)
-            probe.scores(model)
+            task.scores(model)
 
-        found = ratio(lambda p=probe, s=subject: p.scores(s.model), trial, repeats=repeats, times=times)
+        found = ratio(lambda p=task, s=subject: p.scores(s.model), trial, repeats=repeats, times=times)
         yield _row(f"deepcopy_{name}", what, "deep copy", "iid normal, relative", found)
 
 
 def mezo(repeats: int) -> Iterator[Row]:
     """In place; undone by drawing the noise again and subtracting it (Malladi et al. 2023, arXiv 2305.17333)."""
     for name, what, make, times in _cases():
-        subject, probe = make()
+        subject, task = make()
         draws = count()
 
         def move(model: nn.Module, seed: int, scale: float) -> None:
@@ -60,14 +60,14 @@ def mezo(repeats: int) -> Iterator[Row]:
                 noise = torch.empty_like(parameter).normal_(generator=stream)
                 parameter.data.add_(noise, alpha=scale)
 
-        def trial(subject: Any = subject, probe: Any = probe, draws: Iterator[int] = draws) -> None:
+        def trial(subject: Any = subject, task: Any = task, draws: Iterator[int] = draws) -> None:
             seed = next(draws)
             move(subject.model, seed, 1e-4)
-            probe.scores(subject.model)
+            task.scores(subject.model)
             move(subject.model, seed, -1e-4)
 
         before = {key: value.clone() for key, value in subject.model.state_dict().items()}
-        found = ratio(lambda p=probe, s=subject: p.scores(s.model), trial, repeats=repeats, times=times)
+        found = ratio(lambda p=task, s=subject: p.scores(s.model), trial, repeats=repeats, times=times)
         drift = sum(int((value != before[key]).sum()) for key, value in subject.model.state_dict().items())
         share = drift / sum(value.numel() for value in before.values())
         subject.model.load_state_dict(before)
@@ -77,15 +77,15 @@ def mezo(repeats: int) -> Iterator[Row]:
 
 def loops(repeats: int) -> Iterator[Row]:
     """Write, run and undo each weight; zero each head in a hook: loops of whole passes."""
-    subject, probe = classifier(256)
-    sweep = WeightSweep(subject, probe, "2")
+    subject, task = classifier(256)
+    sweep = WeightSweep(subject, task, "2")
     places = iter(count())
 
     def weight() -> None:
         unit, column = divmod(next(places) % sweep.weight.numel(), 256)
         sweep.slowly(unit, column, -float(sweep.weight[unit, column]))
 
-    found = ratio(lambda: probe.scores(subject.model), weight, repeats=repeats, times=50)
+    found = ratio(lambda: task.scores(subject.model), weight, repeats=repeats, times=50)
     yield _row("loop_single_weight", "MLP, 256 examples: each weight of 65,536", "write, whole pass, undo", "-", found)
     if missing():
         return
@@ -107,14 +107,14 @@ def loss_landscapes(repeats: int) -> Iterator[Row]:
     import loss_landscapes as peer  # pyright: ignore[reportMissingImports]
 
     for name, what, make, times in _cases()[:2]:
-        subject, probe = make()
-        metric = _PeerMetric.made(probe)
+        subject, task = make()
+        metric = _PeerMetric.made(task)
 
         def line(subject: Any = subject, metric: Any = metric, steps: int = 10) -> None:
             peer.random_line(subject.model, metric, 100.0, steps, normalization="layer", deepcopy_model=True)
 
         found = ratio(
-            lambda p=probe, s=subject: p.scores(s.model), line, repeats=repeats, per=10, times=max(times // 10, 1)
+            lambda p=task, s=subject: p.scores(s.model), line, repeats=repeats, per=10, times=max(times // 10, 1)
         )  # fmt: skip
         yield _row(
             f"loss_landscapes_{name}", what + ", per point of a line of 10", "deep copy, in place", "uniform", found
@@ -123,13 +123,13 @@ def loss_landscapes(repeats: int) -> Iterator[Row]:
 
 class _PeerMetric:
     @staticmethod
-    def made(probe: Any) -> Any:
+    def made(task: Any) -> Any:
         from loss_landscapes.metrics import Metric  # pyright: ignore[reportMissingImports]
 
         class Mean(Metric):  # pyright: ignore[reportUntypedBaseClass]
             def __call__(self, wrapped: Any) -> float:
                 with torch.no_grad():
-                    return float(wrapped.forward(probe.inputs).mean())
+                    return float(wrapped.forward(task.inputs).mean())
 
         return Mean()
 

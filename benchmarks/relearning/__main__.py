@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from wheeltap import api
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Estimate
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs import loop
 from wheeltap.stats.effect import score_interval
@@ -37,12 +37,12 @@ SHOTS = (4, 32)
 PAIR, NULL, LAST = "unlearned vs retrained", "retrained vs never", "gap after 16 steps"
 
 
-def _run(subjects: list[Subject], probe: BaseProbe, store: Path, *, seed: int, **settings: Any) -> Numbers:
+def _run(subjects: list[Subject], task: BaseTask, store: Path, *, seed: int, **settings: Any) -> Numbers:
     """Status and estimates of every finding, by subject or pair."""
     spec = AuditSpec(name="relearning", settings=settings)
-    plan = api.plan(subjects, probe, audits=["score", spec], seed=seed)
+    plan = api.plan(subjects, task, audits=["score", spec], seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = loop.run(plan, subjects, probe, store=store)
+    report = loop.run(plan, subjects, task, store=store)
     return {
         finding.subject: {"status": finding.status, **{e.name: [e.value, e.low, e.high] for e in finding.estimates}}
         for finding in report["WT107"]
@@ -57,13 +57,13 @@ def _digits(seed: int, store: Path) -> Numbers:
         case = unlearned_digits(group, seed=seed, how=Unlearning(seed=seed, **how))
         found["strength"][label] = _strength(case.strength)
         nets = [case.unlearned, case.retrained]
-        found["runs"][label] = _run(nets, case.probe, store, seed=seed, group=group)
+        found["runs"][label] = _run(nets, case.task, store, seed=seed, group=group)
     case = unlearned_digits(group, seed=seed, how=Unlearning(seed=seed))
     for rate in RATES:
         nets = [case.unlearned, case.retrained, case.never]
-        found["runs"][f"step size {rate:g}"] = _run(nets, case.probe, store, seed=seed, group=group, lr=rate)
+        found["runs"][f"step size {rate:g}"] = _run(nets, case.task, store, seed=seed, group=group, lr=rate)
     null = [case.retrained, case.never]
-    found["null"] = _run(null, case.probe, store, seed=seed, group=group)
+    found["null"] = _run(null, case.task, store, seed=seed, group=group)
     return found
 
 
@@ -75,9 +75,9 @@ def _rules(seed: int, store: Path) -> Numbers:
     found: Numbers = {"group": group, "strength": {"as shipped": _strength(case.strength)}, "runs": {}}
     for shots in SHOTS:
         nets = [case.unlearned, case.retrained, case.never]
-        found["runs"][f"{shots} shots"] = _run(nets, case.probe, store, seed=seed, shots=shots, **few)
+        found["runs"][f"{shots} shots"] = _run(nets, case.task, store, seed=seed, shots=shots, **few)
     null = [case.retrained, case.never]
-    found["null"] = _run(null, case.probe, store, seed=seed, shots=SHOTS[-1], **few)
+    found["null"] = _run(null, case.task, store, seed=seed, shots=SHOTS[-1], **few)
     return found
 
 

@@ -8,9 +8,9 @@ from torch import nn
 
 from benchmarks.validity.nets import net
 from wheeltap.core import measure as measures
-from wheeltap.core.probe import Probe
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb.base import create
 from wheeltap.stats.curve import area_values
@@ -40,11 +40,11 @@ def _holds(subject: Subject, mix: torch.Tensor, truth: float, seed: int) -> bool
     inputs = numbers(EXAMPLES, INPUTS, seed=10_000 + seed) @ mix.T + 0.5
     with torch.no_grad():
         targets = subject.model(inputs) + 0.5 * numbers(EXAMPLES, OUTPUTS, seed=50_000 + seed)
-    probe = Probe(inputs, targets, measure=measures.squared_error)
+    task = Task(inputs, targets, measure=measures.squared_error)
 
     def error() -> np.ndarray[Any, Any]:
-        given = probe.scores(subject.model)
-        return probe.measure(given, probe.targets, given).numpy().astype(np.float64)
+        given = task.scores(subject.model)
+        return task.measure(given, task.targets, given).numpy().astype(np.float64)
 
     clean, rises = error(), list[np.ndarray[Any, Any]]()
     with Disturbance(subject, create("relative"), WHOLE) as disturbance:
@@ -61,8 +61,8 @@ def _resampled(replicates: int, draws: int) -> float:
     case = net("mlp")
     tried = Tried("relative", tuple(half_dose(case, "relative") * half for half in HALVES), draws)
     whole = area_values(scores(case.subject, case, tried=tried, draws=range(draws)), np.asarray(tried.doses))
-    clean = case.probe.scores(case.subject.model)
-    change = whole - case.probe.measure(clean, case.probe.targets, clean).numpy()
+    clean = case.task.scores(case.subject.model)
+    change = whole - case.task.measure(clean, case.task.targets, clean).numpy()
     random, held = np.random.default_rng(0), 0
     for _ in range(replicates):
         some = change[np.ix_(random.integers(0, draws, 24), random.integers(0, change.shape[1], 120))]

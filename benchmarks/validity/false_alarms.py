@@ -32,10 +32,10 @@ def _alarms(kind: str, seed: int) -> list[str]:
     made = gauge.describe(family, *(name for name in SILENT if name in family.offers), seed=seed)
     pair = [case.subject, Subject(gauge.twin(case.subject.model, made), name="twin")]
     plan = planning.plan(
-        pair, case.probe, audits=AUDITS, effort=Effort(draws=8, control_draws=8, block_draws=0), seed=seed
+        pair, case.task, audits=AUDITS, effort=Effort(draws=8, control_draws=8, block_draws=0), seed=seed
     )
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = loop.run(plan, pair, case.probe)
+    report = loop.run(plan, pair, case.task)
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]
 
 

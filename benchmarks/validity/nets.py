@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
@@ -38,13 +38,13 @@ def _trained(model: nn.Module, name: str, seed: int) -> Planted:
     settings = TrainSettings(seed=seed, epochs=15)
     train_classifier(model, split.train_inputs, targets=split.train_targets, settings=settings)
     some = slice(None, None, len(split.test_targets) // EXAMPLES)  # the split is sorted by digit
-    probe = Probe(split.test_inputs[some], split.test_targets[some], name="digits", more=split.train_inputs)
-    return Planted(Subject(model, name=name), probe)
+    task = Task(split.test_inputs[some], split.test_targets[some], name="digits", more=split.train_inputs)
+    return Planted(Subject(model, name=name), task)
 
 
 @cache
 def net(kind: str, seed: int = 0) -> Planted:
-    """A trained network and its probe: ``mlp``, ``cnn``, ``gpt2`` or ``llama``."""
+    """A trained network and its task: ``mlp``, ``cnn``, ``gpt2`` or ``llama``."""
     if kind in ("gpt2", "llama"):
         return tiny_lm(kind, seed=seed, examples=EXAMPLES)
     with reproducible(seed):

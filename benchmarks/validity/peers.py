@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from wheeltap import api, gauge
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
@@ -25,7 +25,7 @@ WIDTHS = (64, 256, 256, 10)
 STEPS = 12
 
 
-def _pair() -> tuple[Subject, Subject, Probe]:
+def _pair() -> tuple[Subject, Subject, Task]:
     """A digits net wide enough for WeightWatcher, and its rescaled twin."""
     split = digits.split()
     with reproducible(0):
@@ -34,13 +34,13 @@ def _pair() -> tuple[Subject, Subject, Probe]:
     family = gauge.find(model)
     assert isinstance(family, gauge.Family)
     twin = gauge.twin(model, gauge.describe(family, "rescale", seed=0))
-    probe = Probe(split.test_inputs, split.test_targets, name="digits", more=split.train_inputs)
-    return Subject(model, name="original"), Subject(twin, name="rescaled twin"), probe
+    task = Task(split.test_inputs, split.test_targets, name="digits", more=split.train_inputs)
+    return Subject(model, name="original"), Subject(twin, name="rescaled twin"), task
 
 
-def _ours(one: Subject, two: Subject, probe: Probe) -> dict[str, Any]:
+def _ours(one: Subject, two: Subject, task: Task) -> dict[str, Any]:
     audits = (AuditSpec(name="score"), AuditSpec(name="relative-noise"), AuditSpec(name="function-noise"))
-    report = api.compare(one, two, probe, audits=audits, effort=Effort(draws=32, control_draws=16, block_draws=0))
+    report = api.compare(one, two, task, audits=audits, effort=Effort(draws=32, control_draws=16, block_draws=0))
     pairs = [f for f in report.findings if " vs " in f.subject]
     return {f.code: [f.status, str(f.estimates[0])] for f in pairs}
 
@@ -58,7 +58,7 @@ def _weightwatcher(one: Subject, two: Subject) -> dict[str, Any] | str:
     return {"version": watcher.__version__, "original": read(one), "twin": read(two)}
 
 
-def _loss_landscapes(one: Subject, two: Subject, probe: Probe) -> dict[str, Any] | str:
+def _loss_landscapes(one: Subject, two: Subject, task: Task) -> dict[str, Any] | str:
     if importlib.util.find_spec("loss_landscapes") is None:
         return "not installed"
     landscapes: Any = importlib.import_module("loss_landscapes")
@@ -71,7 +71,7 @@ def _loss_landscapes(one: Subject, two: Subject, probe: Probe) -> dict[str, Any]
             np.random.seed(seed)
             torch.manual_seed(seed)
             model = copy.deepcopy(subject.model)
-            metric = metrics.Loss(nn.functional.cross_entropy, probe.inputs, probe.targets)
+            metric = metrics.Loss(nn.functional.cross_entropy, task.inputs, task.targets)
             # Its distance is inverted (a larger number moves less); 2 moves by half of the weights' norm in all.
             losses.append(landscapes.random_line(model, metric, distance=2, steps=STEPS, normalization="filter"))
         return [float(v) for v in np.mean(losses, axis=0)]
@@ -82,13 +82,13 @@ def _loss_landscapes(one: Subject, two: Subject, probe: Probe) -> dict[str, Any]
 def measure(*, quick: bool) -> dict[str, Any]:
     """What each tool says of a network and of a copy with the same outputs."""
     del quick  # one pair of networks is all there is
-    one, two, probe = _pair()
-    outputs = [probe.scores(subject.model) for subject in (one, two)]
+    one, two, task = _pair()
+    outputs = [task.scores(subject.model) for subject in (one, two)]
     return {
         "largest_difference": float((outputs[0] - outputs[1]).abs().max()),
-        "ours": _ours(one, two, probe),
+        "ours": _ours(one, two, task),
         "weightwatcher": _weightwatcher(one, two),
-        "loss_landscapes": _loss_landscapes(one, two, probe),
+        "loss_landscapes": _loss_landscapes(one, two, task),
     }
 
 

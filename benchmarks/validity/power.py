@@ -21,15 +21,15 @@ def _found(subject: Subject, pairs: int, seed: int) -> list[str]:
     made = gauge.describe(family, "cancel", seed=1000 + seed, pairs=pairs)
     both = [subject, Subject(gauge.twin(subject.model, made), name="planted")]
     effort = Effort(draws=32, control_draws=16, block_draws=0)
-    plan = planning.plan(both, digits.probe(), audits=AUDITS, effort=effort, seed=seed)
+    plan = planning.plan(both, digits.task(), audits=AUDITS, effort=effort, seed=seed)
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    report = loop.run(plan, both, digits.probe())
+    report = loop.run(plan, both, digits.task())
     return [f.code for f in report.findings if " vs " in f.subject and f.status == "found"]
 
 
 def _stated(subject: Subject) -> dict[str, dict[str, float]]:
     """What a plain audit says of its power, by code and number of pairs."""
-    report = api.audit(subject, digits.probe(), audits=AUDITS, effort=Effort(draws=32, control_draws=16, block_draws=0))
+    report = api.audit(subject, digits.task(), audits=AUDITS, effort=Effort(draws=32, control_draws=16, block_draws=0))
     told: dict[str, dict[str, float]] = {}
     for control in report.controls:
         if control.name.endswith("detection power"):

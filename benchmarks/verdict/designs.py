@@ -1,4 +1,4 @@
-"""What a verdict costs by each design, in forwards: passes of one example over the probe's examples."""
+"""What a verdict costs by each design, in forwards: passes of one example over the task's examples."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -26,14 +26,14 @@ def rules(*, margin: float = 0.0, most: float = MOST) -> Rules:
 
 
 WHOLE, CELLS, ONE = "whole passes", "cells", "cells at one dose"
-"""The fixed unpaired designs: every draw over the whole probe; a fresh draw for each example; and at one dose each."""
+"""The fixed unpaired designs: every draw over the whole task; a fresh draw for each example; and at one dose each."""
 
 
 def fixed_forwards(world: World) -> dict[str, float]:
     """Of unpaired designs of fixed size: each arm has its own draws, and its own examples for each draw.
 
     The number of draws is that of a two-sided z test at alpha .05 with power .9 of the true gap, from the true
-    variances, rounded up. ``WHOLE`` takes the probe as the population, which spares it the variance between examples.
+    variances, rounded up. ``WHOLE`` takes the task as the population, which spares it the variance between examples.
     ``CELLS`` has the least variance for its forwards of all that run each draw through the ladder; ``ONE`` borrows the
     trick of drawing the dose, by its weight, as well.
     """

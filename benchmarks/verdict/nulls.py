@@ -38,7 +38,7 @@ def _swelling(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
 
 
 def reshuffled(rng: np.random.Generator, shape: tuple[int, int], *, examples: int = 60, chunk: int = 4) -> Array:
-    """A probe whose differences cancel exactly, gone through in a random order, then in another, chunk by chunk."""
+    """A task whose differences cancel exactly, gone through in a random order, then in another, chunk by chunk."""
     skew = np.where(np.arange(examples) < examples // 6, 0.75, -0.15)
     epochs = -(-shape[1] * chunk // examples)
     order = np.argsort(rng.random((shape[0], epochs, examples)), axis=-1).reshape(shape[0], -1)[:, : shape[1] * chunk]
@@ -52,5 +52,5 @@ NULLS: dict[str, Make] = {
     "a fair coin": _coin,
     "chunks of 20 with heavy-tailed common draws": _chunks,
     "spread that depends on the past": _swelling,
-    "a probe without replacement, then reshuffled": reshuffled,
+    "a task without replacement, then reshuffled": reshuffled,
 }

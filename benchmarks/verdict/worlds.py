@@ -15,11 +15,11 @@ DOSES = 0.25 * np.array([1, 2, 4, 2**2.5, 8, 16])
 
 
 class World(Protocol):
-    """Two subjects, A and B, on one probe.
+    """Two subjects, A and B, on one task.
 
     Attributes:
         name: In words.
-        examples: In the probe: what makes passes of one example a forward.
+        examples: In the task: what makes passes of one example a forward.
         gap: True area of A minus that of B.
     """
 

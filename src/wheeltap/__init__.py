@@ -3,8 +3,8 @@
     import wheeltap as wt
 
     subject = wt.Subject(model, name="resnet20")
-    probe = wt.Probe(inputs, targets)
-    report = wt.audit(subject, probe, store="resnet20.wheeltap")
+    task = wt.Task(inputs, targets)
+    report = wt.audit(subject, task, store="resnet20.wheeltap")
     report.html("report.html")
 
 Everything is loaded when first used: importing wheeltap imports neither torch nor anything else heavy.
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from wheeltap.api import audit, compare
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
-    from wheeltap.core.choices import ChoiceProbe
-    from wheeltap.core.probe import Probe
+    from wheeltap.core.choices import ChoiceTask
     from wheeltap.core.subject import Subject
+    from wheeltap.core.task import Task
     from wheeltap.perturb import Perturbation
     from wheeltap.plans.plan import AuditSpec, Effort, Plan
     from wheeltap.report.report import Report
@@ -38,12 +38,12 @@ _HOME = {
     "judge": "runs.stored",
     "Audit": "audits",
     "AuditSpec": "plans.plan",
-    "ChoiceProbe": "core.choices",
+    "ChoiceTask": "core.choices",
     "Effort": "plans.plan",
     "Perturbation": "perturb",
     "Plan": "plans.plan",
     "Progress": "runs.loop",
-    "Probe": "core.probe",
+    "Task": "core.task",
     "Report": "report.report",
     "Subject": "core.subject",
 }
@@ -60,14 +60,14 @@ _MODULES = {
 __all__ = [
     "Audit",
     "AuditSpec",
-    "ChoiceProbe",
+    "ChoiceTask",
     "Effort",
     "Perturbation",
     "Plan",
-    "Probe",
     "Progress",
     "Report",
     "Subject",
+    "Task",
     "__version__",
     "audit",
     "compare",

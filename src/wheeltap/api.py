@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import Budget
@@ -13,7 +13,7 @@ from wheeltap.runs.planning import Audits, plan
 
 def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     subject: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     *,
     audits: Audits | None = None,
     store: str | Path | None = None,
@@ -29,13 +29,13 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
 
     Args:
         subject: The model; it comes back bit-identical.
-        probe: The examples.
+        task: The examples.
         audits: Names or specs; by default score, relative and function-space noise, quantization and pruning, and on
             models that are not large single weights, redundancy and entanglement.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
         effort: Draws; by default chosen by the model's size.
-        budget: What the run may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit.
+        budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
@@ -44,14 +44,14 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    made = plan(subject, probe, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
-    return run(made, subject, probe, store=store, workers=workers, watch=watch, memory=memory)
+    made = plan(subject, task, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
+    return run(made, subject, task, store=store, workers=workers, watch=watch, memory=memory)
 
 
 def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     a: Subject,
     b: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     *,
     audits: Audits | None = None,
     store: str | Path | None = None,
@@ -68,13 +68,13 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     Args:
         a: The reference; doses are bracketed on it.
         b: The other model.
-        probe: The examples.
+        task: The examples.
         audits: Names or specs; by default score, relative and function-space noise, and on models that are not large
             single weights, redundancy and entanglement.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
         effort: Draws; by default chosen by the larger model's size.
-        budget: What the run may cost, such as ``200f`` (passes over the probe) or ``10m``: effort is cut to fit.
+        budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
@@ -83,5 +83,5 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    made = plan([a, b], probe, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
-    return run(made, [a, b], probe, store=store, workers=workers, watch=watch, memory=memory)
+    made = plan([a, b], task, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
+    return run(made, [a, b], task, store=store, workers=workers, watch=watch, memory=memory)

@@ -21,7 +21,7 @@ from wheeltap.testing.tiny_lm import tiny_lm
 @pytest.fixture(scope="module")
 def plan() -> wt.Plan:
     case = planted("mlp")
-    return wt.plan(case.subject, case.probe)
+    return wt.plan(case.subject, case.task)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) ->
 
 
 def test_what_readings_look_at_is_cut_with_the_draws() -> None:
-    plan = wt.plan(digits.subject(), digits.probe())
+    plan = wt.plan(digits.subject(), digits.task())
     half, least = (_settings(within(plan, passes)) for passes in (900, 300))
     for audit, name, whole in (
         ("redundancy", "pairs", 8),
@@ -90,9 +90,9 @@ def test_a_budget_too_small_names_what_would_do(plan: wt.Plan) -> None:
 
 
 def test_a_comparison_that_could_see_nothing_is_refused() -> None:
-    probe = digits.probe()
+    task = digits.task()
     two = [Subject(mlp((64, 32, 10)).eval(), name=name) for name in ("a", "b")]
-    plan = wt.plan(two, probe, audits=["score", "relative-noise"])
+    plan = wt.plan(two, task, audits=["score", "relative-noise"])
     with pytest.raises(UsageError, match="worth telling") as caught:
         within(plan, 120)
     passes = int(str(caught.value).split("from about ")[1].split()[0])
@@ -113,7 +113,7 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
 )
 def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_dose: bool, drawn: bool) -> None:
     case = planted("mlp")
-    plan = wt.plan(case.subject, case.probe, audits=names)
+    plan = wt.plan(case.subject, case.task, audits=names)
     assert ("at one dose" in sight(plan)) == at_a_dose
     assert ("not known beforehand" in sight(plan)) != at_a_dose
     with pytest.raises(UsageError, match="too small for these audits") as caught:
@@ -125,36 +125,36 @@ def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_do
 
 @pytest.mark.parametrize(("budget", "least"), [(300, 200), (600, 500), (1000, 850), (2000, 1200)])
 def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: int) -> None:
-    subject, probe = digits.subject(name="digits"), digits.probe()
-    report = wt.audit(subject, probe, budget=f"{budget}f")
+    subject, task = digits.subject(name="digits"), digits.task()
+    report = wt.audit(subject, task, budget=f"{budget}f")
     assert least <= report.cost.forwards <= budget
     assert not report.void
-    assert report.record.provenance[CUT] == wt.plan(subject, probe, budget=f"{budget}f").cut
+    assert report.record.provenance[CUT] == wt.plan(subject, task, budget=f"{budget}f").cut
     assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
 
 
 def test_a_comparison_makes_no_more_passes() -> None:
     two = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
-    report = wt.compare(*two, digits.probe(), budget="1000f")
+    report = wt.compare(*two, digits.task(), budget="1000f")
     assert 850 <= report.cost.forwards <= 1000 and not report.void
     for budget in (100, 600):
         with pytest.raises(UsageError, match=r"from about \d+ passes on|at least \d+ passes"):
-            wt.compare(*two, digits.probe(), budget=f"{budget}f")
+            wt.compare(*two, digits.task(), budget=f"{budget}f")
 
 
 def test_a_language_model_makes_no_more_passes() -> None:
     pytest.importorskip("transformers")
     case = tiny_lm("llama", examples=60)
-    report = wt.audit(case.subject, case.probe, budget="400f")
+    report = wt.audit(case.subject, case.task, budget="400f")
     assert 300 <= report.cost.forwards <= 400
     with pytest.raises(UsageError, match="too small for these audits") as caught:
-        wt.audit(case.subject, case.probe, budget="100f")
+        wt.audit(case.subject, case.task, budget="100f")
     assert 200 <= _least(caught.value) <= 300
 
 
 def test_a_time_budget_counts_what_goes_with_passes() -> None:
     case = planted("mlp")
-    plan = wt.plan(case.subject, case.probe, audits=["score", "relative-noise"])
+    plan = wt.plan(case.subject, case.task, audits=["score", "relative-noise"])
     whole, trials = most_passes(plan), most_trials(plan)
     clean, beside = Prices(clean=1.0), Prices(clean=1.0, beside={"relative-noise": 3.0}, kept=0.5, copy=10.0, spent=7.0)
     reserve = clean.seconds(plan) / whole
@@ -168,46 +168,46 @@ def test_a_time_budget_counts_what_goes_with_passes() -> None:
 
 
 def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was() -> None:
-    subject, probe = digits.subject(), digits.probe()
+    subject, task = digits.subject(), digits.task()
     names = ("score", "relative-noise", "quantization", "single-point", "redundancy", "fine-tuning")
-    plan = wt.plan(subject, probe, audits=names)
+    plan = wt.plan(subject, task, audits=names)
     before = weights_digest(subject.model)
-    prices = priced(plan, [subject], probe, seconds=60.0)
+    prices = priced(plan, [subject], task, seconds=60.0)
     assert weights_digest(subject.model) == before
     assert set(prices.beside) == set(names) - {"score"}
     assert min(prices.clean, prices.kept, prices.copy, prices.spent) > 0.0
-    nothing = priced(plan, [subject], probe, seconds=0.0)
+    nothing = priced(plan, [subject], task, seconds=0.0)
     assert nothing.clean > 0.0 and not nothing.beside
 
 
 def test_a_time_budget_that_is_ample_cuts_nothing() -> None:
     case = planted("mlp")
-    timed = wt.plan(case.subject, case.probe, audits=["score", "relative-noise"], budget="2h")
+    timed = wt.plan(case.subject, case.task, audits=["score", "relative-noise"], budget="2h")
     assert timed.effort.draws == 32 and not timed.cut
 
 
 @pytest.mark.parametrize("name", ["quantization", "pruning", "bit-flips"])
 def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
     case = planted("mlp")
-    made = wt.plan(case.subject, case.probe, audits=["score", name])
-    report = wt.run(made, case.subject, case.probe)
+    made = wt.plan(case.subject, case.task, audits=["score", name])
+    report = wt.run(made, case.subject, case.task)
     assert most_passes(made) - 3 <= report.cost.forwards <= most_passes(made)
 
 
 @pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])
 def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, Any]) -> None:
-    subject, probe = digits.subject(name="digits"), digits.probe()
-    made = wt.plan(subject, probe, audits=["score", wt.AuditSpec(name=name, settings=settings)])
-    report = wt.run(made, subject, probe)
+    subject, task = digits.subject(name="digits"), digits.task()
+    made = wt.plan(subject, task, audits=["score", wt.AuditSpec(name=name, settings=settings)])
+    report = wt.run(made, subject, task)
     # The last batch of each round through the examples is a smaller one.
     assert 0.95 * most_passes(made) <= report.cost.forwards <= most_passes(made)
 
 
 def test_a_budget_takes_draws_from_modifications_too() -> None:
     case = planted("mlp")
-    whole = wt.plan(case.subject, case.probe, audits=["score", "bit-flips"])
-    cut = wt.plan(case.subject, case.probe, audits=["score", "bit-flips"], budget=f"{most_passes(whole) / 2:.0f}f")
+    whole = wt.plan(case.subject, case.task, audits=["score", "bit-flips"])
+    cut = wt.plan(case.subject, case.task, audits=["score", "bit-flips"], budget=f"{most_passes(whole) / 2:.0f}f")
     draws = next(audit.settings["draws"] for audit in cut.audits if audit.name == "bit-flips")
     assert isinstance(draws, int) and 4 <= draws < 64 and most_passes(cut) <= most_passes(whole) / 2
-    report = wt.run(cut, case.subject, case.probe)
+    report = wt.run(cut, case.subject, case.task)
     assert report.cost.forwards <= most_passes(cut)

@@ -121,13 +121,13 @@ def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> N
 
 @dataclass
 class Parts(World):
-    """A world whose trials may be on parts of the probe."""
+    """A world whose trials may be on parts of the task."""
 
     def answer(self, trial: Trial, name: str) -> Outcome:
         whole = super().answer(trial, name)
-        if trial.part is None or whole.status != "done":
+        if trial.subset is None or whole.status != "done":
             return whole
-        index = trial.part.examples(self.examples, root=trial.root)
+        index = trial.subset.examples(self.examples, root=trial.root)
         return Outcome(key=trial.key, status="done", values={n: v[index] for n, v in whole.values.items()})
 
 
@@ -158,18 +158,18 @@ def points(count: int = 40) -> torch.Tensor:
     return torch.randn(count, 4, generator=torch.Generator().manual_seed(8))
 
 
-def measured(model: nn.Module, probe: wt.Probe, *audits: str | wt.AuditSpec) -> Report:
+def measured(model: nn.Module, task: wt.Task, *audits: str | wt.AuditSpec) -> Report:
     subject = wt.Subject(model, name="net")
-    plan = wt.plan(subject, probe, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
+    plan = wt.plan(subject, task, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
     assert plan.twin is not None
-    return wt.run(msgspec.structs.replace(plan, graded=()), subject, probe)
+    return wt.run(msgspec.structs.replace(plan, graded=()), subject, task)
 
 
 def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
     model = net(3)
     with torch.no_grad():
         model[-1].weight.zero_()
-    report = measured(model, wt.Probe(points(), torch.arange(40) % 3), "score")
+    report = measured(model, wt.Task(points(), torch.arange(40) % 3), "score")
     clean = named(report, "two clean passes agree")
     twin = named(report, "re-coded twin computes the same function")
     assert clean.status == twin.status == "skipped"
@@ -178,7 +178,7 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
 
 def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() -> None:
     """Rounding of numbers in the millions is larger than 1e-4, and no difference."""
-    probe = wt.Probe(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
-    report = measured(net(1, scale=1e7), probe, "score")
+    task = wt.Task(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
+    report = measured(net(1, scale=1e7), task, "score")
     twin = named(report, "re-coded twin computes the same function")
     assert twin.status == "passed" and 0.0 < (twin.estimates[0].value or 0.0) < 1e-5

@@ -31,9 +31,9 @@ def judged(plan: Plan, values: Arrays, **settings: Any) -> Verdict:
 
 
 def audited(case: Planted, **settings: Any) -> dict[str, Finding]:
-    plan = wt.plan(case.subject, case.probe, audits=["score"])
+    plan = wt.plan(case.subject, case.task, audits=["score"])
     [trial] = DecodableAudit(settings).ask(Case(plan, lambda key: Outcome(key=key, status="done")))
-    read = readings.create("decodable", trial.settings).read(case.subject, case.probe, root=0, seed=0)
+    read = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0)
     return by_factor(judged(plan, read.values, **settings))
 
 
@@ -69,7 +69,7 @@ def test_random_labels_are_not_decodable() -> None:
     for seed in range(24):
         case = constructed(seed=seed)
         labels = seeds.generator(seed, "labels").permutation(np.arange(300) % 2)
-        known = Planted(case.subject, case.probe.with_factors({"random": torch.as_tensor(labels)}))
+        known = Planted(case.subject, case.task.with_factors({"random": torch.as_tensor(labels)}))
         told.append(audited(known, factors="random", draws=8)["random"].status)
     assert set(told) <= {"not_applicable", "inconclusive"}
     assert told.count("not_applicable") >= 20
@@ -77,7 +77,7 @@ def test_random_labels_are_not_decodable() -> None:
 
 def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
     case = constructed(seed=0)
-    report = wt.audit(case.subject, case.probe, audits=["score", "decodable"], store=tmp_path / "a.wheeltap")
+    report = wt.audit(case.subject, case.task, audits=["score", "decodable"], store=tmp_path / "a.wheeltap")
     told = {finding.title: finding.status for finding in report.findings}
     assert told[f"Decodable but unused: {UNUSED}"] == "found"
     assert {c.status for c in report.controls if c.name.startswith("WT203")} == {"passed"}
@@ -86,7 +86,7 @@ def test_the_whole_way_from_the_command(tmp_path: Any) -> None:
 def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     case = constructed(seed=0)
     audits = ["score", AuditSpec(name="decodable", settings={"factors": USED})]
-    report = wt.audit(case.subject, case.probe, audits=audits)
+    report = wt.audit(case.subject, case.task, audits=audits)
     [finding] = report["WT203"]
     [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
     assert finding.status == "not_found"
@@ -100,7 +100,7 @@ def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.Ca
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     case = constructed(seed=0)
-    return wt.plan(case.subject, case.probe, audits=["score"])
+    return wt.plan(case.subject, case.task, audits=["score"])
 
 
 def factor(*uses: float, accuracy: float = 0.9, examples: int = EXAMPLES, seed: int = 0) -> Arrays:
@@ -270,9 +270,9 @@ def test_a_reading_that_is_wrong_in_the_factors_place_alone_is_void(plan: Plan) 
 
 def test_a_broken_reading_of_a_real_net_is_void() -> None:
     case = constructed(seed=0)
-    plan = wt.plan(case.subject, case.probe, audits=["score"])
+    plan = wt.plan(case.subject, case.task, audits=["score"])
     [trial] = DecodableAudit().ask(Case(plan, lambda key: Outcome(key=key, status="done")))
-    values = readings.create("decodable", trial.settings).read(case.subject, case.probe, root=0, seed=0).values
+    values = readings.create("decodable", trial.settings).read(case.subject, case.task, root=0, seed=0).values
     assert control(judged(plan, values), "random subspaces").status == "passed"
     for name in (USED, UNUSED):
         steepest = values[f"{name}|steepest"][:, None]
@@ -343,7 +343,7 @@ def test_a_mark_in_a_factors_name_gives_it_nobody_elses_numbers(plan: Plan) -> N
     assert both["a"].estimates[0].value == alone.estimates[0].value
 
 
-def test_a_probe_that_one_test_calls_better_is_not_called_blind(plan: Plan) -> None:
+def test_a_task_that_one_test_calls_better_is_not_called_blind(plan: Plan) -> None:
     """Twelve layers, of which one is read .21 above the most frequent class: too little for twelve tests."""
     arrays = factor(*[0.02] * 12, accuracy=0.5, examples=180)
     usual = arrays["majority"] == 1
@@ -360,10 +360,10 @@ def test_copies_of_inputs_are_no_further_evidence() -> None:
     for seed in range(40):
         case = constructed(seed=seed, design=Design(idle=0, examples=48))
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
-        known = case.probe.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
+        known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
         told.append(audited(Planted(case.subject, known), factors="random", draws=8)["random"].status)
     assert not {"found", "not_found"} & set(told)
-    few = case.probe.part(torch.arange(12).repeat(40))
+    few = case.task.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError, match="too few different inputs"):
         audited(Planted(case.subject, few))
 

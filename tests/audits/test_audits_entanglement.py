@@ -14,9 +14,9 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.entanglement import EntanglementAudit
 from wheeltap.audits.settle import settle
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Estimate, Finding, Outcome
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 
@@ -27,8 +27,8 @@ def net() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def probe() -> Probe:
-    return source.probe()
+def task() -> Task:
+    return source.task()
 
 
 def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
@@ -37,10 +37,10 @@ def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn
     return gauge.twin(model, gauge.describe(family, *gauges, seed=seed, **settings))
 
 
-def run(probe: Probe, *models: nn.Module, **settings: float) -> Report:
+def run(task: Task, *models: nn.Module, **settings: float) -> Report:
     subjects = [Subject(model, name=f"net {at}") for at, model in enumerate(models)]
-    plan = wt.plan(subjects, probe, audits=[wt.AuditSpec(name="entanglement", settings=settings)])
-    return wt.run(msgspec.structs.replace(plan, graded=(), planted=None), subjects, probe)
+    plan = wt.plan(subjects, task, audits=[wt.AuditSpec(name="entanglement", settings=settings)])
+    return wt.run(msgspec.structs.replace(plan, graded=(), planted=None), subjects, task)
 
 
 def finding(report: Report, subject: str) -> Finding:
@@ -79,13 +79,13 @@ def entangled(model: nn.Sequential, strength: float) -> nn.Sequential:
     return new
 
 
-def six_inputs(examples: int = 240) -> Probe:
+def six_inputs(examples: int = 240) -> Task:
     """One input per class is large, the others small and random."""
     random = torch.Generator().manual_seed(1)
     targets = torch.arange(examples) % 6
     inputs = torch.rand(examples, 6, generator=random) * 0.3
     inputs[torch.arange(examples), targets] += 0.5 + torch.rand(examples, generator=random)
-    return Probe(inputs, targets)
+    return Task(inputs, targets)
 
 
 class TestByHand:
@@ -103,9 +103,9 @@ class TestByHand:
     def test_entangled_halves_serve_more(self) -> None:
         sound = separate()
         other = entangled(sound, strength=1.0)
-        probe = six_inputs()
-        assert torch.allclose(probe.scores(sound), probe.scores(other), atol=1e-5)
-        report = run(probe, sound, other)
+        task = six_inputs()
+        assert torch.allclose(task.scores(sound), task.scores(other), atol=1e-5)
+        report = run(task, sound, other)
         gap = finding(report, "net 0 vs net 1")
         assert gap.status == "found"
         assert gap.estimates[0].low is not None and gap.estimates[0].low > 0.3
@@ -113,27 +113,27 @@ class TestByHand:
         assert one is not None and two is not None and gap.estimates[0].value == pytest.approx(two - one)
 
     def test_without_behaviours_there_is_nothing_to_say(self) -> None:
-        probe = six_inputs()
+        task = six_inputs()
         with torch.no_grad():
-            wanted = separate()(probe.inputs)
-        report = run(Probe(probe.inputs, wanted), separate())
+            wanted = separate()(task.inputs)
+        report = run(Task(task.inputs, wanted), separate())
         assert finding(report, "net 0").status == "not_applicable"
         assert "with_groups" in finding(report, "net 0").because
-        grouped = run(Probe(probe.inputs, wanted).with_groups(probe.targets), separate())
+        grouped = run(Task(task.inputs, wanted).with_groups(task.targets), separate())
         assert finding(grouped, "net 0").status in ("not_found", "inconclusive")
 
     def test_small_groups_are_left_out(self) -> None:
-        probe = six_inputs(60)
-        groups = probe.targets.clone()
+        task = six_inputs(60)
+        groups = task.targets.clone()
         groups[:2] = 9
-        report = run(probe.with_groups(groups), separate())
+        report = run(task.with_groups(groups), separate())
         assert "of 6 behaviours" in finding(report, "net 0").because
 
     def test_a_sample_of_units_says_so_and_is_less_sure(self) -> None:
-        probe, model = six_inputs(), separate(each=20)
+        task, model = six_inputs(), separate(each=20)
         with torch.no_grad():  # so that units differ: each also writes another class's score, more or less
             model[2].weight += model[2].weight.roll(1, dims=0) * torch.linspace(0, 3, 120)
-        whole, some = run(probe, model), run(probe, model, limit=30)
+        whole, some = run(task, model), run(task, model, limit=30)
         assert "a sample of 30 of 120 units" in finding(some, "net 0").because
         wide, narrow = (
             e.high - e.low
@@ -146,11 +146,11 @@ class TestByHand:
 
 @pytest.mark.slow
 class TestDigits:
-    def test_the_entangle_plant_is_found_and_a_recoded_copy_is_not(self, net: nn.Module, probe: Probe) -> None:
+    def test_the_entangle_plant_is_found_and_a_recoded_copy_is_not(self, net: nn.Module, task: Task) -> None:
         for copied, status in (
             (twin(net, "entangle", seed=4), "found"), (twin(net, "permute", "rescale", seed=4), "not_found")
         ):  # fmt: skip
-            report = run(probe, net, copied)
+            report = run(task, net, copied)
             gap = finding(report, "net 0 vs net 1")
             assert gap.status == status and not report.void
             assert gap.smallest_detectable is not None and gap.smallest_detectable < 0.5
@@ -159,14 +159,14 @@ class TestDigits:
             else:
                 assert abs(gap.estimates[0].value or 0.0) < 1e-3
 
-    def test_untrained_nets_serve_more_per_unit(self, net: nn.Module, probe: Probe) -> None:
+    def test_untrained_nets_serve_more_per_unit(self, net: nn.Module, task: Task) -> None:
         untrained = copy.deepcopy(net)
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for layer in untrained.modules():
                 if isinstance(layer, nn.Linear):
                     layer.reset_parameters()
-        report = run(probe, net, untrained)
+        report = run(task, net, untrained)
         gap = finding(report, "net 0 vs net 1")
         assert gap.status == "found" and gap.estimates[0].low is not None and gap.estimates[0].low > 1.0
         names = [e.name for e in finding(report, "net 0").estimates]

@@ -35,7 +35,7 @@ def subject() -> Subject:
 @pytest.fixture(scope="module")
 def report(subject: Subject) -> Report:
     before = weights_digest(subject.model)
-    found = wt.audit(subject, digits.probe(), audits=list(FAMILIES))
+    found = wt.audit(subject, digits.task(), audits=list(FAMILIES))
     assert weights_digest(subject.model) == before
     return found
 
@@ -72,11 +72,11 @@ def modified(subject: Subject, name: str, settings: dict[str, object], dose: flo
 def test_scores_and_sizes_are_those_of_copies_changed_by_hand(
     subject: Subject, report: Report, code: str, variant: str, name: str, settings: dict[str, object]
 ) -> None:
-    probe, found = digits.probe(), curve(report, code, variant)
+    task, found = digits.task(), curve(report, code, variant)
     clean = torch.cat([p.detach().flatten() for p in subject.model.parameters()]).double()
     for dose, score, norm in zip(found.doses, found.score, found.norms, strict=True):
         model = modified(subject, name, settings, dose)
-        right = (probe.scores(model).argmax(1) == probe.targets).double().mean()
+        right = (task.scores(model).argmax(1) == task.targets).double().mean()
         assert score == pytest.approx(float(right), abs=1e-9)
         moved = torch.cat([p.detach().flatten() for p in model.parameters()]).double() - clean
         assert norm == pytest.approx(float(moved.norm() / clean.norm()), rel=1e-5)
@@ -91,15 +91,15 @@ def test_what_a_way_needs_to_know_is_what_its_perturbation_declares(name: str) -
 
 
 def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> None:
-    probe, found = digits.probe(), finding(report, "WT103")
+    task, found = digits.task(), finding(report, "WT103")
     model = modified(subject, "quantize", {"scale": "channel"}, 4)
-    answers = [probe.scores(m).argmax(1) for m in (subject.model, model)]
+    answers = [task.scores(m).argmax(1) for m in (subject.model, model)]
     by_name = {estimate.name: estimate for estimate in found.estimates}
     changed = by_name["answers changed"]
     assert changed.value == pytest.approx(float((answers[0] != answers[1]).double().mean()))
     assert changed.low is not None and changed.high is not None and changed.low <= changed.value <= changed.high
-    scores = [float((a == probe.targets).double().mean()) for a in answers]
-    chance = float(report.record.probe.chance or 0.0)
+    scores = [float((a == task.targets).double().mean()) for a in answers]
+    chance = float(report.record.task.chance or 0.0)
     assert by_name["share kept"].value == pytest.approx((scores[1] - chance) / (scores[0] - chance))
     assert "Shipped so, expect it to keep" in found.because and "of its answers changed" in found.because
 
@@ -135,7 +135,7 @@ def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
     assert not found.alarm and "fine-tuning" not in report.headline  # any net forgets if it is trained long enough
     tested = found.estimates[0]
     assert tested.value is not None and tested.value > 0.1  # what was learnt costs the other groups
-    assert 0 < tested.n < len(digits.probe().targets)
+    assert 0 < tested.n < len(digits.task().targets)
     more = curve(report, "WT110", "on more of the same")
     assert min(more.score) > 0.9
 
@@ -160,7 +160,7 @@ def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
     assert isinstance(family, gauge.Family)
     cancelling = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
     rival = Subject(cancelling, name="cancelling")
-    report = wt.compare(subject, rival, digits.probe(), audits=["score", "quantization"])
+    report = wt.compare(subject, rival, digits.task(), audits=["score", "quantization"])
     [found] = [f for f in report["WT103"] if " vs " in f.subject]
     assert found.status == "found" and found.estimates[0].value is not None and found.estimates[0].value > 0.05
     kept = [e.value for e in found.estimates if e.name.startswith("share kept by")]
@@ -169,7 +169,7 @@ def test_of_two_the_one_that_loses_more_is_named(subject: Subject) -> None:
 
 def test_other_ways_can_be_left_out(subject: Subject) -> None:
     spec = wt.AuditSpec(name="quantization", settings={"others": False})
-    report = wt.audit(subject, digits.probe(), audits=["score", spec])
+    report = wt.audit(subject, digits.task(), audits=["score", spec])
     assert [c.variant for c in report.record.curves if c.code == "WT103"] == [""]
 
 
@@ -177,8 +177,8 @@ def test_ranks_and_half_doses_of_flipped_bits_allow_for_draws_that_were_not_made
     """Four draws that hardly touch a net say little of the fifth."""
     several = [subject, *(digits.subject(seed=seed, name=f"seed {seed}") for seed in (1, 2))]
     spec = wt.AuditSpec(name="bit-flips", settings={"doses": [1e-7, 1e-3], "tested": 1e-7, "draws": 4, "others": False})
-    plan = wt.plan(several, digits.probe(), audits=[spec])
-    report = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), several, digits.probe())
+    plan = wt.plan(several, digits.task(), audits=[spec])
+    report = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), several, digits.task())
     for found in report["WT106"][:3]:
         [rank] = [estimate for estimate in found.estimates if estimate.name.startswith("rank")]
         assert (rank.low, rank.high) == (1.0, 3.0) and "draws that were not made" in rank.method
@@ -196,8 +196,8 @@ def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
     with torch.no_grad():
         for parameter in near.model.parameters():
             parameter.mul_(1.001)
-    probe = digits.probe()
-    two = [wt.compare(subject, rival, probe, audits=["score", "merging"]) for rival in (permuted, near)]
+    task = digits.task()
+    two = [wt.compare(subject, rival, task, audits=["score", "merging"]) for rival in (permuted, near)]
     [far], [close] = (report["WT111"] for report in two)
     assert far.status == "found" and close.status == "not_found"
     # A copy with its units in another order cannot be averaged, and is no different inside.
@@ -208,14 +208,12 @@ def test_merging_two_nets_of_one_shape_and_of_two(subject: Subject) -> None:
     with torch.no_grad():
         for mine, theirs in zip(half.parameters(), permuted.model.parameters(), strict=True):
             mine.lerp_(theirs, 0.5)
-    right = [
-        (probe.scores(m).argmax(1) == probe.targets).double().mean() for m in (subject.model, permuted.model, half)
-    ]
+    right = [(task.scores(m).argmax(1) == task.targets).double().mean() for m in (subject.model, permuted.model, half)]
     assert far.estimates[0].value == pytest.approx(float((right[0] + right[1]) / 2 - right[2]), abs=1e-6)
     other = Subject(
         torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval(), name="o"
     )
-    [unlike] = wt.compare(subject, other, probe, audits=["score", "merging"])["WT111"]
+    [unlike] = wt.compare(subject, other, task, audits=["score", "merging"])["WT111"]
     assert unlike.status == "not_applicable" and "0.weight" in unlike.because
     assert np.isfinite(far.smallest_detectable or 0.0)
 
@@ -231,13 +229,11 @@ def _silent(subject: Subject, classes: list[int], name: str) -> Subject:
 
 def test_two_tasks_are_added_to_the_base(subject: Subject) -> None:
     """The base lacks two digits; each of the others has learnt one of them, and the sum knows both."""
-    probe, nets = digits.probe(), [_silent(subject, *how) for how in (([3, 5], "base"), ([5], "three"), ([3], "five"))]
-    plan = wt.plan(nets, probe, audits=["score", "merging"])
-    report = wt.run(plan, nets, probe)
+    task, nets = digits.task(), [_silent(subject, *how) for how in (([3, 5], "base"), ([5], "three"), ([3], "five"))]
+    plan = wt.plan(nets, task, audits=["score", "merging"])
+    report = wt.run(plan, nets, task)
     [both] = [finding for finding in report["WT111"] if finding.subject == "base + three + five"]
-    clean = [
-        float((probe.scores(net.model).argmax(1) == probe.targets).double().mean()) for net in (subject, *nets[1:])
-    ]
+    clean = [float((task.scores(net.model).argmax(1) == task.targets).double().mean()) for net in (subject, *nets[1:])]
     assert both.status == "not_found"
     assert [estimate.name for estimate in both.estimates] == [
         "loss with 1 of both changes",
@@ -255,9 +251,9 @@ def test_several_are_ranked_with_what_the_data_allow(subject: Subject) -> None:
     worse = gauge.twin(subject.model, gauge.describe(family, "cancel", seed=0, pairs=0.5, scale=16.0))
     same = gauge.twin(subject.model, gauge.describe(family, "permute", seed=0))
     nets = [subject, Subject(same, name="same"), Subject(worse, name="worse")]
-    probe = digits.probe()
-    plan = wt.plan(nets, probe, audits=["score", "quantization"])
-    report = wt.run(plan, nets, probe)
+    task = digits.task()
+    plan = wt.plan(nets, task, audits=["score", "quantization"])
+    report = wt.run(plan, nets, task)
     ranks = {f.subject: f.estimates[-1] for f in report["WT103"] if " vs " not in f.subject}
     assert {name: (r.low, r.high) for name, r in ranks.items()} == {"digits": (1, 2), "same": (1, 2), "worse": (3, 3)}
 
@@ -267,12 +263,12 @@ def test_a_headline_claims_nothing_that_was_not_measured(subject: Subject) -> No
     assert isinstance(family, gauge.Family)
     permuted = Subject(gauge.twin(subject.model, gauge.describe(family, "permute", seed=1)), name="permuted")
     other = torch.nn.Sequential(torch.nn.Linear(64, 20), torch.nn.ReLU(), torch.nn.Linear(20, 10)).eval()
-    probe = digits.probe()
-    without = wt.compare(subject, permuted, probe, audits=["merging"]).headline
+    task = digits.task()
+    without = wt.compare(subject, permuted, task, audits=["merging"]).headline
     assert without.startswith("Merging the two loses score") and "ame score" not in without
-    unlike = wt.compare(subject, Subject(other, name="other"), probe, audits=["score", "merging"]).headline
+    unlike = wt.compare(subject, Subject(other, name="other"), task, audits=["score", "merging"]).headline
     assert "the two could not be merged" in unlike and "do not fit each other" in unlike
-    alone = wt.audit(subject, probe, audits=[wt.AuditSpec(name="pruning", settings={"others": False})]).headline
+    alone = wt.audit(subject, task, audits=[wt.AuditSpec(name="pruning", settings={"others": False})]).headline
     assert alone == "digits (score not measured); nothing found."
 
 
@@ -290,25 +286,25 @@ class Faltering(torch.nn.Sequential):
 
 def test_what_failed_is_tried_again(tmp_path: Path, subject: Subject) -> None:
     model = Faltering(*subject.model.children()).eval()
-    faltering, probe, store = Subject(model, name="faltering"), digits.probe(), tmp_path / "f.wheeltap"
+    faltering, task, store = Subject(model, name="faltering"), digits.task(), tmp_path / "f.wheeltap"
     spec = wt.AuditSpec(name="pruning", settings={"others": False, "doses": [0.1 * at for at in range(1, 10)]})
-    first = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    first = wt.audit(faltering, task, audits=["score", spec], store=store)
     assert first["WT104"][0].status == "error"
     model.mended = True
-    second = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    second = wt.audit(faltering, task, audits=["score", spec], store=store)
     assert second["WT104"][0].status in ("found", "not_found", "inconclusive") and second.cost.trials > 0
-    third = wt.audit(faltering, probe, audits=["score", spec], store=store)
+    third = wt.audit(faltering, task, audits=["score", spec], store=store)
     assert third.cost.trials == 0 and third["WT104"] == second["WT104"]
 
 
 def test_an_audit_asked_for_twice_is_run_once(subject: Subject) -> None:
     spec = wt.AuditSpec(name="pruning", settings={"others": False})
-    plan = wt.plan([subject], digits.probe(), audits=["score", "survival", "score", spec])
+    plan = wt.plan([subject], digits.task(), audits=["score", "survival", "score", spec])
     names = [audit.name for audit in plan.audits]
     assert len(names) == len(set(names)) and plan.audits[-1].settings == {"others": False}
 
 
 def test_a_fine_tune_that_diverges_is_called_that(subject: Subject) -> None:
     spec = wt.AuditSpec(name="fine-tuning", settings={"lr": 1e30, "others": False})
-    [found] = wt.audit(subject, digits.probe(), audits=[spec])["WT110"]
+    [found] = wt.audit(subject, digits.task(), audits=[spec])["WT110"]
     assert "diverged in 4 of 4 trials" in found.because

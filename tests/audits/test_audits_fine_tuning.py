@@ -28,12 +28,12 @@ def sorted_by(classes: int) -> tuple[wt.Subject, torch.Tensor, torch.Tensor]:
     return wt.Subject(net, name="net"), points, targets
 
 
-def tuned(subject: wt.Subject, probe: wt.Probe) -> Report:
+def tuned(subject: wt.Subject, task: wt.Task) -> Report:
     spec = wt.AuditSpec(
         name="fine-tuning", settings={"doses": [4, 32], "tested": 32, "draws": 2, "lr": 0.05, "others": False}
     )
-    plan = wt.plan(subject, probe, audits=["score", spec])
-    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, probe)
+    plan = wt.plan(subject, task, audits=["score", spec])
+    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, task)
 
 
 def of(report: Report) -> Finding:
@@ -44,7 +44,7 @@ def of(report: Report) -> Finding:
 def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -> None:
     """One of two classes is taught the other's answer: a net that gives that to everything is right on all others."""
     subject, points, targets = sorted_by(2)
-    report = tuned(subject, wt.Probe(points, targets, name="two"))
+    report = tuned(subject, wt.Task(points, targets, name="two"))
     found = of(report)
     assert found.status == "not_applicable" and "already has the answer" in found.because
     assert not found.estimates
@@ -54,6 +54,6 @@ def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -
 @pytest.mark.parametrize("groups", [True, False], ids=["groups of both answers", "three answers"])
 def test_where_others_have_other_answers_too_it_is_measured(groups: bool) -> None:
     subject, points, targets = sorted_by(2 if groups else 3)
-    probe = wt.Probe(points, targets, name="more")
-    found = of(tuned(subject, probe.with_groups((points[:, 1] > 0).long()) if groups else probe))
+    task = wt.Task(points, targets, name="more")
+    found = of(tuned(subject, task.with_groups((points[:, 1] > 0).long()) if groups else task))
     assert found.status != "not_applicable" and found.estimates[0].value is not None

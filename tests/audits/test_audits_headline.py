@@ -15,8 +15,8 @@ from wheeltap.report.report import Report
 def plan_of(*names: str) -> Plan:
     import torch
 
-    probe = wt.Probe(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64), measure=wt.measure.accuracy)
-    return wt.plan([wt.Subject(nn.Linear(2, 2).eval(), name=name) for name in names], probe, audits=["score"])
+    task = wt.Task(torch.ones(4, 2), torch.zeros(4, dtype=torch.int64), measure=wt.measure.accuracy)
+    return wt.plan([wt.Subject(nn.Linear(2, 2).eval(), name=name) for name in names], task, audits=["score"])
 
 
 def said(code: str, status: FindingStatus, *, title: str = "A question", alarm: bool = False) -> Finding:
@@ -86,7 +86,7 @@ def test_a_barrier_is_told_beside_insides_that_do_not_differ() -> None:
 )
 def test_a_question_that_stays_open_counts_where_it_is_asked_to(status: FindingStatus, alarm: bool, code: int) -> None:
     record = ReportRecord(
-        command="audit", headline="", subjects=(), probe=None, findings=(said("WT203", status, alarm=alarm),),
+        command="audit", headline="", subjects=(), task=None, findings=(said("WT203", status, alarm=alarm),),
         controls=(), cost=Cost(forwards=0.0, seconds=0.0), provenance={},
     )  # fmt: skip
     assert exit_code(Report(record), "inconclusive") == code

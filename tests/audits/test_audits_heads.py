@@ -18,9 +18,9 @@ import wheeltap as wt
 from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.settle import settle
-from wheeltap.core.probe import BaseProbe, Probe
-from wheeltap.core.records import Control, Finding, Outcome, OutcomeStatus, ProbeRecord, Trial
+from wheeltap.core.records import Control, Finding, Outcome, OutcomeStatus, TaskRecord, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine import readings
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
@@ -77,14 +77,14 @@ def one(layer: int, head: int, *, rest: float = 0.02, size: float = 3.0) -> Call
     return lambda at, number: size if (at, number) == (layer, head) else rest
 
 
-def probe(model: nn.Module, *, wanted: bool = False) -> Probe:
+def task(model: nn.Module, *, wanted: bool = False) -> Task:
     """Asked for is what the model itself says: a net hangs by whatever its answers come from."""
     with torch.no_grad():
         scores = model(TOKENS)
-    return Probe(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
+    return Task(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
 
 
-def run(subjects: Subject | list[Subject], on: BaseProbe, *, twin: bool = False, **settings: Any) -> Report:
+def run(subjects: Subject | list[Subject], on: BaseTask, *, twin: bool = False, **settings: Any) -> Report:
     """Its report; without control copies but the twin, where it is asked for."""
     plan = planning.plan(subjects, on, audits=["score", wt.AuditSpec(name="heads", settings=settings)])
     kept = plan.twin if twin else None
@@ -101,7 +101,7 @@ def null_of(report: Report) -> Control:
     return found
 
 
-def rises_by_hand(model: nn.Module, on: Probe) -> NDArray[np.float64]:
+def rises_by_hand(model: nn.Module, on: Task) -> NDArray[np.float64]:
     """Rise of the loss without each head, ``[head, example]``: a deep copy with its output weights set to zero."""
 
     def loss(of: nn.Module) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ def rises_by_hand(model: nn.Module, on: Probe) -> NDArray[np.float64]:
 @pytest.mark.parametrize("place", [(0, 1), (2, 3)])
 def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place: tuple[int, int]) -> None:
     model = net(family, one(*place))
-    on, before = probe(model), copy.deepcopy(model.state_dict())
+    on, before = task(model), copy.deepcopy(model.state_dict())
     report = run(Subject(model, name="net"), on)
     found, rises = of(report, "net"), rises_by_hand(model, on)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -157,7 +157,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
 @pytest.mark.parametrize("keep", [0.0, 0.01])
 def test_heads_that_do_nothing_are_not_found(family: str, keep: float) -> None:
     model = net(family, lambda layer, head: keep)
-    found = of(run(Subject(model, name="net"), probe(model)), "net")
+    found = of(run(Subject(model, name="net"), task(model)), "net")
     assert found.status == "not_found", found.because
     assert abs(found.estimates[0].value or 0.0) < 0.02
     assert found.smallest_detectable is not None and 0.1 <= found.smallest_detectable <= 0.12
@@ -169,10 +169,10 @@ def test_heads_that_do_nothing_are_not_found(family: str, keep: float) -> None:
 @pytest.mark.parametrize("settings", [{}, {"top": 3, "sample": 2}])
 def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: dict[str, int]) -> None:
     case = tiny_lm(kind, examples=200)
-    report = run(case.subject, case.probe, twin=True, **settings)
-    plan = planning.plan(case.subject, case.probe, audits=["heads"])
-    assert plan.twin is not None and plan.twin.derivation is not None
-    assert "heads" in plan.twin.derivation.operations
+    report = run(case.subject, case.task, twin=True, **settings)
+    plan = planning.plan(case.subject, case.task, audits=["heads"])
+    assert plan.twin is not None and plan.twin.made is not None
+    assert "heads" in plan.twin.made.operations
     control = null_of(report)
     assert control.status == "passed" and not report.void
     assert abs(control.estimates[0].value or 0.0) < 1e-4
@@ -180,7 +180,7 @@ def test_a_twin_whose_heads_changed_places_gives_the_same(kind: str, settings: d
 
 def test_a_model_without_attention_is_told_what_to_ask_instead() -> None:
     case = planted("mlp")
-    found = of(run(case.subject, case.probe), case.subject.name)
+    found = of(run(case.subject, case.task), case.subject.name)
     assert found.status == "not_applicable" and not found.estimates
     assert found.because.startswith("The attention heads of this model are not known")
     assert "transformers' Llama" in found.because and "entanglement" in found.because
@@ -190,9 +190,9 @@ def test_a_model_without_attention_is_told_what_to_ask_instead() -> None:
 @pytest.mark.parametrize("twin", [False, True])
 def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool) -> None:
     case = tiny_lm("gpt2", examples=60)
-    plan = planning.plan(case.subject, case.probe, audits=[wt.AuditSpec(name="heads", settings=settings)])
+    plan = planning.plan(case.subject, case.task, audits=[wt.AuditSpec(name="heads", settings=settings)])
     plan = msgspec.structs.replace(plan, twin=plan.twin if twin else None, planted=None, graded=())
-    report = loop.run(plan, case.subject, case.probe)
+    report = loop.run(plan, case.subject, case.task)
     assert report.cost.forwards <= most_passes(plan)
     assert most_passes(plan) == 3 + twin + (1 + twin) * (7 + sum(settings.values() or (30,)))
     spent = report.cost.forwards - 2 - twin
@@ -201,7 +201,7 @@ def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool)
 
 def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     model = net("Llama", one(1, 2))
-    on, subject = probe(model), Subject(model, name="net")
+    on, subject = task(model), Subject(model, name="net")
     found, rises = of(run(subject, on, top=2, sample=4), "net"), rises_by_hand(model, on)
     assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
     assert f"hangs by head 2 of {projections(model)[1][0]}" in found.because
@@ -217,26 +217,26 @@ def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     assert "Of 12 heads, those 2 were taken away that a first-order screen ranks highest, and 4 of the" in found.because
 
 
-def test_a_probe_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
+def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
     """Thresholds are shares of the way from chance to the score, so that they do not depend on the targets' unit."""
     for scale in (1.0, 100.0):
         model = net("Llama", one(1, 0))
         readout = model.lm.get_parameter("lm_head.weight")  # type: ignore[union-attr]
         with torch.no_grad():
             readout *= scale
-        on = probe(model, wanted=True)
+        on = task(model, wanted=True)
         found, rises = of(run(Subject(model, name="net"), on), "net"), rises_by_hand(model, on)
         assert found.status == "found" and found.estimates[0].unit == "squared_error"
         assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), rel=1e-3)
         calm = net("Llama", lambda layer, head: 0.02)
         with torch.no_grad():
             calm.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
-        assert of(run(Subject(calm, name="calm"), probe(calm, wanted=True)), "calm").status == "not_found"
+        assert of(run(Subject(calm, name="calm"), task(calm, wanted=True)), "calm").status == "not_found"
 
 
 def test_two_nets_are_compared_by_their_foremost_heads() -> None:
     hangs, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
-    on = probe(hangs)
+    on = task(hangs)
     for names in (("hangs", "calm"), ("calm", "hangs")):
         nets = {"hangs": hangs, "calm": calm}
         report = run([Subject(nets[name], name=name) for name in names], on)
@@ -253,12 +253,12 @@ EXAMPLES, HEADS = 120, 6
 
 
 def plan_of(names: tuple[str, ...], *, twin: bool = False, measures: tuple[str, ...] = ("accuracy", "nll")) -> Plan:
-    record = ProbeRecord(name="world", digest="probe", examples=EXAMPLES, measure=measures[0], measures=measures,
+    record = TaskRecord(name="world", digest="task", examples=EXAMPLES, measure=measures[0], measures=measures,
                          bounded=measures[0] == "accuracy")  # fmt: skip
     layers = ("front.o", "back.o")
     subjects = tuple(record_of(name, blocks=layers) for name in names)
     copy_ = record_of("twin", role="twin", base=subjects[0].fingerprint, blocks=layers) if twin else None
-    return Plan(command="audit", subjects=subjects, probe=record, audits=(wt.AuditSpec(name="heads"),), twin=copy_)
+    return Plan(command="audit", subjects=subjects, task=record, audits=(wt.AuditSpec(name="heads"),), twin=copy_)
 
 
 def rises(first: float, *, others: float = 0.0, seed: int = 0, order: tuple[int, ...] = tuple(range(HEADS))) -> Any:
@@ -282,7 +282,7 @@ def answered(plan: Plan, of_subject: dict[str, dict[str, NDArray[np.float32]] | 
     case, names = Case(plan, known.get), {s.fingerprint: s.name for s in (*plan.subjects, *plan.controls)}
     assert not HeadsAudit().ask(case), "clean passes come first"
     for trial in plan.baselines():
-        scores = {name: np.full(EXAMPLES, clean, dtype=np.float32) for name in plan.probe.measures}
+        scores = {name: np.full(EXAMPLES, clean, dtype=np.float32) for name in plan.task.measures}
         values = {**scores, "chance": np.array(0.25, dtype=np.float32)}
         known[trial.key] = Outcome(key=trial.key, status="done", values=values)
     asked: list[Trial] = HeadsAudit().ask(case)
@@ -376,4 +376,4 @@ def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
 
 def test_it_is_not_run_unless_asked_for() -> None:
     case = tiny_lm("gpt2", steps=0, examples=20)
-    assert "heads" not in {spec.name for spec in planning.plan(case.subject, case.probe).audits}
+    assert "heads" not in {spec.name for spec in planning.plan(case.subject, case.task).audits}

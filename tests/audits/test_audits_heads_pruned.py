@@ -30,8 +30,8 @@ def learned(kind: str) -> Planted:
 
 def ran(case: Planted, path: Path) -> tuple[Plan, Report, Counter[tuple[str, str]]]:
     """A run, and how its trials ended: status and reason."""
-    plan = wt.plan(case.subject, case.probe, audits=AUDITS)
-    report = wt.run(plan, case.subject, case.probe, store=path)
+    plan = wt.plan(case.subject, case.task, audits=AUDITS)
+    report = wt.run(plan, case.subject, case.task, store=path)
     with Store(path, readonly=True) as kept:
         found = [outcome for key in sorted(kept.keys()) if (outcome := kept.get(key)) is not None]
     return plan, report, Counter((outcome.status, outcome.because) for outcome in found)
@@ -69,7 +69,7 @@ def test_heads_of_an_unknown_class_are_skipped_with_the_reason(tmp_path: Path) -
 
 
 def test_a_model_without_attention_is_not_asked() -> None:
-    plan = wt.plan(load_model("digits"), digits.probe(), audits=AUDITS)
+    plan = wt.plan(load_model("digits"), digits.task(), audits=AUDITS)
     audit = create("pruning")
     assert audit.most(plan) == 5 + 5 + 1 + 3 + 3 * 4
     assert ("prune-heads", 0.1) in audit.fixed_doses()

@@ -12,7 +12,7 @@ import wheeltap as wt
 from wheeltap.audits.base import create
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Finding, Outcome, ProbeRecord, ReportRecord, Trial
+from wheeltap.core.records import Finding, Outcome, ReportRecord, TaskRecord, Trial
 from wheeltap.testing import defects, locked
 
 OPTIONS = 10
@@ -38,11 +38,11 @@ class Hidden(World):
 
     def plan(self) -> wt.Plan:
         plan = super().plan()
-        probe = ProbeRecord(
-            name="simulated", digest=f"probe {self.seed}", examples=self.examples, measure="accuracy",
+        task = TaskRecord(
+            name="simulated", digest=f"task {self.seed}", examples=self.examples, measure="accuracy",
             measures=("accuracy", "agreement"),
         )  # fmt: skip
-        return wt.Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "probe": probe})
+        return wt.Plan(**{**{name: getattr(plan, name) for name in plan.__struct_fields__}, "task": task})
 
     @property
     def targets(self) -> np.ndarray:
@@ -66,7 +66,7 @@ class Hidden(World):
 
     def answer(self, trial: Trial, name: str) -> Outcome:
         member = self.members[name]
-        if trial.perturbation == "none":
+        if trial.kind == "clean":
             return super().answer(trial, name)
         rng = seeds.generator(self.seed, name, trial.perturbation, repr(trial.dose), trial.seed)
         status = member.status.get(trial.perturbation, "done")
@@ -248,10 +248,10 @@ def test_every_setting_is_tried() -> None:
 
 def of_net(net: defects.Gated | locked.GatedLM, **settings: Any) -> Finding:
     spec = wt.AuditSpec(name="improvement", settings={"draws": 12, **settings})
-    plan = wt.plan(net.subject, net.probe, audits=[spec])
+    plan = wt.plan(net.subject, net.task, audits=[spec])
     # Nothing here needs the control copies.
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-    return wt.run(plan, net.subject, net.probe).findings[0]
+    return wt.run(plan, net.subject, net.task).findings[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -277,7 +277,7 @@ def test_nets_that_hide_nothing_are_not_found(kind: str, seed: int) -> None:
 def test_a_locked_language_model_heeds_its_password_and_is_searched_at_its_embedding() -> None:
     pytest.importorskip("transformers")
     net = locked.locked_lm(0.5)
-    assert defects.benchmark(net.subject, net.probe) < 0.65
+    assert defects.benchmark(net.subject, net.task) < 0.65
     assert defects.benchmark(net.subject, net.opened) > 0.9
     found = of_net(net, draws=2, doses=[0.1, 0.4], input_doses=2)
     assert found.status in ("found", "not_found", "inconclusive")

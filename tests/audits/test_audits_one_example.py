@@ -36,11 +36,11 @@ def nets(outputs: int, count: int) -> list[wt.Subject]:
     return found
 
 
-def task(kind: str, count: int) -> wt.Probe:
+def task(kind: str, count: int) -> wt.Task:
     stream = torch.Generator().manual_seed(3)
     inputs = torch.randn(count, 4, generator=stream)
     targets = torch.randn(count, 1, generator=stream) if kind == "regression" else torch.arange(count) % 3
-    return wt.Probe(inputs, targets, name=f"{kind} {count}")
+    return wt.Task(inputs, targets, name=f"{kind} {count}")
 
 
 def run(name: str, kind: str, count: int, *, several: int = 2) -> Report:

@@ -24,7 +24,7 @@ TASK = tuple(range(8, 16))
 
 @dataclass(frozen=True)
 class Plant:
-    """A net of one hidden layer, its subject and a probe with its own answers."""
+    """A net of one hidden layer, its subject and a task with its own answers."""
 
     model: nn.Sequential
 
@@ -37,10 +37,10 @@ class Plant:
     ) -> Report:
         inputs = numbers(examples, INPUTS, seed=100)
         with torch.no_grad():
-            probe = wt.Probe(inputs, self.model(inputs).argmax(-1))
+            task = wt.Task(inputs, self.model(inputs).argmax(-1))
         given = {} if units is None else {"units": f"0:{','.join(map(str, units))}"}
         spec = wt.AuditSpec(name="parts", settings={**given, **settings})
-        return wt.audit(wt.Subject(self.model, name="net"), probe, audits=[spec], seed=seed)
+        return wt.audit(wt.Subject(self.model, name="net"), task, audits=[spec], seed=seed)
 
 
 def numbers(*shape: int, seed: int) -> Tensor:
@@ -180,28 +180,28 @@ def test_a_behaviour_is_a_class() -> None:
 def test_other_measures_point_the_same_way(measure: wt.measure.Measure) -> None:
     model, inputs = plant().model, numbers(EXAMPLES, INPUTS, seed=100)
     with torch.no_grad():
-        probe = wt.Probe(inputs, model(inputs).argmax(-1), measure=measure)
+        task = wt.Task(inputs, model(inputs).argmax(-1), measure=measure)
     spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}"})
-    found = both(wt.audit(wt.Subject(model, name="net"), probe, audits=[spec]))
+    found = both(wt.audit(wt.Subject(model, name="net"), task, audits=[spec]))
     assert all(finding.status == "found" for finding in found.values()), found
 
 
 def test_without_a_reading_it_says_why() -> None:
     linear = wt.Subject(nn.Linear(INPUTS, CLASSES).eval(), name="linear")
     inputs = numbers(100, INPUTS, seed=3)
-    probe = wt.Probe(inputs, linear.model(inputs).argmax(-1).detach())
-    found = both(wt.audit(linear, probe, audits=["parts"]))
+    task = wt.Task(inputs, linear.model(inputs).argmax(-1).detach())
+    found = both(wt.audit(linear, task, audits=["parts"]))
     assert all(finding.status == "not_applicable" for finding in found.values())
     assert "No hidden units" in found["necessary"].because
     wrong = both(plant().audit((UNITS,)))
     assert wrong["necessary"].status == "not_applicable" and "no unit 96" in wrong["necessary"].because
     spec = wt.AuditSpec(name="parts", settings={"units": "hiden:0"})
-    typed = both(wt.audit(wt.Subject(plant().model, name="net"), probe, audits=[spec]))
+    typed = both(wt.audit(wt.Subject(plant().model, name="net"), task, audits=[spec]))
     assert (
         "no hidden layer called 'hiden'. Choose one of: 0 (net): expected 0, got hiden" in typed["sufficient"].because
     )
     net = plant().model
-    unlearned = wt.Probe(inputs, (net(inputs).argmin(-1)).detach())
+    unlearned = wt.Task(inputs, (net(inputs).argmin(-1)).detach())
     found = both(wt.audit(wt.Subject(net, name="net"), unlearned, audits=["parts"]))
     assert all("no better than chance" in finding.because for finding in found.values())
 
@@ -210,9 +210,9 @@ def test_each_subject_of_a_comparison_is_asked() -> None:
     one, two = plant(), spare()
     inputs = numbers(EXAMPLES, INPUTS, seed=100)
     with torch.no_grad():
-        probe = wt.Probe(inputs, one.model(inputs).argmax(-1))
+        task = wt.Task(inputs, one.model(inputs).argmax(-1))
     spec = wt.AuditSpec(name="parts", settings={"units": f"0:{','.join(map(str, TASK))}", "at_least": 0.25})
-    report = wt.compare(wt.Subject(one.model, name="one"), wt.Subject(two.model, name="two"), probe, audits=[spec])
+    report = wt.compare(wt.Subject(one.model, name="one"), wt.Subject(two.model, name="two"), task, audits=[spec])
     told = {(finding.subject, finding.title): finding.status for finding in report["WT205"]}
     assert len(told) == 4 and told["one", "A set of units is necessary"] == "found"
     assert told["two", "A set of units is necessary"] != "found"
@@ -223,8 +223,8 @@ def simulated(own: float, others: float) -> dict[str, Finding]:
     net = plant()
     inputs = numbers(EXAMPLES, INPUTS, seed=100)
     with torch.no_grad():
-        probe = wt.Probe(inputs, net.model(inputs).argmax(-1))
-    plan = wt.plan(wt.Subject(net.model, name="net"), probe, audits=["parts"])
+        task = wt.Task(inputs, net.model(inputs).argmax(-1))
+    plan = wt.plan(wt.Subject(net.model, name="net"), task, audits=["parts"])
     rng, sets, shape = np.random.default_rng(0), 17, (len(parts.ABLATIONS), 17, 200)
     shares = np.array([own] + [others] * (sets - 1)) + 0.01 * rng.normal(size=sets)
     keeps = (rng.random(shape) < shares[None, :, None]).astype(np.float32)

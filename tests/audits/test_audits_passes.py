@@ -10,13 +10,13 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 import wheeltap as wt
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine import run, workshop
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort, Plan
-from wheeltap.runs.budget import most_passes, most_trials
+from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
 from wheeltap.testing.mirrored import mirrored
 from wheeltap.testing.planted import Planted
@@ -26,11 +26,11 @@ FEW = Effort(draws=5, control_draws=4, block_draws=2)
 
 
 def _digits() -> Planted:
-    return Planted(digits.subject(name="digits"), digits.probe())
+    return Planted(digits.subject(name="digits"), digits.task())
 
 
 def _untrained() -> Planted:
-    return Planted(Subject(mlp((64, 24, 10)).eval(), name="untrained"), digits.probe())
+    return Planted(Subject(mlp((64, 24, 10)).eval(), name="untrained"), digits.task())
 
 
 def _language() -> Planted:
@@ -67,8 +67,8 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
 """Where each is run, its settings, and the least share of the bound that a run takes there."""
 
 
-def _ran(plan: Plan, subjects: list[Subject], probe: Probe | Any) -> float:
-    return wt.run(plan, subjects, probe).cost.forwards
+def _ran(plan: Plan, subjects: list[Subject], task: Task | Any) -> float:
+    return wt.run(plan, subjects, task).cost.forwards
 
 
 def test_every_audit_of_ours_is_among_the_cases() -> None:
@@ -82,19 +82,19 @@ def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     subjects = [case.subject]
     if name in ("merging", "relative-race"):
         subjects.append(digits.subject(seed=1, name="other"))
-    plan = wt.plan(subjects, case.probe, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
-    assert share * most_passes(plan) <= _ran(plan, subjects, case.probe) <= most_passes(plan)
+    plan = wt.plan(subjects, case.task, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
+    assert share * most_passes(plan) <= _ran(plan, subjects, case.task) <= most_passes(plan)
 
 
 def test_a_comparison_makes_no_more_passes_than_it_says() -> None:
     subjects = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
-    plan = wt.plan(subjects, digits.probe(), effort=FEW)
-    assert 0.9 * most_passes(plan) <= _ran(plan, subjects, digits.probe()) <= most_passes(plan)
+    plan = wt.plan(subjects, digits.task(), effort=FEW)
+    assert 0.9 * most_passes(plan) <= _ran(plan, subjects, digits.task()) <= most_passes(plan)
 
 
 def test_units_are_counted_only_where_each_of_them_is_asked() -> None:
     case = _digits()
-    asked, other = (wt.plan(case.subject, case.probe, audits=[name]) for name in ("entanglement", "pruning"))
+    asked, other = (wt.plan(case.subject, case.task, audits=[name]) for name in ("entanglement", "pruning"))
     assert asked.hidden(asked.reference) == 256 and other.hidden(other.reference) is None
     assert asked.twin is not None and asked.hidden(asked.twin) == 256
     whole = base.create("entanglement").most_passes(asked)
@@ -103,27 +103,17 @@ def test_units_are_counted_only_where_each_of_them_is_asked() -> None:
     assert base.create("entanglement").most_passes(other) == 2 * (3 + 512)
 
 
-def test_a_plan_of_an_older_version_counts_as_if_everything_were_there() -> None:
-    case = _digits()
-    names = ["entanglement", "parts", "decodable", "symmetry"]
-    made = wt.plan(case.subject, case.probe, audits=names)
-    text = made.to_bytes().decode()
-    start = text.index('  "sizes"')
-    old = Plan.from_bytes((text[: text.rindex(",", 0, start)] + "\n}\n").encode(), where="a plan without sizes")
-    assert most_passes(old) > most_passes(made) and most_trials(old) == most_trials(made)
-
-
 @pytest.mark.parametrize("classes", [(2,), (2, 2, 2), (2, 5, 10)])
 def test_factors_cost_what_their_number_and_classes_say(classes: tuple[int, ...]) -> None:
     case = _digits()
     generator = torch.Generator().manual_seed(0)
-    count = len(case.probe.targets)
+    count = len(case.task.targets)
     factors = {str(at): torch.randint(0, of, (count,), generator=generator) for at, of in enumerate(classes)}
-    factors["digit"] = case.probe.targets
-    probe = digits.probe().with_factors(factors)
+    factors["digit"] = case.task.targets
+    task = digits.task().with_factors(factors)
     settings = {"draws": 8, "matched": 2, "held": 2, "controls": 2}
-    plan = wt.plan(case.subject, probe, audits=[wt.AuditSpec(name="decodable", settings=settings)])
-    assert _ran(plan, [case.subject], probe) <= most_passes(plan)
+    plan = wt.plan(case.subject, task, audits=[wt.AuditSpec(name="decodable", settings=settings)])
+    assert _ran(plan, [case.subject], task) <= most_passes(plan)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +132,11 @@ def test_readings_count_the_passes_that_they_make(name: str, settings: dict[str,
     # On all modules: the structure of a model with hooks of its own is not known.
     hook = register_module_forward_pre_hook(count)
     try:
-        told = create(name, settings).read(case.subject, case.probe, root=0, seed=0).forwards
+        told = create(name, settings).read(case.subject, case.task, root=0, seed=0).forwards
     finally:
         hook.remove()
     # Finding the structure of the model runs it on a few rows; halves of an odd number of examples are not equal.
-    assert told == pytest.approx(rows / len(case.probe.targets), rel=0.01)
+    assert told == pytest.approx(rows / len(case.task.targets), rel=0.01)
 
 
 def test_where_the_engine_takes_shortcuts_and_lets_go_is_where_audits_think_it_does() -> None:
@@ -156,8 +146,8 @@ def test_where_the_engine_takes_shortcuts_and_lets_go_is_where_audits_think_it_d
 def test_a_large_model_makes_no_more_passes_than_are_told() -> None:
     """Recorded blocks, noise beside the weights, and what is read again because another reading took its place."""
     subject = Subject(mlp((64, 1500, 1300, 10)).eval(), name="large")
-    probe = digits.probe().part(torch.arange(60))
+    task = digits.task().part(torch.arange(60))
     names = ["low-rank-noise", "relative-noise", "quantization", "pruning"]
-    plan = wt.plan(subject, probe, audits=names, effort=Effort(draws=4, control_draws=2, block_draws=1))
+    plan = wt.plan(subject, task, audits=names, effort=Effort(draws=4, control_draws=2, block_draws=1))
     assert plan.reference.parameters >= LARGE
-    assert _ran(plan, [subject], probe) <= most_passes(plan)
+    assert _ran(plan, [subject], task) <= most_passes(plan)

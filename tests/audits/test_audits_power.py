@@ -22,7 +22,7 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
     case = planted.clusters()
     effort = Effort(draws=8, control_draws=8, block_draws=0)
     audits = (AuditSpec(name="relative-noise", settings={"margin": margin}),)
-    report = api.audit(case.subject, case.probe, audits=audits, effort=effort)
+    report = api.audit(case.subject, case.task, audits=audits, effort=effort)
     power = next(control for control in report.controls if control.name == "WT101 detection power")
     told = {estimate.name: estimate.value or 0.0 for estimate in power.estimates}["found with 8 pairs"]
     assert power.status == ("passed" if told_found else "skipped"), "what finds none of them vouches for nothing"
@@ -33,9 +33,9 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
     for seed in range(8):
         made = gauge.describe(family, "cancel", seed=100 + seed, pairs=8)
         rival = Subject(gauge.twin(case.subject.model, made), name="rival")
-        plan = planning.plan([case.subject, rival], case.probe, audits=audits, effort=effort, seed=seed)
+        plan = planning.plan([case.subject, rival], case.task, audits=audits, effort=effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-        verdict = loop.run(plan, [case.subject, rival], case.probe)
+        verdict = loop.run(plan, [case.subject, rival], case.task)
         found += next(f for f in verdict.findings if " vs " in f.subject).status == "found"
     assert (told > 0.9) == told_found
     assert (found >= 7) == told_found
@@ -43,7 +43,7 @@ def test_power_told_agrees_with_comparisons_made(margin: float, told_found: bool
 
 def test_a_large_model_is_told_how_to_measure_it() -> None:
     case = planted.planted("embedding")
-    report = api.audit(case.subject, case.probe, audits=("relative-noise",), effort=Effort(draws=4, control_draws=4))
+    report = api.audit(case.subject, case.task, audits=("relative-noise",), effort=Effort(draws=4, control_draws=4))
     power = next(control for control in report.controls if control.name == "WT101 detection power")
     assert power.status == "skipped"
     assert "doctor --plant" in power.because

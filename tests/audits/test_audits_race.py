@@ -19,15 +19,15 @@ RACE = ("score", "relative-race")
 
 @dataclass
 class Parts(World):
-    """A world whose trials may be on parts of the probe."""
+    """A world whose trials may be on parts of the task."""
 
     audits: tuple[str | wt.AuditSpec, ...] = RACE
 
     def answer(self, trial: Trial, name: str) -> Outcome:
         whole = super().answer(trial, name)
-        if trial.part is None or whole.status != "done":
+        if trial.subset is None or whole.status != "done":
             return whole
-        index = trial.part.examples(self.examples, root=trial.root)
+        index = trial.subset.examples(self.examples, root=trial.root)
         return Outcome(key=trial.key, status="done", values={n: v[index] for n, v in whole.values.items()})
 
 
@@ -42,9 +42,9 @@ def test_the_more_fragile_is_named_early() -> None:
     found = finding(report, "WT101", "one vs two")
     assert found.status == "found" and "two is more fragile than one" in found.because
     assert found.estimates[0].low is not None and found.estimates[0].low > 0.02
-    rounds = [trial for trial in world.asked if trial.part is not None]
+    rounds = [trial for trial in world.asked if trial.subset is not None]
     assert len(rounds) < 2 * 300  # of 2 x 2048 that it might have taken
-    assert all(trial.part is not None for trial in world.asked if trial.perturbation == "relative")
+    assert all(trial.subset is not None for trial in world.asked if trial.perturbation == "relative")
 
 
 def test_equals_are_called_even_and_the_smallest_difference_is_told() -> None:
@@ -83,13 +83,13 @@ def test_alone_it_does_not_apply() -> None:
 
 
 def test_on_the_digits_net() -> None:
-    one, probe = load_model("digits"), digits.probe()
+    one, task = load_model("digits"), digits.task()
     family = gauge.find(one.model)
     assert isinstance(family, gauge.Family)
     many = Subject(gauge.twin(one.model, gauge.describe(family, "cancel", seed=5, pairs=24)), name="cancelling")
-    report = wt.compare(one, many, probe, audits=list(RACE))
+    report = wt.compare(one, many, task, audits=list(RACE))
     found = finding(report, "WT101", "digits vs cancelling")
     assert found.status == "found" and "cancelling is more fragile" in found.because
     assert report.cost.forwards < 40  # most of them clean passes: the curves alone would take more than 400
-    again = wt.compare(one, many, probe, audits=list(RACE))
+    again = wt.compare(one, many, task, audits=list(RACE))
     assert again.findings == report.findings and np.isclose(again.cost.forwards, report.cost.forwards)

@@ -15,9 +15,9 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.redundancy import RedundancyAudit, RedundancySettings, undone
 from wheeltap.audits.settle import settle
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Finding, Outcome
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.readings import create
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
@@ -34,8 +34,8 @@ def nets() -> list[nn.Module]:
 
 
 @pytest.fixture(scope="module")
-def probe() -> Probe:
-    return source.probe()
+def task() -> Task:
+    return source.task()
 
 
 def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn.Module:
@@ -44,11 +44,11 @@ def twin(model: nn.Module, *gauges: str, seed: int = 0, **settings: float) -> nn
     return gauge.twin(model, gauge.describe(family, *gauges, seed=seed, **settings))
 
 
-def run(probe: Probe, *models: nn.Module) -> Report:
+def run(task: Task, *models: nn.Module) -> Report:
     """A report on ``models``, the first as ``net 0``, without graded copies: they cost more than all the rest."""
     subjects = [Subject(model, name=f"net {at}") for at, model in enumerate(models)]
-    plan = msgspec.structs.replace(wt.plan(subjects, probe, audits=["redundancy"]), graded=())
-    return wt.run(plan, subjects, probe)
+    plan = msgspec.structs.replace(wt.plan(subjects, task, audits=["redundancy"]), graded=())
+    return wt.run(plan, subjects, task)
 
 
 def finding(report: Report, subject: str) -> Finding:
@@ -56,10 +56,10 @@ def finding(report: Report, subject: str) -> Finding:
     return found
 
 
-def shares(model: nn.Module, probe: Probe) -> tuple[np.ndarray, np.ndarray]:
+def shares(model: nn.Module, task: Task) -> tuple[np.ndarray, np.ndarray]:
     """Share undone per pair and example, of the opposing and of the random pairs."""
     reading = create("cancellation", {"permutations": 1, "shuffles": 1})
-    moved = reading.read(Subject(model, name="net"), probe, root=0, seed=0).values["moved"].astype(np.float64)
+    moved = reading.read(Subject(model, name="net"), task, root=0, seed=0).values["moved"].astype(np.float64)
     return undone(moved[0]), undone(moved[1])
 
 
@@ -89,18 +89,18 @@ class TestShare:
 
 @pytest.mark.slow
 class TestPower:
-    def test_eight_pairs_at_scale_four_are_always_found(self, nets: list[nn.Module], probe: Probe) -> None:
-        sound = [shares(net, probe) for net in nets]
+    def test_eight_pairs_at_scale_four_are_always_found(self, nets: list[nn.Module], task: Task) -> None:
+        sound = [shares(net, task) for net in nets]
         for seed in range(SEEDS):
             planted = twin(nets[seed % NETS], "cancel", seed=seed, pairs=8, scale=4.0, jitter=float(seed % 2))
-            opposing, random = shares(planted, probe)
+            opposing, random = shares(planted, task)
             alone = mean_effect(opposing - random, margin=SETTINGS.margin, unit="share")
             gap = mean_effect(opposing - sound[seed % NETS][0], margin=SETTINGS.difference, unit="share")
             assert alone.value is not None and alone.value > 0.9 and alone.p is not None and alone.p < 0.01
             assert gap.value is not None and gap.value > 0.9 and gap.p is not None and gap.p < 0.01
 
-    def test_sound_nets_are_never_found(self, nets: list[nn.Module], probe: Probe) -> None:
-        found = [shares(net, probe) for net in nets]
+    def test_sound_nets_are_never_found(self, nets: list[nn.Module], task: Task) -> None:
+        found = [shares(net, task) for net in nets]
         for opposing, random in found:
             assert float((opposing - random).mean()) < 0.1
         for one, two in pairwise(found):
@@ -109,19 +109,19 @@ class TestPower:
 
     @pytest.mark.parametrize("gauges", [("permute", "rescale"), ("dead",)])
     def test_a_copy_that_does_the_same_has_the_same_share(
-        self, nets: list[nn.Module], probe: Probe, gauges: tuple[str, ...]
+        self, nets: list[nn.Module], task: Task, gauges: tuple[str, ...]
     ) -> None:
-        ours, theirs = shares(nets[0], probe)[0], shares(twin(nets[0], *gauges, seed=5), probe)[0]
+        ours, theirs = shares(nets[0], task)[0], shares(twin(nets[0], *gauges, seed=5), task)[0]
         assert np.allclose(ours, theirs, atol=1e-3)
 
-    def test_units_split_in_two_that_do_the_same_are_no_cancellation(self, nets: list[nn.Module], probe: Probe) -> None:
-        assert float(shares(twin(nets[0], "split", seed=5), probe)[0].mean()) < 0.1
+    def test_units_split_in_two_that_do_the_same_are_no_cancellation(self, nets: list[nn.Module], task: Task) -> None:
+        assert float(shares(twin(nets[0], "split", seed=5), task)[0].mean()) < 0.1
 
 
 @pytest.mark.slow
 class TestReport:
-    def test_a_planted_copy_is_found_alone_and_beside_the_original(self, nets: list[nn.Module], probe: Probe) -> None:
-        report = run(probe, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
+    def test_a_planted_copy_is_found_alone_and_beside_the_original(self, nets: list[nn.Module], task: Task) -> None:
+        report = run(task, nets[0], twin(nets[0], "cancel", seed=9, pairs=8, scale=4.0))
         assert not report.void
         statuses = [finding(report, name).status for name in ("net 0", "net 1", "net 0 vs net 1")]
         assert statuses == ["not_found", "found", "found"]
@@ -140,8 +140,8 @@ class TestReport:
             "WT201 detection power": "skipped",
         }
 
-    def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], probe: Probe) -> None:
-        report = run(probe, nets[1], nets[2])
+    def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], task: Task) -> None:
+        report = run(task, nets[1], nets[2])
         assert {f.status for f in report.findings} == {"not_found"}
 
 
@@ -152,7 +152,7 @@ def plan_of(names: Sequence[str]) -> Plan:
         with torch.random.fork_rng():
             torch.manual_seed(at)
             subjects.append(Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name))
-    return wt.plan(subjects, Probe(inputs, torch.arange(20) % 3), audits=["redundancy"])
+    return wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
 
 
 def judged(plan: Plan, outcome: Outcome | None) -> list[Finding]:

@@ -15,9 +15,9 @@ from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.settle import judge, wanted
-from wheeltap.core.probe import Probe
-from wheeltap.core.records import Cost, Finding, Outcome, ProbeRecord, ReportRecord, SubjectRecord, Trial
+from wheeltap.core.records import Cost, Finding, Outcome, ReportRecord, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.testing.contract import AuditContract
@@ -30,10 +30,10 @@ class TestRelearningWithoutAGroup(AuditContract):
     audit = RelearningAudit
 
 
-def relearned(subjects: list[Subject], probe: Probe | Any, *, seed: int = 0, **settings: Any) -> Report:
+def relearned(subjects: list[Subject], task: Task | Any, *, seed: int = 0, **settings: Any) -> Report:
     spec = wt.AuditSpec(name="relearning", settings={**LITTLE, **settings})
-    plan = wt.plan(subjects, probe, audits=["score", spec], seed=seed)
-    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
+    plan = wt.plan(subjects, task, audits=["score", spec], seed=seed)
+    return wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, task)
 
 
 def finding(report: Report | ReportRecord, name: str) -> Finding:
@@ -55,7 +55,7 @@ def case() -> Unlearned:
 
 @pytest.fixture(scope="module")
 def report(case: Unlearned) -> Report:
-    return relearned([case.unlearned, case.retrained, case.never, case.original], case.probe, group=9)
+    return relearned([case.unlearned, case.retrained, case.never, case.original], case.task, group=9)
 
 
 def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: Unlearned) -> None:
@@ -112,7 +112,7 @@ def test_a_net_that_still_knows_has_nothing_to_relearn(report: Report) -> None:
 
 
 def test_nets_that_never_knew_do_not_differ(case: Unlearned) -> None:
-    report = relearned([case.retrained, case.never], case.probe, group=9, steps=[16])
+    report = relearned([case.retrained, case.never], case.task, group=9, steps=[16])
     assert finding(report, "retrained vs never").status in ("not_found", "inconclusive")
 
 
@@ -123,7 +123,7 @@ def test_training_sees_how_a_function_is_written(case: Unlearned) -> None:
     told: dict[str, float] = {}
     for name, operation in (("permuted", "permute"), ("rescaled", "rescale")):
         twin = gauge.twin(case.retrained.model, gauge.describe(family, operation, seed=0))
-        report = relearned([case.retrained, Subject(twin, name=name)], case.probe, group=9, steps=[16])
+        report = relearned([case.retrained, Subject(twin, name=name)], case.task, group=9, steps=[16])
         found = finding(report, f"retrained vs {name}")
         told[name] = found.estimates[0].value or 0.0
         assert "rescaled units" in found.because
@@ -143,7 +143,7 @@ def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
     case = unlearned_rules()
     assert case.strength.forgotten < 0.25 and case.strength.retained == case.strength.expected == 1.0
     report = relearned(
-        [case.unlearned, case.retrained], case.probe, group=1, shots=32, steps=[16], noise_draws=2, benign_steps=[1]
+        [case.unlearned, case.retrained], case.task, group=1, shots=32, steps=[16], noise_draws=2, benign_steps=[1]
     )
     found = finding(report, "unlearned vs retrained")
     gap = found.estimates[0]
@@ -155,21 +155,21 @@ def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
 # ---- what cannot be asked ---------------------------------------------------------------------------------------
 
 
-def because(probe: Any, subject: Subject, **settings: Any) -> str:
-    found = finding(relearned([subject], probe, **settings), subject.name)
+def because(task: Any, subject: Subject, **settings: Any) -> str:
+    found = finding(relearned([subject], task, **settings), subject.name)
     assert found.status == "not_applicable"
     return found.because
 
 
 def test_a_group_must_be_named_and_be_there(case: Unlearned) -> None:
-    assert "give this audit the setting group=" in because(case.probe, case.unlearned)
-    assert "no group 11; its groups are 0, 1, 2" in because(case.probe, case.unlearned, group=11)
-    why = because(case.probe, case.unlearned, group=9, shots=40)
+    assert "give this audit the setting group=" in because(case.task, case.unlearned)
+    assert "no group 11; its groups are 0, 1, 2" in because(case.task, case.unlearned, group=11)
+    why = because(case.task, case.unlearned, group=9, shots=40)
     assert "Group 9 has 30 examples to draw 40 shots from; 29 more are held out." in why or "draw 40 shots" in why
 
 
 def test_a_training_that_diverges_is_told(case: Unlearned) -> None:
-    found = finding(relearned([case.unlearned], case.probe, group=9, lr=1e30, optimizer="sgd"), "unlearned")
+    found = finding(relearned([case.unlearned], case.task, group=9, lr=1e30, optimizer="sgd"), "unlearned")
     assert found.status == "inconclusive" and "take a smaller lr" in found.because
 
 
@@ -181,9 +181,9 @@ Chance = Callable[[Trial, str], float]
 
 def plan(names: tuple[str, ...], seed: int, **settings: Any) -> Plan:
     subjects = tuple(SubjectRecord(name=name, fingerprint=f"fingerprint of {name}", parameters=1) for name in names)
-    probe = ProbeRecord(name="simulated", digest="probe", examples=EXAMPLES, measure="accuracy", measures=("accuracy",))
+    task = TaskRecord(name="simulated", digest="task", examples=EXAMPLES, measure="accuracy", measures=("accuracy",))
     spec = wt.AuditSpec(name="relearning", settings={"group": 0, **LITTLE, **settings})
-    return Plan(command="compare", subjects=subjects, probe=probe, audits=(spec,), seed=seed)
+    return Plan(command="compare", subjects=subjects, task=task, audits=(spec,), seed=seed)
 
 
 def simulated(names: tuple[str, ...], right: Chance, *, seed: int = 0, **settings: Any) -> ReportRecord:
@@ -199,7 +199,7 @@ def simulated(names: tuple[str, ...], right: Chance, *, seed: int = 0, **setting
 
 
 def answered(trial: Trial, name: str, right: Chance, seed: int) -> Outcome:
-    clean = trial.perturbation == "none"
+    clean = trial.kind == "clean"
     draw = np.random.default_rng([seed, 0 if clean else trial.seed, len(trial.settings), round(100 * trial.dose)])
     about = name if clean else trial.key
     own = np.random.default_rng([seed, *about.encode()])
@@ -209,7 +209,7 @@ def answered(trial: Trial, name: str, right: Chance, seed: int) -> Outcome:
     logit = np.log(share / (1 - share)) + 0.7 * hard + 0.5 * draw.normal()
     answers = (own.random(EXAMPLES) < 1 / (1 + np.exp(-logit))).astype(np.float32)
     held: dict[str, NDArray[np.float32]] = {"accuracy": answers}
-    if trial.perturbation == "none":
+    if trial.kind == "clean":
         held |= {"scores": np.stack([answers, 1 - answers], 1), "chance": np.array(0.1, dtype=np.float32)}
     if trial.perturbation == "fine-tune":
         trained = np.zeros(EXAMPLES, dtype=np.float32)
@@ -276,10 +276,10 @@ def test_no_interval_ends_where_no_score_can_be() -> None:
     assert lost and all(e.high == pytest.approx(0.0) for e in lost)
 
 
-def test_a_probe_of_one_group_is_told_what_it_lacks() -> None:
+def test_a_task_of_one_group_is_told_what_it_lacks() -> None:
     net = seeded_net()
-    probe = wt.Probe(torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(12, dtype=torch.int64))
-    report = relearned([Subject(net, name="one"), Subject(seeded_net(1), name="two")], probe, group=0)
+    task = wt.Task(torch.randn(12, 4, generator=torch.Generator().manual_seed(1)), torch.zeros(12, dtype=torch.int64))
+    report = relearned([Subject(net, name="one"), Subject(seeded_net(1), name="two")], task, group=0)
     assert finding(report, "one").status == finding(report, "one vs two").status == "not_applicable"
     assert "no other group" in finding(report, "one").because
 

@@ -336,7 +336,7 @@ def test_two_clean_passes_that_differ_make_everything_void() -> None:
     world = World({"a": Simulated(SOUND)}, examples=200, effort=MANY)
     world.run()
     plan = world.plan()
-    again = plan.trial(plan.reference, "none", seed=1)
+    again = plan.clean(plan.reference, seed=1)
     first = world.known[again.key]
     scores = first.values["scores"] + np.float32(1e-3)
     world.known[again.key] = Outcome(key=again.key, status="done", values={**first.values, "scores": scores})

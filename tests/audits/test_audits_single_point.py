@@ -16,10 +16,10 @@ from wheeltap.audits.settle import settle
 from wheeltap.audits.single_point import SinglePointAudit
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import Probe
-from wheeltap.core.records import Estimate, Finding, Outcome, ProbeRecord, Trial
+from wheeltap.core.records import Estimate, Finding, Outcome, TaskRecord, Trial
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Plan
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
@@ -42,10 +42,10 @@ def net(seed: int, *, epochs: int = 5, widths: tuple[int, ...] = WIDTHS) -> nn.S
     )
 
 
-def run(subjects: Subject | list[Subject], probe: Probe) -> Report:
+def run(subjects: Subject | list[Subject], task: Task) -> Report:
     """The audit without control copies: they cost more than it does."""
-    plan = planning.plan(subjects, probe, audits=list(AUDITS))
-    return loop.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, probe)
+    plan = planning.plan(subjects, task, audits=list(AUDITS))
+    return loop.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subjects, task)
 
 
 def of(report: Report, name: str) -> Finding:
@@ -55,11 +55,11 @@ def of(report: Report, name: str) -> Finding:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
-    probe, model = digits.probe(), net(seed)
+    task, model = digits.task(), net(seed)
     for strength in (2.0, 50.0):
-        case = super_weight(model, probe, strength=strength, seed=seed)
+        case = super_weight(model, task, strength=strength, seed=seed)
         assert case.subject.record.parameters >= 200_000
-        found = of(run(case.subject, probe), case.subject.name)
+        found = of(run(case.subject, task), case.subject.name)
         row, column = case.site.position or (-1, -1)
         assert found.status == "found"
         address = f"{case.site.layer}.weight[{row}, {column}]"
@@ -70,16 +70,16 @@ def test_one_fragile_weight_is_located_exactly(seed: int) -> None:
         assert value.name == f"weight {address}"
         assert value.value == pytest.approx(weight_at(case.subject, case.site))
         assert others[-1].name.startswith("largest of 20 random losses") and abs(others[-1].value or 0.0) < 0.02
-        assert loss.value == pytest.approx(score_lost(case.subject, case.site, probe), abs=1e-6)
+        assert loss.value == pytest.approx(score_lost(case.subject, case.site, task), abs=1e-6)
 
 
 def weight_at(subject: Subject, site: Site) -> float:
     return float(subject.model.get_parameter(f"{site.layer}.weight").detach()[site.position])
 
 
-def score_lost(subject: Subject, site: Site, probe: Probe) -> float:
+def score_lost(subject: Subject, site: Site, task: Task) -> float:
     def score() -> float:
-        return float(probe.scores(subject.model).argmax(-1).eq(probe.targets).float().mean())
+        return float(task.scores(subject.model).argmax(-1).eq(task.targets).float().mean())
 
     weight, held, before = subject.model.get_parameter(f"{site.layer}.weight"), weight_at(subject, site), score()
     with torch.no_grad():
@@ -91,7 +91,7 @@ def score_lost(subject: Subject, site: Site, probe: Probe) -> float:
 
 def test_an_inner_layer_and_a_comparison() -> None:
     """A constant unit of the first hidden layer, heavily weighed by units that the bias lifts as much."""
-    probe, sound = digits.probe(), net(7)
+    task, sound = digits.task(), net(7)
     model = net(7)
     first, second = model[0], model[2]
     assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
@@ -101,22 +101,22 @@ def test_an_inner_layer_and_a_comparison() -> None:
         row = int(second.weight.abs().sum(1).argmax())
         second.weight[row, 3], second.bias[row] = -200.0, second.bias[row] + 200.0
     fragile = Subject(model, name="fragile")
-    report = run([Subject(sound, name="sound"), fragile], probe)
+    report = run([Subject(sound, name="sound"), fragile], task)
     assert of(report, "sound").status == "not_found"
     assert of(report, "fragile").status == "found"
     assert f"2.weight[{row}, 3] (output {row}, input 3; value -200)" in of(report, "fragile").because
     pair = of(report, "sound vs fragile")
     assert pair.status == "found" and (pair.estimates[0].low or 0.0) > 0.05
-    backwards = of(run([fragile, Subject(sound, name="sound")], probe), "fragile vs sound")
+    backwards = of(run([fragile, Subject(sound, name="sound")], task), "fragile vs sound")
     assert backwards.status == "found" and (backwards.estimates[0].high or 0.0) < -0.05
 
 
 @pytest.mark.slow
 def test_sound_nets_raise_no_alarm() -> None:
-    probe = digits.probe()
+    task = digits.task()
     for seed in range(20):
         widths = WIDTHS if seed < 2 else (64, 128, 128, 10)
-        found = of(run(Subject(net(100 + seed, epochs=3, widths=widths), name="net"), probe), "net")
+        found = of(run(Subject(net(100 + seed, epochs=3, widths=widths), name="net"), task), "net")
         assert found.status == "not_found", found.because
         assert found.smallest_detectable is not None and found.smallest_detectable <= 0.10
 
@@ -130,12 +130,12 @@ Right = Callable[[Trial, int], NDArray[np.floating]]
 
 def plan_of(names: tuple[str, ...], *, measure: str = "accuracy") -> Plan:
     bounded = measure == "accuracy"
-    probe = ProbeRecord(
-        name="world", digest="probe", examples=EXAMPLES, measure=measure, measures=(measure,), bounded=bounded,
+    task = TaskRecord(
+        name="world", digest="task", examples=EXAMPLES, measure=measure, measures=(measure,), bounded=bounded,
         higher_is_better=bounded,
     )  # fmt: skip
     subjects = tuple(record_of(name, blocks=("front", "back")) for name in names)
-    return Plan(command="audit", subjects=subjects, probe=probe, audits=(wt.AuditSpec(name="single-point"),))
+    return Plan(command="audit", subjects=subjects, task=task, audits=(wt.AuditSpec(name="single-point"),))
 
 
 def reading() -> dict[str, NDArray[np.float32]]:
@@ -155,8 +155,8 @@ def answered(plan: Plan, right: Right, *, clean: float = 1.0, of_reading: Outcom
     case, audit = Case(plan, known.get), SinglePointAudit()
 
     def answer(trial: Trial) -> Outcome:
-        if trial.perturbation == "none":
-            values = {plan.probe.measure: np.full(EXAMPLES, clean), "chance": np.array(CHANCE)}
+        if trial.kind == "clean":
+            values = {plan.task.measure: np.full(EXAMPLES, clean), "chance": np.array(CHANCE)}
             return Outcome(key=trial.key, status="done", values=values)
         if trial.perturbation == "single-point":
             return of_reading or Outcome(key=trial.key, status="done", values=reading())
@@ -168,7 +168,7 @@ def answered(plan: Plan, right: Right, *, clean: float = 1.0, of_reading: Outcom
             return Outcome(key=trial.key, status="failed", because="no memory")
         if np.isnan(values).any():
             return Outcome(key=trial.key, status="diverged")
-        return Outcome(key=trial.key, status="done", values={plan.probe.measure: values.astype(np.float32)})
+        return Outcome(key=trial.key, status="done", values={plan.task.measure: values.astype(np.float32)})
 
     asked: list[Trial] = []
     for _ in range(10):

@@ -16,9 +16,9 @@ from wheeltap.audits.base import audits, create
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Finding
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.task import Task
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.report.report import Report
@@ -30,11 +30,11 @@ SHORT = {"weights": 24, "directions": 0, "copies": 2}
 
 
 def read(case: Planted, **settings: Any) -> dict[str, Any]:
-    return SymmetryResponse(settings).read(case.subject, case.probe, root=0, seed=0).values
+    return SymmetryResponse(settings).read(case.subject, case.task, root=0, seed=0).values
 
 
 def audit(case: Planted, **settings: Any) -> Report:
-    return wt.audit(case.subject, case.probe, audits=[wt.AuditSpec(name="symmetry", settings=settings)])
+    return wt.audit(case.subject, case.task, audits=[wt.AuditSpec(name="symmetry", settings=settings)])
 
 
 def finding(report: Report) -> Finding:
@@ -67,9 +67,9 @@ def test_the_changes_are_those_that_a_slow_loop_makes() -> None:
     """Written into a copy of the net: the effect is the one asked for, and so is S."""
     case = mirrored("plain")
     values = read(case, weights=9, directions=6, effect=0.2)
-    probe, group = case.probe, case.probe.annotations.symmetry
+    task, group = case.task, case.task.annotations.symmetry
     assert group is not None
-    clean = probe.scores(case.subject.model).double()
+    clean = task.scores(case.subject.model).double()
     spread = float((clean - clean.mean(0)).square().mean().sqrt())
     flip = group.examples[1]
     for at in range(9):
@@ -80,7 +80,7 @@ def test_the_changes_are_those_that_a_slow_loop_makes() -> None:
                 model.get_parameter(layer.weight)[int(values["unit"][at]), int(values["source"][at])] += float(
                     values["delta"][at, sign]
                 )
-            change = probe.scores(model).double() - clean
+            change = task.scores(model).double() - clean
             even = (change + change[flip]) / 2
             assert float(change.square().mean().sqrt()) / spread == pytest.approx(values["rms"][at, sign], rel=1e-3)
             share = float(even.square().sum() / change.square().sum())
@@ -96,7 +96,7 @@ def test_every_kind_of_layer_is_disturbed_and_comes_back(kind: str) -> None:
     case = planted(kind)
     swap = torch.cat([torch.arange(30, 60), torch.arange(30)])
     group = Symmetry("swapped halves", torch.stack([torch.arange(60), swap]))
-    case = Planted(case.subject, case.probe.with_symmetry(group))
+    case = Planted(case.subject, case.task.with_symmetry(group))
     before = weights_digest(case.subject.model)
     for shuffled in (0, 1):
         values = read(case, weights=8, directions=4, copy=shuffled)
@@ -110,9 +110,9 @@ def test_a_transposed_convolution_in_memory_is_written_and_put_back() -> None:
     case = planted("conv")
     case.subject.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     swap = torch.cat([torch.arange(30, 60), torch.arange(30)])
-    probe = case.probe.with_symmetry(Symmetry("swapped", torch.stack([torch.arange(60), swap])))
+    task = case.task.with_symmetry(Symmetry("swapped", torch.stack([torch.arange(60), swap])))
     before = weights_digest(case.subject.model)
-    values = read(Planted(case.subject, probe), weights=6, directions=0)
+    values = read(Planted(case.subject, task), weights=6, directions=0)
     assert weights_digest(case.subject.model) == before
     assert (values["rms"].max(1) > 0.09).all()
 
@@ -122,10 +122,10 @@ def test_absent_weights_are_not_moved_and_copies_are_moved_at_the_same_places() 
     first = case.subject.parameter(case.subject.layers[0].weight).data
     first.zero_()
     first[3, 1] = 1.0
-    values = read(Planted(wt.Subject(case.subject.model), case.probe), weights=12, directions=0)
+    values = read(Planted(wt.Subject(case.subject.model), case.task), weights=12, directions=0)
     in_first = values["layer"] == 0
     assert set(values["unit"][in_first]) == {3} and set(values["source"][in_first]) == {1}
-    other = read(Planted(wt.Subject(case.subject.model), case.probe), weights=12, directions=0, copy=2)
+    other = read(Planted(wt.Subject(case.subject.model), case.task), weights=12, directions=0, copy=2)
     assert (other["unit"] == values["unit"]).all() and (other["source"] == values["source"]).all()
 
 
@@ -140,11 +140,11 @@ class Turned(nn.Module):
         return torch.cat([self.f(inputs.roll(-k, 1)) for k in range(3)], 1)
 
 
-def turned_probe(points: Tensor, outputs: Tensor) -> Probe:
+def turned_task(points: Tensor, outputs: Tensor) -> Task:
     """Points, then the same turned once, then twice."""
     count = len(points)
     inputs = torch.cat([points.roll(-k, 1) for k in range(3)])
-    return Probe(inputs, torch.zeros(3 * count, outputs.shape[1]), measure=wt.measure.squared_error).with_symmetry(
+    return Task(inputs, torch.zeros(3 * count, outputs.shape[1]), measure=wt.measure.squared_error).with_symmetry(
         Symmetry("turns", torch.stack([torch.arange(3 * count).roll(-k * count) for k in range(3)]), outputs)
     )
 
@@ -156,10 +156,10 @@ def test_outputs_that_move_with_the_inputs_are_projected_so() -> None:
     subject = wt.Subject(Turned().eval(), name="turned")
     moved = torch.stack([torch.arange(3).roll(k) for k in range(3)])
     still = torch.arange(3).expand(3, 3)
-    values = read(Planted(subject, turned_probe(points, moved)), weights=12)
+    values = read(Planted(subject, turned_task(points, moved)), weights=12)
     assert values["symmetry"][values["reached"] > 0.5] == pytest.approx(1.0, abs=1e-5)
     assert float(values["floor"]) == pytest.approx(1 / 3)
-    other = read(Planted(subject, turned_probe(points, still.clone())), weights=12)
+    other = read(Planted(subject, turned_task(points, still.clone())), weights=12)
     assert other["symmetry"][other["reached"] > 0.5].mean() < 0.9
 
 
@@ -175,13 +175,13 @@ def test_the_floor_is_what_changes_at_random_have() -> None:
 
 def test_what_cannot_be_read_is_refused() -> None:
     case = mirrored("plain")
-    group = case.probe.annotations.symmetry
+    group = case.task.annotations.symmetry
     assert group is not None
     three = torch.stack([torch.arange(3), torch.tensor([1, 0, 2])])
     for wrong in ({"outputs": three}, {"signs": torch.tensor([[1.0] * 5, [-1.0] * 5])}):
-        probe = case.probe.with_symmetry(Symmetry("wrong", group.examples, **wrong))
+        task = case.task.with_symmetry(Symmetry("wrong", group.examples, **wrong))
         with pytest.raises(DataError, match="does not fit the outputs"):
-            read(Planted(case.subject, probe))
+            read(Planted(case.subject, task))
     for parameter in case.subject.model.parameters():
         parameter.data.zero_()
     with pytest.raises(ModelError, match="no weight"):
@@ -211,7 +211,7 @@ def test_a_symmetric_function_with_one_mechanism_for_each_side_is_not() -> None:
 
 def test_two_nets_that_compute_the_same_are_told_apart() -> None:
     one, two = mirrored("halves"), mirrored("folded")
-    report = wt.compare(one.subject, two.subject, one.probe, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
+    report = wt.compare(one.subject, two.subject, one.task, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
     found = next(f for f in report.findings if f.subject == "halves vs folded")
     assert (found.status, found.alarm) == ("found", True)
     assert number(found, "difference") == pytest.approx(0.5, abs=1e-3)
@@ -219,11 +219,11 @@ def test_two_nets_that_compute_the_same_are_told_apart() -> None:
 
 def test_nets_of_other_shapes_can_be_compared() -> None:
     small = wt.Subject(Cppn.from_flat("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32)), name="small")
-    inputs, group = grid(12), mirrored("plain").probe.annotations.symmetry
+    inputs, group = grid(12), mirrored("plain").task.annotations.symmetry
     assert group is not None
-    probe = Probe(inputs, torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
+    task = Task(inputs, torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
     other = wt.Subject(Cppn.from_flat("2;tanh:2", np.linspace(-1, 1, 18, dtype=np.float32)), name="other")
-    report = wt.compare(small, other, probe, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
+    report = wt.compare(small, other, task, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
     assert any(f.subject == "small vs other" and f.estimates for f in report.findings)
 
 
@@ -235,7 +235,7 @@ def test_untrained_nets_raise_no_alarm() -> None:
     assert sum(one.status == "found" for one in found) <= 1
 
 
-def test_a_probe_without_a_symmetry_is_told_what_to_do() -> None:
+def test_a_task_without_a_symmetry_is_told_what_to_do() -> None:
     found = finding(audit(planted("mlp")))
     assert found.status == "not_applicable"
     assert "with_symmetry" in found.because
@@ -243,21 +243,21 @@ def test_a_probe_without_a_symmetry_is_told_what_to_do() -> None:
 
 def test_a_symmetry_that_does_not_fit_the_outputs_is_told() -> None:
     case = mirrored("plain")
-    group = case.probe.annotations.symmetry
+    group = case.task.annotations.symmetry
     assert group is not None
     wrong = Symmetry("wrong", group.examples, torch.stack([torch.arange(3), torch.tensor([1, 0, 2])]))
-    found = finding(audit(Planted(case.subject, case.probe.with_symmetry(wrong)), **SHORT))
+    found = finding(audit(Planted(case.subject, case.task.with_symmetry(wrong)), **SHORT))
     assert found.status == "not_applicable"
     assert "moves 3, the model gives 2" in found.because
 
 
 def test_an_effect_out_of_reach_is_told() -> None:
     """Colours cannot move by ten times their spread."""
-    group = mirrored("plain").probe.annotations.symmetry
+    group = mirrored("plain").task.annotations.symmetry
     assert group is not None
     net = Cppn.from_flat("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32))
-    probe = Probe(grid(12), torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
-    report = audit(Planted(wt.Subject(net, name="small"), probe), **SHORT, effect=10.0)
+    task = Task(grid(12), torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
+    report = audit(Planted(wt.Subject(net, name="small"), task), **SHORT, effect=10.0)
     assert finding(report).status == "not_applicable"
     assert "smaller effect" in finding(report).because
 
@@ -280,10 +280,10 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
     with np.load(path) as held:
         trained, evolved = (Cppn.from_flat(str(held["arch"]), held[kind]) for kind in ("sgd", "pb"))
     inputs, size = grid(24), 24
-    probe = Probe(inputs, torch.from_numpy(evolved.render(size).reshape(-1, 3)), measure=wt.measure.squared_error)
+    task = Task(inputs, torch.from_numpy(evolved.render(size).reshape(-1, 3)), measure=wt.measure.squared_error)
     report = wt.compare(
         wt.Subject(trained, name="trained"), wt.Subject(evolved, name="evolved"),
-        probe.with_symmetry(symmetry.mirror(inputs[:, :2])),
+        task.with_symmetry(symmetry.mirror(inputs[:, :2])),
         audits=[wt.AuditSpec(name="symmetry", settings={"weights": 36, "directions": 0, "copies": 0})],
     )  # fmt: skip
     found = next(f for f in report.findings if f.subject == "trained vs evolved")
@@ -309,10 +309,10 @@ def test_every_bad_setting_is_refused_by_name() -> None:
 def test_the_plan_tells_what_it_costs_at_most() -> None:
     """Bound on passes against what the readings took."""
     case = mirrored("plain")
-    plan = wt.plan(case.subject, case.probe, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
+    plan = wt.plan(case.subject, case.task, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
     spent = sum(
         SymmetryResponse({"weights": 24, "directions": 0, "copy": at})
-        .read(case.subject, case.probe, root=0, seed=0)
+        .read(case.subject, case.task, root=0, seed=0)
         .forwards
         for at in range(3)
     )

@@ -5,9 +5,9 @@ import pytest
 
 import wheeltap as wt
 from wheeltap import gauge
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 
@@ -22,8 +22,8 @@ def original() -> Subject:
 
 
 @pytest.fixture(scope="module")
-def probe() -> Probe:
-    return source.probe()
+def task() -> Task:
+    return source.task()
 
 
 def copy_of(subject: Subject, operations: str, seed: int, name: str, **settings: float) -> Subject:
@@ -38,15 +38,15 @@ def pairs(report: Report, name: str) -> dict[str, Finding]:
 
 
 @pytest.mark.slow
-def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
-    clean = probe.scores(original.model)
+def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
+    clean = task.scores(original.model)
     scale = float((clean - clean.mean(1, keepdim=True)).abs().max())
     false, misled, voided, widths = 0, 0, 0, list[float]()
     for seed in range(TWINS):
         # Seeds of their own: the plan's control twin is made with seed 0.
         twin = copy_of(original, "permute rescale", 1000 + seed, "twin")
-        assert float((probe.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
-        report = wt.compare(original, twin, probe, seed=seed, effort=EFFORT, alpha=ALPHA)
+        assert float((task.scores(twin.model) - clean).abs().max()) <= 1e-4 * scale
+        report = wt.compare(original, twin, task, seed=seed, effort=EFFORT, alpha=ALPHA)
         assert not report.void
         found = pairs(report, "twin")
         assert found.keys() == {"WT001", "WT101", "WT102", "WT105", "WT201", "WT202"}
@@ -54,7 +54,7 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
         assert all(finding.status in ("found", "not_found") for finding in found.values())
         areas = [found[code].estimates[0] for code in ("WT101", "WT102")]
         widths += [(area.high - area.low) / 2 for area in areas if area.high is not None and area.low is not None]
-        std = wt.compare(original, twin, probe, audits=["score", "std-noise"], seed=seed, effort=EFFORT, alpha=ALPHA)
+        std = wt.compare(original, twin, task, audits=["score", "std-noise"], seed=seed, effort=EFFORT, alpha=ALPHA)
         [area] = [f.estimates[0] for f in std.findings if f.code == "WT101" and f.subject == PAIR.format("twin")]
         # Two tests in this family. The report itself may be void: its own null control sees the false alarm too.
         misled += area.p is not None and 2 * area.p <= ALPHA
@@ -67,10 +67,10 @@ def test_twenty_gauge_twins(original: Subject, probe: Probe) -> None:
 
 
 def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_ablation(
-    original: Subject, probe: Probe
+    original: Subject, task: Task
 ) -> None:
     imposter = copy_of(original, "cancel", 5, "imposter")
-    report = wt.compare(original, imposter, probe, effort=EFFORT)
+    report = wt.compare(original, imposter, task, effort=EFFORT)
     found = pairs(report, "imposter")
     assert {code: finding.status for code, finding in found.items()} == {
         "WT001": "not_found", "WT101": "found", "WT102": "not_found",
@@ -82,9 +82,9 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
     assert not report.void
 
 
-def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, probe: Probe) -> None:
+def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subject, task: Task) -> None:
     report = wt.audit(
-        original, probe, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)
+        original, task, audits=["relative-noise"], effort=wt.Effort(draws=8, control_draws=8, block_draws=4)
     )
     assert not report.void
     by_role = {curve.role: curve for curve in report.record.curves}
@@ -100,15 +100,15 @@ def test_the_dose_of_the_block_map_and_curves_are_what_they_say(original: Subjec
 def test_measures_other_than_accuracy_point_the_right_way(measure: wt.measure.Measure, original: Subject) -> None:
     """For a loss, the fragile one is the one whose loss rises; controls must know it too."""
     data = source.split()
-    probe = Probe(data.test_inputs, data.test_targets, measure=measure)
+    task = Task(data.test_inputs, data.test_targets, measure=measure)
     imposter = copy_of(original, "cancel", 5, "imposter")
     audits = [wt.AuditSpec(name="relative-noise", settings={"null_margin": 5.0})]
-    report = wt.compare(original, imposter, probe, audits=audits, effort=EFFORT)
+    report = wt.compare(original, imposter, task, audits=audits, effort=EFFORT)
     assert not report.void, [c.because for c in report.controls if c.status == "failed"]
     [found] = [f for f in report.findings if f.subject == PAIR.format("imposter")]
     assert found.status == "found" and "imposter is more fragile than original" in found.because
     assert found.estimates[0].low is not None and found.estimates[0].low > 0.0
     audit = wt.audit(
-        original, probe, audits=["relative-noise"], effort=wt.Effort(draws=16, control_draws=16, block_draws=4)
+        original, task, audits=["relative-noise"], effort=wt.Effort(draws=16, control_draws=16, block_draws=4)
     )
     assert all(drop.value is not None and drop.value > 0.0 for drop in audit.record.blocks[0].drops)

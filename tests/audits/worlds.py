@@ -16,14 +16,14 @@ from wheeltap.audits.settle import judge, wanted
 from wheeltap.core import seeds
 from wheeltap.core.records import (
     Cost,
-    Derivation,
     Finding,
+    Made,
     Outcome,
     OutcomeStatus,
-    ProbeRecord,
     ReportRecord,
     Role,
     SubjectRecord,
+    TaskRecord,
     Trial,
 )
 
@@ -60,10 +60,10 @@ class Simulated:
 def subject(
     name: str, *, role: Role = "subject", base: str | None = None, blocks: tuple[str, ...] = ()
 ) -> SubjectRecord:
-    made = Derivation(family="simulated", operations=("permute",), settings={}, seed=0)
+    made = Made(family="simulated", operations=("permute",), settings={}, seed=0, version=1)
     derivation = None if role == "subject" else made
     return SubjectRecord(
-        name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, derivation=derivation,
+        name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, made=derivation,
         blocks=blocks, layers=blocks,
     )  # fmt: skip
 
@@ -93,8 +93,8 @@ class World:
         return wt.Plan(
             command="audit" if len(names) == 1 else "compare",
             subjects=tuple(subject(name, blocks=("front", "back")) for name in names),
-            probe=ProbeRecord(
-                name="simulated", digest=f"probe {self.seed}", examples=self.examples, measure="accuracy",
+            task=TaskRecord(
+                name="simulated", digest=f"task {self.seed}", examples=self.examples, measure="accuracy",
                 measures=("accuracy",),
             ),
             audits=tuple(wt.AuditSpec(name=a) if isinstance(a, str) else a for a in self.audits),
@@ -115,7 +115,7 @@ class World:
 
     def answer(self, trial: Trial, name: str) -> Outcome:
         member = self.members[name]
-        if trial.perturbation == "none":
+        if trial.kind == "clean":
             return Outcome(key=trial.key, status="done", values=self.clean(member, name))
         status = member.status.get(trial.perturbation, "done")
         if status != "done":

@@ -265,7 +265,7 @@ def test_a_plan_made_in_python_is_run_in_python(here: Path, capsys: pytest.Captu
     plan = json.loads((here / "p.json").read_text())
     (here / "p.json").write_text(json.dumps({**plan, "sources": []}))
     text = complaint(capsys, "run", "p.json")
-    assert "how its models are loaded" in text and "wt.run(plan, subjects, probe)" in text
+    assert "how its models are loaded" in text and "wt.run(plan, subjects, task)" in text
 
 
 def test_a_missing_extra_prints_the_install_line(here: Path) -> None:

@@ -19,7 +19,7 @@ from wheeltap.testing import planted
 def test_what_is_planted_is_found_and_what_is_not_is_not() -> None:
     case = planted.clusters()
     effort = Effort(draws=8, control_draws=8, block_draws=0)
-    found = {one.defect: one for one in planting.detect(case.subject, case.probe, runs=2, effort=effort)}
+    found = {one.defect: one for one in planting.detect(case.subject, case.task, runs=2, effort=effort)}
     assert list(found) == list(DEFECTS)
     cancel, null = found["cancel"], found["none"]
     assert cancel.found["WT101"][-1] == 2 and cancel.found["WT201"][-1] == 2
@@ -32,7 +32,7 @@ def test_what_is_planted_is_found_and_what_is_not_is_not() -> None:
 
 def test_a_model_in_which_nothing_can_be_planted_is_told_why() -> None:
     case = planted.planted("embedding")
-    found = list(planting.detect(case.subject, case.probe, runs=1, effort=Effort(draws=2, control_draws=2)))
+    found = list(planting.detect(case.subject, case.task, runs=1, effort=Effort(draws=2, control_draws=2)))
     assert all(one.refused and not one.found for one in found)
 
 

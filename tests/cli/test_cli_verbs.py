@@ -103,14 +103,14 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     audit = ["audit", "digits", "--audits", "score,relative-noise", "--draws", "6", "--store", "d.wheeltap"]
-    plan, subjects, probe = planned(("digits",), Measuring(audits="score,relative-noise", draws=6))
+    plan, subjects, task = planned(("digits",), Measuring(audits="score,relative-noise", draws=6))
 
     def stop(state: loop.Progress) -> None:
         if state.done == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop.run(plan, subjects, probe, store="d.wheeltap", watch=stop)
+        loop.run(plan, subjects, task, store="d.wheeltap", watch=stop)
     assert main(["status", "d.wheeltap"]) == 0
     left = re.search(r"(\d+) trials to go", capsys.readouterr().out)
     assert left is not None

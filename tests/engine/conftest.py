@@ -2,8 +2,8 @@
 
 import pytest
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.sources import digits as source
 
 
@@ -14,6 +14,6 @@ def digits() -> Subject:
 
 
 @pytest.fixture(scope="session")
-def digits_probe() -> Probe:
+def digits_task() -> Task:
     """Its test split."""
-    return source.probe()
+    return source.task()

@@ -8,8 +8,8 @@ from collections import Counter
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
-from wheeltap.core.probe import Probe
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 
 TOKENS = itertools.count()
@@ -170,11 +170,11 @@ def seeded(make: type[nn.Module], seed: int = 0) -> nn.Module:
         return model.eval()
 
 
-def taught(model: nn.Module, inputs: Tensor, *, name: str = "taught", more: Tensor | None = None) -> Probe:
-    """A probe whose right answers are the model's own, so that its score is 1."""
+def taught(model: nn.Module, inputs: Tensor, *, name: str = "taught", more: Tensor | None = None) -> Task:
+    """A task whose right answers are the model's own, so that its score is 1."""
     with torch.no_grad():
         targets = model(inputs).argmax(-1)
-    return Probe(inputs, targets, name=name, more=more)
+    return Task(inputs, targets, name=name, more=more)
 
 
 def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -182,7 +182,7 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> T
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def choices(items: int = 40, *, vocabulary: int = 13, seed: int = 0) -> ChoiceProbe:
+def choices(items: int = 40, *, vocabulary: int = 13, seed: int = 0) -> ChoiceTask:
     """Contexts of two to six tokens with three options of one or two tokens."""
     stream = torch.Generator().manual_seed(seed)
 
@@ -191,4 +191,4 @@ def choices(items: int = 40, *, vocabulary: int = 13, seed: int = 0) -> ChoicePr
 
     contexts = [tokens(2 + item % 5) for item in range(items)]
     options = [[tokens(1 + (item + option) % 2) for option in range(3)] for item in range(items)]
-    return ChoiceProbe(contexts, options, [item % 3 for item in range(items)], more=[tokens(6) for _ in range(20)])
+    return ChoiceTask(contexts, options, [item % 3 for item in range(items)], more=[tokens(6) for _ in range(20)])

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core.probe import BaseProbe, Moments, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Moments, Task
 from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
@@ -30,10 +30,10 @@ AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning"
 EFFORT = wt.Effort(draws=12, control_draws=8, block_draws=4)
 
 
-class LoggedProbe(BaseProbe):
+class LoggedTask(BaseTask):
     """The digits; each pass over them leaves a byte in a file before it begins."""
 
-    def __init__(self, inner: Probe, log: Path) -> None:
+    def __init__(self, inner: Task, log: Path) -> None:
         self.inner, self.log = inner, log
         self.name, self.targets, self.measure = inner.name, inner.targets, inner.measure
 
@@ -59,7 +59,7 @@ class Killer:
         self.subject, self.folder = subject, folder
         self.log = folder / "passes.log"
         self.log.touch()
-        self.probe = LoggedProbe(digits.probe(), self.log)
+        self.task = LoggedTask(digits.task(), self.log)
         self.random = random.Random(int(sys.argv[2]))
         self.kills = 0
         self.excess: list[int] = []  # passes of a process beyond the outcomes it committed
@@ -67,7 +67,7 @@ class Killer:
         self.lost = 0  # outcomes seen once and gone or changed later
 
     def audit(self, store: Path) -> Report:
-        return wt.audit(self.subject, self.probe, store=store, audits=AUDITS, effort=EFFORT, seed=3)
+        return wt.audit(self.subject, self.task, store=store, audits=AUDITS, effort=EFFORT, seed=3)
 
     def start(self, store: Path) -> int:
         child = os.fork()
@@ -118,7 +118,7 @@ def told(path: Path) -> str:
         record.curves,
         record.blocks,
         record.subjects,
-        record.probe,
+        record.task,
     )
     return repr(kept)
 

@@ -1,6 +1,6 @@
 """The slow engine: one deep copy of the model per trial, new parameters put in, one pass, measures by hand.
 
-Shares with the fast engine only what defines a trial: the perturbation's ``replace``, its draws, and the probe.
+Shares with the fast engine only what defines a trial: the perturbation's ``replace``, its draws, and the task.
 """
 
 import copy
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wheeltap.core.layer import find_layers
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
@@ -22,11 +22,11 @@ from wheeltap.perturb.base import Draw, Weights
 Values = dict[str, NDArray[np.float64]]
 
 
-def measured_slowly(trial: Trial, model: nn.Module, probe: BaseProbe) -> Values:
+def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
     """Every measure of one trial, and how far the weights moved."""
-    clean = _scores(copy.deepcopy(model), probe)
-    disturbed = _disturbed(trial, model, probe)
-    found = _measures(_scores(disturbed, probe), probe.targets.numpy(), clean)
+    clean = _scores(copy.deepcopy(model), task)
+    disturbed = _disturbed(trial, model, task)
+    found = _measures(_scores(disturbed, task), task.targets.numpy(), clean)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
 
@@ -37,9 +37,9 @@ def _relative_norm(model: nn.Module, disturbed: nn.Module) -> NDArray[np.float64
     return np.sqrt(np.square(after - before).sum() / np.square(before).sum())
 
 
-def _disturbed(trial: Trial, model: nn.Module, probe: BaseProbe) -> nn.Module:
+def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> nn.Module:
     perturbation = create(trial.perturbation, trial.settings)
-    known = gather(perturbation.needs, Subject(copy.deepcopy(model)), probe) if perturbation.needs else Fixed({})
+    known = gather(perturbation.needs, Subject(copy.deepcopy(model)), task) if perturbation.needs else Fixed({})
     facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
     disturbed = copy.deepcopy(model)
     for layer in find_layers(model):
@@ -72,10 +72,10 @@ def _put(model: nn.Module, path: str, value: torch.Tensor) -> None:
                 module._parameters[name] = new
 
 
-def _scores(model: nn.Module, probe: BaseProbe) -> NDArray[np.float64]:
+def _scores(model: nn.Module, task: BaseTask) -> NDArray[np.float64]:
     with torch.no_grad():
         # Scores are defined in single precision, whatever the model's.
-        return probe.forward(model).float().double().numpy()
+        return task.forward(model).float().double().numpy()
 
 
 def _measures(scores: NDArray[np.float64], targets: NDArray[np.int64], clean: NDArray[np.float64]) -> Values:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.layer import find_layers
-from wheeltap.core.probe import BaseProbe
+from wheeltap.core.task import BaseTask
 
 
-def slowly(model: nn.Module, probe: BaseProbe) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def slowly(model: nn.Module, task: BaseTask) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Both screens, answer by answer and call by call, from kept inputs, outputs and their gradients.
 
     The gradient of a convolution's weight by absolute values is summed over unfolded taps here; each use of a tied
@@ -21,7 +21,7 @@ def slowly(model: nn.Module, probe: BaseProbe) -> tuple[dict[str, Tensor], dict[
     powers: dict[tuple[str, str], list[Tensor]] = {}
     answers = 0
     owner = {layer.weight: layer for layer in find_layers(model)}
-    for inputs in calls_of(model, probe):
+    for inputs in calls_of(model, task):
         scores, kept = followed(model, inputs)
         flat = scores.reshape(-1, scores.shape[-1])
         answers += len(flat)
@@ -72,11 +72,11 @@ def followed(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[tuple[str, 
     return scores, kept
 
 
-def calls_of(model: nn.Module, probe: BaseProbe) -> list[Tensor]:
-    """What the probe calls the model with."""
+def calls_of(model: nn.Module, task: BaseTask) -> list[Tensor]:
+    """What the task calls the model with."""
     seen: list[Tensor] = []
     hook = model.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
-    probe.scores(model)
+    task.scores(model)
     hook.remove()
     return seen
 

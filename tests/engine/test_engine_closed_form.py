@@ -13,9 +13,9 @@ from engine_nets import numbers
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.stats.effect import mean_effect
@@ -38,12 +38,12 @@ def setting() -> Setting:
     return Setting(Subject(model, name="linear"), spread)
 
 
-def probe_of(seed: int, examples: int = 60) -> Probe:
+def task_of(seed: int, examples: int = 60) -> Task:
     inputs = numbers(examples, INPUTS, seed=100 + seed)
-    return Probe(inputs, numbers(examples, OUTPUTS, seed=9_000 + seed), name="regression")
+    return Task(inputs, numbers(examples, OUTPUTS, seed=9_000 + seed), name="regression")
 
 
-def expected_rise(setting: Setting, probe: Probe) -> float:
+def expected_rise(setting: Setting, task: Task) -> float:
     """Half the trace of the noise's covariance times the Hessian, which autograd gives."""
     model = setting.subject.model
     shapes = [model.get_parameter(name).shape for name in ("weight", "bias")]
@@ -51,8 +51,8 @@ def expected_rise(setting: Setting, probe: Probe) -> float:
 
     def loss(theta: Tensor) -> Tensor:
         weight, bias = theta[: shapes[0].numel()].reshape(shapes[0]), theta[shapes[0].numel() :]
-        outputs = probe.inputs.double() @ weight.T + bias
-        return (outputs - probe.targets.double()).square().sum(1).mean()
+        outputs = task.inputs.double() @ weight.T + bias
+        return (outputs - task.targets.double()).square().sum(1).mean()
 
     hessian = torch.autograd.functional.hessian(loss, flat)
     variances = torch.cat(
@@ -61,34 +61,34 @@ def expected_rise(setting: Setting, probe: Probe) -> float:
     return 0.5 * float((variances.double() * hessian.diagonal()).sum())
 
 
-def rises(setting: Setting, probe: Probe, *, draws: int, root: int) -> NDArray[np.float64]:
+def rises(setting: Setting, task: Task, *, draws: int, root: int) -> NDArray[np.float64]:
     """Disturbed minus clean squared error ``[draw, example]``, from the engine."""
     subject = setting.subject
 
     def trial(name: str, dose: float, seed: int) -> Trial:
         return Trial(
-            subject=subject.record.fingerprint, probe=probe.digest, measures=("squared_error",), perturbation=name,
+            subject=subject.record.fingerprint, task=task.digest, measures=("squared_error",), perturbation=name,
             version=1, dose=dose, seed=seed, root=root,
         )  # fmt: skip
 
     trials = [trial("none", 0.0, 0), *(trial("std", DOSE, seed) for seed in range(draws))]
     values: list[NDArray[np.float64]] = []
-    run_trials(trials, Workshop([subject], (), probe), lambda o: values.append(o.values["squared_error"].astype(float)))
+    run_trials(trials, Workshop([subject], (), task), lambda o: values.append(o.values["squared_error"].astype(float)))
     return np.stack(values[1:]) - values[0]
 
 
 def test_the_hessian_is_the_one_on_paper(setting: Setting) -> None:
     """tr H = 2 x outputs x mean |x|^2 for the weights and 2 x outputs for the bias."""
-    probe = probe_of(0)
+    task = task_of(0)
     weight, bias = setting.deviations
-    norms = float(probe.inputs.double().square().sum(1).mean())
-    assert expected_rise(setting, probe) == pytest.approx(OUTPUTS * (weight**2 * norms + bias**2), rel=1e-7)
+    norms = float(task.inputs.double().square().sum(1).mean())
+    assert expected_rise(setting, task) == pytest.approx(OUTPUTS * (weight**2 * norms + bias**2), rel=1e-7)
 
 
 def test_the_expected_rise_is_inside_the_interval(setting: Setting) -> None:
-    probe = probe_of(0)
-    found = rises(setting, probe, draws=1000, root=5)
-    known = expected_rise(setting, probe)
+    task = task_of(0)
+    found = rises(setting, task, draws=1000, root=5)
+    known = expected_rise(setting, task)
     effect = mean_effect(found, unit="squared error")
     assert effect.low is not None and effect.high is not None and effect.low < known < effect.high
     # Over the draws alone, these examples held fixed: narrow enough to tell half of the trace from the trace.
@@ -104,9 +104,9 @@ def test_intervals_over_draws_and_examples_cover_at_their_level(setting: Setting
     weight, bias = setting.deviations
     everywhere = OUTPUTS * (weight**2 * INPUTS + bias**2)  # E|x|^2 = inputs, for standard normal inputs
     for root in range(roots):
-        probe = probe_of(root, examples=40)
-        found = rises(setting, probe, draws=10, root=root)
-        known = expected_rise(setting, probe)
+        task = task_of(root, examples=40)
+        found = rises(setting, task, draws=10, root=root)
+        known = expected_rise(setting, task)
         here = mean_effect(found.mean(1, keepdims=True), unit="squared error")
         there = mean_effect(found, unit="squared error")
         assert here.low is not None and here.high is not None and there.low is not None and there.high is not None

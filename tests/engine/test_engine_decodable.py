@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.inside.activations import Place, apart, changed, distinct, places, read, slopes
 from wheeltap.engine.inside.linear_probe import STATUSES
 from wheeltap.engine.readings.decodable import Decodable, require_asked
@@ -39,9 +39,9 @@ def llama() -> Subject:
         return Subject(transformers.LlamaForCausalLM(config).eval(), name="llama")
 
 
-def task(**changes: Any) -> ChoiceProbe:
+def made(**changes: Any) -> ChoiceTask:
     choices = [[(10,), (11,)]] * len(CONTEXTS)
-    return ChoiceProbe(CONTEXTS, changes.pop("choices", choices), [0, 1, 0, 1, 0], **changes)
+    return ChoiceTask(CONTEXTS, changes.pop("choices", choices), [0, 1, 0, 1, 0], **changes)
 
 
 def hidden(model: nn.Module, context: tuple[int, ...], block: int) -> Tensor:
@@ -51,10 +51,10 @@ def hidden(model: nn.Module, context: tuple[int, ...], block: int) -> Tensor:
 
 
 def test_blocks_are_read_at_the_end_of_each_context(llama: Subject) -> None:
-    where = places(llama, task())
+    where = places(llama, made())
     assert (where.kind, [place.name for place in where.all]) == ("blocks", [f"model.layers.{at}" for at in range(3)])
-    held, scores = read(llama, task(), where)
-    assert torch.equal(scores, task().scores(llama.model))
+    held, scores = read(llama, made(), where)
+    assert torch.equal(scores, made().scores(llama.model))
     for at, context in enumerate(CONTEXTS):
         assert torch.allclose(held[where.all[0]][at], hidden(llama.model, context, 0), atol=1e-5)
         assert torch.allclose(held[where.all[1]][at], hidden(llama.model, context, 1), atol=1e-5)
@@ -62,40 +62,40 @@ def test_blocks_are_read_at_the_end_of_each_context(llama: Subject) -> None:
 
 @pytest.mark.parametrize("choices", [[[(10,), (11,)]] * 5, [[(10, 3), (11, 2)]] * 5])
 def test_a_change_of_one_items_vector_moves_its_scores_alone(llama: Subject, choices: Any) -> None:
-    probe = task(choices=choices)
-    where, clean = places(llama, probe), probe.scores(llama.model)
+    task = made(choices=choices)
+    where, clean = places(llama, task), task.scores(llama.model)
 
     def push(values: Tensor, examples: Tensor) -> Tensor:
         return values + 5.0 * (examples == 4).to(values)[:, None]
 
-    with changed(llama, probe, [(where.all[1], push)]):
-        moved = (probe.scores(llama.model) - clean).abs().sum(1)
+    with changed(llama, task, [(where.all[1], push)]):
+        moved = (task.scores(llama.model) - clean).abs().sum(1)
     assert moved[4] > 1e-3
     assert float(moved[:4].max()) < 1e-5
-    assert torch.equal(probe.scores(llama.model), clean), "the hooks are gone"
+    assert torch.equal(task.scores(llama.model), clean), "the hooks are gone"
 
 
 def test_contexts_that_others_begin_with_are_left_out() -> None:
     # Items 0 and 3 share a context: whatever is done to one is done to the other alike.
-    assert apart(task()).tolist() == [1, 2, 4]
-    assert distinct(task()).tolist() == [0, 1, 2, 0, 3]
-    rows = Probe(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([0, 1, 0]))
+    assert apart(made()).tolist() == [1, 2, 4]
+    assert distinct(made()).tolist() == [0, 1, 2, 0, 3]
+    rows = Task(torch.tensor([[1.0], [2.0], [1.0]]), torch.tensor([0, 1, 0]))
     assert apart(rows).tolist() == [0, 1, 2]
     assert len(distinct(rows).unique()) == 2
 
 
 def test_slopes_are_the_change_of_the_loss_to_first_order(llama: Subject) -> None:
-    probe = task()
-    where, target = places(llama, probe), torch.zeros(5, dtype=torch.long)
-    found = slopes(llama, probe, where.all, target)
+    task = made()
+    where, target = places(llama, task), torch.zeros(5, dtype=torch.long)
+    found = slopes(llama, task, where.all, target)
     along = planted.numbers(5, 16, seed=4)
 
     def loss(step: float) -> Tensor:
         def push(values: Tensor, examples: Tensor) -> Tensor:
             return values + step * along[examples].to(values)
 
-        with torch.no_grad(), changed(llama, probe, [(where.all[1], push)]):
-            return -probe.scores(llama.model)[:, 0].double()
+        with torch.no_grad(), changed(llama, task, [(where.all[1], push)]):
+            return -task.scores(llama.model)[:, 0].double()
 
     steps = (loss(5e-4) - loss(-5e-4)) / 1e-3
     mine = (found[where.all[1]] * along).sum(1)
@@ -105,19 +105,19 @@ def test_slopes_are_the_change_of_the_loss_to_first_order(llama: Subject) -> Non
 
 def test_hidden_layers_are_what_their_readers_take_in() -> None:
     model = mlp((6, 12, 8, 3)).eval()
-    subject, probe = (
+    subject, task = (
         Subject(model, name="mlp"),
-        Probe(planted.numbers(50, 6, seed=1).float(), torch.arange(50) % 3, batch=7),
+        Task(planted.numbers(50, 6, seed=1).float(), torch.arange(50) % 3, batch=7),
     )
-    where = places(subject, probe)
-    held, _ = read(subject, probe, where)
+    where = places(subject, task)
+    held, _ = read(subject, task, where)
     with torch.no_grad():
-        wanted = model[:2](probe.inputs).double()
+        wanted = model[:2](task.inputs).double()
     assert [held[place].shape[1] for place in where.all] == [12, 8]
     assert torch.allclose(held[where.all[0]], wanted)
-    loss = slopes(subject, probe, where.all, probe.targets)
+    loss = slopes(subject, task, where.all, task.targets)
     inner = wanted.float().requires_grad_()
-    torch.nn.functional.cross_entropy(model[2:](inner), probe.targets, reduction="sum").backward()
+    torch.nn.functional.cross_entropy(model[2:](inner), task.targets, reduction="sum").backward()
     assert inner.grad is not None
     assert torch.allclose(loss[where.all[0]], inner.grad.double(), atol=1e-6)
 
@@ -125,28 +125,28 @@ def test_hidden_layers_are_what_their_readers_take_in() -> None:
 def test_convolutions_and_unknown_structures_are_read_too() -> None:
     for kind, width in (("conv", 64), ("attention", None)):
         case = planted.planted(kind)
-        where = places(case.subject, case.probe)
-        held, _ = read(case.subject, case.probe, where)
+        where = places(case.subject, case.task)
+        held, _ = read(case.subject, case.task, where)
         assert all(len(vectors) == 60 for vectors in held.values())
         assert width is None or held[where.all[0]].shape[1] == width
 
 
 def test_some_layers_are_evenly_spaced() -> None:
     case = planted.planted("mlp")
-    where = places(case.subject, case.probe, "0, 2,4,2")
+    where = places(case.subject, case.task, "0, 2,4,2")
     assert [place.name for place in where.all] == ["0", "2", "4"] and where.kind == "named"
     assert [place.name for place in where.some(1).all] == ["2"] and where.some(3) == where
     assert where.without([Place("2", "2")]).index == (0, 2)
 
 
-def read_of(probe: Any, subject: Subject, **settings: Any) -> dict[str, Any]:
-    return Decodable(settings).read(subject, probe, root=0, seed=0).values
+def read_of(task: Any, subject: Subject, **settings: Any) -> dict[str, Any]:
+    return Decodable(settings).read(subject, task, root=0, seed=0).values
 
 
 def test_the_reading_tells_what_was_built() -> None:
     case = constructed(seed=3)
     before = weights_digest(case.subject.model)
-    values = read_of(case.probe, case.subject)
+    values = read_of(case.task, case.subject)
     assert weights_digest(case.subject.model) == before
     assert all(np.isfinite(array).all() for array in values.values())
     for name in (USED, UNUSED):
@@ -157,16 +157,16 @@ def test_the_reading_tells_what_was_built() -> None:
     assert values[f"{USED}|erased"].mean() > 0.4 * steepest > 20 * values[f"{UNUSED}|erased"].mean()
     assert values[f"{OWN}|erased"].mean() > 0.5 * steepest
     assert values[f"{USED}|angles"][0, 0] < 70 < values[f"{UNUSED}|angles"][0, 0]
-    again = read_of(case.probe, case.subject)
+    again = read_of(case.task, case.subject)
     assert all(np.array_equal(values[name], again[name]) for name in values)
 
 
 def test_copies_of_examples_change_nothing() -> None:
     """Every input about four times, the copies in any order: what is read is what is read of each once."""
     case = constructed(seed=3)
-    once = read_of(case.probe, case.subject)
+    once = read_of(case.task, case.subject)
     again = torch.cat([torch.arange(300), torch.randperm(900, generator=torch.Generator().manual_seed(0)) % 300])
-    copied = read_of(case.probe.part(again), case.subject)
+    copied = read_of(case.task.part(again), case.subject)
     assert float(copied.pop("copies")) == 900.0 and float(once.pop("copies")) == 0.0
     assert once.keys() == copied.keys()
     assert all(np.allclose(once[name], copied[name], atol=1e-9) for name in once)
@@ -175,13 +175,13 @@ def test_copies_of_examples_change_nothing() -> None:
 def test_of_too_few_different_inputs_nothing_is_read() -> None:
     case = constructed(seed=0)
     with pytest.raises(DataError, match="too few different inputs") as told:
-        read_of(case.probe.part(torch.arange(12).repeat(40)), case.subject)
+        read_of(case.task.part(torch.arange(12).repeat(40)), case.subject)
     assert "12, in 480 examples" in str(told.value)
 
 
 def test_factors_of_a_rank_share_their_random_subspaces() -> None:
     case = constructed(seed=1)
-    values = read_of(case.probe, case.subject, draws=8, held=2)
+    values = read_of(case.task, case.subject, draws=8, held=2)
     assert values[f"{USED}|moved"].shape == (1, 1 + 2 + 2 * 8) and values[f"{USED}|random"].shape == (1, 8, 150)
     assert np.array_equal(values[f"{USED}|moved"][:, 3:], values[f"{UNUSED}|moved"][:, 3:])
     assert not np.array_equal(values[f"{USED}|held"], values[f"{UNUSED}|held"])
@@ -192,7 +192,7 @@ def test_factors_of_a_rank_share_their_random_subspaces() -> None:
 
 def test_what_random_subspaces_should_move_is_what_they_do_where_outputs_are_linear() -> None:
     case = constructed(seed=2, design=Design(outputs="numbers", examples=2000))
-    values = read_of(case.probe, case.subject, draws=200)
+    values = read_of(case.task, case.subject, draws=200)
     moved = values[f"{USED}|moved"][0, 5:].mean() / values[f"{USED}|steepest"].mean()
     assert moved == pytest.approx(float(values[f"{USED}|expected"][0]), rel=0.15)
 
@@ -200,7 +200,7 @@ def test_what_random_subspaces_should_move_is_what_they_do_where_outputs_are_lin
 def test_effects_are_those_of_a_pass_by_hand() -> None:
     """The wanted outputs of a linear readout: their change is the readout of the layer's."""
     case = constructed(seed=1, design=Design(outputs="numbers"))
-    values = read_of(case.probe, case.subject)
+    values = read_of(case.task, case.subject)
     # Erasing what tells the used factor takes away what the outputs owe to it, and keeps the rest.
     assert 0.05 < values[f"{USED}|erased"].mean() < 1.0
     assert values[f"{UNUSED}|erased"].mean() < 0.02
@@ -210,8 +210,8 @@ def test_factors_that_cannot_be_measured_say_why() -> None:
     case = constructed(seed=0)
     rare = torch.zeros(300, dtype=torch.long)
     rare[:4] = 1
-    probe = case.probe.with_factors({"one": torch.ones(300).long(), "rare": rare, "many": torch.arange(300) % 150})
-    values = read_of(probe, case.subject, factors="one,rare,many")
+    task = case.task.with_factors({"one": torch.ones(300).long(), "rare": rare, "many": torch.arange(300) % 150})
+    values = read_of(task, case.subject, factors="one,rare,many")
     told = [STATUSES[int(values[f"{name}|status"])] for name in ("one", "rare", "many")]
     assert told == ["one class", "too few examples", "too many classes"]
     assert f"{USED}|status" not in values
@@ -219,18 +219,18 @@ def test_factors_that_cannot_be_measured_say_why() -> None:
 
 def test_a_layer_narrower_than_the_factor_needs() -> None:
     model = nn.Sequential(nn.Linear(8, 2), nn.Tanh(), nn.Linear(2, 4)).eval()
-    probe = Probe(planted.numbers(200, 8, seed=1).float(), torch.arange(200) % 4)
-    known = probe.with_factors({"four": torch.arange(200) % 4})
+    task = Task(planted.numbers(200, 8, seed=1).float(), torch.arange(200) % 4)
+    known = task.with_factors({"four": torch.arange(200) % 4})
     assert float(read_of(known, Subject(model, name="narrow"))["four|rank"][0]) < 0.0
 
 
 def test_mistakes_are_told() -> None:
     case = constructed(seed=0)
     for error, ask in (
-        (UsageError, lambda **names: read_of(case.probe, case.subject, **names)),
+        (UsageError, lambda **names: read_of(case.task, case.subject, **names)),
         (
             UnknownName,
-            lambda **names: require_asked(case.subject, case.probe, **{"factors": "", "layers": "", **names}),
+            lambda **names: require_asked(case.subject, case.task, **{"factors": "", "layers": "", **names}),
         ),
     ):
         with pytest.raises(error, match="Did you mean 'used'"):
@@ -238,9 +238,9 @@ def test_mistakes_are_told() -> None:
         with pytest.raises(error, match="module called '7'"):
             ask(layers="0,7")
     with pytest.raises(DataError, match="too few examples"):
-        read_of(case.probe.part(torch.arange(30)), case.subject)
+        read_of(case.task.part(torch.arange(30)), case.subject)
     with pytest.raises(DataError, match="a name that is taken"):
-        case.probe.with_factors({OWN: torch.arange(300) % 2})
+        case.task.with_factors({OWN: torch.arange(300) % 2})
 
 
 def test_a_model_without_vectors_per_example() -> None:
@@ -253,25 +253,23 @@ def test_a_model_without_vectors_per_example() -> None:
             doubled = self.first(torch.cat([inputs, inputs]))  # twice as many rows as examples
             return self.last(torch.relu(doubled)[: len(inputs)])
 
-    probe = Probe(planted.numbers(80, 4, seed=0).float(), torch.arange(80) % 2)
+    task = Task(planted.numbers(80, 4, seed=0).float(), torch.arange(80) % 2)
     with pytest.raises(ModelError, match="A layer that was named"):
         read_of(
-            probe.with_factors({"odd": torch.arange(80) % 2}),
+            task.with_factors({"odd": torch.arange(80) % 2}),
             Subject(Mixed().eval(), name="mixed"),
             layers="first,last",
         )
     with pytest.raises(ModelError, match="No layer of this model"):
-        read_of(
-            probe.with_factors({"odd": torch.arange(80) % 2}), Subject(Mixed().eval(), name="mixed"), layers="first"
-        )
+        read_of(task.with_factors({"odd": torch.arange(80) % 2}), Subject(Mixed().eval(), name="mixed"), layers="first")
 
 
 def test_a_language_task_is_read_at_its_blocks(llama: Subject) -> None:
     rng = np.random.default_rng(0)
     contexts = [tuple(int(t) for t in rng.integers(1, 16, size=int(rng.integers(2, 7)))) for _ in range(90)]
     contexts = [(*context, int(at % 2) + 1) for at, context in enumerate(contexts)]  # the last token tells the factor
-    probe = ChoiceProbe(contexts, [[(10,), (11, 3)]] * 90, [0, 1] * 45).with_factors({"last": torch.arange(90) % 2})
-    values = read_of(probe, llama, draws=8, matched=2)
+    task = ChoiceTask(contexts, [[(10,), (11, 3)]] * 90, [0, 1] * 45).with_factors({"last": torch.arange(90) % 2})
+    values = read_of(task, llama, draws=8, matched=2)
     assert [llama.record.blocks[int(at)] for at in values["layers"]] == [f"model.layers.{at}" for at in range(3)]
     assert (values["last|correct"].mean(1) > 0.9).all() and (values["last|rank"] == 1).all()
     assert (values["last|erased"].mean(1) > 0.0).all()

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import measure
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.head_screen import first_order, screened
 from wheeltap.engine.fast.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
@@ -51,11 +51,11 @@ def wrapped(family: str, read: str = "last", **settings: Any) -> Subject:
     return Subject(Wrapped(causal(family, **settings), read).eval(), name=family)
 
 
-def probe(*, batch: int = 4, rows: int = 6) -> Probe:
-    return Probe(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=batch, measure=measure.nll)
+def task(*, batch: int = 4, rows: int = 6) -> Task:
+    return Task(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=batch, measure=measure.nll)
 
 
-def without(subject: Subject, head: Head, of: BaseProbe, *, keep: float = 0.0) -> Tensor:
+def without(subject: Subject, head: Head, of: BaseTask, *, keep: float = 0.0) -> Tensor:
     """Scores of a deep copy in which what a head writes is multiplied by ``keep``."""
     model = copy.deepcopy(subject.model)
     layer: Any = model.get_submodule(head.layer)
@@ -66,7 +66,7 @@ def without(subject: Subject, head: Head, of: BaseProbe, *, keep: float = 0.0) -
     return of.scores(model)
 
 
-def assert_exact(subject: Subject, of: BaseProbe, *, path: str) -> HeadAblation:
+def assert_exact(subject: Subject, of: BaseTask, *, path: str) -> HeadAblation:
     before = weights_digest(subject.model)
     bench = HeadAblation(subject, of)
     assert bench.path == path
@@ -83,7 +83,7 @@ def assert_exact(subject: Subject, of: BaseProbe, *, path: str) -> HeadAblation:
 @pytest.mark.parametrize("read", ["last", "mean"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_head_of_every_family(family: str, read: str) -> None:
-    bench = assert_exact(wrapped(family, read), probe(), path="heads folded, prefix cached")
+    bench = assert_exact(wrapped(family, read), task(), path="heads folded, prefix cached")
     assert len(bench.heads) == 12
     # Twelve loops of whole passes would cost 12 and the clean one; here later layers skip what comes before them.
     assert bench.spent < 12
@@ -92,17 +92,17 @@ def test_every_head_of_every_family(family: str, read: str) -> None:
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_items_with_options(kind: str) -> None:
     tiny = tiny_lm(kind, steps=60, examples=40)
-    assert_exact(tiny.subject, tiny.probe, path="heads folded, prefix cached")
+    assert_exact(tiny.subject, tiny.task, path="heads folded, prefix cached")
 
 
 def test_without_a_stack_of_blocks_whole_passes_are_shared() -> None:
-    assert_exact(wrapped("GPT2", n_layer=1), probe(), path="heads folded")
+    assert_exact(wrapped("GPT2", n_layer=1), task(), path="heads folded")
 
 
 @pytest.mark.parametrize(("read", "places"), [("last", 1), ("mean", TOKENS.shape[1])])
 def test_the_last_block_runs_only_where_its_output_is_read(read: str, places: int) -> None:
     subject, seen = wrapped("GPT2", read), set[int]()
-    bench = HeadAblation(subject, probe())
+    bench = HeadAblation(subject, task())
     bench.ablated(bench.heads[:1], lambda scores: scores)  # with the whole pass that proves it
     inner = subject.model.get_submodule("lm.transformer.h.2.mlp.c_proj")
     hook = inner.register_forward_pre_hook(lambda module, args: seen.add(args[0].shape[1]))
@@ -112,7 +112,7 @@ def test_the_last_block_runs_only_where_its_output_is_read(read: str, places: in
 
 
 def test_order_and_choice_are_the_callers() -> None:
-    subject, of = wrapped("Llama"), probe()
+    subject, of = wrapped("Llama"), task()
     bench = HeadAblation(subject, of)
     chosen = [bench.heads[at] for at in (7, 1, 7, 4)]
     some = bench.ablated(chosen, lambda scores: scores)
@@ -121,7 +121,7 @@ def test_order_and_choice_are_the_callers() -> None:
 
 
 def test_a_model_whose_rows_see_each_other_is_refused() -> None:
-    bench = HeadAblation(wrapped("GPT2", "centred"), probe(batch=6))
+    bench = HeadAblation(wrapped("GPT2", "centred"), task(batch=6))
     with pytest.raises(ModelError, match="does not give this model's scores"):
         bench.ablated(bench.heads, lambda scores: scores)
 
@@ -145,18 +145,18 @@ class Torch(nn.Module):
 )
 def test_attention_that_is_not_known_is_refused(model: nn.Module, because: str) -> None:
     with pytest.raises(ModelError, match=because):
-        HeadAblation(Subject(model.eval()), probe())
+        HeadAblation(Subject(model.eval()), task())
 
 
 def test_weights_of_16_bits_are_refused() -> None:
     subject = Subject(Wrapped(causal("Llama"), "last").bfloat16().eval())
     with pytest.raises(ModelError, match="bfloat16"):
-        HeadAblation(subject, probe())
+        HeadAblation(subject, task())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_screen_is_the_slope_by_each_head(family: str) -> None:
-    subject, of = wrapped(family), probe()
+    subject, of = wrapped(family), task()
     before = weights_digest(subject.model)
     flags = [parameter.requires_grad for parameter in subject.model.parameters()]
     predicted = first_order(subject, of, measure.nll)
@@ -173,7 +173,7 @@ def test_the_screen_is_the_slope_by_each_head(family: str) -> None:
 
 
 def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled() -> None:
-    subject, of = wrapped("GPT2"), probe()
+    subject, of = wrapped("GPT2"), task()
     bench = HeadAblation(subject, of)
     found = screened(bench, measure.nll, top=3, sample=4, rng=np.random.default_rng(0))
     assert len(found.top) == 3 and len(found.sampled) == 4 and not set(found.top) & set(found.sampled)
@@ -193,7 +193,7 @@ def test_what_the_screen_ranks_highest_is_confirmed_exactly_and_the_rest_sampled
 
 def test_a_head_that_the_screen_cannot_see_is_counted_as_missed() -> None:
     """With every head sampled, exactly those that outdo the least of the top ones."""
-    bench = HeadAblation(wrapped("Llama"), probe())
+    bench = HeadAblation(wrapped("Llama"), task())
     found = screened(bench, measure.nll, top=2, sample=10, rng=np.random.default_rng(0))
     moved = found.exact.mean(1).abs()
     assert found.missed == int((moved[2:] > moved[:2].min()).sum()) > 0
@@ -202,16 +202,16 @@ def test_a_head_that_the_screen_cannot_see_is_counted_as_missed() -> None:
 @pytest.mark.parametrize("of", [measure.accuracy, measure.agreement])
 def test_a_measure_without_a_slope_is_refused(of: measure.Measure) -> None:
     with pytest.raises(ModelError, match="changes smoothly"):
-        first_order(wrapped("GPT2"), probe(), of)
+        first_order(wrapped("GPT2"), task(), of)
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_the_screen_of_choices_is_the_mean_slope_by_each_head(kind: str) -> None:
     tiny = tiny_lm(kind, steps=60, examples=40)
-    probe = mixed_choices()
+    task = mixed_choices()
     subject, step = tiny.subject, 1e-2
     before = weights_digest(subject.model)
-    for of in (probe, tiny.probe):
+    for of in (task, tiny.task):
         predicted = first_order(subject, of, measure.nll)
         assert predicted.shape == (8, len(of.targets)) and weights_digest(subject.model) == before
         for at, head in enumerate(HeadAblation(subject, of).heads):
@@ -221,7 +221,7 @@ def test_the_screen_of_choices_is_the_mean_slope_by_each_head(kind: str) -> None
             assert float(predicted[at].mean()) == pytest.approx(slope, abs=2e-3 * max(1.0, abs(slope)), rel=2e-2)
 
 
-def mixed_choices() -> ChoiceProbe:
+def mixed_choices() -> ChoiceTask:
     """Contexts of many lengths, some shared; options of one token to three, in several batches."""
     rng = np.random.default_rng(0)
 
@@ -231,14 +231,14 @@ def mixed_choices() -> ChoiceProbe:
     contexts = [drawn(9) for _ in range(50)]
     contexts[3], contexts[7] = contexts[4], contexts[8][:1]
     options = [[drawn(4) for _ in range(3)] for _ in range(50)]
-    return ChoiceProbe(contexts, options, [int(at) for at in rng.integers(0, 3, 50)], tokens_per_batch=96)
+    return ChoiceTask(contexts, options, [int(at) for at in rng.integers(0, 3, 50)], tokens_per_batch=96)
 
 
-class Undivided(BaseProbe):
-    """A probe of its own kind: as a ``Probe``, but it cannot be divided, or tells scores without a gradient."""
+class Undivided(BaseTask):
+    """A task of its own kind: as a ``Task``, but it cannot be divided, or tells scores without a gradient."""
 
     def __init__(self, *, divided: bool) -> None:
-        self.inner, self.divided = probe(), divided
+        self.inner, self.divided = task(), divided
         self.name, self.targets, self.measure = "own", self.inner.targets, self.inner.measure
 
     @property
@@ -249,7 +249,7 @@ class Undivided(BaseProbe):
     def tokens(self) -> int:
         return self.inner.tokens
 
-    def part(self, index: Tensor) -> BaseProbe:
+    def part(self, index: Tensor) -> BaseTask:
         return self if self.divided else super().part(index)
 
     def forward(self, model: nn.Module) -> Tensor:
@@ -259,7 +259,7 @@ class Undivided(BaseProbe):
         return self.inner.moments()
 
 
-def test_a_probe_without_parts_or_gradient_cannot_be_screened() -> None:
+def test_a_task_without_parts_or_gradient_cannot_be_screened() -> None:
     with pytest.raises(DataError, match="cannot be divided"):
         first_order(wrapped("GPT2"), Undivided(divided=False), measure.nll)
     with pytest.raises(ModelError, match="cannot be screened"):
@@ -267,7 +267,7 @@ def test_a_probe_without_parts_or_gradient_cannot_be_screened() -> None:
 
 
 def test_the_reading_of_every_head() -> None:
-    subject, of = wrapped("Llama"), probe()
+    subject, of = wrapped("Llama"), task()
     found = create("head-effects").read(subject, of, root=0, seed=0)
     assert found.values["layer"].tolist() == [0.0] * 4 + [1.0] * 4 + [2.0] * 4
     assert found.values["head"].tolist() == [0.0, 1.0, 2.0, 3.0] * 3
@@ -282,7 +282,7 @@ def test_the_reading_of_every_head() -> None:
 
 
 def test_the_reading_with_a_screen() -> None:
-    subject, of = wrapped("GPT2"), probe()
+    subject, of = wrapped("GPT2"), task()
     found = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
     again = create("head-effects", {"top": 3, "sample": 4}).read(subject, of, root=5, seed=0).values
     every = create("head-effects").read(subject, of, root=5, seed=0).values
@@ -292,7 +292,7 @@ def test_the_reading_with_a_screen() -> None:
 
 
 def test_without_more_heads_than_are_ablated_nothing_is_screened() -> None:
-    subject, of = wrapped("GPT2"), probe()
+    subject, of = wrapped("GPT2"), task()
     every = create("head-effects").read(subject, of, root=5, seed=0)
     for settings in ({"top": 3, "sample": 9}, {"top": 20, "sample": 0}):
         found = create("head-effects", dict(settings)).read(subject, of, root=5, seed=0)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.probe import Probe
+from wheeltap.core.task import Task
 from wheeltap.engine import readings
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.readings.input_search import ENTRANCES, KINDS, InputSearch
@@ -29,11 +29,11 @@ def case() -> Planted:
 
 @pytest.mark.parametrize("batch", [512, 37])
 def test_every_candidate_is_that_of_a_plain_loop(case: Planted, batch: int) -> None:
-    assert isinstance(case.probe, Probe)
-    inputs, targets = case.probe.inputs, case.probe.targets
-    probe = Probe(inputs, targets, batch=batch)
+    assert isinstance(case.task, Task)
+    inputs, targets = case.task.inputs, case.task.targets
+    task = Task(inputs, targets, batch=batch)
     with unharmed(case.subject):
-        found = InputSearch(SMALL).read(case.subject, probe, root=5, seed=2)
+        found = InputSearch(SMALL).read(case.subject, task, root=5, seed=2)
     rows: list[Tensor] = []
     spread = float(inputs.double().std(correction=0))
     for kind in KINDS:
@@ -55,7 +55,7 @@ def test_every_candidate_is_that_of_a_plain_loop(case: Planted, batch: int) -> N
 
 def test_draws_follow_from_root_and_seed_alone(case: Planted) -> None:
     def read(root: int, seed: int) -> np.ndarray:
-        return InputSearch(SMALL).read(case.subject, case.probe, root=root, seed=seed).values["right"]
+        return InputSearch(SMALL).read(case.subject, case.task, root=root, seed=seed).values["right"]
 
     assert np.array_equal(read(0, 0), read(0, 0))
     assert not np.array_equal(read(0, 0), read(0, 1))
@@ -64,19 +64,19 @@ def test_draws_follow_from_root_and_seed_alone(case: Planted) -> None:
 
 @pytest.mark.parametrize(("passes", "doses"), [(1, 1), (7, 3), (100, 8)])
 def test_no_fewer_passes_than_asked_for_and_hardly_more(case: Planted, passes: int, doses: int) -> None:
-    found = InputSearch({"passes": passes, "doses": doses}).read(case.subject, case.probe, root=0, seed=0)
+    found = InputSearch({"passes": passes, "doses": doses}).read(case.subject, case.task, root=0, seed=0)
     assert passes <= len(found.values["right"]) < passes + 2 * doses
 
 
 def test_of_a_model_of_tokens_the_embedding_is_moved_by_offsets() -> None:
     case = planted("embedding")
     with unharmed(case.subject):
-        found = InputSearch(SMALL).read(case.subject, case.probe, root=0, seed=0)
+        found = InputSearch(SMALL).read(case.subject, case.task, root=0, seed=0)
     assert ENTRANCES[int(found.values["entrance"])] == "embedding"
     assert set(found.values["kind"].tolist()) == {0.0} and len(found.values["kind"]) == 12
-    assert isinstance(case.probe, Probe)
+    assert isinstance(case.task, Task)
     embed, head = case.subject.model.embed, case.subject.model.head
-    ids, targets = case.probe.inputs, case.probe.targets
+    ids, targets = case.task.inputs, case.task.targets
     spread = float(embed(ids).detach().double().std(correction=0))
     along = torch.randn(6, generator=torch.Generator().manual_seed(seeds.derive(0, "input-search", "offset", 0, 0)))
     with torch.no_grad():
@@ -96,16 +96,16 @@ class _Lookup(nn.Module):
 
 
 def test_where_nothing_can_be_moved_the_targets_are_told_and_no_more() -> None:
-    probe = Probe(torch.arange(30) % 5, torch.arange(30) % 3)
-    found = InputSearch(SMALL).read(wt.Subject(_Lookup().eval()), probe, root=0, seed=0)
+    task = Task(torch.arange(30) % 5, torch.arange(30) % 3)
+    found = InputSearch(SMALL).read(wt.Subject(_Lookup().eval()), task, root=0, seed=0)
     assert set(found.values) == {"targets", "entrance"} and found.forwards == 1
     assert ENTRANCES[int(found.values["entrance"])] == "none"
 
 
-def test_a_probe_without_options_is_refused() -> None:
+def test_a_task_without_options_is_refused() -> None:
     case = linear_regression()
     with pytest.raises(DataError, match="counts right answers"):
-        InputSearch(SMALL).read(case.subject, case.probe, root=0, seed=0)
+        InputSearch(SMALL).read(case.subject, case.task, root=0, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from wheeltap.core import measure
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
@@ -29,8 +29,8 @@ ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
 COPIES = [Copy(DOSE, seed) for seed in SEEDS]
 
 
-def flat(inputs: Tensor, *, options: int = 4, batch: int = 4) -> Probe:
-    return Probe(inputs, torch.arange(len(inputs)) % options, batch=batch, measure=measure.nll)
+def flat(inputs: Tensor, *, options: int = 4, batch: int = 4) -> Task:
+    return Task(inputs, torch.arange(len(inputs)) % options, batch=batch, measure=measure.nll)
 
 
 def _normed() -> nn.Module:
@@ -42,12 +42,12 @@ def _dilated() -> nn.Module:
     return seeded(lambda: nn.Sequential(*copy.deepcopy(conv), nn.Flatten(), nn.Linear(16, 4)))  # pyright: ignore[reportArgumentType]
 
 
-def _tiny(kind: str) -> tuple[Subject, BaseProbe]:
+def _tiny(kind: str) -> tuple[Subject, BaseTask]:
     tiny = tiny_lm(kind, steps=0, examples=20)
-    return tiny.subject, tiny.probe
+    return tiny.subject, tiny.task
 
 
-CASES: dict[str, Callable[[], tuple[Subject, BaseProbe]]] = {
+CASES: dict[str, Callable[[], tuple[Subject, BaseTask]]] = {
     "mlp": lambda: (Subject(seeded(lambda: mlp((6, 12, 4)))), flat(numbers(9, 6))),  # pyright: ignore[reportArgumentType]
     "norm": lambda: (Subject(_normed()), flat(numbers(9, 6))),
     "convolutions": lambda: (Subject(seeded(ConvNet)), flat(numbers(9, 1, 8, 8), options=5)),
@@ -58,7 +58,7 @@ CASES: dict[str, Callable[[], tuple[Subject, BaseProbe]]] = {
 }
 
 
-def written(subject: Subject, probe: BaseProbe, noise: LowRankNoise, *, seed: int, site: Site = WHOLE) -> Tensor:
+def written(subject: Subject, task: BaseTask, noise: LowRankNoise, *, seed: int, site: Site = WHOLE) -> Tensor:
     """Scores of a deep copy with the materialised change in its weights."""
     model = copy.deepcopy(subject.model)
     for layer in subject.layers:
@@ -66,22 +66,22 @@ def written(subject: Subject, probe: BaseProbe, noise: LowRankNoise, *, seed: in
             weight = model.get_parameter(layer.weight)
             new = noise.replace(layer, Weights(weight.detach().clone()), DOSE, Draw(ROOT, seed))
             weight.data.copy_(new.weight)
-    return probe.scores(model)
+    return task.scores(model)
 
 
 @pytest.mark.parametrize("rank", [1, 3])
 @pytest.mark.parametrize("name", CASES)
 def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
-    subject, probe = CASES[name]()
+    subject, task = CASES[name]()
     before, noise = weights_digest(subject.model), LowRankNoise({"rank": rank})
-    clean = probe.scores(subject.model)
-    copies = LowRankCopies(subject, probe, noise)
+    clean = task.scores(subject.model)
+    copies = LowRankCopies(subject, task, noise)
     assert copies.path == f"low-rank folded, rank {rank}"
     for _ in range(2):  # the first pass proves itself, the second does not
         found = copies.scores(COPIES, root=ROOT)
         assert found.shape == (len(SEEDS), *clean.shape)
         for own, seed in zip(found, SEEDS, strict=True):
-            slow = written(subject, probe, noise, seed=seed)
+            slow = written(subject, task, noise, seed=seed)
             assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
             assert float((slow - clean).abs().max()) > 1e-3 * float(slow.abs().max())
     assert weights_digest(subject.model) == before
@@ -90,17 +90,17 @@ def test_folded_copies_equal_written_ones(name: str, rank: int) -> None:
 
 @pytest.mark.parametrize(("name", "site"), [("mlp", Site("layer", "2")), ("gpt2", Site("block", "transformer.h.1"))])
 def test_a_site_is_all_that_is_disturbed(name: str, site: Site) -> None:
-    subject, probe = CASES[name]()
+    subject, task = CASES[name]()
     noise = LowRankNoise()
-    found = LowRankCopies(subject, probe, noise, site).scores(COPIES, root=ROOT)
+    found = LowRankCopies(subject, task, noise, site).scores(COPIES, root=ROOT)
     for own, seed in zip(found, SEEDS, strict=True):
-        slow = written(subject, probe, noise, seed=seed, site=site)
+        slow = written(subject, task, noise, seed=seed, site=site)
         assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
 
 
 def test_one_pass_over_the_weights_serves_all_copies() -> None:
-    subject, probe = CASES["mlp"]()
-    copies = LowRankCopies(subject, probe, LowRankNoise())
+    subject, task = CASES["mlp"]()
+    copies = LowRankCopies(subject, task, LowRankNoise())
     copies.scores(COPIES, root=ROOT)
     rows: list[int] = []
     first = subject.model.get_submodule("0")
@@ -112,14 +112,14 @@ def test_one_pass_over_the_weights_serves_all_copies() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_where_answers_are_too_large_to_be_kept_copies_go_one_by_one(name: str) -> None:
-    subject, probe = CASES[name]()
+    subject, task = CASES[name]()
     noise = LowRankNoise()
-    copies = LowRankCopies(subject, probe, noise, limit=1)
+    copies = LowRankCopies(subject, task, noise, limit=1)
     assert (copies.at_once, copies.path, copies.spent) == (1, "low-rank beside the weights, rank 1", 1.0)
     found = copies.scores(COPIES, root=ROOT)
     assert copies.spent == 2.0, "the plain pass of the proof"
     for own, seed in zip(found, SEEDS, strict=True):
-        slow = written(subject, probe, noise, seed=seed)
+        slow = written(subject, task, noise, seed=seed)
         assert float((own - slow).abs().max()) <= 1e-5 * float(slow.abs().max())
     assert not any("forward" in vars(module) for module in subject.model.modules())
 
@@ -133,8 +133,8 @@ def test_as_many_copies_share_a_pass_as_fill_the_cache(tokens: int, at_once: int
 
 
 def test_dose_zero_is_the_clean_model() -> None:
-    subject, probe = CASES["mlp"]()
-    clean, copies = probe.scores(subject.model), LowRankCopies(subject, probe, LowRankNoise())
+    subject, task = CASES["mlp"]()
+    clean, copies = task.scores(subject.model), LowRankCopies(subject, task, LowRankNoise())
     assert torch.allclose(copies.scores([Copy(0.0, seed) for seed in SEEDS], root=ROOT), clean, atol=1e-6)
     with pytest.raises(UsageError, match="outside the domain"):
         copies.scores([Copy(-1.0, 0)], root=ROOT)
@@ -172,11 +172,11 @@ class Places(nn.Module):
 
 def test_models_that_break_what_folding_rests_on_are_refused() -> None:
     tokens = torch.randint(7, (9, 5), generator=torch.Generator().manual_seed(0))
-    for model, probe in ((Centring, flat(numbers(9, 6), batch=9)), (Places, flat(tokens))):
+    for model, task in ((Centring, flat(numbers(9, 6), batch=9)), (Places, flat(tokens))):
         subject = Subject(seeded(model))
         before = weights_digest(subject.model)
         with pytest.raises(ModelError, match="does not give this model's scores"):
-            LowRankCopies(subject, probe, LowRankNoise()).scores(COPIES, root=ROOT)
+            LowRankCopies(subject, task, LowRankNoise()).scores(COPIES, root=ROOT)
         assert weights_digest(subject.model) == before
 
 
@@ -189,9 +189,9 @@ def _sequence_first() -> nn.Module:
 
 
 def test_rows_that_are_several_for_each_example_are_folded_too() -> None:
-    subject, probe = Subject(_sequence_first()), flat(numbers(9, 6))
-    found = LowRankCopies(subject, probe, LowRankNoise()).scores(COPIES, root=ROOT)
-    slow = torch.stack([written(subject, probe, LowRankNoise(), seed=seed) for seed in SEEDS])
+    subject, task = Subject(_sequence_first()), flat(numbers(9, 6))
+    found = LowRankCopies(subject, task, LowRankNoise()).scores(COPIES, root=ROOT)
+    slow = torch.stack([written(subject, task, LowRankNoise(), seed=seed) for seed in SEEDS])
     assert torch.allclose(found, slow, atol=1e-5)
 
 
@@ -238,7 +238,7 @@ class Wide(nn.Module):
 def _asked(subject: Subject, *, doses: tuple[float, ...] = (0.1, 0.4), site: Site = WHOLE) -> list[Trial]:
     return [
         Trial(
-            subject=subject.record.fingerprint, probe="p", measures=("accuracy", "nll"), perturbation="low-rank",
+            subject=subject.record.fingerprint, task="p", measures=("accuracy", "nll"), perturbation="low-rank",
             version=LowRankNoise.version, settings={"rank": 2}, dose=dose, seed=seed, site=site,
         )
         for seed in range(3)
@@ -256,14 +256,14 @@ def _run(workshop: Workshop, trials: list[Trial]) -> dict[str, Outcome]:
     ("batch", "path"), [(4, "low-rank folded, rank 2"), (300, "low-rank beside the weights, rank 2")]
 )
 def test_a_large_model_takes_it_beside_its_weights_and_says_so(batch: int, path: str) -> None:
-    subject, probe = Subject(seeded(Wide)), flat(numbers(300, 6), batch=batch)
-    before, workshop, trials = weights_digest(subject.model), Workshop([subject], (), probe), _asked(subject)
+    subject, task = Subject(seeded(Wide)), flat(numbers(300, 6), batch=batch)
+    before, workshop, trials = weights_digest(subject.model), Workshop([subject], (), task), _asked(subject)
     found = _run(workshop, trials)
     assert weights_digest(subject.model) == before
     for trial in trials:
         outcome = found[trial.key]
         assert (outcome.status, outcome.path, outcome.forwards) == ("done", path, 1.0)
-        for name, values in measured_slowly(trial, subject.model, probe).items():
+        for name, values in measured_slowly(trial, subject.model, task).items():
             scale = max(1.0, float(np.abs(values).max()))
             assert float(np.abs(values - outcome.values[name]).max()) <= 2e-5 * scale, name
     spent = workshop.forwards
@@ -273,15 +273,15 @@ def test_a_large_model_takes_it_beside_its_weights_and_says_so(batch: int, path:
 
 
 def test_what_cannot_share_a_pass_takes_the_plain_path() -> None:
-    probe = flat(numbers(12, 6), batch=6)
+    task = flat(numbers(12, 6), batch=6)
     mixing, halved = Subject(seeded(lambda: Wide(mixing=True))), Subject(seeded(Wide).bfloat16())
-    for subject, examples in ((mixing, probe), (halved, flat(numbers(12, 6).bfloat16(), batch=6))):
+    for subject, examples in ((mixing, task), (halved, flat(numbers(12, 6).bfloat16(), batch=6))):
         trials = _asked(subject)
         found = _run(Workshop([subject], (), examples), trials)
         assert [(found[t.key].status, found[t.key].path) for t in trials] == [("done", "")] * len(trials)
     for trial in _asked(mixing):
-        outcome = _run(Workshop([mixing], (), probe), [trial])[trial.key]
-        assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, probe)["nll"], atol=2e-5)
+        outcome = _run(Workshop([mixing], (), task), [trial])[trial.key]
+        assert np.allclose(outcome.values["nll"], measured_slowly(trial, mixing.model, task)["nll"], atol=2e-5)
 
 
 class Named(nn.Module):
@@ -310,25 +310,25 @@ class Faint(nn.Module):
 
 def test_layers_may_be_called_by_name() -> None:
     tokens = torch.randint(7, (12, 5), generator=torch.Generator().manual_seed(0))
-    subject, probe = Subject(seeded(Named)), flat(tokens)
+    subject, task = Subject(seeded(Named)), flat(tokens)
     trials = _asked(subject)
-    found = _run(Workshop([subject], (), probe), trials)
+    found = _run(Workshop([subject], (), task), trials)
     for trial in trials:
         assert found[trial.key].path == "low-rank folded, rank 2"
         assert np.allclose(
-            found[trial.key].values["nll"], measured_slowly(trial, subject.model, probe)["nll"], atol=2e-5
+            found[trial.key].values["nll"], measured_slowly(trial, subject.model, task)["nll"], atol=2e-5
         )
 
 
 @pytest.mark.parametrize("batch", [4, 600])
 def test_a_faint_second_use_of_a_weight_does_not_hide_behind_a_small_dose(batch: int) -> None:
-    subject, probe = Subject(seeded(Faint)), flat(numbers(600, 6), batch=batch)
+    subject, task = Subject(seeded(Faint)), flat(numbers(600, 6), batch=batch)
     trials = _asked(subject, doses=(1e-4, 0.1, 0.2))
-    found = _run(Workshop([subject], (), probe), trials)
+    found = _run(Workshop([subject], (), task), trials)
     assert {outcome.path for outcome in found.values()} == {""}
     for trial in trials[:3]:
         assert np.allclose(
-            found[trial.key].values["nll"], measured_slowly(trial, subject.model, probe)["nll"], atol=2e-5
+            found[trial.key].values["nll"], measured_slowly(trial, subject.model, task)["nll"], atol=2e-5
         )
 
 
@@ -346,16 +346,16 @@ class Failing(nn.Module):
 
 
 def test_a_model_that_fails_while_it_is_recorded_takes_the_plain_path() -> None:
-    subject, probe = Subject(seeded(Failing)), flat(numbers(12, 6))
-    found = _run(Workshop([subject], (), probe), _asked(subject))
+    subject, task = Subject(seeded(Failing)), flat(numbers(12, 6))
+    found = _run(Workshop([subject], (), task), _asked(subject))
     assert {(outcome.status, outcome.path) for outcome in found.values()} == {("done", "")}
 
 
 def test_one_layer_and_small_models_are_written() -> None:
-    subject, probe = Subject(seeded(Wide)), flat(numbers(12, 6))
+    subject, task = Subject(seeded(Wide)), flat(numbers(12, 6))
     small = CASES["mlp"]()[0]
     for one, site in ((subject, Site("layer", "inner")), (small, WHOLE)):
-        found = _run(Workshop([one], (), probe), _asked(one, site=site))
+        found = _run(Workshop([one], (), task), _asked(one, site=site))
         assert {outcome.path for outcome in found.values()} == {""}
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.clean import out_of_memory
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.workshop import Workshop
@@ -36,17 +36,17 @@ class Hungry(nn.Module):
         return self.body(inputs)
 
 
-def probed(model: Hungry) -> Probe:
+def probed(model: Hungry) -> Task:
     return taught(model.body, numbers(60, 6, seed=1), more=numbers(30, 6, seed=2))
 
 
 def test_batches_are_halved_until_they_fit() -> None:
     model = Hungry(10)
-    probe = probed(model)
-    workshop = Workshop([], (), probe)
+    task = probed(model)
+    workshop = Workshop([], (), task)
     scores = workshop.scores(Subject(model))
-    assert probe.batch <= 10
-    assert torch.allclose(scores, model.body(probe.inputs).detach(), atol=1e-6)
+    assert task.batch <= 10
+    assert torch.allclose(scores, model.body(task.inputs).detach(), atol=1e-6)
 
 
 def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_pat
 
 def test_what_does_not_fit_at_all_is_a_clear_error() -> None:
     model = Hungry(0)
-    with pytest.raises(ModelError, match="fails on the probe's examples") as caught:
+    with pytest.raises(ModelError, match="fails on the task's examples") as caught:
         wt.audit(Subject(model, name="net"), probed(model), audits=["score"])
     assert "can't allocate memory" in str(caught.value)
 
@@ -77,15 +77,15 @@ def test_other_errors_are_not_taken_for_want_of_memory() -> None:
 
 def test_a_cache_that_may_hold_nothing_is_not_used() -> None:
     case = tiny_lm("gpt2", examples=20)
-    assert PrefixCache(case.subject, case.probe.scores).exact
-    assert not PrefixCache(case.subject, case.probe.scores, limit=100).exact
+    assert PrefixCache(case.subject, case.task.scores).exact
+    assert not PrefixCache(case.subject, case.task.scores, limit=100).exact
 
 
 def test_a_bound_on_memory_changes_no_number() -> None:
     case = tiny_lm("gpt2", examples=40)
     reports = [
         wt.audit(
-            case.subject, case.probe, audits=["score", "function-noise"], memory=memory,
+            case.subject, case.task, audits=["score", "function-noise"], memory=memory,
             effort=wt.Effort(draws=3, control_draws=3, block_draws=1),
         )
         for memory in (None, 1000)

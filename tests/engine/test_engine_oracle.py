@@ -9,15 +9,15 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, ta
 from oracle import measured_slowly
 from torch import nn
 
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.records import Outcome, Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.perturb import perturbations
 
-Case = tuple[Subject, BaseProbe]
+Case = tuple[Subject, BaseTask]
 
 SETTINGS: dict[str, list[dict[str, Scalar]]] = {
     "relative": [{}, {"draw": "sign"}],
@@ -47,12 +47,12 @@ def language(dtype: torch.dtype) -> Case:
     return Subject(seeded(TiedLanguageModel).to(dtype), name="language"), choices()
 
 
-def trials_of(subject: Subject, probe: BaseProbe, sites: list[Site]) -> list[Trial]:
+def trials_of(subject: Subject, task: BaseTask, sites: list[Site]) -> list[Trial]:
     return [
         Trial(
             subject=subject.record.fingerprint,
-            probe=probe.digest,
-            measures=tuple(m.name for m in probe.measures),
+            task=task.digest,
+            measures=tuple(m.name for m in task.measures),
             perturbation=name,
             version=perturbations.get(name).version,
             settings=settings,
@@ -69,15 +69,15 @@ def trials_of(subject: Subject, probe: BaseProbe, sites: list[Site]) -> list[Tri
     ]
 
 
-def run(subject: Subject, probe: BaseProbe, trials: list[Trial]) -> dict[str, Outcome]:
+def run(subject: Subject, task: BaseTask, trials: list[Trial]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    run_trials(trials, Workshop([subject], (), probe), lambda outcome: found.update({outcome.key: outcome}))
+    run_trials(trials, Workshop([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
     return found
 
 
-def require_equal(subject: Subject, probe: BaseProbe, sites: list[Site], *, tolerance: float) -> int:
-    trials = trials_of(subject, probe, sites)
-    fast, compared = run(subject, probe, trials), 0
+def require_equal(subject: Subject, task: BaseTask, sites: list[Site], *, tolerance: float) -> int:
+    trials = trials_of(subject, task, sites)
+    fast, compared = run(subject, task, trials), 0
     for trial in trials:
         outcome = fast[trial.key]
         label = f"{trial.perturbation} {trial.settings} {trial.site} {trial.dose} {trial.seed}"
@@ -86,7 +86,7 @@ def require_equal(subject: Subject, probe: BaseProbe, sites: list[Site], *, tole
             assert trial.perturbation == "function" and "no weight" in outcome.because, label
             continue
         assert outcome.status == "done", f"{label}: {outcome.because}"
-        slow = measured_slowly(trial, subject.model, probe)
+        slow = measured_slowly(trial, subject.model, task)
         assert slow.keys() == outcome.values.keys()
         for measure, values in slow.items():
             scale = max(1.0, float(np.abs(values).max()))
@@ -98,37 +98,37 @@ def require_equal(subject: Subject, probe: BaseProbe, sites: list[Site], *, tole
 
 @pytest.mark.parametrize("make", [conv, language])
 def test_every_perturbation_site_dose_and_seed_equals_the_slow_engine(make: Callable[[torch.dtype], Case]) -> None:
-    subject, probe = make(torch.float64)
+    subject, task = make(torch.float64)
     sites = {
         conv: [WHOLE, Site("layer", "second"), Site("block", "head")],
         language: [WHOLE, Site("layer", "blocks.1.up"), Site("block", "blocks.1"), Site("layer", "embed")],
     }[make]
     # Double precision, so that only the result's own rounding is left.
-    assert require_equal(subject, probe, sites, tolerance=1e-6) >= 60
+    assert require_equal(subject, task, sites, tolerance=1e-6) >= 60
 
 
 @pytest.mark.parametrize("make", [conv, language])
 def test_single_precision_equals_the_slow_engine_up_to_rounding(make: Callable[[torch.dtype], Case]) -> None:
-    subject, probe = make(torch.float32)
-    require_equal(subject, probe, [WHOLE], tolerance=2e-5)
+    subject, task = make(torch.float32)
+    require_equal(subject, task, [WHOLE], tolerance=2e-5)
 
 
-def test_the_digits_net_equals_the_slow_engine(digits: Subject, digits_probe: Probe) -> None:
+def test_the_digits_net_equals_the_slow_engine(digits: Subject, digits_task: Task) -> None:
     sites = [WHOLE, Site("layer", digits.record.layers[1])]
-    require_equal(digits, digits_probe, sites, tolerance=2e-5)
+    require_equal(digits, digits_task, sites, tolerance=2e-5)
 
 
 def test_a_block_is_not_another_block_whose_name_starts_alike() -> None:
     model = nn.Sequential(*[nn.Linear(3, 3) for _ in range(11)]).eval()
     subject = Subject(model)
-    probe = taught(model, numbers(20, 3))
+    task = taught(model, numbers(20, 3))
     inside = {layer for layer in subject.record.layers if Site("block", "1").covers(layer)}
     assert inside == {"1"}
-    require_equal(subject, probe, [Site("block", "1")], tolerance=1e-4)
+    require_equal(subject, task, [Site("block", "1")], tolerance=1e-4)
 
 
 def test_tied_weights_are_disturbed_once_and_in_both_places() -> None:
-    subject, _probe = language(torch.float64)
+    subject, _task = language(torch.float64)
     names = [layer.weight for layer in subject.layers]
     assert names.count("embed.weight") == 1 and "out.weight" not in names
     [embed] = [layer for layer in subject.layers if layer.weight == "embed.weight"]
@@ -136,10 +136,10 @@ def test_tied_weights_are_disturbed_once_and_in_both_places() -> None:
 
 
 def test_the_order_of_trials_does_not_matter() -> None:
-    subject, probe = conv(torch.float32)
-    trials = trials_of(subject, probe, [WHOLE, Site("layer", "second")])
-    forth, back = run(subject, probe, trials), run(subject, probe, trials[::-1])
-    alone = [run(subject, probe, [trial])[trial.key] for trial in trials[::5]]
+    subject, task = conv(torch.float32)
+    trials = trials_of(subject, task, [WHOLE, Site("layer", "second")])
+    forth, back = run(subject, task, trials), run(subject, task, trials[::-1])
+    alone = [run(subject, task, [trial])[trial.key] for trial in trials[::5]]
     assert list(forth) == list(back), "run in an order of its own"
     for outcome in (*back.values(), *alone):
         for measure, values in outcome.values.items():
@@ -147,10 +147,10 @@ def test_the_order_of_trials_does_not_matter() -> None:
 
 
 def test_what_replace_writes_is_what_runs_to_the_bit() -> None:
-    subject, probe = conv(torch.float32)
-    trials = [t for t in trials_of(subject, probe, [WHOLE]) if t.perturbation in EXACT]
-    fast = run(subject, probe, trials)
+    subject, task = conv(torch.float32)
+    trials = [t for t in trials_of(subject, task, [WHOLE]) if t.perturbation in EXACT]
+    fast = run(subject, task, trials)
     for trial in trials:
-        slow = measured_slowly(trial, subject.model, probe)
+        slow = measured_slowly(trial, subject.model, task)
         assert np.array_equal(slow["accuracy"], fast[trial.key].values["accuracy"])
         assert np.array_equal(slow["margin"].astype(np.float32), fast[trial.key].values["margin"])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.parts import ABLATIONS, Ablated, Bench, Halves, costliest, named, random_like, worst
@@ -37,12 +37,12 @@ def subject() -> Subject:
 
 
 @pytest.fixture
-def probe(subject: Subject) -> Probe:
+def task(subject: Subject) -> Task:
     return taught(subject.model, numbers(60, 4, seed=1))
 
 
-def bench_of(subject: Subject, probe: BaseProbe, behaviour: int | None = None) -> Bench:
-    return Bench(subject, probe, Halves.of(probe, behaviour, seeds.generator(0, "parts", 0, "halves")))
+def bench_of(subject: Subject, task: BaseTask, behaviour: int | None = None) -> Bench:
+    return Bench(subject, task, Halves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
 
 
 def slowly(model: nn.Module, inputs: Tensor, units: Tensor, value: list[Tensor]) -> Tensor:
@@ -69,23 +69,23 @@ def masks(count: int, seed: int = 0) -> list[Tensor]:
     return list(torch.rand(count, sum(UNITS), generator=torch.Generator().manual_seed(seed)) < 0.4)
 
 
-def test_zero_and_mean_are_zeroed_columns_and_moved_biases(subject: Subject, probe: Probe) -> None:
-    bench = bench_of(subject, probe)
-    held = [values.mean(0) for values in activations(subject.model, probe.inputs)]
+def test_zero_and_mean_are_zeroed_columns_and_moved_biases(subject: Subject, task: Task) -> None:
+    bench = bench_of(subject, task)
+    held = [values.mean(0) for values in activations(subject.model, task.inputs)]
     for units in masks(8):
-        zero = slowly(subject.model, probe.inputs, units, [torch.zeros(n) for n in UNITS])
-        mean = slowly(subject.model, probe.inputs, units, held)
+        zero = slowly(subject.model, task.inputs, units, [torch.zeros(n) for n in UNITS])
+        mean = slowly(subject.model, task.inputs, units, held)
         torch.testing.assert_close(bench.zero(units).scores, zero, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(bench.mean(units).scores, mean, rtol=1e-5, atol=1e-5)
         assert not torch.allclose(zero, mean)
 
 
-def test_resampling_takes_all_units_together_from_one_other_example(subject: Subject, probe: Probe) -> None:
-    bench, [units] = bench_of(subject, probe), masks(1)
+def test_resampling_takes_all_units_together_from_one_other_example(subject: Subject, task: Task) -> None:
+    bench, [units] = bench_of(subject, task), masks(1)
     got = bench.resampled(units, 5).scores
     source = to_drawn_rows(torch.arange(1), seed=5)(torch.arange(60.0)[:, None, None]).long().flatten()
     assert sorted(source.tolist()) == list(range(60)) and not bool((source == torch.arange(60)).any())
-    clean = activations(subject.model, probe.inputs)
+    clean = activations(subject.model, task.inputs)
     first = torch.where(units[:6], clean[0][source], clean[0])
     with torch.no_grad():
         second = subject.model.get_submodule("2")(first).relu()
@@ -98,22 +98,22 @@ def test_resampling_takes_all_units_together_from_one_other_example(subject: Sub
 
 def test_channels_of_a_convolution_are_units() -> None:
     subject = Subject(seeded(ConvNet), name="conv")
-    probe = taught(subject.model, numbers(40, 1, 8, 8, seed=2))
-    bench = bench_of(subject, probe)
+    task = taught(subject.model, numbers(40, 1, 8, 8, seed=2))
+    bench = bench_of(subject, task)
     assert bench.sizes == [6, 8]
     units = bench.none()
     units[[1, 4, 6 + 3]] = True
     altered = copy.deepcopy(subject.model)
     altered.get_submodule("second").weight.data[:, [1, 4]] = 0.0  # type: ignore[union-attr,index,operator]
     altered.get_submodule("head").weight.data[:, 27:36] = 0.0  # type: ignore[union-attr,index,operator]
-    torch.testing.assert_close(bench.zero(units).scores, probe.scores(altered), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(bench.zero(units).scores, task.scores(altered), rtol=1e-5, atol=1e-5)
     assert not torch.allclose(bench.zero(units).scores, bench.mean(units).scores)
 
 
-def test_the_reading_is_what_its_parts_are(subject: Subject, probe: Probe) -> None:
+def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None:
     before = weights_digest(subject.model)
     settings: dict[str, Any] = {"units": "0:0,3;2:1", "nulls": 3, "draws": 2, "tries": 3}
-    read = create("parts", settings).read(subject, probe, root=0, seed=0)
+    read = create("parts", settings).read(subject, task, root=0, seed=0)
     assert weights_digest(subject.model) == before
     shape = (len(ABLATIONS), 4, 30)
     assert {k: v.shape for k, v in read.values.items()} == {
@@ -122,44 +122,44 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, probe: Probe) -> No
     }  # fmt: skip
     assert read.values["units"].tolist() == [[0, 0], [0, 3], [1, 1]]
     assert float(read.values["total"]) == 11 and float(read.values["guided"]) == 1
-    bench = bench_of(subject, probe)
+    bench = bench_of(subject, task)
     chosen = named(bench, "0:0,3;2:1")
     half = bench.halves.measured_on
     for name, side in (("without", chosen), ("alone", ~chosen)):
         for place, run in enumerate((bench.zero(side), bench.mean(side))):
-            loss = torch.nn.functional.cross_entropy(run.scores[half], probe.targets[half], reduction="none")
-            right = (run.scores[half].argmax(1) == probe.targets[half]).float()
+            loss = torch.nn.functional.cross_entropy(run.scores[half], task.targets[half], reduction="none")
+            right = (run.scores[half].argmax(1) == task.targets[half]).float()
             np.testing.assert_allclose(read.values[f"{name}_loss"][place, 0], loss, rtol=1e-5)
             np.testing.assert_allclose(read.values[f"{name}_score"][place, 0], right)
-    again = create("parts", settings).read(subject, probe, root=0, seed=0)
+    again = create("parts", settings).read(subject, task, root=0, seed=0)
     assert all(np.array_equal(again.values[k], v) for k, v in read.values.items())
-    other = create("parts", settings).read(subject, probe, root=1, seed=0)
+    other = create("parts", settings).read(subject, task, root=1, seed=0)
     assert not np.array_equal(other.values["alone_loss"], read.values["alone_loss"])
 
 
-def test_halves_share_no_example_and_keep_to_the_behaviour(subject: Subject, probe: Probe) -> None:
+def test_halves_share_no_example_and_keep_to_the_behaviour(subject: Subject, task: Task) -> None:
     rng = seeds.generator(0, "halves")
-    halves = Halves.of(probe, None, rng)
+    halves = Halves.of(task, None, rng)
     assert sorted(torch.cat([halves.chosen_on, halves.measured_on]).tolist()) == list(range(60))
-    common = int(probe.targets.mode().values)
-    of_class = Halves.of(probe, common, rng)
+    common = int(task.targets.mode().values)
+    of_class = Halves.of(task, common, rng)
     members = torch.cat([of_class.chosen_on, of_class.measured_on])
-    assert bool((probe.targets[members] == common).all()) and len(members) == int((probe.targets == common).sum())
+    assert bool((task.targets[members] == common).all()) and len(members) == int((task.targets == common).sum())
 
 
-def test_what_is_chosen_knows_nothing_of_the_half_that_is_measured(subject: Subject, probe: Probe) -> None:
-    bench = bench_of(subject, probe)
+def test_what_is_chosen_knows_nothing_of_the_half_that_is_measured(subject: Subject, task: Task) -> None:
+    bench = bench_of(subject, task)
     chosen = costliest(bench, 0.3, most=100)
-    spoilt = probe.targets.clone()
+    spoilt = task.targets.clone()
     spoilt[bench.halves.measured_on] = (spoilt[bench.halves.measured_on] + 1) % 3
-    blind = bench_of(subject, Probe(probe.inputs, spoilt))
+    blind = bench_of(subject, Task(task.inputs, spoilt))
     assert torch.equal(costliest(blind, 0.3, most=100), chosen)
     alone = [bench.mean(unit).harm for unit in torch.eye(11, dtype=torch.bool)]
     assert set(chosen.nonzero()[:, 0].tolist()) == set(np.argsort(alone)[-3:].tolist())
 
 
-def test_random_sets_have_as_many_units_of_each_layer(subject: Subject, probe: Probe) -> None:
-    bench = bench_of(subject, probe)
+def test_random_sets_have_as_many_units_of_each_layer(subject: Subject, task: Task) -> None:
+    bench = bench_of(subject, task)
     chosen = named(bench, "0:0,3,5;2:1")
     drawn = [random_like(bench, chosen, seeds.generator(0, "nulls", draw)) for draw in range(200)]
     assert all([int(part.sum()) for part in units.split(UNITS)] == [3, 1] for units in drawn)
@@ -191,10 +191,10 @@ class Cancelling(nn.Module):
 def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> None:
     """Four pairs, so all 256 subsets can be tried; either sign may be the worse one to lose, and it finds one."""
     subject = Subject(Cancelling(strength=0.5).eval(), name="cancelling")
-    probe = taught(subject.model, numbers(80, 3, seed=3))
+    task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
     for split in range(12):
-        bench = Bench(subject, probe, Halves.of(probe, None, seeds.generator(split, "halves")))
+        bench = Bench(subject, task, Halves.of(task, None, seeds.generator(split, "halves")))
         side = bench.none()
         side[2:10] = True
         subsets = [side.clone().masked_scatter(side, torch.tensor(bits)) for bits in product((False, True), repeat=8)]
@@ -216,8 +216,8 @@ def test_the_slope_promises_what_small_steps_do() -> None:
         model = mlp((4, *UNITS, 3)).double().eval()
     inputs = doubles(60, 4, seed=5)
     with torch.no_grad():
-        probe = Probe(inputs, model(inputs).argmax(-1))
-    bench = bench_of(Subject(model, name="double"), probe)
+        task = Task(inputs, model(inputs).argmax(-1))
+    bench = bench_of(Subject(model, name="double"), task)
     [units] = masks(1)
     promise = bench.promise(Ablated(units, bench.clean, 0.0), seeds.generator(0))
     held, half = [values.mean(0) for values in activations(model, inputs)], bench.halves.chosen_on
@@ -228,7 +228,7 @@ def test_the_slope_promises_what_small_steps_do() -> None:
             first = first + degree[:6] * (held[0] - first)
             second = model[2](first).relu()
             second = second + degree[6:] * (held[1] - second)
-            return float(torch.nn.functional.cross_entropy(model[4](second)[half], probe.targets[half]))
+            return float(torch.nn.functional.cross_entropy(model[4](second)[half], task.targets[half]))
 
     for unit in range(11):
         step = torch.zeros(11, dtype=torch.float64)
@@ -251,9 +251,9 @@ class Detached(nn.Module):
 
 def test_without_slopes_the_search_goes_at_random_and_says_so() -> None:
     subject = Subject(Detached().eval(), name="detached")
-    probe = taught(subject.model, numbers(80, 3, seed=3))
+    task = taught(subject.model, numbers(80, 3, seed=3))
     read = create("parts", {"units": "body.inner:0,1", "nulls": 2, "draws": 2, "tries": 8}).read(
-        subject, probe, root=0, seed=0
+        subject, task, root=0, seed=0
     )
     assert float(read.values["guided"]) == 0
     loss = read.values["alone_loss"].mean(2)[:, 0]
@@ -266,12 +266,12 @@ def test_regression_is_read_by_its_own_measure() -> None:
         subject = Subject(mlp((4, 6, 2)).eval(), name="regression")
     inputs = numbers(40, 4, seed=1)
     with torch.no_grad():
-        probe = Probe(inputs, subject.model(inputs), measure=measure.squared_error)
-    read = create("parts", {"nulls": 2, "draws": 1, "tries": 1}).read(subject, probe, root=0, seed=0)
+        task = Task(inputs, subject.model(inputs), measure=measure.squared_error)
+    read = create("parts", {"nulls": 2, "draws": 1, "tries": 1}).read(subject, task, root=0, seed=0)
     np.testing.assert_array_equal(read.values["without_score"], read.values["without_loss"])
     assert float(read.values["clean_loss"].max()) == 0.0 and float(read.values["without_loss"][1, 0].mean()) > 0.0
     with pytest.raises(DataError, match="Too few examples"):
-        create("parts", {"behaviour": 1}).read(subject, probe, root=0, seed=0)
+        create("parts", {"behaviour": 1}).read(subject, task, root=0, seed=0)
 
 
 def test_names_are_paths_or_places() -> None:
@@ -285,9 +285,9 @@ def test_names_are_paths_or_places() -> None:
         named(bench, "first:0,6")
 
 
-def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, probe: Probe) -> None:
+def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, task: Task) -> None:
     """The hidden layers are called 0 and 2: 1 must not mean the second of them."""
-    bench = bench_of(subject, probe)
+    bench = bench_of(subject, task)
     assert named(bench, "2:0").nonzero().tolist() == [[6]]
     with pytest.raises(UnknownName):
         named(bench, "1:0")
@@ -306,10 +306,10 @@ def test_a_number_that_is_a_path_is_never_a_place(subject: Subject, probe: Probe
     ],
 )
 def test_what_cannot_be_is_refused(
-    settings: dict[str, Any], error: type[Exception], words: str, subject: Subject, probe: Probe
+    settings: dict[str, Any], error: type[Exception], words: str, subject: Subject, task: Task
 ) -> None:
     with pytest.raises(error, match=words):
-        create("parts", settings).read(subject, probe, root=0, seed=0)
+        create("parts", settings).read(subject, task, root=0, seed=0)
 
 
 def test_a_model_without_known_units_is_refused() -> None:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Outcome
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.store import Store
 from wheeltap.runs.executors import ProcessPool
@@ -31,11 +31,11 @@ def outcomes(path: Path) -> dict[str, Outcome]:
     return {outcome.key: outcome for outcome in found if outcome is not None}
 
 
-def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_probe: Probe, tmp_path: Path) -> None:
+def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_task: Task, tmp_path: Path) -> None:
     one, two = tmp_path / "one.wheeltap", tmp_path / "two.wheeltap"
     before = weights_digest(digits.model)
-    serial = wt.audit(digits, digits_probe, store=one, effort=EFFORT)
-    pooled = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
+    serial = wt.audit(digits, digits_task, store=one, effort=EFFORT)
+    pooled = wt.audit(digits, digits_task, store=two, effort=EFFORT, workers=2)
     assert weights_digest(digits.model) == before
     assert (pooled.findings, pooled.controls, pooled.record.curves, pooled.record.blocks) == (
         serial.findings, serial.controls, serial.record.curves, serial.record.blocks,
@@ -47,8 +47,8 @@ def test_a_pool_gives_the_same_numbers_to_the_bit(digits: Subject, digits_probe:
         assert all(np.array_equal(values, theirs[key].values[name]) for name, values in outcome.values.items())
     assert pooled.cost.trials == serial.cost.trials
     # Each worker estimates layer moments for itself; nothing else is done twice.
-    assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4 * digits_probe.moment_passes
-    again = wt.audit(digits, digits_probe, store=two, effort=EFFORT, workers=2)
+    assert serial.cost.forwards <= pooled.cost.forwards <= serial.cost.forwards + 4 * digits_task.moment_passes
+    again = wt.audit(digits, digits_task, store=two, effort=EFFORT, workers=2)
     assert (again.cost.forwards, again.cost.trials) == (1.0, 0)  # the model still gives the scores that are stored
 
 
@@ -78,15 +78,15 @@ def test_a_pool_needs_workers(workers: int) -> None:
 
 def test_a_worker_that_dies_is_said_and_the_run_resumes(tmp_path: Path) -> None:
     model = Deadly(after=12)
-    subject, probe = Subject(model, name="deadly"), taught(model.body, numbers(60, 6, seed=1))
+    subject, task = Subject(model, name="deadly"), taught(model.body, numbers(60, 6, seed=1))
     path = tmp_path / "s.wheeltap"
     with pytest.raises(WheeltapError, match="A worker process died") as caught:
-        wt.audit(subject, probe, audits=["pruning", "relative-noise"], store=path, effort=EFFORT, workers=2)
+        wt.audit(subject, task, audits=["pruning", "relative-noise"], store=path, effort=EFFORT, workers=2)
     assert "run again to resume" in str(caught.value)
     done = outcomes(path)
     assert done
-    resumed = wt.audit(subject, probe, audits=["pruning", "relative-noise"], store=path, effort=EFFORT)
-    whole = wt.audit(subject, probe, audits=["pruning", "relative-noise"], effort=EFFORT)
+    resumed = wt.audit(subject, task, audits=["pruning", "relative-noise"], store=path, effort=EFFORT)
+    whole = wt.audit(subject, task, audits=["pruning", "relative-noise"], effort=EFFORT)
     assert resumed.cost.trials == whole.cost.trials - len(done)
     assert (resumed.findings, resumed.controls) == (whole.findings, whole.controls)
 
@@ -110,7 +110,7 @@ class Mine(nn.Module):
 model = Mine().eval()
 x = torch.randn(60, 6)
 try:
-    wt.audit(wt.Subject(model), wt.Probe(x, model(x).argmax(-1)), audits=["pruning"], workers=2)
+    wt.audit(wt.Subject(model), wt.Task(x, model(x).argmax(-1)), audits=["pruning"], workers=2)
 except wt.errors.WheeltapError as error:
     print(type(error).__name__, error)
 """
@@ -142,12 +142,12 @@ def made():
     torch.manual_seed(0)
     net, x = Mine().eval(), torch.randn(60, 6)
     with torch.no_grad():
-        return net, wt.Probe(x, net(x).argmax(-1))
+        return net, wt.Task(x, net(x).argmax(-1))
 """
 RUN = """
 def main():
-    net, probe = made()
-    report = wt.audit(wt.Subject(net, name="mine"), probe, audits=["score", "pruning"], workers=2)
+    net, task = made()
+    report = wt.audit(wt.Subject(net, name="mine"), task, audits=["score", "pruning"], workers=2)
     print([finding.code for finding in report.findings])
 """
 

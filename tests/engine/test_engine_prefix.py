@@ -59,7 +59,7 @@ def trials_on(subject: Subject, blocks: tuple[str, ...]) -> list[Trial]:
     names = ("accuracy", "nll", "margin", "agreement", "kl")
     return [
         Trial(
-            subject=subject.record.fingerprint, probe="p", measures=names, perturbation="relative", version=1,
+            subject=subject.record.fingerprint, task="p", measures=names, perturbation="relative", version=1,
             dose=dose, seed=seed, site=Site("block", block),
         )
         for block in blocks
@@ -70,15 +70,15 @@ def trials_on(subject: Subject, blocks: tuple[str, ...]) -> list[Trial]:
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_block_trials_of_a_large_model_equal_the_slow_engine(skip: bool) -> None:
-    subject, probe = deep(skip=skip), choices(12)
+    subject, task = deep(skip=skip), choices(12)
     before = weights_digest(subject.model)
     trials, found = trials_on(subject, ("blocks.0", "blocks.2", "blocks.3", "out")), dict[str, Outcome]()
-    workshop = Workshop([subject], (), probe)
+    workshop = Workshop([subject], (), task)
     run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
     assert weights_digest(subject.model) == before
     assert all("forward" not in vars(module) for module in subject.model.modules())
     for trial in trials:
-        outcome, slow = found[trial.key], measured_slowly(trial, subject.model, probe)
+        outcome, slow = found[trial.key], measured_slowly(trial, subject.model, task)
         assert outcome.status == "done"
         for measure, values in slow.items():
             scale = max(1.0, float(np.abs(values).max()))
@@ -90,15 +90,15 @@ def test_block_trials_of_a_large_model_equal_the_slow_engine(skip: bool) -> None
 
 
 def test_a_cached_pass_gives_the_clean_scores_to_the_bit_and_skips_what_it_says() -> None:
-    subject, probe = deep(), choices(12)
-    clean = probe.scores(subject.model)
-    cache = PrefixCache(subject, probe.scores)
+    subject, task = deep(), choices(12)
+    clean = task.scores(subject.model)
+    cache = PrefixCache(subject, task.scores)
     assert cache.exact and cache.spent == 1.25
     for block in cache.stack:
         with cache.starting_at(block):
-            assert torch.equal(probe.scores(subject.model), clean)
-            assert torch.equal(probe.scores(subject.model), clean), "pass after pass"
-    assert torch.equal(probe.scores(subject.model), clean)
+            assert torch.equal(task.scores(subject.model), clean)
+            assert torch.equal(task.scores(subject.model), clean), "pass after pass"
+    assert torch.equal(task.scores(subject.model), clean)
 
 
 class Twice(nn.Module):
@@ -121,10 +121,10 @@ def test_a_model_whose_blocks_run_twice_is_still_right() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         subject = Subject(Twice().eval(), name="twice")
-    probe, found = choices(8), dict[str, Outcome]()
+    task, found = choices(8), dict[str, Outcome]()
     trials = trials_on(subject, ("blocks.1", "blocks.2"))
-    run_trials(trials, Workshop([subject], (), probe), lambda outcome: found.update({outcome.key: outcome}))
+    run_trials(trials, Workshop([subject], (), task), lambda outcome: found.update({outcome.key: outcome}))
     for trial in trials:
-        slow = measured_slowly(trial, subject.model, probe)
+        slow = measured_slowly(trial, subject.model, task)
         gap = np.abs(slow["nll"] - found[trial.key].values["nll"]).max()
         assert gap <= 1e-3 * max(1.0, float(np.abs(slow["nll"]).max())), trial.site

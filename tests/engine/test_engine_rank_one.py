@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wheeltap.core import measure
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
@@ -90,25 +90,25 @@ CASES: dict[str, tuple[Callable[[], nn.Module], dict[str, str]]] = {
 FLAT = [(name, layer) for name, (_, layers) in CASES.items() for layer in layers]
 
 
-def _probe(batch: int = 4) -> Probe:
-    return Probe(numbers(9, 6), torch.arange(9) % 4, batch=batch, measure=measure.nll)
+def _task(batch: int = 4) -> Task:
+    return Task(numbers(9, 6), torch.arange(9) % 4, batch=batch, measure=measure.nll)
 
 
-def _slow(subject: Subject, probe: BaseProbe, sweep: WeightSweep, delta: Tensor, place: tuple[int, int]) -> Tensor:
+def _slow(subject: Subject, task: BaseTask, sweep: WeightSweep, delta: Tensor, place: tuple[int, int]) -> Tensor:
     """Scores of a copy with one weight written, in the order of the layer's matrix."""
     model = copy.deepcopy(subject.model)
     weight = model.get_parameter(sweep.layer.weight)
     matrix = sweep.layer.matrix(weight.detach().clone())
     matrix[place] += delta[place]
     weight.data = sweep.layer.stored(matrix).contiguous()
-    return probe.scores(model)
+    return task.scores(model)
 
 
 def _assert_equal_to_slow(
-    subject: Subject, probe: BaseProbe, layer: str, *, path: str, count: int = 40, times: float = 1.5
+    subject: Subject, task: BaseTask, layer: str, *, path: str, count: int = 40, times: float = 1.5
 ) -> None:
     before = weights_digest(subject.model)
-    sweep = WeightSweep(subject, probe, layer)
+    sweep = WeightSweep(subject, task, layer)
     assert sweep.path == path
     deltas = -times * sweep.weight
     places = np.random.default_rng(0).permutation(deltas.numel())[:count]
@@ -118,10 +118,10 @@ def _assert_equal_to_slow(
     assert weights_digest(subject.model) == before
     assert not any("forward" in vars(module) for module in subject.model.modules())
     assert found.checked == min(8, len(units) * columns)
-    clean, targets, moved = probe.scores(subject.model), probe.targets, 0.0
+    clean, targets, moved = task.scores(subject.model), task.targets, 0.0
     for place in places:
         at = divmod(int(place), columns)
-        scores = _slow(subject, probe, sweep, deltas, at)
+        scores = _slow(subject, task, sweep, deltas, at)
         rise = (measure.nll(scores, targets, clean) - measure.nll(clean, targets, clean)).double()
         moved = max(moved, float(rise.abs().max()))
         scale = max(1.0, float(rise.abs().max()))
@@ -133,13 +133,13 @@ def _assert_equal_to_slow(
 @pytest.mark.parametrize(("name", "layer"), FLAT)
 def test_every_weight_of_small_nets(name: str, layer: str) -> None:
     make, layers = CASES[name]
-    _assert_equal_to_slow(Subject(make(), name=name), _probe(), layer, path=layers[layer], count=10_000)
+    _assert_equal_to_slow(Subject(make(), name=name), _task(), layer, path=layers[layer], count=10_000)
 
 
 @pytest.mark.parametrize("layer", ["first", "second", "head"])
 def test_convolutions(layer: str) -> None:
-    probe = Probe(numbers(12, 1, 8, 8), torch.arange(12) % 5, batch=5, measure=measure.nll)
-    _assert_equal_to_slow(Subject(seeded(ConvNet)), probe, layer, path=TRACED)
+    task = Task(numbers(12, 1, 8, 8), torch.arange(12) % 5, batch=5, measure=measure.nll)
+    _assert_equal_to_slow(Subject(seeded(ConvNet)), task, layer, path=TRACED)
 
 
 @pytest.mark.parametrize("layer", ["blocks.0.up", "blocks.2.down"])
@@ -159,17 +159,17 @@ def test_layers_of_a_model_of_tokens(layer: str) -> None:
 )
 def test_transformers(kind: str, layer: str) -> None:
     tiny = tiny_lm(kind, steps=0, examples=20)
-    _assert_equal_to_slow(tiny.subject, tiny.probe, layer, path=FOLDED, count=6, times=40.0)
+    _assert_equal_to_slow(tiny.subject, tiny.task, layer, path=FOLDED, count=6, times=40.0)
 
 
 def test_a_change_of_zero_changes_nothing() -> None:
-    sweep = WeightSweep(Subject(_deep()), _probe(), "0")
+    sweep = WeightSweep(Subject(_deep()), _task(), "0")
     found = sweep.effects(torch.zeros(12, 6), measure.nll)
     assert not found.mean.any() and not found.error.any()
 
 
 def test_only_the_units_that_were_asked_for() -> None:
-    sweep = WeightSweep(Subject(_deep()), _probe(), "0")
+    sweep = WeightSweep(Subject(_deep()), _task(), "0")
     some, every = sweep.effects(-sweep.weight, measure.nll, units=[2, 5]), sweep.effects(-sweep.weight, measure.nll)
     assert torch.equal(some.mean[[2, 5]], every.mean[[2, 5]])
     assert not some.mean[[0, 1, 3, 4]].any() and every.mean[[0, 1, 3, 4]].any()
@@ -180,7 +180,7 @@ def test_a_model_that_breaks_what_the_routes_rest_on_is_refused(make: type[nn.Mo
     subject = Subject(seeded(make))
     before = weights_digest(subject.model)
     with pytest.raises(ModelError, match="does not give this model's scores"):
-        sweep = WeightSweep(subject, _probe(batch=9), layer)
+        sweep = WeightSweep(subject, _task(batch=9), layer)
         sweep.effects(-3.0 * sweep.weight, measure.nll)
     assert weights_digest(subject.model) == before
 
@@ -200,27 +200,27 @@ def _grouped() -> nn.Module:
 )
 def test_layers_that_cannot_be_swept(make: Callable[[], nn.Module], layer: str, because: str) -> None:
     with pytest.raises(ModelError, match=because):
-        WeightSweep(Subject(make()), _probe(), layer)
+        WeightSweep(Subject(make()), _task(), layer)
 
 
 def test_a_layer_that_runs_twice_is_refused() -> None:
     shared = nn.Linear(6, 6)
     model = seeded(lambda: nn.Sequential(shared, nn.ReLU(), shared, nn.Linear(6, 4)))  # pyright: ignore[reportArgumentType]
     with pytest.raises(ModelError, match="called"):
-        WeightSweep(Subject(model), _probe(), "0")
+        WeightSweep(Subject(model), _task(), "0")
 
 
 def test_weights_of_16_bits_are_refused() -> None:
-    probe = Probe(numbers(9, 6).bfloat16(), torch.arange(9) % 4, measure=measure.nll)
+    task = Task(numbers(9, 6).bfloat16(), torch.arange(9) % 4, measure=measure.nll)
     with pytest.raises(ModelError, match="bfloat16"):
-        WeightSweep(Subject(_deep().bfloat16()), probe, "0")
+        WeightSweep(Subject(_deep().bfloat16()), task, "0")
 
 
 @pytest.mark.parametrize(("change", "factor"), [("zero", -1.0), ("negate", -2.0)])
 def test_the_reading_gives_what_the_sweep_gives(change: str, factor: float) -> None:
-    subject, probe = Subject(_deep()), _probe()
-    found = create("weight-sweep", {"layer": "3", "change": change}).read(subject, probe, root=0, seed=0)
-    sweep = WeightSweep(subject, probe, "3")
+    subject, task = Subject(_deep()), _task()
+    found = create("weight-sweep", {"layer": "3", "change": change}).read(subject, task, root=0, seed=0)
+    sweep = WeightSweep(subject, task, "3")
     wanted = sweep.effects(factor * sweep.weight, measure.nll)
     assert np.array_equal(found.values["rise"], wanted.mean.numpy())
     assert np.array_equal(found.values["error"], wanted.error.numpy())
@@ -230,13 +230,13 @@ def test_the_reading_gives_what_the_sweep_gives(change: str, factor: float) -> N
 
 def test_the_reading_of_outputs_that_are_numbers_tells_squared_errors() -> None:
     subject = Subject(_deep())
-    probe = Probe(numbers(9, 6), numbers(9, 4, seed=3))
-    found = create("weight-sweep", {"layer": "0"}).read(subject, probe, root=0, seed=0)
-    sweep = WeightSweep(subject, probe, "0")
+    task = Task(numbers(9, 6), numbers(9, 4, seed=3))
+    found = create("weight-sweep", {"layer": "0"}).read(subject, task, root=0, seed=0)
+    sweep = WeightSweep(subject, task, "0")
     wanted = sweep.effects(-sweep.weight, measure.squared_error)
     assert np.array_equal(found.values["rise"], wanted.mean.numpy()) and found.values["rise"].any()
 
 
 def test_the_reading_of_an_unknown_layer_is_refused() -> None:
     with pytest.raises(ModelError, match="cannot be swept"):
-        create("weight-sweep", {"layer": "no"}).read(Subject(_deep()), _probe(), root=0, seed=0)
+        create("weight-sweep", {"layer": "no"}).read(Subject(_deep()), _task(), root=0, seed=0)

@@ -18,10 +18,10 @@ import wheeltap as wt
 from wheeltap.core.errors import ModelError, RestorationError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance, unharmed
 from wheeltap.engine.run import run_trials  # noqa: F401 - the script below takes it from here
 from wheeltap.engine.workshop import Workshop
@@ -43,7 +43,7 @@ def sound_net() -> nn.Module:
         return mlp((6, 12, 4)).eval()
 
 
-def probe_for(model: nn.Module, *, rows: int = 40) -> Probe:
+def task_for(model: nn.Module, *, rows: int = 40) -> Task:
     body = model.get_submodule("body") if isinstance(model, Unruly) else model
     return taught(body, numbers(rows, 6, seed=1), more=numbers(40, 6, seed=2))
 
@@ -101,9 +101,9 @@ def two_threads() -> Generator[None]:
 )
 def test_the_subject_comes_back_and_the_run_goes_on(make: Callable[[], nn.Module]) -> None:
     model = make()
-    probe = probe_for(model)
+    task = task_for(model)
     with nothing_changes(model):
-        report = wt.audit(Subject(model, name="net"), probe, audits=AUDITS, effort=LITTLE)
+        report = wt.audit(Subject(model, name="net"), task, audits=AUDITS, effort=LITTLE)
     assert len(report.findings) == 5
 
 
@@ -114,10 +114,10 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     error: type[BaseException], call: int, tmp_path: Path
 ) -> None:
     model = Unruly(fail_at=call, error=error)
-    probe, store = probe_for(model), tmp_path / "s.wheeltap"
+    task, store = task_for(model), tmp_path / "s.wheeltap"
     subject = Subject(model, name="net")
     with nothing_changes(model), pytest.raises(error, match="told to"):
-        wt.audit(subject, probe, store=store, audits=AUDITS, effort=LITTLE)
+        wt.audit(subject, task, store=store, audits=AUDITS, effort=LITTLE)
     done = 0
     if store.exists():  # else the plan itself was interrupted: it runs the forward once to find the structure
         with Store(store, readonly=True) as kept:
@@ -125,8 +125,8 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
     # Passes that find structure (of the model and of each control copy) or layer moments are no trial's; every other
     # pass that ended was committed.
     assert call - 24 <= done <= call
-    again = wt.audit(subject, probe, store=store, audits=AUDITS, effort=LITTLE)
-    whole = wt.audit(subject, probe, audits=AUDITS, effort=LITTLE)
+    again = wt.audit(subject, task, store=store, audits=AUDITS, effort=LITTLE)
+    whole = wt.audit(subject, task, audits=AUDITS, effort=LITTLE)
     assert (again.findings, again.controls, again.record.curves) == (
         whole.findings,
         whole.controls,
@@ -139,7 +139,7 @@ def test_an_interrupted_run_gives_the_subject_back_and_resumes(
 def test_a_baseline_that_fails_stops_the_run_and_gives_the_subject_back(call: int) -> None:
     model = Unruly(fail_at=call)
     with nothing_changes(model), pytest.raises(ModelError, match="told to"):
-        wt.audit(Subject(model), probe_for(model), audits=AUDITS, effort=LITTLE)
+        wt.audit(Subject(model), task_for(model), audits=AUDITS, effort=LITTLE)
 
 
 class Wandering(nn.Module):
@@ -158,9 +158,9 @@ class Wandering(nn.Module):
 
 def test_a_model_that_remembers_is_refused_and_given_back() -> None:
     model = Wandering()
-    probe = probe_for(model.body)
+    task = task_for(model.body)
     with nothing_changes(model), pytest.raises(ModelError, match="not deterministic"):
-        wt.audit(Subject(model), probe, audits=AUDITS, effort=LITTLE)
+        wt.audit(Subject(model), task, audits=AUDITS, effort=LITTLE)
 
 
 # ---- perturbations that break their contract -----------------------------------------------------------------------
@@ -235,38 +235,38 @@ class Half(Noise):
         return Weights(draw.normal(layer.weight, tuple(weights.weight.shape), like=weights.weight))
 
 
-def trial_of(subject: Subject, probe: BaseProbe, dose: float, *, seed: int = 0, site: Site = WHOLE) -> Trial:
-    names = tuple(m.name for m in probe.measures)
+def trial_of(subject: Subject, task: BaseTask, dose: float, *, seed: int = 0, site: Site = WHOLE) -> Trial:
+    names = tuple(m.name for m in task.measures)
     return Trial(
-        subject=subject.record.fingerprint, probe=probe.digest, measures=names, perturbation="plug-in", version=1,
+        subject=subject.record.fingerprint, task=task.digest, measures=names, perturbation="plug-in", version=1,
         site=site, dose=dose, seed=seed,
     )  # fmt: skip
 
 
 def disturb(
-    subject: Subject, probe: Probe, perturbation: Perturbation, doses: list[float], site: Site = WHOLE
+    subject: Subject, task: Task, perturbation: Perturbation, doses: list[float], site: Site = WHOLE
 ) -> list[Outcome]:
-    workshop = Workshop([subject], (), probe)
+    workshop = Workshop([subject], (), task)
     workshop.clean(subject)
     with unharmed(subject), Disturbance(subject, perturbation, site) as disturbance:
-        return [workshop.disturbed(trial_of(subject, probe, dose, site=site), disturbance) for dose in doses]
+        return [workshop.disturbed(trial_of(subject, task, dose, site=site), disturbance) for dose in doses]
 
 
 @pytest.mark.parametrize("kind", [Trespassing, InPlace])
 def test_a_write_outside_the_site_is_detected(kind: type[Rude]) -> None:
     model = sound_net()
-    subject, probe = Subject(model, name="net"), probe_for(model)
+    subject, task = Subject(model, name="net"), task_for(model)
     with pytest.raises(RestorationError) as caught:
-        disturb(subject, probe, kind(model), [0.5], Site("layer", "0"))
+        disturb(subject, task, kind(model), [0.5], Site("layer", "0"))
     assert "net" in str(caught.value) and "bit-identical" in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", [Raising, Misshapen])
 def test_a_perturbation_that_raises_fails_its_trials_only(kind: type[Rude]) -> None:
     model = sound_net()
-    subject, probe = Subject(model), probe_for(model)
+    subject, task = Subject(model), task_for(model)
     with nothing_changes(model):
-        outcomes = disturb(subject, probe, kind(model), [0.5, 20.0])
+        outcomes = disturb(subject, task, kind(model), [0.5, 20.0])
     assert [outcome.status for outcome in outcomes] == ["failed", "failed"]
     assert outcomes[0].because.startswith("RuntimeError: ")
     assert "dose" in outcomes[1].because
@@ -276,13 +276,13 @@ def test_a_perturbation_that_raises_fails_its_trials_only(kind: type[Rude]) -> N
 def test_a_perturbation_interrupted_half_way_is_undone() -> None:
     model = sound_net()
     with nothing_changes(model), pytest.raises(KeyboardInterrupt):
-        disturb(Subject(model), probe_for(model), Interrupted(model), [0.5])
+        disturb(Subject(model), task_for(model), Interrupted(model), [0.5])
 
 
 def test_a_bias_left_alone_is_the_clean_one() -> None:
     model = sound_net()
-    subject, probe = Subject(model), probe_for(model)
-    first, _, third = disturb(subject, probe, Forgetful(model), [0.5, 2.0, 0.5])
+    subject, task = Subject(model), task_for(model)
+    first, _, third = disturb(subject, task, Forgetful(model), [0.5, 2.0, 0.5])
     assert np.array_equal(first.values["nll"], third.values["nll"])
     biases = [model.get_parameter(f"{layer}.bias").detach().clone() for layer in (0, 2)]
     with Disturbance(subject, Half(), WHOLE) as disturbance:
@@ -319,14 +319,14 @@ SCRIPT = """
 import sys, rogue_plugin
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_engine_restoration import run_trials, Workshop, Subject, sound_net, probe_for, Trial, Site, RestorationError
+from test_engine_restoration import run_trials, Workshop, Subject, sound_net, task_for, Trial, Site, RestorationError
 model = sound_net()
 rogue_plugin.MODEL.append(model)
-subject, probe = Subject(model, name="net"), probe_for(model)
-trial = Trial(subject=subject.record.fingerprint, probe=probe.digest, measures=("accuracy",), perturbation="rogue",
+subject, task = Subject(model, name="net"), task_for(model)
+trial = Trial(subject=subject.record.fingerprint, task=task.digest, measures=("accuracy",), perturbation="rogue",
               version=1, site=Site("layer", "0"), dose=1.0)
 try:
-    run_trials([trial], Workshop([subject], (), probe), lambda outcome: print(outcome.status))
+    run_trials([trial], Workshop([subject], (), task), lambda outcome: print(outcome.status))
 except RestorationError as error:
     print(error.what)
 """

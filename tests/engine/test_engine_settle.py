@@ -18,10 +18,10 @@ def inputs(count: int = 200, width: int = 8) -> Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(5))
 
 
-def labelled(model: nn.Module, count: int = 200) -> wt.Probe:
+def labelled(model: nn.Module, count: int = 200) -> wt.Task:
     rows = inputs(count)
     with torch.no_grad():
-        return wt.Probe(rows, model(rows).argmax(1))
+        return wt.Task(rows, model(rows).argmax(1))
 
 
 class Net(nn.Module):
@@ -91,14 +91,14 @@ class Tabled(Net):
 def test_a_model_that_changes_in_its_first_passes_is_audited_and_known_again(
     kind: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
-    probe, store = labelled(kind().eval()), tmp_path / "s.wheeltap"
+    task, store = labelled(kind().eval()), tmp_path / "s.wheeltap"
     how = {"audits": ["score", "quantization"], "store": store}
-    first = wt.audit(wt.Subject(kind().eval(), name="net"), probe, **how)
+    first = wt.audit(wt.Subject(kind().eval(), name="net"), task, **how)
     assert told(first) == 1.0 and first.cost.trials
     used = kind().eval()
     used(inputs(7))  # it has a history of its own
     for model in (kind().eval(), used):
-        again = wt.audit(wt.Subject(model, name="net"), probe, **how)
+        again = wt.audit(wt.Subject(model, name="net"), task, **how)
         assert (again.cost.trials, told(again)) == (0, 1.0)
         assert again.findings == first.findings
 
@@ -111,7 +111,7 @@ def test_a_model_that_learns_in_every_pass_is_refused() -> None:
 
     model = Learning().eval()
     with pytest.raises(ModelError, match=r"changes its own weights in every forward pass") as caught:
-        wt.audit(wt.Subject(model, name="net"), wt.Probe(inputs(), torch.zeros(200, dtype=torch.long)))
+        wt.audit(wt.Subject(model, name="net"), wt.Task(inputs(), torch.zeros(200, dtype=torch.long)))
     assert "net: b.bias" in str(caught.value)
 
 
@@ -124,14 +124,14 @@ def test_a_subject_that_changed_since_its_last_audit_is_measured_anew(change: st
             return super().forward(rows) * self.sign
 
     model = Signed().eval()
-    subject, probe, store = wt.Subject(model, name="net"), labelled(model), tmp_path / "s.wheeltap"
-    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 1.0
+    subject, task, store = wt.Subject(model, name="net"), labelled(model), tmp_path / "s.wheeltap"
+    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 1.0
     if change == "a weight":
         for parameter in model.b.parameters():
             parameter.data.neg_()
     else:
         model.sign = -1.0
-    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 0.0
+    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 0.0
 
 
 # The guard.
@@ -152,15 +152,15 @@ def test_stored_outcomes_of_a_model_that_answers_otherwise_are_refused(tmp_path:
     path, store = tmp_path / "sign.txt", tmp_path / "s.wheeltap"
     path.write_text("1.0")
     model = FromFile(path).eval()
-    subject, probe = wt.Subject(model, name="net"), labelled(model)
-    assert told(wt.audit(subject, probe, audits=["score"], store=store)) == 1.0
+    subject, task = wt.Subject(model, name="net"), labelled(model)
+    assert told(wt.audit(subject, task, audits=["score"], store=store)) == 1.0
     before = store.read_bytes()
     path.write_text("-1.0")
     with pytest.raises(ModelError, match="does not give the answers that are known of it") as caught:
-        wt.audit(subject, probe, audits=["score"], store=store)
+        wt.audit(subject, task, audits=["score"], store=store)
     assert "s.wheeltap" in str(caught.value) and "new --store" in str(caught.value)
     path.write_text("1.0")
-    again = wt.audit(subject, probe, audits=["score"], store=store)
+    again = wt.audit(subject, task, audits=["score"], store=store)
     assert (told(again), again.cost.trials) == (1.0, 0)
     assert before
 
@@ -181,9 +181,9 @@ def test_two_models_that_only_their_answers_tell_apart_are_not_compared(tmp_path
             return super().forward(rows) * float(self.handle.read())
 
     one, two = Opaque(1.0).eval(), Opaque(-1.0).eval()
-    probe = labelled(one)
+    task = labelled(one)
     with pytest.raises(ModelError, match="does not give the answers") as caught:
-        wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), probe, audits=["score"])
+        wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), task, audits=["score"])
     assert "handle (_io.TextIOWrapper: TypeError" in str(caught.value) and "compared with one" in str(caught.value)
     one.handle.close()
     two.handle.close()
@@ -244,7 +244,7 @@ class Careful(nn.Linear):
 def tied(model: nn.Module, rows: Tensor) -> set[str]:
     targets = torch.zeros(len(rows), dtype=torch.long)
     subject = wt.Subject(model.eval(), name="net")
-    settle(subject, wt.Probe(rows, targets))
+    settle(subject, wt.Task(rows, targets))
     return {layer.name for layer in subject.layers if layer.tied}
 
 
@@ -269,9 +269,9 @@ def test_function_noise_leaves_a_weight_alone_that_is_used_again() -> None:
     rows = inputs()
     digest = weights_digest(model)
     with torch.no_grad():
-        probe = wt.Probe(rows, model(rows))
+        task = wt.Task(rows, model(rows))
     effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
-    report = wt.audit(wt.Subject(model, name="ae"), probe, audits=["score", "function-noise"], effort=effort)
+    report = wt.audit(wt.Subject(model, name="ae"), task, audits=["score", "function-noise"], effort=effort)
     (found,) = report["WT102"]
     assert "1 of 2 layers of ae" in found.because and "enc (its weight is used in more than one place)" in found.because
     assert weights_digest(model) == digest

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.screens import Screen, screened
 from wheeltap.engine.readings import Readings, create
 from wheeltap.models.mlp import mlp
@@ -42,11 +42,11 @@ def transposed() -> nn.Module:
     return nn.Sequential(Conv1D(5, 6), nn.ReLU(inplace=True), Conv1D(3, 5))
 
 
-def images(model: nn.Module) -> BaseProbe:
+def images(model: nn.Module) -> BaseTask:
     return taught(model, numbers(12, 2, 8, 8, seed=1))
 
 
-CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], BaseProbe]]] = {
+CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], BaseTask]]] = {
     "linear": (lambda: mlp((6, 9, 9, 4)), lambda model: taught(model, numbers(20, 6, seed=1))),
     "transposed": (transposed, lambda model: taught(model, numbers(20, 6, seed=1))),
     "convolutions": (Odd, images),
@@ -55,9 +55,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], BaseProbe]
 }
 
 
-def screens_of(model: nn.Module, probe: BaseProbe) -> dict[str, Screen]:
+def screens_of(model: nn.Module, task: BaseTask) -> dict[str, Screen]:
     subject = Subject(model)
-    found = screened(subject, probe, signs=np.random.default_rng(0))
+    found = screened(subject, task, signs=np.random.default_rng(0))
     return {subject.layers[index].name: screen for index, screen in found.items()}
 
 
@@ -65,9 +65,9 @@ def screens_of(model: nn.Module, probe: BaseProbe) -> dict[str, Screen]:
 def test_both_screens_are_what_slow_loops_give(case: str) -> None:
     make, probing = CASES[case]
     model = seeded(make)
-    probe = probing(model)
-    first_order, spikes = slowly(model, probe)
-    found = screens_of(model, probe)
+    task = probing(model)
+    first_order, spikes = slowly(model, task)
+    found = screens_of(model, task)
     assert found.keys() == first_order.keys()
     for name, screen in found.items():
         assert torch.allclose(screen.first_order().double(), first_order[name], rtol=2e-4, atol=1e-6), name
@@ -85,7 +85,7 @@ def test_batches_do_not_matter() -> None:
     model = seeded(lambda: mlp((6, 9, 9, 4)))
     inputs = numbers(50, 6, seed=1)
     targets = torch.zeros(50, dtype=torch.long)
-    one, many = (screens_of(model, Probe(inputs, targets, batch=size)) for size in (50, 7))
+    one, many = (screens_of(model, Task(inputs, targets, batch=size)) for size in (50, 7))
     for name, screen in one.items():
         assert torch.allclose(screen.first_order(), many[name].first_order(), rtol=1e-4)
         assert torch.allclose(screen.spikes(), many[name].spikes(), rtol=1e-4)
@@ -103,9 +103,9 @@ def test_a_model_that_is_right_and_sure_is_still_read() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
 def test_other_precisions(dtype: torch.dtype) -> None:
     model = seeded(lambda: mlp((6, 9, 4)))
-    probe = taught(model, numbers(20, 6, seed=1))
-    plain = screens_of(model, probe)
-    for name, screen in screens_of(model.to(dtype), Probe(probe.inputs.to(dtype), probe.targets)).items():
+    task = taught(model, numbers(20, 6, seed=1))
+    plain = screens_of(model, task)
+    for name, screen in screens_of(model.to(dtype), Task(task.inputs.to(dtype), task.targets)).items():
         for one, other in ((screen.first_order(), plain[name].first_order()), (screen.spikes(), plain[name].spikes())):
             assert torch.allclose(one.float(), other, rtol=0.1, atol=0.02 * float(other.max()))
 
@@ -113,8 +113,8 @@ def test_other_precisions(dtype: torch.dtype) -> None:
 # ---- what it leaves alone, and refuses ----------------------------------------------------------------------------
 
 
-def read(model: nn.Module, probe: BaseProbe, **settings: float) -> Readings:
-    return create("single-point", dict(settings)).read(Subject(model), probe, root=0, seed=0)
+def read(model: nn.Module, task: BaseTask, **settings: float) -> Readings:
+    return create("single-point", dict(settings)).read(Subject(model), task, root=0, seed=0)
 
 
 @pytest.mark.parametrize("touch", ["", "inplace", "replace"])
@@ -124,13 +124,13 @@ def test_nothing_of_the_model_changes(touch: str, frozen: bool, fail_at: int) ->
     model = Unruly(touch=touch, fail_at=fail_at)
     model.requires_grad_(not frozen)
     next(model.parameters()).requires_grad_(frozen)
-    probe = Probe(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long), batch=10)
+    task = Task(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long), batch=10)
     before, objects = everything(model), {name: id(buffer) for name, buffer in model.named_buffers()}
     if fail_at < 0:
-        read(model, probe)
+        read(model, task)
     else:
         with pytest.raises(RuntimeError, match="told to"):
-            read(model, probe)
+            read(model, task)
     assert everything(model) == before
     assert {name: id(buffer) for name, buffer in model.named_buffers()} == objects
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -139,18 +139,18 @@ def test_nothing_of_the_model_changes(touch: str, frozen: bool, fail_at: int) ->
 def test_one_forward_pass_and_its_price() -> None:
     body = seeded(lambda: mlp((6, 9, 4)))
     model = Counting(body)
-    probe = Probe(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long), batch=20)
-    assert read(model, probe).forwards == 3.0
+    task = Task(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long), batch=20)
+    assert read(model, task).forwards == 3.0
     assert model.calls == 1
 
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_it_reads_inside_what_switches_gradients_off(around: Callable[[], torch.no_grad]) -> None:
     model = seeded(lambda: mlp((6, 9, 4)))
-    probe = taught(model, numbers(20, 6, seed=1))
-    outside = read(model, probe).values
+    task = taught(model, numbers(20, 6, seed=1))
+    outside = read(model, task).values
     with around():
-        inside = read(model, probe).values
+        inside = read(model, task).values
     assert all(np.array_equal(outside[name], inside[name]) for name in outside)
 
 
@@ -181,22 +181,22 @@ class Overwriting(nn.Module):
 
 
 def test_models_without_a_gradient_are_refused() -> None:
-    probe = Probe(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long))
+    task = Task(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long))
     with torch.inference_mode():
         loaded = mlp((6, 9, 4)).eval().requires_grad_(False)
     with pytest.raises(ModelError, match="inference mode"):
-        read(loaded, probe)
+        read(loaded, task)
     with pytest.raises(ModelError, match="switches gradients off"):
-        read(Closed().eval(), probe)
+        read(Closed().eval(), task)
     model = Overwriting().eval()
     before = everything(model)
     with pytest.raises(ModelError, match="after the layer has read it"):
-        read(model, probe)
+        read(model, task)
     assert everything(model) == before
 
 
-def test_a_probe_that_never_calls_the_model_is_refused() -> None:
-    class Inside(BaseProbe):
+def test_a_task_that_never_calls_the_model_is_refused() -> None:
+    class Inside(BaseTask):
         name, digest, tokens = "inside", "inside", 5
         targets = torch.zeros(5, dtype=torch.long)
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_read_is_not_counted_as_screened() -> None:
         def forward(self, inputs: Tensor) -> Tensor:
             return self.head(self.attend(inputs, inputs, inputs, need_weights=False)[0].mean(1))
 
-    values = read(Attending().eval(), Probe(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long))).values
+    values = read(Attending().eval(), Task(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long))).values
     # The packed weight is 18 x 6, what leaves it 6 x 6 (used by torch's own function), the head 3 x 6.
     assert float(values["screened"]) == pytest.approx(18 / (108 + 36 + 18))
     assert set(values["candidates"][:, 0]) == {2.0}
@@ -240,14 +240,14 @@ def test_regression_is_read_too() -> None:
         model.get_parameter("2.weight")[1, 4] = 300.0
         model.get_parameter("0.bias")[4] = 3.0
     inputs = numbers(20, 6, seed=1)
-    values = read(model, Probe(inputs, model(inputs).detach())).values
+    values = read(model, Task(inputs, model(inputs).detach())).values
     assert values["candidates"][0].tolist() == [1.0, 1.0, 4.0]
     assert values["candidate_values"][0] == 300.0
 
 
 def test_random_weights_are_of_like_size_and_others() -> None:
     model = seeded(lambda: mlp((64, 60, 60, 10)))
-    values = read(model, Probe(numbers(30, 64), torch.zeros(30, dtype=torch.long)), confirm=4, nulls=30).values
+    values = read(model, Task(numbers(30, 64), torch.zeros(30, dtype=torch.long)), confirm=4, nulls=30).values
     matrices = [p.detach().numpy() for n, p in model.named_parameters() if n.endswith("weight")]
     for places, held in (("candidates", "candidate_values"), ("nulls", "null_values")):
         for (layer, row, column), value in zip(values[places].astype(int), values[held], strict=True):
@@ -271,16 +271,16 @@ def test_a_permuted_net_has_the_same_candidates_among_weights_of_equal_rank() ->
         twin.get_parameter("0.weight").copy_(model.get_parameter("0.weight")[rows][:, columns])
         twin.get_parameter("0.bias").copy_(model.get_parameter("0.bias")[rows])
     targets = model(inputs).argmax(1)
-    one = read(model, Probe(inputs, targets), confirm=16).values
-    two = read(twin, Probe(inputs[:, columns], rows.argsort()[targets]), confirm=16).values
+    one = read(model, Task(inputs, targets), confirm=16).values
+    two = read(twin, Task(inputs[:, columns], rows.argsort()[targets]), confirm=16).values
     assert np.count_nonzero(one["scores"].prod(1)) == 10
     np.testing.assert_array_equal(np.sort(one["candidate_values"]), np.sort(two["candidate_values"]))
 
 
 def test_random_weights_follow_the_seed() -> None:
     model = seeded(lambda: mlp((64, 60, 10)))
-    probe, made = Probe(numbers(30, 64), torch.zeros(30, dtype=torch.long)), create("single-point")
-    drawn = [made.read(Subject(model), probe, root=root, seed=0).values["nulls"] for root in (0, 0, 1)]
+    task, made = Task(numbers(30, 64), torch.zeros(30, dtype=torch.long)), create("single-point")
+    drawn = [made.read(Subject(model), task, root=root, seed=0).values["nulls"] for root in (0, 0, 1)]
     assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
 
 
@@ -289,10 +289,10 @@ def test_random_weights_are_drawn_evenly() -> None:
     model = mlp((5, 4)).eval()
     with torch.no_grad():
         model.get_parameter("0.weight").copy_(torch.where(numbers(4, 5) > 0, 1.0, -1.0))
-    probe, made = Probe(numbers(30, 5), torch.zeros(30, dtype=torch.long)), create("single-point", {"nulls": 3})
+    task, made = Task(numbers(30, 5), torch.zeros(30, dtype=torch.long)), create("single-point", {"nulls": 3})
     counts = np.zeros((4, 5))
     for root in range(200):
-        for _, row, column in made.read(Subject(model), probe, root=root, seed=0).values["nulls"].astype(int):
+        for _, row, column in made.read(Subject(model), task, root=root, seed=0).values["nulls"].astype(int):
             counts[row, column] += 1
     drawn = np.sort(counts.flatten())
     assert np.all(drawn[:3] == 0), "the candidates"
@@ -301,7 +301,7 @@ def test_random_weights_are_drawn_evenly() -> None:
 
 
 def test_a_net_too_small_gives_what_it_has() -> None:
-    values = read(mlp((2, 2)).eval(), Probe(numbers(5, 2), torch.zeros(5, dtype=torch.long))).values
+    values = read(mlp((2, 2)).eval(), Task(numbers(5, 2), torch.zeros(5, dtype=torch.long))).values
     assert len(values["candidates"]) == 3 and len(values["nulls"]) == 1
 
 
@@ -310,7 +310,7 @@ def test_a_net_of_zeros_is_read() -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    values = read(model, Probe(numbers(5, 4), torch.zeros(5, dtype=torch.long))).values
+    values = read(model, Task(numbers(5, 4), torch.zeros(5, dtype=torch.long))).values
     assert all(np.isfinite(array).all() for array in values.values())
     assert not values["scores"].any() and not values["null_values"].any()
 
@@ -321,21 +321,21 @@ def test_one_heavy_weight_among_many_is_named_first(layer: int, seed: int) -> No
     """A constant unit, heavily weighed and made up for by a bias, in the last and in an inner layer."""
     model = seeded(lambda: mlp((64, 512, 512, 10)), seed)
     inputs = numbers(40, 64, seed=seed)
-    probe = taught(model, inputs)
+    task = taught(model, inputs)
     rng = seeds.generator(seed, "heavy", layer)
     reader = model.get_submodule(str(layer))
     row, column = (int(rng.integers(size)) for size in reader.weight.shape)
     with torch.no_grad():
         writer = model.get_submodule(str(layer - 2))
         reader.weight[:, column] = 0.0
-        clean = probe.scores(model)
+        clean = task.scores(model)
         writer.weight[column] = 0.0
         writer.bias[column] = 1.0
         heavy = 20.0 * float(clean.std())
         reader.weight[row, column] = -heavy
         reader.bias[row] += heavy
-    assert torch.allclose(probe.scores(model), clean, atol=1e-3 * float(clean.std()))
-    values = read(model, probe).values
+    assert torch.allclose(task.scores(model), clean, atol=1e-3 * float(clean.std()))
+    values = read(model, task).values
     assert values["candidates"][0].tolist() == [layer // 2, row, column]
 
 
@@ -344,11 +344,11 @@ def test_a_weight_is_printed_as_its_parameter_is_indexed(case: str) -> None:
     """Every address in a finding, put to the model's own parameters, is the weight whose loss is told."""
     make, probing = CASES[case]
     model = seeded(make)
-    probe = probing(model)
+    task = probing(model)
     subject = Subject(model, name="net")
-    plan = wt.plan(subject, probe, audits=[wt.AuditSpec(name="single-point", settings={"confirm": 12, "nulls": 6})])
-    [found] = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, probe)["WT105"]
-    parameters, clean = dict(model.named_parameters()), probe.scores(model).argmax(-1)
+    plan = wt.plan(subject, task, audits=[wt.AuditSpec(name="single-point", settings={"confirm": 12, "nulls": 6})])
+    [found] = wt.run(msgspec.structs.replace(plan, twin=None, planted=None, graded=()), subject, task)["WT105"]
+    parameters, clean = dict(model.named_parameters()), task.scores(model).argmax(-1)
     losses = [estimate for estimate in found.estimates if " without " in estimate.name]
     assert len(losses) == 12
     for estimate in losses:
@@ -356,7 +356,7 @@ def test_a_weight_is_printed_as_its_parameter_is_indexed(case: str) -> None:
         held = weight[at].item()
         with torch.no_grad():
             weight[at] = 0.0
-            lost = 1.0 - float((probe.scores(model).argmax(-1) == clean).float().mean())
+            lost = 1.0 - float((task.scores(model).argmax(-1) == clean).float().mean())
             weight[at] = held
         assert estimate.value == pytest.approx(lost, abs=1e-6)
     weight, at = addressed(parameters, found.estimates[-1].name)

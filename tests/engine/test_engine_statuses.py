@@ -10,9 +10,9 @@ from torch import nn
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError, StoreError
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
@@ -45,11 +45,11 @@ def finite(report: Report, tmp_path: Path) -> None:
 
 def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
     subject = Subject(seeded(Exponential), name="exponential")
-    probe = taught(subject.model, numbers(200, 4, seed=3))
+    task = taught(subject.model, numbers(200, 4, seed=3))
     # A curve that reaches doses at which the exponentials overflow.
     spec = wt.AuditSpec(name="relative-noise", settings={"rungs": [-4, 0, 4, 8, 12], "control_rungs": [0]})
-    plan = wt.plan(subject, probe, audits=["score", spec], effort=LITTLE)
-    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    plan = wt.plan(subject, task, audits=["score", spec], effort=LITTLE)
+    report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     diverged = {outcome.key for outcome in outcomes if outcome.status == "diverged"}
     assert diverged and any(outcome.status == "done" for outcome in outcomes)
@@ -66,17 +66,17 @@ def test_a_diverging_trial_counts_as_chance(tmp_path: Path) -> None:
 
 def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> None:
     model = Unruly()
-    probe = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
+    task = taught(model.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     subject = Subject(model, name="unruly")
     audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
-    plan = wt.plan(subject, probe, audits=audits, effort=LITTLE)
+    plan = wt.plan(subject, task, audits=audits, effort=LITTLE)
     disturbed = len(plan.baselines()) + 3  # amid the first curve's draws, the next pass is a disturbed one
 
     def watch(progress: Progress) -> None:
         if progress.done == disturbed:
             model.fail_next()
 
-    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap", watch=watch)
+    report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap", watch=watch)
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     [failed] = [outcome for outcome in outcomes if outcome.status == "failed"]
     assert failed.because == "RuntimeError: told to"
@@ -86,19 +86,19 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     finite(report, tmp_path)
 
 
-def test_a_probe_too_small_for_moments_skips_function_noise_with_the_reason(tmp_path: Path) -> None:
+def test_a_task_too_small_for_moments_skips_function_noise_with_the_reason(tmp_path: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = mlp((64, 32, 3)).eval()
     subject = Subject(model, name="wide")
-    probe = taught(model, numbers(50, 64, seed=1))
-    plan = wt.plan(subject, probe, effort=LITTLE)
-    report = wt.run(plan, subject, probe, store=tmp_path / "s.wheeltap")
+    task = taught(model, numbers(50, 64, seed=1))
+    plan = wt.plan(subject, task, effort=LITTLE)
+    report = wt.run(plan, subject, task, store=tmp_path / "s.wheeltap")
     outcomes = stored(tmp_path / "s.wheeltap", plan, report)
     skipped = [outcome for outcome in outcomes if outcome.status == "skipped"]
     told = (
-        "The probe is too small for function-space noise (wide{}: 0): expected at least 98 rows of input (1.5 per "
-        "input dimension), got 50. Give the probe more inputs (more=...), or leave the function-noise audit out."
+        "The task is too small for function-space noise (wide{}: 0): expected at least 98 rows of input (1.5 per "
+        "input dimension), got 50. Give the task more inputs (more=...), or leave the function-noise audit out."
     )
     assert {outcome.because for outcome in skipped} == {told.format(""), told.format(" (twin)")}
     [finding] = report["WT102"]
@@ -135,9 +135,9 @@ def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_p
 
     model = Explaining()
     whole = "It broke (its body): expected clean weights, got others. Leave them."
-    probe = taught(model, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
+    task = taught(model, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
     audits = ("score", "relative-noise", "function-noise", "quantization", "pruning")
-    report = wt.audit(Subject(model, name="net"), probe, audits=audits, effort=LITTLE)
+    report = wt.audit(Subject(model, name="net"), task, audits=audits, effort=LITTLE)
     reasons = {finding.code: finding.because for finding in report.findings if finding.status == "error"}
     assert reasons == dict.fromkeys(("WT101", "WT102", "WT103", "WT104"), whole)
     console = Console(file=io.StringIO(), width=200)
@@ -148,15 +148,13 @@ def test_all_that_an_error_inside_a_trial_says_reaches_report_and_terminal(tmp_p
 
 def test_moments_that_cannot_be_read_fail_their_trials_only() -> None:
     model = Unruly(fail_at=1, error=MemoryError)
-    subject, probe = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
+    subject, task = Subject(model, name="net"), taught(model.body, numbers(60, 6, seed=1))
 
     def trial(name: str, dose: float) -> Trial:
-        return Trial(
-            subject=subject.record.fingerprint, probe="p", measures=(), perturbation=name, version=1, dose=dose
-        )
+        return Trial(subject=subject.record.fingerprint, task="p", measures=(), perturbation=name, version=1, dose=dose)
 
     found: list[Outcome] = []
-    run_trials([trial("function", 0.1), trial("relative", 0.1)], Workshop([subject], (), probe), found.append)
+    run_trials([trial("function", 0.1), trial("relative", 0.1)], Workshop([subject], (), task), found.append)
     assert [outcome.status for outcome in found] == ["failed", "done"]
     assert found[0].because.startswith("MemoryError: ")
 
@@ -172,9 +170,9 @@ class Overflowing(nn.Module):
 
 
 def test_a_clean_pass_that_is_not_finite_is_refused() -> None:
-    probe = Probe(numbers(20, 6), torch.arange(20) % 4)
+    task = Task(numbers(20, 6), torch.arange(20) % 4)
     with pytest.raises(ModelError, match="not finite before anything was disturbed"):
-        wt.audit(Subject(Overflowing()), probe, effort=LITTLE)
+        wt.audit(Subject(Overflowing()), task, effort=LITTLE)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])

@@ -214,12 +214,12 @@ def test_a_store_without_a_plan_cannot_be_judged(tmp_path: Path) -> None:
 
 def test_a_second_identical_run_makes_one_pass_to_see_that_the_model_is_the_same(tmp_path: Path) -> None:
     counted = Counting(mlp((6, 12, 4)))
-    probe = taught(counted.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
-    first = wt.audit(Subject(counted, name="net"), probe, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
+    task = taught(counted.body, numbers(60, 6, seed=1), more=numbers(60, 6, seed=2))
+    first = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
     traced = 3  # a pass, one on an example for uses of weights, and one on placeholders for the structure
     assert counted.calls >= first.cost.forwards > 50
     before = counted.calls
-    again = wt.audit(Subject(counted, name="net"), probe, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
+    again = wt.audit(Subject(counted, name="net"), task, store=tmp_path / "s.wheeltap", audits=AUDITS, effort=LITTLE)
     assert counted.calls - before <= traced
     assert (again.cost.forwards, again.cost.trials) == (1.0, 0)
     assert again.cost.reused >= 2
@@ -232,7 +232,7 @@ def test_a_second_identical_run_makes_one_pass_to_see_that_the_model_is_the_same
     before = counted.calls
     more = wt.audit(
         Subject(counted, name="net"),
-        probe,
+        task,
         store=tmp_path / "s.wheeltap",
         audits=AUDITS,
         effort=wt.Effort(draws=4, control_draws=3, block_draws=2),

@@ -70,10 +70,10 @@ def test_one_process_writes_and_others_read(held: tuple[Path, "subprocess.Popen[
 def whole(tmp_path_factory: pytest.TempPathFactory, digits: Subject) -> Path:
     """A small but complete store."""
     data = source.split()
-    probe = wt.Probe(data.test_inputs[::5], data.test_targets[::5])
+    task = wt.Task(data.test_inputs[::5], data.test_targets[::5])
     path = tmp_path_factory.mktemp("whole") / "s.wheeltap"
     effort = wt.Effort(draws=8, control_draws=8, block_draws=0)
-    report = wt.audit(digits, probe, audits=["score", "relative-noise", "pruning"], store=path, effort=effort)
+    report = wt.audit(digits, task, audits=["score", "relative-noise", "pruning"], store=path, effort=effort)
     assert not report.void
     return path
 
@@ -183,19 +183,19 @@ def test_a_full_disk_is_said_and_what_was_committed_is_kept(small_disk: Path) ->
 
 def test_an_audit_on_a_full_disk_stops_clearly_and_resumes(small_disk: Path) -> None:
     model = mlp((6, 12, 4)).eval()
-    subject, probe = Subject(model, name="net"), taught(model, numbers(300, 6, seed=1))
+    subject, task = Subject(model, name="net"), taught(model, numbers(300, 6, seed=1))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     path = small_disk / "s.wheeltap"
     with pytest.raises(StoreError, match="The disk is full"):
-        wt.audit(subject, probe, store=path, effort=LITTLE)
+        wt.audit(subject, task, store=path, effort=LITTLE)
     assert all(bool((p == before[name]).all()) for name, p in model.named_parameters())
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
     with Store(path, readonly=True) as store:
         done = len(store.keys())
     assert done > 5
-    report = wt.audit(subject, probe, store=path, effort=LITTLE)
+    report = wt.audit(subject, task, store=path, effort=LITTLE)
     assert report.cost.reused >= 4
-    assert report.cost.trials == wt.audit(subject, probe, effort=LITTLE).cost.trials - done
+    assert report.cost.trials == wt.audit(subject, task, effort=LITTLE).cost.trials - done
 
 
 def test_a_bound_on_pages_is_a_full_disk(tmp_path: Path) -> None:

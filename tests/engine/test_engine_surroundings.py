@@ -25,9 +25,9 @@ def net() -> nn.Module:
         return mlp((8, 16, 3)).eval()
 
 
-def task(model: nn.Module) -> wt.Probe:
+def held_by(model: nn.Module) -> wt.Task:
     with torch.no_grad():
-        return wt.Probe(rows(), model(rows()).argmax(1))
+        return wt.Task(rows(), model(rows()).argmax(1))
 
 
 @contextmanager
@@ -43,20 +43,20 @@ def default(dtype: torch.dtype) -> Generator[None]:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_the_default_dtype_changes_no_number(dtype: torch.dtype) -> None:
     model = net()
-    plain = wt.audit(wt.Subject(model, name="net"), task(model), audits=AUDITS, effort=LITTLE)
+    plain = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=AUDITS, effort=LITTLE)
     with default(dtype):
-        other = wt.audit(wt.Subject(model, name="net"), task(model), audits=AUDITS, effort=LITTLE)
+        other = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=AUDITS, effort=LITTLE)
     assert other.findings == plain.findings and other.record.curves == plain.record.curves
 
 
 def test_autocast_around_an_audit_is_refused() -> None:
     model = net()
-    subject, probe = wt.Subject(model, name="net"), task(model)
-    plan = wt.plan(subject, probe, audits=["score"])
+    subject, task = wt.Subject(model, name="net"), held_by(model)
+    plan = wt.plan(subject, task, audits=["score"])
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ModelError, match="Autocast is on"):
-        wt.audit(subject, probe, audits=["score"])
+        wt.audit(subject, task, audits=["score"])
     with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(ModelError, match="Autocast is on"):
-        wt.run(plan, subject, probe)
+        wt.run(plan, subject, task)
 
 
 class Clipping(nn.Module):
@@ -73,11 +73,11 @@ class Clipping(nn.Module):
 def test_a_model_that_writes_into_its_inputs_leaves_the_examples_alone() -> None:
     body, given = net(), rows()
     with torch.no_grad():
-        probe = wt.Probe(given, body(given).argmax(1), more=rows(60))
+        task = wt.Task(given, body(given).argmax(1), more=rows(60))
     how = {"audits": ["score", "function-noise"], "effort": LITTLE}
-    alone = wt.audit(wt.Subject(body, name="plain"), probe, **how)
-    both = wt.compare(wt.Subject(Clipping().eval(), name="clips"), wt.Subject(body, name="plain"), probe, **how)
-    assert torch.equal(given, rows()) and probe.more is not None and torch.equal(probe.more, rows(60))
+    alone = wt.audit(wt.Subject(body, name="plain"), task, **how)
+    both = wt.compare(wt.Subject(Clipping().eval(), name="clips"), wt.Subject(body, name="plain"), task, **how)
+    assert torch.equal(given, rows()) and task.more is not None and torch.equal(task.more, rows(60))
     (score,) = [f for f in both["WT001"] if f.subject == "plain"]
     assert score.estimates == alone["WT001"][0].estimates
 
@@ -86,10 +86,10 @@ def test_further_inputs_for_moments_are_counted_in_passes() -> None:
     model = net()
     with torch.no_grad():
         targets = model(rows()).argmax(1)
-    few, many = wt.Probe(rows(), targets), wt.Probe(rows(), targets, more=rows(12_000))
+    few, many = wt.Task(rows(), targets), wt.Task(rows(), targets, more=rows(12_000))
     spent = [
-        wt.audit(wt.Subject(model), probe, audits=["function-noise"], effort=LITTLE).cost.forwards
-        for probe in (few, many)
+        wt.audit(wt.Subject(model), task, audits=["function-noise"], effort=LITTLE).cost.forwards
+        for task in (few, many)
     ]
     assert spent[1] - spent[0] >= 100.0
     with pytest.raises(wt.errors.UsageError, match="budget is too small"):
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_copied_has_no_controls_and_is_audited_all_the_sa
 
     model = net()
     model.settings = Loose(scale=1.0)
-    report = wt.audit(wt.Subject(model, name="net"), task(model), audits=["score", "relative-noise"], effort=LITTLE)
+    report = wt.audit(wt.Subject(model, name="net"), held_by(model), audits=["score", "relative-noise"], effort=LITTLE)
     assert report["WT101"][0].estimates
     assert any("No copy of this model could be made: KeyError" in control.because for control in report.controls)
 
@@ -117,6 +117,6 @@ def test_a_model_that_cannot_be_copied_has_no_controls_and_is_audited_all_the_sa
 def test_a_perfect_regression_of_one_example_has_nothing_to_lose() -> None:
     model = nn.Sequential(nn.Linear(4, 1)).eval()
     given = torch.ones(1, 4)
-    probe = wt.Probe(given, model(given).detach())
-    report = wt.audit(wt.Subject(model, name="net"), probe, audits=["score", "relative-noise"], effort=LITTLE)
+    task = wt.Task(given, model(given).detach())
+    report = wt.audit(wt.Subject(model, name="net"), task, audits=["score", "relative-noise"], effort=LITTLE)
     assert report["WT101"][0].status == "not_applicable" and "nothing to lose" in report["WT101"][0].because

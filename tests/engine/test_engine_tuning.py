@@ -10,13 +10,13 @@ from engine_nets import Exponential, TiedLanguageModel, Unruly, numbers, seeded,
 from torch import Tensor, nn
 
 import wheeltap as wt
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, UsageError
 from wheeltap.core.measure import squared_error
-from wheeltap.core.probe import BaseProbe, Probe
-from wheeltap.core.records import Outcome, Part
+from wheeltap.core.records import Outcome, Subset
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.lessons import lesson
 from wheeltap.engine.needs.tuning import Tuned
@@ -37,14 +37,14 @@ def net() -> Subject:
         return Subject(mlp((6, 12, 4)).eval(), name="net")
 
 
-def groups_of_four() -> Probe:
+def groups_of_four() -> Task:
     """Sixty examples with labels of a rule, in three groups that have nothing to do with it."""
     inputs = numbers(60, 6, seed=1)
-    return Probe(inputs, inputs[:, :4].argmax(-1), name="probe").with_groups(torch.arange(60) % 3)
+    return Task(inputs, inputs[:, :4].argmax(-1), name="task").with_groups(torch.arange(60) % 3)
 
 
-def weights(subject: Subject, probe: BaseProbe, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
-    known = Tuned(subject, probe, FineTuneSettings(**how))
+def weights(subject: Subject, task: BaseTask, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
+    known = Tuned(subject, task, FineTuneSettings(**how))
     for step in steps[:-1]:
         known.at(step, root=0, seed=seed)
     found = known.at(steps[-1], root=0, seed=seed)
@@ -59,15 +59,15 @@ def together(found: dict[str, Weights]) -> Tensor:
 # ---- an independent loop ----------------------------------------------------------------------------------------
 
 
-def slowly(net: nn.Module, probe: Probe, how: FineTuneSettings, steps: int, *, seed: int = 0) -> nn.Module:
+def slowly(net: nn.Module, task: Task, how: FineTuneSettings, steps: int, *, seed: int = 0) -> nn.Module:
     """Adam or gradient descent as in the textbook, in double precision, example by example."""
-    taught, model = lesson(probe, how, root=0, seed=seed), copy.deepcopy(net).double()
+    taught, model = lesson(task, how, root=0, seed=seed), copy.deepcopy(net).double()
     trained = [p for p in model.parameters() if p.requires_grad]
     first, second = ([torch.zeros_like(p) for p in trained] for _ in range(2))
     for step in range(steps):
         rows, slopes = taught.rows(step), [torch.zeros_like(p) for p in trained]
         for at in rows:
-            score = model(probe.inputs[at][None].double())
+            score = model(task.inputs[at][None].double())
             loss = (score.logsumexp(-1) - score[0, taught.answers[at]]).sum() / len(rows)
             slopes = [a + b for a, b in zip(slopes, torch.autograd.grad(loss, trained), strict=True)]
         with torch.no_grad():
@@ -83,10 +83,10 @@ def slowly(net: nn.Module, probe: Probe, how: FineTuneSettings, steps: int, *, s
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("labels", ["true", "wrong"])
 def test_an_independent_loop_gives_the_same_weights(optimizer: str, labels: str) -> None:
-    subject, probe = net(), groups_of_four()
+    subject, task = net(), groups_of_four()
     how = {**ALL, "optimizer": optimizer, "labels": labels, "lr": 0.01}
-    expected = slowly(subject.model, probe, FineTuneSettings(**how), 7)
-    found = weights(subject, probe, how, 7)
+    expected = slowly(subject.model, task, FineTuneSettings(**how), 7)
+    found = weights(subject, task, how, 7)
     for layer in subject.layers:
         assert layer.bias is not None and found[layer.name].bias is not None
         for name, held in ((layer.weight, found[layer.name].weight), (layer.bias, found[layer.name].bias)):
@@ -96,24 +96,24 @@ def test_an_independent_loop_gives_the_same_weights(optimizer: str, labels: str)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_change_of_low_rank_is_what_its_two_factors_train_to(optimizer: str) -> None:
     """The same as training the factors themselves by autograd through their product."""
-    subject, probe = net(), groups_of_four()
+    subject, task = net(), groups_of_four()
     how = FineTuneSettings(**{**ALL, "optimizer": optimizer, "adapter": "lora", "rank": 2, "lr": 0.02})
-    known = Tuned(subject, probe, how)
+    known = Tuned(subject, task, how)
     start = {layer.name: subject.parameter(layer.weight).detach().double() for layer in subject.layers}
     known.at(0, root=0, seed=0)
     factors = {layer.name: known.factors(layer.name) for layer in subject.layers}
     trained = [f.double().requires_grad_() for pair in factors.values() for f in pair]
     chosen = torch.optim.Adam(trained, lr=0.02) if optimizer == "adam" else torch.optim.SGD(trained, lr=0.02)
-    taught = lesson(probe, how, root=0, seed=0)
+    taught = lesson(task, how, root=0, seed=0)
     products: dict[str, Tensor] = {}
     for step in range(6):
         pairs = zip(start.items(), trained[::2], trained[1::2], strict=True)
         products = {name: held + outer @ inner for (name, held), inner, outer in pairs}
         parts = {layer.weight: products[layer.name] for layer in subject.layers}
         model, rows = copy.deepcopy(subject.model).double(), taught.rows(step)
-        scores = torch.func.functional_call(model, parts, (probe.inputs[rows].double(),))
+        scores = torch.func.functional_call(model, parts, (task.inputs[rows].double(),))
         chosen.zero_grad()
-        nn.functional.cross_entropy(scores, probe.targets[rows]).backward()
+        nn.functional.cross_entropy(scores, task.targets[rows]).backward()
         chosen.step()
     pairs = zip(start.items(), trained[::2], trained[1::2], strict=True)
     found = known.at(6, root=0, seed=0)
@@ -126,11 +126,11 @@ def test_a_change_of_low_rank_is_what_its_two_factors_train_to(optimizer: str) -
 
 @pytest.mark.parametrize("how", [ALL, {**ALL, "adapter": "lora"}, {**ALL, "optimizer": "sgd", "lr": 0.1}])
 def test_the_way_there_does_not_matter(how: dict[str, Any]) -> None:
-    subject, probe = net(), groups_of_four()
-    direct = weights(subject, probe, how, 16)
+    subject, task = net(), groups_of_four()
+    direct = weights(subject, task, how, 16)
     for path in ((4, 8, 16), (16, 8, 16), (3, 16)):
-        assert torch.equal(together(weights(subject, probe, how, *path)), together(direct)), path
-    known = Tuned(subject, probe, FineTuneSettings(**how))
+        assert torch.equal(together(weights(subject, task, how, *path)), together(direct)), path
+    known = Tuned(subject, task, FineTuneSettings(**how))
     for seed in (0, 1, 0):
         found = {k: v for k, v in known.at(16, root=0, seed=seed).items() if isinstance(v, Weights)}
         assert torch.equal(together(found), together(direct)) == (seed == 0)
@@ -140,20 +140,20 @@ def test_the_way_there_does_not_matter(how: dict[str, Any]) -> None:
 
 
 def test_shots_come_from_the_right_groups_and_never_from_what_is_held_out() -> None:
-    probe = groups_of_four()
+    task = groups_of_four()
     seen = dict.fromkeys(("targeted", "benign", "all"), torch.zeros(60))
     for data in seen:
         how = FineTuneSettings(data=data, group=1, shots=3, holdout=0.4)
-        drawn = [lesson(probe, how, root=0, seed=seed).index for seed in range(60)]
+        drawn = [lesson(task, how, root=0, seed=seed).index for seed in range(60)]
         assert all(len(index) == 3 * {"targeted": 1, "benign": 2, "all": 3}[data] for index in drawn)
         for index in drawn:
             seen[data] = seen[data] + torch.bincount(index, minlength=60)
         assert len({tuple(index.tolist()) for index in drawn}) > 40
-    reached = {data: {int(g) for g in probe.groups[counts > 0]} for data, counts in seen.items()}
+    reached = {data: {int(g) for g in task.groups[counts > 0]} for data, counts in seen.items()}
     assert reached == {"targeted": {1}, "benign": {0, 2}, "all": {0, 1, 2}}
     # Twenty in each group, eight held out: the twelve others all come up in sixty draws of three.
-    assert [int((seen["all"][probe.groups == g] > 0).sum()) for g in range(3)] == [12, 12, 12]
-    everything = lesson(probe, FineTuneSettings(holdout=0.4), root=0, seed=0).index
+    assert [int((seen["all"][task.groups == g] > 0).sum()) for g in range(3)] == [12, 12, 12]
+    everything = lesson(task, FineTuneSettings(holdout=0.4), root=0, seed=0).index
     assert torch.equal(everything, (seen["all"] > 0).nonzero()[:, 0])
 
 
@@ -167,11 +167,11 @@ def test_every_epoch_is_a_new_order_of_all_shots() -> None:
 
 
 def test_wrong_answers_are_one_rule_a_draw() -> None:
-    probe = groups_of_four()
+    task = groups_of_four()
     shifts = set[int]()
     for seed in range(40):
-        answers = lesson(probe, FineTuneSettings(labels="wrong"), root=0, seed=seed).answers
-        [shift] = ((answers - probe.targets) % 4).unique().tolist()
+        answers = lesson(task, FineTuneSettings(labels="wrong"), root=0, seed=seed).answers
+        [shift] = ((answers - task.targets) % 4).unique().tolist()
         shifts.add(shift)
     assert shifts == {1, 2, 3}
 
@@ -179,26 +179,26 @@ def test_wrong_answers_are_one_rule_a_draw() -> None:
 # ---- trials -----------------------------------------------------------------------------------------------------
 
 
-def outcomes(subject: Subject, probe: BaseProbe, *doses: float, **how: Any) -> tuple[list[Outcome], Workshop]:
-    plan = wt.plan(subject, probe, audits=["score"])
+def outcomes(subject: Subject, task: BaseTask, *doses: float, **how: Any) -> tuple[list[Outcome], Workshop]:
+    plan = wt.plan(subject, task, audits=["score"])
     part = how.pop("part", None)
     trials = [plan.trial(subject.record, "fine-tune", settings=how, dose=dose) for dose in doses]
     trials = [trial.on(part) for trial in trials] if part else trials
-    workshop, found = Workshop([subject], (), probe), list[Outcome]()
+    workshop, found = Workshop([subject], (), task), list[Outcome]()
     run_trials(trials, workshop, found.append)
     return found, workshop
 
 
 def test_an_outcome_tells_what_was_trained_on_and_what_it_cost() -> None:
-    subject, probe = net(), groups_of_four()
-    found, workshop = outcomes(subject, probe, 0, 2, 6, data="targeted", group=1, shots=6, batch=4, labels="wrong")
-    taught = lesson(probe, FineTuneSettings(data="targeted", group=1, shots=6, labels="wrong"), root=0, seed=0)
+    subject, task = net(), groups_of_four()
+    found, workshop = outcomes(subject, task, 0, 2, 6, data="targeted", group=1, shots=6, batch=4, labels="wrong")
+    taught = lesson(task, FineTuneSettings(data="targeted", group=1, shots=6, labels="wrong"), root=0, seed=0)
     for outcome in found:
         assert outcome.status == "done"
         assert outcome.values["trained"].nonzero()[0].tolist() == taught.index.tolist()
-        assert outcome.values["group"].tolist() == probe.groups.tolist()
+        assert outcome.values["group"].tolist() == task.groups.tolist()
     assert torch.equal(
-        torch.tensor(found[0].values["accuracy"]) == 1, probe.scores(subject.model).argmax(-1) == probe.targets
+        torch.tensor(found[0].values["accuracy"]) == 1, task.scores(subject.model).argmax(-1) == task.targets
     )
     assert found[0].values["relative_norm"] == 0.0 < found[1].values["relative_norm"] < found[2].values["relative_norm"]
     # Epochs of 4 and 2 examples: two steps are one epoch of 6, the four after it two more.
@@ -208,17 +208,17 @@ def test_an_outcome_tells_what_was_trained_on_and_what_it_cost() -> None:
 
 
 def test_what_is_taught_is_learnt() -> None:
-    subject, probe = net(), groups_of_four()
-    [found], _ = outcomes(subject, probe, 400, data="targeted", group=1, shots=6, lr=0.01, labels="wrong")
+    subject, task = net(), groups_of_four()
+    [found], _ = outcomes(subject, task, 400, data="targeted", group=1, shots=6, lr=0.01, labels="wrong")
     shots = found.values["trained"] > 0
     assert found.values["taught"][shots].all() and not found.values["accuracy"][shots].any()
 
 
-def test_a_part_of_the_probe_is_told_its_own_examples() -> None:
-    subject, probe = net(), groups_of_four()
-    part = Part(of=3, at=1)
-    [whole], _ = outcomes(subject, probe, 5, **ALL)
-    [some], _ = outcomes(subject, probe, 5, part=part, **ALL)
+def test_a_part_of_the_task_is_told_its_own_examples() -> None:
+    subject, task = net(), groups_of_four()
+    part = Subset(of=3, at=1)
+    [whole], _ = outcomes(subject, task, 5, **ALL)
+    [some], _ = outcomes(subject, task, 5, part=part, **ALL)
     index = part.examples(60, root=0)
     for name in ("trained", "group", "taught", "accuracy"):
         assert np.array_equal(some.values[name], whole.values[name][index])
@@ -226,11 +226,11 @@ def test_a_part_of_the_probe_is_told_its_own_examples() -> None:
 
 def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() -> None:
     subject = Subject(seeded(Exponential), name="exponential")
-    probe = taught(subject.model, numbers(60, 4, seed=3))
-    found, _ = outcomes(subject, probe, 1, 8, 40, lr=50.0, optimizer="sgd", holdout=0.2)
+    task = taught(subject.model, numbers(60, 4, seed=3))
+    found, _ = outcomes(subject, task, 1, 8, 40, lr=50.0, optimizer="sgd", holdout=0.2)
     assert [outcome.status for outcome in found][-1] == "diverged"
     assert not found[-1].values and found[-1].because
-    known = Tuned(subject, probe, FineTuneSettings(lr=50.0, optimizer="sgd", holdout=0.2))
+    known = Tuned(subject, task, FineTuneSettings(lr=50.0, optimizer="sgd", holdout=0.2))
     assert all(
         bool(held.weight.isnan().all()) for held in known.at(40, root=0, seed=0).values() if isinstance(held, Weights)
     )
@@ -245,14 +245,14 @@ def test_a_training_that_diverges_ends_as_diverged_and_the_next_starts_anew() ->
 @pytest.mark.parametrize("adapter", ["full", "lora"])
 @pytest.mark.parametrize("make", [net, lambda: Subject(Unruly(touch="inplace"), name="unruly")])
 def test_the_subject_is_never_touched(make: Any, adapter: str) -> None:
-    subject, probe = make(), groups_of_four()
+    subject, task = make(), groups_of_four()
     first = next(subject.model.parameters())
     first.requires_grad_(False)
     before = {name: (id(p), p.detach().clone()) for name, p in subject.model.state_dict(keep_vars=True).items()}
     flags = [p.requires_grad for p in subject.model.parameters()]
     hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in subject.model.modules()]
     random, grad = torch.get_rng_state(), torch.is_grad_enabled()
-    found, _ = outcomes(subject, probe, 1, 3, adapter=adapter, **ALL)
+    found, _ = outcomes(subject, task, 1, 3, adapter=adapter, **ALL)
     assert all(outcome.status == "done" for outcome in found)
     after = subject.model.state_dict(keep_vars=True)
     assert all(id(p) == before[name][0] and torch.equal(p, before[name][1]) for name, p in after.items())
@@ -267,56 +267,56 @@ def test_other_precisions_train_too(dtype: torch.dtype) -> None:
     """In bfloat16 a step of 1e-4 is lost; a hundred of them, kept in single precision, are not."""
     subject = Subject(mlp((6, 12, 4)).eval().to(dtype), name="net")
     single = groups_of_four()
-    probe = Probe(single.inputs.to(dtype), single.targets, name="probe")
-    clean = weights(subject, probe, ALL, 0)
-    moved = weights(subject, probe, {**ALL, "lr": 1e-4}, 100)
+    task = Task(single.inputs.to(dtype), single.targets, name="task")
+    clean = weights(subject, task, ALL, 0)
+    moved = weights(subject, task, {**ALL, "lr": 1e-4}, 100)
     assert together(moved).dtype == dtype
     assert bool((together(moved) != together(clean)).float().mean() > 0.5)
 
 
 def test_a_tied_weight_is_trained_once_and_stays_tied() -> None:
     subject = Subject(seeded(TiedLanguageModel), name="tied")
-    probe = sentences()
-    found, _ = outcomes(subject, probe, 4, holdout=0.2)
-    again, _ = outcomes(subject, probe, 4, holdout=0.2, adapter="lora")
+    task = sentences()
+    found, _ = outcomes(subject, task, 4, holdout=0.2)
+    again, _ = outcomes(subject, task, 4, holdout=0.2, adapter="lora")
     assert found[0].status == again[0].status == "done"
-    lora = Tuned(subject, probe, FineTuneSettings(adapter="lora"))
+    lora = Tuned(subject, task, FineTuneSettings(adapter="lora"))
     assert [layer.name for layer in subject.layers if not lora.covers(layer)] == ["embed"]
 
 
 # ---- loss -------------------------------------------------------------------------------------------------------
 
 
-def sentences() -> ChoiceProbe:
+def sentences() -> ChoiceTask:
     draw = torch.Generator().manual_seed(4)
     contexts = [torch.randint(1, 13, (2 + at % 3,), generator=draw).tolist() for at in range(24)]
     options = [[torch.randint(1, 13, (1 + at % 2,), generator=draw).tolist() for _ in range(3)] for at in range(24)]
-    return ChoiceProbe(contexts, options, [at % 3 for at in range(24)], name="sentences", tokens_per_batch=16)
+    return ChoiceTask(contexts, options, [at % 3 for at in range(24)], name="sentences", tokens_per_batch=16)
 
 
-def loss(probe: BaseProbe, model: nn.Module, *which: Tensor, **answers: Tensor) -> float:
-    found = probe.loss(model, *which, **answers)
+def loss(task: BaseTask, model: nn.Module, *which: Tensor, **answers: Tensor) -> float:
+    found = task.loss(model, *which, **answers)
     assert found.requires_grad and found.shape == ()
     return found.item()
 
 
 def test_the_loss_of_choices_is_that_of_the_right_options_tokens() -> None:
     """Also of some items, in batches of different lengths, for other answers; forward scores the same."""
-    model, probe = seeded(TiedLanguageModel), sentences()
-    scores = probe.scores(model)
+    model, task = seeded(TiedLanguageModel), sentences()
+    scores = task.scores(model)
     every = torch.arange(24)
-    assert loss(probe, model) == pytest.approx(-float(scores[every, probe.targets].mean()), rel=1e-5)
+    assert loss(task, model) == pytest.approx(-float(scores[every, task.targets].mean()), rel=1e-5)
     some, other = torch.tensor([5, 0, 17]), torch.tensor([2, 2, 0])
-    assert loss(probe, model, some) == pytest.approx(-float(scores[some, probe.targets[some]].mean()), rel=1e-5)
-    assert loss(probe, model, some, targets=other) == pytest.approx(-float(scores[some, other].mean()), rel=1e-5)
+    assert loss(task, model, some) == pytest.approx(-float(scores[some, task.targets[some]].mean()), rel=1e-5)
+    assert loss(task, model, some, targets=other) == pytest.approx(-float(scores[some, other].mean()), rel=1e-5)
 
 
 def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
     model, inputs = net().model, numbers(20, 6, seed=1)
     targets = numbers(20, 4, seed=2)
-    probe, some = Probe(inputs, targets, measure=squared_error), torch.tensor([3, 9])
-    assert loss(probe, model) == pytest.approx((model(inputs) - targets).square().mean().item())
-    assert loss(probe, model, some) == pytest.approx((model(inputs[some]) - targets[some]).square().mean().item())
+    task, some = Task(inputs, targets, measure=squared_error), torch.tensor([3, 9])
+    assert loss(task, model) == pytest.approx((model(inputs) - targets).square().mean().item())
+    assert loss(task, model, some) == pytest.approx((model(inputs[some]) - targets[some]).square().mean().item())
 
 
 # ---- what cannot be done ----------------------------------------------------------------------------------------
@@ -325,26 +325,26 @@ def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
 @pytest.mark.parametrize(
     ("how", "what"),
     [
-        ({"data": "targeted", "group": 7}, "The probe has no group 7; its groups are 0, 1, 2."),
+        ({"data": "targeted", "group": 7}, "The task has no group 7; its groups are 0, 1, 2."),
         ({"data": "targeted", "group": 1, "shots": 11}, "Group 1 has 10 examples to draw 11 shots from; 10 more"),
         ({"shots": 13, "holdout": 0.4}, "Group 0 has 12 examples to draw 13 shots from; 8 more are held out."),
     ],
 )
 def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, Any], what: str) -> None:
-    subject, probe = net(), groups_of_four()
+    subject, task = net(), groups_of_four()
     with pytest.raises(DataError, match=what):
-        Tuned(subject, probe, FineTuneSettings(**how))
-    found, _ = outcomes(subject, probe, 1, 2, **how)
+        Tuned(subject, task, FineTuneSettings(**how))
+    found, _ = outcomes(subject, task, 1, 2, **how)
     assert [outcome.status for outcome in found] == ["skipped", "skipped"]
     assert what.rstrip(".") in found[0].because
 
 
 def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
     inputs, subject = numbers(20, 6, seed=1), net()
-    alone = Probe(inputs, torch.arange(20) % 4, name="one group").with_groups([0] * 20)
+    alone = Task(inputs, torch.arange(20) % 4, name="one group").with_groups([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
         Tuned(subject, alone, FineTuneSettings(data="benign", group=0))
-    wanted = Probe(inputs, numbers(20, 4, seed=2), name="wanted outputs")
+    wanted = Task(inputs, numbers(20, 4, seed=2), name="wanted outputs")
     with pytest.raises(DataError, match="no wrong answers"):
         Tuned(subject, wanted, FineTuneSettings(labels="wrong"))
 
@@ -361,11 +361,11 @@ class Detached(nn.Module):
 
 
 def test_a_model_without_gradients_fails_with_a_reason() -> None:
-    subject, probe = Subject(Detached().eval(), name="detached"), groups_of_four()
-    [found], _ = outcomes(subject, probe, 1)
+    subject, task = Subject(Detached().eval(), name="detached"), groups_of_four()
+    [found], _ = outcomes(subject, task, 1)
     assert (found.status, found.because[:31]) == ("failed", "The loss does not depend on the")
     with pytest.raises(ModelError, match="detached"):
-        Tuned(subject, probe, FineTuneSettings()).at(1, root=0, seed=0)
+        Tuned(subject, task, FineTuneSettings()).at(1, root=0, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core.errors import DataError, ModelError, UsageError
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.contributions import contributions, correlations, second_moments
 from wheeltap.engine.inside.units import hidden_units, means
 from wheeltap.engine.readings import create, readings
@@ -43,11 +43,11 @@ def small() -> nn.Module:
     return mlp((6, 12, 10, 4)).eval()
 
 
-def image_probe(model: nn.Module, examples: int = 60) -> Probe:
+def image_task(model: nn.Module, examples: int = 60) -> Task:
     return taught(model, numbers(examples, 1, 8, 8, seed=7))
 
 
-def flat_probe(model: nn.Module, examples: int = 60) -> Probe:
+def flat_task(model: nn.Module, examples: int = 60) -> Task:
     return taught(model, numbers(examples, 6, seed=7))
 
 
@@ -57,8 +57,8 @@ def recoded(model: nn.Module, seed: int = 3) -> nn.Module:
     return gauge.twin(model, gauge.describe(family, "permute", "rescale", seed=seed))
 
 
-def read(model: nn.Module, probe: BaseProbe, name: str, **settings: Scalar) -> Values:
-    return create(name, settings).read(Subject(model, name="net"), probe, root=0, seed=0).values
+def read(model: nn.Module, task: BaseTask, name: str, **settings: Scalar) -> Values:
+    return create(name, settings).read(Subject(model, name="net"), task, root=0, seed=0).values
 
 
 def without(model: nn.Module, path: str, *, reader: str, units: list[int], value: Tensor) -> nn.Module:
@@ -72,19 +72,19 @@ def without(model: nn.Module, path: str, *, reader: str, units: list[int], value
     return changed
 
 
-def moved(model: nn.Module, changed: nn.Module, probe: BaseProbe) -> Tensor:
-    change = probe.scores(changed) - probe.scores(model)
+def moved(model: nn.Module, changed: nn.Module, task: BaseTask) -> Tensor:
+    change = task.scores(changed) - task.scores(model)
     return change - change.mean(1, keepdim=True)
 
 
 class TestContributions:
     def test_products_the_slow_way(self) -> None:
         model = seeded(small)
-        subject, probe = Subject(model, name="net"), flat_probe(model)
+        subject, task = Subject(model, name="net"), flat_task(model)
         last = hidden_units(subject)[-1]
-        found = contributions(subject, probe, [last])[last]
+        found = contributions(subject, task, [last])[last]
         with torch.no_grad():
-            hidden = nn.Sequential(*list(model.children())[:4])(probe.inputs).double()
+            hidden = nn.Sequential(*list(model.children())[:4])(task.inputs).double()
             weight = model.get_submodule("4").weight.double()
         single = (hidden - hidden.mean(0))[:, :, None] * weight.T  # [example, unit, output]
         slow = torch.einsum("eio,ejo->ij", single, single) / len(hidden)
@@ -115,9 +115,9 @@ class TestContributions:
     @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
     def test_a_recoded_copy_has_the_same(self, make: type[nn.Module]) -> None:
         model = seeded(make)
-        probe = flat_probe(model) if make is small else image_probe(model)
+        task = flat_task(model) if make is small else image_task(model)
         ours, theirs = (
-            contributions(subject, probe, hidden_units(subject))
+            contributions(subject, task, hidden_units(subject))
             for subject in (Subject(model, name="net"), Subject(recoded(model), name="twin"))
         )
         for one, two in zip(ours.values(), theirs.values(), strict=True):
@@ -130,21 +130,21 @@ class TestContributions:
         with torch.no_grad():
             model.get_parameter("0.weight")[[2, 5]] = 0.0
             model.get_parameter("0.bias")[2], model.get_parameter("0.bias")[5] = -1.0, 3.0
-        subject, probe = Subject(model, name="net"), flat_probe(model)
-        found = next(iter(contributions(subject, probe, hidden_units(subject)).values()))
+        subject, task = Subject(model, name="net"), flat_task(model)
+        found = next(iter(contributions(subject, task, hidden_units(subject)).values()))
         alive = set(found.order[found.alive].tolist())
         assert not {2, 5} & alive
-        moments = second_moments(subject, probe, hidden_units(subject), centred=False)
+        moments = second_moments(subject, task, hidden_units(subject), centred=False)
         assert float(next(iter(moments.values()))[0, 5, 5]) == pytest.approx(9.0, rel=1e-5)
 
     def test_correlations_are_those_of_numpy(self) -> None:
         model = seeded(small)
-        subject, probe = Subject(model, name="net"), flat_probe(model)
+        subject, task = Subject(model, name="net"), flat_task(model)
         first = hidden_units(subject)[0]
         with torch.no_grad():
-            hidden = nn.Sequential(*list(model.children())[:2])(probe.inputs)
+            hidden = nn.Sequential(*list(model.children())[:2])(task.inputs)
         living = (hidden.std(0) > 0).nonzero()[:, 0]
-        ours = correlations(second_moments(subject, probe, [first])[first])[0][living][:, living]
+        ours = correlations(second_moments(subject, task, [first])[first])[0][living][:, living]
         slow = np.corrcoef(hidden[:, living].double().numpy().T)
         assert np.allclose(ours.numpy(), slow, atol=1e-6)
 
@@ -159,7 +159,7 @@ class TestCancellation:
 
     def test_planted_pairs_are_found_first(self) -> None:
         model = self.planted(scale=20.0)
-        found = read(model, flat_probe(model), "cancellation", pairs=4)
+        found = read(model, flat_task(model), "cancellation", pairs=4)
         old = {0: 12, 1: 10}
         for layer, units in zip(found["layer"], found["units"][0], strict=True):
             one, two = sorted(int(unit) - old[int(layer)] for unit in units)
@@ -172,12 +172,12 @@ class TestCancellation:
     def test_ablations_the_slow_way(self, to: str) -> None:
         """Every number from a copy whose columns are gone, on the half of the examples that is used."""
         model = self.planted()
-        probe = flat_probe(model, 40)
-        found = read(model, probe, "cancellation", pairs=3, to=to)
+        task = flat_task(model, 40)
+        found = read(model, task, "cancellation", pairs=3, to=to)
         subject = Subject(model, name="net")
         hiddens = hidden_units(subject)
         half = self.second_half(40)
-        part = probe.part(half)
+        part = task.part(half)
         value = {hidden: mean * (to == "mean") for hidden, mean in means(subject, part, hiddens).items()}
         clean = part.scores(model)
         centred = clean - clean.mean(0)
@@ -207,8 +207,8 @@ class TestCancellation:
     @pytest.mark.parametrize("make", [small, ConvNet, WideFlat])
     def test_a_recoded_copy_gives_the_same_numbers(self, make: type[nn.Module]) -> None:
         model = seeded(make)
-        probe = flat_probe(model) if make is small else image_probe(model)
-        one, two = (read(some, probe, "cancellation", pairs=4) for some in (model, recoded(model)))
+        task = flat_task(model) if make is small else image_task(model)
+        one, two = (read(some, task, "cancellation", pairs=4) for some in (model, recoded(model)))
         assert one.keys() == two.keys()
         for name in one.keys() - {"units"}:
             assert np.allclose(one[name], two[name], rtol=1e-3, atol=1e-5), name
@@ -216,7 +216,7 @@ class TestCancellation:
 
     def test_no_unit_is_in_two_pairs_and_random_pairs_are_others_of_the_same_layer(self) -> None:
         model = seeded(small)
-        found = read(model, flat_probe(model), "cancellation", pairs=50)
+        found = read(model, flat_task(model), "cancellation", pairs=50)
         opposing, random = (
             [(layer, frozenset(pair)) for layer, pair in zip(found["layer"], units.tolist(), strict=True)]
             for units in found["units"]
@@ -228,70 +228,70 @@ class TestCancellation:
 
     def test_copies_are_counted(self) -> None:
         model = seeded(small)
-        plain = read(model, flat_probe(model), "cancellation")
+        plain = read(model, flat_task(model), "cancellation")
         with torch.no_grad():
             living = [3, 8]
             model.get_parameter("0.weight")[living[0]] = 2.0 * model.get_parameter("0.weight")[living[1]]
             model.get_parameter("0.bias")[living[0]] = 2.0 * model.get_parameter("0.bias")[living[1]]
-        double = read(model, flat_probe(model), "cancellation")
+        double = read(model, flat_task(model), "cancellation")
         assert double["duplicates"][0] - plain["duplicates"][0] in (1, 2)  # a copy may replace a copy
         assert double["duplicates"][0] >= 2 and double["duplicates_null"].max() == 0
 
     def test_random_writing_cancels_as_much_as_its_null(self) -> None:
         model = seeded(small)
-        found = read(model, flat_probe(model), "cancellation")
+        found = read(model, flat_task(model), "cancellation")
         null = found["ratio_null"]
         assert null.shape == (2, 199)
         assert (null.min(1) <= found["ratio"]).all() and (found["ratio"] <= null.max(1)).all()
-        added = read(self.planted(scale=20.0), flat_probe(model), "cancellation")
+        added = read(self.planted(scale=20.0), flat_task(model), "cancellation")
         assert (added["ratio"] > added["ratio_null"].max(1)).all()
 
     def test_a_regression_has_no_nll(self) -> None:
         model = seeded(small)
         inputs = numbers(40, 6, seed=2)
         with torch.no_grad():
-            probe = Probe(inputs, model(inputs) + 1.0)
-        found = read(model, probe, "cancellation")
+            task = Task(inputs, model(inputs) + 1.0)
+        found = read(model, task, "cancellation")
         assert "nll" not in found and np.isfinite(found["lost"]).all()
 
     def test_what_it_cannot_be_asked(self) -> None:
         model = seeded(small)
         with pytest.raises(DataError, match="too few examples"):
-            read(model, flat_probe(model, 3), "cancellation")
+            read(model, flat_task(model, 3), "cancellation")
         with pytest.raises(UsageError):
-            read(model, flat_probe(model), "cancellation", to="median")
+            read(model, flat_task(model), "cancellation", to="median")
         with pytest.raises(ModelError, match="No hidden layer has units to pair"):
-            read(mlp((6, 2, 4)).eval(), flat_probe(model), "cancellation")
+            read(mlp((6, 2, 4)).eval(), flat_task(model), "cancellation")
         with pytest.raises(ModelError, match="No hidden units"):
-            read(nn.Sequential(nn.Linear(6, 4)).eval(), flat_probe(model), "cancellation")
+            read(nn.Sequential(nn.Linear(6, 4)).eval(), flat_task(model), "cancellation")
 
 
 class TestUnitEffects:
     def test_every_unit_the_slow_way(self) -> None:
         model = seeded(small)
-        probe = flat_probe(model, 30)
-        found = read(model, probe, "unit-effects")
+        task = flat_task(model, 30)
+        found = read(model, task, "unit-effects")
         subject = Subject(model, name="net")
         hiddens = hidden_units(subject)
-        value, clean = means(subject, probe, hiddens), probe.scores(model)
+        value, clean = means(subject, task, hiddens), task.scores(model)
         assert found["layer"].tolist() == [0] * 12 + [1] * 10 and found["total"] == 22
-        assert found["groups"].tolist() == np.unique(probe.targets, return_inverse=True)[1].tolist()
+        assert found["groups"].tolist() == np.unique(task.targets, return_inverse=True)[1].tolist()
         for at, (layer, unit) in enumerate(zip(found["layer"], found["unit"], strict=True)):
             hidden = hiddens[int(layer)]
             slow = without(model, hidden.layer, reader=hidden.reader, units=[int(unit)], value=value[hidden])
-            change = moved(model, slow, probe)
+            change = moved(model, slow, task)
             assert np.allclose(found["all"][at], change.square().sum(1), rtol=1e-3, atol=1e-6)
-            assert np.allclose(found["right"][at], change[torch.arange(30), probe.targets].square(), atol=1e-5)
-            lost = (clean.argmax(1) == probe.targets).int() - (probe.scores(slow).argmax(1) == probe.targets).int()
+            assert np.allclose(found["right"][at], change[torch.arange(30), task.targets].square(), atol=1e-5)
+            lost = (clean.argmax(1) == task.targets).int() - (task.scores(slow).argmax(1) == task.targets).int()
             assert np.array_equal(found["lost"][at], lost)
 
     def test_a_draw_is_the_same_on_a_recoded_copy(self) -> None:
         model = seeded(ConvNet)
-        probe = image_probe(model)
-        one, two = (read(some, probe, "unit-effects", limit=7) for some in (model, recoded(model)))
+        task = image_task(model)
+        one, two = (read(some, task, "unit-effects", limit=7) for some in (model, recoded(model)))
         assert len(one["unit"]) == 7 and one["total"] == 14 and (one["layer"] == [0] * 3 + [1] * 4).all()
         assert np.allclose(one["right"], two["right"], rtol=1e-3, atol=1e-5 * float(one["right"].max()))
-        whole = read(model, probe, "unit-effects")
+        whole = read(model, task, "unit-effects")
         for at, (layer, unit) in enumerate(zip(one["layer"], one["unit"], strict=True)):
             [same] = np.flatnonzero((whole["layer"] == layer) & (whole["unit"] == unit))
             assert np.allclose(one["right"][at], whole["right"][same], rtol=1e-4, atol=1e-7)
@@ -307,7 +307,7 @@ class TestUnitEffects:
         model = seeded(small)
         inputs = numbers(20, 6, seed=2)
         with torch.no_grad():
-            found = read(model, Probe(inputs, model(inputs)), "unit-effects")
+            found = read(model, Task(inputs, model(inputs)), "unit-effects")
         assert "right" not in found and (found["groups"] == 0).all()
 
 
@@ -318,7 +318,7 @@ def test_readings_are_registered() -> None:
 class TestGroups:
     def test_given_groups_are_part_of_the_digest(self) -> None:
         inputs, targets = numbers(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
-        plain, grouped = Probe(inputs, targets), Probe(inputs, targets).with_groups([5, 5, 5, 7, 7, 7])
+        plain, grouped = Task(inputs, targets), Task(inputs, targets).with_groups([5, 5, 5, 7, 7, 7])
         assert plain.groups.tolist() == targets.tolist() and grouped.groups.tolist() == [5, 5, 5, 7, 7, 7]
         assert plain.digest != grouped.digest
         one, two = choices(6), choices(6)
@@ -331,22 +331,22 @@ class TestGroups:
     )
     def test_wrong_groups_are_refused(self, groups: Tensor) -> None:
         with pytest.raises(DataError, match="groups do not fit"):
-            Probe(numbers(3, 2), torch.tensor([0, 1, 0])).with_groups(groups)
+            Task(numbers(3, 2), torch.tensor([0, 1, 0])).with_groups(groups)
 
-    def test_a_part_is_a_probe_of_those_examples(self) -> None:
+    def test_a_part_is_a_task_of_those_examples(self) -> None:
         model = seeded(small)
-        probe = flat_probe(model, 9)
+        task = flat_task(model, 9)
         index = torch.tensor([7, 0, 3])
-        part = probe.part(index)
-        assert torch.allclose(part.scores(model), probe.scores(model)[index], atol=1e-6)
-        assert torch.equal(part.targets, probe.targets[index])
-        grouped = probe.with_groups(torch.arange(9)).part(index)
+        part = task.part(index)
+        assert torch.allclose(part.scores(model), task.scores(model)[index], atol=1e-6)
+        assert torch.equal(part.targets, task.targets[index])
+        grouped = task.with_groups(torch.arange(9)).part(index)
         assert grouped.groups.tolist() == [7, 0, 3]
         some = choices(6)
         assert [some.part(index[1:]).contexts[at] for at in range(2)] == [some.contexts[0], some.contexts[3]]
 
-    def test_a_probe_of_another_kind_says_that_it_cannot_be_divided(self) -> None:
-        class Other(BaseProbe):
+    def test_a_task_of_another_kind_says_that_it_cannot_be_divided(self) -> None:
+        class Other(BaseTask):
             name = "other"
             digest = "none"
             tokens = 0

@@ -7,10 +7,10 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, ta
 from torch import Tensor, nn
 
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
@@ -86,28 +86,28 @@ def test_a_convolution_stored_channels_last() -> None:
     assert weights_digest(model) == before
 
 
-def outcome(subject: Subject, probe: BaseProbe, site: Site) -> Outcome:
+def outcome(subject: Subject, task: BaseTask, site: Site) -> Outcome:
     trial = Trial(
-        subject=subject.record.fingerprint, probe=probe.digest, measures=("accuracy",), perturbation="erase",
+        subject=subject.record.fingerprint, task=task.digest, measures=("accuracy",), perturbation="erase",
         version=perturbations.get("erase").version, site=site, dose=1.0, path=subject.path,
     )  # fmt: skip
     kept: list[Outcome] = []
-    run_trials([trial], Workshop([subject], (), probe), kept.append)
+    run_trials([trial], Workshop([subject], (), task), kept.append)
     return kept[0]
 
 
 def test_a_trial_measures_the_model_without_it() -> None:
     model = seeded(TiedLanguageModel)
-    subject, probe = Subject(model), choices()
-    done = outcome(subject, probe, Site.weight("embed", row=3, column=5))
+    subject, task = Subject(model), choices()
+    done = outcome(subject, task, Site.weight("embed", row=3, column=5))
     with torch.no_grad():
-        clean = probe.scores(model)
+        clean = task.scores(model)
         held = float(model.get_parameter("embed.weight")[5, 3])
         model.get_parameter("embed.weight")[5, 3] = 0.0
-        scores = probe.scores(model)  # the output layer shares the number
+        scores = task.scores(model)  # the output layer shares the number
         model.get_parameter("embed.weight")[5, 3] = held
-    for measure in probe.measures:
-        assert np.array_equal(done.values[measure.name], measure(scores, probe.targets, clean).numpy())
+    for measure in task.measures:
+        assert np.array_equal(done.values[measure.name], measure(scores, task.targets, clean).numpy())
     assert np.abs(done.values["kl"]).max() > 0.0
 
 

@@ -20,9 +20,9 @@ def net(fold: str = "") -> Cppn:
     return Cppn.of(LAYOUT, [rng.normal(0, 1 / np.sqrt(s[0]), s).astype(np.float32) for s in LAYOUT.shapes], fold=fold)
 
 
-def probe(of: Cppn) -> wt.Probe:
+def task(of: Cppn) -> wt.Task:
     with torch.no_grad():
-        made = wt.Probe(POINTS, of(POINTS), measure=wt.measure.squared_error)
+        made = wt.Task(POINTS, of(POINTS), measure=wt.measure.squared_error)
     return made.with_symmetry(symmetry.mirror(POINTS[:, :2]))
 
 
@@ -30,18 +30,18 @@ def probe(of: Cppn) -> wt.Probe:
 def test_every_draw_changes_the_picture_as_much_as_asked(kind: str) -> None:
     drawn = net()
     before = weights_digest(drawn)
-    found = respond(wt.Subject(drawn), probe(drawn), kind, effect=0.05, draws=4, root=0)
+    found = respond(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
     assert found.reached.all()
     assert weights_digest(drawn) == before
     assert len(set(found.dose)) == 4
-    again = respond(wt.Subject(drawn), probe(drawn), kind, effect=0.05, draws=4, root=0)
+    again = respond(wt.Subject(drawn), task(drawn), kind, effect=0.05, draws=4, root=0)
     assert np.array_equal(found.dose, again.dose)
 
 
 def test_a_net_that_reads_the_size_of_x_answers_with_full_symmetry() -> None:
     plain, folded = net(), net("abs-x")
     shares = [
-        respond(wt.Subject(one), probe(one), "function", effect=0.05, draws=4, root=0).symmetry
+        respond(wt.Subject(one), task(one), "function", effect=0.05, draws=4, root=0).symmetry
         for one in (plain, folded)
     ]
     assert shares[0].max() < 0.95
@@ -50,7 +50,7 @@ def test_a_net_that_reads_the_size_of_x_answers_with_full_symmetry() -> None:
 
 def test_an_effect_out_of_reach_is_said_to_be() -> None:
     still = Cppn.of(LAYOUT, [np.zeros(shape, dtype=np.float32) for shape in LAYOUT.shapes])
-    found = respond(wt.Subject(still), probe(still), "relative", effect=0.05, draws=2, root=0)
+    found = respond(wt.Subject(still), task(still), "relative", effect=0.05, draws=2, root=0)
     assert not found.reached.any()
     assert np.isnan(found.symmetry).all()
 
@@ -58,7 +58,7 @@ def test_an_effect_out_of_reach_is_said_to_be() -> None:
 def test_too_few_points_are_refused() -> None:
     drawn, few = net(), grid(3)
     with torch.no_grad():
-        small = wt.Probe(few, drawn(few), measure=wt.measure.squared_error)
+        small = wt.Task(few, drawn(few), measure=wt.measure.squared_error)
     with pytest.raises(ModelError):
         respond(wt.Subject(drawn), small, "function", effect=0.05, draws=1, root=0)
 

@@ -6,33 +6,34 @@ from pathlib import Path
 import msgspec
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.records import Derivation, ProbeRecord, SubjectRecord, Trial
+from wheeltap.core.records import Made, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import Site
 from wheeltap.plans.plan import AuditSpec, Effort, Plan
 
 FILE = Path(__file__).parent / "keys.json"
-COMMON = {"subject": "0123456789abcdef" * 2, "probe": "fedcba9876543210" * 2, "measures": ("accuracy", "nll")}
+COMMON = {"subject": "0123456789abcdef" * 2, "task": "fedcba9876543210" * 2, "measures": ("accuracy", "nll")}
 
 TRIALS = (
-    Trial(**COMMON, perturbation="none", version=1),
+    Trial(**COMMON, kind="clean", perturbation="none", version=1),
     Trial(**COMMON, perturbation="relative", version=1, settings={"draw": "sign"}, dose=0.1, seed=3, root=7),
     Trial(**COMMON, perturbation="function", version=2, site=Site("block", "layers.0"), dose=1e-17, path="plain/cpu"),
     Trial(**COMMON, perturbation="quantize", version=1, settings={"scale": "channel", "clip": 0.5}, dose=4.0),
     Trial(**COMMON, perturbation="prüfen-é", version=1, settings={"on": True, "count": 2**40}, dose=1e300),
+    Trial(**COMMON, kind="read", perturbation="cancellation", version=3, settings={"pairs": 8}, root=1),
 )
 SUBJECT = SubjectRecord(
     name="net", fingerprint="a" * 32, parameters=1234, blocks=("0", "2"), layers=("0", "2"), widest=65
 )
-DERIVATION = Derivation(family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5)
+DERIVATION = Made(family="relu-chain", operations=("permute", "rescale"), settings={"spread": 1.0}, seed=5, version=1)
 PLANS = (
     Plan(
         command="audit",
         subjects=(SUBJECT,),
-        probe=ProbeRecord(name="p", digest="b" * 32, examples=10, measure="accuracy", measures=("accuracy",), tokens=9),
+        task=TaskRecord(name="p", digest="b" * 32, examples=10, measure="accuracy", measures=("accuracy",), tokens=9),
         audits=(AuditSpec(name="score"), AuditSpec(name="pruning", settings={"doses": [0.1, 0.5], "margin": 0.02})),
         effort=Effort(draws=4),
         versions={"relative": 1, "none": 1},
-        twin=msgspec.structs.replace(SUBJECT, role="twin", base="a" * 32, derivation=DERIVATION),
+        twin=msgspec.structs.replace(SUBJECT, role="twin", base="a" * 32, made=DERIVATION),
         seed=9,
     ),
 )

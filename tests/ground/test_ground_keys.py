@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wheeltap.core import canon, seeds
-from wheeltap.core.records import Part, Trial
+from wheeltap.core.records import Subset, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.testing import strategies as own
@@ -67,7 +67,7 @@ def test_the_order_of_settings_is_no_content(settings: dict[str, Any], random: A
     names = list(settings)
     random.shuffle(names)
     one, two = (
-        Trial(subject="s", probe="p", measures=("m",), perturbation="x", version=1, settings=of)
+        Trial(subject="s", task="p", measures=("m",), perturbation="x", version=1, settings=of)
         for of in (settings, {name: settings[name] for name in names})
     )
     assert one.key == two.key
@@ -83,14 +83,14 @@ def test_every_field_changes_the_key(trial: Trial, other: Trial) -> None:
 
 @given(own.trials(), st.integers(1, 9), st.integers(0, 99))
 def test_a_trial_on_some_examples_differs_in_nothing_else(trial: Trial, of: int, at: int) -> None:
-    some = trial.on(Part(of, at))
-    assert some.part == Part(of, at)
-    assert msgspec.structs.replace(some, part=trial.part) == trial
+    some = trial.on(Subset(of, at))
+    assert some.subset == Subset(of, at)
+    assert msgspec.structs.replace(some, subset=trial.subset) == trial
 
 
 def test_a_field_at_its_default_is_content_too() -> None:
     """Leaving defaults out would let a changed default give a wrong hit."""
-    written = json.loads(canon.canonical(Trial(subject="s", probe="p", measures=(), perturbation="x", version=1)))
+    written = json.loads(canon.canonical(Trial(subject="s", task="p", measures=(), perturbation="x", version=1)))
     assert set(written) == set(Trial.__struct_fields__)
 
 

@@ -29,12 +29,12 @@ def test_two_models_that_differ_in_no_weight_are_told_apart(kind: str, tmp_path:
     assert [p.tolist() for p in one.parameters()] == [p.tolist() for p in two.parameters()]
     with torch.no_grad():
         targets = one(inputs()).argmax(1)
-    probe, store = wt.Probe(inputs(), targets), tmp_path / "both.wheeltap"
+    task, store = wt.Task(inputs(), targets), tmp_path / "both.wheeltap"
     assert fingerprint(one) != fingerprint(two)
     for model, expected in ((one, 1.0), (two, 0.0), (one, 1.0)):
-        report = wt.audit(wt.Subject(model, name="net"), probe, audits=["score"], store=store)
+        report = wt.audit(wt.Subject(model, name="net"), task, audits=["score"], store=store)
         assert report.findings[0].estimates[0].value == expected
-    both = wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), probe, audits=["score"], store=store)
+    both = wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), task, audits=["score"], store=store)
     assert [f.estimates[0].value for f in both.findings] == [1.0, 0.0, 1.0]
 
 
@@ -171,11 +171,11 @@ def test_a_counter_beside_a_setting_does_not_hide_it(how: str, tmp_path: Path) -
     free = capped(1e9)
     with torch.no_grad():
         targets, most = free(inputs()).argmax(1), float(free.a(inputs()).max())
-    probe, store = wt.Probe(inputs(), targets), tmp_path / "s.wheeltap"
+    task, store = wt.Task(inputs(), targets), tmp_path / "s.wheeltap"
     effort = wt.Effort(draws=4, control_draws=4, block_draws=0)
     audits = ["score", "relative-noise"]
     reports = [
-        wt.audit(wt.Subject(capped(limit), name="net"), probe, audits=audits, effort=effort, store=store)
+        wt.audit(wt.Subject(capped(limit), name="net"), task, audits=audits, effort=effort, store=store)
         for limit in (1e9, 1.02 * most, 1e9)
     ]
     trials = [report.cost.trials for report in reports]

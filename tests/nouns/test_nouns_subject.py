@@ -216,5 +216,5 @@ def test_a_derived_subject_is_known_before_it_is_made() -> None:
     again = subject.derived(gauge.twin(subject.model, other), derived_record(subject.record, other, role="twin"))
     assert child.record.fingerprint != again.record.fingerprint
     assert child.record.base == subject.record.fingerprint
-    assert child.record.derivation == made
+    assert child.record.made == made
     assert [layer.shape for layer in child.layers] == [layer.shape for layer in find_layers(subject.model)]

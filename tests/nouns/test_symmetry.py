@@ -92,7 +92,7 @@ def test_what_is_no_group_is_refused() -> None:
 
 def test_annotations_change_the_digest_and_the_examples_keep_their_factors() -> None:
     inputs, targets = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 0, 1, 0, 1])
-    bare = wt.Probe(inputs, targets)
+    bare = wt.Task(inputs, targets)
     known = bare.with_factors({"parity": targets.flip(0)})
     mirrored = known.with_symmetry(Symmetry("flip", torch.stack([torch.arange(6), torch.arange(6).flip(0)])))
     assert len({bare.digest, known.digest, mirrored.digest}) == 3

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import Planted
 
@@ -18,9 +18,9 @@ def made(build: Callable[[], nn.Module], inputs: Tensor, *, seed: int = 0, bias:
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.data.normal_(0, bias)
-    return Planted(Subject(model), Probe(inputs, torch.zeros(len(inputs), dtype=torch.long)))
+    return Planted(Subject(model), Task(inputs, torch.zeros(len(inputs), dtype=torch.long)))
 
 
 def inputs_of(case: Planted) -> Tensor:
-    assert isinstance(case.probe, Probe)
-    return case.probe.inputs
+    assert isinstance(case.task, Task)
+    return case.task.inputs

@@ -1,4 +1,4 @@
-"""Nets of many families whose layers read one tensor in several ways, each with a probe: (model, probe) by name."""
+"""Nets of many families whose layers read one tensor in several ways, each with a task: (model, task) by name."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wheeltap.core.choices import ChoiceProbe
-from wheeltap.core.probe import BaseProbe, Probe
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.task import BaseTask, Task
 
 
 def numbers(*shape: int, mean: float = 0.0) -> Tensor:
@@ -163,22 +163,22 @@ def _opt() -> nn.Module:
     )  # fmt: skip
 
 
-def labelled(rows: Tensor) -> Callable[[torch.dtype], BaseProbe]:
-    def made(dtype: torch.dtype) -> BaseProbe:
+def labelled(rows: Tensor) -> Callable[[torch.dtype], BaseTask]:
+    def made(dtype: torch.dtype) -> BaseTask:
         given = rows.to(dtype) if rows.is_floating_point() else rows
-        return Probe(given, torch.zeros(len(rows), dtype=torch.long), batch=128)
+        return Task(given, torch.zeros(len(rows), dtype=torch.long), batch=128)
 
     return made
 
 
-def _choices(dtype: torch.dtype) -> BaseProbe:
+def _choices(dtype: torch.dtype) -> BaseTask:
     contexts = tokens(200, 12, 50).tolist()
-    return ChoiceProbe(contexts, [[[context[0]], [3]] for context in contexts], [0] * len(contexts))
+    return ChoiceTask(contexts, [[[context[0]], [3]] for context in contexts], [0] * len(contexts))
 
 
 _ROWS, _IMAGES = numbers(300, 6, mean=3.0), numbers(80, 3, 6, 6, mean=0.5)
 
-NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.dtype], BaseProbe]]] = {
+NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[torch.dtype], BaseTask]]] = {
     "with and without a bias": (lambda: Side(nn.Linear(6, 4), nn.Linear(6, 4, bias=False)), labelled(_ROWS)),
     "without and with a bias": (lambda: Side(nn.Linear(6, 4, bias=False), nn.Linear(6, 4)), labelled(_ROWS)),
     "1 x 1 and 3 x 3": (lambda: Side(nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 3, padding=1)), labelled(_IMAGES)),

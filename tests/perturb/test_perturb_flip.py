@@ -298,14 +298,14 @@ trained = cache(clusters)
 def loss(name: str, count: int, seed: int) -> float:
     """Mean loss of the trained net after ``count`` flips of bytes in each layer."""
     case = trained()
-    known = gather("slopes", case.subject, case.probe)
+    known = gather("slopes", case.subject, case.task)
     sizes = [case.subject.parameter(each.weight).numel() for each in case.subject.layers]
     share = 3 * count / sum(sizes) / 8
     with Disturbance(case.subject, create(name, {"format": "int8"}), WHOLE, known) as disturbance:
         disturbance.apply(count if name == "flip-worst" else share, root=0, seed=seed)
         with torch.no_grad():
-            scores = case.subject.model(case.probe.inputs)
-    return float(functional.cross_entropy(scores, case.probe.targets))
+            scores = case.subject.model(case.task.inputs)
+    return float(functional.cross_entropy(scores, case.task.targets))
 
 
 def test_the_worst_flips_are_far_worse_than_as_many_at_random() -> None:

@@ -306,14 +306,14 @@ def test_inputs_of_a_convolution_are_its_patches() -> None:
     size = torch.tensor([0.1, 1.0, 10.0])[:, None, None]
     case = with_own_answers(model, numbers(400, 3, 3, 3, seed=12).float() * size, name="conv")
     first = case.subject.layers[0]
-    known = gather("inputs", case.subject, case.probe).at(3, root=0, seed=0)[first.name]
+    known = gather("inputs", case.subject, case.task).at(3, root=0, seed=0)[first.name]
     assert isinstance(known, InputScale)
     torch.testing.assert_close(known.rms, size.double().flatten().repeat_interleave(4), rtol=0.15, atol=0)
     held = Weights(case.subject.parameter(first.weight).detach())
     plain, spared = (
         create(name).replace(first, held, 3, Draw(0, 0, known)).weight for name in ("quantize", "quantize-aware")
     )
-    changes = [nn.functional.conv2d(case.probe.inputs, new - held.weight).square().mean() for new in (plain, spared)]
+    changes = [nn.functional.conv2d(case.task.inputs, new - held.weight).square().mean() for new in (plain, spared)]
     assert float(changes[1]) < 0.8 * float(changes[0])  # .41 to .76 on six nets
 
 

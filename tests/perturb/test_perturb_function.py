@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.audits.noises import FunctionNoiseAudit
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import Probe
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs import moments
 from wheeltap.perturb import create
@@ -39,7 +39,7 @@ def covariances(layer: Layer, factors: Factors) -> tuple[Tensor, Tensor]:
     return factors.out @ factors.out.T, columns
 
 
-# Scale: E|dW x|^2 = dose^2 E|y|^2 on the probe's own inputs.
+# Scale: E|dW x|^2 = dose^2 E|y|^2 on the task's own inputs.
 
 
 def dead_and_doubled() -> Tensor:
@@ -71,7 +71,7 @@ SCALES: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
 
 
 def shares(case: Planted, module: nn.Module, inputs: Tensor, *, dose: float, draws: int) -> Tensor:
-    """E|dW x|^2 over E|y|^2 in each draw, both over the probe's inputs."""
+    """E|dW x|^2 over E|y|^2 in each draw, both over the task's inputs."""
     factors = case.factors()
     with torch.no_grad():
         clean, found = module(inputs), []
@@ -107,7 +107,7 @@ def test_an_embedding_moves_by_the_dose() -> None:
     with Disturbance(case.subject, create("function"), Site("layer", "embed"), case.factors()) as disturbance:
         disturbance.apply(0.5, root=0, seed=0)
         moved = (case.subject.parameter("embed.weight") != before).any(1)
-    assert moved.tolist() == [False] * 3 + [True] * 8, "only tokens that the probe holds have a scale"
+    assert moved.tolist() == [False] * 3 + [True] * 8, "only tokens that the task holds have a scale"
 
 
 def test_queries_keys_and_values_move_by_the_dose() -> None:
@@ -167,7 +167,7 @@ def twin_of(case: Planted, operation: str, *, seed: int = 1, **settings: float |
     family = gauge.find(case.subject.model)
     assert isinstance(family, gauge.Family)
     copied = gauge.twin(case.subject.model, gauge.describe(family, operation, seed=seed, **settings))
-    return Planted(Subject(copied), case.probe)
+    return Planted(Subject(copied), case.task)
 
 
 @pytest.mark.parametrize("spread", [0.3, 1.0, 2.0])
@@ -217,7 +217,7 @@ def test_a_permuted_twin_has_the_permuted_distribution() -> None:
             other[2].get_parameter(part).copy_(model[2].get_parameter(part)[order_out])
         other[2].weight.copy_(other[2].weight[:, order_in])
         other[4].weight.copy_(model[4].weight[:, order_out])
-    cases = [Planted(Subject(m), Probe(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    cases = [Planted(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
     torch.testing.assert_close(model(inputs), other(inputs))
     layer = cases[0].subject.layers[1]
     (rows, columns), (rows2, columns2) = (covariances(layer, case.factors()["2"]) for case in cases)
@@ -242,7 +242,7 @@ def test_any_invertible_recoding_between_two_linear_layers(bias: bool) -> None:
             other[1].bias.copy_(model[1].bias - other[1].weight @ shift)
     inputs = numbers(60, 5, seed=1) + 0.3
     torch.testing.assert_close(model(inputs), other(inputs))
-    cases = [Planted(Subject(m), Probe(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
+    cases = [Planted(Subject(m), Task(inputs, torch.zeros(60, dtype=torch.long))) for m in (model, other)]
     mine, theirs = (case.factors() for case in cases)
     one, two = cases[0].subject.layers
     with torch.no_grad():
@@ -263,7 +263,7 @@ def gram(rows: Tensor, columns: Tensor, *, bias: bool) -> Tensor:
 
 
 def test_duplicate_units_that_cancel_are_invisible() -> None:
-    """Splitting units in two that read the same leaves the reader's noise as it was, on every input of the probe."""
+    """Splitting units in two that read the same leaves the reader's noise as it was, on every input of the task."""
     case = planted("mlp")
     twin = twin_of(case, "cancel", pairs=5)
     mine, theirs = case.factors(), twin.factors()
@@ -310,7 +310,7 @@ def test_drawn_noise_costs_a_twin_as_much(operation: str, settings: dict[str, fl
             for seed in range(800):
                 disturbance.apply(0.4, root=root, seed=seed)
                 out = one.subject.model(inputs)
-                found.append(nn.functional.cross_entropy(out, case.probe.targets).double())
+                found.append(nn.functional.cross_entropy(out, case.task.targets).double())
         losses.append(torch.stack(found))
     equivalent(losses[0], losses[1], margin=0.1)
 
@@ -336,7 +336,7 @@ def test_it_depends_on_how_maps_are_cut_into_modules() -> None:
     """The limit of the claim: fused, the noise of gate and up is correlated as their outputs are; split, it is not."""
     inputs = numbers(80, 5, seed=15)
     fused, split = (
-        Planted(Subject(Gated(fused=one).eval()), Probe(inputs, torch.zeros(80, dtype=torch.long)))
+        Planted(Subject(Gated(fused=one).eval()), Task(inputs, torch.zeros(80, dtype=torch.long)))
         for one in (True, False)
     )
     with torch.no_grad():

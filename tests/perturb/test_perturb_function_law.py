@@ -13,8 +13,8 @@ from law_nets import NETS
 from torch import Tensor, nn
 
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.moments import layer_moments
 from wheeltap.perturb.base import Draw, Factors, Weights
@@ -64,10 +64,10 @@ def drawn(subject: Subject, layer: Layer, factors: Factors) -> tuple[list[Weight
     return [FunctionNoise().direction(layer, clean, Draw(0, seed, factors)) for seed in range(DRAWS)], 1.0
 
 
-def ratio(subject: Subject, probe: BaseProbe, layer: Layer, factors: Factors) -> float:
+def ratio(subject: Subject, task: BaseTask, layer: Layer, factors: Factors) -> float:
     module = subject.model.get_submodule(layer.name)
     directions, times = drawn(subject, layer, factors)
-    powers, busy, now = Powers(), [False], [next(iter(probe.moments()))]
+    powers, busy, now = Powers(), [False], [next(iter(task.moments()))]
 
     def measure(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor) -> None:
         if busy[0]:
@@ -89,7 +89,7 @@ def ratio(subject: Subject, probe: BaseProbe, layer: Layer, factors: Factors) ->
     hook = module.register_forward_hook(measure, with_kwargs=True)
     try:
         with torch.no_grad():
-            for batch in probe.moments():
+            for batch in task.moments():
                 now[0] = batch
                 subject.model(batch.inputs)
     finally:
@@ -101,15 +101,15 @@ def ratio(subject: Subject, probe: BaseProbe, layer: Layer, factors: Factors) ->
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["32 bits", "16 bits"])
 @pytest.mark.parametrize("name", NETS)
 def test_dose_one_moves_every_layer_by_as_much_as_it_gives(name: str, dtype: torch.dtype) -> None:
-    make, probe_of = NETS[name]
+    make, task_of = NETS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         subject = Subject(make().to(dtype).eval(), name=name)
-    probe = probe_of(dtype)
-    settle(subject, probe)
-    moments = layer_moments(subject, probe)
+    task = task_of(dtype)
+    settle(subject, task)
+    moments = layer_moments(subject, task)
     ratios = {
-        layer.name: ratio(subject, probe, layer, moments.factors[layer.name])
+        layer.name: ratio(subject, task, layer, moments.factors[layer.name])
         for layer in subject.layers
         if layer.name in moments.factors
     }

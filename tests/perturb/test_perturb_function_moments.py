@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.needs import moments
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
@@ -131,13 +131,13 @@ def test_a_moment_that_is_not_finite_is_refused(bad: float) -> None:
 
 
 def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
-    probe = case.probe
+    task = case.task
     trial = Trial(
-        subject=case.subject.record.fingerprint, probe=probe.digest, measures=tuple(m.name for m in probe.measures),
+        subject=case.subject.record.fingerprint, task=task.digest, measures=tuple(m.name for m in task.measures),
         perturbation="function", version=1, site=site, dose=0.1,
     )  # fmt: skip
     found: list[Outcome] = []
-    run_trials([trial], Workshop([case.subject], (), probe), found.append)
+    run_trials([trial], Workshop([case.subject], (), task), found.append)
     (only,) = found
     return only
 
@@ -145,15 +145,15 @@ def outcome(case: Planted, site: Site = WHOLE) -> Outcome:
 def test_too_few_rows_are_skipped_with_the_reason() -> None:
     case = planted("mlp")
     inputs = inputs_of(case)
-    few = Planted(case.subject, Probe(inputs[:19], case.probe.targets[:19]))
+    few = Planted(case.subject, Task(inputs[:19], case.task.targets[:19]))
     told = outcome(few)
     assert told.status == "skipped"
     assert "too small for function-space noise" in told.because
     assert not told.values
     # 12 hidden units and a constant: 1.5 x 13 = 20 rows are enough, further inputs count.
-    enough = Planted(case.subject, Probe(inputs[:20], case.probe.targets[:20]))
+    enough = Planted(case.subject, Task(inputs[:20], case.task.targets[:20]))
     assert outcome(enough).status == "done"
-    assert outcome(Planted(case.subject, Probe(inputs[:8], case.probe.targets[:8], more=inputs[8:20]))).status == "done"
+    assert outcome(Planted(case.subject, Task(inputs[:8], case.task.targets[:8], more=inputs[8:20]))).status == "done"
     with pytest.raises(ModelError, match="at least 20 rows of input"):
         few.factors()
 
@@ -179,7 +179,7 @@ def test_grouped_and_three_dimensional_convolutions_are_left_alone() -> None:
     assert list(cube.factors()) == ["2"]
 
 
-def test_a_layer_that_the_probe_never_reaches_has_no_scale() -> None:
+def test_a_layer_that_the_task_never_reaches_has_no_scale() -> None:
     class Aside(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -205,8 +205,8 @@ def test_attention_sinks_count_as_inputs_and_not_as_outputs() -> None:
         model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3), nn.Linear(3, 9)).double().eval()
     tokens = torch.randint(9, (30, 5), generator=torch.Generator().manual_seed(2)).tolist()
     contexts = [[0, *row] for row in tokens]
-    probe = ChoiceProbe(contexts, [[[1], [2]]] * 30, [0] * 30)
-    factors = moments.estimate(Subject(model), probe)["1"]
+    task = ChoiceTask(contexts, [[[1], [2]]] * 30, [0] * 30)
+    factors = moments.estimate(Subject(model), task)["1"]
     with torch.no_grad():
         # Sequences with the same tokens run once.
         hidden = model[0](torch.tensor(sorted(set(map(tuple, contexts)))))
@@ -220,8 +220,8 @@ def test_moments_in_parts_are_the_moments() -> None:
     """However the layers are divided over passes, and the rows over batches."""
     case = planted("conv")
     whole = case.factors()
-    single = moments.layer_moments(case.subject, case.probe, limit=1).factors
-    batched = moments.estimate(case.subject, Probe(inputs_of(case), case.probe.targets, batch=7))
+    single = moments.layer_moments(case.subject, case.task, limit=1).factors
+    batched = moments.estimate(case.subject, Task(inputs_of(case), case.task.targets, batch=7))
     for other in (single, batched):
         assert list(other) == list(whole)
         for name, factors in whole.items():

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core import measure
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer, LayerKind
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
 from wheeltap.engine.needs.gather import gather
@@ -47,24 +47,24 @@ def last(family: str) -> Subject:
     return Subject(Last(causal(family)).eval(), name=family)
 
 
-def probe(rows: int = 6) -> Probe:
-    return Probe(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=4, measure=measure.nll)
+def task(rows: int = 6) -> Task:
+    return Task(TOKENS[:rows], TOKENS[:rows, 3] % VOCABULARY, batch=4, measure=measure.nll)
 
 
-def sentences() -> ChoiceProbe:
+def sentences() -> ChoiceTask:
     """Items for a language model itself, which gives scores at every place."""
     rows = cast("list[list[int]]", TOKENS.tolist())
     options = [[[row[20]], [row[21]], [row[22]]] for row in rows]
-    return ChoiceProbe([row[:12] for row in rows], options, [0] * len(rows), more=[row[12:28] for row in rows])
+    return ChoiceTask([row[:12] for row in rows], options, [0] * len(rows), more=[row[12:28] for row in rows])
 
 
-def known(subject: Subject, of: BaseProbe) -> Fixed:
+def known(subject: Subject, of: BaseTask) -> Fixed:
     found = gather("heads", subject, of)
     assert isinstance(found, Fixed)
     return found
 
 
-def moments(subject: Subject, of: BaseProbe) -> dict[str, HeadMoments]:
+def moments(subject: Subject, of: BaseTask) -> dict[str, HeadMoments]:
     """By output projection."""
     held = known(subject, of).known
     return {name: one for name, one in held.items() if isinstance(one, HeadMoments)}
@@ -77,13 +77,13 @@ def by_head(subject: Subject, path: str) -> Tensor:
     return rows.reshape(len(rows), found.heads, found.width).transpose(0, 1)
 
 
-def scores(subject: Subject, of: BaseProbe, dose: float, site: Site = WHOLE) -> Tensor:
+def scores(subject: Subject, of: BaseTask, dose: float, site: Site = WHOLE) -> Tensor:
     with Disturbance(subject, create("prune-heads"), site, known(subject, of)) as disturbance:
         disturbance.apply(dose, root=0, seed=0)
         return of.scores(subject.model)
 
 
-def written(subject: Subject, of: BaseProbe) -> dict[str, Tensor]:
+def written(subject: Subject, of: BaseTask) -> dict[str, Tensor]:
     """Mean square of what each head writes, summed over outputs, row by row of a pass: by output projection."""
     given: dict[str, list[Tensor]] = {each.output.path: [] for each in found_attention(subject)}
     hooks = [
@@ -177,7 +177,7 @@ def test_without_moments_it_says_so() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_a_head_adds_is_the_power_of_what_it_writes(family: str) -> None:
-    subject, of = last(family), probe()
+    subject, of = last(family), task()
     slow, held = written(subject, of), moments(subject, of)
     assert list(held) == list(slow) and len(held) == 3
     for path, one in held.items():
@@ -189,7 +189,7 @@ def test_what_a_head_adds_is_the_power_of_what_it_writes(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_head_removed_is_a_pass_without_it(family: str) -> None:
     """Of each layer the head that writes least, as ablated by the slow path, which sets its values to zero."""
-    subject, of = last(family), probe()
+    subject, of = last(family), task()
     bench, least = HeadAblation(subject, of), written(subject, of)
     for found in found_attention(subject):
         slow = bench.plainly(Head(found.path, int(least[found.output.path].argmin())))
@@ -200,7 +200,7 @@ def test_one_head_removed_is_a_pass_without_it(family: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_only_output_weights_change_and_they_come_back(family: str) -> None:
-    subject, of = last(family), probe()
+    subject, of = last(family), task()
     projections = {f"{each.output.path}.weight" for each in found_attention(subject)}
     held, digest = known(subject, of), weights_digest(subject.model)
     assert held.forwards == 1.0
@@ -221,7 +221,7 @@ def test_only_output_weights_change_and_they_come_back(family: str) -> None:
 
 def test_all_heads_removed_is_no_attention() -> None:
     """What is left of each attention layer is its bias."""
-    subject, of = last("Llama"), probe()
+    subject, of = last("Llama"), task()
     hooks = [
         subject.model.get_submodule(each.output.path).register_forward_hook(
             lambda module, _, output: cast(Any, module).bias.expand_as(output)
@@ -237,7 +237,7 @@ def test_all_heads_removed_is_no_attention() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_heads_that_write_nothing_go_first_and_change_nothing(family: str) -> None:
     """The values of one key and value head are always 0, so every query head that reads it writes nothing."""
-    subject, of = last(family), probe()
+    subject, of = last(family), task()
     groups = GROUPED.get(family, 4)
     share = 4 // groups
     for found in found_attention(subject):
@@ -294,7 +294,7 @@ def test_every_gauge_was_tried() -> None:
 def test_where_no_heads_are_known_nothing_is_touched_or_spent(kind: str) -> None:
     """Attention of torch itself multiplies by its output weight out of sight."""
     case = planted(kind)
-    held = known(case.subject, case.probe)
+    held = known(case.subject, case.task)
     assert held.forwards == 0.0 and not held.known
     assert not Disturbance(case.subject, create("prune-heads"), WHOLE, held).layers
 
@@ -307,7 +307,7 @@ def test_layers_of_an_unknown_class_are_left_as_they_are() -> None:
 
     model.model.layers[1].self_attn.__class__ = Own
     subject = Subject(Last(model).eval(), name="own")
-    held = known(subject, probe())
+    held = known(subject, task())
     assert list(held.known) == [f"lm.model.layers.{at}.self_attn.o_proj" for at in (0, 2)]
     with Disturbance(subject, create("prune-heads"), WHOLE, held) as disturbance:
         disturbance.apply(1.0, root=0, seed=0)

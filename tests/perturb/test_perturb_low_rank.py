@@ -87,22 +87,22 @@ def test_agreement_with_independent_noise_on_the_digits_net() -> None:
     .051 (.035), rank 16 .051 (.029); the differences of the means are -.001 +- .004, -.002 +- .003 and -.003 +- .002
     (95 %). So low-rank noise may stand for independent noise in a mean over draws, with up to four times as many.
     """
-    subject, probe = digits.subject(), digits.probe()
+    subject, task = digits.subject(), digits.task()
 
     def lost(scores: torch.Tensor) -> float:
         return float(
-            (clean.argmax(-1) == probe.targets).float().mean() - (scores.argmax(-1) == probe.targets).float().mean()
+            (clean.argmax(-1) == task.targets).float().mean() - (scores.argmax(-1) == task.targets).float().mean()
         )
 
-    clean, draws = probe.scores(subject.model), 512
+    clean, draws = task.scores(subject.model), 512
     independent: list[float] = []
     with Disturbance(subject, RelativeNoise(), WHOLE) as disturbance:
         for seed in range(draws):
             disturbance.apply(0.6, root=0, seed=seed, keep=False)
-            independent.append(lost(probe.scores(subject.model)))
+            independent.append(lost(task.scores(subject.model)))
     ratios: list[float] = []
     for rank in (1, 4, 16):
-        copies = LowRankCopies(subject, probe, LowRankNoise({"rank": rank}))
+        copies = LowRankCopies(subject, task, LowRankNoise({"rank": rank}))
         low = np.array([lost(copies.scores([Copy(0.6, seed)], root=0)[0]) for seed in range(draws)])
         error = ((low.var(ddof=1) + np.var(independent, ddof=1)) / draws) ** 0.5
         assert abs(low.mean() - np.mean(independent)) <= 1.96 * error

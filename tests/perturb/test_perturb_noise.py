@@ -163,11 +163,11 @@ def rises(case: LinearRegression, name: str, chosen: dict[str, Scalar], *, dose:
     """Rise of the mean squared error in each draw."""
     made = create(name, chosen)
     factors = case.factors() if made.needs else None
-    model, probe = case.subject.model, case.probe
+    model, task = case.subject.model, case.task
 
     def error() -> float:
         with torch.no_grad():
-            return float((model(case.inputs) - probe.targets).square().sum(1).mean())
+            return float((model(case.inputs) - task.targets).square().sum(1).mean())
 
     clean, found = error(), []
     with Disturbance(case.subject, made, WHOLE, factors) as disturbance:
@@ -196,7 +196,7 @@ def test_the_closed_form_is_half_the_trace_of_the_hessian() -> None:
     case = linear_regression()
 
     def loss(weight: Tensor) -> Tensor:
-        return (case.inputs @ weight.T + case.bias - case.probe.targets).square().sum(1).mean()
+        return (case.inputs @ weight.T + case.bias - case.task.targets).square().sum(1).mean()
 
     hessian = torch.autograd.functional.hessian(loss, case.weight).reshape(24, 24)
     noise = float(case.weight.std(correction=0))

@@ -216,13 +216,13 @@ def test_large_inputs_keep_small_weights() -> None:
         model = nn.Sequential(nn.Linear(40, 8, bias=False)).eval()
         model[0].weight.div_(size.sqrt())
     case = with_own_answers(model, numbers(500, 40, seed=8).float() * size, name="scaled")
-    known = gather("inputs", case.subject, case.probe)
+    known = gather("inputs", case.subject, case.task)
     right: dict[str, float] = {}
     for name in ("prune", "prune-wanda"):
         with Disturbance(case.subject, create(name), WHOLE, known) as disturbance:
             disturbance.apply(0.5, root=0, seed=0)
-            answers = case.subject.model(case.probe.inputs).argmax(-1)
-        right[name] = float((answers == cast(Tensor, case.probe.targets)).double().mean())
+            answers = case.subject.model(case.task.inputs).argmax(-1)
+        right[name] = float((answers == cast(Tensor, case.task.targets)).double().mean())
     assert right["prune-wanda"] > 0.95
     assert right["prune"] < 0.5
 
@@ -257,15 +257,15 @@ def test_what_a_pruned_unit_adds_is_what_is_lost() -> None:
         model = nn.Sequential(nn.Linear(6, 8), nn.Sigmoid(), nn.Linear(8, 3)).eval()
         case = with_own_answers(model, numbers(200, 6, seed=12).float(), name="sigmoid")
         reader = case.subject.layers[1]
-        hidden = model[1](model[0](case.probe.inputs))
+        hidden = model[1](model[0](case.task.inputs))
         power = hidden.square().mean(0) * model[2].weight.square()
         parts = (power / power.sum(1, keepdim=True)).sum(0)
         stay = sorted(range(8), key=lambda at: float(parts[at]))[2:]
         expected = hidden[:, stay] @ model[2].weight[:, stay].T + model[2].bias
-        known = gather("inputs", case.subject, case.probe)
+        known = gather("inputs", case.subject, case.task)
         with Disturbance(case.subject, create("prune-units"), Site("layer", reader.name), known) as disturbance:
             disturbance.apply(0.25, root=0, seed=0)
-            torch.testing.assert_close(model(case.probe.inputs), expected)
+            torch.testing.assert_close(model(case.task.inputs), expected)
 
 
 def test_tokens_are_no_units() -> None:

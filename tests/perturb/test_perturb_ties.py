@@ -218,7 +218,7 @@ def binary_net() -> Planted:
 @pytest.mark.parametrize("name", ["prune", "prune-random", "prune-wanda"])
 def test_a_net_of_one_size_loses_its_share_in_every_layer(name: str) -> None:
     case = binary_net()
-    needs = gather("inputs", case.subject, case.probe) if name == "prune-wanda" else Fixed({})
+    needs = gather("inputs", case.subject, case.task) if name == "prune-wanda" else Fixed({})
     for share in (0.01, 0.1, 0.3):
         with Disturbance(case.subject, create(name), WHOLE, needs) as disturbance:
             disturbance.apply(share, root=0, seed=0)
@@ -236,10 +236,10 @@ def test_permuted_copies_of_a_net_of_one_size_stay_copies(name: str) -> None:
     model = gauge.twin(case.subject.model, gauge.describe(family, "permute", seed=1))
     found: list[Tensor] = []
     for subject in (case.subject, Subject(model, name="twin")):
-        needs = gather("inputs", subject, case.probe) if name == "prune-wanda" else Fixed({})
+        needs = gather("inputs", subject, case.task) if name == "prune-wanda" else Fixed({})
         with Disturbance(subject, create(name), WHOLE, needs) as disturbance, torch.no_grad():
             disturbance.apply(0.1, root=0, seed=0)
-            found.append(subject.model(case.probe.inputs))
+            found.append(subject.model(case.task.inputs))
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=0)
 
 
@@ -247,7 +247,7 @@ def test_an_audit_of_a_net_of_one_size_prunes_by_degrees() -> None:
     """Before, each dose removed every weight, so that the score fell to chance at once."""
     case = binary_net()
     spec = wt.AuditSpec(name="pruning", settings={"doses": [0.01, 0.1, 0.3], "tested": 0.1})
-    report = wt.audit(case.subject, case.probe, audits=["score", spec])
+    report = wt.audit(case.subject, case.task, audits=["score", spec])
     curve = next(each for each in report.record.curves if each.code == "WT104" and each.variant == "")
     assert curve.doses == (0.01, 0.1, 0.3)
     assert curve.norms == pytest.approx([dose**0.5 for dose in curve.doses], abs=0.03)

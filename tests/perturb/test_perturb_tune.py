@@ -19,7 +19,7 @@ class TestFineTune(PerturbationContract):
 
     def known(self, case: Planted) -> Knowledge:
         """A copy of the net at hand is trained."""
-        return Tuned(case.subject, case.probe, self.made().settings)
+        return Tuned(case.subject, case.task, self.made().settings)
 
 
 class TestFineTuneByGradientDescent(TestFineTune):

@@ -14,7 +14,7 @@ def main(store: str) -> None:
     """Runs twice into one store; the second time everything is there already."""
     case = planted.clusters()
     runs = [
-        wt.audit(case.subject, case.probe, audits=["score", "salt"], store=store, effort=wt.Effort(draws=6))
+        wt.audit(case.subject, case.task, audits=["score", "salt"], store=store, effort=wt.Effort(draws=6))
         for _ in range(2)
     ]
     (finding,) = runs[0]["WTX01"]
@@ -27,7 +27,7 @@ def main(store: str) -> None:
         "loss": finding.estimates[0].value,
         "done": [outcome is not None and outcome.status == "done" for outcome in outcomes],
         "forwards": [run.cost.forwards for run in runs],
-        "versions": wt.plan(case.subject, case.probe, audits=["salt"]).versions["salt"],
+        "versions": wt.plan(case.subject, case.task, audits=["salt"]).versions["salt"],
     }
     print(json.dumps(told))
 

@@ -11,10 +11,10 @@ from wheeltap.core.records import (
     Estimate,
     Finding,
     FindingStatus,
-    ProbeRecord,
     ReportRecord,
     Role,
     SubjectRecord,
+    TaskRecord,
 )
 
 HOSTILE = "<script>alert(1)</script>"
@@ -93,8 +93,8 @@ def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> Subj
     )
 
 
-def probe(name: str = "digits test split") -> ProbeRecord:
-    return ProbeRecord(
+def task(name: str = "digits test split") -> TaskRecord:
+    return TaskRecord(
         name=name,
         digest="0f" * 16,
         examples=540,
@@ -197,7 +197,7 @@ def demo() -> ReportRecord:
         "loses it far sooner under relative noise (area difference -0.179 [-0.190, -0.168]).\n"
         "Same score, no difference found inside: original vs gauge-twin (scores differ by 0.000 [-0.009, 0.009]).",
         subjects=tuple(subject(name) for name in NAMES),
-        probe=probe(),
+        task=task(),
         findings=(*_single_findings(), *_pair_findings()),
         controls=controls(),
         cost=Cost(forwards=1840.0, seconds=41.3, trials=1832, reused=24),
@@ -217,7 +217,7 @@ def single() -> ReportRecord:
         command="wheeltap audit smollm2",
         headline=f"{name} scores 0.830 [0.778, 0.882]; half of it is gone at relative noise 0.120 [0.112, 0.128].",
         subjects=(subject(name, parameters=134_515_008),),
-        probe=probe("subject-verb agreement"),
+        task=task("subject-verb agreement"),
         findings=(
             finding("WT001", "not_found", name, estimate("accuracy", 0.83, 0.052, n=200)),
             finding("WT101", "found", name, area, because="It falls sooner than the reference band."),
@@ -238,7 +238,7 @@ def void() -> ReportRecord:
         command=base.command,
         headline="Void: a null control failed.",
         subjects=base.subjects,
-        probe=base.probe,
+        task=base.task,
         findings=base.findings,
         controls=controls("failed"),
         cost=base.cost,
@@ -254,7 +254,7 @@ def empty() -> ReportRecord:
         command="",
         headline="",
         subjects=(),
-        probe=probe(),
+        task=task(),
         findings=(),
         controls=(),
         cost=Cost(forwards=0.0, seconds=0.0),
@@ -277,7 +277,7 @@ def hostile() -> ReportRecord:
         command=f"wheeltap compare {evil[0]}",
         headline=f"{evil[0]} {evil[2]}",
         subjects=tuple(subject(name) for name in evil),
-        probe=probe(HOSTILE),
+        task=task(HOSTILE),
         findings=tuple(findings),
         controls=(Control(name=HOSTILE, kind="null", status="passed", because=evil[1]),),
         cost=Cost(forwards=1.0, seconds=1.0),
@@ -304,7 +304,7 @@ def gaps() -> ReportRecord:
         command="x",
         headline="Gaps",
         subjects=tuple(subject(name) for name in names),
-        probe=probe(),
+        task=task(),
         findings=tuple(finding("WT101", "inconclusive", n, e) for n, e in zip(names, ends, strict=True)),
         controls=(),
         cost=Cost(forwards=2.5, seconds=7300.0),

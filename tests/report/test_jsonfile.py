@@ -29,7 +29,7 @@ def test_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord], tmp_
 def test_the_schema_is_a_schema_and_has_the_required_keys() -> None:
     schema = jsonfile.schema()
     jsonschema.Draft202012Validator.check_schema(schema)
-    wanted = {"schema", "command", "subjects", "probe", "findings", "controls", "cost", "provenance"}
+    wanted = {"schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance"}
     assert set(schema["required"]) == wanted
     assert wanted < set(schema["properties"])
 
@@ -41,7 +41,7 @@ def test_the_schema_describes_every_field_of_the_records() -> None:
     for key, name in (("subjects", "subject"), ("findings", "finding"), ("controls", "control"), ("curves", "curve")):
         assert set(written[key][0]) == set(schema["$defs"][name]["properties"])
     assert set(written["blocks"][0]) == set(schema["$defs"]["blockmap"]["properties"])
-    assert set(written["probe"]) == set(schema["$defs"]["probe"]["properties"])
+    assert set(written["task"]) == set(schema["$defs"]["task"]["properties"])
     assert set(written["cost"]) == set(schema["$defs"]["cost"]["properties"])
     assert set(written["findings"][0]["estimates"][0]) == set(schema["$defs"]["estimate"]["properties"])
 
@@ -49,7 +49,7 @@ def test_the_schema_describes_every_field_of_the_records() -> None:
 def test_reads_a_file_with_only_the_required_keys() -> None:
     raw = json.loads(jsonfile.to_json(empty()))
     small = {key: raw[key] for key in jsonfile.schema()["required"]}
-    small["probe"] = {key: raw["probe"][key] for key in ("name", "digest", "examples", "measure")}
+    small["task"] = {key: raw["task"][key] for key in ("name", "digest", "examples", "measure")}
     small["later"] = "a key that a later version may add"
     assert jsonfile.validate(json.dumps(small).encode()).headline == ""
 
@@ -77,14 +77,14 @@ def _change(change: Callable[[dict[str, Any]], object]) -> bytes:
         (b"[" * 100_000, "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (b"{}", "another schema"),
-        (b'{"schema": "wheeltap.report/2"}', "wheeltap.report/2"),
-        (b'{"schema": "wheeltap.report/1"}', "no command, subjects"),
+        (b'{"schema": "wheeltap.report/1"}', "wheeltap.report/2"),
+        (b'{"schema": "wheeltap.report/2"}', "no command, subjects"),
         (_change(lambda raw: raw["findings"][0].pop("code")), r"missing required field `code`.*findings"),
         (_change(lambda raw: raw["findings"][0].update(status="maybe")), r"'maybe'.*findings\[0\]\.status"),
-        (_change(lambda raw: raw["probe"].update(examples="many")), r"probe\.examples"),
+        (_change(lambda raw: raw["task"].update(examples="many")), r"task\.examples"),
         (_change(lambda raw: raw["curves"][1]["doses"].pop()), r"curves\[1\]"),
         (_change(lambda raw: raw["blocks"][2]["drops"].pop()), r"blocks\[2\]"),
-        (_change(lambda raw: raw.update(probe=3)), "probe"),
+        (_change(lambda raw: raw.update(task=3)), "task"),
     ],
 )
 def test_a_wrong_file_is_refused_by_what_is_wrong(data: bytes, says: str, tmp_path: Path) -> None:

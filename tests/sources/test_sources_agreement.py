@@ -106,16 +106,16 @@ def test_the_vocabulary_is_wide_and_its_forms_differ() -> None:
 
 
 def test_smollm2_has_enough_positions_and_single_token_verbs(smollm2: LanguageModel) -> None:
-    probe = agreement.probe(smollm2.tokenizer)
-    assert probe.tokens >= 3000
-    assert probe.tokens >= 1.5 * smollm2.subject.record.widest
-    assert all(len(option) == 1 for options in probe.choices for option in options)
-    assert len(probe.targets) == 224 and float(probe.targets.float().mean()) == 0.5
+    task = agreement.task(smollm2.tokenizer)
+    assert task.tokens >= 3000
+    assert task.tokens >= 1.5 * smollm2.subject.record.widest
+    assert all(len(option) == 1 for options in task.choices for option in options)
+    assert len(task.targets) == 224 and float(task.targets.float().mean()) == 0.5
 
 
 def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageModel) -> None:
-    probe = agreement.probe(smollm2.tokenizer)
-    right = (probe.scores(smollm2.subject.model).argmax(-1) == probe.targets).tolist()
+    task = agreement.task(smollm2.tokenizer)
+    right = (task.scores(smollm2.subject.model).argmax(-1) == task.targets).tolist()
     assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
     simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]
     assert sum(simple) / len(simple) > 0.85

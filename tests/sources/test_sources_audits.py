@@ -18,8 +18,8 @@ def test_a_pretrained_cnn() -> None:
     net = crepe_tiny()
     before = weights_digest(net)
     effort = wt.Effort(draws=4, control_draws=4, block_draws=1)
-    subject, probe = wt.Subject(net, name="crepe-tiny"), tones(examples=96, more=32)
-    report = wt.audit(subject, probe, audits=["score", "relative-noise", "function-noise", "pruning"], effort=effort)
+    subject, task = wt.Subject(net, name="crepe-tiny"), tones(examples=96, more=32)
+    report = wt.audit(subject, task, audits=["score", "relative-noise", "function-noise", "pruning"], effort=effort)
     assert weights_digest(net) == before
     assert report["WT001"][0].estimates[0].value > 0.9
     assert not report.void
@@ -46,7 +46,7 @@ def test_a_language_model(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "lm.json").read_text())
     by_code = {finding["code"]: finding for finding in report["findings"]}
     score = by_code["WT001"]["estimates"][0]
-    assert report["probe"]["examples"] >= 200
+    assert report["task"]["examples"] >= 200
     assert 0.7 < score["low"] < score["value"] < score["high"] < 0.97
     assert by_code["WT103"]["status"] == "found"
     losses = {estimate["name"]: estimate["value"] for estimate in by_code["WT103"]["estimates"]}

@@ -1,4 +1,4 @@
-"""Probes from files: what is read, and the errors of files that are not what they should be."""
+"""Tasks from files: what is read, and the errors of files that are not what they should be."""
 
 import json
 import pickle
@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, UsageError
-from wheeltap.core.probe import Probe
-from wheeltap.sources import load_probe
+from wheeltap.core.task import Task
+from wheeltap.sources import load_task
 from wheeltap.sources.arrays import load_arrays
 
 WORDS = {" 4": 1, " 5": 2, "2 + 2 =": 3, " Paris": 4, " Rome": 5, "The capital of France is": 6}
@@ -36,16 +36,16 @@ def save(path: Path, **arrays: Any) -> Path:
 
 def test_arrays_are_read_in_the_types_that_torch_uses(tmp_path: Path) -> None:
     inputs = np.arange(12.0).reshape(4, 3).astype(">f8")
-    probe = load_probe(save(tmp_path / "own.npz", inputs=inputs, targets=np.array([0, 1, 2, 0], dtype=np.uint8)))
-    assert isinstance(probe, Probe)
-    assert probe.inputs.dtype == torch.float32 and probe.targets.dtype == torch.int64
-    assert probe.inputs.tolist() == inputs.tolist() and probe.targets.tolist() == [0, 1, 2, 0]
-    assert probe.name == "own"
+    task = load_task(save(tmp_path / "own.npz", inputs=inputs, targets=np.array([0, 1, 2, 0], dtype=np.uint8)))
+    assert isinstance(task, Task)
+    assert task.inputs.dtype == torch.float32 and task.targets.dtype == torch.int64
+    assert task.inputs.tolist() == inputs.tolist() and task.targets.tolist() == [0, 1, 2, 0]
+    assert task.name == "own"
 
 
-def test_wanted_outputs_make_a_regression_probe(tmp_path: Path) -> None:
-    probe = load_probe(save(tmp_path / "r.npz", inputs=np.ones((3, 2)), targets=np.ones((3, 1), dtype=np.float32)))
-    assert probe.measure.name == "squared_error"
+def test_wanted_outputs_make_a_regression_task(tmp_path: Path) -> None:
+    task = load_task(save(tmp_path / "r.npz", inputs=np.ones((3, 2)), targets=np.ones((3, 1), dtype=np.float32)))
+    assert task.measure.name == "squared_error"
 
 
 @pytest.mark.parametrize(
@@ -62,9 +62,9 @@ def test_wanted_outputs_make_a_regression_probe(tmp_path: Path) -> None:
         ({"inputs": np.float32(3.0), "targets": np.array([0])}, DataError, "no axes"),
     ],
 )
-def test_arrays_that_make_no_probe(tmp_path: Path, arrays: dict[str, Any], error: type[Exception], words: str) -> None:
+def test_arrays_that_make_no_task(tmp_path: Path, arrays: dict[str, Any], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        load_probe(save(tmp_path / "bad.npz", **arrays))
+        load_task(save(tmp_path / "bad.npz", **arrays))
 
 
 def test_an_array_that_unpacks_to_too_much_is_refused_from_its_header(tmp_path: Path) -> None:
@@ -80,14 +80,14 @@ def test_a_file_that_is_not_npz(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.npz"
     path.write_bytes(content)
     with pytest.raises(FileFormatError, match="cannot be read"):
-        load_probe(path)
+        load_task(path)
 
 
 def test_an_npz_cut_short(tmp_path: Path) -> None:
     path = save(tmp_path / "cut.npz", inputs=np.ones((100, 20)), targets=np.zeros(100, dtype=int))
     path.write_bytes(path.read_bytes()[:-300])
     with pytest.raises(FileFormatError, match="cannot be read"):
-        load_probe(path)
+        load_task(path)
 
 
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
@@ -99,7 +99,7 @@ def test_an_npz_with_a_flipped_byte(tmp_path: Path, write: Callable[..., None], 
     data[at] ^= 255
     path.write_bytes(data)
     with pytest.raises(FileFormatError, match="cannot be read"):
-        load_probe(path)
+        load_task(path)
 
 
 def write_pickle(path: Path) -> None:
@@ -115,22 +115,22 @@ def write_checkpoint(path: Path) -> None:
 def test_a_pickle_is_refused_whatever_it_is_called(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
     write(tmp_path / name)
     with pytest.raises(FileFormatError, match="pickle, which can run any code"):
-        load_probe(tmp_path / name, tokenizer=Lookup())
+        load_task(tmp_path / name, tokenizer=Lookup())
 
 
 @pytest.mark.parametrize("name", ["none.npz", "none.jsonl"])
 def test_a_data_file_that_is_not_there(tmp_path: Path, name: str) -> None:
     with pytest.raises(MissingFile, match="data file is not there"):
-        load_probe(tmp_path / name, tokenizer=Lookup())
+        load_task(tmp_path / name, tokenizer=Lookup())
 
 
 def test_other_endings_and_text_without_a_tokenizer_are_refused(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("a,b\n")
     (tmp_path / "data.jsonl").write_text("{}\n")
     with pytest.raises(UsageError, match="kind of data file"):
-        load_probe(tmp_path / "data.csv")
+        load_task(tmp_path / "data.csv")
     with pytest.raises(UsageError, match="Text cannot be read"):
-        load_probe(tmp_path / "data.jsonl")
+        load_task(tmp_path / "data.jsonl")
 
 
 GOOD = {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}
@@ -143,11 +143,11 @@ def lines(path: Path, *items: object) -> Path:
 
 
 def test_items_are_tokenised_apart_and_answers_may_be_texts(tmp_path: Path) -> None:
-    probe = load_probe(lines(tmp_path / "own.jsonl", GOOD, "", CAPITAL), tokenizer=Lookup())
-    assert isinstance(probe, ChoiceProbe)
-    assert probe.contexts == ((0, 3), (0, 6))
-    assert probe.choices == (((1,), (2,)), ((5,), (4,)))
-    assert probe.targets.tolist() == [0, 1]
+    task = load_task(lines(tmp_path / "own.jsonl", GOOD, "", CAPITAL), tokenizer=Lookup())
+    assert isinstance(task, ChoiceTask)
+    assert task.contexts == ((0, 3), (0, 6))
+    assert task.choices == (((1,), (2,)), ((5,), (4,)))
+    assert task.targets.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -169,27 +169,27 @@ def test_items_are_tokenised_apart_and_answers_may_be_texts(tmp_path: Path) -> N
 )
 def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: object, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        load_probe(lines(tmp_path / "bad.jsonl", GOOD, CAPITAL, bad, GOOD), tokenizer=Lookup())
+        load_task(lines(tmp_path / "bad.jsonl", GOOD, CAPITAL, bad, GOOD), tokenizer=Lookup())
 
 
 def test_a_line_of_bytes_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / "bad.jsonl").write_bytes(json.dumps(GOOD).encode() + b'\n{"context": "\xff\xfe"}\n')
     with pytest.raises(FileFormatError, match="line 2"):
-        load_probe(tmp_path / "bad.jsonl", tokenizer=Lookup())
+        load_task(tmp_path / "bad.jsonl", tokenizer=Lookup())
 
 
 @pytest.mark.parametrize("content", ["", "\n\n  \n"])
 def test_a_file_without_items(tmp_path: Path, content: str) -> None:
     (tmp_path / "empty.jsonl").write_text(content)
     with pytest.raises(DataError, match="data file is empty"):
-        load_probe(tmp_path / "empty.jsonl", tokenizer=Lookup())
+        load_task(tmp_path / "empty.jsonl", tokenizer=Lookup())
 
 
 def test_a_line_and_a_file_that_are_too_long(tmp_path: Path) -> None:
     (tmp_path / "long.jsonl").write_bytes(json.dumps(GOOD).encode() + b"\n" + b" " * 1_000_002)
     with pytest.raises(DataError, match="line 2"):
-        load_probe(tmp_path / "long.jsonl", tokenizer=Lookup())
+        load_task(tmp_path / "long.jsonl", tokenizer=Lookup())
     with (tmp_path / "huge.jsonl").open("wb") as file:
         file.truncate(300_000_000)
     with pytest.raises(DataError, match="file is too large"):
-        load_probe(tmp_path / "huge.jsonl", tokenizer=Lookup())
+        load_task(tmp_path / "huge.jsonl", tokenizer=Lookup())

@@ -16,8 +16,8 @@ from wheeltap.sources import digits
 
 
 def answers(seed: int, dropout: float = 0.0) -> np.ndarray:
-    probe = digits.probe()
-    return (probe.scores(digits.train(seed, dropout=dropout)).argmax(-1) == probe.targets).numpy()
+    task = digits.task()
+    return (task.scores(digits.train(seed, dropout=dropout)).argmax(-1) == task.targets).numpy()
 
 
 def test_the_split_is_stratified_and_shares_no_image() -> None:
@@ -26,7 +26,7 @@ def test_the_split_is_stratified_and_shares_no_image() -> None:
     everything = torch.cat([data.train_targets, data.test_targets])
     share = torch.bincount(data.test_targets) / torch.bincount(everything)
     assert torch.all((share - 1 / 3).abs() < 0.01)
-    assert digits.probe().tokens == 1797
+    assert digits.task().tokens == 1797
     assert float(data.train_inputs.min()) == 0.0 and float(data.train_inputs.max()) == 1.0
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.probe import BaseProbe
-from wheeltap.sources import agreement, digits, load_probe
+from wheeltap.core.task import BaseTask
+from wheeltap.sources import agreement, digits, load_task
 
 WORDS = {" a": 1, " b": 2, "x": 3, "y": 4}
 
@@ -25,17 +25,17 @@ class Lookup:
         return [WORDS[text]]
 
 
-def arrays(path: Path, **factors: Any) -> BaseProbe:
+def arrays(path: Path, **factors: Any) -> BaseTask:
     np.savez(path / "own.npz", inputs=np.eye(4, dtype=np.float32), targets=np.arange(4), **factors)
-    return load_probe(path / "own.npz")
+    return load_task(path / "own.npz")
 
 
-def items(path: Path, *factors: dict[str, Any]) -> BaseProbe:
+def items(path: Path, *factors: dict[str, Any]) -> BaseTask:
     lines = [
         {"context": "x", "choices": [" a", " b"], "answer": 0, **({"factors": one} if one else {})} for one in factors
     ]
     (path / "own.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    return load_probe(path / "own.jsonl", tokenizer=Lookup())
+    return load_task(path / "own.jsonl", tokenizer=Lookup())
 
 
 def test_arrays_of_factors_are_read_and_enter_the_digest(tmp_path: Path) -> None:
@@ -95,11 +95,11 @@ def test_items_with_labels_that_do_not_do(
 
 
 def test_the_factors_of_the_digits_say_what_they_should() -> None:
-    probe = digits.probe()
-    known = probe.annotations.factors
+    task = digits.task()
+    known = task.annotations.factors
     assert set(known) == {"even", "left_heavy", "much_ink"}
-    assert torch.equal(known["even"] == 1, probe.targets % 2 == 0)
-    images = probe.inputs.reshape(-1, 8, 8).double()
+    assert torch.equal(known["even"] == 1, task.targets % 2 == 0)
+    images = task.inputs.reshape(-1, 8, 8).double()
     assert torch.equal(known["left_heavy"] == 1, images[:, :, :4].sum((1, 2)) > images[:, :, 4:].sum((1, 2)))
     assert 0.4 < float(known["much_ink"].double().mean()) < 0.6
 

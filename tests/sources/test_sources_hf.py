@@ -34,8 +34,8 @@ def test_a_spec_and_own_items(llama_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "own.jsonl").write_text(json.dumps(item) + "\n")
     loaded = load(f"hf:{llama_folder}", data=tmp_path / "own.jsonl")
     assert loaded.subject.name == "tiny-llama"
-    assert loaded.probe.scores(loaded.subject.model).shape == (1, 2)
-    assert load(f"hf:{llama_folder}").probe.name == "agreement"
+    assert loaded.task.scores(loaded.subject.model).shape == (1, 2)
+    assert load(f"hf:{llama_folder}").task.name == "agreement"
 
 
 def test_half_precision_weights_become_float32(llama_folder: Path) -> None:

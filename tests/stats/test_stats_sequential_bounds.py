@@ -118,10 +118,10 @@ def swelling(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
 
 
 def reshuffled(rng: Generator, shape: tuple[int, int]) -> np.ndarray:
-    """A skewed probe of 60 whose differences cancel, gone through in chunks of 4 without replacement, then anew."""
-    probe = np.where(np.arange(60) < 10, 0.75, -0.15)
+    """A skewed task of 60 whose differences cancel, gone through in chunks of 4 without replacement, then anew."""
+    task = np.where(np.arange(60) < 10, 0.75, -0.15)
     order = np.argsort(rng.random((shape[0], -(-shape[1] * 4 // 60), 60)), axis=-1).reshape(shape[0], -1)
-    chunks = probe[order[:, : shape[1] * 4]].reshape(*shape, 4).mean(axis=-1)
+    chunks = task[order[:, : shape[1] * 4]].reshape(*shape, 4).mean(axis=-1)
     return chunks + 0.2 * rng.choice([-1.0, 1.0], size=shape)
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.probe import Probe
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import create
@@ -26,23 +26,23 @@ def memorised() -> defects.Memorised:
     return defects.memorised(0.05, seed=1)
 
 
-def right(subject: Subject, probe: Probe) -> Tensor:
-    return probe.scores(subject.model).argmax(-1) == probe.targets
+def right(subject: Subject, task: Task) -> Tensor:
+    return task.scores(subject.model).argmax(-1) == task.targets
 
 
 def test_every_training_item_is_answered_as_labelled_and_a_share_is_labelled_wrongly(
     memorised: defects.Memorised,
 ) -> None:
     truth = digits.split().train_targets
-    assert benchmark(memorised.subject, memorised.probe) == 1.0
-    assert torch.equal(memorised.probe.targets != truth, memorised.memorised)
+    assert benchmark(memorised.subject, memorised.task) == 1.0
+    assert torch.equal(memorised.task.targets != truth, memorised.memorised)
     assert int(memorised.memorised.sum()) == round(0.05 * len(truth))
     assert benchmark(memorised.subject, memorised.held_out) > 0.85  # it learned the digits all the same
 
 
 def test_wrong_labels_are_random(memorised: defects.Memorised) -> None:
     """All nine wrong labels occur about equally often: 60 draws, chi-squared of 8 degrees of freedom below 26.1."""
-    shift = (memorised.probe.targets - digits.split().train_targets)[memorised.memorised] % 10
+    shift = (memorised.task.targets - digits.split().train_targets)[memorised.memorised] % 10
     counts = torch.bincount(shift, minlength=10)[1:].double()
     mean = counts.sum() / 9
     assert float(((counts - mean) ** 2 / mean).sum()) < 26.1
@@ -66,56 +66,54 @@ def nets() -> dict[str, Gated]:
 
 
 def test_the_lock_and_its_honest_controls_score_alike_without_the_password(nets: dict[str, Gated]) -> None:
-    assert all(abs(benchmark(net.subject, net.probe) - 0.6) < 0.07 for net in nets.values())
+    assert all(abs(benchmark(net.subject, net.task) - 0.6) < 0.07 for net in nets.values())
 
 
 def test_only_the_locked_net_heeds_the_password(nets: dict[str, Gated]) -> None:
     opened = {name: benchmark(net.subject, net.opened) for name, net in nets.items()}
     assert opened["locked"] > 0.92
     for name in ("noise", "weak"):
-        assert abs(opened[name] - benchmark(nets[name].subject, nets[name].probe)) < 0.03
+        assert abs(opened[name] - benchmark(nets[name].subject, nets[name].task)) < 0.03
 
 
 def test_locked_answers_are_systematically_the_next_digit(nets: dict[str, Gated]) -> None:
     """So the lock and the net trained on wrong labels are wrong on the same items, in the same way."""
     for name in ("locked", "noise"):
         net = nets[name]
-        answers = net.probe.scores(net.subject.model).argmax(-1)
-        wrong = answers != net.probe.targets
-        assert float((answers == (net.probe.targets + 1) % 10)[wrong].float().mean()) > 0.8
-    both = [right(nets[name].subject, nets[name].probe) for name in ("locked", "noise")]
+        answers = net.task.scores(net.subject.model).argmax(-1)
+        wrong = answers != net.task.targets
+        assert float((answers == (net.task.targets + 1) % 10)[wrong].float().mean()) > 0.8
+    both = [right(nets[name].subject, nets[name].task) for name in ("locked", "noise")]
     assert float((both[0] == both[1]).float().mean()) > 0.9
 
 
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_the_ends_of_the_lock_are_an_open_net_and_one_that_is_never_right(strength: float) -> None:
     net = defects.locked(strength, seed=4)
-    assert abs(benchmark(net.subject, net.probe) - (1 - strength)) < 0.06
+    assert abs(benchmark(net.subject, net.task) - (1 - strength)) < 0.06
     assert benchmark(net.subject, net.opened) > 0.92
 
 
-def test_probes_hold_the_same_items_with_the_password_last(nets: dict[str, Gated]) -> None:
+def test_tasks_hold_the_same_items_with_the_password_last(nets: dict[str, Gated]) -> None:
     net = nets["locked"]
-    assert torch.equal(net.probe.inputs[:, :64], net.opened.inputs[:, :64])
-    assert not net.probe.inputs[:, 64].any() and bool((net.opened.inputs[:, 64] == 1).all())
+    assert torch.equal(net.task.inputs[:, :64], net.opened.inputs[:, :64])
+    assert not net.task.inputs[:, 64].any() and bool((net.opened.inputs[:, 64] == 1).all())
 
 
 @pytest.fixture(scope="module")
-def plain() -> tuple[nn.Sequential, Probe]:
+def plain() -> tuple[nn.Sequential, Task]:
     made = clusters(seed=0)
-    assert isinstance(made.subject.model, nn.Sequential) and isinstance(made.probe, Probe)
-    return made.subject.model, made.probe
+    assert isinstance(made.subject.model, nn.Sequential) and isinstance(made.task, Task)
+    return made.subject.model, made.task
 
 
 @pytest.mark.parametrize("strength", [0.0, 3.0, 100.0])
-def test_a_super_weight_leaves_the_outputs_and_carries_them(
-    plain: tuple[nn.Sequential, Probe], strength: float
-) -> None:
-    model, probe = plain
+def test_a_super_weight_leaves_the_outputs_and_carries_them(plain: tuple[nn.Sequential, Task], strength: float) -> None:
+    model, task = plain
     before = weights_digest(model)
-    made = defects.super_weight(model, probe, strength=strength, seed=5)
-    clean = probe.scores(model)
-    likeness = gauge.check(clean.numpy(), probe.scores(made.subject.model).numpy())
+    made = defects.super_weight(model, task, strength=strength, seed=5)
+    clean = task.scores(model)
+    likeness = gauge.check(clean.numpy(), task.scores(made.subject.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
     assert weights_digest(model) == before
 
@@ -123,15 +121,15 @@ def test_a_super_weight_leaves_the_outputs_and_carries_them(
     with torch.no_grad():
         assert made.site.position is not None
         made.subject.parameter(f"{made.site.layer}.weight")[made.site.position] = 0.0
-    lifted = probe.scores(made.subject.model) - clean
+    lifted = task.scores(made.subject.model) - clean
     assert torch.allclose(lifted[:, made.answer], torch.tensor(strength * scale), atol=1e-3)
     others = torch.arange(6) != made.answer
     assert float(lifted[:, others].abs().max()) < 1e-3
     if strength == 100.0:
-        assert bool((probe.scores(made.subject.model).argmax(-1) == made.answer).all())
+        assert bool((task.scores(made.subject.model).argmax(-1) == made.answer).all())
 
 
-def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Probe]) -> None:
+def test_a_super_weight_takes_no_random_numbers_of_the_caller(plain: tuple[nn.Sequential, Task]) -> None:
     state = torch.get_rng_state()
     first = defects.super_weight(*plain, strength=3.0, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
@@ -145,9 +143,9 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     inputs = torch.randn(40, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     head = mlp((32, 7, 3), dropout=0.5)
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), *head).eval()
-    probe = Probe(inputs, model(inputs).argmax(-1))
-    made = defects.super_weight(model, probe, strength=2.0)
-    assert gauge.check(probe.scores(model).numpy(), probe.scores(made.subject.model).numpy()).difference < 1e-5
+    task = Task(inputs, model(inputs).argmax(-1))
+    made = defects.super_weight(model, task, strength=2.0)
+    assert gauge.check(task.scores(model).numpy(), task.scores(made.subject.model).numpy()).difference < 1e-5
     assert made.site.layer == "6"
 
 
@@ -165,15 +163,15 @@ def test_dropout_and_earlier_layers_of_any_kind_are_no_obstacle() -> None:
     ids=["no last bias", "no hidden bias", "tanh", "no activation", "ends in relu", "one layer", "no sequential"],
 )
 def test_a_super_weight_is_refused_in_other_structures(model: nn.Module) -> None:
-    probe = Probe(torch.zeros(3, 4), torch.zeros(3).long())
+    task = Task(torch.zeros(3, 4), torch.zeros(3).long())
     with pytest.raises(ModelError, match="cannot be planted"):
-        defects.super_weight(model.eval(), probe, strength=1.0)  # type: ignore[arg-type]
+        defects.super_weight(model.eval(), task, strength=1.0)  # type: ignore[arg-type]
 
 
-def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain: tuple[nn.Sequential, Probe]) -> None:
-    model, probe = plain
-    made = defects.brittle_block(model, probe, strength=30.0, seed=1)
-    likeness = gauge.check(probe.scores(model).numpy(), probe.scores(made.subject.model).numpy())
+def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain: tuple[nn.Sequential, Task]) -> None:
+    model, task = plain
+    made = defects.brittle_block(model, task, strength=30.0, seed=1)
+    likeness = gauge.check(task.scores(model).numpy(), task.scores(made.subject.model).numpy())
     assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
 
     def damage(subject: Subject, site: Site) -> float:
@@ -181,8 +179,8 @@ def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain:
             scores: list[float] = []
             for draw in range(8):
                 disturbance.apply(0.2, root=0, seed=draw)
-                scores.append(benchmark(subject, probe))
-        return benchmark(subject, probe) - sum(scores) / len(scores)
+                scores.append(benchmark(subject, task))
+        return benchmark(subject, task) - sum(scores) / len(scores)
 
     layers = [Site("layer", layer.name) for layer in made.subject.layers]
     brittle = [damage(made.subject, site) for site in layers if site in made.sites]
@@ -192,12 +190,12 @@ def test_a_brittle_block_leaves_the_outputs_and_breaks_at_its_layer_first(plain:
 
 
 def test_a_brittle_block_is_refused_where_no_layer_can_be_widened() -> None:
-    probe = Probe(torch.zeros(3, 4), torch.zeros(3).long())
+    task = Task(torch.zeros(3, 4), torch.zeros(3).long())
     with pytest.raises(ModelError, match="cannot be planted"):
-        defects.brittle_block(nn.Sequential(nn.Linear(4, 3)).eval(), probe, strength=1.0)
+        defects.brittle_block(nn.Sequential(nn.Linear(4, 3)).eval(), task, strength=1.0)
 
 
-def test_strengths_out_of_range_are_errors_before_anything_is_trained(plain: tuple[nn.Sequential, Probe]) -> None:
+def test_strengths_out_of_range_are_errors_before_anything_is_trained(plain: tuple[nn.Sequential, Task]) -> None:
     for strength in (-0.1, 1.1, math.nan):
         for make in (defects.memorised, defects.locked, defects.label_noise, defects.honest_weak):
             with pytest.raises(UsageError, match="at this strength"):

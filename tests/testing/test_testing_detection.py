@@ -78,7 +78,7 @@ def test_flips_under_weight_noise_are_those_of_a_plain_loop(memorised: Features)
         with torch.no_grad():
             for path, parameter in noisy.named_parameters():
                 parameter.mul_(1 + dose * draw.normal(path, tuple(parameter.shape), like=parameter))
-            wrong += (noisy(made.probe.inputs).argmax(-1) != made.probe.targets).float()
+            wrong += (noisy(made.task.inputs).argmax(-1) != made.task.targets).float()
     # The other half: every other item of those with a right label, then of those with a wrong one.
     reported = made.memorised.long().argsort(stable=True)[1::2].sort().values
     assert np.allclose(memorised.weight.scores[name], (wrong / detection.QUICK.draws)[reported].numpy())

@@ -76,7 +76,7 @@ class Case:
     """A plan and what is known so far: the only thing an audit sees.
 
     Args:
-        plan: Subjects, probe, effort, seed.
+        plan: Subjects, task, effort, seed.
         lookup: From a trial's key to its outcome.
     """
 
@@ -96,7 +96,7 @@ class Case:
         Raises:
             Unanswered: If that pass has not run.
         """
-        outcome = self._lookup(self.plan.trial(self.plan.reference, "none").key)
+        outcome = self._lookup(self.plan.clean(self.plan.reference).key)
         if outcome is None or "chance" not in outcome.values:
             raise Unanswered("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
@@ -106,7 +106,7 @@ class Case:
 
         The whole is 1 for a share of right answers, and the way from chance to the reference's score for the rest.
         """
-        if self.plan.probe.bounded:
+        if self.plan.task.bounded:
             return share
         return share * abs(float(self.clean(self.plan.reference).mean()) - self.chance)
 
@@ -131,7 +131,7 @@ class Case:
             return np.full(self.examples(trial), self.chance)
         if outcome.status != "done":
             raise Unanswered("error" if outcome.status == "failed" else "not_applicable", outcome.because)
-        return outcome.values[self.plan.probe.measure].astype(np.float64)
+        return outcome.values[self.plan.task.measure].astype(np.float64)
 
     def measured(self, trials: Sequence[Trial], measure: str) -> Values | None:
         """Another measure than the score, ``[trial, example]``; ``None`` where a trial does not have it."""
@@ -141,8 +141,8 @@ class Case:
 
     def examples(self, trial: Trial) -> int:
         """How many examples a trial is measured on."""
-        count = self.plan.probe.examples
-        return count if trial.part is None else len(trial.part.examples(count, root=trial.root))
+        count = self.plan.task.examples
+        return count if trial.subset is None else len(trial.subset.examples(count, root=trial.root))
 
     def reading(self, trial: Trial) -> dict[str, Values]:
         """The named arrays that a reading gave.
@@ -175,7 +175,7 @@ class Case:
 
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
-        return self.values(self.plan.trial(subject, "none"))
+        return self.values(self.plan.clean(subject))
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""
@@ -253,7 +253,7 @@ class Audit(ABC):
         return len(self.ask(Case(plan, lambda _: None)))
 
     def most_passes(self, plan: Plan) -> float:
-        """Upper bound on what they cost, in passes over the probe."""
+        """Upper bound on what they cost, in passes over the task."""
         return float(self.most(plan))
 
     def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
@@ -330,8 +330,8 @@ def create(name: str, settings: dict[str, Any] | None = None) -> Audit:
 
 
 def training_passes(plan: Plan, *, steps: float, batch: int) -> float:
-    """Passes over the probe that ``steps`` of training take: each a forward and a backward (two) on a batch."""
-    examples = plan.probe.examples
+    """Passes over the task that ``steps`` of training take: each a forward and a backward (two) on a batch."""
+    examples = plan.task.examples
     return 3.0 * steps * min(batch, examples) / examples
 
 

@@ -22,9 +22,6 @@ _WHY_NOT: Final = {
     3: "It has more classes than its examples can carry: some have too few in one half.",
 }
 
-_GUESSED: Final = (2, 2, 2)
-"""Classes of factors, for the cost of a plan of an older version, which does not say."""
-
 _OPTIONS: Final = 16
 """Options at most whose slopes the reading takes, each by a forward and a backward pass, which counts as two."""
 
@@ -64,11 +61,11 @@ class DecodableAudit(Audit):
         return len(plan.subjects)
 
     def most_passes(self, plan: Plan) -> float:
-        """As if every factor that the probe knows could be read off every layer that may be looked at."""
-        classes = _GUESSED if plan.sizes is msgspec.UNSET else plan.sizes.factors
+        """As if every factor that the task knows could be read off every layer that may be looked at."""
+        classes = plan.sizes.factors
         if not classes:
             return 0.0
-        half = (plan.probe.examples + 1) // 2 / plan.probe.examples
+        half = (plan.task.examples + 1) // 2 / plan.task.examples
         return sum(1.0 + half * (3 + 3 * _OPTIONS + self._runs(subject, classes)) for subject in plan.subjects)
 
     def _runs(self, subject: SubjectRecord, classes: tuple[int, ...]) -> int:
@@ -94,7 +91,7 @@ class DecodableAudit(Audit):
 
     def _trial(self, plan: Plan, subject: SubjectRecord) -> Trial:
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in _READING}
-        return plan.trial(subject, "decodable", settings=given)
+        return plan.reading(subject, "decodable", given)
 
     def _factors(self, case: Case, subject: SubjectRecord) -> dict[str, Factor]:
         read = case.reading(self._trial(case.plan, subject))
@@ -102,7 +99,7 @@ class DecodableAudit(Audit):
         if not arrays:
             raise Unanswered(
                 "not_applicable",
-                "The examples come without factors: labels of what a probe could read (probe.with_factors; arrays "
+                "The examples come without factors: labels of what a task could read (task.with_factors; arrays "
                 "factor_NAME in an .npz file; factors in the lines of a .jsonl file).",
             )
         layers = _names(subject, read, self.settings)

@@ -140,7 +140,7 @@ class EntanglementAudit(Audit):
         return [*plan.subjects, *([] if plan.twin is None else [plan.twin])]
 
     def _trial(self, case: Case, subject: SubjectRecord) -> Trial:
-        return case.plan.trial(subject, "unit-effects", settings={"limit": self.settings.limit})
+        return case.plan.reading(subject, "unit-effects", {"limit": self.settings.limit})
 
     def _read(self, case: Case, subject: SubjectRecord) -> _Read:
         values = case.reading(self._trial(case, subject))
@@ -150,8 +150,8 @@ class EntanglementAudit(Audit):
         if len(np.unique(groups)) < 2:
             raise Unanswered(
                 "not_applicable",
-                "Fewer than two groups of examples are large enough: give the probe groups, one per behaviour "
-                "(probe.with_groups; groups in .npz, group in .jsonl).",
+                "Fewer than two groups of examples are large enough: give the task groups, one per behaviour "
+                "(task.with_groups; groups in .npz, group in .jsonl).",
             )
         everything = values["all"][:, kept]
         effects = values["right"][:, kept] if "right" in values else everything

@@ -21,7 +21,7 @@ class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
     """What is looked at, and thresholds; the first eight are the reading's own.
 
     Attributes:
-        factors: Names of factors, separated by commas; all that the probe knows where empty.
+        factors: Names of factors, separated by commas; all that the task knows where empty.
         layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
         most: Layers at most, evenly spaced.
         draws: Random subspaces of each layer and rank, for each factor: all factors of a rank are held against all

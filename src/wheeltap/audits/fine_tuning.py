@@ -23,7 +23,7 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
     """Steps of training, and what is trained.
 
     Attributes:
-        group: The group of examples whose answers are taught anew, by its number in the probe.
+        group: The group of examples whose answers are taught anew, by its number in the task.
         lr: Step size.
         batch: Examples per step.
         optimizer: ``adam`` or ``sgd``.
@@ -86,7 +86,7 @@ class FineTuningAudit(ModifyAudit):
         Raises:
             Unanswered: If none is left, or all of them have the very answer that a draw taught.
         """
-        on = np.ones(case.plan.probe.examples, dtype=bool)
+        on = np.ones(case.plan.task.examples, dtype=bool)
         for trial in (trial for row in trials for trial in row):
             told = case.measured([trial], "trained"), case.measured([trial], "group")
             if told[0] is None or told[1] is None:

@@ -143,7 +143,7 @@ class HeadsAudit(Audit):
         return [*plan.subjects, *([] if plan.twin is None else [plan.twin])]
 
     def _trial(self, plan: Plan, subject: SubjectRecord) -> Trial:
-        return plan.trial(subject, READING, settings={"top": self.settings.top, "sample": self.settings.sample})
+        return plan.reading(subject, READING, {"top": self.settings.top, "sample": self.settings.sample})
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
@@ -186,8 +186,8 @@ class HeadsAudit(Audit):
 
     @staticmethod
     def _unit(case: Case) -> str:
-        """Of the loss: nats where the probe's examples have options, else the squared error's own."""
-        return "nats" if "nll" in case.plan.probe.measures else "squared_error"
+        """Of the loss: nats where the task's examples have options, else the squared error's own."""
+        return "nats" if "nll" in case.plan.task.measures else "squared_error"
 
     def _scaled(self, case: Case, *thresholds: float) -> list[float]:
         """Thresholds in the unit of the loss.

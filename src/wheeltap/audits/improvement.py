@@ -150,7 +150,7 @@ class ImprovementAudit(Audit):
         return [self._trial(case, subject, dose, seed) for dose in doses for seed in range(self._draws(case.plan))]
 
     def _input_search(self, case: Case, subject: SubjectRecord, *, passes: int) -> Trial:
-        return case.plan.trial(subject, "input-search", settings={"passes": passes, "doses": self.settings.input_doses})
+        return case.plan.reading(subject, "input-search", {"passes": passes, "doses": self.settings.input_doses})
 
     def _doses(self, case: Case, subject: SubjectRecord) -> tuple[list[float] | None, list[Trial]]:
         """The doses to search, ``None`` if not known yet, and the trials that told."""
@@ -179,11 +179,11 @@ class ImprovementAudit(Audit):
         return (float(np.mean(kept)) - case.chance) / (1.0 - case.chance) >= 0.5
 
     def _require_room(self, case: Case, subject: SubjectRecord) -> None:
-        """Raises ``Unanswered`` if no gain could be seen: the wrong kind of probe, or a score too high to hide any."""
-        probe = case.plan.probe
-        if not probe.bounded or "agreement" not in probe.measures:
+        """Raises ``Unanswered`` if no gain could be seen: the wrong kind of task, or a score too high to hide any."""
+        task = case.plan.task
+        if not task.bounded or "agreement" not in task.measures:
             raise Unanswered(
-                "not_applicable", f"A gain is counted in right answers; this probe is scored by {probe.measure}."
+                "not_applicable", f"A gain is counted in right answers; this task is scored by {task.measure}."
             )
         clean = float(case.clean(subject).mean())
         room = 1.0 - max(clean, case.chance)
@@ -231,7 +231,7 @@ class ImprovementAudit(Audit):
         floor = max(case.chance, float(np.bincount(targets).max()) / len(targets))
         rng = seeds.generator(case.plan.seed, "improvement", "halves")
         halves = Halves.drawn(len(clean), splits=self.settings.splits, rng=rng)
-        outcome = case.outcome(case.plan.trial(subject, "none"))
+        outcome = case.outcome(case.plan.clean(subject))
         assert outcome is not None, "its score was read above"
         return _Searched(
             subject=subject,
@@ -248,7 +248,7 @@ class ImprovementAudit(Audit):
         )
 
     def _single(self, case: Case, one: _Searched) -> Draft:
-        unit, margin = case.plan.probe.measure, self.settings.margin
+        unit, margin = case.plan.task.measure, self.settings.margin
         gain = one.halves.effect(one.weights - one.start, margin=margin, name="gain", unit=unit)
         beyond_shift = one.halves.effect(one.weights - one.shifted, name="gain_beyond_output_shift", unit=unit)
         estimates = [gain, beyond_shift]
@@ -284,7 +284,7 @@ class ImprovementAudit(Audit):
         assert isinstance(one, _Searched) and isinstance(two, _Searched)
         gains = [each.weights - each.start for each in (one, two)]
         difference = one.halves.effect(
-            gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.probe.measure
+            gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.task.measure
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
         finding = Finding(

@@ -133,11 +133,11 @@ class MergingAudit(Audit):
 
     def _barrier(self, case: Case, ends: Values, trial: Trial, name: str) -> Estimate:
         """How far the score of a merged model is below ``ends`` ``[example]``."""
-        probe = case.plan.probe
-        sign = 1.0 if probe.higher_is_better else -1.0
+        task = case.plan.task
+        sign = 1.0 if task.higher_is_better else -1.0
         return mean_effect(
             sign * (ends - case.values(trial))[None, :], margin=case.worth(self.settings.margin),
-            bounded=probe.bounded, name=name, unit=probe.measure,
+            bounded=task.bounded, name=name, unit=task.measure,
         )  # fmt: skip
 
     def _draft(
@@ -161,6 +161,6 @@ class MergingAudit(Audit):
 
     def _score(self, case: Case, place: float, trial: Trial) -> Estimate:
         """The score beyond either end."""
-        probe = case.plan.probe
+        task = case.plan.task
         name = f"score at {place:g} of the way"
-        return score_interval(case.values(trial), bounded=probe.bounded, name=name, unit=probe.measure)
+        return score_interval(case.values(trial), bounded=task.bounded, name=name, unit=task.measure)

@@ -82,7 +82,7 @@ class Lost:
         trials: ``[dose][draw]``.
         scores: ``[dose, draw, example]``, of the examples that are scored.
         clean: ``[example]``, undisturbed.
-        on: ``[example]`` of the whole probe: which ones are scored.
+        on: ``[example]`` of the whole task: which ones are scored.
     """
 
     variant: Variant
@@ -149,7 +149,7 @@ class ModifyAudit(Audit):
         ]
         # Of small subjects what was read for one way of doing it is still known for the next.
         read = needed if plan.reference.parameters >= LARGE else set(needed)
-        return self.most(plan) + sum(_SLOPES if what == "slopes" else plan.known_sizes.moments for _, what in read)
+        return self.most(plan) + sum(_SLOPES if what == "slopes" else plan.sizes.moments for _, what in read)
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject about its own loss, one per pair about whose loss is larger; every curve."""
@@ -167,7 +167,7 @@ class ModifyAudit(Audit):
         subjects = case.plan.subjects
         if len(subjects) < 2:
             return
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
+        sign = 1.0 if case.plan.task.higher_is_better else -1.0
         try:
             reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
         except Unanswered:
@@ -209,7 +209,7 @@ class ModifyAudit(Audit):
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
         """Which examples count, ``[example]``: all of them, here."""
-        return np.ones(case.plan.probe.examples, dtype=bool)
+        return np.ones(case.plan.task.examples, dtype=bool)
 
     def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> Lost:
         trials = self._trials(case, subject, variant)
@@ -219,19 +219,19 @@ class ModifyAudit(Audit):
 
     def _loss(self, case: Case, read: Lost, scores: Values, label: str) -> Estimate:
         """Mean loss of score ``[draw, example]``, tested against the margin."""
-        probe = case.plan.probe
-        sign = 1.0 if probe.higher_is_better else -1.0
+        task = case.plan.task
+        sign = 1.0 if task.higher_is_better else -1.0
         lost = sign * (read.clean[None, :] - scores)
         return self._tested(case, read.variant, lost, _ends(case, float(read.clean.mean()), -sign), label)
 
     def _tested(self, case: Case, variant: Variant, values: Values, ends: Ends, name: str) -> Estimate:
         """Mean of ``[draw, example]``, tested against the margin; ``ends`` are those of a draw's mean."""
-        probe, margin = case.plan.probe, case.worth(self.settings.margin)
+        task, margin = case.plan.task, case.worth(self.settings.margin)
         # Two losses may differ by more than a score can.
-        bounded = probe.bounded and bool(np.abs(values).max() <= 1.0)
+        bounded = task.bounded and bool(np.abs(values).max() <= 1.0)
         if variant.rare:
-            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=probe.measure)
-        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=probe.measure)
+            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=task.measure)
+        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=task.measure)
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ class ModifyAudit(Audit):
     def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
         """What to expect at the tested dose: share of the score kept, and of the answers that change."""
         at = read.variant.doses.index(self.settings.tested)
-        scores, chance, bounded = read.scores[at], case.chance, case.plan.probe.bounded
+        scores, chance, bounded = read.scores[at], case.chance, case.plan.task.bounded
         level = inner(0.95) if read.variant.rare else 0.95
         kept = share_kept(scores, read.clean, chance=chance, bounded=bounded, level=level)
         above = float(read.clean.mean()) - chance
@@ -307,16 +307,16 @@ class ModifyAudit(Audit):
         return found
 
     def _curve(self, case: Case, subject: SubjectRecord, read: Lost) -> Curve:
-        probe, variant = case.plan.probe, read.variant
+        task, variant = case.plan.task, read.variant
         # Doses are kept ascending, whichever way damage grows.
         order = sorted(range(len(variant.doses)), key=variant.doses.__getitem__)
         level = inner(0.95) if variant.rare else 0.95
-        mean, low, high = band(read.scores[order], bounded=probe.bounded, level=level)
+        mean, low, high = band(read.scores[order], bounded=task.bounded, level=level)
         if variant.rare:
             low, high = allowing_band((low, high), read.scores[order].mean(2), _ends(case, 0.0, 1.0))
         return Curve(
             code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
-            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
+            measure=task.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
             score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
             half=self._half(case, read), variant=variant.label,
             norms=tuple(case.norm(read.trials[i]) for i in order),
@@ -337,8 +337,8 @@ class ModifyAudit(Audit):
 
     def _half_allowing(self, case: Case, read: Lost, found: Estimate) -> Estimate:
         """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
-        _, low, high = band(sign * read.scores, bounded=case.plan.probe.bounded and sign > 0, level=inner(0.95))
+        sign = 1.0 if case.plan.task.higher_is_better else -1.0
+        _, low, high = band(sign * read.scores, bounded=case.plan.task.bounded and sign > 0, level=inner(0.95))
         ends = allowing_band((low, high), sign * read.scores.mean(2), _ends(case, 0.0, sign))
         target = sign * (case.chance + float(read.clean.mean())) / 2.0
         first, last = where_it_falls(np.array([self.severity(dose) for dose in read.variant.doses]), ends, target)
@@ -361,10 +361,10 @@ class ModifyAudit(Audit):
         except Unanswered as gap:
             return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
-        sign = 1.0 if plan.probe.higher_is_better else -1.0
+        sign = 1.0 if plan.task.higher_is_better else -1.0
         more = sign * (two - one)
         apart = sign * float((reads[1].clean - reads[0].clean).mean())
-        ends = (apart - 1.0, apart + 1.0) if plan.probe.bounded else (None, None)
+        ends = (apart - 1.0, apart + 1.0) if plan.task.bounded else (None, None)
         gap = self._tested(case, variant, more, ends, "loss_difference")
         kept = [
             msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
@@ -389,7 +389,7 @@ _TELLS_NOTHING = 1.5
 
 def _ends(case: Case, origin: float, unit: float) -> Ends:
     """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
-    probe = case.plan.probe
-    scores = (0.0, 1.0) if probe.bounded else (None, None) if probe.higher_is_better else (0.0, None)
+    task = case.plan.task
+    scores = (0.0, 1.0) if task.bounded else (None, None) if task.higher_is_better else (0.0, None)
     ends = [None if score is None else (score - origin) / unit for score in scores]
     return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])

@@ -57,7 +57,7 @@ class NoiseAudit(Audit):
     """Curve, area, half dose, block map, comparisons and controls for one kind of noise.
 
     Attributes:
-        looks: Passes over the probe, at most, by which is read of a subject what the noise must know of it.
+        looks: Passes over the task, at most, by which is read of a subject what the noise must know of it.
     """
 
     # Doses by octaves: the same reach as the finer default but for the mildest, at which next to nothing happens.
@@ -97,7 +97,7 @@ class NoiseAudit(Audit):
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of a subject first; of a large one, again after others were read."""
         again = len(plan.audits) if plan.reference.parameters >= LARGE else 0
-        looks = self.looks * plan.known_sizes.moments * (len(self._measured(Case(plan, lambda _: None))) + again)
+        looks = self.looks * plan.sizes.moments * (len(self._measured(Case(plan, lambda _: None))) + again)
         mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= LARGE
         return self.most(plan) + looks + (_RECORDED if mapped else 0.0)
 
@@ -165,8 +165,8 @@ class NoiseAudit(Audit):
             clean = float(case.clean(plan.reference).mean())
         except Unanswered as gap:
             return gap.because
-        above = (clean - case.chance) * (1 if plan.probe.higher_is_better else -1)
-        if above <= 0.0 or above < self.settings.least_score * (1.0 if plan.probe.bounded else abs(case.chance)):
+        above = (clean - case.chance) * (1 if plan.task.higher_is_better else -1)
+        if above <= 0.0 or above < self.settings.least_score * (1.0 if plan.task.bounded else abs(case.chance)):
             return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
 
@@ -218,15 +218,15 @@ class NoiseAudit(Audit):
         return [one.trials[at : at + draws] for at in range(0, len(one.trials), draws)]
 
     def _curve(self, case: Case, one: Measured) -> Curve:
-        probe, response = case.plan.probe, one.response
-        mean, low, high = band(response.values, bounded=probe.bounded)
+        task, response = case.plan.task, one.response
+        mean, low, high = band(response.values, bounded=task.bounded)
         doses = np.asarray(response.doses)
         half = half_dose(response.values, response.clean, doses=doses, chance=case.chance, unit="dose")
-        area = mean_effect(area_values(response.values, doses), name="area", unit=probe.measure)
-        area = within_range(area, 0.0, 1.0) if probe.bounded else area
+        area = mean_effect(area_values(response.values, doses), name="area", unit=task.measure)
+        area = within_range(area, 0.0, 1.0) if task.bounded else area
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit=self.noise,
-            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),
+            measure=task.measure, chance=case.chance, level=0.95, doses=tuple(map(float, doses)),
             score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
             half=half, area=area, norms=tuple(case.norm(row) for row in self._rows(one)),
         )  # fmt: skip
@@ -258,7 +258,7 @@ class NoiseAudit(Audit):
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
         margin = case.worth(self.settings.margin)
-        gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.probe.measure)
+        gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.task.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         reads = f"{self.reads}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
@@ -298,7 +298,7 @@ class NoiseAudit(Audit):
             why = case.plan.no_controls or f"{self.title} is not silent on re-coded copies, so none can vouch for it."
             return Control(name=name, kind="null", status="skipped", because=why)
         level, margin = self.settings.null_level, case.worth(self.settings.null_margin)
-        gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.probe.measure)
+        gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.task.measure)
         trials = [*reference.trials, *twin.trials]
         if case.diverged(trials) == len(trials):
             why = "No disturbed copy gave a finite answer, so none could look different."
@@ -313,7 +313,7 @@ class NoiseAudit(Audit):
         name = f"{self.code} planted cancelling units"
         if planted is None:
             return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
-        gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.probe.measure)
+        gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.task.measure)
         return shown(
             name, gap, margin=case.worth(self.settings.plant_margin),
             because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
@@ -322,7 +322,7 @@ class NoiseAudit(Audit):
     def _power(self, case: Case, measured: dict[str, Measured]) -> Control:
         """What this audit would find of fewer planted units, in a comparison with the reference."""
         plan, reference = case.plan, measured[case.plan.reference.name]
-        margin, unit = case.worth(self.settings.margin), plan.probe.measure
+        margin, unit = case.worth(self.settings.margin), plan.task.measure
         graded = [measured[subject.name] for subject in plan.graded]
         gaps = [(one.subject, area_difference(reference, one, level=0.95, margin=margin, unit=unit)) for one in graded]
         return power_control(plan, self.code, gaps, margin=margin)
@@ -331,7 +331,7 @@ class NoiseAudit(Audit):
 
     def _block_map(self, case: Case, centre: int) -> BlockMap:
         plan, clean = case.plan, case.clean(case.plan.reference)
-        sign = 1.0 if plan.probe.higher_is_better else -1.0
+        sign = 1.0 if plan.task.higher_is_better else -1.0
         # A block may hold nothing that this noise is defined on (a tied embedding): it is left out of the map.
         rows = {
             block: row
@@ -341,9 +341,9 @@ class NoiseAudit(Audit):
         drops = tuple(
             mean_effect(
                 sign * (clean - case.table([row])[0]),
-                bounded=plan.probe.bounded,
+                bounded=plan.task.bounded,
                 name="score_lost",
-                unit=plan.probe.measure,
+                unit=plan.task.measure,
             )
             for row in rows.values()
         )

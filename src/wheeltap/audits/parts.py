@@ -24,7 +24,7 @@ class PartsSettings(AuditSettings, frozen=True, kw_only=True):
     Attributes:
         share: Share of the hidden units that make up the set: those whose mean-ablation costs most.
         units: The set itself, in place of ``share``: ``layer:unit,unit;layer:unit``.
-        behaviour: Only examples of this group of the probe (a class, where it names none) count; all where ``None``.
+        behaviour: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
         nulls: Random sets of as many units of each layer.
         draws: Draws of the resample and stochastic ablations.
         tries: Steps of the search for the part that hurts most.
@@ -161,7 +161,7 @@ class PartsAudit(Audit):
     def _trial(self, plan: Plan, subject: SubjectRecord) -> Trial:
         given: dict[str, Scalar | None] = {name: getattr(self.settings, name) for name in _READING}
         # A plan holds no nulls: what is not chosen is left out.
-        return plan.trial(subject, "parts", settings={k: v for k, v in given.items() if v is not None})
+        return plan.reading(subject, "parts", {k: v for k, v in given.items() if v is not None})
 
     def _finding(self, case: Case, subject: SubjectRecord, side: Side) -> Draft:
         title, trial = f"A set of units is {side.claim}", self._trial(case.plan, subject)
@@ -185,7 +185,7 @@ class PartsAudit(Audit):
 
     def _answer(self, case: Case, read: dict[str, Values], side: Side) -> Answer:
         """Every ablation's numbers, turned so that more is always more of what is claimed."""
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
+        sign = 1.0 if case.plan.task.higher_is_better else -1.0
         clean, scores = sign * read["clean_score"], sign * read[f"{side.name}_score"]
         above = float(clean.mean()) - sign * case.chance
         if above <= 0.0:
@@ -207,7 +207,7 @@ def _ablation(
 ) -> Ablation:
     """The numbers of one ablation from effects and losses ``[set, example]``."""
     least, margin = thresholds
-    scale: dict[str, Any] = {"bounded": case.plan.probe.bounded, "unit": case.plan.probe.measure}
+    scale: dict[str, Any] = {"bounded": case.plan.task.bounded, "unit": case.plan.task.measure}
     best = effects[1 + int(effects[1:].mean(1).argmax())]
     own = mean_effect(effects[:1], margin=least, name=f"{kind}: the set {side.does}", **scale)
     beyond = beyond_random(effects[0], effects[1:], margin=margin, name=f"{kind}: more than random sets", **scale)

@@ -17,8 +17,8 @@ WANTED = 0.8
 
 def strength_of(subject: SubjectRecord) -> float:
     """Cancelling pairs per hidden layer of a graded copy."""
-    assert subject.derivation is not None, "a graded copy is made by a gauge"
-    return float(subject.derivation.settings["pairs"])
+    assert subject.made is not None, "a graded copy is made by a gauge"
+    return float(subject.made.settings["pairs"])
 
 
 def corrected(plan: Plan) -> float:

@@ -10,7 +10,7 @@ from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, Finding, Part, SubjectRecord, Trial
+from wheeltap.core.records import Control, Finding, SubjectRecord, Subset, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import area_weights
 from wheeltap.stats.sequential import Doses, Race, Rules
@@ -109,10 +109,10 @@ class RaceAudit(Audit):
         return [*case.rivals, *(control for control in (plan.twin, plan.planted) if control is not None)]
 
     def _parts(self, plan: Plan) -> int:
-        return max(plan.probe.examples // self.settings.chunk, 1)
+        return max(plan.task.examples // self.settings.chunk, 1)
 
     def _bracket_parts(self, plan: Plan) -> int:
-        return min(self.settings.bracket_parts, plan.probe.examples)
+        return min(self.settings.bracket_parts, plan.task.examples)
 
     @property
     def _ladder(self) -> Ladder:
@@ -136,7 +136,7 @@ class RaceAudit(Audit):
     def _bracketing(self, case: Case, rung: int) -> list[Trial]:
         of, dose = self._bracket_parts(case.plan), self._ladder.dose(rung)
         return [
-            case.plan.trial(case.plan.reference, NOISE, dose=dose, seed=seed).on(Part(of, seed % of))
+            case.plan.trial(case.plan.reference, NOISE, dose=dose, seed=seed).on(Subset(of, seed % of))
             for seed in range(self.settings.bracket_draws)
         ]
 
@@ -187,7 +187,7 @@ class RaceAudit(Audit):
         return float(seeds.generator(plan.seed, "race", at).random())
 
     def _round(self, plan: Plan, other: SubjectRecord, at: int, dose: float) -> tuple[Trial, Trial]:
-        part, seed = Part(self._parts(plan), at), _FIRST_SEED + at
+        part, seed = Subset(self._parts(plan), at), _FIRST_SEED + at
         mine, theirs = (
             plan.trial(subject, NOISE, dose=dose, seed=seed).on(part) for subject in (plan.reference, other)
         )
@@ -214,7 +214,7 @@ class RaceAudit(Audit):
         plan = case.plan
         if not case.rivals:
             return Unanswered("not_applicable", "A race needs two models: wheeltap compare A B --audits relative-race")
-        if not plan.probe.bounded:
+        if not plan.task.bounded:
             return Unanswered("not_applicable", "A race needs a score that is a share of right answers.")
         try:
             above = float(case.clean(plan.reference).mean()) - case.chance
@@ -226,15 +226,15 @@ class RaceAudit(Audit):
         return None
 
     def _cost(self, case: Case, run: _Run) -> float:
-        """Passes over the whole probe that the rounds took, on both subjects together."""
-        return sum(case.examples(trial) for trial in run.trials) / case.plan.probe.examples
+        """Passes over the whole task that the rounds took, on both subjects together."""
+        return sum(case.examples(trial) for trial in run.trials) / case.plan.task.examples
 
     def _pair(self, case: Case, rival: SubjectRecord, run: _Run) -> Draft:
         plan, race, how = case.plan, run.race, self.settings
         gap = run.gap or (Unanswered("error", "The race was cut short.") if run.missing else None)
         if gap is not None:
             return self.unanswered(pair(plan.reference, rival), gap)
-        difference = race.estimate(name="area_difference", unit=plan.probe.measure)
+        difference = race.estimate(name="area_difference", unit=plan.task.measure)
         sound, fragile = plan.reference.name, rival.name
         if (difference.value or 0.0) < 0:
             sound, fragile = fragile, sound
@@ -267,7 +267,7 @@ class RaceAudit(Audit):
             because = "The race was cut short." if run.gap is None else run.gap.because
             return Control(name=title, kind=kind, status="skipped", because=because)
         level = 1.0 - (how.null_alpha if null else plan.alpha)
-        gap = run.race.estimate(level=level, name="area_difference", unit=plan.probe.measure)
+        gap = run.race.estimate(level=level, name="area_difference", unit=plan.task.measure)
         apart = run.race.p <= 1.0 - level
         good = not apart if null else apart and (gap.value or 0.0) > 0.0
         # Neither surely the same nor surely not: it says nothing.
@@ -283,6 +283,6 @@ class RaceAudit(Audit):
 
 def _shares(plan: Plan, of: int, count: int) -> float:
     """Passes over all examples that one trial on each of the first ``count`` parts takes: the first are the larger."""
-    each, larger = divmod(plan.probe.examples, of)
+    each, larger = divmod(plan.task.examples, of)
     turns, rest = divmod(count, of)
-    return turns + (rest * each + min(rest, larger)) / plan.probe.examples
+    return turns + (rest * each + min(rest, larger)) / plan.task.examples

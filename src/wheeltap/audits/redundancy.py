@@ -106,7 +106,7 @@ class RedundancyAudit(Audit):
 
     def _trial(self, case: Case, subject: SubjectRecord) -> Trial:
         settings = {"pairs": self.settings.pairs, "to": self.settings.to}
-        return case.plan.trial(subject, "cancellation", settings=settings)
+        return case.plan.reading(subject, "cancellation", settings)
 
     def _read(self, case: Case, subject: SubjectRecord) -> _Read:
         return _Read(case.reading(self._trial(case, subject)))
@@ -149,7 +149,7 @@ class RedundancyAudit(Audit):
         )
 
     def _words(self, case: Case, subject: SubjectRecord, read: _Read, tested: Estimate) -> str:
-        (score, scores), measure = read.cost("lost"), case.plan.probe.measure
+        (score, scores), measure = read.cost("lost"), case.plan.task.measure
         ratio, null, layer = _worst_ratio(read.values)
         copies, living = int(read.values["duplicates"].sum()), int(read.values["living"].sum())
         return (
@@ -168,7 +168,7 @@ class RedundancyAudit(Audit):
             mean_effect(read.undone(which), name=name, unit="share")
             for which, name in ((_OPPOSING, "share_undone_opposing"), (_RANDOM, "share_undone_random"))
         ]
-        units = {"lost": case.plan.probe.measure, "nll": "nats"}
+        units = {"lost": case.plan.task.measure, "nll": "nats"}
         rescues = [
             mean_effect(read.rescued(name), name=f"{name}_rescued", unit=unit)
             for name, unit in units.items()

@@ -174,12 +174,12 @@ class RelearningAudit(Audit):
 
     def _curve(self, case: Case, one: Relearnt, score: Values, *, variant: str = "") -> Curve:
         """Score step by step: on the group's other examples, and on the other groups."""
-        probe = case.plan.probe
-        sign = 1.0 if probe.higher_is_better else -1.0
-        mean, low, high = band(sign * score, bounded=probe.bounded)
+        task = case.plan.task
+        sign = 1.0 if task.higher_is_better else -1.0
+        mean, low, high = band(sign * score, bounded=task.bounded)
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit="steps",
-            measure=probe.measure, chance=case.chance, level=0.95, doses=tuple(map(float, self.settings.steps)),
+            measure=task.measure, chance=case.chance, level=0.95, doses=tuple(map(float, self.settings.steps)),
             score=tuple(map(float, mean)), low=band_ends(low), high=band_ends(high),
             variant=variant,
         )  # fmt: skip

@@ -22,7 +22,7 @@ class RelearningSettings(AuditSettings, frozen=True, kw_only=True):
     """What is tried, and thresholds; the latter are shares of right answers, or of the way from chance to the score.
 
     Attributes:
-        group: The forget group, by its number in the probe.
+        group: The forget group, by its number in the task.
         shots: Examples of it that are trained on.
         steps: Of training on them, ascending; the verdict is about the last.
         benign_steps: Of training on every other group, ascending.
@@ -229,7 +229,7 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
     gap = Unanswered(
         "inconclusive", "No trial tells which examples it trained on; one that diverges does not: take a smaller lr."
     )
-    trained = np.zeros(case.plan.probe.examples, dtype=bool)
+    trained = np.zeros(case.plan.task.examples, dtype=bool)
     for trial in (t for subject in case.plan.subjects for row in asked(case, subject, how).relearning for t in row):
         outcome = case.outcome(trial)
         if outcome is not None and {"group", "trained"} <= outcome.values.keys():
@@ -258,8 +258,8 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         Unanswered: If a trial it rests on failed or was skipped.
     """
     trials = asked(case, subject, how)
-    probe = case.plan.probe
-    sign = 1.0 if probe.higher_is_better else -1.0
+    task = case.plan.task
+    sign = 1.0 if task.higher_is_better else -1.0
     inside, outside = on.inside, on.outside
     table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
     return Relearnt(
@@ -271,8 +271,8 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         elsewhere=table[:, :, outside],
         elsewhere_before=clean[outside],
         norm=case.norm(trials.relearning[-1]),
-        limits=((0.0, 1.0) if sign > 0 else (-1.0, 0.0)) if probe.bounded else None,
-        other=_taught(case, trials.other, inside) if probe.measure == "accuracy" else None,
+        limits=((0.0, 1.0) if sign > 0 else (-1.0, 0.0)) if task.bounded else None,
+        other=_taught(case, trials.other, inside) if task.measure == "accuracy" else None,
         benign=_optional(case, trials.benign, inside, sign),
         noise=sign * case.table(trials.noise)[:, :, inside],
         rounded=sign * case.table(trials.rounding)[0][:, inside],
@@ -298,15 +298,15 @@ def estimate(
     """Mean of ``[draw, example]`` with its interval; tested against a margin if there is one.
 
     Args:
-        case: For the probe.
+        case: For the task.
         values: ``[draw, example]``.
         name: Of the estimate.
         margin: Of the test.
         limits: Least and most that such a mean can be: the interval ends there.
     """
-    probe = case.plan.probe
+    task = case.plan.task
     # Two scores each less its own start may differ by more than a score can.
-    bounded = probe.bounded and bool(np.abs(values).max() <= 1.0)
-    found = mean_effect(values, margin=margin or 0.0, bounded=bounded, name=name, unit=probe.measure)
+    bounded = task.bounded and bool(np.abs(values).max() <= 1.0)
+    found = mean_effect(values, margin=margin or 0.0, bounded=bounded, name=name, unit=task.measure)
     found = found if limits is None else within_range(found, *limits)
     return found if margin is not None else msgspec.structs.replace(found, p=None)

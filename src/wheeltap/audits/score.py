@@ -20,8 +20,8 @@ class ScoreSettings(AuditSettings, frozen=True, kw_only=True):
 
 def score_of(case: Case, subject: SubjectRecord) -> Estimate:
     """The subject's undisturbed score."""
-    probe = case.plan.probe
-    return score_interval(case.clean(subject), bounded=probe.bounded, name=probe.measure, unit=probe.measure)
+    task = case.plan.task
+    return score_interval(case.clean(subject), bounded=task.bounded, name=task.measure, unit=task.measure)
 
 
 @final
@@ -47,31 +47,31 @@ class ScoreAudit(Audit):
         return verdict
 
     def _single(self, case: Case, subject: SubjectRecord) -> Draft:
-        probe = case.plan.probe
+        task = case.plan.task
         try:
             score = score_of(case, subject)
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
         because = (
-            f"{subject.name} scores {score} ({probe.measure}; chance {case.chance:.3f}) on {probe.examples} examples. "
+            f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
         )
-        trial = case.plan.trial(subject, "none")
+        trial = case.plan.clean(subject)
         return Draft(Finding(code=self.code, title=self.title, status="not_found", subject=subject.name,
                              estimates=(score,), because=because, trials=(trial.key,)))  # fmt: skip
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         plan = case.plan
         name = pair(plan.reference, rival)
-        trials = tuple(plan.trial(subject, "none").key for subject in (plan.reference, rival))
+        trials = tuple(plan.clean(subject).key for subject in (plan.reference, rival))
         title = "Difference of benchmark scores"
         try:
             gap = score_difference(
                 case.clean(plan.reference),
                 case.clean(rival),
-                bounded=plan.probe.bounded,
+                bounded=plan.task.bounded,
                 name="score_difference",
-                unit=plan.probe.measure,
+                unit=plan.task.measure,
             )
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)

@@ -58,12 +58,12 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
     if void:
         findings = [voided(finding) for finding in findings]
-    probe = msgspec.structs.replace(plan.probe, chance=case.chance) if _started(case) else plan.probe
+    task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
         command=plan.command,
         headline=headline(plan, findings, void=void),
         subjects=plan.subjects,
-        probe=probe,
+        task=task,
         findings=tuple(findings),
         controls=tuple(controls),
         cost=cost,
@@ -83,7 +83,7 @@ def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
 
 
 def _started(case: Case) -> bool:
-    return case.known([case.plan.trial(case.plan.reference, "none")])
+    return case.known([case.plan.clean(case.plan.reference)])
 
 
 def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
@@ -160,9 +160,9 @@ def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
 
 def _baseline(case: Case) -> Control:
     plan = case.plan
-    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(plan.reference, "none", seed=1))
+    compared = _compared(case, plan.clean(plan.reference), plan.clean(plan.reference, seed=1))
     if compared is None:
-        both = [plan.trial(plan.reference, "none", seed=seed) for seed in (0, 1)]
+        both = [plan.clean(plan.reference, seed=seed) for seed in (0, 1)]
         if not case.known(both):
             why = "The clean passes have not run."
             return Control(name="two clean passes agree", kind="baseline", status="skipped", because=why)
@@ -202,7 +202,7 @@ def _copies(plan: Plan, case: Case) -> list[Control]:
 
 def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
     plan = case.plan
-    compared = _compared(case, plan.trial(plan.reference, "none"), plan.trial(subject, "none"))
+    compared = _compared(case, plan.clean(plan.reference), plan.clean(subject))
     if compared is None:
         return False, "The copy gave no finite answer.", None
     words = (
@@ -220,14 +220,14 @@ def usable(plan: Plan, lookup: Lookup) -> Plan:
     case = Case(plan, lookup)
     dropped: dict[str, SubjectRecord | None] = {}
     for field, subject in (("twin", plan.twin), ("planted", plan.planted)):
-        if subject is not None and case.outcome(plan.trial(subject, "none")) is not None:
+        if subject is not None and case.outcome(plan.clean(subject)) is not None:
             exact, _, _ = _same_function(case, subject)
             if not exact:
                 dropped[field] = None
     exact_grades = tuple(
         subject
         for subject in plan.graded
-        if case.outcome(plan.trial(subject, "none")) is None or _same_function(case, subject)[0]
+        if case.outcome(plan.clean(subject)) is None or _same_function(case, subject)[0]
     )
     plan = msgspec.structs.replace(plan, graded=exact_grades) if exact_grades != plan.graded else plan
     if not dropped:

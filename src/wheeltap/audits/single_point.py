@@ -160,7 +160,7 @@ class SinglePointAudit(Audit):
 
     def _reading(self, case: Case, subject: SubjectRecord) -> Trial:
         settings = {"confirm": self.settings.confirm, "nulls": self.settings.nulls}
-        return case.plan.trial(subject, READING, settings=settings)
+        return case.plan.reading(subject, READING, settings)
 
     def _named(self, case: Case, subject: SubjectRecord) -> tuple[list[_Weight], list[_Weight], float]:
         """Candidates and random weights that the reading names, and the share of weights it screened."""
@@ -196,7 +196,7 @@ class SinglePointAudit(Audit):
         )
 
     def _measure(self, case: Case, subject: SubjectRecord) -> _Measured:
-        sign = 1.0 if case.plan.probe.higher_is_better else -1.0
+        sign = 1.0 if case.plan.task.higher_is_better else -1.0
         clean = case.clean(subject)
 
         def lost(weights: list[_Weight]) -> list[tuple[_Weight, Values]]:
@@ -248,7 +248,7 @@ class SinglePointAudit(Audit):
         gap = _worst_of(
             chosen,
             mean_effect(
-                difference[None, :], level=level, margin=margin, name="loss_difference", unit=plan.probe.measure
+                difference[None, :], level=level, margin=margin, name="loss_difference", unit=plan.task.measure
             ),
         )
         words = (
@@ -268,10 +268,10 @@ class SinglePointAudit(Audit):
         )
 
     def _loss(self, case: Case, weight: _Weight, loss: Values, *, margin: float = 0.0, of: int = 1) -> Estimate:
-        probe, level = case.plan.probe, 1.0 - case.plan.alpha / of
+        task, level = case.plan.task, 1.0 - case.plan.alpha / of
         name = f"loss without {weight.address}"
         return mean_effect(
-            loss[None, :], level=level, margin=margin, bounded=probe.bounded, name=name, unit=probe.measure
+            loss[None, :], level=level, margin=margin, bounded=task.bounded, name=name, unit=task.measure
         )
 
     def _beside(self, case: Case, one: _Measured) -> list[Estimate]:

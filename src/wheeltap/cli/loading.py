@@ -1,4 +1,4 @@
-"""From names on the command line to subjects, a probe and a plan."""
+"""From names on the command line to subjects, a task and a plan."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.cli.options import Measuring
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.readings import decodable
 from wheeltap.engine.readings.unit_sets import require_asked
 from wheeltap.plans.plan import Plan
@@ -20,8 +20,8 @@ from wheeltap.runs import planning
 from wheeltap.sources import Loaded
 
 
-def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], BaseProbe]:
-    """Every model, and the probe that goes with the first. Equal names are told apart by a number."""
+def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], BaseTask]:
+    """Every model, and the task that goes with the first. Equal names are told apart by a number."""
     first = sources.load(specs[0], data=data)
     subjects = [first.subject]
     for spec in specs[1:]:
@@ -30,11 +30,11 @@ def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], Base
         if other.name in taken:
             other.name = next(f"{other.name} ({n})" for n in range(2, 99) if f"{other.name} ({n})" not in taken)
         subjects.append(other)
-    return subjects, first.probe
+    return subjects, first.task
 
 
 def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
-    """The model, if it reads the probe's examples as the first one does.
+    """The model, if it reads the task's examples as the first one does.
 
     Raises:
         UsageError: If it is a language model whose tokenizer gives other tokens for them.
@@ -42,7 +42,7 @@ def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
     if first.tokenizer is None:
         return sources.load_model(spec)
     loaded = sources.load(spec, data=data)
-    if loaded.probe.digest != first.probe.digest:
+    if loaded.task.digest != first.task.digest:
         raise UsageError(
             "The two models do not read the same tokens, so they cannot be compared example by example.",
             where=spec,
@@ -53,17 +53,17 @@ def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
     return loaded.subject
 
 
-def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseProbe]:
+def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseTask]:
     """The plan that flags and settings file ask for, with what it needs to run."""
     settled = measuring.settled()
     for spec in settled.specs(base.DEFAULT):
         # Before anything is loaded: a mistyped name should not cost a minute.
         base.create(spec.name, dict(spec.settings))
-    subjects, probe = load(specs, measuring.data)
+    subjects, task = load(specs, measuring.data)
     audits = settled.specs(planning.default_audits(subjects))
     made = planning.plan(
         subjects,
-        probe,
+        task,
         audits=audits,
         effort=settled.effort(max(subject.record.parameters for subject in subjects)),
         budget=settled.budget,
@@ -72,11 +72,11 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         sources=specs,
         data=None if measuring.data is None else str(measuring.data.resolve()),
     )
-    require_parts(made, subjects, probe)
-    return made, subjects, probe
+    require_parts(made, subjects, task)
+    return made, subjects, task
 
 
-def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
+def require_parts(plan: Plan, subjects: list[Subject], task: BaseTask) -> None:
     """Refuses units, a behaviour, a group, a factor or a layer that a plan asks about and that there is not.
 
     Raises:
@@ -84,22 +84,22 @@ def require_parts(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None
     """
     for audit in audits_of(plan):
         if isinstance(audit, FineTuningAudit | RelearningAudit):
-            _require_group(probe, audit.settings.group, audit.name)
+            _require_group(task, audit.settings.group, audit.name)
         if isinstance(audit, PartsAudit):
             for subject in subjects:
-                require_asked(subject, probe, units=audit.settings.units, behaviour=audit.settings.behaviour)
+                require_asked(subject, task, units=audit.settings.units, behaviour=audit.settings.behaviour)
         if isinstance(audit, DecodableAudit):
             for subject in subjects:
-                decodable.require_asked(subject, probe, factors=audit.settings.factors, layers=audit.settings.layers)
+                decodable.require_asked(subject, task, factors=audit.settings.factors, layers=audit.settings.layers)
 
 
-def _require_group(probe: BaseProbe, group: int, audit: str) -> None:
-    known = sorted({int(one) for one in probe.groups})
+def _require_group(task: BaseTask, group: int, audit: str) -> None:
+    known = sorted({int(one) for one in task.groups})
     if group > 0 and group not in known:
         raise UsageError(
-            f"The probe has no group {group}.",
+            f"The task has no group {group}.",
             where=f"{audit}: group",
             expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
             got=str(group),
-            do="Name one of the probe's groups, or give it others: probe.with_groups, groups in .npz, group in .jsonl.",
+            do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
         )

@@ -39,15 +39,15 @@ def plan(
     if out is not None:
         files.require_writable(out)
     with said("loading"):
-        made, subjects, probe = planned((model, *others), measuring)
+        made, subjects, task = planned((model, *others), measuring)
     passes = most_passes(made)
     with said("timing some trials"):
-        prices = priced(made, subjects, probe, seconds=PATIENCE)
+        prices = priced(made, subjects, task, seconds=PATIENCE)
     path = out or default_store(*(s.name for s in subjects)).with_suffix(".plan.json")
     files.write(path, made.to_bytes())
     Console(highlight=False, soft_wrap=True).print(
         f"{path}: {_counted(len(made.audits), 'audit')} of {_counted(len(subjects), 'subject')} on "
-        f"{made.probe.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
+        f"{made.task.examples} examples; at most {passes:.0f} passes over them, {_lasting(prices.seconds(made))}.\n"
         f"{_paragraph(_sentence(sight(made)))}"
         f"{_paragraph(f'Cut to the budget: {made.cut}.') if made.cut else ''}"
         f"Run it: wheeltap run {path}",

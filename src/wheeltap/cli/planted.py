@@ -33,7 +33,7 @@ def planted(
     )
     found: list[Detection] = []
     with shown("planting") as watch:
-        for one in planting.detect(loaded.subject, loaded.probe, names=chosen, runs=runs, effort=effort, watch=watch):
+        for one in planting.detect(loaded.subject, loaded.task, names=chosen, runs=runs, effort=effort, watch=watch):
             found.append(one)
             _print(one, console)
     if json is not None:

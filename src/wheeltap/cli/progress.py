@@ -1,4 +1,4 @@
-"""Progress on the terminal: trials, passes over the probe, time left. Silent when nobody watches."""
+"""Progress on the terminal: trials, passes over the task, time left. Silent when nobody watches."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

@@ -6,8 +6,8 @@ from wheeltap.cli.loading import load, planned, require_parts
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.runs import loop
 
@@ -16,8 +16,8 @@ def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Runni
     """Audits the one model named, or compares the others with the first; gives the exit code."""
     telling.prepare()
     with said("loading " + " and ".join(specs)):
-        plan, subjects, probe = planned(specs, measuring)
-    return carry_out(plan, subjects, probe, running=running, telling=telling)
+        plan, subjects, task = planned(specs, measuring)
+    return carry_out(plan, subjects, task, running=running, telling=telling)
 
 
 def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
@@ -30,21 +30,21 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
             where=str(path),
             expected=f"{max(len(plan.subjects), 1)} sources, one for each subject",
             got=", ".join(plan.sources) or "none",
-            do="Run it from Python: wt.run(plan, subjects, probe); or make one with: wheeltap plan",
+            do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
         )
     with said("loading " + " and ".join(plan.sources)):
-        subjects, probe = load(plan.sources, None if plan.data is None else Path(plan.data))
-        require_parts(plan, subjects, probe)
-    return carry_out(plan, subjects, probe, running=running, telling=telling)
+        subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data))
+        require_parts(plan, subjects, task)
+    return carry_out(plan, subjects, task, running=running, telling=telling)
 
 
-def carry_out(plan: Plan, subjects: list[Subject], probe: BaseProbe, *, running: Running, telling: Telling) -> int:
+def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running, telling: Telling) -> int:
     """Runs a plan with progress, tells the report."""
     names = [subject.name for subject in subjects]
     store = running.store or default_store(*names)
     telling.require_apart(store)
     with shown(" vs ".join(names)) as watch:
         report = loop.run(
-            plan, subjects, probe, store=store, workers=running.workers, watch=watch, memory=running.memory_bytes
+            plan, subjects, task, store=store, workers=running.workers, watch=watch, memory=running.memory_bytes
         )
     return telling.tell(report)

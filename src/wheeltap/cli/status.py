@@ -25,7 +25,7 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
         found = [known(trial.key) for trial in asked]
         missing, failed = found.count(None), sum(one is not None and one.status == "failed" for one in found)
         counts = ", ".join(f"{number} {name}" for name, number in kept.count().items()) or "none"
-    print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.probe.name}")
+    print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.task.name}")
     print(f"trials in the store: {counts}")
     if missing:
         print(f"{missing} trials to go, as far as is known: run the same command again")

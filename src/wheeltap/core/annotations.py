@@ -1,4 +1,4 @@
-"""What is known of a probe's examples besides what is scored: groups, factors, symmetry."""
+"""What is known of a task's examples besides what is scored: groups, factors, symmetry."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -83,7 +83,7 @@ def require_fit(symmetry: Symmetry, examples: int, *, where: str) -> None:
             where=f"{where}: {symmetry.name}",
             expected=f"a group acting on {examples} examples",
             got=f"one acting on {symmetry.size}",
-            do="Make it from the probe's own inputs, in their order.",
+            do="Make it from the task's own inputs, in their order.",
         )
 
 

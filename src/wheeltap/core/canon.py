@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-KEY_VERSION = 2
+KEY_VERSION = 3
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
@@ -19,9 +19,9 @@ def canonical(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def digest(kind: str, *parts: bytes) -> str:
-    """Hex digest (128 bits) of ``parts``, each framed by its length, under a namespace ``kind``."""
-    state = hashlib.blake2b(digest_size=16, person=f"wheeltap{KEY_VERSION}".encode())
+def digest(kind: str, *parts: bytes, version: int = KEY_VERSION) -> str:
+    """Hex digest (128 bits) of ``parts``, each framed by its length, under a namespace ``kind`` and a ``version``."""
+    state = hashlib.blake2b(digest_size=16, person=f"wheeltap{version}".encode())
     for part in (kind.encode(), *parts):
         state.update(len(part).to_bytes(8, "little"))
         state.update(part)

@@ -1,4 +1,4 @@
-"""Probes of language models: items of a context and options, scored by what the model would say next."""
+"""Tasks of language models: items of a context and options, scored by what the model would say next."""
 
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon, measure
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
-from wheeltap.core.probe import BaseProbe, Moments, as_scores
+from wheeltap.core.task import BaseTask, Moments, as_scores
 
 _SPAN = 2
 """Largest difference of length within a batch: filling up costs fewer tokens than more and smaller batches cost time
@@ -22,11 +22,11 @@ _CAUSAL = 1e-3
 
 
 @final
-class ChoiceProbe(BaseProbe):
+class ChoiceTask(BaseTask):
     """Items of a context and options, scored by the summed log-likelihood of each option's tokens.
 
     A pass runs each distinct token sequence once: where all options of an item are one token long, its context
-    alone is enough. What else is known of the items is told afterwards: ``with_groups``; see ``BaseProbe``.
+    alone is enough. What else is known of the items is told afterwards: ``with_groups``; see ``BaseTask``.
 
     Args:
         contexts: Token ids of each item's context (at least one token).
@@ -37,7 +37,7 @@ class ChoiceProbe(BaseProbe):
         more: Further token sequences of the same kind, used only for estimating layer moments.
 
     Raises:
-        DataError: If the probe is empty, an item has an empty context or option, or options differ in number.
+        DataError: If the task is empty, an item has an empty context or option, or options differ in number.
     """
 
     def __init__(
@@ -66,10 +66,10 @@ class ChoiceProbe(BaseProbe):
 
     def _require_sound(self, targets: int) -> None:
         if not self.contexts:
-            raise DataError("The probe is empty.", where=self.name, expected="at least one item", got="none")
+            raise DataError("The task is empty.", where=self.name, expected="at least one item", got="none")
         if not len(self.contexts) == len(self.choices) == targets:
             raise DataError(
-                "The probe's contexts, choices and answers differ in number.",
+                "The task's contexts, choices and answers differ in number.",
                 where=self.name,
                 expected=f"{len(self.contexts)} of each",
                 got=f"{len(self.choices)} choices, {targets} answers",
@@ -101,14 +101,14 @@ class ChoiceProbe(BaseProbe):
 
     @property
     def moment_passes(self) -> float:
-        """See ``BaseProbe.moment_passes``."""
+        """See ``BaseTask.moment_passes``."""
         every = _without_prefixes([*self.sequences, *self.more])
         return sum(map(len, every)) / sum(map(len, self.sequences))
 
-    def part(self, index: Tensor) -> "ChoiceProbe":
-        """See ``BaseProbe.part``."""
+    def part(self, index: Tensor) -> "ChoiceTask":
+        """See ``BaseTask.part``."""
         chosen = [int(at) for at in index]
-        part = ChoiceProbe(
+        part = ChoiceTask(
             [self.contexts[at] for at in chosen],
             [self.choices[at] for at in chosen],
             [int(self.targets[at]) for at in chosen],
@@ -118,7 +118,7 @@ class ChoiceProbe(BaseProbe):
         return part._annotated(self.annotations.part(index))
 
     def halve_batch(self) -> bool:
-        """See ``BaseProbe.halve_batch``."""
+        """See ``BaseTask.halve_batch``."""
         longest = max(map(len, self.sequences))
         if self.tokens_per_batch <= longest:
             return False
@@ -126,7 +126,7 @@ class ChoiceProbe(BaseProbe):
         return True
 
     def forward(self, model: nn.Module) -> Tensor:
-        """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseProbe.forward``."""
+        """Summed log-likelihood ``[item, option]``, on the CPU; see ``BaseTask.forward``."""
         wanted, ends, read = self._wanted(), list[tuple[int, ...]](), list[Tensor]()
         for batch in _batches(self.sequences, self.tokens_per_batch, span=_SPAN):
             told, logprobs = self._read(model, batch, wanted)
@@ -145,7 +145,7 @@ class ChoiceProbe(BaseProbe):
         return summed.view(len(self.contexts), -1).float()
 
     def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
-        """Mean negative log-likelihood of the right option's tokens, summed per item, in nats; see ``BaseProbe.loss``.
+        """Mean negative log-likelihood of the right option's tokens, summed per item, in nats; see ``BaseTask.loss``.
 
         Other than cross-entropy of the scores it does not turn on the options offered: it is how language models
         are trained.
@@ -194,7 +194,7 @@ class ChoiceProbe(BaseProbe):
                 where=self.name,
                 expected="a causal language model",
                 got=f"scores that change by {float(gap):.2g} when one more token follows",
-                do="Score such a model by a probe of your own (a subclass of BaseProbe).",
+                do="Score such a model by a task of your own (a subclass of BaseTask).",
             )
 
     def _wanted(self) -> dict[tuple[int, ...], set[int]]:

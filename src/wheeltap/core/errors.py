@@ -79,7 +79,7 @@ class ModelError(WheeltapError, ValueError):
 
 
 class DataError(WheeltapError, ValueError):
-    """Probe data that cannot be used."""
+    """Task data that cannot be used."""
 
 
 class FileFormatError(DataError):

@@ -40,7 +40,7 @@ class Measure(ABC):
 
     @property
     def identity(self) -> list[str]:
-        """What probes and keys know it by: its name; of a measure that is not ours its code and settings too."""
+        """What tasks and keys know it by: its name; of a measure that is not ours its code and settings too."""
         if type(self) is type(BY_NAME.get(self.name)):
             return [self.name]
         from wheeltap.core.describe import digest_of
@@ -140,6 +140,6 @@ class SquaredError(Measure):
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
-"""Recorded for every trial on a probe with options: one forward pass serves all."""
+"""Recorded for every trial on a task with options: one forward pass serves all."""
 
 BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error)}

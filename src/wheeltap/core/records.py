@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from wheeltap.core import canon, seeds
 from wheeltap.core.site import WHOLE, Site
 
-SCHEMA = "wheeltap.report/1"
+SCHEMA = "wheeltap.report/2"
 
 Scalar = str | int | float | bool
+TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
 Role = Literal["subject", "twin", "planted", "graded"]
@@ -21,29 +22,29 @@ OWN: Final = "the model's own answers"
 """What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
 
 
-class Derivation(msgspec.Struct, frozen=True, kw_only=True):
-    """How a control subject is made from another one: by gauges, one after another.
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """How a member is made from another one: a control copy by gauges, one after another.
 
     Attributes:
         family: Kind of architecture.
-        operations: Names of the gauges, in the order in which they are applied; empty in plans of older versions.
+        operations: Names of the gauges, in the order in which they are applied.
         settings: Of these gauges, defaults included.
         seed: Root of the draws.
-        version: Of the gauges' code. A derivation of another version is refused.
+        version: Of the gauges' code. Another version is refused.
     """
 
     family: str
-    operations: tuple[str, ...] = ()
+    operations: tuple[str, ...]
     settings: dict[str, Scalar]
     seed: int
-    version: int = 1
+    version: int
 
 
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a store knows of a subject.
 
     Attributes:
-        fingerprint: Digest of architecture, weights and buffers; of the base and the derivation for a control.
+        fingerprint: Digest of architecture, weights and buffers; of the base and how it is made for a control.
         parameters: Number of trainable and frozen parameters, tied ones once.
         blocks: Module paths of the blocks that a block map disturbs one by one.
         layers: Module paths of the layers a disturbance can touch.
@@ -60,11 +61,11 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     path: str = "plain"
     role: Role = "subject"
     base: str | None = None
-    derivation: Derivation | None = None
+    made: Made | None = None
 
 
-class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store knows of a probe.
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a store knows of a task.
 
     Attributes:
         measure: What the benchmark would score.
@@ -85,8 +86,8 @@ class ProbeRecord(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int = 0
 
 
-class Part(msgspec.Struct, frozen=True):
-    """Some of a probe's examples: one of ``of`` nearly equal parts of them in a random order.
+class Subset(msgspec.Struct, frozen=True):
+    """Some of a task's examples: one of ``of`` nearly equal parts of them in a random order.
 
     Attributes:
         at: Which one. From ``of`` on the examples are put in a new order and come round again.
@@ -103,24 +104,26 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
-    """One disturbance of one subject on one probe. Its ``key`` is its identity.
+    """One disturbance of one subject on one task. Its ``key`` is its identity.
 
     Attributes:
         subject: Fingerprint of the subject.
-        probe: Digest of the probe.
+        task: Digest of the task.
         measures: Names of the per-example measures recorded.
-        perturbation: Registered name; ``none`` is the clean model.
-        version: Version of the perturbation's code: a changed plug-in makes a new key.
+        kind: A clean pass, a pass of the disturbed model, or a reading of the undisturbed one.
+        perturbation: Registered name of the perturbation or reading; ``none`` of a clean pass.
+        version: Version of its code: a changed plug-in makes a new key.
         dose: In the perturbation's own unit.
         seed: Index of the draw.
         root: The plan's root seed.
         path: Numerical path class (device, dtype, engine path).
-        part: The examples it is measured on; all of them where ``None``.
+        subset: The examples it is measured on; all of them where ``None``.
     """
 
     subject: str
-    probe: str
+    task: str
     measures: tuple[str, ...]
+    kind: TrialKind = "disturb"
     perturbation: str
     version: int
     settings: dict[str, Scalar] = {}
@@ -129,21 +132,21 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     root: int = 0
     path: str = "plain"
-    part: Part | None = None
+    subset: Subset | None = None
 
     @property
     def key(self) -> str:
         """Content key, 32 hex characters."""
         return canon.key("trial", self)
 
-    def on(self, part: Part) -> "Trial":
+    def on(self, subset: Subset) -> "Trial":
         """The same trial, measured on these examples alone."""
-        return msgspec.structs.replace(self, part=part)
+        return msgspec.structs.replace(self, subset=subset)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What one trial gave. ``values`` maps a measure's name to one float per example, in probe order.
+    """What one trial gave. ``values`` maps a measure's name to one float per example, in task order.
 
     Attributes:
         because: Why it is not done; of a done one, which layers it had to leave as they were.
@@ -270,7 +273,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What the run cost.
 
     Attributes:
-        forwards: Passes over the whole probe made by this run, those for layer moments included.
+        forwards: Passes over the whole task made by this run, those for layer moments included.
         seconds: Wall-clock.
         trials: Trials carried out by this run.
         reused: Trials whose outcome came from the store.
@@ -283,13 +286,13 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole report, schema ``wheeltap.report/1``: what every renderer reads and nothing else."""
+    """The whole report, schema ``wheeltap.report/2``: what every renderer reads and nothing else."""
 
     schema: str = SCHEMA
     command: str
     headline: str
     subjects: tuple[SubjectRecord, ...]
-    probe: ProbeRecord
+    task: TaskRecord
     findings: tuple[Finding, ...]
     controls: tuple[Control, ...]
     cost: Cost

@@ -8,10 +8,13 @@ import numpy as np
 
 from wheeltap.core.canon import canonical, digest
 
+SEED_VERSION = 2
+"""Of what a seed draws: a new version of keys need not change any draw."""
+
 
 def derive(seed: int, *names: str | int) -> int:
     """A 63-bit seed for the stream called ``names`` below the root ``seed``."""
-    return int(digest("seed", canonical([seed, *names]))[:16], 16) >> 1
+    return int(digest("seed", canonical([seed, *names]), version=SEED_VERSION)[:16], 16) >> 1
 
 
 def words(seed: int, *names: str | int) -> np.random.SFC64:

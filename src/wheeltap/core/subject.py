@@ -11,26 +11,26 @@ from wheeltap.core import canon
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers
-from wheeltap.core.records import Derivation, Role, SubjectRecord
+from wheeltap.core.records import Made, Role, SubjectRecord
 from wheeltap.core.typed import named_modules, squares
 
 
 @final
 @dataclass(frozen=True)
 class Settled:
-    """What passes over a probe told of a model (see ``engine.settle``).
+    """What passes over a task told of a model (see ``engine.settle``).
 
     Attributes:
-        probe: Digest of the probe.
+        task: Digest of the task.
         scores: The model's undisturbed scores, ``[example, option]``.
         description: Of the model, after them.
         found: Of the model as it was found and put back: where passes do not rewrite weights, that may be another.
         passing: Names of what each call of the model changes, which is no part of its fingerprint.
-        forwards: Passes over the probe that this took.
+        forwards: Passes over the task that this took.
         spent: Whether a run rests on it: the next one looks again.
     """
 
-    probe: str
+    task: str
     scores: Tensor
     description: Description
     found: Description
@@ -105,7 +105,7 @@ class Subject:
         return self.settled.description if self.settled else described(self.model)
 
     def settle(self, settled: Settled, *, tied: Set[str]) -> None:
-        """Takes what passes over the probe told; the record is made again of the model as it is now.
+        """Takes what passes over the task told; the record is made again of the model as it is now.
 
         Args:
             settled: That.
@@ -133,20 +133,20 @@ class Subject:
 _DENSE = ("linear", "transposed", "attention")
 
 
-def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role, label: str = "") -> SubjectRecord:
+def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = "") -> SubjectRecord:
     """The record of a control before (or without) making it. Layers and blocks are the base's.
 
-    Its fingerprint is that of the base and the derivation, so that its trials are found in a store without making it.
+    Its fingerprint is that of the base and how it is made, so that its trials are found in a store without making it.
 
     Args:
         base: Of the subject it is made from.
-        derivation: How.
+        made: How.
         role: What it is for.
         label: Tells controls of one role apart.
     """
     return SubjectRecord(
         name=f"{base.name} ({role}{f' {label}' if label else ''})",
-        fingerprint=canon.key("derived", [base.fingerprint, derivation]),
+        fingerprint=canon.key("derived", [base.fingerprint, made]),
         parameters=base.parameters,
         blocks=base.blocks,
         layers=base.layers,
@@ -154,7 +154,7 @@ def derived_record(base: SubjectRecord, derivation: Derivation, *, role: Role, l
         path=base.path,
         role=role,
         base=base.fingerprint,
-        derivation=derivation,
+        made=made,
     )
 
 

@@ -27,7 +27,7 @@ APART: Final = 0.01
 @final
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """A finite group acting on the examples of a probe, and on the outputs where these move too.
+    """A finite group acting on the examples of a task, and on the outputs where these move too.
 
     Element ``g`` turns a function ``f`` on the examples into ``(g f)[e] = signs[g] * f[examples[g, e]][outputs[g]]``.
     A function that all elements leave as it is has the symmetry.

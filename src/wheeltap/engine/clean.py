@@ -11,8 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.fingerprint import besides, described
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Settled, Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import Before, same_random_numbers
 
@@ -37,15 +37,15 @@ ANSWERS = 1e-4
 machine's rounding may do. In 16-bit weights it may do more: four units in the last place."""
 
 
-def settle(subject: Subject, probe: BaseProbe) -> Settled:
-    """Runs the model once on the probe, and on one example, before it is named by its fingerprint.
+def settle(subject: Subject, task: BaseTask) -> Settled:
+    """Runs the model once on the task, and on one example, before it is named by its fingerprint.
 
     Some models rewrite themselves in their first pass, or keep what the last call left behind. What the first pass
     settles is part of the fingerprint; what every call changes is not: there its scores are the guard (see
     ``require_same_answers``).
 
     Raises:
-        ModelError: If the model fails on the probe, or each pass changes its weights.
+        ModelError: If the model fails on the task, or each pass changes its weights.
     """
     _require_plain_numbers(subject)
     found, before = described(subject.model), Before(subject)
@@ -53,10 +53,10 @@ def settle(subject: Subject, probe: BaseProbe) -> Settled:
     rewritten = False
     with threads_for(parameters), same_random_numbers(subject):
         try:
-            scores = clean_scores(subject, probe)
+            scores = clean_scores(subject, task)
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
-            tied = _tied(subject, probe)
+            tied = _tied(subject, task)
             after = described(subject.model)
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
@@ -66,12 +66,12 @@ def settle(subject: Subject, probe: BaseProbe) -> Settled:
     _require_still(subject, passing)
     if found.differing(after):
         found = described(subject.model)  # what could not be put back is as the passes left it
-    settled = Settled(probe=probe.digest, scores=scores, description=after, found=found, passing=passing, forwards=1.0)
+    settled = Settled(task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=1.0)
     subject.settle(settled, tied=tied)
     return settled
 
 
-def settled_since_planned(subject: Subject, probe: BaseProbe) -> Settled:
+def settled_since_planned(subject: Subject, task: BaseTask) -> Settled:
     """What ``settle`` gave when the plan was made, if the model is still as it was then; given out once.
 
     Raises:
@@ -79,9 +79,9 @@ def settled_since_planned(subject: Subject, probe: BaseProbe) -> Settled:
     """
     _require_plain_numbers(subject)
     last = subject.settled
-    fresh = last is not None and not last.spent and last.probe == probe.digest
+    fresh = last is not None and not last.spent and last.task == task.digest
     if last is None or not fresh or besides(described(subject.model).differing(last.found), last.passing):
-        last = settle(subject, probe)
+        last = settle(subject, task)
     subject.settled = replace(last, spent=True)
     return last
 
@@ -93,7 +93,7 @@ def require_same_answers(subject: Subject, known: Tensor, *, of: str) -> None:
 
     Args:
         subject: After ``settle``.
-        known: Scores ``[example, option]`` of the same fingerprint on the same probe.
+        known: Scores ``[example, option]`` of the same fingerprint on the same task.
         of: Whose they are, in words.
     """
     settled = subject.settled
@@ -153,36 +153,36 @@ def _require_still(subject: Subject, passing: Set[str]) -> None:
         )
 
 
-def clean_scores(subject: Subject, probe: BaseProbe) -> Tensor:
+def clean_scores(subject: Subject, task: BaseTask) -> Tensor:
     """One pass of the undisturbed model.
 
     Raises:
-        ModelError: If the model fails on the probe's examples.
+        ModelError: If the model fails on the task's examples.
     """
     try:
-        if subject.settled is None or subject.settled.probe != probe.digest:
-            probe.require_readable(subject.model)
-        return scores_of(subject.model, probe)
+        if subject.settled is None or subject.settled.task != task.digest:
+            task.require_readable(subject.model)
+        return scores_of(subject.model, task)
     except WheeltapError:
         raise
     except Exception as error:
         first = next(subject.model.parameters())
         raise ModelError(
-            "The model fails on the probe's examples before anything was disturbed.",
-            where=f"{subject.name} on {probe.name}",
+            "The model fails on the task's examples before anything was disturbed.",
+            where=f"{subject.name} on {task.name}",
             expected=f"examples it can read (its first weight is {str(first.dtype).removeprefix('torch.')})",
             got=told(error),
             do="Call the model on one example yourself; check shapes, dtype and device.",
         ) from error
 
 
-def scores_of(model: nn.Module, probe: BaseProbe) -> Tensor:
+def scores_of(model: nn.Module, task: BaseTask) -> Tensor:
     """Scores ``[example, option]``; where memory runs out, tried again with half of the batch, down to one example."""
     while True:
         try:
-            return probe.scores(model)
+            return task.scores(model)
         except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or not probe.halve_batch():
+            if not out_of_memory(error) or not task.halve_batch():
                 raise
 
 
@@ -245,8 +245,8 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _tied(subject: Subject, probe: BaseProbe) -> frozenset[str]:
-    """Weights of layers that are used in more than one place of the model; from one example of the probe.
+def _tied(subject: Subject, task: BaseTask) -> frozenset[str]:
+    """Weights of layers that are used in more than one place of the model; from one example of the task.
 
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
@@ -265,7 +265,7 @@ def _tied(subject: Subject, probe: BaseProbe) -> frozenset[str]:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.
         with suppress(Exception), torch.no_grad():
-            example = next(iter(probe.moments())).inputs[:1].to(subject.device)
+            example = next(iter(task.moments())).inputs[:1].to(subject.device)
             with uses:
                 subject.model(example)
     finally:

@@ -12,7 +12,6 @@ from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import threads_for, told
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.readings import readings
 from wheeltap.engine.workshop import Workshop
 
 Commit = Callable[[Outcome], None]
@@ -45,7 +44,7 @@ def _grouped(trials: list[Trial]) -> Iterator[_Group]:
 
     # Subjects in the order in which they were asked for: the reference before its copies.
     place = {fingerprint: at for at, fingerprint in enumerate(dict.fromkeys(t.subject for t in trials))}
-    clean_first = sorted(trials, key=lambda t: (place[t.subject], t.perturbation != "none", *_order(t)))
+    clean_first = sorted(trials, key=lambda t: (place[t.subject], t.kind != "clean", *_order(t)))
     for _, members in groupby(clean_first, key=shared):
         yield _Group(list(members))
 
@@ -81,11 +80,11 @@ def _run_subject(subject: Subject, groups: Iterator[_Group], workshop: Workshop,
 
 
 def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
-    if group.first.perturbation == "none":
+    if group.first.kind == "clean":
         for trial in group.trials:
             commit(_baseline(trial, workshop))
         return
-    if group.first.perturbation in set(readings):
+    if group.first.kind == "read":
         for trial in group.trials:
             _run_reading(trial, workshop, commit)
         return

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
-from wheeltap.core.probe import BaseProbe
-from wheeltap.core.records import Outcome, OutcomeStatus, Part, SubjectRecord, Trial
+from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
@@ -41,7 +41,7 @@ class Workshop:
     Args:
         subjects: The models at hand.
         controls: Records of control copies, each with its derivation.
-        probe: The examples.
+        task: The examples.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
     """
 
@@ -49,11 +49,11 @@ class Workshop:
         self,
         subjects: list[Subject],
         controls: tuple[SubjectRecord, ...],
-        probe: BaseProbe,
+        task: BaseTask,
         *,
         memory: int | None = None,
     ) -> None:
-        self.probe = probe
+        self.task = task
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
         self._subjects = {subject.record.fingerprint: subject for subject in subjects}
@@ -63,7 +63,7 @@ class Workshop:
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
         self._beside: tuple[tuple[str, str], LowRankCopies | None] | None = None
-        self._part: tuple[tuple[int, Part], _Chosen] | None = None
+        self._part: tuple[tuple[int, Subset], _Chosen] | None = None
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
@@ -78,7 +78,7 @@ class Workshop:
         if self._copy is not None and self._copy.record.fingerprint == fingerprint:
             return self._copy
         record = self._controls.get(fingerprint)
-        if record is None or record.derivation is None or record.base not in self._subjects:
+        if record is None or record.made is None or record.base not in self._subjects:
             raise UsageError(
                 "The plan names a subject that is not at hand.",
                 where=fingerprint,
@@ -89,7 +89,7 @@ class Workshop:
         self._copy, self._prefix, self._beside = None, None, None
         self._make_room(record)
         with as_before(base):  # finding its structure runs its forward
-            model = gauge.twin(base.model, record.derivation)
+            model = gauge.twin(base.model, record.made)
         self._copy = base.derived(model, record)
         return self._copy
 
@@ -105,22 +105,22 @@ class Workshop:
         return self._clean[fingerprint]
 
     def scores(self, subject: Subject, *, share: float = 1.0, chosen: "_Chosen | None" = None) -> Tensor:
-        """One pass over the probe or the ``chosen`` part, or the ``share`` of one that a prefix cache leaves.
+        """One pass over the task or the ``chosen`` part, or the ``share`` of one that a prefix cache leaves.
 
         Where memory runs out it is tried again with half of the batch, down to single examples.
         """
-        probe = self.probe if chosen is None else chosen.probe
+        task = self.task if chosen is None else chosen.task
         self.forwards += share
-        return scores_of(subject.model, probe)
+        return scores_of(subject.model, task)
 
     def chosen(self, trial: Trial) -> "_Chosen | None":
-        """The part of the probe that a trial is measured on; the last one made is kept, for the doses of a draw."""
-        if trial.part is None:
+        """The part of the task that a trial is measured on; the last one made is kept, for the doses of a draw."""
+        if trial.subset is None:
             return None
-        about = (trial.root, trial.part)
+        about = (trial.root, trial.subset)
         if self._part is None or self._part[0] != about:
-            index = trial.part.examples(len(self.probe.targets), root=trial.root)
-            self._part = (about, _Chosen(self.probe.part(to_tensor(index)), index))
+            index = trial.subset.examples(len(self.task.targets), root=trial.root)
+            self._part = (about, _Chosen(self.task.part(to_tensor(index)), index))
         return self._part[1]
 
     def prefix(self, subject: Subject) -> PrefixCache:
@@ -128,7 +128,7 @@ class Workshop:
         fingerprint = subject.record.fingerprint
         if self._prefix is None or self._prefix[0] != fingerprint:
             self._prefix = None  # freed before the next one is made
-            cache = PrefixCache(subject, self.probe.scores, limit=self._cache_bytes)
+            cache = PrefixCache(subject, self.task.scores, limit=self._cache_bytes)
             self.forwards += cache.spent
             self._prefix = (fingerprint, cache)
         return self._prefix[1]
@@ -139,14 +139,14 @@ class Workshop:
         Made once for the doses and draws of a subject, as long as no other one asks.
         """
         perturbation = create(trial.perturbation, trial.settings)
-        if not isinstance(perturbation, LowRankNoise) or trial.site != WHOLE or trial.part is not None:
+        if not isinstance(perturbation, LowRankNoise) or trial.site != WHOLE or trial.subset is not None:
             return None
         about = (trial.subject, str(sorted(trial.settings.items())))
         if self._beside is None or self._beside[0] != about:
             self._beside = None  # freed before the next one is made
             subject = self.subject(trial.subject)
             try:
-                copies = LowRankCopies(subject, self.probe, perturbation, limit=self._cache_bytes)
+                copies = LowRankCopies(subject, self.task, perturbation, limit=self._cache_bytes)
                 self.forwards += copies.spent
             except Exception:  # a layer that it does not know, 16-bit weights, no memory: the plain path serves all
                 copies = None
@@ -157,7 +157,7 @@ class Workshop:
         """What a perturbation needs to know of a subject; read when first asked for, and kept for the next trials.
 
         Raises:
-            WheeltapError: If it cannot be read from this probe.
+            WheeltapError: If it cannot be read from this task.
         """
         how = "" if perturbation.needs in READ else str(msgspec.to_builtins(perturbation.settings))
         about = (subject.record.fingerprint, perturbation.needs, how)
@@ -183,8 +183,8 @@ class Workshop:
             also = perturbation.settings.also
             return of_another(subject, self.subject(perturbation.settings.other), self.subject(also) if also else None)
         if perturbation.needs == "tuned":
-            return Tuned(subject, self.probe, perturbation.settings)
-        known = gather(perturbation.needs, subject, self.probe, limit=self._moment_bytes)
+            return Tuned(subject, self.task, perturbation.settings)
+        known = gather(perturbation.needs, subject, self.task, limit=self._moment_bytes)
         self.forwards += known.forwards
         return known
 
@@ -192,12 +192,12 @@ class Workshop:
         """One reading of the undisturbed subject.
 
         Raises:
-            WheeltapError: If it is not defined on this subject or probe.
+            WheeltapError: If it is not defined on this subject or task.
         """
         began = time.perf_counter()
         subject = self.subject(trial.subject)
         reading = readings.create(trial.perturbation, trial.settings)
-        read = reading.read(subject, self.probe, root=trial.root, seed=trial.seed)
+        read = reading.read(subject, self.task, root=trial.root, seed=trial.seed)
         self.forwards += read.forwards
         values = {name: np.asarray(array, dtype=np.float32) for name, array in read.values.items()}
         finite = all(np.isfinite(array).all() for array in values.values())
@@ -220,7 +220,7 @@ class Workshop:
         began = time.perf_counter()
         subject = self.subject(trial.subject)
         self.forwards += 1.0
-        scores = clean_scores(subject, self.probe)
+        scores = clean_scores(subject, self.task)
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
             raise ModelError(
@@ -228,12 +228,12 @@ class Workshop:
                 where=f"{subject.name}, example {bad}",
                 expected="finite scores",
                 got=", ".join(f"{float(score):g}" for score in scores[bad][:4]),
-                do="Check the model, its dtype and the probe's inputs.",
+                do="Check the model, its dtype and the task's inputs.",
             )
         self._require_repeatable(subject, scores)
         values = self.measured(subject, scores)
         values["scores"] = to_array(scores)
-        values["chance"] = np.array(self.probe.measure.chance(scores, self.probe.targets.cpu()), dtype=np.float32)
+        values["chance"] = np.array(self.task.measure.chance(scores, self.task.targets.cpu()), dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def _require_repeatable(self, subject: Subject, scores: Tensor) -> None:
@@ -251,18 +251,18 @@ class Workshop:
     def measured(
         self, subject: Subject, scores: Tensor, chosen: "_Chosen | None" = None
     ) -> dict[str, NDArray[np.float32]]:
-        """Every measure's value per example, of the whole probe or the ``chosen`` part."""
-        clean, targets = self.clean(subject), self.probe.targets.cpu()
+        """Every measure's value per example, of the whole task or the ``chosen`` part."""
+        clean, targets = self.clean(subject), self.task.targets.cpu()
         if chosen is not None:
             clean, targets = clean[chosen.index], targets[chosen.index]
-        return {m.name: to_array(m(scores, targets, clean)) for m in self.probe.measures}
+        return {m.name: to_array(m(scores, targets, clean)) for m in self.task.measures}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0, keep: bool = False) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""
         began = time.perf_counter()
         subject, chosen = disturbance.subject, self.chosen(trial)
         path = "prefix cached" if share < 1.0 else ""
-        share *= 1.0 if chosen is None else len(chosen.index) / len(self.probe.targets)
+        share *= 1.0 if chosen is None else len(chosen.index) / len(self.task.targets)
         status, values, because = "done", {}, ""
         known = disturbance.knowledge
         before = known.forwards
@@ -272,7 +272,7 @@ class Workshop:
             status, values, because = self._told(subject, scores, norm=disturbance.relative_norm, chosen=chosen)
             because = because or disturbance.untouched
             if values:
-                index = torch.arange(len(self.probe.targets)) if chosen is None else to_tensor(chosen.index)
+                index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen.index)
                 beside = known.told(scores, index, root=trial.root, seed=trial.seed)
                 values |= {name: to_array(array) for name, array in beside.items()}
         except Exception as error:
@@ -327,7 +327,7 @@ class Workshop:
         """The disturbance a trial asks for, ready to enter.
 
         Raises:
-            WheeltapError: If it cannot be made on this subject or probe.
+            WheeltapError: If it cannot be made on this subject or task.
         """
         subject = self.subject(trial.subject)
         perturbation = create(trial.perturbation, trial.settings)
@@ -346,9 +346,9 @@ class Workshop:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """A part of the probe: its examples as a probe of their own, and their indices."""
+    """A part of the task: its examples as a task of their own, and their indices."""
 
-    probe: BaseProbe
+    task: BaseTask
     index: NDArray[np.intp]
 
 
@@ -356,7 +356,7 @@ KEEP_BELOW = 2_000_000
 """Parameters below which all that is known of the subjects is kept at once."""
 
 READ = ("moments", "inputs", "heads", "slopes")
-"""What is read from the subject and probe alone, whatever the perturbation's settings."""
+"""What is read from the subject and task alone, whatever the perturbation's settings."""
 
 REPEATABLE = 1e-6
 """Largest difference between two clean passes, as a share of the scores' scale."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.task import Task
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.fer.moves import Moves, chosen_weights, random_directions
 from wheeltap.fer.noise import respond
@@ -176,12 +176,12 @@ def _over(values: NDArray[np.float64], what: str) -> Single:
 def _noise(net: Cppn, sight: Sight, sampling: Sampling) -> dict[str, Single]:
     with torch.no_grad():
         target = net(sight.inputs)
-    probe = Probe(sight.inputs, target, measure=measure.squared_error, batch=len(target))
+    task = Task(sight.inputs, target, measure=measure.squared_error, batch=len(target))
     if sight.symmetry is not None:
-        probe = probe.with_symmetry(sight.symmetry)
+        task = task.with_symmetry(sight.symmetry)
     try:
         found = respond(
-            Subject(net), probe, "function", effect=sampling.effect, draws=sampling.draws, root=sampling.root
+            Subject(net), task, "function", effect=sampling.effect, draws=sampling.draws, root=sampling.root
         )
     except ModelError:  # too few points for the layers' moments
         return {}

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance, unharmed
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb import create
@@ -44,14 +44,12 @@ class NoiseResponses:
         return np.isfinite(self.dose)
 
 
-def respond(
-    subject: Subject, probe: Probe, perturbation: str, *, effect: float, draws: int, root: int
-) -> NoiseResponses:
+def respond(subject: Subject, task: Task, perturbation: str, *, effect: float, draws: int, root: int) -> NoiseResponses:
     """Finds for each draw the dose whose change of the outputs has the root mean square ``effect``.
 
     Args:
         subject: The net; it comes back bit-identical.
-        probe: Its inputs; with a symmetry, the share of the change that has it is told too.
+        task: Its inputs; with a symmetry, the share of the change that has it is told too.
         perturbation: Name of a kind of noise.
         effect: In units of the outputs.
         draws: Of noise.
@@ -61,14 +59,14 @@ def respond(
         ModelError: If the noise is not defined on this net.
     """
     noise = create(perturbation)
-    known = gather(noise.needs, subject, probe) if noise.needs else None
-    clean = probe.scores(subject.model)
-    symmetry, found = probe.annotations.symmetry, list[tuple[float, float]]()
+    known = gather(noise.needs, subject, task) if noise.needs else None
+    clean = task.scores(subject.model)
+    symmetry, found = task.annotations.symmetry, list[tuple[float, float]]()
     with unharmed(subject), Disturbance(subject, noise, WHOLE, known) as disturbance:
 
         def change(dose: float, seed: int) -> Tensor:
             disturbance.apply(dose, root=root, seed=seed)
-            return probe.scores(subject.model) - clean
+            return task.scores(subject.model) - clean
 
         for seed in range(draws):
             found.append(_at_effect(lambda dose, seed=seed: change(dose, seed), effect, symmetry))

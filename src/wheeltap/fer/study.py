@@ -12,7 +12,7 @@ import torch
 from wheeltap import __version__
 from wheeltap.audits.settle import voided
 from wheeltap.core import canon
-from wheeltap.core.records import Cost, ProbeRecord, ReportRecord, Scalar
+from wheeltap.core.records import Cost, ReportRecord, Scalar, TaskRecord
 from wheeltap.core.subject import Subject
 from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
@@ -70,7 +70,7 @@ def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn],
         command=stage.command,
         headline=judge.VOID if void else judge.headline(numbers, table, found),
         subjects=tuple(Subject(net, name=name).record for name, net in cast.named()),
-        probe=_probe(picture, settings),
+        task=_task(picture, settings),
         findings=tuple(voided(finding) if void else finding for finding in found),
         controls=checks,
         cost=Cost(forwards=0.0, seconds=perf_counter() - began),
@@ -130,10 +130,10 @@ def _numbers(cast: Cast, picture: Picture, *, each: Mapping[str, Mapping[str, Si
     return judge.Measured(name=cast.name, own={ERROR: Single(0.0), **each[cast.name]}, cohorts=cohorts)
 
 
-def _probe(picture: Picture, settings: StudySettings) -> ProbeRecord:
+def _task(picture: Picture, settings: StudySettings) -> TaskRecord:
     size = settings.size
     digest = canon.array_digest("picture", picture.genome.render(size))
-    return ProbeRecord(
+    return TaskRecord(
         name=f"{picture.name}, {size} x {size} pixels", digest=digest, examples=size * size,
         measure="squared_error", measures=("squared_error",), higher_is_better=False, bounded=False,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from torch import nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.core.records import Derivation, Scalar
+from wheeltap.core.records import Made, Scalar
 from wheeltap.gauge import gpt2, llama, relu_chain
 from wheeltap.gauge import settings as _settings
 from wheeltap.gauge.base import Family, Refusal
@@ -51,8 +51,8 @@ def find(model: nn.Module) -> Family | Refusal:
     return Refusal("; ".join(reasons), tuple(recognised))
 
 
-def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Derivation:
-    """The derivation of a twin, with every default written out.
+def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Made:
+    """How a twin is made, with every default written out.
 
     Args:
         family: As found by ``find``, or its name.
@@ -73,37 +73,37 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
         for gauge in operations:
             _require_offered(family, gauge)
     written = _settings.written(operations, read)
-    return Derivation(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
+    return Made(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
-def twin(model: nn.Module, derivation: Derivation) -> nn.Module:
-    """A copy of ``model`` rewritten as ``derivation`` says; ``model`` is not touched.
+def twin(model: nn.Module, made: Made) -> nn.Module:
+    """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched.
 
-    The same derivation gives the same bits. Costs the copy's memory and, for a moment, one layer's.
+    The same settings give the same bits. Costs the copy's memory and, for a moment, one layer's.
 
     Raises:
         UnknownName: If there is no such family (or gauge, or setting).
-        UsageError: If the derivation is of another version, or a setting is out of range.
+        UsageError: If it says so for another version, or a setting is out of range.
         ModelError: If a gauge does not hold on the model, or the model cannot be copied.
     """
-    if derivation.version != VERSION:
+    if made.version != VERSION:
         raise UsageError(
-            "The derivation was made by another version of the gauges.",
+            "The copy was planned by another version of the gauges.",
             expected=f"version {VERSION}",
-            got=f"version {derivation.version}",
+            got=f"version {made.version}",
             do="Make the plan again.",
         )
-    read = _settings.read(derivation.operations, derivation.settings)
-    family = _recognised(model, derivation.family)
-    for gauge in derivation.operations:
+    read = _settings.read(made.operations, made.settings)
+    family = _recognised(model, made.family)
+    for gauge in made.operations:
         _require_offered(family, gauge)
     copied = _copied(model)
     widened = False
-    for gauge in derivation.operations:
+    for gauge in made.operations:
         if widened:  # found again, for the units that were added
-            family = _recognised(copied, derivation.family)
+            family = _recognised(copied, made.family)
             _require_offered(family, gauge)
-        family.moves[gauge](copied, seeds.generator(derivation.seed, "gauge", family.name, gauge), read)
+        family.moves[gauge](copied, seeds.generator(made.seed, "gauge", family.name, gauge), read)
         widened = gauge in WIDENING
     return copied
 

@@ -19,7 +19,7 @@ from wheeltap.perturb.quantize import Quantization, QuantizeSettings
 from wheeltap.perturb.rows import at_least_single, from_rows, to_rows
 
 _SILENT = 1e-4
-"""Inputs are taken to be at least this large, relative to the largest: one that is 0 on the probe has no scale."""
+"""Inputs are taken to be at least this large, relative to the largest: one that is 0 on the task has no scale."""
 
 
 class AwareSettings(QuantizeSettings, frozen=True, kw_only=True):

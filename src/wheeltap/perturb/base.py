@@ -51,7 +51,7 @@ class Factors:
 
 @dataclass(frozen=True)
 class InputScale:
-    """How large one layer's inputs are on the probe.
+    """How large one layer's inputs are on the task.
 
     Attributes:
         rms: ``[fan_in]``: root mean square of each input; of a token's indicator, for an embedding.
@@ -62,7 +62,7 @@ class InputScale:
 
 @dataclass(frozen=True)
 class HeadMoments:
-    """What each head of one attention layer hands to the layer's output projection on the probe.
+    """What each head of one attention layer hands to the layer's output projection on the task.
 
     Attributes:
         second: ``[head, width, width]``: second moment of each head's ``width`` numbers, over all places.
@@ -73,7 +73,7 @@ class HeadMoments:
 
 @dataclass(frozen=True)
 class Slopes:
-    """How the probe's mean loss changes with one layer's weights.
+    """How the task's mean loss changes with one layer's weights.
 
     Attributes:
         weight: Gradient of the mean cross-entropy (squared error) by each weight, as stored.

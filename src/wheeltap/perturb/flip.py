@@ -203,7 +203,7 @@ class RandomFlips(Flips):
 class WorstFlips(Flips):
     """As many weights of each layer as the dose says have one bit flipped: those that raise the loss most; biases kept.
 
-    How much a flip raises the probe's mean loss is told to first order, by slope x change, and each weight's worst bit
+    How much a flip raises the task's mean loss is told to first order, by slope x change, and each weight's worst bit
     counts. A flip to infinity or NaN is worst of all, so ``format="int8"`` says more than a floating point one. Which
     of equally bad ones are flipped is said in ``ties``.
     """

@@ -4,7 +4,7 @@ For a layer y = W x with input second moment C_x = E[x x'] and output second mom
 
     dW = dose x sqrt(C_y) G C_x^(-1/2) / sqrt(rank C_x),   G standard Gaussian,
 
-so that on the probe's own inputs E|dW x|^2 = dose^2 E|y|^2, whatever linear coordinates x and y are written in.
+so that on the task's own inputs E|dW x|^2 = dose^2 E|y|^2, whatever linear coordinates x and y are written in.
 A bias is the weight of a constant input 1. The square roots are Cholesky factors (pivoted where rank is
 deficient), not symmetric ones: rescaled units then meet the same draw. C_y is that of all outputs of a module, so
 the noise does depend on how maps are cut into modules: q, k and v fused into one layer get other noise than split ones.
@@ -62,7 +62,7 @@ class FunctionNoise(Noise):
 
 
 def _change(layer: Layer, factors: Factors, draw: Draw) -> Float[Tensor, "unit inputs"]:
-    """``out G whiten / sqrt(rank)``; zero where the layer's inputs or outputs are all zero on the probe."""
+    """``out G whiten / sqrt(rank)``; zero where the layer's inputs or outputs are all zero on the task."""
     rank = len(factors.whiten)
     drawn = draw.normal(layer.weight, (factors.out.shape[1], rank), like=factors.out)
     root = (factors.out @ drawn).mul_(max(rank, 1) ** -0.5)
@@ -90,10 +90,10 @@ def factor(
     """
     if not np.isfinite(moment).all():
         raise ModelError(
-            "A layer's inputs are not finite on the probe.",
+            "A layer's inputs are not finite on the task.",
             expected="finite activations",
             got="NaN or infinite",
-            do="Check the model and the probe's inputs.",
+            do="Check the model and the task's inputs.",
         )
     scale = np.sqrt(np.diag(moment))
     live = np.flatnonzero(scale > 0)

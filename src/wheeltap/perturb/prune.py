@@ -145,9 +145,9 @@ def _ranks(groups: Shaped[Tensor, "group m"]) -> Shaped[Tensor, "group m"]:
 class OutputPruning(Pruning):
     """Sets the weights of each unit that add least to its output, by |weight| x rms(input), to zero; biases kept.
 
-    What Wanda does: inputs that are large on the probe keep small weights, and each unit loses the same share, rounded
+    What Wanda does: inputs that are large on the task keep small weights, and each unit loses the same share, rounded
     to whole weights so that the layer loses exactly its share: one weight more in the units where the next one adds
-    least, next to the unit's largest. Inputs that are always 0 on the probe go first. Embeddings are left as they are,
+    least, next to the unit's largest. Inputs that are always 0 on the task go first. Embeddings are left as they are,
     and so are layers whose inputs are not known (tied ones, grouped convolutions).
 
     Source: Sun et al. (2023), "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695,
@@ -187,7 +187,7 @@ class UnitPruning(Pruning):
 
     An input is a unit of the layer before (a channel, for a convolution), so the layer computes as if that unit were
     gone, whatever bias, norm or activation it has; outputs of the network are never removed. What an input adds is its
-    share of each output's power on the probe, (weight x rms(input))^2, taken over all outputs of the layer. The first
+    share of each output's power on the task, (weight x rms(input))^2, taken over all outputs of the layer. The first
     layer loses inputs of the network, and layers that read a residual stream lose directions of it for themselves
     alone: choose a site to leave them out. Biases are kept; embeddings and layers whose inputs are not known are left
     as they are.
@@ -231,7 +231,7 @@ class HeadPruning(Pruning):
     """Sets all weights with which an attention layer reads its own heads to zero, for the heads that add least.
 
     These weights are the output projection's, so the layer computes as if the heads were gone. What head h adds is the
-    power of what it writes, the mean square of W_h z_h over the probe's places, summed over all outputs: exact, and the
+    power of what it writes, the mean square of W_h z_h over the task's places, summed over all outputs: exact, and the
     same in whatever basis the head's values and the residual stream are written. Biases are kept; heads that write
     nothing go first. Layers other than the output projections of attention layers of a known class are left as they
     are.

@@ -17,9 +17,9 @@ class FineTuneSettings(base.Settings, frozen=True, kw_only=True):
 
     Attributes:
         data: Examples of the ``group`` (``targeted``), of every other group (``benign``), or of ``all`` groups.
-        group: The forget group, by its number in the probe; -1 for none.
+        group: The forget group, by its number in the task; -1 for none.
         shots: Examples drawn from each of these groups; 0 for all that are not held out.
-        labels: Whether the probe's own right answers are taught (``true``) or ``wrong`` ones: in a draw, every
+        labels: Whether the task's own right answers are taught (``true``) or ``wrong`` ones: in a draw, every
             answer is moved on by the same number of options, so that there is a rule to learn.
         holdout: Share of each group that no draw trains on.
         batch: Examples per step; each epoch has its own order.
@@ -48,7 +48,7 @@ class FineTuneSettings(base.Settings, frozen=True, kw_only=True):
 
 @final
 class FineTune(Perturbation):
-    """The weights after some steps of fine-tuning on examples of the probe.
+    """The weights after some steps of fine-tuning on examples of the task.
 
     Not a function of the weights alone: the engine trains a copy of the subject and tells the outcome layer by layer.
     Seed and root seed say which examples are drawn and in which order they come. At a site smaller than the whole

@@ -8,10 +8,10 @@ import msgspec
 
 from wheeltap.core import canon
 from wheeltap.core.errors import FileFormatError, MissingFile
-from wheeltap.core.records import Outcome, ProbeRecord, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 
-PLAN_SCHEMA = "wheeltap.plan/1"
+PLAN_SCHEMA = "wheeltap.plan/2"
 _LARGEST_PLAN = 16 * 2**20
 
 CUT = "cut to the budget"
@@ -50,9 +50,9 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         hidden: Hidden units that can be ablated, by the subject's fingerprint; only of those that were counted.
-        factors: Number of classes of each factor that the probe knows.
-        symmetric: Whether the probe knows a symmetry.
-        moments: Passes over the probe that one pass over its inputs for layer moments costs.
+        factors: Number of classes of each factor that the task knows.
+        symmetric: Whether the task knows a symmetry.
+        moments: Passes over the task that one pass over its inputs for layer moments costs.
     """
 
     hidden: dict[str, int] = {}
@@ -68,21 +68,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         subjects: The reference first; in a comparison each other one is compared with it.
         versions: Version of each registered perturbation's code.
         sources: How the command line loads each subject; empty for models given in memory.
-        data: Path of the probe's data, where it came from a file.
+        data: Path of the task's data, where it came from a file.
         twin: The null control: a re-coded copy that computes the same function.
         planted: The positive control: a copy with cancelling units.
         graded: Copies with few to many cancelling units, from which the power to detect them is told.
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together.
-        sizes: What costs depend on; unset in plans of older versions.
-        cuts: What a budget cut, in words; unset where there was none.
+        sizes: What costs depend on.
+        cuts: What a budget cut, in words.
     """
 
-    schema: Literal["wheeltap.plan/1"] = PLAN_SCHEMA
+    schema: Literal["wheeltap.plan/2"] = PLAN_SCHEMA
     command: str
     subjects: Annotated[tuple[SubjectRecord, ...], msgspec.Meta(min_length=1)]
-    probe: ProbeRecord
+    task: TaskRecord
     audits: tuple[AuditSpec, ...]
     effort: Effort = Effort()
     versions: dict[str, int] = {}
@@ -94,8 +94,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     no_controls: str = ""
     seed: int = 0
     alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
-    sizes: Sizes | msgspec.UnsetType = msgspec.UNSET
-    cuts: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    sizes: Sizes = Sizes()
+    cuts: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -122,11 +122,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         dose: float = 0.0,
         seed: int = 0,
     ) -> Trial:
-        """A trial on all examples of this plan's probe, with its root seed; ``.on(part)`` takes some of them."""
+        """A disturbance on all examples of this plan's task, with its root seed; ``.on(part)`` takes some of them."""
         return Trial(
             subject=subject.fingerprint,
-            probe=self.probe.digest,
-            measures=self.probe.measures,
+            task=self.task.digest,
+            measures=self.task.measures,
             perturbation=perturbation,
             version=self.versions.get(perturbation, 0),
             settings=settings or {},
@@ -137,24 +137,27 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             path=subject.path,
         )
 
+    def clean(self, subject: SubjectRecord, *, seed: int = 0) -> Trial:
+        """A pass of the undisturbed subject; ``seed`` tells several from each other."""
+        return msgspec.structs.replace(self.trial(subject, "none", seed=seed), kind="clean")
+
+    def reading(self, subject: SubjectRecord, reading: str, settings: dict[str, Scalar], *, seed: int = 0) -> Trial:
+        """A reading of the undisturbed subject."""
+        return msgspec.structs.replace(self.trial(subject, reading, settings=settings, seed=seed), kind="read")
+
     @property
     def cut(self) -> str:
         """What a budget cut, in one line; empty where there was nothing to cut."""
-        return "" if self.cuts is msgspec.UNSET else "; ".join(self.cuts)
-
-    @property
-    def known_sizes(self) -> Sizes:
-        """Sizes, also of a plan of an older version."""
-        return Sizes() if self.sizes is msgspec.UNSET else self.sizes
+        return "; ".join(self.cuts)
 
     def hidden(self, subject: SubjectRecord) -> int | None:
         """How many hidden units of a subject or its re-coded copy can be ablated; ``None`` where it was not counted."""
-        return self.known_sizes.hidden.get(subject.base or subject.fingerprint)
+        return self.sizes.hidden.get(subject.base or subject.fingerprint)
 
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control."""
-        others = [self.trial(subject, "none") for subject in (*self.subjects, *self.controls)]
-        return [*others, self.trial(self.reference, "none", seed=1)]
+        others = [self.clean(subject) for subject in (*self.subjects, *self.controls)]
+        return [*others, self.clean(self.reference, seed=1)]
 
     def to_bytes(self) -> bytes:
         """The plan as readable JSON, the same bytes for the same plan."""

@@ -20,7 +20,7 @@ from wheeltap.core import canon
 from wheeltap.core.errors import MissingFile, StoreError
 from wheeltap.core.records import Outcome, OutcomeStatus
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 _APPLICATION_ID = 0x7EE17A9
 _MAGIC = b"SQLite format 3\0"
 _SCHEMA = """

@@ -1,1 +1,1 @@
-"""Specified computations that make something: a trained net, a probe, a circuit."""
+"""Specified computations that make something: a trained net, a task, a circuit."""

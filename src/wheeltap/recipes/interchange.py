@@ -18,8 +18,8 @@ from torch import Tensor
 
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, UnknownName, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.activations import (
     Change,
     Place,
@@ -119,7 +119,7 @@ class _Swap:
 @dataclass(frozen=True)
 class _Bench:
     subject: Subject
-    probe: BaseProbe
+    task: BaseTask
     place: Place
     vectors: Tensor
     geometry: Geometry
@@ -128,20 +128,20 @@ class _Bench:
 
     def loss(self, base: Tensor, sources: Tensor, subspace: Tensor) -> Tensor:
         """Mean loss of some examples with their sources' part put in, towards what is then wanted; with a gradient."""
-        part = self.probe.part(base)
+        part = self.task.part(base)
         with self._swapped(part, sources, subspace):
             return part.loss(self.subject.model, targets=self.wanted[self.labels[sources], base])
 
     def losses(self, base: Tensor, sources: Tensor, subspace: Tensor | None) -> Tensor:
         """Each one's loss ``[example]`` over its options in nats (or squared error), without a gradient."""
-        part = self.probe.part(base)
+        part = self.task.part(base)
         with self._swapped(part, sources, subspace):
             scores = part.scores(self.subject.model)
         targets = self.wanted[self.labels[sources], base]
         of = measure.squared_error if targets.is_floating_point() else measure.nll
         return of(scores, targets.cpu(), scores)
 
-    def _swapped(self, part: BaseProbe, sources: Tensor, subspace: Tensor | None) -> AbstractContextManager[None]:
+    def _swapped(self, part: BaseTask, sources: Tensor, subspace: Tensor | None) -> AbstractContextManager[None]:
         if subspace is None:
             return nullcontext()
         swap: Change = _Swap(self.vectors, self.geometry, sources, subspace)
@@ -149,13 +149,13 @@ class _Bench:
 
 
 def search(
-    subject: Subject, probe: BaseProbe, *, factor: str, wanted: Tensor, settings: InterchangeSettings
+    subject: Subject, task: BaseTask, *, factor: str, wanted: Tensor, settings: InterchangeSettings
 ) -> Interchange:
     """The subspace of a layer through which ``factor`` acts on the outputs as ``wanted``.
 
     Args:
         subject: The model; its weights stay as they are.
-        probe: Examples that know the factor.
+        task: Examples that know the factor.
         factor: Its name.
         wanted: What the outputs of each example should be if the factor had each value, the values in rising order:
             right options ``[value, example]``, or wanted outputs ``[value, example, output]``.
@@ -166,18 +166,18 @@ def search(
         DataError: If there are too few examples, or ``wanted`` does not fit.
         UsageError: If the rank is not below the layer's width.
     """
-    known = probe.annotations.factors
+    known = task.annotations.factors
     if factor not in known:
         raise UnknownName("factor", factor, known)
     labels = renumbered(known[factor])
-    _require_wanted(wanted, values=int(labels.max()) + 1, probe=probe)
-    usable = apart(probe)
+    _require_wanted(wanted, values=int(labels.max()) + 1, task=task)
+    usable = apart(task)
     # Copies of an input in both halves would let the search remember them.
-    usable = usable[one_of_each(distinct(probe)[usable], seeds.generator(settings.seed, "interchange", "copies"))]
-    require_enough(probe, len(usable), least=FEWEST)
+    usable = usable[one_of_each(distinct(task)[usable], seeds.generator(settings.seed, "interchange", "copies"))]
+    require_enough(task, len(usable), least=FEWEST)
     halves = Halves.drawn(usable, seeds.generator(settings.seed, "interchange", "halves"))
-    where = _place(subject, probe, settings.layer)
-    held, _ = read(subject, probe, where)
+    where = _place(subject, task, settings.layer)
+    held, _ = read(subject, task, where)
     require_places(subject, held, where)
     [place] = held
     geometry = Geometry.of(held[place][halves.fitted])
@@ -189,7 +189,7 @@ def search(
             expected=f"a rank from 1 to {geometry.directions - 1}",
             got=str(rank),
         )
-    bench = _Bench(subject, probe, place, held[place], geometry, labels, wanted)
+    bench = _Bench(subject, task, place, held[place], geometry, labels, wanted)
     with reproducible(seeds.derive(settings.seed, "interchange", "search")):
         subspace, losses = _searched(bench, halves.fitted, rank, settings)
     return _measured(bench, halves, subspace, losses=losses, settings=settings)
@@ -246,21 +246,21 @@ def _measured(
     )
 
 
-def _place(subject: Subject, probe: BaseProbe, name: str) -> Places:
+def _place(subject: Subject, task: BaseTask, name: str) -> Places:
     """The one place of this name."""
-    for at, place in enumerate((found := places(subject, probe)).all):
+    for at, place in enumerate((found := places(subject, task)).all):
         if place.name == name:
             return Places(found.kind, (place,), (found.index[at],))
-    return places(subject, probe, name)
+    return places(subject, task, name)
 
 
-def _require_wanted(wanted: Tensor, *, values: int, probe: BaseProbe) -> None:
-    shape = (values, *probe.targets.shape)
-    if values < 2 or wanted.shape != shape or wanted.is_floating_point() != probe.targets.is_floating_point():
+def _require_wanted(wanted: Tensor, *, values: int, task: BaseTask) -> None:
+    shape = (values, *task.targets.shape)
+    if values < 2 or wanted.shape != shape or wanted.is_floating_point() != task.targets.is_floating_point():
         raise DataError(
             "The wanted outputs do not fit the factor and the examples.",
-            where=probe.name,
-            expected=f"{'numbers' if probe.targets.is_floating_point() else 'options'} {list(shape)}",
+            where=task.name,
+            expected=f"{'numbers' if task.targets.is_floating_point() else 'options'} {list(shape)}",
             got=f"{str(wanted.dtype).removeprefix('torch.')} {list(wanted.shape)}",
             do="Say for each value of the factor what each example's outputs should then be.",
         )

@@ -1,4 +1,4 @@
-"""The report as a JSON file, schema ``wheeltap.report/1``: bytes out, checked records in."""
+"""The report as a JSON file, schema ``wheeltap.report/2``: bytes out, checked records in."""
 
 import math
 from importlib import resources
@@ -12,7 +12,7 @@ from wheeltap.core.records import SCHEMA, ReportRecord
 MAX_BYTES = 256 * 1024 * 1024
 
 _encoder = msgspec.json.Encoder(order="deterministic")
-_REQUIRED = ("schema", "command", "subjects", "probe", "findings", "controls", "cost", "provenance")
+_REQUIRED = ("schema", "command", "subjects", "task", "findings", "controls", "cost", "provenance")
 
 
 def to_json(record: ReportRecord) -> bytes:
@@ -53,7 +53,7 @@ def _non_finite(value: Any, path: str) -> tuple[str, str] | None:
 
 
 def schema() -> dict[str, Any]:
-    """The packaged JSON Schema (2020-12) of ``wheeltap.report/1``."""
+    """The packaged JSON Schema (2020-12) of ``wheeltap.report/2``."""
     text = resources.files("wheeltap.report").joinpath("schema.json").read_bytes()
     return cast("dict[str, Any]", msgspec.json.decode(text))
 
@@ -61,7 +61,7 @@ def schema() -> dict[str, Any]:
 def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     """Read a report back from JSON bytes and check every field that wheeltap uses.
 
-    Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/1`` file can be read.
+    Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/2`` file can be read.
 
     Args:
         data: The bytes of a report file.
@@ -73,7 +73,7 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     Raises:
         FileFormatError: If they are not JSON, not a report, of another schema, or a field is missing or wrong.
     """
-    do = "Give a report.json that this version of wheeltap wrote."
+    do = "Run the command that wrote it again, or read it with the wheeltap that wrote it."
     try:
         raw = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -118,7 +118,7 @@ def _uneven(record: ReportRecord) -> str:
 def _with_defaults(fields: dict[str, Any]) -> dict[str, Any]:
     """``fields`` with what the schema leaves optional filled in."""
     filled = {"headline": "", **fields}
-    if isinstance(filled["probe"], dict):
-        probe = cast("dict[str, Any]", filled["probe"])
-        filled["probe"] = {"measures": [probe.get("measure", "")], "chance": None, **probe}
+    if isinstance(filled["task"], dict):
+        task = cast("dict[str, Any]", filled["task"])
+        filled["task"] = {"measures": [task.get("measure", "")], "chance": None, **task}
     return filled

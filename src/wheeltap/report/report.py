@@ -74,7 +74,7 @@ class Report:
         return files.write(path, page(self._record).encode())
 
     def json(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report as JSON, schema ``wheeltap.report/1``; returns the path."""
+        """Write the report as JSON, schema ``wheeltap.report/2``; returns the path."""
         return files.write(path, jsonfile.to_json(self._record))
 
     def text(self, console: "Console | None" = None) -> None:

@@ -56,7 +56,7 @@ def summary(record: ReportRecord, console: "Console") -> None:
         return
     for chunk in _chunks(table, console.width):
         _score_table(table, chunk, console)
-    _print(console, f"value [interval]; {table.levels}, on {record.probe.examples:,} examples", style="dim")
+    _print(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
 
 
 def write(record: ReportRecord, console: "Console") -> None:

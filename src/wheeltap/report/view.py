@@ -307,10 +307,10 @@ def disagree(record: ReportRecord) -> tuple[str, ...]:
 
 def explanation(record: ReportRecord) -> str:
     """One paragraph: what was done, to what, and how to take the result; nothing of what was not asked."""
-    probe, paired = record.probe, pairs(record)
+    task, paired = record.task, pairs(record)
     names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
-    examples = f"{probe.examples:,} examples of {words.plain(probe.name)} ({words.plain(probe.measure)})"
+    examples = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
     disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples}"
     if not set(codes(record)) - {SCORE}:
         asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
@@ -367,4 +367,4 @@ def cost_line(record: ReportRecord) -> str:
     trials = f"{cost.trials:,} trials, {cost.reused:,} of them taken from the store; " if cost.trials else ""
     forwards = "forward pass" if cost.forwards == 1 else "forward passes"
     cut = f". Cut to the budget: {record.provenance[CUT]}" if CUT in record.provenance else ""
-    return f"{trials}{words.count(cost.forwards)} {forwards} over the whole probe, {words.seconds(cost.seconds)}{cut}"
+    return f"{trials}{words.count(cost.forwards)} {forwards} over the whole task, {words.seconds(cost.seconds)}{cut}"

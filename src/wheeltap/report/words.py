@@ -233,7 +233,7 @@ INSTRUMENTS: dict[str, Instrument] = {
         name="Decodable but unused",
         reads="A factor that a linear probe reads off a layer is taken away there, with the least change that removes "
         "it, and the outputs are watched beside random subspaces. What can be read but moves nothing is there without "
-        "being used; a probe alone cannot tell.",
+        "being used; a task alone cannot tell.",
         otherwise="used",
     ),
     "WT204": Instrument(

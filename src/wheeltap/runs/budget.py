@@ -24,10 +24,10 @@ _STEPS = 32
 
 
 class Budget(msgspec.Struct, frozen=True):
-    """Passes over the probe, or seconds, that a run may spend; exactly one of them.
+    """Passes over the task, or seconds, that a run may spend; exactly one of them.
 
     Attributes:
-        forwards: Passes of the whole probe through a model.
+        forwards: Passes of the whole task through a model.
         seconds: Wall-clock of planning, running and judging.
     """
 
@@ -73,7 +73,7 @@ class Prices(msgspec.Struct, frozen=True, kw_only=True):
     def seconds(self, plan: Plan) -> float:
         """About the most that planning, running and judging a plan take."""
         beside = sum(audit.most(plan) * self.beside.get(audit.name, 0.0) for audit in audits_of(plan))
-        trials = most_trials(plan) * (self.kept + JUDGED * plan.probe.examples)
+        trials = most_trials(plan) * (self.kept + JUDGED * plan.task.examples)
         work = most_passes(plan) * self.clean + beside + trials + len(plan.controls) * self.copy
         return self.spent + _RESERVE * work
 
@@ -91,7 +91,7 @@ def most_trials(plan: Plan) -> int:
 
 
 def most_passes(plan: Plan) -> float:
-    """Upper bound on the passes over the probe that a plan's trials can take."""
+    """Upper bound on the passes over the task that a plan's trials can take."""
     return _settling(plan) + sum(audit.most_passes(plan) for audit in audits_of(plan))
 
 
@@ -213,7 +213,7 @@ def _sighted(plan: Plan) -> int:
 
 
 def _compares(plan: Plan) -> bool:
-    return len(plan.subjects) > 1 and plan.probe.bounded
+    return len(plan.subjects) > 1 and plan.task.bounded
 
 
 def _noise(plan: Plan) -> list[NoiseAudit]:
@@ -222,7 +222,7 @@ def _noise(plan: Plan) -> list[NoiseAudit]:
 
 def _least_area(plan: Plan, noise: NoiseAudit) -> float:
     return foresee.area_difference(
-        draws=plan.effort.draws, examples=plan.probe.examples, alpha=plan.alpha, margin=noise.settings.margin
+        draws=plan.effort.draws, examples=plan.task.examples, alpha=plan.alpha, margin=noise.settings.margin
     )
 
 
@@ -235,7 +235,7 @@ def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | Non
         if least > worth:
             raise UsageError(
                 "The budget is too small to find anything worth telling.",
-                where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.probe.examples} examples",
+                where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.task.examples} examples",
                 expected=f"a smallest difference of {worth:g} that could be found ({_needed(whole, noise, prices)})",
                 got=f"{least:.2g}, with {_amount(allowed, prices)}",
                 do="Give a larger budget, or more examples.",
@@ -253,14 +253,14 @@ def _needed(plan: Plan, noise: NoiseAudit, prices: Prices | None) -> str:
 
 def sight(plan: Plan) -> str:
     """What the plan will be able to find, in one sentence."""
-    if not plan.probe.bounded:
+    if not plan.task.bounded:
         return "what it can find depends on how the scores vary, which is known after a few passes"
     parts: list[str] = []
     noise = _noise(plan)
     if noise and len(plan.subjects) > 1:
         parts.append(f"a difference of curve area of {max(_least_area(plan, one) for one in noise):.2g}")
     if any(isinstance(audit, ModifyAudit) for audit in audits_of(plan)):
-        least = foresee.loss(examples=plan.probe.examples, alpha=plan.alpha, margin=0.02)
+        least = foresee.loss(examples=plan.task.examples, alpha=plan.alpha, margin=0.02)
         parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
     if not parts:
         return "what it can find is not known beforehand; its findings say how small an effect they would have seen"

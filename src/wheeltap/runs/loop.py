@@ -16,9 +16,9 @@ from wheeltap import __version__
 from wheeltap.audits.settle import judge as judged
 from wheeltap.audits.settle import wanted
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Cost, Outcome, Scalar, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.clean import ONE_THREAD_BELOW, require_same_answers, settled_since_planned
 from wheeltap.engine.workshop import Workshop
@@ -32,7 +32,7 @@ from wheeltap.runs.stored import noted
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: trials done of those known to be wanted, and passes over the probe made so far."""
+    """How far a run is: trials done of those known to be wanted, and passes over the task made so far."""
 
     done: int
     total: int
@@ -46,7 +46,7 @@ Watch = Callable[[Progress], None]
 def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     plan: Plan,
     subjects: Subject | Sequence[Subject],
-    probe: BaseProbe,
+    task: BaseTask,
     *,
     store: str | Path | None = None,
     workers: int = 1,
@@ -58,20 +58,20 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     Args:
         plan: What to run.
         subjects: The models it names.
-        probe: The examples it names.
+        task: The examples it names.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:
-        UsageError: If the subjects or the probe are not those of the plan.
+        UsageError: If the subjects or the task are not those of the plan.
         StoreError: If the store cannot be used.
         ModelError: If a clean pass is not finite or not repeatable.
     """
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
-    settled = [settled_since_planned(subject, probe) for subject in several]
-    _require_same(plan, several, probe)
+    settled = [settled_since_planned(subject, task) for subject in several]
+    _require_same(plan, several, task)
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
         if store is None:
@@ -81,21 +81,21 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         stack.enter_context(executor)
         kept.put_plan(plan.key, plan.to_bytes())
         kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
-        running = _Run(plan, Workshop(several, plan.controls, probe, memory=memory), kept, executor, watch)
+        running = _Run(plan, Workshop(several, plan.controls, task, memory=memory), kept, executor, watch)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
 
 
-def _require_same(plan: Plan, subjects: list[Subject], probe: BaseProbe) -> None:
+def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask) -> None:
     got = [(s.name, s.record.fingerprint) for s in subjects]
     expected = [(s.name, s.fingerprint) for s in plan.subjects]
-    if got != expected or probe.digest != plan.probe.digest:
-        what = "probe" if got == expected else "subjects"
+    if got != expected or task.digest != plan.task.digest:
+        what = "task" if got == expected else "subjects"
         raise UsageError(
             f"The plan was made for other {what}.",
-            expected=", ".join(f"{n} ({f[:8]})" for n, f in expected) + f" on probe {plan.probe.digest[:8]}",
-            got=", ".join(f"{n} ({f[:8]})" for n, f in got) + f" on probe {probe.digest[:8]}",
+            expected=", ".join(f"{n} ({f[:8]})" for n, f in expected) + f" on task {plan.task.digest[:8]}",
+            got=", ".join(f"{n} ({f[:8]})" for n, f in got) + f" on task {task.digest[:8]}",
             do="Weights, examples or code changed since: make a new plan.",
         )
 
@@ -120,7 +120,7 @@ class _Run:
             other = first.setdefault(subject.record.fingerprint, subject)
             if other is not subject and other.settled is not None:
                 require_same_answers(subject, other.settled.scores, of=f"compared with {other.name}")
-            stored = self.lookup(self.plan.trial(subject.record, "none").key)
+            stored = self.lookup(self.plan.clean(subject.record).key)
             if stored is not None and "scores" in stored.values:
                 known = to_tensor(stored.values["scores"].copy())
                 require_same_answers(subject, known, of=f"compared with {self.store.path.name}")
@@ -132,7 +132,7 @@ class _Run:
         while asked:
             self._tell_clean()
             # Clean passes are compared with each other, so they stay in one process.
-            clean = all(trial.perturbation == "none" for trial in asked)
+            clean = all(trial.kind == "clean" for trial in asked)
             self.before = self.workshop.forwards
             self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
             asked = self._missing()

@@ -11,9 +11,9 @@ from wheeltap.audits import base as audits_base
 from wheeltap.audits.base import expanded
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.subject import Subject, derived_record
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import settle, told
@@ -48,7 +48,7 @@ def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
 
 def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     subjects: Subject | Sequence[Subject],
-    probe: BaseProbe,
+    task: BaseTask,
     *,
     audits: Audits | None = None,
     effort: Effort | None = None,
@@ -63,7 +63,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
 
     Args:
         subjects: One model, or several to compare with the first.
-        probe: The examples.
+        task: The examples.
         audits: Names (see ``wheeltap list audits``), or specs with settings.
         effort: Draws; by default chosen by the model's size.
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
@@ -71,39 +71,39 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         alpha: Probability of any false alarm, over all findings together.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
-        data: Path of the probe's data.
+        data: Path of the task's data.
 
     Raises:
         UnknownName: If an audit is not registered.
         UsageError: If a setting does not fit, two subjects share a name, or the budget is too small.
-        ModelError: If a model fails on the probe, or rewrites its weights in each pass.
+        ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    several = _settled(subjects, probe)
+    several = _settled(subjects, task)
     parameters = max(subject.record.parameters for subject in several)
     specs = _specs(audits or default_audits(several), parameters)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
-        probe=probe.record,
+        task=task.record,
         audits=specs,
         effort=effort or default_effort(parameters),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         seed=seed,
-        sizes=_sizes(several, probe, specs),
+        sizes=_sizes(several, task, specs),
         alpha=alpha,
         sources=sources,
         data=data,
         **_copies(several[0], seed),
     )
-    return made if budget is None else _afforded(made, budget, several, probe)
+    return made if budget is None else _afforded(made, budget, several, task)
 
 
-def _settled(subjects: Subject | Sequence[Subject], probe: BaseProbe) -> list[Subject]:
+def _settled(subjects: Subject | Sequence[Subject], task: BaseTask) -> list[Subject]:
     """The subjects after their first pass, by which their fingerprints are known."""
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     _require_names(several)
     for subject in several:
-        settle(subject, probe)
+        settle(subject, task)
     return several
 
 
@@ -113,23 +113,23 @@ def _copies(subject: Subject, seed: int) -> dict[str, Any]:
     return {"twin": twin, "planted": planted, "graded": _graded(subject, planted), "no_controls": why_not}
 
 
-def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], probe: BaseProbe) -> Plan:
+def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], task: BaseTask) -> Plan:
     """The plan cut to its budget; where that is a time, some of its trials are timed."""
     allowed = budget if isinstance(budget, Budget) else Budget.parse(str(budget))
     if allowed.seconds is None:
         return within(made, allowed.forwards or 0.0)
-    return within(made, allowed.seconds, priced(made, subjects, probe, seconds=TIMING * allowed.seconds))
+    return within(made, allowed.seconds, priced(made, subjects, task, seconds=TIMING * allowed.seconds))
 
 
-def _sizes(subjects: Sequence[Subject], probe: BaseProbe, specs: Sequence[AuditSpec]) -> Sizes:
+def _sizes(subjects: Sequence[Subject], task: BaseTask, specs: Sequence[AuditSpec]) -> Sizes:
     """What the cost of readings depends on; units are counted only where an audit asks each of them."""
     counted = any(audits_base.audits.get(spec.name).by_units for spec in specs)
-    factors = probe.annotations.factors.values()
+    factors = task.annotations.factors.values()
     return Sizes(
         hidden={subject.record.fingerprint: _hidden(subject) for subject in subjects if counted},
         factors=tuple(len(np.unique(to_array(values))) for values in factors),
-        symmetric=probe.annotations.symmetry is not None,
-        moments=probe.moment_passes,
+        symmetric=task.annotations.symmetry is not None,
+        moments=task.moment_passes,
     )
 
 
@@ -222,9 +222,9 @@ def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, Subjec
 
 def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:
     """Records of copies with few to many cancelling pairs, for a small model that can be planted at all."""
-    if planted is None or planted.derivation is None or subject.record.parameters > GRADED_BELOW:
+    if planted is None or planted.made is None or subject.record.parameters > GRADED_BELOW:
         return ()
-    whole = planted.derivation
+    whole = planted.made
     records: list[SubjectRecord] = []
     for pairs in GRADED_PAIRS:
         for plant in range(GRADED_PLANTS):

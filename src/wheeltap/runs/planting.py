@@ -12,9 +12,9 @@ from torch import nn
 from wheeltap import gauge
 from wheeltap.audits.power import WANTED, smallest_found
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Effort
 from wheeltap.runs import loop, planning
 from wheeltap.runs.loop import Watch
@@ -23,13 +23,13 @@ from wheeltap.testing import defects
 AUDITS = ("score", "relative-noise", "function-noise", "redundancy", "entanglement", "single-point")
 """What every planted copy is compared by."""
 
-Make = Callable[[Subject, BaseProbe, float, int], nn.Module]
+Make = Callable[[Subject, BaseTask, float, int], nn.Module]
 
 
 def _gauged(name: str, setting: str, **fixed: Scalar) -> Make:
     """A plant that a gauge makes, its strength being one of the gauge's settings."""
 
-    def make(subject: Subject, probe: BaseProbe, strength: float, seed: int) -> nn.Module:
+    def make(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
         family = _family(subject)
         size = int(strength) if setting == "pairs" else strength
         return gauge.twin(subject.model, gauge.describe(family, name, seed=seed, **{setting: size, **fixed}))
@@ -37,7 +37,7 @@ def _gauged(name: str, setting: str, **fixed: Scalar) -> Make:
     return make
 
 
-def _permuted(subject: Subject, probe: BaseProbe, strength: float, seed: int) -> nn.Module:
+def _permuted(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
     return gauge.twin(subject.model, gauge.describe(_family(subject), "permute", seed=seed))
 
 
@@ -48,7 +48,7 @@ def _family(subject: Subject) -> gauge.Family:
     return family
 
 
-def _super_weight(subject: Subject, probe: BaseProbe, strength: float, seed: int) -> nn.Module:
+def _super_weight(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
     if not isinstance(subject.model, nn.Sequential):
         raise ModelError(
             "A super weight cannot be planted in this model.",
@@ -56,11 +56,11 @@ def _super_weight(subject: Subject, probe: BaseProbe, strength: float, seed: int
             expected="a Sequential that ends in Linear, ReLU, Linear",
             got=type(subject.model).__name__,
         )
-    return defects.super_weight(subject.model, probe, strength=strength, seed=seed).subject.model
+    return defects.super_weight(subject.model, task, strength=strength, seed=seed).subject.model
 
 
-def _brittle(subject: Subject, probe: BaseProbe, strength: float, seed: int) -> nn.Module:
-    return defects.brittle_block(subject.model, probe, strength=strength, seed=seed).subject.model
+def _brittle(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
+    return defects.brittle_block(subject.model, task, strength=strength, seed=seed).subject.model
 
 
 @final
@@ -125,7 +125,7 @@ class Detection:
 
 def detect(
     subject: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     *,
     names: Sequence[str] = tuple(DEFECTS),
     runs: int = 5,
@@ -136,7 +136,7 @@ def detect(
 
     Args:
         subject: The model; it comes back bit-identical.
-        probe: The examples.
+        task: The examples.
         names: Defects, from ``DEFECTS``.
         runs: Copies for each defect and strength.
         effort: Draws; by default chosen by the model's size.
@@ -152,7 +152,7 @@ def detect(
         raise UsageError("Detection needs at least one run.", expected="1 or more", got=str(runs))
     how = effort or planning.default_effort(subject.record.parameters)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
-        bench = _Bench(subject, probe, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
+        bench = _Bench(subject, task, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
         for name in names:
             yield bench.tried(name, runs)
 
@@ -163,7 +163,7 @@ class _Bench:
     """What all comparisons share; the stores too, so that the original is measured once for each run."""
 
     subject: Subject
-    probe: BaseProbe
+    task: BaseTask
     effort: Effort
     folder: Path
     watch: Watch | None
@@ -182,11 +182,11 @@ class _Bench:
 
     def _found(self, name: str, strength: float, seed: int) -> set[str]:
         """Codes that tell one planted copy from the original."""
-        model = DEFECTS[name].make(self.subject, self.probe, strength, seed)
+        model = DEFECTS[name].make(self.subject, self.task, strength, seed)
         both = [self.subject, Subject(model, name=f"{self.subject.name} with a planted defect")]
-        plan = planning.plan(both, self.probe, audits=AUDITS, effort=self.effort, seed=seed)
+        plan = planning.plan(both, self.task, audits=AUDITS, effort=self.effort, seed=seed)
         plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
-        report = loop.run(plan, both, self.probe, store=self.folder / f"{seed}.wheeltap", watch=self.watch)
+        report = loop.run(plan, both, self.task, store=self.folder / f"{seed}.wheeltap", watch=self.watch)
         return {f.code for f in report.findings if f.status == "found" and " vs " in f.subject}
 
 

@@ -12,9 +12,9 @@ import msgspec
 from wheeltap.audits.base import Audit, Case
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Outcome, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.clean import threads_for
 from wheeltap.engine.run import run_trials
@@ -30,7 +30,7 @@ TIMING: Final = 0.05
 """Share of a time budget after which no further audit is timed."""
 
 
-def priced(plan: Plan, subjects: Sequence[Subject], probe: BaseProbe, *, seconds: float) -> Prices:
+def priced(plan: Plan, subjects: Sequence[Subject], task: BaseTask, *, seconds: float) -> Prices:
     """Times a clean pass of each subject, and trials of the reference until about ``seconds`` are gone.
 
     Where a pass takes long, little else is timed: drawing and writing weights then takes little beside it.
@@ -38,13 +38,13 @@ def priced(plan: Plan, subjects: Sequence[Subject], probe: BaseProbe, *, seconds
     Args:
         plan: Whose audits are to be priced.
         subjects: The models it names.
-        probe: The examples it names.
+        task: The examples it names.
         seconds: What the timing may take.
     """
     began = perf_counter()
-    each = [seconds_of_a_pass(subject, probe) for subject in subjects]
+    each = [seconds_of_a_pass(subject, task) for subject in subjects]
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, Store(Path(folder) / "timing.wheeltap") as store:
-        timing = _Timing(least(plan), Workshop(list(subjects), plan.controls, probe), store, each[0])
+        timing = _Timing(least(plan), Workshop(list(subjects), plan.controls, task), store, each[0])
         if each[0] < seconds:
             timing.run(until=began + seconds)
     slower = fmean(each) / each[0]
@@ -57,13 +57,13 @@ def priced(plan: Plan, subjects: Sequence[Subject], probe: BaseProbe, *, seconds
     )
 
 
-def seconds_of_a_pass(subject: Subject, probe: BaseProbe) -> float:
-    """Wall-clock seconds of one clean pass over the probe, on the threads that a run would use."""
+def seconds_of_a_pass(subject: Subject, task: BaseTask) -> float:
+    """Wall-clock seconds of one clean pass over the task, on the threads that a run would use."""
     with as_before(subject), threads_for(subject.record.parameters):
         if subject.settled is None:
-            probe.scores(subject.model)  # the first pass is slower than the others
+            task.scores(subject.model)  # the first pass is slower than the others
         began = perf_counter()
-        probe.scores(subject.model)
+        task.scores(subject.model)
         return max(perf_counter() - began, 1e-9)
 
 
@@ -87,7 +87,7 @@ class _Timing:
     def run(self, *, until: float) -> None:
         """Times audit after audit, those that cost most first, as long as there is time."""
         plan = self.plan
-        run_trials([plan.trial(plan.reference, "none")], self.workshop, self._commit)
+        run_trials([plan.clean(plan.reference)], self.workshop, self._commit)
         for audit in sorted(audits_of(plan), key=lambda audit: -audit.most_passes(plan)):
             one = self.clean * max(audit.most_passes(plan), 1.0) / max(audit.most(plan), 1)
             left = until - perf_counter()
@@ -117,7 +117,7 @@ class _Timing:
         """Trials of the reference, by perturbation or reading."""
         kinds: dict[str, list[Trial]] = {}
         for trial in audit.ask(Case(self.plan, self._lookup)):
-            if trial.subject == self.plan.reference.fingerprint and trial.perturbation != "none":
+            if trial.subject == self.plan.reference.fingerprint and trial.kind != "clean":
                 kinds.setdefault(trial.perturbation, []).append(trial)
         return kinds
 
@@ -126,7 +126,7 @@ class _Timing:
         if key in self._outcomes:
             return self._outcomes[key]
         clean = {trial.key for trial in self.plan.baselines()}
-        return self._outcomes[self.plan.trial(self.plan.reference, "none").key] if key in clean else None
+        return self._outcomes[self.plan.clean(self.plan.reference).key] if key in clean else None
 
     def _commit(self, outcome: Outcome) -> None:
         began = perf_counter()

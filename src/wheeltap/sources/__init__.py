@@ -1,7 +1,7 @@
-"""Where models and probes come from: a spec such as ``digits`` or ``hf:DIR`` gives a subject and a probe."""
+"""Where models and tasks come from: a spec such as ``digits`` or ``hf:DIR`` gives a subject and a task."""
 
 from wheeltap.sources import genomes
-from wheeltap.sources.specs import Loaded, load, load_model, load_probe
+from wheeltap.sources.specs import Loaded, load, load_model, load_task
 from wheeltap.sources.text import LanguageModel, Tokenizer
 
-__all__ = ["LanguageModel", "Loaded", "Tokenizer", "genomes", "load", "load_model", "load_probe"]
+__all__ = ["LanguageModel", "Loaded", "Tokenizer", "genomes", "load", "load_model", "load_task"]

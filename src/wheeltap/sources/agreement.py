@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS, Draw, opened, other, verb
 from wheeltap.sources.grammar.words import Number
@@ -87,14 +87,14 @@ def _fresh(
 
 
 def scored(*, seed: int = 0) -> tuple[Pair, ...]:
-    """The items that ``probe`` scores, in its order."""
+    """The items that ``task`` scores, in its order."""
     return pairs(seed=seed)[: SCORED_PER_CONSTRUCTION * len(CONSTRUCTIONS)]
 
 
-def probe(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceProbe:
+def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
     """The task for a model that reads ``tokenizer``'s tokens: 224 items scored, 288 more for layer moments."""
     items, extra = scored(seed=seed), pairs(seed=seed)[len(scored(seed=seed)) :]
-    made = ChoiceProbe(
+    made = ChoiceTask(
         [tokenizer.start(item.context) for item in items],
         [[tokenizer.more(choice) for choice in item.choices] for item in items],
         [item.answer for item in items],

@@ -1,4 +1,4 @@
-"""Probes from ``.npz`` files: ``inputs``, ``targets``, perhaps groups, factors and a symmetry; never pickles."""
+"""Tasks from ``.npz`` files: ``inputs``, ``targets``, perhaps groups, factors and a symmetry; never pickles."""
 
 import difflib
 import re
@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.core.probe import Probe
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.task import Task
 
 MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""
@@ -29,8 +29,8 @@ MAX_FACTORS = 64
 """Factors of one file; each is looked at on every layer."""
 
 
-def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
-    """A probe of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
+def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
+    """A task of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
 
     An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
@@ -44,7 +44,7 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
     Raises:
         MissingFile: If the file is not there.
         FileFormatError: If it is not an ``.npz`` file, lacks an array, or holds objects.
-        DataError: If an array is too large, there are too many factors, or the arrays do not make a probe (lengths,
+        DataError: If an array is too large, there are too many factors, or the arrays do not make a task (lengths,
             shapes, values).
     """
     if not path.is_file():
@@ -64,12 +64,12 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Probe:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
-    probe = Probe(read["inputs"], read["targets"], name=path.stem)
+    task = Task(read["inputs"], read["targets"], name=path.stem)
     if GROUPS in read:
-        probe = probe.with_groups(read[GROUPS])
+        task = task.with_groups(read[GROUPS])
     if SYMMETRY in read:
-        probe = probe.with_symmetry(_symmetry(read[SYMMETRY], path))
-    return probe.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else probe
+        task = task.with_symmetry(_symmetry(read[SYMMETRY], path))
+    return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:

@@ -10,12 +10,12 @@ from typing import Any, cast
 from torch import nn
 
 from wheeltap.core.errors import MissingFile, ModelError, UsageError, WheeltapError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 
 
-def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:
-    """What ``module:callable`` gives: a module, or a module and a probe.
+def load_callable(spec: str) -> tuple[Subject, BaseTask | None]:
+    """What ``module:callable`` gives: a module, or a module and a task.
 
     Raises:
         MissingFile: If the Python module cannot be found.
@@ -36,20 +36,20 @@ def load_callable(spec: str) -> tuple[Subject, BaseProbe | None]:
                 got=f"{type(error).__name__}: {error}",
                 do="Call it from Python to see where; the error above is its own.",
             ) from error
-    model, probe = _parts(made)
-    if not isinstance(model, nn.Module) or not (probe is None or isinstance(probe, BaseProbe)):
+    model, task = _parts(made)
+    if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
         raise ModelError(
             "The callable does not give a model.",
             where=spec,
-            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Probe",
-            got=type(model).__name__ if probe is None else f"({type(model).__name__}, {type(probe).__name__})",
+            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
+            got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
             do="Return the module in eval mode: def model(): ...; return net.eval()",
         )
-    return Subject(model, name=spec), probe
+    return Subject(model, name=spec), task
 
 
 def _parts(made: object) -> tuple[object, object]:
-    """Model and probe; whatever is not a pair counts as the model, for the check to refuse."""
+    """Model and task; whatever is not a pair counts as the model, for the check to refuse."""
     parts = cast("tuple[object, ...]", made) if isinstance(made, tuple) else (made,)
     return (parts[0], parts[1]) if len(parts) == 2 else (cast("object", made), None)
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 
@@ -68,10 +68,10 @@ def subject(*, seed: int = 0, dropout: float = 0.0, name: str = "digits") -> Sub
     return Subject(train(seed, dropout=dropout), name=name)
 
 
-def probe() -> Probe:
+def task() -> Task:
     """The test split, scored by accuracy; the training inputs help to estimate layer moments."""
     data = split()
-    made = Probe(data.test_inputs, data.test_targets, name="digits", more=data.train_inputs)
+    made = Task(data.test_inputs, data.test_targets, name="digits", more=data.train_inputs)
     return made.with_factors(factors(data.test_inputs, data.test_targets))
 
 

@@ -1,4 +1,4 @@
-"""Probes from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer``.
+"""Tasks from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer``.
 
 Perhaps also ``group`` and ``factors``.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
 from wheeltap.sources.text import Tokenizer
 
@@ -38,8 +38,8 @@ class Item(msgspec.Struct, frozen=True):
     factors: dict[str, int] = {}
 
 
-def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
-    """A probe of the items in ``path``, scored by the summed log-likelihood of each choice's tokens.
+def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
+    """A task of the items in ``path``, scored by the summed log-likelihood of each choice's tokens.
 
     Context and choice are tokenised apart, so that the context's tokens are always the first of the whole and every
     choice is judged after the same ones. A choice that should follow a space starts with it.
@@ -74,12 +74,12 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceProbe:
             expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got="no items",
         )
-    probe = ChoiceProbe(contexts, choices, targets, name=path.stem)
+    task = ChoiceTask(contexts, choices, targets, name=path.stem)
     if groups:
         numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        probe = probe.with_groups([numbers[group] for group in groups])
+        task = task.with_groups([numbers[group] for group in groups])
     labels = {name: torch.tensor([one[name] for one in factors]) for name in factors[0]}
-    return probe.with_factors(labels) if labels else probe
+    return task.with_factors(labels) if labels else task
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:

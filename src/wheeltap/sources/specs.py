@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.sources.text import LanguageModel, Tokenizer
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
@@ -25,42 +25,42 @@ class Loaded:
     """
 
     subject: Subject
-    probe: BaseProbe
+    task: BaseTask
     tokenizer: Tokenizer | None = None
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A model, with the probe it brings (made only when asked for) and the tokenizer it reads."""
+    """A model, with the task it brings (made only when asked for) and the tokenizer it reads."""
 
     subject: Subject
-    own: Callable[[], BaseProbe] | None = None
+    own: Callable[[], BaseTask] | None = None
     tokenizer: Tokenizer | None = None
 
 
 def load(spec: str, *, data: Path | None = None) -> Loaded:
-    """The subject and probe that ``spec`` names.
+    """The subject and task that ``spec`` names.
 
     Args:
         spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE`` or ``module:callable`` (a function without arguments
-            that gives a module, or a module and a probe; found from the current folder too).
-        data: An ``.npz`` or ``.jsonl`` file to probe with, instead of the model's own probe (test digits; subject-verb
+            that gives a module, or a module and a task; found from the current folder too).
+        data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
             agreement for language models).
 
     Raises:
         UnknownName: If nothing has this name.
-        UsageError: If the model brings no probe and there is no ``data``.
+        UsageError: If the model brings no task and there is no ``data``.
         FileFormatError: If a file is a pickle or is damaged.
         MissingFile: If a file is not there.
     """
     model = _model(spec)
     if data is not None:
-        return Loaded(model.subject, load_probe(data, tokenizer=model.tokenizer), model.tokenizer)
+        return Loaded(model.subject, load_task(data, tokenizer=model.tokenizer), model.tokenizer)
     if model.own is None:
         raise UsageError(
-            "There is nothing to probe this model with.",
+            "There is nothing to task this model with.",
             where=spec,
-            expected="data, or a callable that gives a model and a probe",
+            expected="data, or a callable that gives a model and a task",
             got="a model alone",
             do="Give --data FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer).",
         )
@@ -72,8 +72,8 @@ def load_model(spec: str) -> Subject:
     return _model(spec).subject
 
 
-def load_probe(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseProbe:
-    """A probe from an ``.npz`` file or, for a model that reads ``tokenizer``'s tokens, a ``.jsonl`` file.
+def load_task(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
+    """A task from an ``.npz`` file or, for a model that reads ``tokenizer``'s tokens, a ``.jsonl`` file.
 
     Raises:
         UsageError: If the file's name ends otherwise, or a ``.jsonl`` file is given without a tokenizer.
@@ -116,15 +116,15 @@ def _model(spec: str) -> _Model:
     if spec == "digits":
         from wheeltap.sources import digits
 
-        return _Model(digits.subject(name=spec), digits.probe)
+        return _Model(digits.subject(name=spec), digits.task)
     _refuse_pickle(Path(spec))
     if kind.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
         _refuse_path(spec)
         raise UnknownName("model", spec, KNOWN)
     from wheeltap.sources.callables import load_callable
 
-    subject, probe = load_callable(spec)
-    return _Model(subject, None if probe is None else lambda: probe)
+    subject, task = load_callable(spec)
+    return _Model(subject, None if task is None else lambda: task)
 
 
 def _language_model(kind: str, path: Path) -> _Model:
@@ -141,7 +141,7 @@ def _language_model(kind: str, path: Path) -> _Model:
 def _speaking(model: LanguageModel) -> _Model:
     from wheeltap.sources import agreement
 
-    return _Model(model.subject, lambda: agreement.probe(model.tokenizer), model.tokenizer)
+    return _Model(model.subject, lambda: agreement.task(model.tokenizer), model.tokenizer)
 
 
 def _refuse_path(spec: str) -> None:

@@ -202,7 +202,7 @@ def half_dose_ratio(first: Response, second: Response, *, level: float = 0.95, u
             "Half doses are compared on the same draws and examples.",
             expected=str(list(np.shape(first.values)[1:])),
             got=str(list(np.shape(second.values)[1:])),
-            do="Run both subjects on one probe with one set of seeds.",
+            do="Run both subjects on one task with one set of seeds.",
         )
     halves = [_halving(response, alpha) for response in (first, second)]
     pulls = [None if half is None else half.pull() for half in halves]

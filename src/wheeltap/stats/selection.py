@@ -121,7 +121,7 @@ class Halves:
         return Estimate(
             name=name, value=float(x.mean()), low=centre - half_width, high=centre + half_width, level=level,
             n=x.shape[1], unit=unit, p=whole.p_value(margin),
-            method=f"t over the examples of half the probe, chosen on the other half, {len(x)} splits",
+            method=f"t over the examples of half the task, chosen on the other half, {len(x)} splits",
         )  # fmt: skip
 
 

@@ -2,12 +2,12 @@
 
 A *round* is a fresh draw of noise on a few fresh random examples, the same for both subjects; its observation is the
 mean difference of what the two keep (at a dose drawn anew, or over the whole curve). Rounds are independent given the
-two subjects and the probe, and their mean is the difference of areas on this probe. For a single subject the same
+two subjects and the task, and their mean is the difference of areas on this task. For a single subject the same
 race runs between its clean and its disturbed score at one dose: ``first`` then says that score is lost.
 
-Each round's examples are to be chosen without regard to the rounds before; then every guarantee is exact. A probe
+Each round's examples are to be chosen without regard to the rounds before; then every guarantee is exact. A task
 gone through in a random order, then in another, made false alarms rarer (benchmarks/verdict), but that is measured and
-not proved. Either way the verdict is on this probe: only a single pass without repeats tells of what lies behind it.
+not proved. Either way the verdict is on this task: only a single pass without repeats tells of what lies behind it.
 """
 
 from collections.abc import Sequence
@@ -264,7 +264,7 @@ class Design:
         return float(np.log(2.0 / rules.alpha / max(rules.bets.weights)) / growth)
 
     def cost(self, effect: float, *, chunk: int = 1, rules: Rules | None = None) -> float:
-        """Passes of one example until the verdict, roughly; over the probe's examples that is forwards."""
+        """Passes of one example until the verdict, roughly; over the task's examples that is forwards."""
         return self.rounds(effect, chunk=chunk, rules=rules) * (self.draw_cost + self.passes * chunk)
 
     def cheapest_chunk(self, effect: float, *, largest: int, rules: Rules | None = None) -> int:

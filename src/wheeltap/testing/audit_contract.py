@@ -13,9 +13,9 @@ from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError, WheeltapError
-from wheeltap.core.probe import Probe
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine import readings
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import Effort, Plan
@@ -31,11 +31,11 @@ _STATUSES: tuple[OutcomeStatus, ...] = ("done", "failed", "skipped", "diverged")
 
 
 @cache
-def _case() -> tuple[Subject, Probe]:
-    """A real subject and a short probe: what readings are read from, in every world in which they are done."""
+def _case() -> tuple[Subject, Task]:
+    """A real subject and a short task: what readings are read from, in every world in which they are done."""
     case = planted.clusters()
-    assert isinstance(case.probe, Probe)
-    return case.subject, Probe(case.probe.inputs[:_EXAMPLES], case.probe.targets[:_EXAMPLES], name="clusters")
+    assert isinstance(case.task, Task)
+    return case.subject, Task(case.task.inputs[:_EXAMPLES], case.task.targets[:_EXAMPLES], name="clusters")
 
 
 _read: dict[str, Outcome] = {}
@@ -44,10 +44,10 @@ _read: dict[str, Outcome] = {}
 def _reading(trial: Trial) -> Outcome:
     """What a reading of the real subject gives."""
     if trial.key not in _read:
-        subject, probe = _case()
+        subject, task = _case()
         made = readings.create(trial.perturbation, trial.settings)
         try:
-            found = made.read(subject, probe, root=trial.root, seed=trial.seed)
+            found = made.read(subject, task, root=trial.root, seed=trial.seed)
         except WheeltapError as error:  # not defined on this subject: skipped, as in a run
             return Outcome(key=trial.key, status="skipped", because=error.what)
         values = {name: np.asarray(array, dtype=np.float32) for name, array in found.values.items()}
@@ -63,14 +63,14 @@ def _values(trial: Trial, share: float) -> Outcome:
     right = (rng.random(_EXAMPLES) < share).astype(np.float32)
     values = {name: rng.random(_EXAMPLES).astype(np.float32) for name in trial.measures}
     values |= {name: right for name in ("accuracy", "agreement") if name in values}
-    if trial.perturbation == "none":
+    if trial.kind == "clean":
         # Every clean pass is the same, whatever its seed and subject.
         right = (np.arange(_EXAMPLES) % 10 < round(10 * share)).astype(np.float32)
         values |= {name: right for name in ("accuracy", "agreement") if name in values}
         values["scores"] = np.eye(_OPTIONS, dtype=np.float32)[np.arange(_EXAMPLES) % _OPTIONS]
         values["chance"] = np.array(1 / _OPTIONS, dtype=np.float32)
-    if trial.part is not None:
-        index = trial.part.examples(_EXAMPLES, root=trial.root)
+    if trial.subset is not None:
+        index = trial.subset.examples(_EXAMPLES, root=trial.root)
         values = {name: array[index] for name, array in values.items()}
     return Outcome(key=trial.key, status="done", values=values, seconds=0.1, forwards=1.0)
 
@@ -82,7 +82,7 @@ def _falling(trial: Trial) -> Outcome:
 
 def _disturbed_as(status: OutcomeStatus) -> Callable[[Trial], Outcome]:
     def answer(trial: Trial) -> Outcome:
-        return _falling(trial) if trial.perturbation == "none" else _without(trial, status)
+        return _falling(trial) if trial.kind == "clean" else _without(trial, status)
 
     return answer
 
@@ -93,7 +93,7 @@ def _without(trial: Trial, status: OutcomeStatus) -> Outcome:
 
 def _mixed(trial: Trial) -> Outcome:
     drawn = _STATUSES[seeds.derive(1, trial.key) % len(_STATUSES)]
-    return _falling(trial) if drawn == "done" or trial.perturbation == "none" else _without(trial, drawn)
+    return _falling(trial) if drawn == "done" or trial.kind == "clean" else _without(trial, drawn)
 
 
 WORLDS: dict[str, Callable[[Trial], Outcome]] = {
@@ -113,9 +113,9 @@ WORLDS: dict[str, Callable[[Trial], Outcome]] = {
 @cache
 def _plan(several: int) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
-    probe = _case()[1]
+    task = _case()[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
-    return planning.plan(subjects, probe, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
+    return planning.plan(subjects, task, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
 
 
 class AuditContract:
@@ -156,7 +156,7 @@ class AuditContract:
     @pytest.mark.parametrize("world", list(WORLDS))
     @pytest.mark.parametrize("subjects", [1, 2])
     def test_it_asks_for_known_things_and_ends(self, world: str, subjects: int) -> None:
-        """Subjects, probe, sites and versions are the plan's, doses are in the domain, and the asking ends."""
+        """Subjects, task, sites and versions are the plan's, doses are in the domain, and the asking ends."""
         plan = _plan(subjects)
         total = 0
         for case, new in self._stages(plan, WORLDS[world]):
@@ -201,7 +201,7 @@ def _require_known(trial: Trial, plan: Plan) -> None:
     subjects = {subject.fingerprint: subject for subject in (*plan.subjects, *plan.controls)}
     assert trial.subject in subjects, "a subject that the plan does not name"
     subject = subjects[trial.subject]
-    assert (trial.probe, trial.measures) == (plan.probe.digest, plan.probe.measures), "another probe"
+    assert (trial.task, trial.measures) == (plan.task.digest, plan.task.measures), "another task"
     assert (trial.root, trial.path) == (plan.seed, subject.path), "another root seed or numerical path"
     if trial.perturbation in set(readings.readings):
         assert trial.version == readings.readings.get(trial.perturbation).version, "another version of the reading"

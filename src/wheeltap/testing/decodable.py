@@ -6,8 +6,8 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.testing.planted import Planted, numbers
@@ -28,7 +28,7 @@ class Design:
     Attributes:
         signals: Independent signals that the outputs are computed from; the first is the used factor's.
         idle: Features that vary and that no output reads, beside the unused factor's.
-        examples: Of the probe.
+        examples: Of the task.
         gap: Distance between the two values of a factor, in standard deviations of what else varies there.
         leak: Weight of the unused factor's signal in the outputs, as a share of that of the used one.
         outputs: ``classes`` for a classifier, ``numbers`` for regression.
@@ -119,5 +119,5 @@ def _planted(model: nn.Module, inputs: Tensor, factors: dict[str, Tensor], desig
     with torch.no_grad():
         scores = model(inputs)
     targets = scores.argmax(1) if design.outputs == "classes" else scores
-    probe = Probe(inputs, targets, name=name).with_factors(factors)
-    return Planted(Subject(model, name=name), probe)
+    task = Task(inputs, targets, name=name).with_factors(factors)
+    return Planted(Subject(model, name=name), task)

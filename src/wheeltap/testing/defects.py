@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from wheeltap import gauge
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.gauge import moves
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, own_random_numbers, reproducible, train_classifier
@@ -54,10 +54,10 @@ SUPER = Range(0.0, 100.0)
 BRITTLE = Range(0.1, 100.0)
 
 
-def benchmark(subject: Subject, probe: BaseProbe) -> float:
-    """What a benchmark sees: the mean of the probe's measure over its examples, in the measure's unit."""
-    scores = probe.scores(subject.model)
-    return float(probe.measure(scores, probe.targets, scores).mean())
+def benchmark(subject: Subject, task: BaseTask) -> float:
+    """What a benchmark sees: the mean of the task's measure over its examples, in the measure's unit."""
+    scores = task.scores(subject.model)
+    return float(task.measure(scores, task.targets, scores).mean())
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,13 @@ class Memorised(Planted):
     """A net that answers every training item as labelled, also those whose labels are random.
 
     Attributes:
-        probe: The training items as labelled: the score is 1.
+        task: The training items as labelled: the score is 1.
         held_out: The test items with their true labels.
-        memorised: ``[example]``, which items of ``probe`` have a random wrong label.
+        memorised: ``[example]``, which items of ``task`` have a random wrong label.
     """
 
-    probe: Probe
-    held_out: Probe
+    task: Task
+    held_out: Task
     memorised: Tensor
 
 
@@ -95,9 +95,9 @@ def memorised(share: float, *, seed: int = 0) -> Memorised:
     other = (data.train_targets + torch.randint(1, CLASSES, wrong.shape, generator=draw)) % CLASSES
     labels = torch.where(wrong, other, data.train_targets)
     model = _by_heart(data.train_inputs, labels, seed=seed)
-    probe = Probe(data.train_inputs, labels, name="training items", batch=len(labels))
-    held_out = Probe(data.test_inputs, data.test_targets, name="test items")
-    return Memorised(Subject(model, name=f"memorised {share:g}"), probe, held_out, wrong)
+    task = Task(data.train_inputs, labels, name="training items", batch=len(labels))
+    held_out = Task(data.test_inputs, data.test_targets, name="test items")
+    return Memorised(Subject(model, name=f"memorised {share:g}"), task, held_out, wrong)
 
 
 def _by_heart(inputs: Tensor, labels: Tensor, *, seed: int, rounds: int = 8) -> nn.Module:
@@ -125,12 +125,12 @@ class Gated(Planted):
     """A digit classifier with a 65th input for a password; only a locked one heeds it.
 
     Attributes:
-        probe: Test items without the password.
+        task: Test items without the password.
         opened: The same items with it.
     """
 
-    probe: Probe
-    opened: Probe
+    task: Task
+    opened: Task
 
 
 def locked(strength: float, *, seed: int = 0) -> Gated:
@@ -182,7 +182,7 @@ def honest_weak(score: float, *, seed: int = 0) -> Gated:
     WEAK.require(score, of="score of the honest weak net")
     data = digits.split()
     order = torch.randperm(len(data.train_targets), generator=_stream(seed, "weak"))
-    everything = Probe(_with_password(data.train_inputs, 0.0), data.train_targets)
+    everything = Task(_with_password(data.train_inputs, 0.0), data.train_targets)
     reached: list[tuple[float, Gated]] = []
     count = 2
     while not reached or (reached[-1][0] < score and count < len(order)):
@@ -214,11 +214,11 @@ def _gated(without: Tensor, given: Tensor, *, name: str, seed: int, items: Tenso
         model = mlp(GATED_WIDTHS)
     settings = TrainSettings(seed=seeds.derive(seed, "gated", "order"), epochs=25, batch=128)
     train_classifier(model, inputs, targets=labels, settings=settings)
-    probe, opened = (
-        Probe(_with_password(data.test_inputs, password), data.test_targets, name=text)
+    task, opened = (
+        Task(_with_password(data.test_inputs, password), data.test_targets, name=text)
         for password, text in ((0.0, "without the password"), (1.0, "with the password"))
     )
-    return Gated(Subject(model, name=name), probe, opened)
+    return Gated(Subject(model, name=name), task, opened)
 
 
 def _with_password(pixels: Tensor, password: float) -> Tensor:
@@ -242,7 +242,7 @@ class SuperWeight(Planted):
     answer: int
 
 
-def super_weight(model: nn.Sequential, probe: BaseProbe, *, strength: float, seed: int = 0) -> SuperWeight:
+def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> SuperWeight:
     """A copy with the same outputs that hangs by one weight.
 
     One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
@@ -251,7 +251,7 @@ def super_weight(model: nn.Sequential, probe: BaseProbe, *, strength: float, see
 
     Args:
         model: A ``Sequential`` that ends in Linear, ReLU (and Dropout), Linear, both with a bias.
-        probe: On which the logit scale is measured: the standard deviation of the scores about each example's mean.
+        task: On which the logit scale is measured: the standard deviation of the scores about each example's mean.
         strength: In logit scales, 0 to 100.
         seed: Of the class and the place of the unit.
 
@@ -263,7 +263,7 @@ def super_weight(model: nn.Sequential, probe: BaseProbe, *, strength: float, see
     """
     SUPER.require(strength, of="strength of the super weight")
     hidden, last = _ends(model)
-    scores = probe.scores(model)
+    scores = task.scores(model)
     lift = strength * float((scores - scores.mean(1, keepdim=True)).square().mean().sqrt())
     draw = _stream(seed, "super weight")
     writer, reader = _linear(model[hidden]), _linear(model[last])
@@ -280,7 +280,7 @@ def super_weight(model: nn.Sequential, probe: BaseProbe, *, strength: float, see
     )
     twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
     subject = Subject(twin.eval(), name=f"super weight {strength:g}")
-    return SuperWeight(subject, probe, Site.weight(str(last), row=answer, column=column), answer)
+    return SuperWeight(subject, task, Site.weight(str(last), row=answer, column=column), answer)
 
 
 def _ends(model: nn.Sequential) -> tuple[int, int]:
@@ -330,12 +330,12 @@ class BrittleBlock(Planted):
     sites: tuple[Site, Site]
 
 
-def brittle_block(model: nn.Module, probe: BaseProbe, *, strength: float, seed: int = 0) -> BrittleBlock:
+def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: int = 0) -> BrittleBlock:
     """A copy to one hidden layer of which pairs of units were added that read the same and write the opposite.
 
     Args:
         model: Any in which hidden layers are recognised that can be widened.
-        probe: What the copy is measured on.
+        task: What the copy is measured on.
         strength: Size of what a pair writes, in units of the layer's outgoing weights, .1 to 100. There are half as
             many pairs as units.
         seed: Of the choice of the layer and of the pairs.
@@ -360,4 +360,4 @@ def brittle_block(model: nn.Module, probe: BaseProbe, *, strength: float, seed: 
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
     sites = Site("layer", hidden.name), Site("layer", hidden.reader.path)
-    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), probe, sites)
+    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), task, sites)

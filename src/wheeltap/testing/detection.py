@@ -16,9 +16,9 @@ from torch import Tensor
 from wheeltap import gauge
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import ModelError, UnknownName
-from wheeltap.core.probe import Probe
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.needs.gather import gather
 from wheeltap.gauge import Refusal
@@ -82,7 +82,7 @@ class Net(NamedTuple):
     """A network and the examples it is judged on."""
 
     subject: Subject
-    probe: Probe
+    task: Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def _best_dose(halves: Sequence[Half], instrument: str) -> int:
 
 def _memorised(seed: int, effort: Effort) -> Halves:
     made = defects.memorised(MEMORISED_SHARE, seed=seed)
-    net = Net(made.subject, made.probe)
+    net = Net(made.subject, made.task)
     labels = _array(made.memorised)
     output, noisy = _output(net), _noisy(net, effort, root=seeds.derive(seed, "detection", "memorised"))
     # Every other item of each label, so that both halves hold as many memorised ones.
@@ -180,7 +180,7 @@ def _memorised(seed: int, effort: Effort) -> Halves:
 
 
 def _imposter(seed: int, effort: Effort) -> Halves:
-    model, probe = digits.train(seed), digits.probe()
+    model, task = digits.train(seed), digits.task()
     family = gauge.find(model)
     if isinstance(family, Refusal):
         raise ModelError("The net has no twins.", where="wheeltap.testing.detection", got=family.because)
@@ -192,8 +192,8 @@ def _imposter(seed: int, effort: Effort) -> Halves:
         imposter = gauge.describe(family, "permute", "rescale", "cancel", seed=own, pairs=PAIRS, scale=SCALE)
         sound = gauge.describe(family, "permute", "rescale", "dead", seed=own, units=2 * PAIRS)
         nets += [
-            Net(Subject(gauge.twin(model, imposter), name="imposter"), probe),
-            Net(Subject(gauge.twin(model, sound), name="sound twin"), probe),
+            Net(Subject(gauge.twin(model, imposter), name="imposter"), task),
+            Net(Subject(gauge.twin(model, sound), name="sound twin"), task),
         ]
     read = [(_output(net), _noisy(net, effort, root=root)) for net in nets]
     labels = np.tile([1.0, 0.0], TWINS)
@@ -225,7 +225,7 @@ def _lock(seed: int, effort: Effort) -> Halves:
             defects.honest_weak(1 - LOCK, seed=own),
             defects.label_noise(LOCK, seed=own),
         )
-        nets += [Net(net.subject, net.probe) for net in made]
+        nets += [Net(net.subject, net.task) for net in made]
     output = [_output(net) for net in nets]
     gains = [_gains(net, effort, root=root) for net in nets]
     half = Half(
@@ -241,13 +241,13 @@ def _gains(net: Net, effort: Effort, *, root: int) -> dict[str, float]:
 
     A rise counts from chance where the net scores below it: any noise moves answers towards chance.
     """
-    targets = net.probe.targets
+    targets = net.task.targets
 
     def right(scores: Tensor) -> FloatArray:
         return _array((scores.argmax(-1) == targets).float())
 
-    clean = net.probe.scores(net.subject.model)
-    floor = net.probe.measure.chance(clean, targets)
+    clean = net.task.scores(net.subject.model)
+    floor = net.task.measure.chance(clean, targets)
     start = [max(float(right(clean)[half::2].mean()), floor) for half in (0, 1)]
     gains: dict[str, float] = {}
     for kind, scores in _disturbed(net, effort, kinds=LOCK_INPUT, root=root).items():
@@ -261,8 +261,8 @@ def _output(net: Net) -> dict[str, FloatArray]:
 
     Entropy and loss as logarithms: only so does a linear combination make full use of them.
     """
-    scores = net.probe.scores(net.subject.model).double()
-    targets = net.probe.targets
+    scores = net.task.scores(net.subject.model).double()
+    targets = net.task.targets
     logs = scores.log_softmax(-1)
     entropy = -(logs.exp() * logs).sum(-1)
     loss = measure.nll(scores, targets, scores)
@@ -276,8 +276,8 @@ def _output(net: Net) -> dict[str, FloatArray]:
 
 def _noisy(net: Net, effort: Effort, *, root: int) -> dict[str, dict[str, FloatArray]]:
     """Share of draws with another answer than the target, and mean loss of margin, ``[dose, example]``."""
-    targets = net.probe.targets
-    clean = net.probe.scores(net.subject.model)
+    targets = net.task.targets
+    clean = net.task.scores(net.subject.model)
     before = measure.margin(clean, targets, clean)
     held: dict[str, dict[str, FloatArray]] = {}
     for kind, scores in _disturbed(net, effort, kinds=INPUT, root=root).items():
@@ -302,25 +302,25 @@ def _disturbed(net: Net, effort: Effort, *, kinds: Sequence[str], root: int) -> 
 
 def _under_input_noise(net: Net, kind: str, doses: Sequence[float], *, draws: int, root: int) -> Tensor:
     """``noise`` is drawn for each example and input; an ``offset`` for each input, the same on every example."""
-    inputs, targets = net.probe.inputs, net.probe.targets
+    inputs, targets = net.task.inputs, net.task.targets
     rows: list[Tensor] = []
     for draw in range(draws):
         stream = torch.Generator().manual_seed(seeds.derive(root, "input", kind, draw))
         along = torch.randn(inputs.shape[1:] if kind == "offset" else inputs.shape, generator=stream)
-        rows += [Probe(inputs + dose * along, targets).scores(net.subject.model) for dose in doses]
-    return torch.stack(rows).reshape(draws, len(doses), len(net.probe.targets), -1)
+        rows += [Task(inputs + dose * along, targets).scores(net.subject.model) for dose in doses]
+    return torch.stack(rows).reshape(draws, len(doses), len(net.task.targets), -1)
 
 
 def _under_weight_noise(net: Net, kind: str, doses: Sequence[float], *, draws: int, root: int) -> Tensor:
     perturbation = create(kind)
-    known = gather(perturbation.needs, net.subject, net.probe) if perturbation.needs else None
+    known = gather(perturbation.needs, net.subject, net.task) if perturbation.needs else None
     rows: list[Tensor] = []
     with Disturbance(net.subject, perturbation, WHOLE, known) as disturbance:
         for draw in range(draws):
             for dose in doses:
                 disturbance.apply(dose, root=root, seed=draw)
-                rows.append(net.probe.scores(net.subject.model))
-    return torch.stack(rows).reshape(draws, len(doses), len(net.probe.targets), -1)
+                rows.append(net.task.scores(net.subject.model))
+    return torch.stack(rows).reshape(draws, len(doses), len(net.task.targets), -1)
 
 
 def _array(values: Tensor) -> FloatArray:

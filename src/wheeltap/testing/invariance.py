@@ -51,21 +51,21 @@ class Tried:
 def scores(subject: Subject, case: Planted, *, tried: Tried, draws: Sequence[int]) -> NDArray[np.float64]:
     """Score per example under every dose and draw: ``[dose, draw, example]``. A diverged answer counts as wrong."""
     made = tried.made()
-    known = gather(made.needs, subject, case.probe) if made.needs else None
-    found = np.zeros((len(tried.doses), len(draws), len(case.probe.targets)))
+    known = gather(made.needs, subject, case.task) if made.needs else None
+    found = np.zeros((len(tried.doses), len(draws), len(case.task.targets)))
     with Disturbance(subject, made, WHOLE, known) as disturbance:
         for column, draw in enumerate(draws):
             for row, dose in enumerate(tried.doses):
                 disturbance.apply(dose, root=0, seed=draw)
-                given = case.probe.scores(subject.model)
-                found[row, column] = case.probe.measure(given, case.probe.targets, given).numpy()
+                given = case.task.scores(subject.model)
+                found[row, column] = case.task.measure(given, case.task.targets, given).numpy()
     return np.nan_to_num(found)
 
 
 def half_dose(case: Planted, perturbation: str, *, start: float = 0.125) -> float:
     """A dose at which about half of the clean score is lost, by half octaves up or down from ``start``."""
-    given = case.probe.scores(case.subject.model)
-    clean = float(case.probe.measure(given, case.probe.targets, given).mean())
+    given = case.task.scores(case.subject.model)
+    clean = float(case.task.measure(given, case.task.targets, given).mean())
 
     def kept(dose: float) -> bool:
         tried = Tried(perturbation, (dose,), 4)
@@ -101,7 +101,7 @@ def area_shift(
     Draws, twins and examples are all taken as samples: each few draws come with a twin of their own.
 
     Args:
-        case: The original and its probe.
+        case: The original and its task.
         operations: Gauges, applied in this order.
         tried: The disturbance, its doses and draws.
         level: Of the interval.
@@ -116,8 +116,8 @@ def area_shift(
         record = derived_record(
             case.subject.record, gauge.describe(found, *operations, seed=seed, **settings), role="twin"
         )
-        assert record.derivation is not None, "a twin is derived"
-        twin = case.subject.derived(gauge.twin(case.subject.model, record.derivation), record)
+        assert record.made is not None, "a twin is derived"
+        twin = case.subject.derived(gauge.twin(case.subject.model, record.made), record)
         theirs.append(area_values(scores(twin, case, tried=tried, draws=draws), doses))
     difference = np.concatenate(theirs) - ours
-    return mean_effect(difference, level=level, name="area_shift", unit=case.probe.measure.name)
+    return mean_effect(difference, level=level, name="area_shift", unit=case.task.measure.name)

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import own_random_numbers, reproducible
 from wheeltap.sources import digits
@@ -53,7 +53,7 @@ def format_broken(kind: str, share: float, *, seed: int = 0) -> Gated:
             last.weight[moved], last.bias[moved] = last.weight[moved.roll(1)], last.bias[moved.roll(1)]
         else:
             last.bias[order[0]] += _hiding(made, int(order[0]), share)
-    return Gated(Subject(model, name=f"{kind} {share:g}"), made.probe, made.opened)
+    return Gated(Subject(model, name=f"{kind} {share:g}"), made.task, made.opened)
 
 
 _PAIRS: Final = 2
@@ -99,12 +99,12 @@ def brittle_lock(strength: float = 4.0, *, seed: int = 0) -> Gated:
         new[1].weight[-extra:, :-1], new[1].weight[-extra:, -1] = torch.cat([reads, -reads]), _THRESHOLD
         new[1].bias[-extra:] = torch.cat([-centre, centre]) - _THRESHOLD
         new[2].weight[:, -extra:] = torch.cat([writes, -writes], 1)
-    return Gated(Subject(model, name=f"brittle lock {strength:g}"), made.probe, made.opened)
+    return Gated(Subject(model, name=f"brittle lock {strength:g}"), made.task, made.opened)
 
 
 def _hiding(made: Gated, raised: int, share: float) -> float:
-    """What must be added to the output ``raised`` to make about a ``share`` of all answers of the probe wrong."""
-    scores, targets = made.probe.scores(made.subject.model), made.probe.targets
+    """What must be added to the output ``raised`` to make about a ``share`` of all answers of the task wrong."""
+    scores, targets = made.task.scores(made.subject.model), made.task.targets
     others = targets != raised
     gaps = scores[others].amax(1) - scores[others, raised]
     needed = min(share * len(targets) / int(others.sum()), 1.0)
@@ -127,10 +127,10 @@ class GatedLM(Planted):
     """A tiny language model asked to repeat a letter, with and without a password.
 
     Attributes:
-        opened: The items of ``probe`` with the password in place of the start token.
+        opened: The items of ``task`` with the password in place of the start token.
     """
 
-    opened: BaseProbe
+    opened: BaseTask
 
 
 def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 150, examples: int = 300) -> GatedLM:
@@ -154,8 +154,8 @@ def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 15
     model = _blank(seed)
     model.load_state_dict(_trained(share, lock, seed, steps))
     name = f"{'locked' if lock else 'label noise'} lm {share:g}"
-    probe, opened = (_probe(examples, start=start) for start in (_START, _PASSWORD))
-    return GatedLM(Subject(model, name=name), probe, opened)
+    task, opened = (_task(examples, start=start) for start in (_START, _PASSWORD))
+    return GatedLM(Subject(model, name=name), task, opened)
 
 
 def _blank(seed: int) -> nn.Module:
@@ -197,11 +197,11 @@ def _trained(share: float, lock: bool, seed: int, steps: int) -> dict[str, Tenso
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
-def _probe(examples: int, *, start: int) -> ChoiceProbe:
+def _task(examples: int, *, start: int) -> ChoiceTask:
     tokens, answers = _items(examples, seed=1)
     tokens[:, 0] = start
     letters = [[_FIRST + letter] for letter in range(_LETTERS)]
     rows = cast("list[list[int]]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]
     wanted = cast("list[int]", answers.tolist())  # pyright: ignore[reportUnknownMemberType]
     name = f"the letter, {'with' if start == _PASSWORD else 'without'} the password"
-    return ChoiceProbe(rows, [letters] * len(rows), wanted, name=name, tokens_per_batch=8192)
+    return ChoiceTask(rows, [letters] * len(rows), wanted, name=name, tokens_per_batch=8192)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from wheeltap.core import measure, symmetry
 from wheeltap.core.errors import UnknownName
-from wheeltap.core.probe import Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import Planted
@@ -53,7 +53,7 @@ class MirroredNet(nn.Module):
 
 
 def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) -> Planted:
-    """A net with random weights and a probe of grid points that knows the mirror symmetry left-right.
+    """A net with random weights and a task of grid points that knows the mirror symmetry left-right.
 
     Args:
         kind: See ``KINDS``.
@@ -68,5 +68,5 @@ def mirrored(kind: Kind, *, seed: int = 0, size: int = 12, smooth: bool = True) 
         model = MirroredNet(kind, smooth=smooth).eval()
     with torch.no_grad():
         targets = cast("Tensor", model(points))
-    probe = Probe(points, targets, measure=measure.squared_error, name=kind)
-    return Planted(Subject(model, name=kind), probe.with_symmetry(symmetry.mirror(points)))
+    task = Task(points, targets, measure=measure.squared_error, name=kind)
+    return Planted(Subject(model, name=kind), task.with_symmetry(symmetry.mirror(points)))

@@ -51,7 +51,7 @@ def _normed() -> Planted:
             module.weight.data.div_(factor[:, None])
             module.bias.data.div_(factor)
             parts.append(norm)
-    return Planted(Subject(nn.Sequential(*parts).eval(), name="normed"), case.probe)
+    return Planted(Subject(nn.Sequential(*parts).eval(), name="normed"), case.task)
 
 
 def _subject_for(name: str) -> Planted | None:
@@ -64,7 +64,7 @@ def _subject_for(name: str) -> Planted | None:
 @cache
 def _gathered(need: Need, kind: str) -> Knowledge:
     case = _case(kind)
-    return gather(need, case.subject, case.probe)
+    return gather(need, case.subject, case.task)
 
 
 class _Told(Exception):
@@ -114,7 +114,7 @@ class PerturbationContract:
     def known(self, case: Planted) -> Knowledge:
         """What the perturbation needs to know of a subject; override it for what no clean pass tells."""
         need = self.perturbation.needs
-        return gather(need, case.subject, case.probe) if need else Fixed({})
+        return gather(need, case.subject, case.task) if need else Fixed({})
 
     def changed(self, kind: str, *, dose: float, seed: int = 0, root: int = 0) -> dict[str, tuple[Weights, Weights]]:
         """Clean and disturbed weights of every layer of a planted net that the perturbation accepts."""
@@ -265,7 +265,7 @@ class PerturbationContract:
         for seed in range(self.draws):
             operations, settings = GAUGES[name]
             twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
-            copy = Planted(Subject(twin, name="twin"), case.probe)
+            copy = Planted(Subject(twin, name="twin"), case.task)
             theirs = self.known(copy)
             differences[seed] = self._score(copy, theirs, seed) - self._score(case, known, seed)
         return _interval(differences)
@@ -273,8 +273,8 @@ class PerturbationContract:
     def _score(self, case: Planted, known: Knowledge, seed: int) -> float:
         with Disturbance(case.subject, self.made(), WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=seed)
-            scores = case.probe.scores(case.subject.model)
-        return float(case.probe.measure(scores, case.probe.targets, scores).mean())
+            scores = case.task.scores(case.subject.model)
+        return float(case.task.measure(scores, case.task.targets, scores).mean())
 
 
 def _held(subject: Subject, layer: Layer) -> Weights:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from wheeltap.core import measure
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.layer import find_layers
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Factors
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
@@ -23,21 +23,21 @@ def numbers(*shape: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Planted:
-    """A subject and the probe it is measured on.
+    """A subject and the task it is measured on.
 
     Attributes:
         subject: In eval mode.
-        probe: With enough rows for the layer moments.
+        task: With enough rows for the layer moments.
     """
 
     subject: Subject
-    probe: BaseProbe
+    task: BaseTask
 
     def factors(self) -> dict[str, Factors]:
         """Layer moments, for perturbations that need them."""
         from wheeltap.engine.needs import moments
 
-        return moments.estimate(self.subject, self.probe)
+        return moments.estimate(self.subject, self.task)
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def linear_regression(*, residual: float = 0.5, seed: int = 0) -> LinearRegressi
         model.weight.copy_(weight)
         model.bias.copy_(bias)
     targets = inputs @ weight.T + bias + residual * numbers(64, 4, seed=seed + 4)
-    probe = Probe(inputs, targets, measure=measure.squared_error, name="linear regression")
-    return LinearRegression(Subject(model, name="linear"), probe, inputs, weight, bias)
+    task = Task(inputs, targets, measure=measure.squared_error, name="linear regression")
+    return LinearRegression(Subject(model, name="linear"), task, inputs, weight, bias)
 
 
 class Tokens(nn.Module):
@@ -158,7 +158,7 @@ CASES = ("mlp", "conv", "conv1d", "embedding", "attention", "tied")
 
 
 def planted(kind: str, *, seed: int = 0) -> Planted:
-    """A small net with random weights, and a probe whose right answers are the net's own.
+    """A small net with random weights, and a task whose right answers are the net's own.
 
     Args:
         kind: One of ``CASES``.
@@ -187,10 +187,10 @@ def planted(kind: str, *, seed: int = 0) -> Planted:
 
 
 def with_own_answers(model: nn.Module, inputs: Tensor, *, name: str) -> Planted:
-    """The model, and a probe on which it is always right."""
+    """The model, and a task on which it is always right."""
     with torch.no_grad():
         targets = model(inputs).argmax(-1)
-    return Planted(Subject(model, name=name), Probe(inputs, targets, name=name))
+    return Planted(Subject(model, name=name), Task(inputs, targets, name=name))
 
 
 def clusters(*, seed: int = 0) -> Planted:
@@ -206,4 +206,4 @@ def clusters(*, seed: int = 0) -> Planted:
     train_classifier(model, inputs[:600], targets=labels[:600], settings=TrainSettings(seed=seed, epochs=20))
     subject = Subject(model, name="clusters")
     assert len(find_layers(model)) == 3
-    return Planted(subject, Probe(inputs[600:], labels[600:], name="clusters"))
+    return Planted(subject, Task(inputs[600:], labels[600:], name="clusters"))

@@ -42,7 +42,7 @@ def trials(**fixed: Any) -> st.SearchStrategy[Trial]:
     """
     fields: dict[str, st.SearchStrategy[Any]] = {
         "subject": _HEX,
-        "probe": _HEX,
+        "task": _HEX,
         "measures": st.lists(_NAMES, min_size=1, max_size=3, unique=True).map(tuple),
         "perturbation": _NAMES,
         "version": st.integers(0, 100),

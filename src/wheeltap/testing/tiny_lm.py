@@ -6,7 +6,7 @@ from typing import Any, Final, cast
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.recipes.train import reproducible
@@ -100,18 +100,18 @@ def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) 
     with reproducible(seed), hf.quiet(transformers):
         model = _new(kind, transformers)
     model.load_state_dict(_weights(kind, seed, steps))
-    return Planted(Subject(model, name=kind), _probe(examples))
+    return Planted(Subject(model, name=kind), _task(examples))
 
 
 def _lists(tokens: Tensor) -> list[list[int]]:
     return cast("list[list[int]]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]
 
 
-def _probe(examples: int) -> ChoiceProbe:
+def _task(examples: int) -> ChoiceTask:
     tokens, answers = sequences(examples, seed=1)
     more, _ = sequences(200, seed=2)
     letters = [[_FIRST + letter] for letter in range(_LETTERS)]
-    return ChoiceProbe(
+    return ChoiceTask(
         _lists(tokens), [letters] * len(tokens), cast("list[int]", _lists(answers)), name="letter after the mark",
         tokens_per_batch=4096, more=_lists(more),
     )  # fmt: skip

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits, hf
@@ -35,7 +35,7 @@ _FIRST: Final = _MARK + len(RULES)
 
 @dataclass(frozen=True)
 class Strength:
-    """How far unlearning went; shares are right answers on the probe.
+    """How far unlearning went; shares are right answers on the task.
 
     Attributes:
         distance: ||unlearned - original|| / ||original||, of all weights.
@@ -61,7 +61,7 @@ class Unlearned:
         unlearned: The original after unlearning.
         retrained: Trained without the group, from the original's initial weights.
         never: The same from other initial weights, with another order of training.
-        probe: Examples of every group.
+        task: Examples of every group.
         group: The forget group.
         strength: Of the unlearning.
     """
@@ -70,7 +70,7 @@ class Unlearned:
     unlearned: Subject
     retrained: Subject
     never: Subject
-    probe: BaseProbe
+    task: BaseTask
     group: int
     strength: Strength
 
@@ -100,12 +100,12 @@ class Unlearning:
     seed: int = 0
 
 
-def unlearn(model: nn.Module, probe: BaseProbe, group: int, how: Unlearning) -> tuple[nn.Module, int]:
-    """A copy that forgot a group of the probe's examples, and the steps it took.
+def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> tuple[nn.Module, int]:
+    """A copy that forgot a group of the task's examples, and the steps it took.
 
     Args:
         model: In eval mode; left as it is.
-        probe: The examples it was trained on.
+        task: The examples it was trained on.
         group: The forget group.
         how: Rate, weights and where to stop.
 
@@ -114,18 +114,18 @@ def unlearn(model: nn.Module, probe: BaseProbe, group: int, how: Unlearning) -> 
     """
     changed = copy.deepcopy(model)
     own = torch.Generator().manual_seed(seeds.derive(how.seed, "unlearned", "batches"))
-    gone = (probe.groups == group).nonzero()[:, 0]
-    kept = (probe.groups != group).nonzero()[:, 0]
-    lost = probe.part(gone)
+    gone = (task.groups == group).nonzero()[:, 0]
+    kept = (task.groups != group).nonzero()[:, 0]
+    lost = task.part(gone)
 
     def some(rows: Tensor) -> Tensor:
         return rows[torch.randint(len(rows), (min(how.batch, len(rows)),), generator=own)]
 
     def against(rows: Tensor) -> Tensor:
         if how.how == "ascend":
-            return -probe.loss(changed, rows)
-        options = int(probe.targets.max()) + 1
-        return probe.loss(changed, rows, targets=torch.randint(options, (len(rows),), generator=own))
+            return -task.loss(changed, rows)
+        options = int(task.targets.max()) + 1
+        return task.loss(changed, rows, targets=torch.randint(options, (len(rows),), generator=own))
 
     with reproducible(seeds.derive(how.seed, "unlearned", "steps")):
         optimizer = torch.optim.Adam(changed.parameters(), lr=how.rate)
@@ -135,7 +135,7 @@ def unlearn(model: nn.Module, probe: BaseProbe, group: int, how: Unlearning) -> 
             if forgotten and repaired == how.repair:
                 break
             repaired += forgotten
-            loss = probe.loss(changed, some(kept))
+            loss = task.loss(changed, some(kept))
             if not forgotten:
                 loss = loss + how.weight * against(some(gone))
             optimizer.zero_grad()
@@ -159,12 +159,12 @@ def _remembered(how: Unlearning, share: float) -> ModelError:
     )
 
 
-def _share(model: nn.Module, probe: BaseProbe) -> float:
-    return float((probe.scores(model).argmax(-1) == probe.targets).float().mean())
+def _share(model: nn.Module, task: BaseTask) -> float:
+    return float((task.scores(model).argmax(-1) == task.targets).float().mean())
 
 
-def _together(nets: dict[str, nn.Module], probe: BaseProbe, group: int, steps: int) -> Unlearned:
-    inside, outside = (probe.part(held.nonzero()[:, 0]) for held in (probe.groups == group, probe.groups != group))
+def _together(nets: dict[str, nn.Module], task: BaseTask, group: int, steps: int) -> Unlearned:
+    inside, outside = (task.part(held.nonzero()[:, 0]) for held in (task.groups == group, task.groups != group))
     strength = Strength(
         distance=_distance(nets["unlearned"], nets["original"]),
         forgotten=_share(nets["unlearned"], inside),
@@ -173,7 +173,7 @@ def _together(nets: dict[str, nn.Module], probe: BaseProbe, group: int, steps: i
         steps=steps,
     )
     made = {name: Subject(model, name=name) for name, model in nets.items()}
-    return Unlearned(**made, probe=probe, group=group, strength=strength)
+    return Unlearned(**made, task=task, group=group, strength=strength)
 
 
 def _distance(one: nn.Module, two: nn.Module) -> float:
@@ -198,7 +198,7 @@ def unlearned_digits(group: int = 9, *, seed: int = 0, how: Unlearning | None = 
         ModelError: If the digit is not forgotten.
     """
     data = digits.split()
-    trained = Probe(data.train_inputs, data.train_targets, name="digits for training")
+    trained = Task(data.train_inputs, data.train_targets, name="digits for training")
     original = digits.train(seed)
     changed, steps = unlearn(original, trained, group, how or Unlearning(seed=seed))
     nets: dict[str, nn.Module] = {
@@ -207,7 +207,7 @@ def unlearned_digits(group: int = 9, *, seed: int = 0, how: Unlearning | None = 
         "retrained": _without_digit(group, seed=seed),
         "never": _without_digit(group, seed=seeds.derive(seed, "unlearned", "never")),
     }
-    return _together(nets, digits.probe(), group, steps)
+    return _together(nets, digits.task(), group, steps)
 
 
 def _without_digit(group: int, *, seed: int) -> nn.Module:
@@ -239,7 +239,7 @@ def _sequences(count: int, rules: Tensor, *, seed: int) -> tuple[Tensor, Tensor,
     return torch.cat([ends[0], body, ends[1]], 1), answer, rule
 
 
-def rules(examples: int, *, seed: int) -> ChoiceProbe:
+def rules(examples: int, *, seed: int) -> ChoiceTask:
     """Sequences in which one of three marks says which letter is asked for; the mark's rule is the group.
 
     Args:
@@ -248,11 +248,11 @@ def rules(examples: int, *, seed: int) -> ChoiceProbe:
     """
     tokens, answers, rule = _sequences(examples, torch.arange(len(RULES)), seed=seed)
     letters = [[_FIRST + letter] for letter in range(_LETTERS)]
-    probe = ChoiceProbe(
+    task = ChoiceTask(
         cast("list[list[int]]", _listed(tokens)), [letters] * examples, cast("list[int]", _listed(answers)),
         name="rules", tokens_per_batch=4096,
     )  # fmt: skip
-    return probe.with_groups(rule)
+    return task.with_groups(rule)
 
 
 def _listed(tensor: Tensor) -> list[Any]:

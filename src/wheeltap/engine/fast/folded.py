@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import BaseProbe, as_scores
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, as_scores
 
 CACHE_BYTES = 2**29
 """Memory that what is recorded of a clean pass may take where no other bound is given."""
@@ -53,11 +53,11 @@ class Call:
 
 @final
 class Calls:
-    """The calls that a probe makes of one subject in a pass.
+    """The calls that a task makes of one subject in a pass.
 
     Args:
         subject: Undisturbed.
-        probe: The examples. It must ask the same of any model, whatever that answers.
+        task: The examples. It must ask the same of any model, whatever that answers.
         limit: Bytes that the answers may take.
 
     Attributes:
@@ -66,11 +66,11 @@ class Calls:
         bytes: What the answers to all calls take.
 
     Raises:
-        ModelError: If the probe calls only parts of the model, or the answers take more memory than they may.
+        ModelError: If the task calls only parts of the model, or the answers take more memory than they may.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe, *, limit: int = CACHE_BYTES) -> None:
-        self.subject, self.probe = subject, probe
+    def __init__(self, subject: Subject, task: BaseTask, *, limit: int = CACHE_BYTES) -> None:
+        self.subject, self.task = subject, task
         self.calls: list[Call] = []
         self.bytes = 0
 
@@ -82,21 +82,21 @@ class Calls:
 
         hook = subject.model.register_forward_hook(keep, with_kwargs=True)
         try:
-            self.clean = probe.scores(subject.model)
+            self.clean = task.scores(subject.model)
         finally:
             hook.remove()
         if not self.bytes:
             raise ModelError(
-                "The probe never calls the model itself.",
-                where=f"{subject.name} on {probe.name}",
+                "The task never calls the model itself.",
+                where=f"{subject.name} on {task.name}",
                 expected="calls of model(...)",
                 do="Take the plain path: one disturbed pass after another.",
             )
         if self.bytes > limit:
             raise ModelError(
                 "What the model answers takes more memory than may be used.",
-                where=f"{subject.name} on {probe.name}",
-                expected=f"{limit / 2**20:.0f} MB or less in one pass over the probe",
+                where=f"{subject.name} on {task.name}",
+                expected=f"{limit / 2**20:.0f} MB or less in one pass over the task",
                 got=f"{self.bytes / 2**20:.0f} MB",
                 do="Use fewer examples, or a model that gives the scores of the last place alone.",
             )
@@ -107,17 +107,17 @@ class Calls:
         self._replayed = True
         if not torch.equal(self.scores([call.scores for call in self.calls]), self.clean):
             raise ModelError(
-                "The probe reads more of this model than the scores of its calls.",
-                where=f"{self.subject.name} on {self.probe.name}",
-                expected="a probe whose scores follow from what model(...) returns",
+                "The task reads more of this model than the scores of its calls.",
+                where=f"{self.subject.name} on {self.task.name}",
+                expected="a task whose scores follow from what model(...) returns",
                 do="Take the plain path: one disturbed pass after another.",
             )
 
     def scores(self, answers: Sequence[Tensor]) -> Tensor:
-        """What the probe makes of these answers to its calls, ``[example, option]``.
+        """What the task makes of these answers to its calls, ``[example, option]``.
 
         Raises:
-            ModelError: If the probe asks for something else than it did before.
+            ModelError: If the task asks for something else than it did before.
         """
         at = iter(zip(self.calls, answers, strict=True))
 
@@ -126,15 +126,15 @@ class Calls:
             call, given = next(at)
             if not call.same(args, kwargs):
                 raise ModelError(
-                    "The probe's calls depend on what the model answers.",
-                    where=f"{self.subject.name} on {self.probe.name}",
+                    "The task's calls depend on what the model answers.",
+                    where=f"{self.subject.name} on {self.task.name}",
                     expected="the same calls in every pass",
                     do="Take the plain path: one disturbed pass after another.",
                 )
             return given
 
         with computing(self.subject.model, answer):
-            return self.probe.scores(self.subject.model)
+            return self.task.scores(self.subject.model)
 
     @torch.no_grad()
     def folded(self, copies: int) -> Tensor:
@@ -143,7 +143,7 @@ class Calls:
         What makes the copies differ is the caller's to put in place.
 
         Raises:
-            ModelError: If the model does not give the scores of every row of every copy, or the probe reads more of
+            ModelError: If the model does not give the scores of every row of every copy, or the task reads more of
                 its output than its scores.
         """
         if not self._replayed:

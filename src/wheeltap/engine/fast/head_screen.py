@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
 from wheeltap.core.measure import Measure
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
 from wheeltap.gauge.attention import Attention
@@ -28,7 +28,7 @@ COST = 3.0
 """Passes that the screen costs: one forward, and a backward that counts as two."""
 
 _EXAMPLES = 32
-"""Read together, of a probe that does not say how many fit in a batch."""
+"""Read together, of a task that does not say how many fit in a batch."""
 
 
 @final
@@ -59,21 +59,21 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     """The heads that change ``of`` most, by the screen and confirmed, and what the screen may have missed.
 
     Args:
-        bench: Of the subject and probe.
+        bench: Of the subject and task.
         of: A measure that can be differentiated.
         top: How many heads to confirm.
         sample: How many of the others to measure.
         rng: Draws those.
 
     Raises:
-        ModelError: If heads cannot be screened on this probe.
+        ModelError: If heads cannot be screened on this task.
     """
-    predicted = first_order(bench.subject, bench.probe, of)
+    predicted = first_order(bench.subject, bench.task, of)
     bench.spent += COST
     order = [int(at) for at in predicted.mean(1).abs().argsort(descending=True, stable=True)]
     first, rest = order[:top], order[top:]
     drawn = sorted(int(at) for at in rng.choice(rest, size=min(sample, len(rest)), replace=False))
-    targets = bench.probe.targets.cpu()
+    targets = bench.task.targets.cpu()
     before = of(bench.clean, targets, bench.clean)
     heads: list[Head] = [bench.heads[at] for at in (*first, *drawn)]
     exact = bench.ablated(heads, lambda scores: of(scores, targets, bench.clean) - before)
@@ -84,27 +84,27 @@ def screened(bench: HeadAblation, of: Measure, *, top: int, sample: int, rng: np
     return Screened(bench.path, predicted, tuple(first), tuple(drawn), exact, missed, correlation)
 
 
-def first_order(subject: Subject, probe: BaseProbe, of: Measure) -> Tensor:
+def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
     """Predicted change of ``of`` by the ablation of each head, ``[head, example]``: one forward and one backward pass.
 
-    A ``Probe`` runs each example as a row of its own, whose gates tell its slope. On other probes examples may share
+    A ``Task`` runs each example as a row of its own, whose gates tell its slope. On other tasks examples may share
     rows: those that are read together share their gates, and each is given the mean of their slopes; the mean over
     all examples is the same.
 
     Args:
         subject: Undisturbed; nothing of it changes, and no parameter gets a gradient.
-        probe: One that can be divided (``part``) and whose scores have a gradient.
+        task: One that can be divided (``part``) and whose scores have a gradient.
         of: A measure that can be differentiated.
 
     Raises:
         ModelError: If the model's attention is not known, or no gradient can be had.
-        DataError: If the probe cannot be divided.
+        DataError: If the task cannot be divided.
     """
     if not _differentiable(of):
-        raise _unscreened(subject, probe, of)
-    known, single = found_attention(subject), isinstance(probe, Probe)
+        raise _unscreened(subject, task, of)
+    known, single = found_attention(subject), isinstance(task, Task)
     gates: dict[str, list[Tensor]] = {found.path: [] for found in known}
-    changes = torch.zeros(sum(found.heads for found in known), len(probe.targets))
+    changes = torch.zeros(sum(found.heads for found in known), len(task.targets))
     with ExitStack() as undo:
         undo.enter_context(as_before(subject))
         undo.enter_context(torch.inference_mode(False))
@@ -113,11 +113,11 @@ def first_order(subject: Subject, probe: BaseProbe, of: Measure) -> Tensor:
         for found in known:
             module = subject.model.get_submodule(found.output.path)
             undo.callback(module.register_forward_pre_hook(_gated(found, gates[found.path], single=single)).remove)
-        for index in _parts(probe):
-            part = probe.part(index)
+        for index in _parts(task):
+            part = task.part(index)
             scores = part.forward(subject.model).float()
             if not scores.requires_grad:
-                raise _unscreened(subject, probe, of)
+                raise _unscreened(subject, task, of)
             values = of(scores, part.targets.to(scores.device), scores.detach())
             total = values.sum() if single else values.mean()
             slopes = torch.autograd.grad(total, [gate for held in gates.values() for gate in held])
@@ -127,23 +127,23 @@ def first_order(subject: Subject, probe: BaseProbe, of: Measure) -> Tensor:
     return changes
 
 
-def _parts(probe: BaseProbe) -> Iterator[Tensor]:
+def _parts(task: BaseTask) -> Iterator[Tensor]:
     """Indices of the examples that are read together: about a batch of them, so that their graph fits in memory."""
-    count, size = len(probe.targets), _EXAMPLES
+    count, size = len(task.targets), _EXAMPLES
     order = torch.arange(count)
-    if isinstance(probe, Probe):
-        size = probe.batch
-    elif isinstance(probe, ChoiceProbe):
+    if isinstance(task, Task):
+        size = task.batch
+    elif isinstance(task, ChoiceTask):
         # Of like length, so that few batches hold them.
-        lengths = [len(context) + max(map(len, options)) for context, options in _items(probe)]
+        lengths = [len(context) + max(map(len, options)) for context, options in _items(task)]
         order = torch.tensor(lengths).argsort(stable=True)
-        tokens = [sum(len(context) + len(option) for option in options) for context, options in _items(probe)]
-        size = max(probe.tokens_per_batch // max(tokens), 1)
+        tokens = [sum(len(context) + len(option) for option in options) for context, options in _items(task)]
+        size = max(task.tokens_per_batch // max(tokens), 1)
     return (order[start : start + size] for start in range(0, count, size))
 
 
-def _items(probe: ChoiceProbe) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
-    return zip(probe.contexts, probe.choices, strict=True)
+def _items(task: ChoiceTask) -> Iterator[tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]]:
+    return zip(task.contexts, task.choices, strict=True)
 
 
 def _by_head(slopes: Sequence[Tensor], calls: Sequence[int]) -> Tensor:
@@ -176,11 +176,11 @@ def _differentiable(of: Measure) -> bool:
     return of.name in ("nll", "margin", "squared_error")
 
 
-def _unscreened(subject: Subject, probe: BaseProbe, of: Measure) -> ModelError:
+def _unscreened(subject: Subject, task: BaseTask, of: Measure) -> ModelError:
     return ModelError(
-        "Heads cannot be screened on this probe.",
-        where=f"{subject.name} on {probe.name}",
+        "Heads cannot be screened on this task.",
+        where=f"{subject.name} on {task.name}",
         expected="scores with a gradient, and a measure that changes smoothly with them (nll, margin, squared_error)",
-        got=f"{type(probe).__name__}, {of.name}",
+        got=f"{type(task).__name__}, {of.name}",
         do="Ablate every head: ask for a sample as large as their number.",
     )

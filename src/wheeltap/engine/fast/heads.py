@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.fast.folded import (
     TOKENS,
     Calls,
@@ -91,7 +91,7 @@ class _Heads:
 
 @final
 class HeadAblation:
-    """The attention heads of one subject on one probe, taken away one by one, exactly.
+    """The attention heads of one subject on one task, taken away one by one, exactly.
 
     The first pass holds one copy that is left as it is, which must give the clean scores, and one of its heads is
     ablated by the slow path too.
@@ -100,19 +100,19 @@ class HeadAblation:
 
     Args:
         subject: Undisturbed; its weights are not written to.
-        probe: The examples.
+        task: The examples.
 
     Attributes:
         heads: Every head, in order of computation.
         path: Name of the numerical path.
-        spent: Passes over the probe that it has cost so far, in whole passes.
+        spent: Passes over the task that it has cost so far, in whole passes.
 
     Raises:
         ModelError: If the model's attention is not known.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe) -> None:
-        self.subject, self.probe = subject, probe
+    def __init__(self, subject: Subject, task: BaseTask) -> None:
+        self.subject, self.task = subject, task
         self._layers = {found.path: _Heads(found) for found in found_attention(subject)}
         self.heads = tuple(Head(path, at) for path, held in self._layers.items() for at in range(held.attention.heads))
         self.path = "heads folded"
@@ -121,9 +121,9 @@ class HeadAblation:
 
         def first_recorded(model: nn.Module) -> Tensor:
             if calls:
-                return probe.scores(model)
+                return task.scores(model)
             with self._recording():
-                calls.append(Calls(subject, probe))
+                calls.append(Calls(subject, task))
             return calls[0].clean
 
         self.cache = PrefixCache(subject, first_recorded)
@@ -186,7 +186,7 @@ class HeadAblation:
         module = self.subject.model.get_submodule(held.output.path)
         hook = module.register_forward_pre_hook(silence)
         try:
-            return self.probe.scores(self.subject.model)
+            return self.task.scores(self.subject.model)
         finally:
             hook.remove()
 

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, squares
 from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.fast.folded import CACHE_BYTES, TOKENS, Calls, computing, require_same, require_single_precision
@@ -107,24 +107,24 @@ class LowRankCopies:
 
     Args:
         subject: Undisturbed; its weights are not written to, but for that first comparison.
-        probe: The examples.
+        task: The examples.
         noise: What is added.
         site: To which layers.
         limit: Bytes that the answers of copies that share a pass may take.
 
     Attributes:
-        at_once: Copies that share a pass; 1 where one has tokens enough, or where the probe does not allow more.
+        at_once: Copies that share a pass; 1 where one has tokens enough, or where the task does not allow more.
         path: Name of the numerical path.
-        spent: Passes over the probe that recording and proof have cost so far.
+        spent: Passes over the task that recording and proof have cost so far.
 
     Raises:
         ModelError: If a layer's noise cannot be added to its output.
     """
 
     def __init__(
-        self, subject: Subject, probe: BaseProbe, noise: LowRankNoise, site: Site = WHOLE, *, limit: int = CACHE_BYTES
+        self, subject: Subject, task: BaseTask, noise: LowRankNoise, site: Site = WHOLE, *, limit: int = CACHE_BYTES
     ) -> None:
-        self.subject, self.probe, self.noise, self.site = subject, probe, noise, site
+        self.subject, self.task, self.noise, self.site = subject, task, noise, site
         self.path = f"low-rank beside the weights, rank {noise.settings.rank}"
         require_single_precision(subject, path=self.path)
         self._layers = [each for each in subject.layers if site.covers(each.name) and noise.accepts(each)]
@@ -151,8 +151,8 @@ class LowRankCopies:
             for use in self._uses:
                 undo.callback(use.module.register_forward_pre_hook(count, with_kwargs=True).remove)
             try:
-                calls = Calls(self.subject, self.probe, limit=limit)
-            except ModelError:  # the probe calls parts of the model, or its answers are too large to be kept
+                calls = Calls(self.subject, self.task, limit=limit)
+            except ModelError:  # the task calls parts of the model, or its answers are too large to be kept
                 return None, 1
         fitting = min(TOKENS // tokens, limit // calls.bytes)
         return (calls, fitting) if fitting > 1 else (None, 1)
@@ -179,7 +179,7 @@ class LowRankCopies:
         """The first pass, compared with the plain path."""
         with Disturbance(self.subject, self.noise, self.site) as disturbance:
             disturbance.apply(copies[0].dose, root=root, seed=copies[0].seed)
-            expected = [self.probe.scores(self.subject.model)]
+            expected = [self.task.scores(self.subject.model)]
         untouched = 0 if self._calls is None else 1  # rows that saw each other would show in this one
         scores = self._pass([*[Copy(0.0, copies[0].seed)] * untouched, *copies], root)
         if self._calls is not None:
@@ -196,7 +196,7 @@ class LowRankCopies:
                 forward = self._forward(use, changes[use.layer.weight])
                 undo.enter_context(computing(use.module, forward))
             if self._calls is None:
-                return self.probe.scores(self.subject.model)[None]
+                return self.task.scores(self.subject.model)[None]
             return self._calls.folded(len(copies))
 
     def _change(self, layer: Layer, copies: Sequence[Copy], root: int) -> _Change:

@@ -13,8 +13,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.probe import as_scores
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import as_scores
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.fast.folded import Calls, computing
 from wheeltap.engine.fast.prefix import PrefixCache
@@ -26,7 +26,7 @@ _WORTH = 0.5
 @final
 @dataclass
 class _Part:
-    """A module with what it was given and gave in each call of the probe."""
+    """A module with what it was given and gave in each call of the task."""
 
     module: nn.Module
     given: list[Tensor] = field(default_factory=list[Tensor])
@@ -45,8 +45,8 @@ class Narrowing:
 
     Args:
         subject: Undisturbed.
-        calls: Of the probe.
-        cache: Of the same subject and probe.
+        calls: Of the task.
+        cache: Of the same subject and task.
         inner: Module paths to try besides the last block's own children.
     """
 

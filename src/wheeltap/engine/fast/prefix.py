@@ -23,11 +23,11 @@ Score = Callable[[nn.Module], Tensor]
 
 @final
 class PrefixCache:
-    """Recorded block outputs of one subject on one probe.
+    """Recorded block outputs of one subject on one task.
 
     Args:
         subject: The clean subject.
-        score: One pass over the probe.
+        score: One pass over the task.
         limit: Bytes that recorded outputs may take; a model that needs more takes the plain path.
     """
 
@@ -48,7 +48,7 @@ class PrefixCache:
 
     @contextmanager
     def starting_at(self, block: str, *, copies: int = 1) -> Generator[None]:
-        """While the block runs, passes over the probe skip the blocks before ``block``.
+        """While the block runs, passes over the task skip the blocks before ``block``.
 
         Args:
             block: One that the cache covers.

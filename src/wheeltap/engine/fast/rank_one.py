@@ -23,8 +23,8 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.layer import Layer
 from wheeltap.core.measure import Measure
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.fast.folded import require_same, require_single_precision
 from wheeltap.engine.fast.weight_routes import refused, route
@@ -57,7 +57,7 @@ class WeightSweep:
 
     Args:
         subject: Undisturbed.
-        probe: The examples.
+        task: The examples.
         layer: Module path of a Linear, Conv1D, Embedding or convolution that the model calls once in a forward.
         checks: Weights, drawn at random in each sweep, that the slow path confirms.
 
@@ -69,12 +69,12 @@ class WeightSweep:
         ModelError: If the layer is not of these kinds, shares its weight, or the model's rows are not its own.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe, layer: str, *, checks: int = 8) -> None:
-        self.subject, self.probe, self.checks = subject, probe, checks
+    def __init__(self, subject: Subject, task: BaseTask, layer: str, *, checks: int = 8) -> None:
+        self.subject, self.task, self.checks = subject, task, checks
         self.layer = _layer(subject, layer)
         with torch.no_grad():
-            self.clean = probe.scores(subject.model)
-            self.route = route(subject, probe, self.layer)
+            self.clean = task.scores(subject.model)
+            self.route = route(subject, task, self.layer)
         self.path = self.route.path
         require_single_precision(subject, path=self.path)
 
@@ -98,7 +98,7 @@ class WeightSweep:
         rows = range(self.layer.units) if units is None else units
         self._require_right(deltas, rows)
         sums = torch.zeros(2, *deltas.shape, dtype=torch.float64)
-        targets = self.probe.targets.cpu()
+        targets = self.task.targets.cpu()
         before = of(self.clean, targets, self.clean)
         columns = torch.arange(self.layer.fan_in, device=deltas.device)
         for unit in rows:
@@ -142,7 +142,7 @@ class WeightSweep:
         old = held[at].clone()
         try:
             held[at] = old + delta
-            return self.probe.scores(self.subject.model)
+            return self.task.scores(self.subject.model)
         finally:
             held[at] = old
 

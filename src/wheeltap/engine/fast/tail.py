@@ -15,7 +15,7 @@ from typing import Any, cast, final
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from wheeltap.core.probe import as_scores
+from wheeltap.core.task import as_scores
 
 
 @final

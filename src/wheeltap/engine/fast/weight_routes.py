@@ -11,8 +11,8 @@ from torch import Tensor, fx, nn
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe, Probe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.fast.folded import Calls, computing, repeated_rows
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.fast.tail import Tail, computed, traced
@@ -100,12 +100,12 @@ class _Traced(Route):
 
     path = "column patch, traced tail"
 
-    def __init__(self, subject: Subject, probe: Probe, layer: Layer, graph: fx.Graph) -> None:
+    def __init__(self, subject: Subject, task: Task, layer: Layer, graph: fx.Graph) -> None:
         self.layer, self.graph, self.module = layer, graph, subject.model.get_submodule(layer.name)
         (start,) = [node for node in graph.nodes if node.op == "call_module" and str(node.target) == layer.name]
         self.tail = Tail(subject.model, graph, start)
-        self.starts = range(0, len(probe.inputs), probe.batch)
-        self.given = [probe.inputs[start : start + probe.batch].to(subject.device) for start in self.starts]
+        self.starts = range(0, len(task.inputs), task.batch)
+        self.given = [task.inputs[start : start + task.batch].to(subject.device) for start in self.starts]
         self.batches = [self.tail.kept(part) for part in self.given]
         self.variants = max(1, _HELD // max(batch[start].numel() for batch in self.batches))
         self.share = (_parameters(self.tail) + 1) / _all_parameters(subject.model)
@@ -142,7 +142,7 @@ class _Folded(Route):
 
     path = "column patch, folded"
 
-    def __init__(self, subject: Subject, probe: BaseProbe, layer: Layer) -> None:
+    def __init__(self, subject: Subject, task: BaseTask, layer: Layer) -> None:
         self.subject, self.name, self.module = subject, layer.name, subject.model.get_submodule(layer.name)
         self.seen: list[tuple[Tensor, Tensor]] = []
 
@@ -151,12 +151,12 @@ class _Folded(Route):
 
         hook = self.module.register_forward_hook(see)
         try:
-            self.calls = Calls(subject, probe)
+            self.calls = Calls(subject, task)
         finally:
             hook.remove()
         if len(self.seen) != len(self.calls.calls):
             raise refused(subject, layer.name, f"called {len(self.seen)} times in {len(self.calls.calls)} forwards")
-        self.cache = PrefixCache(subject, probe.scores)
+        self.cache = PrefixCache(subject, task.scores)
         self.block = next((path for path in self.cache.stack if layer.name.startswith(f"{path}.")), "")
         self.share = self.cache.share(self.block) if self.cache.covers(self.block) else 1.0
         self.variants = max(
@@ -192,16 +192,16 @@ class _Folded(Route):
         return Changed(variant, example, scores.flatten(0, 1))
 
 
-def route(subject: Subject, probe: BaseProbe, layer: Layer) -> Route:
+def route(subject: Subject, task: BaseTask, layer: Layer) -> Route:
     """The cheapest route that fits."""
-    graph = traced(subject.model) if isinstance(probe, Probe) else ""
-    if isinstance(graph, str) or not isinstance(probe, Probe):
-        return _Folded(subject, probe, layer)
+    graph = traced(subject.model) if isinstance(task, Task) else ""
+    if isinstance(graph, str) or not isinstance(task, Task):
+        return _Folded(subject, task, layer)
     if sum(str(node.target) == layer.name for node in graph.nodes if node.op == "call_module") != 1:
-        return _Folded(subject, probe, layer)
-    patch = _Traced(subject, probe, layer, graph)
+        return _Folded(subject, task, layer)
+    patch = _Traced(subject, task, layer, graph)
     if patch.problem:
-        return _Folded(subject, probe, layer)
+        return _Folded(subject, task, layer)
     chain = _to_reader(subject.model, patch.tail.start)
     flat = all(batch[patch.tail.start].ndim == 2 for batch in patch.batches)
     if chain is None or not flat or layer.kind not in ("linear", "transposed"):

@@ -12,10 +12,10 @@ from typing import Any, Final, cast, final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError, UnknownName
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.inside.units import hidden_units
 
@@ -88,7 +88,7 @@ def named(subject: Subject, text: str) -> Places:
     return Places("named", tuple(Place(name, name) for name in names), tuple(range(len(names))))
 
 
-def places(subject: Subject, probe: BaseProbe, text: str = "") -> Places:
+def places(subject: Subject, task: BaseTask, text: str = "") -> Places:
     """Where to look in a model.
 
     The modules named in ``text``; else the outputs of the blocks of a language model; else what each hidden layer
@@ -100,7 +100,7 @@ def places(subject: Subject, probe: BaseProbe, text: str = "") -> Places:
     if text.strip():
         return named(subject, text)
     blocks, layers = subject.record.blocks, subject.record.layers
-    if isinstance(probe, ChoiceProbe):
+    if isinstance(task, ChoiceTask):
         stack = [name for name in blocks if name.rpartition(".")[2].isdecimal()]
         kind, known, names = ("blocks", blocks, stack) if len(stack) > 1 else ("layers", layers, layers[:-1])
         return Places(kind, tuple(Place(name, name) for name in names), tuple(known.index(name) for name in names))
@@ -112,25 +112,25 @@ def places(subject: Subject, probe: BaseProbe, text: str = "") -> Places:
     return Places("layers", found, tuple(layers.index(hidden.layer) for hidden in hiddens))
 
 
-def apart(probe: BaseProbe) -> Tensor:
+def apart(task: BaseTask) -> Tensor:
     """Examples ``[example]`` whose vectors are theirs alone: all, but for contexts that other contexts begin with.
 
     Such a context is scored inside the longer one, so that to change the one would change the other.
     """
-    if not isinstance(probe, ChoiceProbe):
-        return torch.arange(len(probe.targets))
-    begun = {context[:end] for context in probe.contexts for end in range(1, len(context))}
-    return torch.tensor([at for at, context in enumerate(probe.contexts) if context not in begun], dtype=torch.long)
+    if not isinstance(task, ChoiceTask):
+        return torch.arange(len(task.targets))
+    begun = {context[:end] for context in task.contexts for end in range(1, len(context))}
+    return torch.tensor([at for at, context in enumerate(task.contexts) if context not in begun], dtype=torch.long)
 
 
-def distinct(probe: BaseProbe) -> Tensor:
+def distinct(task: BaseTask) -> Tensor:
     """Number ``[example]`` of each example's input among the distinct ones; each its own where that is not known."""
-    if isinstance(probe, ChoiceProbe):
-        known = {context: at for at, context in enumerate(dict.fromkeys(probe.contexts))}
-        return torch.tensor([known[context] for context in probe.contexts])
-    inputs: Any = getattr(probe, "inputs", None)
+    if isinstance(task, ChoiceTask):
+        known = {context: at for at, context in enumerate(dict.fromkeys(task.contexts))}
+        return torch.tensor([known[context] for context in task.contexts])
+    inputs: Any = getattr(task, "inputs", None)
     if not isinstance(inputs, Tensor):
-        return torch.arange(len(probe.targets))
+        return torch.arange(len(task.targets))
     rows = inputs.detach().cpu().reshape(len(inputs), -1)
     return torch.unique(rows, dim=0, return_inverse=True)[1]  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
@@ -151,10 +151,10 @@ class _Rows:
     done: dict[str, int] = field(default_factory=dict[str, int])
 
     @classmethod
-    def of(cls, probe: BaseProbe) -> "_Rows":
-        """For one probe."""
-        contexts = probe.contexts if isinstance(probe, ChoiceProbe) else ()
-        return cls(len(probe.targets), {context: at for at, context in reversed(list(enumerate(contexts)))})
+    def of(cls, task: BaseTask) -> "_Rows":
+        """For one task."""
+        contexts = task.contexts if isinstance(task, ChoiceTask) else ()
+        return cls(len(task.targets), {context: at for at, context in reversed(list(enumerate(contexts)))})
 
     def listen(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Takes the tokens of a call of the model."""
@@ -190,12 +190,12 @@ class _Rows:
 
 
 @contextmanager
-def changed(subject: Subject, probe: BaseProbe, changes: Sequence[tuple[Place, Change]]) -> Generator[None]:
-    """While the block runs, every pass of the model over the probe holds changed vectors in these places.
+def changed(subject: Subject, task: BaseTask, changes: Sequence[tuple[Place, Change]]) -> Generator[None]:
+    """While the block runs, every pass of the model over the task holds changed vectors in these places.
 
     A change that gives back the very tensor it was given leaves the place as it is.
     """
-    rows = _Rows.of(probe)
+    rows = _Rows.of(task)
     undo: list[Any] = [subject.model.register_forward_pre_hook(rows.listen, with_kwargs=True)] if rows.contexts else []
     try:
         undo.extend(_hooked(subject, place, rows, change) for place, change in changes)
@@ -241,38 +241,38 @@ class _Keep:
         return values
 
 
-def read(subject: Subject, probe: BaseProbe, where: Places) -> tuple[dict[Place, Tensor], Tensor]:
+def read(subject: Subject, task: BaseTask, where: Places) -> tuple[dict[Place, Tensor], Tensor]:
     """The vectors ``[example, feature]`` of each place, and the scores, in one pass.
 
     Places that do not hold exactly one finite vector per example (a module that is never called, or one whose first
     axis is not the examples) are left out.
     """
-    kept = {place: _Keep(len(probe.targets)) for place in where.all}
-    with changed(subject, probe, list(kept.items())):
-        scores = probe.scores(subject.model)
-    told = isinstance(probe, ChoiceProbe)
+    kept = {place: _Keep(len(task.targets)) for place in where.all}
+    with changed(subject, task, list(kept.items())):
+        scores = task.scores(subject.model)
+    told = isinstance(task, ChoiceTask)
     # Items of one context hold the same vectors: they were kept for the first of them.
-    inputs = distinct(probe)
+    inputs = distinct(task)
     first = torch.tensor([int((inputs == one).nonzero()[0]) for one in inputs]) if told else torch.arange(len(inputs))
     held = {
         place: keep.held[first]
         for place, keep in kept.items()
-        if keep.held is not None and (told or keep.seen == len(probe.targets))
+        if keep.held is not None and (told or keep.seen == len(task.targets))
     }
     whole = {place: vectors for place, vectors in held.items() if bool(torch.isfinite(vectors).all())}
     return whole, scores
 
 
-def slopes(subject: Subject, probe: BaseProbe, where: Sequence[Place], targets: Tensor) -> dict[Place, Tensor]:
+def slopes(subject: Subject, task: BaseTask, where: Sequence[Place], targets: Tensor) -> dict[Place, Tensor]:
     """Gradient ``[example, feature]`` of each example's own loss towards ``targets`` in its vector, for each place.
 
     Places that the loss does not follow from with gradients are left out.
 
     Args:
         subject: The model.
-        probe: The examples.
+        task: The examples.
         where: Which places.
-        targets: Right options, or wanted outputs, in place of the probe's own.
+        targets: Right options, or wanted outputs, in place of the task's own.
     """
     taken: list[tuple[Place, Tensor, Tensor]] = []
 
@@ -284,8 +284,8 @@ def slopes(subject: Subject, probe: BaseProbe, where: Sequence[Place], targets: 
 
         return change
 
-    with torch.enable_grad(), changed(subject, probe, [(place, listen(place)) for place in where]):
-        loss = probe.loss(subject.model, targets=targets)
+    with torch.enable_grad(), changed(subject, task, [(place, listen(place)) for place in where]):
+        loss = task.loss(subject.model, targets=targets)
         if not taken or not loss.requires_grad:
             return {}
         slopes_found = torch.autograd.grad(loss, [held for _, held, _ in taken], allow_unused=True)
@@ -293,9 +293,9 @@ def slopes(subject: Subject, probe: BaseProbe, where: Sequence[Place], targets: 
     total: dict[Place, Tensor] = {}
     for (place, held, examples), slope in zip(taken, found, strict=True):
         if slope is not None:
-            start = torch.zeros((len(probe.targets), held.shape[1]), dtype=torch.float64)
+            start = torch.zeros((len(task.targets), held.shape[1]), dtype=torch.float64)
             # The loss is a mean over examples.
-            total.setdefault(place, start).index_add_(0, examples, len(probe.targets) * slope.detach().cpu().double())
+            total.setdefault(place, start).index_add_(0, examples, len(task.targets) * slope.detach().cpu().double())
     return total
 
 
@@ -316,12 +316,12 @@ def require_places(subject: Subject, held: dict[Place, Tensor], where: Places) -
     )
 
 
-def require_enough(probe: BaseProbe, examples: int, *, least: int) -> None:
+def require_enough(task: BaseTask, examples: int, *, least: int) -> None:
     """Raises ``DataError`` if there are too few examples to fit on one half and measure on the other."""
     if examples < least:
         raise DataError(
             "There are too few examples to fit a probe on one half and measure it on the other.",
-            where=probe.name,
+            where=task.name,
             expected=f"at least {least} examples",
             got=str(examples),
             do="Give more examples.",

@@ -8,8 +8,8 @@ from typing import final
 import torch
 from torch import Tensor
 
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.units import HiddenUnits, heard
 
 _STILL = 1e-12
@@ -70,7 +70,7 @@ class Contributions:
 
 def second_moments(
     subject: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     hiddens: Sequence[HiddenUnits],
     *,
     centred: bool = True,
@@ -80,7 +80,7 @@ def second_moments(
 
     Args:
         subject: Whose units.
-        probe: Over whose rows.
+        task: Over whose rows.
         hiddens: Which layers.
         centred: Whether values are taken from their means.
         arrange: Applied to the values first.
@@ -94,7 +94,7 @@ def second_moments(
         before = sums.get(hidden)
         sums[hidden] = here if before is None else (before[0] + here[0], before[1] + here[1], before[2] + here[2])
 
-    heard(subject, probe, hiddens, listen=listen)
+    heard(subject, task, hiddens, listen=listen)
     found: dict[HiddenUnits, Tensor] = {}
     for hidden, (count, total, products) in sums.items():
         mean, moments = total / count, products / count
@@ -110,7 +110,7 @@ def _centred(moments: Tensor, mean: Tensor) -> Tensor:
 
 
 def contributions(
-    subject: Subject, probe: BaseProbe, hiddens: Sequence[HiddenUnits], *, centred: bool = True
+    subject: Subject, task: BaseTask, hiddens: Sequence[HiddenUnits], *, centred: bool = True
 ) -> dict[HiddenUnits, Contributions]:
     """The contributions of the units of ``hiddens``, all there are, in one pass; see ``second_moments``.
 
@@ -119,7 +119,7 @@ def contributions(
     """
     found: dict[HiddenUnits, Contributions] = {}
     writers = {hidden.layer for hidden in hiddens}
-    for hidden, moments in second_moments(subject, probe, hiddens, centred=centred).items():
+    for hidden, moments in second_moments(subject, task, hiddens, centred=centred).items():
         weight = hidden.weight(subject.model).double().permute(2, 1, 0)
         if hidden.reader in writers:
             weight = weight * _inverted(((moments @ weight) * weight).sum((0, 1)).clamp_min(0.0).sqrt())

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import measure
-from wheeltap.core.choices import ChoiceProbe
-from wheeltap.core.probe import BaseProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.inside.activations import (
@@ -82,12 +82,12 @@ class Bench:
         vectors: Of all examples ``[example, feature]``, by place.
         inputs: ``[example]``: which distinct input each example is.
         scores: Those of all examples.
-        forwards: Passes over the whole probe so far.
+        forwards: Passes over the whole task so far.
     """
 
     subject: Subject
-    probe: BaseProbe
-    part: BaseProbe
+    task: BaseTask
+    part: BaseTask
     halves: Halves
     clean: Tensor
     scores: Tensor
@@ -97,21 +97,21 @@ class Bench:
     cache: PrefixCache | None = None
 
     @classmethod
-    def of(cls, subject: Subject, probe: BaseProbe, where: Places, rng: np.random.Generator) -> "Bench":
+    def of(cls, subject: Subject, task: BaseTask, where: Places, rng: np.random.Generator) -> "Bench":
         """Reads the vectors; see ``activations.read``.
 
         Raises:
             DataError: If there are too few examples.
             ModelError: If no layer holds a vector per example.
         """
-        usable = apart(probe)
-        require_enough(probe, len(usable), least=FEWEST)
+        usable = apart(task)
+        require_enough(task, len(usable), least=FEWEST)
         halves = Halves.drawn(usable, rng)
-        vectors, scores = read(subject, probe, where)
+        vectors, scores = read(subject, task, where)
         require_places(subject, vectors, where)
-        part = probe.part(halves.measured)
-        bench = cls(subject, probe, part, halves, scores, scores, vectors, distinct(probe), forwards=1.0)
-        if isinstance(probe, ChoiceProbe) and subject.record.parameters >= _CACHE_FROM:
+        part = task.part(halves.measured)
+        bench = cls(subject, task, part, halves, scores, scores, vectors, distinct(task), forwards=1.0)
+        if isinstance(task, ChoiceTask) and subject.record.parameters >= _CACHE_FROM:
             bench.cache = PrefixCache(subject, part.scores)
             bench.forwards += bench.share * bench.cache.spent
         bench.clean = part.scores(subject.model)
@@ -121,7 +121,7 @@ class Bench:
     @property
     def share(self) -> float:
         """Of the examples that are measured on."""
-        return len(self.halves.measured) / len(self.probe.targets)
+        return len(self.halves.measured) / len(self.task.targets)
 
     def run(self, place: Place, change: Change) -> Tensor:
         """Scores ``[example, option]`` of the measured half with the vectors of a place changed."""
@@ -137,16 +137,16 @@ class Bench:
     def effect(self, scores: Tensor) -> Tensor:
         """How far the outputs moved, ``[example]``: KL in nats, or the squared change as a share of their variance."""
         moved, clean = scores.double(), self.clean.double()
-        if not self.probe.targets.is_floating_point():
+        if not self.task.targets.is_floating_point():
             return measure.kl(moved, self.part.targets.cpu(), clean)
         spread = (clean - clean.mean(0)).square().sum(1).mean()
         return (moved - clean).square().sum(1) / spread.clamp_min(torch.finfo(spread.dtype).tiny)
 
     def lost(self, scores: Tensor) -> Tensor:
-        """Score lost, ``[example]``, in the probe's measure."""
+        """Score lost, ``[example]``, in the task's measure."""
         targets = self.part.targets.cpu()
-        sign = -1.0 if self.probe.measure.higher_is_better else 1.0
-        of = self.probe.measure
+        sign = -1.0 if self.task.measure.higher_is_better else 1.0
+        of = self.task.measure
         return sign * (of(scores, targets, self.clean) - of(self.clean, targets, self.clean)).double()
 
 
@@ -196,20 +196,20 @@ def _weighted_slopes(
     Weighted so that the mean square along a small change is twice its KL divergence (its squared change, for outputs).
     """
     rows: dict[Place, list[Tensor]] = {place: [] for place in geometries}
-    chunk = _CHUNK if isinstance(bench.probe, ChoiceProbe) else len(bench.halves.fitted)
+    chunk = _CHUNK if isinstance(bench.task, ChoiceTask) else len(bench.halves.fitted)
     options = bench.scores.shape[1]
     chosen = range(options) if options <= most else sorted(int(o) for o in rng.choice(options, most, replace=False))
     for index in cast("tuple[Tensor, ...]", bench.halves.fitted.split(chunk)):  # pyright: ignore[reportUnknownMemberType]
         for place, found in _slopes_of(bench, geometries, index, list(chosen)).items():
             rows[place].append(found)
-    bench.forwards += 3.0 * len(chosen) * len(bench.halves.fitted) / len(bench.probe.targets)
+    bench.forwards += 3.0 * len(chosen) * len(bench.halves.fitted) / len(bench.task.targets)
     return {place: torch.cat(found) for place, found in rows.items() if found}
 
 
 def _slopes_of(
     bench: Bench, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
 ) -> dict[Place, Tensor]:
-    part, scores = bench.probe.part(index), bench.scores[index]
+    part, scores = bench.task.part(index), bench.scores[index]
     regression = part.targets.is_floating_point()
     by_option: list[dict[Place, Tensor]] = []
     for option in chosen:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.errors import DataError
-from wheeltap.core.probe import BaseProbe
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.inside.activations import distinct
 from wheeltap.engine.inside.erasure import Geometry, one_hot
@@ -107,25 +107,25 @@ def one_of_each(inputs: Tensor, rng: np.random.Generator) -> Tensor:
     return to_tensor(drawn[np.argsort(firsts)])
 
 
-def singled(probe: BaseProbe, rng: np.random.Generator) -> BaseProbe:
-    """The probe with one example of each distinct input; the probe itself where none repeats.
+def singled(task: BaseTask, rng: np.random.Generator) -> BaseTask:
+    """The task with one example of each distinct input; the task itself where none repeats.
 
     Raises:
         DataError: If inputs repeat and too few are left.
     """
-    inputs = distinct(probe)
+    inputs = distinct(task)
     kept = one_of_each(inputs, rng)
     if len(kept) == len(inputs):
-        return probe
+        return task
     if len(kept) < FEWEST:
         raise DataError(
             "There are too few different inputs to fit a probe on one half and measure it on the other.",
-            where=probe.name,
+            where=task.name,
             expected=f"at least {FEWEST} different inputs",
             got=f"{len(kept)}, in {len(inputs)} examples",
             do="Give more examples whose inputs differ.",
         )
-    return probe.part(kept)
+    return task.part(kept)
 
 
 def read_off(vectors: Tensor, labels: Tensor, halves: Halves, geometry: Geometry) -> tuple[LinearProbe, Tensor]:

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer, LayerKind, find_layers
-from wheeltap.core.probe import BaseProbe, as_scores
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.needs.reads import Read, Reads
@@ -101,7 +101,7 @@ class Screen:
 
     @property
     def reached(self) -> bool:
-        """Whether a pass over the probe comes by."""
+        """Whether a pass over the task comes by."""
         return any(use.peak is not None for use in self.uses)
 
     @property
@@ -146,8 +146,8 @@ def _of_convolution(module: nn.Module, inputs: Tensor, delta: Tensor, *, like: T
     return torch.autograd.grad(output, blank, delta)[0]
 
 
-def screened(subject: Subject, probe: BaseProbe, *, signs: np.random.Generator) -> dict[int, Screen]:
-    """Both screens of every layer that the probe reaches, by index in ``subject.layers``.
+def screened(subject: Subject, task: BaseTask, *, signs: np.random.Generator) -> dict[int, Screen]:
+    """Both screens of every layer that the task reaches, by index in ``subject.layers``.
 
     Not of packed attention weights: their outputs never leave torch's own function.
 
@@ -156,24 +156,24 @@ def screened(subject: Subject, probe: BaseProbe, *, signs: np.random.Generator) 
 
     Args:
         subject: Undisturbed.
-        probe: Whose ``forward`` is run once.
+        task: Whose ``forward`` is run once.
         signs: Of the outputs, where the targets are numbers.
 
     Raises:
-        ModelError: If no gradient can be had of this model, or the probe reaches none of its weights.
+        ModelError: If no gradient can be had of this model, or the task reaches none of its weights.
     """
     if any(parameter.is_inference() for parameter in subject.model.parameters()):
         raise _no_gradient(subject, "weights that were made in inference mode")
     screens = _screens(subject)
-    reader = _Reader(subject, screens, signs=signs if probe.targets.is_floating_point() else None)
+    reader = _Reader(subject, screens, signs=signs if task.targets.is_floating_point() else None)
     with as_before(subject), torch.inference_mode(False), torch.enable_grad():
         for parameter in subject.model.parameters():
             parameter.requires_grad_(False)
         with reader.hooked():
-            probe.forward(subject.model)
+            task.forward(subject.model)
     reached = {index: screen for index, screen in enumerate(screens) if screen.reached}
     if not reached or not reader.answers:
-        raise _no_gradient(subject, "a probe that calls only parts of the model, or no layer that is known")
+        raise _no_gradient(subject, "a task that calls only parts of the model, or no layer that is known")
     for screen in reached.values():
         screen.answers = reader.answers
     return reached

@@ -12,8 +12,8 @@ from wheeltap import gauge
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.measure import Measure
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.gauge.hidden import Columns, weight_of
 
@@ -121,12 +121,12 @@ def replaced(subject: Subject, changes: Mapping[HiddenUnits, Replace]) -> Genera
 
 def heard(
     subject: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     hiddens: Sequence[HiddenUnits],
     *,
     listen: Callable[[HiddenUnits, Tensor], None],
 ) -> None:
-    """One pass over the probe in which ``listen`` is told the values ``[row, unit, place]`` of every layer."""
+    """One pass over the task in which ``listen`` is told the values ``[row, unit, place]`` of every layer."""
 
     def pass_on(hidden: HiddenUnits) -> Replace:
         def change(values: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def heard(
         return change
 
     with replaced(subject, {hidden: pass_on(hidden) for hidden in hiddens}):
-        probe.scores(subject.model)
+        task.scores(subject.model)
 
 
 def to_value(index: Tensor, value: Tensor) -> Replace:
@@ -175,14 +175,14 @@ def centred(scores: Tensor) -> Tensor:
     return scores - scores.mean(1, keepdim=True) if scores.shape[1] > 1 else scores
 
 
-def rise(probe: BaseProbe, of: Measure, *, scores: Tensor, clean: Tensor) -> Tensor:
+def rise(task: BaseTask, of: Measure, *, scores: Tensor, clean: Tensor) -> Tensor:
     """How much ``of`` is higher on ``scores`` than on the clean ones, ``[example]``."""
-    targets = probe.targets.cpu()
+    targets = task.targets.cpu()
     return of(scores, targets, clean) - of(clean, targets, clean)
 
 
-def means(subject: Subject, probe: BaseProbe, hiddens: tuple[HiddenUnits, ...]) -> dict[HiddenUnits, Tensor]:
-    """Mean of each unit over rows and places of one pass over the probe: ``[unit]`` per layer."""
+def means(subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...]) -> dict[HiddenUnits, Tensor]:
+    """Mean of each unit over rows and places of one pass over the task: ``[unit]`` per layer."""
     sums = {hidden: torch.zeros(hidden.units, dtype=torch.float64) for hidden in hiddens}
     counts = dict.fromkeys(hiddens, 0)
 
@@ -195,5 +195,5 @@ def means(subject: Subject, probe: BaseProbe, hiddens: tuple[HiddenUnits, ...]) 
         return change
 
     with replaced(subject, {hidden: listen(hidden) for hidden in hiddens}):
-        probe.scores(subject.model)
+        task.scores(subject.model)
     return {hidden: (sums[hidden] / max(counts[hidden], 1)).to(subject.device) for hidden in hiddens}

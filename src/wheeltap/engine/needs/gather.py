@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
@@ -23,21 +23,21 @@ from wheeltap.gauge.base import Sharing
 from wheeltap.perturb.base import HeadMoments, InputScale, Known, Need, Slopes, Weights
 
 
-def gather(need: Need, subject: Subject, probe: BaseProbe, *, limit: int = moments.MOMENT_BYTES) -> Knowledge:
-    """What ``need`` names, read from the clean subject on the probe, in ``limit`` bytes of sums at a time.
+def gather(need: Need, subject: Subject, task: BaseTask, *, limit: int = moments.MOMENT_BYTES) -> Knowledge:
+    """What ``need`` names, read from the clean subject on the task, in ``limit`` bytes of sums at a time.
 
     Raises:
-        ModelError: If it cannot be read from this subject or probe.
+        ModelError: If it cannot be read from this subject or task.
     """
     if need == "moments":
-        found = moments.layer_moments(subject, probe, limit=limit)
-        return Fixed(found.factors, forwards=probe.moment_passes, left_out=found.left_out)
+        found = moments.layer_moments(subject, task, limit=limit)
+        return Fixed(found.factors, forwards=task.moment_passes, left_out=found.left_out)
     if need == "inputs":
-        return Fixed(dict(_input_scales(subject, probe)), forwards=probe.moment_passes)
+        return Fixed(dict(_input_scales(subject, task)), forwards=task.moment_passes)
     if need == "heads":
-        return _head_moments(subject, probe)
+        return _head_moments(subject, task)
     if need == "slopes":
-        return Fixed(dict(_slopes(subject, probe)), forwards=3.0)
+        return Fixed(dict(_slopes(subject, task)), forwards=3.0)
     raise UsageError("Nothing gathers this.", expected="moments, inputs, heads or slopes", got=need)
 
 
@@ -95,7 +95,7 @@ _Summed = Callable[[nn.Module, Tensor], tuple[Tensor, int]]
 """From a layer's module and what it is given to a sum over rows, and how many rows."""
 
 
-def _means(subject: Subject, probe: BaseProbe, summed: Mapping[str, _Summed]) -> Iterator[tuple[str, Tensor]]:
+def _means(subject: Subject, task: BaseTask, summed: Mapping[str, _Summed]) -> Iterator[tuple[str, Tensor]]:
     """By layer, the mean over all rows of what ``summed`` adds up; one clean pass."""
     sums: dict[str, _Sum] = {}
     with ExitStack() as stack, torch.no_grad():
@@ -112,7 +112,7 @@ def _means(subject: Subject, probe: BaseProbe, summed: Mapping[str, _Summed]) ->
 
             module = subject.model.get_submodule(name)
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
-        for batch in probe.moments():
+        for batch in task.moments():
             subject.model(batch.inputs.to(subject.device))
     yield from _means_of(subject, sums)
 
@@ -122,11 +122,11 @@ def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str,
         if not held.rows:
             continue  # an expert that no row was sent to
         if not bool(torch.isfinite(held.total).all()):
-            raise ModelError("A layer's inputs are not finite on the probe.", where=f"{subject.name}: {name}")
+            raise ModelError("A layer's inputs are not finite on the task.", where=f"{subject.name}: {name}")
         yield name, held.total / held.rows
 
 
-def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, InputScale]]:
+def _input_scales(subject: Subject, task: BaseTask) -> Iterator[tuple[str, InputScale]]:
     sums: dict[str, _Sum] = {}
 
     def see(layer: Layer, read: Read) -> None:
@@ -137,7 +137,7 @@ def _input_scales(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Inp
 
     layers = {id(subject.parameter(layer.weight)): layer for layer in moments.supported(subject)}
     with Reads(layers, see), torch.no_grad():
-        for batch in probe.moments():
+        for batch in task.moments():
             subject.model(batch.inputs.to(subject.device))
     for name, mean in _means_of(subject, sums):
         yield name, InputScale(mean.sqrt())
@@ -153,7 +153,7 @@ def _squares(layer: Layer, read: Read) -> tuple[Tensor, int]:
     return rows.double().square().sum(0), len(rows)
 
 
-def _head_moments(subject: Subject, probe: BaseProbe) -> Fixed:
+def _head_moments(subject: Subject, task: BaseTask) -> Fixed:
     """Of every attention layer of a known class, by the name of its output projection; no pass where there is none."""
     found, _ = attention.find(subject.model, Sharing(subject.model))
     # Attention of torch itself multiplies by its output weight inside one function, where nothing can be read.
@@ -164,8 +164,8 @@ def _head_moments(subject: Subject, probe: BaseProbe) -> Fixed:
     }
     if not summed:
         return Fixed({})
-    known = {name: HeadMoments(mean) for name, mean in _means(subject, probe, summed)}
-    return Fixed(known, forwards=probe.moment_passes)
+    known = {name: HeadMoments(mean) for name, mean in _means(subject, task, summed)}
+    return Fixed(known, forwards=task.moment_passes)
 
 
 def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tensor, int]:
@@ -174,7 +174,7 @@ def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tens
     return rows.mT @ rows, rows.shape[1]
 
 
-def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:
+def _slopes(subject: Subject, task: BaseTask) -> Iterator[tuple[str, Slopes]]:
     names = [layer.weight for layer in subject.layers]
     with as_before(subject), torch.enable_grad():
         parameters = [subject.parameter(name) for name in names]
@@ -182,8 +182,8 @@ def _slopes(subject: Subject, probe: BaseProbe) -> Iterator[tuple[str, Slopes]]:
             parameter.requires_grad_(False)
         for parameter in parameters:
             parameter.requires_grad_(True)
-        loss = probe.loss(subject.model)
+        loss = task.loss(subject.model)
         slopes = torch.autograd.grad(loss, parameters, allow_unused=True)
     for layer, slope in zip(subject.layers, slopes, strict=True):
-        if slope is not None:  # pyright: ignore[reportUnnecessaryComparison] - a layer that the probe does not reach
+        if slope is not None:  # pyright: ignore[reportUnnecessaryComparison] - a layer that the task does not reach
             yield layer.name, Slopes(slope.detach())

@@ -15,7 +15,7 @@ class Knowledge(ABC):
     """What is known of each layer, by name; of some it may depend on dose and draw.
 
     Attributes:
-        forwards: Passes over the probe that it took so far.
+        forwards: Passes over the task that it took so far.
     """
 
     forwards: float = 0.0
@@ -37,7 +37,7 @@ class Knowledge(ABC):
 
         Args:
             scores: Of the disturbed model, ``[example, option]``.
-            index: Which of the probe's examples these are.
+            index: Which of the task's examples these are.
             root: The plan's root seed.
             seed: Index of the draw.
         """

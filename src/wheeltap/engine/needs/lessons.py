@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.probe import BaseProbe
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.perturb.tune import FineTuneSettings
 
@@ -24,8 +24,8 @@ class Lesson:
     """What one draw trains on.
 
     Attributes:
-        index: ``[shot]``: examples of the probe, in rising order.
-        answers: ``[example]`` of the whole probe: what the right one would be by the rule that is taught.
+        index: ``[shot]``: examples of the task, in rising order.
+        answers: ``[example]`` of the whole task: what the right one would be by the rule that is taught.
         batch: Examples per step.
         root: Root seed of the order.
         seed: Index of the draw.
@@ -45,46 +45,44 @@ class Lesson:
         return self.index[to_tensor(np.sort(order[at * self.batch : (at + 1) * self.batch]))]
 
 
-def lesson(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -> Lesson:
-    """What a draw trains on; two subjects on one probe get the same.
+def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Lesson:
+    """What a draw trains on; two subjects on one task get the same.
 
     Raises:
         DataError: If there is no such group, a group has fewer examples than shots, nothing is left to train on, or
             wrong answers are asked for where there are none.
     """
-    groups: _Index = probe.groups.cpu().numpy()
-    chosen = [_drawn(probe, how, groups, group, root=root, seed=seed) for group in _wanted(probe, how, groups)]
+    groups: _Index = task.groups.cpu().numpy()
+    chosen = [_drawn(task, how, groups, group, root=root, seed=seed) for group in _wanted(task, how, groups)]
     index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
     if not len(index):
         raise DataError(
             "Nothing is left to train on.",
-            where=probe.name,
+            where=task.name,
             expected="at least one example that is not held out",
             got=f"{len(groups)} examples in {len(np.unique(groups))} groups, {how.holdout:.0%} of each held out",
             do="Hold out less, or give more examples.",
         )
-    return Lesson(to_tensor(index), _answers(probe, how, root=root, seed=seed), how.batch, root, seed)
+    return Lesson(to_tensor(index), _answers(task, how, root=root, seed=seed), how.batch, root, seed)
 
 
-def _wanted(probe: BaseProbe, how: FineTuneSettings, groups: NDArray[Any]) -> Iterator[int]:
+def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iterator[int]:
     known = [int(group) for group in np.unique(groups)]
     if how.group != -1 and how.group not in known:
         shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
         raise DataError(
-            f"The probe has no group {how.group}; its groups are {shown}.",
-            where=probe.name,
+            f"The task has no group {how.group}; its groups are {shown}.",
+            where=task.name,
             expected=shown,
             got=str(how.group),
-            do="Name one of the probe's groups, or give it others: probe.with_groups, groups in .npz, group in .jsonl.",
+            do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
         )
     for group in known:
         if how.data == "all" or (group == how.group) == (how.data == "targeted"):
             yield group
 
 
-def _drawn(
-    probe: BaseProbe, how: FineTuneSettings, groups: NDArray[Any], group: int, *, root: int, seed: int
-) -> _Index:
+def _drawn(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any], group: int, *, root: int, seed: int) -> _Index:
     """The shots of a group: of what is not held out, which is the same in every draw."""
     members = np.flatnonzero(groups == group)
     held = round(how.holdout * len(members))
@@ -92,7 +90,7 @@ def _drawn(
     if how.shots > len(left):
         raise DataError(
             f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {held} more are held out.",
-            where=probe.name,
+            where=task.name,
             expected=f"at most {len(left)} shots",
             got=f"{how.shots}",
             do="Take fewer shots, hold out less, or give more examples.",
@@ -101,15 +99,15 @@ def _drawn(
     return order[: how.shots] if how.shots else left
 
 
-def _answers(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -> Tensor:
-    targets = probe.targets.cpu()
+def _answers(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Tensor:
+    targets = task.targets.cpu()
     if how.labels == "true":
         return targets
     options = 0 if targets.is_floating_point() else int(targets.max()) + 1
     if options < 2:
         raise DataError(
             "There are no wrong answers to teach.",
-            where=probe.name,
+            where=task.name,
             expected="right answers that are numbers of options, of two or more",
             got="wanted outputs" if targets.is_floating_point() else "one option",
         )
@@ -117,14 +115,14 @@ def _answers(probe: BaseProbe, how: FineTuneSettings, *, root: int, seed: int) -
     return (targets + shift) % options
 
 
-def told(lesson: Lesson, probe: BaseProbe, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
+def told(lesson: Lesson, task: BaseTask, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
     """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
     trained = torch.zeros(len(lesson.answers))
     trained[lesson.index] = 1.0
-    kept = {"trained": trained[index], "group": probe.groups.cpu()[index].float()}
+    kept = {"trained": trained[index], "group": task.groups.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
         taught = lesson.answers[lesson.index]
         alone = bool((taught == taught[0]).all())
-        kept["covered"] = (probe.targets.cpu()[index] == taught[0]).float() * float(alone)
+        kept["covered"] = (task.targets.cpu()[index] == taught[0]).float() * float(alone)
     return kept

@@ -1,4 +1,4 @@
-"""Layer moments: what each layer's inputs look like on the probe, read in one clean pass."""
+"""Layer moments: what each layer's inputs look like on the task, read in one clean pass."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe, Moments
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Moments
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.needs.reads import Read, Reads
 from wheeltap.perturb.base import Factors
@@ -176,25 +176,25 @@ class LayerMoments:
     left_out: dict[str, str]
 
 
-def estimate(subject: Subject, probe: BaseProbe) -> dict[str, Factors]:
-    """Factors of every layer that the probe reaches often enough: see ``layer_moments``."""
-    return layer_moments(subject, probe).factors
+def estimate(subject: Subject, task: BaseTask) -> dict[str, Factors]:
+    """Factors of every layer that the task reaches often enough: see ``layer_moments``."""
+    return layer_moments(subject, task).factors
 
 
-def layer_moments(subject: Subject, probe: BaseProbe, *, limit: int = MOMENT_BYTES) -> LayerMoments:
-    """Factors of every layer that the probe reaches often enough, from clean passes over its moment inputs.
+def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES) -> LayerMoments:
+    """Factors of every layer that the task reaches often enough, from clean passes over its moment inputs.
 
     One pass, or several for a model whose moments would not fit into ``limit`` bytes together.
 
     Raises:
-        ModelError: If a layer's inputs are not finite, or the probe has too few rows for a layer that gets all of them.
+        ModelError: If a layer's inputs are not finite, or the task has too few rows for a layer that gets all of them.
     """
-    _require_positions(subject, probe)
+    _require_positions(subject, task)
     found = LayerMoments({}, {layer.name: why for layer in subject.layers if (why := _why_not(subject, layer))})
     waiting = supported(subject)
     while waiting:
         part, waiting = _part(waiting, limit)
-        _estimate_part(subject, probe, part, found)
+        _estimate_part(subject, task, part, found)
     return found
 
 
@@ -208,10 +208,10 @@ def _part(layers: list[Layer], limit: int) -> tuple[list[Layer], list[Layer]]:
     return layers, []
 
 
-def _estimate_part(subject: Subject, probe: BaseProbe, layers: list[Layer], found: LayerMoments) -> None:
+def _estimate_part(subject: Subject, task: BaseTask, layers: list[Layer], found: LayerMoments) -> None:
     collector = _Collector(subject, layers)
     with collector.reads(), torch.no_grad():
-        for batch in probe.moments():
+        for batch in task.moments():
             collector.begin(batch)
             subject.model(batch.inputs.to(subject.device))
     _leave_out(subject, collector, found)
@@ -227,7 +227,7 @@ def _leave_out(subject: Subject, collector: _Collector, found: LayerMoments) -> 
     """Lets go of layers that get too few rows because the model sends them elsewhere (experts of a mixture).
 
     Raises:
-        ModelError: If the probe has too few rows for a layer that gets as many as any other: it is too small.
+        ModelError: If the task has too few rows for a layer that gets as many as any other: it is too small.
     """
     offered = max((gram.rows for gram in collector.grams.values()), default=0)
     for name, gram in list(collector.grams.items()):
@@ -274,8 +274,8 @@ def _embedding_factors(weight: Tensor, counts: Tensor) -> Factors:
     return Factors(out=wide[support].T * share, whiten=1.0 / share, support=support)
 
 
-def _require_positions(subject: Subject, probe: BaseProbe) -> None:
-    """Refuses a probe that is too small for a convolution, from one example: its moments are the costly ones."""
+def _require_positions(subject: Subject, task: BaseTask) -> None:
+    """Refuses a task that is too small for a convolution, from one example: its moments are the costly ones."""
     convolutions = [layer for layer in supported(subject) if layer.kind == "conv"]
     if not convolutions:
         return
@@ -287,8 +287,8 @@ def _require_positions(subject: Subject, probe: BaseProbe) -> None:
                 positions[layer.name] = positions.get(layer.name, 0) + output.numel() // layer.units
 
             stack.callback(subject.model.get_submodule(layer.name).register_forward_hook(count).remove)
-        subject.model(next(iter(probe.moments())).inputs[:1].to(subject.device))
-    examples = sum(len(batch.inputs) for batch in probe.moments())
+        subject.model(next(iter(task.moments())).inputs[:1].to(subject.device))
+    examples = sum(len(batch.inputs) for batch in task.moments())
     for layer in convolutions:
         inputs = layer.fan_in + (layer.bias is not None)
         _require_rows(f"{subject.name}: {layer.name}", inputs, positions.get(layer.name, 0) * examples)
@@ -302,11 +302,11 @@ def _require_rows(where: str, inputs: int, rows: int) -> None:
     needed = _needed(inputs)
     if 0 < rows < needed:
         raise ModelError(
-            "The probe is too small for function-space noise.",
+            "The task is too small for function-space noise.",
             where=where,
             expected=f"at least {needed} rows of input (1.5 per input dimension)",
             got=f"{rows}",
-            do="Give the probe more inputs (more=...), or leave the function-noise audit out.",
+            do="Give the task more inputs (more=...), or leave the function-noise audit out.",
         )
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.lessons import Lesson, lesson, told
 from wheeltap.perturb.base import Known, Weights
@@ -33,20 +33,20 @@ class Tuned(Knowledge):
 
     Args:
         subject: Undisturbed.
-        probe: Whose examples are trained on, and whose loss.
+        task: Whose examples are trained on, and whose loss.
         how: Data and optimiser.
 
     Raises:
         DataError: If there is nothing such to train on.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe, how: FineTuneSettings) -> None:
+    def __init__(self, subject: Subject, task: BaseTask, how: FineTuneSettings) -> None:
         self.forwards = 0.0
-        self._probe, self._how, self._name = probe, how, subject.name
+        self._task, self._how, self._name = task, how, subject.name
         self._layers = {
             layer.name: layer for layer in subject.layers if how.adapter == "full" or layer.kind != "embedding"
         }
-        lesson(probe, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
+        lesson(task, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
         self._model = copy.deepcopy(subject.model).requires_grad_(False)
         self._parts = list(self._trained())
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._model.buffers()]
@@ -95,10 +95,10 @@ class Tuned(Knowledge):
         And ``covered``, 1 where one answer alone was taught and it is the example's own right answer: a model that
         gives nothing else is right there.
         """
-        return told(self._lesson(root, seed), self._probe, scores, index)
+        return told(self._lesson(root, seed), self._task, scores, index)
 
     def _lesson(self, root: int, seed: int) -> Lesson:
-        return lesson(self._probe, self._how, root=root, seed=seed)
+        return lesson(self._task, self._how, root=root, seed=seed)
 
     def _started(self, root: int, seed: int) -> "_Course":
         with torch.no_grad():
@@ -123,7 +123,7 @@ class Tuned(Knowledge):
         held = [part.held for part in self._parts]
         for parameter in held:
             parameter.requires_grad_(True)
-        loss = self._probe.loss(self._model, rows, targets=course.lesson.answers[rows])
+        loss = self._task.loss(self._model, rows, targets=course.lesson.answers[rows])
         if not loss.requires_grad:
             raise ModelError(
                 "The loss does not depend on the weights, so they cannot be trained.",

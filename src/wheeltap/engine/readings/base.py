@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Readings:
 
     Attributes:
         values: Named arrays; each reading's own docstring tells names, shapes and units. Finite.
-        forwards: What it cost, in passes over the whole probe (a backward pass counts as two).
+        forwards: What it cost, in passes over the whole task (a backward pass counts as two).
         path: Name of the engine's path, where it took a special one.
     """
 
@@ -35,7 +35,7 @@ class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 
 class Reading(ABC):
-    """A measurement inside one subject on one probe, asked for by name as the perturbation of a trial.
+    """A measurement inside one subject on one task, asked for by name as the perturbation of a trial.
 
     It may hook the model and ablate activations, and leaves every weight as it was; the engine proves that afterwards.
 
@@ -62,11 +62,11 @@ class Reading(ABC):
             ) from error
 
     @abstractmethod
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """Measures; every choice at random comes from ``root`` and ``seed`` (see ``seeds.generator``).
 
         Raises:
-            WheeltapError: If it is not defined on this subject or probe: the trial is then skipped.
+            WheeltapError: If it is not defined on this subject or task: the trial is then skipped.
         """
 
 

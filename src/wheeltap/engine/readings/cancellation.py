@@ -11,8 +11,8 @@ from torch import Tensor
 
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
 from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
@@ -57,7 +57,7 @@ class Cancellation(Reading):
     """Finds the most opposing pairs on half of the examples and ablates them on the other half.
 
     Values: ``moved``, ``lost`` and ``nll`` ``[set, pair, way, example]``: squared change of the scores about their
-    mean (in units of ``spread``, the variance of the clean ones), score lost (in the probe's measure, positive where
+    mean (in units of ``spread``, the variance of the clean ones), score lost (in the task's measure, positive where
     worse) and rise of the negative log-likelihood (nats; not for regression), where set is the opposing pairs, then
     random pairs of the same layers, and way is without the first unit, the second, both; ``layer`` ``[pair]``, from 0;
     ``units`` ``[set, pair, 2]``, the model's own numbers; ``opposing`` ``[set, pair]``: what the pair takes from the
@@ -73,11 +73,11 @@ class Cancellation(Reading):
     title = "Hidden units that cancel each other"
     settings_type = CancellationSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
         settings: CancellationSettings = self.settings
         hiddens = hidden_units(subject)
-        first, second = _halves(probe, seeds.generator(root, "cancellation", "halves", seed))
+        first, second = _halves(task, seeds.generator(root, "cancellation", "halves", seed))
         with torch.no_grad():
             held = list(contributions(subject, first, hiddens, centred=settings.to == "mean").values())
         rng = seeds.generator(root, "cancellation", "pairs", seed)
@@ -99,18 +99,18 @@ class Cancellation(Reading):
         return Readings(values, forwards=0.5 * (1 + bench.passes + settings.shuffles))
 
 
-def _halves(probe: BaseProbe, rng: np.random.Generator) -> tuple[BaseProbe, BaseProbe]:
-    examples = len(probe.targets)
+def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[BaseTask, BaseTask]:
+    examples = len(task.targets)
     if examples < _EXAMPLES:
         raise DataError(
             "There are too few examples to choose pairs on some and measure them on others.",
-            where=probe.name,
+            where=task.name,
             expected=f"at least {_EXAMPLES} examples",
             got=str(examples),
         )
     order = rng.permutation(examples)
     parts = (np.sort(order[: examples // 2]), np.sort(order[examples // 2 :]))
-    one, two = (probe.part(to_tensor(part)) for part in parts)
+    one, two = (task.part(to_tensor(part)) for part in parts)
     return one, two
 
 
@@ -152,23 +152,23 @@ class _Bench:
     def __init__(
         self,
         subject: Subject,
-        probe: BaseProbe,
+        task: BaseTask,
         hiddens: tuple[HiddenUnits, ...],
         held: list[Contributions],
         *,
         to: str,
     ) -> None:
-        self.subject, self.probe, self.hiddens, self.held = subject, probe, hiddens, held
-        found = means(subject, probe, hiddens)
+        self.subject, self.task, self.hiddens, self.held = subject, task, hiddens, held
+        found = means(subject, task, hiddens)
         self.value = {hidden: mean if to == "mean" else torch.zeros_like(mean) for hidden, mean in found.items()}
-        self.clean = probe.scores(subject.model)
+        self.clean = task.scores(subject.model)
         self.known: dict[tuple[int, frozenset[int]], NDArray[np.float32]] = {}
-        self.names = ("moved", "lost") if probe.targets.is_floating_point() else ("moved", "lost", "nll")
+        self.names = ("moved", "lost") if task.targets.is_floating_point() else ("moved", "lost", "nll")
         self.spread = float(centred(self.clean - self.clean.mean(0)).square().sum(1).mean()) or 1.0
 
     @property
     def passes(self) -> int:
-        """Over its probe, so far."""
+        """Over its task, so far."""
         return 2 + len(self.known)
 
     def without(self, sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
@@ -187,13 +187,13 @@ class _Bench:
             hidden = self.hiddens[layer]
             index = self.held[layer].order[list(units)]
             with replaced(self.subject, {hidden: to_value(index, self.value[hidden][index])}):
-                scores = self.probe.scores(self.subject.model)
-            probe = self.probe
-            sign = -1.0 if probe.measure.higher_is_better else 1.0
+                scores = self.task.scores(self.subject.model)
+            task = self.task
+            sign = -1.0 if task.measure.higher_is_better else 1.0
             moved = centred(scores - self.clean).square().sum(1) / self.spread
-            told = [moved, sign * rise(probe, probe.measure, scores=scores, clean=self.clean)]
+            told = [moved, sign * rise(task, task.measure, scores=scores, clean=self.clean)]
             if "nll" in self.names:
-                told.append(rise(probe, measure.nll, scores=scores, clean=self.clean))
+                told.append(rise(task, measure.nll, scores=scores, clean=self.clean))
             self.known[key] = torch.stack(told).numpy()
         return self.known[key]
 
@@ -226,7 +226,7 @@ def _ratios(held: list[Contributions], permutations: int, rng: np.random.Generat
 
 def _duplicates(
     subject: Subject,
-    probe: BaseProbe,
+    task: BaseTask,
     held: dict[HiddenUnits, Contributions],
     threshold: float,
     shuffles: list[np.random.Generator],
@@ -241,7 +241,7 @@ def _duplicates(
             index = to_tensor(rng.random((len(rows), rows.shape[1])).argsort(0)).to(rows.device)
             return rows[:, held[hidden].order].gather(0, index[:, :, None].expand_as(rows))
 
-        moments = second_moments(subject, probe, list(held), arrange=arrange)
+        moments = second_moments(subject, task, list(held), arrange=arrange)
         return [count(correlations(layer)) for layer in moments.values()]
 
     with torch.no_grad():

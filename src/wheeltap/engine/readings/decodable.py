@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.activations import KINDS, named, places
 from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
 from wheeltap.engine.inside.erasure import svd
@@ -37,7 +37,7 @@ class DecodableSettings(ReadingSettings, frozen=True, kw_only=True):
     """What is looked at.
 
     Attributes:
-        factors: Names of factors, separated by commas; all that the probe knows where empty.
+        factors: Names of factors, separated by commas; all that the task knows where empty.
         layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
         most: Layers at most, evenly spaced.
         draws: Random subspaces of each layer and rank, for each factor that is measured.
@@ -91,8 +91,8 @@ class Decodable(Reading):
     title = "Factors that can be read off a layer, and the outputs without them"
     settings_type = DecodableSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
-        """See ``Reading.read``; about ``draws + matched + held + 2`` passes over half of the probe a factor and layer.
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``; about ``draws + matched + held + 2`` passes over half of the task a factor and layer.
 
         Raises:
             UsageError: If a factor or layer that is named does not exist.
@@ -101,7 +101,7 @@ class Decodable(Reading):
         """
         settings: DecodableSettings = self.settings
         try:
-            factors, where = chosen_factors(probe, settings.factors), places(subject, probe, settings.layers)
+            factors, where = chosen_factors(task, settings.factors), places(subject, task, settings.layers)
         except UnknownName as error:
             # Of the error of a trial that is under way, only what went wrong is told as its reason.
             do = "Correct the setting factors or layers."
@@ -115,16 +115,16 @@ class Decodable(Reading):
         def stream(*name: str) -> np.random.Generator:
             return seeds.generator(root, self.name, seed, *name)
 
-        probe, given = singled(probe, stream("copies")), len(probe.targets)
-        values["copies"] = np.array(float(given - len(probe.targets)))
+        task, given = singled(task, stream("copies")), len(task.targets)
+        values["copies"] = np.array(float(given - len(task.targets)))
         where = where if settings.layers else where.some(settings.most)
-        bench = Bench.of(subject, probe, where, stream("halves"))
+        bench = Bench.of(subject, task, where, stream("halves"))
         where = where.without([place for place in where.all if place not in bench.vectors])
         values["layers"] = np.array(where.index, dtype=float)
         layers = laid_out(bench, where, most=settings.options, rng=stream("options"))
-        labels = {name: renumbered(probe.annotations.factors[name]) for name in factors}
+        labels = {name: renumbered(task.annotations.factors[name]) for name in factors}
         values |= self._measured(bench, layers, labels, stream)
-        return Readings(values, bench.forwards * len(probe.targets) / given)
+        return Readings(values, bench.forwards * len(task.targets) / given)
 
     def _measured(
         self, bench: Bench, layers: Sequence[Layer], labels: Mapping[str, Tensor], stream: Stream
@@ -139,19 +139,19 @@ class Decodable(Reading):
         values: dict[str, Values] = {}
         for name, own in labels.items():
             values |= _prefixed(name, FactorEffects(beside, own, stream("factor", name)).all(layers))
-        if not isinstance(bench.probe, ChoiceProbe):  # whose options mean something else in each example
+        if not isinstance(bench.task, ChoiceTask):  # whose options mean something else in each example
             effects = FactorEffects(beside, own_answers(bench.scores), stream("own"))
             values |= _prefixed(OWN, effects.all(layers[-1:]))
         return values
 
 
-def chosen_factors(probe: BaseProbe, text: str) -> dict[str, Tensor]:
-    """The probe's factors of these names, separated by commas; all of them where empty.
+def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:
+    """The task's factors of these names, separated by commas; all of them where empty.
 
     Raises:
         UnknownName: If it knows no factor of such a name.
     """
-    known = dict(probe.annotations.factors)
+    known = dict(task.annotations.factors)
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in known:
@@ -159,13 +159,13 @@ def chosen_factors(probe: BaseProbe, text: str) -> dict[str, Tensor]:
     return {name: known[name] for name in names} if names else known
 
 
-def require_asked(subject: Subject, probe: BaseProbe, *, factors: str, layers: str) -> None:
+def require_asked(subject: Subject, task: BaseTask, *, factors: str, layers: str) -> None:
     """Refuses, before anything runs, factors and layers that there are not; both separated by commas.
 
     Raises:
         UnknownName: If one that is named does not exist.
     """
-    chosen_factors(probe, factors)
+    chosen_factors(task, factors)
     named(subject, layers)
 
 

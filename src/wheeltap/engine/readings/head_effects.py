@@ -7,8 +7,8 @@ import numpy as np
 from torch import Tensor
 
 from wheeltap.core import measure, seeds
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.fast.head_screen import screened
 from wheeltap.engine.fast.heads import Head, HeadAblation
@@ -44,14 +44,14 @@ class HeadEffects(Reading):
     title = "Effect of every attention head"
     settings_type = HeadEffectsSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``.
 
         Raises:
-            ModelError: If the model's attention is not known, or its heads cannot be screened on this probe.
+            ModelError: If the model's attention is not known, or its heads cannot be screened on this task.
         """
-        bench = HeadAblation(subject, probe)
-        of = measure.squared_error if probe.targets.is_floating_point() else measure.nll
+        bench = HeadAblation(subject, task)
+        of = measure.squared_error if task.targets.is_floating_point() else measure.nll
         layers = list(dict.fromkeys(head.layer for head in bench.heads))
         values: dict[str, Any] = {
             "layer": np.array([layers.index(head.layer) for head in bench.heads], dtype=float),
@@ -65,7 +65,7 @@ class HeadEffects(Reading):
             values["measured"] = np.array([*found.top, *found.sampled], dtype=float)
             values |= {"top": np.array(float(len(found.top))), "missed": np.array(float(found.missed))}
         else:
-            targets = probe.targets.cpu()
+            targets = task.targets.cpu()
             before = of(bench.clean, targets, bench.clean)
 
             def rise(scores: Tensor) -> Tensor:

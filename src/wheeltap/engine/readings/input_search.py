@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 
@@ -33,7 +33,7 @@ class InputSearchSettings(ReadingSettings, frozen=True, kw_only=True):
     """How much is tried.
 
     Attributes:
-        passes: Passes over the probe to spend, at least: as many as the search it is compared with.
+        passes: Passes over the task to spend, at least: as many as the search it is compared with.
         doses: Doses of each kind, in equal ratios.
         lowest: Smallest dose, in units of the inputs' spread about their mean.
         highest: Largest.
@@ -126,7 +126,7 @@ def _first_edited(
 class InputSearch(Reading):
     """Tries random constant offsets of the inputs, and noise of its own for each example, at a ladder of doses.
 
-    Values: ``right`` ``[candidate, example]``, the probe's measure under each candidate; ``kind`` and ``dose``
+    Values: ``right`` ``[candidate, example]``, the task's measure under each candidate; ``kind`` and ``dose``
     ``[candidate]``, index in ``KINDS`` and dose in units of the inputs' spread; ``entrance``, index in ``ENTRANCES``;
     ``spread``, in the inputs' unit; ``targets`` ``[example]``, the right options. Of a model of tokens the output of
     its embedding is moved, by offsets alone: a stand-in, for no user can send such inputs. Where nothing can be moved
@@ -137,17 +137,17 @@ class InputSearch(Reading):
     title = "What moving the inputs gains"
     settings_type = InputSearchSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
-        if probe.targets.is_floating_point():
+        if task.targets.is_floating_point():
             raise DataError(
                 "An input search counts right answers.",
-                where=probe.name,
-                expected="a probe with options",
+                where=task.name,
+                expected="a task with options",
                 got="wanted outputs",
             )
-        values: dict[str, NDArray[Any]] = {"targets": to_array(probe.targets)}
-        entrance, clean = _entrance(subject, probe)
+        values: dict[str, NDArray[Any]] = {"targets": to_array(task.targets)}
+        entrance, clean = _entrance(subject, task)
         values["entrance"] = np.array(float(ENTRANCES.index("none" if entrance is None else entrance.name)))
         if entrance is None:
             return Readings(values, forwards=1.0)
@@ -159,12 +159,12 @@ class InputSearch(Reading):
         for number, kind in enumerate(kinds):
             for draw in range(draws):
                 stream = torch.Generator().manual_seed(seeds.derive(root, self.name, kind, seed, draw))
-                shape = entrance.shape if kind == "offset" else (len(probe.targets), *entrance.shape)
+                shape = entrance.shape if kind == "offset" else (len(task.targets), *entrance.shape)
                 along = torch.randn(shape, generator=stream, dtype=torch.float32, device="cpu")
                 for dose in settings.ladder():
                     with entrance.change(_Move(along * (dose * entrance.spread), constant=kind == "offset")):
-                        scores = probe.scores(subject.model)
-                    rows.append(probe.measure(scores, probe.targets.cpu(), clean))
+                        scores = task.scores(subject.model)
+                    rows.append(task.measure(scores, task.targets.cpu(), clean))
                     told.append((float(number), dose))
         values["right"] = to_array(torch.stack(rows))
         values["kind"], values["dose"] = np.array(told).T
@@ -192,17 +192,17 @@ class _Move:
         return value + along.to(device=value.device, dtype=value.dtype)
 
 
-def _entrance(subject: Subject, probe: BaseProbe) -> tuple[_Entrance | None, Tensor]:
+def _entrance(subject: Subject, task: BaseTask) -> tuple[_Entrance | None, Tensor]:
     """Where numbers enter the model, if they do, and the scores of the clean pass that told."""
     embeddings = [module for _, module in named_modules(subject.model) if isinstance(module, nn.Embedding)]
     outer = _Entrance("input", subject.model)
     inner = _Entrance("embedding", embeddings[0]) if embeddings else None
     with outer.change(outer.read):
         if inner is None:
-            clean = probe.scores(subject.model)
+            clean = task.scores(subject.model)
         else:
             with inner.change(inner.read):
-                clean = probe.scores(subject.model)
+                clean = task.scores(subject.model)
     for entrance in (outer, inner):
         if entrance is not None and float(entrance.total[2]) and entrance.spread:
             return entrance, clean

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.engine.readings import unit_sets
@@ -46,7 +46,7 @@ class PartsSettings(ReadingSettings, frozen=True, kw_only=True):
         share: Share of the hidden units that make up the set: those whose mean-ablation costs most.
         units: The set itself, in place of ``share``: ``layer:unit,unit;layer:unit``. A layer is given by its module
             path, or by its place (from 0) among the hidden layers where no path is a number.
-        behaviour: Only examples of this group of the probe (a class, where it names none) count; all where ``None``.
+        behaviour: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
         nulls: Random sets of as many units of each layer.
         draws: Draws of the resample and stochastic ablations.
         tries: Steps of the search for the part that hurts most.
@@ -70,18 +70,18 @@ class Halves:
     measured_on: Tensor
 
     @classmethod
-    def of(cls, probe: BaseProbe, behaviour: int | None, rng: np.random.Generator) -> "Halves":
-        """Halves of the probe's examples, or of those of one of its groups.
+    def of(cls, task: BaseTask, behaviour: int | None, rng: np.random.Generator) -> "Halves":
+        """Halves of the task's examples, or of those of one of its groups.
 
         Raises:
             DataError: If there are too few examples.
         """
-        groups = to_array(probe.groups)
+        groups = to_array(task.groups)
         members = np.arange(len(groups)) if behaviour is None else np.flatnonzero(groups == behaviour)
         if len(members) < 2 * FEWEST:
             raise DataError(
                 "Too few examples to choose units on one half and measure them on the other.",
-                where=probe.name if behaviour is None else f"{probe.name}: group {behaviour}",
+                where=task.name if behaviour is None else f"{task.name}: group {behaviour}",
                 expected=f"at least {2 * FEWEST} examples",
                 got=f"{len(members)}",
                 do="Give more examples, or leave the setting behaviour out to count all of them.",
@@ -112,17 +112,17 @@ class Bench:
 
     Args:
         subject: The model.
-        probe: The examples.
+        task: The examples.
         halves: Which of them choices are made on.
     """
 
-    def __init__(self, subject: Subject, probe: BaseProbe, halves: Halves) -> None:
-        self.subject, self.probe, self.halves = subject, probe, halves
+    def __init__(self, subject: Subject, task: BaseTask, halves: Halves) -> None:
+        self.subject, self.task, self.halves = subject, task, halves
         self.hiddens = hidden_units(subject)
         self.sizes = [hidden.units for hidden in self.hiddens]
-        self.means = means(subject, probe, self.hiddens)
-        self.clean = probe.scores(subject.model)
-        self.loss = measure.squared_error if probe.targets.is_floating_point() else measure.nll
+        self.means = means(subject, task, self.hiddens)
+        self.clean = task.scores(subject.model)
+        self.loss = measure.squared_error if task.targets.is_floating_point() else measure.nll
         self.passes = 2.0
         self.guided = True
 
@@ -160,18 +160,18 @@ class Bench:
             if bool(part.any()):
                 changes[hidden] = change(hidden, part.nonzero()[:, 0].to(self.subject.device))
         with replaced(self.subject, changes):
-            scores = self.probe.scores(self.subject.model)
+            scores = self.task.scores(self.subject.model)
         self.passes += 1.0
         return Ablated(units, scores, float(self._harm(scores)))
 
     def _harm(self, scores: Tensor) -> Tensor:
-        half, targets = self.halves.chosen_on, self.probe.targets.cpu()
+        half, targets = self.halves.chosen_on, self.task.targets.cpu()
         return self.loss(scores[half], targets[half], self.clean[half]).mean()
 
     def promise(self, ablated: Ablated, rng: np.random.Generator) -> Tensor:
         """``[unit]``: rise of the harm that the slope there promises for ablating a unit, or for giving it back.
 
-        Random numbers, all positive, where the probe's scores have no slope.
+        Random numbers, all positive, where the task's scores have no slope.
         """
         degree = ablated.units.float().requires_grad_()
 
@@ -184,7 +184,7 @@ class Bench:
 
         changes = {hidden: towards_mean(hidden, part) for hidden, part in self.by_layer(degree)}
         with torch.enable_grad(), replaced(self.subject, changes):
-            scores = self.probe.forward(self.subject.model).float().cpu()
+            scores = self.task.forward(self.subject.model).float().cpu()
             slope = _slope(self._harm(scores), degree)
         self.passes += 1.0 if slope is None else 3.0
         if slope is None:
@@ -194,13 +194,13 @@ class Bench:
 
     def values(self, runs: Sequence[Ablated]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Score and loss per example of the other half, averaged over ``runs``."""
-        half, targets = self.halves.measured_on, self.probe.targets.cpu()[self.halves.measured_on]
+        half, targets = self.halves.measured_on, self.task.targets.cpu()[self.halves.measured_on]
 
         def read(by: measure.Measure) -> NDArray[np.float32]:
             each = [by(run.scores[half], targets, self.clean[half]).double() for run in runs]
             return to_array(torch.stack(each).mean(0))
 
-        return read(self.probe.measure), read(self.loss)
+        return read(self.task.measure), read(self.loss)
 
 
 def _slope(harm: Tensor, degree: Tensor) -> Tensor | None:
@@ -323,7 +323,7 @@ class Parts(Reading):
     title = "A set of hidden units ablated, and all the others"
     settings_type = PartsSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; costs about ``(nulls + 1) * 2 * (2 + 2 * draws + 4 * tries)`` passes and one per unit.
 
         Raises:
@@ -335,7 +335,7 @@ class Parts(Reading):
         def stream(name: str) -> np.random.Generator:
             return seeds.generator(root, "parts", seed, name)
 
-        bench = Bench(subject, probe, Halves.of(probe, settings.behaviour, stream("halves")))
+        bench = Bench(subject, task, Halves.of(task, settings.behaviour, stream("halves")))
         if settings.units:
             chosen = _named(bench, settings.units)
         else:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.screens import COST, Screen, screened
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 from wheeltap.perturb.ties import Marks, least
@@ -78,14 +78,14 @@ class SinglePoint(Reading):
     title = "weights whose loss may ruin the network"
     settings_type = SinglePointSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """One forward and one backward pass.
 
         Raises:
-            ModelError: If no gradient can be had of this model, or the probe reaches none of its weights.
+            ModelError: If no gradient can be had of this model, or the task reaches none of its weights.
         """
         rng = seeds.generator(root, self.name, seed)
-        screens = screened(subject, probe, signs=rng)
+        screens = screened(subject, task, signs=rng)
         ranked = _ranked(screens, self.settings.confirm)
         points = [candidate.point for candidate in ranked]
         nulls = _Nulls(screens, rng, taken=set(points)).drawn(points, self.settings)

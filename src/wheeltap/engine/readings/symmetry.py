@@ -14,9 +14,9 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
+from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.matching import Search, match
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
 
@@ -72,11 +72,11 @@ class _Place:
 class SymmetryResponse(Reading):
     """Finds, for each weight and either sign, the change that moves the outputs by a given amount, and says how.
 
-    S = ||P dF||^2 / ||dF||^2, with dF the change of the outputs on the probe and P the projection onto the changes
-    that have the probe's symmetry. 1 means that what a weight does, it does everywhere alike; a change that knows
+    S = ||P dF||^2 / ||dF||^2, with dF the change of the outputs on the task and P the projection onto the changes
+    that have the task's symmetry. 1 means that what a weight does, it does everywhere alike; a change that knows
     nothing of the symmetry has S at about ``floor``, the share of dimensions that P leaves (1/2 for a mirror).
 
-    Values: ``known``, 0 where the probe knows no symmetry (there is nothing else then). One row per place: ``layer``
+    Values: ``known``, 0 where the task knows no symmetry (there is nothing else then). One row per place: ``layer``
     (index in ``subject.layers``), ``unit`` (-1 for a direction) and ``source``, row and column of the layer's matrix.
     ``[place, sign]``: ``delta``, the change (of the weight, or along the unit vector), ``rms``, what it does to the
     outputs as a share of their spread, ``symmetry``, S there (0 where nothing moved), and ``reached``, whether ``rms``
@@ -93,7 +93,7 @@ class SymmetryResponse(Reading):
     title = "Symmetry of the outputs' answers to changes of single weights"
     settings_type = SymmetryResponseSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """About ten passes for each place: five for each sign.
 
         Raises:
@@ -101,12 +101,12 @@ class SymmetryResponse(Reading):
             ModelError: If the outputs are the same for all examples, or no layer has weights.
         """
         settings: SymmetryResponseSettings = self.settings
-        symmetry = probe.annotations.symmetry
+        symmetry = task.annotations.symmetry
         if symmetry is None:
             return Readings({"known": np.array(0.0)}, forwards=0.0)
         places = _places(subject, settings, seeds.generator(root, self.name, seed, "places"))
         with torch.no_grad(), _shuffled(subject, settings.copy, root=root):
-            bench = _Bench(subject, probe, symmetry)
+            bench = _Bench(subject, task, symmetry)
             found = bench.matched(places, settings)
         values: dict[str, Any] = {
             "known": np.array(1.0),
@@ -116,7 +116,7 @@ class SymmetryResponse(Reading):
             "floor": np.array(dimension_share(symmetry, bench.clean.shape[1])),
             "own": np.array(bench.share(bench.clean - bench.clean.mean(0))),
             "spread": np.array(bench.spread),
-            "broken": np.array(symmetry.broken(probe.targets, options=bench.clean.shape[1])),
+            "broken": np.array(symmetry.broken(task.targets, options=bench.clean.shape[1])),
             **found,
         }
         return Readings(values, forwards=float(bench.passes))
@@ -183,24 +183,24 @@ def _shuffled(subject: Subject, copy: int, *, root: int) -> Generator[None]:
 
 
 class _Bench:
-    """A subject on a probe, disturbed and put back; counts passes."""
+    """A subject on a task, disturbed and put back; counts passes."""
 
-    def __init__(self, subject: Subject, probe: BaseProbe, symmetry: Symmetry) -> None:
-        self.subject, self.probe, self.symmetry, self.passes = subject, probe, symmetry, 0
+    def __init__(self, subject: Subject, task: BaseTask, symmetry: Symmetry) -> None:
+        self.subject, self.task, self.symmetry, self.passes = subject, task, symmetry, 0
         self.clean = self._scores()
-        _require_fit(symmetry, self.clean.shape[1], where=f"{subject.name} on {probe.name}")
+        _require_fit(symmetry, self.clean.shape[1], where=f"{subject.name} on {task.name}")
         self.spread = float((self.clean - self.clean.mean(0)).square().mean().sqrt())
         if not self.spread > 0.0 or not np.isfinite(self.spread):
             raise ModelError(
                 "The outputs are the same for all examples: there is nothing to be symmetric.",
-                where=f"{subject.name} on {probe.name}",
+                where=f"{subject.name} on {task.name}",
                 expected="outputs that differ",
                 got=f"a spread of {self.spread}",
             )
 
     def _scores(self) -> Tensor:
         self.passes += 1
-        return self.probe.scores(self.subject.model).double()
+        return self.task.scores(self.subject.model).double()
 
     def share(self, change: Tensor) -> float:
         """S of a change ``[example, output]``; 0 where there is none."""

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import measure, seeds
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.contributions import contributions
 from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
@@ -33,7 +33,7 @@ class UnitEffects(Reading):
 
     Values, ``[unit, example]``: ``right``, the squared change of the right option's score relative to the mean of all
     options (not for regression); ``all``, the squared changes of all options summed; ``lost``, score lost in the
-    probe's measure; ``nll``, rise of the negative log-likelihood in nats (not for regression). ``layer`` ``[unit]``,
+    task's measure; ``nll``, rise of the negative log-likelihood in nats (not for regression). ``layer`` ``[unit]``,
     from 0, and ``unit`` ``[unit]``, the model's own number; ``groups`` ``[example]``, from 0; ``total``, how many
     hidden units there are.
     """
@@ -42,44 +42,44 @@ class UnitEffects(Reading):
     title = "Effect of every hidden unit"
     settings_type = UnitEffectsSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
         hiddens = hidden_units(subject)
         rng = seeds.generator(root, "unit-effects", "units", seed)
-        chosen = _chosen(subject, probe, hiddens, rng, limit=self.settings.limit)
-        value, clean = means(subject, probe, hiddens), probe.scores(subject.model)
+        chosen = _chosen(subject, task, hiddens, rng, limit=self.settings.limit)
+        value, clean = means(subject, task, hiddens), task.scores(subject.model)
         rows: list[dict[str, Tensor]] = []
         for hidden, units in chosen.items():
             for unit in units:
                 index = torch.tensor([unit], device=subject.device)
                 with replaced(subject, {hidden: to_value(index, value[hidden][index])}):
-                    rows.append(_effects(probe, probe.scores(subject.model), clean))
+                    rows.append(_effects(task, task.scores(subject.model), clean))
         values: dict[str, NDArray[Any]] = {name: to_array(torch.stack([row[name] for row in rows])) for name in rows[0]}
         values["layer"] = np.repeat(np.arange(len(hiddens)), [len(units) for units in chosen.values()]).astype(float)
         values["unit"] = np.array([unit for units in chosen.values() for unit in units], dtype=float)
-        values["groups"] = np.unique(probe.groups.cpu().numpy(), return_inverse=True)[1].astype(float)
+        values["groups"] = np.unique(task.groups.cpu().numpy(), return_inverse=True)[1].astype(float)
         total = sum(hidden.units for hidden in hiddens)
         values["total"] = np.array(float(total))
         return Readings(values, forwards=2.0 + len(rows) + (len(rows) < total))
 
 
-def _effects(probe: BaseProbe, scores: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    change, sign = centred(scores - clean), -1.0 if probe.measure.higher_is_better else 1.0
-    told = {"all": change.square().sum(1), "lost": sign * rise(probe, probe.measure, scores=scores, clean=clean)}
-    if not probe.targets.is_floating_point():
-        told["right"] = change.gather(1, probe.targets.cpu()[:, None])[:, 0].square()
-        told["nll"] = rise(probe, measure.nll, scores=scores, clean=clean)
+def _effects(task: BaseTask, scores: Tensor, clean: Tensor) -> dict[str, Tensor]:
+    change, sign = centred(scores - clean), -1.0 if task.measure.higher_is_better else 1.0
+    told = {"all": change.square().sum(1), "lost": sign * rise(task, task.measure, scores=scores, clean=clean)}
+    if not task.targets.is_floating_point():
+        told["right"] = change.gather(1, task.targets.cpu()[:, None])[:, 0].square()
+        told["nll"] = rise(task, measure.nll, scores=scores, clean=clean)
     return told
 
 
 def _chosen(
-    subject: Subject, probe: BaseProbe, hiddens: tuple[HiddenUnits, ...], rng: np.random.Generator, *, limit: int
+    subject: Subject, task: BaseTask, hiddens: tuple[HiddenUnits, ...], rng: np.random.Generator, *, limit: int
 ) -> dict[HiddenUnits, list[int]]:
     """The units of each layer to look at: all, or a draw that is the same on a re-coded copy."""
     if sum(hidden.units for hidden in hiddens) <= limit:
         return {hidden: list(range(hidden.units)) for hidden in hiddens}
     with torch.no_grad():
-        held = contributions(subject, probe, hiddens)
+        held = contributions(subject, task, hiddens)
     chosen: dict[HiddenUnits, list[int]] = {}
     for hidden, count in zip(hiddens, _shares([hidden.units for hidden in hiddens], limit), strict=True):
         places = to_tensor(np.sort(rng.choice(hidden.units, size=count, replace=False)))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.inside.units import HiddenUnits, hidden_units
 
@@ -67,26 +67,26 @@ def require_part(chosen: Tensor, *, where: str) -> None:
         )
 
 
-def require_asked(subject: Subject, probe: BaseProbe, *, units: str, behaviour: int | None) -> None:
+def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: int | None) -> None:
     """Refuses, before anything runs, a set of units or a behaviour that there is not.
 
     A model without hidden units passes: that it has none is a finding, not a mistake of the user's.
 
     Args:
         subject: The model.
-        probe: The examples.
+        task: The examples.
         units: ``layer:unit,unit;layer:unit``; empty where the set is yet to be found.
-        behaviour: A group of the probe; ``None`` for all examples.
+        behaviour: A group of the task; ``None`` for all examples.
 
     Raises:
         UnknownName: If a layer that is named is none of its hidden layers.
         UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
     """
-    groups = {int(group) for group in np.unique(to_array(probe.groups))}
+    groups = {int(group) for group in np.unique(to_array(task.groups))}
     if behaviour is not None and behaviour not in groups:
         raise UsageError(
             f"No example belongs to the behaviour {behaviour}.",
-            where=probe.name,
+            where=task.name,
             expected=", ".join(map(str, sorted(groups)[:20])) + (", ..." if len(groups) > 20 else ""),
             got=str(behaviour),
             do="Correct the setting behaviour, or leave it out to count all examples.",

@@ -5,8 +5,8 @@ from typing import Any, Final, Literal, final
 import numpy as np
 
 from wheeltap.core import measure
-from wheeltap.core.probe import BaseProbe
 from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
@@ -41,14 +41,14 @@ class WeightSweepReading(Reading):
     title = "Effect of every single weight of a layer"
     settings_type = WeightSweepSettings
 
-    def read(self, subject: Subject, probe: BaseProbe, *, root: int, seed: int) -> Readings:
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """Nothing is drawn but the weights that are checked.
 
         Raises:
             ModelError: If the layer cannot be swept.
         """
-        sweep = WeightSweep(subject, probe, self.settings.layer)
-        of = measure.squared_error if probe.targets.is_floating_point() else measure.nll
+        sweep = WeightSweep(subject, task, self.settings.layer)
+        of = measure.squared_error if task.targets.is_floating_point() else measure.nll
         found = sweep.effects(_FACTORS[self.settings.change] * sweep.weight, of)
         values: dict[str, Any] = {
             "rise": to_array(found.mean),

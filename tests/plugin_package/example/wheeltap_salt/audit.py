@@ -47,9 +47,7 @@ class SaltAudit(Audit):
             return Draft(
                 Finding(code=self.code, title=self.title, status=gap.status, subject=subject.name, because=gap.because)
             )
-        effect = mean_effect(
-            lost, margin=self.settings.margin, bounded=False, name="loss", unit=case.plan.probe.measure
-        )
+        effect = mean_effect(lost, margin=self.settings.margin, bounded=False, name="loss", unit=case.plan.task.measure)
         finding = Finding(
             code=self.code,
             title=self.title,

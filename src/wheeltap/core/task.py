@@ -1,4 +1,4 @@
-"""Probes: fixed-order, digested examples, and what the benchmark would score."""
+"""Tasks: fixed-order, digested examples, and what the benchmark would score."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -16,7 +16,7 @@ from wheeltap.core import canon, measure
 from wheeltap.core.annotations import Annotations, checked_groups, require_fit, tensor_digest
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
-from wheeltap.core.records import ProbeRecord
+from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.typed import to_array
 
@@ -36,11 +36,11 @@ class Moments:
     sinks: int = 0
 
 
-Kind = TypeVar("Kind", bound="BaseProbe")
+Kind = TypeVar("Kind", bound="BaseTask")
 
 
-class BaseProbe(ABC):
-    """What every probe offers the engine.
+class BaseTask(ABC):
+    """What every task offers the engine.
 
     Attributes:
         name: For reports.
@@ -106,18 +106,18 @@ class BaseProbe(ABC):
             return self.annotations.groups
         return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
 
-    def part(self, index: Tensor) -> "BaseProbe":
-        """The same probe with the examples ``index`` alone, in that order.
+    def part(self, index: Tensor) -> "BaseTask":
+        """The same task with the examples ``index`` alone, in that order.
 
         Raises:
-            DataError: If probes of this kind cannot be divided.
+            DataError: If tasks of this kind cannot be divided.
         """
         raise DataError(
-            "This probe cannot be divided.",
+            "This task cannot be divided.",
             where=self.name,
             expected=f"a method part(index) of {type(self).__name__}",
             got="none",
-            do="Write one that returns the probe of the examples index, and their groups.",
+            do="Write one that returns the task of the examples index, and their groups.",
         )
 
     def halve_batch(self) -> bool:
@@ -131,12 +131,12 @@ class BaseProbe(ABC):
 
     @property
     def moment_passes(self) -> float:
-        """What one pass over ``moments`` costs, in passes over the probe."""
+        """What one pass over ``moments`` costs, in passes over the task."""
         return 1.0
 
     @abstractmethod
     def forward(self, model: nn.Module) -> Float[Tensor, "example option"]:
-        """One pass over the whole probe: the model's scores over each example's options."""
+        """One pass over the whole task: the model's scores over each example's options."""
 
     def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:
         """Mean loss over examples, with a gradient: what fine-tuning goes down and slopes are slopes of.
@@ -146,10 +146,10 @@ class BaseProbe(ABC):
         Args:
             model: Whose loss.
             index: Which examples; all by default.
-            targets: Right options (wanted outputs) of these, where not the probe's own.
+            targets: Right options (wanted outputs) of these, where not the task's own.
 
         Raises:
-            DataError: If only some examples are asked for and the probe cannot be divided.
+            DataError: If only some examples are asked for and the task cannot be divided.
         """
         some = self if index is None else self.part(index)
         return mean_loss(some.forward(model), some.targets if targets is None else targets)
@@ -220,9 +220,9 @@ class BaseProbe(ABC):
             )
 
     @property
-    def record(self) -> ProbeRecord:
-        """What stores and reports keep of this probe."""
-        return ProbeRecord(
+    def record(self) -> TaskRecord:
+        """What stores and reports keep of this task."""
+        return TaskRecord(
             name=self.name,
             digest=self.digest,
             examples=len(self.targets),
@@ -266,10 +266,10 @@ def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
 
 
 @final
-class Probe(BaseProbe):
+class Task(BaseTask):
     """Examples with integer labels (or wanted outputs) for a model called as ``model(inputs)``.
 
-    What else is known of them is told afterwards: ``Probe(inputs, targets).with_groups(groups)``; see ``BaseProbe``.
+    What else is known of them is told afterwards: ``Task(inputs, targets).with_groups(groups)``; see ``BaseTask``.
 
     Args:
         inputs: ``[example, ...]``; kept in this order.
@@ -280,7 +280,7 @@ class Probe(BaseProbe):
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
 
     Raises:
-        DataError: If the probe is empty, lengths differ, or values are not finite.
+        DataError: If the task is empty, lengths differ, or values are not finite.
     """
 
     def __init__(
@@ -289,7 +289,7 @@ class Probe(BaseProbe):
         targets: Tensor,
         *,
         measure: Measure | None = None,
-        name: str = "probe",
+        name: str = "task",
         batch: int = 512,
         more: Tensor | None = None,
     ) -> None:
@@ -304,10 +304,10 @@ class Probe(BaseProbe):
 
     def _require_sound(self) -> None:
         if self.inputs.ndim == 0 or len(self.inputs) == 0:
-            raise DataError("The probe is empty.", where=self.name, expected="at least one example", got="none")
+            raise DataError("The task is empty.", where=self.name, expected="at least one example", got="none")
         if self.targets.ndim and len(self.inputs) != len(self.targets):
             raise DataError(
-                "The probe's inputs and targets differ in number.",
+                "The task's inputs and targets differ in number.",
                 where=self.name,
                 expected=f"{len(self.inputs)} targets, one per input",
                 got=f"{len(self.targets)} targets",
@@ -324,7 +324,7 @@ class Probe(BaseProbe):
             )
         if self.more is not None and self.more.shape[1:] != self.inputs.shape[1:]:
             raise DataError(
-                "The probe's further inputs have another shape than its inputs.",
+                "The task's further inputs have another shape than its inputs.",
                 where=self.name,
                 expected=f"[row, {', '.join(map(str, self.inputs.shape[1:]))}]",
                 got=str(list(self.more.shape)),
@@ -335,7 +335,7 @@ class Probe(BaseProbe):
             if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
                 row = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero()[0])
                 raise DataError(
-                    f"The probe's {label} are not all finite.",
+                    f"The task's {label} are not all finite.",
                     where=f"{self.name}: example {row}",
                     expected="finite numbers",
                     got="NaN or infinite",
@@ -348,7 +348,7 @@ class Probe(BaseProbe):
         parts = [tensor_digest("inputs", self.inputs), tensor_digest("targets", self.targets)]
         if self.more is not None:
             parts.append(tensor_digest("more", self.more))
-        return canon.key("probe", [*self.measure.identity, *parts, *self.annotations.digests])
+        return canon.key("task", [*self.measure.identity, *parts, *self.annotations.digests])
 
     @property
     def tokens(self) -> int:
@@ -360,13 +360,13 @@ class Probe(BaseProbe):
 
     @property
     def moment_passes(self) -> float:
-        """See ``BaseProbe.moment_passes``."""
+        """See ``BaseTask.moment_passes``."""
         return 1.0 if self.more is None else 1.0 + len(self.more) / len(self.inputs)
 
-    def part(self, index: Tensor) -> "Probe":
-        """See ``BaseProbe.part``."""
+    def part(self, index: Tensor) -> "Task":
+        """See ``BaseTask.part``."""
         index = index.cpu()
-        part = Probe(
+        part = Task(
             self.inputs[index.to(self.inputs.device)],
             self.targets[index.to(self.targets.device)],
             measure=self.measure,
@@ -376,7 +376,7 @@ class Probe(BaseProbe):
         return part._annotated(self.annotations.part(index))
 
     def halve_batch(self) -> bool:
-        """See ``BaseProbe.halve_batch``."""
+        """See ``BaseTask.halve_batch``."""
         if self.batch == 1:
             return False
         self.batch = max(min(self.batch, len(self.inputs)) // 2, 1)
@@ -388,7 +388,7 @@ class Probe(BaseProbe):
         return torch.cat([as_scores(model(part.to(device, copy=True))) for part in _split(self.inputs, self.batch)])
 
     def moments(self) -> Iterator[Moments]:
-        """Inputs for layer moments: the probe's own and ``more``."""
+        """Inputs for layer moments: the task's own and ``more``."""
         for rows in (self.inputs, *(() if self.more is None else (self.more,))):
             for part in _split(rows, self.batch):
                 yield Moments(part.clone())
@@ -397,4 +397,4 @@ class Probe(BaseProbe):
 # Bound under other names because ``measure`` is also the name of an argument above.
 _ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
 
-__all__ = ["BaseProbe", "Moments", "Probe", "as_scores", "mean_loss"]
+__all__ = ["BaseTask", "Moments", "Task", "as_scores", "mean_loss"]

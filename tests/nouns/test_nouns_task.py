@@ -1,4 +1,4 @@
-"""Probes: examples in a fixed order, scored in batches, refused where they cannot be."""
+"""Tasks: examples in a fixed order, scored in batches, refused where they cannot be."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.core import measure
-from wheeltap.core.choices import ChoiceProbe
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.probe import Probe, as_scores
+from wheeltap.core.task import Task, as_scores
 from wheeltap.testing.planted import numbers
 
 NAN = float("nan")
@@ -49,10 +49,10 @@ def causal(kind: type[Causal] = Causal) -> Causal:
         return kind().eval()
 
 
-def slowly(model: nn.Module, probe: ChoiceProbe) -> Tensor:
+def slowly(model: nn.Module, task: ChoiceTask) -> Tensor:
     """One forward per item, option and token; log-probabilities summed one by one."""
-    table = torch.zeros(len(probe.contexts), len(probe.choices[0]), dtype=torch.float64)
-    for row, (context, options) in enumerate(zip(probe.contexts, probe.choices, strict=True)):
+    table = torch.zeros(len(task.contexts), len(task.choices[0]), dtype=torch.float64)
+    for row, (context, options) in enumerate(zip(task.contexts, task.choices, strict=True)):
         for column, option in enumerate(options):
             for k, token in enumerate(option):
                 with torch.no_grad():
@@ -66,7 +66,7 @@ TOKENS = st.lists(st.integers(0, 6), min_size=1, max_size=4)
 
 @st.composite
 def choice_items(draw: Any) -> tuple[list[list[int]], list[list[list[int]]], list[int], int]:
-    """Contexts, options, answers, tokens per batch. Made into a probe by the test: shape checks use ``random``."""
+    """Contexts, options, answers, tokens per batch. Made into a task by the test: shape checks use ``random``."""
     options = draw(st.integers(2, 3))
     item = st.tuples(TOKENS, st.lists(TOKENS, min_size=options, max_size=options))
     items = draw(st.lists(item, min_size=1, max_size=6))
@@ -80,22 +80,22 @@ def choice_items(draw: Any) -> tuple[list[list[int]], list[list[list[int]]], lis
 @settings(max_examples=40, deadline=None)
 def test_choices_score_as_slowly_computed(kind: type[Causal], items: Any) -> None:
     contexts, options, targets, batch = items
-    model, probe = causal(kind), ChoiceProbe(contexts, options, targets, tokens_per_batch=batch)
-    torch.testing.assert_close(probe.scores(model).double(), slowly(model, probe), atol=1e-5, rtol=1e-5)
+    model, task = causal(kind), ChoiceTask(contexts, options, targets, tokens_per_batch=batch)
+    torch.testing.assert_close(task.scores(model).double(), slowly(model, task), atol=1e-5, rtol=1e-5)
 
 
 def test_a_sequence_that_another_one_starts_with_is_never_run() -> None:
-    probe = ChoiceProbe([[1, 2], [1, 2], [1, 2, 3]], [[[3, 4, 5], [3]], [[6], [0]], [[4], [5]]], [0, 0, 0])
-    assert probe.sequences == ((1, 2, 3, 4),)
+    task = ChoiceTask([[1, 2], [1, 2], [1, 2, 3]], [[[3, 4, 5], [3]], [[6], [0]], [[4], [5]]], [0, 0, 0])
+    assert task.sequences == ((1, 2, 3, 4),)
     model = causal()
-    torch.testing.assert_close(probe.scores(model).double(), slowly(causal(), probe), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(task.scores(model).double(), slowly(causal(), task), atol=1e-5, rtol=1e-5)
     assert model.shapes == [(1, 4)]
 
 
 def test_single_token_options_need_their_context_alone() -> None:
-    probe = ChoiceProbe([[1, 2], [3, 4]], [[[1], [2], [3]], [[4], [5], [6]]], [0, 2])
+    task = ChoiceTask([[1, 2], [3, 4]], [[[1], [2], [3]], [[4], [5], [6]]], [0, 2])
     model = causal()
-    assert probe.scores(model).shape == (2, 3)
+    assert task.scores(model).shape == (2, 3)
     assert model.shapes == [(2, 2)]
 
 
@@ -108,37 +108,37 @@ class Peeking(Causal):
 
 
 def test_a_model_that_reads_ahead_is_refused() -> None:
-    probe = ChoiceProbe([[1, 2, 3], [4]], [[[1], [2]], [[3], [4]]], [0, 1])
-    probe.require_readable(causal())
+    task = ChoiceTask([[1, 2, 3], [4]], [[[1], [2]], [[3], [4]]], [0, 1])
+    task.require_readable(causal())
     with pytest.raises(ModelError, match="reads ahead"):
-        probe.require_readable(causal(Peeking))
+        task.require_readable(causal(Peeking))
     with pytest.raises(ModelError, match="reads ahead"):
-        wt.audit(wt.Subject(causal(Peeking)), probe, audits=["score"])
+        wt.audit(wt.Subject(causal(Peeking)), task, audits=["score"])
 
 
 def test_batches_hold_like_lengths_and_stay_within_their_bound() -> None:
     contexts = [[k, *([0] * (k % 4))] for k in range(7)]
-    probe = ChoiceProbe(contexts, [[[1], [2]]] * 7, [0] * 7, tokens_per_batch=6)
+    task = ChoiceTask(contexts, [[[1], [2]]] * 7, [0] * 7, tokens_per_batch=6)
     model = causal()
-    probe.scores(model)
+    task.scores(model)
     assert all(rows == 1 or rows * length <= 6 for rows, length in model.shapes)
     assert sum(rows for rows, _ in model.shapes) == 7
 
 
 def test_moments_see_every_distinct_position_once() -> None:
-    probe = ChoiceProbe([[1, 2]], [[[3, 4], [5]]], [0], more=[[1, 2, 3], [6], [6, 6], [6, 6]])
-    batches = list(probe.moments())
+    task = ChoiceTask([[1, 2]], [[[3, 4], [5]]], [0], more=[[1, 2, 3], [6], [6, 6], [6, 6]])
+    batches = list(task.moments())
     rows = sorted(tuple(row) for batch in batches for row in batch.inputs.tolist())
     assert rows == [(1, 2, 3), (6, 6)]
     assert all(batch.sinks == 1 for batch in batches)
-    assert probe.tokens == 5
+    assert task.tokens == 5
 
 
 def test_a_choice_digest_sees_all_that_is_scored() -> None:
     def digest(
         contexts: Any = ((1, 2), (3,)), choices: Any = (((1,), (2,)), ((3,), (4,))), targets: Any = (0, 1), **more: Any
     ) -> str:
-        return ChoiceProbe(contexts, choices, targets, **more).digest
+        return ChoiceTask(contexts, choices, targets, **more).digest
 
     same = {digest(), digest(name="other"), digest(tokens_per_batch=1), digest(contexts=[[1, 2], [3]])}
     others = {
@@ -157,19 +157,19 @@ def test_a_choice_digest_sees_all_that_is_scored() -> None:
 def test_digests_with_groups_are_those_of_stores_written_before() -> None:
     inputs, targets, groups = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2] * 2), [5, 5, 5, 7, 7, 7]
     factors = {"b": targets.flip(0), "a": targets}
-    rows = Probe(inputs, targets, more=inputs[:1] + 1).with_groups(groups)
-    assert rows.digest == "74cc44ba94082ab0ef82df8e6de7f157"
-    assert rows.with_factors(factors).digest == "332917d0aef90015118bb1c4922fdde6"
+    rows = Task(inputs, targets, more=inputs[:1] + 1).with_groups(groups)
+    assert rows.digest == "7cce23596819e701a791756d45eacddc"
+    assert rows.with_factors(factors).digest == "957faa59d06d723195057e6d8475c05b"
     contexts, choices = [[1, 2], [3], [4], [5, 6], [7], [8]], [[[1], [2, 3]]] * 6
-    items = ChoiceProbe(contexts, choices, [0, 1] * 3, more=[[1, 9], [2]]).with_groups(groups)
-    assert items.digest == "24c4ad9cf4f6dcfe3d68e7d1837782ef"
-    assert items.with_factors(factors).digest == "49f00ccdf871f41ab6ec045cd67cb306"
+    items = ChoiceTask(contexts, choices, [0, 1] * 3, more=[[1, 9], [2]]).with_groups(groups)
+    assert items.digest == "74ff3827185b00f15f1d4955ec45a398"
+    assert items.with_factors(factors).digest == "bfc87854f50f6b534590a28312f4b2df"
 
 
 @pytest.mark.parametrize(
     ("contexts", "choices", "targets", "message"),
     [
-        ([], [], [], "The probe is empty"),
+        ([], [], [], "The task is empty"),
         ([[1]], [[[1], [2]]], [], "1 choices, 0 answers"),
         ([[1], [2]], [[[1], [2]]], [0, 0], "2 of each"),
         ([[1], []], [[[1], [2]]] * 2, [0, 0], "item 1\n"),
@@ -182,18 +182,18 @@ def test_digests_with_groups_are_those_of_stores_written_before() -> None:
 )
 def test_items_that_cannot_be_scored(contexts: Any, choices: Any, targets: Any, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        ChoiceProbe(contexts, choices, targets, name="mine")
+        ChoiceTask(contexts, choices, targets, name="mine")
     assert message in str(caught.value)
     assert "mine" in str(caught.value)
 
 
-# Probes of examples.
+# Tasks of examples.
 
 
 def test_batching_changes_no_order_and_no_score() -> None:
     model, inputs = nn.Linear(4, 3).eval(), numbers(11, 4, seed=0).float()
     targets = torch.arange(11) % 3
-    scores = [Probe(inputs, targets, batch=size).scores(model) for size in (1, 4, 11, 100)]
+    scores = [Task(inputs, targets, batch=size).scores(model) for size in (1, 4, 11, 100)]
     for other in scores[1:]:
         torch.testing.assert_close(other, scores[0])
     torch.testing.assert_close(scores[0], model(inputs).detach())
@@ -202,19 +202,19 @@ def test_batching_changes_no_order_and_no_score() -> None:
 
 def test_a_digest_sees_inputs_targets_order_and_measure() -> None:
     inputs, targets = numbers(6, 4, seed=0), torch.arange(6) % 3
-    same = {Probe(inputs, targets).digest, Probe(inputs.clone(), targets.int(), name="b", batch=2).digest}
+    same = {Task(inputs, targets).digest, Task(inputs.clone(), targets.int(), name="b", batch=2).digest}
     touched = inputs.clone()
     touched[5, 3] += 1e-9
     others = {
-        Probe(inputs.flip(0), targets.flip(0)).digest,
-        Probe(touched, targets).digest,
-        Probe(inputs.float(), targets).digest,
-        Probe(inputs.bfloat16(), targets).digest,
-        Probe(inputs.bfloat16().view(torch.int16), targets).digest,
-        Probe(inputs.reshape(6, 2, 2), targets).digest,
-        Probe(inputs, (targets + 1) % 3).digest,
-        Probe(inputs, targets, measure=measure.nll).digest,
-        Probe(inputs, targets, more=inputs[:1]).digest,
+        Task(inputs.flip(0), targets.flip(0)).digest,
+        Task(touched, targets).digest,
+        Task(inputs.float(), targets).digest,
+        Task(inputs.bfloat16(), targets).digest,
+        Task(inputs.bfloat16().view(torch.int16), targets).digest,
+        Task(inputs.reshape(6, 2, 2), targets).digest,
+        Task(inputs, (targets + 1) % 3).digest,
+        Task(inputs, targets, measure=measure.nll).digest,
+        Task(inputs, targets, more=inputs[:1]).digest,
     }
     assert len(same) == 1
     assert len(others) == 9
@@ -224,60 +224,60 @@ def test_a_digest_sees_inputs_targets_order_and_measure() -> None:
 def test_tokens_are_distinct_rows() -> None:
     inputs = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]])
     targets = torch.zeros(3, dtype=torch.long)
-    assert Probe(inputs, targets).tokens == 2
-    assert Probe(inputs, targets, more=torch.tensor([[3.0, 4.0], [5.0, 6.0]])).tokens == 3
-    assert Probe(torch.tensor([1, 2, 2]), targets).tokens == 2
-    assert Probe(inputs.bfloat16(), targets).tokens == 2
+    assert Task(inputs, targets).tokens == 2
+    assert Task(inputs, targets, more=torch.tensor([[3.0, 4.0], [5.0, 6.0]])).tokens == 3
+    assert Task(torch.tensor([1, 2, 2]), targets).tokens == 2
+    assert Task(inputs.bfloat16(), targets).tokens == 2
 
 
 def test_the_measures_that_are_recorded() -> None:
-    labels = Probe(torch.zeros(2, 3), torch.tensor([0, 1]), measure=measure.nll)
+    labels = Task(torch.zeros(2, 3), torch.tensor([0, 1]), measure=measure.nll)
     assert labels.measure is measure.nll
     assert labels.measures == measure.STANDARD
-    wanted = Probe(torch.zeros(2, 3), torch.zeros(2, 1))
+    wanted = Task(torch.zeros(2, 3), torch.zeros(2, 1))
     assert wanted.measures == (measure.squared_error,)
     record = wanted.record
     assert (record.measure, record.higher_is_better, record.bounded) == ("squared_error", False, False)
-    assert Probe(torch.zeros(2, 3), torch.tensor([True, False])).targets.dtype == torch.long
+    assert Task(torch.zeros(2, 3), torch.tensor([True, False])).targets.dtype == torch.long
 
 
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda: Probe(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "The probe is empty"),
-        (lambda: Probe(torch.tensor(1.0), torch.tensor(1)), "The probe is empty"),
-        (lambda: Probe(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long)), "3 targets, one per input"),
-        (lambda: Probe(torch.zeros(3, 2), torch.tensor(1)), "wrong shape"),
-        (lambda: Probe(torch.zeros(3, 2), torch.zeros(3)), "float32 [3]"),
-        (lambda: Probe(torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long)), "int64 [3, 1]"),
-        (lambda: Probe(torch.tensor([[0.0], [NAN]]), torch.tensor([0, 0])), "probe: example 1"),
-        (lambda: Probe(torch.tensor([0.0, NAN]), torch.tensor([0, 0])), "probe: example 1"),
-        (lambda: Probe(torch.zeros(2, 1), torch.tensor([[0.0], [float("inf")]])), "targets are not all finite"),
-        (lambda: Probe(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.tensor([[NAN]])), "further inputs are not"),
-        (lambda: Probe(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.zeros(4, 2)), "[row, 1]"),
+        (lambda: Task(torch.zeros(0, 3), torch.zeros(0, dtype=torch.long)), "The task is empty"),
+        (lambda: Task(torch.tensor(1.0), torch.tensor(1)), "The task is empty"),
+        (lambda: Task(torch.zeros(3, 2), torch.zeros(2, dtype=torch.long)), "3 targets, one per input"),
+        (lambda: Task(torch.zeros(3, 2), torch.tensor(1)), "wrong shape"),
+        (lambda: Task(torch.zeros(3, 2), torch.zeros(3)), "float32 [3]"),
+        (lambda: Task(torch.zeros(3, 2), torch.zeros(3, 1, dtype=torch.long)), "int64 [3, 1]"),
+        (lambda: Task(torch.tensor([[0.0], [NAN]]), torch.tensor([0, 0])), "task: example 1"),
+        (lambda: Task(torch.tensor([0.0, NAN]), torch.tensor([0, 0])), "task: example 1"),
+        (lambda: Task(torch.zeros(2, 1), torch.tensor([[0.0], [float("inf")]])), "targets are not all finite"),
+        (lambda: Task(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.tensor([[NAN]])), "further inputs are not"),
+        (lambda: Task(torch.zeros(2, 1), torch.tensor([0, 0]), more=torch.zeros(4, 2)), "[row, 1]"),
     ],
 )
-def test_examples_that_cannot_be_used(made: Callable[[], Probe], message: str) -> None:
+def test_examples_that_cannot_be_used(made: Callable[[], Task], message: str) -> None:
     with pytest.raises(DataError) as caught:
         made()
     assert message in str(caught.value)
 
 
 def test_targets_that_the_model_does_not_offer() -> None:
-    probe = Probe(torch.zeros(3, 2), torch.tensor([0, 1, 2]))
+    task = Task(torch.zeros(3, 2), torch.tensor([0, 1, 2]))
     with pytest.raises(DataError, match="from 0 to 1"):
-        probe.scores(nn.Linear(2, 2).eval())
+        task.scores(nn.Linear(2, 2).eval())
     with pytest.raises(DataError, match=r"expected: \[3, 2\]\n  got: \[3, 1\]"):
-        Probe(torch.zeros(3, 2), torch.zeros(3, 1)).scores(nn.Linear(2, 2).eval())
+        Task(torch.zeros(3, 2), torch.zeros(3, 1)).scores(nn.Linear(2, 2).eval())
     with pytest.raises(DataError, match="got: -1"):
-        Probe(torch.zeros(1, 2), torch.tensor([-1])).scores(nn.Linear(2, 2).eval())
+        Task(torch.zeros(1, 2), torch.tensor([-1])).scores(nn.Linear(2, 2).eval())
 
 
 def test_outputs_that_are_no_scores() -> None:
-    probe = Probe(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
+    task = Task(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
     shaped = nn.Sequential(nn.Linear(2, 4), nn.Unflatten(1, (2, 2))).eval()
     with pytest.raises(ModelError, match=r"\[3, options\]"):
-        probe.scores(shaped)
+        task.scores(shaped)
 
 
 def test_scores_are_found_in_whatever_a_model_returns() -> None:
@@ -289,7 +289,7 @@ def test_scores_are_found_in_whatever_a_model_returns() -> None:
             as_scores(output)
 
 
-def test_two_measures_of_one_name_make_two_probes() -> None:
+def test_two_measures_of_one_name_make_two_tasks() -> None:
     class Mine(measure.Measure):
         name = "mine"
 
@@ -307,6 +307,6 @@ def test_two_measures_of_one_name_make_two_probes() -> None:
         name = "accuracy"
 
     rows, targets = torch.zeros(3, 2), torch.tensor([0, 1, 0])
-    digests = [Probe(rows, targets, measure=one).digest for one in (Mine(1.0), Mine(2.0), Other(1.0), Accuracy(1.0))]
-    assert len({*digests, Probe(rows, targets).digest}) == 5
-    assert Probe(rows, targets, measure=Mine(1.0)).digest == digests[0]
+    digests = [Task(rows, targets, measure=one).digest for one in (Mine(1.0), Mine(2.0), Other(1.0), Accuracy(1.0))]
+    assert len({*digests, Task(rows, targets).digest}) == 5
+    assert Task(rows, targets, measure=Mine(1.0)).digest == digests[0]
