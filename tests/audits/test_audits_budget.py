@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 import wheeltap as wt
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.errors import UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
@@ -15,7 +16,6 @@ from wheeltap.runs.budget import Budget, Prices, most_passes, most_trials, sight
 from wheeltap.runs.pricing import priced
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
-from wheeltap.testing.tiny_lm import tiny_lm
 
 
 @pytest.fixture(scope="module")

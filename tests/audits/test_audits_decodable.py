@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import wheeltap as wt
+from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case, Verdict
 from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.settle import settle
@@ -16,7 +17,6 @@ from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
 from wheeltap.engine.inside.linear_probe import STATUSES
 from wheeltap.plans.plan import AuditSpec, Plan
-from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.testing.planted import Planted
 
 EXAMPLES, DRAWS, HELD, LABELLINGS = 150, 32, 4, 16

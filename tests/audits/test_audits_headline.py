@@ -5,11 +5,14 @@ from msgspec.structs import replace
 from torch import nn
 
 import wheeltap as wt
+from wheeltap.audits import base
 from wheeltap.audits.headline import headline
 from wheeltap.cli.options import exit_code
 from wheeltap.core.records import Cost, Estimate, Finding, FindingStatus, ReportRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
+
+WORDS = [base.audits.get(name).instrument() for name in base.BUILTIN]
 
 
 def plan_of(*names: str) -> Plan:
@@ -25,20 +28,20 @@ def said(code: str, status: FindingStatus, *, title: str = "A question", alarm: 
 
 def test_what_stays_open_is_said_also_where_an_answer_would_be_no_alarm() -> None:
     found = [said("WT001", "found"), said("WT203", "inconclusive"), said("WT204", "inconclusive")]
-    assert headline(plan_of("a"), found, void=False).endswith("2 of 3 questions stay open.")
+    assert headline(plan_of("a"), found, WORDS, void=False).endswith("2 of 3 questions stay open.")
 
 
 def test_what_was_shown_is_said_beside_what_does_not_apply() -> None:
     found = [said("WT203", "found", title="Decodable but unused"), said("WT203", "not_applicable")]
-    text = headline(plan_of("a"), found, void=False)
+    text = headline(plan_of("a"), found, WORDS, void=False)
     assert text.endswith("no alarm. Shown: decodable but unused. 1 of 2 questions do not apply.")
 
 
 def test_questions_that_compare_nothing_were_asked_all_the_same() -> None:
     plan = plan_of("a", "b")
-    text = headline(plan, [said("WT203", "found")], void=False)
+    text = headline(plan, [said("WT203", "found")], WORDS, void=False)
     assert text.startswith("No other question compares the two")
-    assert headline(plan, [said("WT001", "found")], void=False).startswith("Nothing else was asked")
+    assert headline(plan, [said("WT001", "found")], WORDS, void=False).startswith("Nothing else was asked")
 
 
 MERGED: list[tuple[FindingStatus, str]] = [
@@ -61,16 +64,16 @@ def compared(code: str, status: FindingStatus, *, title: str = "A question: diff
 def test_merging_alone_says_nothing_of_the_insides(status: FindingStatus, text: str) -> None:
     """Copies of one function with their units in another order cannot be averaged, and do not differ inside."""
     score = replace(compared("WT001", "not_found"), estimates=(compared("WT111", "found").estimates[0],))
-    told = headline(plan_of("a", "b"), [score, compared("WT111", status)], void=False)
+    told = headline(plan_of("a", "b"), [score, compared("WT111", status)], WORDS, void=False)
     assert told == text.replace("a vs b", "a vs b (scores differ by 0.200 [0.100, 0.300])")
 
 
 def test_a_barrier_is_told_beside_insides_that_do_not_differ() -> None:
     found = [compared("WT001", "not_found"), compared("WT101", "not_found"), compared("WT111", "found")]
-    told = headline(plan_of("a", "b"), found, void=False)
+    told = headline(plan_of("a", "b"), found, WORDS, void=False)
     assert told == "No difference found inside: a vs b. But merging the two loses score. So it is."
     found[1] = compared("WT101", "found")
-    told = headline(plan_of("a", "b"), found, void=False)
+    told = headline(plan_of("a", "b"), found, WORDS, void=False)
     assert told.startswith("Different inside: a vs b.") and told.endswith("So it is.")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from worlds import subject as record_of
 
 import wheeltap as wt
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.audits.base import Case
 from wheeltap.audits.heads import HeadsAudit
 from wheeltap.audits.settle import settle
@@ -27,7 +28,6 @@ from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning
 from wheeltap.runs.budget import most_passes
 from wheeltap.testing.planted import planted
-from wheeltap.testing.tiny_lm import tiny_lm
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
 from tiny_transformers import VOCABULARY, causal

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import wheeltap as wt
+from benchmarks.nets.tiny_lm import KINDS, tiny_lm
 from wheeltap.audits.base import create
 from wheeltap.audits.families import WITH_HEADS
 from wheeltap.gauge import attention
@@ -17,7 +18,6 @@ from wheeltap.report.survival import survival
 from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits, load_model
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.tiny_lm import KINDS, tiny_lm
 
 AUDITS = ["score", "pruning"]
 

@@ -9,11 +9,12 @@ import pytest
 from worlds import CHANCE, Simulated, World, finding
 
 import wheeltap as wt
+from benchmarks.nets import digit_defects as defects
+from benchmarks.nets import locked
 from wheeltap.audits.base import create
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Finding, Outcome, ReportRecord, TaskRecord, Trial
-from wheeltap.testing import defects, locked
 
 OPTIONS = 10
 

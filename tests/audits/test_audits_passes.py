@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from mirrored import mirrored
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wheeltap as wt
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
 from wheeltap.core.subject import Subject
@@ -18,9 +20,7 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
-from wheeltap.testing.mirrored import mirrored
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.tiny_lm import tiny_lm
 
 FEW = Effort(draws=5, control_draws=4, block_draws=2)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
+from benchmarks.nets.unlearned import Unlearned, unlearned_digits, unlearned_rules
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.relearning import RelearningAudit
@@ -21,7 +22,6 @@ from wheeltap.core.task import Task
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.testing.contract import AuditContract
-from wheeltap.testing.unlearned import Unlearned, unlearned_digits, unlearned_rules
 
 LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
 

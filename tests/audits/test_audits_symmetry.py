@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from mirrored import KINDS, Kind, mirrored
 from torch import Tensor, nn
 
 import wheeltap as wt
@@ -22,7 +23,6 @@ from wheeltap.core.task import Task
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
 from wheeltap.models.cppn import Cppn, grid
 from wheeltap.report.report import Report
-from wheeltap.testing.mirrored import KINDS, Kind, mirrored
 from wheeltap.testing.planted import CASES, Planted, planted
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"

@@ -24,7 +24,6 @@ from wheeltap.perturb import create
 from wheeltap.perturb.base import Factors
 from wheeltap.perturb.function_noise import FunctionNoise
 from wheeltap.recipes.train import reproducible
-from wheeltap.report import words
 from wheeltap.testing.planted import Attention, Planted, Tokens, clusters, numbers, planted
 
 
@@ -346,5 +345,5 @@ def test_it_depends_on_how_maps_are_cut_into_modules() -> None:
     torch.testing.assert_close(whole[:6, :6], gate)
     torch.testing.assert_close(whole[6:, 6:], up)
     assert float(whole[:6, 6:].abs().max()) > 0.1 * float(whole.abs().max())
-    for told in (FunctionNoiseAudit.reads, words.INSTRUMENTS["WT102"].reads, FunctionNoise.__doc__ or ""):
+    for told in (FunctionNoiseAudit.sees, FunctionNoiseAudit.reads, FunctionNoise.__doc__ or ""):
         assert "cut into modules" in told

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from wheeltap.audits import audits
 from wheeltap.core.records import (
     BlockMap,
     Control,
@@ -11,6 +12,7 @@ from wheeltap.core.records import (
     Estimate,
     Finding,
     FindingStatus,
+    Instrument,
     ReportRecord,
     Role,
     SubjectRecord,
@@ -91,6 +93,14 @@ def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> Subj
     return SubjectRecord(
         name=name, fingerprint=f"{hash(name) & 0xFFFF:032x}", parameters=parameters, blocks=blocks, role=role
     )
+
+
+INSTRUMENTS = tuple(
+    audits.get(name).instrument()
+    for name in ("score", "relative-noise", "function-noise", "quantization", "pruning", "relearning")
+)
+    audits.get(name).instrument() for name in ("score", "relative-noise", "function-noise", "quantization", "pruning")
+)
 
 
 def task(name: str = "digits test split") -> TaskRecord:
@@ -204,6 +214,7 @@ def demo() -> ReportRecord:
         provenance={"wheeltap": "0.1.0", "torch": "2.9.0", "device": "cpu", "dtype": "float32", "seed": 0},
         curves=tuple(curves),
         blocks=maps,
+        instruments=INSTRUMENTS,
     )
 
 
@@ -228,6 +239,7 @@ def single() -> ReportRecord:
         provenance={"wheeltap": "0.1.0"},
         curves=(curve("WT101", name, 0.12, top=0.83),),
         blocks=(block_map("WT101", name, layers),),
+        instruments=INSTRUMENTS,
     )
 
 
@@ -244,6 +256,7 @@ def void() -> ReportRecord:
         cost=base.cost,
         provenance={},
         curves=base.curves,
+        instruments=INSTRUMENTS,
         void=True,
     )
 
@@ -284,6 +297,7 @@ def hostile() -> ReportRecord:
         provenance={HOSTILE: evil[1]},
         curves=tuple(curve("WT101", name, 0.3 + 0.1 * i) for i, name in enumerate(evil)),
         blocks=(block_map("WT101", evil[0], (HOSTILE, evil[1], evil[2], "]]></style><script>alert(3)</script>")),),
+        instruments=(*INSTRUMENTS[:2], Instrument(code="XX<b>1", name=HOSTILE, reads=HOSTILE, axis=evil[1])),
     )
 
 

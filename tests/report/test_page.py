@@ -222,7 +222,7 @@ def test_colours_of_a_chart_all_have_a_place_in_the_themes() -> None:
 def test_controls_are_drawn_thin_and_dashed() -> None:
     record = demo()
     curves = [curve for curve in record.curves if curve.code == "WT101"]
-    chart = figures.curve_chart("WT101", curves, figures.styles(NAMES))
+    chart = figures.curve_chart(demo().instrument("WT101"), curves, figures.styles(NAMES))
     assert chart is not None
     drawing = figures.svg(chart)
     for colour, dash in ((figures.TWIN, "6,3"), (figures.PLANTED, "1.5,2.5")):

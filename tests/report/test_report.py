@@ -105,13 +105,6 @@ def test_a_void_report_says_so_first() -> None:
     assert "VOID" in repr(Report(void()))
 
 
-def test_the_disagreement_is_explained_where_there_is_one() -> None:
-    assert view.disagree(demo()) == ("original vs imposter",)
-    assert words.DISAGREE in " ".join(_text(demo()).split())
-    assert words.DISAGREE in html.page(demo())
-    assert words.DISAGREE not in html.page(gaps())
-
-
 def test_hostile_text_neither_colours_nor_controls_a_terminal() -> None:
     buffer = io.StringIO()
     Report(hostile()).text(Console(file=buffer, width=120, force_terminal=True, color_system=None))

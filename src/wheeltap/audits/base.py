@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import (
+    Asks,
     BlockMap,
     Control,
     Curve,
     Estimate,
     Finding,
     FindingStatus,
+    Instrument,
     Outcome,
     Scalar,
     SubjectRecord,
@@ -198,7 +200,14 @@ class Audit(ABC):
     Attributes:
         name: Registered name.
         code: Finding code.
-        title: In plain words.
+        title: What its findings claim, in plain words.
+        brief: Heading of its column and chart; the title, where empty.
+        reads: Two plain sentences for the page: what it does, and what a change in its number means.
+        axis: What its dose is, where it has curves; the unit of the curve, where empty.
+        linear: Whether its doses are read in equal steps, not in ratios.
+        otherwise: What ``not_found`` says of a single subject, where that is more than nothing.
+        asks: Which kind of question it is: see ``Instrument``.
+        shows: Whether ``found`` shows something of what is inside.
         settings_type: Its thresholds and doses, each a named field with a default.
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
         spares: Settings that a budget may lower, each with the fewest that still tell something.
@@ -208,6 +217,13 @@ class Audit(ABC):
     name: ClassVar[str]
     code: ClassVar[str]
     title: ClassVar[str]
+    brief: ClassVar[str] = ""
+    reads: ClassVar[str] = ""
+    axis: ClassVar[str] = ""
+    linear: ClassVar[bool] = False
+    otherwise: ClassVar[str] = ""
+    asks: ClassVar[Asks] = "weights"
+    shows: ClassVar[bool] = False
     settings_type: ClassVar[type[AuditSettings]] = AuditSettings
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
     spares: ClassVar[dict[str, int]] = {}
@@ -237,6 +253,14 @@ class Audit(ABC):
     @abstractmethod
     def judge(self, case: Case) -> Verdict:
         """The reading of the outcomes."""
+
+    @classmethod
+    def instrument(cls) -> Instrument:
+        """Its words, as a report carries them."""
+        return Instrument(
+            code=cls.code, name=cls.brief or cls.title, reads=cls.reads, axis=cls.axis, linear=cls.linear,
+            otherwise=cls.otherwise, asks=cls.asks, shows=cls.shows,
+        )  # fmt: skip
 
     def unanswered(self, subject: str, gap: Unanswered, *, title: str = "") -> Draft:
         """The finding on a subject or pair whose trials did not give what the audit rests on."""
@@ -333,6 +357,23 @@ def training_passes(plan: Plan, *, steps: float, batch: int) -> float:
     """Passes over the task that ``steps`` of training take: each a forward and a backward (two) on a batch."""
     examples = plan.task.examples
     return 3.0 * steps * min(batch, examples) / examples
+
+
+def keeps_less(title: str, reference: SubjectRecord, rival: SubjectRecord, gap: Estimate) -> str:
+    """A headline's sentence on a pair: who keeps less of the score under a disturbance, by how much.
+
+    Args:
+        title: Of the disturbance.
+        reference: The one subject.
+        rival: The other.
+        gap: How much more the rival loses.
+    """
+    worse = rival.name
+    if (gap.value or 0.0) < 0:
+        worse = reference.name
+        low, high = (None if end is None else -end for end in (gap.high, gap.low))
+        gap = msgspec.structs.replace(gap, value=-(gap.value or 0.0), low=low, high=high)
+    return f"Under {title.lower()}, {worse} keeps {gap} less of the score."
 
 
 def pair(reference: SubjectRecord, rival: SubjectRecord) -> str:

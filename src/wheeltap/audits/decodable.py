@@ -46,6 +46,14 @@ class DecodableAudit(Audit):
     name = "decodable"
     code = "WT203"
     title = "Decodable but unused"
+    reads = (
+        "A factor that a linear probe reads off a layer is ablated there, with the least change that removes it, "
+        "and the outputs are watched beside random subspaces. What can be read but moves nothing is there without"
+        " being used; a task alone cannot tell."
+    )
+    otherwise = "used"
+    asks = "structure"
+    shows = True
     settings_type = DecodableSettings
     large = {"most": 3, "draws": 24, "matched": 4}  # noqa: RUF012
     spares: ClassVar[dict[str, int]] = {"most": 2, "matched": 4}

@@ -105,6 +105,14 @@ class EntanglementAudit(Audit):
     name = "entanglement"
     code = "WT202"
     title = "Behaviours per unit"
+    brief = "Entanglement"
+    reads = (
+        "Each hidden unit is ablated in turn. The number says over how many kinds of examples the effect of one "
+        "unit is spread; few means that units have a task of their own. Untrained networks can look alike, so "
+        "read it beside the others."
+    )
+    asks = "structure"
+    shows = True
     settings_type = EntanglementSettings
     spares: ClassVar[dict[str, int]] = {"limit": 32}
     by_units = True

@@ -47,6 +47,12 @@ class QuantizationAudit(ModifyAudit):
     name = "quantization"
     code = "WT103"
     title = "Rounding to fewer bits"
+    brief = "Quantization"
+    reads = (
+        "The weights are rounded to fewer and fewer bits, as a smaller deployment would do. The bit width at "
+        "which the score falls says how far this network can be compressed by plain rounding."
+    )
+    axis = "bits per weight (fewer to the right)"
     settings_type = QuantizationSettings
     unit = "bits"
 
@@ -90,6 +96,13 @@ class PruningAudit(ModifyAudit):
     name = "pruning"
     code = "WT104"
     title = "Pruning the smallest weights"
+    brief = "Pruning"
+    reads = (
+        "The smallest weights are set to zero, a larger share at each step. Where the score falls says how much "
+        "of the network plain pruning could remove."
+    )
+    axis = "share of weights set to zero"
+    linear = True
     settings_type = PruningSettings
     unit = "share of weights removed"
 
@@ -127,6 +140,11 @@ class BitFlipAudit(ModifyAudit):
     name = "bit-flips"
     code = "WT106"
     title = "Flipped bits"
+    reads = (
+        "Stored bits are flipped at random, as a faulty memory does, and then the worst ones on purpose. A "
+        "floating-point weight can become enormous by one bit; an 8-bit whole number cannot."
+    )
+    axis = "share of stored bits flipped"
     settings_type = BitFlipSettings
     # The more weights, the more of them a rate hits.
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {

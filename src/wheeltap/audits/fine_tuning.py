@@ -48,6 +48,11 @@ class FineTuningAudit(ModifyAudit):
     name = "fine-tuning"
     code = "WT110"
     title = "Fine-tuning"
+    reads = (
+        "One group of examples is taught new answers, step by step, and the score on all other examples is "
+        "followed: what is forgotten, beside what is learnt."
+    )
+    axis = "steps of fine-tuning"
     settings_type = FineTuningSettings
     unit = "steps"
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {

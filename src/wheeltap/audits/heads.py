@@ -119,6 +119,13 @@ class HeadsAudit(Audit):
     name = "heads"
     code = "WT112"
     title = "Attention heads that the score hangs by"
+    brief = "Attention heads"
+    reads = (
+        "Attention heads are ablated one at a time. The number is what the loss rises by without the one that "
+        "matters most, chosen on one half of the examples and measured on the other, beside a head at random. "
+        "Sound models can depend on one head too."
+    )
+    shows = True
     settings_type = HeadsSettings
     spares: ClassVar[dict[str, int]] = {"top": 4, "sample": 8}
 

@@ -103,6 +103,12 @@ class ImprovementAudit(Audit):
     name = "improvement"
     code = "WT108"
     title = "Better answers under noise in the weights"
+    brief = "Improvement under noise"
+    reads = (
+        "Many noisy copies are tried, the best chosen on half of the examples and measured on the other half. A "
+        "gain beyond that of nets that hide nothing, and of a constant added to each output, may be a hidden "
+        "ability; wrong labels, and a large honest model, can look alike."
+    )
     settings_type = ImprovementSettings
     spares: ClassVar[dict[str, int]] = {"draws": 4}
 

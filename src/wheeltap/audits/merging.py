@@ -45,6 +45,12 @@ class MergingAudit(Audit):
     name = "merging"
     code = "WT111"
     title = "Merging two checkpoints"
+    brief = "Merging"
+    reads = (
+        "The weights of two checkpoints are averaged, in several shares, and the score is compared with what the "
+        "two have between them. A barrier says that they do not lie in one basin."
+    )
+    asks = "merging"
     settings_type = MergingSettings
 
     def ask(self, case: Case) -> list[Trial]:

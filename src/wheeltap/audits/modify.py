@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, keeps_less, pair
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.core.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -377,6 +377,7 @@ class ModifyAudit(Audit):
         )
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap, *kept), because=words,
+            brief=keeps_less(self.title, plan.reference, rival, gap),
             smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
             trials=tuple(trial.key for read in reads for trial in read.trials[at]),
         )  # fmt: skip

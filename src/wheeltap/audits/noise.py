@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, keeps_less, pair
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.limits import Dose, Margin, Share
@@ -64,7 +64,7 @@ class NoiseAudit(Audit):
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"rungs": [-2, 0, 2, 4]}
     perturbation: ClassVar[str]
     noise: ClassVar[str]
-    reads: ClassVar[str]
+    sees: ClassVar[str]
     plant_must_show: ClassVar[bool]
     twin_must_be_silent: ClassVar[bool] = True
     looks: ClassVar[float] = 0.0
@@ -261,16 +261,17 @@ class NoiseAudit(Audit):
         gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.task.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
-        reads = f"{self.reads}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
+        sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
         finding = Finding(
             code=self.code,
             title=f"{self.title}: difference",
             status="found",
+            brief=keeps_less(self.title, reference.subject, rival.subject, gap),
             subject=pair(reference.subject, rival.subject),
             estimates=(gap, ratio),
             smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
             because=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
-            f"({names[0]} minus {names[1]}). {reads}",
+            f"({names[0]} minus {names[1]}). {sees}",
             trials=tuple(trial.key for trial in (*reference.trials, *rival.trials)),
         )
         return Draft(
@@ -278,7 +279,7 @@ class NoiseAudit(Audit):
             test=gap,
             worth=case.worth(self.settings.worth),
             otherwise=f"The areas under the two curves differ by {gap}: not shown to be more than "
-            f"{margin:.2g}, after correction for all tests of this report. {reads}",
+            f"{margin:.2g}, after correction for all tests of this report. {sees}",
         )
 
     # ---- controls ---------------------------------------------------------------------------------------------

@@ -36,11 +36,18 @@ class RelativeNoiseAudit(NoiseAudit):
     name = "relative-noise"
     code = "WT101"
     title = "Relative noise in the weights"
+    brief = "Relative noise"
+    reads = (
+        "Every weight is changed at random in proportion to its own size, and the loss of score is measured. It "
+        "sees how the function is written down in weights, which is what rounding, compression and bit flips "
+        "touch."
+    )
+    axis = "relative noise (share of each weight's size)"
     settings_type = RelativeSettings
     perturbation = "relative"
     noise = "relative sd of each weight"
     plant_must_show = True
-    reads = (
+    sees = (
         "Relative noise sees how the function is written in coordinates, redundant and cancelling weights included; "
         "it is silent on permuted and rescaled copies."
     )
@@ -55,12 +62,18 @@ class FunctionNoiseAudit(NoiseAudit):
     name = "function-noise"
     code = "WT102"
     title = "Function-space noise"
+    reads = (
+        "Each layer's output is disturbed at random in proportion to what it normally carries, by a change of its"
+        " weights. Function-preserving copies get the same answer, as long as their maps are cut into modules in "
+        "the same way."
+    )
+    axis = "function-space noise (share of each layer's output)"
     settings_type = FunctionSettings
     perturbation = "function"
     noise = "rms share of each layer's output"
     looks = 1.0  # at the layers' moments
     plant_must_show = False
-    reads = (
+    sees = (
         "Function-space noise follows what each layer carries: it is silent on every function-preserving "
         "reparametrization that keeps how the maps are cut into modules, cancelling units included. Between models "
         "that cut them differently (query, key and value fused or split) a difference may come from the cut."
@@ -74,13 +87,19 @@ class LowRankNoiseAudit(NoiseAudit):
     name = "low-rank-noise"
     code = "WT109"
     title = "Low-rank noise in the weights"
+    brief = "Low-rank noise"
+    reads = (
+        "Each weight matrix is moved along a few random directions, as an adapter or a few steps of training move"
+        " it. At the same size of change it stretches some inputs far more than noise in every weight."
+    )
+    axis = "low-rank noise (share of each weight matrix's norm)"
     settings_type = LowRankSettings
     perturbation = "low-rank"
     noise = "norm of the change of each weight matrix, as a share of its own"
     looks = 3.0  # to add it beside the weights of a large model: a clean pass, and two that prove it
     plant_must_show = False
     twin_must_be_silent = False
-    reads = (
+    sees = (
         "Low-rank noise moves each weight matrix along a few random directions, as an adapter does; at the same size "
         "it stretches some inputs far more than noise in every weight. It depends on the scale in which each unit is "
         "written, so by itself a difference may come from the parametrization."
@@ -93,9 +112,15 @@ class StdNoiseAudit(NoiseAudit):
 
     name = "std-noise"
     code = "WT101"
-    title = "Std-normalised noise in the weights"
+    title = "Std-normalized noise in the weights"
+    brief = "Std-normalized noise"
+    reads = (
+        "Every weight is changed at random in proportion to the spread of its whole tensor, and the loss of score is "
+        "measured. It depends on the scale in which each unit is written, so a difference may mean nothing."
+    )
+    axis = "noise (standard deviations of the tensor)"
     settings_type = RelativeSettings
     perturbation = "std"
     noise = "standard deviations of the tensor"
     plant_must_show = False
-    reads = "Std-normalised noise changes with the scale in which each unit is written: a difference may mean nothing."
+    sees = "Std-normalized noise changes with the scale in which each unit is written: a difference may mean nothing."

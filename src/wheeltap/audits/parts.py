@@ -126,6 +126,12 @@ class PartsAudit(Audit):
     name = "parts"
     code = "WT205"
     title = "Necessary and sufficient parts"
+    reads = (
+        "A set of hidden units is ablated, or kept alone, in five ways, the last one searching for the subset "
+        "that hurts most; random sets of the same size are the yardstick. Found means that the claim was shown."
+    )
+    asks = "structure"
+    shows = True
     settings_type = PartsSettings
     spares: ClassVar[dict[str, int]] = {"nulls": 8, "draws": 2, "tries": 1}
     by_units = True

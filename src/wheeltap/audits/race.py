@@ -68,6 +68,11 @@ class RaceAudit(Audit):
     name = "relative-race"
     code = "WT101"
     title = "Relative noise, until it is decided"
+    brief = "Relative noise"
+    reads = (
+        "Every weight is changed at random in proportion to its own size, example after example, until it is decided "
+        "which of two networks loses more of its score, or that neither does."
+    )
     settings_type = RaceSettings
     spares: ClassVar[dict[str, int]] = {"rounds": 512}
 

@@ -87,6 +87,13 @@ class RedundancyAudit(Audit):
     name = "redundancy"
     code = "WT201"
     title = "Units that undo each other"
+    brief = "Redundancy and cancellation"
+    reads = (
+        "Pairs of units whose contributions nearly undo each other are ablated one by one and together. Where "
+        "each loss hurts and both together do not, the function is written as a difference of large numbers."
+    )
+    asks = "structure"
+    shows = True
     settings_type = RedundancySettings
     spares: ClassVar[dict[str, int]] = {"pairs": 3}
 

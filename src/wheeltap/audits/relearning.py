@@ -50,6 +50,13 @@ class RelearningAudit(Audit):
     name = "relearning"
     code = "WT107"
     title = "Relearning"
+    reads = (
+        "The model is fine-tuned for a few steps on a few examples of one group, and the score on the group's "
+        "other examples is followed. What comes back faster than in networks trained the same way without the "
+        "group was probably hidden rather than gone."
+    )
+    axis = "steps of fine-tuning"
+    asks = "learning"
     settings_type = RelearningSettings
     spares: ClassVar[dict[str, int]] = {"draws": 4, "noise_draws": 4}
 

@@ -31,6 +31,11 @@ class ScoreAudit(Audit):
     name = "score"
     code = "WT001"
     title = "Benchmark score"
+    reads = (
+        "The score a benchmark would print, on the same examples for every network, with its interval. For a pair"
+        " it is the difference, example by example; equal scores say nothing yet about what computes them."
+    )
+    asks = "score"
     settings_type = ScoreSettings
 
     def ask(self, case: Case) -> list[Trial]:

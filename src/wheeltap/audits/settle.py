@@ -52,7 +52,9 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     """The report on a plan whose trials have run; needs no model."""
     sound = usable(plan, lookup)
     case = Case(sound, lookup)
-    verdicts = [audit.judge(case) for audit in audits_of(plan)]
+    audits = audits_of(plan)
+    verdicts = [audit.judge(case) for audit in audits]
+    instruments = tuple({audit.code: audit.instrument() for audit in reversed(audits)}.values())[::-1]
     controls = [_baseline(case), *_copies(plan, case), *(c for v in verdicts for c in v.controls)]
     void = any(control.status == "failed" for control in controls)
     findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
@@ -61,7 +63,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
         command=plan.command,
-        headline=headline(plan, findings, void=void),
+        headline=headline(plan, findings, instruments, void=void),
         subjects=plan.subjects,
         task=task,
         findings=tuple(findings),
@@ -70,6 +72,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         provenance={**provenance, **_paths(plan, lookup), **({CUT: plan.cut} if plan.cut else {})},
         curves=tuple(c for v in verdicts for c in v.curves),
         blocks=tuple(b for v in verdicts for b in v.blocks),
+        instruments=instruments,
         void=void,
     )
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, keeps_less, pair
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
 from wheeltap.core.site import Site
@@ -127,6 +127,10 @@ class SinglePointAudit(Audit):
     name = "single-point"
     code = "WT105"
     title = "Single-point fragility"
+    reads = (
+        "Single weights that the whole network might depend on are looked for with one forward and one backward "
+        "pass, then removed one at a time; random weights of the same size are removed beside them."
+    )
     settings_type = SinglePointSettings
     spares: ClassVar[dict[str, int]] = {"nulls": 5}
 
@@ -257,6 +261,7 @@ class SinglePointAudit(Audit):
         )
         finding = Finding(
             code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=f"{words}. {_MEANS}",
+            brief=keeps_less(self.title, plan.reference, rival, gap),
             smallest_detectable=smallest_detectable(gap, alpha=plan.alpha / chosen, margin=margin),
             trials=(*one.keys, *two.keys),
         )  # fmt: skip

@@ -117,6 +117,13 @@ class SymmetryAudit(Audit):
     name = "symmetry"
     code = "WT204"
     title = "Symmetry of response"
+    reads = (
+        "Single weights are changed until the outputs move by a set amount, and the share of that movement that "
+        "has the task's symmetry is taken. Near 1, one mechanism serves the symmetric parts; near the floor, each"
+        " part has its own."
+    )
+    asks = "structure"
+    shows = True
     settings_type = SymmetrySettings
     spares: ClassVar[dict[str, int]] = {"weights": 12, "directions": 0, "copies": 1}
     large = {"weights": 12, "directions": 0, "copies": 1}  # noqa: RUF012 - as in the other audits

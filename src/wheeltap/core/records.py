@@ -16,6 +16,7 @@ Scalar = str | int | float | bool
 TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
+Asks = Literal["score", "weights", "learning", "structure", "merging"]
 Role = Literal["subject", "twin", "planted", "graded"]
 
 OWN: Final = "the model's own answers"
@@ -203,6 +204,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.
         alarm: Whether ``found`` is bad news. A claim that was shown (this part is necessary) is none.
+        brief: The sentence for a headline where it was found; the first one of ``because``, where empty.
     """
 
     code: str
@@ -214,6 +216,36 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     because: str = ""
     trials: tuple[str, ...] = ()
     alarm: bool = True
+    brief: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was found, in one sentence."""
+        return self.brief or f"{self.because.split('. ')[0].rstrip('.')}."
+
+
+class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+    """The words of one audit, which its report carries: renderers know no code.
+
+    Attributes:
+        name: Heading of its column and chart.
+        reads: Two plain sentences: what it does and what a change in it means.
+        axis: What the dose is.
+        linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
+        otherwise: What ``not_found`` says of a single subject, where that is more than nothing.
+        asks: The score itself; what disturbed weights do to it; how fast it is learnt; what is inside; whether two
+            checkpoints can be merged.
+        shows: Whether ``found`` shows something of what is inside.
+    """
+
+    code: str
+    name: str
+    reads: str = ""
+    axis: str = ""
+    linear: bool = False
+    otherwise: str = ""
+    asks: Asks = "weights"
+    shows: bool = False
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,4 +331,10 @@ class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, Scalar]
     curves: tuple[Curve, ...] = ()
     blocks: tuple[BlockMap, ...] = ()
+    instruments: tuple[Instrument, ...] = ()
     void: bool = False
+
+    def instrument(self, code: str) -> Instrument:
+        """The words of the audit with this code."""
+        title = next((finding.title for finding in self.findings if finding.code == code), code)
+        return next((one for one in self.instruments if one.code == code), Instrument(code=code, name=title))

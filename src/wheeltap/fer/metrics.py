@@ -6,11 +6,21 @@ in every study. Kumar et al. 2025, arXiv:2505.11581, has the pictures and the id
 
 from typing import Final
 
+from wheeltap.core.records import Instrument
 from wheeltap.report.fer import Metric
 
 ERROR: Final = "error"
 
 SHARE: Final = (0.0, 1.0)
+
+INSTRUMENTS: Final = (
+    Instrument(code="WT001", name="Picture", asks="score"),
+    Instrument(code="WT102", name="Function-space noise"),
+    Instrument(code="WT202", name="Entanglement", asks="structure"),
+    Instrument(code="WT204", name="Symmetry of response", asks="structure"),
+    Instrument(code="WT206", name="Symmetry of features", asks="structure"),
+    Instrument(code="WT207", name="Distinct feature maps", asks="structure"),
+)
 
 METRICS: Final[tuple[Metric, ...]] = (
     Metric(

@@ -18,7 +18,7 @@ from wheeltap.fer import controls, judge, showing
 from wheeltap.fer.cast import TRAINING, Cast, Stage, StudySettings, called, train
 from wheeltap.fer.drawings import PICTURE
 from wheeltap.fer.measures import Sight, measured, weights_moved
-from wheeltap.fer.metrics import ERROR
+from wheeltap.fer.metrics import ERROR, INSTRUMENTS
 from wheeltap.models.cppn import Cppn
 from wheeltap.models.pictures import Picture
 from wheeltap.recipes.train import reproducible
@@ -73,6 +73,7 @@ def _study(picture: Picture, settings: StudySettings, given: Mapping[str, Cppn],
         task=_task(picture, settings),
         findings=tuple(voided(finding) if void else finding for finding in found),
         controls=checks,
+        instruments=INSTRUMENTS,
         cost=Cost(forwards=0.0, seconds=perf_counter() - began),
         provenance=_provenance(settings),
         void=void,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from wheeltap.core.records import BlockMap, Curve, Estimate, Finding
+from wheeltap.core.records import BlockMap, Curve, Estimate, Finding, Instrument
 from wheeltap.report import words
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.L
     return chart.configure_axis(**axis).configure_view(stroke=None)
 
 
-def _x_scale(code: str, curves: Sequence[Curve]) -> tuple[Any, Any]:
+def _x_scale(instrument: Instrument, curves: Sequence[Curve]) -> tuple[Any, Any]:
     """Scale and axis of the doses: logarithmic for noise; bits run down, so that damage always grows to the right."""
     import altair as alt
 
@@ -105,7 +105,7 @@ def _x_scale(code: str, curves: Sequence[Curve]) -> tuple[Any, Any]:
     if curves[0].unit == "bits":
         return alt.Scale(reverse=True, zero=False), alt.Axis(values=doses, format="~g", grid=False)
     wide = bool(doses) and doses[0] > 0 and doses[-1] / doses[0] > 5
-    if wide and not words.instrument(code).linear:
+    if wide and not instrument.linear:
         axis = alt.Axis(values=_log_ticks(doses[0], doses[-1]), format="~g", grid=False, labelOverlap=True)
         return alt.Scale(type="log", nice=False), axis
     return alt.Scale(zero=False), alt.Axis(format="~g", tickCount=5, grid=False)
@@ -119,11 +119,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
 
 
-def curve_chart(code: str, curves: Sequence[Curve], looks: dict[str, Style]) -> "alt.LayerChart | None":
+def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str, Style]) -> "alt.LayerChart | None":
     """Score against dose, all subjects of one instrument; bands, half-doses, controls thin and dashed.
 
     Args:
-        code: Code of the instrument.
+        instrument: Whose doses they are.
         curves: Its curves.
         looks: Styles by subject name.
 
@@ -135,8 +135,8 @@ def curve_chart(code: str, curves: Sequence[Curve], looks: dict[str, Style]) -> 
     drawn = [curve for curve in curves if any(_logable(curve))]
     if not drawn:
         return None
-    scale, axis = _x_scale(code, drawn)
-    x: dict[str, Any] = {"scale": scale, "axis": axis, "title": _dose_title(code, drawn[0])}
+    scale, axis = _x_scale(instrument, drawn)
+    x: dict[str, Any] = {"scale": scale, "axis": axis, "title": _dose_title(instrument, drawn[0])}
     domain = alt.Scale(domain=[0, 1]) if _is_share(drawn) else alt.Scale(zero=False)
     y: dict[str, Any] = {"scale": domain, "title": words.plain(drawn[0].measure), "axis": alt.Axis(tickCount=5)}
     frame = _Frame(x=x, y=y)
@@ -162,9 +162,8 @@ def _is_share(curves: Sequence[Curve]) -> bool:
     return min(ends) >= -0.01 and max(ends) <= 1.01
 
 
-def _dose_title(code: str, curve: Curve) -> str:
-    known = words.INSTRUMENTS.get(code)
-    return known.axis if known else f"dose ({words.plain(curve.unit)})"
+def _dose_title(instrument: Instrument, curve: Curve) -> str:
+    return words.plain(instrument.axis) or f"dose ({words.plain(curve.unit)})"
 
 
 def _look(curve: Curve, looks: dict[str, Style]) -> Style:
@@ -293,11 +292,12 @@ def block_ends(maps: Iterable[BlockMap]) -> tuple[float, float]:
     return low, high + 0.03 * (high - low) if high > low else low + 1.0
 
 
-def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "alt.LayerChart":
+def forest_chart(findings: Sequence[Finding], names: Sequence[str], *, ends: tuple[float, float]) -> "alt.LayerChart":
     """What differs in one pair: an effect with its interval a row, and in grey what could not have been seen.
 
     Args:
         findings: One a row, their first estimates in one unit.
+        names: What each is called.
         ends: Of the effect axis.
 
     Returns:
@@ -305,7 +305,7 @@ def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "
     """
     import altair as alt
 
-    rows = [_effect(finding, i) for i, finding in enumerate(findings)]
+    rows = [_effect(finding, names[i], i) for i, finding in enumerate(findings)]
     base = alt.Chart(_data(rows))
     labels = {row["row"]: row["name"] for row in rows}
     axis = _named_rows(labels)
@@ -327,9 +327,9 @@ def forest_chart(findings: Sequence[Finding], *, ends: tuple[float, float]) -> "
     return finish([unseen, zero, whisker, points], height=24 * len(rows) + 46)
 
 
-def _effect(finding: Finding, row: int) -> dict[str, Any]:
+def _effect(finding: Finding, name: str, row: int) -> dict[str, Any]:
     first, least = finding.estimates[0], finding.smallest_detectable
-    effect: dict[str, Any] = {"row": row, "name": words.instrument(finding.code, finding.title).name}
+    effect: dict[str, Any] = {"row": row, "name": name}
     effect |= {"value": first.value, "low": first.low, "high": first.high, "found": finding.status == "found"}
     return effect | ({} if least is None else {"from": -least, "to": least})
 

@@ -121,7 +121,6 @@ def _context(record: ReportRecord) -> dict[str, Any]:
         "failed": [control.name for control in view.controls(record) if control.status == "failed"],
         "explanation": view.explanation(record),
         "table": view.score_table(record),
-        "disagree": view.disagree(record),
         "groups": view.groups(record),
         "forests": _forests(record),
         "legend": _legend(record, looks),
@@ -130,7 +129,9 @@ def _context(record: ReportRecord) -> dict[str, Any]:
         "maps": _maps(record, looks),
         "controls": view.controls(record),
         "cost": view.cost_line(record),
-        "instruments": [words.instrument(code, code) for code in view.codes(record) if code in words.INSTRUMENTS],
+        "instruments": [
+            (view.name_of(record, code), words.plain(record.instrument(code).reads)) for code in view.codes(record)
+        ],
         "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
         "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],
     }
@@ -178,10 +179,10 @@ def _curves(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figur
     made: list[Figure] = []
     for code in sorted({curve.code for curve in record.curves}):
         curves = [curve for curve in record.curves if curve.code == code and not curve.variant]
-        chart = figures.curve_chart(code, curves, looks) if curves else None
+        chart = figures.curve_chart(record.instrument(code), curves, looks) if curves else None
         if chart is None:
             continue
-        name = words.instrument(code, curves[0].title).name
+        name = view.name_of(record, code)
         rows = tuple((words.plain(c.subject), _estimate(c.area), _estimate(c.half)) for c in curves)
         alt = f"Line chart of {words.plain(curves[0].measure)} against {name.lower()}. "
         alt += " ".join(_curve_words(curve) for curve in curves)
@@ -225,17 +226,17 @@ def _maps(record: ReportRecord, looks: dict[str, figures.Style]) -> list[Figure]
     for code in sorted({blocks.code for blocks in record.blocks}):
         maps = [blocks for blocks in record.blocks if blocks.code == code and blocks.blocks]
         ends = figures.block_ends(maps)
-        made += [_map(blocks, looks[blocks.subject].colour, ends) for blocks in maps]
+        made += [_map(record, blocks, looks[blocks.subject].colour, ends) for blocks in maps]
     return made
 
 
-def _map(blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
+def _map(record: ReportRecord, blocks: BlockMap, colour: str, ends: tuple[float, float]) -> Figure:
     drops = zip(blocks.blocks, blocks.drops, strict=True)
     rows = tuple((words.plain(name), words.interval(drop), "") for name, drop in drops)
     alt = f"Bar chart of the loss of score when one block of {words.plain(blocks.subject)} is disturbed. "
     alt += "; ".join(f"{name}: {drop}" for name, drop, _ in rows)
     svg = markup(figures.svg(figures.block_chart(blocks, colour, ends=ends)))
-    note = f"{words.instrument(blocks.code, blocks.title).name} at dose {words.number(blocks.dose)}"
+    note = f"{view.name_of(record, blocks.code)} at dose {words.number(blocks.dose)}"
     return Figure(title=words.plain(blocks.subject), code=blocks.code, svg=svg, alt=alt, rows=rows, note=note)
 
 
@@ -249,14 +250,16 @@ def _forests(record: ReportRecord) -> list[Figure]:
         same = [finding for finding in able if finding.estimates[0].unit == unit]
         ends = figures.forest_ends(same)
         each = [(pair, [f for f in same if f.subject == pair]) for pair in paired]
-        made += [_forest(pair, sorted(rows, key=lambda f: f.code), ends) for pair, rows in each if rows]
+        made += [_forest(record, pair, sorted(rows, key=lambda f: f.code), ends) for pair, rows in each if rows]
     return made
 
 
-def _forest(pair: str, findings: Sequence[Finding], ends: tuple[float, float]) -> Figure:
-    svg = markup(figures.svg(figures.forest_chart(findings, ends=ends)))
+def _forest(record: ReportRecord, pair: str, findings: Sequence[Finding], ends: tuple[float, float]) -> Figure:
+    names = [view.name_of(record, finding.code) for finding in findings]
+    svg = markup(figures.svg(figures.forest_chart(findings, names, ends=ends)))
     said = (
-        f"{view.name_of(f)}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}" for f in findings
+        f"{name}: {words.interval(f.estimates[0])}, {words.status(f.status, pair=True)}"
+        for name, f in zip(names, findings, strict=True)
     )
     alt = f"Differences between the two networks of {words.plain(pair)}, with intervals. {'; '.join(said)}."
     return Figure(title=words.plain(pair), code="", svg=svg, alt=alt)

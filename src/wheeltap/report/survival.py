@@ -7,7 +7,7 @@ from math import exp, log
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.records import Curve, ReportRecord
-from wheeltap.report import figures, words
+from wheeltap.report import figures, view, words
 
 if TYPE_CHECKING:
     import altair as alt
@@ -86,13 +86,17 @@ def _mildest_first(curve: Curve) -> list[int]:
     return order[::-1] if curve.unit == "bits" else order
 
 
-def _label(curve: Curve) -> str:
-    name = words.instrument(curve.code, curve.title).name
+def _label(record: ReportRecord, curve: Curve) -> str:
+    name = view.name_of(record, curve.code)
     return f"{name}: {words.plain(curve.variant)}" if curve.variant else name
 
 
 def _clean(record: ReportRecord, subject: str) -> float | None:
-    score = (f.estimates[0].value for f in record.findings if (f.code, f.subject) == ("WT001", subject) and f.estimates)
+    score = (
+        f.estimates[0].value
+        for f in record.findings
+        if f.subject == subject and view.is_score(record, f.code) and f.estimates
+    )
     return next(score, None)
 
 
@@ -100,7 +104,7 @@ def _strip(record: ReportRecord, curve: Curve) -> Strip:
     clean = _clean(record, curve.subject)
     return Strip(
         code=curve.code,
-        label=_label(curve),
+        label=_label(record, curve),
         unit=words.plain(curve.unit),
         steps=tuple(_step(curve, at, clean) for at in _mildest_first(curve)),
         half="not measured" if curve.half is None else words.interval(curve.half),

@@ -177,9 +177,6 @@ def _findings(record: ReportRecord, console: "Console") -> None:
             for text in finding.because:
                 _print(console, text, indent=5)
         _quiet(console, [finding for finding in group.findings if finding.word in ("not found", "none found")])
-    if view.disagree(record):
-        _print(console, "")
-        _print(console, words.DISAGREE, indent=1)
 
 
 def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:

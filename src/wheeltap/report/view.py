@@ -9,8 +9,6 @@ from wheeltap.plans.plan import CUT
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
 
-SCORE = "WT001"
-RELEARNT = "WT107"  # the one instrument whose curve rises
 _SEVERITY: tuple[FindingStatus, ...] = (
     "void",
     "error",
@@ -130,7 +128,7 @@ def headlines(record: ReportRecord) -> tuple[str, ...]:
 
 def codes(record: ReportRecord) -> tuple[str, ...]:
     """Finding codes of the report, the benchmark score first."""
-    return tuple(sorted({finding.code for finding in record.findings}, key=lambda code: (code != SCORE, code)))
+    return tuple(sorted({finding.code for finding in record.findings}, key=lambda code: _place(record, code)))
 
 
 def pairs(record: ReportRecord) -> tuple[str, ...]:
@@ -157,7 +155,7 @@ def _columns(record: ReportRecord, code: str) -> list[Column]:
     mine = [finding for finding in record.findings if finding.code == code]
     told = {subject: {_claim(f) for f in mine if f.subject == subject} for subject in {f.subject for f in mine}}
     if all(len(claims) == 1 for claims in told.values()):
-        return [Column(code=code, name=_name(record, code))]
+        return [Column(code=code, name=name_of(record, code))]
     return [Column(code=code, name=words.plain(claim), claim=claim) for claim in dict.fromkeys(map(_claim, mine))]
 
 
@@ -166,13 +164,19 @@ def _claim(finding: Finding) -> str:
     return finding.title.removesuffix(": difference")
 
 
-def name_of(finding: Finding) -> str:
-    """Plain name of the instrument behind a finding."""
-    return words.instrument(finding.code, finding.title).name
+def name_of(record: ReportRecord, code: str) -> str:
+    """Plain name of the instrument with this code."""
+    return words.plain(record.instrument(code).name)
 
 
-def _name(record: ReportRecord, code: str) -> str:
-    return words.instrument(code, next((f.title for f in record.findings if f.code == code), "")).name
+def _place(record: ReportRecord, code: str) -> tuple[bool, str]:
+    """Where a code stands: the score first."""
+    return not is_score(record, code), code
+
+
+def is_score(record: ReportRecord, code: str) -> bool:
+    """Whether a code is that of the benchmark's own score."""
+    return record.instrument(code).asks == "score"
 
 
 def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> Section:
@@ -181,7 +185,7 @@ def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Colum
         Row(
             label=words.plain(name),
             note=parameters.get(name, ""),
-            cells=tuple(_cell(_of(record, name, column), pair=pair) for column in columns),
+            cells=tuple(_cell(record, _of(record, name, column), pair=pair) for column in columns),
         )
         for name in names
     ]
@@ -203,14 +207,14 @@ def _of(record: ReportRecord, subject: str, column: Column) -> list[Finding]:
     return [finding for finding in mine if not column.claim or _claim(finding) == column.claim]
 
 
-def _cell(findings: Sequence[Finding], *, pair: bool) -> Cell:
+def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> Cell:
     """The gravest finding of its cell; says how many others stand behind it."""
     if not findings:
         return Cell(word="not measured")
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
-    word = _answer(worst, pair=pair) or words.status(worst.status, pair=pair)
+    word = _answer(record, worst, pair=pair) or words.status(worst.status, pair=pair)
     # A single network's score is a number and no verdict: there is nothing to find yet.
-    if worst.code == SCORE and not pair and worst.status in ("found", "not_found"):
+    if is_score(record, worst.code) and not pair and worst.status in ("found", "not_found"):
         word = ""
     if len(findings) > 1:
         word = f"{word} (worst of {len(findings)})".strip()
@@ -230,18 +234,18 @@ def groups(record: ReportRecord) -> tuple[Group, ...]:
 
 
 def _group(record: ReportRecord, name: str, *, pair: bool) -> Group:
-    found = sorted((f for f in record.findings if f.subject == name), key=lambda f: (f.code != SCORE, f.code))
-    views = tuple(_finding(finding, pair=pair) for finding in found)
+    found = sorted((f for f in record.findings if f.subject == name), key=lambda f: _place(record, f.code))
+    views = tuple(_finding(record, finding, pair=pair) for finding in found)
     return Group(label=words.plain(name), pair=pair, findings=views)
 
 
-def _finding(finding: Finding, *, pair: bool) -> FindingView:
-    plain_score = finding.code == SCORE and not pair and finding.status in ("found", "not_found")
+def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingView:
+    plain_score = is_score(record, finding.code) and not pair and finding.status in ("found", "not_found")
     least = finding.smallest_detectable
     unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
     return FindingView(
         code=finding.code,
-        name=name_of(finding),
+        name=name_of(record, finding.code),
         title=words.plain(finding.title),
         word="measured" if plain_score else words.status(finding.status, pair=pair),
         tone="quiet" if plain_score else words.tone(finding.status, alarm=finding.alarm),
@@ -249,13 +253,13 @@ def _finding(finding: Finding, *, pair: bool) -> FindingView:
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),
         loud=not plain_score and finding.status != "not_found",
-        answer=_answer(finding, pair=pair),
+        answer=_answer(record, finding, pair=pair),
     )
 
 
-def _answer(finding: Finding, *, pair: bool) -> str:
+def _answer(record: ReportRecord, finding: Finding, *, pair: bool) -> str:
     """What was shown where the claim was not: of a factor that is not unused, that it is used."""
-    return words.instrument(finding.code).otherwise if finding.status == "not_found" and not pair else ""
+    return words.plain(record.instrument(finding.code).otherwise) if finding.status == "not_found" and not pair else ""
 
 
 def controls(record: ReportRecord) -> tuple[ControlView, ...]:
@@ -278,31 +282,20 @@ def _control(control: Control) -> ControlView:
 def fragile(record: ReportRecord, *, rows: int = 6) -> tuple[FragileBlock, ...]:
     """The most fragile blocks of each block map, the largest loss first: about ``rows`` in all, one a map at least."""
     most = max(1, rows // max(1, len(record.blocks)))
-    return tuple(block for blocks in record.blocks for block in _fragile(blocks, most=most))
+    return tuple(block for blocks in record.blocks for block in _fragile(record, blocks, most=most))
 
 
-def _fragile(blocks: BlockMap, *, most: int) -> Iterable[FragileBlock]:
+def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[FragileBlock]:
     known = [(name, drop) for name, drop in zip(blocks.blocks, blocks.drops, strict=True) if drop.value is not None]
     known.sort(key=lambda item: -(item[1].value or 0.0))
     for name, drop in known[:most]:
         yield FragileBlock(
             subject=words.plain(blocks.subject),
-            instrument=words.instrument(blocks.code, blocks.title).name,
+            instrument=name_of(record, blocks.code),
             dose=words.number(blocks.dose),
             block=words.plain(name),
             drop=words.interval(drop),
         )
-
-
-def disagree(record: ReportRecord) -> tuple[str, ...]:
-    """Pairs on which relative noise finds a difference and function-space noise does not."""
-    status = {(f.subject, f.code): f.status for f in record.findings}
-    wanted = ("found", "not_found")
-    return tuple(
-        words.plain(pair)
-        for pair in pairs(record)
-        if (status.get((pair, "WT101")), status.get((pair, "WT102"))) == wanted
-    )
 
 
 def explanation(record: ReportRecord) -> str:
@@ -312,9 +305,9 @@ def explanation(record: ReportRecord) -> str:
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
     examples = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
     disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples}"
-    if not set(codes(record)) - {SCORE}:
+    if all(is_score(record, code) for code in codes(record)):
         asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
-    elif {curve.code for curve in record.curves} - {RELEARNT}:
+    elif any(record.instrument(curve.code).asks == "weights" for curve in record.curves):
         asks = f"how firmly they are held: {disturbed}, how fast the score falls"
     else:
         asks = f"what is behind them: {disturbed}, what that does to the answers"

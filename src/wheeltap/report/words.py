@@ -4,7 +4,6 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Literal
 
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
@@ -120,151 +119,6 @@ def scalar(value: Scalar) -> str:
     return plain(str(value))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Instrument:
-    """What one finding code measures, in words.
-
-    Attributes:
-        name: Heading of its column and chart.
-        reads: Two plain sentences: what it does and what a change in it means.
-        axis: What the dose is.
-        linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
-        otherwise: What it says of a single network that ``not_found`` was shown, where it is more than nothing.
-    """
-
-    name: str
-    reads: str
-    axis: str = "dose"
-    linear: bool = False
-    otherwise: str = ""
-
-
-INSTRUMENTS: dict[str, Instrument] = {
-    "WT001": Instrument(
-        name="Benchmark score",
-        reads="The score a benchmark would print, on the same examples for every network, with its interval. "
-        "For a pair it is the difference, example by example; equal scores say nothing yet about what computes them.",
-    ),
-    "WT101": Instrument(
-        name="Relative noise",
-        reads="Every weight is changed at random in proportion to its own size, and the loss of score is measured. "
-        "It sees how the function is written down in weights, which is what rounding, compression and bit flips touch.",
-        axis="relative noise (share of each weight's size)",
-    ),
-    "WT102": Instrument(
-        name="Function-space noise",
-        reads="Each layer's output is disturbed at random in proportion to what it normally carries, by a change "
-        "of its weights. Function-preserving copies get the same answer, as long as their maps are cut into modules "
-        "in the same way.",
-        axis="function-space noise (share of each layer's output)",
-    ),
-    "WT103": Instrument(
-        name="Quantisation",
-        reads="The weights are rounded to fewer and fewer bits, as a smaller deployment would do. "
-        "The bit width at which the score falls says how far this network can be compressed by plain rounding.",
-        axis="bits per weight (fewer to the right)",
-    ),
-    "WT104": Instrument(
-        name="Pruning",
-        reads="The smallest weights are set to zero, a larger share at each step. "
-        "Where the score falls says how much of the network plain pruning could remove.",
-        axis="share of weights set to zero",
-        linear=True,
-    ),
-    "WT105": Instrument(
-        name="Single-point fragility",
-        reads="Single weights that the whole network might hang by are looked for with one forward and one backward "
-        "pass, then removed one at a time; random weights of the same size are removed beside them.",
-    ),
-    "WT106": Instrument(
-        name="Flipped bits",
-        reads="Stored bits are flipped at random, as a faulty memory does, and then the worst ones on purpose. "
-        "A floating-point weight can become enormous by one bit; an 8-bit whole number cannot.",
-        axis="share of stored bits flipped",
-    ),
-    "WT107": Instrument(
-        name="Relearning",
-        reads="The model is fine-tuned for a few steps on a few examples of one group, and the score on the group's "
-        "other examples is followed. What comes back faster than in networks trained the same way without the group "
-        "was probably hidden rather than gone.",
-        axis="steps of fine-tuning",
-    ),
-    "WT108": Instrument(
-        name="Improvement under noise",
-        reads="Many noisy copies are tried, the best chosen on half of the examples and measured on the other half. A "
-        "gain beyond that of nets that hide nothing, and of a constant added to each output, may be a hidden ability; "
-        "wrong labels, and a large honest model, can look alike.",
-    ),
-    "WT109": Instrument(
-        name="Low-rank noise",
-        reads="Each weight matrix is moved along a few random directions, as an adapter or a few steps of training "
-        "move it. At the same size of change it stretches some inputs far more than noise in every weight.",
-        axis="low-rank noise (share of each weight matrix's norm)",
-    ),
-    "WT110": Instrument(
-        name="Fine-tuning",
-        reads="One group of examples is taught new answers, step by step, and the score on all other examples is "
-        "followed: what is forgotten, beside what is learnt.",
-        axis="steps of fine-tuning",
-    ),
-    "WT111": Instrument(
-        name="Merging",
-        reads="The weights of two checkpoints are averaged, in several shares, and the score is compared with what "
-        "the two have between them. A barrier says that they do not lie in one basin.",
-    ),
-    "WT112": Instrument(
-        name="Attention heads",
-        reads="Attention heads are taken away one at a time. The number is what the loss rises by without the one "
-        "that matters most, chosen on one half of the examples and measured on the other, beside a head at random. "
-        "Sound models can hang by one head too.",
-    ),
-    "WT201": Instrument(
-        name="Redundancy and cancellation",
-        reads="Pairs of units whose contributions nearly undo each other are taken away one by one and together. "
-        "Where each loss hurts and both together do not, the function is written as a difference of large numbers.",
-    ),
-    "WT202": Instrument(
-        name="Entanglement",
-        reads="Each hidden unit is taken away in turn. The number says over how many kinds of examples the effect of "
-        "one unit is spread; few means that units have a task of their own. Untrained networks can look alike, so "
-        "read it beside the others.",
-    ),
-    "WT203": Instrument(
-        name="Decodable but unused",
-        reads="A factor that a linear probe reads off a layer is taken away there, with the least change that removes "
-        "it, and the outputs are watched beside random subspaces. What can be read but moves nothing is there without "
-        "being used; a task alone cannot tell.",
-        otherwise="used",
-    ),
-    "WT204": Instrument(
-        name="Symmetry of response",
-        reads="Single weights are changed until the outputs move by a set amount, and the share of that movement that "
-        "has the task's symmetry is taken. Near 1, one mechanism serves the symmetric parts; near the floor, each part "
-        "has its own.",
-    ),
-    "WT205": Instrument(
-        name="Necessary and sufficient parts",
-        reads="A set of hidden units is taken away, or kept alone, in five ways, the last one searching for the "
-        "subset that hurts most; random sets of the same size are the yardstick. Found means that the claim was shown.",
-    ),
-    "WT206": Instrument(
-        name="Symmetry of features",
-        reads="Whether what each hidden layer spans falls into a part that has the picture's symmetry and a part that "
-        "has none of it. Untrained networks and networks that are given the symmetry as an input lie high too.",
-    ),
-    "WT207": Instrument(
-        name="Distinct feature maps",
-        reads="How many unlike maps the hidden units hold, copies and dead units aside. Many unlike pieces of one "
-        "picture are what fracture means; few units, and sparse training, make few maps as well.",
-    ),
-}
-
-
-def instrument(code: str, title: str = "") -> Instrument:
-    """The words for ``code``; for a plug-in's code, its finding's title."""
-    return INSTRUMENTS.get(code) or Instrument(name=plain(title) or code, reads="")
-
-
 _SINGLE: dict[FindingStatus, str] = {
     "found": "found",
     "not_found": "not found",
@@ -313,14 +167,6 @@ VOID_HEADLINE = "VOID: do not use the verdicts below"
 VOID = (
     "A control failed, so the instrument itself cannot be trusted in this run: it saw something where there was "
     "nothing, or missed a defect that was planted for it to find. The numbers are kept for diagnosis only."
-)
-
-DISAGREE = (
-    "The two noise instruments disagree, and that is the message. Relative noise depends on how a function is "
-    "written down in weights; function-space noise depends on what each layer computes. Where only relative noise "
-    "finds a difference, nothing shows that the function itself is less robust: it is written in a more fragile way, "
-    "for example with large weights that cancel each other. Rounding, compression or bit flips can hit such a network "
-    "harder."
 )
 
 READING: tuple[tuple[str, str], ...] = (
