@@ -17,16 +17,17 @@ import numpy as np
 import torch
 
 import wheeltap as wt
+from benchmarks.nets.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.audits.base import Case
 from wheeltap.audits.decodable import DecodableAudit
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
-from wheeltap.engine.inside.activations import KINDS, places
+from wheeltap.engine.inside.activations import places
 from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Yardsticks, laid_out
 from wheeltap.engine.readings.decodable import Decodable
+from wheeltap.plans.readings.decodable import KINDS
 from wheeltap.stats.effect import score_interval
-from wheeltap.testing.decodable import UNUSED, USED, Design, constructed, trained
 from wheeltap.testing.planted import Planted
 
 ALPHA: Final = 0.05

@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 
 import wheeltap as wt
+from benchmarks.detection.added_value import AddedValue, Block, Features, added_value, auc
+from benchmarks.nets import digit_defects as defects
+from benchmarks.nets import locked
+from benchmarks.nets.digit_defects import Gated
+from benchmarks.nets.locked import GatedLM
 from wheeltap.core import measure, seeds
 from wheeltap.core.records import Estimate
-from wheeltap.stats.added_value import AddedValue, Block, Features, added_value, auc
-from wheeltap.testing import defects, locked
-from wheeltap.testing.defects import Gated
-from wheeltap.testing.locked import GatedLM
 
 GROUPS: Final = 10
 PER_GROUP: Final = 2

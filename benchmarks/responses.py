@@ -17,12 +17,12 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from benchmarks.published import at_fixed_deltas, at_no_effect, map_metrics
 from wheeltap.core import symmetry
 from wheeltap.fer.moves import Moves, random_directions, random_weights, true_links
-from wheeltap.fer.procedures import Swept, at_equal_effect, at_fixed_deltas, at_no_effect
+from wheeltap.fer.procedures import Swept, at_equal_effect
 from wheeltap.fer.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.stats.feature_maps import map_metrics
 from wheeltap.stats.net_modularity import net_modularity
 
 SIZE: Final = 64
@@ -103,7 +103,8 @@ def nets(folder: Path) -> Iterator[tuple[str, str, Cppn]]:
         with np.load(folder / f"{name}_layerized_and_sgd_params.npz") as held:
             arch, flat = str(held["arch"]), {kind: held[kind] for kind in ("pb", "sgd")}
         for kind in KINDS:
-            yield name, kind, Cppn.from_flat(arch, flat[kind]) if kind in flat else untrained(Layout.parse(arch))
+            layout = Layout.parse(arch)
+            yield name, kind, Cppn.of(layout, layout.split(flat[kind])) if kind in flat else untrained(layout)
 
 
 def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
@@ -111,7 +112,7 @@ def responses(name: str, kind: str, net: Cppn, *, part: int) -> Iterator[Cell]:
     group = symmetry.mirror(inputs[:, :2])
     moves = true_links(net) if kind == "pb" else random_weights(net, SAMPLE[name] // part, rng=np.random.default_rng(0))
     published = RESPONSES.get(key, (None,) * 7)
-    slopes = at_no_effect(Evaluation(net, inputs, symmetry=group, dtype=torch.float64), moves)
+    slopes = at_no_effect(net, inputs, group, moves)
     yield Cell(
         at, "limit", "S", slopes.mean.value, slopes.mean.se, published[0], f"{slopes.dropped} of {len(moves)} dropped"
     )

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from wheeltap.models.cppn import Cppn, Fold, Layout
+
 DATA = Path(__file__).parents[2] / "shared" / "data" / "picbreeder"
 NAMES = ("skull", "butterfly")
 needs_data = pytest.mark.skipif(not (DATA / "skull.zip").is_file(), reason="needs the published genomes")
@@ -32,6 +34,12 @@ def parameters(name: str, which: str) -> NDArray[np.float32]:
     with np.load(DATA / f"{name}_layerized_and_sgd_params.npz") as file:
         assert str(file["arch"]) == ARCH[name]
         return file[which]
+
+
+def cppn(arch: str, flat: NDArray[np.floating], *, fold: Fold = "") -> Cppn:
+    """The net of these parameters in the published order."""
+    layout = Layout.parse(arch)
+    return Cppn.of(layout, layout.split(flat), fold=fold)
 
 
 @functools.cache

@@ -16,7 +16,6 @@ from wheeltap.engine.fast.head_screen import screened
 from wheeltap.engine.fast.heads import HeadAblation
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.fast.rank_one import WeightSweep
 from wheeltap.perturb.low_rank import LowRankNoise
 from wheeltap.perturb.noise import RelativeNoise
 
@@ -144,27 +143,6 @@ def one_block(repeats: int) -> Iterator[Row]:
     )  # fmt: skip
 
 
-def single_weight(repeats: int) -> Iterator[Row]:
-    """Every single weight of one layer, set to zero."""
-    subject, task = classifier(256)
-    sweep = WeightSweep(subject, task, "2")
-    deltas = -sweep.weight
-    found = ratio(
-        _clean(subject, task), lambda: sweep.effects(deltas, measure.nll), repeats=repeats, per=deltas.numel()
-    )
-    effects = sweep.effects(deltas, measure.nll)
-    rng, gap = seeds.generator(0, "benchmark"), 0.0
-    for unit, column in rng.integers(256, size=(64, 2)):
-        slow = sweep.slowly(int(unit), int(column), float(deltas[unit, column]))
-        rise = (measure.nll(slow, task.targets, slow) - measure.nll(sweep.clean, task.targets, slow)).mean()
-        gap = max(gap, abs(float(rise - effects.mean[unit, column])))
-    yield _row(
-        "single_weight", "MLP 784-256-256-10, 256 examples: each of 65,536 weights set to zero", found,
-        path=sweep.path, distribution="-", bar=0.02,
-        note=f"64 of them written, run and undone: mean loss differs by {gap:.1e} at most" + (" FAILED" if gap > 1e-5 else ""),
-    )  # fmt: skip
-
-
 def heads(repeats: int) -> Iterator[Row]:
     """All heads, exactly; and the ten that matter most, screened and confirmed."""
     whole, every_place = language(2, 64)
@@ -207,7 +185,7 @@ def rows(repeats: int, only: set[str]) -> Iterator[Row]:
         "one_block": one_block,
         "heads": heads,
     }
-    for part, measured in {"small_batch": small_batch, "single_weight": single_weight, **parts}.items():
+    for part, measured in {"small_batch": small_batch, **parts}.items():
         if only and part not in only:
             continue
         if part in parts and missing():

@@ -13,7 +13,6 @@ from benchmarks.engine.nets import classifier, gpt2, language, last_place, missi
 from benchmarks.engine.ours import DOSE
 from benchmarks.engine.timing import Ratio, Row, ratio
 from wheeltap.engine.fast.heads import HeadAblation
-from wheeltap.engine.fast.rank_one import WeightSweep
 
 Case = tuple[str, str, Callable[[], Any], int]
 
@@ -76,17 +75,7 @@ def mezo(repeats: int) -> Iterator[Row]:
 
 
 def loops(repeats: int) -> Iterator[Row]:
-    """Write, run and undo each weight; zero each head in a hook: loops of whole passes."""
-    subject, task = classifier(256)
-    sweep = WeightSweep(subject, task, "2")
-    places = iter(count())
-
-    def weight() -> None:
-        unit, column = divmod(next(places) % sweep.weight.numel(), 256)
-        sweep.slowly(unit, column, -float(sweep.weight[unit, column]))
-
-    found = ratio(lambda: task.scores(subject.model), weight, repeats=repeats, times=50)
-    yield _row("loop_single_weight", "MLP, 256 examples: each weight of 65,536", "write, whole pass, undo", "-", found)
+    """Each head zeroed in a hook: a loop of whole passes."""
     if missing():
         return
     whole, every_place = language(2, 64)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import torch
 
+from benchmarks.nets.unlearned import RULES, Strength, Unlearning, unlearned_digits, unlearned_rules
 from wheeltap import api
 from wheeltap.core.records import Estimate
 from wheeltap.core.subject import Subject
@@ -23,7 +24,6 @@ from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs import loop
 from wheeltap.stats.effect import score_interval
-from wheeltap.testing.unlearned import RULES, Strength, Unlearning, unlearned_digits, unlearned_rules
 
 Numbers = dict[str, Any]
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from benchmarks.detection import tables
+from benchmarks.detection.added_value import LEAST, added_value
 from wheeltap.core.records import Estimate
-from wheeltap.stats.added_value import LEAST, added_value
-from wheeltap.testing import detection
 
 TITLES = {
     "memorised": "memorised against learned examples",
@@ -16,8 +16,8 @@ TITLES = {
 def measure(*, quick: bool) -> dict[str, Any]:
     """AUC of every single score and block, and what weights add, for each task."""
     found: dict[str, Any] = {}
-    for task in detection.tasks():
-        result = added_value(detection.table(task, seeds=range(10), quick=quick))
+    for task in tables.tasks():
+        result = added_value(tables.table(task, seeds=range(10), quick=quick))
         found[task] = {
             "single": {estimate.name: _numbers(estimate) for estimate in result.single},
             "models": {estimate.name: _numbers(estimate) for estimate in result.models},

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.validity.nets import net
+from benchmarks.validity.twin_areas import HALVES, Tried, half_dose, scores
 from wheeltap.core import measure as measures
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
@@ -15,7 +16,6 @@ from wheeltap.engine.apply import Disturbance
 from wheeltap.perturb.base import create
 from wheeltap.stats.curve import area_values
 from wheeltap.stats.effect import mean_effect
-from wheeltap.testing.invariance import HALVES, Tried, half_dose, scores
 from wheeltap.testing.planted import numbers
 
 INPUTS, OUTPUTS, EXAMPLES, DRAWS, DOSE = 6, 4, 64, 16, 0.3

@@ -6,13 +6,13 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.tiny_lm import tiny_lm
 
 EXAMPLES = 200
 """Examples per network: intervals take examples as a sample, so fewer only widen them."""

@@ -7,10 +7,11 @@ from math import ceil
 import numpy as np
 from scipy import stats
 
+from benchmarks.verdict.replay import Replay, replay
 from benchmarks.verdict.worlds import DOSES, Array, World, weights
 from wheeltap.core.records import Estimate
 from wheeltap.stats.effect import score_interval
-from wheeltap.stats.sequential import Replay, Rules, dose_shares, replay
+from wheeltap.stats.sequential import Rules, dose_shares
 
 ALPHA, POWER = 0.05, 0.9
 MOST = 1.5

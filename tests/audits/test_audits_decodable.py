@@ -15,8 +15,8 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import OWN, Control, Finding, Outcome
 from wheeltap.engine import readings
-from wheeltap.engine.inside.linear_probe import STATUSES
 from wheeltap.plans.plan import AuditSpec, Plan
+from wheeltap.plans.readings.decodable import STATUSES
 from wheeltap.testing.planted import Planted
 
 EXAMPLES, DRAWS, HELD, LABELLINGS = 150, 32, 4, 16
@@ -55,7 +55,7 @@ def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
     assert [one[USED].status for one in told] == ["not_found"] * 3
     assert sum(one[UNUSED].status == "found" for one in told) >= 2
     found = [one[UNUSED] for one in told if one[UNUSED].status == "found"]
-    assert all("Afterwards a new probe tells it" in one.because for one in found)
+    assert all("Afterwards a new probe at layer " in one.because for one in found)
     assert any("known only in part" in one.because for one in found)  # 48 features, 150 examples
 
 
@@ -90,7 +90,7 @@ def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.Ca
     [finding] = report["WT203"]
     [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
     assert finding.status == "not_found"
-    assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} in" in finding.because
+    assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} is right in" in finding.because
     report.text()
     table, _, rest = " ".join(capsys.readouterr().out.split()).partition("What was found")
     assert f"use of {USED}: {layer}" in table and " used [" in table

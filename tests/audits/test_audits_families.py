@@ -143,7 +143,7 @@ def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
 def test_the_page_lines_up_what_survives(report: Report) -> None:
     [one] = survival(report.record)
     labels = [strip.label for strip in one.strips]
-    assert labels[0] == "Quantisation" and "Pruning: what adds least (Wanda)" in labels
+    assert labels[0] == "Quantization" and "Pruning: what adds least (Wanda)" in labels
     bits = one.strips[0]
     assert [step.dose for step in bits.steps] == ["8", "6", "4", "3", "2"]  # mildest first
     assert bits.steps[0].kept == pytest.approx(1.0, abs=0.01)

@@ -78,7 +78,7 @@ def one(layer: int, head: int, *, rest: float = 0.02, size: float = 3.0) -> Call
 
 
 def task(model: nn.Module, *, wanted: bool = False) -> Task:
-    """Asked for is what the model itself says: a net hangs by whatever its answers come from."""
+    """Asked for is what the model itself says: a net depends on whatever its answers come from."""
     with torch.no_grad():
         scores = model(TOKENS)
     return Task(TOKENS, scores if wanted else scores.argmax(-1), name="own", batch=100)
@@ -136,8 +136,8 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
     assert divmod(best, 4) == place
     assert found.status == "found" and not found.alarm
     name = f"head {place[1]} of {projections(model)[place[0]][0]}"
-    assert found.because.startswith(f"net hangs by {name}: without it its loss rises by ")
-    assert "20 of 20 halves choose this head" in found.because and "Every head was taken away" in found.because
+    assert found.because.startswith(f"net depends on {name}: without it its loss rises by ")
+    assert "20 of 20 halves choose this head" in found.because and "Every head was ablated" in found.because
     rise, beyond, random, share, *each = found.estimates
     assert rise.value == pytest.approx(rises[best].mean(), abs=1e-4) and rise.unit == "nats"
     assert rise.low is not None and 0.1 < rise.low < rises[best].mean() < (rise.high or 0.0)
@@ -149,7 +149,7 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
         f"rise without head {at % 4} of {projections(model)[at // 4][0]}" for at in (int(head) for head in order)
     ]
     assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
-    assert report.headline.endswith("no alarm. Shown: attention heads that the score hangs by.")
+    assert report.headline.endswith("no alarm. Shown: attention heads that the score depends on.")
     assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
 
 
@@ -204,7 +204,7 @@ def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     on, subject = task(model), Subject(model, name="net")
     found, rises = of(run(subject, on, top=2, sample=4), "net"), rises_by_hand(model, on)
     assert divmod(int(rises.mean(1).argmax()), 4) == (1, 2)
-    assert f"hangs by head 2 of {projections(model)[1][0]}" in found.because
+    assert f"depends on head 2 of {projections(model)[1][0]}" in found.because
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
     missed, above = found.estimates[-2:]
     assert missed.name == "outdo one of the screen's" and missed.n == 4
@@ -214,7 +214,7 @@ def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     count = int((sizes[2:] > sizes[:2].min()).sum())
     assert missed.value == count / 4
     assert f"{count} of these 4 outdo one of the 2 (a share of {missed}), 0 the foremost of them" in found.because
-    assert "Of 12 heads, those 2 were taken away that a first-order screen ranks highest, and 4 of the" in found.because
+    assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
 
 
 def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
@@ -311,9 +311,9 @@ def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random(
 
 def test_a_head_is_named_by_its_layer_or_else_by_number() -> None:
     [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5))}))
-    assert "hangs by head 0 of front:" in found.because
+    assert "depends on head 0 of front:" in found.because
     [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(0.5, order=(1, 2, 3, 4, 0, 5)))}))
-    assert "hangs by head 1 of attention layer 1:" in found.because
+    assert "depends on head 1 of attention layer 1:" in found.because
 
 
 def test_few_examples_that_vary_leave_the_question_open() -> None:

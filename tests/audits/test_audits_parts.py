@@ -13,7 +13,6 @@ from wheeltap.audits import parts
 from wheeltap.audits.base import Case
 from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding, Outcome
-from wheeltap.engine.readings import parts as reading
 from wheeltap.models.mlp import mlp
 from wheeltap.report.report import Report
 
@@ -94,7 +93,7 @@ def test_the_planted_set_is_necessary_and_sufficient() -> None:
     found = both(plant().audit())
     assert {name: finding.status for name, finding in found.items()} == {"necessary": "found", "sufficient": "found"}
     assert value(found["sufficient"], "adversarial: the set keeps above chance") == pytest.approx(0.75)
-    assert value(found["necessary"], "mean: the set takes away") > 0.6
+    assert value(found["necessary"], "mean: the set costs") > 0.6
     assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15" in found["necessary"].because
     assert "8 of 96 hidden units" in found["sufficient"].because
     assert "Other sets that were not tried may do as well" in found["sufficient"].because
@@ -106,7 +105,7 @@ def test_the_planted_set_is_necessary_and_sufficient() -> None:
 def test_by_default_the_set_is_found_by_its_cost() -> None:
     found = both(plant().audit(None, share=8 / UNITS))
     assert all(finding.status == "found" for finding in found.values())
-    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15)" in found["necessary"].because
+    assert "layer 0: 8, 9, 10, 11, 12, 13, 14, 15." in found["necessary"].because
 
 
 def test_half_of_the_set_is_not_sufficient_and_too_much_is_not_wrong() -> None:
@@ -122,7 +121,7 @@ def test_of_two_spare_halves_each_is_sufficient_and_neither_necessary() -> None:
         found = both(spare().audit(units, at_least=0.25, nulls=32))
         assert found["sufficient"].status == "found", found["sufficient"].because
         assert found["necessary"].status != "found"
-        assert value(found["necessary"], "zero: the set takes away") == 0.0
+        assert value(found["necessary"], "zero: the set costs") == 0.0
     together = both(spare().audit((*TASK, *range(UNITS - 8, UNITS)), nulls=32, margin=0.02))
     assert all(finding.status == "found" for finding in together.values()), "a set may hold a spare of itself"
 
@@ -193,13 +192,6 @@ def test_without_a_reading_it_says_why() -> None:
     found = both(wt.audit(linear, task, audits=["parts"]))
     assert all(finding.status == "not_applicable" for finding in found.values())
     assert "No hidden units" in found["necessary"].because
-    wrong = both(plant().audit((UNITS,)))
-    assert wrong["necessary"].status == "not_applicable" and "no unit 96" in wrong["necessary"].because
-    spec = wt.AuditSpec(name="parts", settings={"units": "hiden:0"})
-    typed = both(wt.audit(wt.Subject(plant().model, name="net"), task, audits=[spec]))
-    assert (
-        "no hidden layer called 'hiden'. Choose one of: 0 (net): expected 0, got hiden" in typed["sufficient"].because
-    )
     net = plant().model
     unlearned = wt.Task(inputs, (net(inputs).argmin(-1)).detach())
     found = both(wt.audit(wt.Subject(net, name="net"), unlearned, audits=["parts"]))
@@ -249,12 +241,3 @@ def test_doing_worse_than_random_sets_is_never_found() -> None:
     assert all(finding.status == "found" for finding in simulated(0.95, 0.7).values())
     assert all(finding.status == "not_found" for finding in simulated(0.74, 0.98).values())
     assert all(finding.status == "not_found" for finding in simulated(0.3, 0.05).values()), "better, and too little"
-
-
-def test_audit_and_reading_agree_on_order_and_defaults() -> None:
-    """They stand on floors that may not know each other."""
-    assert parts.ABLATIONS == reading.ABLATIONS
-    theirs = reading.PartsSettings()
-    assert {name: getattr(parts.PartsSettings(), name) for name in theirs.__struct_fields__} == {
-        name: getattr(theirs, name) for name in theirs.__struct_fields__
-    }

@@ -127,7 +127,7 @@ class TestReport:
         assert statuses == ["not_found", "found", "found"]
         sound, planted = finding(report, "net 0"), finding(report, "net 1")
         assert sound.smallest_detectable is not None and 0.5 < sound.smallest_detectable <= 1.0
-        assert "losing both undoes 1.00 of what losing each moves the scores" in planted.because
+        assert "ablating both undoes 1.00 of what ablating each changes" in planted.because
         estimates = {estimate.name: estimate for estimate in planted.estimates}
         ratio, copies = estimates["cancellation_ratio"], estimates["units_with_a_copy"]
         assert ratio.p is not None and ratio.p <= 0.02

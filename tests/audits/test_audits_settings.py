@@ -16,7 +16,8 @@ LADDER = {
 
 BAD = {
     "redundancy": {
-        "pairs": [0, -3, 2.5], "to": ["median"], "margin": [-0.1, math.nan, math.inf], "worth": [-1.0],
+        "pairs": [0, -3, 2.5], "to": ["median"], "duplicate": [0.0, 1.1, math.nan], "permutations": [0],
+        "shuffles": [0, -9], "margin": [-0.1, math.nan, math.inf], "worth": [-1.0],
         "difference": [-0.25], "plant_margin": [-0.5], "null_margin": [math.nan], "null_level": [0.0, 1.0, 99.9],
     },
     "entanglement": {
@@ -28,7 +29,9 @@ BAD = {
         "nulls": [0, 1], "draws": [0], "tries": [-1], "most": [0, -4], "at_least": [0.0, 1.0], "margin": [-0.1],
         "worth": [-0.2],
     },
-    "single-point": {"confirm": [0], "nulls": [-1], "margin": [-0.05, math.inf], "worth": [-0.1]},
+    "single-point": {
+        "confirm": [0], "nulls": [-1], "within": [1.0, math.nan], "margin": [-0.05, math.inf], "worth": [-0.1],
+    },
     "heads": {
         "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "worth": [math.nan],
         "difference": [-0.1], "difference_worth": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],

@@ -146,6 +146,7 @@ def reading() -> dict[str, NDArray[np.float32]]:
         "candidates": places(0, CONFIRM), "candidate_values": np.full(CONFIRM, 2.5, np.float32),
         "scores": np.ones((CONFIRM, 2), np.float32), "nulls": places(100, NULLS),
         "null_values": np.full(NULLS, 2.0, np.float32), "screened": np.array(1.0, np.float32),
+        "candidate_places": places(0, CONFIRM), "null_places": places(100, NULLS),
     }  # fmt: skip
 
 
@@ -197,13 +198,13 @@ def drafts(case: Case) -> list[Draft]:
 def test_the_worst_candidate_is_told_with_its_address() -> None:
     [found] = settled(answered(plan_of(("net",)), losing({0: 0.1, 1: 0.3, 2: 0.2, 104: 0.01})))
     assert found.status == "found"
-    assert "Without layer back, row 1, column 5 (value 2.5) it loses 0.300" in found.because
-    assert "Of 20 random weights of like size the worst, layer back, row 104, column 5 (value 2), costs 0.010" in (
-        found.because
-    )
+    assert found.because.startswith("net depends on one weight. ")
+    assert "Without back.weight[1, 5] (output 1, input 5; value 2.5) it loses 0.300" in found.because
+    worst = "back.weight[104, 5] (output 104, input 5; value 2)"
+    assert f"Of 20 random weights of similar size the worst, {worst}, costs 0.010" in found.because
     assert [estimate.name for estimate in found.estimates] == [
-        "loss without back[1,5]", "loss without back[0,5]", "loss without back[2,5]",
-        "largest of 20 random losses, back[104,5]", "weight back[1,5]",
+        "loss without back.weight[1, 5]", "loss without back.weight[0, 5]", "loss without back.weight[2, 5]",
+        "largest of 20 random losses, back.weight[104, 5]", "weight back.weight[1, 5]",
     ]  # fmt: skip
     assert len(found.trials) == 1 + CONFIRM + NULLS
 
@@ -246,7 +247,7 @@ def test_a_weight_without_which_nothing_is_finite_is_the_worst() -> None:
         return np.full(EXAMPLES, np.nan if row == 2 else 1.0)
 
     [found] = settled(answered(plan_of(("net",)), right))
-    assert found.status == "found" and found.estimates[0].name == "loss without back[2,5]"
+    assert found.status == "found" and found.estimates[0].name == "loss without back.weight[2, 5]"
     assert found.estimates[0].value == pytest.approx(0.9)
 
 

@@ -13,6 +13,7 @@ from mirrored import KINDS, Kind, mirrored
 from torch import Tensor, nn
 
 import wheeltap as wt
+from published import cppn
 from wheeltap.audits.base import audits, create
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, ModelError, UsageError
@@ -21,7 +22,7 @@ from wheeltap.core.records import Finding
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import Task
 from wheeltap.engine.readings.symmetry import SymmetryResponse, dimension_share
-from wheeltap.models.cppn import Cppn, grid
+from wheeltap.models.cppn import grid
 from wheeltap.report.report import Report
 from wheeltap.testing.planted import CASES, Planted, planted
 
@@ -218,11 +219,11 @@ def test_two_nets_that_compute_the_same_are_told_apart() -> None:
 
 
 def test_nets_of_other_shapes_can_be_compared() -> None:
-    small = wt.Subject(Cppn.from_flat("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32)), name="small")
+    small = wt.Subject(cppn("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32)), name="small")
     inputs, group = grid(12), mirrored("plain").task.annotations.symmetry
     assert group is not None
     task = Task(inputs, torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
-    other = wt.Subject(Cppn.from_flat("2;tanh:2", np.linspace(-1, 1, 18, dtype=np.float32)), name="other")
+    other = wt.Subject(cppn("2;tanh:2", np.linspace(-1, 1, 18, dtype=np.float32)), name="other")
     report = wt.compare(small, other, task, audits=[wt.AuditSpec(name="symmetry", settings=SHORT)])
     assert any(f.subject == "small vs other" and f.estimates for f in report.findings)
 
@@ -255,7 +256,7 @@ def test_an_effect_out_of_reach_is_told() -> None:
     """Colours cannot move by ten times their spread."""
     group = mirrored("plain").task.annotations.symmetry
     assert group is not None
-    net = Cppn.from_flat("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32))
+    net = cppn("1;tanh:2", np.linspace(-1, 1, 14, dtype=np.float32))
     task = Task(grid(12), torch.zeros(144, 3), measure=wt.measure.squared_error).with_symmetry(group)
     report = audit(Planted(wt.Subject(net, name="small"), task), **SHORT, effect=10.0)
     assert finding(report).status == "not_applicable"
@@ -278,7 +279,7 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
     if not path.is_file():
         pytest.skip(f"the published arrays are not at {path}")
     with np.load(path) as held:
-        trained, evolved = (Cppn.from_flat(str(held["arch"]), held[kind]) for kind in ("sgd", "pb"))
+        trained, evolved = (cppn(str(held["arch"]), held[kind]) for kind in ("sgd", "pb"))
     inputs, size = grid(24), 24
     task = Task(inputs, torch.from_numpy(evolved.render(size).reshape(-1, 3)), measure=wt.measure.squared_error)
     report = wt.compare(
@@ -292,9 +293,9 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
 
 
 BAD: dict[str, list[Any]] = {
-    "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf], "margin": [-0.1],
-    "worth": [math.inf], "built_in": [0.0, 1.0], "difference": [-0.05], "difference_worth": [-1.0],
-    "null_margin": [-0.05], "null_level": [0.0, 1.0],
+    "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf],
+    "reach": [0.0, -16.0], "margin": [-0.1], "worth": [math.inf], "built_in": [0.0, 1.0], "difference": [-0.05],
+    "difference_worth": [-1.0], "null_margin": [-0.05], "null_level": [0.0, 1.0],
 }  # fmt: skip
 
 

@@ -23,10 +23,11 @@ Values = dict[str, NDArray[np.float64]]
 
 
 def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
-    """Every measure of one trial, and how far the weights moved."""
+    """Every recorded measure of one trial, and how far the weights moved."""
     clean = _scores(copy.deepcopy(model), task)
     disturbed = _disturbed(trial, model, task)
     found = _measures(_scores(disturbed, task), task.targets.numpy(), clean)
+    found = {measure.name: found[measure.name] for measure in task.measures}
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
 

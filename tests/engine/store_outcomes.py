@@ -25,7 +25,7 @@ def same(a: Outcome | None, b: Outcome) -> bool:
         return False
     return a.values.keys() == b.values.keys() and all(
         a.values[name].shape == b.values[name].shape
-        and a.values[name].dtype == np.float32
+        and a.values[name].dtype == b.values[name].dtype
         and a.values[name].tobytes() == b.values[name].tobytes()
         for name in b.values
     )

@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.decodable import UNUSED, USED, Design, constructed
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, ModelError, UnknownName
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.inside.activations import Place, apart, changed, distinct, places, read, slopes
-from wheeltap.engine.inside.linear_probe import STATUSES
-from wheeltap.engine.readings.decodable import Decodable, require_asked
+from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.readings.decodable import STATUSES
 from wheeltap.sources import hf
 from wheeltap.testing import planted
-from wheeltap.testing.decodable import UNUSED, USED, Design, constructed
 
 CONTEXTS = ((1, 2, 3), (1, 2, 3, 4, 5), (6, 7), (1, 2, 3), (8, 9, 4, 2, 1))
 
@@ -226,16 +226,13 @@ def test_a_layer_narrower_than_the_factor_needs() -> None:
 
 def test_mistakes_are_told() -> None:
     case = constructed(seed=0)
-    for error, ask in (
-        (UsageError, lambda **names: read_of(case.task, case.subject, **names)),
-        (
-            UnknownName,
-            lambda **names: require_asked(case.subject, case.task, **{"factors": "", "layers": "", **names}),
-        ),
+    for ask in (
+        lambda **names: read_of(case.task, case.subject, **names),
+        lambda **names: Decodable(names).require(case.subject, case.task),
     ):
-        with pytest.raises(error, match="Did you mean 'used'"):
+        with pytest.raises(UnknownName, match="Did you mean 'used'"):
             ask(factors="unused, usd")
-        with pytest.raises(error, match="module called '7'"):
+        with pytest.raises(UnknownName, match="module called '7'"):
             ask(layers="0,7")
     with pytest.raises(DataError, match="too few examples"):
         read_of(case.task.part(torch.arange(30)), case.subject)

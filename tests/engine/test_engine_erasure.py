@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wheeltap.engine.inside import erasure
 from wheeltap.engine.inside.erasure import Geometry, angles, haar, one_hot, projection, steepest, telling
-from wheeltap.engine.inside.linear_probe import Halves, control_labels, majority, one_of_each, read_off, renumbered
+from wheeltap.engine.inside.linear_probe import ProbeHalves, control_labels, majority, one_of_each, read_off, renumbered
 from wheeltap.testing.planted import numbers
 
 
@@ -133,7 +133,7 @@ def test_the_steepest_subspace_loses_most_of_the_slopes() -> None:
 def test_the_probe_answers_as_fishers_discriminant_does() -> None:
     x, y = vectors(4000, 6), labels(2, 4000)
     x[:, 2] += 1.5 * y * x.std(0)[2]
-    halves = Halves(
+    halves = ProbeHalves(
         torch.arange(0, 4000, 2) + torch.arange(2000) % 2, torch.arange(1, 4000, 2) - torch.arange(2000) % 2
     )
     probe, right = read_off(x, y, halves, Geometry.of(x[halves.fitted]))

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, ModelError
@@ -20,7 +21,6 @@ from wheeltap.engine.fast.head_screen import first_order, screened
 from wheeltap.engine.fast.heads import Head, HeadAblation
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-from wheeltap.testing.tiny_lm import tiny_lm
 
 sys.path.append(str(Path(__file__).parents[1] / "gauge"))
 from tiny_transformers import TOKENS, VOCABULARY, causal

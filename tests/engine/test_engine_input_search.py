@@ -11,7 +11,8 @@ from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.task import Task
 from wheeltap.engine import readings
 from wheeltap.engine.apply import unharmed
-from wheeltap.engine.readings.input_search import ENTRANCES, KINDS, InputSearch
+from wheeltap.engine.readings.input_search import InputSearch
+from wheeltap.plans.readings.input_search import ENTRANCES, KINDS
 from wheeltap.testing.planted import Planted, clusters, linear_regression, planted
 
 SMALL = {"passes": 12, "doses": 3}

@@ -10,6 +10,7 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded
 from oracle import measured_slowly
 from torch import Tensor, nn
 
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core import measure
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
@@ -23,7 +24,6 @@ from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import Draw, Weights
 from wheeltap.perturb.low_rank import LowRankNoise
-from wheeltap.testing.tiny_lm import tiny_lm
 
 ROOT, SEEDS, DOSE = 7, (3, 4, 9), 0.2
 COPIES = [Copy(DOSE, seed) for seed in SEEDS]

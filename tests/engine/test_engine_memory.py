@@ -9,6 +9,7 @@ from engine_nets import numbers, taught
 from torch import Tensor, nn
 
 import wheeltap as wt
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -16,7 +17,6 @@ from wheeltap.engine.clean import out_of_memory
 from wheeltap.engine.fast.prefix import PrefixCache
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
-from wheeltap.testing.tiny_lm import tiny_lm
 
 CALLS: list[int] = []
 

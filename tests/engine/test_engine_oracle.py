@@ -9,6 +9,7 @@ from engine_nets import ConvNet, TiedLanguageModel, choices, numbers, seeded, ta
 from oracle import measured_slowly
 from torch import nn
 
+from wheeltap.core import measure
 from wheeltap.core.records import Outcome, Scalar, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
@@ -88,10 +89,10 @@ def require_equal(subject: Subject, task: BaseTask, sites: list[Site], *, tolera
         assert outcome.status == "done", f"{label}: {outcome.because}"
         slow = measured_slowly(trial, subject.model, task)
         assert slow.keys() == outcome.values.keys()
-        for measure, values in slow.items():
+        for name, values in slow.items():
             scale = max(1.0, float(np.abs(values).max()))
-            gap = float(np.abs(values - outcome.values[measure]).max()) / scale
-            assert gap <= tolerance, f"{label}: {measure} differs by {gap:.1e}"
+            gap = float(np.abs(values - outcome.values[name]).max()) / scale
+            assert gap <= tolerance, f"{label}: {name} differs by {gap:.1e}"
         compared += 1
     return compared
 
@@ -142,12 +143,13 @@ def test_the_order_of_trials_does_not_matter() -> None:
     alone = [run(subject, task, [trial])[trial.key] for trial in trials[::5]]
     assert list(forth) == list(back), "run in an order of its own"
     for outcome in (*back.values(), *alone):
-        for measure, values in outcome.values.items():
-            assert np.array_equal(values, forth[outcome.key].values[measure])
+        for name, values in outcome.values.items():
+            assert np.array_equal(values, forth[outcome.key].values[name])
 
 
 def test_what_replace_writes_is_what_runs_to_the_bit() -> None:
     subject, task = conv(torch.float32)
+    task.measure = measure.margin  # a difference of scores, which two ways of rounding would tell apart
     trials = [t for t in trials_of(subject, task, [WHOLE]) if t.perturbation in EXACT]
     fast = run(subject, task, trials)
     for trial in trials:

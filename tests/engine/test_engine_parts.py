@@ -17,8 +17,9 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.parts import ABLATIONS, Ablated, Bench, Halves, costliest, named, random_like, worst
+from wheeltap.engine.readings.parts import Ablated, BehaviourHalves, Bench, costliest, named, random_like, worst
 from wheeltap.models.mlp import mlp
+from wheeltap.plans.readings.parts import ABLATIONS
 from wheeltap.testing.planted import numbers as doubles
 
 UNITS = (6, 5)
@@ -42,7 +43,7 @@ def task(subject: Subject) -> Task:
 
 
 def bench_of(subject: Subject, task: BaseTask, behaviour: int | None = None) -> Bench:
-    return Bench(subject, task, Halves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
+    return Bench(subject, task, BehaviourHalves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
 
 
 def slowly(model: nn.Module, inputs: Tensor, units: Tensor, value: list[Tensor]) -> Tensor:
@@ -139,10 +140,10 @@ def test_the_reading_is_what_its_parts_are(subject: Subject, task: Task) -> None
 
 def test_halves_share_no_example_and_keep_to_the_behaviour(subject: Subject, task: Task) -> None:
     rng = seeds.generator(0, "halves")
-    halves = Halves.of(task, None, rng)
+    halves = BehaviourHalves.of(task, None, rng)
     assert sorted(torch.cat([halves.chosen_on, halves.measured_on]).tolist()) == list(range(60))
     common = int(task.targets.mode().values)
-    of_class = Halves.of(task, common, rng)
+    of_class = BehaviourHalves.of(task, common, rng)
     members = torch.cat([of_class.chosen_on, of_class.measured_on])
     assert bool((task.targets[members] == common).all()) and len(members) == int((task.targets == common).sum())
 
@@ -194,7 +195,7 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
     task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
     for split in range(12):
-        bench = Bench(subject, task, Halves.of(task, None, seeds.generator(split, "halves")))
+        bench = Bench(subject, task, BehaviourHalves.of(task, None, seeds.generator(split, "halves")))
         side = bench.none()
         side[2:10] = True
         subsets = [side.clone().masked_scatter(side, torch.tensor(bits)) for bits in product((False, True), repeat=8)]

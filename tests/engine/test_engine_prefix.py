@@ -56,7 +56,7 @@ def deep(*, skip: bool = False) -> Subject:
 
 
 def trials_on(subject: Subject, blocks: tuple[str, ...]) -> list[Trial]:
-    names = ("accuracy", "nll", "margin", "agreement", "kl")
+    names = ("accuracy", "nll", "agreement")
     return [
         Trial(
             subject=subject.record.fingerprint, task="p", measures=names, perturbation="relative", version=1,

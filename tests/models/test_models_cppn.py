@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from published import ARCH, DECODED, NAMES, needs_data, parameters, png
+from published import ARCH, DECODED, NAMES, cppn, needs_data, parameters, png
 from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.models.cppn import ACTIVATIONS, Cppn, Layout, activation, colour, coordinates, grid
 
@@ -59,7 +59,7 @@ def slow(arch: str, flat: NDArray[np.float32], point: tuple[float, float]) -> li
 @given(layouts, st.integers(0, 2**32 - 1), st.tuples(st.floats(-1, 1), st.floats(-1, 1)))
 def test_a_net_computes_what_its_numbers_say(layout: Layout, seed: int, point: tuple[float, float]) -> None:
     flat = np.random.default_rng(seed).normal(0, 0.5, layout.parameters).astype(np.float32)
-    net = Cppn.from_flat(str(layout), flat)
+    net = cppn(str(layout), flat)
     assert np.array_equal(net.flat_parameters(), flat)
     given_inputs = coordinates(torch.tensor([point], dtype=torch.float64))
     with torch.no_grad():
@@ -167,8 +167,8 @@ def test_a_folded_net_is_the_same_left_and_right_and_another_is_not() -> None:
     layout = Layout.parse("3;cache:2,gaussian:3,sin:2")
     flat = np.random.default_rng(0).normal(0, 1, layout.parameters).astype(np.float32)
     folded, plain = (
-        Cppn.from_flat(str(layout), flat, fold="abs-x").render(33),
-        Cppn.from_flat(str(layout), flat).render(33),
+        cppn(str(layout), flat, fold="abs-x").render(33),
+        cppn(str(layout), flat).render(33),
     )
     assert np.array_equal(folded, folded[:, ::-1])
     assert np.abs(plain - plain[:, ::-1]).mean() > 0.05
@@ -177,18 +177,11 @@ def test_a_folded_net_is_the_same_left_and_right_and_another_is_not() -> None:
 
 def test_maps_are_those_that_the_last_layer_reads() -> None:
     layout = Layout.parse("4;gaussian:3,sin:2")
-    net = Cppn.from_flat(str(layout), np.random.default_rng(1).normal(0, 1, layout.parameters).astype(np.float32))
+    net = cppn(str(layout), np.random.default_rng(1).normal(0, 1, layout.parameters).astype(np.float32))
     maps = net.maps(grid(8))
     assert [tuple(values.shape) for values in maps] == [(64, 5)] * 4
     assert torch.allclose(maps[-1] @ net.dense[-1].weight.T, net.hsv(grid(8)))
-    assert np.allclose(net.unit_map(2, 3, size=8).ravel(), maps[1][:, 3].detach().numpy(), atol=1e-5)
     assert torch.equal(net(grid(8)), colour(net.hsv(grid(8))))
-
-
-@pytest.mark.parametrize(("layer", "unit"), [(0, 0), (5, 0), (1, -1), (1, 5)])
-def test_there_is_no_unit_outside(layer: int, unit: int) -> None:
-    with pytest.raises(UsageError, match="hidden unit"):
-        Cppn(Layout.parse("4;gaussian:3,sin:2")).unit_map(layer, unit, size=8)
 
 
 @pytest.mark.parametrize("size", [-1, 0, 1, 4097])
@@ -199,20 +192,20 @@ def test_a_picture_has_a_size(size: int) -> None:
 
 def test_parameters_of_another_number_are_refused() -> None:
     with pytest.raises(UsageError, match="5,478"):
-        Cppn.from_flat(ARCH["skull"], np.zeros(5477, dtype=np.float32))
+        cppn(ARCH["skull"], np.zeros(5477, dtype=np.float32))
 
 
 @needs_data
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("which", "picture"), [("pb", "picbreeder"), ("sgd", "sgd")])
 def test_published_nets_draw_the_published_pictures(name: str, which: str, picture: str) -> None:
-    difference = np.abs(Cppn.from_flat(ARCH[name], parameters(name, which)).render(256) - png(f"{picture}_{name}"))
+    difference = np.abs(cppn(ARCH[name], parameters(name, which)).render(256) - png(f"{picture}_{name}"))
     assert difference.mean() < 0.004
 
 
 @needs_data
 def test_a_picture_on_its_side_would_be_noticed() -> None:
-    picture = Cppn.from_flat(ARCH["skull"], parameters("skull", "pb")).render(256)
+    picture = cppn(ARCH["skull"], parameters("skull", "pb")).render(256)
     assert np.abs(picture.transpose(1, 0, 2) - png("picbreeder_skull")).mean() > 0.05
     assert np.abs(picture[::-1] - png("picbreeder_skull")).mean() > 0.05
 
@@ -220,7 +213,7 @@ def test_a_picture_on_its_side_would_be_noticed() -> None:
 @needs_data
 @pytest.mark.parametrize(("name", "links", "copies"), [("skull", 57, 90), ("butterfly", 104, 177)])
 def test_true_links_are_told_from_copies(name: str, links: int, copies: int) -> None:
-    net = Cppn.from_flat(ARCH[name], parameters(name, "pb"))
+    net = cppn(ARCH[name], parameters(name, "pb"))
     found = net.links()
     assert len(found) == links
     assert np.count_nonzero(net.flat_parameters()) - len(found) == copies
@@ -230,7 +223,7 @@ def test_true_links_are_told_from_copies(name: str, links: int, copies: int) -> 
 @needs_data
 @pytest.mark.parametrize("name", NAMES)
 def test_the_ids_that_the_paper_names_are_where_they_should_be(name: str) -> None:
-    net = Cppn.from_flat(ARCH[name], parameters(name, "pb"))
+    net = cppn(ARCH[name], parameters(name, "pb"))
     for number, (layer, source, target, weight) in DECODED[name].items():
         assert net.layout.address(number) == (layer, source, target)
         assert net.flat_parameters()[number] == pytest.approx(weight, abs=6e-4)

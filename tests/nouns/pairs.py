@@ -12,6 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core.fingerprint import described
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Of a model as it is now."""
+    return described(model).digest()
+
 
 class Base(nn.Module):
     """Two layers; subclasses say how the scores come out."""

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from pairs import PAIRS, Base, made
+from pairs import PAIRS, Base, fingerprint, made
 from torch import nn
 
 import wheeltap as wt
-from wheeltap.core.fingerprint import described, fingerprint
+from wheeltap.core.fingerprint import described
 from wheeltap.testing.planted import CASES, planted
 
 
@@ -55,8 +55,7 @@ def test_planted_models_are_known_again(kind: str) -> None:
 _PRINTED = """
 import sys
 sys.path.insert(0, {folder!r})
-from pairs import PAIRS, made
-from wheeltap.core.fingerprint import fingerprint
+from pairs import PAIRS, fingerprint, made
 for kind in PAIRS:
     print(kind, fingerprint(made(kind, 1.0)))
 """

@@ -6,11 +6,12 @@ from collections.abc import Callable
 import msgspec
 import pytest
 import torch
+from pairs import fingerprint
 from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError
-from wheeltap.core.fingerprint import fingerprint, weights_digest
+from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import find_layers
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.testing.planted import CASES, planted

@@ -233,7 +233,9 @@ def test_tokens_are_distinct_rows() -> None:
 def test_the_measures_that_are_recorded() -> None:
     labels = Task(torch.zeros(2, 3), torch.tensor([0, 1]), measure=measure.nll)
     assert labels.measure is measure.nll
-    assert labels.measures == measure.STANDARD
+    assert labels.measures == measure.RECORDED
+    surest = Task(torch.zeros(2, 3), torch.tensor([0, 1]), measure=measure.margin)
+    assert surest.measures == (measure.margin, *measure.RECORDED)
     wanted = Task(torch.zeros(2, 3), torch.zeros(2, 1))
     assert wanted.measures == (measure.squared_error,)
     record = wanted.record

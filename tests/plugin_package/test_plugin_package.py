@@ -59,13 +59,18 @@ def test_an_audit_runs_with_it(site: Path) -> None:
     assert told["forwards"][0] >= 6
     assert told["forwards"][1] == 1
     assert told["versions"] == 1
+    assert told["reading"] == ["not_found"] and told["pair"] == ["not_found"]
+    assert told["controls"]["WTX02 re-coded twin"] == "passed"
+    # First class wherever a finding is read: the words are the audit's own.
+    assert told["on the page"] == [True, True] and told["in the terminal"]
+    assert "turned signs" in told["headline"].lower()
 
 
 def test_the_command_line_lists_it(site: Path) -> None:
-    for what in ("perturbations", "audits"):
+    for what, name in (("perturbations", "salt"), ("audits", "salt"), ("audits", "WTX02"), ("readings", "confidence")):
         listed = run(site, "-m", "wheeltap", "list", what)
         assert listed.returncode == 0, listed.stderr
-        assert "salt" in listed.stdout
+        assert name in listed.stdout
 
 
 def test_it_is_not_there_without_the_package(site: Path) -> None:
@@ -82,3 +87,9 @@ def test_its_own_contract_tests_pass(site: Path) -> None:
     assert done.returncode == 0, done.stdout
     assert "passed" in done.stdout
     assert "skipped" not in done.stdout
+
+
+def test_the_example_of_contributing_is_this_package() -> None:
+    source = (HERE / "example" / "wheeltap_salt" / "confidence.py").read_text()
+    assert len(source.splitlines()) <= 60
+    assert source in (HERE.parents[1] / "CONTRIBUTING.md").read_text()

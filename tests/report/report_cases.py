@@ -99,8 +99,6 @@ INSTRUMENTS = tuple(
     audits.get(name).instrument()
     for name in ("score", "relative-noise", "function-noise", "quantization", "pruning", "relearning")
 )
-    audits.get(name).instrument() for name in ("score", "relative-noise", "function-noise", "quantization", "pruning")
-)
 
 
 def task(name: str = "digits test split") -> TaskRecord:

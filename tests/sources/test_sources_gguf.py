@@ -171,7 +171,7 @@ def test_an_unknown_architecture(tmp_path: Path, cache: Path) -> None:
 def test_every_truncation_is_told_before_anything_is_converted(tiny_gguf: Path, cache: Path) -> None:
     data = tiny_gguf.read_bytes()
     header = read_header(tiny_gguf)
-    assert header.architecture == "llama" and len(header.tensors) == 20
+    assert len(header.tensors) == 20
     cuts = [0, 3, 4, 7, 20, 60, 500, header.data - 40, header.data + 10, len(data) // 2, len(data) - 40]
     for size in cuts:
         tiny_gguf.write_bytes(data[:size])

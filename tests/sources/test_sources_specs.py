@@ -11,7 +11,7 @@ from torch import nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UnknownName, UsageError
-from wheeltap.core.fingerprint import fingerprint
+from wheeltap.core.fingerprint import described
 from wheeltap.core.task import Task
 from wheeltap.sources import digits, load, load_model
 
@@ -58,7 +58,7 @@ def test_digits_are_the_net_and_the_test_split() -> None:
     loaded = load("digits")
     assert loaded.subject.name == "digits" and loaded.tokenizer is None
     assert loaded.task.digest == digits.task().digest
-    assert fingerprint(load_model("digits").model) == loaded.subject.record.fingerprint
+    assert described(load_model("digits").model).digest() == loaded.subject.record.fingerprint
 
 
 def test_own_data_takes_the_place_of_the_models_task(tmp_path: Path) -> None:

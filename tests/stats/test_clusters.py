@@ -22,7 +22,6 @@ def test_bins_are_apart_and_empty_ones_say_so() -> None:
     means = cluster_means(np.array([1.0, 2, 3, 9]), np.array([0, 0, 1, 2]), bins=np.array([0, 0, 0, -1]), count=2)
     assert (means[0].value, means[0].values, means[0].clusters) == (2.0, 3, 2)
     assert (means[1].values, means[1].low) == (0, None)
-    assert means[1].estimate(name="S", unit="share").value is None
 
 
 def test_one_cluster_has_no_interval() -> None:

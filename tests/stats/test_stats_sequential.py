@@ -1,7 +1,6 @@
 """Races by betting: seldom told of equals, quick where there is a gap; the doses they pick and the chunks they plan."""
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sequential_cases import ALPHA, WEIGHTS, slack
 
+from benchmarks.verdict.replay import replay
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.stats.sequential import Design, Doses, Race, Rules, dose_shares, replay, settled
+from wheeltap.stats.sequential import Doses, Race, Rules, dose_shares
 from wheeltap.stats.waudbysmith2023 import Bets, Capital
 
 
@@ -107,34 +107,6 @@ def test_the_loss_of_one_subject_at_one_dose_is_a_race_too() -> None:
     assert race.n < 150
 
 
-@pytest.mark.slow
-def test_of_several_races_between_equals_one_alarms_in_five_per_cent_at_most() -> None:
-    rng, wrong, runs = np.random.default_rng(30), 0, 150
-    for _ in range(runs):
-        races = [Race(Rules(margin=0.0, worth=0.3)) for _ in range(4)]
-        for mean, race in zip((0.4, 0.0, 0.0, 0.0), races, strict=True):
-            for seen in np.clip(rng.normal(mean, 0.3, size=50), -1.0, 1.0):
-                race.feed(float(seen))
-        verdicts = settled(races)
-        assert verdicts[0] == "first"
-        wrong += any(verdict in ("first", "second") for verdict in verdicts[1:])
-    assert wrong / runs <= ALPHA + slack(runs)
-
-
-def test_settled_asks_more_of_each_race_than_a_race_by_itself() -> None:
-    races = [Race(Rules(margin=0.0)) for _ in range(20)]
-    while races[0].feed(0.3) is None:
-        for other in races[1:]:
-            if other.n == 0:
-                other.feed(0.0)
-    assert races[0].decided == "first"
-    assert settled(races)[0] is None
-    while settled(races)[0] is None:
-        races[0].feed(0.3)
-    assert settled(races)[0] == "first"
-    assert settled(races)[1:] == [None] * 19
-
-
 # ---- doses and designs -----------------------------------------------------------------------------------------
 
 
@@ -195,26 +167,6 @@ def test_a_race_over_picked_doses_finds_the_sounder() -> None:
         difference = float(rng.random() < 0.5) - float(rng.random() < 0.5 - gaps[dose])
         race.feed(doses.observe(dose, difference))
     assert race.decided == "first"
-
-
-def test_the_plan_of_a_race_is_about_what_it_takes() -> None:
-    rng = np.random.default_rng(31)
-    for effect, spread, margin in ((0.1, 0.4, 0.0), (0.15, 0.3, 0.02), (0.1, 0.1, 0.0)):
-        x = np.clip(rng.normal(effect, spread, size=(400, 1500)), -1.0, 1.0)
-        rules = Rules(margin=margin, worth=0.1)
-        took = float(replay(x, rules).rounds.mean())
-        assert Design(draw=0.0, cell=spread**2, passes=2).rounds(effect, rules=rules) == pytest.approx(took, rel=0.3)
-
-
-def test_chunks_are_of_one_example_where_draws_are_free_and_grow_with_what_a_draw_costs() -> None:
-    costs = (0.0, 10.0, 100.0, 1000.0)
-    chunks = [
-        Design(draw=0.008, cell=0.15, passes=2, draw_cost=cost).cheapest_chunk(0.1, largest=200) for cost in costs
-    ]
-    assert chunks[0] == 1
-    assert all(one <= other for one, other in pairwise(chunks))
-    assert chunks[-1] > 5
-    assert Design(draw=0.0, cell=0.1, passes=2).rounds(0.01) == math.inf
 
 
 def test_no_race_is_won_in_fewer_rounds_than_any_exact_test_needs() -> None:

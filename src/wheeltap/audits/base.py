@@ -1,25 +1,19 @@
 """What an audit is: a question, the trials that would answer it, and the reading of their outcomes."""
 
 import math
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, final, get_args, get_type_hints
+from typing import Any, ClassVar, final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.errors import UsageError
+from wheeltap.audits.claims import Draft, Tested, Unanswered, Verdict
 from wheeltap.core.records import (
     Asks,
-    BlockMap,
-    Control,
-    Curve,
     Estimate,
     Finding,
-    FindingStatus,
     Instrument,
     Outcome,
     Scalar,
@@ -27,50 +21,13 @@ from wheeltap.core.records import (
     Trial,
 )
 from wheeltap.core.registry import Registry
+from wheeltap.core.settings import Configured
 from wheeltap.plans.plan import Lookup, Plan
+from wheeltap.stats.effect import smallest_detectable
 
 Values = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A finding before the family-wide correction has settled its status.
-
-    Attributes:
-        finding: With a provisional status, used as it is where there is no ``test``.
-        test: The tested effect, with its p-value.
-        worth: The smallest effect worth telling: with a larger smallest detectable effect, a test that does not
-            reject is ``inconclusive``, not ``not_found``.
-        one_sided: Only a positive effect counts as found.
-        otherwise: The words where nothing was found.
-        fallback: The status where nothing was found, if other evidence than ``worth`` settles it.
-    """
-
-    finding: Finding
-    test: Estimate | None = None
-    worth: float = 0.0
-    one_sided: bool = False
-    otherwise: str = ""
-    fallback: FindingStatus | None = None
-
-
-@dataclass
-class Verdict:
-    """What an audit concludes."""
-
-    drafts: list[Draft] = field(default_factory=list[Draft])
-    controls: list[Control] = field(default_factory=list[Control])
-    curves: list[Curve] = field(default_factory=list[Curve])
-    blocks: list[BlockMap] = field(default_factory=list[BlockMap])
-
-
-class Unanswered(Exception):
-    """A trial an audit rests on failed or was skipped; carries the status to report and why."""
-
-    def __init__(self, status: FindingStatus, because: str) -> None:
-        super().__init__(because)
-        self.status: FindingStatus = status
-        self.because = because
+Arrays = dict[str, NDArray[Any]]
+"""What a reading gave, by name."""
 
 
 @final
@@ -146,7 +103,7 @@ class Case:
         count = self.plan.task.examples
         return count if trial.subset is None else len(trial.subset.examples(count, root=trial.root))
 
-    def reading(self, trial: Trial) -> dict[str, Values]:
+    def reading(self, trial: Trial) -> Arrays:
         """The named arrays that a reading gave.
 
         Raises:
@@ -157,7 +114,8 @@ class Case:
             raise Unanswered("error", f"A reading has not run ({trial.perturbation}).")
         if outcome.status != "done":
             raise Unanswered("not_applicable" if outcome.status == "skipped" else "error", outcome.because)
-        return {name: array.astype(np.float64) for name, array in outcome.values.items()}
+        wide = {name: array.astype(np.float64) for name, array in outcome.values.items() if array.dtype.kind == "f"}
+        return {**outcome.values, **wide}
 
     def table(self, trials: Sequence[Sequence[Trial]]) -> Values:
         """Scores ``[dose, draw, example]`` of trials given as ``[dose][draw]``."""
@@ -190,15 +148,10 @@ class Case:
         return sum(outcome is not None and outcome.status == "diverged" for outcome in outcomes)
 
 
-class AuditSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of an audit's settings: its thresholds, by name."""
-
-
-class Audit(ABC):
+class Audit(Configured, ABC):
     """One question about weights.
 
     Attributes:
-        name: Registered name.
         code: Finding code.
         title: What its findings claim, in plain words.
         brief: Heading of its column and chart; the title, where empty.
@@ -208,13 +161,12 @@ class Audit(ABC):
         otherwise: What ``not_found`` says of a single subject, where that is more than nothing.
         asks: Which kind of question it is: see ``Instrument``.
         shows: Whether ``found`` shows something of what is inside.
-        settings_type: Its thresholds and doses, each a named field with a default.
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
         spares: Settings that a budget may lower, each with the fewest that still tell something.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
 
-    name: ClassVar[str]
+    noun = "audit"
     code: ClassVar[str]
     title: ClassVar[str]
     brief: ClassVar[str] = ""
@@ -224,27 +176,9 @@ class Audit(ABC):
     otherwise: ClassVar[str] = ""
     asks: ClassVar[Asks] = "weights"
     shows: ClassVar[bool] = False
-    settings_type: ClassVar[type[AuditSettings]] = AuditSettings
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
     spares: ClassVar[dict[str, int]] = {}
     by_units: ClassVar[bool] = False
-
-    def __init__(self, settings: dict[str, Any] | None = None) -> None:
-        try:
-            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
-        except msgspec.ValidationError as error:
-            asked, _, place = str(error).partition(" - at `$.")
-            name = re.split(r"[\[`]", place)[0]
-            known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
-            if asked.startswith("Invalid enum"):
-                asked = " or ".join(map(str, get_args(get_type_hints(self.settings_type)[name])))
-            raise UsageError(
-                f"A setting of the audit {self.name!r} cannot be used.",
-                where=name or None,
-                expected=asked.removeprefix("Expected ").replace("`", "") if name else known,
-                got=repr((settings or {}).get(name)) if name else str(error),
-                do="Run: wheeltap list audits",
-            ) from error
 
     @abstractmethod
     def ask(self, case: Case) -> list[Trial]:
@@ -267,6 +201,35 @@ class Audit(ABC):
         return Draft(
             Finding(code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because)
         )
+
+    def draft(self, case: Case, subject: str, claim: Tested, trials: Iterable[Trial], *, title: str = "") -> Draft:
+        """The finding that a claim makes.
+
+        Args:
+            case: Plan and outcomes.
+            subject: The subject or pair it is about.
+            claim: What is claimed.
+            trials: What it rests on.
+            title: Of the finding, where neither the claim's own nor the audit's.
+        """
+        test, shown = claim.test, claim.shown or claim.test
+        least = None
+        if shown is not None:
+            least = smallest_detectable(shown, alpha=case.plan.alpha / claim.among, margin=claim.margin)
+        finding = Finding(
+            code=self.code, title=claim.title or title or self.title, status=claim.status, subject=subject,
+            estimates=(*(() if shown is None else (shown,)), *claim.beside), smallest_detectable=least,
+            because=claim.found, trials=tuple(trial.key for trial in (*trials, *claim.trials)), alarm=claim.alarm,
+            brief=claim.brief,
+        )  # fmt: skip
+        return Draft(
+            finding, test=test, worth=claim.min_effect, one_sided=claim.one_sided, otherwise=claim.otherwise,
+            fallback=claim.fallback,
+        )  # fmt: skip
+
+    def groups(self) -> tuple[int, ...]:
+        """Groups of examples that its settings name, so that a plan can refuse one that there is not."""
+        return ()
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Perturbations and doses that its settings fix, so that a plan can refuse impossible ones at once."""

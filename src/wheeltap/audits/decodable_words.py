@@ -1,11 +1,11 @@
-"""What is told of one factor by the audit ``decodable``."""
+"""What the audit ``decodable`` says of one factor."""
 
 from dataclasses import dataclass
 from typing import final
 
 import msgspec
 
-from wheeltap.audits.factors import DecodableSettings, Factor, Layer
+from wheeltap.audits.factors import DecodableAuditSettings, Factor, Layer
 from wheeltap.core.records import Estimate
 from wheeltap.stats.effect import mean_effect
 
@@ -19,95 +19,93 @@ class Words:
 
     subject: str
     factor: Factor
-    settings: DecodableSettings
+    settings: DecodableAuditSettings
 
     def too_narrow(self) -> str:
         """No layer has as many directions as the factor needs."""
         return (
-            f"Every layer has too few directions for the {self.factor.classes} classes of {self.factor.name}: to take "
-            "its subspace away would take everything away."
+            f"Every layer has too few directions for the {self.factor.classes} classes of {self.factor.name}: ablating "
+            "its subspace would ablate everything."
         )
 
-    def not_told(self, least: float | None, *, surely: bool) -> str:
-        """Not decodable, as far as could be seen."""
-        best = self.factor.best
-        told = (
-            f"{self._probe(best)}, which is {best.told} more than what is known without the layer. Not shown to be "
-            f"more than {self.settings.decodable:g} in any of {len(self.factor.layers)} layers"
+    def not_decodable(self, least: float | None, *, surely: bool) -> str:
+        """As far as could be seen."""
+        name, best = self.factor.name, self.factor.best
+        start = f"{name} is not linearly decodable in {self.subject}; other codes are not tested"
+        start = start if surely else f"There are too few examples to tell whether {name} is decodable"
+        could = least is not None and least < 1.0
+        seen = f"{least:.2f} would have been seen (4 times out of 5)" if could else "hardly anything could be seen"
+        return (
+            f"{start}. {self._probe(best)}, which is {best.gain} more than what is known without the layer: not shown "
+            f"to be more than {self.settings.decodable:g} in any of {len(self.factor.layers)} layers; {seen}."
         )
-        seen = (
-            f"{least:.2f} would have been seen (4 times out of 5)"
-            if least is not None and least < 1.0
-            else "hardly anything could be seen"
-        )
-        if surely:
-            return f"{told}: {self.factor.name} is not linearly decodable here; {seen}. Other codes are not seen."
-        return f"{told}; {seen}: too few examples to tell whether {self.factor.name} is decodable."
 
     def unused(self) -> str:
-        """Decodable, and the outputs do not hang on it."""
+        """Decodable, and the outputs do not depend on it."""
         return (
-            f"{self._decodable()}, but the outputs of {self.subject} hardly hang on it: without the subspace that "
-            f"tells it they move {self._use()}, surely less than {self.settings.margin:g} of that. "
+            f"{self.factor.name} is decodable, but the outputs of {self.subject} hardly depend on it. "
+            f"{self._without()}, surely less than {self.settings.margin:g} of that. {self._decodable()} "
             f"{self._afterwards()} {self._beside()} {self._limits()}"
         )
 
     def used(self) -> str:
         """Decodable, and used."""
         return (
-            f"{self._decodable()}, and used: without the subspace that tells it the outputs of {self.subject} move "
-            f"more than without random subspaces ({self._p()}): {self._use()}. {self._beside()} {self._correlated()}"
+            f"{self.factor.name} is decodable in {self.subject}, and used. {self._without()}, more than without random "
+            f"subspaces ({self._p()}). {self._decodable()} {self._beside()} {self._correlated()}"
         )
 
     def moves(self) -> str:
         """Decodable, and surely not unused; but random subspaces do as much."""
         return (
-            f"{self._decodable()}, and not unused: without the subspace that tells it the outputs of {self.subject} "
-            f"move {self._use()}, surely more than {self.settings.margin:g} of that; but not surely more than without "
-            f"random subspaces ({self._p()}): {self._why()}. {self._beside()} {self._correlated()}"
+            f"{self.factor.name} is decodable in {self.subject}, and not unused. {self._without()}, surely more than "
+            f"{self.settings.margin:g} of that, but not surely more than without random subspaces ({self._p()}): "
+            f"{self._why()}. {self._decodable()} {self._beside()} {self._correlated()}"
         )
 
     def open(self, seen: float | None) -> str:
         """Decodable; used or not stays open."""
+        start = f"{self.factor.name} is decodable; whether {self.subject} uses it stays open."
         if not self.factor.most_used.erased:
-            return f"{self._decodable()}. The outputs have no slope there, so it is not known what they hang on."
-        start = (
-            f"{self._decodable()}. Whether the outputs of {self.subject} hang on it stays open: without the subspace "
-            f"that tells it they move {self._use()}"
-        )
+            return f"{start} The outputs have no slope there, so what they depend on is not known. {self._decodable()}"
         few = f": {self._too_few()}" if self._too_few() else ""
+        rest = f"{self._decodable()} {self._beside()}"
         if self.factor.perhaps and self.factor.unused <= self.factor.alpha:
             return (
-                f"{start}, surely less than {self.settings.margin:g} of that, but perhaps more than without random "
-                f"subspaces (alone p {self.factor.beyond:.2g}; {self._p()}){few}. {self._beside()}"
+                f"{start} {self._without()}, surely less than {self.settings.margin:g} of that, but perhaps more than "
+                f"without random subspaces (alone p {self.factor.beyond:.2g}; {self._p()}){few}. {rest}"
             )
         least = 0.0 if seen is None else self.settings.margin - seen
         could = f"a share of {least:.2g} or less would have counted as unused"
-        could = could if least > 0.0 else "even one that nothing hangs on could have stayed open"
+        could = could if least > 0.0 else "even one that nothing depends on could have stayed open"
         return (
-            f"{start}, not surely less than {self.settings.margin:g} of that nor more, and not surely more than "
-            f"without random subspaces ({self._p()}){few}. With so many examples {could}. {self._beside()}"
+            f"{start} {self._without()}, not surely less than {self.settings.margin:g} of that nor more, and not "
+            f"surely more than without random subspaces ({self._p()}){few}. With so many examples {could}. {rest}"
+        )
+
+    def _without(self) -> str:
+        """What the outputs do without it."""
+        layer = self.factor.most_used
+        return (
+            f"Without the subspace that encodes it the outputs move {layer.use} of what they move without the steepest "
+            f"subspace to first order (at {layer.place})"
         )
 
     def _afterwards(self) -> str:
         """How much of the factor was left, and what that means for its use."""
         layer = self.factor.remaining or self.factor.most_used
-        told = (
-            f"Afterwards a new probe tells it at {layer.place} in {layer.left} of them (most frequent class "
+        said = (
+            f"Afterwards a new probe at {layer.place} is right in {layer.left} of them (most frequent class "
             f"{layer.majority.mean():.2f})"
         )
         if self.factor.remaining is None:
-            return f"{told}."
-        return (
-            f"{told}: with these examples its subspace is known only in part, and the part that was left in place "
-            "may be used."
-        )
+            return f"{said}."
+        return f"{said}: with these examples the subspace is known only in part, and what was left of it may be used."
 
     def _probe(self, layer: Layer) -> str:
-        name, copies = self.factor.name, self.factor.copies
+        copies = self.factor.copies
         left_out = f" ({copies} were left out, as others have the same inputs)" if copies else ""
-        told = f"A linear probe tells {name} at {layer.place} in {layer.accuracy} of the examples it has not seen"
-        return f"{told}{left_out}"
+        return f"A linear probe at {layer.place} is right in {layer.accuracy} of the examples it has not seen{left_out}"
 
     def _p(self) -> str:
         factors = len(self.factor.rivals) + 1
@@ -116,7 +114,7 @@ class Words:
 
     def _why(self) -> str:
         """Why a factor that surely moves the outputs does not do so more than random subspaces."""
-        narrow = "the layer is narrow, and they hang on much of it"
+        narrow = "the layer is narrow, and they depend on much of it"
         return self._too_few() or (f"alone p {self.factor.beyond:.2g}" if self.factor.perhaps else narrow)
 
     def _too_few(self) -> str:
@@ -132,12 +130,8 @@ class Words:
         best, where = self.factor.best, self.factor.decodable
         return (
             f"{self._probe(best)} ({best['control'].mean():.2f} for random labels, {best.majority.mean():.2f} for the "
-            f"most frequent class), and off {len(where)} of {len(self.factor.layers)} layers it can be read surely"
+            f"most frequent class); it can surely be read off {len(where)} of {len(self.factor.layers)} layers."
         )
-
-    def _use(self) -> str:
-        layer = self.factor.most_used
-        return f"{layer.use} of what they move without the steepest subspace to first order (at {layer.place})"
 
     def _beside(self) -> str:
         """Random subspaces, sizes and the projection, at the same layer."""
@@ -151,25 +145,23 @@ class Words:
         )
 
     def _correlated(self) -> str:
-        return f"{self._goes()}; what a factor that goes with it is used for counts here too."
+        return f"{self._explains()}; what a correlated factor is used for counts here too."
 
-    def _goes(self) -> str:
+    def _explains(self) -> str:
         """What the factor goes with."""
         nearest = self.factor.nearest
-        other = (
-            "" if nearest is None else f", and with {nearest[1]} of that of {nearest[0]}, more than with other factors"
-        )
-        return f"The factor goes with {self.factor.correlation} of the variance of the targets{other}"
+        other = "" if nearest is None else f", and {nearest[1]} of that of {nearest[0]}, more than of other factors"
+        return f"The factor explains {self.factor.correlation} of the variance of the targets{other}"
 
     def _limits(self) -> str:
         return (
-            "This does not prove that the network never uses it: a linear code was taken away at one layer at a time; "
-            f"what later layers compute again, and codes that are not linear, are not seen. {self._goes()}."
+            "This does not prove that the network never uses it: a linear code was ablated at one layer at a time; "
+            f"what later layers compute again, and nonlinear codes, are not tested. {self._explains()}."
         )
 
 
 def of_null(
-    settings: DecodableSettings, worst: Estimate, *, used: list[int], ranked: list[Factor], wide: list[Layer]
+    settings: DecodableAuditSettings, worst: Estimate, *, used: list[int], ranked: list[Factor], wide: list[Layer]
 ) -> str:
     """What random subspaces in the place of the factor's did.
 
@@ -180,23 +172,23 @@ def of_null(
         ranked: Factors whose random subspaces would prove a fault if all of them came out as used.
         wide: Layers where they would if all of them moved the outputs much.
     """
-    told = [
-        f"For each factor {settings.held} random subspaces went the way of its own: they move the outputs "
-        f"by {worst} of the most, where by most"
+    said = [
+        f"For each factor {settings.held} random subspaces took the place of its own: they move the outputs by "
+        f"{worst} of the most, where they move them most"
     ]
     if ranked:
         chance = sum(factor.chance for factor in ranked)
-        told.append(
+        said.append(
             f"{sum(used)} of {settings.held * len(used)} came out as used; the audit is void if all of one factor's do "
             f"(chance {chance:.1g} where nothing is wrong)"
         )
     if wide:
         most = max(float(layer["expected"]) for layer in wide)
-        told.append(
+        said.append(
             f"To first order they should move the outputs {most:.2g} of the most at most; the audit is void if they "
             f"and all other random ones surely move them more than {settings.null_use:g} of it"
         )
-    return f"{'. '.join(told)}."
+    return f"{'. '.join(said)}."
 
 
 def estimates(factor: Factor) -> tuple[Estimate, ...]:
@@ -204,7 +196,7 @@ def estimates(factor: Factor) -> tuple[Estimate, ...]:
 
     Only the first estimate of a finding is tested.
     """
-    found: list[Estimate] = [factor.best.told, factor.correlation]
+    found: list[Estimate] = [factor.best.gain, factor.correlation]
     found += [] if factor.nearest is None else [_named(factor.nearest[1], f"variance of {factor.nearest[0]}")]
     for layer in factor.layers:
         found.append(layer.accuracy)
@@ -214,7 +206,7 @@ def estimates(factor: Factor) -> tuple[Estimate, ...]:
 
 
 def _erased(layer: Layer) -> list[Estimate]:
-    """What was measured where the subspace was taken away."""
+    """What was measured where the subspace was ablated."""
     unit = "nats of KL, or share of the outputs' variance"
     shares = [
         layer.share("matched", name="use of random subspaces as large"),
@@ -245,5 +237,5 @@ def _named(estimate: Estimate, name: str) -> Estimate:
 def _plain(name: str, value: float, *, unit: str) -> Estimate:
     return Estimate(
         name=name, value=value, low=None, high=None, level=0.95, n=1, unit=unit,
-        method="of the subspaces that were taken away; no interval",
+        method="of the ablated subspaces; no interval",
     )  # fmt: skip

@@ -9,13 +9,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
-from wheeltap.audits.controls import silent
+from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
 from wheeltap.audits.limits import Count, Margin, Share
+from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, Estimate, Finding, FindingStatus, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS, UnitEffectsSettings
+from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.modularity import (
     Breadth,
     Modularity,
@@ -27,11 +28,10 @@ from wheeltap.stats.modularity import (
 )
 
 
-class EntanglementSettings(AuditSettings, frozen=True, kw_only=True):
+class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
     """Thresholds. Differences of breadth are shares of the number of behaviours.
 
     Attributes:
-        limit: Units looked at, at most.
         least: A behaviour with fewer examples is left out; one alone has no spread.
         edges: Share of all pairs of unit and behaviour that are edges of the graph, the strongest.
         rewirings: Graphs with the same degrees that it is compared with; so few that no p-value can be as small as
@@ -45,7 +45,6 @@ class EntanglementSettings(AuditSettings, frozen=True, kw_only=True):
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
-    limit: Count = 512
     least: Annotated[int, msgspec.Meta(ge=2)] = 5
     edges: Share = 0.2
     rewirings: Annotated[int, msgspec.Meta(ge=2)] = 199
@@ -99,7 +98,7 @@ class _Read:
 
 
 @final
-class EntanglementAudit(Audit):
+class EntanglementAudit(ReadingAudit[_Read]):
     """Effective number of behaviours per unit, and modularity of units and behaviours beside rewired graphs."""
 
     name = "entanglement"
@@ -116,20 +115,12 @@ class EntanglementAudit(Audit):
     settings_type = EntanglementSettings
     spares: ClassVar[dict[str, int]] = {"limit": 32}
     by_units = True
+    reading = UNIT_EFFECTS
 
-    def ask(self, case: Case) -> list[Trial]:
-        """One reading of each subject and of the re-coded twin."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [self._trial(case, subject) for subject in self._measured(case.plan)]
-
-    def most(self, plan: Plan) -> int:
-        """One reading each."""
-        return len(self._measured(plan))
-
-    def most_passes(self, plan: Plan) -> float:
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """One for each unit, the clean pass, the means, and the contributions that units are drawn by."""
-        return float(sum(self._passes(plan, subject) for subject in self._measured(plan)))
+        hidden, limit = plan.hidden(subject), self.settings.limit
+        return 3.0 + limit if hidden is None or hidden > limit else 2.0 + hidden
 
     def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
         """A share of the units that there are."""
@@ -138,21 +129,9 @@ class EntanglementAudit(Audit):
         limit = max(self.spares["limit"], math.ceil(share * whole))
         return {"limit": limit} if limit < whole else {}
 
-    def _passes(self, plan: Plan, subject: SubjectRecord) -> int:
-        hidden, limit = plan.hidden(subject), self.settings.limit
-        if hidden is None:
-            return 3 + limit
-        return 2 + hidden if hidden <= limit else 3 + limit
-
-    def _measured(self, plan: Plan) -> list[SubjectRecord]:
-        return [*plan.subjects, *([] if plan.twin is None else [plan.twin])]
-
-    def _trial(self, case: Case, subject: SubjectRecord) -> Trial:
-        return case.plan.reading(subject, "unit-effects", {"limit": self.settings.limit})
-
-    def _read(self, case: Case, subject: SubjectRecord) -> _Read:
-        values = case.reading(self._trial(case, subject))
-        found = values["groups"].astype(np.int64)
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+        """Effects on the behaviours that are large enough."""
+        found = read["groups"].astype(np.int64)
         kept = np.bincount(found)[found] >= self.settings.least
         groups = np.unique(found[kept], return_inverse=True)[1]
         if len(np.unique(groups)) < 2:
@@ -161,38 +140,41 @@ class EntanglementAudit(Audit):
                 "Fewer than two groups of examples are large enough: give the task groups, one per behaviour "
                 "(task.with_groups; groups in .npz, group in .jsonl).",
             )
-        everything = values["all"][:, kept]
-        effects = values["right"][:, kept] if "right" in values else everything
-        return _Read(effects, everything, groups, values["layer"].astype(np.int64), int(values["total"]))
+        everything = read["all"][:, kept]
+        effects = read["right"][:, kept] if "right" in read else everything
+        return _Read(effects, everything, groups, read["layer"].astype(np.int64), int(read["total"]))
 
-    def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; the re-coded twin as a control."""
-        verdict = Verdict()
-        for subject in case.plan.subjects:
-            verdict.drafts.append(self._single(case, subject))
-        for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, rival))
-        verdict.controls.append(self._null(case))
-        return verdict
-
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Not a test: a subject alone is never found guilty, for no number of behaviours is the right one."""
-        try:
-            read = self._read(case, subject)
-        except Unanswered as gap:
-            return self.unanswered(subject.name, gap)
         graph = strongest(effect_matrix(read.effects, read.groups), share=self.settings.edges)
         rng = seeds.generator(case.plan.seed, "entanglement", "rewirings")
         divided = modularity(graph, rewirings=self.settings.rewirings, rng=rng)
-        modular = divided.p <= self.settings.modular_at
-        status: FindingStatus = "not_found" if modular else "inconclusive"
-        estimates = self._estimates(case, read, divided)
-        finding = Finding(
-            code=self.code, title=self.title, status=status, subject=subject.name, estimates=estimates,
-            because=_words(subject.name, read, estimates, divided, modular=modular),
-            trials=(self._trial(case, subject).key,),
+        modular, beside = divided.p <= self.settings.modular_at, self._estimates(case, read, divided)
+        words = _words(subject.name, read, beside, divided, modular=modular)
+        return [Tested(test=None, found=words, beside=beside, status="not_found" if modular else "inconclusive")]
+
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+        """Whose units serve more behaviours."""
+        margin, worth = (share * one.behaviours for share in (self.settings.margin, self.settings.worth))
+        gap = _gap(one, two, margin=margin)
+        words = f"A unit of {rival.name} serves {gap} behaviours more than one of {case.plan.reference.name}."
+        return Tested(
+            test=gap, margin=margin, min_effect=worth,
+            found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
+            "too.",
+            otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip
-        return Draft(finding)
+
+    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+        """Permuted and rescaled units serve as many."""
+        margin, worth = (share * one.behaviours for share in (self.settings.null_margin, self.settings.worth))
+        level = self.settings.null_level
+        gap = _gap(one, two, margin=margin, level=level)
+        return Tested(
+            test=gap, margin=margin, min_effect=worth,
+            found=f"A copy with permuted and rescaled units must not look different: its units serve {gap} "
+            f"behaviours more ({level:.1%} interval); the audit is void if they surely differ by over {margin:.2g}.",
+        )  # fmt: skip
 
     def _estimates(self, case: Case, read: _Read, divided: Modularity) -> tuple[Estimate, ...]:
         rng = seeds.generator(case.plan.seed, "entanglement", "shuffles")
@@ -209,41 +191,6 @@ class EntanglementAudit(Audit):
             _breadth(everything, "_all_options"),
             _modular(divided),
         )
-
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
-        plan, title = case.plan, f"{self.title}: difference"
-        name = pair(plan.reference, rival)
-        try:
-            one, two = self._read(case, plan.reference), self._read(case, rival)
-        except Unanswered as gap:
-            return self.unanswered(name, gap, title=title)
-        margin = self.settings.margin * one.behaviours
-        gap = _gap(one, two, margin=margin)
-        words = f"A unit of {rival.name} serves {gap} behaviours more than one of {plan.reference.name}."
-        limits = "Cancelling units and the way a net was trained (dropout, other labels) change this number too."
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=f"{words} {limits}",
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
-            trials=tuple(self._trial(case, subject).key for subject in (plan.reference, rival)),
-        )  # fmt: skip
-        otherwise = f"{words} Not shown to be more than {margin:.2g} either way."
-        return Draft(finding, test=gap, worth=self.settings.worth * one.behaviours, otherwise=otherwise)
-
-    def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} re-coded twin", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        try:
-            one, two = self._read(case, case.plan.reference), self._read(case, twin)
-        except Unanswered as gap:
-            return Control(name=name, kind="null", status="skipped", because=gap.because)
-        level, margin = self.settings.null_level, self.settings.null_margin * one.behaviours
-        gap = _gap(one, two, margin=margin, level=level)
-        return silent(
-            name, gap, margin=margin, worth=self.settings.worth * one.behaviours,
-            because=f"A copy with permuted and rescaled units must not look different: its units serve {gap} "
-            f"behaviours more ({level:.1%} interval); the audit is void if they surely differ by over {margin:.2g}.",
-        )  # fmt: skip
 
 
 def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
@@ -277,10 +224,10 @@ def _words(name: str, read: _Read, estimates: tuple[Estimate, ...], divided: Mod
     sample = "" if len(read.effects) == read.total else f" (a sample of {len(read.effects)} of {read.total} units)"
     compared = "more modular than" if modular else "not shown to be more modular than"
     return (
-        f"Losing one hidden unit of {name}{sample} tells on {whole} of {read.behaviours} behaviours, each unit counted "
-        f"by its effect; units that serve none in particular would give {careless.value:.2f}. The graph of units and "
-        f"their strongest behaviours is {compared} rewired ones (Q {divided.value:.3f}, theirs "
-        f"{divided.rewired.mean():.3f}, p {divided.p:.3f}). Neither number alone tells a sound net: untrained and "
-        "wrongly trained nets differ in the first, hardly in the second, and few behaviours per unit do not mean that "
-        "each is served by one mechanism."
+        f"Ablating one hidden unit of {name}{sample} affects {whole} of {read.behaviours} behaviours. That counts each "
+        f"unit by its effect; units that serve none in particular would affect {careless.value:.2f}. The graph of "
+        f"units and the behaviours they affect most is {compared} rewired ones (Q {divided.value:.3f}, theirs "
+        f"{divided.rewired.mean():.3f}, p {divided.p:.3f}). Neither number alone shows that a net is sound: untrained "
+        "and wrongly trained nets differ in the first, hardly in the second, and few behaviours per unit do not mean "
+        "that each is served by one mechanism."
     )

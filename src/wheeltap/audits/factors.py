@@ -1,55 +1,39 @@
-"""What the audit ``decodable`` knows of a factor: layer by layer, is it told, and do the outputs hang on it?"""
+"""What the audit ``decodable`` knows of a factor: layer by layer, is it decodable, and do the outputs depend on it?"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, comb, floor
-from typing import Annotated, final
+from typing import final
 
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import AuditSettings, Values
-from wheeltap.audits.limits import Count, Margin, Share
+from wheeltap.audits.base import Values
+from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate
+from wheeltap.plans.readings.decodable import STATUSES, DecodableSettings
 from wheeltap.stats.among import above_draws, share_of
 from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.family import holm
 
 
-class DecodableSettings(AuditSettings, frozen=True, kw_only=True):
-    """What is looked at, and thresholds; the first eight are the reading's own.
+class DecodableAuditSettings(DecodableSettings, frozen=True, kw_only=True):
+    """Thresholds.
 
     Attributes:
-        factors: Names of factors, separated by commas; all that the task knows where empty.
-        layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
-        most: Layers at most, evenly spaced.
-        draws: Random subspaces of each layer and rank, for each factor: all factors of a rank are held against all
-            of these.
-        matched: How many of them are tried once more, at the size of the factor's change.
-        held: Further random subspaces for each factor and layer, each in the place of the factor's: a null control.
-        controls: Random labellings.
-        per_class: Fewest examples of each class in either half.
         decodable: A factor counts as decodable if its probe is right more often than this above what is known without
             the layer (the most frequent class; a probe for random labels), as a share of the examples.
         sight: A factor is called not decodable only if so much could have been seen; else it stays open.
         margin: Without the factor's subspace the outputs must move less than this share of what they move without the
-            subspace they hang on most: then the factor counts as unused.
-        null_margin: The null control fails if random labels are told by more than this with ``null_level``.
+            subspace they depend on most: then the factor counts as unused.
+        null_margin: The null control fails if random labels are decoded by more than this with ``null_level``.
         null_use: The null control fails if every random subspace moves the outputs by more than this share of the
             most, though to first order all but nothing was to be expected.
         null_expected: Share that counts as all but nothing.
         null_level: Confidence with which a control must fail before the audit is void.
     """
 
-    factors: str = ""
-    layers: str = ""
-    most: Count = 12
-    draws: Annotated[int, msgspec.Meta(ge=8)] = 32
-    matched: Count = 8
-    held: Count = 4
-    controls: Annotated[int, msgspec.Meta(ge=2)] = 16
-    per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
     decodable: Margin = 0.1
     sight: Margin = 0.3
     margin: Share = 0.1
@@ -67,7 +51,7 @@ class Layer:
     name: str
     arrays: dict[str, Values]
     majority: Values
-    settings: DecodableSettings
+    settings: DecodableAuditSettings
 
     def __getitem__(self, name: str) -> Values:
         return self.arrays[name]
@@ -79,7 +63,7 @@ class Layer:
 
     @property
     def erased(self) -> bool:
-        """Whether anything was taken away."""
+        """Whether anything was ablated."""
         return float(self["rank"]) > 0.0
 
     @property
@@ -93,7 +77,7 @@ class Layer:
         return replace(self, arrays=self.arrays | held)
 
     @cached_property
-    def told(self) -> Estimate:
+    def gain(self) -> Estimate:
         """How much more often the probe is right than without the layer: the lesser of two margins."""
         right, margin = self["correct"], self.settings.decodable
         gains = (
@@ -106,7 +90,7 @@ class Layer:
 
     @cached_property
     def use(self) -> Estimate:
-        """How far the outputs move without the factor, as a share of how far without what they hang on most."""
+        """How far the outputs move without the factor, as a share of how far without what they depend on most."""
         return self.share("erased", name="use", below=self.settings.margin)
 
     @property
@@ -123,7 +107,7 @@ class Layer:
 
     def unseen(self, share: float, *, alpha: float) -> bool:
         """Whether neither its test alone nor its interval speaks for a probe that is right so much more often."""
-        high, p = self.told.high, self.told.p
+        high, p = self.gain.high, self.gain.p
         return (p is None or p > alpha) and high is not None and high <= share
 
     def surely(self, which: str, share: float, *, level: float) -> bool:
@@ -150,7 +134,7 @@ class Layer:
 
     @property
     def remains(self) -> bool:
-        """Whether the factor can surely still be read, so that it was not taken away: few examples for the width."""
+        """Whether the factor can surely still be read, so that it was not removed: few examples for the width."""
         low = self.left.low if self.erased else None
         return low is not None and low > float(self.majority.mean()) + self.settings.decodable
 
@@ -171,7 +155,7 @@ class Factor:
     """What was read of one factor.
 
     Attributes:
-        status: 0 if it was measured.
+        status: One of ``STATUSES``.
         explained: ``[2, example]``: squared distances of the targets from their mean, and from their class's.
         layers: All that were looked at.
         alpha: Of the plan.
@@ -182,7 +166,7 @@ class Factor:
     """
 
     name: str
-    status: int
+    status: str
     classes: int
     explained: Values
     layers: tuple[Layer, ...]
@@ -193,9 +177,14 @@ class Factor:
     rivals: tuple[float, ...] = ()
 
     @property
+    def measured(self) -> bool:
+        """Whether it was, on any layer."""
+        return self.status == STATUSES[0]
+
+    @property
     def best(self) -> Layer:
-        """Where it is told best."""
-        return min(self.layers, key=lambda layer: (layer.told.p or 0.0, -float(layer["correct"].mean())))
+        """Where it is decoded best."""
+        return min(self.layers, key=lambda layer: (layer.gain.p or 0.0, -float(layer["correct"].mean())))
 
     @cached_property
     def decodable(self) -> tuple[Layer, ...]:
@@ -203,7 +192,7 @@ class Factor:
         return tuple(layer for layer in self.layers if self._p(layer) <= self.alpha)
 
     def _p(self, layer: Layer) -> float:
-        return min(1.0, len(self.layers) * (1.0 if layer.told.p is None else layer.told.p))
+        return min(1.0, len(self.layers) * (1.0 if layer.gain.p is None else layer.gain.p))
 
     @property
     def most_used(self) -> Layer:
@@ -221,12 +210,12 @@ class Factor:
 
     @cached_property
     def erased(self) -> tuple[Layer, ...]:
-        """Layers off which it can be read and where its subspace was taken away."""
+        """Layers off which it can be read and where its subspace was ablated."""
         return tuple(layer for layer in self.decodable if layer.erased)
 
     @cached_property
     def beyond(self) -> float:
-        """P-value of "in no layer where it is decodable do the outputs hang on it more than on random subspaces"."""
+        """P-value of "in no layer where it is decodable do the outputs depend on it more than on random subspaces"."""
         if not self.erased:
             return 1.0
         one = np.array([layer["moved"][0] for layer in self.erased])
@@ -240,7 +229,7 @@ class Factor:
 
     @property
     def used(self) -> bool:
-        """Whether the outputs surely hang on it, more than on random subspaces."""
+        """Whether the outputs surely depend on it, more than on random subspaces."""
         return self.corrected <= self.alpha
 
     @property
@@ -316,7 +305,7 @@ class Factor:
 def together(factors: Iterable[Factor]) -> dict[str, Factor]:
     """Factors of one subject, each knowing how many others are held against random subspaces, and with what result."""
     known = {factor.name: factor for factor in factors}
-    tested = {name: factor.beyond for name, factor in known.items() if not factor.status and factor.erased}
+    tested = {name: factor.beyond for name, factor in known.items() if factor.measured and factor.erased}
     return {
         name: replace(factor, rivals=tuple(p for other, p in tested.items() if other != name))
         for name, factor in known.items()

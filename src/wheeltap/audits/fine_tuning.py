@@ -71,6 +71,10 @@ class FineTuningAudit(ModifyAudit):
             Variant("on more of the same", "fine-tune", doses, {**shared, "data": "all"}, how.draws),
         )
 
+    def groups(self) -> tuple[int, ...]:
+        """The one that is taught, where it is not the default."""
+        return (self.settings.group,) if self.settings.group > 0 else ()
+
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and the training: each draw goes once to its last dose."""
         each = training_passes(plan, steps=max(self._listed()), batch=self.settings.batch)

@@ -1,4 +1,4 @@
-"""WT112: by which attention heads does the score hang, and how concentrated is that?"""
+"""WT112: on which attention heads does the score depend, and how concentrated is that?"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,18 +7,17 @@ from typing import ClassVar, final
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
-from wheeltap.audits.controls import silent
+from wheeltap.audits.base import Arrays, Case, Tested, Unanswered
 from wheeltap.audits.limits import Count, Margin, Share
+from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
+from wheeltap.plans.readings.head_effects import HEAD_EFFECTS, HeadEffectsSettings
+from wheeltap.stats.effect import mean_effect, score_interval
 from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves
-
-READING = "head-effects"
 
 _FIXED = 7.0
 """Passes of a reading besides one for each head, at most: two that record the clean model and prove that they do, two
@@ -30,25 +29,25 @@ _SHOWN = 3
 _WITHOUT = "rise without "
 
 _ELSE = (
-    "Heads are taken away in single precision, in attention as transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2 "
+    "Heads are ablated in single precision, in attention as transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2 "
     "have it; of other models ask what single weights (single-point) and hidden units (entanglement) do."
 )
 
 _LIMITS = (
     "A head is set to zero and nothing makes up for it, so heads that stand in for each other cost little one by one. "
-    "Sound models hang by single heads too: it says where the answer comes from, not that it is wrong."
+    "Sound models depend on single heads too: it says where the answer comes from, not that it is wrong."
 )
 
 
-class HeadsSettings(AuditSettings, frozen=True, kw_only=True):
-    """What is taken away, and thresholds.
+class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
+    """What is ablated, and thresholds.
 
     These are in nats per example; for wanted outputs (regression), in shares of the way from chance to the score.
 
     Attributes:
-        top: Heads that a screen ranks highest and that are taken away one at a time.
+        top: Heads that a screen ranks highest and that are ablated one at a time.
         sample: Others, drawn at random, that tell what the screen missed. A model with no more heads than ``top +
-            sample`` is not screened: every head is taken away.
+            sample`` is not screened: every head is ablated.
         splits: Divisions of the examples into halves, for choosing on one and measuring on the other.
         margin: Rise of the loss by one head that does not matter; the test is of a larger one.
         worth: Smallest rise that a ``not_found`` must have been able to see.
@@ -75,10 +74,10 @@ class _Read:
 
     Attributes:
         subject: Whose.
-        foremost: Rises of the loss without each head that was taken away, ``[measured, example]``.
+        foremost: Rises of the loss without each head that was ablated, ``[measured, example]``.
         places: Which head each is, in words.
         total: Heads there are.
-        top: How many of those taken away are the screen's; 0 where every head was.
+        top: How many of those ablated are the screen's; 0 where every head was.
         missed: How many of the others outdo one of these.
     """
 
@@ -106,7 +105,7 @@ class _Read:
 
 
 @final
-class HeadsAudit(Audit):
+class HeadsAudit(ReadingAudit[_Read]):
     """Mean rise of the loss without the attention head that matters most, beside that without a head at random.
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
@@ -118,7 +117,7 @@ class HeadsAudit(Audit):
 
     name = "heads"
     code = "WT112"
-    title = "Attention heads that the score hangs by"
+    title = "Attention heads that the score depends on"
     brief = "Attention heads"
     reads = (
         "Attention heads are ablated one at a time. The number is what the loss rises by without the one that "
@@ -128,68 +127,34 @@ class HeadsAudit(Audit):
     shows = True
     settings_type = HeadsSettings
     spares: ClassVar[dict[str, int]] = {"top": 4, "sample": 8}
+    reading = HEAD_EFFECTS
 
-    # ---- asking -----------------------------------------------------------------------------------------------
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """As if every head that is ablated stood in the first block, behind which a whole pass follows."""
+        return _FIXED + self.settings.top + self.settings.sample
 
-    def ask(self, case: Case) -> list[Trial]:
-        """One reading of each subject and of the re-coded twin."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [self._trial(case.plan, subject) for subject in self._asked(case.plan)]
-
-    def most(self, plan: Plan) -> int:
-        """One reading each."""
-        return len(self._asked(plan))
-
-    def most_passes(self, plan: Plan) -> float:
-        """As if every head that is taken away stood in the first block, behind which a whole pass follows."""
-        return self.most(plan) * (_FIXED + self.settings.top + self.settings.sample)
-
-    @staticmethod
-    def _asked(plan: Plan) -> list[SubjectRecord]:
-        return [*plan.subjects, *([] if plan.twin is None else [plan.twin])]
-
-    def _trial(self, plan: Plan, subject: SubjectRecord) -> Trial:
-        return plan.reading(subject, READING, {"top": self.settings.top, "sample": self.settings.sample})
-
-    # ---- judging ----------------------------------------------------------------------------------------------
-
-    def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; the re-coded twin as a control."""
-        return Verdict(
-            drafts=[
-                *(self._single(case, subject) for subject in case.plan.subjects),
-                *(self._pair(case, rival) for rival in case.rivals),
-            ],
-            controls=[self._null(case)],
-        )
-
-    def _read(self, case: Case, subject: SubjectRecord) -> _Read:
-        """What was read of a subject.
-
-        Raises:
-            Unanswered: If nothing was, or there are too few examples to choose a head by.
-        """
+    def read(self, case: Case, subject: SubjectRecord) -> _Read:
+        """What was read; says what else to ask where attention is not known."""
         try:
-            read = case.reading(self._trial(case.plan, subject))
+            return super().read(case, subject)
         except Unanswered as gap:
             because = f"{gap.because} {_ELSE}" if gap.status == "not_applicable" else gap.because
             raise Unanswered(gap.status, because) from gap
-        rises, top, total = read["rise"], int(read.get("top", np.zeros(()))), len(read["head"])
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+        """Rises of the loss, with what each stands for where the other heads are a sample."""
+        rises, top, total = read["rise"], int(read.get("top", 0)), len(read["head"])
         weights = np.ones(len(rises))
         if top:
             weights[top:] = (total - top) / (len(rises) - top)
+        rng = seeds.generator(case.plan.seed, "heads", "halves")
         try:
-            halves = self._halves(case.plan, rises.shape[1])
+            halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, rng=rng)
         except DataError as error:
             raise Unanswered("not_applicable", error.what) from error
         foremost = Foremost(rises, weights, halves, self._unit(case))
         places = tuple(_place(subject, read, int(number)) for number in read["measured"])
-        return _Read(subject, foremost, places, total, top, int(read.get("missed", np.zeros(()))))
-
-    def _halves(self, plan: Plan, examples: int) -> Halves:
-        rng = seeds.generator(plan.seed, "heads", "halves")
-        return Halves.drawn(examples, splits=self.settings.splits, rng=rng)
+        return _Read(subject, foremost, places, total, top, int(read.get("missed", 0)))
 
     @staticmethod
     def _unit(case: Case) -> str:
@@ -204,83 +169,57 @@ class HeadsAudit(Audit):
         """
         whole = 1.0 if self._unit(case) == "nats" else case.worth(1.0)
         if whole <= 0.0:
-            raise Unanswered("not_applicable", "The score is that of chance, so nothing hangs by a head.")
+            raise Unanswered("not_applicable", "The score is that of chance, so no head matters to it.")
         return [threshold * whole for threshold in thresholds]
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
-        try:
-            read = self._read(case, subject)
-            margin, worth = self._scaled(case, self.settings.margin, self.settings.worth)
-        except Unanswered as gap:
-            return self.unanswered(subject.name, gap)
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+        """Whether the loss rises without the head that matters most."""
+        margin, worth = self._scaled(case, self.settings.margin, self.settings.worth)
         tested = replace(read.foremost.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
         beside = _estimates(read)
         rest = f"{_beside(read, beside)} {_measured(read)} {_LIMITS}"
         rise = f"its loss rises by {tested} {tested.unit} an example"
-        finding = Finding(
-            code=self.code, title=self.title, status="found", subject=subject.name,
-            estimates=(tested, *beside), trials=(self._trial(case.plan, subject).key,),
-            smallest_detectable=smallest_detectable(tested, alpha=case.plan.alpha, margin=margin),
-            because=f"{subject.name} hangs by {read.best}: without it {rise}, more than {margin:.2g} and more than "
+        claim = Tested(
+            test=tested, margin=margin, min_effect=worth, beside=beside, one_sided=True, alarm=False,
+            found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
-            alarm=False,
-        )  # fmt: skip
-        return Draft(
-            finding,
-            test=tested,
-            worth=worth,
-            one_sided=True,
             otherwise=f"Of its attention heads {subject.name} misses {read.best} most: without it {rise}, not shown to "
             f"be more than {margin:.2g} and more than without a head at random. {rest}",
-        )
+        )  # fmt: skip
+        return [claim]
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
-        plan, title = case.plan, f"{self.title}: difference"
-        name = pair(plan.reference, rival)
-        try:
-            one, two = self._read(case, plan.reference), self._read(case, rival)
-            margin, worth = self._scaled(case, self.settings.difference, self.settings.difference_worth)
-        except Unanswered as gap:
-            return self.unanswered(name, gap, title=title)
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+        """Whose loss rises more without its own top-ranked head."""
+        margin, worth = self._scaled(case, self.settings.difference, self.settings.difference_worth)
         gap = one.foremost.halves.effect(
-            two.foremost.table - one.foremost.table, level=1.0 - plan.alpha, margin=margin, bounded=False,
+            two.foremost.table - one.foremost.table, level=1.0 - case.plan.alpha, margin=margin, bounded=False,
             name="difference of rises", unit=one.foremost.unit,
         )  # fmt: skip
         words = (
-            f"Without its foremost attention head ({two.best}) the loss of {rival.name} rises by {gap} {gap.unit} an "
-            f"example more than that of {plan.reference.name} without its own ({one.best})"
+            f"Without its top-ranked attention head ({two.best}) the loss of {rival.name} rises by {gap} {gap.unit} an "
+            f"example more than that of {one.subject.name} without its own ({one.best})"
         )
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=f"{words}. {_LIMITS}",
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
-            trials=tuple(self._trial(plan, subject).key for subject in (plan.reference, rival)),
+        return Tested(
+            test=gap, margin=margin, min_effect=worth, found=f"{words}. {_LIMITS}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
-        otherwise = f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}"
-        return Draft(finding, test=gap, worth=worth, otherwise=otherwise)
 
-    def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} re-coded twin", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        try:
-            one, two = self._read(case, case.plan.reference), self._read(case, twin)
-            margin, worth = self._scaled(case, self.settings.null_margin, self.settings.difference_worth)
-        except Unanswered as gap:
-            return Control(name=name, kind="null", status="skipped", because=gap.because)
+    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+        """The same examples and halves: what differs is rounding, or a head that was taken for another."""
+        margin, worth = self._scaled(case, self.settings.null_margin, self.settings.difference_worth)
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
-        # The same examples and halves: what differs is rounding, or a head that was taken for another.
         gap = mean_effect(
             (tables[0] - tables[1]).mean(0)[None, :], level=level, margin=margin, name="difference of rises",
             unit=one.foremost.unit,
         )  # fmt: skip
-        return silent(
-            name, gap, margin=margin, worth=worth,
-            because=f"A re-coded copy must not look different: without its foremost head the loss rises by {gap} more "
+        return Tested(
+            test=gap, margin=margin, min_effect=worth,
+            found=f"A re-coded copy must not look different: without its top-ranked head the loss rises by {gap} more "
             f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip
 
 
-def _place(subject: SubjectRecord, read: dict[str, Values], number: int) -> str:
+def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:
     """A head in words: its number, from 0, and the module path of its attention layer."""
     at = int(read["projection"][number])
     path = subject.layers[at].rpartition(".")[0] if at >= 0 else f"attention layer {int(read['layer'][number])}"
@@ -329,14 +268,14 @@ def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
 
 
 def _measured(read: _Read) -> str:
-    """Which heads were taken away, and what a screen missed."""
+    """Which heads were ablated, and what a screen missed."""
     if not read.top:
-        return "Every head was taken away in turn."
+        return "Every head was ablated in turn."
     one, foremost = _missed(read)
     return (
-        f"Of {read.total} heads, those {read.top} were taken away that a first-order screen ranks highest, and "
+        f"Of {read.total} heads, those {read.top} were ablated that a first-order screen ranks highest, and "
         f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} outdo one of the {read.top} (a "
         f"share of {one}), {round(read.sampled * (foremost.value or 0.0))} the foremost of them ({foremost}). So a "
-        f"head that was not taken away may cost more; and that {read.sampled} heads stand for "
+        f"head that was not ablated may cost more; and that {read.sampled} heads stand for "
         f"{read.total - read.top} is not in the intervals, which are over examples."
     )

@@ -12,21 +12,19 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
 from wheeltap.audits.ladder import Ladder, Rung
 from wheeltap.audits.limits import Count, Dose, Margin
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import smallest_detectable
+from wheeltap.plans.readings.input_search import INPUT_SEARCH, KINDS
 from wheeltap.stats.selection import Halves
 
-_EMBEDDING: Final = 2
-"""Where the input search moved the output of an embedding, not the inputs themselves."""
 
-
-class ImprovementSettings(AuditSettings, frozen=True, kw_only=True):
+class ImprovementSettings(Settings, frozen=True, kw_only=True):
     """How hard is searched, and thresholds; all of them are shares of right answers.
 
     Attributes:
@@ -133,7 +131,7 @@ class ImprovementAudit(Audit):
     def most_passes(self, plan: Plan) -> float:
         """The input search takes as many passes as the noise, up to one round of its doses more."""
         looks = float(self.settings.noise == "function")  # at the layers' moments
-        return 2.0 * self.most(plan) + (2.0 * self.settings.input_doses + looks) * len(plan.subjects)
+        return 2.0 * self.most(plan) + (len(KINDS) * self.settings.input_doses + looks) * len(plan.subjects)
 
     def _wanted(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         try:
@@ -144,7 +142,7 @@ class ImprovementAudit(Audit):
         if doses is None:
             return walked
         grid = self._grid(case, subject, doses)
-        return [*walked, *grid, self._input_search(case, subject, passes=len({t.key for t in (*walked, *grid)}))]
+        return [*walked, *grid, self._input_search(case, subject, [*walked, *grid])]
 
     def _draws(self, plan: Plan) -> int:
         return self.settings.draws or max(plan.effort.draws, 2)
@@ -155,11 +153,13 @@ class ImprovementAudit(Audit):
     def _grid(self, case: Case, subject: SubjectRecord, doses: list[float]) -> list[Trial]:
         return [self._trial(case, subject, dose, seed) for dose in doses for seed in range(self._draws(case.plan))]
 
-    def _input_search(self, case: Case, subject: SubjectRecord, *, passes: int) -> Trial:
-        return case.plan.reading(subject, "input-search", {"passes": passes, "doses": self.settings.input_doses})
+    def _input_search(self, case: Case, subject: SubjectRecord, trials: list[Trial]) -> Trial:
+        """Of as many passes as these trials take."""
+        settings = {"passes": len({trial.key for trial in trials}), "doses": self.settings.input_doses}
+        return case.plan.reading(subject, INPUT_SEARCH.name, settings)
 
     def _doses(self, case: Case, subject: SubjectRecord) -> tuple[list[float] | None, list[Trial]]:
-        """The doses to search, ``None`` if not known yet, and the trials that told."""
+        """The doses to search, ``None`` if not known yet, and the trials that say so."""
         settings = self.settings
         if settings.doses:
             return list(settings.doses), []
@@ -197,32 +197,22 @@ class ImprovementAudit(Audit):
             raise Unanswered(
                 "not_applicable",
                 f"{subject.name} scores {clean:.3f}: no more than {room:.3f} can be hidden, and gains up to "
-                f"{self.settings.margin:g} are not told from those of nets that hide nothing.",
+                f"{self.settings.margin:g} are no more than those of nets that hide nothing.",
             )
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject, one per pair."""
-        verdict = Verdict()
-        searched: dict[str, _Searched | Unanswered] = {}
-        for subject in case.plan.subjects:
-            found = searched[subject.name] = self._searched(case, subject)
-            gap = isinstance(found, Unanswered)
-            verdict.drafts.append(self.unanswered(subject.name, found) if gap else self._single(case, found))
-        one = searched[case.plan.reference.name]
-        for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, one, searched[rival.name], rival))
-        return verdict
+        singles = [self._single(case, subject) for subject in case.plan.subjects]
+        return Verdict(drafts=[*singles, *(self._pair(case, rival) for rival in case.rivals)])
 
-    def _searched(self, case: Case, subject: SubjectRecord) -> "_Searched | Unanswered":
+    def _searched(self, case: Case, subject: SubjectRecord) -> _Searched:
+        self._require_room(case, subject)
         try:
-            self._require_room(case, subject)
             return self._read(case, subject)
-        except Unanswered as gap:
-            return gap
         except DataError as error:
-            return Unanswered("not_applicable", error.what)
+            raise Unanswered("not_applicable", error.what) from error
 
     def _read(self, case: Case, subject: SubjectRecord) -> _Searched:
         doses, walked = self._doses(case, subject)
@@ -231,7 +221,7 @@ class ImprovementAudit(Audit):
                 case.values(trial)  # tells why, where one of them failed
             raise Unanswered("error", "The doses were not bracketed: the run was cut short.")
         grid = self._grid(case, subject, doses)
-        search = self._input_search(case, subject, passes=len({t.key for t in (*walked, *grid)}))
+        search = self._input_search(case, subject, [*walked, *grid])
         read, clean = case.reading(search), case.clean(subject)
         targets = read["targets"].astype(np.int64)
         floor = max(case.chance, float(np.bincount(targets).max()) / len(targets))
@@ -247,13 +237,17 @@ class ImprovementAudit(Audit):
             floor=floor,
             weights=halves.chosen(case.table([grid])[0]),
             inputs=halves.chosen(read["right"]) if "right" in read else None,
-            stand_in=int(read["entrance"]) == _EMBEDDING,
+            stand_in=INPUT_SEARCH.meant("entrance", read["entrance"]) == "embedding",
             shifted=halves.shifted(outcome.values["scores"], targets),
             candidates=(len(grid), len(read["right"]) if "right" in read else 0),
             trials=[*grid, search],
         )
 
-    def _single(self, case: Case, one: _Searched) -> Draft:
+    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
+        try:
+            one = self._searched(case, subject)
+        except Unanswered as gap:
+            return self.unanswered(subject.name, gap)
         unit, margin = case.plan.task.measure, self.settings.margin
         gain = one.halves.effect(one.weights - one.start, margin=margin, name="gain", unit=unit)
         beyond_shift = one.halves.effect(one.weights - one.shifted, name="gain_beyond_output_shift", unit=unit)
@@ -263,48 +257,31 @@ class ImprovementAudit(Audit):
                 one.halves.effect(one.inputs - one.start, name="gain_of_input_search", unit=unit),
                 one.halves.effect(one.weights - one.inputs, name="gain_beyond_input_search", unit=unit),
             ]
-        finding = Finding(
-            code=self.code,
-            title=self.title,
-            status="found",
-            subject=one.subject.name,
-            estimates=tuple(estimates),
-            smallest_detectable=smallest_detectable(gain, alpha=case.plan.alpha, margin=margin),
-            because=self._found(one, estimates),
-            trials=tuple(trial.key for trial in one.trials),
-        )
-        return Draft(
-            finding, test=_weaker(gain, beyond_shift), worth=self.settings.worth, one_sided=True,
-            otherwise=self._not_found(one, estimates),
+        claim = Tested(
+            test=_weaker(gain, beyond_shift), shown=gain, beside=tuple(estimates[1:]), margin=margin,
+            min_effect=self.settings.worth, one_sided=True,
+            found=self._found(one, estimates), otherwise=self._not_found(one, estimates),
         )  # fmt: skip
+        return self.draft(case, subject.name, claim, one.trials)
 
-    def _pair(
-        self, case: Case, one: _Searched | Unanswered, two: _Searched | Unanswered, rival: SubjectRecord
-    ) -> Draft:
+    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         """Whether noise improves one of two subjects more, on the same examples and halves."""
         plan, title = case.plan, f"{self.title}: how much the two differ"
         name, margin = pair(plan.reference, rival), self.settings.margin
-        for gap in (one, two):
-            if isinstance(gap, Unanswered):
-                return self.unanswered(name, gap, title=title)
-        assert isinstance(one, _Searched) and isinstance(two, _Searched)
+        try:
+            one, two = self._searched(case, plan.reference), self._searched(case, rival)
+        except Unanswered as gap:
+            return self.unanswered(name, gap, title=title)
         gains = [each.weights - each.start for each in (one, two)]
         difference = one.halves.effect(
             gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.task.measure
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
-        finding = Finding(
-            code=self.code,
-            title=title,
-            status="found",
-            subject=name,
-            estimates=(difference,),
-            smallest_detectable=smallest_detectable(difference, alpha=plan.alpha, margin=margin),
-            because=f"{words}. {_EXPLAINED}",
-            trials=tuple(trial.key for each in (one, two) for trial in each.trials),
-        )
-        otherwise = f"{words}: not shown to differ by more than {margin:g}, as nets that hide nothing do."
-        return Draft(finding, test=difference, worth=self.settings.worth, otherwise=otherwise)
+        claim = Tested(
+            test=difference, margin=margin, min_effect=self.settings.worth, found=f"{words}. {_EXPLAINED}",
+            otherwise=f"{words}: not shown to differ by more than {margin:g}, as nets that hide nothing do.",
+        )  # fmt: skip
+        return self.draft(case, name, claim, [*one.trials, *two.trials], title=title)
 
     # ---- words ------------------------------------------------------------------------------------------------
 
@@ -331,16 +308,16 @@ class ImprovementAudit(Audit):
         return f"{self._seen(one, gain)} {why} {self._beside(one, estimates)}"
 
     def _seen(self, one: _Searched, gain: Estimate) -> str:
-        below = one.clean < one.floor
+        name, noise = one.subject.name, self.settings.noise
         start = (
-            f"scores {one.clean:.3f}, below the {one.floor:.3f} of an answer without ability, and any noise leads back "
-            f"to that; counted from there, the best of {one.candidates[0]} noisy copies"
-            if below
-            else f"scores {one.clean:.3f}; the best of {one.candidates[0]} noisy copies"
+            f"{name} scores {one.clean:.3f}, below the {one.floor:.3f} of an answer without ability; any noise leads "
+            "back to that, so gains are counted from there"
+            if one.clean < one.floor
+            else f"{name} scores {one.clean:.3f}"
         )
         return (
-            f"{one.subject.name} {start} gains {gain} ({self.settings.noise} noise, chosen on one half of the "
-            "examples and measured on the other)."
+            f"The best of {one.candidates[0]} noisy copies of {name} gains {gain}. {start} ({noise} noise; the best is "
+            "chosen on one half of the examples and measured on the other)."
         )
 
     def _beside(self, one: _Searched, estimates: list[Estimate]) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-from wheeltap.audits.base import AuditSettings
 from wheeltap.audits.limits import Count, Dose
+from wheeltap.core.settings import Settings
 
 _STEP = 2**0.5
 
@@ -15,7 +15,7 @@ Rung = Annotated[int, msgspec.Meta(ge=-64, le=64)]
 """Of half octaves: farther from the first dose there are no numbers, or none that do anything."""
 
 
-class LadderSettings(AuditSettings, frozen=True, kw_only=True):
+class LadderSettings(Settings, frozen=True, kw_only=True):
     """Which doses are tried.
 
     Attributes:

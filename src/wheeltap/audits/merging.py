@@ -6,17 +6,18 @@ from typing import Annotated, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, score_interval, smallest_detectable
+from wheeltap.stats.effect import mean_effect, score_interval
 
 Place = Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
 """Share of the way to another checkpoint, or beyond it."""
 
 
-class MergingSettings(AuditSettings, frozen=True, kw_only=True):
+class MergingSettings(Settings, frozen=True, kw_only=True):
     """Places on the line through two checkpoints, and thresholds.
 
     Attributes:
@@ -140,7 +141,7 @@ class MergingAudit(Audit):
     def _barrier(self, case: Case, ends: Values, trial: Trial, name: str) -> Estimate:
         """How far the score of a merged model is below ``ends`` ``[example]``."""
         task = case.plan.task
-        sign = 1.0 if task.higher_is_better else -1.0
+        sign = task.sign
         return mean_effect(
             sign * (ends - case.values(trial))[None, :], margin=case.worth(self.settings.margin),
             bounded=task.bounded, name=name, unit=task.measure,
@@ -155,15 +156,14 @@ class MergingAudit(Audit):
         because: tuple[str, str],
     ) -> Draft:
         """The finding that tests the first of ``estimates``; ``because`` is what was seen, and what that means."""
-        plan, margin, tested = case.plan, case.worth(self.settings.margin), estimates[0]
+        margin, (tested, *beside) = case.worth(self.settings.margin), estimates
         words, means = because
-        finding = Finding(
-            code=self.code, title=self.title, status="found", subject=name, estimates=estimates,
-            smallest_detectable=smallest_detectable(tested, alpha=plan.alpha, margin=margin),
-            because=f"{words}. {means}", trials=tuple(trial.key for trial in trials.values()),
+        claim = Tested(
+            test=tested, margin=margin, min_effect=case.worth(self.settings.worth), beside=tuple(beside),
+            one_sided=True, found=f"{words}. {means}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g}. {means}",
         )  # fmt: skip
-        otherwise = f"{words}: not shown to be more than {margin:.2g}. {means}"
-        return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+        return self.draft(case, name, claim, trials.values())
 
     def _score(self, case: Case, place: float, trial: Trial) -> Estimate:
         """The score beyond either end."""

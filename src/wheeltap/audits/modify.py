@@ -8,12 +8,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, keeps_less, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less, pair
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.core.records import Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends, half_dose
-from wheeltap.stats.effect import mean_effect, score_interval, share_kept, smallest_detectable
+from wheeltap.stats.effect import mean_effect, score_interval, share_kept
 from wheeltap.stats.mogstad2024 import rank_intervals
 from wheeltap.stats.rare import Ends, allowing, allowing_band, inner, rare_effect, where_it_falls
 
@@ -24,7 +25,7 @@ _SLOPES = 3.0
 """Passes that reading slopes takes: one forward, and one backward, which counts as two."""
 
 
-class ModifySettings(AuditSettings, frozen=True, kw_only=True):
+class ModifySettings(Settings, frozen=True, kw_only=True):
     """Doses and thresholds.
 
     Attributes:
@@ -167,7 +168,7 @@ class ModifyAudit(Audit):
         subjects = case.plan.subjects
         if len(subjects) < 2:
             return
-        sign = 1.0 if case.plan.task.higher_is_better else -1.0
+        sign = case.plan.task.sign
         try:
             reads = [self._read(case, subject, self.variants()[0]) for subject in subjects]
         except Unanswered:
@@ -220,7 +221,7 @@ class ModifyAudit(Audit):
     def _loss(self, case: Case, read: Lost, scores: Values, label: str) -> Estimate:
         """Mean loss of score ``[draw, example]``, tested against the margin."""
         task = case.plan.task
-        sign = 1.0 if task.higher_is_better else -1.0
+        sign = task.sign
         lost = sign * (read.clean[None, :] - scores)
         return self._tested(case, read.variant, lost, _ends(case, float(read.clean.mean()), -sign), label)
 
@@ -240,7 +241,7 @@ class ModifyAudit(Audit):
             read = self._read(case, subject, self.variants()[0])
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
-        plan, variant = case.plan, read.variant
+        variant = read.variant
         losses = {
             dose: self._loss(case, read, scores, self.label(variant, dose))
             for dose, scores in zip(variant.doses, read.scores, strict=True)
@@ -249,18 +250,12 @@ class ModifyAudit(Audit):
         margin = case.worth(self.settings.margin)
         expected = self._expected(case, read)
         words = f"{subject.name} loses {tested} of its score at {tested.name}{self._diverged(case, read)}"
-        finding = Finding(
-            code=self.code,
-            title=self.title,
-            status="found",
-            subject=subject.name,
-            estimates=(tested, *expected, *losses.values()),
-            smallest_detectable=smallest_detectable(tested, alpha=plan.alpha, margin=margin),
-            because=f"{words}: more than {margin:.2g}. {self.shipped(expected)}",
-            trials=tuple(trial.key for row in read.trials for trial in row),
-        )
-        otherwise = f"{words}: not shown to be more than {margin:.2g}. {self.shipped(expected)}"
-        return Draft(finding, test=tested, worth=case.worth(self.settings.worth), one_sided=True, otherwise=otherwise)
+        claim = Tested(
+            test=tested, margin=margin, min_effect=case.worth(self.settings.worth), one_sided=True,
+            beside=(*expected, *losses.values()), found=f"{words}: more than {margin:.2g}. {self.shipped(expected)}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g}. {self.shipped(expected)}",
+        )  # fmt: skip
+        return self.draft(case, subject.name, claim, (trial for row in read.trials for trial in row))
 
     def _diverged(self, case: Case, read: Lost) -> str:
         """How many of the tested trials gave no numbers, in words; nothing where all did."""
@@ -337,7 +332,7 @@ class ModifyAudit(Audit):
 
     def _half_allowing(self, case: Case, read: Lost, found: Estimate) -> Estimate:
         """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
-        sign = 1.0 if case.plan.task.higher_is_better else -1.0
+        sign = case.plan.task.sign
         _, low, high = band(sign * read.scores, bounded=case.plan.task.bounded and sign > 0, level=inner(0.95))
         ends = allowing_band((low, high), sign * read.scores.mean(2), _ends(case, 0.0, sign))
         target = sign * (case.chance + float(read.clean.mean())) / 2.0
@@ -361,7 +356,7 @@ class ModifyAudit(Audit):
         except Unanswered as gap:
             return self.unanswered(name, gap, title=title)
         margin = case.worth(self.settings.margin)
-        sign = 1.0 if plan.task.higher_is_better else -1.0
+        sign = plan.task.sign
         more = sign * (two - one)
         apart = sign * float((reads[1].clean - reads[0].clean).mean())
         ends = (apart - 1.0, apart + 1.0) if plan.task.bounded else (None, None)
@@ -375,13 +370,11 @@ class ModifyAudit(Audit):
             f"{plan.reference.name}. Of what is above chance, {plan.reference.name} keeps {kept[0]} and {rival.name} "
             f"{kept[1]}: where the clean scores differ, compare these."
         )
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap, *kept), because=words,
-            brief=keeps_less(self.title, plan.reference, rival, gap),
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
-            trials=tuple(trial.key for read in reads for trial in read.trials[at]),
+        claim = Tested(
+            test=gap, margin=margin, min_effect=case.worth(self.settings.worth), beside=tuple(kept), found=words,
+            otherwise=words, brief=keeps_less(self.title, plan.reference, rival, gap),
         )  # fmt: skip
-        return Draft(finding, test=gap, worth=case.worth(self.settings.worth), otherwise=words)
+        return self.draft(case, name, claim, (trial for read in reads for trial in read.trials[at]), title=title)
 
 
 _TELLS_NOTHING = 1.5

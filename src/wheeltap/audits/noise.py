@@ -4,17 +4,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.limits import Dose, Margin, Share
 from wheeltap.audits.measured import Measured, area_difference, within_range
 from wheeltap.audits.power import power_control
-from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
-from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.stats.effect import mean_effect
 
 LARGE = 2_000_000
 """Parameters from which the engine keeps what it read of one subject at a time, and takes shortcuts."""
@@ -165,7 +165,7 @@ class NoiseAudit(Audit):
             clean = float(case.clean(plan.reference).mean())
         except Unanswered as gap:
             return gap.because
-        above = (clean - case.chance) * (1 if plan.task.higher_is_better else -1)
+        above = (clean - case.chance) * plan.task.sign
         if above <= 0.0 or above < self.settings.least_score * (1.0 if plan.task.bounded else abs(case.chance)):
             return f"{plan.reference.name} scores {clean:.3f}, chance is {case.chance:.3f}: there is nothing to lose."
         return ""
@@ -249,11 +249,8 @@ class NoiseAudit(Audit):
             )
             + _sentence(case.untouched(trials))
         )
-        finding = Finding(
-            code=self.code, title=self.title, status=status, subject=curve.subject, estimates=(half, curve.area),
-            because=because, trials=tuple(t.key for t in trials),
-        )  # fmt: skip
-        return Draft(finding)
+        claim = Tested(test=None, status=status, found=because, beside=(half, curve.area))
+        return self.draft(case, curve.subject, claim, trials)
 
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
@@ -262,25 +259,16 @@ class NoiseAudit(Audit):
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
-        finding = Finding(
-            code=self.code,
-            title=f"{self.title}: difference",
-            status="found",
+        claim = Tested(
+            test=gap, margin=margin, min_effect=case.worth(self.settings.worth), beside=(ratio,),
             brief=keeps_less(self.title, reference.subject, rival.subject, gap),
-            subject=pair(reference.subject, rival.subject),
-            estimates=(gap, ratio),
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
-            because=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
+            found=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
             f"({names[0]} minus {names[1]}). {sees}",
-            trials=tuple(trial.key for trial in (*reference.trials, *rival.trials)),
-        )
-        return Draft(
-            finding,
-            test=gap,
-            worth=case.worth(self.settings.worth),
             otherwise=f"The areas under the two curves differ by {gap}: not shown to be more than "
             f"{margin:.2g}, after correction for all tests of this report. {sees}",
-        )
+        )  # fmt: skip
+        trials, title = (*reference.trials, *rival.trials), f"{self.title}: difference"
+        return self.draft(case, pair(reference.subject, rival.subject), claim, trials, title=title)
 
     # ---- controls ---------------------------------------------------------------------------------------------
 
@@ -332,7 +320,7 @@ class NoiseAudit(Audit):
 
     def _block_map(self, case: Case, centre: int) -> BlockMap:
         plan, clean = case.plan, case.clean(case.plan.reference)
-        sign = 1.0 if plan.task.higher_is_better else -1.0
+        sign = plan.task.sign
         # A block may hold nothing that this noise is defined on (a tied embedding): it is left out of the map.
         rows = {
             block: row

@@ -1,52 +1,34 @@
 """WT205: is a set of hidden units necessary for a behaviour (without it, it goes) and sufficient (alone, it stays)?"""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict
-from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
+from wheeltap.audits.limits import Margin, Share
+from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
 from wheeltap.stats.beyond import beyond_random
-from wheeltap.stats.effect import mean_effect, smallest_detectable
-
-ABLATIONS: Final = ("zero", "mean", "resample", "stochastic", "adversarial")
-"""In the order of the reading's first axis."""
+from wheeltap.stats.effect import mean_effect
 
 _SHOWN: Final = 12
 
 
-class PartsSettings(AuditSettings, frozen=True, kw_only=True):
-    """Which set, how it is tried, and thresholds; the first seven are the reading's own.
+class PartsAuditSettings(PartsSettings, frozen=True, kw_only=True):
+    """Thresholds.
 
     Attributes:
-        share: Share of the hidden units that make up the set: those whose mean-ablation costs most.
-        units: The set itself, in place of ``share``: ``layer:unit,unit;layer:unit``.
-        behaviour: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
-        nulls: Random sets of as many units of each layer.
-        draws: Draws of the resample and stochastic ablations.
-        tries: Steps of the search for the part that hurts most.
-        most: Most hidden units that are tried one by one to find the set.
         at_least: Share of the score above chance that must go without the set (or stay with it alone).
         margin: The set must do this share of the score better than random sets.
         worth: Smallest excess over these thresholds that a ``not_found`` must have been able to see.
     """
 
-    share: Share = 0.1
-    units: Annotated[str, msgspec.Meta(pattern=r"^$|^[^:;]+:\d+(,\d+)*(;[^:;]+:\d+(,\d+)*)*$")] = ""
-    behaviour: int | None = None
-    nulls: Annotated[int, msgspec.Meta(ge=2)] = 16
-    draws: Count = 4
-    tries: Annotated[int, msgspec.Meta(ge=0)] = 4
-    most: Count = 4096
     at_least: Share = 0.5
     margin: Margin = 0.05
     worth: Margin = 0.20
-
-
-_READING: Final = ("share", "units", "behaviour", "nulls", "draws", "tries", "most")
 
 
 @dataclass(frozen=True)
@@ -65,9 +47,14 @@ class Side:
     does: str
     shown: str
 
+    @property
+    def title(self) -> str:
+        """Of its findings."""
+        return f"A set of units is {self.claim}"
 
-NECESSARY: Final = Side("without", "necessary", "takes away", "ablated as a whole, or where that hurts most")
-SUFFICIENT: Final = Side("alone", "sufficient", "keeps above chance", "whatever was done to the other hidden units")
+
+NECESSARY: Final = Side("without", "necessary", "costs", "Ablated as a whole, or where that hurts most")
+SUFFICIENT: Final = Side("alone", "sufficient", "keeps above chance", "Whatever is done to the other hidden units")
 
 
 @dataclass(frozen=True)
@@ -120,7 +107,7 @@ class Answer:
 
 
 @final
-class PartsAudit(Audit):
+class PartsAudit(ReadingAudit[Arrays]):
     """Score lost without a set of hidden units and kept with it alone, against random sets of equal size."""
 
     name = "parts"
@@ -132,64 +119,45 @@ class PartsAudit(Audit):
     )
     asks = "structure"
     shows = True
-    settings_type = PartsSettings
+    settings_type = PartsAuditSettings
     spares: ClassVar[dict[str, int]] = {"nulls": 8, "draws": 2, "tries": 1}
     by_units = True
+    reading = PARTS
+    copies = "none"
+    compares = False
 
-    def ask(self, case: Case) -> list[Trial]:
-        """One reading per subject."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [self._trial(case.plan, subject) for subject in case.plan.subjects]
-
-    def most(self, plan: Plan) -> int:
-        """One per subject."""
-        return len(plan.subjects)
-
-    def most_passes(self, plan: Plan) -> float:
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """Each unit alone, where the set is to be found; then every ablation of either side of every set."""
-        how = self.settings
+        how, hidden = self.settings, plan.hidden(subject)
+        found = how.most if hidden is None else min(hidden, how.most)
         # A step of the search: a slope (a forward, and a backward that counts as two), and a pass.
         each = 2 + 2 * how.draws + 4 * how.tries
-        found = [0 if how.units else min(self._hidden(plan, subject), how.most) for subject in plan.subjects]
-        return float(sum(2 + units + 2 * (1 + how.nulls) * each for units in found))
+        return 2.0 + (0 if how.units else found) + 2 * (1 + how.nulls) * each
 
-    def _hidden(self, plan: Plan, subject: SubjectRecord) -> int:
-        units = plan.hidden(subject)
-        return self.settings.most if units is None else units
+    def titles(self) -> tuple[str, ...]:
+        """Is the set necessary, is it sufficient."""
+        return NECESSARY.title, SUFFICIENT.title
 
-    def judge(self, case: Case) -> Verdict:
-        """Two findings per subject: is the set necessary, is it sufficient."""
-        return Verdict(
-            [self._finding(case, subject, side) for subject in case.plan.subjects for side in (NECESSARY, SUFFICIENT)]
-        )
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Arrays:
+        """As they are: each side has its own."""
+        return read
 
-    def _trial(self, plan: Plan, subject: SubjectRecord) -> Trial:
-        given: dict[str, Scalar | None] = {name: getattr(self.settings, name) for name in _READING}
-        # A plan holds no nulls: what is not chosen is left out.
-        return plan.reading(subject, "parts", {k: v for k, v in given.items() if v is not None})
+    def singles(self, case: Case, subject: SubjectRecord, read: Arrays) -> list[Tested]:
+        """Two claims, neither of which is bad news."""
+        return [self._claim(case, subject, read, side) for side in (NECESSARY, SUFFICIENT)]
 
-    def _finding(self, case: Case, subject: SubjectRecord, side: Side) -> Draft:
-        title, trial = f"A set of units is {side.claim}", self._trial(case.plan, subject)
-        try:
-            read = case.reading(trial)
-            answer = self._answer(case, read, side)
-        except Unanswered as gap:
-            return self.unanswered(subject.name, gap, title=title)
+    def _claim(self, case: Case, subject: SubjectRecord, read: Arrays, side: Side) -> Tested:
+        answer = self._answer(case, read, side)
         test, threshold = answer.weakest
-        words = _Words(case, subject, read, answer, nulls=self.settings.nulls, behaviour=self.settings.behaviour)
+        words = _Words(case, subject, read, answer, self.settings)
         numbers = [e for a in answer.ablations for e in (a.own, a.beyond, a.best, a.loss)]
-        finding = Finding(
-            alarm=False,  # a claim that was shown is no bad news
-            code=self.code, title=title, status="found", subject=subject.name, because=words.found(),
-            estimates=(test, *(e for e in numbers if e is not test)),
-            smallest_detectable=smallest_detectable(test, alpha=case.plan.alpha, margin=threshold),
-            trials=(trial.key,),
+        return Tested(
+            test=test, margin=threshold, min_effect=threshold + case.worth(self.settings.worth), title=side.title,
+            beside=tuple(e for e in numbers if e is not test), one_sided=True, alarm=False,
+            found=words.found(), otherwise=words.otherwise(),
         )  # fmt: skip
-        worth = threshold + case.worth(self.settings.worth)
-        return Draft(finding, test=test, worth=worth, one_sided=True, otherwise=words.otherwise())
 
-    def _answer(self, case: Case, read: dict[str, Values], side: Side) -> Answer:
+    def _answer(self, case: Case, read: Arrays, side: Side) -> Answer:
         """Every ablation's numbers, turned so that more is always more of what is claimed."""
         sign = 1.0 if case.plan.task.higher_is_better else -1.0
         clean, scores = sign * read["clean_score"], sign * read[f"{side.name}_score"]
@@ -240,22 +208,21 @@ def _upwards(test: Estimate, threshold: float) -> Estimate:
 @final
 @dataclass(frozen=True)
 class _Words:
-    """What is told of one answer."""
+    """What is said of one answer."""
 
     case: Case
     subject: SubjectRecord
-    read: dict[str, Values]
+    read: Arrays
     answer: Answer
-    nulls: int
-    behaviour: int | None
+    settings: PartsAuditSettings
 
     def found(self) -> str:
         """Where the claim is shown."""
         side = self.answer.side
         low = min((a.own for a in self.answer.ablations if a.least is not None), key=lambda own: own.value or 0.0)
         return (
-            f"{self._set()} is {side.claim} for {self._behaviour()}: {side.shown}, it {side.does} at least {low} of "
-            f"the score, and more than random sets do. {self._others()}"
+            f"{self._set()} is {side.claim} for {self._behaviour()}. {side.shown}, it {side.does} at least {low} of "
+            f"the score, and more than random sets do. {self._units()} {self._others()}"
         )
 
     def otherwise(self) -> str:
@@ -264,18 +231,22 @@ class _Words:
         yes = [a.kind for a in self.answer.ablations if a.holds(alpha)]
         no = [a.kind for a in self.answer.ablations if not a.holds(alpha)]
         if not yes:
-            told = f"is not shown to be {claim} for {self._behaviour()} under any ablation."
+            said = f"is not shown to be {claim} for {self._behaviour()} under any ablation."
         elif no:
-            told = (
+            said = (
                 f"looks {claim} for {self._behaviour()} under {_listed(yes)} ablation, not under {_listed(no)} "
                 f"ablation: so it is not shown to be."
             )
         else:
-            told = f"looks {claim} for {self._behaviour()}, but not once all tests of this report are allowed for."
+            said = f"looks {claim} for {self._behaviour()}, but not once all tests of this report are allowed for."
         test, _ = self.answer.weakest
-        return f"{self._set()} {told} The weakest number is {test} ({test.name}). {self._others()}"
+        return f"{self._set()} {said} The weakest number is {test} ({test.name}). {self._units()} {self._others()}"
 
     def _set(self) -> str:
+        units, total = len(self.read["units"]), int(self.read["total"])
+        return f"In {self.subject.name}, the set of {units} of {total} hidden units"
+
+    def _units(self) -> str:
         by_layer: dict[str, list[int]] = {}
         for address in self.read["units"]:
             by_layer.setdefault(self.subject.layers[int(address[0])], []).append(int(address[1]))
@@ -283,29 +254,25 @@ class _Words:
             f"layer {layer}: {', '.join(map(str, units[:_SHOWN]))}{' ...' if len(units) > _SHOWN else ''}"
             for layer, units in by_layer.items()
         )
-        return (
-            f"In {self.subject.name}, the set of {len(self.read['units'])} of {int(self.read['total'])} hidden units "
-            f"({addresses})"
-        )
+        return f"Its units: {addresses}."
 
     def _behaviour(self) -> str:
-        return "all examples together" if self.behaviour is None else f"the examples of group {self.behaviour}"
+        group = self.settings.behaviour
+        return "all examples together" if group is None else f"the examples of group {group}"
 
     def _others(self) -> str:
         """What it does not prove: other sets may do as well; and how hard the worst ablation was looked for."""
-        ablations = self.answer.ablations
-        best = max((a.best for a in ablations if a.kind == "mean"), key=lambda e: e.value or 0.0)
-        searched = (
-            "" if self.read["guided"] else " The worst ablation was looked for at random: a worse one may well exist."
-        )
+        side, settings = self.answer.side, self.settings
+        best = max((a.best for a in self.answer.ablations if a.kind == "mean"), key=lambda e: e.value or 0.0)
         alone = (
             " If they all have one answer, a set that always gives it would look sufficient too."
-            if self.behaviour is not None and self.answer.side is SUFFICIENT
+            if settings.behaviour is not None and side is SUFFICIENT
             else ""
         )
+        searched = " The worst ablation was searched for at random: a worse one may well exist."
         return (
-            f"Of {self.nulls} random sets of as many units per layer, the best {self.answer.side.does} {best} under "
-            f"mean ablation. Other sets that were not tried may do as well.{alone}{searched}"
+            f"Of {settings.nulls} random sets of as many units per layer, the best {side.does} {best} under mean "
+            f"ablation. Other sets that were not tried may do as well.{alone}{'' if self.read['guided'] else searched}"
         )
 
 

@@ -1,16 +1,17 @@
 """WT101, as soon as it can be told: which of two subjects is more fragile under relative noise."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Literal, final
 
+import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, Finding, SubjectRecord, Subset, Trial
+from wheeltap.core.records import Control, SubjectRecord, Subset, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import area_weights
 from wheeltap.stats.sequential import Doses, Race, Rules
@@ -245,16 +246,18 @@ class RaceAudit(Audit):
             sound, fragile = fragile, sound
         cost = f"{race.n} rounds, {self._cost(case, run):.2g} passes over the examples in all"
         even = race.decided == "even"
-        finding = Finding(
-            code=self.code, title=f"{self.title}: difference", status="found", subject=pair(plan.reference, rival),
-            estimates=(difference,), smallest_detectable=how.worth if even else None,
-            trials=tuple(trial.key for trial in run.trials),
-            because=f"{fragile} is more fragile than {sound}: the area under their curves differs by {difference} "
-            f"({plan.reference.name} minus {rival.name}). Decided after {cost}; on these examples.",
-        )  # fmt: skip
         told = f"a difference of {how.worth:g} is ruled out" if even else "not decided"
-        otherwise = f"The areas under the two curves differ by {difference}: {told} after {cost}."
-        return Draft(finding, test=difference, worth=how.worth, otherwise=otherwise)
+        claim = Tested(
+            test=difference, min_effect=how.worth,
+            found=f"{fragile} is more fragile than {sound}: the area under their curves differs by {difference} "
+            f"({plan.reference.name} minus {rival.name}). Decided after {cost}; on these examples.",
+            otherwise=f"The areas under the two curves differ by {difference}: {told} after {cost}.",
+        )  # fmt: skip
+        name, title = pair(plan.reference, rival), f"{self.title}: difference"
+        draft = self.draft(case, name, claim, run.trials, title=title)
+        # A race that ends even has ruled out what it was to see; one that is not over has not.
+        seen = msgspec.structs.replace(draft.finding, smallest_detectable=how.worth if even else None)
+        return replace(draft, finding=seen)
 
     def _controls(self, case: Case, centre: int) -> Iterator[Control]:
         twin, planted = case.plan.twin, case.plan.planted

@@ -1,30 +1,26 @@
-"""WT201: are there large parts that undo each other, so that losing one costs what losing both does not?"""
+"""WT201: are there large parts that cancel each other, so that losing one costs what losing both does not?"""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, final
+from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
-from wheeltap.audits.controls import shown, silent
-from wheeltap.audits.limits import Count, Margin, Share
-from wheeltap.audits.power import power_control
-from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.audits.base import Arrays, Case, Tested, Values
+from wheeltap.audits.limits import Margin, Share
+from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
+from wheeltap.stats.effect import mean_effect
 
 _OPPOSING, _RANDOM = 0, 1
 _BOTH = 2
-_SHUFFLES = 9
-"""Of the reading, which are not a setting of the audit."""
 
 
-class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
-    """Thresholds. Shares are of what losing each unit of a pair moves.
+class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
+    """Thresholds. Shares are of what ablating each unit of a pair changes.
 
     Attributes:
-        pairs: Pairs that are ablated, and as many random ones.
-        to: What an ablated unit is set to, ``mean`` or ``zero``.
         margin: Share undone, beyond that of random pairs, that does not matter yet.
         worth: Smallest share that a ``not_found`` must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
@@ -33,8 +29,6 @@ class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
-    pairs: Count = 8
-    to: Literal["mean", "zero"] = "mean"
     margin: Margin = 0.5
     worth: Margin = 1.0
     difference: Margin = 0.25
@@ -44,7 +38,7 @@ class RedundancySettings(AuditSettings, frozen=True, kw_only=True):
 
 
 def undone(moved: Values) -> Values:
-    """Share of what losing each unit of a pair moves that is undone by losing both, ``[pair, example]``.
+    """Share of what ablating each unit of a pair changes that is undone by ablating both, ``[pair, example]``.
 
     A pair's mean over examples is ``1 - both / (one + two)`` of its means: 1 where the units cancel, 0 where they have
     nothing to do with each other, -1 where they do the same. What an example differs from it by is its influence on
@@ -64,110 +58,98 @@ def undone(moved: Values) -> Values:
 class _Read:
     """What a reading gave of one subject."""
 
-    values: dict[str, Values]
+    values: Arrays
 
     def undone(self, which: int) -> Values:
         return undone(self.values["moved"][which])
 
     def rescued(self, name: str) -> Values:
-        """What losing the units of a pair one by one costs more than losing both, ``[pair, example]``."""
+        """What ablating the units of a pair one by one costs more than ablating both, ``[pair, example]``."""
         cost = self.values[name][_OPPOSING]
         return cost[:, :_BOTH].sum(1) - cost[:, _BOTH]
 
     def cost(self, name: str) -> tuple[float, float]:
-        """Mean cost of losing one unit of an opposing pair, and of losing both."""
+        """Mean cost of ablating one unit of an opposing pair, and of ablating both."""
         cost = self.values[name][_OPPOSING]
         return float(cost[:, :_BOTH].mean()), float(cost[:, _BOTH].mean())
 
 
 @final
-class RedundancyAudit(Audit):
+class RedundancyAudit(ReadingAudit[_Read]):
     """Cancelling pairs of hidden units, by exact ablation; cancellation and copies in each layer beside nulls."""
 
     name = "redundancy"
     code = "WT201"
-    title = "Units that undo each other"
+    title = "Units that cancel each other"
     brief = "Redundancy and cancellation"
     reads = (
-        "Pairs of units whose contributions nearly undo each other are ablated one by one and together. Where "
-        "each loss hurts and both together do not, the function is written as a difference of large numbers."
+        "Pairs of units whose contributions nearly cancel are ablated one by one and together. Where each ablation "
+        "hurts and both together do not, the function is written as a difference of large numbers."
     )
     asks = "structure"
     shows = True
     settings_type = RedundancySettings
     spares: ClassVar[dict[str, int]] = {"pairs": 3}
+    reading = CANCELLATION
+    copies = "all"
 
-    def ask(self, case: Case) -> list[Trial]:
-        """One reading of each subject and control."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [self._trial(case, subject) for subject in (*case.plan.subjects, *case.plan.controls)]
-
-    def most(self, plan: Plan) -> int:
-        """One reading each."""
-        return len(plan.subjects) + len(plan.controls)
-
-    def most_passes(self, plan: Plan) -> float:
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """On one half contributions and shuffles, on the other the clean pass, means, and each pair's three ways."""
-        return self.most(plan) * 0.5 * (1 + _SHUFFLES + 2 + 2 * 3 * self.settings.pairs)
+        return 0.5 * (1 + self.settings.shuffles + 2 + 2 * 3 * self.settings.pairs)
 
-    def _trial(self, case: Case, subject: SubjectRecord) -> Trial:
-        settings = {"pairs": self.settings.pairs, "to": self.settings.to}
-        return case.plan.reading(subject, "cancellation", settings)
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+        """The arrays as they are."""
+        return _Read(read)
 
-    def _read(self, case: Case, subject: SubjectRecord) -> _Read:
-        return _Read(case.reading(self._trial(case, subject)))
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+        """Whether ablating both units of a pair undoes more than in random pairs."""
+        tested, how, name = self._beyond_random(read), self.settings, subject.name
+        share = f"ablating both of a pair undoes {tested} more than in random pairs"
+        rest = _words(read, case.plan.task.measure)
+        claim = Tested(
+            test=tested, margin=how.margin, min_effect=how.worth, beside=self._more(case, read), one_sided=True,
+            found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
+            "balance; noise in the weights shows how much (WT101).",
+            otherwise=f"Hidden units of {name} are not shown to cancel each other: {share}, not shown to be more than "
+            f"{how.margin:g}. {rest} Pairs do not show cancellation that takes three or more units.",
+        )  # fmt: skip
+        return [claim]
 
-    def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; the re-coded twin and the planted copy as controls."""
-        verdict = Verdict()
-        for subject in case.plan.subjects:
-            verdict.drafts.append(self._single(case, subject))
-        for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, rival))
-        verdict.controls += [self._null(case), self._plant(case), self._power(case)]
-        return verdict
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+        """In which of the two ablating both undoes more."""
+        margin = self.settings.difference
+        gap = self._gap(one, two, margin=margin)
+        words = (
+            f"In the most opposing pairs, ablating both units undoes {gap} more of what ablating each changes in "
+            f"{rival.name} than in {case.plan.reference.name}."
+        )
+        return Tested(
+            test=gap, margin=margin, min_effect=self.settings.worth, found=words,
+            otherwise=f"{words} Not shown to be more than {margin:g} either way.",
+        )  # fmt: skip
+
+    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+        """Permuted and rescaled units cancel as much."""
+        level, margin = self.settings.null_level, self.settings.null_margin
+        gap = self._gap(one, two, margin=margin, level=level)
+        return Tested(
+            test=gap, margin=margin, min_effect=self.settings.worth,
+            found=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
+            f"{gap} ({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
+        )  # fmt: skip
+
+    def plant(self, case: Case, planted: _Read) -> Tested:
+        """Units that cancel by construction."""
+        share = self._beyond_random(planted)
+        return Tested(
+            test=share, margin=self.settings.plant_margin,
+            found=f"Cancelling units that were added to a copy must be found: ablating both undoes {share} more than "
+            "in random pairs (95% interval).",
+        )  # fmt: skip
 
     def _beyond_random(self, read: _Read) -> Estimate:
         beyond = read.undone(_OPPOSING) - read.undone(_RANDOM)
         return mean_effect(beyond, margin=self.settings.margin, name="share_undone", unit="share")
-
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
-        try:
-            read = self._read(case, subject)
-        except Unanswered as gap:
-            return self.unanswered(subject.name, gap)
-        tested = self._beyond_random(read)
-        words = self._words(case, subject, read, tested)
-        finding = Finding(
-            code=self.code, title=self.title, status="found", subject=subject.name,
-            estimates=(tested, *self._more(case, read)), trials=(self._trial(case, subject).key,),
-            smallest_detectable=smallest_detectable(tested, alpha=case.plan.alpha, margin=self.settings.margin),
-            because=f"{words} So these units are there to undo each other, and the function hangs by their balance; "
-            "how much hangs by it, noise in the weights tells (WT101).",
-        )  # fmt: skip
-        return Draft(
-            finding,
-            test=tested,
-            worth=self.settings.worth,
-            one_sided=True,
-            otherwise=f"{words} Not shown to be more than {self.settings.margin:g}. Parts that cancel only three or "
-            "more at a time are not seen by pairs.",
-        )
-
-    def _words(self, case: Case, subject: SubjectRecord, read: _Read, tested: Estimate) -> str:
-        (score, scores), measure = read.cost("lost"), case.plan.task.measure
-        ratio, null, layer = _worst_ratio(read.values)
-        copies, living = int(read.values["duplicates"].sum()), int(read.values["living"].sum())
-        return (
-            f"In the {len(read.values['layer'])} most opposing pairs of {subject.name}'s hidden units, losing both "
-            f"undoes {float(read.undone(_OPPOSING).mean()):.2f} of what losing each moves the scores "
-            f"({float(read.undone(_RANDOM).mean()):.2f} in random pairs; difference {tested}). Losing one costs "
-            f"{score:.2g} of {measure}, losing both {scores:.2g}. In hidden layer {layer + 1} the contributions are "
-            f"{ratio:.1f} times as large as their sum ({null:.1f} with outgoing weights permuted). "
-            f"{copies} of {living} living units have a copy ({float(read.values['duplicates_null'].mean(1).sum()):.1f} "
-            "with values shuffled)."
-        )
 
     def _more(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
         """What else was measured; only the first estimate of a finding is tested."""
@@ -183,82 +165,37 @@ class RedundancyAudit(Audit):
         ]
         return (*shares, *rescues, _cancellation(read.values), _copies(read.values))
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
-        plan, title = case.plan, f"{self.title}: difference"
-        name = pair(plan.reference, rival)
-        try:
-            one, two = self._read(case, plan.reference), self._read(case, rival)
-        except Unanswered as gap:
-            return self.unanswered(name, gap, title=title)
-        gap = self._gap(one, two, margin=self.settings.difference)
-        words = (
-            f"In the most opposing pairs, losing both undoes {gap} more of what losing each moves in {rival.name} than "
-            f"in {plan.reference.name}."
-        )
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap,), because=words,
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=self.settings.difference),
-            trials=tuple(self._trial(case, subject).key for subject in (plan.reference, rival)),
-        )  # fmt: skip
-        otherwise = f"{words} Not shown to be more than {self.settings.difference:g} either way."
-        return Draft(finding, test=gap, worth=self.settings.worth, otherwise=otherwise)
-
-    def _gap(self, one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
+    @staticmethod
+    def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
         """How much larger the share undone is in ``two``, on the same examples; pairs by rank."""
         a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
         shared = min(len(a), len(b))
         return mean_effect(b[:shared] - a[:shared], level=level, margin=margin, name="share_difference", unit="share")
 
-    def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} re-coded twin", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        level, margin = self.settings.null_level, self.settings.null_margin
-        try:
-            reads = self._read(case, case.plan.reference), self._read(case, twin)
-        except Unanswered as gap:
-            return Control(name=name, kind="null", status="skipped", because=gap.because)
-        gap = self._gap(*reads, margin=margin, level=level)
-        return silent(
-            name, gap, margin=margin, worth=self.settings.worth,
-            because=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
-            f"{gap} ({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
-        )  # fmt: skip
 
-    def _plant(self, case: Case) -> Control:
-        name, planted = f"{self.code} planted cancelling units", case.plan.planted
-        if planted is None:
-            return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
-        try:
-            share = self._beyond_random(self._read(case, planted))
-        except Unanswered as gap:
-            return Control(name=name, kind="planted", status="skipped", because=gap.because)
-        return shown(
-            name, share, margin=self.settings.plant_margin,
-            because=f"Cancelling units that were added to a copy must be found: losing both undoes {share} more than "
-            "in random pairs (95% interval).",
-        )  # fmt: skip
-
-    def _power(self, case: Case) -> Control:
-        """What a comparison would find of fewer planted units."""
-        gaps: list[tuple[SubjectRecord, Estimate]] = []
-        for graded in case.plan.graded:
-            try:
-                one, two = self._read(case, case.plan.reference), self._read(case, graded)
-            except Unanswered:
-                continue
-            gaps.append((graded, self._gap(one, two, margin=self.settings.difference)))
-        return power_control(case.plan, self.code, gaps, margin=self.settings.difference)
+def _words(read: _Read, measure: str) -> str:
+    """What stands beside the tested share."""
+    (one, both), values = read.cost("lost"), read.values
+    ratio, null, layer = _worst_ratio(values)
+    copies, living = int(values["duplicates"].sum()), int(values["living"].sum())
+    return (
+        f"In the {len(values['layer'])} most opposing pairs, ablating both undoes "
+        f"{float(read.undone(_OPPOSING).mean()):.2f} of what ablating each changes; in random pairs, "
+        f"{float(read.undone(_RANDOM).mean()):.2f}. Ablating one costs {one:.2g} of {measure}, ablating both "
+        f"{both:.2g}. In hidden layer {layer + 1} the contributions are {ratio:.1f} times as large as their sum "
+        f"({null:.1f} with outgoing weights permuted). {copies} of {living} living units have a copy "
+        f"({float(values['duplicates_null'].mean(1).sum()):.1f} with values shuffled)."
+    )
 
 
-def _worst_ratio(values: dict[str, Values]) -> tuple[float, float, int]:
+def _worst_ratio(values: Arrays) -> tuple[float, float, int]:
     """The layer whose contributions cancel most beside permuted ones: its ratio, theirs, its index."""
     null = values["ratio_null"].mean(1)
     layer = int(np.argmax(values["ratio"] / null))
     return float(values["ratio"][layer]), float(null[layer]), layer
 
 
-def _cancellation(values: dict[str, Values]) -> Estimate:
+def _cancellation(values: Arrays) -> Estimate:
     ratio, _, layer = _worst_ratio(values)
     null = values["ratio_null"]
     larger = (null >= values["ratio"][:, None]).sum(1)
@@ -270,7 +207,7 @@ def _cancellation(values: dict[str, Values]) -> Estimate:
     )  # fmt: skip
 
 
-def _copies(values: dict[str, Values]) -> Estimate:
+def _copies(values: Arrays) -> Estimate:
     null = values["duplicates_null"].sum(0)
     return Estimate(
         name="units_with_a_copy", value=float(values["duplicates"].sum()), low=None, high=None, level=0.95, n=len(null),

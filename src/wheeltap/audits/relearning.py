@@ -4,12 +4,12 @@ from typing import ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Values, Verdict, pair, training_passes
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair, training_passes
 from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
-from wheeltap.core.records import Curve, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends
-from wheeltap.stats.effect import exceeds, smallest_detectable
+from wheeltap.stats.effect import exceeds
 
 _LIMITS: Final = (
     "It holds for this step size, optimiser and number of examples: with larger steps a network that never knew the "
@@ -67,6 +67,10 @@ class RelearningAudit(Audit):
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
             return []
         return [trial for subject in case.plan.subjects for trial in asked(case, subject, self.settings).every]
+
+    def groups(self) -> tuple[int, ...]:
+        """The one that was to be forgotten, where it is named."""
+        return (self.settings.group,) if self.settings.group > 0 else ()
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Steps, noise and bits of its settings."""
@@ -130,11 +134,9 @@ class RelearningAudit(Audit):
         if why:
             return self.unanswered(one.subject.name, Unanswered("not_applicable", why))
         found = self._beside(case, one)
-        finding = Finding(
-            code=self.code, title=self.title, status="inconclusive", subject=one.subject.name, estimates=found,
-            because=f"{self._words(one, found)} {_ALONE}", trials=one.trials,
-        )  # fmt: skip
-        return Draft(finding)
+        words = f"{self._words(one, found)} {_ALONE}"
+        claim = Tested(test=None, status="inconclusive", found=words, beside=found)
+        return self.draft(case, one.subject.name, claim, one.trials)
 
     def _beside(self, case: Case, one: Relearnt) -> tuple[Estimate, ...]:
         """What each disturbance brings back; what relearning costs elsewhere, step by step."""
@@ -182,7 +184,7 @@ class RelearningAudit(Audit):
     def _curve(self, case: Case, one: Relearnt, score: Values, *, variant: str = "") -> Curve:
         """Score step by step: on the group's other examples, and on the other groups."""
         task = case.plan.task
-        sign = 1.0 if task.higher_is_better else -1.0
+        sign = task.sign
         mean, low, high = band(sign * score, bounded=task.bounded)
         return Curve(
             code=self.code, title=self.title, subject=one.subject.name, role=one.subject.role, unit="steps",
@@ -210,17 +212,14 @@ class RelearningAudit(Audit):
             f"{gap} more of the score on the group's other examples than {two.subject.name}"
         )
         noise = f"{more.subject.name} scores {beyond} more than the best of its {self._copies} noisy copies"
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap, beyond, *others),
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=margin),
-            because=f"{words}; {noise}. {_LIMITS}", trials=(*one.trials, *two.trials),
-        )  # fmt: skip
         large = exceeds(gap, margin)
         told = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
-        return Draft(
-            finding, test=_both(gap, beyond), worth=case.worth(how.worth), otherwise=f"{words}: {told} {_LIMITS}",
+        claim = Tested(
+            test=_both(gap, beyond), shown=gap, margin=margin, min_effect=case.worth(how.worth),
+            beside=(beyond, *others), found=f"{words}; {noise}. {_LIMITS}", otherwise=f"{words}: {told} {_LIMITS}",
             fallback="inconclusive" if large else None,
         )  # fmt: skip
+        return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)
 
     def _gaps(self, case: Case, one: Relearnt, two: Relearnt, margin: float) -> list[Estimate]:
         """How much more the first recovers, by each disturbance; the tested one first."""

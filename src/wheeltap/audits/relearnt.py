@@ -7,10 +7,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import AuditSettings, Case, Unanswered, Values
+from wheeltap.audits.base import Case, Unanswered, Values
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.audits.measured import within_range
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import mean_effect
 
 TUNE: Final = "fine-tune"
@@ -18,7 +19,7 @@ TUNE: Final = "fine-tune"
 Limits = tuple[float, float]
 
 
-class RelearningSettings(AuditSettings, frozen=True, kw_only=True):
+class RelearningSettings(Settings, frozen=True, kw_only=True):
     """What is tried, and thresholds; the latter are shares of right answers, or of the way from chance to the score.
 
     Attributes:
@@ -136,7 +137,7 @@ class Relearnt:
     """
 
     subject: SubjectRecord
-    trials: tuple[str, ...]
+    trials: tuple[Trial, ...]
     before: Values
     chance: float
     score: Values
@@ -259,12 +260,12 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
     """
     trials = asked(case, subject, how)
     task = case.plan.task
-    sign = 1.0 if task.higher_is_better else -1.0
+    sign = task.sign
     inside, outside = on.inside, on.outside
     table, clean = sign * case.table(trials.relearning), sign * case.clean(subject)
     return Relearnt(
         subject=subject,
-        trials=tuple(trial.key for trial in trials.every),
+        trials=tuple(trials.every),
         before=clean[inside],
         chance=sign * case.chance,
         score=table[:, :, inside],

@@ -2,13 +2,14 @@
 
 from typing import final
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.limits import Margin
-from wheeltap.core.records import Estimate, Finding, SubjectRecord, Trial
-from wheeltap.stats.effect import score_difference, score_interval, smallest_detectable
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
+from wheeltap.stats.effect import score_difference, score_interval
 
 
-class ScoreSettings(AuditSettings, frozen=True, kw_only=True):
+class ScoreSettings(Settings, frozen=True, kw_only=True):
     """Thresholds.
 
     Attributes:
@@ -61,14 +62,13 @@ class ScoreAudit(Audit):
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
         )
-        trial = case.plan.clean(subject)
-        return Draft(Finding(code=self.code, title=self.title, status="not_found", subject=subject.name,
-                             estimates=(score,), because=because, trials=(trial.key,)))  # fmt: skip
+        claim = Tested(test=None, status="not_found", found=because, beside=(score,))
+        return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         plan = case.plan
         name = pair(plan.reference, rival)
-        trials = tuple(plan.clean(subject).key for subject in (plan.reference, rival))
+        trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
         title = "Difference of benchmark scores"
         try:
             gap = score_difference(
@@ -80,15 +80,10 @@ class ScoreAudit(Audit):
             )
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap,), trials=trials,
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha),
-            because=f"The scores differ by {gap} (paired on the same examples): a benchmark tells these two apart.",
-        )  # fmt: skip
-        return Draft(
-            finding,
-            test=gap,
-            worth=case.worth(self.settings.worth),
+        claim = Tested(
+            test=gap, min_effect=case.worth(self.settings.worth),
+            found=f"The scores differ by {gap} (paired on the same examples): a benchmark tells these two apart.",
             otherwise=f"The scores differ by {gap}, which is no more than chance would give: "
             "a benchmark cannot tell these two apart.",
-        )
+        )  # fmt: skip
+        return self.draft(case, name, claim, trials, title=title)

@@ -36,10 +36,17 @@ TWIN_TOLERANCE = 1e-4
 """Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
 
 
-def wanted(plan: Plan, lookup: Lookup) -> list[Trial]:
-    """Every trial the plan's audits want, given what is known; without repeats, baselines first."""
+def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) -> list[Trial]:
+    """Every trial the plan's audits want, given what is known; without repeats, baselines first.
+
+    Args:
+        plan: What is asked.
+        lookup: From a trial's key to its outcome.
+        audits: The plan's, where they were made already.
+    """
     case = Case(usable(plan, lookup), lookup)
-    asked = [*plan.baselines(), *(trial for audit in audits_of(plan) for trial in audit.ask(case))]
+    several = audits_of(plan) if audits is None else audits
+    asked = [*plan.baselines(), *(trial for audit in several for trial in audit.ask(case))]
     return list({trial.key: trial for trial in asked}.values())
 
 
@@ -141,10 +148,7 @@ class _Compared:
     @property
     def estimate(self) -> Estimate:
         """The difference as a number of a control."""
-        return Estimate(
-            name="largest_difference", value=self.gap, low=self.gap, high=self.gap, level=1.0, n=self.examples,
-            unit="share of the scores' scale", method="exact",
-        )  # fmt: skip
+        return Estimate.exact("largest_difference", self.gap, "share of the scores' scale", n=self.examples)
 
 
 def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:

@@ -10,17 +10,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Values, Verdict, pair
-from wheeltap.audits.controls import silent
+from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.core.records import Control, Estimate, Finding, SubjectRecord, Trial
+from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, smallest_detectable
-
-READING = "symmetry-response"
-
-_TRIES = 5
-"""Passes that finding the size of one change takes at most, on average over all: the reading stops there."""
+from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, ResponseSettings
+from wheeltap.stats.effect import mean_effect
 
 _NONE = (
     "The task knows no symmetry of its examples: give it one, task.with_symmetry(wt.symmetry.mirror(points)), "
@@ -28,19 +24,17 @@ _NONE = (
 )
 
 _LIMITS = (
-    "Symmetric answers come from inputs or weights that tie the symmetric parts together; they do not show that other "
-    "capabilities have one mechanism each. The sample is of weights: nets trained from other seeds may differ."
+    "Symmetric responses come from inputs or weights that tie the symmetric parts together; they do not show that "
+    "other capabilities have one mechanism each. The sample is of weights: nets trained from other seeds may differ."
 )
 
 
-class SymmetrySettings(AuditSettings, frozen=True, kw_only=True):
+class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
     """What is disturbed, and thresholds; these are differences of S, which goes from 0 to 1.
 
     Attributes:
         weights: Single weights disturbed, the layers in turn.
-        directions: Random directions over an input's weights, disturbed beside them.
         copies: Copies with the weights shuffled within each layer, to compare with.
-        effect: Root mean square change of the outputs that each is given, as a share of the outputs' spread.
         margin: How far S may lie above that of the shuffled copies without mattering.
         worth: Smallest difference that a ``not_found`` must have been able to see.
         built_in: S of shuffled copies from which the symmetry counts as built in: by the inputs, or by tied weights.
@@ -52,9 +46,7 @@ class SymmetrySettings(AuditSettings, frozen=True, kw_only=True):
     """
 
     weights: Annotated[int, msgspec.Meta(ge=2)] = 48
-    directions: Annotated[int, msgspec.Meta(ge=0)] = 24
     copies: Annotated[int, msgspec.Meta(ge=0)] = 4
-    effect: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
     margin: Margin = 0.05
     worth: Margin = 0.15
     built_in: Share = 0.99
@@ -88,27 +80,9 @@ class _Read:
     own: float
     broken: float
 
-    @classmethod
-    def of(cls, values: dict[str, Values]) -> "_Read":
-        """What the arrays say.
-
-        Raises:
-            Unanswered: If the task knows no symmetry.
-        """
-        if not float(values["known"]):
-            raise Unanswered("not_applicable", _NONE)
-        single: NDArray[np.bool_] = values["unit"] >= 0
-        told: NDArray[np.bool_] = values["reached"] > 0.5
-        shares = (values["symmetry"] * told).sum(1) / np.maximum(told.sum(1), 1)
-        reached: NDArray[np.bool_] = np.logical_or(told[:, 0], told[:, 1])
-        return cls(
-            shares[single], reached[single], shares[~single], reached[~single],
-            float(1.0 - told.mean()), float(values["floor"]), float(values["own"]), float(values["broken"]),
-        )  # fmt: skip
-
 
 @final
-class SymmetryAudit(Audit):
+class SymmetryAudit(ReadingAudit[_Read]):
     """Mean S of single weights at equal effect, above that of copies with their weights shuffled within layers.
 
     A weight with several changes is one observation: intervals are over weights (and copies).
@@ -126,96 +100,71 @@ class SymmetryAudit(Audit):
     shows = True
     settings_type = SymmetrySettings
     spares: ClassVar[dict[str, int]] = {"weights": 12, "directions": 0, "copies": 1}
-    large = {"weights": 12, "directions": 0, "copies": 1}  # noqa: RUF012 - as in the other audits
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"weights": 12, "directions": 0, "copies": 1}
+    reading = SYMMETRY_RESPONSE
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
-    def ask(self, case: Case) -> list[Trial]:
-        """A reading of each subject, of its shuffled copies and of the re-coded twin."""
-        if not case.known(case.plan.baselines()):
-            return []
-        wanted = [self._trial(case, subject, copy) for subject in case.plan.subjects for copy in self._copies]
-        twin = case.plan.twin
-        return wanted if twin is None else [*wanted, self._trial(case, twin, 0)]
-
-    def most(self, plan: Plan) -> int:
-        """One reading each."""
-        return len(plan.subjects) * len(self._copies) + (plan.twin is not None)
-
-    def most_passes(self, plan: Plan) -> float:
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """A clean pass, and either sign of every place a few times; none where the task knows no symmetry."""
-        if not plan.sizes.symmetric:
-            return 0.0
-        return self.most(plan) * (1.0 + 2 * _TRIES * (self.settings.weights + self.settings.directions))
+        places = self.settings.weights + self.settings.directions
+        return 1.0 + 2 * TRIES * places if plan.sizes.symmetric else 0.0
 
-    @property
-    def _copies(self) -> range:
-        return range(1 + self.settings.copies)
-
-    def _trial(self, case: Case, subject: SubjectRecord, copy: int) -> Trial:
-        how = self.settings
-        settings = {"weights": how.weights, "directions": how.directions, "effect": how.effect, "copy": copy}
-        return case.plan.reading(subject, READING, settings)
+    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """A reading of a subject and one of each of its shuffled copies; one alone of the twin."""
+        copies = 0 if subject == plan.twin else self.settings.copies
+        shuffled = [self.trial(plan, subject, copy=at) for at in range(1, 1 + copies)]
+        return [self.trial(plan, subject), *shuffled]
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def judge(self, case: Case) -> Verdict:
-        """One finding per subject, one per pair; the targets and the re-coded twin as controls."""
-        return Verdict(
-            drafts=[
-                *(self._single(case, subject) for subject in case.plan.subjects),
-                *(self._pair(case, rival) for rival in case.rivals),
-            ],
-            controls=[self._targets(case), self._null(case)],
-        )
-
-    def _read(self, case: Case, subject: SubjectRecord) -> _Read:
-        found = _Read.of(case.reading(self._trial(case, subject, 0)))
-        if found.reached.sum() < 2:
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+        """S of every weight and direction, over its signs."""
+        if not bool(read["known"]):
+            raise Unanswered("not_applicable", _NONE)
+        single, told = read["unit"] >= 0, read["reached"].astype(np.bool_)
+        shares = (read["symmetry"] * told).sum(1) / np.maximum(told.sum(1), 1)
+        reached: NDArray[np.bool_] = np.logical_or(told[:, 0], told[:, 1])
+        if reached[single].sum() < 2:
             raise Unanswered(
                 "not_applicable",
-                f"Fewer than two of {len(found.reached)} weights can change the outputs by {self.settings.effect:g} of "
+                f"Fewer than two of {single.sum()} weights can change the outputs by {self.settings.effect:g} of "
                 "their spread: ask for a smaller effect.",
             )
-        return found
+        return _Read(
+            shares[single], reached[single], shares[~single], reached[~single],
+            float(1.0 - told.mean()), float(read["floor"]), float(read["own"]), float(read["broken"]),
+        )  # fmt: skip
 
     def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_Read]:
         """The shuffled copies that answer at all: shuffled, a sparse net may give the same for every input."""
         found: list[_Read] = []
-        for copy in self._copies[1:]:
+        for trial in self.trials(case.plan, subject)[1:]:
             try:
-                read = _Read.of(case.reading(self._trial(case, subject, copy)))
+                found.append(self.parsed(case, subject, case.reading(trial)))
             except Unanswered:
                 continue
-            if read.reached.sum() >= 2:
-                found.append(read)
         return found
 
-    def _single(self, case: Case, subject: SubjectRecord) -> Draft:
-        try:
-            read = self._read(case, subject)
-        except Unanswered as gap:
-            return self.unanswered(subject.name, gap)
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+        """Whether S is larger than in the shuffled copies."""
         copies, how = self._shuffled(case, subject), self.settings
         gap, beside = self._tested(read, copies)
         mean = _mean(read.weights[read.reached], "single_weights")
-        start = (
-            f"Changes of single weights of {subject.name} that move its outputs equally much ({how.effect:g} of their "
-            f"spread) are answered symmetrically to a share of {mean}, {gap} more than {beside}"
-        )
+        share = f"{mean} of the effect of changing one weight has the task's symmetry, {gap} more than {beside}"
         rest = (
-            f"The outputs themselves are symmetric to a share of {read.own:.3f}; a change that knows nothing of the "
-            f"symmetry would be to {read.floor:.3f}. {_told(read)} {_LIMITS}{_warning(read)}"
+            f"Each change moves the outputs by {how.effect:g} of their spread. The outputs themselves are symmetric to "
+            f"a share of {read.own:.3f}; a change unrelated to the symmetry would be to {read.floor:.3f}. "
+            f"{_left_out(read)} {_LIMITS}{_warning(read)}"
         )
-        finding = Finding(
-            code=self.code, title=self.title, status="found", subject=subject.name,
-            estimates=(gap, mean, *self._beside(read, copies)),
-            smallest_detectable=smallest_detectable(gap, alpha=case.plan.alpha, margin=how.margin),
-            because=f"{start}. {rest}", alarm=False,
-            trials=tuple(self._trial(case, subject, copy).key for copy in self._copies),
+        claim = Tested(
+            test=gap, margin=how.margin, min_effect=how.worth, beside=(mean, *self._beside(read, copies)),
+            one_sided=True, alarm=False,
+            found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
+            otherwise=f"{subject.name} is not shown to respond more symmetrically than chance: {share}, not shown to "
+            f"be more than {how.margin:g}. {rest}",
         )  # fmt: skip
-        otherwise = f"{start}: not shown to be more than {how.margin:g}. {rest}"
-        return Draft(finding, test=gap, worth=how.worth, one_sided=True, otherwise=otherwise)
+        return [claim]
 
     def _tested(self, read: _Read, copies: list[_Read]) -> tuple[Estimate, str]:
         """How much S lies above that of copies whose weights mean nothing, and what that is in words.
@@ -224,17 +173,15 @@ class SymmetryAudit(Audit):
         """
         margin, floor = self.settings.margin, read.weights[read.reached] - read.floor
         gap = _above_shuffled(read, copies, margin=margin)
-        several = f"cop{'y' if len(copies) == 1 else 'ies'}"
+        shuffled = "with the weights shuffled within each layer"
         if gap is None:
-            words = "a change that knows nothing of the symmetry (no copy with shuffled weights could be compared)"
+            why = "no copy with shuffled weights could be compared"
         elif min(float(copy.weights[copy.reached].mean()) for copy in copies) >= self.settings.built_in:
-            words = (
-                "a change that knows nothing of the symmetry; it is built in, for with the weights shuffled within "
-                "each layer the share is as large"
-            )
+            why = f"the symmetry is built in: {shuffled} the share is as large"
         else:
-            return gap, f"with the weights shuffled within each layer ({len(copies)} {several})"
-        return _over_weights(floor[None, :], margin=margin, name="above_floor"), words
+            return gap, f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
+        above = _over_weights(floor[None, :], margin=margin, name="above_floor")
+        return above, f"for a change unrelated to it ({why})"
 
     def _beside(self, read: _Read, copies: list[_Read]) -> list[Estimate]:
         """What stands beside the tested number."""
@@ -246,54 +193,42 @@ class SymmetryAudit(Audit):
         if read.directions_reached.sum() >= 2:
             found.append(_mean(read.directions[read.directions_reached], "random_directions"))
         exact = {"floor": read.floor, "outputs_themselves": read.own, "unreached": read.unreached}
-        return [*found, *(_exact(name, value) for name, value in exact.items())]
+        return [*found, *(Estimate.exact(name, value, "share") for name, value in exact.items())]
 
-    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
-        plan, title, how = case.plan, f"{self.title}: difference", self.settings
-        name = pair(plan.reference, rival)
-        try:
-            one, two = self._read(case, plan.reference), self._read(case, rival)
-            gap = _gap(one, two, margin=how.difference)
-        except Unanswered as gap_:
-            return self.unanswered(name, gap_, title=title)
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+        """In which of the two S is larger."""
+        how = self.settings
+        gap = _gap(one, two, margin=how.difference)
         words = (
-            f"The share to which {rival.name} answers changes of single weights symmetrically is {gap} larger than "
-            f"that of {plan.reference.name}"
+            f"The symmetric share of the response to a change of one weight is {gap} larger in {rival.name} than in "
+            f"{case.plan.reference.name}."
         )
-        beside, limits = _direction_gap(one, two), f"{_LIMITS}{_warning(one)}"
-        finding = Finding(
-            code=self.code, title=title, status="found", subject=name, estimates=(gap, *beside),
-            because=f"{words}. {limits}",
-            smallest_detectable=smallest_detectable(gap, alpha=plan.alpha, margin=how.difference),
-            trials=tuple(self._trial(case, subject, 0).key for subject in (plan.reference, rival)),
+        limits = f"{_LIMITS}{_warning(one)}"
+        return Tested(
+            test=gap, margin=how.difference, min_effect=how.difference_worth, beside=_direction_gap(one, two),
+            found=f"{words} {limits}",
+            otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
-        otherwise = f"{words}. Not shown to be more than {how.difference:g} either way. {limits}"
-        return Draft(finding, test=gap, worth=how.difference_worth, otherwise=otherwise)
 
-    def _targets(self, case: Case) -> Control:
+    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+        """The same function, so the same S."""
+        level, margin = self.settings.null_level, self.settings.null_margin
+        gap = _gap(one, two, margin=margin, level=level)
+        return Tested(
+            test=gap, margin=margin, min_effect=self.settings.difference_worth,
+            found=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
+            f"interval); the audit is void if they surely differ by over {margin:g}.",
+        )  # fmt: skip
+
+    def more_controls(self, case: Case) -> list[Control]:
         """A symmetry that the targets do not have spoils no number, but is not what was meant."""
         name = f"{self.code} targets have the symmetry"
         try:
-            read = self._read(case, case.plan.reference)
+            read = self.read(case, case.plan.reference)
         except Unanswered as why:
-            return Control(name=name, kind="gate", status="skipped", because=why.because)
+            return [Control(name=name, kind="gate", status="skipped", because=why.because)]
         because = _warning(read).strip() or "Every example has the target of its images."
-        return Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)
-
-    def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} re-coded twin", case.plan.twin
-        if twin is None:
-            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        level, margin = self.settings.null_level, self.settings.null_margin
-        try:
-            gap = _gap(self._read(case, case.plan.reference), self._read(case, twin), margin=margin, level=level)
-        except Unanswered as why:
-            return Control(name=name, kind="null", status="skipped", because=why.because)
-        return silent(
-            name, gap, margin=margin, worth=self.settings.difference_worth,
-            because=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
-            f"interval); the audit is void if they surely differ by over {margin:g}.",
-        )  # fmt: skip
+        return [Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)]
 
 
 def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
@@ -344,11 +279,7 @@ def _over_weights(shares: Values, *, name: str, margin: float = 0.0, level: floa
     return msgspec.structs.replace(found, method=method)
 
 
-def _exact(name: str, value: float) -> Estimate:
-    return Estimate(name=name, value=value, low=value, high=value, level=1.0, n=1, unit="share", method="exact")
-
-
-def _told(read: _Read) -> str:
+def _left_out(read: _Read) -> str:
     """How many changes are no part of the mean."""
     if read.unreached == 0.0:
         return "All changes had that effect."
@@ -361,6 +292,6 @@ def _warning(read: _Read) -> str:
         return ""
     return (
         "\n\nWarning: this is no symmetry of the task. The targets of "
-        f"{100 * read.broken:.2g} % of the examples differ from those of their images, so that answers that have the "
+        f"{100 * read.broken:.3g} % of the examples differ from those of their images, so that answers that have the "
         "symmetry are not what the targets ask for. Was another permutation meant?"
     )

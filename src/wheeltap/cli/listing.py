@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-Kind = Literal["audits", "perturbations", "measures", "models", "pictures"]
+Kind = Literal["audits", "perturbations", "readings", "measures", "models", "pictures"]
 
 
 def list_(
@@ -14,7 +14,7 @@ def list_(
         bool, Parameter(help="For perturbations: which function-preserving copies each is silent on, as measured.")
     ] = False,
 ) -> int:
-    """Lists audits, perturbations, measures, kinds of model and pictures, those of installed plug-ins included.
+    """Lists audits, perturbations, readings, measures, kinds of model and pictures; those of plug-ins too.
 
     Try it:
 
@@ -36,6 +36,7 @@ def list_(
     tables = {
         "audits": _audits,
         "perturbations": _perturbations,
+        "readings": _readings,
         "measures": _measures,
         "models": _models,
         "pictures": _pictures,
@@ -85,6 +86,17 @@ def _perturbations() -> list[tuple[str, ...]]:
     for name in perturbations:
         found = perturbations.get(name)
         rows.append((name, found.title, f"dose {found.lowest:g} to {found.highest:g} {found.unit}"))
+    return rows
+
+
+def _readings() -> list[tuple[str, ...]]:
+    from wheeltap.engine.readings import readings
+
+    rows: list[tuple[str, ...]] = []
+    for name in readings:
+        spec = readings.get(name).spec
+        arrays = "; ".join(f"{array} [{of.axes}]: {of.says.replace('``', '')}" for array, of in spec.arrays.items())
+        rows.append((name, f"{spec.title}. {arrays}"))
     return rows
 
 

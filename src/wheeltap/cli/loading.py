@@ -4,17 +4,10 @@ from pathlib import Path
 
 from wheeltap import sources
 from wheeltap.audits import base
-from wheeltap.audits.decodable import DecodableAudit
-from wheeltap.audits.fine_tuning import FineTuningAudit
-from wheeltap.audits.parts import PartsAudit
-from wheeltap.audits.relearning import RelearningAudit
-from wheeltap.audits.settle import audits_of
 from wheeltap.cli.options import Measuring
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.readings import decodable
-from wheeltap.engine.readings.unit_sets import require_asked
 from wheeltap.plans.plan import Plan
 from wheeltap.runs import planning
 from wheeltap.sources import Loaded
@@ -72,34 +65,4 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         sources=specs,
         data=None if measuring.data is None else str(measuring.data.resolve()),
     )
-    require_parts(made, subjects, task)
     return made, subjects, task
-
-
-def require_parts(plan: Plan, subjects: list[Subject], task: BaseTask) -> None:
-    """Refuses units, a behaviour, a group, a factor or a layer that a plan asks about and that there is not.
-
-    Raises:
-        UsageError: See ``require_asked``.
-    """
-    for audit in audits_of(plan):
-        if isinstance(audit, FineTuningAudit | RelearningAudit):
-            _require_group(task, audit.settings.group, audit.name)
-        if isinstance(audit, PartsAudit):
-            for subject in subjects:
-                require_asked(subject, task, units=audit.settings.units, behaviour=audit.settings.behaviour)
-        if isinstance(audit, DecodableAudit):
-            for subject in subjects:
-                decodable.require_asked(subject, task, factors=audit.settings.factors, layers=audit.settings.layers)
-
-
-def _require_group(task: BaseTask, group: int, audit: str) -> None:
-    known = sorted({int(one) for one in task.groups})
-    if group > 0 and group not in known:
-        raise UsageError(
-            f"The task has no group {group}.",
-            where=f"{audit}: group",
-            expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
-            got=str(group),
-            do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
-        )

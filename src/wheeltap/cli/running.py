@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wheeltap.cli.loading import load, planned, require_parts
+from wheeltap.cli.loading import load, planned
 from wheeltap.cli.options import Measuring, Running, Telling, default_store
 from wheeltap.cli.progress import said, shown
 from wheeltap.core.errors import UsageError
@@ -34,7 +34,6 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
         )
     with said("loading " + " and ".join(plan.sources)):
         subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data))
-        require_parts(plan, subjects, task)
     return carry_out(plan, subjects, task, running=running, telling=telling)
 
 

@@ -106,16 +106,6 @@ def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[bytes]:
     yield data
 
 
-def fingerprint(model: nn.Module, *, without: Set[str] = frozenset()) -> str:
-    """Digest of a model: structure, settings, hooks, code of its own, every parameter and buffer to the bit.
-
-    Args:
-        model: Described as it is now.
-        without: Names of items of its ``Description`` that each call of the model changes.
-    """
-    return described(model).digest(without=without)
-
-
 def weights_digest(model: nn.Module) -> str:
     """Digest of every parameter and buffer: name, dtype, shape, bytes. Equal means bit-identical."""
     state = hashlib.blake2b(digest_size=16)

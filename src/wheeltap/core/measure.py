@@ -47,6 +47,11 @@ class Measure(ABC):
 
         return [self.name, digest_of(self)]
 
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is: what makes a change a gain."""
+        return 1.0 if self.higher_is_better else -1.0
+
     def __repr__(self) -> str:
         return f"wt.measure.{self.name}"
 
@@ -140,6 +145,10 @@ class SquaredError(Measure):
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
-"""Recorded for every trial on a task with options: one forward pass serves all."""
+"""Of options; every one can be what a task is scored by."""
+
+RECORDED: tuple[Measure, ...] = (accuracy, nll, agreement)
+"""What every trial records beside the task's own measure: what audits read. Others would double a store's size."""
+
 
 BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error)}

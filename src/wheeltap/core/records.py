@@ -1,7 +1,7 @@
 """The records that travel between floors and into files: frozen, typed, free of torch."""
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -86,6 +86,11 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     bounded: bool = True
     tokens: int = 0
 
+    @property
+    def sign(self) -> float:
+        """1 where more of the measure is better, -1 where less is: what makes a change a gain."""
+        return 1.0 if self.higher_is_better else -1.0
+
 
 class Subset(msgspec.Struct, frozen=True):
     """Some of a task's examples: one of ``of`` nearly equal parts of them in a random order.
@@ -150,13 +155,14 @@ class Outcome:
     """What one trial gave. ``values`` maps a measure's name to one float per example, in task order.
 
     Attributes:
+        values: Also other named arrays, of float32, int32 or bool: what a reading gives.
         because: Why it is not done; of a done one, which layers it had to leave as they were.
         path: How the engine came by it, where that was not one plain pass with the weights written and put back.
     """
 
     key: str
     status: OutcomeStatus
-    values: dict[str, NDArray[np.float32]] = field(default_factory=dict[str, NDArray[np.float32]])
+    values: dict[str, NDArray[Any]] = field(default_factory=dict[str, NDArray[Any]])
     seconds: float = 0.0
     forwards: float = 0.0
     because: str = ""
@@ -184,6 +190,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     method: str
     p: float | None = None
+
+    @classmethod
+    def exact(cls, name: str, value: float, unit: str, *, n: int = 1) -> "Estimate":
+        """A number that was computed and not sampled: its interval is the number itself."""
+        return cls(name=name, value=value, low=value, high=value, level=1.0, n=n, unit=unit, method="exact")
 
     def __str__(self) -> str:
         def show(number: float | None) -> str:

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
 from wheeltap.core.errors import UnknownName, UsageError
@@ -28,9 +28,23 @@ class Registry(Generic[T]):
 
     def _all(self) -> dict[str, str]:
         if self._plugins is None:
-            self._plugins = {point.name: point.value for point in entry_points(group=self.group)}
-        # A plug-in may add names, never replace one of ours: a report must mean the same everywhere.
+            plugins: dict[str, str] = {}
+            for point in entry_points(group=self.group):
+                # A plug-in may add names, never replace one: a report must mean the same everywhere.
+                if plugins.setdefault(point.name, point.value) != point.value or point.name in self._paths:
+                    raise self._taken(point)
+            self._plugins = plugins
         return {**self._plugins, **self._paths}
+
+    def _taken(self, point: EntryPoint) -> UsageError:
+        package = "an installed package" if point.dist is None else f"the package {point.dist.name!r}"
+        return UsageError(
+            f"The {self.kind} {point.name!r} is declared twice.",
+            where=f"{package}: {point.value}",
+            expected="a name that wheeltap and other packages do not have",
+            got=self._paths.get(point.name, point.name),
+            do=f"Rename it in the group {self.group!r} of that package, or uninstall the package.",
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._all()))
@@ -54,7 +68,7 @@ class Registry(Generic[T]):
                 where=paths[name],
                 expected=f"a subclass of {self.base.__name__}",
                 got=f"{type(error).__name__}: {error}",
-                do=f"Mend or uninstall the package that declares it in the group {self.group!r}.",
+                do=f"Fix or uninstall the package that declares it in the group {self.group!r}.",
             ) from error
         if not (inspect.isclass(found) and issubclass(found, self.base)):
             raise UsageError(

@@ -165,7 +165,7 @@ class BaseTask(ABC):
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Everything recorded per example: one pass serves all."""
-        standard = () if self.targets.is_floating_point() else measure.STANDARD
+        standard = () if self.targets.is_floating_point() else measure.RECORDED
         return standard if self.measure in standard else (self.measure, *standard)
 
     def scores(self, model: nn.Module) -> Float[Tensor, "example option"]:

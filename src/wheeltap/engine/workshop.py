@@ -199,7 +199,7 @@ class Workshop:
         reading = readings.create(trial.perturbation, trial.settings)
         read = reading.read(subject, self.task, root=trial.root, seed=trial.seed)
         self.forwards += read.forwards
-        values = {name: np.asarray(array, dtype=np.float32) for name, array in read.values.items()}
+        values = reading.spec.typed(read.values)
         finite = all(np.isfinite(array).all() for array in values.values())
         return Outcome(
             key=trial.key,

@@ -40,10 +40,6 @@ FULLY: Final = 0.999
 """Symmetry that such nets must be found to have."""
 
 
-def _exact(name: str, value: float, unit: str) -> Estimate:
-    return Estimate(name=name, value=value, low=value, high=value, level=1.0, n=1, unit=unit, method="exact")
-
-
 def same_function(genome: Genome, net: Cppn, *, size: int = 64) -> Control:
     """Does the layered net draw what the graph draws?
 
@@ -63,7 +59,7 @@ def same_function(genome: Genome, net: Cppn, *, size: int = 64) -> Control:
     rounded = f"off by a root mean square of {rmse:.1e} in colour" if np.isfinite(rmse) else "not finite everywhere"
     return Control(
         name="the layered net draws what the graph draws", kind="gate", status="passed" if gap <= SAME else "failed",
-        estimates=tuple(_exact(name, value, unit) for (name, unit), value in numbers.items() if np.isfinite(value)),
+        estimates=tuple(Estimate.exact(name, n, unit) for (name, unit), n in numbers.items() if np.isfinite(n)),
         because=f"In double precision, and with weights rounded to single precision in both, they differ by at most "
         f"{gap:.1e} of the range of hue, saturation or brightness at any pixel ({SAME:g} is allowed). In single "
         f"precision, in which nets are measured, the picture is {rounded}.",
@@ -94,7 +90,7 @@ def recoded(own: Mapping[str, Single], twin: Mapping[str, Single]) -> Control:
     told = f"they differ by at most {worst:.1e}" if np.isfinite(worst) else "one has a number that the other has not"
     return Control(
         name=name, kind="null", status="failed" if failed else "passed",
-        estimates=(_exact("largest_difference", worst, "share of the number"),) if np.isfinite(worst) else (),
+        estimates=(Estimate.exact("largest_difference", worst, "share of the number"),) if np.isfinite(worst) else (),
         because="A copy with the units of each block in another order computes the same function and must have the "
         f"same numbers: {told}{f' ({failed[0]})' if failed else ''}; compared were {', '.join(compared)}.",
     )  # fmt: skip
@@ -130,7 +126,7 @@ def symmetric_inputs(numbers: Measured, sight: Sight) -> Control:
     least = min(found)
     return Control(
         name=name, kind="planted", status="passed" if least >= FULLY else "failed",
-        estimates=(_exact("least_symmetry", least, "share"),),
+        estimates=(Estimate.exact("least_symmetry", least, "share"),),
         because=f"A net that reads |x| can only draw mirror images: every symmetry must be 1. The least is {least:.5f} "
         f"(fails below {FULLY:g}).",
     )  # fmt: skip
@@ -147,7 +143,7 @@ def training(kinds: Mapping[str, Kind]) -> Control:
     )
     return Control(
         name="training came to its end", kind="gate", status="skipped" if lost else "passed",
-        estimates=(_exact("nets_lost", float(len(lost)), "nets"),),
+        estimates=(Estimate.exact("nets_lost", float(len(lost)), "nets"),),
         because=because + (f" Lost, and left out: {', '.join(lost)}." if lost else ""),
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Responses at changes of fixed size, at equal effect, and in the limit of none."""
+"""Responses where every weight changes the picture equally much."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +12,11 @@ from wheeltap.fer.moves import Moves
 from wheeltap.fer.responses import STILL, Evaluation, FloatArray, Responses
 from wheeltap.stats.clusters import ClusterMean, cluster_means
 
-DELTAS: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 3.0)
-"""Sizes of the published procedure, each with both signs."""
-
-BINS: Final = (0.01, 0.03, 0.06, 0.12, 0.25, 0.6)
-"""Edges of its bins of RMSE."""
-
 TARGETS: Final = (0.02, 0.045, 0.09, 0.18, 0.35)
-"""Effects inside those bins."""
+"""Effects inside the bins of the published procedure."""
 
 BOUND: Final = 3.0
-"""Largest change of a weight that is tried to reach an effect: as large as the largest of ``DELTAS``."""
+"""Largest change of a weight that is tried to reach an effect: as large as the published procedure's."""
 
 _START: Final = 0.05
 _TOLERANCE: Final = 0.01
@@ -38,7 +32,6 @@ class Level:
         high: Largest.
         symmetry: Mean S, clusters being weights.
         regions: Mean effective number of regions.
-        participation: Mean share of pixels that change.
         unreached: Changes (weight and sign) that have no such effect within the bound; 0 for a bin.
     """
 
@@ -46,7 +39,6 @@ class Level:
     high: float
     symmetry: ClusterMean
     regions: ClusterMean
-    participation: ClusterMean
     unreached: int = 0
 
 
@@ -66,29 +58,6 @@ class Swept:
     responses: Responses
     levels: tuple[Level, ...]
     reached: NDArray[np.bool_]
-
-
-def at_fixed_deltas(
-    picture: Evaluation, moves: Moves, *, deltas: Sequence[float] = DELTAS, bins: Sequence[float] = BINS
-) -> Swept:
-    """Responses to the same changes of every weight, pooled and sorted into bins of effect.
-
-    A weight falls into a bin with several of its deltas, so intervals take weights for the sample.
-
-    Args:
-        picture: To be disturbed.
-        moves: Weights or directions.
-        deltas: Sizes, each taken with both signs.
-        bins: Edges of the bins of RMSE.
-    """
-    found = picture.respond(moves, np.array([*deltas, *(-size for size in deltas)]))
-    places = np.digitize(found.rmse, bins) - 1
-    means = _means(found, places, len(bins) - 1)
-    levels = tuple(
-        Level(low=low, high=high, symmetry=s, regions=r, participation=p)
-        for low, high, (s, r, p) in zip(bins[:-1], bins[1:], means, strict=True)
-    )
-    return Swept(moves, found, levels, np.ones(found.rmse.shape, dtype=np.bool_))
 
 
 def at_equal_effect(
@@ -124,62 +93,18 @@ def at_equal_effect(
             high=target * (1 + _TOLERANCE),
             symmetry=s,
             regions=r,
-            participation=p,
             unreached=int((~reached[:, 2 * at : 2 * at + 2]).sum()),
         )
-        for at, (target, (s, r, p)) in enumerate(zip(targets, _means(found, places, len(targets)), strict=True))
+        for at, (target, (s, r)) in enumerate(zip(targets, level_means(found, places, len(targets)), strict=True))
     )
     return Swept(moves, found, levels, reached)
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Slopes:
-    """Responses in the limit of small changes.
-
-    Attributes:
-        moves: What would be changed.
-        rmse: Root mean square derivative, ``[move]``.
-        symmetry: S of the derivative, ``[move]``; 0 where it is dropped.
-        kept: Which derivatives are larger than ``STILL``, ``[move]``.
-        mean: Mean S of the kept ones.
-    """
-
-    moves: Moves
-    rmse: FloatArray
-    symmetry: FloatArray
-    kept: NDArray[np.bool_]
-    mean: ClusterMean
-
-    @property
-    def dropped(self) -> int:
-        """Derivatives that are 0 within rounding."""
-        return int((~self.kept).sum())
-
-
-def at_no_effect(picture: Evaluation, moves: Moves) -> Slopes:
-    """S of the derivative of the picture by each weight.
-
-    Args:
-        picture: In double precision: the derivative is a difference quotient.
-        moves: Weights or directions.
-
-    Raises:
-        UsageError: If the picture is not in double precision.
-    """
-    found = picture.slopes(moves)
-    rmse = found.rmse[:, 0]
-    kept = rmse > STILL
-    symmetry = np.where(kept, found.symmetry[:, 0], 0.0)
-    (mean,) = cluster_means(symmetry[kept], np.flatnonzero(kept))
-    return Slopes(moves, rmse, symmetry, kept, mean)
-
-
-def _means(found: Responses, places: NDArray[np.int64], count: int) -> list[tuple[ClusterMean, ...]]:
-    """Means of S, regions and participation in each bin, clusters being moves."""
+def level_means(found: Responses, places: NDArray[np.int64], count: int) -> list[tuple[ClusterMean, ...]]:
+    """Means of S and of regions in each bin, clusters being moves."""
     clusters = np.repeat(np.arange(len(places)), places.shape[1])
     each = [
         cluster_means(values.ravel(), clusters, bins=places.ravel(), count=count)
-        for values in (found.symmetry, found.regions, found.participation)
+        for values in (found.symmetry, found.regions)
     ]
     return list(zip(*each, strict=True))

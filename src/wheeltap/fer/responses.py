@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.errors import DataError
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.typed import to_tensor
 from wheeltap.fer.moves import Moves
@@ -29,9 +29,6 @@ _COPIES: Final = 4
 """Disturbed copies of the net evaluated at once: enough to share the cost of a call, few enough for the cache. Even,
 so that both signs of a step come together."""
 
-_STEP: Final = 1e-6
-"""Step of a difference quotient, in double precision."""
-
 
 @final
 @dataclass(frozen=True, eq=False)
@@ -44,20 +41,12 @@ class Responses:
         symmetry: S = ||P dI||^2 / ||dI||^2, P the projection onto the symmetric changes; 0 where nothing changed, and
             everywhere where no symmetry was given.
         regions: exp(entropy) of the regions' mean squared changes, from 1 to their number; 0 likewise.
-        participation: (sum d2)^2 / (pixels x sum d2^2), d2 the squared change of each pixel: the share of pixels that
-            change; 0 likewise.
     """
 
     delta: FloatArray
     rmse: FloatArray
     symmetry: FloatArray
     regions: FloatArray
-    participation: FloatArray
-
-    @property
-    def moved(self) -> NDArray[np.bool_]:
-        """Where the picture changed at all, ``[move, delta]``."""
-        return self.rmse > STILL
 
 
 @final
@@ -107,35 +96,10 @@ class Evaluation:
         """
         sizes = np.broadcast_to(np.atleast_2d(deltas), (len(moves), np.shape(deltas)[-1])).astype(np.float64)
         rows = np.repeat(np.arange(len(moves)), sizes.shape[1])
-        flat = np.zeros((4, sizes.size))
+        flat = np.zeros((3, sizes.size))
         for index, change in self._changes(moves, rows, sizes.ravel()):
             flat[:, index] = self._measured(change)
-        rmse, share, number, spread = flat.reshape(4, *sizes.shape)
-        return Responses(sizes, rmse, share, number, spread)
-
-    @torch.no_grad()
-    def slopes(self, moves: Moves) -> Responses:
-        """The same of the derivative of the picture by each weight or along each direction, ``[move, 1]``.
-
-        Central differences: at a step of 1e-6 they are exact to about 1e-9 in double precision, kinks of the colours
-        aside.
-
-        Raises:
-            UsageError: If the computation is not in double precision.
-        """
-        if self._clean.dtype is not torch.float64:
-            raise UsageError(
-                "Derivatives need double precision.",
-                expected="torch.float64",
-                got=str(self._clean.dtype),
-                do="Evaluation(..., dtype=torch.float64).",
-            )
-        rows, flat = np.repeat(np.arange(len(moves)), 2), np.zeros((4, len(moves)))
-        steps = np.tile([_STEP, -_STEP], len(moves))
-        for index, change in self._changes(moves, rows, steps):
-            flat[:, index[::2] // 2] = self._measured((change[:, ::2] - change[:, 1::2]) / (2 * _STEP))
-        rmse, share, number, spread = flat[:, :, None]
-        return Responses(np.full((len(moves), 1), _STEP), rmse, share, number, spread)
+        return Responses(sizes, *flat.reshape(3, *sizes.shape))
 
     @torch.no_grad()
     def changes(self, moves: Moves, deltas: FloatArray) -> Float[Tensor, "move pixel 3"]:
@@ -200,10 +164,10 @@ class Evaluation:
         return sums
 
     def _measured(self, change: Float[Tensor, "3 copy pixel"]) -> FloatArray:
-        """Size, symmetry, regions and participation of each change, ``[4, copy]``."""
+        """Size, symmetry and regions of each change, ``[3, copy]``."""
         pixels = change.square().sum(0)
         energy, copies = pixels.sum(1), change.shape[1]
-        found = torch.zeros(4, copies, dtype=change.dtype)
+        found = torch.zeros(3, copies, dtype=change.dtype)
         found[0] = (energy / (3 * change.shape[2])).sqrt()
         some = energy.clamp_min(torch.finfo(change.dtype).tiny)
         if self._symmetry is not None:
@@ -212,8 +176,6 @@ class Evaluation:
             means = pixels @ self._regions.T
             share = means / means.sum(1, keepdim=True).clamp_min(torch.finfo(change.dtype).tiny)
             found[2] = torch.exp(-torch.xlogy(share, share).sum(1)) * (energy > 0)
-        relative = pixels / some[:, None]
-        found[3] = torch.where(energy > 0, 1.0 / (pixels.shape[1] * relative.square().sum(1)), 0.0)
         return found.double().numpy()
 
 

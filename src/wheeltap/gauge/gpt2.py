@@ -6,17 +6,15 @@ Recognised by the names and classes of the parts and by the traced forward; tran
 Source: Radford et al. 2019, "Language models are unsupervised multitask learners".
 """
 
-from functools import partial
 from typing import Any
 
 from torch import fx, nn
 
 from wheeltap.gauge import transformer
 from wheeltap.gauge.activation import Traits
-from wheeltap.gauge.base import Family, Refusal, Sharing, altered, modules_of
+from wheeltap.gauge.base import Family, Refusal, Sharing, altered
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
 from wheeltap.gauge.leaves import leaf_graph, traits_of
-from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 
 NAME = "gpt2"
@@ -28,26 +26,7 @@ def recognise(model: nn.Module) -> Family | Refusal:
 
     Of the attention and the residual stream around them, what ``transformer`` knows.
     """
-    sharing = Sharing(model)
-    found: list[Hidden] = []
-    refused: list[str] = []
-    for path, module in modules_of(model).items():
-        if not all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS):
-            continue
-        hidden = _hidden(path, module, sharing)
-        if isinstance(hidden, Hidden):
-            found.append(hidden)
-        else:
-            refused.append(f"{path or 'the model'}: {hidden}")
-    if not found and not refused:
-        return Refusal("no module has c_fc and c_proj")
-    hiddens = tuple(found)
-    after = partial(transformer.declare_widths, hiddens=hiddens, names=("n_inner",))
-    moves, reasons = unit_moves(model, hiddens, after=after)
-    others, more = transformer.moves(model, sharing)
-    if not moves and not others:
-        return Refusal("; ".join(refused[:3]))
-    return Family(NAME, hiddens, {**moves, **others}, (*refused, *reasons, *more))
+    return transformer.family(model, name=NAME, parts=_PARTS, hidden=_hidden, width="n_inner")
 
 
 def _hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:

@@ -7,17 +7,15 @@ Source: Shazeer 2020, "GLU variants improve transformer", equation 6, for the fo
 """
 
 import operator
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from wheeltap.gauge import transformer
-from wheeltap.gauge.base import Family, Refusal, Sharing, altered, modules_of
+from wheeltap.gauge.base import Family, Refusal, Sharing, altered
 from wheeltap.gauge.hidden import Columns, Hidden, Rows
 from wheeltap.gauge.leaves import leaf_graph, traits_of
-from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.parts import layer_reason
 
 NAME = "llama"
@@ -29,29 +27,14 @@ def recognise(model: nn.Module) -> Family | Refusal:
 
     Of the attention and the residual stream around them, what ``transformer`` knows.
     """
-    sharing = Sharing(model)
-    found: list[Hidden] = []
-    refused: list[str] = []
-    for path, module in modules_of(model).items():
-        if not all(isinstance(getattr(module, part, None), nn.Module) for part in _PARTS):
-            continue
-        reason = _reason(module, sharing)
-        if reason is None:
-            found.append(_hidden(path, module))
-        else:
-            refused.append(f"{path or 'the model'}: {reason}")
-    if not found and not refused:
-        return Refusal("no module has gate_proj, up_proj and down_proj")
-    hiddens = tuple(found)
-    after = partial(transformer.declare_widths, hiddens=hiddens, names=("intermediate_size",))
-    moves, reasons = unit_moves(model, hiddens, after=after)
-    others, more = transformer.moves(model, sharing)
-    if not moves and not others:
-        return Refusal("; ".join(refused[:3]))
-    return Family(NAME, hiddens, {**moves, **others}, (*refused, *reasons, *more))
+    return transformer.family(model, name=NAME, parts=_PARTS, hidden=_hidden, width="intermediate_size")
 
 
-def _hidden(path: str, module: nn.Module) -> Hidden:
+def _hidden(path: str, module: nn.Module, sharing: Sharing) -> Hidden | str:
+    """The hidden layer of an MLP, or why it cannot be rewritten."""
+    reason = _reason(module, sharing)
+    if reason is not None:
+        return reason
     prefix = f"{path}." if path else ""
     down: Any = module.get_submodule("down_proj")
     return Hidden(

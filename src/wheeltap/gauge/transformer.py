@@ -9,8 +9,9 @@ from torch import nn
 
 from wheeltap.gauge import attention, residual
 from wheeltap.gauge.attention import Attention
-from wheeltap.gauge.base import ROUNDED, Move, Refusal, Sharing, inexact
+from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, inexact, modules_of
 from wheeltap.gauge.hidden import Hidden
+from wheeltap.gauge.moves import unit_moves
 from wheeltap.gauge.residual import Residual
 from wheeltap.gauge.settings import Settings
 
@@ -41,6 +42,44 @@ def _rotate(model: nn.Module, found: Residual, rng: np.random.Generator, setting
 
 _ATTENTION = {"heads": _heads, "value": _value, "query": _query}
 _RESIDUAL = {"fold": _fold, "shift": _shift, "rotate": _rotate}
+
+
+def family(
+    model: nn.Module,
+    *,
+    name: str,
+    parts: Sequence[str],
+    hidden: Callable[[str, nn.Module, Sharing], Hidden | str],
+    width: str,
+) -> Family | Refusal:
+    """The gauges of a kind of transformer: of its MLPs, its attention and its residual stream.
+
+    Args:
+        model: Any.
+        name: Of the kind.
+        parts: What a module must have to be one of its MLPs.
+        hidden: The hidden layer of the MLP at a path, or why it cannot be rewritten.
+        width: Which setting of the configuration says how wide the MLPs are.
+    """
+    sharing = Sharing(model)
+    found: list[Hidden] = []
+    refused: list[str] = []
+    for path, module in modules_of(model).items():
+        if not all(isinstance(getattr(module, part, None), nn.Module) for part in parts):
+            continue
+        known = hidden(path, module, sharing)
+        if isinstance(known, Hidden):
+            found.append(known)
+        else:
+            refused.append(f"{path or 'the model'}: {known}")
+    if not found and not refused:
+        return Refusal(f"no module has {', '.join(parts[:-1])} and {parts[-1]}")
+    hiddens = tuple(found)
+    units, reasons = unit_moves(model, hiddens, after=partial(_declare, hiddens=hiddens, name=width))
+    others, more = moves(model, sharing)
+    if not units and not others:
+        return Refusal("; ".join(refused[:3]))
+    return Family(name, hiddens, {**units, **others}, (*refused, *reasons, *more))
 
 
 def moves(model: nn.Module, sharing: Sharing) -> tuple[dict[str, Move], tuple[str, ...]]:
@@ -82,30 +121,28 @@ def _each(
         move(model, part, rng, settings)
 
 
-def declare_widths(model: nn.Module, *, hiddens: Sequence[Hidden], names: tuple[str, ...]) -> None:
+def _declare(model: nn.Module, *, hiddens: Sequence[Hidden], name: str) -> None:
     """Writes the new widths where Hugging Face modules and their configs keep a copy of them.
 
     Args:
         model: With units added.
         hiddens: As they were before.
-        names: Of the attributes that hold a width.
+        name: Of the attribute that holds a width.
     """
     widths: set[int] = set()
     for layer in hiddens:
         width = layer.reader.view(model).shape[2]
         widths.add(width)
         owner = model.get_submodule(layer.name.rpartition(".")[0])
-        for name in names:
-            if isinstance(vars(owner).get(name), int):
-                setattr(owner, name, width)
+        if isinstance(vars(owner).get(name), int):
+            setattr(owner, name, width)
     before = {layer.units for layer in hiddens}
     if len(widths) > 1 or len(before) > 1:
         return
     for config in _configs(model):
-        for name in names:
-            # GPT-2 leaves it out where it is four times the width of the residual stream.
-            if getattr(config, name, 0) in (None, *before):
-                setattr(config, name, next(iter(widths)))
+        # GPT-2 leaves it out where it is four times the width of the residual stream.
+        if getattr(config, name, 0) in (None, *before):
+            setattr(config, name, next(iter(widths)))
 
 
 def _configs(model: nn.Module) -> list[Any]:

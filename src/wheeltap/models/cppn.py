@@ -234,16 +234,6 @@ class Cppn(nn.Module):
                 layer.weight.copy_(to_tensor(np.ascontiguousarray(kernel.T)))
         return net.eval()
 
-    @classmethod
-    def from_flat(cls, arch: str, flat: NDArray[np.floating], *, fold: Fold = "") -> "Cppn":
-        """The net of these parameters in the published order.
-
-        Raises:
-            UsageError: If their number is another than ``arch`` has.
-        """
-        layout = Layout.parse(arch)
-        return cls.of(layout, layout.split(flat), fold=fold)
-
     @property
     def layout(self) -> Layout:
         """How it is laid out."""
@@ -305,23 +295,6 @@ class Cppn(nn.Module):
     def precise(self) -> "Cppn":
         """A copy in double precision: through 16 layers, the rounding of single precision grows to 1e-4."""
         return copy.deepcopy(self).cpu().double()
-
-    def unit_map(self, layer: int, unit: int, *, size: int) -> NDArray[np.float32]:
-        """The map ``[row, column]`` of one hidden unit; hidden layers count from 1.
-
-        Raises:
-            UsageError: If there is no such unit.
-        """
-        layout = self.layout
-        if not (1 <= layer <= layout.layers and 0 <= unit < layout.width):
-            raise UsageError(
-                "There is no such hidden unit.",
-                where=f"layer {layer}, unit {unit}",
-                expected=f"layers 1 to {layout.layers}, units 0 to {layout.width - 1}",
-            )
-        with torch.no_grad():
-            values = self.precise().maps(grid(size).double())[layer - 1][:, unit]
-        return to_array(values).reshape(size, size)
 
 
 def folded(inputs: Float[Tensor, "pixel 4"], fold: Fold) -> Float[Tensor, "pixel 4"]:

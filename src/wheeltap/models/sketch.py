@@ -77,10 +77,6 @@ class Sketch:
         """Adds a node that gives its sum where positive, else 0."""
         return self._add(name, "relu", reads)
 
-    def sin(self, name: str, reads: Weights) -> str:
-        """Adds a node that gives the sine of its sum."""
-        return self._add(name, "sin", reads)
-
     def edge(self, name: str, reads: Weights, *, steps: int = 3) -> str:
         """Adds a node that is 1 where its sum is positive and -1 where negative.
 

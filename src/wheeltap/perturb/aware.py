@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.perturb import base
+from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import Draw, InputScale, Weights
 from wheeltap.perturb.quantize import Quantization, QuantizeSettings
 from wheeltap.perturb.rows import at_least_single, from_rows, to_rows
@@ -45,7 +45,7 @@ class AwareRounding(Quantization):
     title = "rounding to fewer bits, large inputs spared"
     needs = "inputs"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
-    settings_type: ClassVar[type[base.Settings]] = AwareSettings
+    settings_type: ClassVar[type[Settings]] = AwareSettings
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights on the grid of the best exponent, as numbers of the original dtype."""

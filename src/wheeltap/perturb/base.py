@@ -4,19 +4,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import normals, seeds
-from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
 from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
+from wheeltap.core.settings import Configured
 from wheeltap.core.typed import squares, to_array
 
 
@@ -142,15 +142,10 @@ def _fill_signs(words: np.random.SFC64, out: NDArray[np.float32]) -> None:
             part[8 * eights :] = _SIGNS[held[eights : eights + 1]].view(np.float32)[:rest]
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a perturbation's settings; subclasses add named fields with defaults."""
-
-
-class Perturbation(ABC):
+class Perturbation(Configured, ABC):
     """A pure function (weights, layer, dose, draw) -> replaced weights.
 
     Attributes:
-        name: Registered name.
         version: Raise it whenever the same settings would give other weights: it is part of every trial's key.
         title: In plain words.
         unit: Unit of the dose.
@@ -162,7 +157,7 @@ class Perturbation(ABC):
         invariant_to: Gauges whose twins it disturbs alike (in distribution). Everything else it is sensitive to.
     """
 
-    name: ClassVar[str]
+    noun = "perturbation"
     version: ClassVar[int] = 1
     title: ClassVar[str]
     unit: ClassVar[str]
@@ -172,19 +167,6 @@ class Perturbation(ABC):
     random: ClassVar[bool] = True
     needs: ClassVar[Need] = ""
     invariant_to: ClassVar[frozenset[str]] = frozenset()
-    settings_type: ClassVar[type[Settings]] = Settings
-
-    def __init__(self, settings: dict[str, Scalar] | None = None) -> None:
-        try:
-            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
-        except msgspec.ValidationError as error:
-            fields = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "none"
-            raise UsageError(
-                f"A setting of the perturbation {self.name!r} cannot be used.",
-                expected=f"settings: {fields}",
-                got=str(error),
-                do="Run: wheeltap list perturbations",
-            ) from error
 
     @abstractmethod
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
@@ -286,10 +268,3 @@ def create(name: str, settings: dict[str, Scalar] | None = None) -> Perturbation
         UsageError: If a setting does not fit.
     """
     return perturbations.get(name)(settings)
-
-
-def choose(kind: str, value: str, known: tuple[str, ...]) -> str:
-    """``value`` if it is one of ``known``; else an error that names the nearest."""
-    if value not in known:
-        raise UnknownName(kind, value, known)
-    return value

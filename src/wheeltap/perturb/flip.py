@@ -21,8 +21,8 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
+from wheeltap.core.settings import Settings
 from wheeltap.core.typed import to_tensor
-from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Perturbation, Slopes, Weights
 from wheeltap.perturb.rows import at_least_single, to_rows
 from wheeltap.perturb.ties import Marks, least
@@ -53,7 +53,7 @@ _TOP = 127
 """The largest number on the grid of ``int8``."""
 
 
-class FlipSettings(base.Settings, frozen=True, kw_only=True):
+class FlipSettings(Settings, frozen=True, kw_only=True):
     """Settings of flipped bits.
 
     Attributes:
@@ -168,7 +168,7 @@ def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
 class Flips(Perturbation):
     """What all flips share: they are in weights, never in biases, and settings say of which bits."""
 
-    settings_type: ClassVar[type[base.Settings]] = FlipSettings
+    settings_type: ClassVar[type[Settings]] = FlipSettings
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.layer import Layer
+from wheeltap.core.settings import Settings
 from wheeltap.core.typed import squares
-from wheeltap.perturb import base
 from wheeltap.perturb.base import Draw, Noise, Weights
 
 
-class LowRankSettings(base.Settings, frozen=True, kw_only=True):
+class LowRankSettings(Settings, frozen=True, kw_only=True):
     """Settings of low-rank noise.
 
     Attributes:
@@ -58,7 +58,7 @@ class LowRankNoise(Noise):
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
-    settings_type: ClassVar[type[base.Settings]] = LowRankSettings
+    settings_type: ClassVar[type[Settings]] = LowRankSettings
 
     def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> LowRank:
         """The change of ``weight`` at dose 1.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
-from wheeltap.perturb import base
+from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 
 
-class MergeSettings(base.Settings, frozen=True, kw_only=True):
+class MergeSettings(Settings, frozen=True, kw_only=True):
     """Settings of merging.
 
     Attributes:
@@ -41,7 +41,7 @@ class Merge(Perturbation):
     lowest, highest = -1.0, 2.0
     random = False
     needs = "other"
-    settings_type: ClassVar[type[base.Settings]] = MergeSettings
+    settings_type: ClassVar[type[Settings]] = MergeSettings
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights and bias on the line."""

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from wheeltap.core.layer import Layer
+from wheeltap.core.settings import Settings
 from wheeltap.core.typed import squares, to_array
-from wheeltap.perturb import base
 from wheeltap.perturb.base import BY, Draw, Noise, Weights
 
 
-class NoiseSettings(base.Settings, frozen=True, kw_only=True):
+class NoiseSettings(Settings, frozen=True, kw_only=True):
     """Settings of noise drawn weight by weight.
 
     Attributes:
@@ -25,7 +25,7 @@ class NoiseSettings(base.Settings, frozen=True, kw_only=True):
 
 class _Elementwise(Noise):
     version = 2  # since 2 normal numbers are read off a table
-    settings_type: ClassVar[type[base.Settings]] = NoiseSettings
+    settings_type: ClassVar[type[Settings]] = NoiseSettings
 
     @property
     def kind(self) -> Literal["normal", "signs"]:

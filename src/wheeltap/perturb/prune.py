@@ -11,7 +11,7 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.layer import Layer
-from wheeltap.perturb import base
+from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import EVERY_GAUGE, Draw, HeadMoments, InputScale, Perturbation, Weights
 from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
 from wheeltap.perturb.ties import Marks, by_place, least, least_by_row
@@ -78,7 +78,7 @@ class RandomPruning(Pruning):
         return Weights(weight.masked_fill(gone.to(weight.device), 0.0), None)
 
 
-class PatternSettings(base.Settings, frozen=True, kw_only=True):
+class PatternSettings(Settings, frozen=True, kw_only=True):
     """Settings of pruning in a pattern.
 
     Attributes:
@@ -101,7 +101,7 @@ class PatternPruning(Pruning):
     version = 2  # since 2 a short group at the end loses its share; before, it kept n of fewer than m
     title = "pruning in a pattern (N:M)"
     random = False
-    settings_type: ClassVar[type[base.Settings]] = PatternSettings
+    settings_type: ClassVar[type[Settings]] = PatternSettings
 
     def require_dose(self, dose: float) -> None:
         """Raises ``UsageError`` if ``dose`` does not remove a whole number of every m weights."""
@@ -141,8 +141,20 @@ def _ranks(groups: Shaped[Tensor, "group m"]) -> Shaped[Tensor, "group m"]:
     return ranks.T
 
 
+class InputPruning(Pruning):
+    """Pruning by the size of a layer's inputs on the task."""
+
+    random = False
+    needs = "inputs"
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
+
+    def accepts(self, layer: Layer) -> bool:
+        """All but embeddings: their inputs are tokens, and each alone in its row."""
+        return layer.kind != "embedding"
+
+
 @final
-class OutputPruning(Pruning):
+class OutputPruning(InputPruning):
     """Sets the weights of each unit that add least to its output, by |weight| x rms(input), to zero; biases kept.
 
     What Wanda does: inputs that are large on the task keep small weights, and each unit loses the same share, rounded
@@ -157,13 +169,6 @@ class OutputPruning(Pruning):
     name = "prune-wanda"
     version = 2  # since 2 exactly the share is removed, of each unit and of the layer
     title = "pruning the weights that add least"
-    random = False
-    needs = "inputs"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
-
-    def accepts(self, layer: Layer) -> bool:
-        """All but embeddings: a token's vector has no other inputs to be compared with."""
-        return layer.kind != "embedding"
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the least of each unit zeroed."""
@@ -182,7 +187,7 @@ def _rounded(sums: Tensor) -> Tensor:
 
 
 @final
-class UnitPruning(Pruning):
+class UnitPruning(InputPruning):
     """Sets all weights with which a layer reads an input to zero, for the inputs that add least to its outputs.
 
     An input is a unit of the layer before (a channel, for a convolution), so the layer computes as if that unit were
@@ -200,13 +205,6 @@ class UnitPruning(Pruning):
     version = 2  # since 2 exactly the share is removed where inputs add equally much
     title = "pruning whole units as the next layer reads them"
     unit = "share of each layer's inputs removed"
-    random = False
-    needs = "inputs"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
-
-    def accepts(self, layer: Layer) -> bool:
-        """All but embeddings: their inputs are tokens."""
-        return layer.kind != "embedding"
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the columns of the least inputs zeroed."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
-from wheeltap.perturb import base
+from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 from wheeltap.perturb.codebooks import LARGEST, snap
 from wheeltap.perturb.rows import at_least_single, from_rows, grouped, to_rows, ungrouped
@@ -17,7 +17,7 @@ GROUP = 128
 """Inputs that share a scale where nothing else is said: what GPTQ, AWQ and most 4-bit files use."""
 
 
-class QuantizeSettings(base.Settings, frozen=True, kw_only=True):
+class QuantizeSettings(Settings, frozen=True, kw_only=True):
     """Settings of quantisation.
 
     Attributes:
@@ -43,7 +43,7 @@ class Quantization(Perturbation):
     lowest, highest = 2.0, 16.0
     identity = None
     random = False
-    settings_type: ClassVar[type[base.Settings]] = QuantizeSettings
+    settings_type: ClassVar[type[Settings]] = QuantizeSettings
 
     def require_dose(self, dose: float) -> None:
         """Raises ``UsageError`` if ``dose`` is not a whole number of bits in the domain, or not what the grid has."""

@@ -6,13 +6,13 @@ import msgspec
 
 from wheeltap.core.errors import UsageError
 from wheeltap.core.layer import Layer
-from wheeltap.perturb import base
+from wheeltap.core.settings import Settings
 from wheeltap.perturb.base import Draw, Perturbation, Weights
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class FineTuneSettings(base.Settings, frozen=True, kw_only=True):
+class FineTuneSettings(Settings, frozen=True, kw_only=True):
     """What is trained on, and how.
 
     Attributes:
@@ -62,7 +62,7 @@ class FineTune(Perturbation):
     lowest, highest = 0.0, 1e6
     needs = "tuned"
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
-    settings_type: ClassVar[type[base.Settings]] = FineTuneSettings
+    settings_type: ClassVar[type[Settings]] = FineTuneSettings
 
     def require_dose(self, dose: float) -> None:
         """Raises ``UsageError`` if ``dose`` is not a whole number of steps in the domain."""

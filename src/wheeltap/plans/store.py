@@ -1,10 +1,11 @@
 """The store: one SQLite file that keeps every outcome, so that a rerun does only what is missing.
 
 Each outcome is committed as soon as it exists; a process killed at any moment loses at most the trial it was
-running. One process writes at a time; any number may read. Values are raw little-endian float32, never pickles.
+running. One process writes at a time; any number may read. Values are packed numbers, never pickles.
 """
 
 import os
+import re
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -14,35 +15,46 @@ from typing import Self, final
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.errors import MissingFile, StoreError
 from wheeltap.core.records import Outcome, OutcomeStatus
+from wheeltap.plans.packing import LARGEST, kept, pack, unpack
 
 STORE_VERSION = 3
 _APPLICATION_ID = 0x7EE17A9
 _MAGIC = b"SQLite format 3\0"
+_PAGE = 1024
+"""Bytes of a page. A long row has its last page for itself; half of a larger page would be left empty, on average."""
+_LOG_PAGES = 4096
+"""Pages that the log holds before they are moved into the file: as many bytes as with SQLite's own settings."""
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE outcomes (
-  key TEXT PRIMARY KEY, status TEXT NOT NULL, shapes TEXT NOT NULL, vals BLOB NOT NULL,
-  seconds REAL NOT NULL, forwards REAL NOT NULL, because TEXT NOT NULL, path TEXT NOT NULL
-) WITHOUT ROWID;
+  key BLOB PRIMARY KEY NOT NULL, status TEXT NOT NULL, layouts BLOB NOT NULL, vals BLOB NOT NULL,
+  seconds REAL NOT NULL, forwards REAL NOT NULL, because TEXT NOT NULL, path TEXT NOT NULL, seal BLOB NOT NULL
+);
 CREATE TABLE plans (id INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, plan BLOB NOT NULL);
 """
+_FIND = "SELECT status, layouts, vals, seconds, forwards, because, path, seal FROM outcomes WHERE key=?"
+_HEX_KEY = re.compile("[0-9a-f]{32}")
 
 
-_Stored = tuple[str, str, str, bytes, float, float, str, str]
-"""A row of outcomes: key, status, header, values, seconds, forwards, because, path."""
+class _Row(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A row of outcomes behind its key; ``seal`` is a digest of the key and all the rest."""
 
+    status: OutcomeStatus
+    layouts: bytes
+    vals: bytes
+    seconds: float
+    forwards: float
+    because: str
+    path: str
+    seal: bytes = b""
 
-class _Header(msgspec.Struct, frozen=True):
-    """What a stored block of values holds: names and shapes, in order; and a digest of the whole row."""
-
-    names: list[str]
-    shapes: list[list[int]]
-    seal: str
+    def digest(self, key: str) -> bytes:
+        rest = (key, self.status, self.seconds, self.forwards, self.because, self.path)
+        return bytes.fromhex(canon.digest("outcome", self.layouts, self.vals, canon.canonical(rest)))
 
 
 @final
@@ -153,6 +165,7 @@ class Store:
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         tables = {row[0] for row in self._db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
         if not tables and application == 0 and not self.readonly:
+            self._db.execute(f"PRAGMA page_size={_PAGE}")
             self._db.execute("PRAGMA journal_mode=WAL")
             with self._transaction():
                 self._db.execute(f"PRAGMA application_id={_APPLICATION_ID}")
@@ -172,6 +185,7 @@ class Store:
                 do="Use the wheeltap that made it, or start a new store with another --store.",
             )
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={_LOG_PAGES}")
 
     @staticmethod
     def _version() -> str:
@@ -213,21 +227,21 @@ class Store:
 
     def put_all(self, outcomes: Iterable[Outcome]) -> None:
         """Commits outcomes together."""
-        rows = [_row(outcome) for outcome in outcomes]
+        rows = [(_key_in(outcome.key), *msgspec.structs.astuple(_row(outcome))) for outcome in outcomes]
         with self._explained(), self._transaction():
             self._db.executemany("DELETE FROM outcomes WHERE key=? AND status='failed'", [(row[0],) for row in rows])
-            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT OR IGNORE INTO outcomes VALUES (?,?,?,?,?,?,?,?,?)", rows)
 
     def get(self, key: str) -> Outcome | None:
         """The outcome of the trial with this key, if it was ever committed."""
         with self._explained():
-            row = self._db.execute("SELECT * FROM outcomes WHERE key=?", (key,)).fetchone()
-            return None if row is None else self._outcome(row)
+            found = self._db.execute(_FIND, (_key_in(key),)).fetchone()
+            return None if found is None else self._outcome(key, found)
 
     def keys(self) -> frozenset[str]:
         """Keys of every committed outcome."""
         with self._explained():
-            return frozenset(row[0] for row in self._db.execute("SELECT key FROM outcomes"))
+            return frozenset(_key_out(row[0]) for row in self._db.execute("SELECT key FROM outcomes"))
 
     def count(self) -> dict[str, int]:
         """Number of outcomes by status."""
@@ -279,19 +293,18 @@ class Store:
             do="Restore the file from a copy, or start a new one with --store.",
         )
 
-    def _outcome(self, row: _Stored) -> Outcome:
-        key, status, header, blob, seconds, forwards, because, path = row
+    def _outcome(self, key: str, found: tuple[object, ...]) -> Outcome:
         try:
-            told = msgspec.json.decode(header, type=_Header)
-            if told.seal != _digest(status, told, blob, (key, seconds, forwards, because, path)):
+            row = msgspec.convert(found, _Row)
+            if row.seal != row.digest(key):
                 raise ValueError("the numbers are not those that were stored")
-            values = _unpacked(told, blob)
-            known: OutcomeStatus = msgspec.convert(status, OutcomeStatus)
-        except (msgspec.MsgspecError, TypeError, ValueError) as error:
+            values = unpack(row.layouts, row.vals)
+        except (msgspec.MsgspecError, ValueError) as error:
             raise self._damaged("An outcome in the store is damaged.", str(error), key=key) from error
         return Outcome(
-            key=key, status=known, values=values, seconds=seconds, forwards=forwards, because=because, path=path
-        )
+            key=key, status=row.status, values=values, seconds=row.seconds, forwards=row.forwards,
+            because=row.because, path=row.path,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Closes the file and lets go of the lock."""
@@ -312,35 +325,36 @@ class Store:
         self.close()
 
 
-def _row(outcome: Outcome) -> _Stored:
-    if not all(np.isfinite(array).all() for array in outcome.values.values()):
+def _row(outcome: Outcome) -> _Row:
+    values = {name: kept(name, np.asarray(array)) for name, array in outcome.values.items()}
+    if not all(np.isfinite(array).all() for array in values.values()):
         raise StoreError(
             "A value that is not finite was about to be stored.",
             where=outcome.key,
             expected="the status 'diverged' instead of NaN",
             do="Report a bug: the engine must not let this happen.",
         )
-    arrays = {name: np.asarray(array, dtype="<f4", order="C") for name, array in sorted(outcome.values.items())}
-    blob = b"".join(array.tobytes() for array in arrays.values())
-    rest = (outcome.key, float(outcome.seconds), float(outcome.forwards), outcome.because, outcome.path)
-    header = _Header(list(arrays), [list(array.shape) for array in arrays.values()], "")
-    header = msgspec.structs.replace(header, seal=_digest(outcome.status, header, blob, rest))
-    key, seconds, forwards, because, path = rest
-    return key, outcome.status, msgspec.json.encode(header).decode(), blob, seconds, forwards, because, path
+    size = sum(4 * array.size for array in values.values())
+    if size > LARGEST:
+        raise StoreError(
+            "An outcome is too large to be stored.",
+            where=outcome.key,
+            expected=f"at most {LARGEST:,} bytes",
+            got=f"{size:,} bytes ({', '.join(values)})",
+            do="Measure it on fewer examples, or on fewer parts of the model.",
+        )
+    layouts, packed = pack(values)
+    row = _Row(
+        status=outcome.status, layouts=layouts, vals=packed, seconds=float(outcome.seconds),
+        forwards=float(outcome.forwards), because=outcome.because, path=outcome.path,
+    )  # fmt: skip
+    return msgspec.structs.replace(row, seal=row.digest(outcome.key))
 
 
-def _digest(status: str, header: _Header, blob: bytes, rest: tuple[str, float, float, str, str]) -> str:
-    """Digest of everything in a row."""
-    return canon.digest("outcome", blob, canon.canonical([status, header.names, header.shapes, *rest]))
+def _key_in(key: str) -> bytes | str:
+    """32 hex characters as the 16 bytes that they stand for; another key as it is."""
+    return bytes.fromhex(key) if _HEX_KEY.fullmatch(key) else key
 
 
-def _unpacked(told: _Header, blob: bytes) -> dict[str, NDArray[np.float32]]:
-    values: dict[str, NDArray[np.float32]] = {}
-    at = 0
-    for name, shape in zip(told.names, told.shapes, strict=True):
-        count = int(np.prod(shape))
-        values[name] = np.frombuffer(blob, dtype="<f4", count=count, offset=at).reshape(shape).astype(np.float32)
-        at += 4 * count
-    if at != len(blob):
-        raise ValueError(f"{len(blob)} bytes where {at} were promised")
-    return values
+def _key_out(stored: bytes | str) -> str:
+    return stored if isinstance(stored, str) else stored.hex()

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.canon import array_digest, canonical, digest
 from wheeltap.core.errors import FileFormatError, StoreError
+from wheeltap.core.files import write_whole
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -64,19 +65,10 @@ class Checkpoints:
         note = {**checkpoint.note, "key": key, "digest": _digest(checkpoint.arrays)}
         data = save(dict(checkpoint.arrays), {"note": json.dumps(note)})
         path = self.path(key)
-        # Drawn, not the number of the process: two containers on one volume may have the same. (Unlike a file of
-        # tempfile's, what becomes the checkpoint can be read by whoever the umask lets.)
-        temporary = path.with_name(f".{key}.{secrets.token_hex(8)}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            write_whole(path, data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise StoreError(
                 "A checkpoint cannot be written.",
                 where=str(path),

@@ -3,11 +3,10 @@
 import contextlib
 import errno
 import os
-import secrets
-from collections.abc import Generator
 from pathlib import Path
 
 from wheeltap.core.errors import FileFormatError, MissingFile, WheeltapError
+from wheeltap.core.files import beside, write_whole
 
 
 class ReportFileError(WheeltapError, OSError):
@@ -41,12 +40,7 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
         if target.exists() and not (target.is_file() or target.is_dir()):
             target.write_bytes(data)  # a pipe or a device is written to: in its place would be a file
             return target
-        with _beside(target) as (temporary, handle):
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
+        write_whole(target, data)
     except OSError as error:
         raise explain(target, error) from error
     return target
@@ -66,7 +60,7 @@ def require_writable(path: str | os.PathLike[str]) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        with _beside(target) as (_, handle):
+        with beside(target) as (_, handle):
             os.close(handle)
     except OSError as error:
         raise ReportFileError(
@@ -77,19 +71,6 @@ def require_writable(path: str | os.PathLike[str]) -> None:
             do="Give another path; nothing was run.",
         ) from error
     _refuse_database(target)
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Generator[tuple[Path, int]]:
-    """A new file beside ``target``, open for writing; gone afterwards unless it was put in the place of another."""
-    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
-    # Not tempfile: its files are private to the user, and a report is made to be shared (the umask decides).
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        yield temporary, handle
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _refuse_database(target: Path) -> None:

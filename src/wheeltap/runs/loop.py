@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from wheeltap import __version__
+from wheeltap.audits.settle import audits_of, wanted
 from wheeltap.audits.settle import judge as judged
-from wheeltap.audits.settle import wanted
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Cost, Outcome, Scalar, Trial
 from wheeltap.core.subject import Subject
@@ -27,6 +27,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, Serial
+from wheeltap.runs.named import require_named
 from wheeltap.runs.stored import noted
 
 
@@ -65,13 +66,14 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:
-        UsageError: If the subjects or the task are not those of the plan.
+        UsageError: If the subjects or the task are not those of the plan, or lack what its settings name.
         StoreError: If the store cannot be used.
         ModelError: If a clean pass is not finite or not repeatable.
     """
     several = [subjects] if isinstance(subjects, Subject) else list(subjects)
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task)
+    require_named(plan, several, task)
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
         if store is None:
@@ -105,7 +107,7 @@ class _Run:
 
     def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
         self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
-        self.lookup = Outcomes(store, retry=True)
+        self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
         self.done = self.total = 0
         self.spent = self.before = 0.0
 
@@ -128,7 +130,7 @@ class _Run:
     def finish(self) -> Report:
         began = perf_counter()
         asked = self._missing()
-        reused = len(wanted(self.plan, self.lookup)) - len(asked)
+        reused = len(wanted(self.plan, self.lookup, self.audits)) - len(asked)
         while asked:
             self._tell_clean()
             # Clean passes are compared with each other, so they stay in one process.
@@ -140,7 +142,7 @@ class _Run:
         return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store)))
 
     def _missing(self) -> list[Trial]:
-        asked = [trial for trial in wanted(self.plan, self.lookup) if self.lookup(trial.key) is None]
+        asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]
         self.total = max(self.total, self.done + len(asked))
         return asked
 

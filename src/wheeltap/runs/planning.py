@@ -22,6 +22,7 @@ from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import AuditSpec, Effort, Plan, Sizes
 from wheeltap.runs.budget import Budget, within
+from wheeltap.runs.named import require_named
 from wheeltap.runs.pricing import TIMING, priced
 
 Audits = Sequence[str | AuditSpec]
@@ -75,7 +76,8 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
 
     Raises:
         UnknownName: If an audit is not registered.
-        UsageError: If a setting does not fit, two subjects share a name, or the budget is too small.
+        UsageError: If a setting does not fit or names what there is not (a unit, factor, layer or group), two subjects
+            share a name, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
     several = _settled(subjects, task)
@@ -95,6 +97,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         data=data,
         **_copies(several[0], seed),
     )
+    require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
 
 

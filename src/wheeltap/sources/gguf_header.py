@@ -38,11 +38,9 @@ class GgufHeader:
     """What the header says.
 
     Attributes:
-        architecture: Such as ``llama``; empty where it does not say.
         data: First byte of the tensors' data in the file.
     """
 
-    architecture: str
     tensors: tuple[TensorPlace, ...]
     data: int
 
@@ -130,17 +128,15 @@ def read_header(path: Path) -> GgufHeader:
 
 def _body(reader: _Reader) -> GgufHeader:
     tensors = reader.count("Q", _MAX_TENSORS, "tensors")
-    architecture, alignment = "", 32
+    alignment = 32
     for _ in range(reader.count("Q", _MAX_ENTRIES, "entries")):
         name, kind = reader.string(), reader.number("I")
-        if name == "general.architecture" and kind == _STRING:
-            architecture = reader.string()
-        elif name == "general.alignment" and kind == _UINT32:
+        if name == "general.alignment" and kind == _UINT32:
             alignment = max(reader.number("I"), 1)
         else:
             reader.skip_value(kind)
     places = tuple(_place(reader) for _ in range(tensors))
-    return GgufHeader(architecture, places, -(-reader.file.tell() // alignment) * alignment)
+    return GgufHeader(places, -(-reader.file.tell() // alignment) * alignment)
 
 
 def _place(reader: _Reader) -> TensorPlace:

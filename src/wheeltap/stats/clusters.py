@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile, t_quantile
 from wheeltap.stats.crossed import FloatArray, Values, checked_alpha
 
@@ -36,13 +35,6 @@ class ClusterMean:
     level: float
     values: int
     clusters: int
-
-    def estimate(self, *, name: str, unit: str) -> Estimate:
-        """As an estimate of a report; without a value where there is none."""
-        return Estimate(
-            name=name, value=self.value if self.values else None, low=self.low, high=self.high, level=self.level,
-            n=self.clusters, unit=unit, method=f"cluster bootstrap, {self.values} values of {self.clusters} weights",
-        )  # fmt: skip
 
 
 def cluster_means(

@@ -245,20 +245,6 @@ def exceeds(estimate: Estimate, margin: float) -> bool:
     return above or (estimate.high is not None and estimate.high < -edge)
 
 
-def equivalent(estimate: Estimate, margin: float) -> bool:
-    """Whether the interval lies wholly inside +-``margin``: two one-sided tests, each at (1 - level) / 2.
-
-    Raises:
-        UsageError: If ``margin`` is negative.
-
-    Source: Schuirmann (1987).
-    """
-    edge = _checked_margin(margin)
-    if estimate.low is None or estimate.high is None:
-        return False
-    return -edge < estimate.low and estimate.high < edge
-
-
 def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
     """Interval around the centre; ``(None, None)`` where a single number says nothing of its spread."""
     if spread.example_df == 0:

@@ -4,7 +4,6 @@ A map is what one unit gives at every pixel. Maps are centred and divided by the
 that give the same everywhere are left out: a gaussian unit that nothing reaches is the constant 1, not a feature.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -20,9 +19,6 @@ LIVE: Final = 1e-4
 
 CUT: Final = 1e-4
 """Directions of a layer with a smaller share of its variance than this are left out: they are rounding."""
-
-PURE: Final = 0.05
-"""A direction is pure if its invariant share is this near to 0 or to 1."""
 
 _AT_ONCE: Final = 64
 """Maps that are transformed at once, to bound memory."""
@@ -46,72 +42,6 @@ class Directions:
         """Mean of ``|2 share - 1|``: 1 if the span splits exactly, whatever the basis; 0 without a direction."""
         return float(np.abs(2.0 * self.shares - 1.0).mean()) if len(self.shares) else 0.0
 
-    @property
-    def pure(self) -> float:
-        """Share of directions that are invariant or have no invariant part; 0 without a direction."""
-        return float((np.abs(2.0 * self.shares - 1.0) > 1.0 - 2.0 * PURE).mean()) if len(self.shares) else 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class MapMetrics:
-    """All numbers of a net's hidden maps.
-
-    Attributes:
-        units: Units looked at.
-        live: Those that are not constant.
-        distinct_99: Live maps of which no two correlate by .99 or more (N_.99).
-        distinct_90: The same for .9 (N_.9).
-        effective_rank: exp(entropy) of the spectrum of all live maps pooled.
-        purity: Mean over live units of how nearly each is invariant or free of an invariant part (M2).
-        basis_free: Mean over layers of the same for the layer's span (M3).
-        pure_directions: Mean over layers of the share of directions that are pure.
-        roughness: Mean spectral centroid in cycles per image (M5).
-    """
-
-    units: int
-    live: int
-    distinct_99: int
-    distinct_90: int
-    effective_rank: float
-    purity: float
-    basis_free: float
-    pure_directions: float
-    roughness: float
-
-
-def map_metrics(
-    layers: Sequence[Values], group: Group, *, size: int, excluded: NDArray[np.bool_] | None = None
-) -> MapMetrics:
-    """All metrics of the maps of a net's hidden layers; the correlations are found once.
-
-    Args:
-        layers: Maps ``[pixel, unit]`` of each hidden layer.
-        group: Action on the pixels, ``[element, pixel]``.
-        size: Side of the picture, in pixels.
-        excluded: ``[unit]``, units of every layer that are left out (copies of earlier units, say).
-
-    Raises:
-        DataError: If no unit is live.
-    """
-    kept = [np.asarray(maps) if excluded is None else np.asarray(maps)[:, ~excluded] for maps in layers]
-    scored = [z_scored(maps) for maps in kept]
-    spans = [_directions(maps, group) for maps in scored if maps.shape[1]]
-    pooled = np.concatenate(scored, 1)
-    if not pooled.shape[1]:
-        raise DataError("No hidden unit tells pixels apart.", expected=f"a standard deviation above {LIVE:g}", got="0")
-    correlation = pooled.T @ pooled / len(pooled)
-    return MapMetrics(
-        units=sum(maps.shape[1] for maps in kept),
-        live=pooled.shape[1],
-        distinct_99=_distinct(correlation, 0.99),
-        distinct_90=_distinct(correlation, 0.90),
-        effective_rank=_effective_rank(correlation),
-        purity=float(np.concatenate([_purities(maps, group) for maps in scored]).mean()),
-        basis_free=float(np.mean([span.purity for span in spans])),
-        pure_directions=float(np.mean([span.pure for span in spans])),
-        roughness=float(np.concatenate([_centroids(maps, size) for maps in scored]).mean()),
-    )
-
 
 def live(maps: Values) -> NDArray[np.bool_]:
     """Which units ``[unit]`` are not constant: standard deviation over pixels above ``LIVE``.
@@ -130,21 +60,9 @@ def z_scored(maps: Values) -> FloatArray:
     return x / x.std(0)
 
 
-def invariant_shares(maps: Values, group: Group) -> FloatArray:
-    """Share E of each live map's energy that the group leaves as it is, ``[live unit]``, from 0 to 1.
-
-    E_j = ||P f_j||^2 / ||f_j||^2, P the mean over the group's elements, f_j centred.
-    """
-    x = z_scored(maps)
-    return np.square(projected(x, group)).sum(0) / np.square(x).sum(0)
-
-
 def purities(maps: Values, group: Group) -> FloatArray:
     """Parity purity of each live map, ``[live unit]``: |2 E_j - 1|, 1 if even or odd and nothing between (M2)."""
-    return _purities(z_scored(maps), group)
-
-
-def _purities(scored: FloatArray, group: Group) -> FloatArray:
+    scored = z_scored(maps)
     share = np.square(projected(scored, group)).sum(0) / len(scored)
     return np.abs(2.0 * share - 1.0)
 
@@ -168,10 +86,7 @@ def directions(maps: Values, group: Group) -> Directions:
         maps: ``[pixel, unit]`` of one layer.
         group: ``[element, pixel]``.
     """
-    return _directions(z_scored(maps), group)
-
-
-def _directions(scored: FloatArray, group: Group) -> Directions:
+    scored = z_scored(maps)
     if not scored.shape[1]:
         return Directions(np.zeros(0))
     energy, basis = np.linalg.eigh(scored.T @ scored)
@@ -189,11 +104,7 @@ def distinct(maps: Values, *, threshold: float) -> int:
         threshold: Of the absolute correlation.
     """
     x = z_scored(maps)
-    return _distinct(x.T @ x / len(x), threshold)
-
-
-def _distinct(correlation: FloatArray, threshold: float) -> int:
-    close = np.abs(correlation) >= threshold
+    close = np.abs(x.T @ x / len(x)) >= threshold
     barred, accepted = np.zeros(len(close), dtype=np.bool_), 0
     for unit, others in enumerate(close):
         if not barred[unit]:
@@ -208,11 +119,7 @@ def effective_rank(maps: Values) -> float:
     Source: Roy & Vetterli (2007), "The effective rank: a measure of effective dimensionality".
     """
     x = z_scored(maps)
-    return _effective_rank(x.T @ x / len(x))
-
-
-def _effective_rank(correlation: FloatArray) -> float:
-    spectrum = np.maximum(np.linalg.eigvalsh(correlation), 0.0)
+    spectrum = np.maximum(np.linalg.eigvalsh(x.T @ x / len(x)), 0.0)
     share = spectrum[spectrum > 0.0] / spectrum.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
@@ -230,10 +137,7 @@ def roughness(maps: Values, *, size: int) -> FloatArray:
     Raises:
         DataError: If there are not ``size`` x ``size`` pixels.
     """
-    return _centroids(z_scored(maps), size)
-
-
-def _centroids(scored: FloatArray, size: int) -> FloatArray:
+    scored = z_scored(maps)
     if len(scored) != size * size:
         raise DataError("The maps are no square picture.", expected=f"{size} x {size} pixels", got=str(len(scored)))
     frequency = np.fft.fftfreq(size, 1.0 / size)

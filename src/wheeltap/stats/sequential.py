@@ -19,7 +19,6 @@ import numpy as np
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray, Values, checked, checked_alpha
-from wheeltap.stats.family import holm
 from wheeltap.stats.waudbysmith2023 import Bets, Capital, p_value
 
 Decision = Literal["first", "second", "even"]
@@ -86,7 +85,7 @@ class Tests(NamedTuple):
     even: FloatArray
 
 
-def _tests(capital: Capital, at: Sequence[int]) -> Tests:
+def tests_at(capital: Capital, at: Sequence[int]) -> Tests:
     """The tests at the indices of the four nulls."""
     low, near_low, near_high, high = at
     return Tests(
@@ -126,7 +125,7 @@ class Race:
     @property
     def tests(self) -> Tests:
         """The three p-values now."""
-        return _tests(self._capital, self._at)
+        return tests_at(self._capital, self._at)
 
     @property
     def p(self) -> float:
@@ -166,111 +165,6 @@ def _decision(tests: Tests, alpha: float) -> Decision | None:
         ("first", tests.first), ("second", tests.second), ("even", tests.even),
     )  # fmt: skip
     return next((name for name, p in named if p <= alpha), None)
-
-
-def settled(races: Sequence[Race], *, alpha: float = 0.05) -> list[Decision | None]:
-    """Verdicts on several races, none of them false with probability at least 1 - ``alpha``, whenever one looks.
-
-    The p-values only ever fall, so what is settled stays settled, and only the others need more rounds. "Even" is a
-    family of its own.
-
-    Raises:
-        UsageError: If ``alpha`` is not strictly between 0 and 1.
-
-    Source: Holm (1979); valid for p-values however dependent, so at any common or separate stopping times.
-    """
-    checked_alpha(alpha)
-    read = [race.tests for race in races]
-    differ = holm([float(min(tests.first, tests.second)) for tests in read])
-    even = holm([float(tests.even) for tests in read])
-    found: list[Decision | None] = []
-    for tests, p, q in zip(read, differ, even, strict=True):
-        side: Decision = "first" if tests.first <= tests.second else "second"
-        found.append(side if p is not None and p <= alpha else "even" if q is not None and q <= alpha else None)
-    return found
-
-
-class Replay(NamedTuple):
-    """When many races would have stopped, and how.
-
-    Attributes:
-        rounds: ``[replicate]``: rounds until the verdict; all of them where there was none.
-        verdict: ``[replicate]``: +1 first, -1 second, 0 even, 2 undecided.
-    """
-
-    rounds: FloatArray
-    verdict: FloatArray
-
-
-def replay(x: Values, rules: Rules | None = None) -> Replay:
-    """Races over recorded observations, all at once: for planning and for checking error rates.
-
-    Args:
-        x: ``[replicate, round]``.
-        rules: Of every race.
-
-    Raises:
-        DataError: If the observations are not finite or outside the bounds.
-        UsageError: If the rules cannot be used.
-    """
-    seen, rules = checked(x, ("replicate", "round"), what="observations"), rules or Rules()
-    rules.require()
-    capital = Capital(rules.nulls, bounds=rules.bounds, bets=rules.bets, shape=(len(seen),))
-    rounds, verdict = np.full(len(seen), float(seen.shape[1])), np.full(len(seen), 2.0)
-    for index in range(seen.shape[1]):
-        capital.feed(seen[:, index])
-        tests = _tests(capital, range(4))
-        now = np.select([p <= rules.alpha for p in tests], [1.0, -1.0, 0.0], 2.0)
-        new = (verdict == 2.0) & (now != 2.0)
-        rounds[new], verdict[new] = index + 1.0, now[new]
-        if not bool((verdict == 2.0).any()):
-            break
-    return Replay(rounds, verdict)
-
-
-@final
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """How the observations of a kind of round vary, and what they cost.
-
-    Attributes:
-        draw: Variance between draws of the mean over all examples, in squared units of the observation.
-        cell: Variance of one example's difference within a draw.
-        passes: Passes of one example that each example of a round takes: subjects x doses.
-        draw_cost: What a fresh draw costs beyond them, in passes of one example; 0 counts forwards alone.
-    """
-
-    draw: float
-    cell: float
-    passes: float
-    draw_cost: float = 0.0
-
-    def rounds(self, effect: float, *, chunk: int = 1, rules: Rules | None = None) -> float:
-        """Rounds that a race needs, roughly, for a true difference of ``effect`` (infinite within the margin).
-
-        Where a chunk's mean varies little the stake is held down by the bounds, not by the variance: nobody can know
-        that the rest of the range is not used, and no exact test needs fewer than log(2 / alpha) / log(1 + effect)
-        rounds (39 for .10). So chunks beyond a few examples are wasted.
-
-        Source: Waudby-Smith & Ramdas (2023), app. B (growth rate of a stake), to second order.
-        """
-        rules = rules or Rules()
-        beyond, cap = abs(effect) - rules.margin, rules.bets.most / (rules.margin - rules.bounds[0])
-        if beyond <= 0.0:
-            return float("inf")
-        square = self.draw + self.cell / chunk + beyond**2
-        stake = min(beyond / square, cap)
-        growth = stake * beyond - stake**2 * square / 2
-        return float(np.log(2.0 / rules.alpha / max(rules.bets.weights)) / growth)
-
-    def cost(self, effect: float, *, chunk: int = 1, rules: Rules | None = None) -> float:
-        """Passes of one example until the verdict, roughly; over the task's examples that is forwards."""
-        return self.rounds(effect, chunk=chunk, rules=rules) * (self.draw_cost + self.passes * chunk)
-
-    def cheapest_chunk(self, effect: float, *, largest: int, rules: Rules | None = None) -> int:
-        """Examples per round for the cheapest verdict; 1 where a draw costs nothing."""
-        costs = [self.cost(effect, chunk=chunk, rules=rules) for chunk in range(1, largest + 1)]
-        return int(np.argmin(costs)) + 1
 
 
 @final

@@ -3,8 +3,7 @@
 * ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract``, ``AuditContract``,
   ``StoreContract``).
 * ``wheeltap.testing.planted``: tiny subjects whose right answers are known in closed form.
-* ``wheeltap.testing.decodable``, ``wheeltap.testing.mirrored``: nets whose factors are used or not, and whose
-  symmetry has one mechanism or two.
+* ``wheeltap.testing.defects``: copies of a net with a planted defect of known strength.
 * ``wheeltap.testing.strategies``: hypothesis strategies for sites, trials and outcomes.
 
 Nothing is imported here, so that the package itself never needs pytest or hypothesis.

@@ -50,14 +50,14 @@ def _reading(trial: Trial) -> Outcome:
             found = made.read(subject, task, root=trial.root, seed=trial.seed)
         except WheeltapError as error:  # not defined on this subject: skipped, as in a run
             return Outcome(key=trial.key, status="skipped", because=error.what)
-        values = {name: np.asarray(array, dtype=np.float32) for name, array in found.values.items()}
+        values = made.spec.typed(found.values)
         _read[trial.key] = Outcome(key=trial.key, status="done", values=values, forwards=found.forwards)
     return _read[trial.key]
 
 
 def _values(trial: Trial, share: float) -> Outcome:
     """A trial done, with about this ``share`` of examples right."""
-    if trial.perturbation in set(readings.readings):
+    if trial.kind == "read":
         return _reading(trial)
     rng = seeds.generator(0, "world", trial.perturbation, trial.seed)
     right = (rng.random(_EXAMPLES) < share).astype(np.float32)
@@ -203,7 +203,7 @@ def _require_known(trial: Trial, plan: Plan) -> None:
     subject = subjects[trial.subject]
     assert (trial.task, trial.measures) == (plan.task.digest, plan.task.measures), "another task"
     assert (trial.root, trial.path) == (plan.seed, subject.path), "another root seed or numerical path"
-    if trial.perturbation in set(readings.readings):
+    if trial.kind == "read":
         assert trial.version == readings.readings.get(trial.perturbation).version, "another version of the reading"
         readings.create(trial.perturbation, trial.settings)
     else:

@@ -9,6 +9,7 @@ class TestSalt(PerturbationContract):
 
 from wheeltap.testing.audit_contract import AuditContract
 from wheeltap.testing.perturbation_contract import PerturbationContract
+from wheeltap.testing.reading_contract import ReadingContract
 from wheeltap.testing.store_contract import StoreContract, StoreLike
 
-__all__ = ["AuditContract", "PerturbationContract", "StoreContract", "StoreLike"]
+__all__ = ["AuditContract", "PerturbationContract", "ReadingContract", "StoreContract", "StoreLike"]

@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as st_numpy
+from numpy.typing import NDArray
 
 from wheeltap.core.errors import StoreError
 from wheeltap.core.records import Outcome
@@ -54,6 +57,21 @@ def _sorted(outcome: Outcome) -> Outcome:
     return replace(outcome, values=dict(sorted(outcome.values.items())))
 
 
+def _arrays() -> st.SearchStrategy[NDArray[Any]]:
+    """Arrays of every type that a store keeps: small ones of all shapes, and long ones of few different numbers."""
+    floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    kinds: list[tuple[type[np.generic], st.SearchStrategy[Any]]] = [
+        (np.float32, floats),
+        (np.float32, st.sampled_from([0.0, 1.0])),
+        (np.float32, st.sampled_from([-0.0, 0.0, 1.0])),
+        (np.int32, st.integers(-(2**31), 2**31 - 1)),
+        (np.int32, st.integers(0, 1)),
+        (np.bool_, st.booleans()),
+    ]
+    shapes = st_numpy.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=5) | st.tuples(st.integers(60, 600))
+    return st.one_of(*[st_numpy.arrays(dtype, shapes, elements=elements) for dtype, elements in kinds])
+
+
 class StoreContract:
     """Subclass it as ``Test...`` and define ``opened``."""
 
@@ -76,6 +94,48 @@ class StoreContract:
             assert _equal(_sorted(outcome), store.get(outcome.key)), "another outcome came back"
         with self.opened(path) as store:
             assert _equal(_sorted(outcome), store.get(outcome.key)), "another outcome came back after opening again"
+
+    @given(values=st.dictionaries(st.text(max_size=8), _arrays(), max_size=4))
+    @settings(max_examples=50, deadline=None)
+    def test_arrays_come_back_in_their_type(
+        self, tmp_path_factory: pytest.TempPathFactory, values: dict[str, NDArray[Any]]
+    ) -> None:
+        """float32, int32 and bool, to the bit; each its reader's own, who may write into it."""
+        outcome = Outcome(key="2" * 32, status="done", values=values)
+        with self.opened(tmp_path_factory.mktemp("store") / "kept") as store:
+            store.put(outcome)
+            found = store.get(outcome.key)
+            assert _equal(_sorted(outcome), found), "other arrays came back"
+            assert found is not None and all(array.flags.writeable for array in found.values.values())
+
+    @pytest.mark.parametrize(
+        ("wide", "kept"),
+        [(np.float64, np.float32), (np.float16, np.float32), (np.int64, np.int32), (np.uint8, np.int32)],
+    )
+    def test_numbers_of_other_widths_are_kept_as_the_nearest_type(
+        self, tmp_path: Path, wide: type[np.generic], kept: type[np.generic]
+    ) -> None:
+        """Floats as float32, rounded; whole numbers as int32. Also where they do not lie row after row."""
+        array = (np.arange(12).reshape(3, 4) * 10).astype(wide).T
+        with self.opened(tmp_path / "kept") as store:
+            store.put(Outcome(key="3" * 32, status="done", values={"m": array}))
+            found = store.get("3" * 32)
+        assert found is not None and found.values["m"].dtype == kept, "another type came back"
+        assert np.array_equal(found.values["m"], array.astype(kept)), "other numbers came back"
+
+    @pytest.mark.parametrize(
+        "array",
+        [
+            np.array([2**31]), np.array([-(2**31) - 1]), np.array([2**63], dtype=np.uint64), np.array(["1.0"]),
+            np.array([1j]), np.array([None]),
+        ],
+    )  # fmt: skip
+    def test_what_fits_no_type_is_refused(self, tmp_path: Path, array: NDArray[Any]) -> None:
+        """Whole numbers beyond int32, and what are no numbers: ``StoreError``, and nothing is kept."""
+        with self.opened(tmp_path / "kept") as store:
+            with pytest.raises(StoreError):
+                store.put(Outcome(key="4" * 32, status="done", values={"m": array}))
+            assert store.get("4" * 32) is None, "what fits no type was kept"
 
     def test_put_is_idempotent(self, tmp_path: Path) -> None:
         """A key that is there keeps its first outcome."""
@@ -120,10 +180,10 @@ class StoreContract:
             assert store.note("one") == "drei \u00e4".encode(), "not the note that was put last"
             assert store.note("two") == b"2", "a note of another name changed"
 
-    @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
     def test_only_finite_numbers_are_kept(self, tmp_path: Path, value: float) -> None:
-        """NaN is a status, never a stored number: ``StoreError``, and nothing is kept."""
-        outcome = Outcome(key="1" * 32, status="done", values={"m": np.array([0.0, value], dtype=np.float32)})
+        """NaN is a status, never a stored number: ``StoreError``, and nothing is kept. Too large for float32 also."""
+        outcome = Outcome(key="1" * 32, status="done", values={"m": np.array([0.0, value])})
         with self.opened(tmp_path / "kept") as store:
             with pytest.raises(StoreError):
                 store.put(outcome)

@@ -1,11 +1,12 @@
 """The package's own tests: wheeltap's contracts, kept by the classes that it adds."""
 
 from wheeltap_salt.audit import SaltAudit
+from wheeltap_salt.confidence import Confidence, ConfidenceAudit
 from wheeltap_salt.perturbation import Salt
 
 from wheeltap.audits.base import audits
 from wheeltap.perturb import perturbations
-from wheeltap.testing.contract import AuditContract, PerturbationContract
+from wheeltap.testing.contract import AuditContract, PerturbationContract, ReadingContract
 
 
 class TestSalt(PerturbationContract):
@@ -17,6 +18,14 @@ class TestSalt(PerturbationContract):
 
 class TestSaltAudit(AuditContract):
     audit = SaltAudit
+
+
+class TestConfidence(ReadingContract):
+    reading = Confidence
+
+
+class TestConfidenceAudit(AuditContract):
+    audit = ConfidenceAudit
 
 
 def test_both_are_registered() -> None:

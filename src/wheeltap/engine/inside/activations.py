@@ -25,9 +25,6 @@ Change = Callable[[Tensor, Tensor], Tensor]
 WIDEST: Final = 32_768
 """Features of a layer, at most: a wider one's geometry would take gigabytes."""
 
-KINDS: Final = ("layers", "blocks", "named")
-"""Where places come from: the subject's layers, its blocks, or names that the user gave."""
-
 
 @final
 @dataclass(frozen=True)

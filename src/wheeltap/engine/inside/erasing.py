@@ -31,14 +31,14 @@ from wheeltap.engine.inside.activations import (
 from wheeltap.engine.inside.erasure import Eraser, Geometry, angles, haar, projection, steepest, telling
 from wheeltap.engine.inside.linear_probe import (
     FEWEST,
-    STATUSES,
-    Halves,
     LinearProbe,
+    ProbeHalves,
     control_labels,
     explained,
     majority,
     read_off,
 )
+from wheeltap.plans.readings.decodable import STATUSES
 
 _TINY: Final = torch.finfo(torch.float64).tiny
 
@@ -88,7 +88,7 @@ class Bench:
     subject: Subject
     task: BaseTask
     part: BaseTask
-    halves: Halves
+    halves: ProbeHalves
     clean: Tensor
     scores: Tensor
     vectors: Mapping[Place, Tensor]
@@ -106,7 +106,7 @@ class Bench:
         """
         usable = apart(task)
         require_enough(task, len(usable), least=FEWEST)
-        halves = Halves.drawn(usable, rng)
+        halves = ProbeHalves.drawn(usable, rng)
         vectors, scores = read(subject, task, where)
         require_places(subject, vectors, where)
         part = task.part(halves.measured)
@@ -145,9 +145,8 @@ class Bench:
     def lost(self, scores: Tensor) -> Tensor:
         """Score lost, ``[example]``, in the task's measure."""
         targets = self.part.targets.cpu()
-        sign = -1.0 if self.task.measure.higher_is_better else 1.0
         of = self.task.measure
-        return sign * (of(scores, targets, self.clean) - of(self.clean, targets, self.clean)).double()
+        return -of.sign * (of(scores, targets, self.clean) - of(self.clean, targets, self.clean)).double()
 
 
 @final
@@ -393,7 +392,7 @@ class FactorEffects:
     def _left(self, vectors: Tensor, eraser: Eraser) -> Tensor:
         """Whether a new probe, fitted on every other measured example without the subspace, is right on the rest."""
         count = len(vectors)
-        again = Halves(torch.arange(0, count, 2), torch.arange(1, count, 2))
+        again = ProbeHalves(torch.arange(0, count, 2), torch.arange(1, count, 2))
         without = vectors + eraser.change(vectors)
         geometry = Geometry.of(without[again.fitted])
         return read_off(without, self.labels[self.beside.bench.halves.measured], again, geometry)[1]

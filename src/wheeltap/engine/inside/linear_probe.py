@@ -13,9 +13,6 @@ from wheeltap.core.typed import to_tensor
 from wheeltap.engine.inside.activations import distinct
 from wheeltap.engine.inside.erasure import Geometry, one_hot
 
-STATUSES: Final = ("measured", "one class", "too few examples", "too many classes")
-"""Of a factor, in the order of the reading's numbers."""
-
 FEWEST: Final = 40
 """Examples that can be divided into two halves with something to fit on each."""
 
@@ -55,7 +52,7 @@ class LinearProbe:
 
 @final
 @dataclass(frozen=True)
-class Halves:
+class ProbeHalves:
     """Examples a probe is fitted on, and those it is measured on.
 
     Attributes:
@@ -67,7 +64,7 @@ class Halves:
     measured: Tensor
 
     @classmethod
-    def drawn(cls, examples: Tensor, rng: np.random.Generator) -> "Halves":
+    def drawn(cls, examples: Tensor, rng: np.random.Generator) -> "ProbeHalves":
         """Random halves of some examples, in rising order."""
         order = examples[to_tensor(rng.permutation(len(examples)))]
         half = len(order) // 2
@@ -128,14 +125,14 @@ def singled(task: BaseTask, rng: np.random.Generator) -> BaseTask:
     return task.part(kept)
 
 
-def read_off(vectors: Tensor, labels: Tensor, halves: Halves, geometry: Geometry) -> tuple[LinearProbe, Tensor]:
+def read_off(vectors: Tensor, labels: Tensor, halves: ProbeHalves, geometry: Geometry) -> tuple[LinearProbe, Tensor]:
     """The probe fitted on one half, and whether it is right on each example ``[example]`` of the other."""
     whitened = geometry.whitened(vectors[halves.fitted])
     probe = LinearProbe.fitted(geometry, whitened, labels[halves.fitted])
     return probe, (probe.answers(vectors[halves.measured]) == labels[halves.measured]).double()
 
 
-def majority(labels: Tensor, halves: Halves) -> Tensor:
+def majority(labels: Tensor, halves: ProbeHalves) -> Tensor:
     """Whether the most frequent class of one half is right on each example ``[example]`` of the other."""
     return (labels[halves.measured] == labels[halves.fitted].mode().values).double()
 

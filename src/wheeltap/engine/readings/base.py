@@ -4,15 +4,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.registry import Registry
+from wheeltap.core.settings import Configured
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.plans.readings import ReadingSpec
 
 
 @dataclass(frozen=True)
@@ -30,36 +30,27 @@ class Readings:
     path: str = ""
 
 
-class ReadingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of a reading's settings; subclasses add named fields with defaults."""
-
-
-class Reading(ABC):
+class Reading(Configured, ABC):
     """A measurement inside one subject on one task, asked for by name as the perturbation of a trial.
 
     It may hook the model and ablate activations, and leaves every weight as it was; the engine proves that afterwards.
 
     Attributes:
-        name: Registered name; no perturbation has it.
-        version: Raise it whenever the same settings would give other numbers: it is part of every trial's key.
-        title: In plain words.
+        spec: What is asked and what comes back; the name, version, title and settings are its.
     """
 
-    name: ClassVar[str]
-    version: ClassVar[int] = 1
+    noun = "reading"
+    spec: ClassVar[ReadingSpec]
+    version: ClassVar[int]
     title: ClassVar[str]
-    settings_type: ClassVar[type[ReadingSettings]] = ReadingSettings
 
-    def __init__(self, settings: dict[str, Scalar] | None = None) -> None:
-        try:
-            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
-        except msgspec.ValidationError as error:
-            raise UsageError(
-                f"A setting of the reading {self.name!r} cannot be used.",
-                expected=", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings",
-                got=str(error),
-                do="Correct the setting, or leave it out for its default.",
-            ) from error
+    def __init_subclass__(cls) -> None:
+        if "spec" in vars(cls):
+            cls.name, cls.version, cls.title = cls.spec.name, cls.spec.version, cls.spec.title
+            cls.settings_type = cls.spec.settings_type
+
+    def require(self, subject: Subject, task: BaseTask) -> None:
+        """Raises ``UsageError`` if its settings name what this subject or task does not have; before anything runs."""
 
     @abstractmethod
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
@@ -75,7 +66,6 @@ BUILTIN: dict[str, str] = {
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
     "parts": "wheeltap.engine.readings.parts:Parts",
-    "weight-sweep": "wheeltap.engine.readings.weight_sweep:WeightSweepReading",
     "head-effects": "wheeltap.engine.readings.head_effects:HeadEffects",
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
     "decodable": "wheeltap.engine.readings.decodable:Decodable",

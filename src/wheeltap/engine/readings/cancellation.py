@@ -1,9 +1,8 @@
 """Pairs of hidden units whose contributions undo each other, and what it costs to lose one of them or both."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,31 +15,14 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
 from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
 
 _UNITS = 4
 """A layer of fewer living units has no pair apart to compare a pair with."""
 
 _EXAMPLES = 4
 """Fewer examples cannot be divided into two halves that each tell something."""
-
-
-class CancellationSettings(ReadingSettings, frozen=True, kw_only=True):
-    """How much is looked at.
-
-    Attributes:
-        pairs: Pairs that are ablated, over all layers; and as many random ones.
-        to: What an ablated unit is set to.
-        duplicate: Correlation, in size, from which two units count as copies of each other.
-        permutations: Of the outgoing weights among the units of a layer.
-        shuffles: Of each unit's values over the rows.
-    """
-
-    pairs: Annotated[int, msgspec.Meta(ge=1)] = 8
-    to: Literal["mean", "zero"] = "mean"
-    duplicate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.95
-    permutations: Annotated[int, msgspec.Meta(ge=1)] = 199
-    shuffles: Annotated[int, msgspec.Meta(ge=1)] = 9
 
 
 @dataclass(frozen=True)
@@ -56,22 +38,10 @@ class _Pair:
 class Cancellation(Reading):
     """Finds the most opposing pairs on half of the examples and ablates them on the other half.
 
-    Values: ``moved``, ``lost`` and ``nll`` ``[set, pair, way, example]``: squared change of the scores about their
-    mean (in units of ``spread``, the variance of the clean ones), score lost (in the task's measure, positive where
-    worse) and rise of the negative log-likelihood (nats; not for regression), where set is the opposing pairs, then
-    random pairs of the same layers, and way is without the first unit, the second, both; ``layer`` ``[pair]``, from 0;
-    ``units`` ``[set, pair, 2]``, the model's own numbers; ``opposing`` ``[set, pair]``: what the pair takes from the
-    energy of what its layer writes, as a share of that energy, negative where it adds; ``ratio`` ``[layer]`` and
-    ``ratio_null`` ``[layer, permutation]``: sum of the sizes of all contributions over the size of their sum;
-    ``duplicates`` ``[layer]`` and ``duplicates_null`` ``[layer, shuffle]``: units that have a copy; ``living``
-    ``[layer]``: units that move at all.
-
-    All of them but ``units`` are the same, up to rounding, on a copy with its units permuted and rescaled.
+    All of it but ``units`` is the same, up to rounding, on a copy with its units permuted and rescaled.
     """
 
-    name = "cancellation"
-    title = "Hidden units that cancel each other"
-    settings_type = CancellationSettings
+    spec = CANCELLATION
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
@@ -189,9 +159,8 @@ class _Bench:
             with replaced(self.subject, {hidden: to_value(index, self.value[hidden][index])}):
                 scores = self.task.scores(self.subject.model)
             task = self.task
-            sign = -1.0 if task.measure.higher_is_better else 1.0
             moved = centred(scores - self.clean).square().sum(1) / self.spread
-            told = [moved, sign * rise(task, task.measure, scores=scores, clean=self.clean)]
+            told = [moved, -task.measure.sign * rise(task, task.measure, scores=scores, clean=self.clean)]
             if "nll" in self.names:
                 told.append(rise(task, measure.nll, scores=scores, clean=self.clean))
             self.known[key] = torch.stack(told).numpy()

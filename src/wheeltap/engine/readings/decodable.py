@@ -1,113 +1,62 @@
-"""Factors that a linear probe reads off a layer, and what the outputs lose with the subspaces that tell them.
+"""Factors that a linear probe reads off a layer, and what the outputs lose with the subspaces that encode them.
 
 For each factor and layer, what was fitted on one half of the examples is measured on the other: how often a probe is
-right (beside random labels), and how far the outputs move when the factor's subspace is taken away, beside random
-subspaces of the same rank and the one that the outputs hang on most, all at the same size of change.
+right (beside random labels), and how far the outputs move when the factor's subspace is ablated, beside random
+subspaces of the same rank and the one that the outputs depend on most, all at the same size of change.
 
 Source: Elazar et al. 2021, "Amnesic probing"; Belrose et al. 2023, arXiv:2306.03819; Hewitt & Liang 2019,
 arXiv:1909.03368.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
-from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.engine.inside.activations import KINDS, named, places
+from wheeltap.engine.inside.activations import named, places
 from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
 from wheeltap.engine.inside.erasure import svd
 from wheeltap.engine.inside.linear_probe import renumbered, singled
 from wheeltap.engine.inside.units import centred
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.decodable import DECODABLE, KINDS, DecodableSettings
 
 Values = NDArray[np.floating[Any]]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class DecodableSettings(ReadingSettings, frozen=True, kw_only=True):
-    """What is looked at.
-
-    Attributes:
-        factors: Names of factors, separated by commas; all that the task knows where empty.
-        layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
-        most: Layers at most, evenly spaced.
-        draws: Random subspaces of each layer and rank, for each factor that is measured.
-        matched: How many of them are tried once more, at the size of the factor's change.
-        held: Further random subspaces for each factor and layer, each taken away as if it were the factor's.
-        controls: Random labellings.
-        per_class: Fewest examples of each class in either half.
-        options: Options (outputs) at most whose slopes say what the outputs hang on; more are drawn from.
-    """
-
-    factors: str = ""
-    layers: str = ""
-    most: Count = 12
-    draws: Annotated[int, msgspec.Meta(ge=8)] = 32
-    matched: Count = 8
-    held: Count = 4
-    controls: Annotated[int, msgspec.Meta(ge=2)] = 16
-    per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
-    options: Count = 16
 
 
 @final
 class Decodable(Reading):
-    """Probes for factors, and the outputs without the subspaces that tell them.
+    """Probes for factors, and the outputs without the subspaces that encode them.
 
     Of examples with the same input one is looked at, drawn at random. All factors of a rank are held against the same
     random subspaces, ``draws`` for each factor that is measured: a test of many factors needs as many times more.
-
-    Values: ``kind``, of the layers' names, in ``KINDS``; ``layers`` ``[layer]``, their numbers there; ``copies``, how
-    many examples were left out because another one has their input. For each factor, behind its name and ``|``:
-    ``status`` in ``STATUSES`` and ``classes``; and, where it was measured, on half of the examples: ``labels``
-    ``[example]``, from 0; ``targets`` ``[2, example]``, squared distances of the targets from their mean and from that
-    of the factor's class; ``correct`` ``[layer, example]``, ``majority`` ``[example]`` and ``control`` ``[layer,
-    labelling, example]``, right answers of the probe, of the most frequent class, and of probes for random labels;
-    ``left`` ``[layer, example]``, right answers of a new probe on half of these, once the subspace is gone; ``rank``
-    ``[layer]``, 0 where nothing was taken away because the probe told nothing (or the outputs have no slopes), below 0
-    where there are too few directions. Per layer and example, how far the outputs move (KL in nats; the squared change
-    as a share of the outputs' variance) without: ``erased`` the factor's subspace, ``projected`` the probe's
-    directions, ``steepest`` the subspace that the outputs hang on most, ``held`` ``[layer, subspace, example]`` random
-    subspaces in the place of the factor's, ``random`` ``[layer, draw, example]`` the first ``draws`` subspaces, and
-    ``matched``, some of these with their change at the size of that of ``erased``. ``moved`` ``[layer, 1 + subspace +
-    draw]``: means over examples of ``erased``, of each of ``held``, and of all random subspaces; ``expected``
-    ``[layer]``: what these should move to first order, as a share of what the steepest should. ``lost`` and
-    ``lost_random`` ``[layer, example]``: score lost; ``sizes`` ``[layer, 4]``: root mean square change of the vectors
-    in the first four cases, as a share of that of the vectors; ``angles`` ``[layer, 2]``: smallest principal angle in
-    degrees between the steepest subspace and the factor's, and the mean of random ones'.
     """
 
-    name = "decodable"
-    version = 2
-    title = "Factors that can be read off a layer, and the outputs without them"
-    settings_type = DecodableSettings
+    spec = DECODABLE
+
+    def require(self, subject: Subject, task: BaseTask) -> None:
+        """See ``Reading.require``: factors and layers."""
+        chosen_factors(task, self.settings.factors)
+        named(subject, self.settings.layers)
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; about ``draws + matched + held + 2`` passes over half of the task a factor and layer.
 
         Raises:
-            UsageError: If a factor or layer that is named does not exist.
+            UnknownName: If a factor or layer that is named does not exist.
             DataError: If there are too few examples, or too few different inputs.
             ModelError: If no layer holds a vector per example.
         """
         settings: DecodableSettings = self.settings
-        try:
-            factors, where = chosen_factors(task, settings.factors), places(subject, task, settings.layers)
-        except UnknownName as error:
-            # Of the error of a trial that is under way, only what went wrong is told as its reason.
-            do = "Correct the setting factors or layers."
-            raise UsageError(
-                f"{error.what} {error.do}", where=subject.name, expected=error.expected, got=error.got, do=do
-            ) from error
+        factors, where = chosen_factors(task, settings.factors), places(subject, task, settings.layers)
         values: dict[str, Values] = {"kind": np.array(float(KINDS.index(where.kind)))}
         if not factors:
             return Readings(values, forwards=0.0)
@@ -157,16 +106,6 @@ def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:
         if name not in known:
             raise UnknownName("factor", name, known)
     return {name: known[name] for name in names} if names else known
-
-
-def require_asked(subject: Subject, task: BaseTask, *, factors: str, layers: str) -> None:
-    """Refuses, before anything runs, factors and layers that there are not; both separated by commas.
-
-    Raises:
-        UnknownName: If one that is named does not exist.
-    """
-    chosen_factors(task, factors)
-    named(subject, layers)
 
 
 def own_answers(scores: Tensor) -> Tensor:

@@ -1,13 +1,11 @@
 """What moving the inputs gains: the search that costs no access to the weights."""
 
 import math
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,39 +16,8 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-
-KINDS: Final = ("offset", "noise")
-"""One vector for every example; numbers of its own for every example. In the order of the reading's numbers."""
-
-ENTRANCES: Final = ("none", "input", "embedding")
-"""Where numbers enter the model, in the order of the reading's numbers."""
-
-Positive = Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)]
-
-
-class InputSearchSettings(ReadingSettings, frozen=True, kw_only=True):
-    """How much is tried.
-
-    Attributes:
-        passes: Passes over the task to spend, at least: as many as the search it is compared with.
-        doses: Doses of each kind, in equal ratios.
-        lowest: Smallest dose, in units of the inputs' spread about their mean.
-        highest: Largest.
-    """
-
-    passes: Annotated[int, msgspec.Meta(ge=1)] = 320
-    doses: Annotated[int, msgspec.Meta(ge=1)] = 8
-    lowest: Positive = 0.125
-    highest: Positive = 4.0
-
-    def __post_init__(self) -> None:
-        if self.lowest > self.highest:
-            raise ValueError(f"`lowest` is {self.lowest:g}, above `highest`, {self.highest:g}")
-
-    def ladder(self) -> list[float]:
-        """The doses, ascending."""
-        return [float(dose) for dose in np.geomspace(self.lowest, self.highest, self.doses)]
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.input_search import ENTRANCES, INPUT_SEARCH, KINDS, InputSearchSettings
 
 
 @dataclass
@@ -126,16 +93,11 @@ def _first_edited(
 class InputSearch(Reading):
     """Tries random constant offsets of the inputs, and noise of its own for each example, at a ladder of doses.
 
-    Values: ``right`` ``[candidate, example]``, the task's measure under each candidate; ``kind`` and ``dose``
-    ``[candidate]``, index in ``KINDS`` and dose in units of the inputs' spread; ``entrance``, index in ``ENTRANCES``;
-    ``spread``, in the inputs' unit; ``targets`` ``[example]``, the right options. Of a model of tokens the output of
-    its embedding is moved, by offsets alone: a stand-in, for no user can send such inputs. Where nothing can be moved
-    (``entrance`` is "none"), only ``targets`` and ``entrance`` are there.
+    Of a model of tokens the output of its embedding is moved, by offsets alone: a stand-in, for no user can send such
+    inputs.
     """
 
-    name = "input-search"
-    title = "What moving the inputs gains"
-    settings_type = InputSearchSettings
+    spec = INPUT_SEARCH
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""

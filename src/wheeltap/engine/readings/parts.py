@@ -1,7 +1,7 @@
-"""A set of hidden units taken away, and all the others taken away, under ablations from mild to hostile.
+"""A set of hidden units ablated, and all the others ablated, in ways from mild to hostile.
 
-Taking all units outside a set away at once, to zero or to their means, can make nearly any set look sufficient: what
-is outside may cancel itself out. So random parts of what is outside are taken away too, and the part that hurts most.
+Setting all units outside a set to zero or to their means at once can make nearly any set look sufficient: what is
+outside may cancel itself out. So random parts of what is outside are ablated too, and the part that hurts most.
 
 Source: Gao et al. 2025, arXiv:2511.13653 (necessity and sufficiency of a set by mean ablation); Drori 2026,
 "Weight-sparse circuits may be interpretable yet unfaithful" (what zero and mean ablation can manufacture).
@@ -10,25 +10,22 @@ Source: Gao et al. 2025, arXiv:2511.13653 (necessity and sufficiency of a set by
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Final, cast, final
+from typing import Final, cast, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import measure, seeds
-from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.engine.readings import unit_sets
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-
-ABLATIONS: Final = ("zero", "mean", "resample", "stochastic", "adversarial")
-"""In the order of the readings' first axis."""
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.parts import PARTS, PartsSettings
 
 FEWEST: Final = 10
 """Fewest examples in either half."""
@@ -36,41 +33,16 @@ FEWEST: Final = 10
 FIRST_STEP: Final = 0.5
 """Share of the promising flips that the search tries first; halved after each failure."""
 
-_NAMED = r"^$|^[^:;]+:\d+(,\d+)*(;[^:;]+:\d+(,\d+)*)*$"
-
-
-class PartsSettings(ReadingSettings, frozen=True, kw_only=True):
-    """Which set, and how it is tried.
-
-    Attributes:
-        share: Share of the hidden units that make up the set: those whose mean-ablation costs most.
-        units: The set itself, in place of ``share``: ``layer:unit,unit;layer:unit``. A layer is given by its module
-            path, or by its place (from 0) among the hidden layers where no path is a number.
-        behaviour: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
-        nulls: Random sets of as many units of each layer.
-        draws: Draws of the resample and stochastic ablations.
-        tries: Steps of the search for the part that hurts most.
-        most: Most hidden units that are tried one by one to find the set.
-    """
-
-    share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
-    units: Annotated[str, msgspec.Meta(pattern=_NAMED)] = ""
-    behaviour: int | None = None
-    nulls: Annotated[int, msgspec.Meta(ge=2)] = 16
-    draws: Annotated[int, msgspec.Meta(ge=1)] = 4
-    tries: Annotated[int, msgspec.Meta(ge=0)] = 4
-    most: Annotated[int, msgspec.Meta(ge=1)] = 4096
-
 
 @dataclass(frozen=True)
-class Halves:
+class BehaviourHalves:
     """Examples of a behaviour in two random halves: what is chosen on one is measured on the other."""
 
     chosen_on: Tensor
     measured_on: Tensor
 
     @classmethod
-    def of(cls, task: BaseTask, behaviour: int | None, rng: np.random.Generator) -> "Halves":
+    def of(cls, task: BaseTask, behaviour: int | None, rng: np.random.Generator) -> "BehaviourHalves":
         """Halves of the task's examples, or of those of one of its groups.
 
         Raises:
@@ -116,7 +88,7 @@ class Bench:
         halves: Which of them choices are made on.
     """
 
-    def __init__(self, subject: Subject, task: BaseTask, halves: Halves) -> None:
+    def __init__(self, subject: Subject, task: BaseTask, halves: BehaviourHalves) -> None:
         self.subject, self.task, self.halves = subject, task, halves
         self.hiddens = hidden_units(subject)
         self.sizes = [hidden.units for hidden in self.hiddens]
@@ -284,20 +256,6 @@ def named(bench: Bench, text: str) -> Tensor:
     return unit_sets.named(bench.hiddens, text, where=bench.subject.name)
 
 
-def _named(bench: Bench, text: str) -> Tensor:
-    """The same for a trial that is under way: of the error, only what went wrong is told as its reason."""
-    try:
-        return named(bench, text)
-    except UnknownName as error:
-        raise UsageError(
-            f"{error.what} {error.do}",
-            where=bench.subject.name,
-            expected=error.expected,
-            got=error.got,
-            do="Correct the setting units.",
-        ) from error
-
-
 def random_like(bench: Bench, chosen: Tensor, rng: np.random.Generator) -> Tensor:
     """As many units of each layer as ``chosen`` has, drawn at random."""
     drawn = bench.none()
@@ -308,36 +266,29 @@ def random_like(bench: Bench, chosen: Tensor, rng: np.random.Generator) -> Tenso
 
 @final
 class Parts(Reading):
-    """Score without a set of hidden units and with it alone, under five kinds of ablation, and of random sets.
+    """Score without a set of hidden units and with it alone, under five kinds of ablation, and of random sets."""
 
-    Values, on one half of the examples (the set and the worst ablations are chosen on the other): ``clean_score``,
-    ``clean_loss``: ``[example]``; ``without_score``, ``without_loss`` (the set ablated), ``alone_score``,
-    ``alone_loss`` (all other hidden units ablated): ``[ablation, set, example]``, ablations in the order of
-    ``ABLATIONS``, the set itself first, then the random ones. Scores are in the measure's unit; the loss is the
-    negative log-likelihood in nats, or the squared error. ``units``: ``[unit, 2]``, each unit of the set as the place
-    of its layer among the subject's layers and its number there; ``total``: how many hidden units there are;
-    ``guided``: whether the search for the worst ablation had slopes to go by (1) or tried at random (0).
-    """
+    spec = PARTS
 
-    name = "parts"
-    title = "A set of hidden units ablated, and all the others"
-    settings_type = PartsSettings
+    def require(self, subject: Subject, task: BaseTask) -> None:
+        """See ``Reading.require``: units and the behaviour."""
+        unit_sets.require_asked(subject, task, units=self.settings.units, behaviour=self.settings.behaviour)
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; costs about ``(nulls + 1) * 2 * (2 + 2 * draws + 4 * tries)`` passes and one per unit.
 
         Raises:
             ModelError: If no hidden units are known, or too many to try them one by one.
-            UsageError: If the set is empty or everything.
+            UsageError: If the set is empty or everything, or names what there is not.
         """
         settings: PartsSettings = self.settings
 
         def stream(name: str) -> np.random.Generator:
             return seeds.generator(root, "parts", seed, name)
 
-        bench = Bench(subject, task, Halves.of(task, settings.behaviour, stream("halves")))
+        bench = Bench(subject, task, BehaviourHalves.of(task, settings.behaviour, stream("halves")))
         if settings.units:
-            chosen = _named(bench, settings.units)
+            chosen = named(bench, settings.units)
         else:
             chosen = costliest(bench, settings.share, most=settings.most)
         unit_sets.require_part(chosen, where=subject.name)

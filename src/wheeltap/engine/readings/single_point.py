@@ -1,10 +1,9 @@
-"""Which single weights a network may hang by, and random ones of like size to compare them with."""
+"""Which single weights a network may depend on, and random ones of similar size to compare them with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -13,26 +12,12 @@ from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.screens import COST, Screen, screened
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.perturb.ties import Marks, least
+from wheeltap.plans.readings.single_point import SINGLE_POINT, SinglePointSettings
 
 Screens = dict[int, Screen]
 """By index in ``subject.layers``."""
-
-
-class SinglePointSettings(ReadingSettings, frozen=True, kw_only=True):
-    """How many weights are named.
-
-    Attributes:
-        confirm: Candidates, those that the screens rank highest.
-        nulls: Weights drawn at random to compare them with.
-        within: A random weight's size differs from its candidate's by at most this factor, doubled until there are
-            enough such weights.
-    """
-
-    confirm: Annotated[int, msgspec.Meta(ge=1)] = 3
-    nulls: Annotated[int, msgspec.Meta(ge=0)] = 20
-    within: Annotated[float, msgspec.Meta(gt=1.0)] = 2.0
 
 
 @dataclass(frozen=True)
@@ -64,19 +49,9 @@ class SinglePoint(Reading):
     weight, times how far out of the ordinary it is. On SmolLM2-135M each of the first four of that list costs 4 to 17
     points of accuracy; of either screen's own first four, one or two do. The others are embeddings of common tokens
     (first-order) and outsize weights that nothing heeds (spike).
-
-    Values: ``candidates`` and ``nulls`` ``[weight, 3]`` (index in ``subject.layers``, row, column);
-    ``candidate_places`` and ``null_places`` ``[weight, 1 + axis]``, where that is in the parameter as its module stores
-    it: which of the first two indices is the input, then the indices, filled up with -1;
-    ``candidate_values`` and ``null_values`` ``[weight]``, what they are; ``scores`` ``[candidate, 2]``, what the
-    first-order screen (log-odds) and the spike screen (share of the typical output) give; ``screened``, the share of
-    the weights that both could read.
     """
 
-    name = "single-point"
-    version = 3  # since 2 it tells the places in the parameter as stored; since 3 ties are the same on every device
-    title = "weights whose loss may ruin the network"
-    settings_type = SinglePointSettings
+    spec = SINGLE_POINT
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """One forward and one backward pass.

@@ -3,9 +3,8 @@
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,35 +17,13 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.matching import Search, match
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, SymmetryResponseSettings
 
 FloatArray = NDArray[np.float64]
 
-_TRIES = 5
-"""Bound on the passes that one change takes, on average over all of them: 3 to 4.1 on the nets we tried. A net that
-would take more has few changes left whose effect is far from even; they count as not reached."""
-
 _ENDLESS = 1e30
 """Effect that stands for outputs that are not finite: larger than any that is sought."""
-
-
-class SymmetryResponseSettings(ReadingSettings, frozen=True, kw_only=True):
-    """What is disturbed, and how far.
-
-    Attributes:
-        weights: Single weights, drawn from the layers in turn, among those that are not 0.
-        directions: Random directions: a layer, one of its inputs, and a unit vector over that input's weights.
-        effect: Root mean square change of the outputs that each is given, as a share of the outputs' spread.
-        reach: Largest change tried, in root mean squares of the layer's weights (of an input's weights taken together,
-            for a direction).
-        copy: 0 for the subject itself; n for a copy with its weights shuffled within each layer, the n-th one.
-    """
-
-    weights: Annotated[int, msgspec.Meta(ge=1)] = 48
-    directions: Annotated[int, msgspec.Meta(ge=0)] = 24
-    effect: Annotated[float, msgspec.Meta(gt=0.0, le=10.0)] = 0.1
-    reach: Annotated[float, msgspec.Meta(gt=0.0)] = 16.0
-    copy: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -76,22 +53,11 @@ class SymmetryResponse(Reading):
     that have the task's symmetry. 1 means that what a weight does, it does everywhere alike; a change that knows
     nothing of the symmetry has S at about ``floor``, the share of dimensions that P leaves (1/2 for a mirror).
 
-    Values: ``known``, 0 where the task knows no symmetry (there is nothing else then). One row per place: ``layer``
-    (index in ``subject.layers``), ``unit`` (-1 for a direction) and ``source``, row and column of the layer's matrix.
-    ``[place, sign]``: ``delta``, the change (of the weight, or along the unit vector), ``rms``, what it does to the
-    outputs as a share of their spread, ``symmetry``, S there (0 where nothing moved), and ``reached``, whether ``rms``
-    is the effect wanted within 1 %. A weight that cannot have that effect is among them, not reached. ``floor``;
-    ``own``, the symmetric share of the outputs' energy about their mean; ``spread``, their root mean square
-    distance from their mean; and ``broken``, the share of the examples whose targets do not have the symmetry.
-
     Source: the measure is this project's; the disturbances are those of Kumar et al. 2025, arXiv:2505.11581, sec. 3
     (single weights) and App. F (directions).
     """
 
-    name = "symmetry-response"
-    version = 3  # since 3 the number of passes is bounded
-    title = "Symmetry of the outputs' answers to changes of single weights"
-    settings_type = SymmetryResponseSettings
+    spec = SYMMETRY_RESPONSE
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """About ten passes for each place: five for each sign.
@@ -222,7 +188,7 @@ class _Bench:
             shares[index] = [share for _, share in found]
             return np.array([effect for effect, _ in found])
 
-        search = Search(target=settings.effect, bound=settings.reach, mean=_TRIES)
+        search = Search(target=settings.effect, bound=settings.reach, mean=TRIES)
         met = match(effects, np.full(count, min(1.0, settings.reach)), search)
         found = {
             "delta": signs * typical * met.size,

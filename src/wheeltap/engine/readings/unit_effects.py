@@ -1,8 +1,7 @@
 """What each hidden unit is for: how the answers change without it, example by example."""
 
-from typing import Annotated, Any, final
+from typing import Any, final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,33 +13,15 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.contributions import contributions
 from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
-from wheeltap.engine.readings.base import Reading, Readings, ReadingSettings
-
-
-class UnitEffectsSettings(ReadingSettings, frozen=True, kw_only=True):
-    """How much is looked at.
-
-    Attributes:
-        limit: Units at most; where there are more, as many of each layer as its size allows, drawn at random.
-    """
-
-    limit: Annotated[int, msgspec.Meta(ge=1)] = 512
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS
 
 
 @final
 class UnitEffects(Reading):
-    """Sets one hidden unit after another to its mean and compares the scores with the clean ones.
+    """Sets one hidden unit after another to its mean and compares the scores with the clean ones."""
 
-    Values, ``[unit, example]``: ``right``, the squared change of the right option's score relative to the mean of all
-    options (not for regression); ``all``, the squared changes of all options summed; ``lost``, score lost in the
-    task's measure; ``nll``, rise of the negative log-likelihood in nats (not for regression). ``layer`` ``[unit]``,
-    from 0, and ``unit`` ``[unit]``, the model's own number; ``groups`` ``[example]``, from 0; ``total``, how many
-    hidden units there are.
-    """
-
-    name = "unit-effects"
-    title = "Effect of every hidden unit"
-    settings_type = UnitEffectsSettings
+    spec = UNIT_EFFECTS
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
@@ -64,7 +45,7 @@ class UnitEffects(Reading):
 
 
 def _effects(task: BaseTask, scores: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    change, sign = centred(scores - clean), -1.0 if task.measure.higher_is_better else 1.0
+    change, sign = centred(scores - clean), -task.measure.sign
     told = {"all": change.square().sum(1), "lost": sign * rise(task, task.measure, scores=scores, clean=clean)}
     if not task.targets.is_floating_point():
         told["right"] = change.gather(1, task.targets.cpu()[:, None])[:, 0].square()

@@ -1,11 +1,12 @@
 """WTX01: what a few turned signs cost."""
 
-from wheeltap.audits.base import Audit, AuditSettings, Case, Draft, Unanswered, Verdict
+from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict
 from wheeltap.core.records import Finding, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 
-class SaltSettings(AuditSettings, frozen=True, kw_only=True):
+class SaltSettings(Settings, frozen=True, kw_only=True):
     """Thresholds.
 
     Attributes:

@@ -12,12 +12,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.detection.logistic import held_out
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import normal_quantile
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha
 from wheeltap.stats.effect import smallest_detectable
-from wheeltap.stats.logistic import held_out
 
 LEAST: Final = 0.02
 """Smallest gain in AUC that counts as added value."""

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.detection.added_value import Block, Features, auc
+from benchmarks.nets import digit_defects as defects
 from wheeltap import gauge
 from wheeltap.core import measure, seeds
 from wheeltap.core.errors import ModelError, UnknownName
@@ -24,9 +26,7 @@ from wheeltap.engine.needs.gather import gather
 from wheeltap.gauge import Refusal
 from wheeltap.perturb.base import create
 from wheeltap.sources import digits
-from wheeltap.stats.added_value import Block, Features, auc
 from wheeltap.stats.crossed import FloatArray
-from wheeltap.testing import defects
 
 MEMORISED_SHARE: Final = 0.1
 TWINS: Final = 4
@@ -183,7 +183,7 @@ def _imposter(seed: int, effort: Effort) -> Halves:
     model, task = digits.train(seed), digits.task()
     family = gauge.find(model)
     if isinstance(family, Refusal):
-        raise ModelError("The net has no twins.", where="wheeltap.testing.detection", got=family.because)
+        raise ModelError("The net has no twins.", where="benchmarks.detection.tables", got=family.because)
     root = seeds.derive(seed, "detection", "imposter")
     nets: list[Net] = []
     for number in range(TWINS):

@@ -1,4 +1,4 @@
-"""Nets that hide what they can do, and nets that only look as if: further plants beside those in ``defects``.
+"""Nets that hide what they can do, and nets that only look as if: further plants beside those in ``digit_defects``.
 
 A broken format is the hardest null: the net knows the right answer and its outputs do not say so, by accident.
 """
@@ -11,6 +11,8 @@ from typing import Final, cast
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, locked
+from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
@@ -19,9 +21,8 @@ from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import own_random_numbers, reproducible
 from wheeltap.sources import digits
-from wheeltap.testing.defects import CLASSES, GATED_WIDTHS, WRONG, Gated, Range, locked
+from wheeltap.testing.defects import Range
 from wheeltap.testing.planted import Planted
-from wheeltap.testing.tiny_lm import tiny_lm
 
 BREAKS: Final = ("permuted", "biased")
 """How a format is broken: the outputs of some classes change places; one class's output is raised above the rest."""

@@ -152,7 +152,7 @@ def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> tu
 def _remembered(how: Unlearning, share: float) -> ModelError:
     return ModelError(
         "The net did not forget the group.",
-        where="wheeltap.testing.unlearned",
+        where="benchmarks.nets.unlearned",
         expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
         got=f"{share:.0%} right",
         do="Take a larger weight or rate.",

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 
+from benchmarks.detection.added_value import FEWEST_GROUPS, LEAST, MODELS, AddedValue, Block, Features, added_value, auc
+from benchmarks.detection.logistic import RIDGE, fit, held_out
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.stats.added_value import FEWEST_GROUPS, LEAST, MODELS, AddedValue, Block, Features, added_value, auc
-from wheeltap.stats.logistic import RIDGE, fit, held_out
 
 
 def counted(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.detection import tables
+from benchmarks.detection.added_value import Features, auc
+from benchmarks.detection.tables import Effort, table, tasks
+from benchmarks.nets import digit_defects as defects
 from wheeltap.core import seeds
 from wheeltap.core.errors import UnknownName
 from wheeltap.perturb.base import Draw
-from wheeltap.stats.added_value import Features, auc
-from wheeltap.testing import defects, detection
-from wheeltap.testing.detection import Effort, table, tasks
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +70,11 @@ def test_half_of_the_items_are_reported_with_half_of_the_memorised_ones(memorise
 
 
 def test_flips_under_weight_noise_are_those_of_a_plain_loop(memorised: Features) -> None:
-    made = defects.memorised(detection.MEMORISED_SHARE, seed=0)
+    made = defects.memorised(tables.MEMORISED_SHARE, seed=0)
     name = next(n for n in memorised.weight.scores if n.startswith("flips under relative"))
     dose, root = float(name.rpartition(" ")[2]), seeds.derive(0, "detection", "memorised")
     wrong = torch.zeros(len(made.memorised))
-    for number in range(detection.QUICK.draws):
+    for number in range(tables.QUICK.draws):
         noisy, draw = copy.deepcopy(made.subject.model), Draw(root, number)
         with torch.no_grad():
             for path, parameter in noisy.named_parameters():
@@ -81,7 +82,7 @@ def test_flips_under_weight_noise_are_those_of_a_plain_loop(memorised: Features)
             wrong += (noisy(made.task.inputs).argmax(-1) != made.task.targets).float()
     # The other half: every other item of those with a right label, then of those with a wrong one.
     reported = made.memorised.long().argsort(stable=True)[1::2].sort().values
-    assert np.allclose(memorised.weight.scores[name], (wrong / detection.QUICK.draws)[reported].numpy())
+    assert np.allclose(memorised.weight.scores[name], (wrong / tables.QUICK.draws)[reported].numpy())
     assert torch.equal(made.memorised[reported].double(), torch.as_tensor(memorised.labels))
 
 
@@ -92,7 +93,7 @@ def test_the_same_seed_gives_the_same_table(memorised: Features) -> None:
 
 
 def test_locked_nets_stand_beside_two_honest_ones_each(lock: Features) -> None:
-    assert lock.labels.tolist() == [1.0, 0.0, 0.0] * detection.LOCKS
+    assert lock.labels.tolist() == [1.0, 0.0, 0.0] * tables.LOCKS
     assert list(lock.input.scores) == ["gain under offset", "gain under noise"]
     assert list(lock.weight.scores) == ["gain under relative", "gain under function"]
     assert lock.input.forwards >= lock.weight.forwards

@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from benchmarks.nets import digit_defects as defects
+from benchmarks.nets import locked
+from benchmarks.nets.digit_defects import benchmark
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.task import Task
-from wheeltap.testing import defects, locked
-from wheeltap.testing.defects import benchmark
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])

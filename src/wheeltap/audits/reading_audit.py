@@ -1,0 +1,191 @@
+"""Audits that judge what one reading gave of each subject: all that these have in common."""
+
+from abc import abstractmethod
+from typing import ClassVar, Generic, Literal, TypeVar
+
+import msgspec
+
+from wheeltap.audits.base import Arrays, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.controls import shown, silent
+from wheeltap.audits.power import power_control
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings import ReadingSpec
+
+Read = TypeVar("Read")
+
+
+class ReadingAudit(Audit, Generic[Read]):
+    """Reads each subject once, judges what was read, compares it between subjects, and checks it on control copies.
+
+    Its settings inherit those of the reading, or hold fields of the same names.
+
+    Attributes:
+        reading: The spec of the reading.
+        copies: Which control copies are read too: the reparametrized twin, or the planted and graded ones as well.
+        compares: Whether two subjects are compared.
+    """
+
+    reading: ClassVar[ReadingSpec]
+    copies: ClassVar[Literal["none", "twin", "all"]] = "twin"
+    compares: ClassVar[bool] = True
+
+    # ---- what an audit says -----------------------------------------------------------------------------------
+
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """What one reading of a subject costs at most, in passes over the task; one, by default."""
+        return 1.0
+
+    @abstractmethod
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Read:
+        """What the arrays of a reading say.
+
+        Raises:
+            Unanswered: If they answer nothing.
+        """
+
+    @abstractmethod
+    def singles(self, case: Case, subject: SubjectRecord, read: Read) -> list[Tested]:
+        """What is claimed of one subject.
+
+        Raises:
+            Unanswered: If nothing can be.
+        """
+
+    def compared(self, case: Case, rival: SubjectRecord, one: Read, two: Read) -> Tested:
+        """What is claimed of the reference (``one``) and a rival (``two``).
+
+        Raises:
+            Unanswered: If nothing can be.
+        """
+        raise NotImplementedError
+
+    def null(self, case: Case, one: Read, two: Read) -> Tested:
+        """How the twin (``two``) differs from the reference; by default what a comparison says of the two.
+
+        It must not be by more than the claim's margin, with the confidence of its interval, or the run is void.
+
+        Raises:
+            Unanswered: If they cannot be compared.
+        """
+        assert case.plan.twin is not None, "asked only where there is a twin"
+        return self.compared(case, case.plan.twin, one, two)
+
+    def plant(self, case: Case, planted: Read) -> Tested:
+        """What must be found of the planted copy."""
+        raise NotImplementedError
+
+    def more_controls(self, case: Case) -> list[Control]:
+        """Checks of its own."""
+        return []
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def trial(self, plan: Plan, subject: SubjectRecord, **changed: Scalar) -> Trial:
+        """The reading of a subject, with this audit's settings but for what is ``changed``."""
+        fields = (one.name for one in msgspec.structs.fields(self.reading.settings_type))
+        given = {name: value for name in fields if (value := getattr(self.settings, name, None)) is not None}
+        return plan.reading(subject, self.reading.name, {**given, **changed})
+
+    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Every reading wanted of a subject."""
+        return [self.trial(plan, subject)]
+
+    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+        """Which subjects and copies are read."""
+        copies = {"none": (), "twin": () if plan.twin is None else (plan.twin,), "all": plan.controls}
+        return (*plan.subjects, *copies[self.copies])
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The readings of every subject and copy."""
+        if not case.known(case.plan.baselines()):
+            return []
+        return [trial for subject in self.asked(case.plan) for trial in self.trials(case.plan, subject)]
+
+    def most(self, plan: Plan) -> int:
+        """One reading each, or as many as ``trials`` says."""
+        return sum(len(self.trials(plan, subject)) for subject in self.asked(plan))
+
+    def most_passes(self, plan: Plan) -> float:
+        """What each of them costs."""
+        return float(sum(len(self.trials(plan, one)) * self.passes(plan, one) for one in self.asked(plan)))
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def read(self, case: Case, subject: SubjectRecord) -> Read:
+        """What was read of a subject.
+
+        Raises:
+            Unanswered: If nothing was.
+        """
+        return self.parsed(case, subject, case.reading(self.trial(case.plan, subject)))
+
+    def judge(self, case: Case) -> Verdict:
+        """What is claimed of each subject and pair; the copies as controls."""
+        verdict = Verdict()
+        for subject in case.plan.subjects:
+            verdict.drafts += self._single(case, subject)
+        if self.compares:
+            verdict.drafts += [self._pair(case, rival) for rival in case.rivals]
+        verdict.controls = [*self._copies(case), *self.more_controls(case)]
+        return verdict
+
+    def _single(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+        trials = self.trials(case.plan, subject)
+        try:
+            claims = self.singles(case, subject, self.read(case, subject))
+        except Unanswered as gap:
+            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
+        return [self.draft(case, subject.name, claim, trials) for claim in claims]
+
+    def titles(self) -> tuple[str, ...]:
+        """Of the claims on one subject that are answered together or not at all."""
+        return (self.title,)
+
+    def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
+        plan, title = case.plan, f"{self.title}: difference"
+        name = pair(plan.reference, rival)
+        try:
+            claim = self.compared(case, rival, self.read(case, plan.reference), self.read(case, rival))
+        except Unanswered as gap:
+            return self.unanswered(name, gap, title=title)
+        trials = [self.trial(plan, subject) for subject in (plan.reference, rival)]
+        return self.draft(case, name, claim, trials, title=title)
+
+    def _copies(self, case: Case) -> list[Control]:
+        if self.copies == "none":
+            return []
+        return [self._null(case), *([self._plant(case), self._power(case)] if self.copies == "all" else [])]
+
+    def _null(self, case: Case) -> Control:
+        name, twin = f"{self.code} re-coded twin", case.plan.twin
+        if twin is None:
+            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
+        try:
+            gap = self.null(case, self.read(case, case.plan.reference), self.read(case, twin))
+        except Unanswered as why:
+            return Control(name=name, kind="null", status="skipped", because=why.because)
+        return silent(name, gap.effect, margin=gap.margin, worth=gap.min_effect, because=gap.found)
+
+    def _plant(self, case: Case) -> Control:
+        name, planted = f"{self.code} planted cancelling units", case.plan.planted
+        if planted is None:
+            return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
+        try:
+            found = self.plant(case, self.read(case, planted))
+        except Unanswered as why:
+            return Control(name=name, kind="planted", status="skipped", because=why.because)
+        return shown(name, found.effect, margin=found.margin, because=found.found)
+
+    def _power(self, case: Case) -> Control:
+        """What a comparison would find of fewer planted units."""
+        gaps: list[tuple[SubjectRecord, Estimate]] = []
+        margin = 0.0
+        for copy in case.plan.graded:
+            try:
+                gap = self.compared(case, copy, self.read(case, case.plan.reference), self.read(case, copy))
+            except Unanswered:
+                continue
+            margin = gap.margin
+            gaps.append((copy, gap.effect))
+        return power_control(case.plan, self.code, gaps, margin=margin)

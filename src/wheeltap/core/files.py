@@ -1,0 +1,35 @@
+"""Files that appear whole or not at all: the one way in which this package writes what must not be found half done."""
+
+import contextlib
+import os
+import secrets
+from collections.abc import Generator
+from pathlib import Path
+
+
+def write_whole(target: Path, data: bytes) -> None:
+    """Puts a file in its place in one step: a reader sees the old contents or the new ones, never half of them.
+
+    Raises:
+        OSError: If it cannot be written; what was there stays as it was.
+    """
+    with beside(target) as (temporary, handle):
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+
+
+@contextlib.contextmanager
+def beside(target: Path) -> Generator[tuple[Path, int]]:
+    """A new file beside ``target``, open for writing; gone afterwards unless it was put in the place of another."""
+    # Drawn, not the number of the process: two containers on one volume may have the same.
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
+    # Not tempfile: its files are private to the user, and these may be shared (the umask decides).
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        yield temporary, handle
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,43 @@
+"""Settings, and what is made with them: perturbations, readings, audits."""
+
+import re
+from typing import Any, ClassVar, get_args, get_type_hints
+
+import msgspec
+
+from wheeltap.core.errors import UsageError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of settings; subclasses add named fields with defaults."""
+
+
+class Configured:
+    """What has a name and settings, which are checked when it is made.
+
+    Attributes:
+        noun: What it is, in words: ``perturbation``.
+        name: Registered name.
+        settings_type: Its settings, each a named field with a default.
+    """
+
+    noun: ClassVar[str]
+    name: ClassVar[str]
+    settings_type: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        try:
+            self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
+        except msgspec.ValidationError as error:
+            asked, _, place = str(error).partition(" - at `$.")
+            name = re.split(r"[\[`]", place)[0]
+            known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
+            if asked.startswith("Invalid enum"):
+                asked = " or ".join(map(str, get_args(get_type_hints(self.settings_type)[name])))
+            raise UsageError(
+                f"A setting of the {self.noun} {self.name!r} cannot be used.",
+                where=name or None,
+                expected=asked.removeprefix("Expected ").replace("`", "") if name else known,
+                got=repr((settings or {}).get(name)) if name else str(error),
+                do=f"Run: wheeltap list {self.noun}s",
+            ) from error

@@ -1,0 +1,78 @@
+"""The spec of the reading of factors that a layer holds."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from wheeltap.core.settings import Settings
+from wheeltap.plans.readings.base import Array, ReadingSpec
+
+KINDS: Final = ("layers", "blocks", "named")
+"""What the places are that are looked at."""
+
+STATUSES: Final = ("measured", "one class", "too few examples", "too many classes")
+"""How measuring a factor ended."""
+
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class DecodableSettings(Settings, frozen=True, kw_only=True):
+    """What is looked at.
+
+    Attributes:
+        factors: Names of factors, separated by commas; all that the task knows where empty.
+        layers: Module paths whose outputs are looked at, separated by commas; chosen by the model where empty.
+        most: Layers at most, evenly spaced.
+        draws: Random subspaces of each layer and rank, for each factor that is measured.
+        matched: How many of them are tried once more, at the size of the factor's change.
+        held: Further random subspaces for each factor and layer, each ablated as if it were the factor's.
+        controls: Random labellings.
+        per_class: Fewest examples of each class in either half.
+        options: Options (outputs) at most whose slopes say what the outputs depend on; more are drawn from.
+    """
+
+    factors: str = ""
+    layers: str = ""
+    most: Count = 12
+    draws: Annotated[int, msgspec.Meta(ge=8)] = 32
+    matched: Count = 8
+    held: Count = 4
+    controls: Annotated[int, msgspec.Meta(ge=2)] = 16
+    per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
+    options: Count = 16
+
+
+DECODABLE: Final = ReadingSpec(
+    name="decodable",
+    version=2,
+    title="Factors that can be read off a layer, and the outputs without them",
+    settings_type=DecodableSettings,
+    each="factor",
+    # How far outputs move: KL in nats, or the squared change as a share of the outputs' variance.
+    arrays={
+        "kind": Array("", "what the places are that are looked at", "count", of=KINDS),
+        "layers": Array("layer", "their numbers among these", "count", optional=True),
+        "copies": Array("", "examples left out because another one has their input", "count", optional=True),
+        "status": Array("", "how measuring the factor ended", "count", of=STATUSES, optional=True),
+        "classes": Array("", "classes of the factor", "count", optional=True),
+        "labels": Array("example", "class of each example, from 0", "count", optional=True),
+        "targets": Array("2 example", "squared distance of targets from their mean, from their class's", optional=True),
+        "correct": Array("layer example", "whether the probe is right", optional=True),
+        "majority": Array("example", "whether the most frequent class is right", optional=True),
+        "control": Array("layer labelling example", "whether probes for random labels are right", optional=True),
+        "left": Array("layer half", "whether a new probe is right once the subspace is ablated", optional=True),
+        "rank": Array("layer", "of what was ablated: 0 nothing, below 0 too few directions", "count", optional=True),
+        "erased": Array("layer example", "how far the outputs move without the factor's subspace", optional=True),
+        "projected": Array("layer example", "the same without the probe's directions", optional=True),
+        "steepest": Array("layer example", "the same without what the outputs depend on most", optional=True),
+        "held": Array("layer subspace example", "the same with random subspaces as the factor's", optional=True),
+        "random": Array("layer draw example", "the same without random subspaces", optional=True),
+        "matched": Array("layer match example", "the same, their change at the size of the factor's", optional=True),
+        "moved": Array("layer mean", "means over examples of ``erased``, ``held`` and all random ones", optional=True),
+        "expected": Array("layer", "what random ones move to first order, as a share of the steepest", optional=True),
+        "lost": Array("layer example", "score lost without the factor's subspace", optional=True),
+        "lost_random": Array("layer example", "score lost without random subspaces", optional=True),
+        "sizes": Array("layer 4", "root mean square change of the vectors in the first four cases", optional=True),
+        "angles": Array("layer 2", "degrees from the steepest subspace: the factor's, random ones'", optional=True),
+    },
+)

@@ -1,0 +1,83 @@
+"""Every reading of ours keeps the contract, and what does not fit a spec is refused."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wheeltap as wt
+from wheeltap.engine import readings
+from wheeltap.engine.readings import Reading, Readings
+from wheeltap.plans.readings import Array, ReadingSpec
+from wheeltap.testing import planted
+from wheeltap.testing.contract import ReadingContract
+
+
+def contract(name: str, **settings: Any) -> type[ReadingContract]:
+    return type("Contract", (ReadingContract,), {"reading": readings.readings.get(name), "settings": settings})
+
+
+TestCancellation = contract("cancellation", pairs=2)
+TestUnitEffects = contract("unit-effects", limit=16)
+TestSinglePoint = contract("single-point", nulls=4)
+TestParts = contract("parts", nulls=2, draws=1, tries=1)
+TestDecodable = contract("decodable", draws=8, held=1, controls=2)
+TestSymmetryResponse = contract("symmetry-response", weights=4, directions=2)
+TestInputSearch = contract("input-search", passes=8, doses=2)
+
+
+def test_every_reading_is_among_them() -> None:
+    tried = {
+        kept.reading.spec.name for kept in globals().values() if isinstance(kept, type) and hasattr(kept, "reading")
+    }
+    assert set(readings.readings) == tried | {"head-effects"}  # which its own tests read, of models with attention
+
+
+SPEC = ReadingSpec(
+    "made-up",
+    "Made up",
+    {
+        "one": Array("unit example", "numbers"),
+        "two": Array("unit", "whole numbers", "count"),
+        "three": Array("", "a flag", "flag", optional=True),
+        "four": Array("unit", "states", "count", of=("off", "on"), optional=True),
+    },
+)
+FITS = {"one": np.ones((2, 3)), "two": np.arange(2.0)}
+
+
+def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
+    typed = SPEC.typed({**FITS, "three": np.array(1.0), "four": np.array([0, 1])})
+    assert [array.dtype.name for array in typed.values()] == ["float32", "int32", "bool", "int32"]
+    assert SPEC.meant("four", typed["four"][1]) == "on"
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"one": np.ones(2)}, r"one has shape \(2,\), where \[unit example\] was declared"),
+        ({"two": np.arange(3.0)}, "two has 3 along 'unit', where other arrays have 2"),
+        ({"two": np.array([0.5, 1.0])}, "two holds what is no count"),
+        ({"three": np.array(2)}, "three holds what is no flag"),
+        ({"four": np.array([0, 2])}, "four holds numbers that stand for nothing"),
+        ({"five": np.ones(2)}, "made-up declares no array 'five'"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPEC.typed({**FITS, **changed})
+
+
+def test_a_missing_array_is_refused() -> None:
+    with pytest.raises(ValueError, match="made-up gives no two"):
+        SPEC.typed({"one": FITS["one"]})
+
+
+def test_a_run_says_why_a_reading_that_does_not_fit_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def misread(self: Reading, subject: Any, task: Any, *, root: int, seed: int) -> Readings:
+        return Readings({"all": np.ones(3)}, forwards=1.0)
+
+    monkeypatch.setattr(readings.readings.get("unit-effects"), "read", misread)
+    case = planted.clusters()
+    [found] = wt.audit(case.subject, case.task, audits=["entanglement"])["WT202"]
+    assert found.status == "error" and "all has shape (3,), where [unit example] was declared" in found.because

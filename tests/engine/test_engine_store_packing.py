@@ -1,0 +1,271 @@
+"""Packed numbers: small, and refused wherever they are not what was stored, however they came to be so."""
+
+import sqlite3
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_outcomes import same
+
+from wheeltap.core.errors import StoreError
+from wheeltap.core.records import Outcome
+from wheeltap.plans.packing import LARGEST, pack, unpack
+from wheeltap.plans.store import Store, _Row
+
+RNG = np.random.default_rng(0)
+KEY = "0123456789abcdef" * 2
+
+# ---- few bytes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
+def test_right_and_wrong_answers_are_bits(dtype: type[np.generic]) -> None:
+    answers = (RNG.random(4000) < 0.5).astype(dtype)
+    layouts, packed = pack({"accuracy": answers})
+    assert len(packed) <= 4000 / 8 + 16 and len(layouts) < 24
+    assert unpack(layouts, packed)["accuracy"].tobytes() == answers.tobytes()
+
+
+@pytest.mark.parametrize("other", [-0.0, 2.0, 0.5, -1.0, 1e-45])
+def test_one_other_number_is_not_lost_among_zeros_and_ones(other: float) -> None:
+    answers = np.array([0.0, 1.0] * 50 + [other], dtype=np.float32)
+    assert unpack(*pack({"a": answers}))["a"].tobytes() == answers.tobytes()
+
+
+def test_what_is_alike_takes_few_bytes_and_noise_no_more_than_itself() -> None:
+    alike = {"constant": np.full(5000, np.float32(0.1)), "index": np.arange(5000, dtype=np.int32) // 100}
+    assert len(pack(alike)[1]) < 0.1 * 40_000
+    noise = RNG.integers(0, 2**23, 5000).astype(np.int32).view(np.float32)
+    assert len(pack({"noise": noise})[1]) < 1.005 * 20_000
+    normal = RNG.standard_normal(5000).astype(np.float32)
+    assert len(pack({"normal": normal})[1]) < 0.87 * 20_000  # of the sign and exponent, few bits are left
+
+
+def test_pages_are_not_left_empty(tmp_path: Path) -> None:
+    """A store of outcomes like those of an audit takes little more than their packed numbers."""
+    path, total = tmp_path / "s.wheeltap", 0
+    with Store(path) as store:
+        for at in range(300):
+            values = {name: RNG.standard_normal(500 + at % 97).astype(np.float32) for name in ("nll", "margin")}
+            total += sum(map(len, pack(values)))
+            store.put(Outcome(key=RNG.bytes(16).hex(), status="done", values=values, forwards=1.0))
+    assert path.stat().st_size < 1.12 * total + 20_000
+
+
+def test_keys_come_back_whatever_they_are_and_those_of_trials_take_16_bytes(tmp_path: Path) -> None:
+    keys = {KEY, KEY.upper(), KEY[:-1], KEY + "z", bytes.fromhex(KEY[:16]).decode("latin-1"), "", "é" * 8, "clean"}
+    path = tmp_path / "s.wheeltap"
+    with Store(path) as store:
+        store.put_all([Outcome(key=key, status="done", forwards=float(len(key))) for key in keys])
+    with Store(path, readonly=True) as store:
+        assert store.keys() == keys
+        found = {key: store.get(key) for key in keys}
+        assert all(o is not None and (o.key, o.forwards) == (key, len(key)) for key, o in found.items())
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM outcomes WHERE key = ?", (bytes.fromhex(KEY),)).fetchone() == (1,)
+
+
+# ---- damage --------------------------------------------------------------------------------------------------------
+
+VALUES: dict[str, np.ndarray[Any, Any]] = {
+    "accuracy": np.array([0, 1, 1, 0, 1], dtype=np.float32),
+    "flags": np.array([True, False]),
+    "index": np.array([[3, -1], [2**31 - 1, 0]], dtype=np.int32),
+    "nll": RNG.standard_normal(100).astype(np.float32),
+}
+PUT = Outcome(key=KEY, status="done", values=VALUES, seconds=0.5, forwards=1.0, because="why", path="plain")
+LAYOUTS, PACKED = pack(VALUES)
+
+
+def stored(path: Path, /, **changed: object) -> Path:
+    """A store of one outcome, some of whose columns were changed afterwards."""
+    with Store(path) as store:
+        store.put(PUT)
+    with closing(sqlite3.connect(path)) as db:
+        for column, value in changed.items():
+            db.execute(f"UPDATE outcomes SET {column} = ?", (value,))
+        db.commit()
+    return path
+
+
+def sealed(layouts: bytes, vals: bytes) -> dict[str, bytes]:
+    """Columns that lie and are sealed: what only someone who means harm makes."""
+    row = _Row(
+        status="done", layouts=layouts, vals=vals, seconds=0.5, forwards=1.0, because="why", path="plain"
+    )  # fmt: skip
+    return {"layouts": layouts, "vals": vals, "seal": row.digest(KEY)}
+
+
+def refused(path: Path) -> str:
+    with (
+        Store(path, readonly=True) as store,
+        pytest.raises(StoreError, match="An outcome in the store is damaged") as e,
+    ):
+        store.get(KEY)
+    return str(e.value)
+
+
+def test_what_was_not_changed_is_not_refused(tmp_path: Path) -> None:
+    for at, columns in enumerate(({}, sealed(LAYOUTS, PACKED))):
+        with Store(stored(tmp_path / f"{at}.wheeltap", **columns), readonly=True) as store:
+            assert same(store.get(KEY), PUT)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("status", "skipped"), ("status", "unheard-of"), ("status", b"done"), ("seconds", 0.25), ("seconds", "soon"),
+        ("forwards", 2.0), ("because", "why not"), ("path", ""), ("seal", b""), ("seal", bytes(16)), ("seal", "text"),
+        ("vals", b""), ("vals", PACKED[:-1]), ("vals", PACKED + b"\0"), ("vals", "text"), ("layouts", b""),
+        ("layouts", b"\xff" * 9), ("layouts", "text"), ("key", "other"),
+    ],
+)  # fmt: skip
+def test_every_changed_column_is_noticed(column: str, value: object, tmp_path: Path) -> None:
+    path = stored(tmp_path / "s.wheeltap", **{column: value})
+    if column != "key":
+        assert KEY in refused(path)
+        return
+    with Store(path, readonly=True) as store, pytest.raises(StoreError, match="damaged"):
+        store.get(str(value))
+
+
+@pytest.mark.parametrize("of", [PACKED, LAYOUTS], ids=["packed", "layouts"])
+def test_every_flipped_bit_is_noticed(of: bytes, tmp_path: Path) -> None:
+    path = stored(tmp_path / "s.wheeltap")
+    column = "vals" if of is PACKED else "layouts"
+    with closing(sqlite3.connect(path)) as db, Store(path, readonly=True) as store:
+        for at in range(len(of)):
+            broken = bytearray(of)
+            broken[at] ^= 1 << at % 8
+            db.execute(f"UPDATE outcomes SET {column} = ?", (bytes(broken),))
+            db.commit()
+            with pytest.raises(StoreError, match="An outcome in the store is damaged"):
+                store.get(KEY)
+
+
+def raw(data: bytes) -> bytes:
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return stream.compress(data) + stream.flush()
+
+
+FOUR = raw(bytes(16))
+"""Packed: four numbers of four bytes."""
+
+LIES: dict[str, tuple[object, bytes]] = {
+    "more numbers than there are": ([["m", "f", [5]]], FOUR),
+    "fewer numbers than there are": ([["m", "f", [3]]], FOUR),
+    "more bits than there are": ([["m", "1", [129]]], FOUR),
+    "fewer flags than there are": ([["m", "?", [120]]], FOUR),
+    "none": ([], FOUR),
+    "bits for numbers": ([["m", "1", [4]]], FOUR),
+    "an unknown form": ([["m", "f8", [2]]], FOUR),
+    "a negative length": ([["m", "f", [-4]]], FOUR),
+    "two negative lengths": ([["m", "f", [-2, -2]]], FOUR),
+    "a length that is no whole number": ([["m", "f", [4.5]]], FOUR),
+    "one name twice": ([["m", "f", [2]], ["m", "f", [2]]], FOUR),
+    "a name that is a number": ([[1, "f", [4]]], FOUR),
+    "more axes than arrays have": ([["m", "f", [4] + [1] * 64]], FOUR),
+    "no numbers along a long axis": ([["m", "f", [0, 2**62]]], raw(b"")),
+    "no numbers along an axis beyond all": ([["m", "f", [0, 2**64 - 1]]], raw(b"")),
+    "no numbers along three long axes": ([["m", "f", [0, LARGEST, LARGEST, LARGEST]]], raw(b"")),
+    "a number beyond all": ([["m", "f", [2**64 - 1]]], FOUR),
+    "a product beyond all": ([["m", "f", [LARGEST] * 40]], FOUR),
+    "more than an outcome may have": ([["m", "f", [LARGEST // 4 + 1]]], FOUR),
+    "more than an outcome may have, in parts": ([[str(at), "f", [LARGEST // 8]] for at in range(3)], FOUR),
+    "more flags than an outcome may have": ([["m", "?", [LARGEST // 4 + 1]]], FOUR),
+    "not a list": ({"m": "f"}, FOUR),
+    "a stream that does not end": ([["m", "f", [4]]], FOUR[:-1]),
+    "bytes behind the stream": ([["m", "f", [4]]], FOUR + b"more"),
+    "no stream": ([["m", "f", [4]]], b"\xff\xff\xff"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_layouts_that_lie_are_refused(lie: str, tmp_path: Path) -> None:
+    layouts, packed = LIES[lie]
+    refused(stored(tmp_path / "s.wheeltap", **sealed(msgspec.msgpack.encode(layouts), packed)))
+
+
+def test_endless_axes_are_refused_before_they_are_multiplied(tmp_path: Path) -> None:
+    layouts = msgspec.msgpack.encode([["m", "f", [2] * 100]])
+    assert "of length <= 64" in refused(stored(tmp_path / "s.wheeltap", **sealed(layouts, FOUR)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_any_bytes_unpack_as_promised_or_not_at_all(data: st.DataObject) -> None:
+    def spoiled(good: bytes) -> bytes:
+        bad = bytearray(good)
+        for _ in range(data.draw(st.integers(0, 3))):
+            bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+        return bytes(bad[: data.draw(st.integers(0, len(bad)))]) if data.draw(st.booleans()) else bytes(bad)
+
+    layouts = spoiled(LAYOUTS)
+    try:
+        values = unpack(layouts, spoiled(PACKED))
+    except (ValueError, msgspec.MsgspecError):
+        return
+    told = msgspec.msgpack.decode(layouts)
+    assert [(name, list(array.shape)) for name, array in values.items()] == [(name, shape) for name, _, shape in told]
+
+
+# ---- bounds --------------------------------------------------------------------------------------------------------
+
+
+def peak(do: Callable[[], object]) -> int:
+    """Most bytes allocated meanwhile."""
+    tracemalloc.start()
+    try:
+        do()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture(scope="module")
+def bomb() -> bytes:
+    """About 300 KB that would become 300 MB."""
+    stream = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return b"".join([*(stream.compress(bytes(10**6)) for _ in range(300)), stream.flush()])
+
+
+@pytest.mark.parametrize(
+    "layouts",
+    [
+        [["m", "f", [1000]]],
+        [],
+        [["m", "1", [8000]]],
+        [["m", "f", [300 * 10**6 // 4]]],
+        [["m", "?", [300 * 10**6 * 8]]],
+        [["m", "1", [LARGEST // 4]]],
+    ],
+    ids=["small", "nothing", "bits", "all of it", "all of it in bits", "bits as numbers"],
+)
+def test_a_bomb_is_never_expanded(layouts: list[Any], bomb: bytes, tmp_path: Path) -> None:
+    path = stored(tmp_path / "s.wheeltap", **sealed(msgspec.msgpack.encode(layouts), bomb))
+    assert peak(lambda: refused(path)) < 30e6
+
+
+def test_lengths_below_zero_make_no_room_for_others(tmp_path: Path) -> None:
+    layouts = msgspec.msgpack.encode([["m", "1", [LARGEST]], ["n", "1", [128 - LARGEST]]])
+    path = stored(tmp_path / "s.wheeltap", **sealed(layouts, FOUR))
+    assert peak(lambda: refused(path)) < 30e6
+
+
+def test_what_could_not_be_read_again_is_not_stored(tmp_path: Path) -> None:
+    most = np.zeros(LARGEST // 4, dtype=np.bool_)
+    with Store(tmp_path / "s.wheeltap") as store:
+        with pytest.raises(StoreError, match="too large to be stored") as caught:
+            store.put(Outcome(key=KEY, status="done", values={"most": most, "one": np.zeros(1)}))
+        assert KEY in str(caught.value) and "most, one" in str(caught.value) and store.keys() == frozenset()
+        store.put(Outcome(key=KEY, status="done", values={"most": most}))
+        found = store.get(KEY)
+        assert found is not None and found.values["most"].shape == most.shape and not found.values["most"].any()
