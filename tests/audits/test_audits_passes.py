@@ -64,20 +64,16 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "merging": (_digits, {}, 1.0),
     "relative-race": (_digits, {"rounds": 64}, 0.0),  # it stops as soon as it is decided
 }
-"""Where each is run, its settings, and the least share of the bound that a run takes there."""
+"""Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""
 
 
 def _ran(plan: Plan, subjects: list[Subject], task: Task | Any) -> float:
     return wt.run(plan, subjects, task).cost.forwards
 
 
-def test_every_audit_of_ours_is_among_the_cases() -> None:
-    assert set(CASES) == set(base.BUILTIN)
-
-
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", base.BUILTIN)
 def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
-    make, settings, share = CASES[name]
+    make, settings, share = CASES.get(name, (_digits, {}, 0.3))
     case = make()
     subjects = [case.subject]
     if name in ("merging", "relative-race"):
