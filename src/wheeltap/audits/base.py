@@ -275,6 +275,7 @@ BUILTIN = {
     "decodable": "wheeltap.audits.decodable:DecodableAudit",
     "symmetry": "wheeltap.audits.symmetry:SymmetryAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
+    "input-shift": "wheeltap.audits.input_shift:InputShiftAudit",
 }
 
 STRUCTURE = ("single-point", "redundancy", "entanglement")

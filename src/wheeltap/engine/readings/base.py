@@ -70,6 +70,7 @@ BUILTIN: dict[str, str] = {
     "input-search": "wheeltap.engine.readings.input_search:InputSearch",
     "decodable": "wheeltap.engine.readings.decodable:Decodable",
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
+    "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
 }
 
 readings: Registry[Reading] = Registry(

@@ -1,0 +1,281 @@
+"""WT701: what do shifted inputs cost, and does that say the same as disturbed weights?"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Arrays, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less
+from wheeltap.audits.limits import Count, Margin
+from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, InputShiftSettings
+from wheeltap.stats.curve import band, band_ends
+from wheeltap.stats.effect import mean_effect
+
+DOSES: Final = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Relative noise in the weights, among which the one of matched loss is looked for."""
+
+_FEWEST = 4
+"""Subjects from which their order is reported."""
+
+_LIMITS = (
+    "These disturbances are declared, synthetic ones: losses under them do not predict the loss under another shift. "
+    "Of text, tokens are changed; spelling, case and paraphrases are not."
+)
+
+
+class ShiftAuditSettings(InputShiftSettings, frozen=True, kw_only=True):
+    """What is disturbed, and thresholds.
+
+    Attributes:
+        level: Which dose of each ladder is tested, mildest first, from 0.
+        weight_draws: Draws of noise in the weights at each dose.
+        margin: Loss of score that does not matter; the test is of a larger one.
+        worth: Smallest loss that a ``not_found`` must have been able to see.
+    """
+
+    level: int = msgspec.field(default=1)
+    weight_draws: Count = 8
+    margin: Margin = 0.02
+    worth: Margin = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.level < len(LADDERS["noise"]):
+            raise ValueError(f"`level` {self.level} is none of 0 to {len(LADDERS['noise']) - 1}")
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Losses of score, positive where worse, in the measure's unit.
+
+    Attributes:
+        by_shift: Of each disturbance, ``[level, draw, example]``.
+        under_noise: Under relative noise, ``[dose, draw, example]``.
+        trials: Those of the noise.
+    """
+
+    subject: SubjectRecord
+    by_shift: dict[str, Values]
+    under_noise: Values
+
+    def at(self, level: int) -> Values:
+        """Mean over disturbances at a level, ``[draw, example]``."""
+        return np.mean([losses[level] for losses in self.by_shift.values()], axis=0)
+
+    def matched(self, level: int) -> int:
+        """Place of the dose of noise whose mean loss is nearest to that of the disturbances."""
+        wanted = float(self.at(level).mean())
+        return int(np.abs(self.under_noise.mean((1, 2)) - wanted).argmin())
+
+
+@final
+class InputShiftAudit(ReadingAudit[_Read]):
+    """Score lost under declared disturbances of the inputs, beside noise in the weights at matched loss."""
+
+    name = "input-shift"
+    code = "WT701"
+    title = "Input shift"
+    reads = (
+        "The inputs are disturbed in declared ways (noise, blur, occlusion, contrast; feature noise; changed tokens) "
+        "and the loss of score is measured, beside noise in the weights that costs as much. Where the two hit other "
+        "examples, or rank networks in another order, one of them says what the other cannot."
+    )
+    axis = "dose of the disturbance"
+    settings_type = ShiftAuditSettings
+    spares: ClassVar[dict[str, int]] = {"shift_draws": 2, "weight_draws": 2}
+    reading = INPUT_SHIFT
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The readings, and every dose and draw of noise."""
+        readings = super().ask(case)
+        if not readings:
+            return []
+        noise = [t for subject in self.asked(case.plan) for row in self._noise(case.plan, subject) for t in row]
+        return [*readings, *noise]
+
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """Of the noise in the weights."""
+        return tuple(("relative", dose) for dose in DOSES)
+
+    def most(self, plan: Plan) -> int:
+        """A reading, and every dose and draw of noise, of every subject and the twin."""
+        return super().most(plan) + len(self.asked(plan)) * len(DOSES) * self.settings.weight_draws
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each trial; in a reading, one for each disturbance, dose and draw."""
+        return super().most_passes(plan) + len(self.asked(plan)) * len(DOSES) * self.settings.weight_draws
+
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """As if the inputs were of the kind with most disturbances."""
+        named = [name for name in self.settings.shifts.split(",") if name.strip()]
+        count = len(named) or max(map(len, FITTING.values()))
+        return 1.0 + count * len(LADDERS["noise"]) * self.settings.shift_draws
+
+    def _noise(self, plan: Plan, subject: SubjectRecord) -> list[list[Trial]]:
+        draws = range(self.settings.weight_draws)
+        return [[plan.trial(subject, "relative", dose=dose, seed=seed) for seed in draws] for dose in DOSES]
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
+        """Losses, disturbance by disturbance; and under noise in the weights."""
+        sign, clean = case.plan.task.sign, case.clean(subject)
+        lost = sign * (clean - read["score"])
+        levels, draws = int(read["level"].max()) + 1, int(read["draw"].max()) + 1
+        shifts = read["shift"].astype(int)
+        by_shift = {
+            self.reading.meant("shift", number): lost[shifts == number].reshape(levels, draws, -1)
+            for number in dict.fromkeys(shifts.tolist())
+        }
+        return _Read(subject, by_shift, sign * (clean - case.table(self._noise(case.plan, subject))))
+
+    def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
+        """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
+        how, level = self.settings, self.settings.level
+        margin = case.worth(how.margin)
+        tested = self._loss(case, read.at(level), "loss under input shift", margin=margin)
+        each = [
+            self._loss(case, losses[level], f"loss under {name} {LADDERS[name][level]:g}")
+            for name, losses in read.by_shift.items()
+        ]
+        worst = max(each, key=lambda one: one.value or 0.0)
+        at = read.matched(level)
+        noise = self._loss(case, read.under_noise[at], f"loss under relative noise {DOSES[at]:g}")
+        alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0))
+        told = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
+        words = f"{subject.name} loses {tested} of its score under declared input shift"
+        rest = (
+            f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. Relative noise of {DOSES[at]:g} in "
+            f"the weights costs about as much ({noise}); over examples {told}. {_LIMITS}"
+        )
+        claim = Tested(
+            test=tested, margin=margin, min_effect=case.worth(how.worth), one_sided=True, beside=(*each, noise, alike),
+            found=f"{words}, more than {margin:.2g}. {rest}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g}. {rest}",
+        )  # fmt: skip
+        return [claim]
+
+    def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
+        """Who loses more, under the same changed inputs."""
+        how, margin = self.settings, case.worth(self.settings.margin)
+        gap = self._loss(case, two.at(how.level) - one.at(how.level), "loss_difference", margin=margin)
+        words = f"{rival.name} loses {gap} more of its score under input shift than {one.subject.name}"
+        return Tested(
+            test=gap, margin=margin, min_effect=case.worth(how.worth), found=f"{words}. {_LIMITS}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
+            brief=keeps_less(self.title, one.subject, rival, gap),
+        )  # fmt: skip
+
+    def judge(self, case: Case) -> Verdict:
+        """Also whether shifted inputs and disturbed weights rank the subjects alike; and the curves."""
+        verdict = super().judge(case)
+        for subject in case.plan.subjects:
+            try:
+                verdict.curves += self._curves(case, self.read(case, subject))
+            except Unanswered:
+                continue  # its finding says why
+        if len(case.plan.subjects) >= _FEWEST:
+            verdict.drafts = self._ranked(case, verdict.drafts)
+        return verdict
+
+    def _ranked(self, case: Case, drafts: list[Draft]) -> list[Draft]:
+        """Adds to each subject's finding how alike shifted inputs and disturbed weights rank all of them.
+
+        It is no test: the few subjects that a plan has cannot show that two orders differ.
+        """
+        try:
+            reads = [self.read(case, subject) for subject in case.plan.subjects]
+        except Unanswered:
+            return drafts  # a finding says why
+        at = reads[0].matched(self.settings.level)
+        shifted, noisy = (
+            np.array([float(lost.mean()) for lost in losses])
+            for losses in ([read.at(self.settings.level) for read in reads], [read.under_noise[at] for read in reads])
+        )
+        tau = _tau(shifted, noisy)
+        ranked = Estimate(
+            name="rank agreement of all subjects", value=tau, low=None, high=None, level=0.95, n=len(reads),
+            unit="Kendall's tau", method=f"input shift beside relative noise {DOSES[at]:g}, over {len(reads)} subjects",
+        )  # fmt: skip
+        words = (
+            f" Input shift and relative noise of {DOSES[at]:g} rank the {len(reads)} subjects with Kendall's tau "
+            f"{tau:.2f}: 1 is the same order, -1 the opposite one; so few say little."
+        )
+        names = {subject.name for subject in case.plan.subjects}
+        return [_with(draft, ranked, words) if draft.finding.subject in names else draft for draft in drafts]
+
+    def _loss(self, case: Case, lost: Values, name: str, *, margin: float | None = None) -> Estimate:
+        """Mean of ``[draw, example]``; without a p-value where it stands beside the tested one."""
+        task = case.plan.task
+        bounded = task.bounded and bool(np.abs(lost).max() <= 1.0)
+        found = mean_effect(lost, margin=margin or 0.0, bounded=bounded, name=name, unit=task.measure)
+        return found if margin is not None else msgspec.structs.replace(found, p=None)
+
+    def _curves(self, case: Case, read: _Read) -> list[Curve]:
+        task, sign, clean = case.plan.task, case.plan.task.sign, case.clean(read.subject)
+        found: list[Curve] = []
+        for at, (name, losses) in enumerate(read.by_shift.items()):
+            mean, low, high = band(clean - sign * losses, bounded=task.bounded)
+            found.append(
+                Curve(
+                    code=self.code,
+                    title=self.title,
+                    subject=read.subject.name,
+                    role=read.subject.role,
+                    unit=name,
+                    measure=task.measure,
+                    chance=case.chance,
+                    level=0.95,
+                    doses=LADDERS[name],
+                    score=tuple(map(float, mean)),
+                    low=band_ends(low),
+                    high=band_ends(high),
+                    variant=name if at else "",
+                )
+            )
+        return found
+
+
+def _with(draft: Draft, estimate: Estimate, words: str) -> Draft:
+    """The finding with another number beside the tested one."""
+    told = draft.finding
+    told = msgspec.structs.replace(told, estimates=(*told.estimates, estimate), because=told.because + words)
+    return replace(draft, finding=told, otherwise=draft.otherwise + words)
+
+
+def _tau(one: Values, two: Values) -> float:
+    """Kendall's tau-a of two rankings: concordant less discordant pairs, as a share of all."""
+    first, second = (np.sign(np.subtract.outer(values, values)) for values in (one, two))
+    return float((first * second).sum() / (len(one) * (len(one) - 1)))
+
+
+def _ranks(values: Values) -> Values:
+    """Ranks from 0, equal values sharing their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts + 1) / 2)[place]
+
+
+def _alike(one: Values, two: Values) -> Estimate:
+    """Spearman's rank correlation over examples; no number where either loss is the same of every example.
+
+    Source: interval of Bonett & Wright (2000), Psychometrika 65, "Sample size requirements for estimating Pearson,
+    Kendall and Spearman correlations", eq. 5.
+    """
+    a, b = (_ranks(values) - (len(values) - 1) / 2 for values in (one, two))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    value = low = high = None
+    if scale > 0.0:
+        value = float(np.clip(a @ b / scale, -1.0, 1.0))
+        spread = np.sqrt((1.0 + value**2 / 2.0) / max(len(one) - 3, 1))
+        low, high = (
+            float(np.tanh(np.arctanh(np.clip(value, -1 + 1e-9, 1 - 1e-9)) + z * spread)) for z in (-1.96, 1.96)
+        )
+    return Estimate(
+        name="correlation with the losses under noise", value=value, low=low, high=high, level=0.95, n=len(one),
+        unit="rank correlation", method="Spearman over examples, interval of Bonett and Wright (2000)",
+    )  # fmt: skip

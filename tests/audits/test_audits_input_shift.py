@@ -1,0 +1,206 @@
+"""WT701: a net that reads one feature among many, one that averages them, and what shifted inputs cost each."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau, spearmanr
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.audits import input_shift
+from wheeltap.audits.base import create
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Finding
+from wheeltap.engine.readings import readings
+from wheeltap.engine.readings.input_shift import InputShift
+from wheeltap.plans.plan import AuditSpec
+from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS
+from wheeltap.runs.budget import most_passes, most_trials
+from wheeltap.sources import digits
+from wheeltap.testing.contract import AuditContract, ReadingContract
+from wheeltap.testing.planted import numbers
+
+FEATURES, EXAMPLES = 16, 300
+FEW = {"shift_draws": 2, "weight_draws": 2}
+
+
+def signals() -> tuple[Tensor, Tensor]:
+    """Every feature tells the class: one of them sharply, the mean of all of them just as well."""
+    targets = torch.arange(EXAMPLES) % 2
+    sides = 2.0 * targets[:, None] - 1.0
+    return (sides + 0.8 * numbers(EXAMPLES, FEATURES, seed=0).float()), targets
+
+
+def reader(weights: Tensor, name: str) -> wt.Subject:
+    model = nn.Sequential(nn.Linear(FEATURES, 2)).eval()
+    layer = model[0]
+    assert isinstance(layer, nn.Linear)
+    with torch.no_grad():
+        layer.weight.copy_(torch.stack([-weights, weights]))
+        layer.bias.zero_()
+    return wt.Subject(model, name=name)
+
+
+def averaging() -> wt.Subject:
+    return reader(torch.full((FEATURES,), 1.0 / FEATURES), "averaging")
+
+
+def relying() -> wt.Subject:
+    """Its answers come from the first two features."""
+    return reader(torch.tensor([0.5, 0.5] + [0.0] * (FEATURES - 2)), "relying")
+
+
+def task() -> wt.Task:
+    return wt.Task(*signals(), name="signals")
+
+
+def of(report: wt.Report, subject: str) -> Finding:
+    return next(finding for finding in report["WT701"] if finding.subject == subject)
+
+
+class TestReading(ReadingContract):
+    reading = InputShift
+    settings = {"shift_draws": 2}  # noqa: RUF012 - as in the contract
+
+
+class TestAudit(AuditContract):
+    audit = type(create("input-shift"))
+    settings = FEW
+
+
+def by_hand(subject: wt.Subject, on: wt.Task, change: Any) -> float:
+    with torch.no_grad():
+        answers = subject.model(change(on.inputs)).argmax(1)
+    return float((answers == on.targets).double().mean())
+
+
+def test_scores_are_those_of_inputs_changed_by_hand() -> None:
+    images = digits.task()
+    read = readings.get("input-shift")({"image": "8x8", "shift_draws": 2}).read(
+        wt.Subject(digits.subject().model, name="net"), images, root=3, seed=0
+    )
+    at = {
+        (SHIFTS[int(shift)], int(level)): float(score.astype(np.float64).mean())
+        for shift, level, score in zip(read.values["shift"], read.values["level"], read.values["score"], strict=True)
+    }
+
+    def paler(inputs: Tensor) -> Tensor:
+        return inputs.mean(1, keepdim=True) + 0.25 * (inputs - inputs.mean(1, keepdim=True))
+
+    assert at["contrast", 2] == pytest.approx(by_hand(digits.subject(), images, paler), abs=1e-9)
+
+    def blurred(inputs: Tensor) -> Tensor:
+        """Slowly: each pixel the weighted mean of all others, coordinates held at the edges."""
+        kernel = np.exp(-0.5 * (np.arange(-3, 4) / 1.0) ** 2)
+        kernel = torch.tensor(kernel / kernel.sum(), dtype=torch.float32)
+        picture, out = inputs.reshape(-1, 8, 8), torch.zeros(len(inputs), 8, 8)
+        for row in range(8):
+            for column in range(8):
+                for i, down in enumerate(range(-3, 4)):
+                    for j, right in enumerate(range(-3, 4)):
+                        held = picture[:, min(max(row + down, 0), 7), min(max(column + right, 0), 7)]
+                        out[:, row, column] += kernel[i] * kernel[j] * held
+        return out.reshape(-1, 64)
+
+    assert at["blur", 1] == pytest.approx(by_hand(digits.subject(), images, blurred), abs=1e-9)
+    assert {name for name, _ in at} == {"noise", "blur", "occlusion", "contrast"}
+
+
+def test_the_net_that_relies_on_few_features_loses_more() -> None:
+    report = wt.compare(averaging(), relying(), task(), audits=["input-shift"], seed=1)
+    calm, hurt = of(report, "averaging"), of(report, "relying")
+    assert hurt.status == "found" and "relying loses" in hurt.because
+    assert (calm.estimates[0].value or 0.0) < 0.01 < (hurt.estimates[0].value or 0.0)
+    pair = of(report, "averaging vs relying")
+    assert pair.status == "found" and (pair.estimates[0].value or 0.0) > 0.03
+    assert "relying keeps" in report.headline
+    names = [estimate.name for estimate in hurt.estimates]
+    assert names[:3] == ["loss under input shift", "loss under feature noise 0.5", "loss under feature dropout 0.1"]
+    assert any(name.startswith("loss under relative noise") for name in names)
+    [correlation] = [one for one in hurt.estimates if one.name.startswith("correlation")]
+    assert correlation.low is not None and correlation.high is not None
+    assert correlation.low <= (correlation.value or 0.0) <= correlation.high
+    variants = {curve.variant for curve in report.record.curves if curve.subject == "relying"}
+    assert variants == {"", "feature dropout"}
+
+
+def test_an_equal_copy_is_not_called_different() -> None:
+    again = wt.Subject(relying().model, name="again")
+    report = wt.compare(relying(), again, task(), audits=["input-shift"], seed=1)
+    pair = of(report, "relying vs again")
+    assert pair.status == "not_found" and pair.estimates[0].value == 0.0
+
+
+def test_four_subjects_are_ranked_by_both() -> None:
+    nets = [reader(torch.tensor([1.0 / k] * k + [0.0] * (FEATURES - k)), f"of {k}") for k in (1, 2, 4, 16)]
+    plan = wt.plan(nets, task(), audits=["input-shift"], seed=2)
+    report = wt.run(plan, nets, task())
+    shifted = [of(report, net.name).estimates[0].value or 0.0 for net in nets]
+    assert shifted == sorted(shifted, reverse=True), "the fewer features, the more is lost"
+    tau = of(report, "of 1").estimates[-1]
+    assert tau.name == "rank agreement of all subjects" and tau.n == 4
+    assert "rank the 4 subjects with Kendall's tau" in of(report, "of 16").because
+
+
+def test_correlations_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    one = rng.integers(0, 4, 60).astype(float)
+    two = one + rng.integers(0, 4, 60)
+    assert input_shift._alike(one, two).value == pytest.approx(spearmanr(one, two).statistic)
+    assert input_shift._alike(one, np.zeros(60)).value is None
+    a, b = rng.permutation(9).astype(float), rng.permutation(9).astype(float)
+    assert input_shift._tau(a, b) == pytest.approx(kendalltau(a, b).statistic)
+
+
+def test_the_correlations_interval_holds_the_true_one() -> None:
+    rng, held, true = np.random.default_rng(1), 0, 0.5
+    for _ in range(400):
+        both = rng.multivariate_normal([0.0, 0.0], [[1.0, true], [true, 1.0]], 120)
+        found = input_shift._alike(both[:, 0], both[:, 1])
+        # Spearman's correlation of normal pairs is 6/pi asin(r/2).
+        held += (found.low or 0.0) <= 6 / np.pi * np.arcsin(true / 2) <= (found.high or 0.0)
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_it_costs_no_more_than_it_says() -> None:
+    plan = wt.plan(relying(), task(), audits=["input-shift"])
+    report = wt.run(plan, relying(), task())
+    assert report.cost.trials <= most_trials(plan) and report.cost.forwards <= most_passes(plan)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"shifts": "blur"}, "disturbance of these inputs"),
+        ({"shifts": "nosuch"}, "disturbance of these inputs"),
+        ({"image": "5x5"}, "The examples are no images of this size"),
+        ({"image": "5 x 5"}, "cannot be used"),
+        ({"level": 4}, "cannot be used"),
+        ({"shift_draws": 1}, "cannot be used"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_runs(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        wt.plan(relying(), task(), audits=[AuditSpec(name="input-shift", settings=settings)])
+
+
+def test_tokens_are_changed_by_shares() -> None:
+    contexts = [[1 + (at * 7 + k) % 20 for k in range(12)] for at in range(50)]
+    on = wt.ChoiceTask(contexts, [[[1], [2]]] * 50, [0, 1] * 25)
+
+    class Bag(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(24, 24)
+
+        def forward(self, ids: Tensor) -> Tensor:
+            return self.table(ids).cumsum(1)
+
+    torch.manual_seed(0)
+    report = wt.audit(wt.Subject(Bag().eval(), name="bag"), on, audits=["input-shift"])
+    found = report["WT701"][0]
+    assert [one.name for one in found.estimates[1:4]] == [
+        f"loss under {name} {LADDERS[name][1]:g}" for name in ("swapped tokens", "dropped tokens", "replaced tokens")
+    ]
