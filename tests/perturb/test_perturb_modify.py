@@ -182,7 +182,7 @@ def test_a_version_gives_the_bits_it_always_gave(
 
 
 def test_an_unknown_scale_is_refused() -> None:
-    with pytest.raises(UsageError, match="settings: scale"):
+    with pytest.raises(UsageError, match="expected: channel or tensor or group"):
         create("quantize", {"scale": "row"})
 
 

@@ -290,8 +290,9 @@ def _warning(read: _Read) -> str:
     """A paragraph of its own where the symmetry is none of the targets; nothing where it is one."""
     if not read.broken:
         return ""
+    percent = 100 * read.broken
     return (
         "\n\nWarning: this is no symmetry of the task. The targets of "
-        f"{100 * read.broken:.3g} % of the examples differ from those of their images, so that answers that have the "
+        f"{percent:.{0 if percent >= 1 else 2}f} % of the examples differ from those of their images, so that answers that have the "
         "symmetry are not what the targets ask for. Was another permutation meant?"
     )
