@@ -19,7 +19,7 @@ LONGEST = (
     "test_engine_pool", "test_audits_passes", "test_audits_heads", "test_page", "test_perturb_contract",
     "test_ground_contracts", "test_audits_relearning", "test_audits_race", "test_responses",
 )  # fmt: skip
-"""Files that take longest, as measured. One process runs a file, so these come first: else one would idle at the end."""
+"""Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

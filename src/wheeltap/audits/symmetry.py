@@ -290,9 +290,9 @@ def _warning(read: _Read) -> str:
     """A paragraph of its own where the symmetry is none of the targets; nothing where it is one."""
     if not read.broken:
         return ""
-    percent = 100 * read.broken
+    percent = f"{100 * read.broken:.{0 if read.broken >= 0.01 else 2}f} %"
     return (
-        "\n\nWarning: this is no symmetry of the task. The targets of "
-        f"{percent:.{0 if percent >= 1 else 2}f} % of the examples differ from those of their images, so that answers that have the "
-        "symmetry are not what the targets ask for. Was another permutation meant?"
+        f"\n\nWarning: this is no symmetry of the task. The targets of {percent} of the examples differ from those of "
+        "their images, so that answers that have the symmetry are not what the targets ask for. Was another permutation "
+        "meant?"
     )
