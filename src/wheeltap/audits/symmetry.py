@@ -293,6 +293,6 @@ def _warning(read: _Read) -> str:
     percent = f"{100 * read.broken:.{0 if read.broken >= 0.01 else 2}f} %"
     return (
         f"\n\nWarning: this is no symmetry of the task. The targets of {percent} of the examples differ from those of "
-        "their images, so that answers that have the symmetry are not what the targets ask for. Was another permutation "
-        "meant?"
+        "their images, so that answers that have the symmetry are not what the targets ask for. Was another "
+        "permutation meant?"
     )
