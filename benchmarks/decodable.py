@@ -24,7 +24,7 @@ from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.records import Finding, Outcome
 from wheeltap.engine.inside.activations import places
-from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Yardsticks, laid_out
+from wheeltap.engine.inside.erasing import Erasing, FactorEffects, How, Yardsticks, laid_out
 from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.plans.readings.decodable import KINDS
 from wheeltap.stats.effect import score_interval
@@ -69,7 +69,7 @@ def random_subspace(seed: int) -> dict[str, Finding]:
     """Findings where a random subspace is held in the place of a used factor's, and of an unused one's."""
     case, settings = constructed(seed=seed), DecodableAudit().settings
     where = places(case.subject, case.task)
-    bench = Bench.of(case.subject, case.task, where, seeds.generator(seed, "benchmark", "halves"))
+    bench = Erasing.of(case.subject, case.task, where, seeds.generator(seed, "benchmark", "halves"))
     rng = seeds.generator(seed, "benchmark", "subspaces")
     layers = laid_out(bench, where, most=16, rng=rng)
     how = How(settings.draws, settings.matched, settings.held, settings.controls, settings.per_class)

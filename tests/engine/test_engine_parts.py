@@ -17,7 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.inside.units import to_drawn_rows
 from wheeltap.engine.readings import create
-from wheeltap.engine.readings.parts import Ablated, BehaviourHalves, Bench, costliest, named, random_like, worst
+from wheeltap.engine.readings.parts import Ablated, BehaviourHalves, UnitSets, costliest, named, random_like, worst
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.readings.parts import ABLATIONS
 from wheeltap.testing.planted import numbers as doubles
@@ -42,8 +42,8 @@ def task(subject: Subject) -> Task:
     return taught(subject.model, numbers(60, 4, seed=1))
 
 
-def bench_of(subject: Subject, task: BaseTask, behaviour: int | None = None) -> Bench:
-    return Bench(subject, task, BehaviourHalves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
+def bench_of(subject: Subject, task: BaseTask, behaviour: int | None = None) -> UnitSets:
+    return UnitSets(subject, task, BehaviourHalves.of(task, behaviour, seeds.generator(0, "parts", 0, "halves")))
 
 
 def slowly(model: nn.Module, inputs: Tensor, units: Tensor, value: list[Tensor]) -> Tensor:
@@ -195,7 +195,7 @@ def test_the_search_finds_the_worst_of_all_subsets_or_one_nearly_as_bad() -> Non
     task = taught(subject.model, numbers(80, 3, seed=3))
     reached: list[float] = []
     for split in range(12):
-        bench = Bench(subject, task, BehaviourHalves.of(task, None, seeds.generator(split, "halves")))
+        bench = UnitSets(subject, task, BehaviourHalves.of(task, None, seeds.generator(split, "halves")))
         side = bench.none()
         side[2:10] = True
         subsets = [side.clone().masked_scatter(side, torch.tensor(bits)) for bits in product((False, True), repeat=8)]

@@ -152,14 +152,14 @@ def detect(
         raise UsageError("Detection needs at least one run.", expected="1 or more", got=str(runs))
     how = effort or planning.default_effort(subject.record.parameters)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder:
-        bench = _Bench(subject, task, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
+        bench = _Planting(subject, task, msgspec.structs.replace(how, block_draws=0), Path(folder), watch)
         for name in names:
             yield bench.tried(name, runs)
 
 
 @final
 @dataclass(frozen=True)
-class _Bench:
+class _Planting:
     """What all comparisons share; the stores too, so that the original is measured once for each run."""
 
     subject: Subject

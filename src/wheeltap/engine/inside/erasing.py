@@ -73,7 +73,7 @@ class How:
 
 
 @dataclass
-class Bench:
+class Erasing:
     """A subject, the half of the examples that is measured on, and what was read of all.
 
     Attributes:
@@ -97,7 +97,7 @@ class Bench:
     cache: PrefixCache | None = None
 
     @classmethod
-    def of(cls, subject: Subject, task: BaseTask, where: Places, rng: np.random.Generator) -> "Bench":
+    def of(cls, subject: Subject, task: BaseTask, where: Places, rng: np.random.Generator) -> "Erasing":
         """Reads the vectors; see ``activations.read``.
 
         Raises:
@@ -168,7 +168,7 @@ class Layer:
     size: float
 
 
-def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator) -> list[Layer]:
+def laid_out(bench: Erasing, where: Places, *, most: int, rng: np.random.Generator) -> list[Layer]:
     """The layers at some places.
 
     Args:
@@ -188,7 +188,7 @@ def laid_out(bench: Bench, where: Places, *, most: int, rng: np.random.Generator
 
 
 def _weighted_slopes(
-    bench: Bench, geometries: Mapping[Place, Geometry], *, most: int, rng: np.random.Generator
+    bench: Erasing, geometries: Mapping[Place, Geometry], *, most: int, rng: np.random.Generator
 ) -> dict[Place, Tensor]:
     """Slopes ``[row, direction]`` of the outputs in whitened coordinates, on the half that is fitted on.
 
@@ -206,7 +206,7 @@ def _weighted_slopes(
 
 
 def _slopes_of(
-    bench: Bench, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
+    bench: Erasing, geometries: Mapping[Place, Geometry], index: Tensor, chosen: list[int]
 ) -> dict[Place, Tensor]:
     part, scores = bench.task.part(index), bench.scores[index]
     regression = part.targets.is_floating_point()
@@ -285,7 +285,7 @@ class Yardsticks:
         stream: Of the random subspaces.
     """
 
-    bench: Bench
+    bench: Erasing
     how: How
     factors: int
     stream: Stream

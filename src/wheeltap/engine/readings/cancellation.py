@@ -14,7 +14,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.inside.contributions import Contributions, contributions, correlations, second_moments
-from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
+from wheeltap.engine.inside.session import Session
+from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
 
@@ -61,12 +62,12 @@ class Cancellation(Reading):
                 do="Leave the redundancy audit out for this model.",
             )
         sets = (opposing, [_random_pair(held, pair, rng) for pair in opposing])
-        bench = _Bench(subject, second, hiddens, held, to=settings.to)
-        values = {**bench.without(sets), **_described(held, sets)}
+        pairs = _Pairs(subject, second, hiddens, held, to=settings.to)
+        values = {**pairs.of_pairs(sets), **_described(held, sets)}
         values |= _ratios(held, settings.permutations, seeds.generator(root, "cancellation", "writes", seed))
         shuffles = [seeds.generator(root, "cancellation", "rows", seed, at) for at in range(settings.shuffles)]
         values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
-        return Readings(values, forwards=0.5 * (1 + bench.passes + settings.shuffles))
+        return Readings(values, forwards=0.5 * (1 + pairs.passes + settings.shuffles))
 
 
 def _halves(task: BaseTask, rng: np.random.Generator) -> tuple[BaseTask, BaseTask]:
@@ -116,7 +117,7 @@ def _random_pair(held: list[Contributions], like: _Pair, rng: np.random.Generato
 
 
 @final
-class _Bench:
+class _Pairs(Session):
     """Measures a subject without some of its units, each set of units once."""
 
     def __init__(
@@ -128,20 +129,16 @@ class _Bench:
         *,
         to: str,
     ) -> None:
-        self.subject, self.task, self.hiddens, self.held = subject, task, hiddens, held
+        super().__init__(subject, task)
+        self.hiddens, self.held = hiddens, held
         found = means(subject, task, hiddens)
+        self.passes += 1.0
         self.value = {hidden: mean if to == "mean" else torch.zeros_like(mean) for hidden, mean in found.items()}
-        self.clean = task.scores(subject.model)
         self.known: dict[tuple[int, frozenset[int]], NDArray[np.float32]] = {}
         self.names = ("moved", "lost") if task.targets.is_floating_point() else ("moved", "lost", "nll")
         self.spread = float(centred(self.clean - self.clean.mean(0)).square().sum(1).mean()) or 1.0
 
-    @property
-    def passes(self) -> int:
-        """Over its task, so far."""
-        return 2 + len(self.known)
-
-    def without(self, sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
+    def of_pairs(self, sets: tuple[list[_Pair], ...]) -> dict[str, NDArray[Any]]:
         """``moved``, ``lost`` and ``nll`` of every pair's ways."""
         ways = [[[(p.one,), (p.two,), (p.one, p.two)] for p in pairs] for pairs in sets]
         measured = np.stack([
@@ -156,13 +153,10 @@ class _Bench:
         if key not in self.known:
             hidden = self.hiddens[layer]
             index = self.held[layer].order[list(units)]
-            with replaced(self.subject, {hidden: to_value(index, self.value[hidden][index])}):
-                scores = self.task.scores(self.subject.model)
-            task = self.task
-            moved = centred(scores - self.clean).square().sum(1) / self.spread
-            told = [moved, -task.measure.sign * rise(task, task.measure, scores=scores, clean=self.clean)]
+            scores = self.without({hidden: to_value(index, self.value[hidden][index])})
+            told = [centred(scores - self.clean).square().sum(1) / self.spread, self.lost(scores)]
             if "nll" in self.names:
-                told.append(rise(task, measure.nll, scores=scores, clean=self.clean))
+                told.append(self.rise(measure.nll, scores))
             self.known[key] = torch.stack(told).numpy()
         return self.known[key]
 

@@ -22,7 +22,7 @@ from wheeltap.core.records import OWN
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.activations import named, places
-from wheeltap.engine.inside.erasing import Bench, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
+from wheeltap.engine.inside.erasing import Erasing, FactorEffects, How, Layer, Stream, Yardsticks, laid_out
 from wheeltap.engine.inside.erasure import svd
 from wheeltap.engine.inside.linear_probe import renumbered, singled
 from wheeltap.engine.inside.units import centred
@@ -67,7 +67,7 @@ class Decodable(Reading):
         task, given = singled(task, stream("copies")), len(task.targets)
         values["copies"] = np.array(float(given - len(task.targets)))
         where = where if settings.layers else where.some(settings.most)
-        bench = Bench.of(subject, task, where, stream("halves"))
+        bench = Erasing.of(subject, task, where, stream("halves"))
         where = where.without([place for place in where.all if place not in bench.vectors])
         values["layers"] = np.array(where.index, dtype=float)
         layers = laid_out(bench, where, most=settings.options, rng=stream("options"))
@@ -76,7 +76,7 @@ class Decodable(Reading):
         return Readings(values, bench.forwards * len(task.targets) / given)
 
     def _measured(
-        self, bench: Bench, layers: Sequence[Layer], labels: Mapping[str, Tensor], stream: Stream
+        self, bench: Erasing, layers: Sequence[Layer], labels: Mapping[str, Tensor], stream: Stream
     ) -> dict[str, Values]:
         """Every factor, and the model's own answers."""
         settings: DecodableSettings = self.settings

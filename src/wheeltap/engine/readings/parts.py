@@ -22,6 +22,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.inside.session import Session
 from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.engine.readings import unit_sets
 from wheeltap.engine.readings.base import Reading, Readings
@@ -79,7 +80,7 @@ class Ablated:
 
 
 @final
-class Bench:
+class UnitSets(Session):
     """A subject whose hidden units, numbered through all its layers, can be ablated.
 
     Args:
@@ -89,13 +90,12 @@ class Bench:
     """
 
     def __init__(self, subject: Subject, task: BaseTask, halves: BehaviourHalves) -> None:
-        self.subject, self.task, self.halves = subject, task, halves
+        super().__init__(subject, task)
+        self.halves = halves
         self.hiddens = hidden_units(subject)
         self.sizes = [hidden.units for hidden in self.hiddens]
         self.means = means(subject, task, self.hiddens)
-        self.clean = task.scores(subject.model)
-        self.loss = measure.squared_error if task.targets.is_floating_point() else measure.nll
-        self.passes = 2.0
+        self.passes += 1.0
         self.guided = True
 
     @property
@@ -131,9 +131,7 @@ class Bench:
         for hidden, part in self.by_layer(units):
             if bool(part.any()):
                 changes[hidden] = change(hidden, part.nonzero()[:, 0].to(self.subject.device))
-        with replaced(self.subject, changes):
-            scores = self.task.scores(self.subject.model)
-        self.passes += 1.0
+        scores = self.without(changes)
         return Ablated(units, scores, float(self._harm(scores)))
 
     def _harm(self, scores: Tensor) -> Tensor:
@@ -183,7 +181,7 @@ def _slope(harm: Tensor, degree: Tensor) -> Tensor | None:
     return cast("tuple[Tensor | None, ...]", torch.autograd.grad(harm, degree, allow_unused=True))[0]
 
 
-def worst(bench: Bench, side: Tensor, *, known: Sequence[Ablated], tries: int, rng: np.random.Generator) -> Ablated:
+def worst(bench: UnitSets, side: Tensor, *, known: Sequence[Ablated], tries: int, rng: np.random.Generator) -> Ablated:
     """The units of ``side`` whose ablation hurts most, as far as a greedy search from the worst ``known`` finds."""
     found, step, promise = max(known, key=lambda run: run.harm), FIRST_STEP, None
     for _ in range(tries):
@@ -217,7 +215,7 @@ class Draws:
     tries: int
 
 
-def ablations(bench: Bench, side: Tensor, draws: Draws, *, rng: np.random.Generator) -> list[list[Ablated]]:
+def ablations(bench: UnitSets, side: Tensor, draws: Draws, *, rng: np.random.Generator) -> list[list[Ablated]]:
     """Every kind of ablation of the units of ``side``, in the order of ``ABLATIONS``; draws in the inner lists."""
     whole = bench.mean(side)
     parts = [bench.mean(side & coin) for coin in draws.coins]
@@ -225,7 +223,7 @@ def ablations(bench: Bench, side: Tensor, draws: Draws, *, rng: np.random.Genera
     return [[bench.zero(side)], [whole], [bench.resampled(side, seed) for seed in draws.shuffles], parts, [hostile]]
 
 
-def costliest(bench: Bench, share: float, *, most: int) -> Tensor:
+def costliest(bench: UnitSets, share: float, *, most: int) -> Tensor:
     """The share of units whose mean-ablation, one at a time, costs most on the half that choices are made on.
 
     Raises:
@@ -246,7 +244,7 @@ def costliest(bench: Bench, share: float, *, most: int) -> Tensor:
     return chosen
 
 
-def named(bench: Bench, text: str) -> Tensor:
+def named(bench: UnitSets, text: str) -> Tensor:
     """The units that a user named.
 
     Raises:
@@ -256,7 +254,7 @@ def named(bench: Bench, text: str) -> Tensor:
     return unit_sets.named(bench.hiddens, text, where=bench.subject.name)
 
 
-def random_like(bench: Bench, chosen: Tensor, rng: np.random.Generator) -> Tensor:
+def random_like(bench: UnitSets, chosen: Tensor, rng: np.random.Generator) -> Tensor:
     """As many units of each layer as ``chosen`` has, drawn at random."""
     drawn = bench.none()
     for (_, part), (_, like) in zip(bench.by_layer(drawn), bench.by_layer(chosen), strict=True):
@@ -286,7 +284,7 @@ class Parts(Reading):
         def stream(name: str) -> np.random.Generator:
             return seeds.generator(root, "parts", seed, name)
 
-        bench = Bench(subject, task, BehaviourHalves.of(task, settings.behaviour, stream("halves")))
+        bench = UnitSets(subject, task, BehaviourHalves.of(task, settings.behaviour, stream("halves")))
         if settings.units:
             chosen = named(bench, settings.units)
         else:
@@ -313,7 +311,7 @@ class Parts(Reading):
         return Readings({**values}, bench.passes)
 
 
-def _addresses(bench: Bench, chosen: Tensor) -> NDArray[np.float32]:
+def _addresses(bench: UnitSets, chosen: Tensor) -> NDArray[np.float32]:
     layers = [layer.name for layer in bench.subject.layers]
     rows = [
         (layers.index(hidden.layer), int(unit))

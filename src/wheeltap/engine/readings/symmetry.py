@@ -17,6 +17,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.matching import Search, match
+from wheeltap.engine.inside.session import Session
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, SymmetryResponseSettings
 
@@ -72,7 +73,7 @@ class SymmetryResponse(Reading):
             return Readings({"known": np.array(0.0)}, forwards=0.0)
         places = _places(subject, settings, seeds.generator(root, self.name, seed, "places"))
         with torch.no_grad(), _shuffled(subject, settings.copy, root=root):
-            bench = _Bench(subject, task, symmetry)
+            bench = _Responses(subject, task, symmetry)
             found = bench.matched(places, settings)
         values: dict[str, Any] = {
             "known": np.array(1.0),
@@ -85,7 +86,7 @@ class SymmetryResponse(Reading):
             "broken": np.array(symmetry.broken(task.targets, options=bench.clean.shape[1])),
             **found,
         }
-        return Readings(values, forwards=float(bench.passes))
+        return Readings(values, forwards=bench.passes)
 
 
 def dimension_share(symmetry: Symmetry, options: int) -> float:
@@ -148,12 +149,12 @@ def _shuffled(subject: Subject, copy: int, *, root: int) -> Generator[None]:
             weight.copy_(values)
 
 
-class _Bench:
-    """A subject on a task, disturbed and put back; counts passes."""
+class _Responses(Session):
+    """A subject on a task, disturbed and put back, in double precision."""
 
     def __init__(self, subject: Subject, task: BaseTask, symmetry: Symmetry) -> None:
-        self.subject, self.task, self.symmetry, self.passes = subject, task, symmetry, 0
-        self.clean = self._scores()
+        super().__init__(subject, task)
+        self.symmetry = symmetry
         _require_fit(symmetry, self.clean.shape[1], where=f"{subject.name} on {task.name}")
         self.spread = float((self.clean - self.clean.mean(0)).square().mean().sqrt())
         if not self.spread > 0.0 or not np.isfinite(self.spread):
@@ -164,9 +165,9 @@ class _Bench:
                 got=f"a spread of {self.spread}",
             )
 
-    def _scores(self) -> Tensor:
-        self.passes += 1
-        return self.task.scores(self.subject.model).double()
+    def scores(self) -> Tensor:
+        """See ``Session.scores``."""
+        return super().scores().double()
 
     def share(self, change: Tensor) -> float:
         """S of a change ``[example, output]``; 0 where there is none."""
@@ -201,7 +202,7 @@ class _Bench:
     def _disturbed(self, place: _Place, delta: float) -> tuple[float, float]:
         """Effect as a share of the spread, and S, of one change."""
         with _moved(self.subject, self.subject.layers[place.layer], place, delta):
-            change = self._scores() - self.clean
+            change = self.scores() - self.clean
         if not bool(torch.isfinite(change).all()):
             return _ENDLESS, 0.0
         return float(change.square().mean().sqrt()) / self.spread, self.share(change)

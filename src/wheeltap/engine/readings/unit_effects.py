@@ -12,7 +12,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.inside.contributions import contributions
-from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, replaced, rise, to_value
+from wheeltap.engine.inside.session import Session
+from wheeltap.engine.inside.units import HiddenUnits, centred, hidden_units, means, to_value
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS
 
@@ -28,28 +29,28 @@ class UnitEffects(Reading):
         hiddens = hidden_units(subject)
         rng = seeds.generator(root, "unit-effects", "units", seed)
         chosen = _chosen(subject, task, hiddens, rng, limit=self.settings.limit)
-        value, clean = means(subject, task, hiddens), task.scores(subject.model)
+        value, session = means(subject, task, hiddens), Session(subject, task)
         rows: list[dict[str, Tensor]] = []
         for hidden, units in chosen.items():
             for unit in units:
                 index = torch.tensor([unit], device=subject.device)
-                with replaced(subject, {hidden: to_value(index, value[hidden][index])}):
-                    rows.append(_effects(task, task.scores(subject.model), clean))
+                scores = session.without({hidden: to_value(index, value[hidden][index])})
+                rows.append(_effects(session, scores))
         values: dict[str, NDArray[Any]] = {name: to_array(torch.stack([row[name] for row in rows])) for name in rows[0]}
         values["layer"] = np.repeat(np.arange(len(hiddens)), [len(units) for units in chosen.values()]).astype(float)
         values["unit"] = np.array([unit for units in chosen.values() for unit in units], dtype=float)
         values["groups"] = np.unique(task.groups.cpu().numpy(), return_inverse=True)[1].astype(float)
         total = sum(hidden.units for hidden in hiddens)
         values["total"] = np.array(float(total))
-        return Readings(values, forwards=2.0 + len(rows) + (len(rows) < total))
+        return Readings(values, forwards=1.0 + session.passes + (len(rows) < total))
 
 
-def _effects(task: BaseTask, scores: Tensor, clean: Tensor) -> dict[str, Tensor]:
-    change, sign = centred(scores - clean), -task.measure.sign
-    told = {"all": change.square().sum(1), "lost": sign * rise(task, task.measure, scores=scores, clean=clean)}
-    if not task.targets.is_floating_point():
-        told["right"] = change.gather(1, task.targets.cpu()[:, None])[:, 0].square()
-        told["nll"] = rise(task, measure.nll, scores=scores, clean=clean)
+def _effects(session: Session, scores: Tensor) -> dict[str, Tensor]:
+    change, targets = centred(scores - session.clean), session.task.targets
+    told = {"all": change.square().sum(1), "lost": session.lost(scores)}
+    if not targets.is_floating_point():
+        told["right"] = change.gather(1, targets.cpu()[:, None])[:, 0].square()
+        told["nll"] = session.rise(measure.nll, scores)
     return told
 
 
