@@ -53,12 +53,13 @@ def list_(
 
 def _table(title: str, rows: list[tuple[str, ...]]) -> object:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
     for column in range(len(rows[0])):
         table.add_column(no_wrap=column == 0)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # brackets in a plug-in's words are no markup
     return table
 
 
@@ -95,8 +96,8 @@ def _readings() -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in readings:
         spec = readings.get(name).spec
-        arrays = "; ".join(f"{array} [{of.axes}]: {of.says.replace('``', '')}" for array, of in spec.arrays.items())
-        rows.append((name, f"{spec.title}. {arrays}"))
+        rows.append((name, spec.title))
+        rows += [("", f"{array} [{of.axes}]: {of.says.replace('``', '')}") for array, of in spec.arrays.items()]
     return rows
 
 
