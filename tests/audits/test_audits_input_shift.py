@@ -13,10 +13,11 @@ from wheeltap.audits import input_shift
 from wheeltap.audits.base import create
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Finding
+from wheeltap.engine.readings import input_shift as reading
 from wheeltap.engine.readings import readings
 from wheeltap.engine.readings.input_shift import InputShift
 from wheeltap.plans.plan import AuditSpec
-from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS
+from wheeltap.plans.readings.input_shift import LADDERS, SHIFTS, InputShiftSettings
 from wheeltap.runs.budget import most_passes, most_trials
 from wheeltap.sources import digits
 from wheeltap.testing.contract import AuditContract, ReadingContract
@@ -134,13 +135,13 @@ def test_an_equal_copy_is_not_called_different() -> None:
 
 
 def test_four_subjects_are_ranked_by_both() -> None:
-    nets = [reader(torch.tensor([1.0 / k] * k + [0.0] * (FEATURES - k)), f"of {k}") for k in (1, 2, 4, 16)]
+    nets = [reader(torch.tensor([1.0 / k] * k + [0.0] * (FEATURES - k)), f"of {k}") for k in (16, 4, 2, 1)]
     plan = wt.plan(nets, task(), audits=["input-shift"], seed=2)
     report = wt.run(plan, nets, task())
     shifted = [of(report, net.name).estimates[0].value or 0.0 for net in nets]
-    assert shifted == sorted(shifted, reverse=True), "the fewer features, the more is lost"
+    assert shifted == sorted(shifted), "the fewer features, the more is lost"
     tau = of(report, "of 1").estimates[-1]
-    assert tau.name == "rank agreement of all subjects" and tau.n == 4
+    assert tau.name == "rank agreement of all subjects" and tau.n == 4 and tau.value is not None
     assert "rank the 4 subjects with Kendall's tau" in of(report, "of 16").because
 
 
@@ -150,8 +151,10 @@ def test_correlations_are_those_of_scipy() -> None:
     two = one + rng.integers(0, 4, 60)
     assert input_shift._alike(one, two).value == pytest.approx(spearmanr(one, two).statistic)
     assert input_shift._alike(one, np.zeros(60)).value is None
-    a, b = rng.permutation(9).astype(float), rng.permutation(9).astype(float)
-    assert input_shift._tau(a, b) == pytest.approx(kendalltau(a, b).statistic)
+    for ties in (9, 3):
+        a, b = (rng.permutation(9) % ties * 1.0 for _ in range(2))
+        assert input_shift._tau(a, b) == pytest.approx(kendalltau(a, b).statistic)
+    assert input_shift._tau(a, a) == 1.0 and input_shift._tau(a, np.ones(9)) is None
 
 
 def test_the_correlations_interval_holds_the_true_one() -> None:
@@ -162,6 +165,46 @@ def test_the_correlations_interval_holds_the_true_one() -> None:
         # Spearman's correlation of normal pairs is 6/pi asin(r/2).
         held += (found.low or 0.0) <= 6 / np.pi * np.arcsin(true / 2) <= (found.high or 0.0)
     assert 0.92 <= held / 400 <= 0.98
+
+
+def test_noise_is_called_as_costly_only_where_it_is() -> None:
+    found = of(wt.audit(relying(), task(), audits=["input-shift"]), "relying")
+    [noise] = [one for one in found.estimates if one.name.startswith("loss under relative noise")]
+    apart = abs((noise.value or 0.0) - (found.estimates[0].value or 0.0))
+    assert ("costs about as much" in found.because) == (apart <= 0.02)
+    assert ("No dose of relative noise that was tried costs as much" in found.because) == (apart > 0.02)
+
+
+def test_a_net_at_chance_has_nothing_to_lose() -> None:
+    report = wt.audit(reader(torch.zeros(FEATURES), "blind"), task(), audits=["input-shift"])
+    found = of(report, "blind")
+    assert found.status == "not_applicable" and "nothing to lose" in found.because
+
+
+@pytest.mark.parametrize(("dose", "sides"), [(0.05, (8, 8)), (0.1, (8, 8)), (0.2, (8, 8)), (0.4, (28, 28))])
+def test_an_occlusion_covers_the_share_it_says(dose: float, sides: tuple[int, int]) -> None:
+    images = numbers(20, 1, *sides, seed=3).float()
+    covered = reading._occlusion(images, dose, np.random.default_rng(0)) != images
+    assert float(covered.float().mean()) == pytest.approx(dose, abs=0.7 / min(sides))
+
+
+def test_as_many_tokens_change_places_as_it_says() -> None:
+    context = list(range(1000))
+    moved = reading._swapped(context, 0.2, np.random.default_rng(0), [])
+    assert sorted(moved) == context
+    assert np.mean(np.array(moved) != context) == pytest.approx(0.2, abs=0.04)
+
+
+def test_channels_may_be_last() -> None:
+    images = numbers(6, 8, 8, 3, seed=4).float()
+    last, first = (wt.Task(held, torch.arange(6) % 2) for held in (images, images.movedim(-1, 1).contiguous()))
+    settings, rng = InputShiftSettings(), np.random.default_rng
+    one, two = (reading._changed(on, "blur", 1.0, rng(0), settings) for on in (last, first))
+    assert isinstance(one, wt.Task) and isinstance(two, wt.Task)
+    torch.testing.assert_close(one.inputs.movedim(-1, 1), two.inputs)
+    series = wt.Task(numbers(6, 8, 3, seed=4).float(), torch.arange(6) % 2)
+    with pytest.raises(UsageError, match="disturbance of these inputs"):
+        InputShift({"shifts": "blur"}).require(relying(), series)
 
 
 def test_it_costs_no_more_than_it_says() -> None:
@@ -187,18 +230,19 @@ def test_what_cannot_be_asked_is_refused_before_anything_runs(settings: dict[str
 
 
 def test_tokens_are_changed_by_shares() -> None:
-    contexts = [[1 + (at * 7 + k) % 20 for k in range(12)] for at in range(50)]
+    contexts = [[1 + at % 2 if k % 5 < 3 else 2 - at % 2 for k in range(12)] for at in range(50)]
     on = wt.ChoiceTask(contexts, [[[1], [2]]] * 50, [0, 1] * 25)
 
     class Bag(nn.Module):
+        """Answers with the token that it saw most often."""
+
         def __init__(self) -> None:
             super().__init__()
-            self.table = nn.Embedding(24, 24)
+            self.table = nn.Embedding.from_pretrained(torch.eye(24), freeze=False)
 
         def forward(self, ids: Tensor) -> Tensor:
             return self.table(ids).cumsum(1)
 
-    torch.manual_seed(0)
     report = wt.audit(wt.Subject(Bag().eval(), name="bag"), on, audits=["input-shift"])
     found = report["WT701"][0]
     assert [one.name for one in found.estimates[1:4]] == [

@@ -42,7 +42,7 @@ FITS = {"one": np.ones((2, 3)), "two": np.arange(2.0)}
 
 
 def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
-    typed = SPEC.typed({**FITS, "three": np.array(1.0), "four": np.array([0, 1])})
+    typed = SPEC.typed({**FITS, "three": np.array(1.0), "four": np.array([0, 1])}, examples=3)
     assert [array.dtype.name for array in typed.values()] == ["float32", "int32", "bool", "int32"]
     assert SPEC.meant("four", typed["four"][1]) == "on"
 
@@ -51,6 +51,7 @@ def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
     ("changed", "message"),
     [
         ({"one": np.ones(2)}, r"one has shape \(2,\), where \[unit example\] was declared"),
+        ({"one": np.ones((2, 4))}, "one has 4 along 'example', where the task has 3"),
         ({"two": np.arange(3.0)}, "two has 3 along 'unit', where other arrays have 2"),
         ({"two": np.array([0.5, 1.0])}, "two holds what is no count"),
         ({"three": np.array(2)}, "three holds what is no flag"),
@@ -60,12 +61,12 @@ def test_arrays_come_in_the_dtypes_they_are_declared_in() -> None:
 )
 def test_arrays_that_do_not_fit_are_refused(changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        SPEC.typed({**FITS, **changed})
+        SPEC.typed({**FITS, **changed}, examples=3)
 
 
 def test_a_missing_array_is_refused() -> None:
     with pytest.raises(ValueError, match="made-up gives no two"):
-        SPEC.typed({"one": FITS["one"]})
+        SPEC.typed({"one": FITS["one"]}, examples=3)
 
 
 def test_a_run_says_why_a_reading_that_does_not_fit_failed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, I
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import mean_effect
 
-DOSES: Final = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+DOSES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)
 """Relative noise in the weights, among which the one of matched loss is looked for."""
 
 _FEWEST = 4
@@ -69,6 +69,10 @@ class _Read:
         """Place of the dose of noise whose mean loss is nearest to that of the disturbances."""
         wanted = float(self.at(level).mean())
         return int(np.abs(self.under_noise.mean((1, 2)) - wanted).argmin())
+
+    def is_matched(self, at: int, level: int, margin: float) -> bool:
+        """Whether a dose of noise costs as much as the disturbances do, but for a margin."""
+        return abs(float(self.under_noise[at].mean()) - float(self.at(level).mean())) <= margin
 
 
 @final
@@ -125,6 +129,10 @@ class InputShiftAudit(ReadingAudit[_Read]):
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
         """Losses, disturbance by disturbance; and under noise in the weights."""
         sign, clean = case.plan.task.sign, case.clean(subject)
+        above = sign * (float(clean.mean()) - case.chance)
+        if above < case.worth(self.settings.worth):
+            why = f"{subject.name} is only {above:.3f} above chance: there is nothing to lose."
+            raise Unanswered("not_applicable", why)
         lost = sign * (clean - read["score"])
         levels, draws = int(read["level"].max()) + 1, int(read["draw"].max()) + 1
         shifts = read["shift"].astype(int)
@@ -149,13 +157,20 @@ class InputShiftAudit(ReadingAudit[_Read]):
         alike = _alike(read.at(level).mean(0), read.under_noise[at].mean(0))
         told = "the two losses cannot be correlated" if alike.value is None else f"the two losses correlate at {alike}"
         words = f"{subject.name} loses {tested} of its score under declared input shift"
+        noise_words = f"relative noise of {DOSES[at]:g} in the weights"
+        costs = (
+            f"{noise_words[0].upper()}{noise_words[1:]} costs about as much ({noise})"
+            if read.is_matched(at, level, margin)
+            else f"No dose of relative noise that was tried costs as much; {noise_words} is nearest ({noise})"
+        )
         rest = (
-            f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. Relative noise of {DOSES[at]:g} in "
-            f"the weights costs about as much ({noise}); over examples {told}. {_LIMITS}"
+            f"Most is lost under {worst.name.removeprefix('loss under ')}: {worst}. {costs}; over examples {told}. "
+            f"{_LIMITS}"
         )
         claim = Tested(
             test=tested, margin=margin, min_effect=case.worth(how.worth), one_sided=True, beside=(*each, noise, alike),
             found=f"{words}, more than {margin:.2g}. {rest}",
+            trials=tuple(trial for row in self._noise(case.plan, subject) for trial in row),
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {rest}",
         )  # fmt: skip
         return [claim]
@@ -198,9 +213,12 @@ class InputShiftAudit(ReadingAudit[_Read]):
             for losses in ([read.at(self.settings.level) for read in reads], [read.under_noise[at] for read in reads])
         )
         tau = _tau(shifted, noisy)
+        if tau is None or not reads[0].is_matched(at, self.settings.level, case.worth(self.settings.margin)):
+            return drafts  # all lose the same, or no dose of noise costs as much: there is nothing to compare
         ranked = Estimate(
             name="rank agreement of all subjects", value=tau, low=None, high=None, level=0.95, n=len(reads),
-            unit="Kendall's tau", method=f"input shift beside relative noise {DOSES[at]:g}, over {len(reads)} subjects",
+            unit="Kendall's tau-b",
+            method=f"input shift beside relative noise {DOSES[at]:g}, over {len(reads)} subjects",
         )  # fmt: skip
         words = (
             f" Input shift and relative noise of {DOSES[at]:g} rank the {len(reads)} subjects with Kendall's tau "
@@ -248,10 +266,11 @@ def _with(draft: Draft, estimate: Estimate, words: str) -> Draft:
     return replace(draft, finding=told, otherwise=draft.otherwise + words)
 
 
-def _tau(one: Values, two: Values) -> float:
-    """Kendall's tau-a of two rankings: concordant less discordant pairs, as a share of all."""
+def _tau(one: Values, two: Values) -> float | None:
+    """Kendall's tau-b of two rankings, which allows for ties; ``None`` where one of them ranks nothing."""
     first, second = (np.sign(np.subtract.outer(values, values)) for values in (one, two))
-    return float((first * second).sum() / (len(one) * (len(one) - 1)))
+    scale = float(np.sqrt(np.abs(first).sum() * np.abs(second).sum()))
+    return float((first * second).sum()) / scale if scale else None
 
 
 def _ranks(values: Values) -> Values:

@@ -1,6 +1,7 @@
 """Audits that judge what one reading gave of each subject: all that these have in common."""
 
 from abc import abstractmethod
+from dataclasses import replace
 from typing import ClassVar, Generic, Literal, TypeVar
 
 import msgspec
@@ -69,7 +70,11 @@ class ReadingAudit(Audit, Generic[Read]):
             Unanswered: If they cannot be compared.
         """
         assert case.plan.twin is not None, "asked only where there is a twin"
-        return self.compared(case, case.plan.twin, one, two)
+        gap = self.compared(case, case.plan.twin, one, two)
+        words = (
+            f"A copy that computes the same must not look different: it differs by {gap.effect}; the audit is void if "
+        )
+        return replace(gap, found=f"{words}it surely differs by more than {gap.margin:.2g}.")
 
     def plant(self, case: Case, planted: Read) -> Tested:
         """What must be found of the planted copy."""

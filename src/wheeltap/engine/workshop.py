@@ -199,7 +199,7 @@ class Workshop:
         reading = readings.create(trial.perturbation, trial.settings)
         read = reading.read(subject, self.task, root=trial.root, seed=trial.seed)
         self.forwards += read.forwards
-        values = reading.spec.typed(read.values)
+        values = reading.spec.typed(read.values, examples=len(self.task.targets))
         finite = all(np.isfinite(array).all() for array in values.values())
         return Outcome(
             key=trial.key,

@@ -50,7 +50,7 @@ def _reading(trial: Trial) -> Outcome:
             found = made.read(subject, task, root=trial.root, seed=trial.seed)
         except WheeltapError as error:  # not defined on this subject: skipped, as in a run
             return Outcome(key=trial.key, status="skipped", because=error.what)
-        values = made.spec.typed(found.values)
+        values = made.spec.typed(found.values, examples=_EXAMPLES)
         _read[trial.key] = Outcome(key=trial.key, status="done", values=values, forwards=found.forwards)
     return _read[trial.key]
 

@@ -20,6 +20,9 @@ from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, S
 
 Rng = np.random.Generator
 
+_CHANNELS: Final = (1, 3, 4)
+"""Of images. Where the last axis is as long and the second is not, it is taken to be the channels."""
+
 
 @final
 class InputShift(Reading):
@@ -63,9 +66,9 @@ def _kind(task: BaseTask, settings: InputShiftSettings) -> str:
         raise DataError(
             "The inputs cannot be disturbed.",
             where=task.name,
-            expected="rows of numbers, images, or items of tokens with options",
-            got="ids of tokens" if isinstance(task, Task) else type(task).__name__,
-            do="Leave the audit input-shift out for this task.",
+            expected="rows of floating-point numbers, images, or items of tokens with options",
+            got=str(task.inputs.dtype) if isinstance(task, Task) else type(task).__name__,
+            do="Convert pixels or table entries to floating point; for ids of tokens leave the audit input-shift out.",
         )
     if settings.image:
         height, width = map(int, settings.image.split("x"))
@@ -78,7 +81,7 @@ def _kind(task: BaseTask, settings: InputShiftSettings) -> str:
                 do="Give HEIGHTxWIDTH, or leave the setting image out.",
             )
         return "image"
-    return "image" if task.inputs.ndim > 2 else "table"
+    return "image" if task.inputs.ndim == 4 else "table"
 
 
 def _chosen(task: BaseTask, settings: InputShiftSettings) -> tuple[str, ...]:
@@ -108,9 +111,9 @@ def _changed(task: BaseTask, shift: str, dose: float, rng: Rng, settings: InputS
     shape = inputs.shape
     if settings.image:
         inputs = inputs.reshape(len(inputs), 1, *map(int, settings.image.split("x")))
-    elif inputs.ndim == 3:
-        inputs = inputs[:, None]
-    moved = _NUMBERS[shift](inputs, dose, rng).reshape(shape).to(task.inputs)
+    last = inputs.ndim == 4 and shape[-1] in _CHANNELS and shape[1] not in _CHANNELS
+    moved = _NUMBERS[shift](inputs.movedim(-1, 1) if last else inputs, dose, rng)
+    moved = (moved.movedim(1, -1) if last else moved).reshape(shape).to(task.inputs)
     return Task(moved, task.targets, measure=task.measure, name=task.name, batch=task.batch)
 
 
@@ -145,7 +148,8 @@ def _blur(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
 
 def _occlusion(inputs: Tensor, dose: float, rng: Rng) -> Tensor:
     height, width = inputs.shape[-2:]
-    tall, wide = (max(1, round(math.sqrt(dose) * side)) for side in (height, width))
+    tall = max(1, round(math.sqrt(dose) * height))
+    wide = min(width, max(1, round(dose * height * width / tall)))  # of whole pixels, as near to the dose as they come
     covered = inputs.clone()
     tops, lefts = (rng.integers(0, side - part + 1, len(inputs)) for side, part in ((height, tall), (width, wide)))
     for at, (top, left) in enumerate(zip(tops, lefts, strict=True)):
@@ -173,7 +177,8 @@ def _swapped(context: Sequence[int], dose: float, rng: Rng, pool: Sequence[int])
     del pool
     tokens, at = list(context), 0
     while at + 1 < len(tokens):
-        if rng.random() < dose:
+        # A swap moves two tokens and skips one place: so that the share of tokens that move is the dose.
+        if rng.random() < dose / (2.0 - dose):
             tokens[at], tokens[at + 1] = tokens[at + 1], tokens[at]
             at += 1
         at += 1

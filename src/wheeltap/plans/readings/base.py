@@ -23,7 +23,8 @@ class Array:
 
     Attributes:
         axes: Names of its axes in order, with spaces between; a number stands for an axis of that length. Axes of one
-            name are equally long in all arrays of a reading (of one factor, where arrays are given for each).
+            name are equally long in all arrays of a reading (of one factor, where arrays are given for each);
+            ``example`` is as long as the task.
         says: What it holds, with its unit.
         kind: What its entries are.
         of: What its numbers stand for, from 0, where they stand for something.
@@ -62,13 +63,13 @@ class ReadingSpec:
         """What a number of an array stands for."""
         return self.arrays[name].of[int(number)]
 
-    def typed(self, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """The arrays of an outcome, in the dtypes they are kept in.
+    def typed(self, values: dict[str, NDArray[Any]], *, examples: int) -> dict[str, NDArray[Any]]:
+        """The arrays of an outcome on so many ``examples``, in the dtypes they are kept in.
 
         Raises:
             ValueError: If one is missing, unknown, of other axes, or holds what its kind cannot.
         """
-        fit = _Fit(self)
+        fit = _Fit(self, examples)
         typed = {name: fit.typed(name, np.asarray(array)) for name, array in values.items()}
         # What is given for each of several may be left out for any of them.
         needed = [name for name, array in self.arrays.items() if not array.optional]
@@ -84,6 +85,7 @@ class _Fit:
     """Arrays of one outcome against their spec; remembers how long each axis is."""
 
     spec: ReadingSpec
+    examples: int
     sizes: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
     def typed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -95,12 +97,19 @@ class _Fit:
         if array.ndim != len(axes):
             raise ValueError(f"{name} has shape {array.shape}, where [{told.axes}] was declared")
         for axis, length in zip(axes, array.shape, strict=True):
-            known = int(axis) if axis.isdigit() else self.sizes.setdefault((of, axis), length)
+            known = self._length(axis, of, length)
             if length != known:
-                raise ValueError(f"{name} has {length} along {axis!r}, where other arrays have {known}")
+                whose = "the task has" if axis == "example" else "other arrays have"
+                raise ValueError(f"{name} has {length} along {axis!r}, where {whose} {known}")
         typed = array.astype(DTYPES[told.kind])
         if told.of and not all(0 <= int(at) < len(told.of) for at in typed.flat):
             raise ValueError(f"{name} holds numbers that stand for nothing")
         if told.kind != "number" and not np.array_equal(typed, array):
             raise ValueError(f"{name} holds what is no {told.kind}")
         return typed
+
+    def _length(self, axis: str, of: str, length: int) -> int:
+        """How long an axis is: as it is called, as the task is, or as it was the first time."""
+        if axis == "example":
+            return self.examples
+        return int(axis) if axis.isdigit() else self.sizes.setdefault((of, axis), length)

@@ -32,9 +32,9 @@ CANCELLATION: Final = ReadingSpec(
     settings_type=CancellationSettings,
     # Sets: the opposing pairs, then random ones of the same layers. Ways: without the first unit, the second, both.
     arrays={
-        "moved": Array("set pair way example", "squared change of the scores, as a share of their variance"),
-        "lost": Array("set pair way example", "score lost, in the measure's unit, positive where worse"),
-        "nll": Array("set pair way example", "rise of the negative log-likelihood, nats", optional=True),
+        "moved": Array("set pair way half", "squared change of the scores, as a share of their variance"),
+        "lost": Array("set pair way half", "score lost, in the measure's unit, positive where worse"),
+        "nll": Array("set pair way half", "rise of the negative log-likelihood, nats", optional=True),
         "layer": Array("pair", "hidden layer of the pair, from 0", "count"),
         "units": Array("set pair 2", "the model's own numbers of the two units", "count"),
         "opposing": Array("set pair", "share of the energy that its layer writes which the pair cancels"),

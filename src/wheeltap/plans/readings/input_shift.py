@@ -12,9 +12,9 @@ LADDERS: Final[dict[str, tuple[float, ...]]] = {
     "feature dropout": (0.05, 0.1, 0.2, 0.4),  # share of the features that are set to their mean
     "noise": (0.25, 0.5, 1.0, 2.0),  # in standard deviations of all pixels
     "blur": (0.5, 1.0, 1.5, 2.0),  # standard deviation of a Gaussian, in pixels
-    "occlusion": (0.05, 0.1, 0.2, 0.4),  # share of the image that a square of its mean covers
+    "occlusion": (0.05, 0.1, 0.2, 0.4),  # share of the image that a rectangle of its mean covers, to whole pixels
     "contrast": (0.25, 0.5, 0.75, 0.9),  # share of the contrast about the image's mean that is lost
-    "swapped tokens": (0.05, 0.1, 0.2, 0.4),  # share of neighboring tokens that change places
+    "swapped tokens": (0.05, 0.1, 0.2, 0.4),  # share of the tokens that change places with a neighbor
     "dropped tokens": (0.05, 0.1, 0.2, 0.4),  # share of tokens left out
     "replaced tokens": (0.05, 0.1, 0.2, 0.4),  # share of tokens replaced by those of other items
 }
@@ -35,7 +35,8 @@ class InputShiftSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         shifts: Names of the disturbances, separated by commas; all that fit the inputs where empty.
-        image: ``8x8`` where each example is an image of that size, given as one row of numbers.
+        image: ``8x8`` where each example is an image of that size, given as one row of numbers. Without it, inputs of
+            four axes are images ``[example, channel, row, column]`` (or channels last), all others are tables.
         shift_draws: Draws of each disturbance and dose.
     """
 

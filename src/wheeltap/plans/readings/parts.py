@@ -42,12 +42,12 @@ PARTS: Final = ReadingSpec(
     settings_type=PartsSettings,
     # On one half of the examples; the set and the worst ablations are chosen on the other. The set itself comes first.
     arrays={
-        "clean_score": Array("example", "undisturbed score, in the measure's unit"),
-        "clean_loss": Array("example", "undisturbed negative log-likelihood, nats (or squared error)"),
-        "without_score": Array("ablation set example", "score with the set ablated"),
-        "without_loss": Array("ablation set example", "loss with the set ablated"),
-        "alone_score": Array("ablation set example", "score with all other hidden units ablated"),
-        "alone_loss": Array("ablation set example", "loss with all other hidden units ablated"),
+        "clean_score": Array("half", "undisturbed score, in the measure's unit"),
+        "clean_loss": Array("half", "undisturbed negative log-likelihood, nats (or squared error)"),
+        "without_score": Array("ablation set half", "score with the set ablated"),
+        "without_loss": Array("ablation set half", "loss with the set ablated"),
+        "alone_score": Array("ablation set half", "score with all other hidden units ablated"),
+        "alone_loss": Array("ablation set half", "loss with all other hidden units ablated"),
         "units": Array("unit 2", "each unit of the set: its layer among the subject's, its number there", "count"),
         "total": Array("", "hidden units there are", "count"),
         "guided": Array("", "whether the search for the worst ablation had slopes, or tried at random", "flag"),
