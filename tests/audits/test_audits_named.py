@@ -1,5 +1,8 @@
 """Settings that name a group, unit, factor or layer that there is not are refused when a plan is made."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,7 @@ import pytest
 import torch
 
 import wheeltap as wt
-from wheeltap.audits import audits
-from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.engine.readings import readings
+from wheeltap.core.errors import UsageError
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import reproducible
 
@@ -89,7 +90,7 @@ from typing import final
 import numpy as np
 
 from wheeltap.audits.base import Tested
-from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.settings import Settings
 from wheeltap.engine.readings.base import Reading, Readings
@@ -97,9 +98,10 @@ from wheeltap.plans.readings import Array, ReadingSpec
 
 
 class CountSettings(Settings, frozen=True, kw_only=True):
-    """Whose examples are counted."""
+    """Whose examples are counted, and whether an array is given that the spec does not have."""
 
     whose: str = "a"
+    more: bool = False
 
 
 SPEC = ReadingSpec(
@@ -116,18 +118,17 @@ class Count(Reading):
             raise UnknownName("subject", self.settings.whose, [subject.name])
 
     def read(self, subject, task, *, root, seed):
-        return Readings({"examples": np.array(len(task.targets))}, forwards=0.0)
+        more = {"all": np.ones(3)} if self.settings.more else {}
+        return Readings({"examples": np.array(len(task.targets)), **more}, forwards=0.0)
 
 
 @final
-class CountAudit(ReadingAudit):
+class CountAudit(SingleReadingAudit):
     name = "count"
     code = "XX001"
     title = "Examples"
     settings_type = CountSettings
     reading = SPEC
-    copies = "none"
-    compares = False
 
     def passes(self, plan, subject):
         return 0.0
@@ -140,9 +141,26 @@ class CountAudit(ReadingAudit):
 '''
 
 
-def test_a_reading_of_another_package_refuses_as_well(
-    task: wt.Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+USE = """
+import torch
+import wheeltap as wt
+from wheeltap.core.errors import UnknownName
+from wheeltap.models.mlp import mlp
+
+task = wt.Task(torch.arange(300.0).reshape(60, 5).sin(), torch.arange(60) % 3)
+net = {name: wt.Subject(mlp((5, 8, 3)).eval(), name=name) for name in "ab"}
+[found] = wt.audit(net["a"], task, audits=["count"])["XX001"]
+print(found.status, found.because)
+[found] = wt.audit(net["a"], task, audits=[wt.AuditSpec(name="count", settings={"more": True})])["XX001"]
+print(found.status, found.because)
+try:
+    wt.audit(net["b"], task, audits=["count"])
+except UnknownName as error:
+    print(error.what)
+"""
+
+
+def test_a_reading_of_another_package_is_held_to_its_spec_and_refuses_as_well(tmp_path: Path) -> None:
     (tmp_path / "counting_plug_in.py").write_text(PLUG_IN)
     points = "[wheeltap.readings]\ncount = counting_plug_in:Count\n"
     points += "[wheeltap.audits]\ncount = counting_plug_in:CountAudit\n"
@@ -150,10 +168,13 @@ def test_a_reading_of_another_package_refuses_as_well(
     about.mkdir()
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: counting-plug-in\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text(points)
-    monkeypatch.syspath_prepend(tmp_path)
-    for registry in (readings, audits):
-        monkeypatch.setattr(registry, "_plugins", None)
-    [finding] = wt.audit(net("a"), task, audits=["count"])["XX001"]
-    assert (finding.status, finding.because) == ("not_found", f"a is asked {EXAMPLES} things.")
-    with pytest.raises(UnknownName, match="no subject called 'a'"):
-        wt.audit(net("b"), task, audits=["count"])
+    paths = os.pathsep.join([str(tmp_path), str(Path(wt.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", USE], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    asked, misread, refused = done.stdout.splitlines()
+    assert asked == f"not_found a is asked {EXAMPLES} things."
+    assert misread.startswith("error ") and "count declares no array 'all'" in misread
+    assert refused == "There is no subject called 'a'."

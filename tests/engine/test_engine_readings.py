@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-import wheeltap as wt
 from wheeltap.engine import readings
-from wheeltap.engine.readings import Reading, Readings, base
+from wheeltap.engine.readings import base
 from wheeltap.plans.readings import Array, ReadingSpec
-from wheeltap.testing import planted
 from wheeltap.testing.contract import ReadingContract
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -67,13 +65,3 @@ def test_arrays_that_do_not_fit_are_refused(changed: dict[str, Any], message: st
 def test_a_missing_array_is_refused() -> None:
     with pytest.raises(ValueError, match="made-up gives no two"):
         SPEC.typed({"one": FITS["one"]}, examples=3)
-
-
-def test_a_run_says_why_a_reading_that_does_not_fit_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def misread(self: Reading, subject: Any, task: Any, *, root: int, seed: int) -> Readings:
-        return Readings({"all": np.ones(3)}, forwards=1.0)
-
-    monkeypatch.setattr(readings.readings.get("unit-effects"), "read", misread)
-    case = planted.clusters()
-    [found] = wt.audit(case.subject, case.task, audits=["entanglement"])["WT202"]
-    assert found.status == "error" and "all has shape (3,), where [unit example] was declared" in found.because

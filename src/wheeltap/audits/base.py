@@ -231,6 +231,10 @@ class Audit(Configured, ABC):
         """Groups of examples that its settings name, so that a plan can refuse one that there is not."""
         return ()
 
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Readings of a subject that its settings ask for, so that a plan can refuse ones that cannot be made."""
+        return []
+
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Perturbations and doses that its settings fix, so that a plan can refuse impossible ones at once."""
         return ()

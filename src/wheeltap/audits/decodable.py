@@ -11,7 +11,7 @@ from wheeltap.audits.base import Arrays, Case, Tested, Unanswered
 from wheeltap.audits.controls import silent
 from wheeltap.audits.decodable_words import Words, estimates, of_null
 from wheeltap.audits.factors import DecodableAuditSettings, Factor, Layer, together
-from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.decodable import DECODABLE
@@ -32,7 +32,7 @@ Factors = dict[str, Factor]
 
 
 @final
-class DecodableAudit(ReadingAudit[Factors]):
+class DecodableAudit(SingleReadingAudit[Factors]):
     """Factors that a probe reads off hidden layers, and what the outputs lose with the subspaces that encode them."""
 
     name = "decodable"
@@ -51,8 +51,6 @@ class DecodableAudit(ReadingAudit[Factors]):
     spares: ClassVar[dict[str, int]] = {"most": 2, "matched": 4}
 
     reading = DECODABLE
-    copies = "none"
-    compares = False
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """As if every factor that the task knows could be read off every layer that may be looked at."""

@@ -7,7 +7,7 @@ import msgspec
 
 from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
@@ -107,7 +107,7 @@ class Answer:
 
 
 @final
-class PartsAudit(ReadingAudit[Arrays]):
+class PartsAudit(SingleReadingAudit[Arrays]):
     """Score lost without a set of hidden units and kept with it alone, against random sets of equal size."""
 
     name = "parts"
@@ -123,8 +123,6 @@ class PartsAudit(ReadingAudit[Arrays]):
     spares: ClassVar[dict[str, int]] = {"nulls": 8, "draws": 2, "tries": 1}
     by_units = True
     reading = PARTS
-    copies = "none"
-    compares = False
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """Each unit alone, where the set is to be found; then every ablation of either side of every set."""

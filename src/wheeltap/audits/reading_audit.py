@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import replace
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -16,20 +16,16 @@ from wheeltap.plans.readings import ReadingSpec
 Read = TypeVar("Read")
 
 
-class ReadingAudit(Audit, Generic[Read]):
-    """Reads each subject once, judges what was read, compares it between subjects, and checks it on control copies.
+class SingleReadingAudit(Audit, Generic[Read]):
+    """Reads each subject once and judges what was read; no subject is compared with another.
 
     Its settings inherit those of the reading, or hold fields of the same names.
 
     Attributes:
         reading: The spec of the reading.
-        copies: Which control copies are read too: the reparametrized twin, or the planted and graded ones as well.
-        compares: Whether two subjects are compared.
     """
 
     reading: ClassVar[ReadingSpec]
-    copies: ClassVar[Literal["none", "twin", "all"]] = "twin"
-    compares: ClassVar[bool] = True
 
     # ---- what an audit says -----------------------------------------------------------------------------------
 
@@ -53,13 +49,84 @@ class ReadingAudit(Audit, Generic[Read]):
             Unanswered: If nothing can be.
         """
 
+    def more_controls(self, case: Case) -> list[Control]:
+        """Checks of its own."""
+        return []
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def trial(self, plan: Plan, subject: SubjectRecord, **changed: Scalar) -> Trial:
+        """The reading of a subject, with this audit's settings but for what is ``changed``."""
+        fields = (one.name for one in msgspec.structs.fields(self.reading.settings_type))
+        given = {name: value for name in fields if (value := getattr(self.settings, name, None)) is not None}
+        return plan.reading(subject, self.reading.name, {**given, **changed})
+
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """Every reading wanted of a subject."""
+        return [self.trial(plan, subject)]
+
+    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+        """Which subjects and copies are read."""
+        return plan.subjects
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The readings of every subject and copy."""
+        if not case.known(case.plan.baselines()):
+            return []
+        return [trial for subject in self.asked(case.plan) for trial in self.readings(case.plan, subject)]
+
+    def most(self, plan: Plan) -> int:
+        """One reading each, or as many as ``readings`` says."""
+        return sum(len(self.readings(plan, subject)) for subject in self.asked(plan))
+
+    def most_passes(self, plan: Plan) -> float:
+        """What each of them costs."""
+        return float(sum(len(self.readings(plan, one)) * self.passes(plan, one) for one in self.asked(plan)))
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def read(self, case: Case, subject: SubjectRecord) -> Read:
+        """What was read of a subject.
+
+        Raises:
+            Unanswered: If nothing was.
+        """
+        return self.parsed(case, subject, case.reading(self.trial(case.plan, subject)))
+
+    def judge(self, case: Case) -> Verdict:
+        """What is claimed of each subject; its own checks as controls."""
+        drafts = [draft for subject in case.plan.subjects for draft in self._single(case, subject)]
+        return Verdict(drafts, self.more_controls(case))
+
+    def _single(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+        trials = self.readings(case.plan, subject)
+        try:
+            claims = self.singles(case, subject, self.read(case, subject))
+        except Unanswered as gap:
+            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
+        return [self.draft(case, subject.name, claim, trials) for claim in claims]
+
+    def titles(self) -> tuple[str, ...]:
+        """Of the claims on one subject that are answered together or not at all."""
+        return (self.title,)
+
+
+class ReadingAudit(SingleReadingAudit[Read]):
+    """Also compares what was read between subjects, and checks on a reparametrized copy that nothing is seen there.
+
+    Attributes:
+        reads_twin: Whether that copy is read.
+    """
+
+    reads_twin: ClassVar[bool] = True
+
+    @abstractmethod
     def compared(self, case: Case, rival: SubjectRecord, one: Read, two: Read) -> Tested:
         """What is claimed of the reference (``one``) and a rival (``two``).
 
         Raises:
             Unanswered: If nothing can be.
         """
-        raise NotImplementedError
 
     def null(self, case: Case, one: Read, two: Read) -> Tested:
         """How the twin (``two``) differs from the reference; by default what a comparison says of the two.
@@ -76,76 +143,16 @@ class ReadingAudit(Audit, Generic[Read]):
         )
         return replace(gap, found=f"{words}it surely differs by more than {gap.margin:.2g}.")
 
-    def plant(self, case: Case, planted: Read) -> Tested:
-        """What must be found of the planted copy."""
-        raise NotImplementedError
-
-    def more_controls(self, case: Case) -> list[Control]:
-        """Checks of its own."""
-        return []
-
-    # ---- asking -----------------------------------------------------------------------------------------------
-
-    def trial(self, plan: Plan, subject: SubjectRecord, **changed: Scalar) -> Trial:
-        """The reading of a subject, with this audit's settings but for what is ``changed``."""
-        fields = (one.name for one in msgspec.structs.fields(self.reading.settings_type))
-        given = {name: value for name in fields if (value := getattr(self.settings, name, None)) is not None}
-        return plan.reading(subject, self.reading.name, {**given, **changed})
-
-    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
-        """Every reading wanted of a subject."""
-        return [self.trial(plan, subject)]
-
     def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
-        """Which subjects and copies are read."""
-        copies = {"none": (), "twin": () if plan.twin is None else (plan.twin,), "all": plan.controls}
-        return (*plan.subjects, *copies[self.copies])
-
-    def ask(self, case: Case) -> list[Trial]:
-        """The readings of every subject and copy."""
-        if not case.known(case.plan.baselines()):
-            return []
-        return [trial for subject in self.asked(case.plan) for trial in self.trials(case.plan, subject)]
-
-    def most(self, plan: Plan) -> int:
-        """One reading each, or as many as ``trials`` says."""
-        return sum(len(self.trials(plan, subject)) for subject in self.asked(plan))
-
-    def most_passes(self, plan: Plan) -> float:
-        """What each of them costs."""
-        return float(sum(len(self.trials(plan, one)) * self.passes(plan, one) for one in self.asked(plan)))
-
-    # ---- judging ----------------------------------------------------------------------------------------------
-
-    def read(self, case: Case, subject: SubjectRecord) -> Read:
-        """What was read of a subject.
-
-        Raises:
-            Unanswered: If nothing was.
-        """
-        return self.parsed(case, subject, case.reading(self.trial(case.plan, subject)))
+        """The subjects, and the twin."""
+        return plan.subjects if plan.twin is None or not self.reads_twin else (*plan.subjects, plan.twin)
 
     def judge(self, case: Case) -> Verdict:
-        """What is claimed of each subject and pair; the copies as controls."""
-        verdict = Verdict()
-        for subject in case.plan.subjects:
-            verdict.drafts += self._single(case, subject)
-        if self.compares:
-            verdict.drafts += [self._pair(case, rival) for rival in case.rivals]
-        verdict.controls = [*self._copies(case), *self.more_controls(case)]
+        """Also what is claimed of each pair; the twin as a control."""
+        verdict = super().judge(case)
+        verdict.drafts += [self._pair(case, rival) for rival in case.rivals]
+        verdict.controls = [*self._copies(case), *verdict.controls]
         return verdict
-
-    def _single(self, case: Case, subject: SubjectRecord) -> list[Draft]:
-        trials = self.trials(case.plan, subject)
-        try:
-            claims = self.singles(case, subject, self.read(case, subject))
-        except Unanswered as gap:
-            return [self.unanswered(subject.name, gap, title=title) for title in self.titles()]
-        return [self.draft(case, subject.name, claim, trials) for claim in claims]
-
-    def titles(self) -> tuple[str, ...]:
-        """Of the claims on one subject that are answered together or not at all."""
-        return (self.title,)
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         plan, title = case.plan, f"{self.title}: difference"
@@ -158,9 +165,7 @@ class ReadingAudit(Audit, Generic[Read]):
         return self.draft(case, name, claim, trials, title=title)
 
     def _copies(self, case: Case) -> list[Control]:
-        if self.copies == "none":
-            return []
-        return [self._null(case), *([self._plant(case), self._power(case)] if self.copies == "all" else [])]
+        return [self._null(case)] if self.reads_twin else []
 
     def _null(self, case: Case) -> Control:
         name, twin = f"{self.code} re-coded twin", case.plan.twin
@@ -171,6 +176,21 @@ class ReadingAudit(Audit, Generic[Read]):
         except Unanswered as why:
             return Control(name=name, kind="null", status="skipped", because=why.because)
         return silent(name, gap.effect, margin=gap.margin, worth=gap.min_effect, because=gap.found)
+
+
+class PlantedReadingAudit(ReadingAudit[Read]):
+    """Also checks on a copy with a planted defect that it is found, and on graded ones how small a defect is."""
+
+    @abstractmethod
+    def plant(self, case: Case, planted: Read) -> Tested:
+        """What must be found of the planted copy."""
+
+    def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
+        """The subjects, and every control copy."""
+        return (*plan.subjects, *plan.controls)
+
+    def _copies(self, case: Case) -> list[Control]:
+        return [*super()._copies(case), self._plant(case), self._power(case)]
 
     def _plant(self, case: Case) -> Control:
         name, planted = f"{self.code} planted cancelling units", case.plan.planted

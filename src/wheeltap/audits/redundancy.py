@@ -7,7 +7,7 @@ import numpy as np
 
 from wheeltap.audits.base import Arrays, Case, Tested, Values
 from wheeltap.audits.limits import Margin, Share
-from wheeltap.audits.reading_audit import ReadingAudit
+from wheeltap.audits.reading_audit import PlantedReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
@@ -75,7 +75,7 @@ class _Read:
 
 
 @final
-class RedundancyAudit(ReadingAudit[_Read]):
+class RedundancyAudit(PlantedReadingAudit[_Read]):
     """Cancelling pairs of hidden units, by exact ablation; cancellation and copies in each layer beside nulls."""
 
     name = "redundancy"
@@ -91,7 +91,6 @@ class RedundancyAudit(ReadingAudit[_Read]):
     settings_type = RedundancySettings
     spares: ClassVar[dict[str, int]] = {"pairs": 3}
     reading = CANCELLATION
-    copies = "all"
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """On one half contributions and shuffles, on the other the clean pass, means, and each pair's three ways."""

@@ -113,7 +113,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
     settings_type = SinglePointAuditSettings
     spares: ClassVar[dict[str, int]] = {"nulls": 5}
     reading = SINGLE_POINT
-    copies = "none"
+    reads_twin = False
 
     # ---- asking -----------------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         places = self.settings.weights + self.settings.directions
         return 1.0 + 2 * TRIES * places if plan.sizes.symmetric else 0.0
 
-    def trials(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """A reading of a subject and one of each of its shuffled copies; one alone of the twin."""
         copies = 0 if subject == plan.twin else self.settings.copies
         shuffled = [self.trial(plan, subject, copy=at) for at in range(1, 1 + copies)]
@@ -139,7 +139,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
     def _shuffled(self, case: Case, subject: SubjectRecord) -> list[_Read]:
         """The shuffled copies that answer at all: shuffled, a sparse net may give the same for every input."""
         found: list[_Read] = []
-        for trial in self.trials(case.plan, subject)[1:]:
+        for trial in self.readings(case.plan, subject)[1:]:
             try:
                 found.append(self.parsed(case, subject, case.reading(trial)))
             except Unanswered:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
@@ -26,10 +25,8 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
     for audit in audits_of(plan):
         for group in audit.groups():
             _require_group(task, group, audit.name)
-        if not isinstance(audit, ReadingAudit):
-            continue
         for subject in subjects:
-            for trial in audit.trials(plan, subject.record):
+            for trial in audit.readings(plan, subject.record):
                 readings.create(trial.perturbation, trial.settings).require(subject, task)
 
 

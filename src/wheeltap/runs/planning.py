@@ -81,22 +81,20 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
     several = _settled(subjects, task)
-    parameters = max(subject.record.parameters for subject in several)
-    specs = _specs(audits or default_audits(several), parameters)
+    largest = max(subject.record.parameters for subject in several)
+    specs = _specs(audits or default_audits(several), largest)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
         task=task.record,
         audits=specs,
-        effort=effort or default_effort(parameters),
+        effort=effort or default_effort(largest),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         seed=seed,
         sizes=_sizes(several, task, specs),
         alpha=alpha,
-        sources=sources,
-        data=data,
-        **_copies(several[0], seed),
-    )
+        sources=sources, data=data, **_copies(several[0], seed),
+    )  # fmt: skip
     require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
 
