@@ -157,7 +157,7 @@ def heads(repeats: int) -> Iterator[Row]:
     rng = seeds.generator(0, "benchmark")
     told: list[str] = []
 
-    def foremost() -> None:
+    def top_ranked() -> None:
         ready = HeadAblation(subject, task)
         found = screened(ready, measure.nll, top=10, sample=10, rng=rng)
         told[:] = [f"correlation {found.correlation:.3f}, {found.missed} of 10 others outdo one of the top 10"]
@@ -165,13 +165,13 @@ def heads(repeats: int) -> Iterator[Row]:
     narrow = ratio(_clean(whole, every_place), _clean(subject, task), repeats=repeats)
     for name, what, run, bar in (
         ("heads_exact", "GPT-2, 2x64 tokens, last place: all 144 heads, in all", exactly, 45.0),
-        ("heads_top10", "the same: top 10 of a screen and 10 of the rest, in all", foremost, 15.0),
+        ("heads_top10", "the same: top 10 of a screen and 10 of the rest, in all", top_ranked, 15.0),
     ):
         found = ratio(_clean(whole, every_place), run, repeats=repeats)
         note = f"in clean forwards with the last place's loss alone: {found.value / narrow.value:.1f}"
         yield _row(
             name, what, found, path=bench.path, distribution="-", bar=bar,
-            note="; ".join([note, *(told if run is foremost else [])]),
+            note="; ".join([note, *(told if run is top_ranked else [])]),
         )  # fmt: skip
 
 

@@ -199,7 +199,7 @@ def test_a_plan_costs_no_more_than_it_says(settings: dict[str, int], twin: bool)
     assert spent >= (1 + twin) * (2 + min(sum(settings.values() or (30,)), 8) / 2)
 
 
-def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
+def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     model = net("Llama", one(1, 2))
     on, subject = task(model), Subject(model, name="net")
     found, rises = of(run(subject, on, top=2, sample=4), "net"), rises_by_hand(model, on)
@@ -208,12 +208,12 @@ def test_a_screen_confirms_the_foremost_and_tells_what_it_missed() -> None:
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
     missed, above = found.estimates[-2:]
     assert missed.name == "outdo one of the screen's" and missed.n == 4
-    assert above.name == "outdo the screen's foremost" and above.value == 0.0 and (above.high or 0.0) > 0.5
+    assert above.name == "outdo the screen's top-ranked" and above.value == 0.0 and (above.high or 0.0) > 0.5
     read = readings.create("head-effects", {"top": 2, "sample": 4}).read(subject, on, root=0, seed=0).values
     sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
     count = int((sizes[2:] > sizes[:2].min()).sum())
     assert missed.value == count / 4
-    assert f"{count} of these 4 outdo one of the 2 (a share of {missed}), 0 the foremost of them" in found.because
+    assert f"{count} of these 4 outdo one of the 2 (a share of {missed}), 0 the top-ranked of them" in found.because
     assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
 
 
@@ -234,7 +234,7 @@ def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
         assert of(run(Subject(calm, name="calm"), task(calm, wanted=True)), "calm").status == "not_found"
 
 
-def test_two_nets_are_compared_by_their_foremost_heads() -> None:
+def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
     hangs, calm = net("Llama", one(1, 0)), net("Llama", lambda layer, head: 0.02)
     on = task(hangs)
     for names in (("hangs", "calm"), ("calm", "hangs")):
@@ -370,7 +370,7 @@ def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
     assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
     random = found.estimates[2].value
     assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
-    assert "1 of these 20 outdo one of the 10" in found.because and "1 the foremost of them" in found.because
+    assert "1 of these 20 outdo one of the 10" in found.because and "1 the top-ranked of them" in found.because
     assert found.estimates[-1].value == pytest.approx(1 / 20)
 
 

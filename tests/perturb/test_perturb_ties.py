@@ -180,13 +180,11 @@ def test_marks_are_those_of_a_slow_count_in_integers(net: str) -> None:
     assert torch.equal(Marks(weight).at(some), expected[some])
 
 
-def test_marks_do_not_depend_on_how_the_matrix_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_marks_do_not_depend_on_how_the_matrix_is_cut() -> None:
     weight, some = NETS["ternary"](6).float(), numbers(ROWS, COLUMNS, seed=6) > 0
     whole = Marks(weight).at(some)
     for chunk in (1, 7, 64, 100):
-        monkeypatch.setattr("wheeltap.perturb.ties._CHUNK", chunk)
-        monkeypatch.setattr("wheeltap.perturb.ties._MANY", chunk)
-        assert torch.equal(Marks(weight).at(some), whole)
+        assert torch.equal(Marks(weight, chunk=chunk, at_once=chunk).at(some), whole)
     assert torch.equal(Marks(weight.T.contiguous().T).at(some), whole)
 
 

@@ -12,7 +12,7 @@ class Draft:
     Attributes:
         finding: With a provisional status, used as it is where there is no ``test``.
         test: The tested effect, with its p-value.
-        worth: The smallest effect worth telling: with a larger smallest detectable effect, a test that does not
+        worth: The smallest effect of interest: with a larger smallest detectable effect, a test that does not
             reject is ``inconclusive``, not ``not_found``.
         one_sided: Only a positive effect counts as found.
         otherwise: The words where nothing was found.

@@ -16,8 +16,8 @@ from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.head_effects import HEAD_EFFECTS, HeadEffectsSettings
 from wheeltap.stats.effect import mean_effect, score_interval
-from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves
+from wheeltap.stats.top_ranked import TopRanked
 
 _FIXED = 7.0
 """Passes of a reading besides one for each head, at most: two that record the clean model and prove that they do, two
@@ -74,7 +74,7 @@ class _Read:
 
     Attributes:
         subject: Whose.
-        foremost: Rises of the loss without each head that was ablated, ``[measured, example]``.
+        top_ranked: Rises of the loss without each head that was ablated, ``[measured, example]``.
         places: Which head each is, in words.
         total: Heads there are.
         top: How many of those ablated are the screen's; 0 where every head was.
@@ -82,16 +82,16 @@ class _Read:
     """
 
     subject: SubjectRecord
-    foremost: Foremost
+    top_ranked: TopRanked
     places: tuple[str, ...]
     total: int
     top: int
     missed: int
 
     @property
-    def comparable(self) -> Foremost:
+    def comparable(self) -> TopRanked:
         """Of the heads that a re-coded copy is asked about too: with a screen it draws other ones at random."""
-        return self.foremost.among(self.top) if self.top else self.foremost
+        return self.top_ranked.among(self.top) if self.top else self.top_ranked
 
     @property
     def sampled(self) -> int:
@@ -101,7 +101,7 @@ class _Read:
     @cached_property
     def best(self) -> str:
         """The head that costs most."""
-        return self.places[int(self.foremost.order[0])]
+        return self.places[int(self.top_ranked.order[0])]
 
 
 @final
@@ -109,8 +109,8 @@ class HeadsAudit(ReadingAudit[_Read]):
     """Mean rise of the loss without the attention head that matters most, beside that without a head at random.
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
-    many noisy rises is no finding; ``Foremost`` says in which ways that is conservative. The interval is over examples:
-    where the others that stand for heads which were not measured are a sample, their own spread is not in it.
+    many noisy rises is no finding; ``TopRanked`` says in which ways that is conservative. The interval is over
+    examples: where the others that stand for heads which were not measured are a sample, their own spread is not in it.
 
     Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, sec. 3.2.
     """
@@ -152,9 +152,9 @@ class HeadsAudit(ReadingAudit[_Read]):
             halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, rng=rng)
         except DataError as error:
             raise Unanswered("not_applicable", error.what) from error
-        foremost = Foremost(rises, weights, halves, self._unit(case))
+        top_ranked = TopRanked(rises, weights, halves, self._unit(case))
         places = tuple(_place(subject, read, int(number)) for number in read["measured"])
-        return _Read(subject, foremost, places, total, top, int(read.get("missed", 0)))
+        return _Read(subject, top_ranked, places, total, top, int(read.get("missed", 0)))
 
     @staticmethod
     def _unit(case: Case) -> str:
@@ -175,7 +175,7 @@ class HeadsAudit(ReadingAudit[_Read]):
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether the loss rises without the head that matters most."""
         margin, worth = self._scaled(case, self.settings.margin, self.settings.worth)
-        tested = replace(read.foremost.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
+        tested = replace(read.top_ranked.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
         beside = _estimates(read)
         rest = f"{_beside(read, beside)} {_measured(read)} {_LIMITS}"
         rise = f"its loss rises by {tested} {tested.unit} an example"
@@ -191,9 +191,9 @@ class HeadsAudit(ReadingAudit[_Read]):
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Whose loss rises more without its own top-ranked head."""
         margin, worth = self._scaled(case, self.settings.difference, self.settings.difference_worth)
-        gap = one.foremost.halves.effect(
-            two.foremost.table - one.foremost.table, level=1.0 - case.plan.alpha, margin=margin, bounded=False,
-            name="difference of rises", unit=one.foremost.unit,
+        gap = one.top_ranked.halves.effect(
+            two.top_ranked.table - one.top_ranked.table, level=1.0 - case.plan.alpha, margin=margin, bounded=False,
+            name="difference of rises", unit=one.top_ranked.unit,
         )  # fmt: skip
         words = (
             f"Without its top-ranked attention head ({two.best}) the loss of {rival.name} rises by {gap} {gap.unit} an "
@@ -210,7 +210,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
         gap = mean_effect(
             (tables[0] - tables[1]).mean(0)[None, :], level=level, margin=margin, name="difference of rises",
-            unit=one.foremost.unit,
+            unit=one.top_ranked.unit,
         )  # fmt: skip
         return Tested(
             test=gap, margin=margin, min_effect=worth,
@@ -228,7 +228,7 @@ def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:
 
 def _estimates(read: _Read) -> tuple[Estimate, ...]:
     """What stands beside the tested rise."""
-    best = read.foremost
+    best = read.top_ranked
     beyond = replace(best.beyond(), name="more than a head at random", p=None)
     random = replace(mean_effect(best.random[None, :], name="rise without one at random", unit=best.unit), p=None)
     each = [best.each(int(at), name=f"{_WITHOUT}{read.places[at]}") for at in best.order[:_SHOWN]]
@@ -237,8 +237,8 @@ def _estimates(read: _Read) -> tuple[Estimate, ...]:
 
 
 def _missed(read: _Read) -> tuple[Estimate, Estimate]:
-    """Share of the heads at random that outdo one of the screen's, in either direction; and the foremost of these."""
-    means = np.asarray(read.foremost.costs).mean(1)
+    """Share of the heads at random that outdo one of the screen's, in either direction; and the top-ranked of these."""
+    means = np.asarray(read.top_ranked.costs).mean(1)
     above = int((means[read.top :] > means[: read.top].max()).sum())
 
     def share(count: int, name: str) -> Estimate:
@@ -246,12 +246,12 @@ def _missed(read: _Read) -> tuple[Estimate, Estimate]:
         found = score_interval(outdo, bounded=True, name=name, unit="share")
         return replace(found, method=f"Clopper-Pearson over {read.sampled} heads at random")
 
-    return share(read.missed, "outdo one of the screen's"), share(above, "outdo the screen's foremost")
+    return share(read.missed, "outdo one of the screen's"), share(above, "outdo the screen's top-ranked")
 
 
 def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
     """How sure the choice is, what a head at random costs, how concentrated it is, and which heads come next."""
-    best, halves = read.foremost, 2 * len(read.foremost.halves.first)
+    best, halves = read.top_ranked, 2 * len(read.top_ranked.halves.first)
     beyond, random, share = beside[:3]
     ranked = [one for one in beside if one.name.startswith(f"{_WITHOUT}head")]
     part = (
@@ -262,7 +262,7 @@ def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
     named = "; ".join(f"{one.name.removeprefix(_WITHOUT)} {one}" for one in ranked)
     return (
         f"(Chosen on one half of the examples and measured on the other: {best.agreed * halves:.0f} of {halves} halves "
-        f"choose this head.) Without a head at random it rises by {random}, {beyond} less. {part} Foremost on all "
+        f"choose this head.) Without a head at random it rises by {random}, {beyond} less. {part} Top-ranked on all "
         f"examples: {named}; heads count from 0."
     )
 
@@ -271,11 +271,11 @@ def _measured(read: _Read) -> str:
     """Which heads were ablated, and what a screen missed."""
     if not read.top:
         return "Every head was ablated in turn."
-    one, foremost = _missed(read)
+    one, best = _missed(read)
     return (
         f"Of {read.total} heads, those {read.top} were ablated that a first-order screen ranks highest, and "
         f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} outdo one of the {read.top} (a "
-        f"share of {one}), {round(read.sampled * (foremost.value or 0.0))} the foremost of them ({foremost}). So a "
+        f"share of {one}), {round(read.sampled * (best.value or 0.0))} the top-ranked of them ({best}). So a "
         f"head that was not ablated may cost more; and that {read.sampled} heads stand for "
         f"{read.total - read.top} is not in the intervals, which are over examples."
     )

@@ -41,15 +41,17 @@ class Marks:
 
     Args:
         matrix: ``[row, column]``, of a floating point type.
+        chunk: Numbers that are summed at a time; the marks do not depend on it.
+        at_once: Marks that are made at a time; the same.
     """
 
-    def __init__(self, matrix: Shaped[Tensor, "row column"]) -> None:
-        self._matrix = matrix
+    def __init__(self, matrix: Shaped[Tensor, "row column"], *, chunk: int = _CHUNK, at_once: int = _MANY) -> None:
+        self._matrix, self._chunk, self._at_once = matrix, chunk, at_once
 
     def at(self, where: Bool[Tensor, "..."]) -> Int[Tensor, " marked"]:
         """Marks of single weights; those that are zero already come first."""
         found: list[Tensor] = []
-        for places in torch.split(where.reshape(-1).nonzero()[:, 0], _MANY):
+        for places in torch.split(where.reshape(-1).nonzero()[:, 0], self._at_once):
             row = torch.div(places, self._matrix.shape[1], rounding_mode="floor")
             found.append(self.of(row, places - row * self._matrix.shape[1]))
         return torch.cat(found)  # split gives one part even of none
@@ -97,8 +99,8 @@ class Marks:
     def _parts(self) -> Iterator[tuple[slice, slice]]:
         """Small parts of the matrix, in the order of places."""
         rows, columns = self._matrix.shape
-        wide = min(columns, _CHUNK)
-        high = max(1, _CHUNK // wide)
+        wide = min(columns, self._chunk)
+        high = max(1, self._chunk // wide)
         for top in range(0, rows, high):
             for left in range(0, columns, wide):
                 yield slice(top, top + high), slice(left, left + wide)

@@ -34,7 +34,7 @@ _EXAMPLES = 32
 @final
 @dataclass(frozen=True)
 class Screened:
-    """Heads ranked by the screen, the foremost of them and some others measured.
+    """Heads ranked by the screen, the top-ranked of them and some others measured.
 
     Attributes:
         path: Name of the numerical path of the exact values.

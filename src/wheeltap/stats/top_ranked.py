@@ -20,13 +20,13 @@ _ROUNDING = 1e-9
 
 @final
 @dataclass(frozen=True)
-class Foremost:
-    """What taking away the foremost of many candidates costs, beside what a candidate drawn at random costs.
+class TopRanked:
+    """What removing the top-ranked of many candidates costs, beside what a candidate drawn at random costs.
 
     Each example's cost is that of the candidate which costs most on the half that the example is not in (both ways,
     averaged over divisions): so it is not the largest of many noisy numbers, and errs towards too little, since on
-    half of the examples another candidate than the truly foremost may be chosen. The intervals take the halves to vary
-    together wholly and are up to 1.41 times wider than they might be (``Halves.effect``): what is shown is shown.
+    half of the examples another candidate than the truly top-ranked may be chosen. The intervals take the halves to
+    vary together wholly and are up to 1.41 times wider than they might be (``Halves.effect``): what is shown is shown.
 
     Attributes:
         costs: ``[candidate, example]``, in any unit; each on the same examples.
@@ -79,28 +79,28 @@ class Foremost:
         return float((self.halves.picked(self.costs) == self.order[0]).mean())
 
     def cost(self, *, margin: float, level: float = 0.95) -> Estimate:
-        """Mean cost of the foremost, with the p-value of "no more than ``margin``, or than one drawn at random".
+        """Mean cost of the top-ranked, with the p-value of "no more than ``margin``, or than one drawn at random".
 
         Both must be refuted, each by its own test, so that no correction for their number is needed.
 
         Source: Berger (1982), intersection-union test.
         """
         alone = self.halves.effect(
-            self.table, level=level, margin=margin, bounded=False, name="cost of the foremost", unit=self.unit
+            self.table, level=level, margin=margin, bounded=False, name="cost of the top-ranked", unit=self.unit
         )
         beyond = self.beyond(level=level)
         worse = 1.0 if (beyond.value or 0.0) <= 0.0 else beyond.p
         return with_fields(alone, p=max(alone.p or 0.0, 1.0 if worse is None else worse))
 
     def beyond(self, *, level: float = 0.95) -> Estimate:
-        """How much more the foremost costs than one drawn at random, example by example."""
+        """How much more the top-ranked costs than one drawn at random, example by example."""
         gaps = self.table - self.random
         if float(np.abs(gaps).max()) <= _ROUNDING * float(np.abs(self.costs).max()):
             gaps = np.zeros_like(gaps)  # rounding of a mean of equals is no difference
         return self.halves.effect(gaps, level=level, bounded=False, name="more than one at random", unit=self.unit)
 
     def share(self, *, level: float = 0.95) -> Estimate:
-        """The foremost's part of the summed costs of all things; without a value where these do not cost in sum."""
+        """Its part of the summed costs of all things; without a value where these do not cost in sum."""
         whole = self.random * float(np.sum(self.weights))
         found = share_of(self.table.mean(0), whole, level=level, name="share of the sum")
         return with_fields(found, p=None, method=found.method.partition(";")[0])
@@ -111,6 +111,6 @@ class Foremost:
         row = np.asarray(self.costs)[candidate][None, :]
         return with_fields(mean_effect(row, level=several, name=name, unit=self.unit), p=None)
 
-    def among(self, candidates: int) -> "Foremost":
+    def among(self, candidates: int) -> "TopRanked":
         """The same of the first ``candidates`` alone."""
         return replace(self, costs=self.costs[:candidates], weights=self.weights[:candidates])

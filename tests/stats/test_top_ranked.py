@@ -1,4 +1,4 @@
-"""The foremost of many: against plain loops, its false alarms at the margin and where all are alike, its coverage."""
+"""The top-ranked of many: against plain loops, its false alarms at the margin and where all are alike, its coverage."""
 
 import numpy as np
 import pytest
@@ -6,16 +6,16 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.foremost import Foremost
 from wheeltap.stats.selection import Halves
+from wheeltap.stats.top_ranked import TopRanked
 
 Array = NDArray[np.float64]
 HEADS, EXAMPLES, MARGIN, WORLDS = 24, 160, 0.1, 500
 
 
-def foremost(costs: Array, *, weights: Array | None = None, splits: int = 4, seed: int = 0) -> Foremost:
+def top_ranked(costs: Array, *, weights: Array | None = None, splits: int = 4, seed: int = 0) -> TopRanked:
     halves = Halves.drawn(costs.shape[1], splits=splits, rng=np.random.default_rng(seed))
-    return Foremost(costs, np.ones(len(costs)) if weights is None else weights, halves, "nats")
+    return TopRanked(costs, np.ones(len(costs)) if weights is None else weights, halves, "nats")
 
 
 def skewed(rng: np.random.Generator, means: Array) -> Array:
@@ -31,7 +31,7 @@ def even(rng: np.random.Generator, means: Array) -> Array:
 
 def test_every_example_is_measured_without_the_head_that_the_other_half_chose() -> None:
     rng = np.random.default_rng(1)
-    found = foremost(rng.normal(size=(5, 19)) + np.array([[0.0], [0.2], [0.1], [0.0], [-0.4]]))
+    found = top_ranked(rng.normal(size=(5, 19)) + np.array([[0.0], [0.2], [0.1], [0.0], [-0.4]]))
     costs = np.asarray(found.costs)
     chose_first = 0
     for split, first in enumerate(found.halves.first):
@@ -51,14 +51,14 @@ def test_one_that_was_drawn_stands_for_those_that_were_not_measured() -> None:
     drawn = [(a, b, c) for a in range(2, 10) for b in range(a + 1, 10) for c in range(b + 1, 10)]
     weights = np.array([1.0, 1.0, 8 / 3, 8 / 3, 8 / 3])
     for others in drawn:
-        total += foremost(costs[[0, 1, *others]], weights=weights).random
+        total += top_ranked(costs[[0, 1, *others]], weights=weights).random
     assert np.allclose(total / len(drawn), costs.mean(0))
 
 
 def test_what_one_alone_costs_is_shown() -> None:
     means = np.zeros(HEADS)
     means[7] = 1.0
-    found = foremost(even(np.random.default_rng(0), means))
+    found = top_ranked(even(np.random.default_rng(0), means))
     cost, beyond, share = found.cost(margin=MARGIN), found.beyond(), found.share()
     assert found.order[0] == 7 and found.agreed == 1.0
     assert cost.p is not None and cost.p < 1e-6 and cost.low is not None and cost.low > 0.7
@@ -66,16 +66,16 @@ def test_what_one_alone_costs_is_shown() -> None:
     assert share.value == pytest.approx(1.0, abs=0.3) and share.p is None
 
 
-def test_where_all_cost_the_same_none_is_foremost() -> None:
+def test_where_all_cost_the_same_none_is_top_ranked() -> None:
     """However much each costs: that is no head by which the score hangs."""
-    found = foremost(np.broadcast_to(np.random.default_rng(0).uniform(0.5, 1.5, EXAMPLES), (HEADS, EXAMPLES)))
+    found = top_ranked(np.broadcast_to(np.random.default_rng(0).uniform(0.5, 1.5, EXAMPLES), (HEADS, EXAMPLES)))
     cost = found.cost(margin=MARGIN)
     assert cost.low is not None and cost.low > MARGIN and cost.p == 1.0
     assert found.beyond().value == 0.0 and found.share().value == pytest.approx(1 / HEADS)
 
 
 def test_nothing_at_all_costs_nothing() -> None:
-    found = foremost(np.zeros((HEADS, EXAMPLES)))
+    found = top_ranked(np.zeros((HEADS, EXAMPLES)))
     cost = found.cost(margin=MARGIN)
     assert (cost.value, cost.low, cost.high, cost.p) == (0.0, 0.0, 0.0, 1.0)
     assert found.share().value is None
@@ -85,7 +85,7 @@ def test_nothing_at_all_costs_nothing() -> None:
 def test_at_the_margin_a_head_is_found_as_seldom_as_promised(world: object) -> None:
     """Half of the heads cost exactly what does not matter: whichever is chosen, a finding is a false alarm."""
     means, rng = np.where(np.arange(HEADS) % 2, 0.0, MARGIN), np.random.default_rng(2)
-    p = [foremost(world(rng, means), seed=n).cost(margin=MARGIN).p for n in range(WORLDS)]  # type: ignore[operator]
+    p = [top_ranked(world(rng, means), seed=n).cost(margin=MARGIN).p for n in range(WORLDS)]  # type: ignore[operator]
     assert np.mean(np.array(p) <= 0.05) <= 0.05
 
 
@@ -106,7 +106,7 @@ def test_the_interval_covers_what_the_chosen_heads_cost(world: object, spread: f
     covered = 0
     for n in range(WORLDS):
         means = 0.3 + spread * rng.random(HEADS)
-        found = foremost(world(rng, means), seed=n)  # type: ignore[operator]
+        found = top_ranked(world(rng, means), seed=n)  # type: ignore[operator]
         truth = float(means[found.halves.picked(found.costs)].mean())
         cost = found.cost(margin=MARGIN)
         covered += cost.low is not None and cost.high is not None and cost.low <= truth <= cost.high
@@ -117,14 +117,14 @@ def test_a_single_candidate_holds_at_a_level_that_allows_for_all() -> None:
     rng = np.random.default_rng(4)
     outside = 0
     for n in range(300):
-        found = foremost(even(rng, np.full(HEADS, 0.2)), seed=n)
+        found = top_ranked(even(rng, np.full(HEADS, 0.2)), seed=n)
         best = found.each(int(found.order[0]), name="best")
         outside += best.low is not None and best.low > 0.2
     assert outside / 300 <= 0.05
 
 
 def test_among_the_first_alone() -> None:
-    found = foremost(np.random.default_rng(5).normal(size=(6, 20)), weights=np.array([1.0, 1.0, 2, 2, 2, 2]))
+    found = top_ranked(np.random.default_rng(5).normal(size=(6, 20)), weights=np.array([1.0, 1.0, 2, 2, 2, 2]))
     some = found.among(2)
     assert np.array_equal(some.costs, found.costs[:2]) and some.halves is found.halves
     assert np.allclose(some.random, np.asarray(found.costs)[:2].mean(0))
@@ -142,6 +142,6 @@ def test_among_the_first_alone() -> None:
 def test_what_cannot_be_ranked_is_refused(costs: Array, weights: Array) -> None:
     halves = Halves.drawn(20, splits=2, rng=np.random.default_rng(0))
     with pytest.raises(DataError):
-        Foremost(costs, weights, halves, "nats")
+        TopRanked(costs, weights, halves, "nats")
     with pytest.raises(DataError, match="cannot be ranked"):
-        Foremost(np.zeros((3, 21)), np.ones(3), halves, "nats")
+        TopRanked(np.zeros((3, 21)), np.ones(3), halves, "nats")
