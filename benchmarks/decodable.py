@@ -125,13 +125,13 @@ def main() -> None:
         design = Design(leak=leak)
         told = (audited(constructed(seed=seed, design=design), seed=seed) for seed in range(1000, 1000 + nets))
         rows += row(f"leak {leak:g}", ({UNUSED: one[UNUSED]} for one in told))
-    print(f"\nused factors called used        {share(rows, 'not_found', factor=USED)}")
+    print(f"\nused factors called used        {share(rows, 'excluded', factor=USED)}")
     for name in PLANTED:
         print(f"unused, {name:24s} {share(rows, 'found', factor=UNUSED, nets=name)}")
     print(f"random labels called decodable but unused     {share(null, 'found', nets='random labels')}")
-    print(f"random labels called used                     {share(null, 'not_found', nets='random labels')}")
+    print(f"random labels called used                     {share(null, 'excluded', nets='random labels')}")
     print(f"random subspaces called decodable but unused  {share(null, 'found', nets='random subspaces')}")
-    print(f"random subspaces called used                  {share(null, 'not_found', nets='random subspaces')}")
+    print(f"random subspaces called used                  {share(null, 'excluded', nets='random subspaces')}")
     if given.json:
         given.json.write_text(json.dumps({"planted": rows, "nulls": null}, indent=1) + "\n")
 

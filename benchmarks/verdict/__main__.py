@@ -75,7 +75,7 @@ def _alarms(worlds: list[World], *, races: int, length: int) -> list[Say]:
 
 def _evens(worlds: list[World], *, races: int, length: int) -> list[Say]:
     """What it takes to say of equals that they are even: no difference of .10, with a margin of .02."""
-    print("\nEven (worth .10, margin .02), between equals")
+    print("\nEven (min_effect .10, margin .02), between equals")
     rows: list[Say] = []
     for world in worlds:
         ran, one = learnt_verdicts(world, races=races, length=length, margin=0.02), 2.0 / world.examples

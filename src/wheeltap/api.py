@@ -1,42 +1,53 @@
 """The Python door: audit one model, compare two."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import Budget
+from wheeltap.runs.given import Audits, Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import Watch, run
-from wheeltap.runs.planning import Audits, plan
+from wheeltap.runs.planning import plan
 
 
 def audit(  # noqa: PLR0913 - a door: each is a choice of its own
-    subject: Subject,
-    task: BaseTask,
+    subject: Model,
+    task: Examples,
     *,
+    name: str = "",
     audits: Audits | None = None,
     store: str | Path | None = None,
     seed: int = 0,
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     alpha: float = 0.05,
+    margin: float = 0.02,
+    partial: bool = False,
     workers: int = 1,
     watch: Watch | None = None,
     memory: int | None = None,
 ) -> Report:
     """Plans, runs and judges an audit of one model.
 
+        wt.audit(net, (inputs, targets))
+        wt.audit(wt.Subject(net, name="resnet20"), wt.Task(inputs, targets, measure="nll"), audits="score")
+
     Args:
-        subject: The model; it comes back bit-identical.
-        task: The examples.
-        audits: Names or specs; by default score, relative and function-space noise, quantization and pruning, and on
-            models that are not large single weights, redundancy and entanglement.
+        subject: The model, a ``Subject`` or a bare module in eval mode; it comes back bit-identical.
+        task: The examples: a task, a pair ``(inputs, targets)`` of tensors or arrays, a ``Dataset`` or a
+            ``DataLoader``. A pair's inputs may be a dict, for a model that is called as ``model(**inputs)``. A
+            ``DataLoader`` that shuffles is read in the order of its data set. Floating-point inputs are cast to the
+            dtype of the model.
+        name: What the report calls a bare module; by default its class.
+        audits: Names or specs, or a single one; by default those that ``wheeltap audit`` runs.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
         effort: Draws; by default chosen by the model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
-        alpha: Probability of any false alarm, over all findings together.
+        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        partial: Whether verdicts stand although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -44,38 +55,49 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    made = plan(subject, task, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
-    return run(made, subject, task, store=store, workers=workers, watch=watch, memory=memory)
+    held, examples = subjects_of(subject, names=(name,) if name else ()), task_of(task)
+    made = plan(
+        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha, margin=margin,
+        partial=partial,
+    )  # fmt: skip
+    return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
 
 
 def compare(  # noqa: PLR0913 - a door: each is a choice of its own
-    a: Subject,
-    b: Subject,
-    task: BaseTask,
+    a: Model,
+    b: Model,
+    task: Examples,
     *,
+    names: Sequence[str] = (),
     audits: Audits | None = None,
     store: str | Path | None = None,
     seed: int = 0,
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     alpha: float = 0.05,
+    margin: float = 0.02,
+    partial: bool = False,
     workers: int = 1,
     watch: Watch | None = None,
     memory: int | None = None,
 ) -> Report:
     """Compares two models on the same examples and the same draws: do scores differ, does fragility?
 
+        wt.compare(before, after, (inputs, targets), names=("before", "after"))
+
     Args:
-        a: The reference; doses are bracketed on it.
+        a: The reference, a ``Subject`` or a bare module in eval mode; doses are bracketed on it.
         b: The other model.
-        task: The examples.
-        audits: Names or specs; by default score, relative and function-space noise, and on models that are not large
-            single weights, redundancy and entanglement.
+        task: The examples, as for ``audit``.
+        names: What the report calls bare modules; by default their classes, the second of one class numbered.
+        audits: Names or specs, or a single one; by default those that ``wheeltap audit`` runs.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         seed: Root of every draw.
         effort: Draws; by default chosen by the larger model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
-        alpha: Probability of any false alarm, over all findings together.
+        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        partial: Whether verdicts stand although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -83,5 +105,9 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     Raises:
         WheeltapError: See ``plan`` and ``run``.
     """
-    made = plan([a, b], task, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha)
-    return run(made, [a, b], task, store=store, workers=workers, watch=watch, memory=memory)
+    held, examples = subjects_of([a, b], names=names), task_of(task)
+    made = plan(
+        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha, margin=margin,
+        partial=partial,
+    )  # fmt: skip
+    return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)

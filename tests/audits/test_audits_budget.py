@@ -18,8 +18,21 @@ from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
 
 
+EVERY_KIND = (
+    "score", "relative-noise", "function-noise", "quantization", "pruning", "single-point", "redundancy",
+    "entanglement",
+)  # fmt: skip
+"""Noise, modifications and readings together: what can be cut of each."""
+
+
 @pytest.fixture(scope="module")
 def plan() -> wt.Plan:
+    case = planted("mlp")
+    return wt.plan(case.subject, case.task, audits=EVERY_KIND)
+
+
+@pytest.fixture(scope="module")
+def usual() -> wt.Plan:
     case = planted("mlp")
     return wt.plan(case.subject, case.task)
 
@@ -53,8 +66,37 @@ def test_a_plan_stays_within_its_budget_and_spends_what_it_may(plan: wt.Plan) ->
     assert 32 > draws[0] > draws[1] > draws[2] >= 4
 
 
+def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_proportion(usual: wt.Plan) -> None:
+    whole = most_passes(usual)
+    assert within(usual, whole) == usual and not usual.cut
+    flips: list[int] = []
+    for passes in (600, 300, 100):
+        cut = within(usual, passes)
+        assert 0.9 * passes <= most_passes(cut) <= passes
+        told = _settings(cut)
+        flips.append(told["deployment"]["flips"])
+        assert f"deployment: flips {flips[-1]}" in cut.cut and "instead of None" not in cut.cut
+        assert 4 <= told["deployment"]["draws"] < 16 and 5 <= told["single-point"]["nulls"] < 20
+    assert 640 > flips[0] > flips[1] > flips[2] >= 16
+    with pytest.raises(UsageError, match="too small for these audits") as caught:
+        within(usual, 1)
+    least = _settings(within(usual, _least(caught.value)))
+    assert least["deployment"] == {"draws": 4, "flips": 20} and least["single-point"] == {"nulls": 5}
+
+
+def test_flips_that_were_asked_for_are_cut_from_there_and_none_where_no_scheme_has_them() -> None:
+    case = planted("mlp")
+    asked = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"flips": 100})])
+    cut = within(asked, most_passes(asked) - 50)
+    flips = _settings(cut)["deployment"]["flips"]
+    assert 50 <= flips < 60 and f"deployment: flips {flips} instead of 100" in cut.cut
+    without = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("deployment", {"schemes": "int4,noise5"})])
+    cut = within(without, most_passes(without) - 8)
+    assert "flips" not in cut.cut and _settings(cut)["deployment"] == {"schemes": "int4,noise5", "draws": 8}
+
+
 def test_what_readings_look_at_is_cut_with_the_draws() -> None:
-    plan = wt.plan(digits.subject(), digits.task())
+    plan = wt.plan(digits.subject(), digits.task(), audits=EVERY_KIND)
     half, least = (_settings(within(plan, passes)) for passes in (900, 300))
     for audit, name, whole in (
         ("redundancy", "pairs", 8),
@@ -108,6 +150,7 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
         (("single-point", "entanglement", "symmetry"), False, False),
         (("score", "relative-noise"), False, True),
         (("score", "quantization"), True, False),
+        (("score", "deployment"), True, False),
         (("relative-noise", "pruning"), True, True),
     ],
 )
@@ -124,32 +167,50 @@ def test_doses_are_told_of_audits_that_have_them(names: tuple[str, ...], at_a_do
 
 
 @pytest.mark.parametrize(("budget", "least"), [(300, 200), (600, 500), (1000, 850), (2000, 1200)])
+def test_a_run_of_every_kind_of_audit_makes_no_more_passes(budget: int, least: int) -> None:
+    subject, task = digits.subject(name="digits"), digits.task()
+    report = wt.audit(subject, task, audits=EVERY_KIND, budget=f"{budget}f")
+    assert least <= report.cost.forwards <= budget
+    assert not report.void
+    assert report.record.provenance[CUT] == wt.plan(subject, task, audits=EVERY_KIND, budget=f"{budget}f").cut
+    assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
+
+
+@pytest.mark.parametrize(("budget", "least"), [(60, 50), (100, 90), (400, 380)])
 def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: int) -> None:
     subject, task = digits.subject(name="digits"), digits.task()
     report = wt.audit(subject, task, budget=f"{budget}f")
-    assert least <= report.cost.forwards <= budget
-    assert not report.void
-    assert report.record.provenance[CUT] == wt.plan(subject, task, budget=f"{budget}f").cut
-    assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
+    assert least <= report.cost.forwards <= budget and not report.void
+    cut = wt.plan(subject, task, budget=f"{budget}f").cut
+    assert report.record.provenance[CUT] == cut and "deployment: flips" in cut
+    with pytest.raises(UsageError, match=r"at least 53 passes; it can find .* a loss of score of 0\.06 at one dose"):
+        wt.audit(subject, task, budget="50f")
 
 
 def test_a_comparison_makes_no_more_passes() -> None:
     two = [digits.subject(name="a"), digits.subject(seed=1, name="b")]
-    report = wt.compare(*two, digits.task(), budget="1000f")
+    names = ("score", "relative-noise", "function-noise", "single-point", "redundancy", "entanglement")
+    report = wt.compare(*two, digits.task(), audits=names, budget="1000f")
     assert 850 <= report.cost.forwards <= 1000 and not report.void
     for budget in (100, 600):
         with pytest.raises(UsageError, match=r"from about \d+ passes on|at least \d+ passes"):
-            wt.compare(*two, digits.task(), budget=f"{budget}f")
+            wt.compare(*two, digits.task(), audits=names, budget=f"{budget}f")
+    usual = wt.compare(*two, digits.task(), budget="200f")
+    assert 170 <= usual.cost.forwards <= 200 and not usual.void
+    with pytest.raises(UsageError, match="at least 100 passes"):
+        wt.compare(*two, digits.task(), budget="99f")
 
 
 def test_a_language_model_makes_no_more_passes() -> None:
     pytest.importorskip("transformers")
     case = tiny_lm("llama", examples=60)
-    report = wt.audit(case.subject, case.task, budget="400f")
+    report = wt.audit(case.subject, case.task, audits=EVERY_KIND, budget="400f")
     assert 300 <= report.cost.forwards <= 400
     with pytest.raises(UsageError, match="too small for these audits") as caught:
-        wt.audit(case.subject, case.task, budget="100f")
+        wt.audit(case.subject, case.task, audits=EVERY_KIND, budget="100f")
     assert 200 <= _least(caught.value) <= 300
+    usual = wt.audit(case.subject, case.task, budget="80f")
+    assert 60 <= usual.cost.forwards <= 80
 
 
 def test_a_time_budget_counts_what_goes_with_passes() -> None:

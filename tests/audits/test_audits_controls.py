@@ -44,15 +44,15 @@ def named(report: ReportRecord | Report, name: str) -> Control:
     ],
 )
 def test_what_must_show_nothing(gap: Estimate, margin: float, status: str) -> None:
-    control = silent("name", gap, margin=margin, worth=0.1, because="Why.")
+    control = silent("name", gap, margin=margin, min_effect=0.1, because="Why.")
     assert (control.kind, control.status) == ("null", status)
     assert ("have failed" in control.because) == (status == "skipped")
     assert control.estimates == (gap,)
 
 
 def test_what_may_only_err_upwards() -> None:
-    assert silent("n", interval(-0.5, -0.4), margin=0.05, worth=0.3, because="", one_sided=True).status == "passed"
-    assert silent("n", interval(0.4, 0.5), margin=0.05, worth=0.3, because="", one_sided=True).status == "failed"
+    assert silent("n", interval(-0.5, -0.4), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "passed"
+    assert silent("n", interval(0.4, 0.5), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "failed"
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_must_be_found(effect: Estimate, status: str) -> None:
 @pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
 def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[int, int]) -> None:
     """The widest tables that still pass: shifted by what is worth telling, 4 in 5 of them fail."""
-    rng, worth, runs = np.random.default_rng(3), 0.1, 300
+    rng, min_effect, runs = np.random.default_rng(3), 0.1, 300
 
     def table(sd: float) -> np.ndarray:
         rows = rng.normal(size=(shape[0], 1)) * (sd if shape[0] > 1 else 0.0)
@@ -79,13 +79,13 @@ def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[i
 
     def control(values: np.ndarray) -> str:
         gap = mean_effect(values, level=0.99, margin=0.02, unit="u")
-        return silent("n", gap, margin=0.02, worth=worth, because="").status
+        return silent("n", gap, margin=0.02, min_effect=min_effect, because="").status
 
     sds = np.geomspace(0.005, 1.0, 60)
     shares = [np.mean([control(table(sd)) == "passed" for _ in range(20)]) for sd in sds]
     widest = float(max(sd for sd, share in zip(sds, shares, strict=True) if share >= 0.9))
     assert 0.005 < widest < 1.0
-    failed = np.mean([control(worth + table(widest)) == "failed" for _ in range(runs)])
+    failed = np.mean([control(min_effect + table(widest)) == "failed" for _ in range(runs)])
     assert failed >= 0.8 - 2.6 * (0.16 / runs) ** 0.5
     assert np.mean([control(table(widest)) == "failed" for _ in range(runs)]) <= 0.01
 
@@ -169,7 +169,7 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
     model = net(3)
     with torch.no_grad():
         model[-1].weight.zero_()
-    report = measured(model, wt.Task(points(), torch.arange(40) % 3), "score")
+    report = measured(model, wt.Task(points(), torch.arange(40) % 3), "score", "relative-noise")
     clean = named(report, "two clean passes agree")
     twin = named(report, "re-coded twin computes the same function")
     assert clean.status == twin.status == "skipped"
@@ -179,6 +179,29 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
 def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() -> None:
     """Rounding of numbers in the millions is larger than 1e-4, and no difference."""
     task = wt.Task(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
-    report = measured(net(1, scale=1e7), task, "score")
+    report = measured(net(1, scale=1e7), task, "score", "relative-noise")
     twin = named(report, "re-coded twin computes the same function")
     assert twin.status == "passed" and 0.0 < (twin.estimates[0].value or 0.0) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("audits", "gauges", "planted"),
+    [
+        (("score", "single-point"), None, False),
+        (("score", "deployment"), ("permute",), False),
+        (("score", "deployment", "heads"), ("permute", "rescale"), False),
+        (("score", "relative-noise"), ("permute", "rescale"), True),
+        (("entanglement",), ("permute", "rescale"), False),
+        (("redundancy",), ("permute", "rescale"), True),
+    ],
+)
+def test_copies_are_made_for_the_audits_that_need_them_and_of_what_they_need(
+    audits: tuple[str, ...], gauges: tuple[str, ...] | None, planted: bool
+) -> None:
+    """Rounding sees how large a unit is written: its copy has its units in another order and no more."""
+    plan = wt.plan(wt.Subject(net(3), name="net"), wt.Task(points(), torch.arange(40) % 3), audits=audits)
+    made = None if plan.twin is None else plan.twin.made
+    assert (None if made is None else made.operations) == gauges
+    assert (plan.planted is not None) == (bool(plan.graded)) == planted
+    if gauges is None:
+        assert plan.no_controls == "None of these audits needs a control copy."

@@ -45,14 +45,14 @@ def by_factor(verdict: Verdict) -> dict[str, Finding]:
 def test_planted_factors_are_called_right(outputs: str) -> None:
     for seed in range(8):
         told = audited(constructed(seed=seed, design=Design(outputs=outputs)))
-        assert (told[USED].status, told[UNUSED].status) == ("not_found", "found"), seed
+        assert (told[USED].status, told[UNUSED].status) == ("excluded", "found"), seed
         assert not told[UNUSED].alarm
         assert "does not prove" in told[UNUSED].because and "and used" in told[USED].because
 
 
 def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
     told = [audited(trained(seed=seed)) for seed in range(3)]
-    assert [one[USED].status for one in told] == ["not_found"] * 3
+    assert [one[USED].status for one in told] == ["excluded"] * 3
     assert sum(one[UNUSED].status == "found" for one in told) >= 2
     found = [one[UNUSED] for one in told if one[UNUSED].status == "found"]
     assert all("Afterwards a new probe at layer " in one.because for one in found)
@@ -61,7 +61,7 @@ def test_of_a_trained_net_the_used_factor_is_never_called_unused() -> None:
 
 def test_a_factor_that_leaks_into_the_outputs_is_not_called_unused() -> None:
     told = [audited(constructed(seed=seed, design=Design(leak=0.6)))[UNUSED].status for seed in range(6)]
-    assert told.count("not_found") >= 5 and "found" not in told
+    assert told.count("excluded") >= 5 and "found" not in told
 
 
 def test_random_labels_are_not_decodable() -> None:
@@ -89,12 +89,14 @@ def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.Ca
     report = wt.audit(case.subject, case.task, audits=audits)
     [finding] = report["WT203"]
     [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
-    assert finding.status == "not_found"
+    assert finding.status == "excluded"
     assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} is right in" in finding.because
+    assert report.headline == f"Excluded: decodable but unused: {USED}."
     report.text()
-    table, _, rest = " ".join(capsys.readouterr().out.split()).partition("What was found")
+    table = " ".join(capsys.readouterr().out.split())
     assert f"use of {USED}: {layer}" in table and " used [" in table
-    assert f"not found: Decodable but unused: {USED} (used; WT203" in rest
+    report.text(full=True)
+    assert f"excluded: Decodable but unused: {USED} (used; WT203" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +156,8 @@ def status(plan: Plan, arrays: Arrays, **settings: Any) -> Finding:
 
 def test_unused_means_unused_in_every_layer_where_it_can_be_read(plan: Plan) -> None:
     assert status(plan, factor(0.02, 0.03)).status == "found"
-    assert status(plan, factor(0.02, 0.5)).status == "not_found"
-    assert status(plan, factor(0.5, 0.02)).status == "not_found"
+    assert status(plan, factor(0.02, 0.5)).status == "excluded"
+    assert status(plan, factor(0.5, 0.02)).status == "excluded"
     unsure = factor(0.02, 0.1, seed=1)
     unsure["random"] = 10.0 * unsure["random"]
     assert status(plan, unsure).status == "inconclusive"
@@ -171,14 +173,14 @@ def test_what_is_used_a_little_but_surely_is_not_called_unused(plan: Plan) -> No
     arrays = factor(0.05)
     arrays["random"] = 1e-4 * arrays["random"]
     told = status(plan, arrays)
-    assert told.status == "not_found" and "more than without random subspaces" in told.because
+    assert told.status == "excluded" and "more than without random subspaces" in told.because
 
 
 def test_as_much_as_random_subspaces_and_much_of_the_most_is_not_unused(plan: Plan) -> None:
     arrays = factor(0.3)
     arrays["random"] = 15.0 * arrays["random"]
     told = status(plan, arrays)
-    assert told.status == "not_found" and "narrow" in told.because
+    assert told.status == "excluded" and "narrow" in told.because
     assert "not surely more than without random subspaces" in told.because
 
 
@@ -200,7 +202,7 @@ def test_at_the_margin_unused_is_said_no_more_often_than_alpha(plan: Plan) -> No
     runs = 300
     told = [status(plan, busy(0.1, seed)).status for seed in range(runs)]
     assert told.count("found") / runs <= 0.08  # 5 %, and three standard errors
-    assert told.count("not_found") / runs <= 0.08
+    assert told.count("excluded") / runs <= 0.08
     assert all(status(plan, busy(0.05, seed)).status == "found" for seed in range(10))
 
 
@@ -304,7 +306,7 @@ def test_of_ten_factors_hardly_ever_one_is_called_used_by_chance(plan: Plan) -> 
             own = 0.02 * np.exp(0.5 * rng.normal())
             one |= {"erased": own * one["steepest"], "random": shared * one["steepest"][:, None]}
             factors[f"f{at}"] = one
-        told += any(finding.status == "not_found" for finding in by_factor(judged(plan, reading(**factors))).values())
+        told += any(finding.status == "excluded" for finding in by_factor(judged(plan, reading(**factors))).values())
     assert told / runs <= 0.16  # 5 %, and three standard errors; without the correction 40 %
 
 
@@ -314,7 +316,7 @@ def test_of_ten_factors_the_used_ones_are_found_with_the_draws_of_all(plan: Plan
         one = factor(0.06, seed=at)
         factors[f"f{at}"] = one | {"random": np.tile(0.01 * one["random"], (1, 10, 1))}
     told = by_factor(judged(plan, reading(**factors)))
-    assert {finding.status for finding in told.values()} == {"not_found"}
+    assert {finding.status for finding in told.values()} == {"excluded"}
     assert all("corrected for 10 factors; 320 draws" in finding.because for finding in told.values())
 
 
@@ -325,7 +327,7 @@ def test_with_too_few_draws_the_draws_are_blamed(plan: Plan) -> None:
     assert told.status == "inconclusive" and "set draws to 20 or more" in told.because
     arrays["erased"] = 0.5 * arrays["steepest"]
     told = status(plan, arrays)
-    assert told.status == "not_found" and "set draws to 20 or more" in told.because
+    assert told.status == "excluded" and "set draws to 20 or more" in told.because
 
 
 def test_what_alone_would_count_as_used_is_not_called_unused(plan: Plan) -> None:
@@ -339,7 +341,7 @@ def test_what_alone_would_count_as_used_is_not_called_unused(plan: Plan) -> None
 def test_a_mark_in_a_factors_name_gives_it_nobody_elses_numbers(plan: Plan) -> None:
     alone = by_factor(judged(plan, reading(a=factor(0.02))))["a"]
     both = by_factor(judged(plan, reading(**{"a": factor(0.02), "a|b": factor(0.5, seed=1)})))
-    assert (both["a"].status, both["a|b"].status) == ("found", "not_found")
+    assert (both["a"].status, both["a|b"].status) == ("found", "excluded")
     assert both["a"].estimates[0].value == alone.estimates[0].value
 
 
@@ -362,7 +364,7 @@ def test_copies_of_inputs_are_no_further_evidence() -> None:
         at, labels = torch.arange(48).repeat(10), seeds.generator(seed, "labels").permutation(np.arange(48) % 2)
         known = case.task.part(at).with_factors({"random": torch.as_tensor(labels)[at]})
         told.append(audited(Planted(case.subject, known), factors="random", draws=8)["random"].status)
-    assert not {"found", "not_found"} & set(told)
+    assert not {"found", "excluded"} & set(told)
     few = case.task.part(torch.arange(12).repeat(40))
     with pytest.raises(DataError, match="too few different inputs"):
         audited(Planted(case.subject, few))

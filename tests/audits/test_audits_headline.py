@@ -46,7 +46,7 @@ def test_questions_that_compare_nothing_were_asked_all_the_same() -> None:
 
 MERGED: list[tuple[FindingStatus, str]] = [
     ("found", "Same score, merging the two loses score: a vs b. So it is."),
-    ("not_found", "Same score, nothing found that keeps the two from being merged: a vs b."),
+    ("excluded", "Same score, nothing found that keeps the two from being merged: a vs b."),
     ("inconclusive", "a vs b: too few examples to tell whether the two can be merged. So it is."),
     ("not_applicable", "a vs b: the two could not be merged. So it is."),
 ]
@@ -63,13 +63,13 @@ def compared(code: str, status: FindingStatus, *, title: str = "A question: diff
 @pytest.mark.parametrize(("status", "text"), MERGED)
 def test_merging_alone_says_nothing_of_the_insides(status: FindingStatus, text: str) -> None:
     """Copies of one function with their units in another order cannot be averaged, and do not differ inside."""
-    score = replace(compared("WT001", "not_found"), estimates=(compared("WT111", "found").estimates[0],))
+    score = replace(compared("WT001", "excluded"), estimates=(compared("WT111", "found").estimates[0],))
     told = headline(plan_of("a", "b"), [score, compared("WT111", status)], WORDS, void=False)
     assert told == text.replace("a vs b", "a vs b (scores differ by 0.200 [0.100, 0.300])")
 
 
 def test_a_barrier_is_told_beside_insides_that_do_not_differ() -> None:
-    found = [compared("WT001", "not_found"), compared("WT101", "not_found"), compared("WT111", "found")]
+    found = [compared("WT001", "excluded"), compared("WT101", "excluded"), compared("WT111", "found")]
     told = headline(plan_of("a", "b"), found, WORDS, void=False)
     assert told == "No difference found inside: a vs b. But merging the two loses score. So it is."
     found[1] = compared("WT101", "found")

@@ -149,16 +149,16 @@ def test_the_head_that_carries_the_answer_is_found_and_named(family: str, place:
         f"rise without head {at % 4} of {projections(model)[at // 4][0]}" for at in (int(head) for head in order)
     ]
     assert [e.value for e in each] == pytest.approx(list(rises.mean(1)[order]), abs=1e-4)
-    assert report.headline.endswith("no alarm. Shown: attention heads that the score depends on.")
+    assert report.headline == "Shown: attention heads that the score depends on."
     assert "heads folded, prefix cached: 1 of" in str(report.record.provenance["shortcuts"])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("keep", [0.0, 0.01])
-def test_heads_that_do_nothing_are_not_found(family: str, keep: float) -> None:
+def test_heads_that_do_nothing_are_excluded(family: str, keep: float) -> None:
     model = net(family, lambda layer, head: keep)
     found = of(run(Subject(model, name="net"), task(model)), "net")
-    assert found.status == "not_found", found.because
+    assert found.status == "excluded", found.because
     assert abs(found.estimates[0].value or 0.0) < 0.02
     assert found.smallest_detectable is not None and 0.1 <= found.smallest_detectable <= 0.12
     assert "not shown to be more than 0.1 and more than without a head at random" in found.because
@@ -231,7 +231,7 @@ def test_a_task_of_wanted_outputs_is_measured_in_its_own_unit() -> None:
         calm = net("Llama", lambda layer, head: 0.02)
         with torch.no_grad():
             calm.lm.get_parameter("lm_head.weight").mul_(scale)  # type: ignore[union-attr]
-        assert of(run(Subject(calm, name="calm"), task(calm, wanted=True)), "calm").status == "not_found"
+        assert of(run(Subject(calm, name="calm"), task(calm, wanted=True)), "calm").status == "excluded"
 
 
 def test_two_nets_are_compared_by_their_top_ranked_heads() -> None:
@@ -300,13 +300,15 @@ def settled(case: Case) -> list[Finding]:
 
 @pytest.mark.parametrize(
     ("first", "others", "status"),
-    [(0.5, 0.0, "found"), (0.0, 0.0, "not_found"), (0.05, 0.0, "not_found"), (0.5, 0.5, "not_found")],
+    [(0.5, 0.0, "found"), (0.0, 0.0, "excluded"), (0.05, 0.0, "excluded"), (0.5, 0.5, "inconclusive")],
 )
 def test_a_head_must_cost_more_than_the_margin_and_than_a_head_at_random(
     first: float, others: float, status: str
 ) -> None:
+    """A head that costs more than the margin, as any head does, is neither found nor shown to cost little."""
     [found] = settled(answered(plan_of(("net",)), {"net": reading(rises(first, others=others))}))
     assert found.status == status, found.because
+    assert (found.power is not None) and found.leaning == (status == "inconclusive")
 
 
 def test_a_head_is_named_by_its_layer_or_else_by_number() -> None:

@@ -62,7 +62,7 @@ def test_a_report_on_hardly_any_examples_holds_finite_numbers_and_claims_nothing
     again = jsonfile.validate(jsonfile.to_json(record))
     assert msgspec.to_builtins(again) == msgspec.to_builtins(record)
     for finding in record.findings:
-        if finding.status == "not_found" and " vs " in finding.subject:
+        if finding.status == "excluded" and " vs " in finding.subject:
             assert finding.smallest_detectable is not None, f"{finding.code} could have seen nothing: {finding.because}"
 
 
@@ -89,8 +89,11 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
     assert told.smallest_detectable is None
     some = [
-        Draft(told, test=msgspec.structs.replace(opened, p=p), worth=10.0, otherwise="Nothing.") for p in (1e-4, 0.9)
+        Draft(told, test=msgspec.structs.replace(opened, p=p), margin=10.0, otherwise="Nothing.") for p in (1e-4, 0.9)
     ]
     found, rest = settle(some, alpha=0.05)
     assert (found.status, rest.status) == ("found", "inconclusive")
     assert rest.because == f"Nothing. {OPEN}"
+    assert rest.power is not None and rest.power.excluded == 0.0 and rest.power.examples is None
+    closed = Draft(told, test=msgspec.structs.replace(effect, p=0.9), margin=10.0, otherwise="Nothing.")
+    assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"

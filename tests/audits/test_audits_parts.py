@@ -128,7 +128,7 @@ def test_of_two_spare_halves_each_is_sufficient_and_neither_necessary() -> None:
 
 def test_what_cancels_outside_looks_sufficient_until_a_part_of_it_goes() -> None:
     found = both(cancelling(0.15).audit())["sufficient"]
-    assert found.status in ("not_found", "inconclusive")
+    assert found.status in ("excluded", "inconclusive")
     assert (
         "looks sufficient for all examples together under zero, mean, resample and stochastic ablation, "
         "not under adversarial ablation" in found.because
@@ -148,7 +148,7 @@ def test_a_search_that_is_not_made_finds_nothing() -> None:
     assert kept[1] < kept[0] - 0.2
 
 
-def test_random_sets_claimed_to_be_the_set_are_not_found() -> None:
+def test_random_sets_claimed_to_be_the_set_are_excluded() -> None:
     """No threshold on the score itself: only the comparison with other random sets is left to say no."""
     model = mlp((INPUTS, 32, CLASSES)).eval()
     model[0].weight.data, model[2].weight.data = numbers(32, INPUTS, seed=1), numbers(CLASSES, 32, seed=2)
@@ -239,5 +239,5 @@ def simulated(own: float, others: float) -> dict[str, Finding]:
 def test_doing_worse_than_random_sets_is_never_found() -> None:
     """However certain it is: both are far from equal, in the wrong direction."""
     assert all(finding.status == "found" for finding in simulated(0.95, 0.7).values())
-    assert all(finding.status == "not_found" for finding in simulated(0.74, 0.98).values())
-    assert all(finding.status == "not_found" for finding in simulated(0.3, 0.05).values()), "better, and too little"
+    assert all(finding.status == "excluded" for finding in simulated(0.74, 0.98).values())
+    assert all(finding.status == "excluded" for finding in simulated(0.3, 0.05).values()), "better, and too little"

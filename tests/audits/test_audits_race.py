@@ -50,7 +50,7 @@ def test_the_more_fragile_is_named_early() -> None:
 def test_equals_are_called_even_and_the_smallest_difference_is_told() -> None:
     _, report = raced(falling(0.5))
     found = finding(report, "WT101", "one vs two")
-    assert found.status == "not_found" and found.smallest_detectable == pytest.approx(0.10)
+    assert found.status == "excluded" and found.smallest_detectable == pytest.approx(0.10)
     assert "a difference of 0.1 is ruled out" in found.because
 
 

@@ -17,26 +17,28 @@ LADDER = {
 BAD = {
     "redundancy": {
         "pairs": [0, -3, 2.5], "to": ["median"], "duplicate": [0.0, 1.1, math.nan], "permutations": [0],
-        "shuffles": [0, -9], "margin": [-0.1, math.nan, math.inf], "worth": [-1.0],
+        "shuffles": [0, -9], "margin": [-0.1, math.nan, math.inf], "min_effect": [-1.0],
         "difference": [-0.25], "plant_margin": [-0.5], "null_margin": [math.nan], "null_level": [0.0, 1.0, 99.9],
     },
     "entanglement": {
         "limit": [0, -1], "least": [1, 0], "edges": [0.0, 1.0, 1.5], "rewirings": [0, 1, -5, 98], "shuffles": [0],
-        "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "worth": [math.inf], "null_margin": [-1], "null_level": [2],
+        "modular_at": [0.0, 1.0, 0.004], "margin": [-0.04], "min_effect": [math.inf], "null_margin": [-1],
+        "null_level": [2],
     },
     "parts": {
         "share": [0.0, 1.0, 1.2], "units": ["0", "0:", "0:-1", "0:1;", ":3", 5, ["0:1"]], "behaviour": ["cats"],
         "nulls": [0, 1], "draws": [0], "tries": [-1], "most": [0, -4], "at_least": [0.0, 1.0], "margin": [-0.1],
-        "worth": [-0.2],
     },
-    "single-point": {
-        "confirm": [0], "nulls": [-1], "within": [1.0, math.nan], "margin": [-0.05, math.inf], "worth": [-0.1],
-    },
+    "single-point": {"confirm": [0], "nulls": [-1], "within": [1.0, math.nan], "margin": [-0.05, math.inf]},
     "heads": {
-        "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "worth": [math.nan],
-        "difference": [-0.1], "difference_worth": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],
+        "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "difference": [-0.1],
+        "difference_min_effect": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],
     },
-    "score": {"worth": [-0.05, math.nan]},
+    "score": {"margin": [-0.05, math.nan]},
+    "deployment": {
+        "schemes": ["", "int99", "int4;int8"], "margin": [-0.02, math.inf], "draws": [0, 1.5], "flips": [0, -1],
+        "spare_ends": ["yes", 2],
+    },
     "relative-noise": LADDER, "function-noise": LADDER, "std-noise": LADDER,
 }  # fmt: skip
 
@@ -58,9 +60,17 @@ def test_every_setting_is_tried(audit: str) -> None:
     assert known == set(BAD[audit])
 
 
+@pytest.mark.parametrize("audit", ["score", "single-point", "relative-noise", "quantization", "merging", "heads"])
+def test_the_name_that_min_effect_had_is_not_a_setting_any_more(audit: str) -> None:
+    with pytest.raises(UsageError, match="worth"):
+        create(audit, {"worth": 0.1})
+
+
 @pytest.mark.parametrize(
     ("audit", "settings"),
     [
+        ("deployment", {"schemes": "int4", "margin": 0, "draws": 1, "flips": 1, "spare_ends": False}),
+        ("score", {"margin": 0}),
         ("entanglement", {"rewirings": 99}),
         ("entanglement", {"rewirings": 19, "modular_at": 0.05}),
         ("relative-noise", {"rungs": [0], "control_rungs": [0]}),

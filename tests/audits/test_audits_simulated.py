@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
-from worlds import CHANCE, Simulated, World, falling, finding, flat
+from worlds import CHANCE, Curve, Simulated, World, falling, finding, flat
 
 import wheeltap as wt
-from wheeltap.audits.base import Case, Draft, Unanswered
+from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.ladder import Ladder
-from wheeltap.audits.settle import settle, usable
-from wheeltap.core.records import Control, Estimate, Finding, Outcome, ReportRecord
+from wheeltap.audits.settle import usable
+from wheeltap.core.records import Control, Outcome, ReportRecord
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}
 BREAKS_SOON = {"relative": falling(0.01), "function": falling(0.001)}
 MANY = wt.Effort(draws=24, control_draws=16, block_draws=0)
 EVEN = wt.Effort(draws=24, control_draws=24, block_draws=0)
+TELLING: dict[str, Any] = {
+    "examples": 400, "effort": wt.Effort(draws=36, control_draws=16, block_draws=0), "margin": 0.1,
+}  # fmt: skip
+"""Draws, examples and a margin with which every question is decided."""
 
 
 def controls_of(report: ReportRecord, kind: str) -> list[Control]:
@@ -87,7 +92,7 @@ def test_a_subject_that_never_falls_has_no_half_dose_and_is_not_called_fragile()
     report = world.run()
     found = finding(report, "WT101", "net")
     half = found.estimates[0]
-    assert found.status == "not_found"
+    assert found.status == "excluded"
     assert half.value is None and half.high is None and half.low is not None and half.low > 1.0
     assert "above" in found.because
 
@@ -133,27 +138,30 @@ def test_trials_are_asked_once_and_never_more_than_promised() -> None:
 # ---- statuses ------------------------------------------------------------------------------------------------------
 
 
-def test_found_not_found_and_inconclusive() -> None:
+PAIRS = ("WT001", "WT101", "WT102")
+
+
+def compared(one: dict[str, Curve], two: dict[str, Curve], **world: Any) -> ReportRecord:
+    """A world of two subjects whose differences of a tenth are of interest, with draws enough to tell them."""
+    return World({"a": Simulated(one), "b": Simulated(two)}, **{**TELLING, **world}).run()
+
+
+def test_found_excluded_and_inconclusive() -> None:
     pair = "a vs b"
-    same = World({"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=400, effort=MANY).run()
-    other = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE)}, examples=400, effort=MANY).run()
-    few = World(
-        {"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=12, effort=wt.Effort(draws=2, block_draws=0)
-    ).run()
-    assert [finding(same, code, pair).status for code in ("WT001", "WT101", "WT102")] == ["not_found"] * 3
-    assert [finding(other, code, pair).status for code in ("WT001", "WT101", "WT102")] == [
-        "not_found",
-        "found",
-        "not_found",
-    ]
-    assert finding(few, "WT101", pair).status == finding(few, "WT102", pair).status == "inconclusive"
-    for report in (same, other, few):
-        for code in ("WT001", "WT101", "WT102"):
+    same, other = compared(SOUND, SOUND), compared(SOUND, FRAGILE)
+    few = compared(SOUND, SOUND, examples=12, effort=wt.Effort(draws=2, block_draws=0))
+    fine = compared(SOUND, SOUND, margin=0.02)
+    assert [finding(same, code, pair).verdict for code in PAIRS] == ["equivalent"] * 3
+    assert [finding(other, code, pair).verdict for code in PAIRS] == ["equivalent", "differ", "equivalent"]
+    for report in (few, fine):
+        assert [finding(report, code, pair).verdict for code in PAIRS] == ["cannot tell"] * 3
+    for report in (same, other, few, fine):
+        for code in PAIRS:
             told = finding(report, code, pair)
-            if told.status == "not_found":
-                assert told.smallest_detectable is not None and told.smallest_detectable <= 0.10
+            assert told.margin == (0.02 if report is fine else 0.1) and told.power is not None
             if told.status == "inconclusive":
-                assert told.smallest_detectable is None or told.smallest_detectable > 0.05
+                assert told.power.draws is None or told.power.draws > TELLING["effort"].draws or report is few
+                assert told.power.excluded is not None and told.power.excluded < 0.8
     gap = finding(other, "WT101", pair).estimates[0]
     assert (
         gap.value is not None
@@ -168,35 +176,40 @@ def test_the_fragile_are_found_and_the_sound_are_not() -> None:
     report = World({"a": Simulated(BREAKS_SOON), "b": Simulated(SOUND)}, examples=300, effort=MANY).run()
     assert [finding(report, code, "a").status for code in ("WT101", "WT102")] == ["found", "found"]
     # The doses are the reference's; all they can say of b is that its half lies beyond the last.
-    assert finding(report, "WT101", "b").status in ("not_found", "inconclusive")
+    assert finding(report, "WT101", "b").status in ("excluded", "inconclusive")
     assert finding(report, "WT101", "b").estimates[0].value is None
 
 
 def test_headlines_say_what_was_found() -> None:
-    same = World({"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=400, effort=MANY).run()
-    other = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE)}, examples=400, effort=MANY).run()
-    worse = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE, clean=0.6)}, examples=400, effort=MANY).run()
-    few = World(
-        {"a": Simulated(SOUND), "b": Simulated(SOUND)}, examples=12, effort=wt.Effort(draws=2, block_draws=0)
-    ).run()
-    assert same.headline.startswith("Same score, no difference found inside: a vs b")
-    assert other.headline.startswith("Same score, different inside: a vs b")
-    assert "relative noise in the weights" in other.headline and "b keeps" in other.headline
-    assert worse.headline.startswith("Different score, different inside: a vs b")
-    assert "too few trials to tell" in few.headline
+    assert compared(SOUND, SOUND).headline == (
+        "a vs b: scores are equivalent (0.8 points [-2.0, 3.5]); "
+        "EQUIVALENT at relative noise in the weights; function-space noise."
+    )
+    other = compared(SOUND, FRAGILE).headline
+    assert other.startswith(
+        "a vs b: scores are equivalent (0.8 points [-2.0, 3.5]); DIFFER: Under relative noise in the"
+    )
+    assert "b keeps 0.310 [" in other and other.endswith("less of the score. Equivalent at function-space noise.")
+    worse = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE, clean=0.6)}, **TELLING).run()
+    assert worse.headline.startswith("a vs b: scores differ (33.8 points [28.5, 38.6]); DIFFER: Under relative noise")
+    few = compared(SOUND, SOUND, examples=12, effort=wt.Effort(draws=2, block_draws=0)).headline
+    assert few.startswith(
+        "a vs b: cannot tell whether scores differ (8.3 points [-20.3, 34.5]); CANNOT TELL at relative"
+    )
     alone = World({"a": Simulated(SOUND)}, examples=400, effort=MANY).run()
     broken = World({"a": Simulated(BREAKS_SOON)}, examples=400, effort=MANY).run()
-    assert alone.headline.startswith("a scores") and "nothing found that the score hides" in alone.headline
-    assert "does not stand" in broken.headline
+    assert alone.headline == "Excluded: relative noise in the weights, function-space noise."
+    assert broken.headline.startswith(
+        "FOUND: Relative noise in the weights. Half of a's above-chance score is lost at a"
+    )
+    assert "FOUND: Function-space noise." in broken.headline
 
 
 def test_what_was_found_comes_first_among_several_rivals() -> None:
-    report = World(
-        {"a": Simulated(SOUND), "b": Simulated(SOUND), "c": Simulated(FRAGILE)}, examples=300, effort=MANY
-    ).run()
+    report = World({"a": Simulated(SOUND), "b": Simulated(SOUND), "c": Simulated(FRAGILE)}, **TELLING).run()
     first, second = report.headline.splitlines()
-    assert "a vs c" in first and "different inside" in first
-    assert "a vs b" in second
+    assert first.startswith("a vs c: ") and "DIFFER: Under relative noise in the weights, c keeps" in first
+    assert second.startswith("a vs b: ") and "DIFFER" not in second
 
 
 @pytest.mark.parametrize(("status", "told"), [("failed", "error"), ("skipped", "not_applicable")])
@@ -205,7 +218,7 @@ def test_an_instrument_that_cannot_be_used_says_why_and_the_others_go_on(status:
     report = World({"a": member}, examples=300, effort=MANY).run()
     found = finding(report, "WT102", "a")
     assert (found.status, found.because) == (told, f"simulated {status}")
-    assert finding(report, "WT101", "a").status == "not_found"
+    assert finding(report, "WT101", "a").status == "excluded"
     assert not report.void
 
 
@@ -233,37 +246,6 @@ def test_a_run_cut_short_is_an_error_never_a_verdict() -> None:
 
 
 # ---- the family ----------------------------------------------------------------------------------------------------
-
-
-def draft(p: float | None, *, value: float = 0.2, detectable: float = 0.05, one_sided: bool = False) -> Draft:
-    estimate = Estimate(name="e", value=value, low=None, high=None, level=0.95, n=9, unit="u", method="m", p=p)
-    told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=detectable, because="yes")
-    return Draft(told, test=estimate, worth=0.1, one_sided=one_sided, otherwise="no")
-
-
-def test_one_holm_correction_over_all_tests() -> None:
-    settled = settle([draft(0.011), draft(0.02), draft(0.0124), draft(0.9)], alpha=0.05)
-    # By hand: .011 x 4 = .044; then .0124 x 3 = .0372, kept at .044; then .02 x 2 = .04, kept at .044.
-    assert [f.status for f in settled] == ["found", "found", "found", "not_found"]
-    settled = settle([draft(0.02), draft(0.02), draft(0.02), draft(0.9)], alpha=0.05)
-    assert [f.status for f in settled] == ["not_found"] * 4, ".02 x 4 is more than .05"
-    assert [f.because for f in settled] == ["no"] * 4
-
-
-def test_what_is_not_tested_is_left_alone_and_does_not_count() -> None:
-    untested = Draft(Finding(code="WT001", title="t", status="inconclusive", subject="s", because="yes"))
-    settled = settle([draft(0.03), untested, untested, untested], alpha=0.05)
-    assert [f.status for f in settled] == ["found", "inconclusive", "inconclusive", "inconclusive"]
-
-
-def test_a_test_that_could_not_have_seen_it_is_inconclusive() -> None:
-    settled = settle([draft(0.5, detectable=0.3), draft(0.5, detectable=0.1), draft(None)], alpha=0.05)
-    assert [f.status for f in settled] == ["inconclusive", "not_found", "not_found"]
-
-
-def test_a_one_sided_test_finds_only_losses() -> None:
-    settled = settle([draft(1e-9, value=-0.2, one_sided=True), draft(1e-9, value=0.2, one_sided=True)], alpha=0.05)
-    assert [f.status for f in settled] == ["not_found", "found"]
 
 
 STRICT = ("score", *(wt.AuditSpec(name=f"{kind}-noise", settings={"margin": 0.0}) for kind in ("relative", "function")))
@@ -329,7 +311,8 @@ def test_a_failed_control_makes_everything_void(twin: Simulated | None, planted:
     assert [control.kind for control in report.controls if control.status == "failed"] == [kind]
     assert {f.status for f in report.findings} == {"void"}
     assert all(f.because.startswith("A control failed, so nothing is concluded.") for f in report.findings)
-    assert report.headline.startswith("Void")
+    assert {f.verdict for f in report.findings} == {"void"} and not any(f.leaning for f in report.findings)
+    assert report.headline == "VOID: a control failed, so this run proves nothing about the model."
 
 
 def test_two_clean_passes_that_differ_make_everything_void() -> None:

@@ -204,7 +204,7 @@ def test_symmetric_answers_are_found_and_said_to_be_built_in() -> None:
 
 def test_a_symmetric_function_with_one_mechanism_for_each_side_is_not() -> None:
     found = finding(audit(mirrored("halves"), **SHORT))
-    assert found.status == "not_found"
+    assert found.status == "excluded"
     assert number(found, "single_weights") == pytest.approx(0.5, abs=1e-4)
     assert number(found, "outputs_themselves") == pytest.approx(1.0, abs=1e-4)
     assert found.smallest_detectable is not None and found.smallest_detectable < 0.15
@@ -294,8 +294,8 @@ def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
 
 BAD: dict[str, list[Any]] = {
     "weights": [0, 1, -3], "directions": [-1], "copies": [-1], "effect": [0.0, -0.1, 11.0, math.inf],
-    "reach": [0.0, -16.0], "margin": [-0.1], "worth": [math.inf], "built_in": [0.0, 1.0], "difference": [-0.05],
-    "difference_worth": [-1.0], "null_margin": [-0.05], "null_level": [0.0, 1.0],
+    "reach": [0.0, -16.0], "margin": [-0.1, math.inf], "built_in": [0.0, 1.0], "difference": [-0.05],
+    "difference_min_effect": [-1.0], "null_margin": [-0.05], "null_level": [0.0, 1.0],
 }  # fmt: skip
 
 

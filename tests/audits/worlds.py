@@ -79,6 +79,7 @@ class World:
     audits: tuple[str | wt.AuditSpec, ...] = ("score", "relative-noise", "function-noise")
     effort: wt.Effort = field(default_factory=lambda: wt.Effort(draws=8, control_draws=8, block_draws=0))
     alpha: float = 0.05
+    margin: float = 0.02
     known: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
     asked: list[Trial] = field(default_factory=list[Trial])
 
@@ -99,6 +100,7 @@ class World:
             ),
             audits=tuple(wt.AuditSpec(name=a) if isinstance(a, str) else a for a in self.audits),
             effort=self.effort, twin=twin, planted=planted, no_controls="", seed=self.seed, alpha=self.alpha,
+            margin=self.margin,
         )  # fmt: skip
 
     def run(self) -> ReportRecord:

@@ -50,7 +50,7 @@ def test_the_demo_tells_five_nets_apart(demo: Path) -> None:
     assert all(control["status"] == "passed" for control in data["controls"])
     assert not data["void"]
     for rival in ("gauge-twin", "imposter", "other-seed", "dropout"):
-        assert found(data, "WT001", f"original vs {rival}")["status"] == "not_found"
+        assert found(data, "WT001", f"original vs {rival}")["status"] == "excluded"
 
 
 def test_the_demo_is_silent_on_the_gauge_twin(demo: Path) -> None:
@@ -58,7 +58,7 @@ def test_the_demo_is_silent_on_the_gauge_twin(demo: Path) -> None:
     for code in ("WT101", "WT102"):
         finding = found(data, code, "original vs gauge-twin")
         area = estimate(finding, "area_difference")
-        assert finding["status"] == "not_found"
+        assert finding["status"] == "excluded"
         assert (area["high"] - area["low"]) / 2 <= 0.02
 
 
@@ -67,7 +67,7 @@ def test_the_demo_finds_the_imposter(demo: Path) -> None:
     noise, function = (found(data, code, "original vs imposter") for code in ("WT101", "WT102"))
     assert estimate(found(data, "WT001", "original vs imposter"), "score_difference")["value"] == 0.0
     assert noise["status"] == "found" and estimate(noise, "area_difference")["value"] >= 0.10
-    assert function["status"] == "not_found"
+    assert function["status"] == "excluded"
     assert data["headline"].startswith("Same score, different inside: original vs imposter")
 
 
@@ -141,7 +141,7 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     pair = ["compare", "digits", "digits", "--draws", "4", "--json", "pair.json", "--store", "pair.wheeltap"]
     assert main(pair) == 0
     pair_data = report(here / "pair.json")
-    assert found(pair_data, "WT101", "digits vs digits (2)")["status"] == "not_found"
+    assert found(pair_data, "WT101", "digits vs digits (2)")["status"] == "excluded"
     fragile = ["audit", "digits", "--audits", "quantization", "--config", "two.toml", "--store", "q.wheeltap"]
     (here / "two.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
     assert main(fragile) == 1

@@ -23,11 +23,16 @@ Values = dict[str, NDArray[np.float64]]
 
 
 def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
-    """Every recorded measure of one trial, and how far the weights moved."""
+    """Every recorded measure of one trial, how far the weights moved, and which share of them was replaced."""
     clean = _scores(copy.deepcopy(model), task)
-    disturbed = _disturbed(trial, model, task)
+    disturbed, replaced = _disturbed(trial, model, task)
     found = _measures(_scores(disturbed, task), task.targets.numpy(), clean)
     found = {measure.name: found[measure.name] for measure in task.measures}
+    if trial.site.kind in ("whole", "inner"):
+        spared = [layer for layer in find_layers(model) if layer.name in trial.site.name.split(",") and layer.name]
+        kept = {name for layer in spared for name in (layer.weight, layer.bias)}
+        left = sum(p.numel() for name, p in model.named_parameters() if name not in kept)
+        found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in replaced) / left)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
 
@@ -38,14 +43,15 @@ def _relative_norm(model: nn.Module, disturbed: nn.Module) -> NDArray[np.float64
     return np.sqrt(np.square(after - before).sum() / np.square(before).sum())
 
 
-def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> nn.Module:
+def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Module, set[str]]:
     perturbation = create(trial.perturbation, trial.settings)
     known = gather(perturbation.needs, Subject(copy.deepcopy(model)), task) if perturbation.needs else Fixed({})
     facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
-    disturbed = copy.deepcopy(model)
+    disturbed, replaced = copy.deepcopy(model), set[str]()
     for layer in find_layers(model):
         inside = {
             "whole": True,
+            "inner": layer.name not in trial.site.name.split(","),
             "layer": layer.name == trial.site.name,
             "block": (layer.name + ".").startswith(trial.site.name + "."),
         }[trial.site.kind]
@@ -59,9 +65,12 @@ def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> nn.Module:
         )
         new = perturbation.replace(layer, old, trial.dose, Draw(trial.root, trial.seed, facts.get(layer.name)))
         _put(disturbed, layer.weight, new.weight)
+        replaced.add(layer.weight)
         if layer.bias is not None and new.bias is not None:
             _put(disturbed, layer.bias, new.bias)
-    return disturbed
+            if new.bias is not old.bias:
+                replaced.add(layer.bias)
+    return disturbed, replaced
 
 
 def _put(model: nn.Module, path: str, value: torch.Tensor) -> None:

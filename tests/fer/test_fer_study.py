@@ -228,7 +228,7 @@ def test_the_command_writes_its_files_and_says_what_it_found(
     said = capsys.readouterr().out
     assert code == 0
     assert (out / "report.json").read_bytes() == also.read_bytes()
-    assert json.loads(also.read_text())["schema"] == "wheeltap.report/2"
+    assert json.loads(also.read_text())["schema"] == "wheeltap.report/3"
     assert json.loads((out / "numbers.json").read_text())["command"] == "fer flower"
     assert (out / "explorer.html").stat().st_size < 5 * 2**20
     for text in ("flower", "Symmetry of response (WT204): inconclusive", "What this cannot say", "Written: "):

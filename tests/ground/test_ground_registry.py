@@ -65,7 +65,7 @@ def test_a_near_miss_is_told() -> None:
 
 def test_a_far_miss_is_given_the_list() -> None:
     with pytest.raises(
-        UnknownName, match="Choose one of: erase, fine-tune, flip, flip-worst, function, low-rank, merge, none, prune"
+        UnknownName, match="Choose one of: cast, erase, fine-tune, flip, flip-worst, function, low-rank, merge, none"
     ):
         registry("wheeltap.no-such-group").get("zzzzzz")
 

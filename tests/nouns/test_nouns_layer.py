@@ -1,6 +1,7 @@
 """Layers: every weight that a disturbance can touch, once, as one row per output unit."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_multihead_attention_has_a_packed_and_an_output_projection() -> None:
         ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", (4, 4)),
     ]
     apart = find_layers(nn.MultiheadAttention(4, 2, kdim=3, vdim=5))
-    assert [layer.name for layer in apart] == ["out_proj"]
+    assert [layer.name for layer in apart] == ["q_proj_weight", "k_proj_weight", "v_proj_weight", "out_proj"]
 
 
 def test_a_tied_weight_is_one_layer() -> None:
@@ -124,12 +125,15 @@ def test_the_matrix_is_what_the_module_multiplies_by(module: nn.Module) -> None:
 
 
 @given(
-    st.sampled_from(["linear", "transposed", "conv", "embedding", "attention"]),
-    st.lists(st.integers(1, 4), min_size=2, max_size=4),
+    st.sampled_from(get_args(LayerKind)),
+    st.lists(st.integers(1, 4), min_size=3, max_size=4),
+    st.integers(1, 3),
 )
-def test_stored_is_the_inverse_of_matrix(kind: LayerKind, sizes: list[int]) -> None:
-    shape = tuple(sizes if kind == "conv" else sizes[:2])
-    layer = Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape)
+def test_stored_is_the_inverse_of_matrix(kind: LayerKind, sizes: list[int], groups: int) -> None:
+    shape = tuple(sizes if kind in ("conv", "conv_transposed", "bilinear", "plain", "stacked") else sizes[:2])
+    groups = groups if kind == "conv_transposed" else 1
+    shape = (groups * shape[0], *shape[1:])
+    layer = Layer(name="x", kind=kind, weight="x.weight", bias=None, shape=shape, groups=groups)
     weight = torch.arange(float(math.prod(shape))).reshape(shape)
     matrix = layer.matrix(weight)
     assert matrix.shape == (layer.units, layer.fan_in)

@@ -10,6 +10,7 @@ from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.perturb import BUILTIN
 from wheeltap.perturb.aware import AwareRounding
 from wheeltap.perturb.base import EVERY_GAUGE
+from wheeltap.perturb.cast import Cast
 from wheeltap.perturb.clean import Clean
 from wheeltap.perturb.flip import RandomFlips, WorstFlips
 from wheeltap.perturb.function_noise import FunctionNoise
@@ -168,6 +169,18 @@ class TestWorstFlips(PerturbationContract):
     doses = (1, 10, 3)
     sensitive_to = frozenset({"rescale"})
     draws = 24
+
+
+class TestCast(PerturbationContract):
+    """Of rounding to sixteen bits nothing shows in a score: what is shown is that the copies' scores stay alike."""
+
+    perturbation = Cast
+    doses = (16.0,)
+    draws = 24
+
+
+class TestCastToFloat16(TestCast):
+    settings: ClassVar = {"dtype": "float16"}
 
 
 class TestMerge(PerturbationContract):

@@ -59,7 +59,7 @@ def test_an_audit_runs_with_it(site: Path) -> None:
     assert told["forwards"][0] >= 6
     assert told["forwards"][1] == 1
     assert told["versions"] == 1
-    assert told["reading"] == ["not_found"] and told["pair"] == ["not_found"]
+    assert told["reading"] == ["excluded"] and told["pair"] == ["excluded"]
     assert told["controls"]["WTX02 re-coded twin"] == "passed"
     # First class wherever a finding is read: the words are the audit's own.
     assert told["on the page"] == [True, True] and told["in the terminal"]

@@ -1,152 +1,33 @@
 """Reports made by hand: what the audits would give, without running any."""
 
-import math
-from collections.abc import Sequence
+from report_pieces import (
+    HALVES,
+    INSTRUMENTS,
+    NAMES,
+    SCORES,
+    block_map,
+    controls,
+    curve,
+    estimate,
+    finding,
+    steps,
+    subject,
+    task,
+)
+from shipped_cases import four, pair, shipped, shipped_void, uncovered
 
-from wheeltap.audits import audits
 from wheeltap.core.records import (
     BlockMap,
     Control,
     Cost,
-    Curve,
     Estimate,
     Finding,
     FindingStatus,
     Instrument,
     ReportRecord,
-    Role,
-    SubjectRecord,
-    TaskRecord,
 )
 
 HOSTILE = "<script>alert(1)</script>"
-NAMES = ("original", "gauge-twin", "imposter", "other-seed", "dropout")
-SCORES = dict(zip(NAMES, (0.9704, 0.9704, 0.9704, 0.9667, 0.9741), strict=True))
-HALVES = {
-    "WT101": dict(zip(NAMES, (0.81, 0.808, 0.36, 0.78, 0.97), strict=True)),
-    "WT102": dict(zip(NAMES, (0.42, 0.42, 0.423, 0.405, 0.50), strict=True)),
-}
-TITLES = {
-    "WT001": "Benchmark score",
-    "WT101": "Survival under relative weight noise",
-    "WT102": "Survival under function-space noise",
-    "WT103": "Survival of rounding to fewer bits",
-    "WT104": "Survival of magnitude pruning",
-}
-
-
-def estimate(name: str, value: float | None, half: float | None, *, unit: str = "accuracy", n: int = 540) -> Estimate:
-    bounded = value is not None and half is not None
-    return Estimate(
-        name=name,
-        value=value,
-        low=value - half if bounded else None,
-        high=value + half if bounded else None,
-        level=0.95,
-        n=n,
-        unit=unit,
-        method="paired bootstrap over examples",
-    )
-
-
-def curve(code: str, name: str, half: float, *, role: Role = "subject", top: float = 0.97) -> Curve:
-    doses = tuple(0.05 * 1.45**i for i in range(10))
-    score = tuple(0.1 + (top - 0.1) / (1 + (dose / half) ** 2.6) for dose in doses)
-    band = [0.008 + 0.05 * math.sin(math.pi * (s - 0.1) / (top - 0.1)) for s in score]
-    return Curve(
-        code=code,
-        title=TITLES[code],
-        subject=name,
-        role=role,
-        unit="relative",
-        measure="accuracy",
-        chance=0.1,
-        level=0.95,
-        doses=doses,
-        score=score,
-        low=tuple(s - b for s, b in zip(score, band, strict=True)),
-        high=tuple(min(1.0, s + b) for s, b in zip(score, band, strict=True)),
-        half=estimate("half-dose", half, 0.07 * half, unit="dose"),
-        area=estimate("area", sum(score) / len(score), 0.012),
-    )
-
-
-def steps(code: str, name: str, doses: Sequence[float], score: Sequence[float], unit: str) -> Curve:
-    return Curve(
-        code=code,
-        title=TITLES[code],
-        subject=name,
-        role="subject",
-        unit=unit,
-        measure="accuracy",
-        chance=0.1,
-        level=0.95,
-        doses=tuple(doses),
-        score=tuple(score),
-        low=tuple(max(0.0, s - 0.02) for s in score),
-        high=tuple(min(1.0, s + 0.02) for s in score),
-    )
-
-
-def subject(name: str, role: Role = "subject", parameters: int = 26_122) -> SubjectRecord:
-    blocks = ("hidden.0", "hidden.1", "out")
-    return SubjectRecord(
-        name=name, fingerprint=f"{hash(name) & 0xFFFF:032x}", parameters=parameters, blocks=blocks, role=role
-    )
-
-
-INSTRUMENTS = tuple(
-    audits.get(name).instrument()
-    for name in ("score", "relative-noise", "function-noise", "quantization", "pruning", "relearning")
-)
-
-
-def task(name: str = "digits test split") -> TaskRecord:
-    return TaskRecord(
-        name=name,
-        digest="0f" * 16,
-        examples=540,
-        measure="accuracy",
-        measures=("accuracy", "nll", "margin"),
-        chance=0.1,
-        tokens=1257,
-    )
-
-
-def finding(code: str, status: FindingStatus, name: str, *numbers: Estimate, because: str = "") -> Finding:
-    least = 0.012 if status in ("found", "not_found") else None
-    key = ("ab" * 16, "cd" * 16)
-    return Finding(
-        code=code,
-        title=TITLES.get(code, code),
-        status=status,
-        subject=name,
-        estimates=numbers,
-        smallest_detectable=least,
-        because=because,
-        trials=key,
-    )
-
-
-def block_map(code: str, name: str, blocks: Sequence[str], scale: float = 0.1) -> BlockMap:
-    drops = tuple(
-        estimate("loss of score", scale * (1.2 + math.sin(2.1 * i)) / (1 + 0.15 * i), 0.2 * scale)
-        for i in range(len(blocks))
-    )
-    return BlockMap(
-        code=code, title=TITLES[code], subject=name, dose=0.36, unit="relative", blocks=tuple(blocks), drops=drops
-    )
-
-
-def controls(null: str = "passed") -> tuple[Control, ...]:
-    numbers = (estimate("area difference", 0.0006, 0.0052),)
-    defect = (estimate("area difference", -0.241, 0.018),)
-    return (
-        Control(name="original, permuted and rescaled", kind="null", status=null, estimates=numbers),  # type: ignore[arg-type]
-        Control(name="original, 64 cancelling pairs added", kind="planted", status="passed", estimates=defect),
-        Control(name="two clean passes of original", kind="baseline", status="passed"),
-        Control(name="evaluation mode", kind="gate", status="skipped", because="No gauge is known for this layer."),
-    )
 
 
 def _areas(code: str) -> dict[str, Estimate]:
@@ -157,13 +38,13 @@ def _areas(code: str) -> dict[str, Estimate]:
 def _single_findings() -> list[Finding]:
     found: list[Finding] = []
     for name in NAMES:
-        found.append(finding("WT001", "not_found", name, estimate("accuracy", SCORES[name], 0.0144)))
+        found.append(finding("WT001", "measured", name, estimate("accuracy", SCORES[name], 0.0144)))
         for code in ("WT101", "WT102"):
             half = estimate("half-dose", HALVES[code][name], 0.05, unit="dose")
-            found.append(finding(code, "not_found", name, _areas(code)[name], half))
-        bits = estimate("fewest bits", 4.0 if name != "imposter" else 6.0, 0.5, unit="bits")
-        found.append(finding("WT103", "found" if name == "imposter" else "not_found", name, bits))
-        found.append(finding("WT104", "not_found", name, estimate("largest share", 0.62, 0.06, unit="share")))
+            found.append(finding(code, "measured", name, _areas(code)[name], half))
+        lost = estimate("loss 4 bits per channel", 0.004 if name != "imposter" else 0.31, 0.011)
+        found.append(finding("WT103", "found" if name == "imposter" else "excluded", name, lost))
+        found.append(finding("WT104", "excluded", name, estimate("loss 30% pruned", 0.002, 0.006)))
     return found
 
 
@@ -172,16 +53,16 @@ def _pair_findings() -> list[Finding]:
     for other in NAMES[1:]:
         pair = f"original vs {other}"
         found.append(
-            finding("WT001", "not_found", pair, estimate("difference", SCORES[other] - SCORES["original"], 0.009))
+            finding("WT001", "excluded", pair, estimate("difference", SCORES[other] - SCORES["original"], 0.009))
         )
         for code in ("WT101", "WT102"):
             areas = _areas(code)
             gap = (areas[other].value or 0.0) - (areas["original"].value or 0.0)
-            status: FindingStatus = "found" if abs(gap) > 0.03 else "not_found"
+            status: FindingStatus = "found" if abs(gap) > 0.03 else "excluded"
             why = f"The area under the curve of {other} differs by {gap:.3f}." if status == "found" else ""
             found.append(finding(code, status, pair, estimate("area difference", gap, 0.011), because=why))
-        found.append(finding("WT103", "inconclusive", pair, estimate("score difference at 4 bits", -0.012, 0.02)))
-        found.append(finding("WT104", "not_found", pair, estimate("area difference", 0.004, 0.009)))
+        found.append(finding("WT103", "inconclusive", pair, estimate("loss_difference", -0.012, 0.02)))
+        found.append(finding("WT104", "excluded", pair, estimate("loss_difference", 0.004, 0.009)))
     return found
 
 
@@ -228,7 +109,7 @@ def single() -> ReportRecord:
         subjects=(subject(name, parameters=134_515_008),),
         task=task("subject-verb agreement"),
         findings=(
-            finding("WT001", "not_found", name, estimate("accuracy", 0.83, 0.052, n=200)),
+            finding("WT001", "measured", name, estimate("accuracy", 0.83, 0.052, n=200)),
             finding("WT101", "found", name, area, because="It falls sooner than the reference band."),
             finding("WT102", "not_applicable", name, because="Fewer tokens than the widest layer has inputs."),
         ),
@@ -277,12 +158,12 @@ def hostile() -> ReportRecord:
     """Names, words and paths that would break a page or a terminal if they were trusted."""
     evil = (HOSTILE, '"><img src=x onerror=alert(2)>', "[bold red]x[/] \x1b[31m{{ 7*7 }}\u202e&amp;")
     pair = f"{evil[0]} vs {evil[1]}"
-    findings = [finding("WT001", "not_found", name, estimate(HOSTILE, 0.9, 0.02, unit=evil[1])) for name in evil]
+    findings = [finding("WT001", "measured", name, estimate(HOSTILE, 0.9, 0.02, unit=evil[1])) for name in evil]
     findings += [
-        finding("WT001", "not_found", pair, estimate("difference", 0.0, 0.01)),
+        finding("WT001", "excluded", pair, estimate("difference", 0.0, 0.01)),
         finding("WT101", "found", pair, estimate("area difference", -0.2, 0.01), because=f"{HOSTILE}\n\n{evil[2]}"),
         finding("XX<b>1", "error", pair, because="</svg>" + HOSTILE),
-        finding("WT104", "not_found", evil[2], estimate("area", None, None)),
+        finding("WT104", "excluded", evil[2], estimate("area", None, None)),
     ]
     return ReportRecord(
         command=f"wheeltap compare {evil[0]}",
@@ -326,4 +207,6 @@ def gaps() -> ReportRecord:
     )
 
 
-CASES = {f.__name__: f for f in (demo, single, void, empty, hostile, gaps)}
+CASES = {
+    f.__name__: f for f in (demo, single, void, empty, hostile, gaps, shipped, pair, four, shipped_void, uncovered)
+}

@@ -5,15 +5,15 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import msgspec
 import pytest
-from report_cases import CASES, demo, empty, estimate, finding
+from report_cases import CASES, demo, empty, estimate, finding, shipped
 
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.records import SCHEMA, Asks, FindingStatus, ReportRecord, Role
 from wheeltap.report import Report, files, jsonfile
 
 
@@ -44,6 +44,42 @@ def test_the_schema_describes_every_field_of_the_records() -> None:
     assert set(written["task"]) == set(schema["$defs"]["task"]["properties"])
     assert set(written["cost"]) == set(schema["$defs"]["cost"]["properties"])
     assert set(written["findings"][0]["estimates"][0]) == set(schema["$defs"]["estimate"]["properties"])
+    assert set(written["instruments"][0]) == set(schema["$defs"]["instrument"]["properties"])
+    untouched = schema["$defs"]["subject"]["properties"]["untouched"]["items"]
+    assert set(written["subjects"][0]["untouched"][0]) == set(untouched["properties"])
+    [power] = [one["power"] for one in json.loads(jsonfile.to_json(shipped()))["findings"] if one["scheme"] == "int4"]
+    assert set(power) == set(schema["$defs"]["power"]["properties"])
+
+
+def test_the_schema_has_the_words_of_the_records() -> None:
+    defs, properties = jsonfile.schema()["$defs"], jsonfile.schema()["properties"]
+    assert properties["schema"]["const"] == SCHEMA
+    assert jsonfile.schema()["$id"].endswith(SCHEMA.rpartition("/")[2])
+    assert tuple(defs["finding"]["properties"]["status"]["enum"]) == get_args(FindingStatus)
+    assert tuple(defs["instrument"]["properties"]["asks"]["enum"]) == get_args(Asks)
+    assert tuple(defs["role"]["enum"]) == get_args(Role)
+    assert {one.status for one in shipped().findings} == set(get_args(FindingStatus)) - {"skipped", "void"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw["findings"][1].update(status="not_found"),
+        lambda raw: raw["findings"][1].update(coverage=1.2),
+        lambda raw: raw["findings"][1].update(power={"found": 0.9}),
+        lambda raw: raw["findings"][1]["power"].update(found=1.5),
+        lambda raw: raw["subjects"][0].update(role="copy"),
+        lambda raw: raw["subjects"][0]["untouched"][0].pop("size"),
+        lambda raw: raw["instruments"][0].update(asks="shipping"),
+    ],
+)
+def test_the_schema_refuses_what_is_wrong(change: Callable[[dict[str, Any]], object]) -> None:
+    raw = json.loads(jsonfile.to_json(shipped()))
+    validator = jsonschema.Draft202012Validator(jsonfile.schema())
+    validator.validate(raw)
+    change(raw)
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate(raw)
 
 
 def test_reads_a_file_with_only_the_required_keys() -> None:
@@ -77,8 +113,8 @@ def _change(change: Callable[[dict[str, Any]], object]) -> bytes:
         (b"[" * 100_000, "not valid JSON"),
         (b"[1]", "not a JSON object"),
         (b"{}", "another schema"),
-        (b'{"schema": "wheeltap.report/1"}', "wheeltap.report/2"),
-        (b'{"schema": "wheeltap.report/2"}', "no command, subjects"),
+        (b'{"schema": "wheeltap.report/2"}', "wheeltap.report/3"),
+        (b'{"schema": "wheeltap.report/3"}', "no command, subjects"),
         (_change(lambda raw: raw["findings"][0].pop("code")), r"missing required field `code`.*findings"),
         (_change(lambda raw: raw["findings"][0].update(status="maybe")), r"'maybe'.*findings\[0\]\.status"),
         (_change(lambda raw: raw["task"].update(examples="many")), r"task\.examples"),

@@ -2,18 +2,48 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from report_cases import CASES, NAMES, demo, hostile, single
+from page_cases import PAGE_CASES, long_pair, many_lines, many_rows, research, ten
+from report_cases import CASES, demo, four, hostile, shipped, shipped_void, single
+from report_pieces import NAMES
 
-from wheeltap.core.records import ReportRecord
-from wheeltap.report import Report, figures, html
+from wheeltap.core.records import Estimate, ReportRecord
+from wheeltap.report import Report, curves, deployment, dots, drawn, figures, html, page_top
 
 CHROMIUM = Path("/usr/bin/chromium")
 THEMES = ("light", "dark")
+ALL = {**CASES, **PAGE_CASES}
+WIDTHS = (400, 760, 900, 1280)
+
+# What does not fit: tables over 1,100 pixels, text that its box cuts off, words of a chart outside of it.
+MISFITS = """() => {
+  const found = [], seen = e => e.checkVisibility() && e.getBoundingClientRect().width > 1;
+  for (const table of document.querySelectorAll('table'))
+    if (table.getBoundingClientRect().width > 1100) found.push('wide table: ' + table.className);
+  for (const e of document.querySelectorAll('main, main *')) {
+    if (!seen(e) || e.closest('svg')) continue;
+    if (getComputedStyle(e).overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1)
+      found.push('cut: ' + e.tagName + ' ' + e.textContent.trim().slice(0, 40));
+    const box = e.getBoundingClientRect();
+    if (box.right > innerWidth + 1 || box.left < -1) found.push('outside: ' + e.tagName + ' ' + e.className);
+  }
+  for (const svg of document.querySelectorAll('.chart svg')) {
+    if (!seen(svg)) continue;
+    const frame = svg.getBoundingClientRect();
+    for (const text of svg.querySelectorAll('text')) {
+      const box = text.getBoundingClientRect();
+      if (box.width && (box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1))
+        found.push('chart: ' + text.textContent.slice(0, 60));
+    }
+  }
+  return found;
+}"""
 
 # Contrast of each text on the ground behind it (WCAG 2), transparent grounds looked through; worst first.
 CONTRAST = """() => {
@@ -55,7 +85,7 @@ def browser() -> Iterator[Any]:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Every case as a file, written once."""
     folder = tmp_path_factory.mktemp("pages")
-    return {name: Report(make()).html(folder / f"{name}.html") for name, make in CASES.items()}
+    return {name: Report(make()).html(folder / f"{name}.html") for name, make in ALL.items()}
 
 
 def _open(browser: Any, path: Path, **settings: Any) -> tuple[Any, list[str]]:
@@ -70,22 +100,35 @@ def _open(browser: Any, path: Path, **settings: Any) -> tuple[Any, list[str]]:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", CASES)
-def test_is_quiet_and_fits_a_phone(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
-    page, events = _open(browser, pages[name], viewport={"width": 400, "height": 800}, color_scheme=theme)
+@pytest.mark.parametrize("name", ALL)
+def test_is_quiet_and_fits_a_screen_and_a_phone(browser: Any, pages: dict[str, Path], name: str) -> None:
+    page, events = _open(browser, pages[name], viewport={"width": 400, "height": 800})
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-    outside = [event for event in events if not event.startswith("request: data:")]
-    assert outside == []
-    for width in (400, 760, 1200):
-        page.set_viewport_size({"width": width, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for theme in THEMES:
+        page.emulate_media(color_scheme=theme)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(MISFITS) == []
+    assert [event for event in events if not event.startswith("request: data:")] == []
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", [name for name in ALL if name != "empty"])
+def test_the_first_screen_has_the_answer_and_the_table(browser: Any, pages: dict[str, Path], name: str) -> None:
+    """Headline, models and the first row of the table are seen without scrolling."""
+    page, _ = _open(browser, pages[name], viewport={"width": 1280, "height": 900})
+    for part in ("h1", ".asked", "table tbody tr"):
+        box = page.locator(part).first.bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] <= 900
     page.close()
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["demo", "void"])
+@pytest.mark.parametrize("name", ["demo", "void", "shipped", "four", "shipped_void", "many_lines"])
 def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
     page, _ = _open(browser, pages[name], color_scheme=theme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -104,7 +147,7 @@ def test_one_drawing_serves_both_themes(browser: Any, pages: dict[str, Path]) ->
         card = page.evaluate("getComputedStyle(document.querySelector('figure')).backgroundColor")
         assert all(_contrast(stroke, card) >= 3 for stroke in colours[theme])
         page.close()
-    assert len(colours["light"]) == len(colours["dark"]) > 20
+    assert len(colours["light"]) == len(colours["dark"]) >= 20
     assert all(light != dark for light, dark in zip(colours["light"], colours["dark"], strict=True))
 
 
@@ -148,9 +191,10 @@ def test_is_usable_by_keyboard_and_prints(browser: Any, pages: dict[str, Path]) 
 @pytest.mark.browser
 def test_table_is_a_table_also_on_a_phone(browser: Any, pages: dict[str, Path]) -> None:
     page, _ = _open(browser, pages["demo"], viewport={"width": 400, "height": 800})
-    assert page.get_by_role("rowheader", name="original vs imposter", exact=True).count() >= 1
-    assert page.get_by_role("columnheader", name="Relative noise").count() >= 1
-    assert page.get_by_role("img").count() == page.locator(".chart").count()
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.get_by_role("columnheader", name="original vs imposter", exact=True).count() >= 1
+    assert page.get_by_role("rowheader", name="Relative noise").count() >= 1
+    assert page.get_by_role("img").count() == page.locator(".chart:visible").count()
     page.close()
 
 
@@ -176,7 +220,7 @@ class _Outline(HTMLParser):
             self.crossed.append(tag)
 
 
-@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("make", ALL.values(), ids=ALL)
 def test_the_page_is_well_formed_and_names_no_address(make: Callable[[], ReportRecord]) -> None:
     page = html.page(make())
     outline = _Outline()
@@ -194,7 +238,8 @@ def test_the_page_is_well_formed_and_names_no_address(make: Callable[[], ReportR
 
 def test_the_page_says_things_in_order() -> None:
     page = html.page(demo())
-    parts = ("<h1>", 'id="score"', 'id="findings"', 'id="curves"', 'id="blocks"', 'id="controls"', 'id="cost"')
+    first = ("<h1>", 'class="heads"', 'class="stack shipped"', 'class="chart broad"', 'class="notes"', "<nav")
+    parts = (*first, 'id="score"', 'id="findings"', 'id="curves"', 'id="blocks"', 'id="controls"', 'id="cost"')
     places = [page.index(part) for part in (*parts, 'id="reading"', "What this does not prove")]
     assert places == sorted(places)
 
@@ -202,10 +247,10 @@ def test_the_page_says_things_in_order() -> None:
 def test_charts_say_what_they_show_in_words() -> None:
     page = html.page(demo())
     labels = re.findall(r'role="img" aria-label="([^"]*)"', page)
-    assert len(labels) == page.count('class="chart"')
-    curves = [label for label in labels if label.startswith("Line chart")]
-    assert len(curves) == 4
-    assert all(name in curves[0] for name in NAMES)
+    assert len(labels) == page.count('class="chart')
+    lines = [label for label in labels if label.startswith("Line chart")]
+    assert len(lines) == 4
+    assert all(name in lines[0] for name in NAMES)
 
 
 def test_the_same_record_gives_the_same_page() -> None:
@@ -215,14 +260,15 @@ def test_the_same_record_gives_the_same_page() -> None:
 def test_colours_of_a_chart_all_have_a_place_in_the_themes() -> None:
     """A colour the stylesheet does not know would stay as it is in the dark."""
     known = {colour.lower() for colour in html.CHART_COLOURS} | {"none", "transparent"}
-    for figure in re.findall(r'<div class="chart".*?</div>', html.page(demo()), flags=re.DOTALL):
+    pages = "".join(html.page(make()) for make in (demo, shipped, four, many_lines))
+    for figure in re.findall(r'<div class="chart.*?</div>', pages, flags=re.DOTALL):
         assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', figure.lower())) <= known
 
 
 def test_controls_are_drawn_thin_and_dashed() -> None:
     record = demo()
-    curves = [curve for curve in record.curves if curve.code == "WT101"]
-    chart = figures.curve_chart(demo().instrument("WT101"), curves, figures.styles(NAMES))
+    mine = [curve for curve in record.curves if curve.code == "WT101"]
+    chart = curves.curve_chart(demo().instrument("WT101"), mine, figures.styles(NAMES))
     assert chart is not None
     drawing = figures.svg(chart)
     for colour, dash in ((figures.TWIN, "6,3"), (figures.PLANTED, "1.5,2.5")):
@@ -233,3 +279,112 @@ def test_a_chart_without_points_is_left_out() -> None:
     page = html.page(CASES["gaps"]())
     assert "WT102" not in page
     assert hostile().curves
+
+
+def test_without_deployment_every_verdict_is_the_first_table() -> None:
+    page = html.page(research())
+    assert 'class="stack shipped"' not in page
+    assert page.index('class="stack score"') < page.index("<nav")
+    assert "Nothing was judged" in html.page(CASES["empty"]())
+
+
+def test_findings_and_long_tables_are_folded_away() -> None:
+    page = html.page(many_rows())
+    opened = re.findall(r"<details[^>]* open>", page)
+    assert opened == []
+    assert "more row" in page
+    first = page[: page.index("<nav")]
+    for line in deployment.tables(many_rows(), most=99)[0].lines:
+        assert line.verdict in first
+
+
+def test_a_void_page_reassures_nobody() -> None:
+    record = shipped_void()
+    assert 'class="void"' in html.page(record)
+    picture = page_top.picture(record)
+    assert picture is not None
+    drawings = "".join(panel.wide + panel.narrow for panel in picture.panels)
+    assert figures.TONES["calm"] not in drawings
+    assert figures.TONES["calm"] in "".join(panel.wide for panel in _picture(shipped()).panels)
+
+
+def _picture(record: ReportRecord) -> page_top.Picture:
+    picture = page_top.picture(record)
+    assert picture is not None
+    return picture
+
+
+def test_the_picture_ranks_the_rows_of_the_table() -> None:
+    [table] = deployment.tables(shipped())
+    lines = dots.ranked(table.lines, paired=False)
+    values = [line.effect.value for line in lines if line.effect is not None and line.effect.value is not None]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == sum(line.effect is not None for line in table.lines)
+    drawing = _picture(shipped()).panels[0].wide
+    places = [drawing.index(f">{line.label}<") for line in lines]
+    assert places == sorted(places)
+    assert all(line.verdict in drawing for line in lines)
+
+
+def test_an_axis_is_compressed_only_where_effects_are_many_margins_long() -> None:
+    def scale(*values: float) -> dots.Scale:
+        [table] = deployment.tables(shipped())
+        some = next(line for line in table.lines if line.effect is not None)
+        assert some.effect is not None
+        lines = [replace(some, effect=_exactly(some.effect, value)) for value in values]
+        return dots.Scale.of(lines, factor=100.0, title=("lost",), paired=False)
+
+    assert not scale(0.0, 0.1).compressed
+    assert scale(0.0, 0.6).compressed
+    ticks = scale(0.0, 0.6).x["axis"].to_dict()["values"]
+    assert ticks[:3] == [0.0, 2.0, 5.0]
+    assert scale(0.0, 0.6).ends[1] > 60
+
+
+def _exactly(effect: Estimate, value: float) -> Estimate:
+    return msgspec.structs.replace(effect, value=value, low=value, high=value)
+
+
+def test_a_chart_has_at_most_six_lines_and_the_table_has_all() -> None:
+    [figure] = drawn.dosed(ten())
+    assert figure.svg.count("mark-line") == curves.MOST_LINES
+    assert len(figure.rows) == 10
+    kept = [entry.label for entry in drawn.legend(ten())]
+    assert len(kept) == curves.MOST_LINES
+    # The first, and those that lose most.
+    assert kept == [subject.name for subject in ten().subjects][:6]
+    [matched] = drawn.matched(many_lines())
+    assert matched.svg.count("mark-line") == curves.MOST_LINES
+    assert (len(matched.strips), len(matched.legend)) == (10, curves.MOST_LINES)
+    assert "6 of 10" in matched.note
+
+
+def test_many_pairs_get_a_chart_each() -> None:
+    assert len(_picture(ten()).panels) == 9
+    assert len(_picture(four()).panels) == 1
+    assert [entry.label for entry in _picture(four()).legend] == ["second", "third", "fourth"]
+
+
+def test_a_table_of_many_models_is_cut_into_parts_that_fit() -> None:
+    parts = [shown for shown in page_top.tables(ten()) if not shown.named]
+    assert [len(part.headings) - 2 for part in parts] == [6, 4]
+    assert [len(line.cells) for part in parts for line in part.lines] == [6, 6, 6, 4, 4, 4]
+
+
+def test_the_first_sentence_is_large_and_the_rest_is_not() -> None:
+    said = page_top.said(shipped())
+    assert said.large.endswith("pruned.")
+    assert said.small == ("May cost at 4 bits, per channel. Safe at 8 bits, per channel; 4 bits, NF4, groups of 64.",)
+    assert len(page_top.said(ten()).folded) == 5
+    assert page_top.said(long_pair()).large.startswith("organization/")
+
+
+def test_a_notebook_shows_headline_table_and_notes() -> None:
+    shown = Report(shipped())._repr_html_()
+    assert "<style" not in shown
+    assert "class=" not in shown
+    for line in deployment.tables(shipped())[0].lines:
+        assert line.label in shown
+        assert all(cell in shown.replace("\u00a0", " ") for cell in line.cells)
+    assert all(note in shown for note in deployment.notes(shipped(), read_on=""))
+    assert "--full" not in shown

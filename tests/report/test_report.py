@@ -8,18 +8,18 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
-from report_cases import CASES, HOSTILE, demo, gaps, hostile, void
+from report_cases import CASES, HOSTILE, demo, four, gaps, hostile, pair, shipped, single, uncovered, void
 from rich.console import Console
 
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Finding, ReportRecord
-from wheeltap.report import Report, html, view, words
+from wheeltap.report import Report, deployment, html, view, words
 from wheeltap.report.report import MissingTableLibrary
 
 
-def _text(record: ReportRecord, width: int = 80) -> str:
+def _text(record: ReportRecord, width: int = 80, *, full: bool = True) -> str:
     buffer = io.StringIO()
-    Report(record).text(Console(file=buffer, width=width))
+    Report(record).text(Console(file=buffer, width=width), full=full)
     return buffer.getvalue()
 
 
@@ -48,12 +48,31 @@ def test_importing_the_report_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("full", [False, True], ids=["first screen", "full"])
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
 @pytest.mark.parametrize("make", CASES.values(), ids=CASES)
-def test_text_fits_its_width_without_colour(make: Callable[[], ReportRecord], width: int) -> None:
-    text = _text(make(), width)
+def test_text_fits_its_width_without_color(make: Callable[[], ReportRecord], width: int, full: bool) -> None:
+    text = _text(make(), width, full=full)
     assert "\x1b" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("make", [shipped, pair, four, uncovered])
+def test_the_first_screen_has_every_verdict_at_any_width(make: Callable[[], ReportRecord], width: int) -> None:
+    text = " ".join(_text(make(), width, full=False).split())
+    for table in deployment.tables(make()):
+        for line in table.lines:
+            shown = [line.verdict] if line.verdict else list(line.cells)
+            assert all(word in text for word in " ".join(shown).split()), line.label
+
+
+def test_the_first_screen_is_short_and_the_full_text_has_all() -> None:
+    first, full = (_text(shipped(), 100, full=full) for full in (False, True))
+    assert len(first.splitlines()) <= 40
+    assert len(_text(four(), 100, full=False).splitlines()) <= 60
+    assert full.endswith(first)
+    assert "What this does not prove" in full and "What this does not prove" not in first
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -71,7 +90,7 @@ def test_no_number_is_wrapped(width: int) -> None:
 
 def test_text_says_things_in_order() -> None:
     text = _text(demo())
-    titles = ("Same score", "Each network", "What was found", "Most fragile", "Controls", "Cost", "does not prove")
+    titles = ("Each network", "What was found", "Most fragile", "Controls", "Cost", "does not prove", "Same score")
     places = [text.index(title) for title in titles]
     assert places == sorted(places)
     assert "smallest detectable 0.012 accuracy" in text
@@ -98,7 +117,8 @@ def test_the_lead_speaks_of_what_was_asked() -> None:
 
 
 def test_a_void_report_says_so_first() -> None:
-    assert _text(void()).startswith(words.VOID_HEADLINE)
+    assert _text(void(), full=False).startswith(words.VOID_HEADLINE)
+    assert _text(void()).startswith(words.VOID_HEADLINE), "also in full"
     page = html.page(void())
     assert page.index(words.VOID_HEADLINE) < page.index("<h1>")
     assert "Failed: original, permuted and rescaled." in page
@@ -115,7 +135,8 @@ def test_hostile_text_neither_colours_nor_controls_a_terminal() -> None:
 
 
 def test_repr_is_short_and_html_repr_is_escaped() -> None:
-    assert "Each network" in repr(Report(demo()))
+    assert "Each network" in repr(Report(single()))
+    assert "shipped as" in repr(Report(shipped()))
     assert "does not prove" not in repr(Report(demo()))
     fragment = Report(hostile())._repr_html_()
     assert HOSTILE not in fragment
@@ -160,7 +181,23 @@ def test_the_frame_has_one_row_per_estimate() -> None:
     frame = nw.from_native(Report(gaps()).frame(), eager_only=True)
     assert frame.columns == list(view.estimate_columns(gaps()))
     assert frame["low"].to_list() == [0.5, None, None, 11000.0, None, None]
-    assert nw.from_native(Report(CASES["empty"]()).frame(), eager_only=True).shape == (0, 14)
+    assert nw.from_native(Report(CASES["empty"]()).frame(), eager_only=True).shape == (0, 18)
+
+
+@pytest.mark.skipif(
+    not any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="needs polars, pandas or pyarrow"
+)
+def test_the_frame_has_the_interval_and_the_verdict_of_each_scheme() -> None:
+    import narwhals as nw
+
+    frame = nw.from_native(Report(shipped()).frame(), eager_only=True)
+    rows = [row for row in frame.iter_rows(named=True) if row["scheme"]]
+    first = {row["scheme"]: row for row in reversed(rows)}
+    for finding in shipped().findings:
+        if finding.scheme and finding.estimates:
+            row, lost = first[finding.scheme], finding.estimates[0]
+            assert (row["value"], row["low"], row["high"]) == (lost.value, lost.low, lost.high)
+            assert (row["verdict"], row["margin"], row["coverage"]) == (finding.verdict, 0.02, finding.coverage)
 
 
 def test_two_findings_in_one_cell_show_the_gravest() -> None:
@@ -168,7 +205,7 @@ def test_two_findings_in_one_cell_show_the_gravest() -> None:
 
     record = demo()
     (quantised,) = (f for f in record.findings if (f.subject, f.code) == ("imposter", "WT103"))
-    second = msgspec.structs.replace(quantised, status="not_found")
+    second = msgspec.structs.replace(quantised, status="excluded")
     doubled = msgspec.structs.replace(record, findings=(second, *record.findings))
     words_shown = {c.word for s in view.score_table(doubled).sections for r in s.rows for c in r.cells}
     assert "found (worst of 2)" in words_shown
@@ -180,16 +217,18 @@ def test_two_claims_under_one_code_have_a_column_each() -> None:
     record = CASES["single"]()
     first = record.findings[0]
     claims = [
-        msgspec.structs.replace(first, code="WT205", title=f"A set of units is {claim}", status=status, alarm=False)
+        msgspec.structs.replace(
+            first, code="WT205", title=f"A set of units is {claim}", status=status, verdict="", alarm=False
+        )
         for claim, status in (("necessary", "found"), ("sufficient", "inconclusive"))
     ]
-    quiet = [msgspec.structs.replace(finding, status="not_found") for finding in claims]
+    quiet = [msgspec.structs.replace(finding, status="excluded") for finding in claims]
     assert "A set of units is necessary (WT205" in _text(msgspec.structs.replace(record, findings=tuple(quiet)))
     table = view.score_table(msgspec.structs.replace(record, findings=(*record.findings, *claims)))
     titles = {c.name: i for i, c in enumerate(table.columns) if c.code == "WT205"}
     assert list(titles) == ["A set of units is necessary", "A set of units is sufficient"]
     [row] = [r for section in table.sections for r in section.rows if r.label == first.subject]
-    assert [row.cells[i].word for i in titles.values()] == ["found", "inconclusive"]
+    assert [row.cells[i].word for i in titles.values()] == ["found", "cannot tell"]
     for width in (60, 80):
         buffer = io.StringIO()
         Report(msgspec.structs.replace(record, findings=(*record.findings, *claims))).text(
@@ -206,7 +245,8 @@ def test_the_claims_of_a_pair_stand_below_those_of_its_networks() -> None:
     record = demo()
     noise = [f for f in record.findings if f.code == "WT101"]
     first = [msgspec.structs.replace(f, title=_as_told("Noise", f)) for f in noise]
-    second = [msgspec.structs.replace(f, title=_as_told("Other noise", f), status="skipped") for f in noise]
+    skipped = [msgspec.structs.replace(f, status="skipped", verdict="skipped") for f in noise]
+    second = [msgspec.structs.replace(f, title=_as_told("Other noise", f)) for f in skipped]
     rest = [f for f in record.findings if f.code != "WT101"]
     table = view.score_table(msgspec.structs.replace(record, findings=(*rest, *first, *second)))
     [place] = [i for i, column in enumerate(table.columns) if column.name == "Other noise"]

@@ -2,10 +2,9 @@
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny import WORDS, tiny_llama
+from tiny import save_tokenizer, tiny_llama
 
 from wheeltap.sources import smollm2 as source
 from wheeltap.sources.text import LanguageModel
@@ -26,11 +25,5 @@ def llama_folder(tmp_path: Path) -> Path:
     """A Hugging Face folder: the tiny Llama and a tokenizer that splits at spaces."""
     folder = tmp_path / "tiny-llama"
     tiny_llama().save_pretrained(folder)
-    import tokenizers
-    import transformers
-
-    words: Any = tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[unk]")
-    raw = tokenizers.Tokenizer(words)
-    raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[unk]").save_pretrained(folder)
+    save_tokenizer(folder)
     return folder

@@ -25,10 +25,10 @@ def test_a_difference_that_is_not_worth_telling_is_not_told(mean: float) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mean", [-0.1, 0.1])
-def test_even_is_not_said_of_a_difference_worth_telling(mean: float) -> None:
+def test_even_is_not_said_of_a_difference_min_effect_telling(mean: float) -> None:
     rng = np.random.default_rng(23)
     x = rng.choice([-1.0, 0.0, 1.0], p=[0.15 - mean / 2, 0.7, 0.15 + mean / 2], size=(2000, 800))
-    found = replay(x, Rules(margin=0.0, worth=0.1))
+    found = replay(x, Rules(margin=0.0, min_effect=0.1))
     assert float((found.verdict == 0.0).mean()) <= ALPHA + slack(2000)
     assert float((found.verdict == np.sign(mean)).mean()) >= 0.9
     assert float((found.verdict == -np.sign(mean)).mean()) <= 0.005
@@ -37,7 +37,7 @@ def test_even_is_not_said_of_a_difference_worth_telling(mean: float) -> None:
 def test_equals_are_called_even() -> None:
     rng = np.random.default_rng(24)
     x = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.8, 0.1], size=(200, 1500))
-    found = replay(x, Rules(margin=0.02, worth=0.1))
+    found = replay(x, Rules(margin=0.02, min_effect=0.1))
     assert float((found.verdict == 0.0).mean()) >= 0.9
     assert float(np.median(found.rounds)) < 400
 
@@ -171,7 +171,7 @@ def test_a_race_over_picked_doses_finds_the_sounder() -> None:
 
 def test_no_race_is_won_in_fewer_rounds_than_any_exact_test_needs() -> None:
     # Had every round been .1, chance could have done it: .1 with probability 10/11, else -1, has mean 0.
-    found = replay(np.full((1, 200), 0.1), Rules(margin=0.0, worth=0.1))
+    found = replay(np.full((1, 200), 0.1), Rules(margin=0.0, min_effect=0.1))
     least = math.log(2 / ALPHA) / math.log(1.1)
     assert least <= found.rounds[0] <= 1.25 * least
     assert found.verdict[0] == 1.0
@@ -195,7 +195,7 @@ def test_rounding_at_the_bound_is_not_refused() -> None:
 
 
 def test_rules_means_and_bets_that_cannot_be_used_are_refused() -> None:
-    for rules in (Rules(margin=0.2, worth=0.1), Rules(margin=-0.1), Rules(worth=1.0), Rules(bounds=(0.0, 1.0))):
+    for rules in (Rules(margin=0.2, min_effect=0.1), Rules(margin=-0.1), Rules(min_effect=1.0), Rules(bounds=(0.0, 1.0))):
         with pytest.raises(UsageError, match="rules of a race"):
             Race(rules)
     with pytest.raises(UsageError, match="confidence level"):

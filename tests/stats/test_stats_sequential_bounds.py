@@ -61,8 +61,8 @@ def test_the_slow_capital_is_a_martingale_at_the_mean(
 ) -> None:
     paths = np.array(list(product(range(len(values)), repeat=5)))
     weight = np.array(chances)[paths].prod(axis=1)
-    worth = [slow_capital([values[i] for i in path], m, Bets())[0] for path in paths]
-    assert float(weight @ worth) == pytest.approx(1.0, abs=1e-12)
+    min_effect = [slow_capital([values[i] for i in path], m, Bets())[0] for path in paths]
+    assert float(weight @ min_effect) == pytest.approx(1.0, abs=1e-12)
 
 
 @settings(max_examples=40, deadline=None)

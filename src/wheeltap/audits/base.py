@@ -23,7 +23,7 @@ from wheeltap.core.records import (
 from wheeltap.core.registry import Registry
 from wheeltap.core.settings import Configured
 from wheeltap.plans.plan import Lookup, Plan
-from wheeltap.stats.effect import smallest_detectable
+from wheeltap.stats.effect import score_interval, smallest_detectable
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]
@@ -60,7 +60,11 @@ class Case:
             raise Unanswered("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
 
-    def worth(self, share: float) -> float:
+    def margin(self, own: float | None = None) -> float:
+        """The smallest loss of score of interest, in units of the measure: an audit's own, or else the plan's."""
+        return self.scaled(self.plan.margin if own is None else own)
+
+    def scaled(self, share: float) -> float:
         """A share of the score in units of the measure: thresholds must not depend on the unit of the targets.
 
         The whole is 1 for a share of right answers, and the way from chance to the reference's score for the rest.
@@ -127,6 +131,12 @@ class Case:
         told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
         return float(np.mean(told)) if told and len(told) == len(outcomes) else None
 
+    def coverage(self, trials: Iterable[Trial]) -> float | None:
+        """Least share of the weights that one of these disturbances of all weights touched; ``None`` without any."""
+        outcomes = (self._lookup(trial.key) for trial in trials)
+        shares = [float(o.values["coverage"]) for o in outcomes if o is not None and "coverage" in o.values]
+        return min(shares, default=None)
+
     def untouched(self, trials: Iterable[Trial]) -> str:
         """Which layers these trials left as they were although they were asked to disturb them, in words."""
         outcomes = (self._lookup(trial.key) for trial in trials)
@@ -136,6 +146,21 @@ class Case:
     def clean(self, subject: SubjectRecord) -> Values:
         """The undisturbed score per example."""
         return self.values(self.plan.clean(subject))
+
+    def at_chance(self, subject: SubjectRecord) -> str:
+        """Why nothing can be lost, in words, if the undisturbed score is not shown to be better than chance."""
+        task, clean, chance = self.plan.task, self.clean(subject), self.chance
+        score = score_interval(clean, bounded=task.bounded, name=task.measure, unit=task.measure)
+        near = score.low if task.higher_is_better else score.high
+        if near is None or task.sign * (near - chance) > 0.0:
+            return ""
+        return f"{subject.name} scores {score}, chance is {chance:.3f}: there is nothing to lose."
+
+    def require_above_chance(self, subject: SubjectRecord) -> None:
+        """Raises ``Unanswered`` if the subject has nothing to lose."""
+        why = self.at_chance(subject)
+        if why:
+            raise Unanswered("not_applicable", why)
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""
@@ -158,11 +183,12 @@ class Audit(Configured, ABC):
         reads: Two plain sentences for the page: what it does, and what a change in its number means.
         axis: What its dose is, where it has curves; the unit of the curve, where empty.
         linear: Whether its doses are read in equal steps, not in ratios.
-        otherwise: What ``not_found`` says of a single subject, where that is more than nothing.
+        otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
         asks: Which kind of question it is: see ``Instrument``.
         shows: Whether ``found`` shows something of what is inside.
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
         spares: Settings that a budget may lower, each with the fewest that still tell something.
+        copies: Gauges of the control copies that it needs: those of the null twin, and ``cancel`` for a planted one.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
 
@@ -178,6 +204,7 @@ class Audit(Configured, ABC):
     shows: ClassVar[bool] = False
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {}
     spares: ClassVar[dict[str, int]] = {}
+    copies: ClassVar[tuple[str, ...]] = ()
     by_units: ClassVar[bool] = False
 
     @abstractmethod
@@ -196,11 +223,13 @@ class Audit(Configured, ABC):
             otherwise=cls.otherwise, asks=cls.asks, shows=cls.shows,
         )  # fmt: skip
 
-    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "") -> Draft:
+    def unanswered(self, subject: str, gap: Unanswered, *, title: str = "", scheme: str = "") -> Draft:
         """The finding on a subject or pair whose trials did not give what the audit rests on."""
-        return Draft(
-            Finding(code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because)
-        )
+        finding = Finding(
+            code=self.code, title=title or self.title, status=gap.status, subject=subject, because=gap.because,
+            scheme=scheme,
+        )  # fmt: skip
+        return Draft(finding)
 
     def draft(self, case: Case, subject: str, claim: Tested, trials: Iterable[Trial], *, title: str = "") -> Draft:
         """The finding that a claim makes.
@@ -212,19 +241,19 @@ class Audit(Configured, ABC):
             trials: What it rests on.
             title: Of the finding, where neither the claim's own nor the audit's.
         """
-        test, shown = claim.test, claim.shown or claim.test
+        test, shown, resting = claim.test, claim.shown or claim.test, (*trials, *claim.trials)
         least = None
         if shown is not None:
             least = smallest_detectable(shown, alpha=case.plan.alpha / claim.among, margin=claim.margin)
         finding = Finding(
             code=self.code, title=claim.title or title or self.title, status=claim.status, subject=subject,
             estimates=(*(() if shown is None else (shown,)), *claim.beside), smallest_detectable=least,
-            because=claim.found, trials=tuple(trial.key for trial in (*trials, *claim.trials)), alarm=claim.alarm,
-            brief=claim.brief,
+            because=claim.found, trials=tuple(trial.key for trial in resting), alarm=claim.alarm, brief=claim.brief,
+            scheme=claim.scheme, margin=None if test is None else claim.margin, coverage=case.coverage(resting),
         )  # fmt: skip
         return Draft(
-            finding, test=test, worth=claim.min_effect, one_sided=claim.one_sided, otherwise=claim.otherwise,
-            fallback=claim.fallback,
+            finding, test=test, margin=claim.margin, cells=claim.cells, one_sided=claim.one_sided,
+            otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words,
         )  # fmt: skip
 
     def groups(self) -> tuple[int, ...]:
@@ -233,6 +262,10 @@ class Audit(Configured, ABC):
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Readings of a subject that its settings ask for, so that a plan can refuse ones that cannot be made."""
+        return []
+
+    def asked_for(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
+        """Disturbances that the settings name, in words and as a trial: a plan refuses those that change nothing."""
         return []
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
@@ -258,7 +291,11 @@ class Audit(Configured, ABC):
         return {name: value for name, value in lower.items() if value < wholes[name]}
 
 
+RECODED = ("permute", "rescale", "heads")
+"""Changes that relative and function-space noise are silent on, and that readings of units are."""
+
 BUILTIN = {
+    "deployment": "wheeltap.audits.deployment:DeploymentAudit",
     "score": "wheeltap.audits.score:ScoreAudit",
     "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
@@ -282,23 +319,21 @@ BUILTIN = {
     "input-shift": "wheeltap.audits.input_shift:InputShiftAudit",
 }
 
-STRUCTURE = ("single-point", "redundancy", "entanglement")
-"""What looks into the model: its single weights and hidden units. Left out by default on models so large that each
-unit costs a pass of seconds. ``parts`` answers a question of the user's own, so it is asked for by name; so is
-``heads``, which fits transformers alone."""
+STRUCTURE = ("redundancy", "entanglement")
+"""Research measures of what is inside: asked for by name, or by that of their group, ``structure``. ``parts`` answers
+a question of the user's own, and ``heads`` fits transformers alone."""
 
-DEFAULT = ("score", "relative-noise", "function-noise", "quantization", "pruning", *STRUCTURE)
-"""What ``audit`` and ``demo`` run. ``std-noise`` is shipped but not run: it alarms on re-coded copies."""
-
-DEFAULT_COMPARE = ("score", "relative-noise", "function-noise", *STRUCTURE)
-"""What ``compare`` runs. Rounding and pruning depend on how a function is written, so on re-coded copies they find
-true differences that are not differences of the function; ask for them by name."""
+DEFAULT = ("score", "deployment", "single-point")
+"""What ``audit``, ``compare`` and ``demo`` run; ``single-point`` is left out on models so large that each weight costs
+a pass of seconds. Others are asked for by name. ``std-noise`` alarms on reparametrized copies."""
 
 GROUPS = {
     "survival": (
-        "score", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning", "bit-flips",
-        "fine-tuning",
-    )
+        "score", "deployment", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning",
+        "bit-flips", "fine-tuning",
+    ),
+    "noise": ("score", "relative-noise", "function-noise"),
+    "structure": ("score", "relative-noise", "function-noise", "single-point", *STRUCTURE),
 }  # fmt: skip
 """Names that stand for several audits. ``survival``: everything that deployment or a further edit does to weights."""
 
@@ -309,6 +344,12 @@ def expanded(names: Iterable[str]) -> tuple[str, ...]:
 
 
 audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
+
+
+def named(name: str) -> str:
+    """The name of an audit or group, also where its finding code was given: ``WT103`` is ``quantization``."""
+    asked = name.upper()
+    return next((known for known in audits if audits.get(known).code == asked), name) if asked[:2] == "WT" else name
 
 
 def create(name: str, settings: dict[str, Any] | None = None) -> Audit:

@@ -1,8 +1,66 @@
 """What audits say: claims with their tests, before one correction over all of them settles each status."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
+
+
+@dataclass(frozen=True)
+class Words:
+    """The three sides of a verdict in the words of its question, and the two ways of being undecided.
+
+    Attributes:
+        found: The effect exceeds the margin.
+        excluded: It does not.
+        leaning: Undecided, but there is an effect.
+        undecided: Nothing was shown.
+    """
+
+    found: str
+    excluded: str
+    leaning: str
+    undecided: str = "cannot tell"
+
+    def of(self, finding: Finding) -> str:
+        """The verdict of a finding; of one without a verdict, its status."""
+        if finding.status == "inconclusive":
+            return self.leaning if finding.leaning else self.undecided
+        if finding.status == "found":
+            return self.found
+        return self.excluded if finding.status == "excluded" else finding.status.replace("_", " ")
+
+
+LOSS = Words("costs", "safe", "may cost")
+PAIR = Words("differ", "equivalent", "may differ")
+CLAIM = Words("found", "excluded", "maybe")
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """The numbers that a tested mean is the mean of.
+
+    Attributes:
+        values: ``[draw, example]``, in the unit of the effect.
+        bounded: Whether each is a difference of two scores in [0, 1].
+        ends: The least and the most of a draw's mean, where few draws hit hard; ``None`` where draws are alike.
+    """
+
+    values: NDArray[np.floating[Any]]
+    bounded: bool
+    ends: tuple[float | None, float | None] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the numbers and their bounds are the same."""
+        if not isinstance(other, Cells):
+            return NotImplemented
+        same = (self.bounded, self.ends) == (other.bounded, other.ends)
+        return same and np.array_equal(self.values, other.values)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays
 
 
 @dataclass(frozen=True)
@@ -11,20 +69,23 @@ class Draft:
 
     Attributes:
         finding: With a provisional status, used as it is where there is no ``test``.
-        test: The tested effect, with its p-value.
-        worth: The smallest effect of interest: with a larger smallest detectable effect, a test that does not
-            reject is ``inconclusive``, not ``not_found``.
+        test: The tested effect, with the p-value of "it is no more than the margin".
+        margin: Smallest effect of interest; where it is zero, nothing can be excluded.
+        cells: What the tested effect is the mean of; where unknown, its interval alone says what is excluded.
         one_sided: Only a positive effect counts as found.
-        otherwise: The words where nothing was found.
-        fallback: The status where nothing was found, if other evidence than ``worth`` settles it.
+        otherwise: The words where it was not found.
+        fallback: The status where it was not found, if other evidence than this test settles it.
+        words: Of the verdict.
     """
 
     finding: Finding
     test: Estimate | None = None
-    worth: float = 0.0
+    margin: float = 0.0
+    cells: Cells | None = None
     one_sided: bool = False
     otherwise: str = ""
     fallback: FindingStatus | None = None
+    words: Words = CLAIM
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +96,19 @@ class Tested:
         test: The effect, with its p-value; ``None`` for a claim that is no test, whose ``status`` stands as it is.
         found: The words where it was found (or as they stand, where there is no test).
         otherwise: The words where it was not.
-        margin: Effect that does not matter; the test is of a larger one.
-        min_effect: Smallest effect of interest: with a larger smallest detectable effect, a test that does not reject
-            is ``inconclusive``, not ``not_found``.
+        margin: Smallest effect of interest: found is a larger one, excluded is one no larger.
+        min_effect: Effect that a null control must have been able to see.
+        cells: What the tested effect is the mean of, where it is a plain mean.
+        words: Of the verdict.
         beside: What else was measured; no test of this report.
         one_sided: Only a positive effect counts as found.
         alarm: Whether found is bad news.
         among: Of how many effects the tested one was the largest: each is tested at ``alpha / among``.
         title: Of its finding; the audit's, where empty.
+        scheme: Name of the deployment scheme it is about.
         brief: The sentence for a headline; the first one of ``found``, where empty.
         status: Where there is no test.
-        fallback: The status where nothing was found, if other evidence than ``min_effect`` settles it.
+        fallback: The status where it was not found, if other evidence than this test settles it.
         shown: The effect that is reported, where the tested p-value is not its alone.
         trials: What it rests on beside the readings.
     """
@@ -55,11 +118,14 @@ class Tested:
     otherwise: str = ""
     margin: float = 0.0
     min_effect: float = 0.0
+    cells: Cells | None = None
+    words: Words = CLAIM
     beside: tuple[Estimate, ...] = ()
     one_sided: bool = False
     alarm: bool = True
     among: int = 1
     title: str = ""
+    scheme: str = ""
     brief: str = ""
     status: FindingStatus = "found"
     fallback: FindingStatus | None = None

@@ -4,23 +4,25 @@ from wheeltap.core.records import Control, Estimate
 from wheeltap.stats.effect import exceeds, smallest_detectable
 
 
-def silent(name: str, gap: Estimate, *, margin: float, worth: float, because: str, one_sided: bool = False) -> Control:
+def silent(
+    name: str, gap: Estimate, *, margin: float, min_effect: float, because: str, one_sided: bool = False
+) -> Control:
     """A null control: what must show nothing.
 
     It fails where the effect surely exceeds ``margin``, at the level of its interval. It passes only where a true
-    effect of ``worth`` would have failed it 4 times out of 5; else it is skipped, for it vouches for nothing.
+    effect of ``min_effect`` would have failed it 4 times out of 5; else it is skipped, for it vouches for nothing.
 
     Args:
         name: Of the control.
         gap: The effect.
         margin: Effect that does not matter.
-        worth: Effect that the audit promises to see.
+        min_effect: Effect that the audit promises to see.
         because: What was compared, in words.
         one_sided: Only a positive effect fails it.
     """
     if exceeds(gap, margin) and not (one_sided and (gap.value or 0.0) <= 0.0):
         return Control(name=name, kind="null", status="failed", estimates=(gap,), because=because)
-    why = _blind(smallest_detectable(gap, alpha=1.0 - gap.level, margin=margin), worth)
+    why = _blind(smallest_detectable(gap, alpha=1.0 - gap.level, margin=margin), min_effect)
     return Control(
         name=name, kind="null", status="skipped" if why else "passed", estimates=(gap,), because=f"{because}{why}"
     )
@@ -48,13 +50,13 @@ def shown(name: str, effect: Estimate, *, margin: float, because: str) -> Contro
     return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")
 
 
-def _blind(least: float | None, worth: float) -> str:
+def _blind(least: float | None, min_effect: float) -> str:
     """Why a control could hardly have failed; empty where it could."""
     if least is None:
         return " It could not have failed, whatever was different: its interval is open."
-    if least > worth:
+    if least > min_effect:
         return (
             f" It could hardly have failed: only a difference of {least:.2g} or more would have failed it 4 times out "
-            f"of 5, and the smallest effect of interest is {worth:.2g}. Measure more, or lower the margin."
+            f"of 5, and the smallest effect of interest is {min_effect:.2g}. Measure more, or lower the margin."
         )
     return ""

@@ -130,7 +130,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         return Tested(
             test=use, title=title, alarm=False, beside=estimates(factor), found=words.unused(),
             otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha)),
-            fallback="not_found" if shown else "inconclusive",
+            fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip
 
     def _not_decodable(self, title: str, factor: Factor, words: Words) -> Tested:
@@ -173,7 +173,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         ]
         worst = max(gains, key=lambda gain: gain.low or -1.0)
         return silent(
-            name, worst, margin=margin, worth=self.settings.sight, one_sided=True,
+            name, worst, margin=margin, min_effect=self.settings.sight, one_sided=True,
             because=f"Random labels must not be decodable: probes are right at most {worst} more often than the most "
             f"frequent class ({level:.1%} interval, over {len(gains)} factors and layers); the audit is void if that "
             f"is surely more than {margin:.2g}.",

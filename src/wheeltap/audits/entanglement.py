@@ -40,7 +40,7 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
         modular_at: Largest p-value at which a graph is called more modular than rewired ones.
         margin: Difference of breadth between two subjects that does not matter: nets trained from other seeds (digits)
             differ by as much.
-        worth: Smallest difference that a ``not_found`` must have been able to see.
+        min_effect: Difference that the null control must have been able to see.
         null_margin: The null control fails if the twin's breadth differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
@@ -51,7 +51,7 @@ class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
     shuffles: Count = 10
     modular_at: Share = 0.01
     margin: Margin = 0.04
-    worth: Margin = 0.08
+    min_effect: Margin = 0.08
     null_margin: Margin = 0.02
     null_level: Share = 0.999
 
@@ -151,15 +151,15 @@ class EntanglementAudit(ReadingAudit[_Read]):
         divided = modularity(graph, rewirings=self.settings.rewirings, rng=rng)
         modular, beside = divided.p <= self.settings.modular_at, self._estimates(case, read, divided)
         words = _words(subject.name, read, beside, divided, modular=modular)
-        return [Tested(test=None, found=words, beside=beside, status="not_found" if modular else "inconclusive")]
+        return [Tested(test=None, found=words, beside=beside, status="excluded" if modular else "inconclusive")]
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Whose units serve more behaviours."""
-        margin, worth = (share * one.behaviours for share in (self.settings.margin, self.settings.worth))
+        margin, min_effect = (share * one.behaviours for share in (self.settings.margin, self.settings.min_effect))
         gap = _gap(one, two, margin=margin)
         words = f"A unit of {rival.name} serves {gap} behaviours more than one of {case.plan.reference.name}."
         return Tested(
-            test=gap, margin=margin, min_effect=worth,
+            test=gap, margin=margin, min_effect=min_effect,
             found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
             "too.",
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
@@ -167,11 +167,11 @@ class EntanglementAudit(ReadingAudit[_Read]):
 
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
         """Permuted and rescaled units serve as many."""
-        margin, worth = (share * one.behaviours for share in (self.settings.null_margin, self.settings.worth))
+        margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
         level = self.settings.null_level
         gap = _gap(one, two, margin=margin, level=level)
         return Tested(
-            test=gap, margin=margin, min_effect=worth,
+            test=gap, margin=margin, min_effect=min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its units serve {gap} "
             f"behaviours more ({level:.1%} interval); the audit is void if they surely differ by over {margin:.2g}.",
         )  # fmt: skip

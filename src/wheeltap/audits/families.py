@@ -53,6 +53,7 @@ class QuantizationAudit(ModifyAudit):
         "which the score falls says how far this network can be compressed by plain rounding."
     )
     axis = "bits per weight (fewer to the right)"
+    asks = "deployment"
     settings_type = QuantizationSettings
     unit = "bits"
 
@@ -103,6 +104,7 @@ class PruningAudit(ModifyAudit):
     )
     axis = "share of weights set to zero"
     linear = True
+    asks = "deployment"
     settings_type = PruningSettings
     unit = "share of weights removed"
 
@@ -145,6 +147,7 @@ class BitFlipAudit(ModifyAudit):
         "floating-point weight can become enormous by one bit; an 8-bit whole number cannot."
     )
     axis = "share of stored bits flipped"
+    asks = "deployment"
     settings_type = BitFlipSettings
     # The more weights, the more of them a rate hits.
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {

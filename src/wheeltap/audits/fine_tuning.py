@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered, Verdict, training_passes
+from wheeltap.audits.losses import Disturbed
 from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
 from wheeltap.core.records import Estimate, Scalar, Trial
 from wheeltap.plans.plan import Plan
@@ -85,9 +86,9 @@ class FineTuningAudit(ModifyAudit):
         taught = variant.label or f"on group {self.settings.group} with new answers"
         return f"{dose:g} step{'s' * (dose != 1)} {taught}"
 
-    def shipped(self, expected: tuple[Estimate, ...]) -> str:
+    def shipped(self, there: Disturbed) -> str:
         """What was kept of the other examples."""
-        return f"Of their score above chance the other examples keep {expected[0]}."
+        return f"Of their score above chance the other examples keep {there.kept}."
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:
         """Examples that no draw trained on; where one group was taught new answers, those of the others.

@@ -1,113 +1,239 @@
-"""One sentence on a run: what a reader should take away."""
+"""The answer in one sentence for each model or pair: what it costs to ship it, and what could not be told."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import pair
-from wheeltap.core.records import Finding, Instrument, SubjectRecord
+from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.plans.plan import Plan
 
-_DIFFERENT = "different inside"
+FULL = 0.9
+"""Share of the weights from which a report need not begin with what was left alone."""
 
-_LOSES = "merging the two loses score"
+ENOUGH = 0.5
+"""Share of the weights below which nothing is concluded of the model."""
+
+_UNANSWERED = ("error", "not_applicable", "skipped")
+"""Statuses of findings whose numbers, if any, say nothing."""
+
+_NAMED = 3
+"""How many schemes a sentence names before it counts the rest."""
 
 
 def headline(plan: Plan, findings: Sequence[Finding], instruments: Sequence[Instrument], *, void: bool) -> str:
-    """One sentence: what a reader should take away."""
+    """One line for a single model, one for each pair of a comparison, the most alarming first."""
     if void:
-        return "Void: a control failed, so this run proves nothing about the subject."
-    kinds = _Kinds(instruments)
+        return "VOID: a control failed, so this run proves nothing about the model."
+    told = _Told(plan, findings, {one.code: one for one in instruments})
     if len(plan.subjects) == 1:
-        return _headline_of_one(plan, findings, kinds)
-    lines = [_headline_of_pair(plan, rival, findings, kinds) for rival in plan.subjects[1:]]
-    # What was found first: the first line is what a reader takes away.
-    return "\n".join(sorted(lines, key=lambda line: not any(words in line for words in (_DIFFERENT, _LOSES))))
+        return told.of_one(plan.reference)
+    lines = [told.of_pair(rival) for rival in plan.subjects[1:]]
+    return "\n".join(line for _, line in sorted(lines, key=lambda one: -one[0]))
+
+
+def amount(value: float, task: TaskRecord) -> str:
+    """A loss of score in the words of its measure: points, for a share of right answers."""
+    return f"{100 * value + 0.0:.1f} points" if task.bounded else f"{value:.3g} {task.measure}"
 
 
 @final
-class _Kinds:
-    """Which kind of question each finding answers."""
+@dataclass(frozen=True)
+class _Told:
+    """Findings, told of one model or pair at a time."""
 
-    def __init__(self, instruments: Sequence[Instrument]) -> None:
-        self._of = {one.code: one for one in instruments}
+    plan: Plan
+    findings: Sequence[Finding]
+    instruments: dict[str, Instrument]
 
-    def asks(self, finding: Finding, *kinds: str) -> bool:
-        """Whether it is one of these kinds."""
-        return finding.code in self._of and self._of[finding.code].asks in kinds
+    def _mine(self, name: str, *asks: str) -> list[Finding]:
+        """Findings on a subject or pair whose question is one of these kinds."""
+        return [f for f in self.findings if f.subject == name and self._asks(f) in asks]
 
-    def shows(self, finding: Finding) -> bool:
-        """Whether it shows something of what is inside."""
-        return finding.code in self._of and self._of[finding.code].shows
+    def _asks(self, finding: Finding) -> str:
+        return self.instruments[finding.code].asks if finding.code in self.instruments else ""
+
+    # ---- one model --------------------------------------------------------------------------------------------
+
+    def of_one(self, subject: SubjectRecord) -> str:
+        """What it costs to ship it; what else was found."""
+        score = next(iter(self._mine(subject.name, "score")), None)
+        if score is not None and score.status == "found":
+            return f"AT CHANCE: {score.because}"
+        rows = self._mine(subject.name, "deployment")
+        said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
+        if not any(said[1:]):
+            known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
+            said.append(f"{known}: nothing else was asked.")
+        return " ".join(part for part in said if part)
+
+    def _partly(self, *subjects: SubjectRecord) -> str:
+        """What share of the weights was disturbed, where that is not nearly all of them."""
+        names = {subject.name for subject in subjects} | {pair(self.plan.reference, subject) for subject in subjects}
+        shares = [f.coverage for f in self.findings if f.subject in names and f.coverage is not None]
+        least = min(shares, default=1.0)
+        return f"ONLY {least:.0%} OF THE WEIGHTS WERE DISTURBED." if least < FULL else ""
+
+    def _shipping(self, rows: Sequence[Finding]) -> str:
+        if not rows:
+            return ""
+        costs, safe = _with(rows, "found"), _with(rows, "excluded")
+        leaning = [row for row in rows if row.leaning]
+        undecided = [row for row in rows if row.status == "inconclusive" and not row.leaning]
+        failed, gaps = _with(rows, "error"), [row for row in rows if row.status in _UNANSWERED]
+        opened = costs or leaning or undecided
+        unanswered = not opened and (failed or not safe)
+        if costs:
+            start = f"COSTS WHEN SHIPPED: loses {self._listed(costs, largest=False)}."
+        elif leaning:
+            lost = self._listed(leaning, largest=False)
+            start = f"MAY COST WHEN SHIPPED: loses {lost}, not shown to be above or below the margin."
+        elif undecided:
+            start = f"CANNOT TELL {_at(undecided)}{_would_do(undecided)}."
+        elif unanswered:
+            start = f"NO ANSWER {_at(gaps)}: {(failed or gaps)[0].because}"
+        else:
+            margin = amount(safe[0].margin or 0.0, self.plan.task)
+            tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
+            start = f"SAFE {tried}: loses no more than {margin}."
+        beside = [
+            f"May cost {_at(leaning)}." if costs and leaning else "",
+            f"Cannot tell {_at(undecided)}{_would_do(undecided)}." if (costs or leaning) and undecided else "",
+            f"No answer {_at(gaps)}." if gaps and not unanswered else "",
+            f"Safe {_at(safe)}." if safe and (opened or unanswered) else "",
+        ]
+        return " ".join(part for part in (start, *beside) if part)
+
+    def _listed(self, rows: Sequence[Finding], *, largest: bool = True) -> str:
+        """How much is lost at each of the first rows: in their own order, or the largest loss first."""
+        worst = sorted(rows, key=lambda row: -abs(_value(row))) if largest else rows
+        told = [f"{amount(abs(_value(row)), self.plan.task)} {_where(row)}" for row in worst[:_NAMED]]
+        more = len(worst) - len(told)
+        return f"{'; '.join(told)}{f'; and at {more} more' if more else ''}"
+
+    def _others(self, name: str) -> str:
+        """What other questions found, and how many stay undecided."""
+        rest = self._mine(name, "weights", "learning", "structure", "merging")
+        found = [f for f in _with(rest, "found") if f.alarm]
+        shown = [f for f in _with(rest, "found") if not f.alarm and self.instruments[f.code].shows]
+        undecided = [f for f in rest if f.status in ("inconclusive", "error")]
+        said = [f"FOUND: {f.title}. {f.said}" for f in found]
+        said += [f"Shown: {_titles(shown)}."] if shown else []
+        said += [f"Cannot tell: {_titles(undecided)}."] if undecided else []
+        if said:
+            return " ".join(said)
+        excluded, measured = _with(rest, "excluded"), [f for f in rest if f.status in ("found", "measured")]
+        told = (
+            ("Excluded", excluded),
+            ("Only measured", measured),
+            ("No answer", [f for f in rest if f.status in _UNANSWERED]),
+        )
+        return " ".join(f"{words}: {_titles(some)}." for words, some in told if some)
+
+    # ---- pairs ------------------------------------------------------------------------------------------------
+
+    def of_pair(self, rival: SubjectRecord) -> tuple[int, str]:
+        """How alarming it is, and the sentence: where the two differ, and by how much."""
+        name = pair(self.plan.reference, rival)
+        score = next(iter(self._mine(name, "score")), None)
+        rows, rest = self._mine(name, "deployment"), self._mine(name, "weights", "learning", "structure", "merging")
+        asked = [*rows, *rest]
+        differ = [f for f in _with(asked, "found") if f.alarm]
+        leaning = [f for f in asked if f.leaning]
+        undecided = [f for f in asked if f.status in ("inconclusive", "error") and not f.leaning]
+        alike = _with(asked, "excluded")
+        if differ:
+            rank, verdict = 4, f"DIFFER: {self._worse(rival, differ)}"
+        elif leaning:
+            rank, verdict = 3, f"MAY DIFFER: {self._worse(rival, leaning)}"
+        elif undecided:
+            rank, verdict = 2, f"CANNOT TELL {_at(undecided)}{_would_do(undecided)}."
+        elif alike:
+            margin = amount(alike[0].margin or 0.0, self.plan.task)
+            within = f" (within {margin})" if rows else ""
+            rank, verdict = 0, f"EQUIVALENT{within} {_at(alike)}."
+        elif asked:
+            rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
+        else:
+            rank, verdict = 1, "nothing else was compared."
+        said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score)}{verdict}"]
+        said += [costs] if (costs := self._own_costs(self.plan.reference, rival)) else []
+        if differ or leaning:
+            said.append(f"Cannot tell {_at(undecided)}." if undecided else "")
+            said.append(f"Equivalent {_at(alike)}." if alike else "")
+        return rank, " ".join(part for part in said if part)
+
+    def _own_costs(self, *subjects: SubjectRecord) -> str:
+        """Where either model by itself loses more than the margin."""
+        costs = {one.name: _with(self._mine(one.name, "deployment"), "found") for one in subjects}
+        told = [f"{name} costs {_at(rows)}" for name, rows in costs.items() if rows]
+        return f"By itself, {'; '.join(told)}." if told else ""
+
+    def _scores(self, score: Finding | None) -> str:
+        if score is None or not score.estimates:
+            return ""
+        gap = score.estimates[0]
+        told = _points(gap) if self.plan.task.bounded else str(gap)
+        words = {"found": "scores differ", "excluded": "scores are equivalent"}
+        leaning = "scores may differ" if score.leaning else "cannot tell whether scores differ"
+        return f"{words.get(score.status, leaning)} ({told}); "
+
+    def _worse(self, rival: SubjectRecord, rows: Sequence[Finding]) -> str:
+        """Who loses more, where and by how much."""
+        shipped = [row for row in rows if self._asks(row) == "deployment"]
+        told: list[str] = []
+        for sign, subject in ((1.0, rival), (-1.0, self.plan.reference)):
+            mine = [row for row in shipped if sign * _value(row) > 0.0]
+            told += [f"{subject.name} loses more: {self._listed(mine)}."] if mine else []
+        return " ".join([*told, *(row.said for row in rows if row not in shipped)])
 
 
-def _headline_of_pair(plan: Plan, rival: SubjectRecord, findings: Sequence[Finding], kinds: _Kinds) -> str:
-    name = pair(plan.reference, rival)
-    mine = list({f.code: f for f in findings if f.subject == name}.values())
-    score = next((f for f in mine if kinds.asks(f, "score")), None)
-    # Whether weights can be averaged is no question about what is inside: copies of one function with other orders of
-    # units cannot.
-    merging = next((f for f in mine if kinds.asks(f, "merging")), None)
-    rest = [f for f in mine if f not in (score, merging)]
-    inside = [f for f in rest if f.status == "found" and f.alarm]
-    settled = ("found", "not_found", "not_applicable")
-    unsure = [f for f in rest if kinds.asks(f, "weights", "learning") and f.status not in settled]
-    gap = f" (scores differ by {score.estimates[0]})" if score and score.estimates else ""
-    # What was not measured is not called equal.
-    start = {"found": "Different score, ", "not_found": "Same score, "}.get(score.status if gap and score else "", "")
-    if merging is not None and not rest:
-        return _headline_of_merging(f"{name}{gap}", start, merging)
-    barrier = [merging] if merging is not None and merging.status == "found" else []
-    if inside:
-        told = " ".join(f.said for f in (*inside, *barrier))
-        return f"{_upper(f'{start}{_DIFFERENT}')}: {name}{gap}. {told}"
-    lost = f" But {_LOSES}. {barrier[0].said}" if barrier else ""
-    if unsure:
-        return f"{name}{gap}: too few trials to tell whether the insides differ.{lost}"
-    if rest and all(f.status in ("not_applicable", "skipped") for f in rest):
-        return f"{name}{gap}: nothing inside could be compared. {rest[0].because.rstrip('.')}.{lost}"
-    if not rest:
-        alone = any(not kinds.asks(f, "score") for f in findings)
-        asked = "no other question compares the two, see each of them" if alone else "nothing else was asked"
-        return f"{_upper(f'{start}{asked}')}: {name}{gap}."
-    return f"{_upper(f'{start}no difference found inside')}: {name}{gap}.{lost}"
+def _with(rows: Sequence[Finding], status: str) -> list[Finding]:
+    return [row for row in rows if row.status == status]
 
 
-def _headline_of_merging(pair_and_gap: str, start: str, merging: Finding) -> str:
-    """Whether two checkpoints can be merged, where nothing else was asked of what is inside them."""
-    because = merging.said
-    if merging.status == "found":
-        return f"{_upper(f'{start}{_LOSES}')}: {pair_and_gap}. {because}"
-    if merging.status == "not_found":
-        return f"{_upper(f'{start}nothing found that keeps the two from being merged')}: {pair_and_gap}."
-    if merging.status == "inconclusive":
-        return f"{pair_and_gap}: too few examples to tell whether the two can be merged. {because}"
-    return f"{pair_and_gap}: the two could not be merged. {because}"
+def _value(row: Finding) -> float:
+    return (row.estimates[0].value if row.estimates else None) or 0.0
 
 
-def _upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def where(row: Finding) -> str:
+    """What was done in one row of the deployment table."""
+    if " vs " in row.subject or not row.estimates:  # a difference has no name of its own
+        return row.title.removesuffix(": difference")
+    return row.estimates[0].name.removeprefix("loss ")
 
 
-def _headline_of_one(plan: Plan, findings: Sequence[Finding], kinds: _Kinds) -> str:
-    name = plan.reference.name
-    score = next((f for f in findings if kinds.asks(f, "score") and f.estimates), None)
-    told = f"{name} scores {score.estimates[0]}" if score else f"{name} (score not measured)"
-    found = [f.title.lower() for f in findings if f.status == "found" and f.alarm]
-    unsure = [f for f in findings if f.status in ("error", "inconclusive")]
-    if found:
-        return f"{told}, but does not stand: {', '.join(found)}."
-    if unsure:
-        return f"{told}; {len(unsure)} of {len(findings)} questions stay open."
-    apart = sum(f.status == "not_applicable" for f in findings)
-    rest = f" {apart} of {len(findings)} questions do not apply." if apart else ""
-    # What was shown of the inside; that a net forgets what it is taught out of is no news.
-    inside = [f for f in findings if f.status == "found" and kinds.shows(f)]
-    shown = [f.title[:1].lower() + f.title[1:] for f in inside]
-    if shown:
-        return f"{told}; no alarm. Shown: {', '.join(dict.fromkeys(shown))}.{rest}"
-    if rest:
-        return f"{told};{rest}"
-    asked = any(not kinds.asks(finding, "score") for finding in findings)
-    if not asked:
-        return f"{told}; nothing else was asked."
-    return f"{told}; nothing found that the score hides." if score else f"{told}; nothing found."
+def _where(row: Finding) -> str:
+    return _placed(_lower(where(row)))
+
+
+def _at(rows: Sequence[Finding]) -> str:
+    """Where the first few rows are, and how many more there are."""
+    labels = sorted(dict.fromkeys(_lower(where(row)) for row in rows), key=lambda label: label == _placed(label))
+    more = len(labels) - _NAMED
+    return _placed("; ".join(labels[:_NAMED])) + (f"; {more} more" if more > 0 else "")
+
+
+def _placed(label: str) -> str:
+    return label if label.startswith(("without ", "under ")) else f"at {label}"
+
+
+def _titles(rows: Sequence[Finding]) -> str:
+    return ", ".join(dict.fromkeys(_lower(row.title) for row in rows))
+
+
+def _would_do(rows: Sequence[Finding]) -> str:
+    """How many examples would decide all of these."""
+    known = [row.power.examples for row in rows if row.power is not None]
+    most = max((one for one in known if one is not None), default=None)
+    return f" ({most:,} examples would tell)" if most is not None and None not in known else ""
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _points(gap: Estimate) -> str:
+    """A difference of shares in points."""
+    value, low, high = ("open" if end is None else f"{100 * end + 0.0:.1f}" for end in (gap.value, gap.low, gap.high))
+    return f"{value} points [{low}, {high}]"

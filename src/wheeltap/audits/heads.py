@@ -50,9 +50,8 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
             sample`` is not screened: every head is ablated.
         splits: Divisions of the examples into halves, for choosing on one and measuring on the other.
         margin: Rise of the loss by one head that does not matter; the test is of a larger one.
-        worth: Smallest rise that a ``not_found`` must have been able to see.
         difference: Difference between two subjects that does not matter.
-        difference_worth: Smallest one that a ``not_found`` must have been able to see.
+        difference_min_effect: Difference that the null control must have been able to see.
         null_margin: The null control fails if the twin's rise differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
@@ -61,9 +60,8 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
     sample: Count = 20
     splits: Count = 10
     margin: Margin = 0.1
-    worth: Margin = 0.2
     difference: Margin = 0.1
-    difference_worth: Margin = 0.2
+    difference_min_effect: Margin = 0.2
     null_margin: Margin = 0.02
     null_level: Share = 0.999
 
@@ -167,20 +165,20 @@ class HeadsAudit(ReadingAudit[_Read]):
         Raises:
             Unanswered: If there is no way from chance to the score that they could be shares of.
         """
-        whole = 1.0 if self._unit(case) == "nats" else case.worth(1.0)
+        whole = 1.0 if self._unit(case) == "nats" else case.scaled(1.0)
         if whole <= 0.0:
             raise Unanswered("not_applicable", "The score is that of chance, so no head matters to it.")
         return [threshold * whole for threshold in thresholds]
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether the loss rises without the head that matters most."""
-        margin, worth = self._scaled(case, self.settings.margin, self.settings.worth)
+        (margin,) = self._scaled(case, self.settings.margin)
         tested = replace(read.top_ranked.cost(margin=margin, level=1.0 - case.plan.alpha), name="rise without one head")
         beside = _estimates(read)
         rest = f"{_beside(read, beside)} {_measured(read)} {_LIMITS}"
         rise = f"its loss rises by {tested} {tested.unit} an example"
         claim = Tested(
-            test=tested, margin=margin, min_effect=worth, beside=beside, one_sided=True, alarm=False,
+            test=tested, margin=margin, beside=beside, one_sided=True, alarm=False,
             found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
             otherwise=f"Of its attention heads {subject.name} misses {read.best} most: without it {rise}, not shown to "
@@ -190,7 +188,7 @@ class HeadsAudit(ReadingAudit[_Read]):
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Whose loss rises more without its own top-ranked head."""
-        margin, worth = self._scaled(case, self.settings.difference, self.settings.difference_worth)
+        margin, min_effect = self._scaled(case, self.settings.difference, self.settings.difference_min_effect)
         gap = one.top_ranked.halves.effect(
             two.top_ranked.table - one.top_ranked.table, level=1.0 - case.plan.alpha, margin=margin, bounded=False,
             name="difference of rises", unit=one.top_ranked.unit,
@@ -200,20 +198,20 @@ class HeadsAudit(ReadingAudit[_Read]):
             f"example more than that of {one.subject.name} without its own ({one.best})"
         )
         return Tested(
-            test=gap, margin=margin, min_effect=worth, found=f"{words}. {_LIMITS}",
+            test=gap, margin=margin, min_effect=min_effect, found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
         """The same examples and halves: what differs is rounding, or a head that was taken for another."""
-        margin, worth = self._scaled(case, self.settings.null_margin, self.settings.difference_worth)
+        margin, min_effect = self._scaled(case, self.settings.null_margin, self.settings.difference_min_effect)
         level, tables = self.settings.null_level, (two.comparable.table, one.comparable.table)
         gap = mean_effect(
             (tables[0] - tables[1]).mean(0)[None, :], level=level, margin=margin, name="difference of rises",
             unit=one.top_ranked.unit,
         )  # fmt: skip
         return Tested(
-            test=gap, margin=margin, min_effect=worth,
+            test=gap, margin=margin, min_effect=min_effect,
             found=f"A re-coded copy must not look different: without its top-ranked head the loss rises by {gap} more "
             f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
+from wheeltap.audits.claims import PAIR
 from wheeltap.audits.ladder import Ladder, Rung
 from wheeltap.audits.limits import Count, Dose, Margin
 from wheeltap.core import seeds
@@ -42,7 +43,6 @@ class ImprovementSettings(Settings, frozen=True, kw_only=True):
             .140, those with passed-on outputs up to .097: so a lock that gains no more is never found. Those with an
             output bias gain up to .87, which no margin keeps apart. Nets of another kind or size need a margin of
             their own.
-        worth: Smallest gain that a ``not_found`` must have been able to see.
         least: Smallest gain beyond the input search that counts as added value of the weights.
     """
 
@@ -56,7 +56,6 @@ class ImprovementSettings(Settings, frozen=True, kw_only=True):
     input_doses: Count = 8
     splits: Count = 10
     margin: Margin = 0.17
-    worth: Margin = 0.30
     least: Margin = 0.02
 
     def __post_init__(self) -> None:
@@ -259,8 +258,8 @@ class ImprovementAudit(Audit):
             ]
         claim = Tested(
             test=_weaker(gain, beyond_shift), shown=gain, beside=tuple(estimates[1:]), margin=margin,
-            min_effect=self.settings.worth, one_sided=True,
-            found=self._found(one, estimates), otherwise=self._not_found(one, estimates),
+            one_sided=True,
+            found=self._found(one, estimates), otherwise=self._excluded(one, estimates),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, one.trials)
 
@@ -278,7 +277,7 @@ class ImprovementAudit(Audit):
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
         claim = Tested(
-            test=difference, margin=margin, min_effect=self.settings.worth, found=f"{words}. {_EXPLAINED}",
+            test=difference, margin=margin, words=PAIR, found=f"{words}. {_EXPLAINED}",
             otherwise=f"{words}: not shown to differ by more than {margin:g}, as nets that hide nothing do.",
         )  # fmt: skip
         return self.draft(case, name, claim, [*one.trials, *two.trials], title=title)
@@ -292,7 +291,7 @@ class ImprovementAudit(Audit):
             f"more). {self._beside(one, estimates)} {_EXPLAINED}"
         )
 
-    def _not_found(self, one: _Searched, estimates: list[Estimate]) -> str:
+    def _excluded(self, one: _Searched, estimates: list[Estimate]) -> str:
         gain, beyond_shift = estimates[:2]
         margin = self.settings.margin
         if gain.low is not None and gain.low > margin:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Arrays, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less
+from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
@@ -33,14 +34,14 @@ class ShiftAuditSettings(InputShiftSettings, frozen=True, kw_only=True):
     Attributes:
         level: Which dose of each ladder is tested, mildest first, from 0.
         weight_draws: Draws of noise in the weights at each dose.
-        margin: Loss of score that does not matter; the test is of a larger one.
-        worth: Smallest loss that a ``not_found`` must have been able to see.
+        margin: Smallest loss of score of interest; the plan's, where it is not given.
+        min_effect: Loss that the null control must have been able to see.
     """
 
     level: int = msgspec.field(default=1)
     weight_draws: Count = 8
-    margin: Margin = 0.02
-    worth: Margin = 0.05
+    margin: Margin | None = None
+    min_effect: Margin = 0.05
 
     def __post_init__(self) -> None:
         if not 0 <= self.level < len(LADDERS["noise"]):
@@ -130,7 +131,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         """Losses, disturbance by disturbance; and under noise in the weights."""
         sign, clean = case.plan.task.sign, case.clean(subject)
         above = sign * (float(clean.mean()) - case.chance)
-        if above < case.worth(self.settings.worth):
+        if above < case.scaled(self.settings.min_effect):
             why = f"{subject.name} is only {above:.3f} above chance: there is nothing to lose."
             raise Unanswered("not_applicable", why)
         lost = sign * (clean - read["score"])
@@ -145,7 +146,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
         how, level = self.settings, self.settings.level
-        margin = case.worth(how.margin)
+        margin = case.margin(how.margin)
         tested = self._loss(case, read.at(level), "loss under input shift", margin=margin)
         each = [
             self._loss(case, losses[level], f"loss under {name} {LADDERS[name][level]:g}")
@@ -168,7 +169,8 @@ class InputShiftAudit(ReadingAudit[_Read]):
             f"{_LIMITS}"
         )
         claim = Tested(
-            test=tested, margin=margin, min_effect=case.worth(how.worth), one_sided=True, beside=(*each, noise, alike),
+            test=tested, margin=margin, words=LOSS, one_sided=True,
+            beside=(*each, noise, alike),
             found=f"{words}, more than {margin:.2g}. {rest}",
             trials=tuple(trial for row in self._noise(case.plan, subject) for trial in row),
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {rest}",
@@ -177,11 +179,11 @@ class InputShiftAudit(ReadingAudit[_Read]):
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Who loses more, under the same changed inputs."""
-        how, margin = self.settings, case.worth(self.settings.margin)
+        how, margin = self.settings, case.margin(self.settings.margin)
         gap = self._loss(case, two.at(how.level) - one.at(how.level), "loss_difference", margin=margin)
         words = f"{rival.name} loses {gap} more of its score under input shift than {one.subject.name}"
         return Tested(
-            test=gap, margin=margin, min_effect=case.worth(how.worth), found=f"{words}. {_LIMITS}",
+            test=gap, margin=margin, min_effect=case.scaled(how.min_effect), found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
             brief=keeps_less(self.title, one.subject, rival, gap),
         )  # fmt: skip
@@ -213,7 +215,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             for losses in ([read.at(self.settings.level) for read in reads], [read.under_noise[at] for read in reads])
         )
         tau = _tau(shifted, noisy)
-        if tau is None or not reads[0].is_matched(at, self.settings.level, case.worth(self.settings.margin)):
+        if tau is None or not reads[0].is_matched(at, self.settings.level, case.margin(self.settings.margin)):
             return drafts  # all lose the same, or no dose of noise costs as much: there is nothing to compare
         ranked = Estimate(
             name="rank agreement of all subjects", value=tau, low=None, high=None, level=0.95, n=len(reads),

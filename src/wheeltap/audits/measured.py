@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.curve import Response, area_values
@@ -24,8 +25,8 @@ class Measured:
         return replace(self, response=replace(some, values=some.values[doses], doses=np.asarray(some.doses)[doses]))
 
 
-def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
-    """How much more of its score ``one`` keeps: area minus area, paired on the draws and examples they share.
+def area_cells(one: Measured, two: Measured) -> NDArray[np.float64]:
+    """How much more of its score ``one`` keeps, ``[draw, example]``, on the draws and examples they share.
 
     Positive where ``one`` is the sounder, also for a measure of which less is better.
     """
@@ -33,8 +34,14 @@ def area_difference(one: Measured, two: Measured, *, level: float, margin: float
     sign = 1.0 if np.mean(a.clean) >= a.chance else -1.0
     shared = min(a.values.shape[1], b.values.shape[1])
     areas = [area_values(response.values[:, :shared], response.doses) for response in (a, b)]
-    found = mean_effect(sign * (areas[0] - areas[1]), level=level, margin=margin, name="area_difference", unit=unit)
-    shares = all(response.values.min() >= 0.0 and response.values.max() <= 1.0 for response in (a, b))
+    return np.asarray(sign * (areas[0] - areas[1]), dtype=np.float64)
+
+
+def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
+    """Mean of ``area_cells``: area minus area, tested against the margin."""
+    found = mean_effect(area_cells(one, two), level=level, margin=margin, name="area_difference", unit=unit)
+    both = (one.response, two.response)
+    shares = all(response.values.min() >= 0.0 and response.values.max() <= 1.0 for response in both)
     return within_range(found, -1.0, 1.0) if shares else found
 
 

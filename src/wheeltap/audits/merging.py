@@ -7,6 +7,7 @@ from typing import Annotated, final
 import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
+from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -25,15 +26,13 @@ class MergingSettings(Settings, frozen=True, kw_only=True):
         beyond: Places outside: negative ones take the other's task away, those above 1 add more of it.
         together: Between three checkpoints, of which the first is the base: how much of what both of the others changed
             is added to it, 1 for all, .5 for their average; the verdict is about the first.
-        margin: Barrier that does not matter; the test is of a larger one.
-        worth: Smallest barrier that a ``not_found`` must have been able to see.
+        margin: Smallest barrier of interest; the plan's, where it is not given.
     """
 
     between: Annotated[tuple[Share, ...], msgspec.Meta(min_length=1)] = (0.5, 0.25, 0.75)
     beyond: tuple[Place, ...] = (-0.5, 1.5)
     together: tuple[Place, ...] = (1.0, 0.5)
-    margin: Margin = 0.02
-    worth: Margin = 0.10
+    margin: Margin | None = None
 
 
 @final
@@ -143,7 +142,7 @@ class MergingAudit(Audit):
         task = case.plan.task
         sign = task.sign
         return mean_effect(
-            sign * (ends - case.values(trial))[None, :], margin=case.worth(self.settings.margin),
+            sign * (ends - case.values(trial))[None, :], margin=case.margin(self.settings.margin),
             bounded=task.bounded, name=name, unit=task.measure,
         )  # fmt: skip
 
@@ -156,11 +155,10 @@ class MergingAudit(Audit):
         because: tuple[str, str],
     ) -> Draft:
         """The finding that tests the first of ``estimates``; ``because`` is what was seen, and what that means."""
-        margin, (tested, *beside) = case.worth(self.settings.margin), estimates
+        margin, (tested, *beside) = case.margin(self.settings.margin), estimates
         words, means = because
         claim = Tested(
-            test=tested, margin=margin, min_effect=case.worth(self.settings.worth), beside=tuple(beside),
-            one_sided=True, found=f"{words}. {means}",
+            test=tested, margin=margin, beside=tuple(beside), words=LOSS, one_sided=True, found=f"{words}. {means}",
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {means}",
         )  # fmt: skip
         return self.draft(case, name, claim, trials.values())

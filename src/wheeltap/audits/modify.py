@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less, pair
+from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.limits import Count, Margin
+from wheeltap.audits.losses import Disturbed, ends_of, shipped
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends, half_dose
-from wheeltap.stats.effect import mean_effect, score_interval, share_kept
 from wheeltap.stats.mogstad2024 import rank_intervals
-from wheeltap.stats.rare import Ends, allowing, allowing_band, inner, rare_effect, where_it_falls
+from wheeltap.stats.rare import allowing_band, inner, where_it_falls
 
 LARGE = 2_000_000
 """Parameters from which what was read of a subject is not kept."""
@@ -31,16 +32,14 @@ class ModifySettings(Settings, frozen=True, kw_only=True):
     Attributes:
         doses: Doses measured, mildest first.
         tested: The dose the verdict is about.
-        margin: Loss of score that does not matter; the test is of a larger one.
-        worth: Smallest loss that a ``not_found`` must have been able to see.
+        margin: Smallest loss of score of interest; the plan's, where it is not given.
         draws: Draws of what is random; those of a plan's effort are of noise alone.
         others: Whether the family's other ways of doing it are measured beside the one that is judged.
     """
 
     doses: tuple[float, ...]
     tested: float
-    margin: Margin = 0.02
-    worth: Margin = 0.10
+    margin: Margin | None = None
     draws: Count = 4
     others: bool = True
 
@@ -91,6 +90,11 @@ class Lost:
     scores: Values
     clean: Values
     on: NDArray[np.bool_]
+
+    def at(self, case: Case, dose: float) -> Disturbed:
+        """The same at one dose."""
+        at = self.variant.doses.index(dose)
+        return Disturbed(case, self.trials[at], self.scores[at], self.clean, self.on, self.variant.rare)
 
 
 class ModifyAudit(Audit):
@@ -175,7 +179,7 @@ class ModifyAudit(Audit):
             return
         at = reads[0].variant.doses.index(self.settings.tested)
         kept = np.stack([sign * (read.scores[at] - read.clean[None, :]) for read in reads])
-        ends = [_ends(case, float(read.clean.mean()), sign) for read in reads]
+        ends = [ends_of(case, float(read.clean.mean()), sign) for read in reads]
         ranks = rank_intervals(kept, rare=ends if reads[0].variant.rare else None)
         for place, rank in enumerate(ranks):
             named = msgspec.structs.replace(
@@ -213,26 +217,11 @@ class ModifyAudit(Audit):
         return np.ones(case.plan.task.examples, dtype=bool)
 
     def _read(self, case: Case, subject: SubjectRecord, variant: Variant) -> Lost:
+        case.require_above_chance(subject)
         trials = self._trials(case, subject, variant)
         table = case.table(trials)
         on = self.scored(case, trials)
         return Lost(variant, trials, table[:, :, on], case.clean(subject)[on], on)
-
-    def _loss(self, case: Case, read: Lost, scores: Values, label: str) -> Estimate:
-        """Mean loss of score ``[draw, example]``, tested against the margin."""
-        task = case.plan.task
-        sign = task.sign
-        lost = sign * (read.clean[None, :] - scores)
-        return self._tested(case, read.variant, lost, _ends(case, float(read.clean.mean()), -sign), label)
-
-    def _tested(self, case: Case, variant: Variant, values: Values, ends: Ends, name: str) -> Estimate:
-        """Mean of ``[draw, example]``, tested against the margin; ``ends`` are those of a draw's mean."""
-        task, margin = case.plan.task, case.worth(self.settings.margin)
-        # Two losses may differ by more than a score can.
-        bounded = task.bounded and bool(np.abs(values).max() <= 1.0)
-        if variant.rare:
-            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=task.measure)
-        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=task.measure)
 
     # ---- one subject ------------------------------------------------------------------------------------------
 
@@ -241,55 +230,21 @@ class ModifyAudit(Audit):
             read = self._read(case, subject, self.variants()[0])
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
-        variant = read.variant
-        losses = {
-            dose: self._loss(case, read, scores, self.label(variant, dose))
-            for dose, scores in zip(variant.doses, read.scores, strict=True)
-        }
-        tested = losses.pop(self.settings.tested)
-        margin = case.worth(self.settings.margin)
-        expected = self._expected(case, read)
-        words = f"{subject.name} loses {tested} of its score at {tested.name}{self._diverged(case, read)}"
+        variant, margin = read.variant, case.margin(self.settings.margin)
+        losses = {dose: read.at(case, dose).loss(self.label(variant, dose), margin=margin) for dose in variant.doses}
+        tested, there = losses.pop(self.settings.tested), read.at(case, self.settings.tested)
+        words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
         claim = Tested(
-            test=tested, margin=margin, min_effect=case.worth(self.settings.worth), one_sided=True,
-            beside=(*expected, *losses.values()), found=f"{words}: more than {margin:.2g}. {self.shipped(expected)}",
-            otherwise=f"{words}: not shown to be more than {margin:.2g}. {self.shipped(expected)}",
+            test=tested, margin=margin, cells=there.cells(), one_sided=True, words=LOSS,
+            beside=(there.score, *there.expected, *losses.values()),
+            found=f"{words}: more than {margin:.2g}. {self.shipped(there)}",
+            otherwise=f"{words}: not shown to be more than {margin:.2g}. {self.shipped(there)}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, (trial for row in read.trials for trial in row))
 
-    def _diverged(self, case: Case, read: Lost) -> str:
-        """How many of the tested trials gave no numbers, in words; nothing where all did."""
-        trials = read.trials[read.variant.doses.index(self.settings.tested)]
-        outcomes = [case.outcome(trial) for trial in trials]
-        lost = sum(outcome is not None and outcome.status == "diverged" for outcome in outcomes)
-        each = "its answers count" if len(trials) == 1 else "their answers count"
-        return f" (diverged in {lost} of {len(trials)} trials: {each} as chance)" if lost else ""
-
-    def _expected(self, case: Case, read: Lost) -> tuple[Estimate, ...]:
-        """What to expect at the tested dose: share of the score kept, and of the answers that change."""
-        at = read.variant.doses.index(self.settings.tested)
-        scores, chance, bounded = read.scores[at], case.chance, case.plan.task.bounded
-        level = inner(0.95) if read.variant.rare else 0.95
-        kept = share_kept(scores, read.clean, chance=chance, bounded=bounded, level=level)
-        above = float(read.clean.mean()) - chance
-        if read.variant.rare and above:
-            kept = allowing(kept, (scores.mean(1) - chance) / above, _ends(case, chance, above))
-        agreement = case.measured(read.trials[at], "agreement")
-        if agreement is None:
-            return (kept,)
-        rest = 1.0 - agreement[:, read.on]
-        changed = score_interval(
-            rest.mean(0), bounded=True, name="answers changed", unit="share of answers", level=level
-        )
-        return (kept, allowing(changed, rest.mean(1), (0.0, 1.0)) if read.variant.rare else changed)
-
-    def shipped(self, expected: tuple[Estimate, ...]) -> str:
+    def shipped(self, there: Disturbed) -> str:
         """What to expect of it when it is shipped so, in words."""
-        kept, *changed = expected
-        if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
-            return "Its score is too near chance to say what share of it is kept when it is shipped so."
-        told = f"Shipped so, expect it to keep {kept} of its score above chance"
-        return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
+        return shipped(there.expected)
 
     def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
         found: list[Curve] = []
@@ -308,7 +263,7 @@ class ModifyAudit(Audit):
         level = inner(0.95) if variant.rare else 0.95
         mean, low, high = band(read.scores[order], bounded=task.bounded, level=level)
         if variant.rare:
-            low, high = allowing_band((low, high), read.scores[order].mean(2), _ends(case, 0.0, 1.0))
+            low, high = allowing_band((low, high), read.scores[order].mean(2), ends_of(case, 0.0, 1.0))
         return Curve(
             code=self.code, title=self.title, subject=subject.name, role=subject.role, unit=variant.unit or self.unit,
             measure=task.measure, chance=case.chance, level=0.95, doses=tuple(variant.doses[i] for i in order),
@@ -334,7 +289,7 @@ class ModifyAudit(Audit):
         """The half dose with an interval that allows for draws harder, or milder, than any that were made."""
         sign = case.plan.task.sign
         _, low, high = band(sign * read.scores, bounded=case.plan.task.bounded and sign > 0, level=inner(0.95))
-        ends = allowing_band((low, high), sign * read.scores.mean(2), _ends(case, 0.0, sign))
+        ends = allowing_band((low, high), sign * read.scores.mean(2), ends_of(case, 0.0, sign))
         target = sign * (case.chance + float(read.clean.mean())) / 2.0
         first, last = where_it_falls(np.array([self.severity(dose) for dose in read.variant.doses]), ends, target)
         return msgspec.structs.replace(
@@ -348,22 +303,16 @@ class ModifyAudit(Audit):
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
         plan, variant = case.plan, self.variants()[0]
-        at = variant.doses.index(self.settings.tested)
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         try:
             reads = [self._read(case, subject, variant) for subject in (plan.reference, rival)]
-            one, two = (read.clean[None, :] - read.scores[at] for read in reads)
-        except Unanswered as gap:
-            return self.unanswered(name, gap, title=title)
-        margin = case.worth(self.settings.margin)
-        sign = plan.task.sign
-        more = sign * (two - one)
-        apart = sign * float((reads[1].clean - reads[0].clean).mean())
-        ends = (apart - 1.0, apart + 1.0) if plan.task.bounded else (None, None)
-        gap = self._tested(case, variant, more, ends, "loss_difference")
+            one, two = (read.at(case, self.settings.tested) for read in reads)
+            gap = two.loss_beyond(one, "loss_difference", margin=case.margin(self.settings.margin))
+        except Unanswered as missing:
+            return self.unanswered(name, missing, title=title)
         kept = [
-            msgspec.structs.replace(self._expected(case, read)[0], name=f"share kept by {subject.name}")
-            for subject, read in zip((plan.reference, rival), reads, strict=True)
+            msgspec.structs.replace(there.kept, name=f"share kept by {subject.name}")
+            for subject, there in zip((plan.reference, rival), (one, two), strict=True)
         ]
         words = (
             f"At {self.label(variant, self.settings.tested)}, {rival.name} loses {gap} more of its score than "
@@ -371,19 +320,8 @@ class ModifyAudit(Audit):
             f"{kept[1]}: where the clean scores differ, compare these."
         )
         claim = Tested(
-            test=gap, margin=margin, min_effect=case.worth(self.settings.worth), beside=tuple(kept), found=words,
-            otherwise=words, brief=keeps_less(self.title, plan.reference, rival, gap),
+            test=gap, margin=case.margin(self.settings.margin), cells=two.cells(one), words=PAIR,
+            beside=(*kept, one.score, two.score), found=words, otherwise=words,
+            brief=keeps_less(self.title, plan.reference, rival, gap),
         )  # fmt: skip
-        return self.draft(case, name, claim, (trial for read in reads for trial in read.trials[at]), title=title)
-
-
-_TELLS_NOTHING = 1.5
-"""Width of an interval of the share kept from which it says nothing."""
-
-
-def _ends(case: Case, origin: float, unit: float) -> Ends:
-    """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
-    task = case.plan.task
-    scores = (0.0, 1.0) if task.bounded else (None, None) if task.higher_is_better else (0.0, None)
-    ends = [None if score is None else (score - origin) / unit for score in scores]
-    return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])
+        return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)

@@ -4,17 +4,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
 from wheeltap.audits.limits import Dose, Margin, Share
-from wheeltap.audits.measured import Measured, area_difference, within_range
+from wheeltap.audits.measured import Measured, area_cells, area_difference, within_range
 from wheeltap.audits.power import power_control
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
 from wheeltap.stats.effect import mean_effect
+
+_FRAGILE = Words("fragile", "not fragile", "maybe fragile")
 
 LARGE = 2_000_000
 """Parameters from which the engine keeps what it read of one subject at a time, and takes shortcuts."""
@@ -31,9 +34,9 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
 
     Attributes:
         fragile_below: A subject is fragile if half of its score is lost below this dose, with confidence.
-        margin: Differences of curve area up to this are not worth telling; the test is of a larger one. This and
+        margin: Smallest difference of curve area of interest; the plan's margin, where it is not given. This and
             the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
-        worth: Smallest difference of area that a ``not_found`` must have been able to see.
+        min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
         null_margin: The null control fails if the twin's area differs by more than this with confidence
             ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void. The margin already makes that
@@ -44,8 +47,8 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     """
 
     fragile_below: Dose
-    margin: Margin = 0.02
-    worth: Margin = 0.10
+    margin: Margin | None = None
+    min_effect: Margin = 0.10
     null_margin: Margin = 0.05
     plant_margin: Margin = 0.05
     null_level: Share = 0.99
@@ -68,6 +71,7 @@ class NoiseAudit(Audit):
     plant_must_show: ClassVar[bool]
     twin_must_be_silent: ClassVar[bool] = True
     looks: ClassVar[float] = 0.0
+    copies: ClassVar[tuple[str, ...]] = (*RECODED, "cancel")
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -237,7 +241,7 @@ class NoiseAudit(Audit):
         assert half is not None and curve.area is not None
         fragile = half.high is not None and half.high < limit
         sound = half.low is not None and half.low >= limit
-        status = "found" if fragile else "not_found" if sound else "inconclusive"
+        status = "found" if fragile else "excluded" if sound else "inconclusive"
         diverged = case.diverged(trials)
         because = (
             f"Half of {curve.subject}'s above-chance score is lost at {_words(half)} ({self.noise}); "
@@ -249,18 +253,19 @@ class NoiseAudit(Audit):
             )
             + _sentence(case.untouched(trials))
         )
-        claim = Tested(test=None, status=status, found=because, beside=(half, curve.area))
+        claim = Tested(test=None, status=status, found=because, beside=(half, curve.area), words=_FRAGILE)
         return self.draft(case, curve.subject, claim, trials)
 
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
-        margin = case.worth(self.settings.margin)
+        margin = case.margin(self.settings.margin)
         gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.task.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
         claim = Tested(
-            test=gap, margin=margin, min_effect=case.worth(self.settings.worth), beside=(ratio,),
+            test=gap, margin=margin, cells=Cells(area_cells(reference, rival), plan.task.bounded), words=PAIR,
+            beside=(ratio,),
             brief=keeps_less(self.title, reference.subject, rival.subject, gap),
             found=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
             f"({names[0]} minus {names[1]}). {sees}",
@@ -286,14 +291,14 @@ class NoiseAudit(Audit):
         if twin is None:
             why = case.plan.no_controls or f"{self.title} is not silent on re-coded copies, so none can vouch for it."
             return Control(name=name, kind="null", status="skipped", because=why)
-        level, margin = self.settings.null_level, case.worth(self.settings.null_margin)
+        level, margin = self.settings.null_level, case.scaled(self.settings.null_margin)
         gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.task.measure)
         trials = [*reference.trials, *twin.trials]
         if case.diverged(trials) == len(trials):
             why = "No disturbed copy gave a finite answer, so none could look different."
             return Control(name=name, kind="null", status="skipped", because=why)
         return silent(
-            name, gap, margin=margin, worth=case.worth(self.settings.worth),
+            name, gap, margin=margin, min_effect=case.scaled(self.settings.min_effect),
             because=f"A copy that computes the same function must not look different: its area differs by {gap} "
             f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip
@@ -304,14 +309,14 @@ class NoiseAudit(Audit):
             return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
         gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.task.measure)
         return shown(
-            name, gap, margin=case.worth(self.settings.plant_margin),
+            name, gap, margin=case.scaled(self.settings.plant_margin),
             because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
         )  # fmt: skip
 
     def _power(self, case: Case, measured: dict[str, Measured]) -> Control:
         """What this audit would find of fewer planted units, in a comparison with the reference."""
         plan, reference = case.plan, measured[case.plan.reference.name]
-        margin, unit = case.worth(self.settings.margin), plan.task.measure
+        margin, unit = case.margin(self.settings.margin), plan.task.measure
         graded = [measured[subject.name] for subject in plan.graded]
         gaps = [(one.subject, area_difference(reference, one, level=0.95, margin=margin, unit=unit)) for one in graded]
         return power_control(plan, self.code, gaps, margin=margin)

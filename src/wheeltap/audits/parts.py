@@ -23,12 +23,10 @@ class PartsAuditSettings(PartsSettings, frozen=True, kw_only=True):
     Attributes:
         at_least: Share of the score above chance that must go without the set (or stay with it alone).
         margin: The set must do this share of the score better than random sets.
-        worth: Smallest excess over these thresholds that a ``not_found`` must have been able to see.
     """
 
     at_least: Share = 0.5
     margin: Margin = 0.05
-    worth: Margin = 0.20
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         words = _Words(case, subject, read, answer, self.settings)
         numbers = [e for a in answer.ablations for e in (a.own, a.beyond, a.best, a.loss)]
         return Tested(
-            test=test, margin=threshold, min_effect=threshold + case.worth(self.settings.worth), title=side.title,
+            test=test, margin=threshold, title=side.title,
             beside=tuple(e for e in numbers if e is not test), one_sided=True, alarm=False,
             found=words.found(), otherwise=words.otherwise(),
         )  # fmt: skip
@@ -164,7 +162,7 @@ class PartsAudit(SingleReadingAudit[Arrays]):
             raise Unanswered("not_applicable", "The model does no better than chance here, so no part does anything.")
         effects = clean - scores if side is NECESSARY else scores - sign * case.chance
         losses = (1.0 if side is NECESSARY else -1.0) * read[f"{side.name}_loss"]
-        least, margin = self.settings.at_least * above, case.worth(self.settings.margin)
+        least, margin = self.settings.at_least * above, case.scaled(self.settings.margin)
         return Answer(
             side,
             tuple(

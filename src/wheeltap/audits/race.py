@@ -7,11 +7,12 @@ from typing import ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.claims import PAIR
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, SubjectRecord, Subset, Trial
+from wheeltap.core.records import Control, FindingStatus, SubjectRecord, Subset, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import area_weights
 from wheeltap.stats.sequential import Doses, Race, Rules
@@ -29,8 +30,8 @@ class RaceSettings(LadderSettings, frozen=True, kw_only=True):
         block: Rounds asked for at once, at first; what was learnt in one block steers the next.
         rounds: After so many a race that is not decided is given up.
         bracket_parts: The doses are found on one of so many parts of the examples.
-        margin: Differences of curve area up to this are not worth telling; the test is of a larger one.
-        worth: A race is called even once a difference of this size is ruled out.
+        margin: Smallest difference of curve area of interest; the plan's, where it is not given.
+        min_effect: A race is called even once a difference of this size is ruled out.
         null_alpha: The null control fails if the twin is told apart at this level.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
@@ -40,8 +41,8 @@ class RaceSettings(LadderSettings, frozen=True, kw_only=True):
     block: Count = 32
     rounds: Count = 2048
     bracket_parts: Count = 4
-    margin: Margin = 0.02
-    worth: Margin = 0.10
+    margin: Margin | None = None
+    min_effect: Margin = 0.10
     null_alpha: Share = 0.001
     least_score: Share = 0.05
 
@@ -67,6 +68,7 @@ class RaceAudit(Audit):
     """Rounds of one draw, one dose and a few examples, on both subjects alike, until it is decided who is sounder."""
 
     name = "relative-race"
+    copies = (*RECODED, "cancel")
     code = "WT101"
     title = "Relative noise, until it is decided"
     brief = "Relative noise"
@@ -150,7 +152,8 @@ class RaceAudit(Audit):
         """The race against ``other``, replayed from what is known."""
         how, plan = self.settings, case.plan
         ladder = self._ladder.doses(centre, how.rungs)
-        race = Race(Rules(margin=how.margin, worth=how.worth, alpha=self._level(plan, other), bounds=(-_MOST, _MOST)))
+        level, bounds = self._level(plan, other), (-_MOST, _MOST)
+        race = Race(Rules(margin=case.margin(how.margin), min_effect=how.min_effect, alpha=level, bounds=bounds))
         doses, run = Doses(area_weights(np.array(ladder)), most=_MOST), _Run(race, [], [])
         for start, stop in self._blocks():
             shares = doses.shares.copy()
@@ -246,9 +249,10 @@ class RaceAudit(Audit):
             sound, fragile = fragile, sound
         cost = f"{race.n} rounds, {self._cost(case, run):.2g} passes over the examples in all"
         even = race.decided == "even"
-        told = f"a difference of {how.worth:g} is ruled out" if even else "not decided"
+        ruled_out: FindingStatus = "excluded" if even else "inconclusive"
+        told = f"a difference of {how.min_effect:g} is ruled out" if even else "not decided"
         claim = Tested(
-            test=difference, min_effect=how.worth,
+            test=difference, margin=how.min_effect, fallback=ruled_out, words=PAIR,
             found=f"{fragile} is more fragile than {sound}: the area under their curves differs by {difference} "
             f"({plan.reference.name} minus {rival.name}). Decided after {cost}; on these examples.",
             otherwise=f"The areas under the two curves differ by {difference}: {told} after {cost}.",
@@ -256,7 +260,7 @@ class RaceAudit(Audit):
         name, title = pair(plan.reference, rival), f"{self.title}: difference"
         draft = self.draft(case, name, claim, run.trials, title=title)
         # A race that ends even has ruled out what it was to see; one that is not over has not.
-        seen = msgspec.structs.replace(draft.finding, smallest_detectable=how.worth if even else None)
+        seen = msgspec.structs.replace(draft.finding, smallest_detectable=how.min_effect if even else None)
         return replace(draft, finding=seen)
 
     def _controls(self, case: Case, centre: int) -> Iterator[Control]:
@@ -285,7 +289,7 @@ class RaceAudit(Audit):
             name=title, kind=kind, status="skipped" if open_still else "passed" if good else "failed",
             estimates=(gap,),
             because=f"It {must}: its area is smaller by {gap} ({level:.1%} interval), after {run.race.n} rounds."
-            + (f" That tells neither a difference nor that there is none of {how.worth:g}." if open_still else ""),
+            + (f" That tells neither a difference nor that there is none of {how.min_effect:g}." if open_still else ""),
         )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from wheeltap.audits.base import Arrays, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import RECODED, Arrays, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.claims import PAIR
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.power import power_control
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -119,6 +120,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
     """
 
     reads_twin: ClassVar[bool] = True
+    copies: ClassVar[tuple[str, ...]] = RECODED
 
     @abstractmethod
     def compared(self, case: Case, rival: SubjectRecord, one: Read, two: Read) -> Tested:
@@ -162,7 +164,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         except Unanswered as gap:
             return self.unanswered(name, gap, title=title)
         trials = [self.trial(plan, subject) for subject in (plan.reference, rival)]
-        return self.draft(case, name, claim, trials, title=title)
+        return self.draft(case, name, replace(claim, words=PAIR), trials, title=title)
 
     def _copies(self, case: Case) -> list[Control]:
         return [self._null(case)] if self.reads_twin else []
@@ -175,11 +177,13 @@ class ReadingAudit(SingleReadingAudit[Read]):
             gap = self.null(case, self.read(case, case.plan.reference), self.read(case, twin))
         except Unanswered as why:
             return Control(name=name, kind="null", status="skipped", because=why.because)
-        return silent(name, gap.effect, margin=gap.margin, worth=gap.min_effect, because=gap.found)
+        return silent(name, gap.effect, margin=gap.margin, min_effect=gap.min_effect, because=gap.found)
 
 
 class PlantedReadingAudit(ReadingAudit[Read]):
     """Also checks on a copy with a planted defect that it is found, and on graded ones how small a defect is."""
+
+    copies: ClassVar[tuple[str, ...]] = (*RECODED, "cancel")
 
     @abstractmethod
     def plant(self, case: Case, planted: Read) -> Tested:

@@ -22,7 +22,7 @@ class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
 
     Attributes:
         margin: Share undone, beyond that of random pairs, that does not matter yet.
-        worth: Smallest share that a ``not_found`` must have been able to see.
+        min_effect: Share that the null control must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
         plant_margin: The planted control fails if its share is below this with 95 % confidence.
         null_margin: The null control fails if the twin's share differs by more than this with ``null_level``.
@@ -30,7 +30,7 @@ class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
     """
 
     margin: Margin = 0.5
-    worth: Margin = 1.0
+    min_effect: Margin = 1.0
     difference: Margin = 0.25
     plant_margin: Margin = 0.5
     null_margin: Margin = 0.1
@@ -106,7 +106,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
         rest = _words(read, case.plan.task.measure)
         claim = Tested(
-            test=tested, margin=how.margin, min_effect=how.worth, beside=self._more(case, read), one_sided=True,
+            test=tested, margin=how.margin, beside=self._more(case, read), one_sided=True,
             found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
             "balance; noise in the weights shows how much (WT101).",
             otherwise=f"Hidden units of {name} are not shown to cancel each other: {share}, not shown to be more than "
@@ -123,7 +123,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"{rival.name} than in {case.plan.reference.name}."
         )
         return Tested(
-            test=gap, margin=margin, min_effect=self.settings.worth, found=words,
+            test=gap, margin=margin, min_effect=self.settings.min_effect, found=words,
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
 
@@ -132,7 +132,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         level, margin = self.settings.null_level, self.settings.null_margin
         gap = self._gap(one, two, margin=margin, level=level)
         return Tested(
-            test=gap, margin=margin, min_effect=self.settings.worth,
+            test=gap, margin=margin, min_effect=self.settings.min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
             f"{gap} ({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
         )  # fmt: skip

@@ -5,6 +5,7 @@ from typing import ClassVar, Final, final
 import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair, training_passes
+from wheeltap.audits.claims import PAIR
 from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
 from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -121,7 +122,7 @@ class RelearningAudit(Audit):
     def _kept(self, case: Case, one: Relearnt) -> str:
         """Why relearning says nothing of a subject that still knows the group; empty where it forgot."""
         above = estimate(case, (one.before - one.chance)[None, :], "above_chance")
-        if above.low is None or above.low <= case.worth(self.settings.known):
+        if above.low is None or above.low <= case.scaled(self.settings.known):
             return ""
         return (
             f"{one.subject.name} still answers group {self.settings.group}: its score there is {above} above chance, "
@@ -203,7 +204,7 @@ class RelearningAudit(Audit):
         why = self._kept(case, one) or self._kept(case, two)
         if why:
             return self.unanswered(name, Unanswered("not_applicable", why), title=title)
-        margin = case.worth(how.margin)
+        margin = case.scaled(how.margin)
         gap, *others = self._gaps(case, one, two, margin)
         more = one if (gap.value or 0.0) >= 0.0 else two
         beyond = estimate(case, more.score[-1] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
@@ -215,7 +216,7 @@ class RelearningAudit(Audit):
         large = exceeds(gap, margin)
         told = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
         claim = Tested(
-            test=_both(gap, beyond), shown=gap, margin=margin, min_effect=case.worth(how.worth),
+            test=_both(gap, beyond), shown=gap, margin=margin, words=PAIR,
             beside=(beyond, *others), found=f"{words}; {noise}. {_LIMITS}", otherwise=f"{words}: {told} {_LIMITS}",
             fallback="inconclusive" if large else None,
         )  # fmt: skip

@@ -39,7 +39,6 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
         bits: Of rounding, one grid per channel.
         known: A group of which surely more than this, above chance, is still right was not forgotten.
         margin: Difference of what is recovered that does not matter.
-        worth: Smallest difference that a ``not_found`` must have been able to see.
     """
 
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
@@ -58,7 +57,6 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
     bits: Annotated[int, msgspec.Meta(ge=2, le=16)] = 4
     known: Share = 0.3
     margin: Margin = 0.1
-    worth: Margin = 0.3
 
     def __post_init__(self) -> None:
         for name, steps in (("steps", self.steps), ("benign_steps", self.benign_steps), ("noise", self.noise)):

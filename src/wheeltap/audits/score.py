@@ -3,20 +3,21 @@
 from typing import final
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.limits import Margin
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.stats.effect import score_difference, score_interval
+from wheeltap.stats.effect import mean_effect, score_interval
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):
     """Thresholds.
 
     Attributes:
-        worth: Smallest difference of scores worth telling, in the score's unit.
+        margin: Smallest difference of scores of interest; the plan's, where it is not given.
     """
 
-    worth: Margin = 0.05
+    margin: Margin | None = None
 
 
 def score_of(case: Case, subject: SubjectRecord) -> Estimate:
@@ -62,7 +63,11 @@ class ScoreAudit(Audit):
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
         )
-        claim = Tested(test=None, status="not_found", found=because, beside=(score,))
+        chance = case.at_chance(subject)
+        claim = Tested(
+            test=None, status="found" if chance else "measured", found=chance or because, beside=(score,),
+            words=Words("at chance", "measured", "measured"),
+        )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
     def _pair(self, case: Case, rival: SubjectRecord) -> Draft:
@@ -71,19 +76,15 @@ class ScoreAudit(Audit):
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
         title = "Difference of benchmark scores"
         try:
-            gap = score_difference(
-                case.clean(plan.reference),
-                case.clean(rival),
-                bounded=plan.task.bounded,
-                name="score_difference",
-                unit=plan.task.measure,
-            )
+            values = (case.clean(plan.reference) - case.clean(rival))[None, :]
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)
+        margin, bounded, unit = case.margin(self.settings.margin), plan.task.bounded, plan.task.measure
+        gap = mean_effect(values, margin=margin, bounded=bounded, name="score_difference", unit=unit)
+        words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
         claim = Tested(
-            test=gap, min_effect=case.worth(self.settings.worth),
-            found=f"The scores differ by {gap} (paired on the same examples): a benchmark tells these two apart.",
-            otherwise=f"The scores differ by {gap}, which is no more than chance would give: "
-            "a benchmark cannot tell these two apart.",
+            test=gap, margin=margin, cells=Cells(values, bounded), words=PAIR,
+            found=f"{words}: a benchmark tells these two apart.",
+            otherwise=f"{words}: not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip
         return self.draft(case, name, claim, trials, title=title)

@@ -9,18 +9,21 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, create
-from wheeltap.audits.headline import headline
+from wheeltap.audits.headline import ENOUGH, headline
 from wheeltap.core.records import (
+    UNCOVERED,
     Control,
     Cost,
     Estimate,
     Finding,
+    Power,
     ReportRecord,
     Scalar,
     SubjectRecord,
     Trial,
 )
 from wheeltap.plans.plan import CUT, Lookup, Plan
+from wheeltap.stats import rare, three_sided
 from wheeltap.stats.family import holm
 
 BASELINE_TOLERANCE = 1e-6
@@ -31,6 +34,9 @@ OPEN = (
     "a loss without a bound may be larger in a draw that was not made."
 )
 """Why a test that did not reject proves nothing, where its interval has no end."""
+
+EXCLUDED = "An effect of more than {:.2g} is excluded."
+"""What an equivalence test has shown, of the margin."""
 
 TWIN_TOLERANCE = 1e-4
 """Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
@@ -67,6 +73,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
     if void:
         findings = [voided(finding) for finding in findings]
+    elif not plan.partial:
+        findings = [_covered(finding) for finding in findings]
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
         command=plan.command,
@@ -97,35 +105,92 @@ def _started(case: Case) -> bool:
 
 
 def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
-    """Findings with their final status: one Holm correction over every test of every audit.
+    """Findings with their final status, after one correction over every test of every audit.
 
-    ``found`` where the adjusted p-value is at most ``alpha``; else ``not_found`` where the test could have seen
-    an effect worth telling, and ``inconclusive`` where it could not, or where there was no effect that it could.
+    Three sides (Goeman, Solari & Stijnen 2010): ``found`` where the effect is shown to exceed its margin, ``excluded``
+    where it is shown not to, ``inconclusive`` where neither is. Each side is corrected by Holm's rule over all tests:
+    a report has a false ``found`` with probability at most ``alpha``, and a false ``excluded`` likewise. No status
+    rests on a test that could not reject.
     """
-    adjusted = holm([None if draft.test is None else draft.test.p for draft in drafts])
-    return [_settled(draft, p, alpha) for draft, p in zip(drafts, adjusted, strict=True)]
+    tested = sum(draft.test is not None for draft in drafts)
+    above = holm([None if draft.test is None else draft.test.p for draft in drafts])
+    below = holm([_below(draft) for draft in drafts])
+    return [
+        _settled(draft, sides, alpha=alpha, among=max(tested, 1))
+        for draft, sides in zip(drafts, zip(above, below, strict=True), strict=True)
+    ]
 
 
-def _settled(draft: Draft, p: float | None, alpha: float) -> Finding:
-    if draft.test is None:
-        return draft.finding
-    wrong_way = draft.one_sided and (draft.test.value or 0.0) <= 0.0
-    if p is not None and p <= alpha and not wrong_way:
-        return msgspec.structs.replace(draft.finding, status="found")
-    seen, status, because = draft.finding.smallest_detectable, draft.fallback, draft.otherwise
-    if status is None:
-        status = "not_found" if seen is not None and seen <= draft.worth else "inconclusive"
-    if status == "inconclusive" and seen is None and (draft.test.low is None or draft.test.high is None):
+def _below(draft: Draft) -> float | None:
+    """P-value of "the effect is at least the margin"; ``None`` where that cannot be rejected at all."""
+    if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
+        return None
+    cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
+    if cells is None:
+        return three_sided.from_interval(draft.test, margin=margin, one_sided=one_sided)
+    if cells.ends is not None:
+        return rare.p_below(cells.values, cells.ends, margin=margin, bounded=cells.bounded, one_sided=one_sided)
+    return three_sided.p_below(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided)
+
+
+def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
+    finding, test, (above, below) = draft.finding, draft.test, sides
+    if test is None:
+        return msgspec.structs.replace(finding, verdict=draft.words.of(finding))
+    wrong_way = draft.one_sided and (test.value or 0.0) <= 0.0
+    status, because = draft.fallback or "inconclusive", draft.otherwise
+    if above is not None and above <= alpha and not wrong_way:
+        status, because = "found", finding.because
+    elif draft.fallback is None and below is not None and below <= alpha:
+        status = "excluded"
+        if finding.estimates[:1] == (test,):  # else the tested effect is not the one that is reported
+            because = f"{because} {EXCLUDED.format(draft.margin)}"
+    power = _power(draft, alpha=alpha / among)
+    if status == "inconclusive" and (test.low is None or test.high is None):
         because = f"{because} {OPEN}"
-    return msgspec.structs.replace(draft.finding, status=status, because=because)
+    leaning = status == "inconclusive" and _leans(test, one_sided=draft.one_sided)
+    made = msgspec.structs.replace(finding, status=status, because=because, power=power, leaning=leaning)
+    return msgspec.structs.replace(made, verdict=draft.words.of(made))
+
+
+def _leans(test: Estimate, *, one_sided: bool) -> bool:
+    """Whether an effect was shown, though not against the margin: its interval leaves zero out."""
+    more = test.low is not None and test.low > 0.0
+    return more or (not one_sided and test.high is not None and test.high < 0.0)
+
+
+def _power(draft: Draft, *, alpha: float) -> Power | None:
+    """What the test can decide at the level of the strictest test of the correction."""
+    if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
+        return None
+    cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
+    if cells is None:
+        return three_sided.power_from_interval(draft.test, margin=margin, one_sided=one_sided, alpha=alpha)
+    if cells.ends is not None:
+        return rare.power_of(cells.values, cells.ends, margin=margin, bounded=cells.bounded, alpha=alpha)
+    return three_sided.power_of(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided, alpha=alpha)
+
+
+def _covered(finding: Finding) -> Finding:
+    """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing."""
+    if finding.coverage is None or finding.coverage >= ENOUGH or finding.status not in _CONCLUDES:
+        return finding
+    because = (
+        f"Only {finding.coverage:.0%} of the weights were disturbed, so nothing is concluded of the model (--partial "
+        f"concludes all the same). What was measured: {finding.because}"
+    )
+    return msgspec.structs.replace(finding, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
+
+
+_CONCLUDES = ("found", "excluded", "inconclusive", "measured")
 
 
 def voided(finding: Finding) -> Finding:
     """The finding where a control failed: what was measured is kept, and concludes nothing."""
-    if finding.status not in ("found", "not_found", "inconclusive"):
+    if finding.status not in _CONCLUDES:
         return finding
     because = f"A control failed, so nothing is concluded. What was measured: {finding.because}"
-    return msgspec.structs.replace(finding, status="void", because=because)
+    return msgspec.structs.replace(finding, status="void", verdict="void", because=because, leaning=False)
 
 
 @final

@@ -6,6 +6,7 @@ from typing import ClassVar, final
 import msgspec
 
 from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values, keeps_less
+from wheeltap.audits.claims import LOSS, Cells
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -29,12 +30,10 @@ class SinglePointAuditSettings(SinglePointSettings, frozen=True, kw_only=True):
     """Thresholds: shares of right answers, or of the way from chance to the score.
 
     Attributes:
-        margin: Loss of score by one weight that does not matter; the test is of a larger one.
-        worth: Smallest loss that a ``not_found`` must have been able to see.
+        margin: Smallest loss of score by one weight of interest; the plan's, where it is not given.
     """
 
-    margin: Margin = 0.05
-    worth: Margin = 0.10
+    margin: Margin | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +70,7 @@ class _Read:
         screened: Share of the weights that the screens could read.
     """
 
+    subject: SubjectRecord
     candidates: list[tuple[_Weight, Values]]
     nulls: list[tuple[_Weight, Values]]
     screened: float
@@ -110,10 +110,12 @@ class SinglePointAudit(ReadingAudit[_Read]):
         "Single weights that the whole network might depend on are looked for with one forward and one backward "
         "pass, then removed one at a time; random weights of the same size are removed beside them."
     )
+    asks = "deployment"
     settings_type = SinglePointAuditSettings
     spares: ClassVar[dict[str, int]] = {"nulls": 5}
     reading = SINGLE_POINT
     reads_twin = False
+    copies = ()
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
@@ -172,35 +174,40 @@ class SinglePointAudit(ReadingAudit[_Read]):
             return [(weight, sign * (clean - case.values(weight.trial))) for weight in weights]
 
         candidates, nulls = self._named(case, subject, read)
-        return _Read(lost(candidates), lost(nulls), float(read["screened"]))
+        return _Read(subject, lost(candidates), lost(nulls), float(read["screened"]))
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether the worst weight costs more than the margin, and than any random one."""
         weight, loss = read.worst
-        margin = max(case.worth(self.settings.margin), read.floor)
-        chosen = len(read.candidates)
-        tested = _worst_of(chosen, self._loss(case, weight, loss, margin=margin, of=chosen))
+        case.require_above_chance(subject)
+        # Found is more than the margin and than any random weight costs; excluded is no more than the margin alone.
+        margin = case.margin(self.settings.margin)
+        bar, chosen = max(margin, read.floor), len(read.candidates)
+        tested = _worst_of(chosen, self._loss(case, weight, loss, margin=bar, of=chosen))
         rest = f"{_compared(read)} {_cost(read)}"
         claim = Tested(
-            test=tested, margin=margin, min_effect=case.worth(self.settings.worth), among=chosen, one_sided=True,
-            beside=self._beside(case, read), trials=read.trials,
+            test=tested, margin=margin, cells=Cells(loss[None, :], case.plan.task.bounded), among=chosen,
+            one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
             found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
-            f"{margin:.2g}. {rest} {_MEANS}",
+            f"{bar:.2g}. {rest} {_MEANS}",
             otherwise=f"Of the {chosen} weights that the screens rank highest, {subject.name} depends most on "
             f"{weight}: without it {subject.name} loses {tested} of its score, not shown to be more than "
-            f"{margin:.2g}. {rest} {_LIMITS}",
+            f"{bar:.2g}. {rest} {_LIMITS}",
         )  # fmt: skip
         return [claim]
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Which loses more without its own worst weight."""
         plan = case.plan
-        margin = max(case.worth(self.settings.margin), one.floor, two.floor)
+        for subject in (plan.reference, rival):
+            case.require_above_chance(subject)
+        margin = case.margin(self.settings.margin)
+        bar = max(margin, one.floor, two.floor)
         # Either worst weight was chosen among several: any pair of candidates might have been the one compared.
         chosen = len(one.candidates) * len(two.candidates)
         difference, level = two.worst[1] - one.worst[1], 1.0 - plan.alpha / chosen
         alone = mean_effect(
-            difference[None, :], level=level, margin=margin, name="loss_difference", unit=plan.task.measure
+            difference[None, :], level=level, margin=bar, name="loss_difference", unit=plan.task.measure
         )
         gap = _worst_of(chosen, alone)
         words = (
@@ -208,10 +215,10 @@ class SinglePointAudit(ReadingAudit[_Read]):
             f"{plan.reference.name} without {one.worst[0]}"
         )
         return Tested(
-            test=gap, margin=margin, min_effect=case.worth(self.settings.worth), among=chosen,
+            test=gap, margin=margin, among=chosen, title="without its worst weight", scheme="worst-weight",
             trials=(*one.trials, *two.trials), brief=keeps_less(self.title, plan.reference, rival, gap),
             found=f"{words}. {_MEANS}",
-            otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
+            otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
     def _loss(self, case: Case, weight: _Weight, loss: Values, *, margin: float = 0.0, of: int = 1) -> Estimate:
@@ -232,8 +239,13 @@ class SinglePointAudit(ReadingAudit[_Read]):
             name=f"weight {worst.address}", value=worst.value, low=worst.value, high=worst.value, level=1.0, n=1,
             unit="weight", method="exact",
         )  # fmt: skip
+        unit, sign = case.plan.task.measure, case.plan.task.sign
+        without = float((case.clean(read.subject) - sign * read.worst[1]).mean())
+        score = Estimate(
+            name="score", value=without, low=None, high=None, level=0.95, n=len(read.worst[1]), unit=unit, method="mean"
+        )
         # They only stand beside the tested one: their p-values are nobody's question.
-        return (*(msgspec.structs.replace(estimate, p=None) for estimate in losses), value)
+        return (score, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), value)
 
 
 def _worst_of(several: int, effect: Estimate) -> Estimate:

@@ -36,11 +36,10 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
         weights: Single weights disturbed, the layers in turn.
         copies: Copies with the weights shuffled within each layer, to compare with.
         margin: How far S may lie above that of the shuffled copies without mattering.
-        worth: Smallest difference that a ``not_found`` must have been able to see.
         built_in: S of shuffled copies from which the symmetry counts as built in: by the inputs, or by tied weights.
         difference: Difference between two subjects that does not matter: nets trained from other seeds differ by as
             much (small nets on a mirrored task: standard deviation of the difference .03 to .05).
-        difference_worth: Smallest one that a ``not_found`` must have been able to see.
+        difference_min_effect: Difference that the null control must have been able to see.
         null_margin: The null control fails if the twin's S differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
@@ -48,10 +47,9 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
     weights: Annotated[int, msgspec.Meta(ge=2)] = 48
     copies: Annotated[int, msgspec.Meta(ge=0)] = 4
     margin: Margin = 0.05
-    worth: Margin = 0.15
     built_in: Share = 0.99
     difference: Margin = 0.05
-    difference_worth: Margin = 0.15
+    difference_min_effect: Margin = 0.15
     null_margin: Margin = 0.05
     null_level: Share = 0.999
 
@@ -158,7 +156,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             f"{_left_out(read)} {_LIMITS}{_warning(read)}"
         )
         claim = Tested(
-            test=gap, margin=how.margin, min_effect=how.worth, beside=(mean, *self._beside(read, copies)),
+            test=gap, margin=how.margin, beside=(mean, *self._beside(read, copies)),
             one_sided=True, alarm=False,
             found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
             otherwise=f"{subject.name} is not shown to respond more symmetrically than chance: {share}, not shown to "
@@ -205,7 +203,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         )
         limits = f"{_LIMITS}{_warning(one)}"
         return Tested(
-            test=gap, margin=how.difference, min_effect=how.difference_worth, beside=_direction_gap(one, two),
+            test=gap, margin=how.difference, min_effect=how.difference_min_effect, beside=_direction_gap(one, two),
             found=f"{words} {limits}",
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
@@ -215,7 +213,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         level, margin = self.settings.null_level, self.settings.null_margin
         gap = _gap(one, two, margin=margin, level=level)
         return Tested(
-            test=gap, margin=margin, min_effect=self.settings.difference_worth,
+            test=gap, margin=margin, min_effect=self.settings.difference_min_effect,
             found=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
             f"interval); the audit is void if they surely differ by over {margin:g}.",
         )  # fmt: skip

@@ -10,25 +10,27 @@ from cyclopts import App, CycloptsError
 from wheeltap import __version__
 from wheeltap.core.errors import WheeltapError
 
-_HELP = """Finds out what a benchmark score cannot see: disturbs a network's weights in controlled ways, measures what
-changes example by example, and says what that proves and what it does not.
+_HELP = """What do 4 bits, pruning, noise and flipped bits cost this checkpoint, and which of
+two checkpoints with equal scores survives them? wheeltap changes weights in
+controlled ways and measures, example by example, what is lost.
 
 Try it:
 
-  wheeltap demo                       five small nets, one score (half a minute)
-  wheeltap audit digits               audit one model
-  wheeltap compare digits my:net      are two models the same inside?
-  wheeltap audit smollm2              a real language model (extra: llm)
-  wheeltap fer --picture face         one picture, other wiring (3 minutes)
+  wheeltap demo                          equal outputs; one fails at 4 bits
+  wheeltap audit digits                  audit one model
+  wheeltap audit smollm2 --for nf4,int8  a language model, as you will ship it
+  wheeltap compare digits my:net         which of two survives?
+  wheeltap fer --picture face            one picture, other wiring (3 minutes)
 
 A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
-Exit codes: 0 nothing found, 1 a finding at or above --fail-on, 2 usage or input error, 3 void (a control failed).
+Exit codes: 0 passed; 1 a verdict at or above --fail-on; 2 usage or input error,
+or too few weights disturbed; 3 void.
 """
 
 _VERBS = {
-    "demo": "Five small nets with equal scores, told apart.",
-    "audit": "Audit one model.",
-    "compare": "Compare two models on the same examples and draws.",
+    "demo": "Small nets with equal scores, of which one does not survive 4 bits.",
+    "audit": "What shipping one model costs.",
+    "compare": "Which of two models survives shipping, on the same examples and draws.",
     "fer": "One picture, nets that draw it, and what tells them apart inside.",
     "plan": "Write down what an audit would run, and what it costs at most.",
     "run": "Run a plan.",
@@ -36,7 +38,7 @@ _VERBS = {
     "judge": "Judge what a store holds, without the model.",
     "report": "Make the page of a finished run.",
     "show": "Print a report, or one code's findings in full.",
-    "list": "Audits, perturbations, measures, kinds of model.",
+    "list": "Audits, deployment schemes, perturbations, measures, models.",
     "doctor": "Check this installation.",
 }
 

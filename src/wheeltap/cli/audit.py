@@ -4,7 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import Measuring, Running, Telling
+from wheeltap.cli.options import Measuring, Running
+from wheeltap.cli.telling import Telling
 
 _MEASURING, _RUNNING, _TELLING = Measuring(), Running(), Telling()
 
@@ -16,13 +17,14 @@ def audit(
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
 ) -> int:
-    """Audits one model: its score, what noise, rounding and pruning do to it, and which blocks carry the loss.
+    """Audits one model: what rounding, pruning, noise, flipped bits and the loss of one weight cost it.
 
     Try it:
 
       wheeltap audit digits
-      wheeltap audit smollm2 --store smollm2.wheeltap --out report/
-      wheeltap audit my_nets:resnet --data test.npz --audits relative-noise,quantization
+      wheeltap audit smollm2 --for nf4,int4-g32,int8 --margin .01
+      wheeltap audit my_nets:resnet --data test.npz --fail-on may-cost --junit audit.xml
+      wheeltap audit my_nets:resnet --data test.npz --audits survival --full
     """
     from wheeltap.cli.running import plan_and_run
 

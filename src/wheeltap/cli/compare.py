@@ -4,7 +4,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import Measuring, Running, Telling
+from wheeltap.cli.options import Measuring, Running
+from wheeltap.cli.telling import Telling
 
 _MEASURING, _RUNNING, _TELLING = Measuring(), Running(), Telling()
 
@@ -17,13 +18,13 @@ def compare(
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
 ) -> int:
-    """Compares models on the same examples and the same draws: do the scores differ, do the insides?
+    """Compares models on the same examples and draws: which of them loses more when it is shipped?
 
     Try it:
 
-      wheeltap compare hf:checkpoints/a hf:checkpoints/b --out report/
-      wheeltap compare digits my_nets:candidate --audits score,relative-race
-      wheeltap compare hf:a hf:b hf:c --audits survival
+      wheeltap compare hf:checkpoints/a hf:checkpoints/b --for nf4,int4-g32
+      wheeltap compare digits my_nets:candidate --audits structure
+      wheeltap compare hf:a hf:b hf:c --audits survival --full
     """
     from wheeltap.cli.running import plan_and_run
 

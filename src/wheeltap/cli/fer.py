@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import FailOn, slug
+from wheeltap.cli.options import slug
+from wheeltap.cli.telling import FailOn
 from wheeltap.cli.whole import Whole
 
 _HELP = """Is a net that draws a picture wired like nets trained to draw the same picture?

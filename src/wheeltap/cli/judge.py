@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import Telling
+from wheeltap.cli.show import PlanNumber
+from wheeltap.cli.telling import Telling
 
 _TELLING = Telling()
 
@@ -13,6 +14,7 @@ _TELLING = Telling()
 def judge(
     store: Annotated[Path, Parameter(help="A .wheeltap file that an audit was run into.")],
     *,
+    plan: PlanNumber = None,
     telling: Telling = _TELLING,
 ) -> int:
     """Judges what a store holds: no model is loaded, nothing is run.
@@ -27,4 +29,4 @@ def judge(
     from wheeltap.cli.show import judged
 
     telling.prepare()
-    return telling.tell(judged(store))
+    return telling.tell(judged(store, plan=plan))

@@ -1,24 +1,33 @@
 """``wheeltap list``."""
 
-from typing import Annotated, Literal
+import inspect
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
 
+import msgspec
 from cyclopts import Parameter
 
-Kind = Literal["audits", "perturbations", "readings", "measures", "models", "pictures"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Kind = Literal["audits", "schemes", "perturbations", "readings", "measures", "models", "pictures"]
 
 
 def list_(
     kind: Annotated[Kind | None, Parameter(help="What to list; everything if not given.")] = None,
+    name: Annotated[str | None, Parameter(help="Of one audit, or its code: what each of its settings is.")] = None,
     *,
     invariances: Annotated[
         bool, Parameter(help="For perturbations: which function-preserving copies each is silent on, as measured.")
     ] = False,
 ) -> int:
-    """Lists audits, perturbations, readings, measures, kinds of model and pictures; those of plug-ins too.
+    """Lists audits, deployment schemes, perturbations, readings, measures, models and pictures; those of plug-ins too.
 
     Try it:
 
       wheeltap list audits
+      wheeltap list audits quantization
+      wheeltap list schemes
       wheeltap list perturbations --invariances
     """
     from rich.console import Console
@@ -33,22 +42,66 @@ def list_(
             do="Leave the flag out, or list perturbations.",
         )
     console = Console(highlight=False)
+    if name is not None:
+        return _explain(kind, name, console)
     tables = {
         "audits": _audits,
+        "schemes": _schemes,
         "perturbations": _perturbations,
         "readings": _readings,
         "measures": _measures,
         "models": _models,
         "pictures": _pictures,
     }
-    for name in (kind,) if kind else tables:
-        if name == "perturbations" and invariances:
+    for one in (kind,) if kind else tables:
+        if one == "perturbations" and invariances:
             from wheeltap.cli.invariances import print_invariances
 
             print_invariances(console)
         else:
-            console.print(_table(name, tables[name]()))
+            console.print(_table(one, tables[one]()))
     return 0
+
+
+def _explain(kind: str | None, name: str, console: "Console") -> int:
+    """Prints what one audit does, and its settings with their defaults, a line each."""
+    from rich.text import Text
+
+    from wheeltap.audits.base import audits, named
+    from wheeltap.core.errors import UsageError
+
+    if kind != "audits":
+        raise UsageError(
+            "Only an audit can be explained by name.",
+            expected="wheeltap list audits NAME",
+            got=f"wheeltap list {kind} {name}",
+        )
+    found = audits.get(named(name))
+    console.print(Text(f"{found.name} ({found.code}): {found.title}", style="bold"))
+    console.print(Text(found.reads or (found.__doc__ or "").splitlines()[0]))
+    told = _told(found.settings_type)
+    rows = [(f.name, _default(f.default), told.get(f.name, "")) for f in msgspec.structs.fields(found.settings_type)]
+    if rows:
+        console.print(_table("settings", rows))
+    return 0
+
+
+def _told(settings: type[msgspec.Struct]) -> dict[str, str]:
+    """What the docstrings of a class of settings, and of those it is built on, say of each."""
+    told: dict[str, str] = {}
+    for kind in reversed(settings.__mro__):
+        _, _, listed = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+        for part in re.split(r"\n    (?=\w+: )", f"\n{listed}")[1:]:
+            name, _, text = part.partition(": ")
+            told[name] = " ".join(text.split()).replace("``", "")
+    return told
+
+
+def _schemes() -> list[tuple[str, ...]]:
+    from wheeltap.audits.schemes import ALSO, READY, scheme
+
+    rows: list[tuple[str, ...]] = [(name, scheme(name).label) for name in READY]
+    return [*rows, *((name, f"another name of {ours}") for name, ours in ALSO.items())]
 
 
 def _table(title: str, rows: list[tuple[str, ...]]) -> object:
@@ -64,19 +117,19 @@ def _table(title: str, rows: list[tuple[str, ...]]) -> object:
 
 
 def _audits() -> list[tuple[str, ...]]:
-    import msgspec
-
     from wheeltap.audits import audits
 
     rows: list[tuple[str, ...]] = []
     for name in audits:
         found = audits.get(name)
-        settings = [f"{f.name}={_default(f.default)}" for f in msgspec.structs.fields(found.settings_type)]
-        rows.append((name, found.code, f"{found.title}. {', '.join(settings)}"))
+        names = ", ".join(field.name for field in msgspec.structs.fields(found.settings_type))
+        rows.append((name, found.code, f"{found.title}.{f' Settings: {names}' if names else ''}"))
     return rows
 
 
 def _default(value: object) -> str:
+    if value is None:
+        return "by the plan"
     return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)  # pyright: ignore
 
 

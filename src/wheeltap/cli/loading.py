@@ -1,5 +1,6 @@
 """From names on the command line to subjects, a task and a plan."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from wheeltap import sources
@@ -13,29 +14,55 @@ from wheeltap.runs import planning
 from wheeltap.sources import Loaded
 
 
-def load(specs: tuple[str, ...], data: Path | None) -> tuple[list[Subject], BaseTask]:
-    """Every model, and the task that goes with the first. Equal names are told apart by a number."""
-    first = sources.load(specs[0], data=data)
-    subjects = [first.subject]
-    for spec in specs[1:]:
-        other = _same_examples(spec, first, data)
-        taken = {subject.name for subject in subjects}
-        if other.name in taken:
-            other.name = next(f"{other.name} ({n})" for n in range(2, 99) if f"{other.name} ({n})" not in taken)
-        subjects.append(other)
-    return subjects, first.task
+def load(specs: Sequence[str], data: Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
+    """Every model, and the task that goes with the first.
 
-
-def _same_examples(spec: str, first: Loaded, data: Path | None) -> Subject:
-    """The model, if it reads the task's examples as the first one does.
+    Args:
+        specs: What the models are asked for by.
+        data: The examples, where they are not the first model's own.
+        names: What the subjects are called; by default the shortest names that tell the specs apart.
 
     Raises:
-        UsageError: If it is a language model whose tokenizer gives other tokens for them.
+        UsageError: If there are not as many names as models, or two are alike.
     """
-    if first.tokenizer is None:
-        return sources.load_model(spec)
-    loaded = sources.load(spec, data=data)
-    if loaded.task.digest != first.task.digest:
+    called = _names(specs, names)
+    first = sources.load(specs[0], data=data, name=called[0])
+    others = [_same_examples(spec, first, data, name) for spec, name in zip(specs[1:], called[1:], strict=True)]
+    return [first.subject, *others], first.task
+
+
+def _names(specs: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    if not names:
+        return sources.names_of(specs)
+    if len(names) != len(specs) or len(set(names)) < len(names) or not all(name.strip() for name in names):
+        raise UsageError(
+            "The names do not fit the models.",
+            where="--name",
+            expected=f"{len(specs)} name{'s' * (len(specs) != 1)} that differ, for {', '.join(specs)}",
+            got=", ".join(names),
+            do="Give one name for each model, in the same order: --name before,after.",
+        )
+    return names
+
+
+def _same_examples(spec: str, first: Loaded, data: Path | None, name: str) -> Subject:
+    """The model, if it reads the task's examples, and gives its labels, as the first one does.
+
+    Raises:
+        UsageError: If its tokenizer gives other tokens for them, or its labels are others or in another order.
+    """
+    if first.tokenizer is None and not first.labels:
+        return sources.load_model(spec, name=name)
+    loaded = sources.load(spec, data=data, name=name)
+    if first.labels and loaded.labels and loaded.labels != first.labels:
+        raise UsageError(
+            "The two classifiers do not have the same labels, so their scores cannot be compared.",
+            where=spec,
+            expected=f"the labels of {first.subject.name}: {', '.join(first.labels[:20])}",
+            got=", ".join(loaded.labels[:20]),
+            do="Compare models with the same labels in the same order (id2label in config.json).",
+        )
+    if first.tokenizer is not None and loaded.task.digest != first.task.digest:
         raise UsageError(
             "The two models do not read the same tokens, so they cannot be compared example by example.",
             where=spec,
@@ -52,7 +79,7 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
     for spec in settled.specs(base.DEFAULT):
         # Before anything is loaded: a mistyped name should not cost a minute.
         base.create(spec.name, dict(spec.settings))
-    subjects, task = load(specs, measuring.data)
+    subjects, task = load(specs, settled.data, names=settled.names)
     audits = settled.specs(planning.default_audits(subjects))
     made = planning.plan(
         subjects,
@@ -62,7 +89,9 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         budget=settled.budget,
         seed=settled.seed,
         alpha=settled.alpha,
+        margin=settled.margin,
+        partial=settled.partial,
         sources=specs,
-        data=None if measuring.data is None else str(measuring.data.resolve()),
+        data=None if settled.data is None else str(settled.data.resolve()),
     )
     return made, subjects, task

@@ -1,24 +1,27 @@
 """Options that several verbs share, and what they all do with a report."""
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from wheeltap.audits.base import expanded
+from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
-from wheeltap.core.records import Finding
 from wheeltap.plans.plan import AuditSpec, Effort
-from wheeltap.report.report import Report
-from wheeltap.report.unfinished import missing_trials
+from wheeltap.report.gate import FailOn
 
-FailOn = Literal["found", "inconclusive", "never"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Flags = TypeVar("Flags", bound="DataclassInstance")
 
 
 @Parameter(name="*")
@@ -26,7 +29,21 @@ FailOn = Literal["found", "inconclusive", "never"]
 class Measuring:
     """What to measure and how hard."""
 
-    audits: Annotated[str | None, Parameter(help="Names, separated by commas (see: wheeltap list audits).")] = None
+    for_: Annotated[
+        str | None,
+        Parameter(
+            name="--for",
+            help="How it will be shipped: schemes with commas between, such as nf4,int4-g32,int8,prune30 (see: "
+            "wheeltap list schemes).",
+        ),
+    ] = None
+    margin: Annotated[
+        float | None,
+        Parameter(help="Smallest loss of score that you care about, such as .01 for one point. [default: .02]"),
+    ] = None
+    audits: Annotated[
+        str | None, Parameter(help="Names, codes or groups, separated by commas (see: wheeltap list audits).")
+    ] = None
     data: Annotated[
         Path | None,
         Parameter(
@@ -54,14 +71,35 @@ class Measuring:
             validator=Number(gt=0, lt=1), help="Chance of any false alarm, all findings together. [default: .05]"
         ),
     ] = None
+    partial: Annotated[
+        bool | None, Parameter(negative="", help="Conclude although less than half of the weights could be disturbed.")
+    ] = None
+    name: Annotated[
+        str | None,
+        Parameter(help="What the report calls the models, separated by commas; by default told by their specs."),
+    ] = None
     config: Annotated[
         Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")
     ] = None
 
+    @property
+    def file(self) -> "_File":
+        """What the settings file says."""
+        return _File() if self.config is None else _File.read(self.config)
+
+    def completed(self, flags: Flags) -> Flags:
+        """Flags of another kind, those that were not given taken from the settings file."""
+        file, changes = self.file, dict[str, Any]()
+        for field in dataclasses.fields(flags):
+            said = getattr(file, field.name, None)
+            if said is not None and getattr(flags, field.name) in (None, False):
+                changes[field.name] = Path(said) if field.name in _PATHS else said
+        return dataclasses.replace(flags, **changes)
+
     def settled(self) -> "Settled":
         """Flags over file over defaults."""
-        file = _File() if self.config is None else _File.read(self.config)
-        given = None if self.audits is None else tuple(n.strip() for n in self.audits.split(",") if n.strip())
+        file = self.file
+        given = None if self.audits is None else _listed(self.audits)
         names = file.audits if given is None else given
         if names == ():
             raise UsageError(
@@ -71,14 +109,44 @@ class Measuring:
                 got="none",
                 do="Leave it out for the usual audits, or see: wheeltap list audits",
             )
+        schemes = _first(self.for_, file.for_)
+        if schemes is not None:
+            require_schemes(schemes)  # a mistyped name is said plainly, before anything is loaded
         return Settled(
-            audits=None if names is None else tuple(dict.fromkeys(names)),
-            draws=self.draws if self.draws is not None else file.draws,
-            budget=self.budget if self.budget is not None else file.budget,
-            seed=next((s for s in (self.seed, file.seed) if s is not None), 0),
-            alpha=next((a for a in (self.alpha, file.alpha) if a is not None), 0.05),
+            audits=_asked(names, schemes),
+            schemes=schemes,
+            margin=_first(self.margin, file.margin, default=0.02),
+            partial=_first(self.partial, file.partial, default=False),
+            names=_listed(_first(self.name, file.name, default="")),
+            data=_first(self.data, None if file.data is None else Path(file.data)),
+            draws=_first(self.draws, file.draws),
+            budget=_first(self.budget, file.budget),
+            seed=_first(self.seed, file.seed, default=0),
+            alpha=_first(self.alpha, file.alpha, default=0.05),
             settings=file.settings,
         )
+
+
+_PATHS = ("store", "out", "html", "json", "markdown", "junit")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _first(*values: Any, default: Any = None) -> Any:
+    """The first value that was given."""
+    return next((value for value in values if value is not None), default)
+
+
+def _asked(names: tuple[str, ...] | None, schemes: str | None) -> tuple[str, ...] | None:
+    """Names of audits, codes among them taken for names; with schemes, the audit that has them."""
+    from wheeltap.audits.base import named
+
+    known = None if names is None else tuple(dict.fromkeys(map(named, names)))
+    if schemes is None:
+        return known
+    return ("score", "deployment") if known is None else tuple(dict.fromkeys((*known, "deployment")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +154,11 @@ class Settled:
     """Flags and file together."""
 
     audits: tuple[str, ...] | None
+    schemes: str | None
+    margin: float
+    partial: bool
+    names: tuple[str, ...]
+    data: Path | None
     draws: int | None
     budget: str | None
     seed: int
@@ -93,12 +166,21 @@ class Settled:
     settings: dict[str, dict[str, Any]]
 
     def specs(self, default: Iterable[str]) -> tuple[AuditSpec, ...]:
-        """The audits asked for, each with its settings."""
+        """The audits asked for, each with its settings; tables of audits that are not asked for are left aside.
+
+        Raises:
+            UnknownName: If a table is that of no audit.
+        """
+        from wheeltap.audits.base import audits
+
         names = expanded(self.audits or default)
-        unused = next((name for name in self.settings if name not in names), None)
-        if unused is not None:
-            raise UnknownName("audit in this run", unused, names)
-        return tuple(AuditSpec(name=name, settings=self.settings.get(name, {})) for name in names)
+        unknown = next((name for name in self.settings if name not in audits), None)
+        if unknown is not None:
+            raise UnknownName("audit", unknown, audits)
+        shipped = {} if self.schemes is None else {"deployment": {"schemes": self.schemes}}
+        return tuple(
+            AuditSpec(name=name, settings={**self.settings.get(name, {}), **shipped.get(name, {})}) for name in names
+        )
 
     def effort(self, parameters: int) -> Effort:
         """Draws: those asked for, or by the model's size."""
@@ -116,16 +198,33 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     budget: str | None = None
     seed: int | None = None
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+    for_: str | None = msgspec.field(default=None, name="for")
+    margin: float | None = None
+    partial: bool | None = None
+    name: str | None = None
+    data: str | None = None
+    store: str | None = None
+    workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    memory: str | None = None
+    out: str | None = None
+    html: str | None = None
+    json: str | None = None
+    markdown: str | None = None
+    junit: str | None = None
+    fail_on: FailOn | None = None
+    full: bool | None = None
+    quiet: bool | None = None
     settings: dict[str, dict[str, Any]] = {}
 
     @classmethod
     def read(cls, path: Path) -> "_File":
         if not path.is_file():
             raise MissingFile("There is no settings file at this path.", where=str(path))
+        known = {f.encode_name for f in msgspec.structs.fields(cls)} - {"settings"}
         try:
             table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
-            known = {f.name for f in msgspec.structs.fields(cls)} - {"settings"}
-            plain = {key: value for key, value in table.items() if key in known}
+            lists = {key: _named(value) if key in ("for", "name") else value for key, value in table.items()}
+            plain = {key: value for key, value in lists.items() if key in known}
             tables = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
             audits = {key: {name: _named(one) for name, one in value.items()} for key, value in tables.items()}
             unknown = next((key for key in table if key not in plain and key not in audits), None)
@@ -136,7 +235,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
             raise FileFormatError(
                 "The settings file cannot be read.",
                 where=str(path),
-                expected="TOML with audits, draws, budget, seed, alpha, and a table per audit",
+                expected=f"TOML with {', '.join(sorted(known))}, and a table per audit",
                 got=str(error),
             ) from error
 
@@ -158,7 +257,7 @@ class Running:
         Path | None,
         Parameter(help="File that keeps every outcome; the same command resumes. [default: NAME.wheeltap, here]"),
     ] = None
-    workers: Annotated[Whole, Parameter(help="Processes; 1 computes in this one.")] = 1
+    workers: Annotated[Whole | None, Parameter(help="Processes; 1 computes in this one. [default: 1]")] = None
     memory: Annotated[
         str | None, Parameter(help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.")
     ] = None
@@ -176,95 +275,6 @@ class Running:
         if found is None:
             raise UsageError("The memory cannot be read.", expected="a size such as 500MB or 4GB", got=self.memory)
         return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Telling:
-    """Where the report goes."""
-
-    out: Annotated[Path | None, Parameter(help="Folder for report.html and report.json.")] = None
-    html: Annotated[Path | None, Parameter(help="Write the page to this file.")] = None
-    json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file.")] = None
-    fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "found"
-
-    @property
-    def pages(self) -> list[Path]:
-        """Where the page goes."""
-        return [p for p in (self.html, self.out and self.out / "report.html") if p]
-
-    @property
-    def files(self) -> list[Path]:
-        """Where the report goes as JSON."""
-        return [p for p in (self.json, self.out and self.out / "report.json") if p]
-
-    def prepare(self) -> None:
-        """Makes the folders asked for and proves that the files can be written: better an error now than after the run.
-
-        Raises:
-            MissingFile: If the folder cannot be made.
-            ReportFileError: If a file cannot be written.
-            UsageError: If two of them are one.
-        """
-        from wheeltap.report.files import require_writable
-
-        if self.out is not None:
-            try:
-                self.out.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise MissingFile(
-                    "The folder for the report cannot be made.",
-                    where=str(self.out),
-                    got=str(error),
-                    do="Give another folder with --out.",
-                ) from error
-        for path in (*self.pages, *self.files):
-            require_writable(path)
-        self.require_apart()
-
-    def require_apart(self, store: Path | None = None) -> None:
-        """Raises ``UsageError`` if two of the files, or one of them and the store, are the same."""
-        seen: set[Path] = set() if store is None else {store.resolve()}
-        for path in (*self.pages, *self.files):
-            if path.resolve() in seen:
-                raise UsageError(
-                    "Two files are to be written to one path.",
-                    where=str(path),
-                    expected="a path of its own for the store, the page and the JSON file",
-                    got=f"{path} twice",
-                    do="Give another path to --store, --html or --json.",
-                )
-            seen.add(path.resolve())
-
-    def tell(self, report: Report) -> int:
-        """Writes the files asked for, prints the report, gives the exit code."""
-        try:
-            written = self.write(report)
-        finally:
-            report.text()  # after the files, so that a reader that goes away (head, a pager) costs none of them
-        if written:
-            print(written)
-        return exit_code(report, self.fail_on)
-
-    def write(self, report: Report) -> str:
-        """Writes the files asked for; gives a line that names them, empty where there are none."""
-        written = [*(report.html(page) for page in self.pages), *(report.json(file) for file in self.files)]
-        return "Written: " + ", ".join(str(path) for path in written) if written else ""
-
-
-def exit_code(report: Report, fail_on: FailOn) -> int:
-    """0, 1 or 3, as the help says; 2 where the run is not over, for then there is no result to go by."""
-    if missing_trials(report.record):
-        return 2
-    if report.void:
-        return 3
-    worst = {"found": ("found", "error"), "inconclusive": ("found", "inconclusive", "error"), "never": ()}[fail_on]
-    failing: list[Finding] = [
-        finding
-        for finding in report.findings
-        if finding.status in worst and (finding.alarm or finding.status != "found")
-    ]
-    return 1 if failing else 0
 
 
 def slug(*names: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from wheeltap.cli.fer import Training, Written
-from wheeltap.cli.options import Telling, exit_code
+from wheeltap.cli.telling import Telling, exit_code
 from wheeltap.core.errors import UsageError
 from wheeltap.fer.cast import Stage, StudySettings, Watch
 from wheeltap.fer.study import study
@@ -18,7 +18,6 @@ from wheeltap.models.genome import Genome
 from wheeltap.models.pictures import PICTURES, Picture, Symmetric, mirror_image, mirrored_share, picture
 from wheeltap.recipes.paint import usable_threads
 from wheeltap.report import fer, fer_text, files, jsonfile
-from wheeltap.report.report import Report
 from wheeltap.report.text import terminal
 from wheeltap.sources import genomes
 from wheeltap.sources.nets import read_nets
@@ -114,7 +113,7 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     made += [files.write(file, jsonfile.to_json(record.report)) for file in telling.files]
     fer_text.write(record, terminal())
     print("\nWritten: " + ", ".join(str(path) for path in made))
-    return exit_code(Report(record.report), written.fail_on)
+    return exit_code(record.report, written.fail_on)
 
 
 @contextmanager

@@ -1,7 +1,9 @@
-"""Progress on the terminal: trials, passes over the task, time left. Silent when nobody watches."""
+"""Progress: a bar on the terminal, a line now and then where there is none."""
 
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from time import monotonic
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -9,13 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from wheeltap.runs.loop import Progress as State
 from wheeltap.runs.loop import Watch
 
+EVERY = 30.0
+"""Seconds between two lines where standard error is no terminal: a log that says nothing looks stuck."""
+
 
 @contextmanager
-def shown(label: str) -> Generator[Watch]:
-    """A watch that draws a bar on standard error while the block runs."""
+def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
+    """A watch that draws a bar on standard error while the block runs; in a log, a line every half minute."""
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if quiet:
         yield lambda state: None
+        return
+    if not console.is_terminal:
+        yield _lines(label)
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("trials"),
@@ -29,6 +37,25 @@ def shown(label: str) -> Generator[Watch]:
             bar.update(task, completed=state.done, total=state.total, forwards=state.forwards)
 
         yield watch
+
+
+def _lines(label: str) -> Watch:
+    began = last = monotonic()
+
+    def watch(state: State) -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last < EVERY:
+            return
+        last, gone = now, now - began
+        left = gone * (state.total - state.done) / state.done if state.done else 0.0
+        print(
+            f"wheeltap: {label}: {state.done:,} of {state.total:,} trials, {gone:.0f} s, about {left:.0f} s left",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    return watch
 
 
 @contextmanager

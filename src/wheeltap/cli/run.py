@@ -5,7 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.options import Running, Telling
+from wheeltap.cli.options import Running
+from wheeltap.cli.telling import Telling
 
 _RUNNING, _TELLING = Running(), Telling()
 

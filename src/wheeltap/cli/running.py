@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from wheeltap.cli.loading import load, planned
-from wheeltap.cli.options import Measuring, Running, Telling, default_store
+from wheeltap.cli.options import Measuring, Running, default_store
 from wheeltap.cli.progress import said, shown
+from wheeltap.cli.telling import Telling
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -14,6 +15,7 @@ from wheeltap.runs import loop
 
 def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
     """Audits the one model named, or compares the others with the first; gives the exit code."""
+    running, telling = measuring.completed(running), measuring.completed(telling)
     telling.prepare()
     with said("loading " + " and ".join(specs)):
         plan, subjects, task = planned(specs, measuring)
@@ -42,8 +44,8 @@ def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: R
     names = [subject.name for subject in subjects]
     store = running.store or default_store(*names)
     telling.require_apart(store)
-    with shown(" vs ".join(names)) as watch:
+    with shown(" vs ".join(names), quiet=telling.quiet) as watch:
         report = loop.run(
-            plan, subjects, task, store=store, workers=running.workers, watch=watch, memory=running.memory_bytes
+            plan, subjects, task, store=store, workers=running.workers or 1, watch=watch, memory=running.memory_bytes
         )
     return telling.tell(report)

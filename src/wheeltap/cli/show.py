@@ -5,28 +5,61 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from wheeltap.cli.whole import Whole
+
 if TYPE_CHECKING:
     from wheeltap.core.records import Finding
     from wheeltap.report.report import Report
+
+PlanNumber = Annotated[
+    Whole | None,
+    Parameter(name="--plan", help="Which plan of a store, as show lists them. [default: the one that was run last]"),
+]
 
 
 def show(
     source: Annotated[Path, Parameter(help="A .wheeltap store, or a report.json.")],
     code: Annotated[str | None, Parameter(help="Show the findings with this code only, such as WT101.")] = None,
+    *,
+    plan: PlanNumber = None,
+    full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False,
 ) -> int:
     """Prints a report, or the findings of one code in full.
+
+    A store may hold the plans of several runs: it lists them first, and prints the report on the last one.
 
     Try it:
 
       wheeltap show digits.wheeltap
+      wheeltap show digits.wheeltap --plan 1
       wheeltap show report.json WT101
     """
-    report = read(source)
-    if code is None:
-        report.text()
+    report = read(source, plan=plan)
+    if code is not None:
+        _in_full(report[code.upper()])
         return 0
-    _in_full(report[code.upper()])
+    if plan is None and _is_store(source):
+        _list_plans(source)
+    report.text(full=full)
     return 0
+
+
+def _list_plans(store: Path) -> None:
+    """The plans of a store, where there are several."""
+    from wheeltap.cli.status import title
+    from wheeltap.plans.store import Store
+    from wheeltap.report.text import paragraph, terminal
+    from wheeltap.runs.stored import plans_of
+
+    with Store(store, readonly=True) as kept:
+        plans = plans_of(kept)
+    if len(plans) < 2:
+        return
+    console = terminal()
+    for each in plans:
+        paragraph(console, title(each, of=len(plans)))
+    paragraph(console, f"Plan {len(plans)} was run last. Another one: wheeltap show {store} --plan 1")
+    console.print()
 
 
 def _in_full(findings: "list[Finding]") -> None:
@@ -43,9 +76,14 @@ def _in_full(findings: "list[Finding]") -> None:
         paragraph(console, f"trials: {len(finding.trials)}", indent=2)
 
 
-def read(source: Path) -> "Report":
+def _is_store(source: Path) -> bool:
+    with source.open("rb") as file:
+        return file.read(6) == b"SQLite"
+
+
+def read(source: Path, *, plan: int | None = None) -> "Report":
     """The report in a store or a JSON file, told apart by their first bytes."""
-    from wheeltap.core.errors import MissingFile
+    from wheeltap.core.errors import MissingFile, UsageError
     from wheeltap.report.report import Report
 
     if not source.is_file():
@@ -55,17 +93,25 @@ def read(source: Path) -> "Report":
             expected="a .wheeltap file or a report.json",
             do="Run an audit first: wheeltap audit digits",
         )
-    with source.open("rb") as file:
-        is_store = file.read(6) == b"SQLite"
-    return judged(source) if is_store else Report.read(source)
+    if _is_store(source):
+        return judged(source, plan=plan)
+    if plan is not None:
+        raise UsageError(
+            "A report in a file is that of one plan.",
+            where=f"{source}: --plan",
+            expected="a .wheeltap store",
+            got="a report.json",
+            do="Leave --plan out, or give the store.",
+        )
+    return Report.read(source)
 
 
-def judged(store: Path) -> "Report":
+def judged(store: Path, *, plan: int | None = None) -> "Report":
     """The report on what is in a store; of a run that is not over, it says so first."""
     from wheeltap.plans.store import Store
     from wheeltap.runs.stored import judge, plan_of
 
     with Store(store, readonly=True) as kept:
-        plan = plan_of(kept)
-    again = " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
-    return judge(store, again=again)
+        _, chosen = plan_of(kept, plan)
+    again = " ".join(("wheeltap", chosen.command, *chosen.sources, "...")) if chosen.sources else ""
+    return judge(store, again=again, plan=plan)

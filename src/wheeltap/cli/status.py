@@ -1,34 +1,85 @@
 """``wheeltap status``."""
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from wheeltap.core.errors import WheeltapError
+
+if TYPE_CHECKING:
+    from wheeltap.plans.outcomes import Outcomes
+    from wheeltap.plans.plan import Plan
+    from wheeltap.runs.stored import Kept
+
 
 def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in use.")]) -> int:
-    """Shows how far a run is: what it audits, trials done, diverged, failed and still known to be missing.
+    """Shows how far each run in a store is: trials done of those wanted so far, failed, and to go.
 
     Try it:
 
       wheeltap status digits.wheeltap
     """
-    from wheeltap.audits.settle import wanted
     from wheeltap.plans.outcomes import Outcomes
     from wheeltap.plans.store import Store
-    from wheeltap.runs.stored import plan_of
+    from wheeltap.runs.stored import plan_of, plans_of
 
     with Store(store, readonly=True) as kept:
-        plan = plan_of(kept)
-        known = Outcomes(kept)
-        asked = wanted(plan, known)
-        found = [known(trial.key) for trial in asked]
-        missing, failed = found.count(None), sum(one is not None and one.status == "failed" for one in found)
-        counts = ", ".join(f"{number} {name}" for name, number in kept.count().items()) or "none"
-    print(f"{plan.command}: {', '.join(s.name for s in plan.subjects)} on {plan.task.name}")
-    print(f"trials in the store: {counts}")
-    if missing:
-        print(f"{missing} trials to go, as far as is known: run the same command again")
-    else:
-        print(f"complete, but {failed} failed: the same command tries them again" if failed else "complete")
+        plans, known = plans_of(kept), Outcomes(kept)
+        if not plans:
+            plan_of(kept)  # says what to do
+        for each in plans:
+            print(title(each, of=len(plans)))
+            for line in _told(each, known, store):
+                print(f"  {line}")
+        counts = ", ".join(f"{number:,} {name}" for name, number in kept.count().items()) or "none"
+    print(f"outcomes in the store: {counts}")
     return 0
+
+
+def title(kept: "Kept", *, of: int) -> str:
+    """One line on a plan of a store: its number where there are several, when it was run, and what it asks."""
+    number = f"plan {kept.number} of {of}" if of > 1 else ""
+    head = ", ".join(part for part in (number, f"run {kept.when}" if kept.when else "") if part)
+    if kept.plan is None:
+        return f"{head or 'plan'}: made by another version of wheeltap"
+    plan = kept.plan
+    subjects, audits = (", ".join(one.name for one in several) for several in (plan.subjects, plan.audits))
+    return f"{head}{': ' if head else ''}{plan.command}: {subjects} on {plan.task.name}: {audits}"
+
+
+def _told(kept: "Kept", known: "Outcomes", store: Path) -> list[str]:
+    """What there is to say on a plan's trials."""
+    from wheeltap.runs.stored import require_audits
+
+    if kept.plan is None:
+        return ["Use the wheeltap that made it."]
+    try:
+        require_audits(kept.plan, where=str(store))
+        return _counted(kept.plan, known)
+    except WheeltapError as error:
+        return [error.in_line()]
+
+
+def _counted(plan: "Plan", known: "Outcomes") -> list[str]:
+    from wheeltap.audits.settle import wanted
+    from wheeltap.runs.budget import most_trials
+
+    asked = wanted(plan, known)
+    found = Counter(outcome.status for trial in asked if (outcome := known(trial.key)) is not None)
+    there, failed = found.total(), found["failed"]
+    beside = ", ".join(f"{count:,} {name}" for name, count in sorted(found.items()) if name != "done")
+    first = f"{there:,} of {len(asked):,} trials have run" + (f" ({beside})" if beside else "")
+    missing = len(asked) - there
+    if not missing:
+        return [first, f"complete, but {failed:,} failed: the same command tries them again" if failed else "complete"]
+    most = most_trials(plan)
+    later = f"Later rounds depend on what these give and may ask for more: at most {most:,} in all."
+    again = " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
+    return [
+        first,
+        f"{missing:,} trial{'s' * (missing != 1)} to go{' so far' * (most > len(asked))}: run the same command again"
+        + (f" ({again})" if again else ""),
+        *([later] if most > len(asked) else []),
+    ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import final
+from typing import Any, final
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import canon
@@ -57,13 +58,22 @@ class Annotations:
         )
 
 
-def checked_groups(groups: Sequence[int] | Tensor, *, examples: int, where: str) -> Tensor:
+def checked_groups(groups: Sequence[Any] | NDArray[Any] | Tensor, *, examples: int, where: str) -> Tensor:
     """Groups (values of a factor) as integers, one per example.
 
     Raises:
         DataError: If they are not whole numbers, or their number is another.
     """
-    given = torch.as_tensor(groups).cpu()
+    try:
+        given = torch.as_tensor(groups).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            "The groups are not numbers.",
+            where=where,
+            expected=f"{examples} whole numbers, one per example",
+            got=f"{type(groups).__name__}: {' '.join(str(error).split())[:120]}",
+            do="Number the names: names = sorted(set(groups)), then [names.index(group) for group in groups].",
+        ) from error
     if given.shape != (examples,) or given.is_floating_point() or given.is_complex():
         raise DataError(
             "The groups do not fit the examples.",

@@ -8,9 +8,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core import canon, measure
+from wheeltap.core import canon, lengths, measure
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
+from wheeltap.core.targets import require_fitting
 from wheeltap.core.task import BaseTask, Moments, as_scores
 
 _SPAN = 2
@@ -57,7 +58,7 @@ class ChoiceTask(BaseTask):
         self.measure: Measure = measure.accuracy
         self._require_sound(len(targets))
         self.targets = torch.tensor(list(targets), dtype=torch.long)
-        self._require_targets(len(self.choices[0]))
+        require_fitting(self.targets, len(self.choices[0]), where=self.name)
         self.sequences = _without_prefixes(
             context + option[:-1]
             for context, options in zip(self.contexts, self.choices, strict=True)
@@ -178,7 +179,17 @@ class ChoiceTask(BaseTask):
 
         Prefixes are scored inside longer sequences and short ones are filled up behind, which only a causal model
         leaves as they are: two calls on the longest sequence tell.
+
+        Raises ``DataError`` if an item is longer than the model can read.
         """
+        items = zip(self.contexts, self.choices, strict=True)
+        lengths.require_short(
+            model,
+            [len(context) + max(map(len, options)) - 1 for context, options in items],
+            where=self.name,
+            what="item",
+        )
+        lengths.require_short(model, map(len, self.more), where=self.name, what="further sequence")
         longest = self.sequences[-1]
         if len(longest) < 2:
             longest = longest * 2

@@ -1,11 +1,14 @@
 """Measures: one value per example from a model's scores over the options each example offers."""
 
+import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from wheeltap.core.errors import UnknownName, UsageError
 
 
 class Measure(ABC):
@@ -152,3 +155,59 @@ RECORDED: tuple[Measure, ...] = (accuracy, nll, agreement)
 
 
 BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error)}
+
+
+def named(given: Any, *, where: str) -> Measure:
+    """The measure that was given: one itself, its name, or a class of one that needs no arguments.
+
+    Raises:
+        UnknownName: If no measure has this name.
+        UsageError: If it is anything else.
+    """
+    if isinstance(given, Measure):
+        return given
+    if isinstance(given, str):
+        if given not in BY_NAME:
+            raise UnknownName("measure", given, BY_NAME)
+        return BY_NAME[given]
+    got = type(given).__name__
+    if inspect.isclass(given):
+        got = f"the class {given.__name__}"
+        if issubclass(given, Measure) and not inspect.isabstract(given):
+            ours = next((one for one in BY_NAME.values() if type(one) is given), None)
+            if ours is not None:
+                return ours
+            try:
+                return given()
+            except TypeError as error:
+                got = f"{got}: {error}"
+    raise UsageError(
+        "This is no measure.",
+        where=f"{where}: measure",
+        expected=f"{', '.join(sorted(BY_NAME))}, or an instance of a subclass of wt.measure.Measure",
+        got=got,
+        do="Give a name such as measure='nll', or an instance: measure=MyMeasure(...).",
+    )
+
+
+def of_outputs(one: Measure | None) -> bool:
+    """Whether a measure was chosen that may be of wanted outputs: any but ours of options."""
+    return one is not None and one not in STANDARD
+
+
+def require_suited(one: Measure, *, outputs: bool, where: str) -> None:
+    """Raises ``UsageError`` if a measure of ours reads other targets than a task has.
+
+    Args:
+        one: The measure.
+        outputs: Whether the targets are wanted outputs; else they are indices of right options.
+        where: Name of the task.
+    """
+    if (one in STANDARD and outputs) or (one is squared_error and not outputs):
+        raise UsageError(
+            f"The measure {one.name} does not fit these targets.",
+            where=f"{where}: measure",
+            expected="squared_error" if outputs else ", ".join(each.name for each in STANDARD),
+            got=f"{one.name}, with {'floating-point' if outputs else 'whole'} numbers as targets",
+            do="Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
+        )

@@ -10,14 +10,22 @@ from numpy.typing import NDArray
 from wheeltap.core import canon, seeds
 from wheeltap.core.site import WHOLE, Site
 
-SCHEMA = "wheeltap.report/2"
+SCHEMA = "wheeltap.report/3"
 
 Scalar = str | int | float | bool
 TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
-FindingStatus = Literal["found", "not_found", "inconclusive", "not_applicable", "skipped", "error", "void"]
-Asks = Literal["score", "weights", "learning", "structure", "merging"]
+FindingStatus = Literal[
+    "found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"
+]  # fmt: skip
+"""``found``: shown to exceed its margin. ``excluded``: shown not to. ``inconclusive``: neither was shown.
+``measured``: a number without a claim."""
+
+Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging"]
 Role = Literal["subject", "twin", "planted", "graded"]
+
+UNCOVERED: Final = "too few weights"
+"""Verdict of a finding that concludes nothing because most weights were left alone."""
 
 OWN: Final = "the model's own answers"
 """What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
@@ -41,6 +49,18 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
+class Untouched(msgspec.Struct, frozen=True):
+    """Weights of one module that no disturbance can reach.
+
+    Attributes:
+        name: Path of the module.
+        size: How many weights.
+    """
+
+    name: str
+    size: int
+
+
 class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a store knows of a subject.
 
@@ -51,6 +71,9 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         layers: Module paths of the layers a disturbance can touch.
         widest: Inputs (with the constant) of the widest dense layer: what function-space noise must estimate.
         path: Numerical path class of its trials.
+        ends: Layers that turn tokens into vectors, and vectors into scores of tokens: deployment leaves them alone.
+        untouched: Modules with weights that are in no layer, the largest first; norms and biases among them.
+        covered: Number of weights in layers.
     """
 
     name: str
@@ -58,6 +81,9 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     blocks: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    ends: tuple[str, ...] = ()
+    untouched: tuple[Untouched, ...] = ()
+    covered: int = 0
     widest: int = 0
     path: str = "plain"
     role: Role = "subject"
@@ -207,10 +233,34 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         return f"{value} [{show(self.low)}, {show(self.high)}]"
 
 
+class Power(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test held against a margin can decide.
+
+    Attributes:
+        found: Probability that an effect of twice the margin is found; ``None`` where that is not known.
+        excluded: Probability that no effect at all is excluded; ``None`` where that is not known.
+        examples: How many examples would make both .8, all else as it is; ``None`` where no number would.
+        draws: How many draws would; ``None`` where no number would, or nothing is drawn.
+    """
+
+    found: float | None
+    excluded: float | None
+    examples: int | None = None
+    draws: int | None = None
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One coded claim about a subject (or a pair, "A vs B"), with the numbers behind it.
 
     Attributes:
+        scheme: Name of the deployment scheme it is about, where its audit has several.
+        verdict: The status in the words of the question: ``costs``, ``may cost``, ``safe``, ``cannot tell``, say.
+        margin: Smallest effect of interest, in the unit of the first estimate; ``None`` where nothing was tested.
+        power: What the test can decide.
+        coverage: Least share of the weights that one of its disturbances of all weights touched; ``None`` where none
+            is of all weights.
+        leaning: Whether it is undecided, yet an effect was shown: the interval leaves zero out, on the side of an
+            alarm.
         because: Plain words: what was seen and what it does and does not prove.
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.
@@ -228,6 +278,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     trials: tuple[str, ...] = ()
     alarm: bool = True
     brief: str = ""
+    scheme: str = ""
+    verdict: str = ""
+    margin: float | None = None
+    power: Power | None = None
+    coverage: float | None = None
+    leaning: bool = False
 
     @property
     def said(self) -> str:
@@ -243,7 +299,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         reads: Two plain sentences: what it does and what a change in it means.
         axis: What the dose is.
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
-        otherwise: What ``not_found`` says of a single subject, where that is more than nothing.
+        otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
         asks: The score itself; what disturbed weights do to it; how fast it is learnt; what is inside; whether two
             checkpoints can be merged.
         shows: Whether ``found`` shows something of what is inside.
@@ -329,7 +385,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole report, schema ``wheeltap.report/2``: what every renderer reads and nothing else."""
+    """The whole report, schema ``wheeltap.report/3``: what every renderer reads and nothing else."""
 
     schema: str = SCHEMA
     command: str

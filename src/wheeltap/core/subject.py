@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core import canon
+from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers
@@ -56,6 +56,7 @@ class Subject:
         self.model = model
         self.name = name
         self.layers: tuple[Layer, ...] = find_layers(model)
+        self._apart: tuple[Layer, ...] = ()
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
         self.settled: Settled | None = None
@@ -63,9 +64,9 @@ class Subject:
             raise ModelError(
                 "The model has no weights that wheeltap can disturb.",
                 where=name,
-                expected="at least one Linear, Conv1d/2d/3d, Embedding or attention projection",
+                expected="at least one parameter with two axes or more that is no gain of a norm",
                 got=type(model).__name__,
-                do="Wrap the model so that its weights live in these modules.",
+                do="Wrap the model so that its weights are parameters of its modules.",
             )
 
     @property
@@ -81,6 +82,12 @@ class Subject:
         return self._squared_norm
 
     @property
+    def sizes(self) -> dict[str, int]:
+        """How many weights each parameter has, by its path, a tied one once; of a copy, those of its base."""
+        apart = {layer.weight for layer in self._apart}
+        return {name: size for name, size in coverage.sizes(self.model).items() if name not in apart}
+
+    @property
     def path(self) -> str:
         """Numerical path class: part of every trial's key."""
         dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
@@ -90,13 +97,17 @@ class Subject:
     def record(self) -> SubjectRecord:
         """What stores and reports keep of this subject."""
         if self._record is None:
+            sizes = self.sizes
             self._record = SubjectRecord(
                 name=self.name,
                 fingerprint=self._described().digest(without=self.settled.passing if self.settled else frozenset()),
-                parameters=sum(p.numel() for p in self.model.parameters()),
+                parameters=sum(sizes.values()),
                 blocks=find_blocks(self.model, self.layers),
                 layers=tuple(layer.name for layer in self.layers),
-                widest=max((layer.fan_in + 1 for layer in self.layers if layer.kind in _DENSE), default=0),
+                ends=coverage.ends(self.model, self.layers),
+                untouched=coverage.untouched(self.layers, sizes),
+                covered=coverage.held(self.layers, sizes),
+                widest=max((layer.fan_in + 1 for layer in self.layers if _is_dense(layer)), default=0),
                 path=self.path,
             )
         return self._record
@@ -121,6 +132,7 @@ class Subject:
         """
         child = Subject(model, name=record.name)
         tied = {layer.name: layer.tied for layer in self.layers}
+        child._apart = tuple(layer for layer in child.layers if layer.name not in tied)
         child.layers = tuple(replace(layer, tied=tied[layer.name]) for layer in child.layers if layer.name in tied)
         child._record = record
         return child
@@ -130,7 +142,9 @@ class Subject:
         return self.model.get_parameter(name)
 
 
-_DENSE = ("linear", "transposed", "attention")
+def _is_dense(layer: Layer) -> bool:
+    """Whether function-space noise must know the moments of its inputs, all of them together."""
+    return layer.kind in ("linear", "transposed", "attention") and not layer.unread
 
 
 def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = "") -> SubjectRecord:
@@ -150,6 +164,9 @@ def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = 
         parameters=base.parameters,
         blocks=base.blocks,
         layers=base.layers,
+        ends=base.ends,
+        untouched=base.untouched,
+        covered=base.covered,
         widest=base.widest,
         path=base.path,
         role=role,

@@ -3,38 +3,37 @@
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar, final
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from wheeltap.core import canon, measure
+from wheeltap.core import canon, lengths
+from wheeltap.core import measure as measures
 from wheeltap.core.annotations import Annotations, checked_groups, require_fit, tensor_digest
-from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.errors import DataError
+from wheeltap.core.inputs import (
+    Inputs,
+    Moments,
+    answered,
+    as_inputs,
+    as_scores,
+    as_tensor,
+    chosen,
+    count,
+    flat,
+    shapes,
+    split,
+    tensors,
+)  # fmt: skip
 from wheeltap.core.measure import Measure
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.core.typed import to_array
-
-
-@dataclass(frozen=True)
-class Moments:
-    """One batch of inputs for estimating layer moments.
-
-    Attributes:
-        inputs: What the model is called with.
-        sinks: Leading positions of the second axis that serve as attention sinks: kept in the input moments
-            (dropped, their whitened norm explodes), left out of the output moments (their massive activations
-            would set the scale).
-    """
-
-    inputs: Any
-    sinks: int = 0
-
+from wheeltap.core.targets import mean_loss, require_finite, require_fitting, require_scores, require_targets
 
 Kind = TypeVar("Kind", bound="BaseTask")
 
@@ -59,7 +58,7 @@ class BaseTask(ABC):
     def digest(self) -> str:
         """Digest of examples, order, targets and scoring rule; of the annotations where they were given."""
 
-    def with_groups(self: Kind, groups: Sequence[int] | Tensor) -> Kind:
+    def with_groups(self: Kind, groups: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
         """The same examples, told which behaviour each is one of: without this, that of its right option.
 
         Args:
@@ -71,7 +70,7 @@ class BaseTask(ABC):
         checked = checked_groups(groups, examples=len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, groups=checked))
 
-    def with_factors(self: Kind, factors: Mapping[str, Tensor]) -> Kind:
+    def with_factors(self: Kind, factors: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor]) -> Kind:
         """The same examples, of which these factors are known too.
 
         Args:
@@ -165,7 +164,7 @@ class BaseTask(ABC):
     @property
     def measures(self) -> tuple[Measure, ...]:
         """Everything recorded per example: one pass serves all."""
-        standard = () if self.targets.is_floating_point() else measure.RECORDED
+        standard = () if self.targets.is_floating_point() else measures.RECORDED
         return standard if self.measure in standard else (self.measure, *standard)
 
     def scores(self, model: nn.Module) -> Float[Tensor, "example option"]:
@@ -177,47 +176,9 @@ class BaseTask(ABC):
         """
         with torch.no_grad():
             scores = self.forward(model).float().cpu()
-        if scores.ndim != 2 or scores.shape[0] != len(self.targets):
-            raise ModelError(
-                "The model does not give one row of scores per example.",
-                where=self.name,
-                expected=f"shape [{len(self.targets)}, options]",
-                got=str(list(scores.shape)),
-                do="Wrap the model so that it returns logits per example (or an object with .logits).",
-            )
-        self._require_targets(scores.shape[1])
+        require_scores(scores, len(self.targets), where=self.name)
+        require_fitting(self.targets, scores.shape[1], where=self.name)
         return scores
-
-    def _require_targets(self, options: int) -> None:
-        if self.targets.is_floating_point():
-            if self.targets.shape[1] != options:
-                raise DataError(
-                    "The targets do not have the shape of the model's outputs.",
-                    where=self.name,
-                    expected=f"[{len(self.targets)}, {options}]",
-                    got=str(list(self.targets.shape)),
-                    do="Give one wanted output per output of the model.",
-                )
-            return
-        if options < 2:
-            raise ModelError(
-                "The model gives one score per example, so there is nothing to choose between.",
-                where=self.name,
-                expected="a score for each of two options or more",
-                got=f"shape [{len(self.targets)}, {options}], with whole numbers as targets",
-                do="From one logit z make two: torch.cat([torch.zeros_like(z), z], dim=1) says the same. "
-                "For regression give floating-point targets [example, 1].",
-            )
-        wrong = (self.targets < 0) | (self.targets >= options)
-        if bool(wrong.any()):
-            first = int(wrong.nonzero()[0])
-            raise DataError(
-                "A target is out of range.",
-                where=f"{self.name}: example {first}",
-                expected=f"an integer from 0 to {options - 1} (the model offers {options} options)",
-                got=str(int(self.targets[first])),
-                do="Check the labels, and that they belong to this model.",
-            )
 
     @property
     def record(self) -> TaskRecord:
@@ -234,140 +195,93 @@ class BaseTask(ABC):
         )
 
 
-def as_scores(output: Any) -> Tensor:
-    """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
-    if isinstance(output, Tensor):
-        return output
-    whole: Any = output
-    for held in (
-        whole.get("logits") if isinstance(output, dict) else getattr(whole, "logits", None),
-        whole[0] if isinstance(output, tuple) and len(whole) else None,
-    ):
-        if isinstance(held, Tensor):
-            return held
-    raise ModelError(
-        "The model's output holds no scores.",
-        expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
-        got=type(whole).__name__,
-        do="Wrap the model so that it returns logits.",
-    )
-
-
-def mean_loss(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy of scores over options, or mean squared error of wanted outputs."""
-    held = targets.to(scores.device)
-    if held.is_floating_point():
-        return functional.mse_loss(scores, held.to(scores.dtype))
-    return functional.cross_entropy(scores, held)
-
-
-def _split(rows: Tensor, size: int) -> Iterator[Tensor]:
-    return (rows[start : start + size] for start in range(0, len(rows), size))
-
-
 @final
 class Task(BaseTask):
     """Examples with integer labels (or wanted outputs) for a model called as ``model(inputs)``.
 
+    Inputs by name, ``Task({"input_ids": ..., "attention_mask": ...}, targets)``, are for a model called as
+    ``model(input_ids=..., attention_mask=...)``. Floating-point inputs are cast to the dtype of the model's first
+    floating-point parameter when it is called, unless it has parameters of theirs too; whole numbers stay as they are.
     What else is known of them is told afterwards: ``Task(inputs, targets).with_groups(groups)``; see ``BaseTask``.
 
     Args:
-        inputs: ``[example, ...]``; kept in this order.
+        inputs: ``[example, ...]``, or a mapping of names to such; kept in this order. Tensors or numpy arrays.
         targets: Integer ``[example]``, or floating point ``[example, output]`` for regression.
-        measure: What the benchmark would score; by default accuracy, or squared error for regression.
+        measure: What the benchmark would score, or its name; by default accuracy, or squared error for regression.
         name: For reports.
         batch: Examples per forward call.
         more: Further inputs of the same kind, ``[row, ...]``, used only for estimating layer moments.
 
     Raises:
-        DataError: If the task is empty, lengths differ, or values are not finite.
+        DataError: If the task is empty, lengths or shapes differ, targets are one-hot, or values are not finite.
+        UsageError: If there is no such measure, or it does not fit the targets.
     """
 
     def __init__(
         self,
-        inputs: Tensor,
-        targets: Tensor,
+        inputs: Any,
+        targets: Any,
         *,
-        measure: Measure | None = None,
+        measure: Measure | type[Measure] | str | None = None,
         name: str = "task",
         batch: int = 512,
-        more: Tensor | None = None,
+        more: Any = None,
     ) -> None:
         self.name, self.batch = name, batch
-        self.inputs = torch.as_tensor(inputs)
-        self.targets = torch.as_tensor(targets)
-        self.more = None if more is None else torch.as_tensor(more)
-        self._require_sound()
-        if not self.targets.is_floating_point():
+        self.inputs: Inputs = as_inputs(inputs, where=name)
+        self.targets = as_tensor(targets, what="targets", where=name)
+        self.more: Inputs | None = None if more is None else as_inputs(more, where=name)
+        wanted = None if measure is None else measures.named(measure, where=name)
+        require_targets(self.targets, count(self.inputs), of_outputs=measures.of_outputs(wanted), where=name)
+        outputs = self.targets.is_floating_point()
+        if not outputs:
             self.targets = self.targets.long()
-        self.measure = measure or (_SQUARED_ERROR if self.targets.is_floating_point() else _ACCURACY)
+        self.measure = wanted or (measures.squared_error if outputs else measures.accuracy)
+        measures.require_suited(self.measure, outputs=outputs, where=name)
+        self._require_sound()
 
     def _require_sound(self) -> None:
-        if self.inputs.ndim == 0 or len(self.inputs) == 0:
-            raise DataError("The task is empty.", where=self.name, expected="at least one example", got="none")
-        if self.targets.ndim and len(self.inputs) != len(self.targets):
-            raise DataError(
-                "The task's inputs and targets differ in number.",
-                where=self.name,
-                expected=f"{len(self.inputs)} targets, one per input",
-                got=f"{len(self.targets)} targets",
-                do="Give one target per input, in the same order.",
-            )
-        wanted = 2 if self.targets.is_floating_point() else 1
-        if self.targets.ndim != wanted:
-            raise DataError(
-                "The targets have the wrong shape.",
-                where=self.name,
-                expected="integers [example], or floating point [example, output] for regression",
-                got=f"{str(self.targets.dtype).removeprefix('torch.')} {list(self.targets.shape)}",
-                do="Class labels are whole numbers; store them as an integer type.",
-            )
-        if self.more is not None and self.more.shape[1:] != self.inputs.shape[1:]:
+        if self.more is not None and shapes(self.more) != shapes(self.inputs):
             raise DataError(
                 "The task's further inputs have another shape than its inputs.",
                 where=self.name,
-                expected=f"[row, {', '.join(map(str, self.inputs.shape[1:]))}]",
-                got=str(list(self.more.shape)),
+                expected=shapes(self.inputs),
+                got=shapes(self.more),
                 do="Give inputs of the same kind to more=.",
             )
-        parts = (("inputs", self.inputs), ("targets", self.targets), ("further inputs", self.more))
-        for label, tensor in parts:
-            if tensor is not None and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                row = int((~torch.isfinite(tensor)).reshape(len(tensor), -1).any(1).nonzero()[0])
-                raise DataError(
-                    f"The task's {label} are not all finite.",
-                    where=f"{self.name}: example {row}",
-                    expected="finite numbers",
-                    got="NaN or infinite",
-                    do="Remove or mend the example.",
-                )
+        for kind, inputs in (("inputs", self.inputs), ("further inputs", self.more)):
+            for name, tensor in tensors({} if inputs is None else inputs).items():
+                require_finite(f"{kind} {name}".strip(), tensor, where=self.name)
+        require_finite("targets", self.targets, where=self.name)
 
     @property
     def digest(self) -> str:
         """Digest of inputs, targets, their order and what is scored."""
-        parts = [tensor_digest("inputs", self.inputs), tensor_digest("targets", self.targets)]
+        parts = [*self._digests("inputs", self.inputs), tensor_digest("targets", self.targets)]
         if self.more is not None:
-            parts.append(tensor_digest("more", self.more))
+            parts += self._digests("more", self.more)
         return canon.key("task", [*self.measure.identity, *parts, *self.annotations.digests])
+
+    @staticmethod
+    def _digests(kind: str, inputs: Inputs) -> list[str]:
+        return [tensor_digest(f"{kind} {name}".strip(), tensor) for name, tensor in sorted(tensors(inputs).items())]
 
     @property
     def tokens(self) -> int:
         """Distinct rows of input available for estimating layer moments."""
-        rows = self.inputs.reshape(len(self.inputs), -1)
-        if self.more is not None:
-            rows = torch.cat([rows, self.more.reshape(len(self.more), -1)])
-        return len(np.unique(to_array(rows), axis=0))
+        rows = [flat(inputs) for inputs in (self.inputs, self.more) if inputs is not None]
+        return len(np.unique(np.concatenate(rows), axis=0))
 
     @property
     def moment_passes(self) -> float:
         """See ``BaseTask.moment_passes``."""
-        return 1.0 if self.more is None else 1.0 + len(self.more) / len(self.inputs)
+        return 1.0 if self.more is None else 1.0 + count(self.more) / count(self.inputs)
 
     def part(self, index: Tensor) -> "Task":
         """See ``BaseTask.part``."""
         index = index.cpu()
         part = Task(
-            self.inputs[index.to(self.inputs.device)],
+            chosen(self.inputs, index),
             self.targets[index.to(self.targets.device)],
             measure=self.measure,
             name=self.name,
@@ -379,22 +293,22 @@ class Task(BaseTask):
         """See ``BaseTask.halve_batch``."""
         if self.batch == 1:
             return False
-        self.batch = max(min(self.batch, len(self.inputs)) // 2, 1)
+        self.batch = max(min(self.batch, count(self.inputs)) // 2, 1)
         return True
+
+    def require_readable(self, model: nn.Module) -> None:
+        """Raises ``DataError`` if an example has more tokens than the model can read."""
+        lengths.require_short(model, lengths.of_inputs(self.inputs), where=self.name)
 
     def forward(self, model: nn.Module) -> Tensor:
         """Scores ``[example, option]``, of copies of the inputs: a model may write into them."""
-        device = next(model.parameters()).device
-        return torch.cat([as_scores(model(part.to(device, copy=True))) for part in _split(self.inputs, self.batch)])
+        return torch.cat([as_scores(answered(model, part)) for part in split(self.inputs, self.batch)])
 
     def moments(self) -> Iterator[Moments]:
         """Inputs for layer moments: the task's own and ``more``."""
-        for rows in (self.inputs, *(() if self.more is None else (self.more,))):
-            for part in _split(rows, self.batch):
-                yield Moments(part.clone())
+        for rows in (self.inputs, self.more):
+            if rows is not None:
+                yield from (Moments(part) for part in split(rows, self.batch))
 
-
-# Bound under other names because ``measure`` is also the name of an argument above.
-_ACCURACY, _SQUARED_ERROR = measure.accuracy, measure.squared_error
 
 __all__ = ["BaseTask", "Moments", "Task", "as_scores", "mean_loss"]

@@ -9,6 +9,7 @@ from typing import Self, final
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core import coverage
 from wheeltap.core.errors import RestorationError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.layer import Layer
@@ -61,6 +62,8 @@ class Disturbance:
         self._directions: _Directions | None = None
         self._size = 0.0
         self.relative_norm = 0.0
+        self.coverage: float | None = None
+        self._asked = asked(subject, site) if site.everywhere else 0
 
     @property
     def untouched(self) -> str:
@@ -104,7 +107,9 @@ class Disturbance:
     def apply(self, dose: float, *, root: int, seed: int, keep: bool = True) -> None:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
 
-        Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights.
+        Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights, and ``coverage`` the
+        share of what the site asks for that was replaced, whether or not by the same numbers: of all parameters but
+        those that it spares; ``None`` at a site of a part.
 
         Args:
             dose: How much.
@@ -115,24 +120,29 @@ class Disturbance:
         """
         self.perturbation.require_dose(dose)
         known = self.knowledge.at(dose, root=root, seed=seed)
-        moved = 0.0
+        moved, touched = 0.0, 0
         # The first layers last: those of a small net are then still in the processor's cache when it runs.
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
             draw = Draw(root, seed, known.get(layer.name))
+            biases = False
             if self._position is not None:
                 self._write_one(layer, self._position, dose, draw)
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
+                biases = self.perturbation.biases
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
                 moved += _distance(held.weight, clean.weight)
+                biases = new.bias is not None
                 if held.bias is not None and clean.bias is not None and new.bias is not None:
                     moved += _distance(held.bias, clean.bias)
+            touched += clean.weight.numel() + (clean.bias.numel() if biases and clean.bias is not None else 0)
         self.relative_norm = (moved / self._size) ** 0.5
+        self.coverage = touched / self._asked if self._asked else None
 
     def _write_one(self, layer: Layer, position: tuple[int, int], dose: float, draw: Draw) -> None:
         """Writes one weight as the perturbation of its whole layer would; the rest of the layer stays clean."""
@@ -162,6 +172,12 @@ class Disturbance:
         along, length = kept[layer.name]
         move(held, clean, along, dose)
         return length
+
+
+def asked(subject: Subject, site: Site) -> int:
+    """How many weights a site of the whole model asks for: all parameters but those of layers that it spares."""
+    sizes = subject.sizes
+    return sum(sizes.values()) - coverage.held((one for one in subject.layers if one.name in site.spared), sizes)
 
 
 _OF_EVERY_LAYER = ("moments", "inputs")

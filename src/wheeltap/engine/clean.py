@@ -248,6 +248,9 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
 def _tied(subject: Subject, task: BaseTask) -> frozenset[str]:
     """Weights of layers that are used in more than one place of the model; from one example of the task.
 
+    Not those that are known to be used otherwise than in one product: of what is computed from them, or how often
+    the forward looks at them, follows nothing.
+
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
     uses = _Uses(subject.model)
@@ -265,10 +268,11 @@ def _tied(subject: Subject, task: BaseTask) -> frozenset[str]:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.
         with suppress(Exception), torch.no_grad():
-            example = next(iter(task.moments())).inputs[:1].to(subject.device)
+            example = next(iter(task.moments())).first()
             with uses:
-                subject.model(example)
+                example.run(subject.model)
     finally:
         for remove in undo:
             remove()
-    return frozenset(layer.weight for layer in subject.layers if len(uses.uses.get(layer.weight, ())) > 1)
+    read = [layer.weight for layer in subject.layers if not layer.unread]
+    return frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)

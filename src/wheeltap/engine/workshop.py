@@ -13,7 +13,6 @@ from torch import Tensor
 from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
-from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
@@ -62,7 +61,7 @@ class Workshop:
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
-        self._beside: tuple[tuple[str, str], LowRankCopies | None] | None = None
+        self._beside: tuple[tuple[str, ...], LowRankCopies | None] | None = None
         self._part: tuple[tuple[int, Subset], _Chosen] | None = None
         self.forwards = 0.0
 
@@ -139,14 +138,14 @@ class Workshop:
         Made once for the doses and draws of a subject, as long as no other one asks.
         """
         perturbation = create(trial.perturbation, trial.settings)
-        if not isinstance(perturbation, LowRankNoise) or trial.site != WHOLE or trial.subset is not None:
+        if not isinstance(perturbation, LowRankNoise) or not trial.site.everywhere or trial.subset is not None:
             return None
-        about = (trial.subject, str(sorted(trial.settings.items())))
+        about = (trial.subject, str(sorted(trial.settings.items())), trial.site.name)
         if self._beside is None or self._beside[0] != about:
             self._beside = None  # freed before the next one is made
             subject = self.subject(trial.subject)
             try:
-                copies = LowRankCopies(subject, self.task, perturbation, limit=self._cache_bytes)
+                copies = LowRankCopies(subject, self.task, perturbation, trial.site, limit=self._cache_bytes)
                 self.forwards += copies.spent
             except Exception:  # a layer that it does not know, 16-bit weights, no memory: the plain path serves all
                 copies = None
@@ -269,7 +268,8 @@ class Workshop:
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
-            status, values, because = self._told(subject, scores, norm=disturbance.relative_norm, chosen=chosen)
+            extent = _Extent(disturbance.relative_norm, disturbance.coverage)
+            status, values, because = self._told(subject, scores, extent, chosen)
             because = because or disturbance.untouched
             if values:
                 index = torch.arange(len(self.task.targets)) if chosen is None else to_tensor(chosen.index)
@@ -299,10 +299,11 @@ class Workshop:
         began, before = time.perf_counter(), copies.spent
         scores = copies.scores([Copy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
         self.forwards += copies.spent - before + len(trials)
-        each = (time.perf_counter() - began) / len(trials)
+        each, coverage = (time.perf_counter() - began) / len(trials), copies.coverage
         outcomes: list[Outcome] = []
         for trial, own in zip(trials, scores, strict=True):
-            status, values, because = self._told(copies.subject, own, norm=copies.relative_norm(trial.dose))
+            extent = _Extent(copies.relative_norm(trial.dose), coverage)
+            status, values, because = self._told(copies.subject, own, extent)
             outcomes.append(
                 Outcome(
                     key=trial.key, status=status, values=values, seconds=each, forwards=1.0, because=because,
@@ -312,13 +313,11 @@ class Workshop:
         return outcomes
 
     def _told(
-        self, subject: Subject, scores: Tensor, *, norm: float, chosen: "_Chosen | None" = None
+        self, subject: Subject, scores: Tensor, extent: "_Extent", chosen: "_Chosen | None" = None
     ) -> tuple[OutcomeStatus, dict[str, NDArray[np.float32]], str]:
-        """Status, values and reason of a disturbed subject's scores; ``norm`` is that of the change, relative."""
+        """Status, values and reason of a disturbed subject's scores."""
         if bool(torch.isfinite(scores).all()):
-            values = self.measured(subject, scores, chosen)
-            if norm < np.finfo(np.float32).max:  # a flipped bit may have made it infinite
-                values["relative_norm"] = np.array(norm, dtype=np.float32)
+            values = self.measured(subject, scores, chosen) | extent.values
             if all(np.isfinite(array).all() for array in values.values()):
                 return "done", values, ""
         return "diverged", {}, "The disturbed model's outputs are not finite."
@@ -342,6 +341,27 @@ class Workshop:
                 got="; ".join(f"{name}: {why}" for name, why in list(found.left_out.items())[:4]) or None,
             )
         return found
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How much a disturbance changes.
+
+    Attributes:
+        norm: Of the change, as a share of that of the weights.
+        coverage: Share of the weights that it touches; ``None`` where it is of a part of the model.
+    """
+
+    norm: float
+    coverage: float | None
+
+    @property
+    def values(self) -> dict[str, NDArray[np.float32]]:
+        """As outcomes keep it, in the type of a store, so that a run that is resumed says the same to the bit."""
+        # A flipped bit may have made the norm infinite.
+        found = {"relative_norm": self.norm} if self.norm < np.finfo(np.float32).max else {}
+        found |= {} if self.coverage is None else {"coverage": self.coverage}
+        return {name: np.array(number, dtype=np.float32) for name, number in found.items()}
 
 
 @dataclass(frozen=True)

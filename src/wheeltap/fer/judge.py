@@ -218,7 +218,7 @@ def _draft(measured: Measured, row: MetricRow, alpha: float) -> Draft:
     finding = _with(
         finding, because=said, status="found", smallest_detectable=seen, estimates=(trained.gap, *finding.estimates)
     )
-    return Draft(finding, test=trained.gap, worth=worth, otherwise=f"{said} It could be one more of them.")
+    return Draft(finding, test=trained.gap, margin=worth, otherwise=f"{said} It could be one more of them.")
 
 
 def worth_of(metric: Metric, trained: CohortRow) -> float:

@@ -12,7 +12,6 @@ apart reads coordinates, not the function. A gauge is named by what it does:
 Which of them hold is found in a model by its structure; twins of several are made by one after another.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.core import seeds
+from wheeltap.core import copies, seeds
 from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
 from wheeltap.gauge import gpt2, llama, relu_chain
@@ -136,7 +135,7 @@ def _require_offered(family: Family, gauge: str) -> None:
 
 def _copied(model: nn.Module) -> nn.Module:
     try:
-        return copy.deepcopy(model)
+        return copies.copied(model)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
             "The model cannot be copied, so no twin of it can be made.",

@@ -36,7 +36,7 @@ def rescale(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, setting
     In 16-bit types the factors are rounded to powers of two, so that each weight keeps every bit.
     """
     for hidden in hiddens:
-        coarse = weight_of(model.get_submodule(hidden.name)).dtype.itemsize < 4
+        coarse = settings.exact or weight_of(model.get_submodule(hidden.name)).dtype.itemsize < 4
 
         def factors(units: int = hidden.units, coarse: bool = coarse) -> Tensor:
             logs = to_tensor(rng.standard_normal(units)) * settings.spread

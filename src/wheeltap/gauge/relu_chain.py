@@ -6,7 +6,6 @@ between is one that ``ops`` knows. What feeds a residual sum, a concatenation or
 batch norm is folded into the layer that alone feeds it wherever it stands.
 """
 
-import copy
 import inspect
 import warnings
 from collections import Counter
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from wheeltap.core.copies import copied
 from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.hidden import Columns, Hidden, Norm, Rows, Stage, put, times, weight_of
 from wheeltap.gauge.moves import unit_moves
@@ -91,7 +91,7 @@ def _traced(model: nn.Module) -> fx.Graph | str:
         if parameter.default is not inspect.Parameter.empty
     }
     try:
-        shell = copy.deepcopy(model, {id(p): p for p in model.parameters()})
+        shell = copied(model, sharing=model.parameters())
     except (TypeError, RuntimeError, NotImplementedError) as error:
         return f"it cannot be copied ({type(error).__name__}: {error})"
     try:

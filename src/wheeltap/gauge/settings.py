@@ -11,7 +11,7 @@ from wheeltap.core.records import Scalar
 
 GAUGES: dict[str, tuple[str, ...]] = {
     "permute": (),
-    "rescale": ("spread",),
+    "rescale": ("spread", "exact"),
     "split": ("copies", "share"),
     "cancel": ("pairs", "scale", "jitter"),
     "dead": ("units",),
@@ -35,6 +35,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     Attributes:
         spread: ``rescale``: standard deviation of the natural logarithm of the factors.
+        exact: ``rescale``: factors are powers of two, so that outputs stay the same bit for bit.
         copies: ``split``: units that one unit becomes.
         share: ``split``, ``entangle``: share of a layer's units that are split; at least one is.
         pairs: ``cancel``: pairs added to each hidden layer.
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """
 
     spread: Annotated[float, Meta(gt=0, le=4)] = 1.0
+    exact: bool = False
     copies: Annotated[int, Meta(ge=2, le=64)] = 2
     share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     pairs: Amount = 0.5
@@ -108,6 +110,10 @@ def _require_used(name: str, operations: Sequence[str]) -> None:
 
 
 def written(operations: Sequence[str], settings: Settings) -> dict[str, Scalar]:
-    """Every setting of ``operations`` by name, defaults included, as a derivation records them."""
+    """Every setting of ``operations`` by name, defaults included, as a derivation records them.
+
+    ``exact`` came later: where it is off it is left out, so that what was recorded before is still found.
+    """
     used = {name for gauge in operations for name in GAUGES[gauge]}
-    return {name: value for name, value in msgspec.structs.asdict(settings).items() if name in used}
+    told = {name: value for name, value in msgspec.structs.asdict(settings).items() if name in used}
+    return {name: value for name, value in told.items() if name != "exact" or value}

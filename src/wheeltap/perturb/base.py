@@ -197,7 +197,13 @@ EVERY_GAUGE = frozenset(
 
 
 class Noise(Perturbation):
-    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
+    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve.
+
+    Attributes:
+        biases: Whether biases move too.
+    """
+
+    biases: ClassVar[bool] = True
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights moved by ``dose`` along the draw's direction."""
@@ -247,6 +253,7 @@ BUILTIN = {
     "prune-heads": "wheeltap.perturb.prune:HeadPruning",
     "flip": "wheeltap.perturb.flip:RandomFlips",
     "flip-worst": "wheeltap.perturb.flip:WorstFlips",
+    "cast": "wheeltap.perturb.cast:Cast",
     "merge": "wheeltap.perturb.merge:Merge",
     "erase": "wheeltap.perturb.erase:Erase",
     "fine-tune": "wheeltap.perturb.tune:FineTune",

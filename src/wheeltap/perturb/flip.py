@@ -137,8 +137,8 @@ class _Memory:
 
     Attributes:
         flat: ``[weight]``, of the module's own dtype.
-        step: ``[channel]``: one step of ``int8`` in each channel.
-        every: Every how many weights the channel changes.
+        step: ``[channel]``: one step of ``int8`` in each channel; ``[weight]`` where channels are in pieces.
+        every: Every how many weights the step changes.
     """
 
     form: _Format
@@ -162,7 +162,10 @@ def _memory(layer: Layer, weight: Tensor, form: _Format) -> _Memory:
         return _Memory(form, flat, None, 1)
     rows = at_least_single(to_rows(layer, weight))
     step = rows.abs().amax(1) / _TOP
-    return _Memory(form, flat, step.masked_fill_(step == 0, 1.0), 1 if layer.kind == "transposed" else rows.shape[1])
+    step.masked_fill_(step == 0, 1.0)
+    if not layer.by_rows:
+        return _Memory(form, flat, layer.stored(step[:, None].expand_as(rows)).reshape(-1), 1)
+    return _Memory(form, flat, step, 1 if layer.kind == "transposed" else rows.shape[1])
 
 
 class Flips(Perturbation):

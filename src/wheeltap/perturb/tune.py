@@ -84,4 +84,6 @@ class FineTune(Perturbation):
         if dose == 0.0 or not isinstance(tuned, Weights):
             return weights
         bias = None if tuned.bias is None or weights.bias is None else tuned.bias.to(weights.bias, copy=True)
+        if self.settings.adapter == "lora":
+            bias = None  # not trained
         return Weights(tuned.weight.to(weights.weight, copy=True), bias)

@@ -11,7 +11,7 @@ from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 
-PLAN_SCHEMA = "wheeltap.plan/2"
+PLAN_SCHEMA = "wheeltap.plan/3"
 _LARGEST_PLAN = 16 * 2**20
 
 CUT = "cut to the budget"
@@ -21,7 +21,7 @@ Lookup = Callable[[str], Outcome | None]
 """From a trial's key to its outcome, if it is known."""
 
 
-class AuditSpec(msgspec.Struct, frozen=True, kw_only=True):
+class AuditSpec(msgspec.Struct, frozen=True):
     """One audit and the settings that differ from its defaults."""
 
     name: str
@@ -74,12 +74,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         graded: Copies with few to many cancelling units, from which the power to detect them is told.
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
-        alpha: Probability of any false alarm, over all findings together.
+        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        partial: Whether verdicts stand although most weights were left alone.
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
     """
 
-    schema: Literal["wheeltap.plan/2"] = PLAN_SCHEMA
+    schema: Literal["wheeltap.plan/3"] = PLAN_SCHEMA
     command: str
     subjects: Annotated[tuple[SubjectRecord, ...], msgspec.Meta(min_length=1)]
     task: TaskRecord
@@ -94,6 +96,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     no_controls: str = ""
     seed: int = 0
     alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
+    margin: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.02
+    partial: bool = False
     sizes: Sizes = Sizes()
     cuts: tuple[str, ...] = ()
 

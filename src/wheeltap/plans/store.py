@@ -262,6 +262,12 @@ class Store:
             row = self._db.execute("SELECT key, plan FROM plans ORDER BY id DESC LIMIT 1").fetchone()
             return None if row is None else self._sealed(f"plan:{row[0]}", bytes(row[1]))
 
+    def plans(self) -> dict[str, bytes]:
+        """Every plan that was run, by its key, the one that was run last at the end."""
+        with self._explained():
+            rows = self._db.execute("SELECT key, plan FROM plans ORDER BY id").fetchall()
+            return {str(key): self._sealed(f"plan:{key}", bytes(plan)) for key, plan in rows}
+
     def put_note(self, name: str, value: bytes) -> None:
         """Keeps a named note (provenance), replacing the last one of that name."""
         with self._explained(), self._transaction():
@@ -271,7 +277,8 @@ class Store:
     def note(self, name: str) -> bytes | None:
         """The note of this name, if any."""
         with self._explained():
-            row = self._db.execute("SELECT value FROM meta WHERE name=?", (f"note:{name}",)).fetchone()
+            # All names are looked at (+), for a search would miss one behind a name that is damaged.
+            row = self._db.execute("SELECT value FROM meta WHERE +name=?", (f"note:{name}",)).fetchone()
             return None if row is None else self._sealed(f"note:{name}", str(row[0]).encode())
 
     def _seal(self, name: str, data: bytes) -> None:

@@ -1,14 +1,15 @@
 """Charts as data (altair), drawn offline to SVG. Colours are the light theme's; the page maps them to its own."""
 
 import io
-import itertools
-import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, cast
 
-from wheeltap.core.records import BlockMap, Curve, Estimate, Finding, Instrument
+from wheeltap.core.records import BlockMap, Estimate, Finding
 from wheeltap.report import words
+from wheeltap.report.words import Tone
 
 if TYPE_CHECKING:
     import altair as alt
@@ -16,16 +17,24 @@ if TYPE_CHECKING:
 SERIES = ("#2457a6", "#c4520a", "#2a7a4b", "#8a3b9c", "#0b7c8c", "#b0283c", "#76670a", "#5b5b6e")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
 TWIN, PLANTED = "#4f5964", "#4f5965"
-INK, MUTED, GRID, BAND = "#1c2330", "#5a6472", "#dfe3e8", "#c9d0d8"
+INK, MUTED, GRID, BAND, CARD = "#1c2330", "#5a6472", "#dfe3e8", "#c9d0d8", "#ffffff"
 CONTROL_COLOURS = {"twin": TWIN, "planted": PLANTED}
 DASHES: dict[str, list[float]] = {"subject": [1, 0], "twin": [6, 3], "planted": [1.5, 2.5]}
+TONES: dict[Tone, str] = {"alarm": "#a3182b", "warn": "#8a5200", "calm": "#1d6238", "quiet": "#5a6473"}
+TONE_SHAPES: dict[Tone, str] = {"alarm": "diamond", "warn": "triangle-up", "calm": "circle", "quiet": "square"}
+"""A tone is never shown by colour alone."""
 
-_WIDTH = 380
+WIDTH = 380
 _THIN = 1.3
 _ROW = 17
-_LABEL = 132
+_CHAR = 6.6
+"""Pixels of a letter of a row's name, on the wide side."""
+
 _PAD = 9
-"""Pixels between a label and the axis: a mark at the least value lies half beside it."""
+"""Pixels between a name and the axis: a mark at the least value lies half beside it."""
+
+_LINE = 14
+"""Pixels between two lines of a name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +44,6 @@ class Style:
     colour: str
     shape: str
     width: float = _THIN
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Frame:
-    """Settings of the two axes, the same for every layer of a chart."""
-
-    x: dict[str, Any]
-    y: dict[str, Any]
 
 
 def styles(names: Iterable[str]) -> dict[str, Style]:
@@ -66,20 +67,28 @@ def svg(chart: "alt.LayerChart") -> str:
     return buffer.getvalue()
 
 
-def _data(rows: Sequence[dict[str, Any]]) -> Any:
+def data(rows: Sequence[dict[str, Any]]) -> Any:
+    """Rows as a chart takes them."""
     import altair as alt
 
     return alt.Data(values=list(rows))
 
 
-def finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.LayerChart":
-    """Layers as one chart of the house look."""
+def finish(layers: Sequence[Any], *, height: int, width: int = WIDTH, rows: "Rows | None" = None) -> "alt.LayerChart":
+    """Layers as one chart of the house look.
+
+    Args:
+        layers: From the back to the front.
+        height: Of the whole drawing; of its rows alone, where it has rows.
+        width: Of the whole drawing.
+        rows: Named rows, whose names need room on the left.
+    """
     import altair as alt
 
     chart: Any = alt.layer(*layers).properties(
         width=width,
         height=height,
-        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+        autosize=alt.AutoSizeParams(type="fit" if rows is None else "fit-x", contains="padding"),
         padding={"left": 8, "right": 10, "top": 6, "bottom": 2},
     )
     axis: dict[str, Any] = {
@@ -97,140 +106,87 @@ def finish(layers: Sequence[Any], *, height: int, width: int = _WIDTH) -> "alt.L
     return chart.configure_axis(**axis).configure_view(stroke=None)
 
 
-def _x_scale(instrument: Instrument, curves: Sequence[Curve]) -> tuple[Any, Any]:
-    """Scale and axis of the doses: logarithmic for noise; bits run down, so that damage always grows to the right."""
-    import altair as alt
-
-    doses = sorted({dose for curve in curves for dose in curve.doses})
-    if curves[0].unit == "bits":
-        return alt.Scale(reverse=True, zero=False), alt.Axis(values=doses, format="~g", grid=False)
-    wide = bool(doses) and doses[0] > 0 and doses[-1] / doses[0] > 5
-    if wide and not instrument.linear:
-        axis = alt.Axis(values=_log_ticks(doses[0], doses[-1]), format="~g", grid=False, labelOverlap=True)
-        return alt.Scale(type="log", nice=False), axis
-    return alt.Scale(zero=False), alt.Axis(format="~g", tickCount=5, grid=False)
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Ones, twos and fives between two doses; only ones where the range is wide."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = (1, 2, 5) if high / low < 300 else (1,)
-    ticks = [float(f"{step}e{decade}") for decade in decades for step in steps]
-    return [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
-
-
-def curve_chart(instrument: Instrument, curves: Sequence[Curve], looks: dict[str, Style]) -> "alt.LayerChart | None":
-    """Score against dose, all subjects of one instrument; bands, half-doses, controls thin and dashed.
+class Rows:
+    """Rows of a chart from the top: their names stand beside them or, where one is long, above them, and are never cut.
 
     Args:
-        instrument: Whose doses they are.
-        curves: Its curves.
-        looks: Styles by subject name.
-
-    Returns:
-        The chart, or nothing where no curve has a point to draw.
+        names: One a row.
+        width: Of the whole drawing.
+        step: Pixels for one mark of a row.
+        slots: Marks of a row, one below the other.
+        words: What stands at the right of each row; nothing where empty.
+        share: Of the drawing that names may take at its left; 0 puts them above.
     """
-    import altair as alt
 
-    drawn = [curve for curve in curves if any(_logable(curve))]
-    if not drawn:
-        return None
-    scale, axis = _x_scale(instrument, drawn)
-    x: dict[str, Any] = {"scale": scale, "axis": axis, "title": _dose_title(instrument, drawn[0])}
-    domain = alt.Scale(domain=[0, 1]) if _is_share(drawn) else alt.Scale(zero=False)
-    y: dict[str, Any] = {"scale": domain, "title": words.plain(drawn[0].measure), "axis": alt.Axis(tickCount=5)}
-    frame = _Frame(x=x, y=y)
-    layers: list[Any] = [_chance(drawn[0], frame)] if _is_share(drawn) else []
-    # Controls last: thin dashes stay visible on the wide line of the subject they follow.
-    order = {"subject": 0, "twin": 1, "planted": 1}
-    ranked = sorted(drawn, key=lambda curve: order[curve.role])
-    layers += [_band(curve, _look(curve, looks), frame) for curve in ranked if curve.role == "subject"]
-    for curve in ranked:
-        layers += _line(curve, _look(curve, looks), frame)
-    for curve in ranked:
-        layers += _half(curve, _look(curve, looks), frame)
-    return finish(layers, height=270)
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        width: int = WIDTH,
+        step: int = _ROW,
+        slots: int = 1,
+        words: Sequence[str] = (),
+        share: float = 0.38,
+    ) -> None:
+        most = max(int(share * width / _CHAR), 1)
+        lines = [textwrap.wrap(name, most, break_long_words=False) or [""] for name in names]
+        self.beside = all(len(told) <= 2 and max(map(len, told)) <= most for told in lines)
+        if not self.beside:
+            lines = [textwrap.wrap(name, int((width - 24) / _CHAR)) or [""] for name in names]
+        tallest = max((len(told) for told in lines), default=1)
+        self._lines, self._words = lines, words
+        self._step = max(step, _LINE * tallest) if self.beside and slots == 1 else step
+        self._marks = self._step * slots + (0 if slots == 1 else step // 2)
+        sizes = [self._marks + (0 if self.beside else _LINE * len(told) + 4) for told in lines]
+        self._tops = [0, *accumulate(sizes)]
 
+    @property
+    def height(self) -> int:
+        """Pixels of all rows."""
+        return self._tops[-1]
 
-def _logable(curve: Curve) -> list[float]:
-    return [dose for dose in curve.doses if dose > 0]
+    def span(self, row: int) -> dict[str, float]:
+        """Top and bottom of a row, its name with it."""
+        return {"top": self._tops[row], "bottom": self._tops[row + 1]}
 
+    def at(self, row: int, slot: int = 0) -> float:
+        """Where the mark of a row stands."""
+        spare = self._marks - self._step * (self._marks // self._step)
+        return self._tops[row + 1] - self._marks + spare / 2 + self._step * (slot + 0.5)
 
-def _is_share(curves: Sequence[Curve]) -> bool:
-    """Whether every score and band lies between 0 and 1, as shares of right answers do."""
-    ends = [end for curve in curves for end in (*curve.score, *curve.low, *curve.high) if end is not None]
-    return min(ends) >= -0.01 and max(ends) <= 1.01
+    @property
+    def y(self) -> Any:
+        """The encoding of rows with a field ``at``."""
+        return self.down("at")
 
+    def down(self, field: str) -> Any:
+        """The encoding of rows with a field of this name."""
+        import altair as alt
 
-def _dose_title(instrument: Instrument, curve: Curve) -> str:
-    return words.plain(instrument.axis) or f"dose ({words.plain(curve.unit)})"
+        scale = alt.Scale(domain=[0, max(self.height, 1)], reverse=True, nice=False)
+        return alt.Y(f"{field}:Q", axis=None, scale=scale)
 
+    @property
+    def layers(self) -> list[Any]:
+        """The names, and the words at the right."""
+        import altair as alt
 
-def _look(curve: Curve, looks: dict[str, Style]) -> Style:
-    if curve.role == "subject":
-        return looks[curve.subject]
-    return Style(colour=CONTROL_COLOURS[curve.role], shape="circle")
+        middles = [self._tops[row + 1] - self._marks / 2 for row in range(len(self._lines))]
+        ends = [{"at": at, "text": word} for at, word in zip(middles, self._words, strict=False)]
+        text: dict[str, Any] = {"fontSize": 11.5, "color": INK, "baseline": "middle"}
+        names: Any = alt.Chart(data([*self._names(middles)]))
+        where = {"align": "right", "dx": -_PAD} if self.beside else {"align": "left", "dx": 0}
+        layers = [names.mark_text(**text, **where).encode(x=alt.value(0), y=self.y, text="text:N")]
+        if ends:
+            words_: Any = alt.Chart(data(ends)).mark_text(**text, align="left", dx=_PAD)
+            layers.append(words_.encode(x=alt.value("width"), y=self.y, text="text:N"))
+        return layers
 
-
-def _points(curve: Curve) -> list[dict[str, Any]]:
-    rows = zip(curve.doses, curve.score, curve.low, curve.high, strict=True)
-    return [{"dose": d, "score": s, "low": low, "high": high} for d, s, low, high in rows if d > 0]
-
-
-def _band(curve: Curve, look: Style, frame: _Frame) -> Any:
-    import altair as alt
-
-    bounded = [row for row in _points(curve) if row["low"] is not None and row["high"] is not None]
-    base = alt.Chart(_data(bounded)).mark_area(color=look.colour, opacity=0.13)
-    return base.encode(x=alt.X("dose:Q", **frame.x), y=alt.Y("low:Q", **frame.y), y2="high:Q")
-
-
-def _line(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
-    import altair as alt
-
-    subject = curve.role == "subject"
-    base = alt.Chart(_data(_points(curve)))
-    x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    line = base.mark_line(color=look.colour, strokeWidth=look.width, strokeDash=DASHES[curve.role]).encode(x=x, y=y)
-    if not subject:
-        return [line]
-    marks = base.mark_point(stroke=look.colour, shape=cast("Any", look.shape), size=38, strokeWidth=1.4)
-    return [line, marks.encode(x=x, y=y)]
-
-
-def _half(curve: Curve, look: Style, frame: _Frame) -> list[Any]:
-    """The half-dose on its curve: a filled mark with a whisker as long as its interval."""
-    import altair as alt
-
-    half = curve.half
-    if curve.role != "subject" or half is None or half.value is None or half.value <= 0:
-        return []
-    row: dict[str, Any] = {"dose": half.value, "score": _between(curve, half.value)}
-    if half.low is not None and half.high is not None and half.low > 0:
-        row |= {"from": half.low, "to": half.high}
-    base, shape = alt.Chart(_data([row])), cast("Any", look.shape)
-    x, y = alt.X("dose:Q", **frame.x), alt.Y("score:Q", **frame.y)
-    mark = base.mark_point(shape=shape, color=look.colour, filled=True, size=120, opacity=1).encode(x=x, y=y)
-    if "from" not in row:
-        return [mark]
-    start = alt.X("from:Q", **frame.x)
-    return [base.mark_rule(color=look.colour, strokeWidth=3).encode(x=start, x2="to:Q", y=y), mark]
-
-
-def _between(curve: Curve, dose: float) -> float:
-    """The score of the drawn line at ``dose``, so that the mark sits on the line."""
-    points = [(row["dose"], row["score"]) for row in _points(curve)]
-    for (left, above), (right, below) in itertools.pairwise(points):
-        if left <= dose <= right:
-            return above + (below - above) * (dose - left) / (right - left)
-    return points[0][1] if dose < points[0][0] else points[-1][1]
-
-
-def _chance(curve: Curve, frame: _Frame) -> Any:
-    import altair as alt
-
-    rule = alt.Chart(_data([{"score": curve.chance}])).mark_rule(color=MUTED, strokeDash=[2, 4], strokeWidth=1)
-    return rule.encode(y=alt.Y("score:Q", **frame.y))
+    def _names(self, middles: Sequence[float]) -> Iterable[dict[str, Any]]:
+        for row, lines in enumerate(self._lines):
+            top = middles[row] - _LINE * len(lines) / 2 if self.beside else self._tops[row] + 4
+            for i, line in enumerate(lines):
+                yield {"at": top + _LINE * (i + 0.5), "text": line}
 
 
 def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> "alt.LayerChart":
@@ -246,42 +202,25 @@ def block_chart(blocks: BlockMap, colour: str, *, ends: tuple[float, float]) -> 
     """
     import altair as alt
 
-    rows = [_bar(name, i, drop) for i, (name, drop) in enumerate(zip(blocks.blocks, blocks.drops, strict=True))]
-    base = alt.Chart(_data(rows))
-    # Blocks are placed by position: two may carry the same (sanitised) name.
-    labels = {row["row"]: row["name"] for row in rows}
-    axis = _named_rows(labels)
-    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
-    x = alt.X("drop:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
-    start = alt.X("low:Q", scale=alt.Scale(domain=list(ends)), title="loss of score", axis=alt.Axis(tickCount=5))
-    bars = base.mark_bar(color=colour, opacity=0.62, height=9).encode(x=x, y=y)
-    whisker = base.mark_rule(color=INK, strokeWidth=1.4).encode(x=start, x2="high:Q", y=y)
-    return finish([bars, whisker], height=_ROW * max(1, len(rows)) + 46)
-
-
-def _js(labels: dict[int, str]) -> str:
-    """An expression literal of the labels; JSON, with what could end a string or a script written as escapes."""
-    import json
-
-    return json.dumps(labels).replace("<", "\\u003c")
-
-
-def _named_rows(labels: dict[int, str]) -> Any:
-    """An axis of rows by position, with their names."""
-    import altair as alt
-
-    return alt.Axis(
-        labelLimit=_LABEL,
-        labelPadding=_PAD,
-        labelExpr=f"{_js(labels)}[datum.value]",
-        grid=False,
-        ticks=False,
-        domain=False,
-    )
-
-
-def _bar(name: str, row: int, drop: Estimate) -> dict[str, Any]:
-    return {"row": row, "name": words.plain(name), "drop": drop.value, "low": drop.low, "high": drop.high}
+    rows = Rows([words.plain(name) for name in blocks.blocks])
+    bars = [
+        {"at": rows.at(i), "zero": 0.0, "drop": drop.value, "low": drop.low, "high": drop.high}
+        for i, drop in enumerate(blocks.drops)
+    ]
+    same: dict[str, Any] = {
+        "scale": alt.Scale(domain=list(ends)),
+        "title": "loss of score",
+        "axis": alt.Axis(tickCount=5),
+    }
+    known = alt.Chart(data([bar for bar in bars if bar["drop"] is not None]))
+    bounded = alt.Chart(data([bar for bar in bars if bar["low"] is not None and bar["high"] is not None]))
+    bar = known.mark_rule(color=colour, opacity=0.62, strokeWidth=9)
+    layers = [
+        bar.encode(x=alt.X("zero:Q", **same), x2="drop:Q", y=rows.y),
+        bounded.mark_rule(color=INK, strokeWidth=1.4).encode(x=alt.X("low:Q", **same), x2="high:Q", y=rows.y),
+        *rows.layers,
+    ]
+    return finish(layers, height=rows.height, rows=rows)
 
 
 def block_ends(maps: Iterable[BlockMap]) -> tuple[float, float]:
@@ -305,42 +244,47 @@ def forest_chart(findings: Sequence[Finding], names: Sequence[str], *, ends: tup
     """
     import altair as alt
 
-    rows = [_effect(finding, names[i], i) for i, finding in enumerate(findings)]
-    base = alt.Chart(_data(rows))
-    labels = {row["row"]: row["name"] for row in rows}
-    axis = _named_rows(labels)
+    rows = Rows(names, step=24)
+    told = [_effect(finding, rows.at(i)) for i, finding in enumerate(findings)]
     unit = words.plain(findings[0].estimates[0].unit)
-    # The whole domain is given: rows without a grey bar would otherwise be moved to the end.
-    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(rows)))))
     same: dict[str, Any] = {
         "scale": alt.Scale(domain=list(ends)),
         "title": f"difference ({unit})",
         "axis": alt.Axis(tickCount=5),
     }
-    unseen = base.mark_bar(color=BAND, height=11).encode(x=alt.X("from:Q", **same), x2="to:Q", y=y)
-    zero = alt.Chart(_data([{"at": 0}])).mark_rule(color=MUTED, strokeWidth=1).encode(x=alt.X("at:Q", **same))
-    whisker = base.mark_rule(strokeWidth=2.2, color=INK).encode(x=alt.X("low:Q", **same), x2="high:Q", y=y)
+    base = alt.Chart(data(told))
+    unseen = alt.Chart(data([row for row in told if "from" in row])).mark_rule(color=BAND, strokeWidth=11)
+    bounded = alt.Chart(data([row for row in told if row["low"] is not None and row["high"] is not None]))
+    zero = alt.Chart(data([{"zero": 0}])).mark_rule(color=MUTED, strokeWidth=1)
     shape = alt.condition("datum.found", alt.value("diamond"), alt.value("circle"))
     fill = alt.condition("datum.found", alt.value(SERIES[1]), alt.value(INK))
     point = base.mark_point(filled=True, size=95, opacity=1)
-    points = point.encode(x=alt.X("value:Q", **same), y=y, shape=shape, fill=fill)
-    return finish([unseen, zero, whisker, points], height=24 * len(rows) + 46)
+    layers = [
+        unseen.encode(x=alt.X("from:Q", **same), x2="to:Q", y=rows.y),
+        zero.encode(x=alt.X("zero:Q", **same)),
+        bounded.mark_rule(strokeWidth=2.2, color=INK).encode(x=alt.X("low:Q", **same), x2="high:Q", y=rows.y),
+        point.encode(x=alt.X("value:Q", **same), y=rows.y, shape=shape, fill=fill),
+        *rows.layers,
+    ]
+    return finish(layers, height=rows.height, rows=rows)
 
 
-def _effect(finding: Finding, name: str, row: int) -> dict[str, Any]:
+def _effect(finding: Finding, at: float) -> dict[str, Any]:
     first, least = finding.estimates[0], finding.smallest_detectable
-    effect: dict[str, Any] = {"row": row, "name": name}
-    effect |= {"value": first.value, "low": first.low, "high": first.high, "found": finding.status == "found"}
+    effect: dict[str, Any] = {"at": at, "value": first.value, "low": first.low, "high": first.high}
+    effect["found"] = finding.status == "found"
     return effect | ({} if least is None else {"from": -least, "to": least})
 
 
-def forest_ends(findings: Iterable[Finding]) -> tuple[float, float]:
-    """Ends of an effect axis that shows every effect, its interval, what was detectable, and zero."""
-    known = [0.0]
-    for finding in findings:
-        first, least = finding.estimates[0], finding.smallest_detectable or 0.0
-        known += [end for end in (first.value, first.low, first.high, least, -least) if end is not None]
-    low, high = min(known), max(known)
+def span_of(estimates: Iterable[Estimate], *others: float) -> tuple[float, float]:
+    """Least and largest of every estimate with its interval, zero, and some other values."""
+    known = [0.0, *others, *(end for e in estimates for end in (e.value, e.low, e.high) if end is not None)]
+    return min(known), max(known)
+
+
+def ends_of(estimates: Iterable[Estimate], *others: float) -> tuple[float, float]:
+    """Ends of an axis that shows all of ``span_of``, with a little room."""
+    low, high = span_of(estimates, *others)
     margin = 0.04 * (high - low) or 0.5
     return low - margin, high + margin
 
@@ -361,22 +305,20 @@ def net_chart(
     """
     import altair as alt
 
-    names = {at: words.plain(label) for at, label in enumerate(labels)}
-    axis = _named_rows(names)
-    y = alt.Y("row:O", title=None, axis=axis, scale=alt.Scale(domain=list(range(len(labels)))))
+    rows = Rows([words.plain(label) for label in labels], step=24)
+    means, nets = ([{**row, "at": rows.at(row["row"])} for row in each] for each in (means, nets))
     same: dict[str, Any] = {"scale": alt.Scale(zero=False, nice=True), "title": unit, "axis": alt.Axis(tickCount=5)}
-    rings = alt.Chart(_data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)
+    rings = alt.Chart(data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)
     ends = [row for row in means if row["low"] is not None and row["high"] is not None]
-    whisker = alt.Chart(_data(ends)).mark_rule(color=INK, strokeWidth=2.2)
-    mean = alt.Chart(_data([row for row in means if row["value"] is not None]))
+    whisker = alt.Chart(data(ends)).mark_rule(color=INK, strokeWidth=2.2)
+    mean = alt.Chart(data([row for row in means if row["value"] is not None]))
     fill = alt.condition("datum.row == 0", alt.value(SERIES[1]), alt.value(INK))
     shape = alt.condition("datum.row == 0", alt.value("diamond"), alt.value("circle"))
-    marks = mean.mark_point(filled=True, size=85, opacity=1).encode(
-        x=alt.X("value:Q", **same), y=y, fill=fill, shape=shape
-    )
+    marks = mean.mark_point(filled=True, size=85, opacity=1)
     layers = [
-        rings.encode(x=alt.X("value:Q", **same), y=y),
-        whisker.encode(x=alt.X("low:Q", **same), x2="high:Q", y=y),
-        marks,
+        rings.encode(x=alt.X("value:Q", **same), y=rows.y),
+        whisker.encode(x=alt.X("low:Q", **same), x2="high:Q", y=rows.y),
+        marks.encode(x=alt.X("value:Q", **same), y=rows.y, fill=fill, shape=shape),
+        *rows.layers,
     ]
-    return finish(layers, height=24 * len(labels) + 46)
+    return finish(layers, height=rows.height, rows=rows)

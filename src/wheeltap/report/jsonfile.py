@@ -1,4 +1,4 @@
-"""The report as a JSON file, schema ``wheeltap.report/2``: bytes out, checked records in."""
+"""The report as a JSON file, schema ``wheeltap.report/3``: bytes out, checked records in."""
 
 import math
 from importlib import resources
@@ -53,7 +53,7 @@ def _non_finite(value: Any, path: str) -> tuple[str, str] | None:
 
 
 def schema() -> dict[str, Any]:
-    """The packaged JSON Schema (2020-12) of ``wheeltap.report/2``."""
+    """The packaged JSON Schema (2020-12) of ``wheeltap.report/3``."""
     text = resources.files("wheeltap.report").joinpath("schema.json").read_bytes()
     return cast("dict[str, Any]", msgspec.json.decode(text))
 
@@ -61,7 +61,7 @@ def schema() -> dict[str, Any]:
 def validate(data: bytes, *, where: str = "report") -> ReportRecord:
     """Read a report back from JSON bytes and check every field that wheeltap uses.
 
-    Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/2`` file can be read.
+    Fields the schema leaves optional get neutral values, so that any valid ``wheeltap.report/3`` file can be read.
 
     Args:
         data: The bytes of a report file.

@@ -3,12 +3,14 @@
 import importlib.util
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.core.errors import UnknownName, WheeltapError
 from wheeltap.core.records import Control, Cost, Finding, ReportRecord
-from wheeltap.report import files, jsonfile
+from wheeltap.report import files, gate, jsonfile
+from wheeltap.report.gate import FailOn
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,6 +63,31 @@ class Report:
         """Whether a control failed, so that no verdict counts."""
         return self._record.void
 
+    @property
+    def passed(self) -> bool:
+        """Whether the run is over, its controls held, enough weights were disturbed, and nothing was shown to cost."""
+        return gate.exit_code(self._record, "costs") == gate.PASSED
+
+    def check(self, max_loss: Mapping[str, float] | None = None, *, fail_on: FailOn = "costs") -> None:
+        """Raise if the report does not pass, or a loss is not shown to stay under its limit: for tests and scripts.
+
+        Args:
+            max_loss: From a scheme's name to the largest loss that is accepted, in units of the measure: ``{"nf4":
+                .01}`` is one point of a share of right answers. For every model of the report the upper end of the
+                interval must be no more: a test at a nominal one-sided level of 97.5 %, for any number of schemes. The
+                rest of the report is not looked at, but its run must be over and its controls must have held.
+            fail_on: The mildest verdict that fails, where no ``max_loss`` is given.
+
+        Raises:
+            NotPassed: If so. It is an ``AssertionError``, too.
+            UnknownName: If the report holds no scheme of such a name.
+            UsageError: If a limit cannot be used.
+        """
+        if max_loss is None:
+            gate.require_passed(self._record, fail_on)
+        else:
+            gate.require_losses(self._record, max_loss)
+
     def __getitem__(self, code: str) -> list[Finding]:
         found = [finding for finding in self._record.findings if finding.code == code]
         if not found:
@@ -74,14 +101,42 @@ class Report:
         return files.write(path, page(self._record).encode())
 
     def json(self, path: str | os.PathLike[str]) -> Path:
-        """Write the report as JSON, schema ``wheeltap.report/2``; returns the path."""
+        """Write the report as JSON, schema ``wheeltap.report/3``; returns the path."""
         return files.write(path, jsonfile.to_json(self._record))
 
-    def text(self, console: "Console | None" = None) -> None:
-        """Print the report in the terminal, or on ``console``."""
+    def text(self, console: "Console | None" = None, *, full: bool = False) -> None:
+        """Print the report in the terminal, or on ``console``.
+
+        Args:
+            console: Where to.
+            full: Everything there is: each finding and control, curves, cost.
+        """
         from wheeltap.report.text import terminal, write
 
-        write(self._record, console or terminal())
+        write(self._record, console or terminal(), full=full)
+
+    def markdown(self) -> str:
+        """The answer and its table for a comment on a pull request: GitHub-flavored Markdown."""
+        from wheeltap.report.markdown import markdown
+
+        return markdown(self._record)
+
+    def junit(self, path: str | os.PathLike[str], *, fail_on: FailOn = "costs") -> Path:
+        """Write the report as JUnit XML, a test for each finding; returns the path.
+
+        Args:
+            path: Where to.
+            fail_on: The mildest verdict that is a failure.
+        """
+        from wheeltap.report.junit import junit
+
+        return files.write(path, junit(self._record, fail_on))
+
+    def scalars(self) -> dict[str, float]:
+        """Flat names and finite numbers for any logger of experiments; see ``wheeltap.report.scalars.scalars``."""
+        from wheeltap.report.scalars import scalars
+
+        return scalars(self._record)
 
     def frame(self) -> Any:
         """One row per estimate of each finding, as a polars, pandas or pyarrow table (the first one installed).

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.records import Curve, ReportRecord
 from wheeltap.report import figures, view, words
+from wheeltap.report.curves import log_ticks
 
 if TYPE_CHECKING:
     import altair as alt
+
+
+_WIDTH = 460
+"""Of the chart: its letters can be read on a phone too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +142,13 @@ def norm_at_half(curve: Curve) -> float | None:
     return None
 
 
+def worst(curves: Sequence[Curve], *, most: int) -> list[int]:
+    """Places of the curves that fit one chart: those that lose half of the score at the smallest change."""
+    known = [norm_at_half(curve) for curve in curves]
+    order = sorted(range(len(curves)), key=lambda at: (known[at] is None, known[at] or 0.0, not _points(curves[at])))
+    return sorted(order[:most])
+
+
 def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "alt.LayerChart | None":
     """Score against the size of the change, a line for each way of making one.
 
@@ -152,11 +164,12 @@ def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "a
     drawn = [(curve, look) for curve, look in zip(curves, looks, strict=True) if _points(curve)]
     if not drawn:
         return None
+    norms = [point["norm"] for curve, _ in drawn for point in _points(curve)]
     x = alt.X(
         "norm:Q",
         scale=alt.Scale(type="log", nice=False),
         title="size of the change, ||change|| / ||weights||",
-        axis=alt.Axis(format="~g", grid=False, labelOverlap=True),
+        axis=alt.Axis(values=log_ticks(min(norms), max(norms)), format="~g", grid=False, labelOverlap="greedy"),
     )
     y = alt.Y("score:Q", title=words.plain(drawn[0][0].measure), axis=alt.Axis(tickCount=5))
     chance: Any = alt.Chart(alt.Data(values=[{"score": drawn[0][0].chance}]))
@@ -166,7 +179,7 @@ def matched_chart(curves: Sequence[Curve], looks: Sequence[figures.Style]) -> "a
         layers.append(base.mark_line(color=look.colour, strokeWidth=1.6).encode(x=x, y=y))
         marks = base.mark_point(stroke=look.colour, shape=look.shape, size=36, strokeWidth=1.4)
         layers.append(marks.encode(x=x, y=y))
-    return figures.finish(layers, height=320, width=640)
+    return figures.finish(layers, height=300, width=_WIDTH)
 
 
 def _points(curve: Curve) -> list[dict[str, float]]:

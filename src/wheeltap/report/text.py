@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.core.records import ReportRecord
-from wheeltap.report import survival, view, words
+from wheeltap.report import deployment, estimates, first_screen, survival, view, words
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_STYLES: dict[str, str] = {"alarm": "bold red", "calm": "green", "quiet": "dim"}
+_STYLES = first_screen.STYLES
 _LEAST_LABEL = 12
 _GAP = 1
 _WIDEST_WORD = 20
@@ -43,13 +43,57 @@ def heading(console: "Console", text: str) -> None:
 
 
 def summary(record: ReportRecord, console: "Console") -> None:
-    """Print the headline and the score-versus-inside table."""
-    if record.void:
-        _print(console, words.VOID_HEADLINE, style="bold red")
+    """Print the first screen: the deployment table with its picture, the answer, and how to read on.
+
+    Where no deployment was asked about, the table of verdicts stands in for it.
+    """
+    _void(record, console)
+    shipped = deployment.tables(record)
+    if shipped:
+        first_screen.heads(record, console)
+        for table in shipped:
+            first_screen.table(table, console)
+        _beside(record, console)
+    else:
+        _verdicts(record, console)
+    console.print()
     for line in view.headlines(record):
         _print(console, line, style="bold")
-    if record.void:
-        _print(console, words.VOID)
+    for note in deployment.notes(record):
+        _print(console, note, style="dim")
+
+
+def _beside(record: ReportRecord, console: "Console") -> None:
+    """A line for each finding of another question than the score and deployment: its number and verdict."""
+    from rich.table import Table
+    from rich.text import Text
+
+    asked = [f for f in record.findings if record.instrument(f.code).asks not in ("score", "deployment")]
+    if not asked:
+        return
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("also asked", overflow="fold")
+    grid.add_column("model", overflow="fold")
+    shown = [estimates.line(f.estimates[0])[1] for f in asked[:_MOST_BESIDE] if f.estimates]
+    grid.add_column("number", min_width=max(map(len, shown), default=6), no_wrap=True)
+    grid.add_column("verdict", min_width=11)
+    for finding in asked[:_MOST_BESIDE]:
+        number = estimates.line(finding.estimates[0]) if finding.estimates else ("", "", "")
+        verdict = Text(finding.verdict, style=_STYLES[deployment.verdict_tone(finding)])
+        asks = f"{words.plain(finding.title)}{f': {number[0]}' if number[0] else ''}"
+        grid.add_row(Text(asks), Text(words.plain(finding.subject)), Text(number[1]), verdict)
+    console.print()
+    console.print(grid, highlight=False)
+    if len(asked) > _MOST_BESIDE:
+        _print(console, f"and {len(asked) - _MOST_BESIDE} more: --full", style="dim")
+
+
+_MOST_BESIDE = 12
+"""Findings of other questions on the first screen."""
+
+
+def _verdicts(record: ReportRecord, console: "Console") -> None:
+    """Every finding of every network and pair, a column an instrument."""
     table = view.score_table(record)
     if not table.sections:
         _print(console, "Nothing was judged: the report holds no findings.")
@@ -59,10 +103,24 @@ def summary(record: ReportRecord, console: "Console") -> None:
     _print(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
 
 
-def write(record: ReportRecord, console: "Console") -> None:
-    """Print the whole report."""
+def write(record: ReportRecord, console: "Console", *, full: bool = False) -> None:
+    """Print the report: the first screen, or with ``full`` everything there is, the answer last."""
+    if full:
+        _void(record, console)
+        _everything(record, console)
+        console.print()
     summary(record, console)
+
+
+def _void(record: ReportRecord, console: "Console") -> None:
+    if record.void:
+        _print(console, words.VOID_HEADLINE, style="bold red")
+        _print(console, words.VOID)
+
+
+def _everything(record: ReportRecord, console: "Console") -> None:
     parts: tuple[tuple[str, Callable[[ReportRecord, Console], None], bool], ...] = (
+        ("Every verdict", _verdicts, bool(deployment.tables(record))),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
@@ -72,9 +130,9 @@ def write(record: ReportRecord, console: "Console") -> None:
     )
     for title, show, wanted in parts:
         if wanted:
-            _print(console, "")
             _print(console, title, style="bold")
             show(record, console)
+            console.print()
 
 
 def _print(console: "Console", text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
@@ -176,15 +234,16 @@ def _findings(record: ReportRecord, console: "Console") -> None:
                 _print(console, f"smallest detectable effect: {finding.detectable}", style="dim", indent=5)
             for text in finding.because:
                 _print(console, text, indent=5)
-        _quiet(console, [finding for finding in group.findings if finding.word in ("not found", "none found")])
+        _quiet(console, [finding for finding in group.findings if not finding.loud])
 
 
 def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
-    """One line for everything that was not found, each with the smallest effect that would have been."""
-    if findings:
-        codes = [f.code for f in findings]
-        each = (_briefly(f, f.title if codes.count(f.code) > 1 or f.answer else f.name) for f in findings)
-        _print(console, f"{findings[0].word}: {'; '.join(each)}", indent=3, hang=2)
+    """One line for everything of one verdict that needs no reading, each with its smallest detectable effect."""
+    codes = [f.code for f in findings]
+    for word in dict.fromkeys(f.word for f in findings):
+        same = [f for f in findings if f.word == word]
+        each = (_briefly(f, f.title if codes.count(f.code) > 1 or f.answer else f.name) for f in same)
+        _print(console, f"{word}: {'; '.join(each)}", indent=3, hang=2)
 
 
 def _briefly(finding: FindingView, name: str) -> str:

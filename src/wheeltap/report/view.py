@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wheeltap.core.records import BlockMap, Control, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus, ReportRecord
 from wheeltap.plans.plan import CUT
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
@@ -14,7 +14,8 @@ _SEVERITY: tuple[FindingStatus, ...] = (
     "error",
     "found",
     "inconclusive",
-    "not_found",
+    "excluded",
+    "measured",
     "not_applicable",
     "skipped",
 )
@@ -212,13 +213,12 @@ def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> C
     if not findings:
         return Cell(word="not measured")
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
-    word = _answer(record, worst, pair=pair) or words.status(worst.status, pair=pair)
-    # A single network's score is a number and no verdict: there is nothing to find yet.
-    if is_score(record, worst.code) and not pair and worst.status in ("found", "not_found"):
+    word = _answer(record, worst, pair=pair) or _verdict(worst, pair=pair)
+    if worst.status == "measured":
         word = ""
     if len(findings) > 1:
         word = f"{word} (worst of {len(findings)})".strip()
-    tone = words.tone(worst.status, alarm=worst.alarm) if word else "quiet"
+    tone = _tone(worst) if word else "quiet"
     if not worst.estimates:
         return Cell(word=word, tone=tone)
     first = worst.estimates[0]
@@ -240,26 +240,37 @@ def _group(record: ReportRecord, name: str, *, pair: bool) -> Group:
 
 
 def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingView:
-    plain_score = is_score(record, finding.code) and not pair and finding.status in ("found", "not_found")
     least = finding.smallest_detectable
     unit = words.plain(finding.estimates[0].unit) if finding.estimates else ""
     return FindingView(
         code=finding.code,
         name=name_of(record, finding.code),
         title=words.plain(finding.title),
-        word="measured" if plain_score else words.status(finding.status, pair=pair),
-        tone="quiet" if plain_score else words.tone(finding.status, alarm=finding.alarm),
+        word=_verdict(finding, pair=pair),
+        tone=_tone(finding),
         estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),
-        loud=not plain_score and finding.status != "not_found",
+        loud=finding.status not in ("excluded", "measured"),
         answer=_answer(record, finding, pair=pair),
     )
 
 
 def _answer(record: ReportRecord, finding: Finding, *, pair: bool) -> str:
     """What was shown where the claim was not: of a factor that is not unused, that it is used."""
-    return words.plain(record.instrument(finding.code).otherwise) if finding.status == "not_found" and not pair else ""
+    return words.plain(record.instrument(finding.code).otherwise) if finding.status == "excluded" and not pair else ""
+
+
+def _tone(finding: Finding) -> Tone:
+    """How loudly a finding is shown; what leans to bad news, or left most weights alone, louder than what is open."""
+    undecided = finding.status not in ("found", "error", "void")
+    leaning = undecided and (finding.leaning or finding.verdict == UNCOVERED)
+    return "warn" if leaning else words.tone(finding.status, alarm=finding.alarm)
+
+
+def _verdict(finding: Finding, *, pair: bool) -> str:
+    """The verdict in the words of its question."""
+    return words.plain(finding.verdict) or words.status(finding.status, pair=pair)
 
 
 def controls(record: ReportRecord) -> tuple[ControlView, ...]:
@@ -331,26 +342,32 @@ def _controls_line(record: ReportRecord) -> str:
 
 
 def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | float | int | None]]]:
-    """Columns of the table with one row per finding estimate: name to kind and values.
+    """Columns of the table with a row for each estimate of each finding, one for a finding without any.
 
-    Columns: ``code title status subject estimate value low high level n unit method p smallest_detectable``.
+    Columns: ``code title status verdict scheme subject estimate value low high level n unit method p margin coverage
+    smallest_detectable``.
     """
-    rows = [(finding, estimate) for finding in record.findings for estimate in finding.estimates]
+    rows = [(finding, estimate) for finding in record.findings for estimate in finding.estimates or (None,)]
+    found, estimates_ = [finding for finding, _ in rows], [estimate for _, estimate in rows]
     return {
-        "code": (str, [f.code for f, _ in rows]),
-        "title": (str, [f.title for f, _ in rows]),
-        "status": (str, [f.status for f, _ in rows]),
-        "subject": (str, [f.subject for f, _ in rows]),
-        "estimate": (str, [e.name for _, e in rows]),
-        "value": (float, [e.value for _, e in rows]),
-        "low": (float, [e.low for _, e in rows]),
-        "high": (float, [e.high for _, e in rows]),
-        "level": (float, [e.level for _, e in rows]),
-        "n": (int, [e.n for _, e in rows]),
-        "unit": (str, [e.unit for _, e in rows]),
-        "method": (str, [e.method for _, e in rows]),
-        "p": (float, [e.p for _, e in rows]),
-        "smallest_detectable": (float, [f.smallest_detectable for f, _ in rows]),
+        "code": (str, [f.code for f in found]),
+        "title": (str, [f.title for f in found]),
+        "status": (str, [f.status for f in found]),
+        "verdict": (str, [f.verdict for f in found]),
+        "scheme": (str, [f.scheme for f in found]),
+        "subject": (str, [f.subject for f in found]),
+        "estimate": (str, [e and e.name for e in estimates_]),
+        "value": (float, [e and e.value for e in estimates_]),
+        "low": (float, [e and e.low for e in estimates_]),
+        "high": (float, [e and e.high for e in estimates_]),
+        "level": (float, [e and e.level for e in estimates_]),
+        "n": (int, [e and e.n for e in estimates_]),
+        "unit": (str, [e and e.unit for e in estimates_]),
+        "method": (str, [e and e.method for e in estimates_]),
+        "p": (float, [e and e.p for e in estimates_]),
+        "margin": (float, [f.margin for f in found]),
+        "coverage": (float, [f.coverage for f in found]),
+        "smallest_detectable": (float, [f.smallest_detectable for f in found]),
     }
 
 

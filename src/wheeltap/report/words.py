@@ -8,7 +8,8 @@ from typing import Literal
 
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
 
-Tone = Literal["alarm", "calm", "quiet"]
+Tone = Literal["alarm", "warn", "calm", "quiet"]
+"""Bad news; undecided, but leaning to it; shown to be no bad news; nothing to see."""
 
 UNKNOWN = "no number"
 OPEN = "open"
@@ -121,15 +122,16 @@ def scalar(value: Scalar) -> str:
 
 _SINGLE: dict[FindingStatus, str] = {
     "found": "found",
-    "not_found": "not found",
-    "inconclusive": "inconclusive",
+    "excluded": "excluded",
+    "inconclusive": "cannot tell",
+    "measured": "measured",
     "not_applicable": "not applicable",
     "skipped": "skipped",
     "error": "error",
     "void": "void",
 }
-_PAIR: dict[FindingStatus, str] = {**_SINGLE, "found": "different", "not_found": "none found"}
-_TONES: dict[FindingStatus, Tone] = {"found": "alarm", "error": "alarm", "void": "alarm", "not_found": "calm"}
+_PAIR: dict[FindingStatus, str] = {**_SINGLE, "found": "differ", "excluded": "equivalent"}
+_TONES: dict[FindingStatus, Tone] = {"found": "alarm", "error": "alarm", "void": "alarm", "excluded": "calm"}
 
 
 def status(word: FindingStatus, *, pair: bool = False) -> str:
@@ -144,7 +146,7 @@ def tone(word: FindingStatus, *, alarm: bool = True) -> Tone:
         word: The status.
         alarm: Whether ``found`` is bad news; a claim that was shown is calm, one that was not is quiet.
     """
-    if not alarm and word in ("found", "not_found"):
+    if not alarm and word in ("found", "excluded"):
         return "calm" if word == "found" else "quiet"
     return _TONES.get(word, "quiet")
 
@@ -194,11 +196,13 @@ READING: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
-        "An interval away from zero with nothing found",
+        "Verdicts and the margin",
         (
-            "A verdict asks for more than an interval that leaves zero out: the effect must be shown to exceed the "
-            "margin that its audit states, and all tests of a report are corrected together so that many looks do not "
-            "make a false alarm likely. The interval beside it is that of the one number."
+            "The margin is the smallest loss of interest. 'Costs' (for a pair, 'differ') means that the loss is shown "
+            "to exceed it; 'safe' ('equivalent') that it is shown not to; 'may cost' ('may differ') that there is a "
+            "loss, not shown to be above or below it; 'cannot tell' that not even that was shown. All tests of a report are "
+            "corrected together, on either side, so that many looks make neither a false alarm nor a false "
+            "reassurance likely; the interval beside a verdict is that of the one number."
         ),
     ),
     (
@@ -217,11 +221,11 @@ READING: tuple[tuple[str, str], ...] = (
         ),
     ),
     (
-        "Not found, and the smallest detectable effect",
+        "How many examples would tell",
         (
-            "'Not found' (for a pair, 'none found': no difference was found) does not mean zero. The smallest "
-            "detectable effect is the smallest one this test, by itself, would have found four times out of five; the "
-            "correction over all tests of the report asks for somewhat more. Anything below may still be there."
+            "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of "
+            "twice the margin would be called costly, each four times out of five. A loss near the margin takes "
+            "more; at the margin itself no number decides."
         ),
     ),
 )

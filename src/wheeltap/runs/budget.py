@@ -7,6 +7,7 @@ from typing import Self
 
 import msgspec
 
+from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
@@ -199,7 +200,9 @@ def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
 
 
 def _cut(name: str, many: object, few: object) -> str:
-    return f"{name} left out" if few is False else f"{name} {few} instead of {many}"
+    # What followed the plan's effort, and no longer does, has no number of its own to name.
+    told = f"{name} {few}" if many is None else f"{name} {few} instead of {many}"
+    return f"{name} left out" if few is False else told
 
 
 def _sighted(plan: Plan) -> int:
@@ -207,7 +210,7 @@ def _sighted(plan: Plan) -> int:
     if _compares(plan):
         for draws in range(_FEWEST, plan.effort.draws + 1):
             fewer = msgspec.structs.replace(plan, effort=msgspec.structs.replace(plan.effort, draws=draws))
-            if all(_least_area(fewer, noise) <= noise.settings.worth for noise in _noise(fewer)):
+            if all(_least_area(fewer, noise) <= noise.settings.min_effect for noise in _noise(fewer)):
                 return draws
     return _FEWEST
 
@@ -221,8 +224,9 @@ def _noise(plan: Plan) -> list[NoiseAudit]:
 
 
 def _least_area(plan: Plan, noise: NoiseAudit) -> float:
+    margin = plan.margin if noise.settings.margin is None else noise.settings.margin
     return foresee.area_difference(
-        draws=plan.effort.draws, examples=plan.task.examples, alpha=plan.alpha, margin=noise.settings.margin
+        draws=plan.effort.draws, examples=plan.task.examples, alpha=plan.alpha, margin=margin
     )
 
 
@@ -231,12 +235,12 @@ def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | Non
     if not _compares(plan):
         return
     for noise in _noise(plan):
-        least, worth = _least_area(plan, noise), noise.settings.worth
-        if least > worth:
+        least, most = _least_area(plan, noise), noise.settings.min_effect
+        if least > most:
             raise UsageError(
                 "The budget is too small to find anything worth telling.",
                 where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.task.examples} examples",
-                expected=f"a smallest difference of {worth:g} that could be found ({_needed(whole, noise, prices)})",
+                expected=f"a smallest difference of {most:g} that could be found ({_needed(whole, noise, prices)})",
                 got=f"{least:.2g}, with {_amount(allowed, prices)}",
                 do="Give a larger budget, or more examples.",
             )
@@ -245,7 +249,7 @@ def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | Non
 def _needed(plan: Plan, noise: NoiseAudit, prices: Prices | None) -> str:
     """What it takes for a comparison to see what is worth telling."""
     cheapest = _least(plan, _sighted(plan))
-    if _least_area(cheapest, noise) > noise.settings.worth:
+    if _least_area(cheapest, noise) > noise.settings.min_effect:
         return "not with this plan's draws"
     cost = most_passes if prices is None else prices.seconds
     return f"from about {_amount(cost(cheapest), prices)} on"
@@ -259,8 +263,8 @@ def sight(plan: Plan) -> str:
     noise = _noise(plan)
     if noise and len(plan.subjects) > 1:
         parts.append(f"a difference of curve area of {max(_least_area(plan, one) for one in noise):.2g}")
-    if any(isinstance(audit, ModifyAudit) for audit in audits_of(plan)):
-        least = foresee.loss(examples=plan.task.examples, alpha=plan.alpha, margin=0.02)
+    if any(isinstance(audit, ModifyAudit | DeploymentAudit) for audit in audits_of(plan)):
+        least = foresee.loss(examples=plan.task.examples, alpha=plan.alpha, margin=plan.margin)
         parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
     if not parts:
         return "what it can find is not known beforehand; its findings say how small an effect they would have seen"

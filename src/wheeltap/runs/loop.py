@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-import msgspec
 import numpy as np
 import torch
 
@@ -27,8 +26,9 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, Serial
-from wheeltap.runs.named import require_named
-from wheeltap.runs.stored import noted
+from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
+from wheeltap.runs.named import require_installed, require_named
+from wheeltap.runs.stored import note_run, noted, require_audits
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ Watch = Callable[[Progress], None]
 
 def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     plan: Plan,
-    subjects: Subject | Sequence[Subject],
-    task: BaseTask,
+    subjects: Model | Sequence[Model],
+    task: Examples,
     *,
     store: str | Path | None = None,
     workers: int = 1,
@@ -58,8 +58,8 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
 
     Args:
         plan: What to run.
-        subjects: The models it names.
-        task: The examples it names.
+        subjects: The models it names; a bare module is called as its class.
+        task: The examples it names: a task, or what one is made of (see ``given.task_of``).
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
@@ -70,7 +70,10 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         StoreError: If the store cannot be used.
         ModelError: If a clean pass is not finite or not repeatable.
     """
-    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
+    workers = whole_of(workers, name="workers", least=1)
+    memory = None if memory is None else whole_of(memory, name="memory", least=1)
+    require_audits(plan, where="the plan")
+    several, task = subjects_of(subjects), task_of(task)
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task)
     require_named(plan, several, task)
@@ -81,8 +84,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
             store = Path(folder) / "run.wheeltap"
         kept = stack.enter_context(Store(store))
         stack.enter_context(executor)
-        kept.put_plan(plan.key, plan.to_bytes())
-        kept.put_note("provenance", msgspec.json.encode(provenance(plan, several[0])))
+        note_run(kept, plan, provenance(plan, several[0]))
         running = _Run(plan, Workshop(several, plan.controls, task, memory=memory), kept, executor, watch)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
@@ -139,10 +141,11 @@ class _Run:
             self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
-        return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store)))
+        return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store, self.plan.key)))
 
     def _missing(self) -> list[Trial]:
         asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]
+        require_installed(asked)
         self.total = max(self.total, self.done + len(asked))
         return asked
 

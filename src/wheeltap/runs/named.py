@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from wheeltap.audits.settle import audits_of
 from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine import readings
+from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import Plan
 
 
@@ -28,6 +30,37 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
         for subject in subjects:
             for trial in audit.readings(plan, subject.record):
                 readings.create(trial.perturbation, trial.settings).require(subject, task)
+            for label, trial in audit.asked_for(plan, subject.record):
+                _require_taken(subject, label, trial)
+
+
+def require_installed(trials: Sequence[Trial]) -> None:
+    """Raises ``UsageError`` if a disturbance or reading that is asked for is not installed: another package has it."""
+    for known in (perturbations, readings.readings):
+        names = {trial.perturbation for trial in trials if (trial.kind == "read") is (known is readings.readings)}
+        missing = sorted(names.difference(known))
+        if missing:
+            raise UsageError(
+                f"The {known.kind} {missing[0]!r} that this plan asks for is not installed.",
+                where="the plan",
+                expected=f"a package that declares {missing[0]!r} in the entry-point group {known.group!r}",
+                got=f"no such {known.kind} here",
+                do=f"Install that package in this environment; then it is shown by: wheeltap list {known.kind}s",
+            )
+
+
+def _require_taken(subject: Subject, label: str, trial: Trial) -> None:
+    """Raises ``UsageError`` if a disturbance that was asked for by name is defined on none of a subject's layers."""
+    kind = create(trial.perturbation, trial.settings)
+    covered = [layer for layer in subject.layers if trial.site.covers(layer.name)]
+    if not any(kind.accepts(layer) for layer in covered):
+        raise UsageError(
+            f"{subject.name} cannot be shipped so: {label}.",
+            where=f"--for, {subject.name}",
+            expected=f"a layer on which it is defined ({kind.title})",
+            got=", ".join(layer.name for layer in covered[:5]) or "no layer beside embeddings and head",
+            do="Leave this scheme out, or choose another one: wheeltap list schemes.",
+        )
 
 
 def _require_group(task: BaseTask, group: int, audit: str) -> None:

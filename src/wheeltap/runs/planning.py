@@ -1,6 +1,6 @@
 """Making plans: which audits with which settings, how many draws, which controls; cut to a budget if there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
@@ -21,11 +21,11 @@ from wheeltap.engine.inside.units import hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import AuditSpec, Effort, Plan, Sizes
+from wheeltap.runs import given
 from wheeltap.runs.budget import Budget, within
+from wheeltap.runs.given import Audits, Examples, Model
 from wheeltap.runs.named import require_named
 from wheeltap.runs.pricing import TIMING, priced
-
-Audits = Sequence[str | AuditSpec]
 
 LARGE = 20_000_000
 """Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
@@ -42,20 +42,21 @@ def default_effort(parameters: int) -> Effort:
 
 def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
     """Names of the audits that are run where none are asked for."""
-    names = audits_base.DEFAULT if len(subjects) == 1 else audits_base.DEFAULT_COMPARE
     large = max(subject.record.parameters for subject in subjects) >= LARGE
-    return tuple(name for name in names if not (large and name in audits_base.STRUCTURE))
+    return tuple(name for name in audits_base.DEFAULT if not (large and name == "single-point"))
 
 
 def plan(  # noqa: PLR0913 - a door: each is a choice of its own
-    subjects: Subject | Sequence[Subject],
-    task: BaseTask,
+    subjects: Model | Sequence[Model],
+    task: Examples,
     *,
     audits: Audits | None = None,
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     seed: int = 0,
     alpha: float = 0.05,
+    margin: float = 0.02,
+    partial: bool = False,
     command: str | None = None,
     sources: tuple[str, ...] = (),
     data: str | None = None,
@@ -63,13 +64,15 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     """What an audit of the first subject, and a comparison of the others with it, would run.
 
     Args:
-        subjects: One model, or several to compare with the first.
-        task: The examples.
-        audits: Names (see ``wheeltap list audits``), or specs with settings.
+        subjects: One model, or several to compare with the first; a bare module is called as its class.
+        task: The examples: a task, or what one is made of (see ``given.task_of``).
+        audits: Names (see ``wheeltap list audits``), or specs with settings; a single one may stand by itself.
         effort: Draws; by default chosen by the model's size.
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
         seed: Root of every draw.
-        alpha: Probability of any false alarm, over all findings together.
+        alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        partial: Whether verdicts stand although most weights were left alone.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
         data: Path of the task's data.
@@ -80,37 +83,53 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
             share a name, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    several = _settled(subjects, task)
+    seed, alpha = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha")
+    _require_margin(margin)
+    asked, task = given.audits_of(audits), given.task_of(task)
+    several = _settled(given.subjects_of(subjects), task)
     largest = max(subject.record.parameters for subject in several)
-    specs = _specs(audits or default_audits(several), largest)
+    specs = _specs(asked or default_audits(several), largest)
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several),
         task=task.record,
         audits=specs,
-        effort=effort or default_effort(largest),
+        effort=given.effort_of(effort) or default_effort(largest),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         seed=seed,
         sizes=_sizes(several, task, specs),
-        alpha=alpha,
-        sources=sources, data=data, **_copies(several[0], seed),
+        alpha=alpha, margin=margin, partial=partial,
+        sources=sources, data=data, **_copies(several[0], specs, seed),
     )  # fmt: skip
     require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
 
 
-def _settled(subjects: Subject | Sequence[Subject], task: BaseTask) -> list[Subject]:
+def _settled(subjects: list[Subject], task: BaseTask) -> list[Subject]:
     """The subjects after their first pass, by which their fingerprints are known."""
-    several = [subjects] if isinstance(subjects, Subject) else list(subjects)
-    _require_names(several)
-    for subject in several:
+    _require_names(subjects)
+    for subject in subjects:
         settle(subject, task)
-    return several
+    return subjects
 
 
-def _copies(subject: Subject, seed: int) -> dict[str, Any]:
-    """Fields of a plan that name its control copies."""
-    twin, planted, why_not = _controls(subject, seed)
+def _require_margin(margin: float) -> None:
+    if not 0.0 < margin <= 1.0:
+        raise UsageError(
+            "The margin cannot be used.",
+            where="margin",
+            expected="a share of the score above 0 and at most 1, such as .02 (2 points of accuracy)",
+            got=f"{margin:g}",
+            do="Nothing can be shown to cost exactly nothing: give the smallest loss that you care about.",
+        )
+
+
+def _copies(subject: Subject, specs: Sequence[AuditSpec], seed: int) -> dict[str, Any]:
+    """Fields of a plan that name its control copies: those that one of the audits needs."""
+    needed = {gauge for spec in specs for gauge in audits_base.audits.get(spec.name).copies}
+    if not needed:
+        return {"no_controls": "None of these audits needs a control copy."}
+    twin, planted, why_not = _controls(subject, needed, seed)
     return {"twin": twin, "planted": planted, "graded": _graded(subject, planted), "no_controls": why_not}
 
 
@@ -142,14 +161,14 @@ def _hidden(subject: Subject) -> int:
         return 0
 
 
-def _specs(asked: Audits, parameters: int) -> tuple[AuditSpec, ...]:
+def _specs(asked: Sequence[str | AuditSpec], parameters: int) -> tuple[AuditSpec, ...]:
     """The audits with their settings, groups taken apart; settings that make no sense are refused.
 
     A name that is also given with settings, by itself or in a group, stands for those.
     """
     known = {audit.name for audit in asked if not isinstance(audit, str)}
     single: list[str | AuditSpec] = []
-    for audit in asked:
+    for audit in (audits_base.named(audit) if isinstance(audit, str) else audit for audit in asked):
         for one in expanded([audit]) if isinstance(audit, str) else (audit,):
             if not isinstance(one, str) or one not in known:
                 single.append(one)
@@ -194,11 +213,8 @@ GRADED_PLANTS = 3
 GRADED_BELOW = 500_000
 """Parameters up to which these copies are part of every plan: they cost as much as subjects."""
 
-RECODED = ("permute", "rescale", "heads")
-"""The gauges of the null twin, where they hold: relative and function-space noise must both be silent on them."""
 
-
-def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
+def _controls(subject: Subject, needed: Set[str], seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
     try:
         with as_before(subject):  # finding its structure runs its forward
@@ -208,11 +224,14 @@ def _controls(subject: Subject, seed: int) -> tuple[SubjectRecord | None, Subjec
     if isinstance(family, gauge.Refusal):
         return None, None, f"No function-preserving copy is known for this model: {family.because}"
     twin, planted, why_not = None, None, ""
-    silent = [name for name in RECODED if name in family.offers]
+    wanted = [name for name in audits_base.RECODED if name in needed]
+    silent = [name for name in wanted if name in family.offers]
     if silent:
         twin = derived_record(subject.record, gauge.describe(family, *silent, seed=seed), role="twin")
     else:
-        why_not = f"No twin was made: {'; '.join(family.why_not(name) for name in RECODED)}"
+        why_not = f"No twin was made: {'; '.join(family.why_not(name) for name in wanted)}"
+    if "cancel" not in needed:
+        return twin, None, why_not
     if "cancel" in family.offers:
         cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS)
         planted = derived_record(subject.record, cancelling, role="planted")

@@ -1,12 +1,15 @@
 """Judging from a store alone: no model, no torch."""
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from wheeltap.audits.base import audits
 from wheeltap.audits.settle import judge as judged
 from wheeltap.audits.settle import wanted
-from wheeltap.core.errors import StoreError
+from wheeltap.core.errors import FileFormatError, StoreError, UsageError
 from wheeltap.core.records import Cost, Scalar
 from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import Plan
@@ -15,43 +18,111 @@ from wheeltap.report.report import Report
 from wheeltap.report.unfinished import unfinished
 
 
-def noted(store: Store) -> dict[str, Scalar]:
-    """The provenance kept with the run."""
-    note = store.note("provenance")
-    return {} if note is None else msgspec.json.decode(note, type=dict[str, Scalar])
+@dataclass(frozen=True)
+class Kept:
+    """A plan in a store.
+
+    Attributes:
+        number: From 1, in the order in which they were last run.
+        when: Date and time of that in UTC, as text; empty where the store does not say.
+        key: What its notes are kept under.
+        plan: ``None`` where it was made by another version of wheeltap, and cannot be read.
+    """
+
+    number: int
+    when: str
+    key: str
+    plan: Plan | None
 
 
-def plan_of(store: Store) -> Plan:
-    """The plan a store was last run with.
+def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar]) -> None:
+    """Keeps a plan that is about to be run, what it is run with, and when."""
+    store.put_plan(plan.key, plan.to_bytes())
+    told = msgspec.json.encode(provenance)
+    store.put_note("provenance", told)
+    store.put_note(f"provenance:{plan.key}", told)
+    store.put_note(f"when:{plan.key}", f"{datetime.now(UTC):%Y-%m-%d %H:%M}".encode())
+
+
+def noted(store: Store, key: str) -> dict[str, Scalar]:
+    """The provenance kept with the run of a plan; of a run before the last by an older wheeltap, nothing is known."""
+    own, last = store.note(f"provenance:{key}"), store.note("provenance")
+    note = last if own is None else own
+    known = {} if note is None else msgspec.json.decode(note, type=dict[str, Scalar])
+    return known if known.get("plan", key) == key else {}
+
+
+def plans_of(store: Store) -> tuple[Kept, ...]:
+    """Every plan in a store, the one that was run last at the end."""
+    found: list[Kept] = []
+    for number, (key, data) in enumerate(store.plans().items(), start=1):
+        when = store.note(f"when:{key}")
+        try:
+            plan = Plan.from_bytes(data, where=str(store.path))
+        except FileFormatError:
+            plan = None
+        found.append(Kept(number, "" if when is None else when.decode(), key, plan))
+    return tuple(found)
+
+
+def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
+    """Key and plan: the one of a store that was run last, or that with a number (see ``Kept``).
 
     Raises:
         StoreError: If nothing was ever run into it.
+        UsageError: If there is no plan with this number.
+        FileFormatError: If it was made by another version.
     """
-    data = store.plan()
-    if data is None:
+    several = list(store.plans().items())
+    if not several:
         raise StoreError(
             "The store holds no plan.",
             where=str(store.path),
             do="Run an audit into it first: wheeltap audit ... --store",
         )
-    return Plan.from_bytes(data, where=str(store.path))
+    if number is not None and not 1 <= number <= len(several):
+        raise UsageError(
+            "The store has no plan with this number.",
+            where=str(store.path),
+            expected="1" if len(several) == 1 else f"1 to {len(several)}",
+            got=str(number),
+            do=f"See which there are: wheeltap show {store.path}",
+        )
+    key, data = several[-1 if number is None else number - 1]
+    return key, Plan.from_bytes(data, where=str(store.path))
 
 
-def judge(store: str | Path, *, again: str = "") -> Report:
-    """The report on the plan a store was last run with, from what is there; it says so first if trials are missing.
+def require_audits(plan: Plan, *, where: str) -> None:
+    """Raises ``UsageError`` if an audit of a plan is not installed: it came with another package."""
+    missing = next((spec.name for spec in plan.audits if spec.name not in audits), None)
+    if missing is not None:
+        raise UsageError(
+            f"The audit {missing!r} that this was run with is not installed.",
+            where=where,
+            expected=f"a package that declares {missing!r} in the entry-point group {audits.group!r}",
+            got="no such audit here",
+            do="Install that package in this environment; what it adds is then shown by: wheeltap list audits",
+        )
+
+
+def judge(store: str | Path, *, again: str = "", plan: int | None = None) -> Report:
+    """The report on a plan of a store, from what is there; it says so first if trials are missing.
 
     Args:
         store: The file.
         again: How the run was started, to be told where it is not over.
+        plan: Number of the plan, as ``wheeltap show STORE`` lists them; by default the one that was run last.
 
     Raises:
         MissingFile: If there is no store.
         StoreError: If it cannot be read or holds no plan.
+        UsageError: If it has no such plan, or an audit of it is not installed.
     """
     with Store(store, readonly=True) as kept:
-        plan, known = plan_of(kept), Outcomes(kept)
-        asked = wanted(plan, known)
+        (key, chosen), known = plan_of(kept, plan), Outcomes(kept)
+        require_audits(chosen, where=str(store))
+        asked = wanted(chosen, known)
         reused = sum(known(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
-        found = judged(plan, known, cost=cost, provenance=noted(kept))
+        found = judged(chosen, known, cost=cost, provenance=noted(kept, key))
         return Report(unfinished(found, len(asked) - reused, again=again))

@@ -1,4 +1,4 @@
-"""Tasks from ``.npz`` files: ``inputs``, ``targets``, perhaps groups, factors and a symmetry; never pickles."""
+"""Tasks from ``.npz`` files: ``inputs`` (by name: ``input_ids`` ...), ``targets``, perhaps more; never pickles."""
 
 import difflib
 import re
@@ -19,6 +19,9 @@ from wheeltap.core.task import Task
 MAX_BYTES = 4_000_000_000
 """Of one array, unpacked: a small file can unpack to more than the memory holds."""
 
+NAMED = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
+"""Inputs that stand by their name in the file, for a model that is called by name."""
+
 GROUPS, SYMMETRY = "groups", "symmetry"
 OPTIONAL = (GROUPS, SYMMETRY)
 
@@ -31,6 +34,9 @@ MAX_FACTORS = 64
 
 def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     """A task of the arrays ``inputs`` ``[example, ...]`` and ``targets`` ``[example]`` or ``[example, output]``.
+
+    In place of ``inputs`` there may be ``input_ids`` (with ``attention_mask`` and ``token_type_ids``) or
+    ``pixel_values``: the model is then called as ``model(input_ids=..., attention_mask=...)``.
 
     An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
@@ -54,7 +60,8 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
             _require_meant([name.removesuffix(".npy") for name in archive.namelist()], path)
             factors = _factors(archive, path)
             known = [name for name in OPTIONAL if f"{name}.npy" in archive.namelist()]
-            names = ("inputs", "targets", *known, *factors)
+            inputs = _inputs(archive, path)
+            names = (*inputs, "targets", *known, *factors)
             shapes = {name: _described(archive, name, path) for name in names}
             for name, (shape, dtype) in shapes.items():
                 _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
@@ -64,7 +71,8 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
-    task = Task(read["inputs"], read["targets"], name=path.stem)
+    named = {name: read[name] for name in inputs}
+    task = Task(named.get("inputs", named), read["targets"], name=path.stem)
     if GROUPS in read:
         task = task.with_groups(read[GROUPS])
     if SYMMETRY in read:
@@ -88,7 +96,7 @@ def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
 
 def _require_meant(names: Sequence[str], path: Path) -> None:
     """Arrays that nothing reads are let be; but one that is nearly called like one that is read was meant to be."""
-    known = ("inputs", "targets", *OPTIONAL)
+    known = ("inputs", "targets", *NAMED, *OPTIONAL)
     for name in names:
         if name in known or re.fullmatch(rf"{FACTOR}.+", name):
             continue
@@ -102,6 +110,23 @@ def _require_meant(names: Sequence[str], path: Path) -> None:
                 got=name,
                 do=f"Call it {near[0]}, if that is what it is; or leave it out.",
             )
+
+
+def _inputs(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
+    """Names of the arrays that the model is called with."""
+    held = archive.namelist()
+    named = tuple(name for name in NAMED if f"{name}.npy" in held)
+    if not named:
+        return ("inputs",)
+    if "inputs.npy" in held or not {"input_ids", "pixel_values"} & set(named):
+        raise DataError(
+            "The data file does not say what the model is called with.",
+            where=str(path),
+            expected="inputs alone, or input_ids (with attention_mask, token_type_ids), or pixel_values",
+            got=", ".join(name for name in ("inputs", *NAMED) if f"{name}.npy" in held),
+            do="Name each array as the argument of the model that it is.",
+        )
+    return named
 
 
 def _factors(archive: zipfile.ZipFile, path: Path) -> tuple[str, ...]:
@@ -136,7 +161,7 @@ def _described(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[i
         raise FileFormatError(
             f"The data file has no array {name!r}.",
             where=str(path),
-            expected="arrays inputs and targets",
+            expected="arrays inputs (or input_ids, pixel_values) and targets",
             got=", ".join(sorted(n.removesuffix(".npy") for n in archive.namelist())[:8]) or "no arrays",
             do="Write it with numpy.savez(path, inputs=..., targets=...).",
         )

@@ -14,8 +14,8 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 
 
-def load_callable(spec: str) -> tuple[Subject, BaseTask | None]:
-    """What ``module:callable`` gives: a module, or a module and a task.
+def load_callable(spec: str, *, name: str = "") -> tuple[Subject, BaseTask | None]:
+    """What ``module:callable`` gives: a module, or a module and a task. The subject is called as it, or ``name``.
 
     Raises:
         MissingFile: If the Python module cannot be found.
@@ -45,7 +45,7 @@ def load_callable(spec: str) -> tuple[Subject, BaseTask | None]:
             got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
             do="Return the module in eval mode: def model(): ...; return net.eval()",
         )
-    return Subject(model, name=spec), task
+    return Subject(model, name=name or spec), task
 
 
 def _parts(made: object) -> tuple[object, object]:

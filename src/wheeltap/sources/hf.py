@@ -1,4 +1,4 @@
-"""Language models from a local Hugging Face folder: safetensors only, no code from the folder, no network."""
+"""Models from a local Hugging Face folder: safetensors only, no code from the folder, no network."""
 
 import contextlib
 import importlib
@@ -17,6 +17,8 @@ from torch import nn
 
 from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, ModelError, WheeltapError
 from wheeltap.core.subject import Subject
+from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
+from wheeltap.sources.classifiers import Classifier
 from wheeltap.sources.text import HfTokenizer, LanguageModel
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -80,31 +82,44 @@ def quiet(transformers: Any) -> Generator[None]:
         log.set_verbosity(before)
 
 
-def load_folder(folder: Path, *, name: str) -> LanguageModel:
-    """The causal language model and tokenizer in ``folder``, in float32 and eval mode, on the CPU.
+def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
+    """The model in ``folder``, in float32 and eval mode, on the CPU: ``architectures`` in its config says of what kind.
+
+    A causal language model comes with its tokenizer; a classifier of texts does where there is one.
 
     Raises:
-        MissingFile: If the folder, its config, weights or tokenizer is not there.
+        MissingFile: If the folder, its config, weights or (of a language model) tokenizer is not there.
         FileFormatError: If a file is damaged, or the weights are only there as a pickle.
-        ModelError: If transformers cannot make a causal language model of it.
+        ModelError: If it is of another kind, or transformers cannot load it.
         MissingExtra: If transformers is not installed.
     """
-    _require_config(folder)
+    found = architecture_of(_config(folder), where=str(folder))
     _require_weights(folder)
-    _require_tokenizer(folder)
+    if found.kind == "language":
+        _require_tokenizer(folder)
     transformers = library(needed_for=name)
-    model = read_model(transformers, folder)
-    return LanguageModel(Subject(model, name=name), read_tokenizer(transformers, folder))
+    model = read_model(transformers, folder, found)
+    if found.kind == "language":
+        return LanguageModel(Subject(model, name=name), read_tokenizer(transformers, folder))
+    config: Any = model.config
+    labels = tuple(str(config.id2label.get(at, f"LABEL_{at}")) for at in range(config.num_labels))
+    tokenizer = read_tokenizer(transformers, folder).raw if found.kind == "text" and _has_tokenizer(folder) else None
+    return Classifier(Subject(model, name=name), found.kind, labels, tokenizer)
 
 
-def read_model(transformers: Any, folder: Path) -> nn.Module:
+LANGUAGE = Architecture("", "language")
+
+
+def read_model(transformers: Any, folder: Path, found: Architecture = LANGUAGE) -> nn.Module:
     """The model in a folder that has passed the checks.
 
     Raises:
         ModelError: If transformers refuses it, or weights are missing or of another shape than the config says.
     """
+    families = getattr(transformers.models.auto.modeling_auto, "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", {})
+    require_language(found, families, where=str(folder))
     with translated(transformers, folder, "model"):
-        model, info = transformers.AutoModelForCausalLM.from_pretrained(
+        model, info = getattr(transformers, DOORS[found.kind]).from_pretrained(
             str(folder),
             dtype="float32",
             use_safetensors=True,
@@ -114,6 +129,8 @@ def read_model(transformers: Any, folder: Path) -> nn.Module:
         )
     # Weights that the files lack would be drawn at random: an audit of noise.
     absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
+    if absent and found.headless:
+        raise without_head(found.name, where=str(folder))
     if absent:
         raise ModelError(
             "The model's weights are not all there.",
@@ -149,13 +166,14 @@ def translated(transformers: Any, where: Path, what: str) -> Generator[None]:
         raise ModelError(
             f"transformers cannot load this {what}.",
             where=str(where),
-            expected="a causal language model that transformers knows without code from the folder",
+            expected="a causal language model or a classifier that transformers knows without code from the folder",
             got=f"{type(error).__name__}: {lines[0][:300]}",
             do="Check the files; models that need trust_remote_code are refused.",
         ) from error
 
 
-def _require_config(folder: Path) -> None:
+def _config(folder: Path) -> dict[str, Any]:
+    """The contents of the folder's config."""
     if not folder.is_dir():
         raise MissingFile(
             "The model's folder is not there.",
@@ -165,6 +183,14 @@ def _require_config(folder: Path) -> None:
             do="Give the path of a downloaded model; wheeltap does not download.",
         )
     config = folder / "config.json"
+    if not config.is_file() and (folder / "adapter_config.json").is_file():
+        raise MissingFile(
+            "The folder holds an adapter, not a model.",
+            where=str(folder),
+            expected="config.json and the weights of a whole model",
+            got="adapter_config.json",
+            do="Merge it into its base model and save that: peft_model.merge_and_unload().save_pretrained(folder).",
+        )
     if not config.is_file():
         raise MissingFile(
             "The folder is not a Hugging Face model.",
@@ -174,10 +200,10 @@ def _require_config(folder: Path) -> None:
             do="Save the model with model.save_pretrained(folder).",
         )
     try:
-        sound = config.stat().st_size <= _CONFIG_BYTES and isinstance(json.loads(config.read_bytes()), dict)
+        held: Any = json.loads(config.read_bytes()) if config.stat().st_size <= _CONFIG_BYTES else None
     except ValueError:
-        sound = False
-    if not sound:
+        held = None
+    if not isinstance(held, dict):
         raise FileFormatError(
             "The model's config cannot be read.",
             where=str(config),
@@ -185,6 +211,7 @@ def _require_config(folder: Path) -> None:
             got="something else",
             do="Download or save the model again.",
         )
+    return cast("dict[str, Any]", held)
 
 
 def _require_weights(folder: Path) -> None:
@@ -248,8 +275,12 @@ def require_safetensors(file: Path) -> None:
         ) from error
 
 
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in _TOKENIZER_FILES)
+
+
 def _require_tokenizer(folder: Path) -> None:
-    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+    if not _has_tokenizer(folder):
         raise MissingFile(
             "The model has no tokenizer.",
             where=str(folder),

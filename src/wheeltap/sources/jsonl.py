@@ -5,12 +5,14 @@ Perhaps also ``group`` and ``factors``.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import final
 
 import msgspec
 import torch
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
+from wheeltap.core.task import Kind
 from wheeltap.sources.text import Tokenizer
 
 MAX_LINE = 1_000_000
@@ -49,23 +51,17 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         FileFormatError: If a line is not an item; it is named by its number, from 1.
         DataError: If there are no items, an answer is none of the choices, or the file is too large.
     """
-    if not path.is_file():
-        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
     contexts: list[list[int]] = []
     choices: list[list[list[int]]] = []
     targets: list[int] = []
-    groups: list[int | str] = []
-    factors: list[dict[str, int]] = []
-    for number, line in _lines(path):
+    notes = Notes()
+    for number, line in lines(path):
         where = f"{path}: line {number}"
         item = _item(line, where)
         _require_item(item, len(choices[0]) if choices else len(item.choices), where)
         targets.append(_index(item, where))
         contexts.append(_tokens(tokenizer.start(item.context), "context", where))
-        if item.group is not None:
-            groups.append(item.group)
-        _require_grouped(len(groups), len(targets), where)
-        factors.append(_same_factors(item, factors[0] if factors else item.factors, where))
+        notes.add(item.group, item.factors, where=where)
         choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
         raise DataError(
@@ -74,16 +70,48 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
             expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got="no items",
         )
-    task = ChoiceTask(contexts, choices, targets, name=path.stem)
-    if groups:
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-        task = task.with_groups([numbers[group] for group in groups])
-    labels = {name: torch.tensor([one[name] for one in factors]) for name in factors[0]}
-    return task.with_factors(labels) if labels else task
+    return notes.added_to(ChoiceTask(contexts, choices, targets, name=path.stem))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each line that is not blank."""
+@final
+class Notes:
+    """Groups and factors of the lines of a file, as they come."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._groups: list[int | str] = []
+        self._factors: list[dict[str, int]] = []
+
+    def add(self, group: int | str | None, factors: dict[str, int], *, where: str) -> None:
+        """Takes those of one line.
+
+        Raises:
+            DataError: If they are not of the same kind as those of the lines before.
+        """
+        self._lines += 1
+        if group is not None:
+            self._groups.append(group)
+        _require_grouped(len(self._groups), self._lines, where)
+        self._factors.append(_same_factors(factors, self._factors[0] if self._factors else factors, where))
+
+    def added_to(self, task: Kind) -> Kind:
+        """The task of these lines, told of them."""
+        if self._groups:
+            numbers = {group: number for number, group in enumerate(dict.fromkeys(self._groups))}
+            task = task.with_groups([numbers[group] for group in self._groups])
+        labels = {name: torch.tensor([one[name] for one in self._factors]) for name in self._factors[0]}
+        return task.with_factors(labels) if labels else task
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each line that is not blank.
+
+    Raises:
+        MissingFile: If the file is not there.
+        DataError: If it or a line is too long.
+    """
+    if not path.is_file():
+        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
     if path.stat().st_size > MAX_FILE:
         raise DataError(
             "The data file is too large.",
@@ -150,25 +178,25 @@ def _require_grouped(groups: int, items: int, where: str) -> None:
         )
 
 
-def _same_factors(item: Item, first: dict[str, int], where: str) -> dict[str, int]:
-    """The item's factors, if they are those of the first item, not too many, and of numbers that fit."""
-    if len(item.factors) > MAX_FACTORS:
+def _same_factors(factors: dict[str, int], first: dict[str, int], where: str) -> dict[str, int]:
+    """An item's factors, if they are those of the first item, not too many, and of numbers that fit."""
+    if len(factors) > MAX_FACTORS:
         raise DataError(
             "An item has too many factors.",
             where=where,
             expected=f"at most {MAX_FACTORS}",
-            got=str(len(item.factors)),
+            got=str(len(factors)),
             do="Keep those you want to ask about.",
         )
-    if item.factors.keys() != first.keys():
+    if factors.keys() != first.keys():
         raise DataError(
             "An item has other factors than the first one.",
             where=where,
             expected=", ".join(list(first)[:8]) or "no factors",
-            got=", ".join(list(item.factors)[:8]) or "no factors",
+            got=", ".join(list(factors)[:8]) or "no factors",
             do="Give every item a label of each factor, or leave the factor out.",
         )
-    for name, label in item.factors.items():
+    for name, label in factors.items():
         if not -(2**63) <= label < 2**63:
             raise DataError(
                 "A label of a factor is too large a number.",
@@ -177,7 +205,7 @@ def _same_factors(item: Item, first: dict[str, int], where: str) -> dict[str, in
                 got=f"{len(str(label))} digits",
                 do="Number the factor's values from 0.",
             )
-    return item.factors
+    return factors
 
 
 def _index(item: Item, where: str) -> int:

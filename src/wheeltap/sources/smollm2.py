@@ -21,7 +21,9 @@ def load_smollm2(*, name: str = "smollm2") -> LanguageModel:
     """
     folder = in_hub_cache()
     if folder is not None:
-        return load_folder(folder, name=name)
+        found = load_folder(folder, name=name)
+        assert isinstance(found, LanguageModel), "its config says so"
+        return found
     file = in_package()
     if file is not None:
         return load_gguf(file, name=name)

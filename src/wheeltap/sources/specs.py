@@ -9,7 +9,9 @@ from pathlib import Path
 from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.sources.text import LanguageModel, Tokenizer
+from wheeltap.sources.classifiers import Classifier, suited
+from wheeltap.sources.naming import names_of
+from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
 _PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
@@ -21,24 +23,28 @@ class Loaded:
     """What a spec gives.
 
     Attributes:
-        tokenizer: For a language model; ``None`` otherwise.
+        tokenizer: Where the examples are made of text: they are the same for another model only if it reads the same
+            tokens. ``None`` otherwise.
+        labels: Names of a classifier's labels, where it has any.
     """
 
     subject: Subject
     task: BaseTask
     tokenizer: Tokenizer | None = None
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Model:
-    """A model, with the task it brings (made only when asked for) and the tokenizer it reads."""
+    """A model, with the task it brings (made only when asked for) and the tokenizer it reads, or as a classifier."""
 
     subject: Subject
     own: Callable[[], BaseTask] | None = None
     tokenizer: Tokenizer | None = None
+    classifier: Classifier | None = None
 
 
-def load(spec: str, *, data: Path | None = None) -> Loaded:
+def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
     """The subject and task that ``spec`` names.
 
     Args:
@@ -46,6 +52,7 @@ def load(spec: str, *, data: Path | None = None) -> Loaded:
             that gives a module, or a module and a task; found from the current folder too).
         data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
             agreement for language models).
+        name: Of the subject; by default see ``names_of``.
 
     Raises:
         UnknownName: If nothing has this name.
@@ -53,9 +60,20 @@ def load(spec: str, *, data: Path | None = None) -> Loaded:
         FileFormatError: If a file is a pickle or is damaged.
         MissingFile: If a file is not there.
     """
-    model = _model(spec)
+    model = _model(spec, name)
+    labels = () if model.classifier is None else model.classifier.names
     if data is not None:
-        return Loaded(model.subject, load_task(data, tokenizer=model.tokenizer), model.tokenizer)
+        task = load_task(data, tokenizer=model.tokenizer, classifier=model.classifier)
+        tokenizer = model.tokenizer if data.suffix == ".jsonl" or model.classifier is None else None
+        return Loaded(model.subject, task, tokenizer, labels)
+    if model.own is None and model.classifier is not None:
+        raise UsageError(
+            "There is nothing to task this classifier with.",
+            where=spec,
+            expected="data",
+            got=f"a classifier of {model.classifier.reads}s alone",
+            do=model.classifier.wanted,
+        )
     if model.own is None:
         raise UsageError(
             "There is nothing to task this model with.",
@@ -67,13 +85,18 @@ def load(spec: str, *, data: Path | None = None) -> Loaded:
     return Loaded(model.subject, model.own(), model.tokenizer)
 
 
-def load_model(spec: str) -> Subject:
+def load_model(spec: str, *, name: str = "") -> Subject:
     """The subject alone; see ``load``."""
-    return _model(spec).subject
+    return _model(spec, name).subject
 
 
-def load_task(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
-    """A task from an ``.npz`` file or, for a model that reads ``tokenizer``'s tokens, a ``.jsonl`` file.
+def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Classifier | None = None) -> BaseTask:
+    """A task from an ``.npz`` file or, for a model that reads text, a ``.jsonl`` file.
+
+    Args:
+        path: The file.
+        tokenizer: Whose tokens a language model reads.
+        classifier: Which one it is for, if it is one from a Hugging Face folder.
 
     Raises:
         UsageError: If the file's name ends otherwise, or a ``.jsonl`` file is given without a tokenizer.
@@ -84,7 +107,8 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
     if path.suffix == ".npz":
         from wheeltap.sources.arrays import load_arrays
 
-        return load_arrays(path)
+        task = load_arrays(path)
+        return task if classifier is None else suited(task, classifier)
     if path.suffix != ".jsonl":
         raise UsageError(
             "This kind of data file is not known.",
@@ -92,50 +116,59 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None) -> BaseTask:
             expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
             got=path.suffix or "a name without an ending",
         )
+    if classifier is not None and classifier.reads == "text":
+        from wheeltap.sources.texts import load_texts
+
+        return suited(load_texts(path, classifier), classifier)
     if tokenizer is None:
         raise UsageError(
             "Text cannot be read by this model.",
             where=str(path),
             expected="an .npz file with arrays inputs and targets",
             got="a .jsonl file for a model without a tokenizer",
-            do="Use hf:DIR, gguf:FILE or smollm2 for language models.",
+            do="Use hf:DIR, gguf:FILE or smollm2 for language models; hf:DIR for classifiers of texts.",
         )
     from wheeltap.sources.jsonl import load_items
 
     return load_items(path, tokenizer)
 
 
-def _model(spec: str) -> _Model:
+def _model(spec: str, name: str = "") -> _Model:
     kind, _, rest = spec.partition(":")
+    name = name or names_of([spec])[0]
     if kind in ("hf", "gguf") and rest:
-        return _language_model(kind, Path(rest).expanduser())
+        return _from_files(kind, Path(rest).expanduser(), name)
     if spec == "smollm2":
         from wheeltap.sources.smollm2 import load_smollm2
 
-        return _speaking(load_smollm2(name=spec))
+        return _speaking(load_smollm2(name=name))
     if spec == "digits":
         from wheeltap.sources import digits
 
-        return _Model(digits.subject(name=spec), digits.task)
+        return _Model(digits.subject(name=name), digits.task)
     _refuse_pickle(Path(spec))
     if kind.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
         _refuse_path(spec)
         raise UnknownName("model", spec, KNOWN)
     from wheeltap.sources.callables import load_callable
 
-    subject, task = load_callable(spec)
+    subject, task = load_callable(spec, name=name)
     return _Model(subject, None if task is None else lambda: task)
 
 
-def _language_model(kind: str, path: Path) -> _Model:
+def _from_files(kind: str, path: Path, name: str) -> _Model:
     _refuse_pickle(path)
     if kind == "gguf":
         from wheeltap.sources.gguf import load_gguf
 
-        return _speaking(load_gguf(path, name=path.stem))
+        return _speaking(load_gguf(path, name=name))
     from wheeltap.sources.hf import load_folder
 
-    return _speaking(load_folder(path, name=path.resolve().name))
+    found = load_folder(path, name=name)
+    if isinstance(found, LanguageModel):
+        return _speaking(found)
+    tokenizer = None if found.tokenizer is None else HfTokenizer(found.tokenizer)
+    return _Model(found.subject, tokenizer=tokenizer, classifier=found)
 
 
 def _speaking(model: LanguageModel) -> _Model:

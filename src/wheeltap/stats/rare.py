@@ -7,10 +7,12 @@ little, so an interval from their spread is narrow, and wrong. What was not seen
 Source: Clopper & Pearson (1934), the case of no success; Hahn & Meeker (1991), "Statistical Intervals", sec. 5.3.1.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from msgspec.structs import replace
 
-from wheeltap.core.records import Estimate
+from wheeltap.core.records import Estimate, Power
 from wheeltap.stats.crossed import FloatArray, Values, checked
 from wheeltap.stats.effect import mean_effect
 
@@ -110,21 +112,70 @@ def rare_effect(
         name: Name of the estimate.
         unit: Unit of the values.
     """
-    means = np.asarray(d, dtype=np.float64).mean(1)
-
-    def at(level: float) -> Estimate:
-        plain = mean_effect(d, level=inner(level), margin=margin, bounded=bounded, name=name, unit=unit)
-        return allowing(plain, means, ends, level=level)
-
     def beyond(level: float) -> bool:
-        found = at(level)
+        found = _at(d, ends, level, bounded=bounded, name=name, unit=unit)
         return (found.low is not None and found.low > margin) or (found.high is not None and found.high < -margin)
 
     # The alpha at which the interval's near end would touch the margin.
+    shown = _at(d, ends, 0.95, bounded=bounded, name=name, unit=unit)
+    return replace(shown, p=_smallest_alpha(beyond))
+
+
+def p_below(d: Values, ends: Ends, *, margin: float, bounded: bool, one_sided: bool) -> float:
+    """P-value of "the mean is at least the margin": the alpha at which the interval's far end would touch it.
+
+    Args:
+        d: ``[draw, example]``.
+        ends: Of a draw's mean.
+        margin: In the unit of the values, above 0.
+        bounded: As for ``mean_effect``.
+        one_sided: Whether only a mean above the margin counts, not one below minus it.
+    """
+
+    def within(level: float) -> bool:
+        found = _at(d, ends, level, bounded=bounded, name="effect", unit="")
+        below = found.high is not None and found.high < margin
+        return below and (one_sided or (found.low is not None and found.low > -margin))
+
+    return _smallest_alpha(within)
+
+
+def power_of(d: Values, ends: Ends, *, margin: float, bounded: bool, alpha: float) -> Power:
+    """How many draws would exclude a mean as large as the margin, if further draws were like those that were made.
+
+    What no draw has shown decides: the probability that it may have must be so small that it cannot carry the mean to
+    the margin.
+
+    Args:
+        d: ``[draw, example]``.
+        ends: Of a draw's mean.
+        margin: In the unit of the values.
+        bounded: As for ``mean_effect``.
+        alpha: Of the test, after correction.
+
+    Source: as ``unseen``, solved for the number of draws.
+    """
+    plain = mean_effect(d, level=inner(1.0 - alpha), bounded=bounded, unit="")
+    most, highest = ends[1], float(np.asarray(d, dtype=np.float64).mean(1).max())
+    left = None if plain.high is None else margin - plain.high
+    if most is None or left is None or left <= 0.0:
+        return Power(found=None, excluded=None)
+    share = left / max(most - highest, left)
+    draws = 1 if share >= 1.0 else int(np.ceil(np.log(alpha / 4.0) / np.log1p(-share)))
+    return Power(found=None, excluded=None, draws=max(draws, len(d)))
+
+
+def _at(d: Values, ends: Ends, level: float, *, bounded: bool, name: str, unit: str) -> Estimate:
+    plain = mean_effect(d, level=inner(level), bounded=bounded, name=name, unit=unit)
+    return allowing(plain, np.asarray(d, dtype=np.float64).mean(1), ends, level=level)
+
+
+def _smallest_alpha(decided: Callable[[float], bool]) -> float:
+    """The smallest alpha at whose level an interval decides; 1 where none does."""
     least, most = np.log(1e-12), np.log(0.999)
-    if not beyond(1.0 - float(np.exp(most))):
-        return replace(at(0.95), p=1.0)
+    if not decided(1.0 - float(np.exp(most))):
+        return 1.0
     for _ in range(_STEPS):
         middle = (least + most) / 2.0
-        least, most = (least, middle) if beyond(1.0 - float(np.exp(middle))) else (middle, most)
-    return replace(at(0.95), p=float(np.exp(most)))
+        least, most = (least, middle) if decided(1.0 - float(np.exp(middle))) else (middle, most)
+    return float(np.exp(most))

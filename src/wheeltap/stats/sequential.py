@@ -35,39 +35,39 @@ class Rules:
 
     Attributes:
         margin: Differences up to this are not worth telling; the test is of a larger one.
-        worth: A race is called even once |difference| < ``worth`` is shown.
+        min_effect: A race is called even once |difference| < ``min_effect`` is shown.
         alpha: Probability of a false "first" or "second", and of a false "even", whenever the race stops.
         bounds: Range that an observation cannot leave.
     """
 
     margin: float = 0.02
-    worth: float = 0.10
+    min_effect: float = 0.10
     alpha: float = 0.05
     bounds: tuple[float, float] = (-1.0, 1.0)
 
     @property
     def bets(self) -> Bets:
         """Gamblers ready for differences around the one worth telling."""
-        return Bets().scaled(self.worth / 0.1)
+        return Bets().scaled(self.min_effect / 0.1)
 
     @property
     def nulls(self) -> FloatArray:
-        """``[-worth, -margin, margin, worth]``: the differences that are bet against."""
-        return np.array([-self.worth, -self.margin, self.margin, self.worth])
+        """``[-worth, -margin, margin, min_effect]``: the differences that are bet against."""
+        return np.array([-self.min_effect, -self.margin, self.margin, self.min_effect])
 
     def require(self) -> None:
         """Refuses rules by which nothing can be decided.
 
         Raises:
-            UsageError: If margin and worth are not ordered within the bounds, or alpha is no probability.
+            UsageError: If margin and min_effect are not ordered within the bounds, or alpha is no probability.
         """
         checked_alpha(self.alpha)
         low, high = self.bounds
-        if not (0.0 <= self.margin <= self.worth < min(-low, high) and self.worth > 0.0):
+        if not (0.0 <= self.margin <= self.min_effect < min(-low, high) and self.min_effect > 0.0):
             raise UsageError(
                 "The rules of a race cannot be used.",
-                expected="0 <= margin <= worth, and both inside the bounds on either side of 0",
-                got=f"margin {self.margin:g}, worth {self.worth:g}, bounds [{low:g}, {high:g}]",
+                expected="0 <= margin <= min_effect, and both inside the bounds on either side of 0",
+                got=f"margin {self.margin:g}, min_effect {self.min_effect:g}, bounds [{low:g}, {high:g}]",
             )
 
 
@@ -77,7 +77,7 @@ class Tests(NamedTuple):
     Attributes:
         first: Of "the mean is at most ``margin``", doubled for the two directions.
         second: Of "the mean is at least -``margin``", doubled.
-        even: Of "|mean| is at least ``worth``".
+        even: Of "|mean| is at least ``min_effect``".
     """
 
     first: FloatArray

@@ -13,6 +13,7 @@ from wheeltap.audits.base import Audit, Case, Verdict
 from wheeltap.audits.settle import settle
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError, WheeltapError
+from wheeltap.core.inputs import chosen
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -35,7 +36,8 @@ def _case() -> tuple[Subject, Task]:
     """A real subject and a short task: what readings are read from, in every world in which they are done."""
     case = planted.clusters()
     assert isinstance(case.task, Task)
-    return case.subject, Task(case.task.inputs[:_EXAMPLES], case.task.targets[:_EXAMPLES], name="clusters")
+    first = slice(_EXAMPLES)
+    return case.subject, Task(chosen(case.task.inputs, first), case.task.targets[first], name="clusters")
 
 
 _read: dict[str, Outcome] = {}
@@ -115,7 +117,7 @@ def _plan(several: int) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
     task = _case()[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
-    return planning.plan(subjects, task, audits=["score"], effort=Effort(draws=4, control_draws=4, block_draws=1))
+    return planning.plan(subjects, task, audits=["score", "relative-noise"], effort=Effort(draws=4, control_draws=4, block_draws=1))
 
 
 class AuditContract:
@@ -211,6 +213,9 @@ def _require_known(trial: Trial, plan: Plan) -> None:
         assert trial.version == perturbations.get(trial.perturbation).version, "another version of the perturbation"
         create(trial.perturbation, trial.settings).require_dose(trial.dose)
     known = {"whole": ("",), "block": subject.blocks}.get(trial.site.kind, subject.layers)
+    if trial.site.kind == "inner":
+        assert set(trial.site.name.split(",")) <= set(known), "a layer is spared that there is not"
+        return
     assert trial.site.layer in known, f"no {trial.site.kind} is called {trial.site.name!r}"
 
 

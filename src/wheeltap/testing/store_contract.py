@@ -31,6 +31,10 @@ class StoreLike(Protocol):
     def plan(self) -> bytes | None:
         """The latest plan, if any."""
 
+    def plans(self) -> dict[str, bytes]:
+        """Every plan by its key, the latest at the end."""
+        ...
+
     def put_note(self, name: str, value: bytes) -> None:
         """Keeps a named note, replacing the last one of that name."""
 
@@ -171,6 +175,17 @@ class StoreContract:
                 assert store.plan() == plan, "not the plan that was put last"
         with self.opened(path) as store:
             assert store.plan() == b'{"a": 1}', "not the plan that was put last"
+
+    def test_every_plan_is_kept(self, tmp_path: Path) -> None:
+        """Each once, in the order in which they were last put."""
+        path = tmp_path / "kept"
+        with self.opened(path) as store:
+            assert store.plans() == {}, "plans where none was put"
+            for key, plan in (("a", b'{"a": 1}'), ("b", b'{"b": 2}'), ("c", b'{"c": 3}'), ("a", b'{"a": 1}')):
+                store.put_plan(key, plan)
+        with self.opened(path) as store:
+            kept = [("b", b'{"b": 2}'), ("c", b'{"c": 3}'), ("a", b'{"a": 1}')]
+            assert list(store.plans().items()) == kept, "other plans, or another order"
 
     def test_a_note_replaces_the_last_one_of_its_name(self, tmp_path: Path) -> None:
         """And leaves those of other names alone."""

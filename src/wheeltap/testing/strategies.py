@@ -17,9 +17,10 @@ _STATUSES: tuple[OutcomeStatus, ...] = ("done", "diverged", "failed", "skipped")
 
 
 def sites() -> st.SearchStrategy[Site]:
-    """The whole model, a block or a layer."""
+    """The whole model, all of it but some layers, a block or a layer."""
     parts = st.builds(Site, st.sampled_from(["block", "layer"]), _PATHS)
-    return st.just(WHOLE) | parts
+    inner = st.lists(_PATHS, min_size=1, max_size=3).map(Site.without)
+    return st.just(WHOLE) | inner | parts
 
 
 def doses() -> st.SearchStrategy[float]:

@@ -21,7 +21,7 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, squares
-from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.apply import Disturbance, asked
 from wheeltap.engine.fast.folded import CACHE_BYTES, TOKENS, Calls, computing, require_same, require_single_precision
 from wheeltap.perturb.base import Draw
 from wheeltap.perturb.low_rank import LowRankNoise
@@ -175,6 +175,12 @@ class LowRankCopies:
         moved = dose**2 * sum(norm**2 for norm in self._norms.values())
         return (moved / (self.subject.squared_norm or 1.0)) ** 0.5
 
+    @property
+    def coverage(self) -> float | None:
+        """Share of what the site asks for that is disturbed: see ``Disturbance.apply``."""
+        touched = sum(self.subject.parameter(each.weight).numel() for each in self._layers)
+        return touched / asked(self.subject, self.site) if self.site.everywhere and touched else None
+
     def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
         """The first pass, compared with the plain path."""
         with Disturbance(self.subject, self.noise, self.site) as disturbance:
@@ -239,7 +245,7 @@ def _uses(subject: Subject, layers: Sequence[Layer]) -> list[_Use]:
             layer = by_weight.get(id(parameter))
             if layer is None:
                 continue
-            added = _added(module)
+            added = None if layer.unread else _added(module)
             if added is None:
                 raise _unfoldable(subject, layer, f"{path} is a {type(module).__name__}")
             uses.append(_Use(layer, module, added))

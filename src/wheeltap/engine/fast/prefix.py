@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.subject import Subject
+from wheeltap.core.typed import named_modules
 from wheeltap.engine.fast.folded import CACHE_BYTES, computing, repeated_rows
 
 Score = Callable[[nn.Module], Tensor]
@@ -158,7 +159,9 @@ def _bytes(output: Any) -> float:
 
 def _stack(subject: Subject) -> tuple[str, ...]:
     """The model's main stack: its blocks that are modules of one list, in order; none overridden or run twice."""
-    paths = [path for path in subject.record.blocks if path.rpartition(".")[2].isdecimal()]
+    # Parameters of a list have numbers too, and are no modules.
+    known = {path for path, _ in named_modules(subject.model)}
+    paths = [path for path in subject.record.blocks if path.rpartition(".")[2].isdecimal() and path in known]
     parents = {path.rpartition(".")[0] for path in paths}
     if len(parents) != 1:
         return ()

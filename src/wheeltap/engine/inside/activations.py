@@ -17,6 +17,7 @@ from wheeltap.core.errors import DataError, ModelError, UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules
+from wheeltap.engine.backward import differentiable
 from wheeltap.engine.inside.units import hidden_units
 
 Change = Callable[[Tensor, Tensor], Tensor]
@@ -98,15 +99,30 @@ def places(subject: Subject, task: BaseTask, text: str = "") -> Places:
         return named(subject, text)
     blocks, layers = subject.record.blocks, subject.record.layers
     if isinstance(task, ChoiceTask):
-        stack = [name for name in blocks if name.rpartition(".")[2].isdecimal()]
-        kind, known, names = ("blocks", blocks, stack) if len(stack) > 1 else ("layers", layers, layers[:-1])
-        return Places(kind, tuple(Place(name, name) for name in names), tuple(known.index(name) for name in names))
+        known = {path for path, _ in named_modules(subject.model)}
+        stack = [name for name in blocks if name.rpartition(".")[2].isdecimal() and name in known]
+        if len(stack) > 1:
+            return Places("blocks", tuple(Place(name, name) for name in stack), tuple(map(blocks.index, stack)))
+        return _layers(subject)
     try:
         hiddens = hidden_units(subject)
     except ModelError:
-        return Places("layers", tuple(Place(name, name) for name in layers[:-1]), tuple(range(len(layers) - 1)))
+        return _layers(subject)
     found = tuple(Place(hidden.layer, hidden.reader, incoming=True) for hidden in hiddens)
     return Places("layers", found, tuple(layers.index(hidden.layer) for hidden in hiddens))
+
+
+def _layers(subject: Subject) -> Places:
+    """The outputs of all modules with layers but the last, each under the name of its first layer.
+
+    Not those of the model itself, where parameters of its own are layers: they are its answers.
+    """
+    first: dict[str, str] = {}
+    for layer in subject.layers:
+        first.setdefault(layer.module, layer.name)
+    inner = list(first.items())[:-1]
+    found = tuple(Place(name, module) for module, name in inner if module)
+    return Places("layers", found, tuple(subject.record.layers.index(place.name) for place in found))
 
 
 def apart(task: BaseTask) -> Tensor:
@@ -178,6 +194,8 @@ class _Rows:
             taken = value[at[0], at[1]]
             put = change(taken, torch.tensor(examples))
             return value if put is taken else value.index_put((at[0], at[1]), put)
+        if not value.ndim:
+            return value
         start = self.done.get(name, 0)
         self.done[name] = start + len(value)
         examples = (start + torch.arange(len(value))) % self.examples
@@ -209,10 +227,13 @@ def _hooked(subject: Subject, place: Place, rows: _Rows, change: Change) -> Any:
         return (rows.edited(place.name, args[0], change), *args[1:])
 
     def after(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, tuple):
-            whole = cast("tuple[Any, ...]", output)
-            return (rows.edited(place.name, whole[0], change), *whole[1:])
-        return rows.edited(place.name, output, change)
+        if isinstance(output, Tensor):
+            return rows.edited(place.name, output, change)
+        whole = cast("tuple[Any, ...]", output) if isinstance(output, tuple) else ()
+        # What else a module may give out (packed sequences, a dictionary) holds no vector for each example.
+        if not whole or not isinstance(whole[0], Tensor):
+            return cast("Any", output)
+        return (rows.edited(place.name, whole[0], change), *whole[1:])
 
     return module.register_forward_pre_hook(before) if place.incoming else module.register_forward_hook(after)
 
@@ -281,7 +302,8 @@ def slopes(subject: Subject, task: BaseTask, where: Sequence[Place], targets: Te
 
         return change
 
-    with torch.enable_grad(), changed(subject, task, [(place, listen(place)) for place in where]):
+    listening = changed(subject, task, [(place, listen(place)) for place in where])
+    with torch.enable_grad(), differentiable(subject.model), listening:
         loss = task.loss(subject.model, targets=targets)
         if not taken or not loss.requires_grad:
             return {}

@@ -28,6 +28,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, as_scores
 from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import as_before
+from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs.reads import Read, Reads
 
 COST = 3.0
@@ -149,7 +150,8 @@ def _of_convolution(module: nn.Module, inputs: Tensor, delta: Tensor, *, like: T
 def screened(subject: Subject, task: BaseTask, *, signs: np.random.Generator) -> dict[int, Screen]:
     """Both screens of every layer that the task reaches, by index in ``subject.layers``.
 
-    Not of packed attention weights: their outputs never leave torch's own function.
+    Not of packed attention weights, whose outputs never leave torch's own function, nor of weights that are not what
+    their module multiplies with (recurrent or computed ones, experts).
 
     Memory: the activations of one call of the model, and one number per weight. Nothing of the subject changes: only
     activations take part in the backward pass.
@@ -166,7 +168,7 @@ def screened(subject: Subject, task: BaseTask, *, signs: np.random.Generator) ->
         raise _no_gradient(subject, "weights that were made in inference mode")
     screens = _screens(subject)
     reader = _Reader(subject, screens, signs=signs if task.targets.is_floating_point() else None)
-    with as_before(subject), torch.inference_mode(False), torch.enable_grad():
+    with as_before(subject), torch.inference_mode(False), torch.enable_grad(), differentiable(subject.model):
         for parameter in subject.model.parameters():
             parameter.requires_grad_(False)
         with reader.hooked():
@@ -187,7 +189,7 @@ def _screens(subject: Subject) -> list[Screen]:
     for _, module in named_modules(subject.model):
         if any(id(own) in by_weight for own in module.parameters(recurse=False)):
             own = [found for found in find_layers(module) if not found.name]  # its own, not its children's
-            for use in (found for found in own if found.kind != "attention"):
+            for use in (found for found in own if found.kind != "attention" and not found.unread):
                 by_weight[id(module.get_parameter(use.weight))].uses.append(_Use(use.kind, module))
     return screens
 

@@ -14,6 +14,7 @@ from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
+from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
 from wheeltap.engine.needs.reads import Read, Reads
@@ -33,7 +34,8 @@ def gather(need: Need, subject: Subject, task: BaseTask, *, limit: int = moments
         found = moments.layer_moments(subject, task, limit=limit)
         return Fixed(found.factors, forwards=task.moment_passes, left_out=found.left_out)
     if need == "inputs":
-        return Fixed(dict(_input_scales(subject, task)), forwards=task.moment_passes)
+        left_out = {layer.name: why for layer in subject.layers if (why := moments.why_not(subject, layer))}
+        return Fixed(dict(_input_scales(subject, task)), forwards=task.moment_passes, left_out=left_out)
     if need == "heads":
         return _head_moments(subject, task)
     if need == "slopes":
@@ -113,7 +115,7 @@ def _means(subject: Subject, task: BaseTask, summed: Mapping[str, _Summed]) -> I
             module = subject.model.get_submodule(name)
             stack.callback(module.register_forward_pre_hook(read, with_kwargs=True).remove)
         for batch in task.moments():
-            subject.model(batch.inputs.to(subject.device))
+            batch.run(subject.model)
     yield from _means_of(subject, sums)
 
 
@@ -138,7 +140,7 @@ def _input_scales(subject: Subject, task: BaseTask) -> Iterator[tuple[str, Input
     layers = {id(subject.parameter(layer.weight)): layer for layer in moments.supported(subject)}
     with Reads(layers, see), torch.no_grad():
         for batch in task.moments():
-            subject.model(batch.inputs.to(subject.device))
+            batch.run(subject.model)
     for name, mean in _means_of(subject, sums):
         yield name, InputScale(mean.sqrt())
 
@@ -176,7 +178,7 @@ def _products(found: Attention, module: nn.Module, inputs: Tensor) -> tuple[Tens
 
 def _slopes(subject: Subject, task: BaseTask) -> Iterator[tuple[str, Slopes]]:
     names = [layer.weight for layer in subject.layers]
-    with as_before(subject), torch.enable_grad():
+    with as_before(subject), torch.enable_grad(), differentiable(subject.model):
         parameters = [subject.parameter(name) for name in names]
         for parameter in subject.model.parameters():
             parameter.requires_grad_(False)

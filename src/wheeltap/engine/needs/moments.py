@@ -153,15 +153,17 @@ def _by_place(inputs: Tensor, batch: Tensor) -> Tensor | None:
 
 
 def supported(subject: Subject) -> list[Layer]:
-    """Layers whose inputs can be read: all but tied ones and grouped or 3-d convolutions."""
-    return [layer for layer in subject.layers if not _why_not(subject, layer)]
+    """Layers whose inputs can be read: all but tied ones, grouped or 3-d convolutions, and those that say why not."""
+    return [layer for layer in subject.layers if not why_not(subject, layer)]
 
 
-def _why_not(subject: Subject, layer: Layer) -> str:
+def why_not(subject: Subject, layer: Layer) -> str:
     """Why a layer's inputs say nothing of a scale for its noise; empty where they do."""
+    if layer.unread:
+        return layer.unread
     if layer.tied:
         return "its weight is used in more than one place"
-    module = subject.model.get_submodule(layer.name)
+    module = subject.model.get_submodule(layer.module)
     if layer.kind == "conv" and not (isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups == 1):
         return "a grouped or three-dimensional convolution"
     return ""
@@ -190,7 +192,7 @@ def layer_moments(subject: Subject, task: BaseTask, *, limit: int = MOMENT_BYTES
         ModelError: If a layer's inputs are not finite, or the task has too few rows for a layer that gets all of them.
     """
     _require_positions(subject, task)
-    found = LayerMoments({}, {layer.name: why for layer in subject.layers if (why := _why_not(subject, layer))})
+    found = LayerMoments({}, {layer.name: why for layer in subject.layers if (why := why_not(subject, layer))})
     waiting = supported(subject)
     while waiting:
         part, waiting = _part(waiting, limit)
@@ -213,7 +215,7 @@ def _estimate_part(subject: Subject, task: BaseTask, layers: list[Layer], found:
     with collector.reads(), torch.no_grad():
         for batch in task.moments():
             collector.begin(batch)
-            subject.model(batch.inputs.to(subject.device))
+            batch.run(subject.model)
     _leave_out(subject, collector, found)
     found.factors.update(_factored(subject, collector))
     read = found.factors.keys() | found.left_out.keys()
@@ -286,9 +288,9 @@ def _require_positions(subject: Subject, task: BaseTask) -> None:
             def count(module: nn.Module, args: Any, output: Tensor, layer: Layer = layer) -> None:
                 positions[layer.name] = positions.get(layer.name, 0) + output.numel() // layer.units
 
-            stack.callback(subject.model.get_submodule(layer.name).register_forward_hook(count).remove)
-        subject.model(next(iter(task.moments())).inputs[:1].to(subject.device))
-    examples = sum(len(batch.inputs) for batch in task.moments())
+            stack.callback(subject.model.get_submodule(layer.module).register_forward_hook(count).remove)
+        next(iter(task.moments())).first().run(subject.model)
+    examples = sum(batch.examples for batch in task.moments())
     for layer in convolutions:
         inputs = layer.fan_in + (layer.bias is not None)
         _require_rows(f"{subject.name}: {layer.name}", inputs, positions.get(layer.name, 0) * examples)

@@ -1,6 +1,5 @@
 """Fine-tuning a copy of a subject, step by step, as far as trials ask."""
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,10 +9,12 @@ import torch
 from torch import Tensor
 
 from wheeltap.core import seeds
+from wheeltap.core.copies import copied
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.lessons import Lesson, lesson, told
 from wheeltap.perturb.base import Known, Weights
@@ -47,7 +48,7 @@ class Tuned(Knowledge):
             layer.name: layer for layer in subject.layers if how.adapter == "full" or layer.kind != "embedding"
         }
         lesson(task, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
-        self._model = copy.deepcopy(subject.model).requires_grad_(False)
+        self._model = copied(subject.model).requires_grad_(False)
         self._parts = list(self._trained())
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._model.buffers()]
         self._course: _Course | None = None
@@ -112,7 +113,11 @@ class Tuned(Knowledge):
 
     def _go_on(self, course: "_Course", steps: int) -> None:
         devices = {p.device for p in self._model.parameters() if p.device.type == "cuda"}
-        with torch.random.fork_rng(devices=list(devices)), torch.enable_grad():  # pyright: ignore[reportUnknownMemberType]
+        with (
+            torch.random.fork_rng(devices=list(devices)),  # pyright: ignore[reportUnknownMemberType]
+            torch.enable_grad(),
+            differentiable(self._model),
+        ):
             while course.done < steps:
                 if not course.diverged:
                     self._step(course)

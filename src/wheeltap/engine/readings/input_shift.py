@@ -62,26 +62,38 @@ class InputShift(Reading):
 def _kind(task: BaseTask, settings: InputShiftSettings) -> str:
     if isinstance(task, ChoiceTask):
         return "tokens"
-    if not isinstance(task, Task) or not task.inputs.is_floating_point():
-        raise DataError(
-            "The inputs cannot be disturbed.",
-            where=task.name,
-            expected="rows of floating-point numbers, images, or items of tokens with options",
-            got=str(task.inputs.dtype) if isinstance(task, Task) else type(task).__name__,
-            do="Convert pixels or table entries to floating point; for ids of tokens leave the audit input-shift out.",
-        )
+    inputs = _rows(task)
     if settings.image:
         height, width = map(int, settings.image.split("x"))
-        if math.prod(task.inputs.shape[1:]) != height * width:
+        if math.prod(inputs.shape[1:]) != height * width:
             raise UsageError(
                 "The examples are no images of this size.",
                 where="input-shift: image",
-                expected=f"{math.prod(task.inputs.shape[1:])} numbers an example",
+                expected=f"{math.prod(inputs.shape[1:])} numbers an example",
                 got=f"{settings.image}, {height * width} numbers",
                 do="Give HEIGHTxWIDTH, or leave the setting image out.",
             )
         return "image"
-    return "image" if task.inputs.ndim == 4 else "table"
+    return "image" if inputs.ndim == 4 else "table"
+
+
+def _rows(task: BaseTask) -> Tensor:
+    """Inputs of floating-point numbers.
+
+    Raises:
+        DataError: If the task has others.
+    """
+    inputs = task.inputs if isinstance(task, Task) else None
+    if isinstance(inputs, Tensor) and inputs.is_floating_point():
+        return inputs
+    named = ", ".join(inputs) if isinstance(inputs, dict) else type(task).__name__
+    raise DataError(
+        "The inputs cannot be disturbed.",
+        where=task.name,
+        expected="rows of floating-point numbers, images, or items of tokens with options",
+        got=str(inputs.dtype) if isinstance(inputs, Tensor) else named,
+        do="Convert pixels or table entries to floating point; for ids of tokens leave the audit input-shift out.",
+    )
 
 
 def _chosen(task: BaseTask, settings: InputShiftSettings) -> tuple[str, ...]:
@@ -107,13 +119,14 @@ def _changed(task: BaseTask, shift: str, dose: float, rng: Rng, settings: InputS
         targets = [int(target) for target in task.targets]
         return ChoiceTask(contexts, task.choices, targets, name=task.name, tokens_per_batch=task.tokens_per_batch)
     assert isinstance(task, Task), "other tasks are refused"
-    inputs = task.inputs.detach().float().cpu()
+    given = _rows(task)
+    inputs = given.detach().float().cpu()
     shape = inputs.shape
     if settings.image:
         inputs = inputs.reshape(len(inputs), 1, *map(int, settings.image.split("x")))
     last = inputs.ndim == 4 and shape[-1] in _CHANNELS and shape[1] not in _CHANNELS
     moved = _NUMBERS[shift](inputs.movedim(-1, 1) if last else inputs, dose, rng)
-    moved = (moved.movedim(1, -1) if last else moved).reshape(shape).to(task.inputs)
+    moved = (moved.movedim(1, -1) if last else moved).reshape(shape).to(given)
     return Task(moved, task.targets, measure=task.measure, name=task.name, batch=task.batch)
 
 

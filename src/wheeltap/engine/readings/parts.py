@@ -22,6 +22,7 @@ from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.backward import differentiable
 from wheeltap.engine.inside.session import Session
 from wheeltap.engine.inside.units import HiddenUnits, Replace, hidden_units, means, replaced, to_drawn_rows, to_value
 from wheeltap.engine.readings import unit_sets
@@ -153,7 +154,7 @@ class UnitSets(Session):
             return change
 
         changes = {hidden: towards_mean(hidden, part) for hidden, part in self.by_layer(degree)}
-        with torch.enable_grad(), replaced(self.subject, changes):
+        with torch.enable_grad(), differentiable(self.subject.model), replaced(self.subject, changes):
             scores = self.task.forward(self.subject.model).float().cpu()
             slope = _slope(self._harm(scores), degree)
         self.passes += 1.0 if slope is None else 3.0

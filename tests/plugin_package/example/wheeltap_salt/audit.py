@@ -12,12 +12,12 @@ class SaltSettings(Settings, frozen=True, kw_only=True):
     Attributes:
         dose: Share of weights whose sign is turned.
         margin: Loss of score that does not matter.
-        worth: Smallest loss that a ``not_found`` must have been able to see.
+        min_effect: Smallest loss that a ``excluded`` must have been able to see.
     """
 
     dose: float = 0.2
     margin: float = 0.02
-    worth: float = 0.1
+    min_effect: float = 0.1
 
 
 class SaltAudit(Audit):
@@ -59,4 +59,4 @@ class SaltAudit(Audit):
             because=f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn.",
             trials=tuple(trial.key for trial in trials),
         )
-        return Draft(finding, test=effect, worth=self.settings.worth, one_sided=True, otherwise="It keeps its score.")
+        return Draft(finding, test=effect, min_effect=self.settings.min_effect, one_sided=True, otherwise="It keeps its score.")

@@ -1,0 +1,231 @@
+"""WT100: what shipping costs, one row a scheme: rounding, pruning, noise and flipped bits at ready settings."""
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar, final
+
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.claims import LOSS, PAIR
+from wheeltap.audits.controls import shown, silent
+from wheeltap.audits.limits import Count, Margin
+from wheeltap.audits.losses import Disturbed, shipped
+from wheeltap.audits.schemes import Scheme, scheme, schemes
+from wheeltap.core.records import Control, Scalar, SubjectRecord, Trial
+from wheeltap.core.settings import Settings
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.plans.plan import Plan
+
+USUAL = (
+    "int8,nf4,int4-g32,int4-g128,int4,int4-tensor,int3-g32,prune30,prune50,prune-2:4,noise5,flips1e-6-int8"
+)  # fmt: skip
+"""Schemes where none are asked for."""
+
+USUAL_LARGE = "int8,nf4,int4-g32,int4-g128,int4,prune30,prune50,noise5"
+
+
+class DeploymentSettings(Settings, frozen=True, kw_only=True):
+    """Which schemes, and how many draws of the random ones.
+
+    Attributes:
+        schemes: Names with commas between (see ``wheeltap list schemes``).
+        margin: Smallest loss of score of interest; the plan's, where it is not given.
+        draws: Draws of noise.
+        flips: Draws of flipped bits, of which few hit hard; by default enough to exclude a loss on a small model, and
+            few on others.
+        spare_ends: Whether rounding and pruning leave the embeddings and the head of a language model alone, as
+            deployment does.
+    """
+
+    schemes: str = USUAL
+    margin: Margin | None = None
+    draws: Count = 16
+    flips: Count | None = None
+    spare_ends: bool = True
+
+    def __post_init__(self) -> None:
+        schemes(self.schemes)
+
+
+@final
+class DeploymentAudit(Audit):
+    """Loss of score under each scheme of deployment, each with a verdict of its own."""
+
+    name = "deployment"
+    code = "WT100"
+    title = "What shipping costs"
+    brief = "Deployment"
+    reads = (
+        "The weights are changed as deployment changes them: rounded to fewer bits, pruned, disturbed by noise or "
+        "flipped bits. Each row is the score that is lost on the same examples, held against the margin."
+    )
+    asks = "deployment"
+    settings_type = DeploymentSettings
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"schemes": USUAL_LARGE, "draws": 4}
+    copies = ("permute", "heads")
+    spares: ClassVar[dict[str, int]] = {"draws": 4}
+
+    @property
+    def schemes(self) -> tuple[Scheme, ...]:
+        """Those of the settings."""
+        return schemes(self.settings.schemes)
+
+    def ask(self, case: Case) -> list[Trial]:
+        """Every draw of every scheme on every subject."""
+        if not case.known(case.plan.baselines()):
+            return []
+        return [*self._shipped(case.plan), *self._checks(case.plan)]
+
+    def _shipped(self, plan: Plan) -> list[Trial]:
+        """Every draw of every scheme on every subject."""
+        return [t for subject in plan.subjects for one in self.schemes for t in self.trials(plan, subject, one)]
+
+    def _checks(self, plan: Plan) -> list[Trial]:
+        """A rounding so fine that nothing may be lost, noise so strong that all must be, and what a copy must share."""
+        fine, strong = (self.trials(plan, plan.reference, scheme(name))[0] for name in ("int16", f"noise{_STRONG}"))
+        if plan.twin is None:
+            return [fine, strong]
+        shared = _shared(plan.twin)
+        return [fine, strong, *(t for copy in (plan.reference, plan.twin) for t in self.trials(plan, copy, shared))]
+
+    def trials(self, plan: Plan, subject: SubjectRecord, one: Scheme) -> list[Trial]:
+        """The draws of one scheme on one subject."""
+        spared = one.spared(subject) if self.settings.spare_ends else ()
+        site = Site.without(spared) if spared else WHOLE
+        draws = self._flips(plan) if one.rare else self.settings.draws if one.random else 1
+        return [
+            plan.trial(subject, one.perturbation, settings=one.settings, site=site, dose=one.dose, seed=seed)
+            for seed in range(draws)
+        ]
+
+    def _flips(self, plan: Plan) -> int:
+        return self.settings.flips or (_FLIPS if plan.effort.draws >= _MANY else _FEW_FLIPS)
+
+    def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
+        """Fewer draws of flipped bits too: where none are asked for they follow the effort, which a budget cuts."""
+        whole = self._flips(plan)
+        fewer = max(_FEW_FLIPS, math.ceil(share * whole))
+        rare = any(one.rare for one in self.schemes)
+        return super().cheaper(plan, share) | ({"flips": fewer} if rare and fewer < whole else {})
+
+    def asked_for(self, plan: Plan, subject: SubjectRecord) -> list[tuple[str, Trial]]:
+        """Each scheme, unless they are the usual ones: of those a model takes what it can."""
+        if self.settings.schemes in (USUAL, USUAL_LARGE):
+            return []
+        return [(one.label, self.trials(plan, subject, one)[0]) for one in self.schemes]
+
+    def fixed_doses(self) -> tuple[tuple[str, float], ...]:
+        """The dose of every scheme."""
+        return tuple((one.perturbation, one.dose) for one in self.schemes)
+
+    def most(self, plan: Plan) -> int:
+        """All draws of every scheme on every subject."""
+        return len(self._shipped(plan)) + len(self._checks(plan))
+
+    def most_passes(self, plan: Plan) -> float:
+        """One for each trial, and one over the inputs of every subject where a scheme reads them."""
+        reads = sum(one.needs for one in self.schemes) * len(plan.subjects)
+        return self.most(plan) + reads * plan.sizes.moments
+
+    def judge(self, case: Case) -> Verdict:
+        """One finding for each scheme and subject, one for each scheme and pair; the controls."""
+        return Verdict(
+            drafts=list(self._drafts(case)), controls=[self._null(case), self._twin(case), self._planted(case)]
+        )
+
+    def _drafts(self, case: Case) -> Iterator[Draft]:
+        for one in self.schemes:
+            for subject in case.plan.subjects:
+                yield self._single(case, subject, one)
+            for rival in case.rivals:
+                yield self._pair(case, rival, one)
+
+    def _disturbed(self, case: Case, subject: SubjectRecord, one: Scheme) -> Disturbed:
+        case.require_above_chance(subject)
+        return Disturbed.of(case, subject, self.trials(case.plan, subject, one), rare=one.rare)
+
+    def _single(self, case: Case, subject: SubjectRecord, one: Scheme) -> Draft:
+        try:
+            there = self._disturbed(case, subject, one)
+        except Unanswered as gap:
+            return self.unanswered(subject.name, gap, title=one.label, scheme=one.name)
+        margin = case.margin(self.settings.margin)
+        lost = there.loss(one.label, margin=margin)
+        words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
+        claim = Tested(
+            test=lost, margin=margin, cells=there.cells(), one_sided=True, words=LOSS, title=one.label,
+            scheme=one.name, beside=(there.score, *there.expected),
+            found=f"{words}: more than {margin:.2g}. {shipped(there.expected)}",
+            otherwise=f"{words}. {shipped(there.expected)}",
+        )  # fmt: skip
+        return self.draft(case, subject.name, claim, there.trials)
+
+    def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Draft:
+        reference = case.plan.reference
+        name = pair(reference, rival)
+        try:
+            mine, theirs = (self._disturbed(case, subject, one) for subject in (reference, rival))
+        except Unanswered as gap:
+            return self.unanswered(name, gap, title=one.label, scheme=one.name)
+        margin = case.margin(self.settings.margin)
+        more = theirs.loss_beyond(mine, one.label, margin=margin)
+        words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
+        claim = Tested(
+            test=more, margin=margin, cells=theirs.cells(mine), words=PAIR, title=one.label, scheme=one.name,
+            beside=(mine.score, theirs.score), found=f"{words}: more than {margin:.2g} either way.",
+            otherwise=f"{words}.",
+        )  # fmt: skip
+        return self.draft(case, name, claim, (*mine.trials, *theirs.trials))
+
+    # ---- controls ---------------------------------------------------------------------------------------------
+
+    def _null(self, case: Case) -> Control:
+        name, (fine, *_) = f"{self.code} 16 bits per weight", self._checks(case.plan)
+        try:
+            lost = Disturbed.of(case, case.plan.reference, [fine]).loss("loss at 16 bits", margin=0.0)
+        except Unanswered as gap:
+            return Control(name=name, kind="null", status="skipped", because=gap.because)
+        margin = case.margin(self.settings.margin)
+        words = f"Rounding to 16 bits must cost nothing: it costs {lost}."
+        return silent(name, lost, margin=margin / 2, min_effect=_SEEN * margin, because=words, one_sided=True)
+
+    def _twin(self, case: Case) -> Control:
+        name, twin = f"{self.code} reparametrized copy", case.plan.twin
+        if twin is None:
+            return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
+        one, margin = _shared(twin), case.margin(self.settings.margin)
+        try:
+            mine, theirs = (self._disturbed(case, subject, one) for subject in (case.plan.reference, twin))
+        except Unanswered as gap:
+            return Control(name=name, kind="null", status="skipped", because=gap.because)
+        more = theirs.loss_beyond(mine, "loss_difference", margin=margin)
+        words = f"A copy that computes the same must lose as much at {one.label}: it loses {more} more."
+        return silent(name, more, margin=margin, min_effect=_SEEN * margin, because=words)
+
+    def _planted(self, case: Case) -> Control:
+        name, (_, strong, *_) = f"{self.code} noise that destroys the weights", self._checks(case.plan)
+        try:
+            case.require_above_chance(case.plan.reference)
+            lost = Disturbed.of(case, case.plan.reference, [strong]).loss("loss under strong noise", margin=0.0)
+        except Unanswered as gap:
+            return Control(name=name, kind="planted", status="skipped", because=gap.because)
+        above = abs(float(case.clean(case.plan.reference).mean()) - case.chance)
+        words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
+        return shown(name, lost, margin=above / 4, because=words)
+
+
+def _shared(twin: SubjectRecord) -> Scheme:
+    """A scheme that costs a twin what it costs the original: rounding sees a unit's scale, relative noise does not."""
+    return scheme("noise5" if twin.made is not None and "rescale" in twin.made.operations else "int4")
+
+
+_FLIPS, _FEW_FLIPS = 640, 16
+"""Draws of flipped bits on small and on other models: 600 harmless ones bound the mean to a point or two."""
+
+_MANY = 32
+"""Draws of noise from which a plan's passes are cheap."""
+
+_STRONG = 1000
+"""Noise of the planted control, in percent of each weight."""
+
+_SEEN = 5.0
+"""Loss that the null control must have been able to see, in margins."""

@@ -1,0 +1,150 @@
+"""What a disturbance of the weights costs: the loss of score on each example, and what is told beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.base import Case, Values
+from wheeltap.audits.claims import Cells
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.stats.effect import mean_effect, score_interval, share_kept
+from wheeltap.stats.rare import Ends, allowing, inner, rare_effect
+
+_TELLS_NOTHING = 1.5
+"""Width of an interval of the share kept from which it says nothing."""
+
+
+@dataclass(frozen=True)
+class Disturbed:
+    """One subject's scores under one disturbance.
+
+    Attributes:
+        trials: ``[draw]``.
+        scores: ``[draw, example]``, of the examples that are scored.
+        clean: ``[example]``, undisturbed.
+        on: ``[example]`` of the whole task: which ones are scored.
+        rare: Whether few of the draws hit hard: intervals then allow for what no draw has shown.
+    """
+
+    case: Case
+    trials: Sequence[Trial]
+    scores: Values
+    clean: Values
+    on: NDArray[np.bool_]
+    rare: bool = False
+
+    @classmethod
+    def of(cls, case: Case, subject: SubjectRecord, trials: Sequence[Trial], *, rare: bool = False) -> "Disturbed":
+        """On every example.
+
+        Raises:
+            Unanswered: If a trial failed, was skipped or has not run.
+        """
+        clean = case.clean(subject)
+        scores = np.stack([case.values(trial) for trial in trials])
+        return cls(case, trials, scores, clean, np.ones(len(clean), dtype=bool), rare)
+
+    @property
+    def lost(self) -> Values:
+        """Loss of score, ``[draw, example]``."""
+        return self.case.plan.task.sign * (self.clean[None, :] - self.scores)
+
+    def cells(self, other: "Disturbed | None" = None) -> Cells:
+        """What the tested loss, or how much more is lost here than by ``other``, is the mean of."""
+        values = self.lost if other is None else self.more_than(other)
+        ends = self._ends if other is None else self._ends_beyond(other)
+        return Cells(values, self._bounded(values), ends if self.rare else None)
+
+    @property
+    def _ends(self) -> Ends:
+        """The least and the most that one draw can lose."""
+        return ends_of(self.case, float(self.clean.mean()), -self.case.plan.task.sign)
+
+    def _ends_beyond(self, other: "Disturbed") -> Ends:
+        task = self.case.plan.task
+        apart = task.sign * float((self.clean - other.clean).mean())
+        return (apart - 1.0, apart + 1.0) if task.bounded else (None, None)
+
+    def more_than(self, other: "Disturbed") -> Values:
+        """How much more is lost here than by another subject, ``[draw, example]``."""
+        return self.lost - other.lost
+
+    def loss(self, name: str, *, margin: float) -> Estimate:
+        """Mean loss, tested against the margin."""
+        return self._tested(self.lost, self._ends, name, margin)
+
+    def loss_beyond(self, other: "Disturbed", name: str, *, margin: float) -> Estimate:
+        """How much more is lost here than by another subject, tested against the margin."""
+        return self._tested(self.more_than(other), self._ends_beyond(other), name, margin)
+
+    def _tested(self, values: Values, ends: Ends, name: str, margin: float) -> Estimate:
+        unit, bounded = self.case.plan.task.measure, self._bounded(values)
+        if self.rare:
+            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=unit)
+        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=unit)
+
+    def _bounded(self, values: Values) -> bool:
+        # Two losses may differ by more than a score can.
+        return self.case.plan.task.bounded and bool(np.abs(values).max() <= 1.0)
+
+    @property
+    def score(self) -> Estimate:
+        """The score under the disturbance, without an interval of its own: the loss has one."""
+        task = self.case.plan.task
+        return Estimate(
+            name="score", value=float(self.scores.mean()), low=None, high=None, level=0.95, n=self.scores.shape[1],
+            unit=task.measure, method=f"mean over {len(self.scores)} draws",
+        )  # fmt: skip
+
+    @property
+    def kept(self) -> Estimate:
+        """Share of the above-chance score that is kept."""
+        chance, bounded = self.case.chance, self.case.plan.task.bounded
+        level = inner(0.95) if self.rare else 0.95
+        kept = share_kept(self.scores, self.clean, chance=chance, bounded=bounded, level=level)
+        above = float(self.clean.mean()) - chance
+        if self.rare and above:
+            kept = allowing(kept, (self.scores.mean(1) - chance) / above, ends_of(self.case, chance, above))
+        return kept
+
+    @property
+    def changed(self) -> Estimate | None:
+        """Share of the answers that change; ``None`` where the task has no answers to choose from."""
+        agreement = self.case.measured(self.trials, "agreement")
+        if agreement is None:
+            return None
+        rest, level = 1.0 - agreement[:, self.on], inner(0.95) if self.rare else 0.95
+        name, unit = "answers changed", "share of answers"
+        changed = score_interval(rest.mean(0), bounded=True, name=name, unit=unit, level=level)
+        return allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed
+
+    @property
+    def expected(self) -> tuple[Estimate, ...]:
+        """What to expect when it is shipped so: share of the score kept and, where there are answers, changed."""
+        return (self.kept,) if self.changed is None else (self.kept, self.changed)
+
+    @property
+    def diverged(self) -> str:
+        """How many of the trials gave no numbers, in words; nothing where all did."""
+        lost = self.case.diverged(self.trials)
+        each = "its answers count" if len(self.trials) == 1 else "their answers count"
+        return f" (diverged in {lost} of {len(self.trials)} trials: {each} as chance)" if lost else ""
+
+
+def shipped(expected: Sequence[Estimate]) -> str:
+    """What to expect of it when it is shipped so, in words."""
+    kept, *changed = expected
+    if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
+        return "Its score is too near chance to say what share of it is kept when it is shipped so."
+    told = f"Shipped so, expect it to keep {kept} of its score above chance"
+    return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
+
+
+def ends_of(case: Case, origin: float, unit: float) -> Ends:
+    """The least and the most of (score - ``origin``) / ``unit``, as far as the measure has bounds."""
+    task = case.plan.task
+    scores = (0.0, 1.0) if task.bounded else (None, None) if task.higher_is_better else (0.0, None)
+    ends = [None if score is None else (score - origin) / unit for score in scores]
+    return (ends[0], ends[1]) if unit > 0.0 else (ends[1], ends[0])

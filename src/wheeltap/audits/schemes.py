@@ -1,0 +1,167 @@
+"""Schemes of deployment by name: what is done to the weights on the way from a checkpoint to a running model."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.records import Scalar, SubjectRecord
+
+Kind = Literal["rounding", "storing", "pruning", "noise", "bits"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheme:
+    """One way of shipping a model.
+
+    Attributes:
+        name: As ``--for`` takes it.
+        label: In words, as the rows of a table have it.
+        perturbation: Registered name.
+        dose: In the perturbation's unit.
+        random: Whether it is drawn.
+        rare: Whether few of its draws hit hard.
+        needs: Whether its layers' inputs are read first.
+    """
+
+    name: str
+    label: str
+    kind: Kind
+    perturbation: str
+    dose: float
+    settings: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    random: bool = False
+    rare: bool = False
+    needs: bool = False
+
+    def spared(self, subject: SubjectRecord) -> tuple[str, ...]:
+        """Layers that practice leaves in full precision: the embeddings and the head of a language model."""
+        return subject.ends if self.kind in ("rounding", "pruning") else ()
+
+
+def _rounded(found: re.Match[str]) -> Scheme:
+    bits, grid = int(found["bits"]), found["grid"] or ""
+    group, aware = int(found["group"] or 0), bool(found["aware"])
+    if not 2 <= bits <= 16 or (found["group"] and group < 2):
+        raise _unknown(found[0])
+    label = f"groups of {group}" if group else "one grid per tensor" if grid else "per channel"
+    settings: dict[str, Scalar] = {"scale": "group" if group else "tensor" if grid else "channel"}
+    settings |= {"group": group} if group else {}
+    return Scheme(
+        name=found[0], label=f"{bits} bits, {label}{', large inputs spared' if aware else ''}", kind="rounding",
+        perturbation="quantize-aware" if aware else "quantize", dose=bits, settings=settings, needs=aware,
+    )  # fmt: skip
+
+
+def _format(found: re.Match[str]) -> Scheme:
+    grid, group = found["grid"], int(found["group"] or 64)
+    if group < 2:
+        raise _unknown(found[0])
+    settings: dict[str, Scalar] = {"scale": "group", "group": group, "grid": grid}
+    label = f"4 bits, {grid.upper()}, groups of {group}"
+    return Scheme(name=found[0], label=label, kind="rounding", perturbation="quantize", dose=4, settings=settings)
+
+
+def _cast(found: re.Match[str]) -> Scheme:
+    dtype = {"bf16": "bfloat16", "fp16": "float16"}[found[0]]
+    label = f"stored as {dtype}"
+    return Scheme(name=found[0], label=label, kind="storing", perturbation="cast", dose=16, settings={"dtype": dtype})
+
+
+def _pruned(found: re.Match[str]) -> Scheme:
+    share, wanda = int(found["percent"]), found["rule"] == "wanda"
+    if not 0 < share < 100:
+        raise _unknown(found[0])
+    return Scheme(
+        name=found[0], label=f"{share} % pruned{', Wanda' if wanda else ''}", kind="pruning",
+        perturbation="prune-wanda" if wanda else "prune", dose=share / 100, needs=wanda,
+    )  # fmt: skip
+
+
+def _pattern(found: re.Match[str]) -> Scheme:
+    return Scheme(name=found[0], label="2 of every 4 pruned", kind="pruning", perturbation="prune-nm", dose=0.5)
+
+
+def _noise(found: re.Match[str]) -> Scheme:
+    percent = float(found["percent"])
+    if not 0 < percent <= 1000:
+        raise _unknown(found[0])
+    return Scheme(
+        name=found[0], label=f"{percent:g} % noise on each weight", kind="noise", perturbation="relative",
+        dose=percent / 100, random=True,
+    )  # fmt: skip
+
+
+def _flips(found: re.Match[str]) -> Scheme:
+    rate, stored = float(found["rate"]), found["format"] or "float32"
+    if not 0 < rate < 1:
+        raise _unknown(found[0])
+    return Scheme(
+        name=found[0], label=f"bit errors, rate {rate:.2g}, {stored}", kind="bits", perturbation="flip", dose=rate,
+        settings={"format": stored}, random=True, rare=True,
+    )  # fmt: skip
+
+
+_FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme]], ...] = (
+    (r"int(?P<bits>\d+)(-(?P<grid>tensor)|-g(?P<group>\d+)(?P<aware>-aware)?)?", _rounded),
+    (r"(?P<grid>nf4|fp4)(-g(?P<group>\d+))?", _format),
+    (r"bf16|fp16", _cast),
+    (r"(?P<rule>prune|wanda)(?P<percent>\d+)", _pruned),
+    (r"prune-2:4", _pattern),
+    (r"noise(?P<percent>\d+(\.\d+)?)", _noise),
+    (r"flips(?P<rate>\d+(\.\d+)?(e-?\d+)?)(-(?P<format>float32|bfloat16|int8))?", _flips),
+)
+
+READY = (
+    "bf16", "fp16", "int8", "int6", "int4", "int3", "int2", "int4-tensor", "int8-tensor", "int4-g128", "int4-g32",
+    "int4-g128-aware", "nf4", "fp4", "prune30", "prune50", "wanda50", "prune-2:4", "noise5", "flips1e-6",
+    "flips1e-6-int8",
+)  # fmt: skip
+"""Names to choose from; the numbers in them may be others."""
+
+ALSO = {
+    "Int8WeightOnlyConfig": "int8", "int8_weight_only": "int8", "int8wo": "int8", "load_in_8bit": "int8",
+    "Int4WeightOnlyConfig": "int4-g128", "int4_weight_only": "int4-g128", "int4wo": "int4-g128",
+    "bnb_4bit_nf4": "nf4", "q8_0": "int8-g32", "bfloat16": "bf16", "float16": "fp16",
+}  # fmt: skip
+"""What torchao, bitsandbytes and GGUF call them. Our grids are symmetric and keep an exact zero."""
+
+
+def scheme(name: str) -> Scheme:
+    """The scheme with this name.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    asked = ALSO.get(name.strip(), name.strip())
+    group = re.fullmatch(r"int4wo-(\d+)", asked)
+    asked = f"int4-g{group[1]}" if group else asked
+    for form, made in _FORMS:
+        found = re.fullmatch(form, asked)
+        if found:
+            return made(found)
+    raise _unknown(name)
+
+
+def schemes(names: str) -> tuple[Scheme, ...]:
+    """Schemes of names with commas between, each once.
+
+    Raises:
+        UnknownName: If there is none of a name.
+        UsageError: If none is named.
+    """
+    found = {one.name: one for one in (scheme(name) for name in names.split(",") if name.strip())}
+    if not found:
+        raise UsageError(
+            "No deployment scheme is named.",
+            where="--for",
+            expected=f"names with commas between, such as {', '.join(READY[2:6])}",
+            got="none",
+            do="Leave it out for the usual schemes, or see: wheeltap list schemes",
+        )
+    return tuple(found.values())
+
+
+def _unknown(name: str) -> UnknownName:
+    return UnknownName("deployment scheme", name, READY)

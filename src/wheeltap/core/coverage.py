@@ -1,0 +1,68 @@
+"""What of a model its layers hold, what no disturbance can touch, and where its tokens come in and go out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from torch import nn
+
+from wheeltap.core.layer import Layer, main_list
+from wheeltap.core.records import Untouched
+
+MOST_NAMED: Final = 50
+"""Modules with untouched weights that a record names, at most."""
+
+_ROOT: Final = "the model itself"
+_COMPUTED: Final = ".parametrizations."
+
+
+def sizes(model: nn.Module) -> dict[str, int]:
+    """How many weights each parameter has, by its path; a tied one once."""
+    return {name: parameter.numel() for name, parameter in model.named_parameters()}
+
+
+def held(layers: Iterable[Layer], size: Mapping[str, int]) -> int:
+    """How many weights some layers have: their weights and their biases, which noise disturbs too, each once."""
+    return sum(size[name] for name in _names(layers))
+
+
+def untouched(layers: Iterable[Layer], size: Mapping[str, int]) -> tuple[Untouched, ...]:
+    """Modules with parameters in no layer, the largest number of weights first.
+
+    That of a computed weight (the length of a weight norm, say) is the one whose weight it is.
+    """
+    touched = _names(layers)
+    found: dict[str, int] = {}
+    for name, count in size.items():
+        if name not in touched:
+            path = f".{name}".partition(_COMPUTED)[0] if _COMPUTED in f".{name}" else f".{name}".rpartition(".")[0]
+            module = path.removeprefix(".") or _ROOT
+            found[module] = found.get(module, 0) + count
+    largest = sorted(found.items(), key=lambda item: -item[1])
+    return tuple(Untouched(name, count) for name, count in largest[:MOST_NAMED])
+
+
+def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
+    """Layers that turn tokens into vectors, and vectors into scores of tokens; none where nothing is embedded.
+
+    The latter is a layer outside the blocks with one unit for each token of the largest embedding; where it is tied to
+    that, the two are one layer.
+    """
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
+    embeddings = {
+        layer.name: layer.shape[0]
+        for layer in layers
+        if layer.kind == "embedding" or id(model.get_parameter(layer.weight)) in tables
+    }
+    # Positions and types of tokens are embedded as well, but are never what a head scores.
+    tokens = max(embeddings.values(), default=0)
+    blocks = main_list(model, layers)
+
+    def is_head(layer: Layer) -> bool:
+        inside = any(layer.name == block or layer.name.startswith(f"{block}.") for block in blocks)
+        return layer.kind in ("linear", "transposed") and layer.units == tokens and not inside
+
+    return tuple(layer.name for layer in layers if layer.name in embeddings or is_head(layer))
+
+
+def _names(layers: Iterable[Layer]) -> set[str]:
+    return {name for layer in layers for name in (layer.weight, layer.bias) if name is not None}

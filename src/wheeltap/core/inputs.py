@@ -1,0 +1,190 @@
+"""Inputs of a model: one tensor, or several by the names of the arguments that they are given as."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.typed import to_array
+
+Inputs = Tensor | dict[str, Tensor]
+"""``[example, ...]``: a tensor that the model is called with, or tensors that it is called with by name."""
+
+_CAST = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def as_inputs(given: Any, *, where: str) -> Inputs:
+    """Inputs from a tensor, a numpy array or a (nested) list; or from a mapping of names to any of these.
+
+    Raises:
+        DataError: If they are not numbers, nothing is named, or two named ones differ in length.
+    """
+    parts = by_name(given)
+    if parts is None:
+        return as_tensor(given, what="inputs", where=where)
+    named = {name: as_tensor(value, what=f"inputs {name!r}", where=where) for name, value in parts.items()}
+    lengths = {name: len(tensor) if tensor.ndim else 0 for name, tensor in named.items()}
+    if len(set(lengths.values())) != 1:
+        raise DataError(
+            "The task's named inputs differ in number.",
+            where=where,
+            expected="one row per example in each, and one input at least",
+            got=", ".join(f"{name}: {length}" for name, length in lengths.items()) or "no inputs",
+            do="Give each argument of the model one row per example, in the same order.",
+        )
+    return named
+
+
+def by_name(given: Any) -> dict[str, Any] | None:
+    """What a mapping holds; ``None`` of anything else."""
+    if not isinstance(given, Mapping):
+        return None
+    return {str(name): value for name, value in cast("Mapping[Any, Any]", given).items()}
+
+
+def as_tensor(given: Any, *, what: str, where: str) -> Tensor:
+    """A tensor of what was given: memory is shared where it is one already, or a numpy array.
+
+    Raises:
+        DataError: If it is not made of numbers.
+    """
+    try:
+        return torch.as_tensor(_readable(given))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The task's {what} are not numbers.",
+            where=where,
+            expected="a tensor, a numpy array, or nested lists of numbers of equal length",
+            got=f"{_kind(given)}: {' '.join(str(error).split())[:120]}",
+            do="Convert them first, for instance with numpy.asarray(..., dtype='float32'); tokenize and pad text.",
+        ) from error
+
+
+def _readable(given: Any) -> Any:
+    """An array of numbers in the byte order of this machine: torch knows no other."""
+    if not isinstance(given, np.ndarray):
+        return given
+    array = cast("np.ndarray[Any, Any]", given)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _kind(given: Any) -> str:
+    if isinstance(given, np.ndarray):
+        return f"an array of {cast('np.ndarray[Any, Any]', given).dtype}"
+    return type(given).__name__
+
+
+def tensors(inputs: Inputs) -> dict[str, Tensor]:
+    """Each tensor by its name; the one that has none by an empty one."""
+    return {"": inputs} if isinstance(inputs, Tensor) else inputs
+
+
+def shapes(inputs: Inputs) -> str:
+    """The shape of a row of each tensor, in words."""
+    rows = {name: ", ".join(["row", *map(str, tensor.shape[1:])]) for name, tensor in tensors(inputs).items()}
+    return ", ".join(f"{name} [{row}]".strip() for name, row in sorted(rows.items()))
+
+
+def count(inputs: Inputs) -> int:
+    """How many examples there are."""
+    first = next(iter(tensors(inputs).values()))
+    return len(first) if first.ndim else 0
+
+
+def chosen(inputs: Inputs, rows: Tensor | slice) -> Inputs:
+    """Those of some examples."""
+    if isinstance(inputs, Tensor):
+        return inputs[rows.to(inputs.device) if isinstance(rows, Tensor) else rows]
+    return {name: cast("Tensor", chosen(tensor, rows)) for name, tensor in inputs.items()}
+
+
+def split(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    """Batches of at most ``size`` examples."""
+    return (chosen(inputs, slice(start, start + size)) for start in range(0, count(inputs), size))
+
+
+def flat(inputs: Inputs) -> np.ndarray[Any, Any]:
+    """One row per example, ``[example, number]``, in single precision."""
+    return np.concatenate([to_array(part.reshape(len(part), -1)) for part in tensors(inputs).values()], axis=1)
+
+
+def answered(model: nn.Module, inputs: Any) -> Any:
+    """What a model gives for inputs, whatever it is: called with the tensor, or with each named one as that argument.
+
+    They are copied to where the model is, for it may write into them. Floating-point ones become of the dtype of the
+    model's first floating-point parameter, unless a parameter of theirs is there too: a model in 16 bits takes inputs
+    in 32. Whole numbers stay as they are. Anything but tensors (a batch of another kind, from a task of its own) is
+    moved and handed over as it is.
+    """
+    device = next(model.parameters()).device
+    if isinstance(inputs, Tensor):
+        return model(_suited(inputs, model, device))
+    named = by_name(inputs)
+    if named is None:
+        return model(inputs.to(device))
+    return model(**{name: _suited(tensor, model, device) for name, tensor in named.items()})
+
+
+def _suited(tensor: Tensor, model: nn.Module, device: torch.device) -> Tensor:
+    dtype = tensor.dtype
+    if dtype in _CAST:
+        first = next((p.dtype for p in model.parameters() if p.dtype in _CAST), dtype)
+        if first is not dtype and not any(parameter.dtype is dtype for parameter in model.parameters()):
+            dtype = first
+    return tensor.to(device, dtype, copy=True)
+
+
+@dataclass(frozen=True)
+class Moments:
+    """One batch of inputs for estimating layer moments.
+
+    Attributes:
+        inputs: What the model is called with: see ``answered``.
+        sinks: Leading positions of the second axis that serve as attention sinks: kept in the input moments
+            (dropped, their whitened norm explodes), left out of the output moments (their massive activations
+            would set the scale).
+    """
+
+    inputs: Any
+    sinks: int = 0
+
+    @property
+    def _tensors(self) -> bool:
+        return isinstance(self.inputs, Tensor | dict)
+
+    @property
+    def examples(self) -> int:
+        """How many there are."""
+        return count(cast("Inputs", self.inputs)) if self._tensors else len(self.inputs)
+
+    def first(self) -> "Moments":
+        """The first example alone."""
+        some = chosen(cast("Inputs", self.inputs), slice(1)) if self._tensors else self.inputs[:1]
+        return Moments(some, sinks=self.sinks)
+
+    def run(self, model: nn.Module) -> Any:
+        """One call of the model."""
+        return answered(model, self.inputs)
+
+
+def as_scores(output: Any) -> Tensor:
+    """The tensor of scores in whatever a model returned: itself, its ``.logits``, or the first of a tuple."""
+    if isinstance(output, Tensor):
+        return output
+    whole: Any = output
+    for held in (
+        whole.get("logits") if isinstance(output, dict) else getattr(whole, "logits", None),
+        whole[0] if isinstance(output, tuple) and len(whole) else None,
+    ):
+        if isinstance(held, Tensor):
+            return held
+    raise ModelError(
+        "The model's output holds no scores.",
+        expected="a tensor, an object with .logits, or a tuple that starts with a tensor",
+        got=type(whole).__name__,
+        do="Wrap the model so that it returns logits.",
+    )

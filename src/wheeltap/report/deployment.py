@@ -1,0 +1,340 @@
+"""The deployment table: what each way of shipping a model costs, and how two models differ in that."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wheeltap.audits.headline import FULL
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, ReportRecord, SubjectRecord
+from wheeltap.report import view, words
+from wheeltap.report.words import Tone
+
+MOST_LINES = 15
+"""Rows of a table on the first screen."""
+
+_NAMED = 3
+"""Modules that a note names."""
+
+_LARGE = 0.01
+"""Share of the weights from which a module that was left alone is named."""
+
+READ_ON = "All of it: --full, --html FILE."
+"""Where the rest is, for who reads in a terminal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One scheme of one model, or of one pair.
+
+    Attributes:
+        label: What was done to the weights.
+        cells: One text a column, between the label and the verdict.
+        tones: How loudly each cell is shown.
+        verdict: In words.
+        note: What would decide it, in words; empty where it is decided.
+        effect: What a picture draws; ``None`` where nothing was measured.
+        margin: In the unit of the effect.
+    """
+
+    label: str
+    cells: tuple[str, ...]
+    tones: tuple[Tone, ...]
+    verdict: str
+    tone: Tone
+    note: str = ""
+    effect: Estimate | None = None
+    margin: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows with their headings.
+
+    Attributes:
+        title: The model or pair it is about; empty where it is about several.
+        headings: Of label, cells and verdict.
+        more: How many rows were left out.
+        scale: What effects are multiplied by to be shown: 100 for points.
+        paired: Whether effects are differences of two models.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    lines: tuple[Line, ...]
+    more: int = 0
+    scale: float = 1.0
+    paired: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One model in one line: its score, and the share of its weights that was disturbed."""
+
+    name: str
+    score: str
+    covered: str
+    partly: bool
+
+
+def tables(record: ReportRecord, *, most: int = MOST_LINES) -> tuple[Table, ...]:
+    """The tables of the first screen, none where no deployment was asked about.
+
+    One model: its rows. Two: rows with both scores and the difference, the largest first. More: a table of every
+    model's scores, then the largest differences from the first.
+
+    Args:
+        record: The report.
+        most: Rows of each.
+    """
+    rows = [finding for finding in record.findings if record.instrument(finding.code).asks == "deployment"]
+    if not rows:
+        return ()
+    names, pairs = [s.name for s in record.subjects], list(view.pairs(record))
+    if len(names) == 1:
+        return (_single(record, rows, names[0], most=most),)
+    if len(pairs) == 1:
+        return (_pair(record, rows, pairs, both=names, most=most),)
+    return (_matrix(record, rows, names, most=most), _pair(record, rows, pairs, both=(), most=most))
+
+
+def heads(record: ReportRecord) -> tuple[Head, ...]:
+    """Every model of the report in one line."""
+    return tuple(_head(record, subject) for subject in record.subjects)
+
+
+def controls_line(record: ReportRecord) -> str:
+    """How many controls passed, in a few words."""
+    if not record.controls:
+        return "no controls"
+    count = {status: sum(c.status == status for c in record.controls) for status in ("passed", "failed", "skipped")}
+    rest = [f"{count[word]} {word}" for word in ("failed", "skipped") if count[word]]
+    told = f"controls {count['passed']} of {len(record.controls)} passed"
+    return f"{told} ({', '.join(rest)})" if rest else told
+
+
+def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
+    """Share of a model's weights that disturbances reached: the least of any of them, else what they could reach."""
+    mine = [f for f in record.findings if f.coverage is not None]
+    own = [f for f in mine if f.subject == subject.name]
+    paired = [f for f in mine if subject.name in f.subject.split(" vs ")]
+    shares = [f.coverage for f in own or paired if f.coverage is not None]
+    known = subject.covered / subject.parameters if subject.parameters and subject.covered else None
+    return min(shares, default=known)
+
+
+def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
+    """What was left alone, what was spared, what was not asked, how to read on: one line each."""
+    found = [note for subject in record.subjects if (note := _left_alone(record, subject))]
+    spared = [s for s in record.subjects if s.ends and any(f.scheme for f in record.findings)]
+    if spared:
+        ends = ", ".join(spared[0].ends[:_NAMED])
+        found.append(f"Embeddings and output head were not rounded or pruned, as deployment does: {words.plain(ends)}.")
+    asked = {record.instrument(finding.code).asks for finding in record.findings}
+    if "deployment" in asked and not asked & {"weights", "learning", "structure"}:
+        found.append("Not asked: noise curves, fine-tuning (--audits survival); what is inside (--audits structure).")
+    return (*found, f"{_PROVES} {read_on}".strip())
+
+
+_PROVES = "Holds for these examples only; passing does not make a network correct or safe."
+
+
+def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
+    share, least = coverage(record, subject), _LARGE * subject.parameters
+    large = [module for module in subject.untouched if module.size >= least]
+    if share is None or (share >= FULL and not large):
+        return ""  # biases and norms, which deployment leaves alone too
+    parts = [f"{words.plain(one.name) or 'the model itself'} ({one.size:,})" for one in large[:_NAMED]]
+    more = len(large) - len(parts)
+    named = f": {', '.join(parts)}{f' and {more} more' if more > 0 else ''}" if parts else ""
+    return f"Left alone in {words.plain(subject.name)}, {1 - share:.1%} of the weights{named}."
+
+
+def _head(record: ReportRecord, subject: SubjectRecord) -> Head:
+    share = coverage(record, subject)
+    mine = (f for f in record.findings if f.subject == subject.name and view.is_score(record, f.code) and f.estimates)
+    score = next((f.estimates[0] for f in mine), None)
+    return Head(
+        name=words.plain(subject.name),
+        score="not scored" if score is None else _score(record, score.value, unit=True),
+        covered="" if share is None else f"weights covered {_percent(share)}",
+        partly=share is not None and share < FULL,
+    )
+
+
+def _percent(share: float) -> str:
+    """Rounded down, so that 99.6 % never reads as all."""
+    return f"{int(100 * share)} %"
+
+
+# ---- rows -----------------------------------------------------------------------------------------------------
+
+
+def _scale(record: ReportRecord) -> float:
+    return 100.0 if record.task.bounded else 1.0
+
+
+def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> str:
+    if value is None:
+        return words.UNKNOWN
+    if record.task.bounded:
+        return f"{100 * value:.1f}{' %' if unit else ''}"
+    return f"{words.number(value)}{f' {words.plain(record.task.measure)}' if unit else ''}"
+
+
+def _effect(record: ReportRecord, effect: Estimate) -> str:
+    """A loss or difference with its interval; in points, for a share of right answers."""
+    if not record.task.bounded:
+        return words.interval(effect)
+    value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in _ends(effect))
+    return f"{value} [{low}, {high}]".replace("-0.0", "0.0")
+
+
+def _ends(effect: Estimate) -> tuple[float | None, float | None, float | None]:
+    return effect.value, effect.low, effect.high
+
+
+def _named(finding: Finding, name: str) -> list[Estimate]:
+    return [estimate for estimate in finding.estimates if estimate.name == name]
+
+
+def label(finding: Finding) -> str:
+    """What was done to the weights, in a few words."""
+    first = finding.estimates[0].name if finding.estimates else finding.title
+    return words.plain(finding.title if "difference" in first else first.removeprefix("loss "))
+
+
+def _note(finding: Finding) -> str:
+    """What would decide an open row."""
+    if finding.status != "inconclusive":
+        return ""
+    n, power = (finding.estimates[0].n if finding.estimates else 0), finding.power
+    if power is None:
+        return ""
+    if power.examples is not None and power.examples > n:
+        return f"{_round(power.examples)} examples would tell"
+    if power.draws is not None:
+        return f"{_round(power.draws)} draws would tell"
+    return "near the margin" if power.examples is not None else "more draws and examples"
+
+
+def _round(count: int) -> str:
+    """Two digits that mean something, rounded up."""
+    size = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // size) * size:,}"
+
+
+def verdict_tone(finding: Finding) -> Tone:
+    """How loudly a verdict is shown: nothing undecided is calm."""
+    if finding.status == "found":
+        return "alarm" if finding.alarm else "quiet"
+    if finding.status in ("error", "void"):
+        return "alarm"
+    if finding.leaning or finding.verdict == UNCOVERED:
+        return "warn"
+    return "calm" if finding.status == "excluded" else "quiet"
+
+
+def _line(record: ReportRecord, finding: Finding, cells: Sequence[tuple[str, Tone]], *, noted: bool = True) -> Line:
+    return Line(
+        label=label(finding), cells=tuple(text for text, _ in cells), tones=tuple(tone for _, tone in cells),
+        verdict=finding.verdict, tone=verdict_tone(finding), note=_note(finding) if noted else "",
+        effect=finding.estimates[0] if finding.estimates else None, margin=finding.margin or 0.0,
+    )  # fmt: skip
+
+
+def _single(record: ReportRecord, rows: Sequence[Finding], name: str, *, most: int) -> Table:
+    mine = [row for row in rows if row.subject == name]
+    lines = [_line(record, row, _single_cells(record, row)) for row in mine]
+    measure = words.plain(record.task.measure)
+    return Table(
+        title=words.plain(name), headings=("shipped as", measure, "lost, 95 %", "changed", _heading(record, mine)),
+        lines=tuple(lines[:most]), more=max(len(lines) - most, 0), scale=_scale(record),
+    )  # fmt: skip
+
+
+def _single_cells(record: ReportRecord, row: Finding) -> list[tuple[str, Tone]]:
+    if not row.estimates:
+        return [("", "quiet")] * 3
+    score, changed = _named(row, "score"), _named(row, "answers changed")
+    return [
+        (_score(record, score[0].value) if score else "", "quiet"),
+        (_effect(record, row.estimates[0]), "quiet"),
+        (f"{100 * (changed[0].value or 0.0):.1f} %" if changed else "", "quiet"),
+    ]
+
+
+def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
+    margins = sorted({row.margin for row in rows if row.margin is not None})
+    return f"verdict (margin {_scale(record) * margins[0]:.3g})" if margins else "verdict"
+
+
+def _pair(
+    record: ReportRecord, rows: Sequence[Finding], pairs: Sequence[str], *, both: Sequence[str], most: int
+) -> Table:
+    """Differences, the largest first; beside them both models' scores, where there are only two."""
+    mine = sorted((row for row in rows if row.subject in pairs), key=_size)
+    hidden = 0
+    if not both:  # too many to list: those where a difference was shown
+        hidden = len(mine)
+        mine = [row for row in mine if row.status == "found" or row.leaning]
+        hidden -= len(mine)
+    lines = [_line(record, row, _pair_cells(record, rows, row, both), noted=False) for row in mine]
+    heading = f"{words.plain(both[1]) if both else 'second'} loses more, 95 %"
+    named = tuple(words.plain(name) for name in both) if both else ("pair",)
+    return Table(
+        title=words.plain(pairs[0]) if len(pairs) == 1 else "",
+        headings=("shipped as", *named, heading, _heading(record, mine)), lines=tuple(lines[:most]),
+        more=max(len(lines) - most, 0) + hidden, scale=_scale(record), paired=True,
+    )  # fmt: skip
+
+
+def _size(row: Finding) -> float:
+    """Sorts differences: the largest first, and what was not measured last."""
+    value = row.estimates[0].value if row.estimates else None
+    return 1.0 if value is None else -abs(value)
+
+
+def _pair_cells(
+    record: ReportRecord, rows: Sequence[Finding], row: Finding, both: Sequence[str]
+) -> list[tuple[str, Tone]]:
+    gap = _effect(record, row.estimates[0]) if row.estimates else ""
+    if not both:
+        return [(words.plain(row.subject), "quiet"), (gap, "quiet")]
+    own = [[one for one in rows if one.subject == name and _same(one, row)] for name in both]
+    return [*(_own(record, one) for one in own), (gap, "quiet")]
+
+
+def _same(one: Finding, row: Finding) -> bool:
+    """Whether two findings are about one way of shipping."""
+    return one.code == row.code and one.scheme == row.scheme
+
+
+def _own(record: ReportRecord, found: Sequence[Finding]) -> tuple[str, Tone]:
+    """A model's own score and verdict under one scheme."""
+    score = _named(found[0], "score") if found else []
+    if not found:
+        return "", "quiet"
+    told = f"{_score(record, score[0].value)} {found[0].verdict}" if score else found[0].verdict
+    return told, verdict_tone(found[0])
+
+
+def _matrix(record: ReportRecord, rows: Sequence[Finding], names: Sequence[str], *, most: int) -> Table:
+    """Every model's score and verdict under every scheme."""
+    schemes = list(dict.fromkeys((row.code, row.scheme) for row in rows if row.subject in names))
+    lines: list[Line] = []
+    for code, scheme in schemes:
+        same = [row for row in rows if (row.code, row.scheme) == (code, scheme) and row.subject in names]
+        cells = [_own(record, [row for row in same if row.subject == name]) for name in names]
+        plain = label(same[0]) if len({label(row) for row in same}) == 1 else "without its worst weight"
+        lines.append(
+            Line(
+                label=plain,
+                cells=tuple(t for t, _ in cells),
+                tones=tuple(t for _, t in cells),
+                verdict="",
+                tone="quiet",
+            )
+        )
+    return Table(
+        title="", headings=("shipped as", *(words.plain(name) for name in names), ""), lines=tuple(lines[:most]),
+        more=max(len(lines) - most, 0), scale=_scale(record),
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""The deployment table drawn: a dot a row, the largest effect first, its interval, and the margin."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from wheeltap.core.records import Estimate
+from wheeltap.report import figures
+from wheeltap.report.deployment import Line
+from wheeltap.report.figures import Rows, Style
+
+if TYPE_CHECKING:
+    import altair as alt
+
+WIDE, NARROW = 900, 364
+"""Widths of the two drawings of a table: of a page, and of a phone."""
+
+_WIDE_STEP, _NARROW_STEP = 25, 17
+_SLOT = 12
+"""Pixels for each of several marks in a row."""
+
+_COMPRESSED = 8.0
+"""Margins from which an axis is compressed beyond the margin: small effects could not be told apart on an even one."""
+
+_STEPS = (1.0, 2.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """The axis of effects, shared by all drawings of one table.
+
+    Attributes:
+        factor: What effects are multiplied by.
+        margin: The largest of the rows, multiplied.
+        ends: Of the axis.
+        title: What is on it, in lines.
+        paired: Whether effects have a margin on either side.
+    """
+
+    factor: float
+    margin: float
+    ends: tuple[float, float]
+    title: tuple[str, ...]
+    paired: bool
+
+    @classmethod
+    def of(cls, lines: Sequence[Line], *, factor: float, title: tuple[str, ...], paired: bool) -> "Scale":
+        """The scale on which every row is seen, with zero and the margin."""
+        margin = factor * max((line.margin for line in lines), default=0.0)
+        effects = [times(line.effect, factor) for line in lines if line.effect is not None]
+        shown = (1.3 * margin, -1.3 * margin if paired else 0.0)
+        low, high = figures.ends_of(effects, *shown)
+        if cls._long(low, high, margin):
+            # Room at an end grows with it: what is little beyond the margin is much within it.
+            low, high = figures.span_of(effects, *shown)
+            low, high = 1.06 * low - 0.2 * margin, 1.06 * high + 0.2 * margin
+        return cls(factor=factor, margin=margin, ends=(low, high), title=title, paired=paired)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether steps grow beyond the margin."""
+        return self._long(*self.ends, self.margin)
+
+    @staticmethod
+    def _long(low: float, high: float, margin: float) -> bool:
+        return margin > 0.0 and max(-low, high) > _COMPRESSED * margin
+
+    @property
+    def x(self) -> dict[str, Any]:
+        """Encoding of the axis."""
+        import altair as alt
+
+        domain, told = list(self.ends), "format(datum.value, '.4~r')"
+        title = list(self.title)
+        if not self.compressed:
+            scale = alt.Scale(domain=domain, nice=False)
+            return {"scale": scale, "title": title, "axis": alt.Axis(tickCount=5, grid=False, labelExpr=told)}
+        scale = alt.Scale(type="symlog", constant=self.margin, domain=domain, nice=False)
+        axis = alt.Axis(values=self._ticks(), grid=False, labelExpr=told, labelOverlap=True)
+        return {"scale": scale, "title": title, "axis": axis}
+
+    def _ticks(self) -> list[float]:
+        """Zero, the margin, then ones, twos and fives beyond it."""
+        low, high = self.ends
+        ladder = [float(f"{step:g}e{power}") for power in range(-9, 13) for step in _STEPS]
+        above = [self.margin, *(tick for tick in ladder if tick > 1.6 * self.margin)]
+        ticks = [0.0, *above, *(-tick for tick in above)]
+        return sorted(tick for tick in ticks if low <= tick <= high)
+
+
+def times(effect: Estimate, factor: float) -> Estimate:
+    """An estimate in another unit."""
+    import msgspec
+
+    value, low, high = (None if end is None else factor * end for end in (effect.value, effect.low, effect.high))
+    return msgspec.structs.replace(effect, value=value, low=low, high=high)
+
+
+def ranked(lines: Sequence[Line], *, paired: bool) -> list[Line]:
+    """Rows with an effect: the largest loss first, or the largest difference on either side."""
+    known = [(line.effect.value, line) for line in lines if line.effect is not None and line.effect.value is not None]
+    known.sort(key=lambda one: -abs(one[0]) if paired else -one[0])
+    return [line for _, line in known]
+
+
+def one(lines: Sequence[Line], scale: Scale, *, width: int) -> "alt.LayerChart":
+    """Rows of one model or pair, their verdicts in words beside them or, where it is narrow, after their names.
+
+    Args:
+        lines: As they are drawn, from the top.
+        scale: Of the effects.
+        width: Of the drawing.
+
+    Returns:
+        The chart.
+    """
+    wide = width == WIDE
+    names = [line.label if wide else f"{line.label}: {line.verdict}" for line in lines]
+    words = [line.verdict for line in lines] if wide else []
+    rows = Rows(names, width=width, step=_WIDE_STEP if wide else _NARROW_STEP, words=words, share=_share(width))
+    marks = [_Mark.of(line, scale, rows.at(i)) for i, line in enumerate(lines)]
+    layers = [*_ground(lines, scale, rows)]
+    for tone in figures.TONES:
+        same = [mark for line, mark in zip(lines, marks, strict=True) if line.tone == tone]
+        style = Style(colour=figures.TONES[tone], shape=figures.TONE_SHAPES[tone], width=2.2)
+        layers += _dots(same, style, scale, rows)
+    return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
+
+
+def several(
+    labels: Sequence[str], series: Sequence[tuple[Style, Sequence[Line]]], scale: Scale, *, width: int
+) -> "alt.LayerChart":
+    """Rows of several pairs: in each row a dot for each pair, filled where the two differ.
+
+    Args:
+        labels: Of the rows, from the top.
+        series: Pairs: how each is drawn, and its rows.
+        scale: Of the effects.
+        width: Of the drawing.
+
+    Returns:
+        The chart.
+    """
+    rows = Rows(labels, width=width, step=_SLOT, slots=len(series), share=_share(width))
+    by_label = {line.label: line for _, lines in series for line in lines}
+    layers = [*_ground([by_label[label] for label in labels], scale, rows), _between(rows, len(labels))]
+    for slot, (style, lines) in enumerate(series):
+        mine = {line.label: line for line in lines}
+        places = [(mine[label], rows.at(i, slot)) for i, label in enumerate(labels) if label in mine]
+        for found in (True, False):
+            same = [_Mark.of(line, scale, at) for line, at in places if (line.tone == "alarm") == found]
+            layers += _dots(same, style, scale, rows, filled=found)
+    return figures.finish([*layers, *rows.layers], height=rows.height, width=width, rows=rows)
+
+
+def _share(width: int) -> float:
+    return 0.38 if width == WIDE else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    """An effect at its place; an open end reaches the end of the axis."""
+
+    at: float
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, line: Line, scale: Scale, at: float) -> "_Mark":
+        assert line.effect is not None, "only rows with an effect are drawn"
+        effect = times(line.effect, scale.factor)
+        value = effect.value or 0.0
+        bare = effect.low is None and effect.high is None
+        low = value if bare else scale.ends[0] if effect.low is None else effect.low
+        high = value if bare else scale.ends[1] if effect.high is None else effect.high
+        return cls(at=at, value=value, low=low, high=high)
+
+
+def _ground(lines: Sequence[Line], scale: Scale, rows: Rows) -> list[Any]:
+    """What is behind the marks: in grey the effects within the margin, their ends, and zero."""
+    import altair as alt
+
+    zones: list[dict[str, float]] = []
+    for i, line in enumerate(lines):
+        margin = scale.factor * line.margin
+        zones.append({**rows.span(i), "from": -margin if scale.paired else scale.ends[0], "to": margin})
+    base, x = alt.Chart(figures.data(zones)), scale.x
+    span: dict[str, Any] = {"y": rows.down("top"), "y2": "bottom:Q"}
+    zone = base.mark_rect(color=figures.GRID, opacity=0.55)
+    ends = base.mark_rule(color=figures.MUTED, strokeWidth=1.2, strokeDash=[5, 3])
+    zero = base.transform_calculate(zero="0").mark_rule(color=figures.BAND, strokeWidth=1)
+    layers: list[Any] = [
+        zone.encode(x=alt.X("from:Q", **x), x2="to:Q", **span),
+        zero.encode(x=alt.X("zero:Q", **x), **span),
+        ends.encode(x=alt.X("to:Q", **x), **span),
+    ]
+    return [*layers, ends.encode(x=alt.X("from:Q", **x), **span)] if scale.paired else layers
+
+
+def _between(rows: Rows, count: int) -> Any:
+    """Lines between rows of several marks."""
+    import altair as alt
+
+    base = alt.Chart(figures.data([rows.span(row) for row in range(1, count)]))
+    return base.mark_rule(color=figures.BAND, strokeWidth=0.7).encode(y=rows.down("top"))
+
+
+def _dots(marks: Sequence[_Mark], style: Style, scale: Scale, rows: Rows, *, filled: bool = True) -> list[Any]:
+    import altair as alt
+
+    told = [{"at": mark.at, "value": mark.value, "low": mark.low, "high": mark.high} for mark in marks]
+    base, x, y = alt.Chart(figures.data(told)), scale.x, rows.y
+    whisker = base.mark_rule(color=style.colour, strokeWidth=2.2 if filled else 1.4)
+    shape, inside = cast("Any", style.shape), style.colour if filled else figures.CARD
+    dot = base.mark_point(shape=shape, fill=inside, stroke=style.colour, size=85 if filled else 55, opacity=1)
+    return [
+        whisker.encode(x=alt.X("low:Q", **x), x2="high:Q", y=y),
+        dot.encode(x=alt.X("value:Q", **x), y=y),
+    ]

@@ -1,0 +1,259 @@
+"""The gate: whether a report passes, what stands in the way, and whether a loss is shown to stay under a limit."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, final
+
+from wheeltap.audits.schemes import scheme
+from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
+from wheeltap.core.records import UNCOVERED, Finding, FindingStatus, ReportRecord
+from wheeltap.report import words
+from wheeltap.report.unfinished import missing_trials
+
+FailOn = Literal["costs", "may-cost", "cannot-tell", "never"]
+"""The mildest verdict that fails: a loss shown to exceed its margin (or an error); any loss that was shown; any test
+that could not tell; none."""
+
+PASSED, FAILED, NO_RESULT, VOID = 0, 1, 2, 3
+"""Exit codes: nothing stands in the way; a verdict does; there is no result to go by; a control failed."""
+
+MEASURED: Final[tuple[FindingStatus, ...]] = ("found", "excluded", "inconclusive", "measured")
+"""Statuses of findings whose numbers count."""
+
+
+@final
+class NotPassed(WheeltapError, AssertionError):
+    """A report that does not pass, or a loss that is not shown to stay under its limit."""
+
+    exit_code = FAILED
+
+
+def failing(record: ReportRecord, fail_on: FailOn) -> tuple[Finding, ...]:
+    """The findings that fail, in the order of the report.
+
+    Args:
+        record: The report.
+        fail_on: The mildest verdict that does.
+    """
+    return tuple(finding for finding in record.findings if fails(finding, fail_on))
+
+
+def fails(finding: Finding, fail_on: FailOn) -> bool:
+    """Whether one finding fails; see ``failing``."""
+    if fail_on == "never":
+        return False
+    if finding.status == "not_applicable" and finding.scheme:
+        return fail_on == "cannot-tell"  # it was asked for, and there is no answer
+    if finding.status == "inconclusive":
+        return fail_on == "cannot-tell" or (fail_on == "may-cost" and finding.leaning)
+    return finding.status == "error" or (finding.status == "found" and finding.alarm)
+
+
+def uncovered(record: ReportRecord) -> tuple[Finding, ...]:
+    """The findings that conclude nothing because most of the weights were left alone: they never pass."""
+    return tuple(finding for finding in record.findings if finding.verdict == UNCOVERED)
+
+
+def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
+    """What a program that acts on the report ends with.
+
+    Args:
+        record: The report.
+        fail_on: The mildest verdict that fails.
+
+    Returns:
+        2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where too few of the
+        weights were disturbed to conclude anything; 1 where a finding fails; else 0.
+    """
+    if missing_trials(record):
+        return NO_RESULT
+    if record.void:
+        return VOID
+    if fail_on == "never":
+        return PASSED
+    if uncovered(record):
+        return NO_RESULT
+    return FAILED if failing(record, fail_on) else PASSED
+
+
+def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
+    """Raises if the report does not pass.
+
+    Args:
+        record: The report.
+        fail_on: The mildest verdict that fails.
+
+    Raises:
+        NotPassed: Where ``exit_code`` is not 0.
+    """
+    _require_result(record)
+    if fail_on == "never":
+        return
+    _require_covered(uncovered(record))
+    found = failing(record, fail_on)
+    if found:
+        raise NotPassed(
+            "The report does not pass.",
+            where=_subjects(record),
+            expected=f"no verdict that fails (fail_on={fail_on!r})",
+            got="; ".join(_told(finding) for finding in found),
+            do="Read the report: report.text(full=True).",
+        )
+
+
+def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
+    """Raises if a scheme is not shown to cost every model of the report at most its limit.
+
+    Shown means that the upper end of the loss's interval, as tables print it, is at most the limit. With intervals of
+    95 % that is a test at a nominal one-sided level of 97.5 %. Intervals are approximate: of a share of right answers
+    and one draw, where few answers change and all for the worse, the level is 93 % (counted exactly). It holds for any
+    number of schemes and models at once, for all pass only if the worst one does.
+
+    This is weaker than a verdict of ``safe``, which is corrected for all tests of the report and allows for rare and
+    skewed losses: ``cannot tell`` may stand beside a loss that is shown here to stay under the margin. For that, give
+    the limit as the ``margin`` of the audit, and check with ``fail_on="cannot-tell"``.
+
+    Args:
+        record: The report.
+        max_loss: From a scheme's name to the largest loss that is accepted, in units of the measure: .01 is one point
+            of a share of right answers.
+
+    Raises:
+        NotPassed: If one is not shown, or the report has no result to go by.
+        UnknownName: If the report holds no such scheme.
+        UsageError: If a limit cannot be used, or none is given.
+
+    Source: Berger (1982), "Multiparameter hypothesis testing and acceptance sampling": intersection-union tests need no
+    correction.
+    """
+    limits: dict[str, float] = {}
+    for name, value in max_loss.items():
+        known, limit = _known(record, name), _limit(name, value)
+        limits[known] = min(limit, limits.get(known, limit))  # one scheme may go by two names
+    if not limits:
+        raise UsageError(
+            "No scheme is named.", where="max_loss", expected="a limit for each scheme", got="none", do='{"int4": 0.01}'
+        )
+    _require_result(record)
+    open_ones = [gap for name, limit in limits.items() for gap in _gaps(record, name, limit)]
+    if open_ones:
+        raise NotPassed(
+            "A loss is not shown to stay under its limit.",
+            where=_subjects(record),
+            expected=f"the upper end of each loss's interval at most its limit ({_level(record, limits)})",
+            got="; ".join(open_ones),
+            do="More examples (or draws, of what is random) make intervals narrower; or accept a larger loss.",
+        )
+
+
+def _level(record: ReportRecord, names: Iterable[str]) -> str:
+    """The one-sided level of the upper ends, the lowest where they differ."""
+    asked = set(names)
+    level = min(
+        (row.estimates[0].level for row in record.findings if row.scheme in asked and row.estimates), default=0.95
+    )
+    return f"one-sided level {words.percent((1.0 + level) / 2.0)}"
+
+
+def _gaps(record: ReportRecord, name: str, limit: float) -> list[str]:
+    """For each model of which it is not shown that it loses at most the limit: why not."""
+    found: list[str] = []
+    for subject in record.subjects:
+        place = f"{name} of {words.plain(subject.name)}" if len(record.subjects) > 1 else name
+        rows = [row for row in record.findings if row.subject == subject.name and row.scheme == name]
+        if not rows:
+            found.append(f"{place}: not measured")
+        found += [f"{place}: {why}" for row in rows if (why := _not_shown(row, limit))]
+    return found
+
+
+def _not_shown(row: Finding, limit: float) -> str:
+    """Why this finding does not show that at most the limit is lost; empty where it does."""
+    if row.status not in MEASURED or not row.estimates:
+        return f"not measured ({row.verdict or row.status.replace('_', ' ')})"
+    lost = row.estimates[0]
+    if lost.high is None:
+        return f"loses {words.interval(lost)}, its interval is open"
+    return f"loses {words.interval(lost)}, more than {limit:g} is not ruled out" if lost.high > limit else ""
+
+
+def _known(record: ReportRecord, name: str) -> str:
+    """The scheme of the report with this name, or the one that it is another name of.
+
+    Raises:
+        UnknownName: If there is none.
+    """
+    schemes = {row.scheme for row in record.findings if row.scheme}
+    if name in schemes:
+        return name
+    try:
+        known = scheme(name).name
+    except UnknownName:
+        known = ""
+    if known in schemes:
+        return known
+    if not schemes:
+        raise UsageError(
+            "The report holds no deployment scheme.",
+            where="max_loss",
+            expected="an audit that asks about deployment",
+            got=", ".join(sorted({row.code for row in record.findings})) or "no finding",
+            do='audits=("score", "deployment"), or --for NAME',
+        )
+    raise UnknownName("deployment scheme in this report", name, schemes)
+
+
+def _limit(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0.0):
+        raise UsageError(
+            "The largest loss cannot be used.",
+            where=f"max_loss of {name}",
+            expected="a number of 0 or more, in units of the measure (0.01 is one point)",
+            got=str(value),
+        )
+    return float(value)
+
+
+def _require_result(record: ReportRecord) -> None:
+    """Raises where the run is not over or a control failed."""
+    missing = missing_trials(record)
+    if missing:
+        raise NotPassed(
+            "The run is not over, so there is no result to go by.",
+            where=_subjects(record),
+            got=f"at least {missing:,} trials have not run",
+            do="Run the same command again: it goes on where it stopped.",
+        )
+    if record.void:
+        failed = [words.plain(control.name) for control in record.controls if control.status == "failed"]
+        raise NotPassed(
+            "A control failed, so this run proves nothing about the model.",
+            where=_subjects(record),
+            expected="controls that passed",
+            got=f"failed: {', '.join(failed)}",
+            do="Read what the controls say: report.text(full=True).",
+        )
+
+
+def _require_covered(found: tuple[Finding, ...]) -> None:
+    if found:
+        least = min((finding.coverage for finding in found if finding.coverage is not None), default=0.0)
+        raise NotPassed(
+            "Too few of the weights were disturbed, so nothing is concluded.",
+            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
+            expected="at least half of them",
+            got=f"{least:.0%}",
+            do="Give partial=True (--partial) to conclude all the same.",
+        )
+
+
+def _subjects(record: ReportRecord) -> str:
+    return ", ".join(words.plain(subject.name) for subject in record.subjects)
+
+
+def _told(finding: Finding) -> str:
+    """A finding in one line."""
+    said = finding.verdict or words.status(finding.status)
+    number = f" {words.interval(finding.estimates[0])}" if finding.estimates else ""
+    why = f" ({words.plain(finding.because)})" if finding.status == "error" else ""
+    return f"{words.plain(finding.subject)}, {words.plain(finding.title)}: {said}{number}{why}"

@@ -1,0 +1,216 @@
+"""What a user gives in place of a subject and a task: a bare module, tensors, arrays, a Dataset or a DataLoader."""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, SupportsFloat, cast
+
+import numpy as np
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.inputs import by_name
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
+from wheeltap.plans.plan import AuditSpec, Effort
+from wheeltap.runs import examples
+
+Model = Subject | nn.Module
+"""A subject, or a module in eval mode that one is made of."""
+
+Examples = BaseTask | Sequence[Any] | Mapping[str, Any] | Dataset[Any] | DataLoader[Any]
+"""A task, or what one is made of: see ``task_of``."""
+
+Audits = str | AuditSpec | Sequence[str | AuditSpec]
+"""Names of audits, or specs with settings; a single one may stand by itself."""
+
+
+def subjects_of(given: Model | Sequence[Model], *, names: Sequence[str] = ()) -> list[Subject]:
+    """Subjects of what was given; a subject stays the one that it is.
+
+    Args:
+        given: Subjects and bare modules, or one of them.
+        names: Of each; by default a module is called as its class, several of one class are numbered.
+
+    Raises:
+        UsageError: If there are not as many names, a subject has a name already, or a model is given by its spec.
+        ModelError: If a module cannot be a subject: see ``Subject``.
+    """
+    several: list[Any] = [given] if isinstance(given, Subject | nn.Module | str) else list(cast("Sequence[Any]", given))
+    if names and len(names) != len(several):
+        raise UsageError(
+            "There are not as many names as models.",
+            where="names",
+            expected=f"{len(several)} names",
+            got=", ".join(names),
+            do="Give one name for each model, in the same order.",
+        )
+    taken = [one.name for one in several if isinstance(one, Subject)]
+    made: list[Subject] = []
+    for at, one in enumerate(several):
+        subject = _subject(one, names[at] if names else "", taken)
+        taken.append(subject.name)
+        made.append(subject)
+    return made
+
+
+def _subject(given: Any, name: str, taken: Sequence[str]) -> Subject:
+    if isinstance(given, Subject):
+        if name and name != given.name:
+            raise UsageError(
+                "The subject has a name already.",
+                where=given.name,
+                expected=f"no other name, or {given.name!r}",
+                got=repr(name),
+                do=f"Name it when it is made: wt.Subject(model, name={name!r}).",
+            )
+        return given
+    if isinstance(given, str):
+        raise UsageError(
+            "A model is given to Python as a module, not by its name.",
+            where=given,
+            expected="a torch.nn.Module or a wt.Subject",
+            got="text",
+            do=f"Load it first: loaded = wt.sources.load({given!r}); then wt.audit(loaded.subject, loaded.task).",
+        )
+    own = type(given).__name__
+    fresh = next(free for n in range(1, len(taken) + 2) if (free := own if n == 1 else f"{own}-{n}") not in taken)
+    return Subject(given, name=name or fresh)
+
+
+def task_of(given: Any) -> BaseTask:
+    """A task of what was given; a task stays the one that it is.
+
+    Args:
+        given: One of these.
+
+            - A pair ``(inputs, targets)`` of tensors or arrays ``[example, ...]``; inputs may be a mapping of names to
+              such, for a model that is called as ``model(**inputs)``.
+            - A mapping of names to tensors, one of them called ``labels``, ``label``, ``targets`` or ``target``. If
+              the only other one is called ``inputs``, the model is called with it, as with those of a pair.
+            - A ``DataLoader``, ``Dataset`` or sequence of pairs ``(x, y)`` or of such mappings. It is read once, in
+              order; see ``examples.read``.
+
+    Raises:
+        DataError: If no task can be made of it.
+    """
+    if isinstance(given, BaseTask):
+        return given
+    named = by_name(given)
+    if named is not None:
+        return Task(*examples.parted(named, where="examples"), name="examples")
+    if _is_pair(given):
+        return Task(given[0], given[1], name="examples")
+    if isinstance(given, DataLoader | Dataset) or _is_sequence(given):
+        inputs, targets = examples.read(cast("Any", given))
+        return Task(inputs, targets, name="examples")
+    raise DataError(
+        "These are no examples.",
+        expected="a wt.Task, a pair (inputs, targets) of tensors or arrays, a Dataset or a DataLoader",
+        got=type(given).__name__,
+        do="Give the inputs and the targets: wt.audit(model, (inputs, targets)).",
+    )
+
+
+def _is_pair(given: Any) -> bool:
+    """Whether these are inputs and targets of many examples, and not two examples."""
+    parts = cast("Sequence[Any]", given) if isinstance(given, tuple | list) else ()
+    if len(parts) != 2:
+        return False
+    inputs = by_name(parts[0])
+    many = isinstance(parts[0], Tensor | np.ndarray) or (
+        inputs is not None and any(isinstance(one, Tensor | np.ndarray) for one in inputs.values())
+    )
+    nested = isinstance(given, tuple) and isinstance(parts[0], list)
+    return (many or nested) and isinstance(parts[1], Tensor | np.ndarray | list)
+
+
+def _is_sequence(given: Any) -> bool:
+    if isinstance(given, str | bytes | nn.Module):
+        return False
+    kind = cast("type[Any]", type(given))
+    return callable(getattr(kind, "__getitem__", None)) and callable(getattr(kind, "__len__", None))
+
+
+def audits_of(given: Audits | None) -> list[str | AuditSpec]:
+    """Names and specs one by one; none where none are asked for.
+
+    Raises:
+        UsageError: If something else is among them.
+    """
+    several: list[Any] = [given] if isinstance(given, str | AuditSpec) else list(cast("Sequence[Any]", given or ()))
+    for one in several:
+        if not isinstance(one, str | AuditSpec):
+            raise UsageError(
+                "This names no audit.",
+                where="audits",
+                expected="names such as 'score', or wt.AuditSpec('score', {...}) with settings",
+                got=f"{type(one).__name__}: {one!r}"[:120],
+                do="Give one name or a list of them; see: wheeltap list audits",
+            )
+    return several
+
+
+def whole_of(value: Any, *, name: str, least: int | None = None) -> int:
+    """A whole number as Python's own.
+
+    Args:
+        value: What was given.
+        name: Of the argument.
+        least: The smallest that can be used.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or (least is not None and whole < least):
+        raise UsageError(
+            f"The argument {name} cannot be used.",
+            where=name,
+            expected="a whole number" if least is None else f"a whole number from {least} on",
+            got=repr(value)[:120],
+            do=f"Give {name}={least or 0}, say.",
+        )
+    return whole
+
+
+def share_of(value: Any, *, name: str) -> float:
+    """A number between 0 and 1 as Python's own.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    try:
+        share = float(value) if isinstance(value, SupportsFloat) else math.nan
+    except (TypeError, ValueError):
+        share = math.nan
+    if not 0.0 < share < 1.0:
+        raise UsageError(
+            f"The argument {name} cannot be used.",
+            where=name,
+            expected="a number above 0 and below 1",
+            got=repr(value)[:120],
+            do=f"Give {name}=0.05, say.",
+        )
+    return share
+
+
+def effort_of(value: Any) -> Effort | None:
+    """Draws, or none where they are chosen by the model's size.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    if value is None or isinstance(value, Effort):
+        return value
+    raise UsageError(
+        "The argument effort cannot be used.",
+        where="effort",
+        expected="a wt.Effort, or None for one that suits the model's size",
+        got=repr(value)[:120],
+        do="Give effort=wt.Effort(draws=8), say.",
+    )

@@ -1,0 +1,305 @@
+"""Three sides of a verdict: shown to exceed the margin, shown not to, or neither; each side corrected by itself."""
+
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Cells, Draft, Words
+from wheeltap.audits.settle import EXCLUDED, OPEN, settle, voided
+from wheeltap.core.records import Estimate, Finding, FindingStatus
+from wheeltap.stats import rare, three_sided
+from wheeltap.stats.effect import mean_effect
+
+MARGIN = 0.02
+NORMAL = NormalDist()
+
+
+def planted(above: float | None, below: float | None, *, value: float = 0.001, **more: Any) -> Draft:
+    """A tested effect with these p-values of "at most the margin" and "at least the margin".
+
+    The latter is told from the interval: a normal one that reaches as far as such a p-value says.
+    """
+    high = None
+    if below is not None:
+        score = NORMAL.inv_cdf(1.0 - below / 2.0)
+        high = 1.0 if score <= 0.0 else value + NORMAL.inv_cdf(0.975) * (MARGIN - abs(value)) / score
+    low = None if high is None else 2.0 * value - high
+    test = Estimate(name="e", value=value, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=above)
+    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="It is so.")
+    return Draft(told, test=test, **{"margin": MARGIN, "otherwise": "It may be so.", **more})
+
+
+def statuses(*drafts: Draft, alpha: float = 0.05) -> list[FindingStatus]:
+    return [finding.status for finding in settle(drafts, alpha=alpha)]
+
+
+# ---- one test ------------------------------------------------------------------------------------------------------
+
+SIDES: list[tuple[float | None, float | None, FindingStatus]] = [
+    (0.01, 0.9, "found"),
+    (0.05, 0.9, "found"),
+    (0.051, 0.9, "inconclusive"),
+    (0.9, 0.01, "excluded"),
+    (0.9, 0.0499, "excluded"),
+    (0.9, 0.051, "inconclusive"),
+    (0.9, 0.9, "inconclusive"),
+    (0.01, 0.01, "found"),  # no data give both; if some did, the alarm would stand
+    (None, 0.01, "excluded"),
+    (0.01, None, "found"),
+    (None, None, "inconclusive"),
+]
+
+
+@pytest.mark.parametrize(("above", "below", "status"), SIDES)
+def test_each_side_is_decided_by_its_own_p_value(
+    above: float | None, below: float | None, status: FindingStatus
+) -> None:
+    [found] = settle([planted(above, below)], alpha=0.05)
+    assert found.status == status and found.margin is None  # an audit fills that in
+    words = {"found": "It is so.", "excluded": f"It may be so. {EXCLUDED.format(MARGIN)}"}
+    opened = f"It may be so. {OPEN}" if below is None else "It may be so."
+    assert found.because == words.get(status, opened)
+
+
+def test_the_planted_p_value_is_the_one_that_is_told_from_the_interval() -> None:
+    for below in (0.001, 0.01, 0.04, 0.3):
+        for one_sided in (False, True):
+            test = planted(0.5, below).test
+            assert test is not None
+            told = three_sided.from_interval(test, margin=MARGIN, one_sided=one_sided)
+            assert told == pytest.approx(below, rel=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.0, -0.1])
+def test_without_a_margin_nothing_is_excluded(margin: float) -> None:
+    assert statuses(planted(0.9, 1e-9, margin=margin)) == ["inconclusive"]
+    [found] = settle([planted(1e-9, 1e-9, margin=margin)], alpha=0.05)
+    assert (found.status, found.power) == ("found", None)
+
+
+def test_a_one_sided_test_finds_only_losses_and_excludes_any_gain() -> None:
+    gain, loss = (planted(1e-9, None, value=value, one_sided=True) for value in (-0.2, 0.2))
+    assert statuses(gain, loss) == ["inconclusive", "found"]
+    wide = Estimate(name="e", value=-0.2, low=-0.3, high=-0.1, level=0.95, n=90, unit="u", method="m", p=1e-9)
+    told = planted(0.5, 0.5)
+    assert statuses(replace_test(told, wide, one_sided=True)) == ["excluded"]
+    assert statuses(replace_test(told, wide, one_sided=False)) == ["found"]
+
+
+def replace_test(draft: Draft, test: Estimate, *, one_sided: bool) -> Draft:
+    finding = replace(draft.finding, estimates=(test,))
+    return Draft(finding, test=test, margin=MARGIN, one_sided=one_sided, otherwise=draft.otherwise)
+
+
+@pytest.mark.parametrize("fallback", ["excluded", "inconclusive"])
+def test_where_other_evidence_settles_it_the_interval_does_not(fallback: FindingStatus) -> None:
+    for below in (1e-9, 0.9, None):
+        [found] = settle([planted(0.9, below, fallback=fallback)], alpha=0.05)
+        assert found.status == fallback and found.power is None
+        assert EXCLUDED.format(MARGIN) not in found.because
+    assert statuses(planted(0.01, 1e-9, fallback=fallback)) == ["found"]
+
+
+def test_what_is_not_tested_stands_as_it_is() -> None:
+    for status in ("found", "excluded", "inconclusive", "measured", "not_applicable", "error", "skipped"):
+        told = Finding(code="WT001", title="t", status=status, subject="s", because="yes")
+        [found] = settle([Draft(told)], alpha=0.05)
+        assert (found.status, found.because, found.power, found.leaning) == (status, "yes", None, False)
+
+
+# ---- the family ----------------------------------------------------------------------------------------------------
+
+
+def test_one_holm_correction_over_all_tests_on_either_side() -> None:
+    # By hand: .011 x 4 = .044; then .0124 x 3 = .0372, kept at .044; then .02 x 2 = .04, kept at .044.
+    some = (0.011, 0.02, 0.0124, 0.9)
+    assert statuses(*(planted(p, 0.9) for p in some)) == ["found", "found", "found", "inconclusive"]
+    assert statuses(*(planted(0.9, p) for p in some)) == ["excluded", "excluded", "excluded", "inconclusive"]
+    equal = (0.02, 0.02, 0.02, 0.9)
+    assert statuses(*(planted(p, 0.9) for p in equal)) == ["inconclusive"] * 4, ".02 x 4 is more than .05"
+    assert statuses(*(planted(0.9, p) for p in equal)) == ["inconclusive"] * 4
+
+
+def test_the_sides_do_not_pay_for_each_other() -> None:
+    """Of four tests two can only be found and two only be excluded: .024 x 2 is enough on either side."""
+    apart = [planted(0.024, None), planted(0.024, None), planted(None, 0.024), planted(None, 0.024)]
+    assert statuses(*apart) == ["found", "found", "excluded", "excluded"]
+    assert statuses(*(planted(0.024, 0.5) for _ in range(3))) == ["inconclusive"] * 3
+    assert statuses(*(planted(0.5, 0.024) for _ in range(3))) == ["inconclusive"] * 3
+
+
+def test_what_could_not_be_excluded_or_is_not_tested_does_not_count() -> None:
+    untested = Draft(Finding(code="WT001", title="t", status="measured", subject="s", because="yes"))
+    exact = planted(None, 1e-9, margin=0.0)
+    settled_otherwise = planted(None, 1e-9, fallback="inconclusive")
+    assert statuses(planted(None, 0.03), exact, settled_otherwise, untested) == [
+        "excluded",
+        "inconclusive",
+        "inconclusive",
+        "measured",
+    ]
+    assert statuses(planted(None, 0.03), planted(None, 0.9)) == ["inconclusive", "inconclusive"]
+
+
+def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> list[Draft]:
+    """Losses of one answer in ``1 / rate``, where that is the margin; 150 examples, one draw."""
+    made: list[Draft] = []
+    for _ in range(count):
+        values = (rng.random((1, 150)) < rate).astype(np.float64)
+        test = mean_effect(values, margin=rate, bounded=True, unit="u")
+        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        made.append(Draft(told, test=test, margin=rate, cells=Cells(values, True), one_sided=True))
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rate", [0.02, 0.08])
+def test_any_false_verdict_is_as_rare_as_alpha_says_on_either_side(rate: float) -> None:
+    """Six true effects of exactly the margin: whatever is decided is wrong."""
+    rng, reports = np.random.default_rng(round(1000 * rate)), 300
+    told = [statuses(*at_the_margin(rng, rate)) for _ in range(reports)]
+    most = 0.05 * reports + 3.0 * (0.05 * 0.95 * reports) ** 0.5
+    assert sum("found" in some for some in told) <= most
+    assert sum("excluded" in some for some in told) <= most
+
+
+# ---- what the numbers are the mean of ------------------------------------------------------------------------------
+
+
+def test_where_the_cells_are_known_they_decide_and_not_the_interval() -> None:
+    """None of 150 answers is lost: its interval ends at 1.8 %, yet a loss of 2 % leaves no trace in one case of 20."""
+    none = np.zeros((1, 150))
+    test = mean_effect(none, margin=MARGIN, bounded=True, unit="u")
+    assert test.high is not None and test.high < MARGIN
+    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    by_interval = Draft(told, test=test, margin=MARGIN, one_sided=True)
+    by_cells = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(none, True))
+    assert statuses(by_interval) == ["excluded"] and statuses(by_cells) == ["inconclusive"]
+    one_test = three_sided.p_below(none, margin=MARGIN, bounded=True, one_sided=True)
+    assert one_test == pytest.approx(2.0 * (1.0 - MARGIN) ** 150, rel=0.1)  # of a two-sided alpha
+    assert statuses(Draft(told, test=test, margin=0.04, one_sided=True, cells=Cells(none, True))) == ["excluded"]
+
+
+def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
+    """A loss that 8 draws do not show may be in a fifth of all: alike in all else, 640 draws exclude it."""
+    for draws, status in ((8, "inconclusive"), (640, "excluded")):
+        values = np.zeros((draws, 400))
+        test = rare.rare_effect(values, (-0.1, 0.9), margin=MARGIN, bounded=True, unit="u")
+        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        cells = Cells(values, True, (-0.1, 0.9))
+        draft = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=cells)
+        [found] = settle([draft], alpha=0.05)
+        assert found.status == status
+        assert found.power == rare.power_of(values, (-0.1, 0.9), margin=MARGIN, bounded=True, alpha=0.05)
+    assert statuses(Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(np.zeros((8, 400)), True))) == [
+        "excluded"
+    ], "as if all draws were alike"
+
+
+def test_cells_are_equal_by_their_numbers() -> None:
+    one = Cells(np.zeros((1, 3)), True)
+    assert one == Cells(np.zeros((1, 3)), True)
+    assert one != Cells(np.ones((1, 3)), True) and one != Cells(np.zeros((1, 3)), False)
+    assert one != Cells(np.zeros((1, 3)), True, (0.0, 1.0)) and one != "cells"
+
+
+# ---- what would decide it ------------------------------------------------------------------------------------------
+
+
+def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
+    values = (np.random.default_rng(3).random((1, 300)) < 0.01).astype(np.float64)
+    test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
+    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    draft = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(values, True))
+    alone, *_ = settle([draft], alpha=0.05)
+    many, *_ = settle([draft, *(planted(0.9, 0.9) for _ in range(4))], alpha=0.05)
+    expected = [
+        three_sided.power_of(values, margin=MARGIN, bounded=True, one_sided=True, alpha=alpha)
+        for alpha in (0.05, 0.05 / 5)
+    ]
+    assert [alone.power, many.power] == expected
+    assert alone.power is not None and many.power is not None
+    assert 300 < (alone.power.examples or 0) < (many.power.examples or 0)
+
+
+def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> None:
+    for below in (0.06, 0.3, 0.9):
+        [found] = settle([planted(0.9, below)], alpha=0.05)
+        assert found.status == "inconclusive" and found.power is not None and found.power.examples is not None
+        assert found.power.examples > 90
+
+
+# ---- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (LOSS, ("costs", "safe", "may cost", "cannot tell")),
+        (PAIR, ("differ", "equivalent", "may differ", "cannot tell")),
+        (CLAIM, ("found", "excluded", "maybe", "cannot tell")),
+    ],
+)
+def test_each_side_has_the_words_of_its_question(words: Words, told: tuple[str, ...]) -> None:
+    leaning = planted(0.9, 0.9, value=0.019, words=words)
+    some = Estimate(name="e", value=0.03, low=0.01, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
+    leaning = Draft(leaning.finding, test=some, margin=MARGIN, words=words)
+    drafts = [
+        planted(0.001, 0.9, words=words),
+        planted(0.9, 0.001, words=words),
+        leaning,
+        planted(0.9, 0.9, words=words),
+    ]
+    found = settle(drafts, alpha=0.05)
+    assert tuple(finding.verdict for finding in found) == told
+    assert [finding.leaning for finding in found] == [False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "one_sided", "leans"),
+    [
+        (0.01, 0.05, True, True),
+        (0.01, 0.05, False, True),
+        (-0.05, -0.001, True, False),  # a gain is no loss that may be
+        (-0.05, -0.001, False, True),
+        (-0.01, 0.05, False, False),
+        (0.01, None, True, True),
+        (None, -0.01, True, False),
+        (None, -0.01, False, True),
+        (None, None, False, False),
+        (0.0, 0.05, True, False),
+    ],
+)
+def test_an_undecided_effect_leans_only_to_the_side_of_an_alarm(
+    low: float | None, high: float | None, one_sided: bool, leans: bool
+) -> None:
+    test = Estimate(name="e", value=0.0, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=0.9)
+    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    draft = Draft(told, test=test, margin=MARGIN, one_sided=one_sided, words=LOSS, fallback="inconclusive")
+    [found] = settle([draft], alpha=0.05)
+    assert found.leaning == leans and found.verdict == ("may cost" if leans else "cannot tell")
+
+
+def test_a_sentence_on_the_margin_is_said_only_of_the_effect_that_is_reported() -> None:
+    """The weaker of two effects was excluded: the other, which is shown, may be large."""
+    draft = planted(0.9, 0.001)
+    shown = Estimate(name="gain", value=0.5, low=0.4, high=0.6, level=0.95, n=90, unit="u", method="m")
+    other = Draft(replace(draft.finding, estimates=(shown,)), test=draft.test, margin=MARGIN, otherwise="It may be so.")
+    [found] = settle([other], alpha=0.05)
+    assert (found.status, found.because) == ("excluded", "It may be so.")
+
+
+@pytest.mark.parametrize("value", [0.001, 0.03])
+def test_where_a_control_failed_no_verdict_is_left(value: float) -> None:
+    test = Estimate(name="e", value=value, low=0.0005, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
+    told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+    [found] = settle([Draft(told, test=test, margin=MARGIN, otherwise="It may be so.")], alpha=0.05)
+    assert found.leaning
+    void = voided(found)
+    assert (void.status, void.verdict, void.leaning) == ("void", "void", False)
+    assert void.because == "A control failed, so nothing is concluded. What was measured: It may be so."
+    unanswered = replace(found, status="error", leaning=False)
+    assert voided(unanswered) == unanswered

@@ -1,0 +1,207 @@
+"""Would I ship this at 4 bits? Answered by the last screen of one command, for every family, and true."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.nets import shipped
+from wheeltap.cli import main
+from wheeltap.core.task import Task
+from wheeltap.models.mlp import mlp
+from wheeltap.sources import digits
+
+NEVER = ("same score", "no difference", "nothing found", "not found", "does not stand")
+"""What no screen may say: each was once said of a loss that had been measured."""
+
+MODELS = '''
+from benchmarks.nets import shipped
+from tests.cli import test_shipping as made
+from wheeltap.sources import digits
+
+
+def resnet(): return shipped.resnet(), digits.task()
+def lstm(): return shipped.recurrent("lstm"), digits.task()
+def gru(): return shipped.recurrent("gru"), digits.task()
+def gpt2(): return shipped.language("gpt2"), shipped.letters()
+def llama(): return shipped.language("llama"), shipped.letters()
+def qwen2(): return shipped.language("qwen2"), shipped.letters()
+def mixtral(): return shipped.language("mixtral"), shipped.letters()
+def few_gemma2(): return shipped.language("gemma2"), shipped.letters(60)
+def perceptron(): return digits.train(0), digits.task()
+def tuned(): return made.tuned(), digits.task()
+def untrained(): return made.untrained(), digits.task()
+'''
+
+
+def untrained() -> nn.Module:
+    """A net of the digits net's shape that has learnt nothing."""
+    torch.manual_seed(0)
+    return mlp((64, 128, 128, 10)).eval()
+
+
+def tuned() -> nn.Module:
+    """The digits net after a few more steps on images with noise."""
+    net, data = digits.train(0), digits.split()
+    generator = torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3)
+    for _ in range(60):
+        rows = torch.randint(0, len(data.train_inputs), (64,), generator=generator)
+        noisy = data.train_inputs[rows] + 0.5 * torch.randn(64, 64, generator=generator)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(net(noisy), data.train_targets[rows]).backward()  # pyright: ignore[reportUnknownMemberType]
+        optimizer.step()  # pyright: ignore[reportUnknownMemberType]
+    return net.eval()
+
+
+Screen = Callable[..., tuple[int, str, dict[str, Any]]]
+
+
+@pytest.fixture
+def screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Screen:
+    """Runs a command in a folder with the models; gives exit code, what was printed, and the report."""
+    (tmp_path / "shipped_nets.py").write_text(MODELS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*arguments: str) -> tuple[int, str, dict[str, Any]]:
+        named = [re.sub(r"^([a-z_0-9]+)$", r"shipped_nets:\1", one) if at else one for at, one in enumerate(arguments)]
+        code = main([*named, "--json", "report.json"])
+        printed = capsys.readouterr().out
+        for words in NEVER:
+            assert words not in printed.lower(), f"the screen says {words!r}"
+        return code, printed, json.loads(Path("report.json").read_text())
+
+    return run
+
+
+def row(report: dict[str, Any], scheme: str, *, subject: str | None = None) -> dict[str, Any]:
+    """The finding on one scheme."""
+    found = [f for f in report["findings"] if f["scheme"] == scheme and (subject is None or f["subject"] == subject)]
+    return found[0]
+
+
+def score(finding: dict[str, Any]) -> float:
+    """The score under its scheme."""
+    return next(e["value"] for e in finding["estimates"] if e["name"] == "score")
+
+
+def rounded(net: nn.Module, bits: int, *, spared: tuple[str, ...] = ()) -> None:
+    """Rounds every matrix of a net in place, a grid a row, with a loop over rows: an independent quantizer."""
+    for name, parameter in net.named_parameters():
+        if parameter.ndim < 2 or name in spared:
+            continue
+        rows = parameter.detach().reshape(-1, parameter.shape[-1]) if parameter.ndim == 3 else parameter.detach().flatten(1)
+        for line in rows:
+            step = line.abs().max() / (2 ** (bits - 1) - 1)
+            if step > 0:
+                line.copy_((line / step).round() * step)
+
+
+def accuracy(net: nn.Module, task: Task) -> float:
+    """Share of right answers."""
+    with torch.no_grad():
+        scores: Tensor = task.forward(net)
+    return float((scores.argmax(1) == task.targets).float().mean())
+
+
+@pytest.mark.parametrize("kind", shipped.RECURRENT)
+def test_a_recurrent_net_is_rounded_whole(kind: str, screen: Screen) -> None:
+    code, printed, report = screen("audit", kind, "--for", "int2,int4,int8")
+    net = shipped.recurrent(kind)
+    rounded(net, 2)
+    found = row(report, "int2")
+    assert score(found) == pytest.approx(accuracy(net, digits.task()), abs=1e-6)
+    assert found["coverage"] > 0.9 and found["verdict"] == "costs" and code == 1
+    assert "COSTS WHEN SHIPPED" in printed and "2 bits, per channel" in printed
+
+
+@pytest.mark.slow
+def test_experts_and_their_router_are_rounded_too(screen: Screen) -> None:
+    _, _, report = screen("audit", "mixtral", "--for", "int4,int2")
+    net = shipped.language("mixtral")
+    ends = tuple(name for name, _ in net.named_parameters() if "embed_tokens" in name or "lm_head" in name)
+    rounded(net, 2, spared=ends)
+    found = row(report, "int2")
+    assert score(found) == pytest.approx(accuracy(net, shipped.letters()), abs=0.003)
+    assert found["coverage"] > 0.9
+    assert report["subjects"][0]["ends"]
+
+
+@pytest.mark.slow
+def test_a_loss_that_few_examples_leave_open_is_no_pass(screen: Screen) -> None:
+    code, printed, report = screen("audit", "few_gemma2", "--for", "int4,int3", "--fail-on", "cannot-tell")
+    found = [row(report, scheme) for scheme in ("int4", "int3")]
+    assert any(f["status"] == "inconclusive" for f in found), [f["verdict"] for f in found]
+    assert code == 1 and ("MAY COST" in printed or "CANNOT TELL" in printed or "COSTS" in printed)
+    for finding in found:
+        if finding["status"] == "inconclusive":
+            assert finding["power"]["examples"] > 60
+            assert "examples would tell" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["resnet", "lstm", "gpt2", "mixtral"])
+def test_the_last_screen_answers(kind: str, screen: Screen) -> None:
+    """At most 40 lines; the last 15 hold the answer and the row of 4 bits, in agreement with the report."""
+    _, printed, report = screen("audit", kind, "--for", "int8,nf4,int4-g32,int4,prune30")
+    lines = printed.rstrip().splitlines()
+    assert len(lines) <= 40
+    last = "\n".join(lines[-15:])
+    found = row(report, "int4")
+    assert re.search(rf"4 bits, per channel .*{re.escape(found['verdict'])}", last), last
+    assert re.search(r"(COSTS|MAY COST|CANNOT TELL|SAFE)", last)
+    assert report["headline"].split(":")[0] in last
+
+
+def test_every_row_of_a_residual_net_agrees_with_its_interval(screen: Screen) -> None:
+    """Safe is never said of an interval that reaches beyond the margin, costs never of one that does not lie beyond."""
+    _, _, report = screen("audit", "resnet")
+    shown = [f for f in report["findings"] if f["scheme"]]
+    assert len(shown) >= 12
+    for finding in shown:
+        lost = finding["estimates"][0]
+        if finding["status"] == "excluded":
+            assert lost["high"] <= 0.02, finding["title"]
+        elif finding["status"] == "found":
+            assert lost["low"] > 0.02, finding["title"]
+        else:
+            assert finding["status"] == "inconclusive" and finding["power"] is not None, finding["title"]
+
+
+@pytest.mark.parametrize(("one", "two"), [("perceptron", "tuned"), ("perceptron", "resnet")])
+def test_a_comparison_says_what_differs_when_shipped(one: str, two: str, screen: Screen) -> None:
+    _, printed, report = screen("compare", one, two, "--for", "int8,int4,int3,int2,prune50")
+    pairs = [f for f in report["findings"] if " vs " in f["subject"] and f["scheme"]]
+    assert len(pairs) == 5 and all(f["estimates"][0]["low"] is not None for f in pairs)
+    differs = [f for f in pairs if f["verdict"] == "differ"]
+    assert differs and "DIFFER" in printed
+    values = [abs(f["estimates"][0]["value"]) for f in pairs]
+    largest = pairs[values.index(max(values))]
+    lines = printed.splitlines()
+    first = next(at for at, line in enumerate(lines) if line.startswith("shipped as"))
+    assert lines[first + 1].startswith(largest["title"]), "the largest difference is not the first row"
+
+
+@pytest.mark.slow
+def test_two_architectures_are_compared_by_what_they_lose(screen: Screen) -> None:
+    _, printed, report = screen("compare", "llama", "qwen2", "--for", "int8,int3,int2")
+    pairs = [f for f in report["findings"] if " vs " in f["subject"] and f["scheme"]]
+    assert {f["status"] for f in pairs} <= {"found", "excluded", "inconclusive"}
+    assert "llama vs qwen2" in printed
+
+
+def test_a_model_at_chance_is_no_pass(screen: Screen) -> None:
+    code, printed, report = screen("audit", "untrained")
+    assert code == 1 and "AT CHANCE" in printed
+    assert {f["status"] for f in report["findings"] if f["scheme"]} <= {"not_applicable"}
+
+
+def test_one_hot_targets_are_refused() -> None:
+    with pytest.raises(Exception, match=r"argmax"):
+        Task(torch.randn(20, 8), torch.eye(10)[torch.arange(20) % 10])

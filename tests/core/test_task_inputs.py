@@ -1,0 +1,403 @@
+"""Tasks of arrays, of named inputs and for models in other precisions; targets and sequences that are refused."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.core import lengths
+from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.task import Task
+
+EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
+
+
+def numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def seeded(make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return make().eval()
+
+
+class Gated(nn.Module):
+    """Two inputs by name; answers as Hugging Face models do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 24), nn.Linear(24, 3)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Any:
+        return SimpleNamespace(logits=self.two(torch.relu(self.one(features * mask))))
+
+
+class Reader(nn.Module):
+    """Token ids to three scores, with a table of positions."""
+
+    def __init__(self, positions: int = 6, *, table: str = "wpe", **config: Any) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(9, 8), nn.Linear(8, 3)
+        self.add_module(table, nn.Embedding(positions, 8))
+        self.table = table
+        if config:
+            self.config = SimpleNamespace(**config)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        table: nn.Module = getattr(self, self.table)
+        at = torch.arange(input_ids.shape[1]).clamp_max(table.num_embeddings - 1)
+        held = self.words(input_ids) + table(at)
+        weight = torch.ones(input_ids.shape) if attention_mask is None else attention_mask.float()
+        return self.head((held * weight[..., None]).sum(1))
+
+
+# ---- arrays and names ------------------------------------------------------------------------------------------
+
+
+def test_arrays_make_the_task_that_their_tensors_make() -> None:
+    inputs, targets = numbers(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    tensors = Task(inputs, targets, more=inputs[:2])
+    arrays = Task(inputs.numpy(), targets.numpy(), more=inputs[:2].numpy())
+    foreign = Task(inputs.numpy().astype(">f4"), targets.tolist())
+    assert arrays.digest == tensors.digest
+    assert foreign.digest == Task(inputs, targets).digest
+
+
+def test_named_inputs_are_the_models_arguments() -> None:
+    model, features = seeded(Gated), numbers(30, 4)
+    mask = (numbers(30, 4, seed=1) > 0).float()
+    targets = model(features, mask).logits.argmax(1)
+    task = Task({"features": features, "mask": mask.numpy()}, targets, batch=7)
+    torch.testing.assert_close(task.scores(model), model(features, mask).logits.detach())
+    assert task.tokens == 30
+    half = task.part(torch.arange(0, 30, 2))
+    torch.testing.assert_close(half.scores(model), task.scores(model)[::2])
+
+
+def test_a_digest_sees_every_named_input() -> None:
+    features, targets = numbers(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    given = {"features": features, "mask": torch.ones(6, 4)}
+    digest = Task(given, targets).digest
+    assert Task(dict(reversed(given.items())), targets).digest == digest
+    others = [
+        Task({**given, "mask": torch.zeros(6, 4)}, targets),
+        Task({"features": features}, targets),
+        Task({"other": features, "mask": torch.ones(6, 4)}, targets),
+        Task(features, targets),
+        Task(given, targets, more=given),
+    ]
+    assert len({digest, *(task.digest for task in others)}) == 6
+
+
+def test_an_audit_of_a_model_that_is_called_by_name_measures_moments_too() -> None:
+    model, features = seeded(Gated), numbers(120, 4)
+    given = {"features": features, "mask": torch.ones(120, 4)}
+    task = Task(given, model(**given).logits.argmax(1))
+    report = wt.audit(model, task, audits=["score", "function-noise", "quantization"], effort=EFFORT)
+    assert {finding.status for finding in report.findings} <= {"found", "excluded", "inconclusive", "measured"}
+    assert report["WT001"][0].estimates[0].value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "no inputs"),
+        ({"a": torch.ones(6, 1), "b": torch.ones(5, 1)}, "a: 6, b: 5"),
+        ({"a": [["one"], ["two"]]}, "inputs 'a' are not numbers"),
+        ({"a": torch.tensor([[0.0]] * 5 + [[float("nan")]])}, "inputs a are not all finite"),
+        ([[1.0, 2.0], [3.0]], "inputs are not numbers"),
+        (np.array([object()] * 6), "an array of object"),
+        ("text", "inputs are not numbers"),
+    ],
+)
+def test_inputs_that_are_no_examples(inputs: Any, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Task(inputs, torch.zeros(6, dtype=torch.long))
+    assert message in str(caught.value)
+
+
+def test_further_named_inputs_must_be_of_the_same_kind() -> None:
+    given = {"a": torch.ones(2, 3), "b": torch.ones(2, 1)}
+    with pytest.raises(DataError, match=r"expected: a \[row, 3\], b \[row, 1\]\n  got: a \[row, 3\]"):
+        Task(given, torch.tensor([0, 1]), more={"a": torch.ones(4, 3)})
+
+
+# ---- precision -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_inputs_take_the_models_precision(dtype: torch.dtype) -> None:
+    model, inputs = seeded(lambda: nn.Linear(4, 3)).to(dtype), numbers(5, 4)
+    task = Task(inputs, torch.tensor([0, 1, 2, 0, 1]))
+    torch.testing.assert_close(task.scores(model), model(inputs.to(dtype)).detach().float())
+    assert task.inputs.dtype is torch.float32
+
+
+def test_double_inputs_suit_a_model_in_single_precision() -> None:
+    model, inputs = seeded(lambda: nn.Linear(4, 3)), numbers(5, 4)
+    task = Task(inputs.numpy().astype("float64"), np.array([0, 1, 2, 0, 1]))
+    torch.testing.assert_close(task.scores(model), model(inputs).detach())
+
+
+class Mixed(nn.Module):
+    """Half precision first, but what reads the inputs is in single precision."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.early = nn.Linear(8, 3).bfloat16(), nn.Linear(4, 8)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.late(self.early(inputs).bfloat16())
+
+
+def test_a_model_of_mixed_precision_is_given_what_it_has() -> None:
+    model, inputs = seeded(Mixed), numbers(5, 4)
+    task = Task(inputs, torch.tensor([0, 1, 2, 0, 1]))
+    torch.testing.assert_close(task.scores(model), model(inputs).detach().float())
+
+
+def test_whole_numbers_stay_whole() -> None:
+    seen: list[torch.dtype] = []
+
+    class Listening(Reader):
+        def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+            seen.append(input_ids.dtype)
+            return super().forward(input_ids).to(self.head.weight.dtype)
+
+    Task(torch.ones(4, 3, dtype=torch.int32), torch.tensor([0, 1, 2, 0])).scores(seeded(Listening))
+    assert set(seen) == {torch.int32}
+
+
+def test_an_audit_of_a_model_in_half_precision_with_inputs_in_single() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))).bfloat16()
+    inputs = numbers(120, 4)
+    with torch.no_grad():
+        targets = model(inputs.bfloat16()).argmax(1)
+    report = wt.audit(model, (inputs, targets), audits=["score", "function-noise", "pruning"], effort=EFFORT)
+    assert report["WT001"][0].estimates[0].value == 1.0
+    assert not [finding for finding in report.findings if finding.status == "error"]
+
+
+def test_a_model_may_write_into_its_inputs() -> None:
+    class Writing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.out = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x.mul_(0.0)
+            return self.out(x)
+
+    inputs = numbers(5, 4)
+    task, before = Task(inputs, torch.tensor([0, 1, 2, 0, 1])), inputs.clone()
+    task.scores(seeded(Writing))
+    next(iter(task.moments())).run(seeded(Writing))
+    assert torch.equal(inputs, before)
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.long, torch.bool])
+def test_one_hot_rows_are_refused(dtype: torch.dtype) -> None:
+    targets = torch.eye(3)[torch.tensor([0, 1, 2, 0])].to(dtype)
+    with pytest.raises(DataError) as caught:
+        Task(torch.zeros(4, 2), targets)
+    assert "one-hot" in str(caught.value) and "targets.argmax(1)" in str(caught.value)
+    with pytest.raises(DataError, match="one-hot"):
+        Task(torch.zeros(4, 2), targets, measure="nll")
+
+
+def test_one_hot_rows_may_be_meant_as_outputs() -> None:
+    targets = torch.eye(3)[torch.tensor([0, 1, 2, 0])]
+    task = Task(torch.zeros(4, 2), targets, measure=wt.measure.squared_error)
+    assert task.measure is wt.measure.squared_error and task.part(torch.tensor([1])).targets.shape == (1, 3)
+    Task(torch.zeros(4, 2), targets * 0.9)
+    Task(torch.zeros(4, 2), targets[:, :1])
+    Task(torch.zeros(4, 2), torch.tensor([[1.0, 1.0]] * 4))
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (torch.zeros(4), "targets.reshape(-1, 1)"),
+        (torch.zeros(4, 2, 2), "targets.reshape(len(targets), -1)"),
+        (torch.zeros(4, 1, dtype=torch.long), "targets.squeeze(1)"),
+        (torch.zeros(4, 2, dtype=torch.long), "one whole number per example"),
+    ],
+)
+def test_targets_of_another_shape_say_how_to_reshape(targets: Tensor, words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Task(torch.zeros(4, 2), targets)
+    assert words in str(caught.value)
+
+
+def test_one_number_per_example_is_asked_for_as_a_column() -> None:
+    class Flat(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+            return super().forward(input)[:, 0]
+
+    task = Task(numbers(4, 2), torch.zeros(4, 1))
+    with pytest.raises(ModelError, match=r"output\.reshape\(-1, 1\)"):
+        task.scores(seeded(lambda: Flat(2, 1)))
+
+
+def test_scores_at_every_position_point_to_choices() -> None:
+    model = seeded(lambda: nn.Embedding(5, 7))
+    with pytest.raises(ModelError, match="ChoiceTask"):
+        Task(torch.ones(4, 3, dtype=torch.long), torch.zeros(4, dtype=torch.long)).scores(model)
+
+
+# ---- measures and groups ---------------------------------------------------------------------------------------
+
+
+def test_a_measure_may_be_given_by_its_name_or_class() -> None:
+    inputs, targets = torch.zeros(4, 2), torch.tensor([0, 1, 0, 1])
+    whole = Task(inputs, targets, measure=wt.measure.nll)
+    for given in ("nll", wt.measure.NLL):
+        task = Task(inputs, targets, measure=given)
+        assert task.measures == whole.measures and task.digest == whole.digest
+
+
+class Powered(wt.measure.Measure):
+    name = "powered"
+
+    def __init__(self, power: float) -> None:
+        self.power = power
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        return scores[:, 0] ** self.power
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "words"),
+    [
+        ("nil", UnknownName, "Did you mean 'nll'?"),
+        (Powered, UsageError, "the class Powered: "),
+        (wt.measure.Measure, UsageError, "the class Measure"),
+        ("squared_error", UsageError, "whole numbers as targets"),
+    ],
+)
+def test_measures_that_cannot_be_used(given: Any, error: type[Exception], words: str) -> None:
+    with pytest.raises(error) as caught:
+        Task(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]), measure=given, name="mine")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("given", "words"), [(nn.Linear, "the class Linear"), (3, "got: int"), (print, "got: builtin")])
+def test_what_is_no_measure_at_all(given: Any, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        wt.measure.named(given, where="mine")
+    assert words in str(caught.value) and "mine: measure" in str(caught.value)
+
+
+def test_a_measure_of_options_does_not_fit_wanted_outputs() -> None:
+    with pytest.raises(UsageError, match="floating-point numbers as targets"):
+        Task(torch.zeros(4, 2), torch.zeros(4, 2), measure="accuracy")
+    assert Task(torch.zeros(4, 2), torch.zeros(4, 2), measure=Powered(2.0)).measure.name == "powered"
+
+
+@pytest.mark.parametrize("groups", [["a", "b", "a", "b"], np.array(["a", "b", "a", "b"]), [None] * 4])
+def test_groups_that_are_no_numbers_say_how_to_number_them(groups: Any) -> None:
+    task = Task(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+    for told in (lambda: task.with_groups(groups), lambda: task.with_factors({"kind": groups})):
+        with pytest.raises(DataError) as caught:
+            told()
+        assert "names.index(group)" in str(caught.value)
+
+
+def test_groups_may_be_an_array() -> None:
+    task = Task(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
+    assert task.with_groups(np.array([3, 4, 3, 4])).digest == task.with_groups([3, 4, 3, 4]).digest
+
+
+# ---- lengths ---------------------------------------------------------------------------------------------------
+
+
+def ids(*rows: int, width: int) -> Tensor:
+    return torch.ones(len(rows), width, dtype=torch.long) * torch.tensor(rows)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("model", "tokens"),
+    [
+        (lambda: Reader(6), 6),
+        (lambda: Reader(6, table="pos_emb"), 6),
+        (lambda: Reader(6, table="embed_positions"), 6),
+        (lambda: Reader(6, table="position_embedding_table"), 6),
+        (lambda: Reader(6, table="relative_position_embedding"), None),
+        (lambda: Reader(6, table="compositions"), None),
+        (lambda: Reader(6, max_position_embeddings=4), 4),
+        (lambda: Reader(6, max_position_embeddings=40), 6),
+        (lambda: Reader(6, table="tags", n_positions=5), 5),
+        (lambda: Reader(6, table="tags", max_position_embeddings=-1), None),
+        (lambda: Reader(6, table="tags", text_config=SimpleNamespace(max_position_embeddings=3)), 3),
+        (
+            lambda: Reader(
+                6, table="tags", max_position_embeddings=8, rope_scaling={"factor": 4.0, "rope_type": "yarn"}
+            ),
+            32,
+        ),
+        (lambda: nn.Linear(2, 2), None),
+    ],
+)
+def test_how_long_a_model_reads(model: Callable[[], nn.Module], tokens: int | None) -> None:
+    found = lengths.longest(seeded(model))
+    assert (found.tokens if found else None) == tokens
+
+
+def test_positions_are_counted_from_behind_the_padding() -> None:
+    model = Reader(6)
+    model.wpe = nn.Embedding(6, 8, padding_idx=1)
+    found = lengths.longest(model)
+    assert found is not None and found.tokens == 4
+
+
+def test_an_example_that_is_too_long_is_named() -> None:
+    model = seeded(lambda: Reader(6))
+    mask = torch.tensor([[1] * 4 + [0] * 4, [1] * 8, [1] * 7 + [0]])
+    task = Task({"input_ids": ids(1, 2, 3, width=8), "attention_mask": mask}, torch.tensor([0, 1, 2]), name="mine")
+    with pytest.raises(DataError) as caught:
+        wt.audit(model, task, audits="score")
+    text = str(caught.value)
+    assert "mine: example 1" in text and "at most 6 tokens (wpe" in text and "8 tokens; 2 of 3" in text
+
+
+def test_filling_counts_where_no_example_needs_it() -> None:
+    model = seeded(lambda: Reader(6))
+    mask = torch.tensor([[1] * 4 + [0] * 4] * 3)
+    task = Task({"input_ids": ids(1, 2, 3, width=8), "attention_mask": mask}, torch.tensor([0, 1, 2]))
+    with pytest.raises(DataError, match="8 tokens; 3 of 3"):
+        task.require_readable(model)
+    task = Task(ids(1, 2, 3, width=7), torch.tensor([0, 1, 2]))
+    with pytest.raises(DataError, match="example 0"):
+        task.require_readable(model)
+    Task(ids(1, 2, 3, width=6), torch.tensor([0, 1, 2])).require_readable(model)
+    Task(numbers(3, 9), torch.tensor([0, 1, 2])).require_readable(model)
+
+
+class Causal(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.wpe, self.out = nn.Embedding(9, 8), nn.Embedding(5, 8), nn.Linear(8, 9)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.out(self.embed(ids) + self.wpe(torch.arange(ids.shape[1])))
+
+
+def test_an_item_that_is_longer_than_the_context_is_named() -> None:
+    model = seeded(Causal)
+    fits = wt.ChoiceTask([[1, 2, 3], [1, 2, 3, 4]], [[[1, 2, 3], [2]], [[3, 4], [4]]], [0, 1])
+    assert wt.audit(model, fits, audits="score")["WT001"]
+    long = wt.ChoiceTask([[1, 2, 3], [1, 2, 3, 4]], [[[1], [2]], [[3, 4, 5], [4]]], [0, 1], name="items")
+    with pytest.raises(DataError, match=r"items: item 1\n  expected: at most 5 tokens(.|\n)*6 tokens; 1 of 2"):
+        wt.audit(model, long, audits="score")
+    more = wt.ChoiceTask([[1], [2]], [[[1], [2]]] * 2, [0, 1], more=[[1], [1] * 6])
+    with pytest.raises(DataError, match="further sequence 1"):
+        more.require_readable(model)

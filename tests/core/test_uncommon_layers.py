@@ -1,0 +1,272 @@
+"""Weights of modules that are no plain layers: each found once, under a name of its own, as rows of its units."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from wheeltap.core.layer import Layer, find_blocks, find_layers
+from wheeltap.core.records import Untouched
+from wheeltap.core.subject import Subject, derived_record
+from wheeltap.gauge import describe
+from wheeltap.testing.planted import CASES, planted
+from wheeltap.testing.uncommon import MODELS, uncommon
+
+
+def named(model: nn.Module) -> dict[str, Layer]:
+    return {layer.name: layer for layer in find_layers(model)}
+
+
+def told(model: nn.Module) -> list[tuple[str, str, str, str | None, int, int]]:
+    return [(x.name, x.kind, x.weight, x.bias, x.units, x.fan_in) for x in find_layers(model)]
+
+
+def share(model: nn.Module) -> float:
+    """Share of the numbers that are in layers, counted by hand."""
+    size = {name: p.numel() for name, p in model.named_parameters()}
+    held = {name for layer in find_layers(model) for name in (layer.weight, layer.bias) if name is not None}
+    return sum(size[name] for name in held) / sum(size.values())
+
+
+@pytest.mark.parametrize("kind", list(MODELS))
+def test_nine_of_ten_weights_are_in_layers(kind: str) -> None:
+    subject = uncommon(kind).subject
+    assert share(subject.model) >= 0.9
+    record = subject.record
+    assert record.covered / record.parameters == pytest.approx(share(subject.model))
+    assert record.covered + sum(one.size for one in record.untouched) == record.parameters
+
+
+@pytest.mark.parametrize("kind", [*MODELS, *CASES])
+def test_names_are_unique_and_tell_the_module(kind: str) -> None:
+    subject = (uncommon if kind in MODELS else planted)(kind).subject
+    names = [layer.name for layer in subject.layers]
+    assert len(set(names)) == len(names) == len({layer.weight for layer in subject.layers})
+    for layer in subject.layers:
+        held = subject.model.get_submodule(layer.module)
+        assert any(own is subject.parameter(layer.weight) for own in held.parameters())
+        assert layer.name in (layer.module, layer.weight) or layer.name.startswith(f"{layer.module}.")
+
+
+@pytest.mark.parametrize("kind", list(MODELS))
+def test_matrices_have_a_row_for_each_unit_and_go_back(kind: str) -> None:
+    subject = uncommon(kind).subject
+    for layer in subject.layers:
+        weight = subject.parameter(layer.weight).detach()
+        matrix = layer.matrix(weight)
+        assert matrix.shape == (layer.units, layer.fan_in)
+        assert torch.equal(layer.stored(matrix), weight)
+        assert layer.bias is None or subject.parameter(layer.bias).numel() == layer.units
+
+
+def test_a_recurrent_layer_has_a_layer_for_each_matrix() -> None:
+    model = nn.Sequential(nn.LSTM(4, 5, num_layers=2, bidirectional=True, proj_size=3))
+    kinds = [
+        (f"0.weight_{part}_l{depth}{end}", "recurrent", f"0.weight_{part}_l{depth}{end}",
+         None if part == "hr" else f"0.bias_{part}_l{depth}{end}",
+         3 if part == "hr" else 20, {"ih": 4 if depth == 0 else 6, "hh": 3, "hr": 5}[part])
+        for depth in range(2) for end in ("", "_reverse") for part in ("ih", "hh", "hr")
+    ]  # fmt: skip
+    assert told(model) == kinds
+    assert told(nn.GRUCell(3, 4, bias=False)) == [
+        ("weight_ih", "recurrent", "weight_ih", None, 12, 3),
+        ("weight_hh", "recurrent", "weight_hh", None, 12, 4),
+    ]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("make", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
+def test_a_row_of_a_transposed_convolution_is_all_that_makes_one_channel(make: Any, groups: int) -> None:
+    module = make(4, 8, 2, groups=groups)
+    (layer,) = find_layers(module)
+    inputs = torch.randn(1, 4, *[3] * (module.weight.ndim - 2))
+    before = module(inputs)
+    for unit in (0, 3, 7):
+        matrix = layer.matrix(module.weight.detach()).clone()
+        matrix[unit] = 0.0
+        changed = make(4, 8, 2, groups=groups)
+        changed.load_state_dict({"weight": layer.stored(matrix), "bias": module.bias})
+        moved = (changed(inputs) != before).flatten(2).any(2)[0]
+        assert moved.nonzero()[:, 0].tolist() == [unit]
+
+
+def test_a_row_of_a_bilinear_weight_makes_one_output() -> None:
+    module = nn.Bilinear(3, 4, 5)
+    (layer,) = find_layers(module)
+    one, two = torch.randn(3), torch.randn(4)
+    expected = layer.matrix(module.weight) @ torch.outer(one, two).flatten() + module.bias
+    torch.testing.assert_close(module(one, two), expected)
+
+
+def test_attention_of_several_widths_has_three_projections() -> None:
+    model = nn.ModuleDict({"a": nn.MultiheadAttention(4, 2, kdim=3, vdim=5)})
+    assert told(model) == [
+        ("a.q_proj_weight", "plain", "a.q_proj_weight", None, 4, 4),
+        ("a.k_proj_weight", "plain", "a.k_proj_weight", None, 4, 3),
+        ("a.v_proj_weight", "plain", "a.v_proj_weight", None, 4, 5),
+        ("a.out_proj", "linear", "a.out_proj.weight", "a.out_proj.bias", 4, 4),
+    ]
+
+
+def test_experts_are_rows_of_all_experts() -> None:
+    layers = named(uncommon("mixtral").subject.model)
+    gate = layers["inner.model.layers.0.mlp.gate"]
+    assert (gate.kind, gate.weight, gate.shape) == ("plain", "inner.model.layers.0.mlp.gate.weight", (4, 8))
+    up, down = (layers[f"inner.model.layers.1.mlp.experts.{name}_proj"] for name in ("gate_up", "down"))
+    assert (up.kind, up.units, up.fan_in) == ("plain", 4 * 24, 8)
+    assert (down.kind, down.units, down.fan_in) == ("plain", 4 * 8, 12)
+
+
+def test_experts_that_are_stored_transposed_are_rows_as_well() -> None:
+    subject = uncommon("gpt-oss").subject
+    up = named(subject.model)["inner.model.layers.0.mlp.experts.gate_up_proj"]
+    assert (up.kind, up.shape, up.units, up.fan_in) == ("stacked", (4, 8, 24), 4 * 24, 8)
+    assert up.bias == "inner.model.layers.0.mlp.experts.gate_up_proj_bias"
+    weight = subject.parameter(up.weight)
+    assert torch.equal(up.matrix(weight)[24 + 5], weight[1, :, 5])
+
+
+def test_a_computed_weight_is_the_parameter_behind_it() -> None:
+    layers = named(uncommon("weight norm").subject.model)
+    assert {name: layer.weight for name, layer in layers.items()} == {
+        name: f"{name}.parametrizations.weight.original1" for name in ("0", "3", "5")
+    }
+    assert [layer.kind for layer in layers.values()] == ["conv", "linear", "linear"]
+    hooked = named(uncommon("weight norm by hooks").subject.model)
+    assert [layer.weight for layer in hooked.values()] == ["0.weight_v", "3.weight_v", "5.weight_v"]
+    assert all("computes another weight" in layer.unread for layer in (*layers.values(), *hooked.values()))
+    assert named(uncommon("pruned").subject.model)["3"].weight == "3.weight_orig"
+    assert (
+        named(uncommon("weight norm of an lstm").subject.model)["layer.weight_hh_l0"].weight == "layer.weight_hh_l0_v"
+    )
+
+
+@pytest.mark.parametrize("sizes", [(1, 5), (5, 1)])
+def test_the_direction_of_a_norm_is_told_from_its_length_in_any_shape(sizes: tuple[int, int]) -> None:
+    (layer,) = find_layers(parametrizations.weight_norm(nn.Linear(*sizes)))
+    assert (layer.name, layer.weight) == ("", "parametrizations.weight.original1")
+
+
+def test_a_parametrization_may_have_weights_of_its_own() -> None:
+    class LowRank(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Parameter(torch.randn(2, 4)), nn.Parameter(torch.randn(3, 2))
+
+        def forward(self, weight: Tensor) -> Tensor:
+            return weight + self.outer @ self.inner
+
+    model = nn.Sequential(nn.Linear(4, 3))
+    nn.utils.parametrize.register_parametrization(model[0], "weight", LowRank())
+    assert list(named(model)) == ["0", "0.parametrizations.weight.0.inner", "0.parametrizations.weight.0.outer"]
+
+
+class Own(nn.Module):
+    """Parameters of every shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(3, 4))
+        self.bias = nn.Parameter(torch.randn(3))
+        self.table = nn.Parameter(torch.randn(1, 6, 4))
+        self.stack = nn.Parameter(torch.randn(2, 3, 4))
+        self.stack_bias = nn.Parameter(torch.randn(2, 3))
+        self.rel = nn.Parameter(torch.randn(5, 2))
+        self.rel_bias = nn.Parameter(torch.randn(7, 2))
+        self.token = nn.Parameter(torch.randn(1, 1, 4))
+        self.gain = nn.Parameter(torch.ones(1, 4))
+        self.scale = nn.Parameter(torch.ones(()))
+        self.codes = nn.Parameter(torch.zeros(4, 4, dtype=torch.uint8), requires_grad=False)
+        self.norm = nn.LayerNorm((3, 4))
+
+
+def test_plain_parameters_are_layers_where_they_vary_along_two_axes() -> None:
+    """Not vectors, gains of norms of any shape, or codes; a bias of a stack is no weight of its own."""
+    assert told(Own()) == [
+        ("", "plain", "weight", "bias", 3, 4),
+        ("table", "plain", "table", None, 6, 4),
+        ("stack", "plain", "stack", "stack_bias", 6, 4),
+        ("rel", "plain", "rel", None, 5, 2),
+        ("rel_bias", "plain", "rel_bias", None, 7, 2),
+    ]
+    inside = nn.ModuleDict({"own": Own()})
+    assert [layer.name for layer in find_layers(inside)] == [
+        "own",
+        *(f"own.{x}" for x in ("table", "stack", "rel", "rel_bias")),
+    ]
+    assert find_blocks(inside, find_layers(inside)) == tuple(layer.name for layer in find_layers(inside))
+    record = Subject(inside.eval()).record
+    assert record.untouched == (Untouched("own", 4 + 4 + 1 + 16), Untouched("own.norm", 24))
+    assert Subject(Own().eval()).record.untouched[0].name == "the model itself"
+
+
+def test_a_weight_that_a_known_module_shares_is_that_modules() -> None:
+    class Head(nn.Module):
+        def __init__(self, weight: nn.Parameter) -> None:
+            super().__init__()
+            self.weight = weight
+
+        def forward(self, hidden: Tensor) -> Tensor:
+            return hidden @ self.weight.T
+
+    embed = nn.Embedding(7, 4)
+    model = nn.ModuleDict({"head": Head(embed.weight), "embed": embed})
+    (layer,) = find_layers(model)
+    assert (layer.name, layer.kind, layer.tied, layer.unread) == ("embed", "embedding", True, "")
+
+
+def test_at_most_fifty_modules_are_named() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), *[nn.LayerNorm(2 + size) for size in range(60)]).eval()
+    untouched = Subject(model).record.untouched
+    assert [one.size for one in untouched] == [2 * size for size in range(61, 11, -1)]
+
+
+# Ends of a language model.
+
+
+class Ends(nn.Module):
+    """Token embedding, positions, blocks with a layer as wide as the vocabulary, and a head."""
+
+    def __init__(self, *, tied: bool, head_first: bool = False) -> None:
+        super().__init__()
+        head = nn.Linear(8, 12, bias=False)
+        if head_first:
+            self.out = head
+        self.tokens, self.positions = nn.Embedding(12, 8), nn.Embedding(8, 8)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 8)) for _ in range(2))
+        self.mix = nn.Linear(8, 8)
+        self.out = head
+        if tied:
+            self.out.weight = self.tokens.weight
+
+
+@pytest.mark.parametrize(
+    ("tied", "first", "expected"),
+    [
+        (False, False, ("tokens", "positions", "out")),
+        (True, False, ("tokens", "positions")),
+        (True, True, ("out", "positions")),
+    ],
+)
+def test_ends_are_embeddings_and_the_head_outside_the_blocks(
+    tied: bool, first: bool, expected: tuple[str, ...]
+) -> None:
+    assert Subject(Ends(tied=tied, head_first=first).eval()).record.ends == expected
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv", "attention"])
+def test_a_model_without_an_embedding_has_no_ends(kind: str) -> None:
+    assert planted(kind).subject.record.ends == ()
+
+
+def test_ends_of_models_of_transformers() -> None:
+    assert uncommon("mixtral").subject.record.ends == ("inner.model.embed_tokens", "inner.lm_head")
+    assert planted("tied").subject.record.ends == ("embed",)
+
+
+def test_a_copys_record_has_what_its_base_has() -> None:
+    subject = planted("mlp").subject
+    record = derived_record(subject.record, describe("relu-chain", "permute", seed=0), role="twin")
+    assert (record.covered, record.untouched, record.ends) == (subject.record.parameters, (), ())

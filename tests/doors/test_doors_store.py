@@ -1,0 +1,236 @@
+"""Stores that hold several plans, runs that are not over, and plans made with packages that are not installed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.cli import main
+from wheeltap.core.errors import UsageError
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.store import Store
+from wheeltap.runs import loop
+from wheeltap.runs.stored import judge, plan_of, plans_of
+
+INPUTS = torch.randn(60, 4, generator=torch.Generator().manual_seed(0))
+EFFORT = wt.Effort(draws=4, control_draws=4, block_draws=0)
+
+
+def net(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3)).eval()
+
+
+with torch.no_grad():
+    GIVEN = (INPUTS, net()(INPUTS).argmax(1))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of an audit and, after it, a comparison."""
+    store = tmp_path_factory.mktemp("two") / "two.wheeltap"
+    wt.audit(net(), GIVEN, name="first", audits="score", store=store, seed=3)
+    wt.compare(net(), net(1), GIVEN, names=("first", "second"), audits=["score", "quantization"], store=store)
+    return store
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+    """What a command prints, as one line."""
+    capsys.readouterr()
+    assert main(arguments) == code
+    printed = capsys.readouterr()
+    return " ".join((printed.out + printed.err).split())
+
+
+# ---- several plans ---------------------------------------------------------------------------------------------
+
+
+def test_show_lists_the_plans_and_prints_the_last(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "show", str(two))
+    assert re.search(r"plan 1 of 2, run \d{4}-\d\d-\d\d \d\d:\d\d: audit: first on examples: score", text)
+    assert re.search(r"plan 2 of 2, run [\d: -]+: compare: first, second on examples: score, quantization", text)
+    assert "Plan 2 was run last" in text and "--plan 1" in text
+    assert "second" in text.partition("--plan 1")[2]
+
+
+def test_any_plan_of_a_store_is_shown_and_judged(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "second" not in said(capsys, "show", str(two), "--plan", "1")
+    files = {number: tmp_path / f"{number}.json" for number in (1, 2)}
+    for number, file in files.items():
+        asked = ("judge", str(two), "--plan", str(number), "--json", str(file), "--fail-on", "never")
+        said(capsys, *asked)
+    one, both = (json.loads(file.read_text()) for file in files.values())
+    assert [len(data["subjects"]) for data in (one, both)] == [1, 2]
+    assert [data["provenance"]["seed"] for data in (one, both)] == [3, 0]
+    last = tmp_path / "last.json"
+    said(capsys, "judge", str(two), "--json", str(last), "--fail-on", "never")
+    assert json.loads(last.read_text()) == both
+    assert [len(judge(two, plan=number).record.subjects) for number in (1, 2)] == [1, 2]
+    assert main(["report", str(two), "--plan", "1", "--html", str(tmp_path / "one.html")]) == 0
+
+
+def test_a_finding_of_an_earlier_plan(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "WT001 first" in said(capsys, "show", str(two), "WT001", "--plan", "1")
+    assert "no finding code" in said(capsys, "show", str(two), "WT103", "--plan", "1", code=2)
+    assert "WT103" in said(capsys, "show", str(two), "WT103")
+
+
+def test_plans_there_are_not(two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in ("0", "3"):
+        assert "expected: 1 to 2" in said(capsys, "show", str(two), "--plan", number, code=2)
+    judge(two).json(tmp_path / "report.json")
+    assert "that of one plan" in said(capsys, "show", str(tmp_path / "report.json"), "--plan", "1", code=2)
+    with Store(tmp_path / "empty.wheeltap"):
+        pass
+    for verb in ("show", "judge", "status"):
+        assert "holds no plan" in said(capsys, verb, str(tmp_path / "empty.wheeltap"), code=2)
+
+
+def test_a_plan_that_is_run_again_is_the_last(two: Path, tmp_path: Path) -> None:
+    store = shutil.copy(two, tmp_path / "again.wheeltap")
+    wt.audit(net(), GIVEN, name="first", audits="score", store=store, seed=3)
+    with Store(store, readonly=True) as kept:
+        commands = [each.plan.command for each in plans_of(kept) if each.plan is not None]
+        _, last = plan_of(kept)
+    assert commands == ["compare", "audit"] and last.command == "audit"
+
+
+def test_a_store_of_before_has_no_dates_and_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "old.wheeltap"
+    report = wt.audit(net(), GIVEN, name="first", audits="score", store=path)
+    with Store(path) as store:  # as it was left by what kept neither dates nor the provenance of each plan
+        store._db.execute("DELETE FROM meta WHERE name LIKE '%when:%' OR name LIKE '%provenance:%'")
+    assert judge(path).findings == report.findings and judge(path).record.provenance["seed"] == 0
+    assert said(capsys, "status", str(path)).startswith("audit: first on examples: score 2 of 2 trials have run")
+
+
+def test_a_plan_of_another_version_does_not_hide_the_others(
+    two: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shutil.copy(two, tmp_path / "mixed.wheeltap")
+    with Store(path) as store:
+        store.put_plan("f" * 32, b'{"schema": "wheeltap.plan/1"}')
+    assert "plan 3 of 3: made by another version of wheeltap" in said(capsys, "status", str(path))
+    assert "not a wheeltap plan" in said(capsys, "judge", str(path), code=2)
+    assert "first" in said(capsys, "show", str(path), "--plan", "1")
+
+
+# ---- how far a run is ------------------------------------------------------------------------------------------
+
+
+def test_status_counts_the_trials_of_each_plan(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "status", str(two))
+    first, second = re.findall(r"(\d+) of (\d+) trials have run complete", text)
+    assert first == ("2", "2") and second[0] == second[1] != "2"
+    with Store(two, readonly=True) as kept:
+        held = kept.count()["done"]
+    assert text.endswith(f"outcomes in the store: {held} done") and held == 2 + int(second[0])
+
+
+def test_status_of_a_run_that_is_not_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = tmp_path / "s.wheeltap"
+    wt.audit(net(1), GIVEN, name="other", audits="score", store=store)
+    plan = wt.plan(wt.Subject(net(), name="net"), GIVEN, audits=["score", "relative-noise"], effort=EFFORT)
+
+    def stop(state: loop.Progress) -> None:
+        if state.done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wt.run(plan, wt.Subject(net(), name="net"), GIVEN, store=store, watch=stop)
+    text = said(capsys, "status", str(store))
+    there, wanted, to_go = (
+        int(number) for number in re.findall(r"(\d+) of (\d+) trials have run (\d+) trials to go so far", text)[0]
+    )
+    assert there == 5 and there + to_go == wanted
+    most = re.search(r"may ask for more: at most ([\d,]+) in all", text)
+    assert most is not None and int(most[1].replace(",", "")) > wanted
+    assert judge(store).record.provenance["missing_trials"] == to_go
+    report = wt.run(plan, wt.Subject(net(), name="net"), GIVEN, store=store)
+    text = said(capsys, "status", str(store))
+    assert "to go" not in text and text.count("complete") == 2
+    assert f"{5 + report.cost.trials} of {5 + report.cost.trials} trials have run complete" in text
+
+
+def test_status_tells_failures_of_this_plan_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from wheeltap.core.records import Outcome
+
+    path = tmp_path / "s.wheeltap"
+    wt.audit(net(), GIVEN, name="first", audits="score", store=path)
+    with Store(path) as store:
+        store.put(Outcome(key="0" * 32, status="failed", because="of another plan"))
+    text = said(capsys, "status", str(path))
+    assert "2 of 2 trials have run complete" in text and "outcomes in the store: 2 done, 1 failed" in text
+
+
+# ---- packages that are not installed ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    """A store whose plan was made with an audit that another package adds."""
+    path = tmp_path / "foreign.wheeltap"
+    wt.audit(net(), GIVEN, name="first", audits="score", store=path)
+    with Store(path) as store:
+        _, plan = plan_of(store)
+        made = json.loads(plan.to_bytes())
+        made["audits"].append({"name": "salt", "settings": {}})
+        salted = Plan.from_bytes(json.dumps(made).encode(), where="here")
+        store.put_plan(salted.key, salted.to_bytes())
+    return path
+
+
+def test_an_audit_that_is_not_installed_is_named_with_its_group(
+    foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in ("judge", "show"):
+        text = said(capsys, verb, str(foreign), code=2)
+        assert "The audit 'salt' that this was run with is not installed" in text
+        assert "entry-point group 'wheeltap.audits'" in text and str(foreign) in text and "Install that package" in text
+    text = said(capsys, "status", str(foreign))
+    assert "1 of 2" in text and "'wheeltap.audits'" in text and "2 of 2 trials have run complete" in text
+    with Store(foreign, readonly=True) as store:
+        _, plan = plan_of(store)
+    with pytest.raises(UsageError, match=r"'salt' that this was run with(.|\n)*where: the plan"):
+        wt.run(plan, wt.Subject(net(), name="first"), GIVEN)
+
+
+def test_a_perturbation_that_is_not_installed_is_named_with_its_group(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import pytest, torch, wheeltap as wt
+from test_doors_store import GIVEN, net
+from wheeltap.audits.base import BUILTIN, Audit, Verdict
+from wheeltap.core.errors import UsageError
+class Salted(Audit):
+    name, code, title = "salted", "WTX01", "Turned signs"
+    def ask(self, case):
+        return [case.plan.trial(subject, "pepper", dose=0.1) for subject in case.plan.subjects]
+    def judge(self, case):
+        return Verdict(drafts=[])
+from wheeltap.audits import base
+base.audits._paths["salted"] = "__main__:Salted"
+with pytest.raises(UsageError) as caught:
+    wt.audit(net(), GIVEN, audits="salted", store={str(tmp_path / 's.wheeltap')!r})
+text = str(caught.value)
+assert "The perturbation 'pepper' that this plan asks for is not installed" in text, text
+assert "'wheeltap.perturbations'" in text and "wheeltap list perturbations" in text
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_judging_needs_no_torch() -> None:
+    code = "import sys; import wheeltap.runs.stored; assert 'torch' not in sys.modules"
+    done: Any = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

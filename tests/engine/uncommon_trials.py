@@ -1,0 +1,60 @@
+"""Trials on nets whose weights are no plain layers, as these tests ask for them."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.engine.clean import settle
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.perturb import create
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.uncommon import uncommon
+
+DOSES = {
+    "relative": 0.3, "std": 0.3, "low-rank": 0.3, "function": 0.2, "quantize": 3, "quantize-aware": 3, "cast": 16,
+    "prune": 0.5, "prune-random": 0.5, "prune-nm": 0.5, "prune-wanda": 0.5, "prune-units": 0.3, "prune-heads": 0.5,
+    "flip": 0.01, "flip-worst": 3, "erase": 0.5, "fine-tune": 2, "merge": 0.5,
+}  # fmt: skip
+
+
+def settled(kind: str, seed: int = 0) -> Planted:
+    case = uncommon(kind, seed=seed)
+    settle(case.subject, case.task)
+    return case
+
+
+def trial(case: Planted, perturbation: str, dose: float, site: Site = WHOLE, **more: Any) -> Trial:
+    record = case.subject.record
+    return Trial(
+        subject=record.fingerprint,
+        task=case.task.digest,
+        measures=tuple(m.name for m in case.task.measures),
+        perturbation=perturbation,
+        version=create(perturbation).version,
+        site=site,
+        dose=float(dose),
+        root=1,
+        path=record.path,
+        **more,
+    )
+
+
+def run(case: Planted, trials: list[Trial], *others: Planted) -> list[Outcome]:
+    found: dict[str, Outcome] = {}
+    workshop = Workshop([case.subject, *(other.subject for other in others)], (), case.task)
+    run_trials(trials, workshop, lambda outcome: found.update({outcome.key: outcome}))
+    return [found[one.key] for one in trials]
+
+
+def copied(model: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for module in model.modules():  # what hooks computed in a graph cannot be copied
+            for name, held in list(vars(module).items()):
+                if isinstance(held, Tensor) and not held.is_leaf:
+                    vars(module)[name] = held.detach()
+    return copy.deepcopy(model)

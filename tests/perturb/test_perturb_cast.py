@@ -1,0 +1,91 @@
+"""Storing in 16 bits against rounding by hand."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from wheeltap.core.errors import UsageError
+from wheeltap.core.layer import Layer
+from wheeltap.core.records import Outcome, Trial
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+from wheeltap.engine.clean import settle
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.testing.planted import numbers
+
+LAYER = Layer(name="x", kind="linear", weight="x.weight", bias="x.bias", shape=(1, 1))
+
+
+def stored(values: list[float], dtype: str) -> list[float]:
+    held = torch.tensor(values, dtype=torch.float32)
+    return create("cast", {"dtype": dtype}).replace(LAYER, Weights(held), 16.0, Draw(0, 0)).weight.tolist()
+
+
+def to_bfloat16(value: float) -> float:
+    """The upper half of the bits, rounded to nearest, half-way to an even one."""
+    bits = int(np.float32(value).view(np.uint32))
+    bits += 0x7FFF + ((bits >> 16) & 1)
+    return float(np.uint32(bits & 0xFFFF0000).view(np.float32))
+
+
+@given(st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False))
+def test_bfloat16_keeps_the_upper_half_of_the_bits(value: float) -> None:
+    assert stored([value], "bfloat16") == [to_bfloat16(value)]
+
+
+@given(st.floats(-65504, 65504, width=32, allow_subnormal=False))
+def test_float16_is_that_of_numpy(value: float) -> None:
+    assert stored([value], "float16") == [float(np.float32(value).astype(np.float16))]
+
+
+def test_halves_go_to_the_even_number() -> None:
+    assert stored([1 + 2**-8, 1 + 3 * 2**-8], "bfloat16") == [1.0, 1 + 2**-6]
+    assert stored([1 + 2**-11, 1 + 3 * 2**-11], "float16") == [1.0, 1 + 2**-9]
+
+
+def test_what_is_too_large_becomes_infinite_and_what_is_too_small_zero() -> None:
+    assert stored([65519.0, 65520.0, -1e6, 1e-8], "float16") == [65504.0, float("inf"), -float("inf"), 0.0]
+    assert stored([1e30, 1e-30], "bfloat16") == [to_bfloat16(1e30), to_bfloat16(1e-30)]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_biases_are_stored_too_and_what_is_stored_so_already_stays(dtype: str) -> None:
+    held = Weights(numbers(3, 4, seed=0).float(), numbers(3, seed=1).float())
+    once = create("cast", {"dtype": dtype}).replace(LAYER, held, 16.0, Draw(0, 0))
+    assert once.bias is not None and held.bias is not None
+    assert once.bias.tolist() == stored(held.bias.tolist(), dtype)
+    again = create("cast", {"dtype": dtype}).replace(LAYER, once, 16.0, Draw(0, 0))
+    assert torch.equal(once.weight, again.weight) and once.weight.data_ptr() != again.weight.data_ptr()
+    same = Weights(held.weight.to(getattr(torch, dtype)))
+    assert torch.equal(create("cast", {"dtype": dtype}).replace(LAYER, same, 16.0, Draw(0, 0)).weight, same.weight)
+
+
+@pytest.mark.parametrize("dose", [15.0, 8.0, 17.0])
+def test_there_are_sixteen_bits(dose: float) -> None:
+    with pytest.raises(UsageError):
+        create("cast").require_dose(dose)
+    with pytest.raises(UsageError):
+        create("cast", {"dtype": "float8"})
+
+
+@pytest.mark.parametrize(("dtype", "status"), [("float16", "diverged"), ("bfloat16", "done")])
+def test_a_weight_that_overflows_makes_the_trial_diverge(dtype: str, status: str) -> None:
+    model = nn.Linear(2, 2).eval()
+    model.weight.data[0, 0] = 1e6
+    inputs = numbers(20, 2, seed=0).float()
+    subject, task = Subject(model), Task(inputs, torch.arange(20) % 2)
+    settle(subject, task)
+    trial = Trial(
+        subject=subject.record.fingerprint, task=task.digest, measures=("accuracy",), perturbation="cast", version=1,
+        settings={"dtype": dtype}, dose=16.0, path=subject.path,
+    )  # fmt: skip
+    found: list[Outcome] = []
+    run_trials([trial], Workshop([subject], (), task), found.append)
+    assert [outcome.status for outcome in found] == [status]
+    assert model.weight.data[0, 0] == 1e6

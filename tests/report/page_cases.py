@@ -1,0 +1,140 @@
+"""Reports that are hard to fit on a page: long names, many models, many lines, many instruments."""
+
+from dataclasses import replace
+
+import msgspec
+from report_cases import HOSTILE, NAMES
+from report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
+from shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
+
+from wheeltap.audits import audits
+from wheeltap.core.records import Cost, Curve, Finding, ReportRecord, SubjectRecord
+
+LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
+"""A name of 60 characters."""
+
+_MORE = (
+    Row("int2", "found", 0.612, 0.043, 0.66),
+    Row("bf16", "excluded", 0.0, 0.002, 0.0),
+    Row("prune30", "excluded", -0.0018, 0.006, 0.011),
+    Row("wanda50", "inconclusive", 0.0167, 0.0138, 0.03, examples=12000),
+)
+
+
+def _record(headline: str, subjects: tuple[SubjectRecord, ...], *findings: Finding) -> ReportRecord:
+    return ReportRecord(
+        command=f"wheeltap compare {LONG} {LONG} --data folder/of/examples.jsonl",
+        headline=headline,
+        subjects=subjects,
+        task=task(),
+        findings=findings,
+        controls=controls(),
+        cost=Cost(forwards=321.0, seconds=88.2, trials=310),
+        provenance={"wheeltap": "0.1.0", "seed": 0},
+        instruments=INSTRUMENTS,
+    )
+
+
+def many_rows() -> ReportRecord:
+    """One model of a long name with more rows than a first screen has, every verdict and a label of 60 characters."""
+    rows = [row(LONG, one) for one in (*ROWS, *_MORE)]
+    label = "rounded as the plug-in of another company does it (24 steps)"
+    first = msgspec.structs.replace(rows[0].estimates[0], name=label)
+    own = msgspec.structs.replace(rows[0], title=label, scheme="other", estimates=(first, *rows[0].estimates[1:]))
+    return _record(
+        "COSTS WHEN SHIPPED: loses 61.2 points at 2 bits, per channel, 20.9 points at 3 bits, groups of 32, 6.1 points "
+        "at 2 of every 4 pruned. May cost at 4 bits, per channel. Cannot tell at 4 bits, groups of 32; 5 % noise on "
+        "each weight; bit errors, rate 1e-06, int8; 1 more (12,000 examples would tell). No answer at others.",
+        (model(LONG, covered=0.83),), score(LONG), *rows, own, worst_weight(LONG),
+    )  # fmt: skip
+
+
+def long_pair() -> ReportRecord:
+    """Two models whose names differ in their last letter alone."""
+    other = f"{LONG[:-1]}3"
+    gaps = (
+        Row("int8", "excluded", 0.001, 0.006),
+        Row("int4", "inconclusive", 0.0212, 0.0152, examples=3322),
+        Row("prune50", "found", -0.0667, 0.0301),
+    )
+    return _record(
+        f"{LONG} vs {other}: scores equivalent (0.2 points [-1.0, 1.4]); DIFFER: {LONG} loses more: 6.7 points at 50 % "
+        "pruned. Cannot tell at 4 bits, per channel. Equivalent at 8 bits, per channel.",
+        (model(LONG), model(other)),
+        *(score(name) for name in (LONG, other)),
+        finding("WT001", "excluded", f"{LONG} vs {other}", estimate("score_difference", 0.0018, 0.0121)),
+        *(row(LONG, one) for one in EVEN),
+        *(row(other, one) for one in STURDY),
+        *(gap(f"{LONG} vs {other}", one) for one in gaps),
+    )
+
+
+def ten() -> ReportRecord:
+    """Ten models: more than fit side by side, and more pairs than one chart can tell apart."""
+    names = [f"{LONG[:30]}-{at}" for at in range(10)]
+    pairs = [f"{names[0]} vs {name}" for name in names[1:]]
+    rows = [row(name, replace(one, lost=0.01 * i)) for i, name in enumerate(names) for one in EVEN]
+    gaps = [
+        gap(pair, Row(one.name, "found" if i > 5 else "excluded", 0.012 * i - 0.04, 0.011))
+        for i, pair in enumerate(pairs)
+        for one in EVEN
+    ]
+    headline = "\n".join(f"{pair}: scores equivalent; DIFFER: loses more: 6.7 points at 50 % pruned." for pair in pairs)
+    subjects = tuple(model(name) for name in names)
+    scores = [score(name) for name in names]
+    curves = tuple(curve("WT101", name, 0.2 + 0.1 * at) for at, name in enumerate(names))
+    record = _record(headline, subjects, *scores, *rows, *gaps)
+    return msgspec.structs.replace(record, curves=curves)
+
+
+def shipped_hostile() -> ReportRecord:
+    """Names and layers of a deployment table that would break a page if they were trusted."""
+    names = (HOSTILE, '"><img src=x onerror=alert(2)>')
+    pair = " vs ".join(names)
+    subjects = tuple(msgspec.structs.replace(model(name, covered=0.5), ends=(HOSTILE,)) for name in names)
+    return _record(
+        f"{pair}: DIFFER: {HOSTILE} loses more.", subjects, *(score(name) for name in names),
+        *(row(name, one) for name in names for one in EVEN),
+        *(gap(pair, Row(one.name, "found", 0.2, 0.01)) for one in EVEN),
+    )  # fmt: skip
+
+
+def research() -> ReportRecord:
+    """Noise and structure alone, nine instruments on five networks and four pairs: no deployment table."""
+    asked = (
+        "relative-noise",
+        "function-noise",
+        "low-rank-noise",
+        "redundancy",
+        "entanglement",
+        "decodable",
+        "symmetry",
+    )
+    instruments = [audits.get(name).instrument() for name in ("score", *asked)]
+    pairs = [f"{NAMES[0]} vs {name}" for name in NAMES[1:]]
+    findings: list[Finding] = []
+    for at, one in enumerate(instruments):
+        status = ("measured", "found", "excluded", "inconclusive", "excluded")[at % 5]
+        number = estimate("a quantity of some length", 0.1 + 0.1 * at, 0.013)
+        findings += [finding(one.code, status, name, number) for name in (*NAMES, *pairs)]
+    curves = tuple(curve(code, name, 0.3 + 0.1 * i) for code in ("WT101", "WT102") for i, name in enumerate(NAMES))
+    base = _record(
+        "imposter scores like original and is fragile under relative noise.", tuple(model(n) for n in NAMES), *findings
+    )
+    blocks = (block_map("WT101", NAMES[0], tuple(f"model.layers.{i}.mlp.down_proj.experts.fused" for i in range(8))),)
+    return msgspec.structs.replace(base, instruments=tuple(instruments), curves=curves, blocks=blocks)
+
+
+def many_lines() -> ReportRecord:
+    """One model under ten kinds of change whose sizes are known."""
+    curves = tuple(_sized(curve("WT101", "net", 0.1 * (at + 1)), at) for at in range(10))
+    base = _record("net is not robust to noise.", (model("net"),), score("net"), *(row("net", one) for one in EVEN))
+    return msgspec.structs.replace(base, curves=curves)
+
+
+def _sized(made: Curve, at: int) -> Curve:
+    variant = "" if at == 0 else f"way {at} of writing the same change down"
+    return msgspec.structs.replace(made, variant=variant, norms=tuple(dose / (at + 1) for dose in made.doses))
+
+
+PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines)}

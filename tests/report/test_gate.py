@@ -1,0 +1,252 @@
+"""The gate: exit codes, what fails, and which losses are shown to stay under a limit."""
+
+import pickle
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from report_cases import CASES, demo, empty, single
+from report_pieces import finding
+from scipy.stats import binom
+from shipped_cases import EVEN, MARGIN, ROWS, Row, four, pair, row, shipped, shipped_void, uncovered, worst_weight
+
+import wheeltap as wt
+from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
+from wheeltap.core.records import Finding, ReportRecord
+from wheeltap.report import Report, gate
+from wheeltap.report.gate import FailOn, NotPassed
+from wheeltap.report.unfinished import unfinished
+from wheeltap.stats.effect import mean_effect
+
+LEVELS: tuple[FailOn, ...] = ("costs", "may-cost", "cannot-tell", "never")
+BY_NAME = {one.name: one for one in ROWS}
+
+
+def only(*names: str) -> ReportRecord:
+    """A report on one model with these of its schemes."""
+    return shipped(tuple(BY_NAME[name] for name in names))
+
+
+def _shown_claim() -> ReportRecord:
+    """A claim that was found and is no alarm."""
+    claim = msgspec.structs.replace(finding("WT205", "found", "net"), alarm=False)
+    return msgspec.structs.replace(only("int8"), findings=(claim,))
+
+
+# ---- exit codes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "codes"),
+    [
+        (only("int8", "nf4"), (0, 0, 0, 0)),
+        (only("int8", "wanda50"), (0, 0, 1, 0)),  # asked for, and no answer
+        (only("int4-g32", "int8"), (0, 0, 1, 0)),
+        (only("int4", "int8"), (0, 1, 1, 0)),
+        (only("int3-g32", "int8"), (1, 1, 1, 0)),
+        (only("int4-g128-aware", "int8"), (1, 1, 1, 0)),
+        (_shown_claim(), (0, 0, 0, 0)),
+        (pair(), (1, 1, 1, 0)),
+        (four(), (1, 1, 1, 0)),
+        (single(), (1, 1, 1, 0)),
+        (empty(), (0, 0, 0, 0)),
+        (uncovered(), (2, 2, 2, 0)),
+        (shipped_void(), (3, 3, 3, 3)),
+        (unfinished(only("int8"), 3), (2, 2, 2, 2)),
+        (unfinished(shipped_void(), 3), (2, 2, 2, 2)),
+    ],
+    ids=lambda one: None if isinstance(one, ReportRecord) else str(one),
+)
+def test_the_exit_code_of_each_level(record: ReportRecord, codes: Sequence[int]) -> None:
+    assert tuple(gate.exit_code(record, level) for level in LEVELS) == tuple(codes)
+    report = Report(record)
+    assert report.passed is (codes[0] == 0)
+    for level, code in zip(LEVELS, codes, strict=True):
+        if code:
+            with pytest.raises(NotPassed):
+                report.check(fail_on=level)
+        else:
+            report.check(fail_on=level)
+
+
+def test_what_fails_at_each_level() -> None:
+    record = shipped()
+    names = [{one.scheme for one in gate.failing(record, level)} for level in LEVELS]
+    costs = {"int3-g32", "prune-2:4", "int4-g128-aware"}
+    undecided = {"int4-g32", "noise5", "flips1e-6-int8"}
+    assert names == [costs, costs | {"int4"}, costs | {"int4", "wanda50"} | undecided, set()]
+    assert {one.scheme for one in gate.uncovered(uncovered())} == {one.name for one in EVEN}
+    assert gate.uncovered(record) == ()
+
+
+@given(st.lists(st.sampled_from(ROWS), unique_by=lambda one: one.name))
+def test_a_milder_level_fails_on_all_that_a_stricter_one_does(rows: list[Row]) -> None:
+    record = shipped(tuple(rows))
+    costs, may, cannot, never = (set(gate.failing(record, level)) for level in LEVELS)
+    assert costs <= may <= cannot
+    assert not never
+
+
+# ---- check ----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_that_does_not_pass_says_what_stands_in_the_way() -> None:
+    with pytest.raises(NotPassed) as caught:
+        Report(shipped()).check()
+    assert isinstance(caught.value, AssertionError) and isinstance(caught.value, WheeltapError)
+    assert "3 bits, groups of 32: costs 0.209 [0.172, 0.246]" in str(caught.value)
+    assert "error (The trial ran out of memory.)" in str(caught.value)
+    assert "4 bits, per channel" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (shipped_void(), "failed: original, permuted and rescaled"),
+        (unfinished(only("int8"), 1234), "at least 1,234 trials have not run"),
+        (uncovered(), "--partial"),
+    ],
+    ids=["void", "unfinished", "uncovered"],
+)
+def test_a_report_without_a_result_says_why(record: ReportRecord, says: str) -> None:
+    with pytest.raises(NotPassed, match=says):
+        Report(record).check()
+
+
+def test_a_loss_is_held_against_the_upper_end_of_its_interval() -> None:
+    report = Report(shipped())
+    high = {one.scheme: one.estimates[0].high or 0.0 for one in report.findings if one.scheme and one.estimates}
+    for name, end in high.items():
+        report.check(max_loss={name: end})
+        with pytest.raises(NotPassed, match=f"{name}: loses"):
+            report.check(max_loss={name: end - 1e-9})
+
+
+def test_every_scheme_not_shown_is_named_and_no_other() -> None:
+    limits = {"int8": 0.01, "nf4": 0.01, "int3-g32": 0.01, "wanda50": 0.5, "int4-g128-aware": 0.5, "worst-weight": 0.02}
+    with pytest.raises(NotPassed) as caught:
+        Report(shipped()).check(max_loss=limits)
+    said = caught.value.got or ""
+    assert [part.split(":")[0] for part in said.split("; ")] == ["nf4", "int3-g32", "wanda50", "int4-g128-aware"]
+    assert "wanda50: not measured (not applicable)" in said
+    assert "more than 0.01 is not ruled out" in said
+    assert "one-sided level 97.5 %" in (caught.value.expected or "")
+
+
+def test_another_name_of_a_scheme_is_known_and_an_unknown_one_is_not() -> None:
+    report = Report(shipped())
+    report.check(max_loss={"bnb_4bit_nf4": 0.02})
+    with pytest.raises(NotPassed, match="nf4: loses"):
+        report.check(max_loss={"bnb_4bit_nf4": 0.01, "nf4": 0.5})
+    with pytest.raises(UnknownName, match="Did you mean 'int4-g32'"):
+        report.check(max_loss={"int4-g31": 0.02})
+    with pytest.raises(UnknownName, match="fp4") as caught:
+        report.check(max_loss={"fp4": 0.02})
+    assert "nf4" in str(caught.value)
+    with pytest.raises(UsageError, match="no deployment scheme"):
+        Report(demo()).check(max_loss={"int4": 0.02})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.01])
+def test_a_limit_that_means_nothing_is_refused(bad: float) -> None:
+    with pytest.raises(UsageError, match="max_loss of int8"):
+        Report(shipped()).check(max_loss={"int8": bad})
+    with pytest.raises(UsageError, match="No scheme is named"):
+        Report(shipped()).check(max_loss={})
+
+
+def test_limits_hold_for_every_model_and_not_for_pairs() -> None:
+    report = Report(pair())
+    report.check(max_loss={"int8": 0.01})
+    with pytest.raises(NotPassed) as caught:
+        report.check(max_loss={"int4": 0.04})
+    assert "int4 of new: loses" in str(caught.value)
+    assert "int4 of old" not in str(caught.value)
+    without = msgspec.structs.replace(pair(), findings=tuple(one for one in pair().findings if one.subject != "new"))
+    with pytest.raises(NotPassed, match="int8 of new: not measured"):
+        Report(without).check(max_loss={"int8": 0.01})
+
+
+@pytest.mark.parametrize("make", [shipped_void, uncovered, lambda: unfinished(shipped(), 3)], ids="vuf")
+def test_nothing_is_shown_where_there_is_no_result(make: Callable[[], ReportRecord]) -> None:
+    with pytest.raises(NotPassed):
+        Report(make()).check(max_loss={"int8": 1.0})
+
+
+def test_an_open_interval_shows_nothing() -> None:
+    lost = row("net", BY_NAME["int8"])
+    open_end = msgspec.structs.replace(lost.estimates[0], high=None)
+    record = msgspec.structs.replace(
+        only("int8"), findings=(msgspec.structs.replace(lost, estimates=(open_end,)), worst_weight("net"))
+    )
+    with pytest.raises(NotPassed, match="its interval is open"):
+        Report(record).check(max_loss={"int8": 1.0})
+    with pytest.raises(NotPassed, match=r"one-sided level 99\.75 %"):
+        Report(record).check(max_loss={"worst-weight": 0.0})
+
+
+def test_the_level_that_the_limits_are_held_at() -> None:
+    """Counted over every outcome where answers only get worse: a loss above the limit passes in 7 % of runs at most."""
+    worst = 0.0
+    for examples in (50, 200, 540, 2000):
+        for lost in range(6):
+            cells = np.zeros((1, examples))
+            cells[0, :lost] = 1.0
+            high = mean_effect(cells, bounded=True, unit="accuracy", margin=MARGIN).high
+            assert high is not None
+            worst = max(worst, float(binom.cdf(lost, examples, high)))
+    assert 0.025 < worst < 0.07
+
+
+# ---- the real thing -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def real() -> Report:
+    """A net that survives eight bits and does not survive two."""
+    torch.manual_seed(0)
+    inputs = torch.randn(400, 8)
+    targets = (inputs[:, 0] + inputs[:, 1] > 0).long()
+    net = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(net(inputs), targets).backward()
+        optimizer.step()
+    subject, task = wt.Subject(net.eval(), name="small net"), wt.Task(inputs, targets)
+    shipping = wt.AuditSpec("deployment", {"schemes": "int8,int4,prune90"})
+    return wt.audit(subject, task, audits=("score", shipping))
+
+
+def test_a_real_report_passes_by_what_it_shows(real: Report) -> None:
+    said = {one.scheme: one for one in real["WT100"]}
+    assert said["int8"].verdict == "safe" and said["prune90"].verdict == "costs", {
+        k: v.verdict for k, v in said.items()
+    }
+    assert not real.passed
+    with pytest.raises(NotPassed, match="90 % pruned"):
+        real.check()
+    real.check(max_loss={"int8": 0.02})
+    with pytest.raises(NotPassed, match="prune90: loses"):
+        real.check(max_loss={"int8": 0.02, "prune90": 0.02})
+
+
+def test_a_real_report_as_numbers(real: Report) -> None:
+    numbers = real.scalars()
+    said: dict[str, Finding] = {one.scheme: one for one in real["WT100"]}
+    assert numbers["small-net/int8/verdict"] == -1.0
+    assert numbers["small-net/prune90/verdict"] == 1.0
+    assert numbers["small-net/prune90/lost"] == said["prune90"].estimates[0].value
+    clean, shipped_so = numbers["small-net/score"], numbers["small-net/prune90/score"]
+    assert clean - shipped_so == pytest.approx(numbers["small-net/prune90/lost"])
+    assert numbers["passed"] == 0.0
+    assert numbers["coverage"] == min(one.coverage or 1.0 for one in real.findings)
+
+
+def test_every_case_has_a_code() -> None:
+    assert {gate.exit_code(make(), "costs") for make in CASES.values()} == {0, 1, 2, 3}

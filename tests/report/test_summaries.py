@@ -1,0 +1,379 @@
+"""The report for other programs: Markdown for a pull request, JUnit XML, flat numbers."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from defusedxml import ElementTree
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from report_cases import CASES, demo, empty, hostile, single
+from report_pieces import estimate, finding
+from shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
+
+from wheeltap.core.errors import MissingFile
+from wheeltap.core.records import ReportRecord
+from wheeltap.report import Report, deployment, gate
+from wheeltap.report.gate import FailOn
+from wheeltap.report.junit import junit
+from wheeltap.report.markdown import escaped, markdown
+from wheeltap.report.unfinished import unfinished
+
+LEVELS: tuple[FailOn, ...] = ("costs", "may-cost", "cannot-tell", "never")
+EVIL = (
+    "a | b", "`code`", "<img src=x>", "**bold**", "@someone", "#12", "https://evil.example", "[x](http://e.example)",
+    "www.evil.example", "a\nb", "~~gone~~", "_low_", "&lt;", "\\|", "$x$", "![i](j)",
+)  # fmt: skip
+
+
+def renamed(record: ReportRecord, old: str, new: str) -> ReportRecord:
+    """The record with another name for a model."""
+    subjects = tuple(msgspec.structs.replace(s, name=new if s.name == old else s.name) for s in record.subjects)
+    found = tuple(msgspec.structs.replace(f, subject=new if f.subject == old else f.subject) for f in record.findings)
+    return msgspec.structs.replace(record, subjects=subjects, findings=found)
+
+
+# ---- Markdown -------------------------------------------------------------------------------------------------
+
+
+class _Page(HTMLParser):
+    """Which elements Markdown made, and the text of each cell."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: Counter[str] = Counter()
+        self.cells: list[list[str]] = []
+        self.text = ""
+        self._cell = False
+        self.feed(MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(text))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags[tag] += 1
+        if tag == "tr":
+            self.cells.append([])
+        self._cell = self._cell or tag in ("td", "th")
+        if tag in ("td", "th"):
+            self.cells[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._cell = self._cell and tag not in ("td", "th")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._cell:
+            self.cells[-1][-1] += data
+
+
+PLAIN = {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_markdown_is_short_and_has_nothing_but_text_and_tables(make: Callable[[], ReportRecord]) -> None:
+    text = Report(make()).markdown()
+    assert len(text.splitlines()) < 60
+    page = _Page(text)
+    assert set(page.tags) <= PLAIN
+    widths = {len(cells) for cells in page.cells}
+    assert len(widths) <= 2 and widths <= set(range(2, 9)), "every row has as many cells as its heading"
+
+
+def test_markdown_has_the_rows_of_the_deployment_table() -> None:
+    record = shipped()
+    page = _Page(Report(record).markdown())
+    [table] = deployment.tables(record)
+    assert page.cells[0] == list(table.headings)
+    notes = [f" ({line.note})" if line.note else "" for line in table.lines]
+    assert page.cells[1:] == [
+        [line.label, *line.cells, f"{line.verdict}{note}"] for line, note in zip(table.lines, notes, strict=True)
+    ]
+    assert "costs" in page.cells[5][-1] and "(1,400 examples would tell)" in page.cells[3][-1]
+    assert record.headline in page.text
+    assert "controls 3 of 4 passed" in page.text and "weights covered 99 %" in page.text
+    assert Report(record).markdown().startswith("**COSTS WHEN SHIPPED")
+
+
+def test_markdown_sets_bad_news_alone_in_bold() -> None:
+    text = Report(shipped()).markdown()
+    assert re.findall(r"\*\*(.+?)\*\*", text)[1:] == ["costs", "costs", "error"]
+
+
+def test_markdown_of_a_comparison_has_no_empty_column() -> None:
+    matrix, differences = (_Page(part).cells for part in re.split(r"\n\n(?=\| shipped as \| pair)", markdown(four())))
+    assert matrix[0] == ["shipped as", "first", "second", "third", "fourth"]
+    assert matrix[3] == ["50 % pruned", *["88.2 costs"] * 4]
+    assert differences[0][:2] == ["shipped as", "pair"]
+    assert {cells[1] for cells in differences[1:]} == {"first vs fourth", "first vs third"}
+    alike = msgspec.structs.replace(
+        four(), findings=tuple(f for f in four().findings if "third" not in f.subject and "fourth" not in f.subject)
+    )
+    three = msgspec.structs.replace(
+        alike,
+        findings=(*alike.findings, finding("WT001", "excluded", "first vs third", estimate("difference", 0, 0.01))),
+    )
+    assert "No difference was shown in 3 comparisons." in markdown(three)
+
+
+def test_markdown_without_deployment_has_the_findings() -> None:
+    page = _Page(markdown(single()))
+    assert page.cells[0] == ["code", "what", "of", "verdict", "number"]
+    assert page.cells[1][0] == "WT101" and page.cells[1][3] == "found", "what fails comes first"
+    assert page.cells[2][4] == "accuracy 0.830 [0.778, 0.882]"
+    assert "holds no findings" in markdown(empty())
+
+
+def test_markdown_names_what_fails_beside_the_deployment_table() -> None:
+    alarm = finding("WT101", "found", "net", estimate("area", 0.3, 0.01))
+    record = msgspec.structs.replace(shipped(), findings=(*shipped().findings, alarm))
+    assert ["WT101", "Survival under relative weight noise", "net", "found"] in [
+        cells[:4] for cells in _Page(markdown(record)).cells
+    ]
+
+
+def test_markdown_says_first_that_it_proves_nothing() -> None:
+    assert markdown(shipped_void()).startswith("**VOID: a control failed")
+    assert "too few weights" in markdown(uncovered())
+    assert markdown(unfinished(shipped(), 2)).startswith("**Unfinished: at least 2 trials")
+
+
+def test_markdown_of_many_models_stays_short() -> None:
+    names = [f"model-{at}" for at in range(30)]
+    pairs = [f"model-0 vs {name}" for name in names[1:]]
+    record = msgspec.structs.replace(
+        shipped(),
+        headline="\n".join(pairs),
+        subjects=tuple(model(name, covered=0.8) for name in names),
+        findings=(
+            *(score(name) for name in names),
+            *(
+                row(name, Row(f"int{bits}", "found", 0.2, 0.01), coverage=0.8)
+                for bits in range(2, 17)
+                for name in (*names, *pairs)
+            ),
+        ),
+    )
+    text = markdown(record)
+    assert len(text.splitlines()) < 60
+    assert "and 22 more models" in text
+    assert "- and 25 more\n- Embeddings and output head" in text
+    assert text.count("Left alone in") == 5
+    assert text.splitlines()[-1].startswith("- Holds for these examples only")
+
+
+@pytest.mark.parametrize("evil", EVIL)
+def test_no_name_becomes_markup_a_link_or_a_mention(evil: str) -> None:
+    headline = evil.replace("\n", " ")  # each line of a headline is one of its own
+    plain = _Page(markdown(shipped()))
+    page = _Page(markdown(renamed(msgspec.structs.replace(shipped(), headline=headline), "net", evil)))
+    assert page.tags == plain.tags, "no element more and none less"
+    said = page.text.replace("\u200b", "")
+    assert said.count(headline) == 2
+    for act in (r"@\w", r"#\d", r"://", r"www\.\w"):
+        assert not re.search(act, page.text)
+
+
+@given(st.text(max_size=30))
+@example("]: http://a.example")
+@example("1. x")
+def test_escaped_text_is_read_back_as_it_is(text: str) -> None:
+    page = _Page(f"| a |\n| --- |\n| x{escaped(text)}x |\n")
+    assert page.tags == Counter(table=1, thead=1, tbody=1, tr=2, th=1, td=1)
+    from wheeltap.report.words import plain
+
+    shown = page.cells[1][0].replace("\u200b", "")
+    assert shown.split() == f"x{plain(text)}x".split()
+
+
+# ---- JUnit ----------------------------------------------------------------------------------------------------
+
+
+def _parsed(data: bytes) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+    """Attributes of the suite; from (class, name) to what a test gave."""
+    suite = ElementTree.fromstring(data, forbid_dtd=True)
+    assert suite.tag == "testsuite"
+    tests: dict[tuple[str, str], str] = {}
+    for test in suite:
+        [child] = list(test)
+        tests[test.attrib["classname"], test.attrib["name"]] = "" if child.tag == "system-out" else child.tag
+    assert len(tests) == len(suite), "no two tests of one name"
+    return dict(suite.attrib), tests
+
+
+def test_junit_has_a_test_for_each_finding() -> None:
+    suite, tests = _parsed(junit(shipped(), "costs"))
+    assert tests == {
+        ("net", "Benchmark score"): "",
+        ("net", "8 bits, per channel"): "",
+        ("net", "4 bits, NF4, groups of 64"): "",
+        ("net", "4 bits, groups of 32"): "skipped",
+        ("net", "4 bits, per channel"): "skipped",
+        ("net", "3 bits, groups of 32"): "failure",
+        ("net", _label("prune-2:4")): "failure",
+        ("net", _label("noise5")): "skipped",
+        ("net", _label("flips1e-6-int8")): "skipped",
+        ("net", _label("wanda50")): "skipped",
+        ("net", _label("int4-g128-aware")): "error",
+        ("net", "Single-point fragility"): "",
+    }
+    assert suite == {
+        "name": "wheeltap",
+        "tests": "12",
+        "failures": "2",
+        "errors": "1",
+        "skipped": "5",
+        "time": "88.200",
+    }
+    strict, tests = _parsed(junit(shipped(), "cannot-tell"))
+    assert (strict["failures"], strict["skipped"]) == ("7", "0")
+    mild, _ = _parsed(junit(shipped(), "never"))
+    assert (mild["failures"], mild["errors"]) == ("0", "0")
+
+
+def _label(name: str) -> str:
+    from wheeltap.audits.schemes import scheme
+
+    return scheme(name).label
+
+
+def test_a_junit_failure_has_the_words() -> None:
+    root = ElementTree.fromstring(junit(shipped(), "costs"))
+    told = {test.attrib["name"]: test[0] for test in root}
+    failed = told["3 bits, groups of 32"]
+    assert failed.attrib == {"message": "costs 0.209 [0.172, 0.246]", "type": "costs"}
+    assert "net loses 0.209 of its score" in (failed.text or "")
+    assert told[_label("int4-g128-aware")].text.startswith("The trial ran out of memory.")
+    assert told["4 bits, per channel"].attrib["message"] == "may cost 0.022 [0.008, 0.036]"
+    assert "safe 0.000" in told["8 bits, per channel"].text
+
+
+def test_junit_tells_of_the_run() -> None:
+    _, void = _parsed(junit(shipped_void(), "never"))
+    assert void["wheeltap", "the controls pass"] == "error"
+    assert set(void.values()) <= {"error", "skipped"}
+    _, cut = _parsed(junit(unfinished(shipped(), 2), "never"))
+    assert cut["wheeltap", "the run is over"] == "error"
+    _, bare = _parsed(junit(uncovered(), "costs"))
+    assert Counter(bare.values()) == {"": 1, "error": 3}
+
+
+@given(
+    st.lists(st.sampled_from(ROWS), unique_by=lambda one: one.name),
+    st.sampled_from(LEVELS),
+    st.sampled_from(("sound", "void", "unfinished", "uncovered")),
+)
+def test_junit_is_red_where_the_gate_is(rows: list[Row], level: FailOn, kind: str) -> None:
+    made = {"sound": shipped(tuple(rows)), "void": shipped_void(), "uncovered": uncovered()}
+    record = made.get(kind) or unfinished(shipped(tuple(rows)), 1)
+    suite, _ = _parsed(junit(record, level))
+    assert bool(int(suite["failures"]) + int(suite["errors"])) is (gate.exit_code(record, level) != 0)
+
+
+@given(st.text(max_size=20), st.text(st.characters(exclude_categories=()), max_size=20))
+@example("\x00\ufffe\ud800", "]]><!--&'\"")
+def test_junit_of_any_name_is_xml(name: str, why: str) -> None:
+    failed = msgspec.structs.replace(finding("WT101", "found", name), title=why, because=why, verdict=why)
+    record = msgspec.structs.replace(renamed(shipped(), "net", name), findings=(failed, failed, *shipped().findings))
+    _parsed(junit(record, "costs"))
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_junit_of_every_case(make: Callable[[], ReportRecord], tmp_path: Path) -> None:
+    path = Report(make()).junit(tmp_path / "junit.xml")
+    assert path.read_bytes() == junit(make(), "costs")
+    _parsed(path.read_bytes())
+    with pytest.raises(MissingFile):
+        Report(make()).junit(tmp_path / "nowhere" / "junit.xml")
+
+
+# ---- numbers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", CASES.values(), ids=CASES)
+def test_scalars_are_finite_and_their_names_are_plain(make: Callable[[], ReportRecord]) -> None:
+    numbers = Report(make()).scalars()
+    assert all(type(value) is float and math.isfinite(value) for value in numbers.values())
+    assert all(re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name) for name in numbers)
+    assert numbers["passed"] == float(Report(make()).passed)
+
+
+def test_scalars_of_one_model() -> None:
+    numbers = Report(shipped()).scalars()
+    assert {name: value for name, value in numbers.items() if name.endswith("/verdict")} == {
+        "net/int8/verdict": -1.0,
+        "net/nf4/verdict": -1.0,
+        "net/int4-g32/verdict": 0.0,
+        "net/int4/verdict": 0.5,
+        "net/int3-g32/verdict": 1.0,
+        "net/prune-2-4/verdict": 1.0,
+        "net/noise5/verdict": 0.0,
+        "net/flips1e-6-int8/verdict": 0.0,
+        "net/worst-weight/verdict": -1.0,
+    }
+    assert {name: value for name, value in numbers.items() if name.startswith("net/int4/")} == pytest.approx(
+        {
+            "net/int4/lost": 0.0222,
+            "net/int4/lost_low": 0.008,
+            "net/int4/lost_high": 0.0364,
+            "net/int4/score": 0.9482,
+            "net/int4/changed": 0.033,
+            "net/int4/kept": 1 - 0.0222 / 0.8704,
+            "net/int4/verdict": 0.5,
+        }
+    )
+    assert (numbers["net/score"], numbers["coverage"], numbers["passed"]) == (0.9704, 0.996, 0.0)
+
+
+def test_scalars_of_a_pair() -> None:
+    numbers = Report(pair()).scalars()
+    assert numbers["old-vs-new/score/difference"] == 0.0018
+    mine = {name: value for name, value in numbers.items() if name.startswith("old-vs-new/prune50/")}
+    ends = ("difference", "difference_low", "difference_high", "verdict")
+    assert list(mine) == [f"old-vs-new/prune50/{end}" for end in ends]
+    assert list(mine.values()) == pytest.approx([-0.0667, -0.0968, -0.0366, 1.0])
+
+
+def test_scalars_of_what_concludes_nothing_are_left_out() -> None:
+    assert Report(shipped_void()).scalars() == {"passed": 0.0, "coverage": 0.996}
+    assert set(Report(CASES["void"]()).scalars()) == {"passed", "coverage"}
+    endless = finding("WT101", "measured", "net", estimate("half-dose", math.inf, 1.0))
+    assert Report(msgspec.structs.replace(shipped(), findings=(endless,))).scalars() == {
+        "passed": 1.0,
+        "coverage": 0.995,
+    }
+    assert set(Report(uncovered()).scalars()) == {
+        "passed", "coverage", "moe/score", "moe/score_low", "moe/score_high",
+    }  # fmt: skip
+
+
+def test_scalars_of_names_that_look_alike_stay_apart() -> None:
+    record = renamed(renamed(pair(), "old", "a b"), "new", "a/b")
+    numbers = Report(record).scalars()
+    assert numbers["a-b/int4/lost"] == 0.0222
+    assert numbers["a-b-2/int4/lost"] == 0.0434
+    assert Report(renamed(shipped(), "net", "///")).scalars()["unnamed/score"] == 0.9704
+
+
+def test_scalars_of_other_audits_go_by_code_and_by_title_where_there_are_several() -> None:
+    numbers = Report(demo()).scalars()
+    assert numbers["imposter/WT103/value"] == 0.31
+    assert numbers["imposter/WT103/verdict"] == 1.0
+    assert numbers["original-vs-imposter/WT101/verdict"] == 1.0
+    claims = [
+        msgspec.structs.replace(finding("WT205", status, "net"), title=title)
+        for title, status in (("A set is necessary", "found"), ("A set is sufficient", "inconclusive"))
+    ]
+    record = msgspec.structs.replace(shipped(), findings=tuple(claims))
+    numbers = Report(record).scalars()
+    assert numbers["net/WT205-A-set-is-necessary/verdict"] == 1.0
+    assert numbers["net/WT205-A-set-is-sufficient/verdict"] == 0.0
+
+
+def test_hostile_names_stay_out_of_every_summary() -> None:
+    assert "<script" not in Report(hostile()).markdown()
+    assert b"<script" not in junit(hostile(), "costs")
+    assert all("<" not in name for name in Report(hostile()).scalars())

@@ -1,0 +1,80 @@
+"""Default names: short, never two alike."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import tiny_llama
+
+from wheeltap.cli.loading import load
+from wheeltap.core.errors import UsageError
+from wheeltap.sources import names_of
+from wheeltap.sources import load as load_one
+
+
+@pytest.mark.parametrize(
+    ("specs", "names"),
+    [
+        (["digits"], ["digits"]),
+        (["digits", "digits", "digits"], ["digits", "digits-2", "digits-3"]),
+        (["smollm2", "digits"], ["smollm2", "digits"]),
+        (["hf:runs/a/final"], ["final"]),
+        (["hf:runA/final", "hf:runB/final"], ["runA-final", "runB-final"]),
+        (["hf:runA/final/", "hf:./runB/../runB/final"], ["runA-final", "runB-final"]),
+        (["hf:a/ckpt/final", "hf:b/ckpt/final"], ["a-ckpt-final", "b-ckpt-final"]),
+        (["hf:a/final", "hf:b/final", "hf:b/other"], ["a-final", "b-final", "other"]),
+        (["hf:a/final", "hf:b/final", "hf:a/final"], ["a-final", "b-final", "a-final-2"]),
+        (["gguf:a/model.Q4.gguf", "gguf:a/model.Q8.gguf"], ["model.Q4", "model.Q8"]),
+        (["gguf:a/model.gguf", "gguf:b/model.gguf"], ["a-model", "b-model"]),
+        (["hf:a/model", "gguf:a/model.gguf"], ["model", "model-2"]),
+        (["nets:small", "other.nets:small"], ["nets:small", "other.nets:small"]),
+        (["nets:small", "nets:small"], ["nets:small", "nets:small-2"]),
+        (["x", "x", "x-2"], ["x", "x-3", "x-2"]),
+        (["hf:", ""], ["hf:", ""]),
+    ],
+)
+def test_names(specs: list[str], names: list[str]) -> None:
+    assert list(names_of(specs)) == names
+
+
+def test_a_folder_is_called_as_it_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoint-500").mkdir()
+    os.symlink(tmp_path / "checkpoint-500", tmp_path / "best")
+    monkeypatch.chdir(tmp_path / "checkpoint-500")
+    assert names_of(["hf:."]) == ("checkpoint-500",)
+    assert names_of([f"hf:{tmp_path / 'best'}"]) == ("best",)
+
+
+PARTS = st.lists(st.sampled_from(["a", "b", "a-b", "final"]), min_size=1, max_size=3).map("/".join)
+
+
+@given(st.lists(st.one_of(PARTS.map("hf:{}".format), PARTS.map("gguf:{}.gguf".format), PARTS), max_size=6))
+def test_no_two_are_alike_and_none_is_empty(specs: list[str]) -> None:
+    names = names_of(specs)
+    assert len(names) == len(specs) == len(set(names)) and all(names)
+
+
+def test_checkpoints_of_two_runs_can_be_compared(llama_folder: Path, tmp_path: Path) -> None:
+    for run in ("runA", "runB"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "final").symlink_to(llama_folder)
+    specs = tuple(f"hf:{tmp_path}/{run}/final" for run in ("runA", "runB"))
+    subjects, _ = load(specs, None)
+    assert [subject.name for subject in subjects] == ["runA-final", "runB-final"]
+    subjects, _ = load(specs, None, names=("before", "after"))
+    assert [subject.record.name for subject in subjects] == ["before", "after"]
+    assert load_one(specs[0], name="mine").subject.name == "mine"
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two", "three"), ("one", "one"), ("one", " ")])
+def test_names_that_do_not_fit(names: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=r"2 names that differ, for digits, digits(.|\n)*--name before,after"):
+        load(("digits", "digits"), None, names=names)
+
+
+def test_a_name_of_its_own_reaches_errors(tmp_path: Path) -> None:
+    assert tiny_llama().config.model_type == "llama"
+    (subject,), _ = load(("digits",), None, names=("mine",))
+    assert subject.name == "mine"
