@@ -22,6 +22,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     alpha: float = 0.05,
+    schemes: str | Sequence[str] | None = None,
     margin: float = 0.02,
     partial: bool = False,
     workers: int = 1,
@@ -46,8 +47,10 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
         effort: Draws; by default chosen by the model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        schemes: How it will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): only these are judged,
+            and the score, unless more audits are named.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
-        partial: Whether verdicts stand although most weights were left alone.
+        partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -57,8 +60,8 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     held, examples = subjects_of(subject, names=(name,) if name else ()), task_of(task)
     made = plan(
-        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha, margin=margin,
-        partial=partial,
+        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha,
+        schemes=schemes, margin=margin, partial=partial,
     )  # fmt: skip
     return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
 
@@ -75,6 +78,7 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     effort: Effort | None = None,
     budget: Budget | str | None = None,
     alpha: float = 0.05,
+    schemes: str | Sequence[str] | None = None,
     margin: float = 0.02,
     partial: bool = False,
     workers: int = 1,
@@ -96,8 +100,10 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
         effort: Draws; by default chosen by the larger model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        schemes: How it will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): only these are judged,
+            and the score, unless more audits are named.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
-        partial: Whether verdicts stand although most weights were left alone.
+        partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -107,7 +113,7 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     held, examples = subjects_of([a, b], names=names), task_of(task)
     made = plan(
-        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha, margin=margin,
-        partial=partial,
+        held, examples, audits=audits, effort=effort, budget=budget, seed=seed, alpha=alpha,
+        schemes=schemes, margin=margin, partial=partial,
     )  # fmt: skip
     return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)

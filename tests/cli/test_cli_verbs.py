@@ -141,7 +141,7 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
     pair = ["compare", "digits", "digits", "--draws", "4", "--json", "pair.json", "--store", "pair.wheeltap"]
     assert main(pair) == 0
     pair_data = report(here / "pair.json")
-    assert found(pair_data, "WT101", "digits vs digits (2)")["status"] == "excluded"
+    assert found(pair_data, "WT101", "digits vs digits-2")["status"] == "excluded"
     fragile = ["audit", "digits", "--audits", "quantization", "--config", "two.toml", "--store", "q.wheeltap"]
     (here / "two.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
     assert main(fragile) == 1

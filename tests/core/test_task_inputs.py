@@ -290,7 +290,9 @@ def test_measures_that_cannot_be_used(given: Any, error: type[Exception], words:
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(("given", "words"), [(nn.Linear, "the class Linear"), (3, "got: int"), (print, "got: builtin")])
+@pytest.mark.parametrize(
+    ("given", "words"), [(nn.Linear, "the class Linear"), (3, "got: int"), (print, "got: builtin")]
+)
 def test_what_is_no_measure_at_all(given: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         wt.measure.named(given, where="mine")

@@ -221,7 +221,7 @@ class Salted(Audit):
 from wheeltap.audits import base
 base.audits._paths["salted"] = "__main__:Salted"
 with pytest.raises(UsageError) as caught:
-    wt.audit(net(), GIVEN, audits="salted", store={str(tmp_path / 's.wheeltap')!r})
+    wt.audit(net(), GIVEN, audits="salted", store={str(tmp_path / "s.wheeltap")!r})
 text = str(caught.value)
 assert "The perturbation 'pepper' that this plan asks for is not installed" in text, text
 assert "'wheeltap.perturbations'" in text and "wheeltap list perturbations" in text

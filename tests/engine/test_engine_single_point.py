@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
@@ -46,12 +47,16 @@ def images(model: nn.Module) -> BaseTask:
     return taught(model, numbers(12, 2, 8, 8, seed=1))
 
 
+def own_answers(model: nn.Module, task: ChoiceTask) -> BaseTask:
+    return ChoiceTask(task.contexts, task.choices, task.scores(model).argmax(-1).tolist())
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], BaseTask]]] = {
     "linear": (lambda: mlp((6, 9, 9, 4)), lambda model: taught(model, numbers(20, 6, seed=1))),
     "transposed": (transposed, lambda model: taught(model, numbers(20, 6, seed=1))),
     "convolutions": (Odd, images),
     # Three tokens of the model's 13 never come up, but its answers are about them too.
-    "tied": (TiedLanguageModel, lambda model: choices(8, vocabulary=10)),
+    "tied": (TiedLanguageModel, lambda model: own_answers(model, choices(8, vocabulary=10))),
 }
 
 

@@ -10,8 +10,8 @@ from tiny import tiny_llama
 
 from wheeltap.cli.loading import load
 from wheeltap.core.errors import UsageError
-from wheeltap.sources import names_of
 from wheeltap.sources import load as load_one
+from wheeltap.sources import names_of
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,12 @@ from wheeltap.sources import load as load_one
         (["gguf:a/model.Q4.gguf", "gguf:a/model.Q8.gguf"], ["model.Q4", "model.Q8"]),
         (["gguf:a/model.gguf", "gguf:b/model.gguf"], ["a-model", "b-model"]),
         (["hf:a/model", "gguf:a/model.gguf"], ["model", "model-2"]),
+        (["nets:small"], ["nets:small"]),
+        (["nets:small", "nets:large"], ["small", "large"]),
+        (["nets:Shelf.small", "digits"], ["Shelf.small", "digits"]),
         (["nets:small", "other.nets:small"], ["nets:small", "other.nets:small"]),
-        (["nets:small", "nets:small"], ["nets:small", "nets:small-2"]),
+        (["nets:small", "nets:small"], ["small", "small-2"]),
+        (["nets:small", "hf:runs/small"], ["nets:small", "runs-small"]),
         (["x", "x", "x-2"], ["x", "x-3", "x-2"]),
         (["hf:", ""], ["hf:", ""]),
     ],

@@ -3,9 +3,19 @@
 import numpy as np
 import pytest
 
+from wheeltap.core.records import Power
 from wheeltap.stats.curve import band
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.rare import allowing, allowing_band, inner, rare_effect, unseen, where_it_falls
+from wheeltap.stats.rare import (
+    allowing,
+    allowing_band,
+    inner,
+    p_below,
+    power_of,
+    rare_effect,
+    unseen,
+    where_it_falls,
+)
 
 SETS = 400
 EXAMPLES = 60
@@ -91,3 +101,88 @@ def test_where_a_score_falls_is_between_the_doses() -> None:
         pytest.approx(10**1.5),
     )
     assert where_it_falls(doses, (np.full(3, 0.9), np.ones(3)), 0.5) == (pytest.approx(100.0), None)
+
+
+# ---- shown to be less than a margin --------------------------------------------------------------------------------
+
+MARGIN = 0.05
+ENDS = (-0.1, 0.9)
+
+
+def hits(rng: np.random.Generator, draws: int, rate: float, loss: float, *, examples: int = 300) -> np.ndarray:
+    """``[draw, example]``: a share ``rate`` of draws loses each answer with probability ``loss``, the others none."""
+    hit = rng.random((draws, 1)) < rate
+    return (hit & (rng.random((draws, examples)) < loss)).astype(np.float64)
+
+
+@pytest.mark.parametrize("draws", [16, 60, 100, 200])
+@pytest.mark.parametrize("loss", [0.9, 0.5, 0.15])
+def test_a_mean_at_the_margin_is_excluded_no_more_often_than_alpha(draws: int, loss: float) -> None:
+    """The rare draw that carries the mean to the margin was mostly not seen: that is no evidence."""
+    rng, sets = np.random.default_rng([draws, round(100 * loss)]), 150
+    told = [hits(rng, draws, MARGIN / loss, loss) for _ in range(sets)]
+    p = [p_below(d, ENDS, margin=MARGIN, bounded=True, one_sided=True) for d in told]
+    assert np.mean(np.array(p) <= 0.05) <= 0.05 + 2.6 * (0.05 * 0.95 / sets) ** 0.5
+    naive = [mean_effect(d, bounded=True, unit="u") for d in told]
+    if draws == 16 and loss == 0.9:  # what is guarded against: without the allowance a third would be false all-clears
+        assert np.mean([one.high is not None and one.high < MARGIN for one in naive]) > 0.3
+
+
+@pytest.mark.parametrize("one_sided", [True, False])
+@pytest.mark.parametrize("rate", [0.0, 0.003, 0.05])
+def test_the_p_value_below_is_that_of_the_interval(rate: float, one_sided: bool) -> None:
+    rng = np.random.default_rng(round(1000 * rate))
+    for draws in (20, 120, 400):
+        d = hits(rng, draws, rate, 0.9, examples=200)
+        shown = rare_effect(d, ENDS, margin=MARGIN, bounded=True, unit="u")
+        assert shown.low is not None and shown.high is not None
+        p = p_below(d, ENDS, margin=MARGIN, bounded=True, one_sided=one_sided)
+        assert (p < 0.05) == (shown.high < MARGIN and (one_sided or shown.low > -MARGIN))
+        assert p >= p_below(d, ENDS, margin=2.0 * MARGIN, bounded=True, one_sided=one_sided)
+
+
+def test_a_gain_is_excluded_one_sidedly_alone() -> None:
+    gain = -hits(np.random.default_rng(0), 400, 0.6, 0.5, examples=200)
+    assert p_below(gain, (-0.9, 0.1), margin=MARGIN, bounded=True, one_sided=True) < 1e-6
+    assert p_below(gain, (-0.9, 0.1), margin=MARGIN, bounded=True, one_sided=False) == 1.0
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.004])
+@pytest.mark.parametrize("most", [0.9, 0.3])
+def test_the_number_of_draws_is_the_smallest_that_excludes_what_none_showed(alpha: float, most: float) -> None:
+    """Where no draw lost anything, the number is exact: one draw fewer does not do."""
+    few = np.zeros((8, 400))
+    power = power_of(few, (-0.1, most), margin=MARGIN, bounded=True, alpha=alpha)
+    assert power.draws is not None and (power.found, power.excluded, power.examples) == (None, None, None)
+    p = [
+        p_below(np.zeros((draws, 400)), (-0.1, most), margin=MARGIN, bounded=True, one_sided=True)
+        for draws in (power.draws, power.draws - 1)
+    ]
+    assert p[0] <= alpha * (1.0 + 1e-6) < p[1]
+    # By hand: what k draws do not show must not be able to carry the mean from the interval's end to the margin.
+    plain = mean_effect(few, level=inner(1.0 - alpha), bounded=True, unit="u").high
+    assert plain is not None
+    assert unseen(power.draws, alpha / 4.0) * most <= MARGIN - plain < unseen(power.draws - 1, alpha / 4.0) * most
+
+
+def test_the_number_of_draws_is_enough_where_draws_lose_something() -> None:
+    rng = np.random.default_rng(2)
+    few = (rng.random((40, 300)) < 0.01).astype(np.float64)
+    power = power_of(few, ENDS, margin=MARGIN, bounded=True, alpha=0.01)
+    assert power.draws is not None and power.draws > 40
+    more = (rng.random((power.draws, 300)) < 0.01).astype(np.float64)
+    assert p_below(more, ENDS, margin=MARGIN, bounded=True, one_sided=True) <= 0.01
+    again = power_of(more, ENDS, margin=MARGIN, bounded=True, alpha=0.01)
+    assert again.draws == power.draws, "what is enough already is not asked for again"
+
+
+def test_where_no_number_of_draws_would_do_none_is_told() -> None:
+    assert power_of(np.zeros((8, 400)), (-0.1, None), margin=MARGIN, bounded=False, alpha=0.05) == Power(
+        found=None, excluded=None
+    )
+    wide = np.zeros((8, 12))  # of twelve examples no draw tells 5 % from none
+    assert power_of(wide, ENDS, margin=MARGIN, bounded=True, alpha=0.05) == Power(found=None, excluded=None)
+    assert p_below(np.zeros((640, 400)), (-0.1, None), margin=MARGIN, bounded=False, one_sided=True) == 1.0
+    lost = np.full((640, 400), 0.2)
+    assert p_below(lost, ENDS, margin=MARGIN, bounded=True, one_sided=True) == 1.0
+    assert power_of(lost, ENDS, margin=MARGIN, bounded=True, alpha=0.05) == Power(found=None, excluded=None)

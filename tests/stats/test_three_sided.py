@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from wheeltap.core.errors import DataError, UsageError
-from wheeltap.core.records import Estimate
+from wheeltap.core.records import Estimate, Power
 from wheeltap.stats.crossed import crossed
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.family import holm
@@ -312,10 +312,14 @@ def told(name: str, share: float) -> list[tuple[float, float, float]]:
     """Found, excluded and examples, told from experiments with a true effect of ``share`` margins."""
     draw, margin, bounded, one_sided, examples = POWERS[name]
     x = draw(examples)(np.random.default_rng(11), 250 if bounded else 80, share * margin)
-    known = {one.tobytes(): power_of(one, margin=margin, bounded=bounded, one_sided=one_sided, alpha=ONE) for one in x}
-    powers = [power for one in x if (power := known[one.tobytes()]) is not None]
-    assert len(powers) == len(x)
-    return [(power.found, power.excluded, power.examples or math.inf) for power in powers]
+    powers = dict[bytes, Power]()
+    for one in x:
+        if one.tobytes() not in powers:
+            power = power_of(one, margin=margin, bounded=bounded, one_sided=one_sided, alpha=ONE)
+            assert power is not None
+            powers[one.tobytes()] = power
+    each = [powers[one.tobytes()] for one in x]
+    return [(power.found, power.excluded, power.examples or math.inf) for power in each]
 
 
 @pytest.mark.slow

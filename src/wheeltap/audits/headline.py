@@ -136,8 +136,8 @@ class _Told:
         """How alarming it is, and the sentence: where the two differ, and by how much."""
         name = pair(self.plan.reference, rival)
         score = next(iter(self._mine(name, "score")), None)
-        rows, rest = self._mine(name, "deployment"), self._mine(name, "weights", "learning", "structure", "merging")
-        asked = [*rows, *rest]
+        rows, merged = self._mine(name, "deployment"), self._merged(name)
+        asked = [*rows, *self._mine(name, "weights", "learning", "structure")]
         differ = [f for f in _with(asked, "found") if f.alarm]
         leaning = [f for f in asked if f.leaning]
         undecided = [f for f in asked if f.status in ("inconclusive", "error") and not f.leaning]
@@ -155,17 +155,32 @@ class _Told:
         elif asked:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
-            rank, verdict = 1, "nothing else was compared."
+            rank, verdict = 1, "" if merged else "nothing else was compared."
         said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score)}{verdict}"]
-        said += [costs] if (costs := self._own_costs(self.plan.reference, rival)) else []
+        said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         if differ or leaning:
             said.append(f"Cannot tell {_at(undecided)}." if undecided else "")
             said.append(f"Equivalent {_at(alike)}." if alike else "")
-        return rank, " ".join(part for part in said if part)
+        return rank, " ".join(part.strip() for part in (*said, merged) if part)
 
-    def _own_costs(self, *subjects: SubjectRecord) -> str:
-        """Where either model by itself loses more than the margin."""
-        costs = {one.name: _with(self._mine(one.name, "deployment"), "found") for one in subjects}
+    def _merged(self, name: str) -> str:
+        """What averaging the two does: copies that compute the same in another order cannot be averaged either."""
+        found = next(iter(self._mine(name, "merging")), None)
+        if found is None:
+            return ""
+        if found.status == "excluded":
+            return f"Merging the two loses no more than {amount(found.margin or 0.0, self.plan.task)}."
+        words = {
+            "found": "MERGING COSTS",
+            "inconclusive": "MERGING MAY COST" if found.leaning else "CANNOT TELL of merging",
+        }
+        return f"{words.get(found.status, 'The two could not be merged')}: {found.said}"
+
+    def _own_costs(self, subjects: Sequence[SubjectRecord], differ: Sequence[Finding]) -> str:
+        """Where either model by itself loses more than the margin, beside the schemes at which the two differ."""
+        known = {(row.code, row.scheme) for row in differ}
+        found = {one.name: _with(self._mine(one.name, "deployment"), "found") for one in subjects}
+        costs = {name: [row for row in rows if (row.code, row.scheme) not in known] for name, rows in found.items()}
         told = [f"{name} costs {_at(rows)}" for name, rows in costs.items() if rows]
         return f"By itself, {'; '.join(told)}." if told else ""
 

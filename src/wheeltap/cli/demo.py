@@ -18,6 +18,9 @@ _SEED_OF_COPIES = 101
 _SPREAD = 0.55
 """How unevenly the rescaled net is written: standard deviation of the logarithm of its units' factors."""
 
+_MARGIN = 0.03
+"""What 600 examples can decide of four nets at once."""
+
 _SCHEMES = "int8,nf4,int4,int4-tensor,prune30,noise30"
 """Few enough for a screen; noise shows the imposter, whose units cancel only as long as they are exact."""
 
@@ -50,7 +53,9 @@ def demo(
     shipped = AuditSpec(name="deployment", settings={"schemes": _SCHEMES, "draws": draws})
     with said("training small nets"):
         subjects, task = cast_of_four(), digits.task()
-        made = planning.plan(subjects, task, audits=["score", shipped, "single-point"], seed=seed, command="demo")
+        made = planning.plan(
+            subjects, task, audits=["score", shipped, "single-point"], seed=seed, margin=_MARGIN, command="demo"
+        )
     with shown("demo") as watch:
         report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch)
     return telling.tell(report)

@@ -55,6 +55,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     budget: Budget | str | None = None,
     seed: int = 0,
     alpha: float = 0.05,
+    schemes: str | Sequence[str] | None = None,
     margin: float = 0.02,
     partial: bool = False,
     command: str | None = None,
@@ -71,6 +72,8 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
+        schemes: How the models will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): what the audit
+            ``deployment`` judges; with the score alone where no audits are named.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
         partial: Whether verdicts stand although most weights were left alone.
         command: The verb it is for; by default that of as many subjects.
@@ -85,7 +88,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     seed, alpha = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha")
     _require_margin(margin)
-    asked, task = given.audits_of(audits), given.task_of(task)
+    asked, task = _shipped(given.audits_of(audits), schemes), given.task_of(task)
     several = _settled(given.subjects_of(subjects), task)
     largest = max(subject.record.parameters for subject in several)
     specs = _specs(asked or default_audits(several), largest)
@@ -103,6 +106,15 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     )  # fmt: skip
     require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
+
+
+def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | None) -> Sequence[str | AuditSpec]:
+    """The audits asked for, with the deployment audit told which schemes to judge."""
+    if schemes is None:
+        return asked
+    names = schemes if isinstance(schemes, str) else ",".join(schemes)
+    rest = [one for one in asked or ("score",) if one != "deployment"]
+    return [*rest, AuditSpec(name="deployment", settings={"schemes": names})]
 
 
 def _settled(subjects: list[Subject], task: BaseTask) -> list[Subject]:

@@ -1,8 +1,12 @@
 """What models are called by default: short, and never two alike."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+CALLABLE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
+"""A spec of the form ``module:callable``."""
 
 _IN_FILES = ("hf", "gguf")
 
@@ -11,14 +15,15 @@ def names_of(specs: Sequence[str]) -> tuple[str, ...]:
     """Names of models from their specs: the shortest that tell them apart.
 
     A folder or file is called as itself (``final``), and where another has that name too, with as many of the folders
-    around it as it takes (``runA-final``, ``runB-final``). Any other spec is its own name. A spec that comes again is
-    numbered: ``digits``, ``digits-2``.
+    around it as it takes (``runA-final``, ``runB-final``). Of several callables each is called without its module
+    where that tells them apart; one alone is called ``module:callable``. Any other spec is its own name. A spec that
+    comes again is numbered: ``digits``, ``digits-2``.
 
     Args:
         specs: ``digits``, ``hf:DIR``, ``gguf:FILE``, ``module:callable`` ...
     """
-    places = [_places(spec) for spec in specs]
-    return numbered([_shortest(place, places) for place in places])
+    levels = [_levels(spec, alone=len(specs) == 1) for spec in specs]
+    return numbered([_shortest(names, levels) for names in levels])
 
 
 def numbered(names: Sequence[str]) -> tuple[str, ...]:
@@ -33,20 +38,21 @@ def numbered(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(made)
 
 
-def _places(spec: str) -> tuple[str, ...]:
-    """Names of the file or folder and of the folders around it, from the inside; of another spec itself alone."""
+def _levels(spec: str, *, alone: bool) -> tuple[str, ...]:
+    """The names that a spec may get, the shortest first."""
     kind, _, rest = spec.partition(":")
-    if kind not in _IN_FILES or not rest:
-        return (spec,)
-    path = Path(os.path.abspath(Path(rest).expanduser()))
-    inner = path.stem if kind == "gguf" else path.name
-    return (inner or spec, *(parent.name for parent in path.parents if parent.name))
+    if kind in _IN_FILES and rest:
+        path = Path(os.path.abspath(Path(rest).expanduser()))
+        inner = (path.stem if kind == "gguf" else path.name) or spec
+        places = [inner, *(parent.name for parent in path.parents if parent.name)]
+        return tuple("-".join(reversed(places[:count])) for count in range(1, len(places) + 1))
+    return (rest, spec) if CALLABLE.fullmatch(spec) and not alone else (spec,)
 
 
-def _shortest(place: tuple[str, ...], places: Sequence[tuple[str, ...]]) -> str:
-    """As few folders as tell this place from all others; one where nothing does."""
-    others = [other for other in places if other != place]
-    for count in range(1, len(place) + 1):
-        if all(other[:count] != place[:count] for other in others):
-            return "-".join(reversed(place[:count]))
-    return place[0]
+def _shortest(names: tuple[str, ...], levels: Sequence[tuple[str, ...]]) -> str:
+    """The first name that no other spec has at the same level; the shortest one where there is none."""
+    others = [other for other in levels if other != names]
+    for level, name in enumerate(names):
+        if all(other[min(level, len(other) - 1)] != name for other in others):
+            return name
+    return names[0]

@@ -1,7 +1,6 @@
 """Specs: the short names by which models and data are asked for."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.classifiers import Classifier, suited
-from wheeltap.sources.naming import names_of
+from wheeltap.sources.naming import CALLABLE, names_of
 from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
@@ -147,7 +146,7 @@ def _model(spec: str, name: str = "") -> _Model:
 
         return _Model(digits.subject(name=name), digits.task)
     _refuse_pickle(Path(spec))
-    if kind.endswith(".py") or not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*", spec):
+    if kind.endswith(".py") or not CALLABLE.fullmatch(spec):
         _refuse_path(spec)
         raise UnknownName("model", spec, KNOWN)
     from wheeltap.sources.callables import load_callable

@@ -1,0 +1,184 @@
+"""Deployment by hand: rounding, pruning and storing written from their papers, and a slow test of what they cost.
+
+Nothing here is shared with the package: rows are rounded in loops, and what random weights say is drawn.
+"""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+Change = Callable[[Tensor], Tensor]
+"""Of a weight ``[output, input]``."""
+
+NF4 = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+"""Dettmers et al. (2023), appendix E."""
+
+
+def on_grid(numbers: Tensor, bits: int) -> Tensor:
+    """Rounded to the symmetric grid that ends at the largest of them."""
+    most = float(numbers.abs().max())
+    if most == 0.0:
+        return numbers.clone()
+    step = numbers.abs().max() / (2 ** (bits - 1) - 1)
+    return torch.round(numbers / step) * step
+
+
+def on_nf4(numbers: Tensor, bits: int) -> Tensor:
+    """Each as the nearest of 16 levels, scaled to the largest of them."""
+    most = numbers.abs().max()
+    levels = torch.tensor(NF4)
+    return torch.stack([levels[(levels - number / most).abs().argmin()] * most for number in numbers])
+
+
+def rounded(
+    bits: int, *, group: int | None = None, tensor: bool = False, grid: Callable[[Tensor, int], Tensor] = on_grid
+) -> Change:
+    """One grid per output channel, per group of consecutive inputs, or for all."""
+
+    def change(weight: Tensor) -> Tensor:
+        if tensor:
+            return grid(weight.reshape(-1), bits).reshape(weight.shape)
+        rows: list[Tensor] = []
+        for row in weight:
+            rows.append(torch.cat([grid(part, bits) for part in row.split(group or len(row))]))
+        return torch.stack(rows)
+
+    return change
+
+
+def pruned(share: float) -> Change:
+    """The smallest of all weights set to zero."""
+
+    def change(weight: Tensor) -> Tensor:
+        order = weight.abs().reshape(-1).argsort()
+        flat = weight.reshape(-1).clone()
+        flat[order[: round(share * len(flat))]] = 0.0
+        return flat.reshape(weight.shape)
+
+    return change
+
+
+def two_of_four(weight: Tensor) -> Tensor:
+    """Of every four consecutive inputs of an output the two smallest set to zero."""
+    found = weight.clone()
+    for row in found:
+        for start in range(0, len(row), 4):
+            part = row[start : start + 4]
+            part[part.abs().argsort()[: len(part) // 2]] = 0.0
+    return found
+
+
+def wanda(share: float, inputs: Tensor) -> Change:
+    """In every row the weights of least |weight| x rms(input) set to zero; inputs ``[example, input]``."""
+
+    def change(weight: Tensor) -> Tensor:
+        found, rms = weight.clone(), inputs.square().mean(0).sqrt()
+        for row in found:
+            row[(row.abs() * rms).argsort()[: round(share * len(row))]] = 0.0
+        return found
+
+    return change
+
+
+def changed(
+    model: nn.Module, change: Change, *, layers: Iterable[str] | None = None, turned: bool = False
+) -> nn.Module:
+    """A deep copy with its linear layers changed: all, or the named ones.
+
+    Args:
+        model: Left alone.
+        change: Of each weight.
+        layers: Module paths.
+        turned: Whether weights are stored ``[input, output]``.
+    """
+    made = copy.deepcopy(model)
+    names = [n for n, m in made.named_modules() if isinstance(m, nn.Linear)] if layers is None else layers
+    with torch.no_grad():
+        for name in names:
+            weight = made.get_parameter(f"{name}.weight")
+            new = change(weight.detach().T.contiguous() if turned else weight.detach())
+            weight.copy_(new.T if turned else new)
+    return made
+
+
+@dataclass(frozen=True)
+class Slow:
+    """What one loss shows, by hand, of one draw.
+
+    Attributes:
+        value: Mean loss.
+        ends: Of the 95 % interval: Student's t; of 0/1 answers with two imaginary ones, one lost and one gained.
+        above: P-value of "at most the margin".
+        below: P-value of "at least the margin".
+    """
+
+    value: float
+    ends: tuple[float, float]
+    above: float
+    below: float
+
+    @classmethod
+    def of(cls, lost: Array, *, margin: float, one_sided: bool = True) -> "Slow":
+        """The test of losses ``[example]`` of whole answers against a margin.
+
+        Of a pair, one net may lose an answer and the other gain it: then the difference has no bound that is used.
+        """
+        bounded, value = bool(np.abs(lost).max() <= 1.0), float(lost.mean())
+        seen = np.concatenate([lost, [1.0, -1.0]]) if bounded else lost
+        df, centre, error = len(seen) - 1, float(seen.mean()), float(seen.std(ddof=1)) / np.sqrt(len(seen))
+        half = float(stats.t.ppf(0.975, df)) * error
+        ends = (min(centre - half, value), max(centre + half, value))
+
+        def beyond(distance: float) -> float:
+            return 1.0 if distance <= 0.0 else 2.0 * float(stats.t.sf(distance / error, df))
+
+        def short(sign: float) -> float:
+            x = sign * lost
+            if x.mean() >= margin:
+                return 1.0
+            most = 1.0 if bounded else float(x.mean() + 2.0 * (x.max() - x.mean()))
+            return max(beyond(margin - sign * centre), _weighed(x, most, margin))
+
+        sides = [short(sign) for sign in ((1.0,) if one_sided else (1.0, -1.0))]
+        return cls(value, ends, beyond(abs(centre) - margin), max(sides))
+
+
+def _weighed(lost: Array, most: float, margin: float) -> float:
+    """How often the mean under random weights reaches the margin, one imaginary loss of ``most`` among the losses."""
+    stream = np.random.default_rng(0)
+    values, counts = np.unique(np.append(lost, most), return_counts=True)
+    weights = [stream.gamma(count, size=1_000_000) for count in counts]
+    means = sum(weight * value for weight, value in zip(weights, values, strict=True)) / sum(weights)
+    return min(1.0, 2.0 * float((means >= margin).mean()))
+
+
+def holm(p: list[float]) -> list[float]:
+    """Adjusted for how many there are: the smallest by all, the next by one fewer, never out of order."""
+    adjusted, worst = [0.0] * len(p), 0.0
+    for rank, at in enumerate(sorted(range(len(p)), key=p.__getitem__)):
+        worst = max(worst, min(1.0, p[at] * (len(p) - rank)))
+        adjusted[at] = worst
+    return adjusted
+
+
+def statuses(tests: list[Slow], *, alpha: float = 0.05, one_sided: list[bool]) -> list[str]:
+    """Found, excluded or inconclusive, with either side corrected by itself."""
+    above, below = holm([one.above for one in tests]), holm([one.below for one in tests])
+    found = [
+        p <= alpha and not (side and one.value <= 0.0) for one, p, side in zip(tests, above, one_sided, strict=True)
+    ]
+    return [
+        "found" if shown else "excluded" if p <= alpha else "inconclusive"
+        for shown, p in zip(found, below, strict=True)
+    ]

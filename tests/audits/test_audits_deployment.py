@@ -1,0 +1,233 @@
+"""WT100 on a real net: every scheme's loss, interval and verdict are those of copies that were changed by hand."""
+
+import copy
+from typing import Any
+
+import by_hand
+import numpy as np
+import pytest
+import torch
+from by_hand import Array, Change, Slow
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.audits.deployment import DeploymentAudit
+from wheeltap.audits.schemes import scheme
+from wheeltap.core.layer import find_layers
+from wheeltap.core.records import Finding
+from wheeltap.perturb import create
+from wheeltap.perturb.base import Draw, Weights
+from wheeltap.plans.plan import Plan
+from wheeltap.report.report import Report
+from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.rare import rare_effect
+from wheeltap.testing.planted import Planted, clusters
+
+BY_HAND: dict[str, Change] = {
+    "int8": by_hand.rounded(8), "int4": by_hand.rounded(4), "int3": by_hand.rounded(3), "int2": by_hand.rounded(2),
+    "int4-tensor": by_hand.rounded(4, tensor=True), "int3-g8": by_hand.rounded(3, group=8),
+    "int4-g5": by_hand.rounded(4, group=5), "nf4-g8": by_hand.rounded(4, group=8, grid=by_hand.on_nf4),
+    "prune30": by_hand.pruned(0.3), "prune75": by_hand.pruned(0.75), "prune-2:4": by_hand.two_of_four,
+}  # fmt: skip
+NAMES = (*BY_HAND, "bf16", "wanda50")
+
+
+@pytest.fixture(scope="module")
+def case() -> Planted:
+    return clusters()
+
+
+@pytest.fixture(scope="module")
+def other() -> Planted:
+    return clusters(seed=1)
+
+
+def right(model: nn.Module, case: Planted) -> Array:
+    """1 for each example that is answered right, ``[example]``."""
+    assert isinstance(case.task, wt.Task)
+    with torch.no_grad():
+        return (model(case.task.inputs).argmax(1) == case.task.targets).double().numpy()
+
+
+def copies(case: Planted, model: nn.Module) -> dict[str, nn.Module]:
+    """The net shipped each way, by hand."""
+    found = {name: by_hand.changed(model, change) for name, change in BY_HAND.items()}
+    found["bf16"] = copy.deepcopy(model).bfloat16().float()
+    found["wanda50"] = copy.deepcopy(model)
+    assert isinstance(case.task, wt.Task) and isinstance(model, nn.Sequential)
+    inputs = case.task.inputs
+    with torch.no_grad():
+        for before, after in zip(model, found["wanda50"].children(), strict=True):
+            if isinstance(after, nn.Linear):
+                after.weight.copy_(by_hand.wanda(0.5, inputs)(after.weight))
+            inputs = before(inputs)  # of the net as it was
+    return found
+
+
+def audit(case: Planted, *others: Planted, schemes: str, **settings: Any) -> Report:
+    """The report on the deployment audit alone, without the control copy."""
+    subjects = [wt.Subject(one.subject.model, name=f"net {at}") for at, one in enumerate((case, *others))]
+    spec = wt.AuditSpec("deployment", {"schemes": schemes, **settings})
+    plan = wt.plan(subjects, case.task, audits=["score", spec])
+    return wt.run(plan, subjects, case.task)
+
+
+def rows(report: Report, subject: str) -> dict[str, Finding]:
+    return {f.scheme: f for f in report.findings if f.code == "WT100" and f.subject == subject}
+
+
+@pytest.fixture(scope="module")
+def report(case: Planted) -> Report:
+    return audit(case, schemes=",".join(NAMES))
+
+
+def losses(case: Planted, model: nn.Module) -> dict[str, Array]:
+    """By scheme, ``[example]``: 1 lost, -1 gained."""
+    return {name: right(model, case) - right(made, case) for name, made in copies(case, model).items()}
+
+
+# ---- one net -------------------------------------------------------------------------------------------------------
+
+
+def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: Planted, report: Report) -> None:
+    found, lost = rows(report, "net 0"), losses(case, case.subject.model)
+    assert list(found) == list(NAMES) and not report.void
+    for name, row in found.items():
+        loss, score, *_ = row.estimates
+        assert loss.name == row.title == scheme(name).label
+        assert loss.value == pytest.approx(lost[name].mean(), abs=1e-9), name
+        assert score.name == "score" and score.value == pytest.approx(
+            (right(case.subject.model, case) - lost[name]).mean(), abs=1e-9
+        )
+        assert (row.margin, row.coverage) == (0.02, pytest.approx(_covered(name), rel=1e-6))
+    assert {row.status for row in found.values()} == {"found", "excluded", "inconclusive"}, "all sides are seen here"
+
+
+def _covered(name: str) -> float:
+    """Rounding and pruning leave biases alone; storing does not."""
+    weights, biases = 12 * 24 + 24 * 24 + 24 * 6, 24 + 24 + 6
+    return 1.0 if name == "bf16" else weights / (weights + biases)
+
+
+def test_intervals_and_verdicts_are_those_of_a_slow_test(case: Planted, report: Report) -> None:
+    found, lost = rows(report, "net 0"), losses(case, case.subject.model)
+    tests = {name: Slow.of(lost[name], margin=0.02) for name in NAMES}
+    told = by_hand.statuses(list(tests.values()), one_sided=[True] * len(NAMES))
+    words = {"found": "costs", "excluded": "safe"}
+    for (name, test), status in zip(tests.items(), told, strict=True):
+        row, leans = found[name], test.ends[0] > 0.0
+        loss = row.estimates[0]
+        assert (loss.low, loss.high) == pytest.approx(test.ends, abs=1e-9), name
+        assert loss.p == pytest.approx(test.above, rel=1e-4, abs=1e-12), name
+        assert row.status == status, (name, test)
+        assert row.verdict == words.get(status, "may cost" if leans else "cannot tell")
+        assert row.leaning == (leans and status == "inconclusive")
+        assert (row.power is not None) and (row.power.draws is None)
+
+
+def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: Planted, report: Report) -> None:
+    clean, made = right(case.subject.model, case).mean(), copies(case, case.subject.model)
+    chance = float(report.record.task.chance or 0.0)
+    for name, row in rows(report, "net 0").items():
+        by_name = {estimate.name: estimate for estimate in row.estimates}
+        assert row.because.startswith(f"net 0 loses {row.estimates[0]} of its score at {row.title}")
+        assert (": more than 0.02. Shipped so" in row.because) == (row.status == "found")
+        assert row.because.endswith("An effect of more than 0.02 is excluded.") == (row.status == "excluded")
+        kept, moved = by_name["share kept"], by_name["answers changed"]
+        assert kept.value == pytest.approx((right(made[name], case).mean() - chance) / (clean - chance), abs=1e-9)
+        assert moved.value == pytest.approx(_moved(case, made[name]), abs=1e-9)
+        assert f"expect it to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
+
+
+def _moved(case: Planted, made: nn.Module) -> float:
+    assert isinstance(case.task, wt.Task)
+    with torch.no_grad():
+        answers = [model(case.task.inputs).argmax(1) for model in (case.subject.model, made)]
+    return float((answers[0] != answers[1]).double().mean())
+
+
+# ---- what is drawn -------------------------------------------------------------------------------------------------
+
+
+def drawn(plan: Plan, model: nn.Module, name: str, draws: int) -> list[nn.Module]:
+    """Copies under the draws of a scheme, each with the perturbation carried out by itself."""
+    one, found = scheme(name), list[nn.Module]()
+    made = create(one.perturbation, dict(one.settings))
+    for seed in range(draws):
+        copied = copy.deepcopy(model)
+        for layer in find_layers(copied):
+            weight, bias = (copied.get_parameter(path or "") for path in (layer.weight, layer.bias))
+            new = made.replace(layer, Weights(weight.data.clone(), bias.data.clone()), one.dose, Draw(plan.seed, seed))
+            weight.data = new.weight
+            bias.data = bias.data if new.bias is None else new.bias
+        found.append(copied)
+    return found
+
+
+def test_noise_and_flips_are_means_over_draws(case: Planted) -> None:
+    report = audit(case, schemes="noise30,flips1e-4-int8", draws=6, flips=40)
+    plan = wt.plan(case.subject, case.task, audits=["deployment"])
+    clean = right(case.subject.model, case)
+    for name, draws in (("noise30", 6), ("flips1e-4-int8", 40)):
+        row = rows(report, "net 0")[name]
+        values = np.stack([clean - right(made, case) for made in drawn(plan, case.subject.model, name, draws)])
+        loss = row.estimates[0]
+        ends = (float(clean.mean()) - 1.0, float(clean.mean()))
+        expected = (
+            mean_effect(values, margin=0.02, bounded=True, unit="accuracy")
+            if name == "noise30"
+            else rare_effect(values, ends, margin=0.02, bounded=True, unit="accuracy")
+        )
+        assert loss.value == pytest.approx(values.mean(), abs=1e-9) and len(row.trials) == draws
+        assert (loss.low, loss.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+        assert (f"up to {1 - 0.0125 ** (1 / 40):.2g} of draws unseen" in loss.method) == (name != "noise30")
+
+
+@pytest.mark.parametrize(("draws", "noise", "flips"), [(32, 16, 640), (8, 16, 16)])
+def test_how_many_draws_are_made_follows_the_effort_only_for_flips(
+    case: Planted, draws: int, noise: int, flips: int
+) -> None:
+    plan = wt.plan(case.subject, case.task, audits=["deployment"], effort=wt.Effort(draws=draws))
+    audit, subject = DeploymentAudit(), plan.reference
+    counts = [len(audit.trials(plan, subject, scheme(name))) for name in ("int4", "noise5", "flips1e-6-int8")]
+    assert counts == [1, noise, flips]
+    asked = DeploymentAudit({"draws": 3, "flips": 5})
+    assert [len(asked.trials(plan, subject, scheme(name))) for name in ("noise5", "flips1e-6")] == [3, 5]
+
+
+# ---- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_are_compared_example_by_example(case: Planted, other: Planted) -> None:
+    report = audit(case, other, schemes=",".join(NAMES))
+    one, two = (losses(case, net.subject.model) for net in (case, other))
+    found = [rows(report, name) for name in ("net 0", "net 1", "net 0 vs net 1")]
+    # Every test of the report, in any order: both nets by themselves, the pair, and the scores.
+    score = right(case.subject.model, case) - right(other.subject.model, case)
+    pairs = [two[name] - one[name] for name in NAMES]
+    assert max(np.abs(gap).max() for gap in pairs) == 2.0, "of some example one net gains what the other loses"
+    tests = [Slow.of(lost[name], margin=0.02) for lost in (one, two) for name in NAMES]
+    tests += [Slow.of(gap, margin=0.02, one_sided=False) for gap in (*pairs, score)]
+    sides = [True] * (2 * len(NAMES)) + [False] * (len(NAMES) + 1)
+    told = by_hand.statuses(tests, one_sided=sides)
+    got = [rows_of[name].status for rows_of in found for name in NAMES]
+    got.append(next(f.status for f in report.findings if f.code == "WT001" and " vs " in f.subject))
+    assert got == told
+    for name, test in zip(NAMES, tests[2 * len(NAMES) :], strict=False):
+        gap = found[2][name].estimates[0]
+        assert gap.value == pytest.approx(test.value, abs=1e-9)
+        assert (gap.low, gap.high) == pytest.approx(test.ends, abs=1e-9)
+        scores = [estimate.value for estimate in found[2][name].estimates[1:]]
+        assert scores == [found[at][name].estimates[1].value for at in (0, 1)]
+        assert found[2][name].because.startswith(
+            f"At {scheme(name).label}, net 1 loses {gap} more of its score than net 0"
+        )
+    words = {"found": "differ", "excluded": "equivalent"}
+    assert all(row.verdict == words.get(row.status, row.verdict) for row in found[2].values())
+
+
+def test_a_net_is_equivalent_to_itself(case: Planted) -> None:
+    twin = Planted(wt.Subject(copy.deepcopy(case.subject.model), name="copy"), case.task)
+    report = audit(case, twin, schemes="int8,int4,int2,prune30")
+    for row in rows(report, "net 0 vs net 1").values():
+        assert (row.status, row.verdict, row.estimates[0].value) == ("excluded", "equivalent", 0.0)
