@@ -37,9 +37,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     Args:
         subject: The model, a ``Subject`` or a bare module in eval mode; it comes back bit-identical.
         task: The examples: a task, a pair ``(inputs, targets)`` of tensors or arrays, a ``Dataset`` or a
-            ``DataLoader``. A pair's inputs may be a dict, for a model that is called as ``model(**inputs)``. A
-            ``DataLoader`` that shuffles is read in the order of its data set. Floating-point inputs are cast to the
-            dtype of the model.
+            ``DataLoader`` (see ``given.task_of``). A pair's inputs may be a dict, for ``model(**inputs)``.
         name: What the report calls a bare module; by default its class.
         audits: Names or specs, or a single one; by default those that ``wheeltap audit`` runs.
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
@@ -47,8 +45,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
         effort: Draws; by default chosen by the model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How it will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): only these are judged,
-            and the score, unless more audits are named.
+        schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
         partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.
@@ -100,8 +97,7 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
         effort: Draws; by default chosen by the larger model's size.
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How it will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): only these are judged,
-            and the score, unless more audits are named.
+        schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
         partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.

@@ -17,7 +17,6 @@ from wheeltap.runs.pricing import priced
 from wheeltap.sources import digits
 from wheeltap.testing.planted import planted
 
-
 EVERY_KIND = (
     "score", "relative-noise", "function-noise", "quantization", "pruning", "single-point", "redundancy",
     "entanglement",

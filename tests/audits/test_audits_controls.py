@@ -68,6 +68,15 @@ def test_what_must_be_found(effect: Estimate, status: str) -> None:
     assert shown("name", effect, margin=0.1, because="Why.").status == status
 
 
+@pytest.mark.parametrize(
+    ("effect", "status"),
+    [(interval(0.3, 0.5), "passed"), (interval(0.02, 0.1), "failed"), (interval(0.1, 0.4), "skipped")],
+)
+def test_what_must_be_large_is_not_shown_by_a_little(effect: Estimate, status: str) -> None:
+    """Noise that destroys the weights and costs a tenth of the score has not destroyed them."""
+    assert shown("name", effect, margin=0.2, least=0.2, because="Why.").status == status
+
+
 @pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
 def test_what_passes_would_have_failed_by_an_effect_worth_telling(shape: tuple[int, int]) -> None:
     """The widest tables that still pass: shifted by what is worth telling, 4 in 5 of them fail."""

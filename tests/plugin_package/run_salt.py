@@ -35,6 +35,7 @@ def main(store: str) -> None:
         "version": version("wheeltap-salt"),
         "home": str(Path(sys.modules["wheeltap_salt"].__file__ or "")),
         "status": finding.status,
+        "verdict": finding.verdict,
         "loss": finding.estimates[0].value,
         "done": [outcome is not None and outcome.status == "done" for outcome in outcomes],
         "forwards": [run.cost.forwards for run in runs],

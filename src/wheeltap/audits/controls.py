@@ -28,10 +28,10 @@ def silent(
     )
 
 
-def shown(name: str, effect: Estimate, *, margin: float, because: str) -> Control:
+def shown(name: str, effect: Estimate, *, margin: float, because: str, least: float = 0.0) -> Control:
     """A planted control: what must be found.
 
-    It passes where the effect is surely above 0. It fails where it is surely below ``margin``; between the two it is
+    It passes where the effect is surely above ``least``. It fails where it is surely below ``margin``; else it is
     skipped, for it shows neither that the instrument sees the plant nor that it misses it. How large the effect of a
     plant is differs from net to net, so that a small one is no failure.
 
@@ -40,8 +40,9 @@ def shown(name: str, effect: Estimate, *, margin: float, because: str) -> Contro
         effect: What the instrument says of the planted copy, with its interval.
         margin: Effect that any such plant has.
         because: What was planted, in words.
+        least: What must be exceeded: nothing, where plants may be small.
     """
-    if effect.low is not None and effect.low > 0.0:
+    if effect.low is not None and effect.low > least:
         return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
     if effect.high is not None and effect.high < margin:
         missed = f" It was missed: the effect is surely below {margin:.2g}."

@@ -210,7 +210,7 @@ class DeploymentAudit(Audit):
             return Control(name=name, kind="planted", status="skipped", because=gap.because)
         above = abs(float(case.clean(case.plan.reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
-        return shown(name, lost, margin=above / 4, because=words)
+        return shown(name, lost, margin=above / 4, least=above / 4, because=words)
 
 
 def _shared(twin: SubjectRecord) -> Scheme:

@@ -47,7 +47,8 @@ class Measuring:
     data: Annotated[
         Path | None,
         Parameter(
-            help="Examples: .npz with inputs, targets; or .jsonl with context, choices, answer. Some audits need more: "
+            help="Examples: .npz with inputs (or named arrays, such as input_ids and attention_mask) and targets; or "
+            ".jsonl with context, choices, answer, or with text, label. Some audits need more: "
             "decodable needs factor_NAME [example] (in .jsonl factors), symmetry needs symmetry [element, example], "
             "and fine-tuning and relearning look at groups [example] (in .jsonl group)."
         ),

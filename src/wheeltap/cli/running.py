@@ -35,7 +35,8 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
             do="Run it from Python: wt.run(plan, subjects, task); or make one with: wheeltap plan",
         )
     with said("loading " + " and ".join(plan.sources)):
-        subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data))
+        names = [subject.name for subject in plan.subjects]
+        subjects, task = load(plan.sources, None if plan.data is None else Path(plan.data), names=names)
     return carry_out(plan, subjects, task, running=running, telling=telling)
 
 

@@ -15,11 +15,8 @@ SCHEMA = "wheeltap.report/3"
 Scalar = str | int | float | bool
 TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
-FindingStatus = Literal[
-    "found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"
-]  # fmt: skip
-"""``found``: shown to exceed its margin. ``excluded``: shown not to. ``inconclusive``: neither was shown.
-``measured``: a number without a claim."""
+FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
+"""Shown to exceed its margin; shown not to; neither; a number without a claim; and why there is none."""
 
 Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging"]
 Role = Literal["subject", "twin", "planted", "graded"]
@@ -50,12 +47,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Untouched(msgspec.Struct, frozen=True):
-    """Weights of one module that no disturbance can reach.
-
-    Attributes:
-        name: Path of the module.
-        size: How many weights.
-    """
+    """A module, by its path, and how many weights of it no disturbance can reach."""
 
     name: str
     size: int
@@ -253,14 +245,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One coded claim about a subject (or a pair, "A vs B"), with the numbers behind it.
 
     Attributes:
-        scheme: Name of the deployment scheme it is about, where its audit has several.
+        scheme: Name of the deployment scheme it is about.
         verdict: The status in the words of the question: ``costs``, ``may cost``, ``safe``, ``cannot tell``, say.
-        margin: Smallest effect of interest, in the unit of the first estimate; ``None`` where nothing was tested.
+        margin: Smallest effect of interest, in the unit of the first estimate, where something was tested.
         power: What the test can decide.
-        coverage: Least share of the weights that one of its disturbances of all weights touched; ``None`` where none
-            is of all weights.
-        leaning: Whether it is undecided, yet an effect was shown: the interval leaves zero out, on the side of an
-            alarm.
+        coverage: Least share of the weights that one of its disturbances of all weights touched, where there is one.
+        leaning: Whether it is undecided, yet an effect was shown: the interval lies beyond zero, where alarms do.
         because: Plain words: what was seen and what it does and does not prove.
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.

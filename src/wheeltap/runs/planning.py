@@ -67,13 +67,12 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     Args:
         subjects: One model, or several to compare with the first; a bare module is called as its class.
         task: The examples: a task, or what one is made of (see ``given.task_of``).
-        audits: Names (see ``wheeltap list audits``), or specs with settings; a single one may stand by itself.
+        audits: Names (see ``wheeltap list audits``), or specs with settings, or a single one.
         effort: Draws; by default chosen by the model's size.
         budget: What it may cost, such as ``200f`` (passes) or ``10m``: effort is cut to fit (see ``Plan.cuts``).
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        schemes: How the models will be shipped, such as ``"nf4,int8"`` (see ``wheeltap list schemes``): what the audit
-            ``deployment`` judges; with the score alone where no audits are named.
+        schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
         partial: Whether verdicts stand although most weights were left alone.
         command: The verb it is for; by default that of as many subjects.
@@ -81,28 +80,19 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         data: Path of the task's data.
 
     Raises:
-        UnknownName: If an audit is not registered.
-        UsageError: If a setting does not fit or names what there is not (a unit, factor, layer or group), two subjects
-            share a name, or the budget is too small.
+        UsageError: If an audit, a setting or what it names is not known, names are equal, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    seed, alpha = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha")
-    _require_margin(margin)
-    asked, task = _shipped(given.audits_of(audits), schemes), given.task_of(task)
-    several = _settled(given.subjects_of(subjects), task)
-    largest = max(subject.record.parameters for subject in several)
-    specs = _specs(asked or default_audits(several), largest)
+    seed, alpha, margin = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha"), _margin(margin)
+    asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
+    specs = _specs(asked or default_audits(several), largest := max(one.record.parameters for one in several))
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
-        subjects=tuple(subject.record for subject in several),
-        task=task.record,
-        audits=specs,
-        effort=given.effort_of(effort) or default_effort(largest),
+        subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
+        effort=given.effort_of(effort) or default_effort(largest), sizes=_sizes(several, task, specs),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
-        seed=seed,
-        sizes=_sizes(several, task, specs),
-        alpha=alpha, margin=margin, partial=partial,
-        sources=sources, data=data, **_copies(several[0], specs, seed),
+        seed=seed, alpha=alpha, margin=margin, partial=partial, sources=sources, data=data,
+        **_copies(several[0], specs, seed),
     )  # fmt: skip
     require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
@@ -117,23 +107,25 @@ def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | No
     return [*rest, AuditSpec(name="deployment", settings={"schemes": names})]
 
 
-def _settled(subjects: list[Subject], task: BaseTask) -> list[Subject]:
-    """The subjects after their first pass, by which their fingerprints are known."""
-    _require_names(subjects)
-    for subject in subjects:
-        settle(subject, task)
-    return subjects
+def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
+    """The subjects after their first pass, by which their fingerprints are known, and the task."""
+    examples, several = given.task_of(task), given.subjects_of(subjects)
+    _require_names(several)
+    for subject in several:
+        settle(subject, examples)
+    return several, examples
 
 
-def _require_margin(margin: float) -> None:
-    if not 0.0 < margin <= 1.0:
+def _margin(margin: Any) -> float:
+    if not (isinstance(margin, int | float) and 0.0 < margin <= 1.0):
         raise UsageError(
             "The margin cannot be used.",
             where="margin",
             expected="a share of the score above 0 and at most 1, such as .02 (2 points of accuracy)",
-            got=f"{margin:g}",
+            got=f"{margin!r}",
             do="Nothing can be shown to cost exactly nothing: give the smallest loss that you care about.",
         )
+    return float(margin)
 
 
 def _copies(subject: Subject, specs: Sequence[AuditSpec], seed: int) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """WTX01: what a few turned signs cost."""
 
-from wheeltap.audits.base import Audit, Case, Draft, Unanswered, Verdict
-from wheeltap.core.records import Finding, SubjectRecord, Trial
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
+from wheeltap.audits.claims import LOSS, Cells
+from wheeltap.core.records import SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.stats.effect import mean_effect
 
 
 class SaltSettings(Settings, frozen=True, kw_only=True):
@@ -11,13 +12,11 @@ class SaltSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         dose: Share of weights whose sign is turned.
-        margin: Loss of score that does not matter.
-        min_effect: Smallest loss that a ``excluded`` must have been able to see.
+        margin: Smallest loss of score of interest; the plan's, where it is not given.
     """
 
     dose: float = 0.2
-    margin: float = 0.02
-    min_effect: float = 0.1
+    margin: float | None = None
 
 
 class SaltAudit(Audit):
@@ -45,18 +44,12 @@ class SaltAudit(Audit):
         try:
             lost = case.clean(subject) - case.table([trials])[0]
         except Unanswered as gap:
-            return Draft(
-                Finding(code=self.code, title=self.title, status=gap.status, subject=subject.name, because=gap.because)
-            )
-        effect = mean_effect(lost, margin=self.settings.margin, bounded=False, name="loss", unit=case.plan.task.measure)
-        finding = Finding(
-            code=self.code,
-            title=self.title,
-            status="found",
-            subject=subject.name,
-            estimates=(effect,),
-            smallest_detectable=smallest_detectable(effect, alpha=case.plan.alpha, margin=self.settings.margin),
-            because=f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn.",
-            trials=tuple(trial.key for trial in trials),
-        )
-        return Draft(finding, test=effect, min_effect=self.settings.min_effect, one_sided=True, otherwise="It keeps its score.")
+            return self.unanswered(subject.name, gap)
+        margin, bounded = case.margin(self.settings.margin), case.plan.task.bounded
+        effect = mean_effect(lost, margin=margin, bounded=bounded, name="loss", unit=case.plan.task.measure)
+        words = f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn"
+        claim = Tested(
+            test=effect, margin=margin, cells=Cells(lost, bounded), one_sided=True, words=LOSS,
+            found=f"{words}: more than {margin:.2g}.", otherwise=f"{words}: not shown to be more than {margin:.2g}.",
+        )  # fmt: skip
+        return self.draft(case, subject.name, claim, trials)

@@ -1,0 +1,332 @@
+"""WT100 beyond a classifier: language models, losses without a bound, models at chance or out of reach; controls."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import by_hand
+import numpy as np
+import pytest
+import torch
+from by_hand import Array
+from torch import Tensor, nn
+from worlds import CHANCE, Simulated, World, flat
+
+import wheeltap as wt
+from benchmarks.nets.tiny_lm import sequences, tiny_lm
+from wheeltap.audits.deployment import DeploymentAudit
+from wheeltap.audits.schemes import scheme
+from wheeltap.audits.settle import OPEN
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import UNCOVERED, Control, Finding, ReportRecord
+from wheeltap.core.site import WHOLE, Site
+from wheeltap.report import deployment
+from wheeltap.report.report import Report
+from wheeltap.testing.planted import Planted, clusters, linear_regression
+
+
+def audit(case: Planted, schemes: str, *, partial: bool = False, store: Path | None = None, **settings: Any) -> Report:
+    spec = wt.AuditSpec("deployment", {"schemes": schemes, "draws": 4, "flips": 16, **settings})
+    return wt.audit(case.subject, case.task, audits=["score", spec], partial=partial, store=store)
+
+
+def rows(report: Report | ReportRecord) -> dict[str, Finding]:
+    return {f.scheme: f for f in report.findings if f.code == "WT100"}
+
+
+# ---- language models -----------------------------------------------------------------------------------------------
+
+EXAMPLES = 240
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Planted:
+    pytest.importorskip("transformers")
+    return tiny_lm("gpt2", examples=EXAMPLES)
+
+
+def answered(model: nn.Module) -> Array:
+    """1 where the letter after the mark has the highest score of all letters (tokens 4 to 11), ``[example]``."""
+    tokens, answers = sequences(EXAMPLES, seed=1)
+    with torch.no_grad():
+        return (model(tokens).logits[:, -1, 4:12].argmax(1) == answers).double().numpy()
+
+
+BLOCKS = [
+    f"transformer.h.{at}.{name}" for at in (0, 1) for name in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+]
+ENDS = ("transformer.wte", "transformer.wpe")
+CHANGES = {"int2": by_hand.rounded(2), "int2-tensor": by_hand.rounded(2, tensor=True), "prune75": by_hand.pruned(0.75)}
+
+
+def test_only_the_blocks_of_a_language_model_are_rounded_and_pruned_and_the_report_says_so(gpt2: Planted) -> None:
+    before = answered(gpt2.subject.model)
+    report = audit(gpt2, f"{','.join(CHANGES)},noise20")
+    found = rows(report)
+    for name, change in CHANGES.items():
+        made = by_hand.changed(gpt2.subject.model, change, layers=BLOCKS, turned=True)
+        assert found[name].estimates[0].value == pytest.approx((before - answered(made)).mean(), abs=1e-9), name
+    assert max(found[name].estimates[0].value or 0.0 for name in CHANGES) > 0.1, "something must be lost to compare"
+    assert gpt2.subject.record.ends == ENDS
+    said = (
+        "Embeddings and output head were not rounded or pruned, as deployment does: transformer.wte, transformer.wpe."
+    )
+    assert said in deployment.notes(report.record)
+    # The share of what was asked for: embeddings that were spared on purpose are not missing.
+    weights = sum(gpt2.subject.model.get_parameter(f"{name}.weight").numel() for name in BLOCKS)
+    ends = sum(gpt2.subject.model.get_parameter(f"{name}.weight").numel() for name in ENDS)
+    assert found["int2"].coverage == pytest.approx(weights / (gpt2.subject.record.parameters - ends), rel=1e-6)
+    assert found["noise20"].coverage == pytest.approx(
+        gpt2.subject.record.covered / gpt2.subject.record.parameters, rel=1e-6
+    )
+
+
+def test_embeddings_and_head_can_be_rounded_too(gpt2: Planted) -> None:
+    """The tokens' vectors, a grid each, are also the rows of the head: it is tied to them."""
+    found = rows(audit(gpt2, "int2", spare_ends=False))["int2"]
+    made = by_hand.changed(gpt2.subject.model, CHANGES["int2"], layers=BLOCKS, turned=True)
+    made = by_hand.changed(made, CHANGES["int2"], layers=ENDS)
+    lost = answered(gpt2.subject.model) - answered(made)
+    assert found.estimates[0].value == pytest.approx(lost.mean(), abs=1e-9)
+
+
+def test_what_each_scheme_touches(gpt2: Planted) -> None:
+    plan, chosen, whole = wt.plan(gpt2.subject, gpt2.task), DeploymentAudit(), DeploymentAudit({"spare_ends": False})
+    inner = Site.without(ENDS)
+    for name, site in (("int4", inner), ("prune50", inner), ("bf16", WHOLE), ("noise5", WHOLE), ("flips1e-6", WHOLE)):
+        assert {trial.site for trial in chosen.trials(plan, plan.reference, scheme(name))} == {site}
+        assert {trial.site for trial in whole.trials(plan, plan.reference, scheme(name))} == {WHOLE}
+    assert not any(inner.covers(name) for name in ENDS) and all(inner.covers(name) for name in BLOCKS)
+
+
+# ---- losses without a bound ----------------------------------------------------------------------------------------
+
+
+def test_losses_of_a_likelihood_are_held_against_a_share_of_the_way_from_chance() -> None:
+    case = clusters()
+    assert isinstance(case.task, wt.Task)
+    inputs, targets, model = case.task.inputs, case.task.targets, case.subject.model
+    report = audit(
+        Planted(case.subject, wt.Task(inputs, targets, measure=wt.measure.nll)), "int8,int3,int2,flips1e-6-int8"
+    )
+
+    def loss(of: nn.Module) -> Array:
+        with torch.no_grad():
+            return nn.functional.cross_entropy(of(inputs).double(), targets, reduction="none").numpy()
+
+    clean, chance = loss(model), report.record.task.chance or 0.0
+    margin = 0.02 * abs(clean.mean() - chance)
+    assert chance > clean.mean(), "less is better"
+    found = rows(report)
+    assert all(row.margin == pytest.approx(margin, rel=1e-5) for row in found.values())
+    for name, bits in (("int8", 8), ("int3", 3), ("int2", 2)):
+        lost = loss(by_hand.changed(model, by_hand.rounded(bits))) - clean
+        row, error = found[name].estimates[0], lost.std(ddof=1) / len(lost) ** 0.5
+        assert row.value == pytest.approx(lost.mean(), rel=1e-4, abs=1e-7)
+        half = by_hand.stats.t.ppf(0.975, len(lost) - 1) * error
+        assert (row.low, row.high) == pytest.approx((lost.mean() - half, lost.mean() + half), rel=1e-4, abs=1e-6)
+    assert (found["int8"].verdict, found["int2"].verdict) == ("safe", "costs")
+    # A flip in an unseen draw may cost any number of nats: nothing is excluded, and it says why.
+    flips = found["flips1e-6-int8"]
+    assert (flips.status, flips.estimates[0].high) == ("inconclusive", None)
+    assert flips.because.endswith(OPEN) and flips.power is not None and flips.power.draws is None
+    assert "nll at 2 bits, per channel" in report.headline and "points" not in report.headline
+
+
+def test_a_rise_of_squared_error_is_the_loss() -> None:
+    case = linear_regression()
+    report = audit(case, "int8,int3,int2,prune50,noise50")
+    squares = (case.subject.model(case.inputs) - case.task.targets).detach().square().sum(1).numpy()
+    for name, change in (("int3", by_hand.rounded(3)), ("prune50", by_hand.pruned(0.5))):
+        made = copy.deepcopy(case.subject.model)
+        with torch.no_grad():
+            weight = made.get_parameter("weight")
+            weight.copy_(change(weight))
+            after = (made(case.inputs) - case.task.targets).square().sum(1).numpy()
+        row = rows(report)[name]
+        assert row.estimates[0].value == pytest.approx((after - squares).mean(), rel=1e-6)
+        assert row.estimates[0].unit == "squared_error" and "answers changed" not in {e.name for e in row.estimates}
+        assert "of its answers changed" not in row.because and "of its score above chance" in row.because
+    assert rows(report)["int8"].verdict == "safe" and rows(report)["int2"].verdict == "costs"
+    assert not report.void
+
+
+# ---- what cannot be told -------------------------------------------------------------------------------------------
+
+
+def test_a_model_at_chance_has_nothing_to_lose() -> None:
+    case = clusters()
+    broken = copy.deepcopy(case.subject.model)
+    assert isinstance(broken, nn.Sequential)
+    with torch.no_grad():
+        broken[-1].weight.zero_()  # it gives one answer to everything
+    report = audit(Planted(wt.Subject(broken, name="constant"), case.task), "int8,int2")
+    score = next(f for f in report.findings if f.code == "WT001")
+    assert (score.status, score.verdict) == ("found", "at chance")
+    assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
+    assert {row.status for row in rows(report).values()} == {"not_applicable"}
+    assert all(row.because == score.because for row in rows(report).values())
+    sound = wt.Subject(case.subject.model, name="sound")
+    both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=["deployment"])
+    told = {f.subject: f.status for f in both.findings if f.scheme == "int2" or f.scheme == "int8"}
+    assert told["constant"] == told["sound vs constant"] == "not_applicable" != told["sound"]
+
+
+def test_a_trial_that_gives_no_numbers_counts_as_chance_and_says_so() -> None:
+    """Weights of a million are infinite in float16, and finite in bfloat16."""
+    case = clusters()
+    large = copy.deepcopy(case.subject.model)
+    assert isinstance(large, nn.Sequential) and isinstance(case.task, wt.Task)
+    with torch.no_grad():
+        large[0].weight.mul_(2.0**20)
+        large[0].bias.mul_(2.0**20)
+        large[2].weight.mul_(2.0**-20)
+    report = audit(Planted(wt.Subject(large, name="large"), case.task), "fp16,bf16")
+    found, chance = rows(report), float(report.record.task.chance or 0.0)
+    clean = next(f for f in report.findings if f.code == "WT001").estimates[0].value or 0.0
+    assert found["fp16"].estimates[0].value == pytest.approx(clean - chance, abs=1e-6)
+    assert (
+        "at stored as float16 (diverged in 1 of 1 trials: its answers count as chance): more than"
+        in found["fp16"].because
+    )
+    assert (found["fp16"].verdict, found["bf16"].verdict) == ("costs", "safe")
+    assert "diverged" not in found["bf16"].because
+
+
+class Scaled(nn.Module):
+    """A classifier most of whose weights scale its inputs, one each: a vector that no disturbance touches."""
+
+    def __init__(self, body: nn.Module, scales: int) -> None:
+        super().__init__()
+        self.body = body
+        self.scales = nn.Parameter(torch.ones(scales))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Scores ``[example, class]``."""
+        return self.body(inputs * self.scales[: inputs.shape[1]])
+
+
+@pytest.mark.parametrize(("scales", "concludes"), [(900, True), (1100, False)])
+def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(scales: int, concludes: bool) -> None:
+    case = clusters()
+    weights = 12 * 24 + 24 * 24 + 24 * 6
+    body = sum(parameter.numel() for parameter in case.subject.model.parameters())
+    scaled = Planted(wt.Subject(Scaled(case.subject.model, scales).eval(), name="scaled"), case.task)
+    report, asked = audit(scaled, "int8,int2"), audit(scaled, "int8,int2", partial=True)
+    share = weights / (body + scales)
+    assert (share >= 0.5) == concludes
+    for told in (report, asked):
+        assert all(row.coverage == pytest.approx(share, rel=1e-6) for row in rows(told).values())
+        assert told.headline.startswith(f"ONLY {share:.0%} OF THE WEIGHTS WERE DISTURBED. ")
+    verdicts = {name: row.verdict for name, row in rows(asked).items()}
+    assert verdicts == {"int8": "safe", "int2": "costs"}
+    if concludes:
+        assert rows(report) == rows(asked)
+        return
+    for name, row in rows(report).items():
+        assert (row.status, row.verdict, row.leaning) == ("not_applicable", UNCOVERED, False)
+        assert row.estimates == rows(asked)[name].estimates, "what was measured is kept"
+        start = f"Only {share:.0%} of the weights were disturbed, so nothing is concluded of the model (--partial "
+        assert row.because == f"{start}concludes all the same). What was measured: {rows(asked)[name].because}"
+    assert "NO ANSWER at 8 bits, per channel; 2 bits, per channel: Only" in report.headline
+    score = next(f for f in report.findings if f.code == "WT001")
+    assert (score.status, score.coverage) == ("measured", None), "a score disturbs nothing"
+
+
+def test_a_scheme_that_was_asked_for_and_cannot_be_done_is_refused() -> None:
+    """Of a model that is all embedding nothing is left that Wanda could prune."""
+    model = nn.Sequential(nn.EmbeddingBag(12, 4)).eval()
+    tokens = torch.arange(48).reshape(24, 2) % 12
+    task = wt.Task(tokens, torch.arange(24) % 4)
+    for name in ("wanda50", "int4"):
+        with pytest.raises(UsageError, match="cannot be shipped so"):
+            wt.plan(wt.Subject(model, name="bag"), task, audits=[wt.AuditSpec("deployment", {"schemes": name})])
+    plan = wt.plan(wt.Subject(model, name="bag"), task, audits=[wt.AuditSpec("deployment", {"schemes": "bf16"})])
+    assert [spec.name for spec in plan.audits] == ["deployment"]
+
+
+# ---- the store -----------------------------------------------------------------------------------------------------
+
+
+def test_a_store_answers_again_and_other_schemes_cost_only_what_is_new(tmp_path: Path) -> None:
+    case, store = clusters(), tmp_path / "a.wheeltap"
+    first = audit(case, "int8,noise20,flips1e-4-int8", store=store)
+    assert first.cost.trials > 20
+    again = audit(case, "int8,noise20,flips1e-4-int8", store=store)
+    assert again.cost.trials == 0 and again.record.findings == first.record.findings
+    more = audit(case, "int8,noise20,flips1e-4-int8,int3", store=store)
+    assert more.cost.trials == 1
+    assert more["WT100"][0].estimates == first["WT100"][0].estimates
+    wider = audit(case, "int8,noise20,flips1e-4-int8,int3", store=store, margin=0.1)
+    assert wider.cost.trials == 0 and {row.margin for row in wider["WT100"]} == {0.1}
+
+
+# ---- controls ------------------------------------------------------------------------------------------------------
+
+SHIPPED = {"quantize": lambda bits: 0.95 if bits > 3 else 0.5, "relative": lambda dose: 0.95 if dose < 1 else CHANCE}
+
+
+def world(twin: Simulated | None = None, **curves: Any) -> ReportRecord:
+    """Int8 and int2 shipped in a world of 4,000 examples of which a tenth is of interest."""
+    spec = wt.AuditSpec("deployment", {"schemes": "int8,int2"})
+    members = {"net": Simulated({**SHIPPED, **curves}), "twin": twin or Simulated({**SHIPPED, **curves})}
+    return World(members, audits=("score", spec), examples=4000, draw_sd=0.0, margin=0.1).run()
+
+
+def controls(report: ReportRecord) -> dict[str, Control]:
+    return {control.name.removeprefix("WT100 "): control for control in report.controls if "WT100" in control.name}
+
+
+def test_sound_controls_pass() -> None:
+    report = world()
+    assert {name: control.status for name, control in controls(report).items()} == {
+        "16 bits per weight": "passed", "reparametrized copy": "passed", "noise that destroys the weights": "passed",
+    }  # fmt: skip
+    assert not report.void and [row.verdict for row in rows(report).values()] == ["safe", "costs"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "failed"),
+    [
+        ({"quantize": flat(0.7)}, "16 bits per weight"),
+        ({"relative": flat()}, "noise that destroys the weights"),
+        ({"twin": Simulated({**SHIPPED, "quantize": flat(0.5)})}, "reparametrized copy"),
+    ],
+)
+def test_a_broken_instrument_makes_the_run_void(broken: dict[str, Any], failed: str) -> None:
+    """Rounding to 16 bits that costs a quarter; noise ten times as large as the weights that costs nothing; a copy of
+    one function that loses what the other does not: each by itself."""
+    report = world(**broken)
+    assert [name for name, control in controls(report).items() if control.status == "failed"] == [failed]
+    assert report.void and report.headline.startswith("VOID")
+    assert {row.verdict for row in rows(report).values()} == {"void"}
+
+
+def test_controls_that_could_not_have_failed_are_skipped() -> None:
+    few = World(
+        {"net": Simulated(SHIPPED), "twin": Simulated(SHIPPED)}, audits=("deployment",), examples=10, margin=0.02
+    )
+    told = {name: control.status for name, control in controls(few.run()).items()}
+    assert told == {
+        "16 bits per weight": "skipped", "reparametrized copy": "skipped", "noise that destroys the weights": "passed",
+    }  # fmt: skip
+    chance = World(
+        {"net": Simulated({}, clean=0.05), "twin": Simulated({}, clean=0.05)}, audits=("deployment",), examples=400
+    )
+    at_chance = controls(chance.run())
+    assert at_chance["noise that destroys the weights"].status == at_chance["reparametrized copy"].status == "skipped"
+    alone = controls(World({"net": Simulated(SHIPPED)}, audits=("deployment",), examples=400).run())
+    assert alone["reparametrized copy"].status == "skipped"
+
+
+def test_a_copy_that_was_rescaled_is_held_against_noise_of_a_share_of_each_weight() -> None:
+    """Rounding sees how large a unit is written, and may cost such a copy more: that is no fault of it."""
+    case = clusters()
+    plan = wt.plan(case.subject, case.task, audits=["deployment", "redundancy"])
+    assert plan.twin is not None and plan.twin.made is not None and "rescale" in plan.twin.made.operations
+    shared = [t for t in DeploymentAudit()._checks(plan) if t.subject == plan.twin.fingerprint]  # pyright: ignore[reportPrivateUsage]
+    assert {(t.perturbation, t.dose) for t in shared} == {("relative", 0.05)} and len(shared) == 16
+    report = wt.run(plan, case.subject, case.task)
+    [control] = [c for c in report.controls if c.name == "WT100 reparametrized copy"]
+    assert control.status == "passed" and "5 % noise on each weight" in control.because
+    assert np.isfinite(control.estimates[0].value or np.nan)
