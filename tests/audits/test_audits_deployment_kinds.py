@@ -166,6 +166,7 @@ def test_a_model_at_chance_has_nothing_to_lose() -> None:
     assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
     assert {row.status for row in rows(report).values()} == {"not_applicable"}
     assert all(row.because == score.because for row in rows(report).values())
+    assert report.cost.trials == 3 + 2, "clean passes of it and its copy, checks of the instrument, and no scheme"
     sound = wt.Subject(case.subject.model, name="sound")
     both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=["deployment"])
     told = {f.subject: f.status for f in both.findings if f.scheme == "int2" or f.scheme == "int8"}

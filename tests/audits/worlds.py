@@ -64,7 +64,7 @@ def subject(
     derivation = None if role == "subject" else made
     return SubjectRecord(
         name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, made=derivation,
-        blocks=blocks, layers=blocks,
+        blocks=blocks, layers=blocks, weights=tuple(f"{name}.weight" for name in blocks),
     )  # fmt: skip
 
 

@@ -1,14 +1,14 @@
 """WT100: what shipping costs, one row a scheme: rounding, pruning, noise and flipped bits at ready settings."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import ClassVar, final
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.controls import shown, silent
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.audits.losses import Disturbed, shipped
+from wheeltap.audits.losses import Disturbed, losing, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.records import Control, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -70,14 +70,14 @@ class DeploymentAudit(Audit):
         return schemes(self.settings.schemes)
 
     def ask(self, case: Case) -> list[Trial]:
-        """Every draw of every scheme on every subject."""
+        """Every draw of every scheme on every subject that has something to lose."""
         if not case.known(case.plan.baselines()):
             return []
-        return [*self._shipped(case.plan), *self._checks(case.plan)]
+        return [*self._shipped(case.plan, losing(case)), *self._checks(case.plan)]
 
-    def _shipped(self, plan: Plan) -> list[Trial]:
-        """Every draw of every scheme on every subject."""
-        return [t for subject in plan.subjects for one in self.schemes for t in self.trials(plan, subject, one)]
+    def _shipped(self, plan: Plan, subjects: Iterable[SubjectRecord]) -> list[Trial]:
+        """Every draw of every scheme."""
+        return [t for subject in subjects for one in self.schemes for t in self.trials(plan, subject, one)]
 
     def _checks(self, plan: Plan) -> list[Trial]:
         """A rounding so fine that nothing may be lost, noise so strong that all must be, and what a copy must share."""
@@ -119,7 +119,7 @@ class DeploymentAudit(Audit):
 
     def most(self, plan: Plan) -> int:
         """All draws of every scheme on every subject."""
-        return len(self._shipped(plan)) + len(self._checks(plan))
+        return len(self._shipped(plan, plan.subjects)) + len(self._checks(plan))
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and one over the inputs of every subject where a scheme reads them."""

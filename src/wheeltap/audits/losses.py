@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Values
+from wheeltap.audits.base import Case, Unanswered, Values
 from wheeltap.audits.claims import Cells
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept
@@ -140,6 +140,18 @@ def shipped(expected: Sequence[Estimate]) -> str:
         return "Its score is too near chance to say what share of it is kept when it is shipped so."
     told = f"Shipped so, expect it to keep {kept} of its score above chance"
     return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
+
+
+def losing(case: Case) -> list[SubjectRecord]:
+    """The subjects that have something to lose: of those at chance nothing would be told."""
+
+    def loses(subject: SubjectRecord) -> bool:
+        try:
+            return not case.at_chance(subject)
+        except Unanswered:  # its clean pass failed, and so would everything else
+            return False
+
+    return [subject for subject in case.plan.subjects if loses(subject)]
 
 
 def ends_of(case: Case, origin: float, unit: float) -> Ends:

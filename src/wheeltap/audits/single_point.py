@@ -44,7 +44,7 @@ class _Weight:
         place: Which of its first two indices is the input, then its indices in the parameter as stored.
     """
 
-    site: Site
+    parameter: str
     value: float
     trial: Trial
     place: tuple[int, ...]
@@ -52,8 +52,7 @@ class _Weight:
     @property
     def address(self) -> str:
         """The parameter's name and the weight's indices: what ``dict(model.named_parameters())`` is asked for."""
-        name = f"{self.site.layer}.weight".lstrip(".")
-        return f"{name}[{', '.join(map(str, self.place[1:]))}]"
+        return f"{self.parameter}[{', '.join(map(str, self.place[1:]))}]"
 
     def __str__(self) -> str:
         names = ("input", "output") if self.place[0] == 0 else ("output", "input")
@@ -158,7 +157,8 @@ class SinglePointAudit(ReadingAudit[_Read]):
             for (layer, row, column), value, place in rows:
                 site = Site.weight(subject.layers[int(layer)], row=int(row), column=int(column))
                 trial = case.plan.trial(subject, "erase", site=site, dose=1.0)
-                found.append(_Weight(site, float(value), trial, tuple(int(at) for at in place if at >= 0)))
+                name = subject.weights[int(layer)]
+                found.append(_Weight(name, float(value), trial, tuple(int(at) for at in place if at >= 0)))
             return found
 
         return listed("candidates", "candidate"), listed("nulls", "null")

@@ -60,7 +60,8 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         fingerprint: Digest of architecture, weights and buffers; of the base and how it is made for a control.
         parameters: Number of trainable and frozen parameters, tied ones once.
         blocks: Module paths of the blocks that a block map disturbs one by one.
-        layers: Module paths of the layers a disturbance can touch.
+        layers: Names of the layers a disturbance can touch.
+        weights: Their parameters' names, in the same order.
         widest: Inputs (with the constant) of the widest dense layer: what function-space noise must estimate.
         path: Numerical path class of its trials.
         ends: Layers that turn tokens into vectors, and vectors into scores of tokens: deployment leaves them alone.
@@ -73,6 +74,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     parameters: int
     blocks: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     ends: tuple[str, ...] = ()
     untouched: tuple[Untouched, ...] = ()
     covered: int = 0
