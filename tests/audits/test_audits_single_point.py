@@ -214,7 +214,7 @@ def test_the_worst_candidate_is_told_with_its_address() -> None:
     ]  # fmt: skip
     score = found.estimates[1]
     assert score.value == pytest.approx(0.7) and (score.low, score.high) == (None, None)
-    assert (found.verdict, found.scheme, found.margin) == ("costs", "worst-weight", 0.02)
+    assert (found.verdict, found.scheme, found.margin, found.coverage) == ("costs", "worst-weight", 0.02, 1.0)
     assert len(found.trials) == 1 + CONFIRM + NULLS
 
 
@@ -325,7 +325,7 @@ def test_a_pair_is_compared_on_the_same_examples() -> None:
     gap: Estimate = pair.estimates[0]
     assert pair.status != "found" and gap.value == pytest.approx(0.01) and gap.level == pytest.approx(1 - 0.05 / 9)
     assert gap.high is not None and gap.high < 0.05, "two per cent of the examples differ, and only they count"
-    assert (pair.title, pair.scheme, pair.verdict) == ("Without its worst weight", "worst-weight", "cannot tell")
+    assert (pair.title, pair.scheme, pair.verdict) == ("without its worst weight", "worst-weight", "cannot tell")
 
 
 def test_settings_out_of_range_are_refused() -> None:

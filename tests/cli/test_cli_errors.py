@@ -84,6 +84,12 @@ def test_bad_arrays(
         (("doctor", "--draws", "4", "--defects", "none"), ("--draws, --defects without --plant",)),
         (("list", "audits", "--invariances"), ("perturbations --invariances",)),
         (("audit", "digits", "--workers", "0"), ("workers",)),
+        (("audit", "digits", "--for", "int4,nf5"), ("no deployment scheme called 'nf5'", "Did you mean 'nf4'?")),
+        (("audit", "digits", "--for", ","), ("No deployment scheme is named",)),
+        (("audit", "digits", "--margin", "0"), ("margin", "above 0", "got: 0")),
+        (("audit", "digits", "--margin", "1.5"), ("margin", "at most 1", "got: 1.5")),
+        (("audit", "digits", "--fail-on", "found"), ("fail-on", "costs")),
+        (("audit", "digits", "--name", "a,b"), ("--name", "1 name")),
         (("audit", "digits", "--store", "no/such/folder/x.wheeltap"), ("folder", "no/such/folder")),
         (("audit",), ("model",)),
         (("judge", "nowhere.wheeltap"), ("nowhere.wheeltap",)),
@@ -116,9 +122,9 @@ def test_bad_usage(
         ("seed = 0.5", ("seed", "int", "float")),
         ("alpha = 7", ("alpha", "< 1")),
         ("audits = []", ("No audit is named", "settings.toml")),
-        ("[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
-        ("[quantization]\ndoses = [4, 4.5]", ("whole numbers", "4.5")),
-        ("[pruning]\ntested = 1.5", ("dose", "0 to 1")),
+        ("audits = ['quantization']\n[quantization]\ndoses = [4, 1]", ("dose", "2 to 16", "1")),
+        ("audits = ['quantization']\n[quantization]\ndoses = [4, 4.5]", ("whole numbers", "4.5")),
+        ("audits = ['pruning']\n[pruning]\ntested = 1.5", ("dose", "0 to 1")),
         ("[pruning]\nmargins = 0.1", ("margin",)),
         ("[punning]\nmargin = 0.1", ("punning", "pruning")),
         ("not toml", ("settings file", "TOML")),
@@ -172,6 +178,8 @@ def test_a_plan_whose_parts_there_are_not(here: Path, capsys: pytest.CaptureFixt
     ("flags", "words"),
     [
         (("--html", "."), ("cannot be written", "directory")),
+        (("--junit", "."), ("cannot be written", "directory")),
+        (("--markdown", "data.npz/r.md"), ("cannot be written", "data.npz/r.md")),
         (("--json", "data.npz/r.json"), ("cannot be written", "data.npz/r.json")),
         (("--html", "/proc/page.html"), ("cannot be written", "/proc/page.html")),
         (("--json", f"{'n' * 300}.json"), ("cannot be written", "long")),
@@ -213,6 +221,7 @@ def test_no_file_of_a_run_is_replaced_by_another(
     here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--store", "d.wheeltap"]
+    audit += ["--fail-on", "never"]  # it is at chance
     assert main([*audit, "--json", "r.json"]) == 0
     kept = (here / "d.wheeltap").read_bytes(), (here / "r.json").read_bytes()
     assert all(word in complaint(capsys, *arguments) for word in words)
@@ -220,7 +229,7 @@ def test_no_file_of_a_run_is_replaced_by_another(
 
 
 def test_folders_of_reports_are_made(here: Path) -> None:
-    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score"]
+    audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score", "--fail-on", "never"]
     assert main([*audit, "--json", "new/deep/r.json", "--html", "new/page.html"]) == 0
     assert (here / "new" / "deep" / "r.json").is_file() and (here / "new" / "page.html").is_file()
 

@@ -212,8 +212,8 @@ def test_of_losses_alone_it_is_clopper_and_pearsons(examples: int, lost: int, ma
 def test_it_is_that_of_an_oracle_that_draws_the_weights(bounded: bool, one_sided: bool) -> None:
     """Dirichlet weights of the values and an imaginary one, drawn; and the alpha at which the interval ends there."""
     rng = np.random.default_rng(5)
-    for examples, margin in ((12, 0.3), (40, 0.25), (40, 0.12)):
-        x = np.clip(rng.exponential(0.1, examples) - 0.1, -1.0, 1.0)
+    for examples, margin, sign in ((12, 0.3, 1.0), (40, 0.25, 1.0), (40, 0.12, 1.0), (40, 0.08, -1.0)):
+        x = sign * np.clip(rng.exponential(0.1, examples) - 0.1, -1.0, 1.0)
         weights = rng.dirichlet(np.ones(examples + 1), 200_000)
         expected = []
         for y in (x, -x)[: 1 if one_sided else 2]:
@@ -295,7 +295,10 @@ POWERS = {
     "normal": (lambda n: shifted(lambda rng, s: rng.normal(0.0, 1.0, s), n), 0.25, False, True, 300),
     "exponential": (lambda n: shifted(lambda rng, s: rng.exponential(1.0, s) - 1.0, n), 0.25, False, True, 300),
     "areas": (lambda n: areas(16, n, 0.02), 0.05, False, True, 200),
+    "areas, 3 draws": (lambda n: areas(3, n, 0.005), 0.1, False, True, 200),
 }
+FEW = "areas, 3 draws"
+"""Where the number of examples told is not within a factor 1.5 in 90 %: three draws tell too little of their spread."""
 
 
 @cache
@@ -326,15 +329,15 @@ def told(name: str, share: float) -> list[tuple[float, float, float]]:
 @pytest.mark.parametrize("name", POWERS)
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_power_told_is_power_observed(name: str, share: float) -> None:
-    """Within .05 and two Monte Carlo errors, of what is told."""
-    observed = decided(name, POWERS[name][-1], 500 if name == "areas" else 2000)
+    """On average within .05 and two Monte Carlo errors; within .1 with three draws, whose spread is a guess."""
+    observed = decided(name, POWERS[name][-1], 500 if name.startswith("areas") else 2000)
     numbers = np.array(told(name, share))[:, :2]
-    error = numbers.std(axis=0) / math.sqrt(len(numbers))
-    assert (np.abs(numbers.mean(axis=0) - observed) <= 0.05 + 2.0 * error).all(), (numbers.mean(axis=0), observed)
+    bound = (0.1 if name == FEW else 0.05) + 2.0 * numbers.std(axis=0) / math.sqrt(len(numbers))
+    assert (np.abs(numbers.mean(axis=0) - observed) <= bound).all(), (numbers.mean(axis=0), observed)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", POWERS)
+@pytest.mark.parametrize("name", [name for name in POWERS if name != FEW])
 def test_the_examples_told_decide_four_times_in_five(name: str) -> None:
     """Nine in ten numbers told are within a factor 1.5 of the one at which simulated tests do."""
     samples, low, high = 300 if name == "areas" else 1000, POWERS[name][-1] / 4, POWERS[name][-1] * 4

@@ -242,6 +242,7 @@ class Audit(Configured, ABC):
             title: Of the finding, where neither the claim's own nor the audit's.
         """
         test, shown, resting = claim.test, claim.shown or claim.test, (*trials, *claim.trials)
+        covered = case.coverage(resting) if claim.coverage is None else claim.coverage
         least = None
         if shown is not None:
             least = smallest_detectable(shown, alpha=case.plan.alpha / claim.among, margin=claim.margin)
@@ -249,7 +250,7 @@ class Audit(Configured, ABC):
             code=self.code, title=claim.title or title or self.title, status=claim.status, subject=subject,
             estimates=(*(() if shown is None else (shown,)), *claim.beside), smallest_detectable=least,
             because=claim.found, trials=tuple(trial.key for trial in resting), alarm=claim.alarm, brief=claim.brief,
-            scheme=claim.scheme, margin=None if test is None else claim.margin, coverage=case.coverage(resting),
+            scheme=claim.scheme, margin=None if test is None else claim.margin, coverage=covered,
         )  # fmt: skip
         return Draft(
             finding, test=test, margin=claim.margin, cells=claim.cells, one_sided=claim.one_sided,

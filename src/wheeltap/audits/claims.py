@@ -106,6 +106,7 @@ class Tested:
         among: Of how many effects the tested one was the largest: each is tested at ``alpha / among``.
         title: Of its finding; the audit's, where empty.
         scheme: Name of the deployment scheme it is about.
+        coverage: Share of the weights that it looked at, where its trials do not tell.
         brief: The sentence for a headline; the first one of ``found``, where empty.
         status: Where there is no test.
         fallback: The status where it was not found, if other evidence than this test settles it.
@@ -126,6 +127,7 @@ class Tested:
     among: int = 1
     title: str = ""
     scheme: str = ""
+    coverage: float | None = None
     brief: str = ""
     status: FindingStatus = "found"
     fallback: FindingStatus | None = None

@@ -66,7 +66,7 @@ class _Read:
     """A subject's candidates and random weights, each with its loss of score per example.
 
     Attributes:
-        screened: Share of the weights that the screens could read.
+        screened: Share of the layers' weights that the screens could read.
     """
 
     subject: SubjectRecord
@@ -88,6 +88,12 @@ class _Read:
     def floor(self) -> float:
         """What the worst random weight costs; 0 where none costs anything."""
         return 0.0 if self.random is None else max(0.0, float(self.random[1].mean()))
+
+    @property
+    def coverage(self) -> float:
+        """Share of all the subject's weights among which the worst was looked for."""
+        in_layers = self.subject.covered / self.subject.parameters if self.subject.covered else 1.0
+        return self.screened * in_layers
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -188,6 +194,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         claim = Tested(
             test=tested, margin=margin, cells=Cells(loss[None, :], case.plan.task.bounded), among=chosen,
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
+            coverage=read.coverage,
             found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
             f"{bar:.2g}. {rest} {_MEANS}",
             otherwise=f"Of the {chosen} weights that the screens rank highest, {subject.name} depends most on "
@@ -216,6 +223,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         )
         return Tested(
             test=gap, margin=margin, among=chosen, title="without its worst weight", scheme="worst-weight",
+            coverage=min(one.coverage, two.coverage),
             trials=(*one.trials, *two.trials), brief=keeps_less(self.title, plan.reference, rival, gap),
             found=f"{words}. {_MEANS}",
             otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",

@@ -76,9 +76,10 @@ def _same_examples(spec: str, first: Loaded, data: Path | None, name: str) -> Su
 def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseTask]:
     """The plan that flags and settings file ask for, with what it needs to run."""
     settled = measuring.settled()
-    for spec in settled.specs(base.DEFAULT):
-        # Before anything is loaded: a mistyped name should not cost a minute.
-        base.create(spec.name, dict(spec.settings))
+    # Before anything is loaded: a mistyped name should not cost a minute, also in a table that this run does not use.
+    settled.specs(base.DEFAULT)
+    for name, table in settled.settings.items():
+        base.create(name, table)
     subjects, task = load(specs, settled.data, names=settled.names)
     audits = settled.specs(planning.default_audits(subjects))
     made = planning.plan(

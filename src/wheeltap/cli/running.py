@@ -47,6 +47,6 @@ def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: R
     telling.require_apart(store)
     with shown(" vs ".join(names), quiet=telling.quiet) as watch:
         report = loop.run(
-            plan, subjects, task, store=store, workers=running.workers or 1, watch=watch, memory=running.memory_bytes
+            plan, subjects, task, store=store, workers=1 if running.workers is None else running.workers, watch=watch, memory=running.memory_bytes
         )
     return telling.tell(report)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wheeltap.core.records import ReportRecord
 from wheeltap.report import deployment, estimates, first_screen, survival, view, words
+from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ def summary(record: ReportRecord, console: "Console") -> None:
     Where no deployment was asked about, the table of verdicts stands in for it.
     """
     _void(record, console)
+    lines = view.headlines(record)
+    if missing_trials(record):  # what follows is no result
+        _print(console, lines[0], style="bold red")
+        lines = lines[1:]
     shipped = deployment.tables(record)
     if shipped:
         first_screen.heads(record, console)
@@ -57,7 +62,7 @@ def summary(record: ReportRecord, console: "Console") -> None:
     else:
         _verdicts(record, console)
     console.print()
-    for line in view.headlines(record):
+    for line in lines:
         _print(console, line, style="bold")
     for note in deployment.notes(record):
         _print(console, note, style="dim")

@@ -9,6 +9,7 @@ adjusted Wald interval excludes a true loss of 2 % in 1.8 % of samples. So the e
 any values with a known maximum its validity is a conjecture without a known exception, and for 0/1 answers the tests
 enumerate it. Without a maximum no test is valid for every distribution (Bahadur & Savage 1956): the imaginary example
 then lies twice as far above the mean as any seen, enough where ten of the losses that make up the mean are expected.
+From draw to draw Student's t has to be enough: a rare draw that hits hard is what ``rare`` is for.
 
 Source: Goeman, Solari & Stijnen (2010), "Three-sided hypothesis testing"; Gaffke (2005), "Three test statistics for a
 nonparametric one-sided hypothesis on the mean of a nonnegative variable"; Learned-Miller & Thomas (2020), "A new
@@ -35,14 +36,12 @@ _gammaincinv = cast(Callable[[float, FloatArray], FloatArray], special.gammainci
 
 _POWER = 0.8
 _BEYOND = 2.0
-"""How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. At
-an alpha of .005 a mean that ten rare losses of random size make up is excluded in 1.7 % of samples with 1, in .5 % with
-2."""
+"""How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
+of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
 
 _Z = 24.0  # normal score of the smallest p-value that is told apart, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
 _NODES = 32  # quantiles of the draws' chi-squared distribution
-_SCORES = 200  # normal scores, for that many draws or any larger number
 _MOST = 10**8  # so many examples or draws are as good as any number
 
 
@@ -65,7 +64,7 @@ def p_below(values: Values, *, margin: float, bounded: bool, one_sided: bool) ->
         DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
         UsageError: If the margin is not positive: an effect of 0 or more can never be excluded.
 
-    Source: Schuirmann (1987), two one-sided tests; this module's sources for each of them.
+    Source: Schuirmann (1987), two one-sided tests; for each of them, those of this module.
     """
     x, edge = _checked(values, bounded=bounded), _checked_margin(margin)
     if x.size == 1:
@@ -77,8 +76,8 @@ def p_below(values: Values, *, margin: float, bounded: bool, one_sided: bool) ->
 def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, alpha: float) -> Power | None:
     """What a repetition with as many draws and examples can decide, and how many of either would be enough.
 
-    With the spread that ``values`` have, and normal draws. Of 0/1 answers to one draw the share gained is kept, and as
-    much and the effect are lost, so that larger effects vary more; else the values are shifted.
+    With the spread that ``values`` have. Of 0/1 answers to one draw the share gained is kept, and as much and the
+    effect are lost, so that larger effects vary more; else the values are shifted. Draws are normal.
 
     Args:
         values: [draw, example].
@@ -94,7 +93,8 @@ def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, a
         DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
         UsageError: If ``margin`` or ``alpha`` cannot be used.
     """
-    x, edge, _ = _checked(values, bounded=bounded), _checked_margin(margin), checked_alpha(alpha)
+    x, edge = _checked(values, bounded=bounded), _checked_margin(margin)
+    checked_alpha(alpha)
     draws, examples = x.shape
     if x.size == 1:
         return None
@@ -102,16 +102,16 @@ def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, a
         share = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided) / examples
         none, twice = (_Means.answers(share, effect, examples) for effect in (0.0, 2.0 * edge))
     else:
-        # The draws of a single example are the only sample, and stand where examples do.
-        none = twice = _Means.of(x if examples > 1 else x.T, pseudo=_amplitude(x) if bounded else 0.0)
+        sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
+        none = twice = _Means.of(sample, pseudo=_amplitude(x) if bounded else 0.0)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
         found, below = large.found(edge, alpha), small.below(edge, alpha)
         if not one_sided:
-            found = min(found, large.mirrored.found(edge, alpha))
-            below = np.maximum(below + small.mirrored.below(edge, alpha) - 1.0, 0.0)
-        return found, float(below.mean())
+            large, small = (replace(means, points=-means.points) for means in (large, small))
+            found, below = min(found, large.found(edge, alpha)), below + small.below(edge, alpha) - 1.0
+        return found, float(np.maximum(below, 0.0).mean())
 
     found, excluded = chances(none.draws, none.examples)
     if examples == 1:
@@ -153,16 +153,14 @@ def power_from_interval(estimate: Estimate, *, margin: float, one_sided: bool, a
     Raises:
         UsageError: If ``margin`` or ``alpha`` cannot be used.
     """
-    edge, errors, z = _checked_margin(margin), _errors(estimate), _score(alpha)
+    edge, errors = _checked_margin(margin), _errors(estimate)
+    checked_alpha(alpha)
     if errors == (None, None):
         return None
 
     def chances(examples: int) -> tuple[float, float]:
-        scale = math.sqrt(examples / estimate.n)
-        seen = [
-            0.0 if error is None else 1.0 if error == 0.0 else normal_share(scale * edge / error - z)
-            for error in errors
-        ]
+        z, far = normal_quantile(alpha / 2.0), edge * math.sqrt(examples / estimate.n)
+        seen = [0.0 if error is None else normal_share(z + far / error) if error else 1.0 for error in errors]
         return (seen[0], seen[1]) if one_sided else (min(seen), max(sum(seen) - 1.0, 0.0))
 
     found, excluded = chances(estimate.n)
@@ -190,12 +188,10 @@ class _Weighing:
     most: float
 
     @classmethod
-    def of(cls, values: FloatArray, *, most: float | None) -> "_Weighing":
-        """Of values less their mean; ``most`` where a measure is bounded."""
-        points, counts = np.unique(values, return_counts=True)
-        largest = float(points[-1])
-        limit = _BEYOND * largest if most is None else most
-        return cls(points=points, weights=counts.astype(np.float64), most=max(limit, largest))
+    def of(cls, points: FloatArray, weights: FloatArray, *, most: float | None) -> "_Weighing":
+        """With the imaginary value at ``most``, where the measure is bounded, or beyond the largest."""
+        largest = float(points.max())
+        return cls(points=points, weights=weights, most=max(_BEYOND * largest if most is None else most, largest))
 
     def z(self, mean: float) -> float:
         """Normal score of the weighed mean being as large as ``mean``, which lies above that of the points."""
@@ -205,27 +201,20 @@ class _Weighing:
             return 0.0
         return self._at(root(lambda tilt: self._at(tilt)[0] - mean, _NEAR, _FAR))[1]
 
-    def upper(self, z: float) -> float:
-        """The weighed mean of this normal score."""
-        return self._at(self._tilt(z))[0] if self._range else self.most
-
-    def pull(self, z: float) -> FloatArray:
-        """How far more of a point moves ``upper``, per share of all: its influence function, up to a constant."""
+    def upper(self, z: float) -> tuple[float, FloatArray]:
+        """The weighed mean of this normal score, and how far more of each point moves it: its influence function."""
         if self._range == 0.0:
-            return np.zeros_like(self.points)
-        tilt = self._tilt(z)
+            return self.most, self.points
+        tilt = _FAR if self._at(_FAR)[1] >= z else _NEAR
+        if tilt < _FAR and self._at(_NEAR)[1] > z:
+            tilt = root(lambda tilt: self._at(tilt)[1] - z, _NEAR, _FAR)
         mean = self._at(tilt)[0]
         slope = 1.0 / (self.most - mean + self._range * math.exp(tilt))
-        return -np.log1p(-slope * (self.points - mean)) / slope
+        return mean, -np.log1p(-slope * (self.points - mean)) / slope
 
     @cached_property
     def _range(self) -> float:
         return self.most - float(self.points.min())
-
-    def _tilt(self, z: float) -> float:
-        if self._at(_FAR)[1] >= z:
-            return _FAR
-        return _NEAR if self._at(_NEAR)[1] <= z else root(lambda tilt: self._at(tilt)[1] - z, _NEAR, _FAR)
 
     def _at(self, tilt: float) -> tuple[float, float]:
         """Mean whose saddle point has this tilt, and its normal score; next to the values' own mean that is 0."""
@@ -239,7 +228,7 @@ class _Weighing:
         if square < 1e-6:
             return mean, 0.0
         r, u = math.sqrt(square), math.sqrt(float(self.weights @ np.square(off / gaps)) + (top / rest) ** 2)
-        return mean, r + math.log(u / r) / r
+        return mean, max(r + math.log(u / r) / r, 0.0)
 
 
 @final
@@ -307,19 +296,13 @@ class _Means:
 
     def below(self, margin: float, alpha: float) -> FloatArray:
         """Probability that no effect is shown to be below the margin, for each outcome of the draws' mean square."""
-        largest = float(self.points.max())
-        most = max(1.0 if self.pseudo else _BEYOND * largest, largest)
-        weighing = _Weighing(points=self.points, weights=self.shares * self.examples, most=most)
-        z = _score(alpha)
-        by_example, spread = weighing.upper(z), self.draw + self.residual
-        by_draw = np.sqrt(np.maximum(spread * self._nodes - self.residual, 0.0)) * _reach_of_draws(self.draws, alpha)
-        upper = np.maximum(np.hypot(by_example, by_draw), self._half_width(alpha))
+        weighing = _Weighing.of(self.points, self.shares * self.examples, most=1.0 if self.pseudo else None)
+        by_example, pull = weighing.upper(-normal_quantile(alpha / 2.0))
+        by_draw = np.maximum((self.draw + self.residual) * self._nodes - self.residual, 0.0)
+        draws = t_quantile(alpha, self.draws - 1) if self.draws > 1 else 0.0
+        upper = np.maximum(np.hypot(by_example, draws * np.sqrt(by_draw)), self._half_width(alpha))
         share = by_example / float(np.median(upper)) if by_example > 0.0 else 0.0
-        return self._chances(margin - upper, self.points + share * (weighing.pull(z) - self.points))
-
-    @property
-    def mirrored(self) -> "_Means":
-        return replace(self, points=-self.points)
+        return self._chances(margin - upper, self.points + share * (pull - self.points))
 
     @property
     def _units(self) -> int:
@@ -336,12 +319,11 @@ class _Means:
     def _half_width(self, alpha: float) -> FloatArray:
         """Of the interval of ``mean_effect``."""
         squares = (self.example + self.residual) * self.examples * (self.examples - 1) + 2.0 * self.pseudo**2
-        nodes = self._nodes
         return Crossed(
-            centre=np.zeros_like(nodes),
-            draw=(self.draw + self.residual) * nodes,
-            example=np.full_like(nodes, squares / self._units / (self._units - 1)),
-            residual=np.full_like(nodes, self.residual),
+            centre=np.zeros_like(self._nodes),
+            draw=(self.draw + self.residual) * self._nodes,
+            example=np.full_like(self._nodes, squares / self._units / (self._units - 1)),
+            residual=np.full_like(self._nodes, self.residual),
             draw_df=self.draws - 1,
             example_df=self._units - 1,
         ).half_width(alpha)
@@ -354,33 +336,23 @@ class _Means:
 
 def _p_one_sided(x: FloatArray, margin: float, *, bounded: bool) -> float:
     """P-value of "the mean is at least ``margin``"."""
-    mean = float(x.mean())
-    distance = margin - mean
-    if distance <= 0.0:
+    if (mean := float(x.mean())) >= margin:
         return 1.0
     spread = crossed(x, pseudo=_amplitude(x) if bounded else 0.0)
     by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value()
     cells = (x if x.shape[1] > 1 else x.T) - mean
-    examples = _Weighing.of(cells.mean(0), most=1.0 - mean if bounded else None)
+    points, counts = np.unique(cells.mean(0), return_counts=True)
+    examples = _Weighing.of(points, counts.astype(np.float64), most=1.0 - mean if bounded else None)
     part = max(float(spread.draw - spread.residual), 0.0)
     if part == 0.0:
-        return max(by_interval, _two_sided(examples.z(distance)))
-    # Of the draws' means only what the examples leave unexplained. Means over many examples are little skewed, so that
-    # their imaginary one lies no further than the furthest; where there are few, Student's t asks for more.
-    rows = cells.mean(1) * math.sqrt(part / float(spread.draw))
-    draws = _Weighing.of(rows, most=float(rows.max()))
+        return max(by_interval, _two_sided(examples.z(margin - mean)))
 
     def beyond(z: float) -> float:
-        by_draw = max(draws.upper(z), t_quantile(_two_sided(z), spread.draw_df) * math.sqrt(part))
-        return math.log(max(math.hypot(examples.upper(z), by_draw), 1e-300) / distance)
+        by_draw = t_quantile(_two_sided(z), spread.draw_df) * math.sqrt(part)
+        return math.log(max(math.hypot(examples.upper(z)[0], by_draw), 1e-300) / (margin - mean))
 
     z = 0.0 if beyond(0.0) >= 0.0 else _Z if beyond(_Z) <= 0.0 else root(beyond, 0.0, _Z)
     return max(by_interval, _two_sided(z))
-
-
-def _score(alpha: float) -> float:
-    checked_alpha(alpha)
-    return normal_quantile(1.0 - alpha / 2.0)
 
 
 def _two_sided(z: float) -> float:
@@ -388,57 +360,32 @@ def _two_sided(z: float) -> float:
 
 
 def _churn(lost: int, gained: int, *, one_sided: bool) -> float:
-    """How many answers are gained whatever the effect is.
-
-    If either direction may be the effect, half of what changed beyond the estimated effect: the smaller of the two
-    numbers would be too small, by their chance difference.
-    """
-    if one_sided:
-        return gained
-    changed = lost + gained
-    return (changed - math.sqrt(max((lost - gained) ** 2 - changed, 0))) / 2.0
-
-
-def _reach_of_draws(draws: int, alpha: float) -> float:
-    """How many standard errors of the draws an exclusion allows for, where they are normal."""
-    if draws == 1:
-        return 0.0
-    count = min(draws, _SCORES)
-    scores = np.array([normal_quantile((place + 0.5) / count) for place in range(count)])
-    scores /= math.sqrt(float(np.square(scores).sum()))
-    reach = _Weighing.of(scores, most=float(scores[-1])).upper(_score(alpha)) * count
-    return max(reach, t_quantile(alpha, draws - 1))
+    """How many answers are gained whatever the effect is."""
+    # If it may be either way, half of what changed beyond it: the smaller number would be too small, by chance.
+    effect = math.sqrt(max((lost - gained) ** 2 - lost - gained, 0))
+    return gained if one_sided else (lost + gained - effect) / 2.0
 
 
 def _errors(estimate: Estimate) -> tuple[float | None, float | None]:
-    """Standard errors of an interval's lower and upper side; ``None`` where it is open."""
-    value, quantile = estimate.value, normal_quantile((1.0 + estimate.level) / 2.0)  # infinite where it is exact
-    if value is None:
-        return None, None
-    low, high = estimate.low, estimate.high
-    return None if low is None else (value - low) / quantile, None if high is None else (high - value) / quantile
+    """Standard errors of an interval's lower and upper side; ``None`` where it is open, or the value lies beyond it."""
+    quantile = normal_quantile((1.0 + estimate.level) / 2.0)  # infinite where nothing was sampled
+    value, low, high = estimate.value, estimate.low, estimate.high
+    below = None if value is None or low is None or low > value else (value - low) / quantile
+    return below, None if value is None or high is None or high < value else (high - value) / quantile
 
 
 def _smallest(chances: Callable[[int], tuple[float, float]], start: int) -> int | None:
     """Smallest number from 2 on, to 1 %, at which both chances are .8; ``None`` where there is none."""
-
-    def enough(number: int) -> bool:
-        return min(chances(number)) >= _POWER
-
     low = high = max(start, 2)
-    if enough(high):
-        while high > 2 and enough(low := max(high // 2, 2)):
-            high = low
-        if high == 2:
-            return 2
-    elif not enough(_MOST):
-        return None
-    else:
-        while not enough(high := 2 * low):
-            low = high
+    while min(chances(high)) < _POWER:
+        if high >= _MOST:
+            return None
+        low, high = high, 2 * high
+    while low > 1 and min(chances(low)) >= _POWER:
+        low, high = low // 2, low
     while high > low + max(1, low // 100):
         middle = round(math.sqrt(low * high))
-        low, high = (low, middle) if enough(middle) else (middle, high)
+        low, high = (low, middle) if min(chances(middle)) >= _POWER else (middle, high)
     return high
 
 
