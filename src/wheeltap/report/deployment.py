@@ -123,7 +123,8 @@ def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     """What was left alone, what was spared, what was not asked, how to read on: one line each."""
-    found = [note for subject in record.subjects if (note := _left_alone(record, subject))]
+    found = [note for finding in record.findings if (note := _warning(finding))]
+    found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
     spared = [s for s in record.subjects if s.ends and any(f.scheme for f in record.findings)]
     if spared:
         ends = ", ".join(spared[0].ends[:_NAMED])
@@ -135,6 +136,11 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 
 
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."
+
+
+def _warning(finding: Finding) -> str:
+    """What a finding warns of: a paragraph of its own."""
+    return next((text for text in words.paragraphs(finding.because) if text.startswith("Warning: ")), "")
 
 
 def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
