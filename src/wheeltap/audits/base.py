@@ -152,9 +152,16 @@ class Case:
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score = score_interval(clean, bounded=task.bounded, name=task.measure, unit=task.measure)
         near = score.low if task.higher_is_better else score.high
-        if near is None or task.sign * (near - chance) > 0.0:
+        if near is None:
             return ""
-        return f"{subject.name} scores {score}, chance is {chance:.3f}: there is nothing to lose."
+        if task.sign * (near - chance) <= 0.0:
+            return f"{subject.name} scores {score}, chance is {chance:.3f}: there is nothing to lose."
+        if task.common is not None and near <= task.common:
+            return (
+                f"{subject.name} scores {score}, and always giving the most common answer scores {task.common:.3f}: "
+                "not shown to be better, so there is nothing to lose."
+            )
+        return ""
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
         """Raises ``Unanswered`` if the subject has nothing to lose."""
@@ -330,8 +337,8 @@ a pass of seconds. Others are asked for by name. ``std-noise`` alarms on reparam
 
 GROUPS = {
     "survival": (
-        "score", "deployment", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning",
-        "bit-flips", "fine-tuning",
+        "score", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning", "bit-flips",
+        "fine-tuning",
     ),
     "noise": ("score", "relative-noise", "function-noise"),
     "structure": ("score", "relative-noise", "function-noise", "single-point", *STRUCTURE),

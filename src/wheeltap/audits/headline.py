@@ -68,11 +68,11 @@ class _Told:
         return " ".join(part for part in said if part)
 
     def _partly(self, *subjects: SubjectRecord) -> str:
-        """What share of the weights was disturbed, where that is not nearly all of them."""
+        """What share of the weights was disturbed, where nothing reached nearly all of them."""
         names = {subject.name for subject in subjects} | {pair(self.plan.reference, subject) for subject in subjects}
         shares = [f.coverage for f in self.findings if f.subject in names and f.coverage is not None]
-        least = min(shares, default=1.0)
-        return f"ONLY {least:.0%} OF THE WEIGHTS WERE DISTURBED." if least < FULL else ""
+        most = max(shares, default=1.0)
+        return f"ONLY {int(100 * most)} % OF THE WEIGHTS WERE DISTURBED." if most < FULL else ""
 
     def _shipping(self, rows: Sequence[Finding]) -> str:
         if not rows:
@@ -124,7 +124,7 @@ class _Told:
             return " ".join(said)
         excluded, measured = _with(rest, "excluded"), [f for f in rest if f.status in ("found", "measured")]
         told = (
-            ("Excluded", excluded),
+            ("No effect above the margin", excluded),
             ("Only measured", measured),
             ("No answer", [f for f in rest if f.status in _UNANSWERED]),
         )
@@ -189,6 +189,9 @@ class _Told:
             return ""
         gap = score.estimates[0]
         told = _points(gap) if self.plan.task.bounded else str(gap)
+        if score.status == "found":
+            better = (gap.value or 0.0) * self.plan.task.sign > 0.0
+            told = f"{told}; the {'first' if better else 'second'} is better"
         words = {"found": "scores differ", "excluded": "scores are equivalent"}
         leaning = "scores may differ" if score.leaning else "cannot tell whether scores differ"
         return f"{words.get(score.status, leaning)} ({told}); "
@@ -237,11 +240,17 @@ def _titles(rows: Sequence[Finding]) -> str:
     return ", ".join(dict.fromkeys(_lower(row.title) for row in rows))
 
 
+def rounded(count: int) -> str:
+    """A count with two digits that mean something, rounded up."""
+    size = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // size) * size:,}"
+
+
 def _would_do(rows: Sequence[Finding]) -> str:
     """How many examples would decide all of these."""
     known = [row.power.examples for row in rows if row.power is not None]
     most = max((one for one in known if one is not None), default=None)
-    return f" ({most:,} examples would tell)" if most is not None and None not in known else ""
+    return f" ({rounded(most)} examples would tell)" if most is not None and None not in known else ""
 
 
 def _lower(text: str) -> str:

@@ -225,6 +225,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
         try:
             table = msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
             lists = {key: _named(value) if key in ("for", "name") else value for key, value in table.items()}
+            if isinstance(lists.get("audits"), str):
+                lists["audits"] = list(_listed(lists["audits"]))
             plain = {key: value for key, value in lists.items() if key in known}
             tables = {key: cast("dict[str, Any]", value) for key, value in table.items() if isinstance(value, dict)}
             audits = {key: {name: _named(one) for name, one in value.items()} for key, value in tables.items()}

@@ -42,10 +42,11 @@ def untouched(layers: Iterable[Layer], size: Mapping[str, int]) -> tuple[Untouch
 
 
 def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
-    """Layers that turn tokens into vectors, and vectors into scores of tokens; none where nothing is embedded.
+    """Layers of a language model that turn tokens into vectors, and vectors into scores of tokens; none of any other.
 
     The latter is a layer outside the blocks with one unit for each token of the largest embedding; where it is tied to
-    that, the two are one layer.
+    that, the two are one layer. A model that embeds tokens without scoring them is no language model: its embedding may
+    be nearly all there is of it.
     """
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding | nn.EmbeddingBag)}
     embeddings = {
@@ -61,6 +62,9 @@ def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
         inside = any(layer.name == block or layer.name.startswith(f"{block}.") for block in blocks)
         return layer.kind in ("linear", "transposed") and layer.units == tokens and not inside
 
+    scored = any(isinstance(module, nn.Linear) and id(module.weight) in tables for module in model.modules())
+    if not scored and not any(is_head(layer) for layer in layers):
+        return ()
     return tuple(layer.name for layer in layers if layer.name in embeddings or is_head(layer))
 
 

@@ -16,7 +16,6 @@ Scalar = str | int | float | bool
 TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
-"""Shown to exceed its margin; shown not to; neither; a number without a claim; and why there is none."""
 
 Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging"]
 Role = Literal["subject", "twin", "planted", "graded"]
@@ -94,6 +93,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         chance: The score an answer without information gets, in units of ``measure``; known after a clean pass.
         bounded: Whether the measure is a share of right answers (0 or 1 per example).
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
+        common: Share of the examples with the most common right answer, where answers are classes.
     """
 
     name: str
@@ -105,6 +105,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     higher_is_better: bool = True
     bounded: bool = True
     tokens: int = 0
+    common: float | None = None
 
     @property
     def sign(self) -> float:

@@ -116,15 +116,23 @@ class Subject:
     def _described(self) -> Description:
         return self.settled.description if self.settled else described(self.model)
 
-    def settle(self, settled: Settled, *, tied: Set[str]) -> None:
+    def settle(self, settled: Settled, *, tied: Set[str], right: Set[str] = frozenset()) -> None:
         """Takes what passes over the task told; the record is made again of the model as it is now.
 
         Args:
             settled: That.
             tied: Paths of weights that are used in more than one place: by functions, not only by modules.
+            right: Paths of weights on the right of a product: of those that no known module stores, a column is a unit.
         """
         self.settled, self._record, self._squared_norm = settled, None, None
-        self.layers = tuple(replace(layer, tied=layer.tied or layer.weight in tied) for layer in self.layers)
+        self.layers = tuple(
+            replace(
+                layer,
+                tied=layer.tied or layer.weight in tied,
+                kind="stacked" if layer.kind == "plain" and layer.weight in right else layer.kind,
+            )
+            for layer in self.layers
+        )
 
     def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
         """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
@@ -132,9 +140,13 @@ class Subject:
         It is disturbed only where this one is: a weight that a gauge untied stays out.
         """
         child = Subject(model, name=record.name)
-        tied = {layer.name: layer.tied for layer in self.layers}
-        child._apart = tuple(layer for layer in child.layers if layer.name not in tied)
-        child.layers = tuple(replace(layer, tied=tied[layer.name]) for layer in child.layers if layer.name in tied)
+        known = {layer.name: layer for layer in self.layers}
+        child._apart = tuple(layer for layer in child.layers if layer.name not in known)
+        child.layers = tuple(
+            replace(layer, tied=known[layer.name].tied, kind=known[layer.name].kind)
+            for layer in child.layers
+            if layer.name in known
+        )
         child._record = record
         return child
 

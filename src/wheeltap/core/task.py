@@ -34,6 +34,7 @@ from wheeltap.core.measure import Measure
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import mean_loss, require_finite, require_fitting, require_scores, require_targets
+from wheeltap.core.typed import to_array
 
 Kind = TypeVar("Kind", bound="BaseTask")
 
@@ -192,7 +193,13 @@ class BaseTask(ABC):
             higher_is_better=self.measure.higher_is_better,
             bounded=self.measure.bounded,
             tokens=self.tokens,
+            common=self.common,
         )
+
+    @property
+    def common(self) -> float | None:
+        """Share of the examples with the most common right answer; ``None`` where answers are no classes."""
+        return None
 
 
 @final
@@ -265,6 +272,13 @@ class Task(BaseTask):
     @staticmethod
     def _digests(kind: str, inputs: Inputs) -> list[str]:
         return [tensor_digest(f"{kind} {name}".strip(), tensor) for name, tensor in sorted(tensors(inputs).items())]
+
+    @property
+    def common(self) -> float | None:
+        """See ``BaseTask.common``."""
+        if self.targets.is_floating_point() or not self.measure.bounded:
+            return None
+        return float(np.unique(to_array(self.targets), return_counts=True)[1].max()) / len(self.targets)
 
     @property
     def tokens(self) -> int:

@@ -108,8 +108,8 @@ class Disturbance:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
 
         Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights, and ``coverage`` the
-        share of what the site asks for that was replaced, whether or not by the same numbers: of all parameters but
-        those that it spares; ``None`` at a site of a part.
+        share of what the site asks for that is in layers it replaced: of all parameters but those that it spares;
+        ``None`` at a site of a part. A layer's bias goes with it, also where it is left alone, as rounding does.
 
         Args:
             dose: How much.
@@ -125,22 +125,19 @@ class Disturbance:
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
             draw = Draw(root, seed, known.get(layer.name))
-            biases = False
             if self._position is not None:
                 self._write_one(layer, self._position, dose, draw)
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
-                biases = self.perturbation.biases
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
                 moved += _distance(held.weight, clean.weight)
-                biases = new.bias is not None
                 if held.bias is not None and clean.bias is not None and new.bias is not None:
                     moved += _distance(held.bias, clean.bias)
-            touched += clean.weight.numel() + (clean.bias.numel() if biases and clean.bias is not None else 0)
+            touched += clean.weight.numel() + (0 if clean.bias is None else clean.bias.numel())
         self.relative_norm = (moved / self._size) ** 0.5
         self.coverage = touched / self._asked if self._asked else None
 

@@ -56,7 +56,7 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
             scores = clean_scores(subject, task)
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
-            tied = _tied(subject, task)
+            tied, right = _used(subject, task)
             after = described(subject.model)
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
@@ -67,7 +67,7 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
     if found.differing(after):
         found = described(subject.model)  # what could not be put back is as the passes left it
     settled = Settled(task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=1.0)
-    subject.settle(settled, tied=tied)
+    subject.settle(settled, tied=tied, right=right)
     return settled
 
 
@@ -205,8 +205,12 @@ def told(error: Exception) -> str:
 # ---- where weights are used ------------------------------------------------------------------------------------
 
 
+_PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm"})
+"""Products whose second factor has a column, not a row, for each output."""
+
+
 class _Uses(TorchFunctionMode):
-    """Notes by which module, and by which function there, each parameter is used.
+    """Notes by which module, and by which function there, each parameter is used; which ones a product has on its right.
 
     A parameter that a function gives back as it is (a change of dtype to its own), or of which it gives only facts
     (shape, dtype), is not used by it.
@@ -217,12 +221,15 @@ class _Uses(TorchFunctionMode):
         self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         self.inside: list[str] = [""]
         self.uses: dict[str, set[tuple[str, str]]] = {}
+        self.right: set[str] = set()
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
         result = func(*args, **given)
+        if len(args) > 1 and getattr(func, "__name__", "") in _PRODUCTS:
+            self.right |= {self._names[id(args[1])]} if id(args[1]) in self._names else set()
         if _holds_tensor(result):
             for part in _flat((*args, *given.values())):
                 name = self._names.get(id(part))
@@ -245,8 +252,8 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _tied(subject: Subject, task: BaseTask) -> frozenset[str]:
-    """Weights of layers that are used in more than one place of the model; from one example of the task.
+def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str]]:
+    """Weights of layers that are used in more than one place, and those on the right of a product, from one example.
 
     Not those that are known to be used otherwise than in one product: of what is computed from them, or how often
     the forward looks at them, follows nothing.
@@ -275,4 +282,4 @@ def _tied(subject: Subject, task: BaseTask) -> frozenset[str]:
         for remove in undo:
             remove()
     read = [layer.weight for layer in subject.layers if not layer.unread]
-    return frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)
+    return frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1), frozenset(uses.right)

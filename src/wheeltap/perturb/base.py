@@ -197,13 +197,7 @@ EVERY_GAUGE = frozenset(
 
 
 class Noise(Perturbation):
-    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve.
-
-    Attributes:
-        biases: Whether biases move too.
-    """
-
-    biases: ClassVar[bool] = True
+    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights moved by ``dose`` along the draw's direction."""

@@ -55,7 +55,6 @@ class LowRankNoise(Noise):
     name = "low-rank"
     version = 3  # since 2 normal numbers are read off a table; since 3 norms of large matrices are not rounded
     title = "low-rank noise"
-    biases = False
     unit = "norm of the change of each weight matrix, as a share of its own"
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})

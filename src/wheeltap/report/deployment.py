@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wheeltap.audits.headline import FULL
+from wheeltap.audits.headline import FULL, rounded
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, ReportRecord, SubjectRecord
 from wheeltap.report import view, words
 from wheeltap.report.words import Tone
@@ -112,18 +112,19 @@ def controls_line(record: ReportRecord) -> str:
 
 
 def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
-    """Share of a model's weights that disturbances reached: the least of any of them, else what they could reach."""
+    """Share of a model's weights that disturbances reached; those of rows that reached fewer stand in these rows."""
     mine = [f for f in record.findings if f.coverage is not None]
     own = [f for f in mine if f.subject == subject.name]
     paired = [f for f in mine if subject.name in f.subject.split(" vs ")]
     shares = [f.coverage for f in own or paired if f.coverage is not None]
     known = subject.covered / subject.parameters if subject.parameters and subject.covered else None
-    return min(shares, default=known)
+    return max(shares, default=known)
 
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     """What was left alone, what was spared, what was not asked, how to read on: one line each."""
     found = [note for finding in record.findings if (note := _warning(finding))]
+    found += _examples(record)
     found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
     spared = [s for s in record.subjects if s.ends and any(f.scheme for f in record.findings)]
     if spared:
@@ -136,6 +137,26 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
 
 
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."
+
+
+def _examples(record: ReportRecord) -> list[str]:
+    """What is odd about the examples: few distinct ones, or one answer that is nearly always right."""
+    task, found = record.task, list[str]()
+    if 0 < task.tokens < 0.9 * task.examples:
+        found.append(
+            f"Warning: only {task.tokens:,} of the {task.examples:,} examples differ, and intervals take them for "
+            "independent: they are too narrow."
+        )
+    if task.common is not None and task.common >= _UNEVEN:
+        found.append(
+            f"Warning: {task.common:.1%} of the examples have one answer, so a loss on all others can hide below the "
+            "margin: test them alone too."
+        )
+    return found
+
+
+_UNEVEN = 0.8
+"""Share of one answer from which the others need a test of their own."""
 
 
 def _warning(finding: Finding) -> str:
@@ -210,22 +231,24 @@ def label(finding: Finding) -> str:
 
 def _note(finding: Finding) -> str:
     """What would decide an open row."""
+    part = finding.coverage
+    if part is not None and part < FULL and finding.status in ("found", "excluded", "inconclusive"):
+        return f"{_percent(part)} of the weights"
     if finding.status != "inconclusive":
         return ""
     n, power = (finding.estimates[0].n if finding.estimates else 0), finding.power
     if power is None:
         return ""
     if power.examples is not None and power.examples > n:
-        return f"{_round(power.examples)} examples would tell"
+        few = "at least " if n < _FEW else ""
+        return f"{few}{rounded(power.examples)} examples would tell"
     if power.draws is not None:
-        return f"{_round(power.draws)} draws would tell"
+        return f"{rounded(power.draws)} draws would tell"
     return "near the margin" if power.examples is not None else "more draws and examples"
 
 
-def _round(count: int) -> str:
-    """Two digits that mean something, rounded up."""
-    size = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // size) * size:,}"
+_FEW = 200
+"""Examples below which their spread is too poorly known to foresee how many would do."""
 
 
 def verdict_tone(finding: Finding) -> Tone:

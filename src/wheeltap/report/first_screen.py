@@ -17,8 +17,8 @@ STYLES: Final[dict[str, str]] = {"alarm": "bold red", "warn": "yellow", "calm": 
 _LABEL = 28
 _NARROW_LABEL = 16
 
-_WIDE = 90
-"""Columns of a terminal from which rows have room for everything, and labels for a line each."""
+_WIDE, _NARROW = 90, 76
+"""Columns of a terminal from which labels have room for a line each, and rows for everything."""
 
 _MOST_BARS = 15
 
@@ -60,13 +60,12 @@ def table(shown: Table, console: "Console") -> None:
 
 
 def _kept(shown: Table, console: "Console") -> list[int]:
-    """Which cells there is room for: on a narrow terminal the share of changed answers goes first, then scores."""
+    """Which cells there is room for: on a very narrow terminal, the loss alone."""
     every = range(len(shown.headings) - 2)
-    if console.width >= _WIDE or not shown.title:
+    if console.width >= _NARROW or not shown.title:
         return list(every)
     # A verdict and its number are what a row is for.
-    needed = [at for at in every if "95 %" in shown.headings[at + 1]]
-    return list(every)[:-1] if console.width >= 76 and not shown.paired else needed
+    return [at for at in every if "95 %" in shown.headings[at + 1]]
 
 
 def _grid(shown: Table, console: "Console") -> "Grid":
@@ -109,7 +108,7 @@ def bars(shown: Table, console: "Console") -> None:
     drawn = [line for line in shown.lines if line.effect is not None and line.effect.value is not None]
     if not drawn or not shown.title or len(drawn) > _MOST_BARS:
         return
-    label = _LABEL if console.width >= _WIDE else _NARROW_LABEL
+    label = _LABEL if console.width >= _NARROW else _NARROW_LABEL
     axis = _Axis(drawn, paired=shown.paired, width=min(max(console.width - label - 2, 20), 60))
     what = "difference" if shown.paired else "lost"
     caption = f"{what}: #, with its 95 % interval; {axis.mark} is the margin ({shown.scale * drawn[0].margin:.3g})"

@@ -123,7 +123,7 @@ def _margin(margin: Any) -> float:
             where="margin",
             expected="a share of the score above 0 and at most 1, such as .02 (2 points of accuracy)",
             got=f"{margin!r}",
-            do="Nothing can be shown to cost exactly nothing: give the smallest loss that you care about.",
+            do="Give the smallest loss that you care about, as a share: for two points, .02.",
         )
     return float(margin)
 

@@ -15,6 +15,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from wheeltap.core import coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.layer import Layer
 from wheeltap.core.site import WHOLE, Site
@@ -178,7 +179,7 @@ class LowRankCopies:
     @property
     def coverage(self) -> float | None:
         """Share of what the site asks for that is disturbed: see ``Disturbance.apply``."""
-        touched = sum(self.subject.parameter(each.weight).numel() for each in self._layers)
+        touched = coverage.held(self._layers, self.subject.sizes)
         return touched / asked(self.subject, self.site) if self.site.everywhere and touched else None
 
     def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
