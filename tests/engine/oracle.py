@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.core.layer import find_layers
+from wheeltap.core.layer import Layer, find_layers
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.clean import settle
 from wheeltap.engine.needs.gather import gather
 from wheeltap.engine.needs.knowledge import Fixed
 from wheeltap.perturb import create
@@ -32,7 +33,10 @@ def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
         spared = [layer for layer in find_layers(model) if layer.name in trial.site.name.split(",") and layer.name]
         kept = {name for layer in spared for name in (layer.weight, layer.bias)}
         left = sum(p.numel() for name, p in model.named_parameters() if name not in kept)
-        found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in replaced) / left)
+        # A layer's bias goes with its weight, replaced or not.
+        layers = [layer for layer in find_layers(model) if layer.weight in replaced]
+        touched = {name for layer in layers for name in (layer.weight, layer.bias) if name is not None}
+        found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in touched) / left)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
 
@@ -48,7 +52,7 @@ def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Modul
     known = gather(perturbation.needs, Subject(copy.deepcopy(model)), task) if perturbation.needs else Fixed({})
     facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
     disturbed, replaced = copy.deepcopy(model), set[str]()
-    for layer in find_layers(model):
+    for layer in _layers(model, task):
         inside = {
             "whole": True,
             "inner": layer.name not in trial.site.name.split(","),
@@ -71,6 +75,13 @@ def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Modul
             if new.bias is not old.bias:
                 replaced.add(layer.bias)
     return disturbed, replaced
+
+
+def _layers(model: nn.Module, task: BaseTask) -> tuple[Layer, ...]:
+    """Layers as a pass shows them: which axis of a bare parameter is its output."""
+    subject = Subject(copy.deepcopy(model))
+    settle(subject, task)
+    return subject.layers
 
 
 def _put(model: nn.Module, path: str, value: torch.Tensor) -> None:

@@ -129,3 +129,30 @@ def test_codes_of_what_is_behind_a_norm_are_those_of_the_computed_weight(kind: s
         torch.testing.assert_close(*scaled, rtol=1e-5, atol=1e-5)  # of which the codes are the nearest whole numbers
         factor = rows[1] / rows[0]
         torch.testing.assert_close(factor, factor[:, :1].expand_as(factor), rtol=1e-4, atol=1e-6)
+
+
+class Products(nn.Module):
+    """The layers of an MLP as bare parameters: one read ``x @ W``, one as ``nn.functional.linear`` reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.right = nn.Parameter(torch.randn(6, 9, generator=torch.Generator().manual_seed(0)))
+        self.rows = nn.Parameter(torch.randn(4, 9, generator=torch.Generator().manual_seed(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear((x @ self.right).relu(), self.rows)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_a_bare_parameter_is_rounded_by_the_axis_that_its_product_shows(bits: int) -> None:
+    subject = Subject(Products().eval())
+    settle(subject, Task(numbers(8, 6), torch.arange(8) % 4))
+    kinds = {layer.name: layer.kind for layer in subject.layers}
+    assert kinds == {"right": "stacked", "rows": "plain"}
+    right, rows = (subject.parameter(name).detach().clone().numpy() for name in ("right", "rows"))
+    with Disturbance(subject, create("quantize"), WHOLE) as disturbance:
+        disturbance.apply(bits, root=0, seed=0)
+        columns = np.stack([slowly_rounded(right[:, unit], bits) for unit in range(9)], 1)
+        assert np.allclose(subject.parameter("right").detach().numpy(), columns, atol=1e-6)
+        lines = np.stack([slowly_rounded(line, bits) for line in rows])
+        assert np.allclose(subject.parameter("rows").detach().numpy(), lines, atol=1e-6)
