@@ -96,8 +96,8 @@ def rounded(net: nn.Module, bits: int, *, spared: tuple[str, ...] = ()) -> None:
     for name, parameter in net.named_parameters():
         if parameter.ndim < 2 or name in spared:
             continue
-        rows = parameter.detach().reshape(-1, parameter.shape[-1]) if parameter.ndim == 3 else parameter.detach().flatten(1)
-        for line in rows:
+        held = parameter.detach()
+        for line in held.reshape(-1, held.shape[-1]) if held.ndim == 3 else held.flatten(1):
             step = line.abs().max() / (2 ** (bits - 1) - 1)
             if step > 0:
                 line.copy_((line / step).round() * step)

@@ -210,7 +210,7 @@ _PRODUCTS = frozenset({"matmul", "__matmul__", "mm", "bmm"})
 
 
 class _Uses(TorchFunctionMode):
-    """Notes by which module, and by which function there, each parameter is used; which ones a product has on its right.
+    """Notes by which module, and by which function there, each parameter is used, and which are right factors.
 
     A parameter that a function gives back as it is (a change of dtype to its own), or of which it gives only facts
     (shape, dtype), is not used by it.

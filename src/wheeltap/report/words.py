@@ -200,8 +200,8 @@ READING: tuple[tuple[str, str], ...] = (
         (
             "The margin is the smallest loss of interest. 'Costs' (for a pair, 'differ') means that the loss is shown "
             "to exceed it; 'safe' ('equivalent') that it is shown not to; 'may cost' ('may differ') that there is a "
-            "loss, not shown to be above or below it; 'cannot tell' that not even that was shown. All tests of a report are "
-            "corrected together, on either side, so that many looks make neither a false alarm nor a false "
+            "loss, not shown to be above or below it; 'cannot tell' that not even that was shown. All tests of a "
+            "report are corrected together, on either side, so that many looks make neither a false alarm nor a false "
             "reassurance likely; the interval beside a verdict is that of the one number."
         ),
     ),

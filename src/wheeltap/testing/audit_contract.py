@@ -117,7 +117,8 @@ def _plan(several: int) -> Plan:
     """A plan on one subject or more, with controls; its trials are answered by a world, never run."""
     task = _case()[1]
     subjects = [Subject(planted.clusters(seed=seed).subject.model, name=f"net {seed}") for seed in range(several)]
-    return planning.plan(subjects, task, audits=["score", "relative-noise"], effort=Effort(draws=4, control_draws=4, block_draws=1))
+    effort = Effort(draws=4, control_draws=4, block_draws=1)
+    return planning.plan(subjects, task, audits=["score", "relative-noise"], effort=effort)
 
 
 class AuditContract:
