@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks.nets.tiny_lm import sequences

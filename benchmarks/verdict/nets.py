@@ -50,5 +50,5 @@ def worlds(*, draws: int) -> dict[str, Tables]:
     return {
         "cancel": Tables("digits net and copy with cancelling units, draws as the engine gives them", own, cancelling),
         "aligned": Tables("digits net and copy with cancelling units, draws lined up", padded, cancelling),
-        "twin": Tables("digits net and re-coded twin, independent draws", own, recoded),
+        "twin": Tables("digits net and reparametrized copy, independent draws", own, recoded),
     }

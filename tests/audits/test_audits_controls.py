@@ -112,7 +112,7 @@ def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> Non
     unlike = Simulated({"relative": falling(0.45), "function": falling(0.14)})
     report = world(draws=3, twin=unlike, planted=Simulated(SOUND)).run()
     for code in ("WT101", "WT102"):
-        twin = named(report, f"{code} re-coded twin")
+        twin = named(report, f"{code} reparametrized copy")
         assert twin.status == "skipped" and "could hardly have failed" in twin.because
         assert twin.estimates[0].low is not None
     plant = named(report, "WT101 planted cancelling units")
@@ -124,7 +124,7 @@ def test_where_every_disturbed_copy_diverged_there_was_nothing_to_compare() -> N
     lost = Simulated({}, status={"relative": "diverged", "function": "diverged"})
     report = World({"a": lost, "twin": lost}, examples=60).run()
     for code in ("WT101", "WT102"):
-        twin = named(report, f"{code} re-coded twin")
+        twin = named(report, f"{code} reparametrized copy")
         assert twin.status == "skipped" and "No disturbed copy gave a finite answer" in twin.because
 
 
@@ -144,7 +144,7 @@ def test_a_race_that_was_given_up_vouches_for_nothing() -> None:
     members = {"a": Simulated(SOUND), "b": Simulated(SOUND), "twin": Simulated(SOUND), "planted": Simulated(SOUND)}
     audits = ("score", wt.AuditSpec(name="relative-race", settings={"rounds": 32}))
     report = Parts(members, audits=audits).run()
-    for name in ("re-coded twin", "planted cancelling units"):
+    for name in ("reparametrized copy", "planted cancelling units"):
         control = named(report, f"WT101 {name}, raced")
         assert control.status == "skipped" and "neither a difference nor that there is none" in control.because
 
@@ -180,7 +180,7 @@ def test_a_model_that_says_the_same_of_everything_passes_nothing() -> None:
         model[-1].weight.zero_()
     report = measured(model, wt.Task(points(), torch.arange(40) % 3), "score", "relative-noise")
     clean = named(report, "two clean passes agree")
-    twin = named(report, "re-coded twin computes the same function")
+    twin = named(report, "reparametrized copy computes the same function")
     assert clean.status == twin.status == "skipped"
     assert "same scores" in clean.because and "same scores" in twin.because
 
@@ -189,7 +189,7 @@ def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() 
     """Rounding of numbers in the millions is larger than 1e-4, and no difference."""
     task = wt.Task(points(), 1e6 * torch.randn(40, 1, generator=torch.Generator().manual_seed(9)), name="wanted")
     report = measured(net(1, scale=1e7), task, "score", "relative-noise")
-    twin = named(report, "re-coded twin computes the same function")
+    twin = named(report, "reparametrized copy computes the same function")
     assert twin.status == "passed" and 0.0 < (twin.estimates[0].value or 0.0) < 1e-5
 
 

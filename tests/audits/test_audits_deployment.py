@@ -99,14 +99,8 @@ def test_scores_and_losses_are_those_of_copies_changed_by_hand(case: Planted, re
         assert score.name == "score" and score.value == pytest.approx(
             (right(case.subject.model, case) - lost[name]).mean(), abs=1e-9
         )
-        assert (row.margin, row.coverage) == (0.02, pytest.approx(_covered(name), rel=1e-6))
+        assert (row.margin, row.coverage) == (0.02, 1.0)
     assert {row.status for row in found.values()} == {"found", "excluded", "inconclusive"}, "all sides are seen here"
-
-
-def _covered(name: str) -> float:
-    """Rounding and pruning leave biases alone; storing does not."""
-    weights, biases = 12 * 24 + 24 * 24 + 24 * 6, 24 + 24 + 6
-    return 1.0 if name == "bf16" else weights / (weights + biases)
 
 
 def test_intervals_and_verdicts_are_those_of_a_slow_test(case: Planted, report: Report) -> None:
@@ -131,12 +125,12 @@ def test_every_row_says_in_words_what_was_lost_and_what_to_expect(case: Planted,
     for name, row in rows(report, "net 0").items():
         by_name = {estimate.name: estimate for estimate in row.estimates}
         assert row.because.startswith(f"net 0 loses {row.estimates[0]} of its score at {row.title}")
-        assert (": more than 0.02. Shipped so" in row.because) == (row.status == "found")
+        assert (": more than 0.02. Shipped " in row.because) == (row.status == "found")
         assert row.because.endswith("An effect of more than 0.02 is excluded.") == (row.status == "excluded")
         kept, moved = by_name["share kept"], by_name["answers changed"]
         assert kept.value == pytest.approx((right(made[name], case).mean() - chance) / (clean - chance), abs=1e-9)
         assert moved.value == pytest.approx(_moved(case, made[name]), abs=1e-9)
-        assert f"expect it to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
+        assert f"to keep {kept} of its score above chance, with {moved} of its answers changed" in row.because
 
 
 def _moved(case: Planted, made: nn.Module) -> float:

@@ -141,7 +141,7 @@ class TestByHand:
             if e.high is not None and e.low is not None
         )
         assert wide > 1.2 * narrow
-        assert next(c for c in some.controls if c.name == "WT202 re-coded twin").status == "passed"
+        assert next(c for c in some.controls if c.name == "WT202 reparametrized copy").status == "passed"
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_what_to_expect_when_it_is_shipped(subject: Subject, report: Report) -> 
     scores = [float((a == task.targets).double().mean()) for a in answers]
     chance = float(report.record.task.chance or 0.0)
     assert by_name["share kept"].value == pytest.approx((scores[1] - chance) / (scores[0] - chance))
-    assert "Shipped so, expect it to keep" in found.because and "of its answers changed" in found.because
+    assert "Shipped this way, it is expected to keep" in found.because and "of its answers changed" in found.because
 
 
 def test_half_doses_run_the_way_damage_does(report: Report) -> None:
@@ -131,7 +131,7 @@ def test_only_draws_are_allowed_to_hide_worse_ones(report: Report) -> None:
 def test_fine_tuning_scores_what_was_not_trained_on(report: Report) -> None:
     found = finding(report, "WT110")
     by_name = {estimate.name: estimate.value for estimate in found.estimates}
-    assert by_name["new answers learnt after 64 steps"] == pytest.approx(1.0, abs=0.05)
+    assert by_name["new answers learned after 64 steps"] == pytest.approx(1.0, abs=0.05)
     # Any net forgets if it is trained long enough.
     assert not found.alarm and report.headline.endswith(" Only measured: fine-tuning.")
     tested = found.estimates[0]

@@ -207,8 +207,8 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     assert f"depends on head 2 of {projections(model)[1][0]}" in found.because
     assert found.estimates[0].value == pytest.approx(rises.mean(1).max(), abs=0.05)
     missed, above = found.estimates[-2:]
-    assert missed.name == "outdo one of the screen's" and missed.n == 4
-    assert above.name == "outdo the screen's top-ranked" and above.value == 0.0 and (above.high or 0.0) > 0.5
+    assert missed.name == "above one of the screen's" and missed.n == 4
+    assert above.name == "above the screen's top-ranked" and above.value == 0.0 and (above.high or 0.0) > 0.5
     read = readings.create("head-effects", {"top": 2, "sample": 4}).read(subject, on, root=0, seed=0).values
     sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
     count = int((sizes[2:] > sizes[:2].min()).sum())

@@ -32,8 +32,7 @@ NOISE = ["score", "relative-noise", "function-noise"]
         ("structure", [*NOISE, "single-point", "redundancy", "entanglement"]),
         (
             "survival",
-            ["score", "deployment", "relative-noise", "function-noise", "low-rank-noise", "quantization", "pruning",
-             "bit-flips", "fine-tuning"],
+            [*NOISE, "low-rank-noise", "quantization", "pruning", "bit-flips", "fine-tuning"],
         ),
         (["noise", "structure", "score"], [*NOISE, "single-point", "redundancy", "entanglement"]),
         (["WT100", "wt103", "score"], ["deployment", "quantization", "score"]),

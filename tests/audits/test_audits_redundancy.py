@@ -135,7 +135,7 @@ class TestReport:
         assert estimates["nll_rescued"].n == 300
         passed = {c.name: c.status for c in report.controls if c.name.startswith("WT201")}
         assert passed == {
-            "WT201 re-coded twin": "passed",
+            "WT201 reparametrized copy": "passed",
             "WT201 planted cancelling units": "passed",
             "WT201 detection power": "skipped",
         }

@@ -266,7 +266,7 @@ def test_an_effect_out_of_reach_is_told() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_re_coded_twin_shows_nothing(kind: Kind) -> None:
     report = audit(mirrored(kind, smooth=False), **SHORT)
-    (control,) = [one for one in report.controls if one.name == "WT204 re-coded twin"]
+    (control,) = [one for one in report.controls if one.name == "WT204 reparametrized copy"]
     # Weights of the copy are drawn anew: where their S varies, so few of them could not have failed it.
     assert control.status == ("skipped" if kind == "plain" else "passed")
     assert ("could hardly have failed" in control.because) == (kind == "plain")

@@ -19,7 +19,7 @@ from wheeltap.sources import digits
 NEVER = ("same score", "no difference", "nothing found", "not found", "does not stand")
 """What no screen may say: each was once said of a loss that had been measured."""
 
-MODELS = '''
+MODELS = """
 from benchmarks.nets import shipped
 from tests.cli import test_shipping as made
 from wheeltap.sources import digits
@@ -36,7 +36,7 @@ def few_gemma2(): return shipped.language("gemma2"), shipped.letters(60)
 def perceptron(): return digits.train(0), digits.task()
 def tuned(): return made.tuned(), digits.task()
 def untrained(): return made.untrained(), digits.task()
-'''
+"""
 
 
 def untrained() -> nn.Module:

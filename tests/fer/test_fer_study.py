@@ -231,7 +231,7 @@ def test_the_command_writes_its_files_and_says_what_it_found(
     assert json.loads(also.read_text())["schema"] == "wheeltap.report/3"
     assert json.loads((out / "numbers.json").read_text())["command"] == "fer flower"
     assert (out / "explorer.html").stat().st_size < 5 * 2**20
-    for text in ("flower", "Symmetry of response (WT204): cannot tell", "What this cannot say", "Written: "):
+    for text in ("flower", "Symmetry of response (WT204): cannot tell", "What this does not show", "Written: "):
         assert text in said
     assert re.search(r"untrained \(1\) +\d", said)
 

@@ -259,7 +259,7 @@ def _base(model: Any) -> None:
         (_experts, "model.layers.1: mlp: it is a Strange, not a LlamaMLP"),
         (_hook, "model.layers.1: it has forward hooks"),
         (_prompt, "it holds parameters in model, which is not known"),
-        (_max_norm, "model.embed_tokens: it renormalises its rows"),
+        (_max_norm, "model.embed_tokens: it renormalizes its rows"),
         (_shared, "model.layers.0.post_attention_layernorm: it shares its weights"),
         (_buffer, "model.embed_tokens: it shares its weights with more than the other end"),
         (_head, "it holds parameters in lm_head.inner, which is not known"),

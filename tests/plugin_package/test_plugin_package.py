@@ -60,7 +60,7 @@ def test_an_audit_runs_with_it(site: Path) -> None:
     assert told["forwards"][1] == 1
     assert told["versions"] == 1
     assert told["reading"] == ["excluded"] and told["pair"] == ["excluded"]
-    assert told["controls"]["WTX02 re-coded twin"] == "passed"
+    assert told["controls"]["WTX02 reparametrized copy"] == "passed"
     # First class wherever a finding is read: the words are the audit's own.
     assert told["on the page"] == [True, True] and told["in the terminal"]
     assert told["headline"].startswith("FOUND: Turned signs. clusters loses ")

@@ -24,8 +24,8 @@ def test_a_pretrained_cnn() -> None:
     assert report["WT001"][0].estimates[0].value > 0.9
     assert not report.void
     status = {control.name: control.status for control in report.controls}
-    assert status["two clean passes agree"] == status["re-coded twin computes the same function"] == "passed"
-    assert status["WT101 re-coded twin"] == "skipped"  # of four draws nothing short of .3 would have failed it
+    assert status["two clean passes agree"] == status["reparametrized copy computes the same function"] == "passed"
+    assert status["WT101 reparametrized copy"] == "skipped"  # of four draws nothing short of .3 would have failed it
     (curve,) = [c for c in report.record.curves if (c.code, c.role) == ("WT101", "subject")]
     assert curve.half is not None and curve.half.value is not None
     # The mildest dose keeps most of the score, the strongest loses most of it.

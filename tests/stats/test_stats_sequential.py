@@ -195,7 +195,12 @@ def test_rounding_at_the_bound_is_not_refused() -> None:
 
 
 def test_rules_means_and_bets_that_cannot_be_used_are_refused() -> None:
-    for rules in (Rules(margin=0.2, min_effect=0.1), Rules(margin=-0.1), Rules(min_effect=1.0), Rules(bounds=(0.0, 1.0))):
+    for rules in (
+        Rules(margin=0.2, min_effect=0.1),
+        Rules(margin=-0.1),
+        Rules(min_effect=1.0),
+        Rules(bounds=(0.0, 1.0)),
+    ):
         with pytest.raises(UsageError, match="rules of a race"):
             Race(rules)
     with pytest.raises(UsageError, match="confidence level"):

@@ -45,7 +45,7 @@ def shown(name: str, effect: Estimate, *, margin: float, because: str, least: fl
     if effect.low is not None and effect.low > least:
         return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
     if effect.high is not None and effect.high < margin:
-        missed = f" It was missed: the effect is surely below {margin:.2g}."
+        missed = f" It was missed: the effect is shown to be below {margin:.2g}."
         return Control(name=name, kind="planted", status="failed", estimates=(effect,), because=f"{because}{missed}")
     why = " The interval is too wide to show it, or to show that it is missed: measure more."
     return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")

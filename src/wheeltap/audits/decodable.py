@@ -18,7 +18,7 @@ from wheeltap.plans.readings.decodable import DECODABLE
 from wheeltap.stats.effect import mean_effect, smallest_detectable
 
 _WHY_NOT: Final = {
-    "one class": "It has one class only, so there is nothing to tell apart.",
+    "one class": "It has one class only, so there is nothing to distinguish.",
     "too few examples": "One of its classes has too few examples to fit a probe on one half and measure it on the "
     "other.",
     "too many classes": "It has more classes than its examples can carry: some have too few in one half.",
@@ -40,7 +40,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
     title = "Decodable but unused"
     reads = (
         "A factor that a linear probe reads off a layer is ablated there, with the least change that removes it, "
-        "and the outputs are watched beside random subspaces. What can be read but moves nothing is there without"
+        "and the change of the outputs is compared with that of random subspaces. What can be read but moves "
+        "nothing is present without"
         " being used; a task alone cannot tell."
     )
     otherwise = "used"
@@ -176,7 +177,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             name, worst, margin=margin, min_effect=self.settings.sight, one_sided=True,
             because=f"Random labels must not be decodable: probes are right at most {worst} more often than the most "
             f"frequent class ({level:.1%} interval, over {len(gains)} factors and layers); the audit is void if that "
-            f"is surely more than {margin:.2g}.",
+            f"is shown to be more than {margin:.2g}.",
         )  # fmt: skip
 
     def _random_subspaces(self, name: str, factors: list[Factor]) -> Control:
@@ -185,7 +186,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         wide = [layer for factor in factors for layer in factor.wide]
         ranked = [one for one in factors if one.reachable and len(factors) * one.chance <= 1.0 - settings.null_level]
         if not ranked and not wide:
-            why = "Nothing was ablated, or there are too few random subspaces in layers too narrow to prove a fault."
+            why = "Nothing was ablated, or there are too few random subspaces in layers too narrow to show an error."
             return Control(name=name, kind="null", status="skipped", because=why)
         used = [sum(held.used for held in factor.held) for factor in ranked]
         failed = any(count == settings.held for count in used) or any(layer.loud for layer in wide)
@@ -207,8 +208,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         return Control(
             name=name, kind="planted", status="failed" if failed else "skipped" if blind else "passed",
             estimates=(use,),
-            because="On which side of the middle the model's own answers lie is a factor that it surely uses: without "
-            f"it the outputs move {use} of what they move at most. The audit is void if that is surely less than "
+            because="On which side of the middle the model's own answers lie is a factor that it uses: "
+            f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be less than "
             f"{self.settings.margin:g}.{why if blind else ''}",
         )  # fmt: skip
 

@@ -44,7 +44,7 @@ class Words:
         """Decodable, and the outputs do not depend on it."""
         return (
             f"{self.factor.name} is decodable, but the outputs of {self.subject} hardly depend on it. "
-            f"{self._without()}, surely less than {self.settings.margin:g} of that. {self._decodable()} "
+            f"{self._without()}, shown to be less than {self.settings.margin:g} of that. {self._decodable()} "
             f"{self._afterwards()} {self._beside()} {self._limits()}"
         )
 
@@ -58,14 +58,15 @@ class Words:
     def moves(self) -> str:
         """Decodable, and surely not unused; but random subspaces do as much."""
         return (
-            f"{self.factor.name} is decodable in {self.subject}, and not unused. {self._without()}, surely more than "
-            f"{self.settings.margin:g} of that, but not surely more than without random subspaces ({self._p()}): "
+            f"{self.factor.name} is decodable in {self.subject}, and not unused. {self._without()}, shown to be "
+            "more than "
+            f"{self.settings.margin:g} of that, but not shown to be more than without random subspaces ({self._p()}): "
             f"{self._why()}. {self._decodable()} {self._beside()} {self._correlated()}"
         )
 
     def open(self, seen: float | None) -> str:
         """Decodable; used or not stays open."""
-        start = f"{self.factor.name} is decodable; whether {self.subject} uses it stays open."
+        start = f"{self.factor.name} is decodable; whether {self.subject} uses it is undecided."
         if not self.factor.most_used.erased:
             return f"{start} The outputs have no slope there, so what they depend on is not known. {self._decodable()}"
         few = f": {self._too_few()}" if self._too_few() else ""
@@ -77,9 +78,9 @@ class Words:
             )
         least = 0.0 if seen is None else self.settings.margin - seen
         could = f"a share of {least:.2g} or less would have counted as unused"
-        could = could if least > 0.0 else "even one that nothing depends on could have stayed open"
+        could = could if least > 0.0 else "even one that nothing depends on could have stayed undecided"
         return (
-            f"{start} {self._without()}, not surely less than {self.settings.margin:g} of that nor more, and not "
+            f"{start} {self._without()}, not shown to be less than {self.settings.margin:g} of that nor more, and not "
             f"surely more than without random subspaces ({self._p()}){few}. With so many examples {could}. {rest}"
         )
 
@@ -123,14 +124,14 @@ class Words:
             return ""
         return (
             f"so few draws cannot show more, whatever the factor does (set draws to {self.factor.enough} or more; "
-            "surely more than the margin still counts)"
+            "more than the margin still counts)"
         )
 
     def _decodable(self) -> str:
         best, where = self.factor.best, self.factor.decodable
         return (
             f"{self._probe(best)} ({best['control'].mean():.2f} for random labels, {best.majority.mean():.2f} for the "
-            f"most frequent class); it can surely be read off {len(where)} of {len(self.factor.layers)} layers."
+            f"most frequent class); it is shown to be decodable from {len(where)} of {len(self.factor.layers)} layers."
         )
 
     def _beside(self) -> str:
@@ -145,7 +146,7 @@ class Words:
         )
 
     def _correlated(self) -> str:
-        return f"{self._explains()}; what a correlated factor is used for counts here too."
+        return f"{self._explains()}; the use of a correlated factor counts here too."
 
     def _explains(self) -> str:
         """What the factor goes with."""
@@ -186,7 +187,7 @@ def of_null(
         most = max(float(layer["expected"]) for layer in wide)
         said.append(
             f"To first order they should move the outputs {most:.2g} of the most at most; the audit is void if they "
-            f"and all other random ones surely move them more than {settings.null_use:g} of it"
+            f"and all other random ones are shown to move them more than {settings.null_use:g} of it"
         )
     return f"{'. '.join(said)}."
 

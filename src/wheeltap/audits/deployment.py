@@ -56,7 +56,7 @@ class DeploymentAudit(Audit):
     brief = "Deployment"
     reads = (
         "The weights are changed as deployment changes them: rounded to fewer bits, pruned, disturbed by noise or "
-        "flipped bits. Each row is the score that is lost on the same examples, held against the margin."
+        "flipped bits. Each row is the score that is lost on the same examples, compared with the margin."
     )
     asks = "deployment"
     settings_type = DeploymentSettings

@@ -29,20 +29,20 @@ from wheeltap.stats.modularity import (
 
 
 class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
-    """Thresholds. Differences of breadth are shares of the number of behaviours.
+    """Thresholds. Differences of breadth are shares of the number of behaviors.
 
     Attributes:
-        least: A behaviour with fewer examples is left out; one alone has no spread.
-        edges: Share of all pairs of unit and behaviour that are edges of the graph, the strongest.
+        least: A kind with fewer examples is left out; one alone has no spread.
+        edges: Share of all pairs of unit and behavior that are edges of the graph, the strongest.
         rewirings: Graphs with the same degrees that it is compared with; so few that no p-value can be as small as
             ``modular_at`` are refused.
-        shuffles: Of the behaviours over the examples, for the breadth of units that serve none in particular.
+        shuffles: Of the kinds over the examples, for the breadth of units that serve none in particular.
         modular_at: Largest p-value at which a graph is called more modular than rewired ones.
         margin: Difference of breadth between two subjects that does not matter: nets trained from other seeds (digits)
             differ by as much.
         min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the twin's breadth differs by more than this with ``null_level``.
-        null_level: Confidence with which the twin must differ before the audit is void.
+        null_margin: The null control fails if the copy's breadth differs by more than this with ``null_level``.
+        null_level: Confidence with which the copy must differ before the run is void.
     """
 
     least: Annotated[int, msgspec.Meta(ge=2)] = 5
@@ -103,11 +103,11 @@ class EntanglementAudit(ReadingAudit[_Read]):
 
     name = "entanglement"
     code = "WT202"
-    title = "Behaviours per unit"
+    title = "Behaviors per unit"
     brief = "Entanglement"
     reads = (
         "Each hidden unit is ablated in turn. The number says over how many kinds of examples the effect of one "
-        "unit is spread; few means that units have a task of their own. Untrained networks can look alike, so "
+        "unit is spread; few means that units are specialized. Untrained networks can look the same, so "
         "read it beside the others."
     )
     asks = "structure"
@@ -137,7 +137,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
         if len(np.unique(groups)) < 2:
             raise Unanswered(
                 "not_applicable",
-                "Fewer than two groups of examples are large enough: give the task groups, one per behaviour "
+                "Fewer than two groups of examples are large enough: give the task groups, one per behavior "
                 "(task.with_groups; groups in .npz, group in .jsonl).",
             )
         everything = read["all"][:, kept]
@@ -157,7 +157,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
         """Whose units serve more behaviours."""
         margin, min_effect = (share * one.behaviours for share in (self.settings.margin, self.settings.min_effect))
         gap = _gap(one, two, margin=margin)
-        words = f"A unit of {rival.name} serves {gap} behaviours more than one of {case.plan.reference.name}."
+        words = f"A unit of {rival.name} serves {gap} behaviors more than one of {case.plan.reference.name}."
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
@@ -172,8 +172,9 @@ class EntanglementAudit(ReadingAudit[_Read]):
         gap = _gap(one, two, margin=margin, level=level)
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
-            found=f"A copy with permuted and rescaled units must not look different: its units serve {gap} "
-            f"behaviours more ({level:.1%} interval); the audit is void if they surely differ by over {margin:.2g}.",
+            found=f"A copy with permuted and rescaled units must not look different: its units affect {gap} "
+            f"behaviors more ({level:.1%} interval); the run is void if they are shown to differ by more than "
+            f"{margin:.2g}.",
         )  # fmt: skip
 
     def _estimates(self, case: Case, read: _Read, divided: Modularity) -> tuple[Estimate, ...]:
@@ -203,7 +204,7 @@ def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estim
 
 def _breadth(pieces: Values, of: str = "") -> Estimate:
     """Without a p-value: that it is not 0 is no news."""
-    return msgspec.structs.replace(mean_effect(pieces, name=f"behaviours_per_unit{of}", unit="behaviours"), p=None)
+    return msgspec.structs.replace(mean_effect(pieces, name=f"behaviors_per_unit{of}", unit="behaviors"), p=None)
 
 
 def _point(name: str, value: float, *, unit: str, method: str) -> Estimate:
@@ -224,10 +225,10 @@ def _words(name: str, read: _Read, estimates: tuple[Estimate, ...], divided: Mod
     sample = "" if len(read.effects) == read.total else f" (a sample of {len(read.effects)} of {read.total} units)"
     compared = "more modular than" if modular else "not shown to be more modular than"
     return (
-        f"Ablating one hidden unit of {name}{sample} affects {whole} of {read.behaviours} behaviours. That counts each "
-        f"unit by its effect; units that serve none in particular would affect {careless.value:.2f}. The graph of "
+        f"Ablating one hidden unit of {name}{sample} affects {whole} of {read.behaviours} behaviors. That counts each "
+        f"unit by its effect; units that affect all alike would affect {careless.value:.2f}. The graph of "
         f"units and the behaviours they affect most is {compared} rewired ones (Q {divided.value:.3f}, theirs "
-        f"{divided.rewired.mean():.3f}, p {divided.p:.3f}). Neither number alone shows that a net is sound: untrained "
-        "and wrongly trained nets differ in the first, hardly in the second, and few behaviours per unit do not mean "
+        f"{divided.rewired.mean():.3f}, p {divided.p:.3f}). Neither number alone shows that a net is good: untrained "
+        "and wrongly trained nets differ in the first, hardly in the second, and few behaviors per unit do not mean "
         "that each is served by one mechanism."
     )

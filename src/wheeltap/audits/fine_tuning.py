@@ -24,7 +24,7 @@ class FineTuningSettings(ModifySettings, frozen=True, kw_only=True):
     """Steps of training, and what is trained.
 
     Attributes:
-        group: The group of examples whose answers are taught anew, by its number in the task.
+        group: The group of examples that is taught new answers, by its number in the task.
         lr: Step size.
         batch: Examples per step.
         optimizer: ``adam`` or ``sgd``.
@@ -51,7 +51,7 @@ class FineTuningAudit(ModifyAudit):
     title = "Fine-tuning"
     reads = (
         "One group of examples is taught new answers, step by step, and the score on all other examples is "
-        "followed: what is forgotten, beside what is learnt."
+        "followed: what is forgotten, and what is learned."
     )
     axis = "steps of fine-tuning"
     settings_type = FineTuningSettings
@@ -137,6 +137,6 @@ class FineTuningAudit(ModifyAudit):
                 continue
             held = (group[0] == float(self.settings.group)) & (trained.sum(0) == 0.0)
             if held.any():
-                name = f"new answers learnt after {dose:g} step{'s' * (dose != 1)}"
+                name = f"new answers learned after {dose:g} step{'s' * (dose != 1)}"
                 found.append(mean_effect(taught[:, held], name=name, unit="share of answers"))
         return found

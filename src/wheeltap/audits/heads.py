@@ -34,8 +34,8 @@ _ELSE = (
 )
 
 _LIMITS = (
-    "A head is set to zero and nothing makes up for it, so heads that stand in for each other cost little one by one. "
-    "Sound models depend on single heads too: it says where the answer comes from, not that it is wrong."
+    "A head is set to zero and nothing replaces it, so heads that can replace each other cost little one by one. "
+    "Good models depend on single heads too: this shows where the answer comes from, not that it is wrong."
 )
 
 
@@ -52,7 +52,7 @@ class HeadsSettings(HeadEffectsSettings, frozen=True, kw_only=True):
         margin: Rise of the loss by one head that does not matter; the test is of a larger one.
         difference: Difference between two subjects that does not matter.
         difference_min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the twin's rise differs by more than this with ``null_level``.
+        null_margin: The null control fails if the copy's rise differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
@@ -108,7 +108,7 @@ class HeadsAudit(ReadingAudit[_Read]):
 
     The head is chosen on one half of the examples and its rise measured on the other, both ways, so that the largest of
     many noisy rises is no finding; ``TopRanked`` says in which ways that is conservative. The interval is over
-    examples: where the others that stand for heads which were not measured are a sample, their own spread is not in it.
+    examples: where the others that represent heads which were not measured are a sample, their own spread is not in it.
 
     Source: Michel, Levy & Neubig (2019), "Are Sixteen Heads Really Better than One?", arXiv 1905.10650, sec. 3.2.
     """
@@ -120,7 +120,7 @@ class HeadsAudit(ReadingAudit[_Read]):
     reads = (
         "Attention heads are ablated one at a time. The number is what the loss rises by without the one that "
         "matters most, chosen on one half of the examples and measured on the other, beside a head at random. "
-        "Sound models can depend on one head too."
+        "Good models can depend on one head too."
     )
     shows = True
     settings_type = HeadsSettings
@@ -181,8 +181,8 @@ class HeadsAudit(ReadingAudit[_Read]):
             test=tested, margin=margin, beside=beside, one_sided=True, alarm=False,
             found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
-            otherwise=f"Of its attention heads {subject.name} misses {read.best} most: without it {rise}, not shown to "
-            f"be more than {margin:.2g} and more than without a head at random. {rest}",
+            otherwise=f"Of its attention heads {subject.name} depends most on {read.best}: without it {rise}, not "
+            f"shown to be more than {margin:.2g} and more than without a head at random. {rest}",
         )  # fmt: skip
         return [claim]
 
@@ -212,8 +212,8 @@ class HeadsAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
-            found=f"A re-coded copy must not look different: without its top-ranked head the loss rises by {gap} more "
-            f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
+            found=f"A reparametrized copy must not look different: without its top-ranked head the loss rises by "
+            f"{gap} more ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
 
@@ -244,7 +244,7 @@ def _missed(read: _Read) -> tuple[Estimate, Estimate]:
         found = score_interval(outdo, bounded=True, name=name, unit="share")
         return replace(found, method=f"Clopper-Pearson over {read.sampled} heads at random")
 
-    return share(read.missed, "outdo one of the screen's"), share(above, "outdo the screen's top-ranked")
+    return share(read.missed, "above one of the screen's"), share(above, "above the screen's top-ranked")
 
 
 def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
@@ -255,7 +255,7 @@ def _beside(read: _Read, beside: tuple[Estimate, ...]) -> str:
     part = (
         f"Its share of the rises of all {read.total} heads, one by one, is {share}."
         if share.value is not None
-        else f"All {read.total} heads, one by one, cost nothing in sum, so no share can be told."
+        else f"All {read.total} heads, one by one, cost nothing in sum, so there is no share."
     )
     named = "; ".join(f"{one.name.removeprefix(_WITHOUT)} {one}" for one in ranked)
     return (
@@ -272,8 +272,9 @@ def _measured(read: _Read) -> str:
     one, best = _missed(read)
     return (
         f"Of {read.total} heads, those {read.top} were ablated that a first-order screen ranks highest, and "
-        f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} outdo one of the {read.top} (a "
+        f"{read.sampled} of the others at random: {read.missed} of these {read.sampled} exceed one of the "
+        f"{read.top} (a "
         f"share of {one}), {round(read.sampled * (best.value or 0.0))} the top-ranked of them ({best}). So a "
-        f"head that was not ablated may cost more; and that {read.sampled} heads stand for "
+        f"head that was not ablated may cost more; and that {read.sampled} heads represent "
         f"{read.total - read.top} is not in the intervals, which are over examples."
     )

@@ -71,7 +71,7 @@ class _Searched:
     Attributes:
         start: ``[example]``: the clean score, or the floor for every example where that is higher.
         clean: Mean clean score.
-        floor: The score without any ability: chance, or always giving the commonest answer.
+        floor: The score without any ability: chance, or always giving the most common answer.
         weights: Under the best noise in the weights.
         inputs: Under the best change of the inputs; ``None`` where they cannot be moved.
         stand_in: Whether that was a change of the embedding's output.
@@ -104,7 +104,7 @@ class ImprovementAudit(Audit):
     reads = (
         "Many noisy copies are tried, the best chosen on half of the examples and measured on the other half. A "
         "gain beyond that of nets that hide nothing, and of a constant added to each output, may be a hidden "
-        "ability; wrong labels, and a large honest model, can look alike."
+        "ability; wrong labels, and a large honest model, can look the same."
     )
     settings_type = ImprovementSettings
     spares: ClassVar[dict[str, int]] = {"draws": 4}
@@ -297,7 +297,7 @@ class ImprovementAudit(Audit):
         if gain.low is not None and gain.low > margin:
             why = (
                 f"That is more than {margin:g}, but a constant added to each output does as well (noise gives "
-                f"{beyond_shift} more): a mere fault of the answers' format would look the same."
+                f"{beyond_shift} more): a mistake in the answers' format would look the same."
             )
         else:
             why = (
@@ -330,12 +330,12 @@ class ImprovementAudit(Audit):
         large = gain.low is not None and gain.low > self.settings.margin
         return (
             f"Moving {where} at random, {one.candidates[1]} ways and with no access to weights, gains {gain}; "
-            f"{verdict} {beyond}.{' That the inputs gain so much is worth looking into by itself.' if large else ''}"
+            f"{verdict} {beyond}.{' That the inputs gain so much should be investigated by itself.' if large else ''}"
         )
 
 
 _EXPLAINED: Final = (
-    "It does not say that anything was hidden on purpose. Training on wrong labels leaves right answers near by; a "
+    "It does not say that anything was hidden on purpose. Training on wrong labels leaves right answers nearby; a "
     "large honest model may have better ones all around it (arXiv 2603.12228), so that a margin from small nets does "
     "not carry over; and a base below chance makes every relative gain look huge."
 )

@@ -85,8 +85,9 @@ class InputShiftAudit(ReadingAudit[_Read]):
     title = "Input shift"
     reads = (
         "The inputs are disturbed in declared ways (noise, blur, occlusion, contrast; feature noise; changed tokens) "
-        "and the loss of score is measured, beside noise in the weights that costs as much. Where the two hit other "
-        "examples, or rank networks in another order, one of them says what the other cannot."
+        "and the loss of score is measured, beside noise in the weights that costs as much. Where the two affect "
+        "different "
+        "examples, or rank networks in another order, one of them shows what the other cannot."
     )
     axis = "dose of the disturbance"
     settings_type = ShiftAuditSettings
@@ -224,7 +225,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         words = (
             f" Input shift and relative noise of {DOSES[at]:g} rank the {len(reads)} subjects with Kendall's tau "
-            f"{tau:.2f}: 1 is the same order, -1 the opposite one; so few say little."
+            f"{tau:.2f}: 1 is the same order, -1 the opposite one; with so few models this is weak evidence."
         )
         names = {subject.name for subject in case.plan.subjects}
         return [_with(draft, ranked, words) if draft.finding.subject in names else draft for draft in drafts]

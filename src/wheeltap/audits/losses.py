@@ -137,8 +137,8 @@ def shipped(expected: Sequence[Estimate]) -> str:
     """What to expect of it when it is shipped so, in words."""
     kept, *changed = expected
     if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
-        return "Its score is too near chance to say what share of it is kept when it is shipped so."
-    told = f"Shipped so, expect it to keep {kept} of its score above chance"
+        return "Its score is too near chance to estimate what share of it is kept when it is shipped this way."
+    told = f"Shipped this way, it is expected to keep {kept} of its score above chance"
     return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
 
 

@@ -23,7 +23,7 @@ class MergingSettings(Settings, frozen=True, kw_only=True):
 
     Attributes:
         between: Shares of the way from the reference to the other; the verdict is about the first.
-        beyond: Places outside: negative ones take the other's task away, those above 1 add more of it.
+        beyond: Places outside: negative ones subtract the other's task, those above 1 add more of it.
         together: Between three checkpoints, of which the first is the base: how much of what both of the others changed
             is added to it, 1 for all, .5 for their average; the verdict is about the first.
         margin: Smallest barrier of interest; the plan's, where it is not given.
@@ -48,7 +48,7 @@ class MergingAudit(Audit):
     brief = "Merging"
     reads = (
         "The weights of two checkpoints are averaged, in several shares, and the score is compared with what the "
-        "two have between them. A barrier says that they do not lie in one basin."
+        "two have between them. A barrier shows that they are not in one basin."
     )
     asks = "merging"
     settings_type = MergingSettings

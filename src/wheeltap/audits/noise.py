@@ -37,11 +37,11 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
         margin: Smallest difference of curve area of interest; the plan's margin, where it is not given. This and
             the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
         min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
-        null_margin: The null control fails if the twin's area differs by more than this with confidence
+        null_margin: The null control fails if the copy's area differs by more than this with confidence
             ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void. The margin already makes that
             rare where nothing is wrong; a higher level would leave the control blind to effects of interest.
-        plant_margin: The planted control fails if the planted copy's area is surely smaller by less than this.
+        plant_margin: The planted control fails if the planted copy's area is shown to be smaller by less than this.
         block_map: Whether blocks are also disturbed one at a time.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
@@ -287,9 +287,10 @@ class NoiseAudit(Audit):
         return [*found, self._plant(case, few, plant), self._power(case, measured)] if self.plant_must_show else found
 
     def _null(self, case: Case, reference: Measured, twin: Measured | None) -> Control:
-        name = f"{self.code} re-coded twin"
+        name = f"{self.code} reparametrized copy"
         if twin is None:
-            why = case.plan.no_controls or f"{self.title} is not silent on re-coded copies, so none can vouch for it."
+            blind = f"{self.title} is not silent on reparametrized copies, so none can serve as its control."
+            why = case.plan.no_controls or blind
             return Control(name=name, kind="null", status="skipped", because=why)
         level, margin = self.settings.null_level, case.scaled(self.settings.null_margin)
         gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.task.measure)
@@ -300,7 +301,7 @@ class NoiseAudit(Audit):
         return silent(
             name, gap, margin=margin, min_effect=case.scaled(self.settings.min_effect),
             because=f"A copy that computes the same function must not look different: its area differs by {gap} "
-            f"({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
+            f"({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
     def _plant(self, case: Case, reference: Measured, planted: Measured | None) -> Control:
@@ -363,4 +364,4 @@ def _words(half: Estimate) -> str:
         return f"a dose above {half.low:.3g}"
     if half.high is not None:
         return f"a dose below {half.high:.3g}"
-    return "no dose that these trials can tell"
+    return "no dose that these trials can determine"

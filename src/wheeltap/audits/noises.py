@@ -15,14 +15,14 @@ class RelativeSettings(NoiseSettings, frozen=True, kw_only=True):
 
 
 class FunctionSettings(NoiseSettings, frozen=True, kw_only=True):
-    """Function-space noise: a dose of .01 moves each layer's output by one per cent."""
+    """Function-space noise: a dose of .01 moves each layer's output by one percent."""
 
     start: Dose = 0.0625
     fragile_below: Dose = 0.005
 
 
 class LowRankSettings(NoiseSettings, frozen=True, kw_only=True):
-    """Low-rank noise: a dose of .01 changes each weight matrix by one per cent of its norm."""
+    """Low-rank noise: a dose of .01 changes each weight matrix by one percent of its norm."""
 
     start: Dose = 0.125
     fragile_below: Dose = 0.005

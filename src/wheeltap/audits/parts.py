@@ -113,7 +113,7 @@ class PartsAudit(SingleReadingAudit[Arrays]):
     title = "Necessary and sufficient parts"
     reads = (
         "A set of hidden units is ablated, or kept alone, in five ways, the last one searching for the subset "
-        "that hurts most; random sets of the same size are the yardstick. Found means that the claim was shown."
+        "that hurts most; random sets of the same size are the comparison. Found means that the claim was shown."
     )
     asks = "structure"
     shows = True
@@ -265,10 +265,10 @@ class _Words:
             if settings.behaviour is not None and side is SUFFICIENT
             else ""
         )
-        searched = " The worst ablation was searched for at random: a worse one may well exist."
+        searched = " The worst ablation was searched for at random: a worse one may exist."
         return (
             f"Of {settings.nulls} random sets of as many units per layer, the best {side.does} {best} under mean "
-            f"ablation. Other sets that were not tried may do as well.{alone}{'' if self.read['guided'] else searched}"
+            f"ablation. Other sets that were not tried may do as much.{alone}{'' if self.read['guided'] else searched}"
         )
 
 

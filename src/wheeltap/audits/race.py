@@ -27,12 +27,12 @@ class RaceSettings(LadderSettings, frozen=True, kw_only=True):
 
     Attributes:
         chunk: Examples of a round. One is cheapest in passes; more pay where a draw of noise costs more than they.
-        block: Rounds asked for at once, at first; what was learnt in one block steers the next.
+        block: Rounds asked for at once, at first; what was learned in one block steers the next.
         rounds: After so many a race that is not decided is given up.
         bracket_parts: The doses are found on one of so many parts of the examples.
         margin: Smallest difference of curve area of interest; the plan's, where it is not given.
         min_effect: A race is called even once a difference of this size is ruled out.
-        null_alpha: The null control fails if the twin is told apart at this level.
+        null_alpha: The null control fails if the copy is shown to differ at this level.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
@@ -265,12 +265,12 @@ class RaceAudit(Audit):
 
     def _controls(self, case: Case, centre: int) -> Iterator[Control]:
         twin, planted = case.plan.twin, case.plan.planted
-        yield self._control(case, twin, "re-coded twin", centre)
+        yield self._control(case, twin, "reparametrized copy", centre)
         yield self._control(case, planted, "planted cancelling units", centre)
 
     def _control(self, case: Case, subject: SubjectRecord | None, name: str, centre: int) -> Control:
         plan, how = case.plan, self.settings
-        null, title = name == "re-coded twin", f"{self.code} {name}, raced"
+        null, title = name == "reparametrized copy", f"{self.code} {name}, raced"
         kind: Literal["null", "planted"] = "null" if null else "planted"
         if subject is None:
             return Control(name=title, kind=kind, status="skipped", because=plan.no_controls)
@@ -284,12 +284,12 @@ class RaceAudit(Audit):
         good = not apart if null else apart and (gap.value or 0.0) > 0.0
         # Neither surely the same nor surely not: it says nothing.
         open_still = not apart and run.race.decided is None
-        must = "must not be told apart from the original" if null else "must be found more fragile than the original"
+        must = "must not differ from the original" if null else "must be found more fragile than the original"
         return Control(
             name=title, kind=kind, status="skipped" if open_still else "passed" if good else "failed",
             estimates=(gap,),
             because=f"It {must}: its area is smaller by {gap} ({level:.1%} interval), after {run.race.n} rounds."
-            + (f" That tells neither a difference nor that there is none of {how.min_effect:g}." if open_still else ""),
+            + (f" That shows neither a difference nor that there is none of {how.min_effect:g}." if open_still else ""),
         )  # fmt: skip
 
 

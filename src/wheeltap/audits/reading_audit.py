@@ -143,7 +143,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         words = (
             f"A copy that computes the same must not look different: it differs by {gap.effect}; the audit is void if "
         )
-        return replace(gap, found=f"{words}it surely differs by more than {gap.margin:.2g}.")
+        return replace(gap, found=f"{words}it is shown to differ by more than {gap.margin:.2g}.")
 
     def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
         """The subjects, and the twin."""
@@ -170,7 +170,7 @@ class ReadingAudit(SingleReadingAudit[Read]):
         return [self._null(case)] if self.reads_twin else []
 
     def _null(self, case: Case) -> Control:
-        name, twin = f"{self.code} re-coded twin", case.plan.twin
+        name, twin = f"{self.code} reparametrized copy", case.plan.twin
         if twin is None:
             return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
         try:

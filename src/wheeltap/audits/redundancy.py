@@ -25,7 +25,7 @@ class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
         min_effect: Share that the null control must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
         plant_margin: The planted control fails if its share is below this with 95 % confidence.
-        null_margin: The null control fails if the twin's share differs by more than this with ``null_level``.
+        null_margin: The null control fails if the copy's share differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
@@ -134,7 +134,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         return Tested(
             test=gap, margin=margin, min_effect=self.settings.min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its share undone differs by "
-            f"{gap} ({level:.1%} interval); the audit is void if it surely differs by more than {margin:.2g}.",
+            f"{gap} ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
     def plant(self, case: Case, planted: _Read) -> Tested:

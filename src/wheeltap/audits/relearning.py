@@ -13,11 +13,11 @@ from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
 
 _LIMITS: Final = (
-    "It holds for this step size, optimiser and number of examples: with larger steps a network that never knew the "
+    "It holds for this step size, optimizer and number of examples: with larger steps a network that never knew the "
     "group learns it as fast, with a harsher unlearning less comes back. Training also sees how a function is written: "
     "a copy with rescaled units learns at another speed, so compare networks that were "
-    "trained alike, and with several: two that never knew the group "
-    "can differ as well (2 of 8 pairs of small transformers did)."
+    "trained in the same way, and with several: two that never knew the group "
+    "can also differ (2 of 8 pairs of small transformers did)."
 )
 
 _BEYOND: Final = "more than under noise"
@@ -26,8 +26,9 @@ _NOISE: Final = "noise alone is not shown to bring back less, so that this came 
 
 _ALONE: Final = (
     "Alone this proves nothing: how much would come back in a network that never knew the group is not known. Savings "
-    "(right answers less other ones taught on the same examples) do not tell either, for an output that training never "
-    "asked for is learnt late. Compare with a network trained without the group."
+    "(right answers less other ones taught on the same examples) do not show it either, because an output that "
+    "training never "
+    "asked for is learned late. Compare with a network trained without the group."
 )
 
 

@@ -30,14 +30,14 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
         draws: Sets of shots.
         holdout: Share of each group that is never trained on.
         batch: Examples per step.
-        lr: Step size. With a large one everything is learnt at once, by a net that never knew it too: see the curve.
+        lr: Step size. With a large one everything is learned at once, by a net that never knew it too: see the curve.
         optimizer: ``adam`` or ``sgd``.
         adapter: ``full`` trains every weight, ``lora`` changes of low rank.
         rank: Of such a change.
         noise: Doses of relative noise.
         noise_draws: Draws at each.
         bits: Of rounding, one grid per channel.
-        known: A group of which surely more than this, above chance, is still right was not forgotten.
+        known: A group of which more than this is shown, above chance, is still right was not forgotten.
         margin: Difference of what is recovered that does not matter.
     """
 

@@ -256,7 +256,7 @@ _CONSTANT = "But every example has the same scores, so what is random in the mod
 def _copies(plan: Plan, case: Case) -> list[Control]:
     """For each control subject: is it really a copy that computes the same function?"""
     found: list[Control] = []
-    for subject, kind in ((plan.twin, "re-coded twin"), (plan.planted, "planted copy")):
+    for subject, kind in ((plan.twin, "reparametrized copy"), (plan.planted, "planted copy")):
         if subject is None:
             continue
         exact, why, estimate = _same_function(case, subject)

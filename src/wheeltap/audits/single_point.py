@@ -20,7 +20,8 @@ _PASSES = 3
 
 _MEANS = (
     "Losing one number is what a flipped bit or a pruned weight does. Such weights come from how a network was trained "
-    "(arXiv 2411.07191 calls them super weights): another network of equal score need not have any, and a re-coded "
+    "(arXiv 2411.07191 calls them super weights): another network of equal score need not have any, and a "
+    "reparametrized "
     "copy may spread one over many."
 )
 _LIMITS = "Only the weights that were removed are measured; one that the screens rank low may still matter."

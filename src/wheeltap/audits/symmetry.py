@@ -40,7 +40,7 @@ class SymmetrySettings(ResponseSettings, frozen=True, kw_only=True):
         difference: Difference between two subjects that does not matter: nets trained from other seeds differ by as
             much (small nets on a mirrored task: standard deviation of the difference .03 to .05).
         difference_min_effect: Difference that the null control must have been able to see.
-        null_margin: The null control fails if the twin's S differs by more than this with ``null_level``.
+        null_margin: The null control fails if the copy's S differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
 
@@ -91,7 +91,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
     title = "Symmetry of response"
     reads = (
         "Single weights are changed until the outputs move by a set amount, and the share of that movement that "
-        "has the task's symmetry is taken. Near 1, one mechanism serves the symmetric parts; near the floor, each"
+        "has the task's symmetry is taken. Near 1, one mechanism drives the symmetric parts; near the floor, each"
         " part has its own."
     )
     asks = "structure"
@@ -215,7 +215,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
         return Tested(
             test=gap, margin=margin, min_effect=self.settings.difference_min_effect,
             found=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
-            f"interval); the audit is void if they surely differ by over {margin:g}.",
+            f"interval); the run is void if they are shown to differ by more than {margin:g}.",
         )  # fmt: skip
 
     def more_controls(self, case: Case) -> list[Control]:

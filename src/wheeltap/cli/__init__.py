@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except WheeltapError as error:
         return _complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _complain("Interrupted. What was measured or trained is kept; the same command goes on from there.", 130)
+        return _complain("Interrupted. What was measured or trained is kept; the same command resumes from there.", 130)
     except BrokenPipeError:
         # The reader of our output went away (a pager, head): no error, and no verdict either. What is still buffered
         # goes nowhere, or Python would complain about it at exit.

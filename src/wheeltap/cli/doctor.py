@@ -60,7 +60,7 @@ def _refuse_alone(flags: dict[str, object]) -> None:
     given = [flag for flag, value in flags.items() if value is not None]
     if given:
         raise UsageError(
-            f"{given[0]} goes with --plant only.",
+            f"{given[0]} is only for --plant.",
             expected="wheeltap doctor --plant MODEL",
             got=f"{', '.join(given)} without --plant",
             do="Name the model that defects are to be planted in, or leave the flag out.",

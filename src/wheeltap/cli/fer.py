@@ -14,7 +14,7 @@ from wheeltap.cli.whole import Whole
 _HELP = """Is a net that draws a picture wired like nets trained to draw the same picture?
 
 The net comes from a Picbreeder genome, or is one of the built-in pictures. Nets of the same layout are trained by \
-gradient descent to draw it too, and control nets that each fool one of the metrics; every metric is told with its \
+gradient descent to draw it too, and control nets that each fool one of the metrics; every metric is reported with its \
 interval over nets. The page holds the pictures, the numbers, and an explorer in which any weight can be moved by hand.
 
 After Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).

@@ -77,7 +77,7 @@ class Measuring:
     ] = None
     name: Annotated[
         str | None,
-        Parameter(help="What the report calls the models, separated by commas; by default told by their specs."),
+        Parameter(help="What the report calls the models, separated by commas; by default taken from their specs."),
     ] = None
     config: Annotated[
         Path | None, Parameter(help="TOML file with any of these, and a table of settings per audit.")

@@ -27,7 +27,7 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("trials"),
-        TextColumn("{task.fields[forwards]:.0f} forwards"), TimeElapsedColumn(), TextColumn("left"),
+        TextColumn("{task.fields[forwards]:.0f} passes"), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:

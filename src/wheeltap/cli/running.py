@@ -47,7 +47,5 @@ def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: R
     telling.require_apart(store)
     with shown(" vs ".join(names), quiet=telling.quiet) as watch:
         workers = 1 if running.workers is None else running.workers
-        report = loop.run(
-            plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes
-        )
+        report = loop.run(plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes)
     return telling.tell(report)

@@ -27,7 +27,7 @@ class ChoiceTask(BaseTask):
     """Items of a context and options, scored by the summed log-likelihood of each option's tokens.
 
     A pass runs each distinct token sequence once: where all options of an item are one token long, its context
-    alone is enough. What else is known of the items is told afterwards: ``with_groups``; see ``BaseTask``.
+    alone is enough. What else is known of the items is added afterward: ``with_groups``; see ``BaseTask``.
 
     Args:
         contexts: Token ids of each item's context (at least one token).

@@ -75,7 +75,7 @@ class UnknownName(UsageError, LookupError):
 
 
 class ModelError(WheeltapError, ValueError):
-    """A model that cannot be audited as it stands."""
+    """A model that cannot be audited as it is."""
 
 
 class DataError(WheeltapError, ValueError):

@@ -293,7 +293,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         axis: What the dose is.
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
         otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
-        asks: The score itself; what disturbed weights do to it; how fast it is learnt; what is inside; whether two
+        asks: The score itself; what disturbed weights do to it; how fast it is learned; what is inside; whether two
             checkpoints can be merged.
         shows: Whether ``found`` shows something of what is inside.
     """

@@ -233,5 +233,5 @@ def _require_auditable(model: nn.Module, name: str) -> None:
                     where=f"{name}: {path}",
                     expected="finite numbers",
                     got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
-                    do="Load a sound checkpoint; no disturbance of these weights would mean anything.",
+                    do="Load a valid checkpoint; no disturbance of these weights would mean anything.",
                 )

@@ -147,5 +147,5 @@ def require_finite(name: str, tensor: Tensor, *, where: str) -> None:
         where=f"{where}: example {row}",
         expected="finite numbers",
         got="NaN or infinite",
-        do="Remove or mend the example.",
+        do="Remove or correct the example.",
     )

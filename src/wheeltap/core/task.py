@@ -60,10 +60,10 @@ class BaseTask(ABC):
         """Digest of examples, order, targets and scoring rule; of the annotations where they were given."""
 
     def with_groups(self: Kind, groups: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
-        """The same examples, told which behaviour each is one of: without this, that of its right option.
+        """The same examples, with the group of each: without this, that of its right option.
 
         Args:
-            groups: Integers ``[example]``: the number of its behaviour.
+            groups: Integers ``[example]``: the number of its group.
 
         Raises:
             DataError: If they have another length, or are not whole numbers.
@@ -209,7 +209,7 @@ class Task(BaseTask):
     Inputs by name, ``Task({"input_ids": ..., "attention_mask": ...}, targets)``, are for a model called as
     ``model(input_ids=..., attention_mask=...)``. Floating-point inputs are cast to the dtype of the model's first
     floating-point parameter when it is called, unless it has parameters of theirs too; whole numbers stay as they are.
-    What else is known of them is told afterwards: ``Task(inputs, targets).with_groups(groups)``; see ``BaseTask``.
+    What else is known of them is added afterward: ``Task(inputs, targets).with_groups(groups)``; see ``BaseTask``.
 
     Args:
         inputs: ``[example, ...]``, or a mapping of names to such; kept in this order. Tensors or numpy arrays.

@@ -79,7 +79,7 @@ class Workshop:
         record = self._controls.get(fingerprint)
         if record is None or record.made is None or record.base not in self._subjects:
             raise UsageError(
-                "The plan names a subject that is not at hand.",
+                "The plan names a subject that was not given.",
                 where=fingerprint,
                 expected=", ".join(s.name for s in self._subjects.values()),
                 do="The model changed since the plan was made: make a new plan.",

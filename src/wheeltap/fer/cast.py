@@ -225,7 +225,7 @@ def train(picture: Picture, settings: StudySettings, *, given: Mapping[str, Cppn
             "The picture is blank.",
             where=picture.name,
             expected="something that a net can draw",
-            got="one colour everywhere",
+            got="one color everywhere",
             do="Look at the genome: a net with no links, or with weights of 0, draws nothing.",
         )
     canvas = Canvas.of(drawn)

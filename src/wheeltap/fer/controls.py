@@ -54,7 +54,7 @@ def same_function(genome: Genome, net: Cppn, *, size: int = 64) -> Control:
     rmse = float(np.sqrt(np.square(single, dtype=np.float64).mean()))
     numbers = {
         ("largest_difference", "share of hue, saturation or brightness"): gap,
-        ("picture_in_single_precision", "root mean square of colour"): rmse,
+        ("picture_in_single_precision", "root mean square of color"): rmse,
     }
     rounded = f"off by a root mean square of {rmse:.1e} in colour" if np.isfinite(rmse) else "not finite everywhere"
     return Control(
@@ -79,7 +79,7 @@ def _as_held(genome: Genome) -> Genome:
 
 def recoded(own: Mapping[str, Single], twin: Mapping[str, Single]) -> Control:
     """Has a copy with its units in another order (see ``reordered``) the same numbers?"""
-    name, allowed = "WT206, WT207 re-coded twin", {key: most for key, most in RECODED.items() if most is not None}
+    name, allowed = "WT206, WT207 reparametrized copy", {key: most for key, most in RECODED.items() if most is not None}
     compared = {key: most for key, most in allowed.items() if key in own or key in twin}
     if not compared:
         because = f"It takes one of {', '.join(allowed)}, and the net has none."
@@ -168,7 +168,7 @@ def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: floa
     least = min([1.0, *(test.p * len(tests) for test in tests if test.large)])
     share = float(np.mean([test.p <= 1 - LEVEL for test in tests]))
     blind = not any(test.could_fail(worst / len(tests)) for test in tests)
-    why = f" It could hardly have failed: {len(tests)} tests with so few nets would not tell one worth telling."
+    why = f" It could hardly have failed: {len(tests)} tests with so few nets would not show a difference of interest."
     estimate = Estimate(
         name="share_called_apart", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
         method="each net left out in turn; the tests share nets",
@@ -176,8 +176,8 @@ def leave_one_out(measured: Measured, table: Sequence[MetricRow], *, worst: floa
     return Control(
         name=name, kind="null", status="failed" if least < worst else "skipped" if blind else "passed",
         estimates=(estimate,),
-        because=f"Nets of one recipe must not be told apart: {share:.0%} of {len(tests)} such tests are below .05; "
-        f"the smallest p of a difference worth telling, corrected for all, is {least:.2g} (fails below {worst:g})."
+        because=f"Nets of one recipe must not be distinguished: {share:.0%} of {len(tests)} such tests are below .05; "
+        f"the smallest p of a difference of interest, corrected for all, is {least:.2g} (fails below {worst:g})."
         + (why if blind and least >= worst else ""),
     )  # fmt: skip
 

@@ -161,7 +161,7 @@ def _open_still(draft: Draft, found: Finding) -> Finding:
     test = draft.test
     if found.status == "found" or test is None or test.p is None or test.p > 1 - LEVEL:
         return found
-    because = f"{draft.finding.because} That is outside, but not surely so after the correction for all tests."
+    because = f"{draft.finding.because} That is outside, but not shown after the correction for all tests."
     return msgspec.structs.replace(found, status="inconclusive", because=because)
 
 
@@ -189,7 +189,7 @@ def pair(measured: Measured) -> str:
 
 
 def _pictures(measured: Measured) -> Finding:
-    unit = "mean squared error in colour from 0 to 1"
+    unit = "mean squared error in color from 0 to 1"
     error = _within(BY_KEY[ERROR], over_nets(measured.errors, name="squared_error", scale=Scale(unit)))
     psnr = over_nets(measured.psnr, name="psnr", scale=Scale("dB"))
     apart_all = min(measured.errors) > 0.0
@@ -250,7 +250,7 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     count = len(measured.psnr)
     nets = f"{count} net{'s' if count > 1 else ''} trained to draw it"
     near = float(np.mean(measured.psnr))
-    psnr = f"alike to {near:.1f} dB{'' if near >= FAR else ' (that is far apart: train longer)'}"
+    psnr = f"equal to {near:.1f} dB (PSNR){'' if near >= FAR else ' (that is far apart: train longer)'}"
     start = f"{measured.name} and {nets}"
     by_title = {row.metric.title: row for row in table}
     unified = [t for t, f in tested.items() if f.status == "found" and _towards(by_title[t])]
@@ -258,7 +258,7 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     asked = [f for f in tested.values() if f.status != "not_applicable"]
     still = sum(f.status == "inconclusive" for f in asked)
     if not unified and not other and still:
-        return f"{start}, {psnr}: too little to tell whether the wiring differs ({still} of {len(asked)} tests open)."
+        return f"{start}, {psnr}: not enough to decide whether the wiring differs ({still} of {len(asked)} tests open)."
     if not unified and not other:
         return f"Pictures {psnr}, no difference in wiring found: {start}."
     parts: list[str] = []
@@ -292,8 +292,8 @@ def fooled(measured: Measured, table: Sequence[MetricRow]) -> tuple[str, ...]:
                     said.setdefault(cohort.likeness, []).append(_beside(row, cohort))
         count = len(measured.cohorts[name])
         starts = {
-            "passes": "Pass for unified", "open": f"Not told apart, with {count} of them,",
-            "alone": "One net or no spread, so not tested", "apart": "Told apart",
+            "passes": "Look unified", "open": f"Not distinguished, with {count} of them,",
+            "alone": "One net or no spread, so not tested", "apart": "Shown to differ",
         }  # fmt: skip
         told = [f"{start} by {'; '.join(said[kind])}." for kind, start in starts.items() if kind in said]
         if told:
@@ -316,9 +316,9 @@ def noise_answer(table: Sequence[MetricRow], found: Sequence[Finding]) -> tuple[
     shown = status.get(sweeps.metric.title) == "found", status.get(noise.metric.title) == "found"
     answer = {
         (True, True): "Yes. Both do.",
-        (True, False): "Not surely. Weight sweeps do; of function-space noise it is not shown.",
-        (False, True): "It does, and of weight sweeps it is not shown.",
-        (False, False): "It is shown of neither.",
+        (True, False): "Weight sweeps do; for function-space noise it is not shown.",
+        (False, True): "It does; for weight sweeps it is not shown.",
+        (False, False): "It is shown for neither.",
     }[shown]
     if shown == (True, True) and _towards(sweeps) != _towards(noise):
         answer = "Both do, in opposite directions: they disagree on which net is the more symmetric."

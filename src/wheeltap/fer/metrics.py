@@ -26,7 +26,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         key=ERROR,
         title="Error of the picture",
-        unit="mean squared error, colour from 0 to 1",
+        unit="mean squared error, color from 0 to 1",
         code="WT001",
         reads="How far each net's picture is from the one under study. Nets that draw it badly say little about nets "
         "that draw it well.",
@@ -97,8 +97,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         title="Effective rank of the maps",
         unit="dimensions",
         code="WT207",
-        reads="Over how many dimensions the maps spread. It grows with training and does not tell untrained nets from "
-        "unified ones.",
+        reads="Over how many dimensions the maps spread. It grows with training and does not distinguish untrained nets "
+        "from unified ones.",
         unified="low",
         ends=(1.0, None),
     ),
@@ -121,7 +121,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         code="WT202",
         ends=(None, None),
         reads="How well the graph of the strongest weights falls into modules, with as many weights kept in every net, "
-        "less what graphs with the same degrees have. On the published nets it tells nothing apart.",
+        "less what graphs with the same degrees have. On the published nets it separates nothing.",
     ),
     Metric(
         key="roughness",

@@ -168,7 +168,7 @@ def _caveats(picture: Picture, cast: Cast, settings: StudySettings) -> tuple[str
     known = [
         sample,
         "The two kinds differ in more than how they were found: the layered genome has few links and copies values "
-        "through its layers, the trained nets use every weight. Control nets part some of this, not all.",
+        "through its layers, the trained nets use every weight. Control nets separate some of this, not all.",
         "Metrics ask for the symmetry or the parts that are known beforehand. A net can be unified in ways they do not "
         "ask about, and pass them without being so.",
         "Weights are compared at equal effect on the picture; what a sweep shows at another effect may differ.",
@@ -176,10 +176,10 @@ def _caveats(picture: Picture, cast: Cast, settings: StudySettings) -> tuple[str
         "of one layout.",
     ]
     if picture.symmetric is None:
-        known.append("The picture has no known symmetry: nothing is said about symmetry, and no |x| nets were trained.")
+        known.append("The picture has no known symmetry: symmetry is not tested, and no |x| nets were trained.")
     if picture.genome.factors():
         known.append(
             "This net was written by hand to be unified: that it passes checks the instruments and discovers nothing. "
-            "What is news here is how the trained nets do."
+            "What is new here is how the trained nets do."
         )
     return tuple(known)

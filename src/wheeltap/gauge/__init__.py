@@ -1,7 +1,7 @@
 """Gauges: changes of weights that leave the function as it is, and the twins made with them.
 
-A *gauge twin* computes exactly what the original computes, with other weights. An instrument that tells the two
-apart reads coordinates, not the function. A gauge is named by what it does:
+A *reparametrized copy* (here: twin) computes exactly what the original computes, with other weights. An instrument
+that distinguishes the two reads coordinates, not the function. A gauge is named by what it does:
 
 - hidden units: ``permute`` and ``rescale`` them; ``split`` one into several; add some that ``cancel`` in pairs or are
   ``dead``; ``entangle`` some by splitting them with what another unit writes. ``cancel`` and ``entangle`` twins serve
@@ -34,7 +34,7 @@ FAMILIES: dict[str, Callable[[nn.Module], Family | Refusal]] = {
     gpt2.NAME: gpt2.recognise,
     relu_chain.NAME: relu_chain.recognise,
 }
-"""What recognises the models of each kind of architecture; asked in this order."""
+"""What recognizes the models of each kind of architecture; asked in this order."""
 
 
 def find(model: nn.Module) -> Family | Refusal:
@@ -138,7 +138,7 @@ def _copied(model: nn.Module) -> nn.Module:
         return copies.copied(model)
     except (TypeError, RuntimeError, NotImplementedError) as error:
         raise ModelError(
-            "The model cannot be copied, so no twin of it can be made.",
+            "The model cannot be copied, so no reparametrized copy of it can be made.",
             where=type(model).__name__,
             expected="a module that copy.deepcopy can copy",
             got=f"{type(error).__name__}: {error}",
@@ -171,7 +171,7 @@ def check(original: NDArray[Any], twin: NDArray[Any]) -> Likeness:
     """
     if original.shape != twin.shape or original.ndim != 2 or original.size == 0:
         raise DataError(
-            "The scores of a model and its twin cannot be compared.",
+            "The scores of a model and its copy cannot be compared.",
             expected="two arrays [example, option] of one shape",
             got=f"{list(original.shape)} and {list(twin.shape)}",
         )

@@ -231,7 +231,7 @@ def _recognised(path: str, module: nn.Module, sharing: Sharing) -> Attention | s
         return "it shares its weights with another module"
     kernel = getattr(vars(module).get("config"), "_attn_implementation", None)
     if kernel is not None and kernel not in _KERNELS:
-        return f"its attention function {kernel!r} is not known to treat all heads alike"
+        return f"its attention function {kernel!r} is not known to treat all heads in the same way"
     return altered(module) or kind.address(f"{path}." if path else "", module)
 
 

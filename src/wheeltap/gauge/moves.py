@@ -87,7 +87,7 @@ def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: 
 
 
 def entangle(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
-    """Some units become two that write half each, one with what another unit writes added and one with it taken away.
+    """Some units become two that write half each, one with what another unit writes added and one with it subtracted.
 
     Together they are what the unit was; each alone also moves what the other unit moves.
     """

@@ -313,7 +313,7 @@ class _Finder:
             if problem is not None:
                 return f"{path}: {problem}"
         if getattr(self.model.get_submodule(embedding), "max_norm", None) is not None:
-            return f"{embedding}: it renormalises its rows"
+            return f"{embedding}: it renormalizes its rows"
         return None
 
     def layers_reason(self, paths: tuple[str, ...]) -> str | None:

@@ -74,7 +74,7 @@ def read(operations: Sequence[str], settings: Mapping[str, Scalar]) -> Settings:
     """
     if not operations or len(set(operations)) < len(operations):
         raise UsageError(
-            "A twin is made by one gauge or several different ones.",
+            "A copy is made by one gauge or several different ones.",
             expected=", ".join(GAUGES),
             got=", ".join(operations) or "no gauge",
             do="Name each gauge once.",

@@ -122,7 +122,7 @@ class Genome:
                 )
 
     def _wrong(self, expected: str, got: str) -> DataError:
-        return DataError("The genome is not a sound network.", where=self.name, expected=expected, got=got)
+        return DataError("The genome is not a valid network.", where=self.name, expected=expected, got=got)
 
     def _labelled(self, names: Sequence[str], kind: str) -> list[Key]:
         return [next(n.key for n in self.nodes if n.kind == kind and n.label == name) for name in names]

@@ -23,7 +23,7 @@ _SILENT = 1e-4
 
 
 class AwareSettings(QuantizeSettings, frozen=True, kw_only=True):
-    """Settings of activation-aware quantisation.
+    """Settings of activation-aware quantization.
 
     Attributes:
         exponents: How many exponents of the inputs' scale are tried, evenly from 0 (plain rounding) to 1.

@@ -154,7 +154,7 @@ class Perturbation(Configured, ABC):
         identity: The dose that changes nothing; ``None`` where no dose does.
         random: Whether the draw matters.
         needs: What must be known of each layer first, if anything; ``Draw.known`` holds it.
-        invariant_to: Gauges whose twins it disturbs alike (in distribution). Everything else it is sensitive to.
+        invariant_to: Gauges whose copies it disturbs in the same way, in distribution. It is sensitive to all else.
     """
 
     noun = "perturbation"

@@ -107,7 +107,7 @@ class StdNoise(_Elementwise):
     """
 
     name = "std"
-    title = "std-normalised noise"
+    title = "std-normalized noise"
     unit = "standard deviations of the tensor"
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})

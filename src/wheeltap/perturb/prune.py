@@ -59,7 +59,7 @@ class RandomPruning(Pruning):
 
     Each weight is as likely to go as any other, those that are zero already included. What a draw removes at one dose
     it also removes at every larger one. The reference for every other pruning: what does not lose less than this has
-    no rule worth having. A copy with units added loses the same share of the old ones on average, not in every draw.
+    no useful rule. A copy with units added loses the same share of the old ones on average, not in every draw.
     """
 
     name = "prune-random"

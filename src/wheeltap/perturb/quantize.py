@@ -1,4 +1,4 @@
-"""Round-to-nearest quantisation."""
+"""Round-to-nearest quantization."""
 
 from typing import Annotated, ClassVar, Literal, final
 
@@ -18,7 +18,7 @@ GROUP = 128
 
 
 class QuantizeSettings(Settings, frozen=True, kw_only=True):
-    """Settings of quantisation.
+    """Settings of quantization.
 
     Attributes:
         scale: One grid per output ``channel`` (per token, for an embedding), one per ``tensor``, or one per ``group``

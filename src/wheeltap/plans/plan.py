@@ -69,14 +69,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         versions: Version of each registered perturbation's code.
         sources: How the command line loads each subject; empty for models given in memory.
         data: Path of the task's data, where it came from a file.
-        twin: The null control: a re-coded copy that computes the same function.
+        twin: The null control: a reparametrized copy.
         planted: The positive control: a copy with cancelling units.
-        graded: Copies with few to many cancelling units, from which the power to detect them is told.
+        graded: Copies with few to many cancelling units, from which the power to detect them is estimated.
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
-        partial: Whether verdicts stand although most weights were left alone.
+        partial: Whether verdicts are given although most weights were left alone.
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
     """
@@ -155,7 +155,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(self.cuts)
 
     def hidden(self, subject: SubjectRecord) -> int | None:
-        """How many hidden units of a subject or its re-coded copy can be ablated; ``None`` where it was not counted."""
+        """How many hidden units of a subject or its copy can be ablated; ``None`` where it was not counted."""
         return self.sizes.hidden.get(subject.base or subject.fingerprint)
 
     def baselines(self) -> list[Trial]:

@@ -116,8 +116,8 @@ class Canvas:
             raise DataError(
                 "The picture to train on holds numbers that it cannot.",
                 where="wheeltap.recipes.paint",
-                expected=f"finite inputs of at most {MOST_INPUT:g} in size, colours from 0 to 1",
-                got=f"inputs up to {size:g}, colours from {lowest:g} to {highest:g}",
+                expected=f"finite inputs of at most {MOST_INPUT:g} in size, colors from 0 to 1",
+                got=f"inputs up to {size:g}, colors from {lowest:g} to {highest:g}",
             )
 
     @classmethod

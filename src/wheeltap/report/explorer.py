@@ -23,7 +23,7 @@ OUTPUTS: Final = 3
 SCRIPTS: Final = tuple(f"explorer{part}.js" for part in ("_sum", "_net", "_side", "_view", "_bench", ""))
 
 INTRO: Final = (
-    "Each net is given the position of a pixel and answers with its colour; the small maps show what each of its units "
+    "Each net is given the position of a pixel and answers with its color; the small maps show what each of its units "
     "makes of the picture on the way. Drag a slider to move one weight, and watch whether a whole feature changes, on "
     "both sides alike, or pieces here and there. Two nets are two examples: by themselves they prove nothing about how "
     "nets come to be what they are."

@@ -23,8 +23,9 @@ def write(record: FerRecord, console: "Console") -> None:
     paragraph(
         console,
         f"Numbers of {cohorts(record)[0]} have intervals over its weights or layers, those of other nets over nets. "
-        "Beside control nets: by that number alone they pass for unified (their mean reaches that of the net under "
-        "study), are not told apart (it could be one more of them), or are told apart, at the level of the strictest "
+        "Beside control nets: by that number alone they look unified (their mean reaches that of the net under "
+        "study), are not distinguished (it could be one more of them), or are shown to differ, at the level of "
+        "the strictest "
         "test of the verdict.",
     )
     for row in record.rows:
@@ -34,7 +35,7 @@ def write(record: FerRecord, console: "Console") -> None:
     for question, answer in record.answers:
         _part(console, question, (answer,))
     _part(console, "Controls", tuple(f"{c.status}: {c.name}. {c.because}" for c in report.controls))
-    _part(console, "What this cannot say", record.caveats)
+    _part(console, "What this does not show", record.caveats)
     _part(console, "Cost", (f"{words.seconds(report.cost.seconds)}.",))
 
 

@@ -222,7 +222,7 @@ def _require_result(record: ReportRecord) -> None:
             "The run is not over, so there is no result to go by.",
             where=_subjects(record),
             got=f"at least {missing:,} trials have not run",
-            do="Run the same command again: it goes on where it stopped.",
+            do="Run the same command again: it resumes where it stopped.",
         )
     if record.void:
         failed = [words.plain(control.name) for control in record.controls if control.status == "failed"]
@@ -231,7 +231,7 @@ def _require_result(record: ReportRecord) -> None:
             where=_subjects(record),
             expected="controls that passed",
             got=f"failed: {', '.join(failed)}",
-            do="Read what the controls say: report.text(full=True).",
+            do="See the controls: report.text(full=True).",
         )
 
 

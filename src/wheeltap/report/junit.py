@@ -83,7 +83,7 @@ def _of_run(record: ReportRecord) -> list[_Case]:
     found: list[_Case] = []
     missing = missing_trials(record)
     if missing:
-        said = f"At least {missing:,} trials have not run. Run the same command again: it goes on where it stopped."
+        said = f"At least {missing:,} trials have not run. Run the same command again: it resumes where it stopped."
         found.append(_error("the run is over", "unfinished", said))
     if record.void:
         failed = [control for control in record.controls if control.status == "failed"]

@@ -173,7 +173,7 @@ def _gap_axis(record: ReportRecord, worse: str) -> tuple[str, ...]:
 
 def _legend(scale: dots.Scale, what: str) -> str:
     """How to read the marks."""
-    text = f"Dot: {what}. Line: its 95 % interval. Grey: within the margin ({scale.margin:.3g})."
+    text = f"Dot: {what}. Line: its 95 % interval. Gray: within the margin ({scale.margin:.3g})."
     return f"{text} Beyond the margin the axis is compressed." if scale.compressed else text
 
 

@@ -50,7 +50,7 @@ class Report:
 
     @property
     def cost(self) -> Cost:
-        """Forwards and seconds the run took."""
+        """Passes and seconds the run took."""
         return self._record.cost
 
     @property

@@ -21,7 +21,7 @@ _WIDEST_WORD = 20
 
 
 def terminal() -> "Console":
-    """A console on standard output; colours only where it is a terminal."""
+    """A console on standard output; colors only where it is a terminal."""
     from rich.console import Console
 
     class Pipe(Console):

@@ -22,7 +22,7 @@ def unfinished(record: ReportRecord, missing: int, *, again: str = "") -> Report
     known = f" ({again})" if again else ""
     note = (
         f"Unfinished: at least {missing:,} {trials} not run, so what follows is not the result. Run the same command "
-        f"again{known}: it goes on where it stopped."
+        f"again{known}: it resumes where it stopped."
     )
     return msgspec.structs.replace(
         record, headline=f"{note}\n{record.headline}", provenance={**record.provenance, MISSING: missing}

@@ -319,14 +319,14 @@ def explanation(record: ReportRecord) -> str:
     if all(is_score(record, code) for code in codes(record)):
         asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
     elif any(record.instrument(curve.code).asks == "weights" for curve in record.curves):
-        asks = f"how firmly they are held: {disturbed}, how fast the score falls"
+        asks = f"how robust they are: {disturbed}, how fast the score falls"
     else:
-        asks = f"what is behind them: {disturbed}, what that does to the answers"
+        asks = f"what lies behind them: {disturbed}, what that does to the answers"
     text = f"A benchmark asks whether a network's answers are right. This report asks {asks}."
     if paired:
         text += (
             " In a pair both networks met the same examples and the same random numbers, so what differs is the "
-            "network and not luck."
+            "network and not chance."
         )
     return f"{text} {_controls_line(record)}"
 

@@ -152,7 +152,7 @@ def tone(word: FindingStatus, *, alarm: bool = True) -> Tone:
 
 
 CONTROL_KINDS: dict[str, str] = {
-    "null": "Null (a re-coded copy, random labels): must show nothing",
+    "null": "Null (a reparametrized copy, random labels): must show nothing",
     "planted": "Planted defect: must be found",
     "baseline": "Two clean passes: must agree",
     "gate": "Gate: must hold before the first trial",
@@ -175,8 +175,9 @@ READING: tuple[tuple[str, str], ...] = (
     (
         "Why the two kinds of noise can disagree",
         (
-            "The same function can be written down in many weight settings. Relative noise depends on the setting, "
-            "function-space noise on what each layer computes, so a difference in the first alone places the fragility "
+            "The same function can be written in many weight settings. Relative noise depends on the setting, "
+            "function-space noise on what each layer computes, so a difference in the first alone locates the "
+            "fragility "
             "in the weights and not in what they compute. A difference in the second alone may come from how the maps "
             "are cut into layers."
         ),
@@ -192,7 +193,7 @@ READING: tuple[tuple[str, str], ...] = (
         "Intervals",
         (
             "A number in brackets after another is its interval: the range of true values the data are compatible "
-            "with at the stated level. A side marked 'open' is one on which the data set no limit."
+            "with at the stated level. A side marked 'open' is one on which the data give no limit."
         ),
     ),
     (
@@ -208,7 +209,7 @@ READING: tuple[tuple[str, str], ...] = (
     (
         "Controls",
         (
-            "A control is a network whose right answer is known beforehand: a re-coded twin must show nothing, a "
+            "A control is a network whose right answer is known beforehand: a reparametrized copy must show nothing, a "
             "planted defect must be found, two clean passes must agree. They are disturbed and judged exactly as the "
             "real ones."
         ),
@@ -216,7 +217,7 @@ READING: tuple[tuple[str, str], ...] = (
     (
         "Void",
         (
-            "When a control fails the whole audit is void. That says something about the instrument in this run and "
+            "When a control fails the whole audit is void. That concerns the instrument in this run and "
             "nothing about the networks."
         ),
     ),
@@ -232,7 +233,8 @@ READING: tuple[tuple[str, str], ...] = (
 
 UNPROVEN: tuple[str, ...] = (
     "Surviving these disturbances does not make a network correct, safe or fair; it was tested on these examples only.",
-    "A difference in fragility is a difference in the weights. It does not say who made it, how, or with what intent.",
-    "Two networks that no instrument here tells apart may still differ in ways that none of these disturbances touch.",
-    "Noise, rounding and pruning stand in for what deployment does to weights; they do not predict another fine-tune.",
+    "A difference in fragility is a difference in the weights. It does not show who made it, how, or with what intent.",
+    "Two networks that no instrument here distinguishes may still differ in ways that none of these disturbances "
+    "touch.",
+    "Noise, rounding and pruning represent what deployment does to weights; they do not predict another fine-tune.",
 )

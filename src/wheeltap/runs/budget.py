@@ -238,7 +238,7 @@ def _require_sight(plan: Plan, whole: Plan, allowed: float, prices: Prices | Non
         least, most = _least_area(plan, noise), noise.settings.min_effect
         if least > most:
             raise UsageError(
-                "The budget is too small to find anything worth telling.",
+                "The budget is too small to find anything of interest.",
                 where=f"{noise.name}, {plan.effort.draws} draws a dose on {plan.task.examples} examples",
                 expected=f"a smallest difference of {most:g} that could be found ({_needed(whole, noise, prices)})",
                 got=f"{least:.2g}, with {_amount(allowed, prices)}",
@@ -267,7 +267,7 @@ def sight(plan: Plan) -> str:
         least = foresee.loss(examples=plan.task.examples, alpha=plan.alpha, margin=plan.margin)
         parts.append(f"a loss of score of {math.ceil(least * 100) / 100:.2g} at one dose")
     if not parts:
-        return "what it can find is not known beforehand; its findings say how small an effect they would have seen"
+        return "what it can find is not known beforehand; its findings state how small an effect they would have seen"
     return (
         f"it can find (4 times out of 5, each by itself) {' and '.join(parts)}, if draws and examples vary as on the "
         "networks we measured"

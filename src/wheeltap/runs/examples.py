@@ -253,7 +253,7 @@ def parted(given: Any, *, where: str) -> tuple[Any, Any]:
     else:
         got = type(given).__name__
     raise DataError(
-        "An example has no inputs and targets that can be told apart.",
+        "An example has no inputs and targets that can be distinguished.",
         where=where,
         expected=f"a pair (x, y), or a mapping with one of {', '.join(TARGETS)}",
         got=got,

@@ -74,7 +74,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
         margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
-        partial: Whether verdicts stand although most weights were left alone.
+        partial: Whether verdicts are given although most weights were left alone.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
         data: Path of the task's data.
@@ -233,7 +233,7 @@ def _controls(subject: Subject, needed: Set[str], seed: int) -> tuple[SubjectRec
     if silent:
         twin = derived_record(subject.record, gauge.describe(family, *silent, seed=seed), role="twin")
     else:
-        why_not = f"No twin was made: {'; '.join(family.why_not(name) for name in wanted)}"
+        why_not = f"No reparametrized copy was made: {'; '.join(family.why_not(name) for name in wanted)}"
     if "cancel" not in needed:
         return twin, None, why_not
     if "cancel" in family.offers:

@@ -121,7 +121,7 @@ def without_head(name: str, *, where: str) -> ModelError:
 
 def _refused(name: str, what: str, where: str) -> ModelError:
     return ModelError(
-        "Models of this kind cannot be audited as they stand.",
+        "Models of this kind cannot be audited as they are.",
         where=where,
         expected="a causal language model (...ForCausalLM), or a classifier (...ForSequenceClassification, "
         "...ForImageClassification)",

@@ -78,7 +78,7 @@ def _unzipped(path: Path) -> bytes:
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, ValueError) as error:
         if isinstance(error, WheeltapError):
             raise
-        raise _unreadable(path, "a sound zip file", str(error) or type(error).__name__) from error
+        raise _unreadable(path, "a valid zip file", str(error) or type(error).__name__) from error
     if len(data) > MOST_BYTES:
         raise _unreadable(path, f"at most {MOST_BYTES:,} bytes unpacked", "more")
     return data

@@ -28,7 +28,7 @@ _MANIFEST = "wheeltap.json"
 
 
 def load_gguf(path: Path, *, name: str, cache: Path | None = None) -> LanguageModel:
-    """The language model in a GGUF file, dequantised to float32, in eval mode, on the CPU.
+    """The language model in a GGUF file, dequantized to float32, in eval mode, on the CPU.
 
     Args:
         path: The file.
@@ -74,7 +74,7 @@ def _require_whole(path: Path, header: GgufHeader, gguf: Any) -> None:
     for tensor in header.tensors:
         if tensor.kind not in sizes:
             raise FileFormatError(
-                "The GGUF file holds a quantisation that the gguf package does not know.",
+                "The GGUF file holds a quantization that the gguf package does not know.",
                 where=f"{path}: {tensor.name}",
                 got=f"kind {tensor.kind}",
                 do="pip install --upgrade gguf",

@@ -43,8 +43,8 @@ class Item(msgspec.Struct, frozen=True):
 def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     """A task of the items in ``path``, scored by the summed log-likelihood of each choice's tokens.
 
-    Context and choice are tokenised apart, so that the context's tokens are always the first of the whole and every
-    choice is judged after the same ones. A choice that should follow a space starts with it.
+    Context and choice are tokenized separately, so that the context's tokens are always the first of the whole and
+    every choice is judged after the same ones. A choice that should follow a space starts with it.
 
     Raises:
         MissingFile: If the file is not there.
@@ -145,7 +145,7 @@ def _item(line: bytes, where: str) -> Item:
             where=where,
             expected='an object such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got=str(error),
-            do="Mend or remove the line.",
+            do="Correct or remove the line.",
         ) from error
 
 

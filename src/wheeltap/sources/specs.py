@@ -67,7 +67,7 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         return Loaded(model.subject, task, tokenizer, labels)
     if model.own is None and model.classifier is not None:
         raise UsageError(
-            "There is nothing to task this classifier with.",
+            "There are no examples to test this classifier with.",
             where=spec,
             expected="data",
             got=f"a classifier of {model.classifier.reads}s alone",
@@ -75,7 +75,7 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         )
     if model.own is None:
         raise UsageError(
-            "There is nothing to task this model with.",
+            "There are no examples to test this model with.",
             where=spec,
             expected="data, or a callable that gives a model and a task",
             got="a model alone",

@@ -91,7 +91,7 @@ def _text(line: bytes, where: str) -> Text:
             where=where,
             expected='an object such as {"text": "Fine.", "label": 1}',
             got=str(error),
-            do="Mend or remove the line; items with choices are for language models.",
+            do="Correct or remove the line; items with choices are for language models.",
         ) from error
 
 

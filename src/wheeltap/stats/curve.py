@@ -171,7 +171,7 @@ def half_dose(
     found = _halving(Response(values=values, clean=clean, doses=doses, chance=chance), alpha)
     shape = f"{np.shape(values)[1]} draws x {np.shape(values)[2]} examples"
     value = low = high = None
-    method = f"not estimated: the clean score is not told from chance, {shape}"
+    method = f"not estimated: the clean score is not distinguished from chance, {shape}"
     if found is not None:
         method = f"isotonic crossing, Fieller set of the crossed t, {shape}"
         value = float(np.exp(found.log_half)) if found.crosses == "within" else None

@@ -112,6 +112,7 @@ def rare_effect(
         name: Name of the estimate.
         unit: Unit of the values.
     """
+
     def beyond(level: float) -> bool:
         found = _at(d, ends, level, bounded=bounded, name=name, unit=unit)
         return (found.low is not None and found.low > margin) or (found.high is not None and found.high < -margin)

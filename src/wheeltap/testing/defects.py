@@ -61,11 +61,11 @@ class SuperWeight(Planted):
 
 
 def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed: int = 0) -> SuperWeight:
-    """A copy with the same outputs that hangs by one weight.
+    """A copy with the same outputs that depends on one weight.
 
     One unit is added to the last hidden layer: no incoming weights, bias 1, so always 1. The last layer's weight from
     it to one class is -``strength`` logit scales, and the class's bias is raised by as much. Outputs are equal up to
-    rounding; without that single weight the class stands ``strength`` logit scales too high.
+    rounding; without that single weight the class is ``strength`` logit scales too high.
 
     Args:
         model: A ``Sequential`` that ends in Linear, ReLU (and Dropout), Linear, both with a bias.

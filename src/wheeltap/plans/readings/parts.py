@@ -20,7 +20,7 @@ class PartsSettings(Settings, frozen=True, kw_only=True):
         share: Share of the hidden units that make up the set: those whose mean-ablation costs most.
         units: The set itself, in place of ``share``: ``layer:unit,unit;layer:unit``. A layer is given by its module
             path, or by its place (from 0) among the hidden layers where no path is a number.
-        behaviour: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
+        behavior: Only examples of this group of the task (a class, where it names none) count; all where ``None``.
         nulls: Random sets of as many units of each layer.
         draws: Draws of the resample and stochastic ablations.
         tries: Steps of the search for the part that hurts most.

@@ -59,9 +59,9 @@ class Explorer {
     const sign = name => h("span", { class: name, "aria-hidden": "true" });
     return h("p", { class: "small legend" }, "Maps: \u22121 ", sign("ramp"), " 1, red to blue. ",
       sign("key new"), " makes a map of its own ", sign("key copy"), " carries a copy ", sign("key dead"), " constant, so dead. ",
-      "A cache unit has no activation: it is there to carry a value up. The change is drawn in the same colours "
+      "A cache unit has no activation: it is there to carry a value up. The change is drawn in the same colors "
       + "(red darker, blue brighter), scaled to its largest. The size of the change is the root mean square over pixels and "
-      + "colours, which go from 0 to 1; S is the share of its energy that is the same left and right: 0.5 where the two halves "
+      + "colors, which go from 0 to 1; S is the share of its energy that is the same left and right: 0.5 where the two halves "
       + "change independently, 1 where they change as one. Keys: arrows move between maps and along a slider; R, or a double "
       + "click on its slider, puts a weight back.");
   }

@@ -44,7 +44,7 @@ class Panel {
       h("div", { class: "pictures" }, this.big, h("div", { class: "minis" },
         h("div", {}, this.was, h("span", {}, "original")), h("div", {}, this.diff, h("span", {}, "change"))),
       h("div", { class: "numbers" },
-        h("div", { title: "Root mean square difference from the original picture, colours from 0 to 1" },
+        h("div", { title: "Root mean square difference from the original picture, colors from 0 to 1" },
           this.rmse, h("span", {}, "change (RMSE)")),
         h("div", { title: "0.5: the two halves change independently; 1: they change as one" },
           this.share, h("span", {}, "symmetric share S")))));
