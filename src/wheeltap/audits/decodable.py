@@ -209,8 +209,8 @@ class DecodableAudit(SingleReadingAudit[Factors]):
             name=name, kind="planted", status="failed" if failed else "skipped" if blind else "passed",
             estimates=(use,),
             because="On which side of the middle the model's own answers lie is a factor that it uses: "
-            f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be less than "
-            f"{self.settings.margin:g}.{why if blind else ''}",
+            f"without it the outputs move {use} of what they move at most. The run is void if that is shown to be "
+            f"less than {self.settings.margin:g}.{why if blind else ''}",
         )  # fmt: skip
 
 

@@ -97,8 +97,8 @@ METRICS: Final[tuple[Metric, ...]] = (
         title="Effective rank of the maps",
         unit="dimensions",
         code="WT207",
-        reads="Over how many dimensions the maps spread. It grows with training and does not distinguish untrained nets "
-        "from unified ones.",
+        reads="Over how many dimensions the maps spread. It grows with training and does not distinguish "
+        "untrained nets from unified ones.",
         unified="low",
         ends=(1.0, None),
     ),
