@@ -1,4 +1,4 @@
-"""What once reassured falsely: a net that gives the most common answer, and a classifier whose embedding was left out."""
+"""What once reassured falsely: a net that gives the most common answer; a classifier with its embedding left out."""
 
 import torch
 from torch import Tensor, nn
