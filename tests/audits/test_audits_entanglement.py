@@ -127,7 +127,7 @@ class TestByHand:
         groups = task.targets.clone()
         groups[:2] = 9
         report = run(task.with_groups(groups), separate())
-        assert "of 6 behaviours" in finding(report, "net 0").because
+        assert "of 6 behaviors" in finding(report, "net 0").because
 
     def test_a_sample_of_units_says_so_and_is_less_sure(self) -> None:
         task, model = six_inputs(), separate(each=20)
@@ -171,8 +171,8 @@ class TestDigits:
         assert gap.status == "found" and gap.estimates[0].low is not None and gap.estimates[0].low > 1.0
         names = [e.name for e in finding(report, "net 0").estimates]
         assert names == [
-            "behaviours_per_unit", "shuffled", "behaviours_per_unit_layer_1", "behaviours_per_unit_layer_2",
-            "behaviours_per_unit_all_options", "modularity",
+            "behaviors_per_unit", "shuffled", "behaviors_per_unit_layer_1", "behaviors_per_unit_layer_2",
+            "behaviors_per_unit_all_options", "modularity",
         ]  # fmt: skip
 
 

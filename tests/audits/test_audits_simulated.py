@@ -191,7 +191,9 @@ def test_headlines_say_what_was_found() -> None:
     )
     assert "b keeps 0.310 [" in other and other.endswith("less of the score. Equivalent at function-space noise.")
     worse = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE, clean=0.6)}, **TELLING).run()
-    assert worse.headline.startswith("a vs b: scores differ (33.8 points [28.5, 38.6]); DIFFER: Under relative noise")
+    assert worse.headline.startswith(
+        "a vs b: scores differ (33.8 points [28.5, 38.6]; the first is better); DIFFER: Under relative noise"
+    )
     few = compared(SOUND, SOUND, examples=12, effort=wt.Effort(draws=2, block_draws=0)).headline
     assert few.startswith(
         "a vs b: cannot tell whether scores differ (8.3 points [-20.3, 34.5]); CANNOT TELL at relative"

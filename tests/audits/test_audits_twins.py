@@ -91,7 +91,7 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
         "original vs imposter: scores are equivalent (0.0 points [-0.5, 0.5]); DIFFER: imposter loses"
     )
     assert "Under relative noise in the weights, imposter keeps 0.3" in line
-    assert line.endswith("Cannot tell at function-space noise. Equivalent at behaviours per unit.")
+    assert line.endswith("Cannot tell at function-space noise. Equivalent at behaviors per unit.")
     assert not report.void
 
 
