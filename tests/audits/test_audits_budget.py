@@ -134,7 +134,7 @@ def test_a_comparison_that_could_see_nothing_is_refused() -> None:
     task = digits.task()
     two = [Subject(mlp((64, 32, 10)).eval(), name=name) for name in ("a", "b")]
     plan = wt.plan(two, task, audits=["score", "relative-noise"])
-    with pytest.raises(UsageError, match="worth telling") as caught:
+    with pytest.raises(UsageError, match="too small to find anything of interest") as caught:
         within(plan, 120)
     passes = int(str(caught.value).split("from about ")[1].split()[0])
     assert within(plan, passes).effort.draws < plan.effort.draws

@@ -91,7 +91,7 @@ def test_of_a_factor_that_is_used_the_terminal_says_so_by_name(capsys: pytest.Ca
     [layer] = {e.name.partition(": ")[2] for e in finding.estimates if e.name.startswith(f"use of {USED}: ")}
     assert finding.status == "excluded"
     assert layer.removeprefix("layer ") in case.subject.record.layers and f"at {layer} is right in" in finding.because
-    assert report.headline == f"Excluded: decodable but unused: {USED}."
+    assert report.headline == f"No effect above the margin: decodable but unused: {USED}."
     report.text()
     table = " ".join(capsys.readouterr().out.split())
     assert f"use of {USED}: {layer}" in table and " used [" in table
@@ -181,14 +181,14 @@ def test_as_much_as_random_subspaces_and_much_of_the_most_is_not_unused(plan: Pl
     arrays["random"] = 15.0 * arrays["random"]
     told = status(plan, arrays)
     assert told.status == "excluded" and "narrow" in told.because
-    assert "not surely more than without random subspaces" in told.because
+    assert "not shown to be more than without random subspaces" in told.because
 
 
 def test_near_the_margin_and_as_much_as_random_subspaces_stays_open(plan: Plan) -> None:
     arrays = factor(0.1, seed=1)
     arrays["random"] = 5.0 * arrays["random"]
     told = status(plan, arrays)
-    assert told.status == "inconclusive" and "stays open" in told.because
+    assert told.status == "inconclusive" and "is undecided" in told.because
     assert told.smallest_detectable is not None and told.smallest_detectable > 0.0
 
 

@@ -213,7 +213,7 @@ def test_a_screen_confirms_the_top_ranked_and_tells_what_it_missed() -> None:
     sizes = np.abs(rises.mean(1))[read["measured"].astype(int)]
     count = int((sizes[2:] > sizes[:2].min()).sum())
     assert missed.value == count / 4
-    assert f"{count} of these 4 outdo one of the 2 (a share of {missed}), 0 the top-ranked of them" in found.because
+    assert f"{count} of these 4 exceed one of the 2 (a share of {missed}), 0 the top-ranked of them" in found.because
     assert "Of 12 heads, those 2 were ablated that a first-order screen ranks highest, and 4 of the" in found.because
 
 
@@ -372,7 +372,7 @@ def test_a_twin_is_asked_about_the_heads_of_the_screen_alone() -> None:
     assert found.estimates[0].value == pytest.approx(2.0, abs=0.05), "what was measured is told, wherever it stood"
     random = found.estimates[2].value
     assert random == pytest.approx((noise[:10].mean(1).sum() + 0.5 + 30 / 20 * (noise[10:].mean(1).sum() + 2)) / 40)
-    assert "1 of these 20 outdo one of the 10" in found.because and "1 the top-ranked of them" in found.because
+    assert "1 of these 20 exceed one of the 10" in found.because and "1 the top-ranked of them" in found.because
     assert found.estimates[-1].value == pytest.approx(1 / 20)
 
 

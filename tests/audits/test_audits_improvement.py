@@ -174,7 +174,7 @@ def test_the_input_search_stands_beside_it_with_what_the_weights_add() -> None:
     assert estimate(better, "gain_beyond_input_search") == pytest.approx(0.35, abs=0.1)
     equal = audit(gain=0.45, moved=0.45)
     assert equal.status == "found" and "no evidence of added value" in equal.because
-    assert "worth looking into by itself" in equal.because
+    assert "should be investigated by itself" in equal.because
 
 
 def test_where_inputs_cannot_be_moved_that_part_is_not_applicable() -> None:

@@ -200,7 +200,7 @@ def test_headlines_say_what_was_found() -> None:
     )
     alone = World({"a": Simulated(SOUND)}, examples=400, effort=MANY).run()
     broken = World({"a": Simulated(BREAKS_SOON)}, examples=400, effort=MANY).run()
-    assert alone.headline == "Excluded: relative noise in the weights, function-space noise."
+    assert alone.headline == "No effect above the margin: relative noise in the weights, function-space noise."
     assert broken.headline.startswith(
         "FOUND: Relative noise in the weights. Half of a's above-chance score is lost at a"
     )

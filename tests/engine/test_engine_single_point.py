@@ -44,7 +44,11 @@ def transposed() -> nn.Module:
 
 
 def images(model: nn.Module) -> BaseTask:
-    return taught(model, numbers(12, 2, 8, 8, seed=1))
+    """Of several answers: a net that gives only one is at chance, and has nothing to lose."""
+    inputs = numbers(12, 2, 8, 8, seed=1)
+    with torch.no_grad():
+        model.get_parameter("head.bias").sub_(model(inputs).mean(0))
+    return taught(model, inputs)
 
 
 def own_answers(model: nn.Module, task: ChoiceTask) -> BaseTask:

@@ -60,13 +60,13 @@ def test_a_unified_net_is_told_from_five_trained_ones() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED))
     assert status.pop("Parts of the picture one weight moves") == "not_applicable"
     assert set(status.values()) == {"found"}
-    assert headline.startswith("Pictures alike to 34.0 dB, different wiring")
+    assert headline.startswith("Pictures matched to 34.0 dB (PSNR), different wiring")
     assert "4 of 4 tests" in headline
 
 
 def test_pictures_that_are_far_apart_are_said_to_be() -> None:
     _, headline, _ = judged(planted(0, own=UNIFIED, error=0.02))
-    assert headline.startswith("Pictures alike to 17.0 dB (that is far apart: train longer), different wiring")
+    assert headline.startswith("Pictures matched to 17.0 dB (PSNR) (that is far apart: train longer), different wiring")
 
 
 def test_what_lies_outside_but_not_after_the_correction_stays_open() -> None:
@@ -79,9 +79,9 @@ def test_what_lies_outside_but_not_after_the_correction_stays_open() -> None:
     found = {finding.title: finding for finding in judge.findings(edge, table, alpha=0.05)}
     finding = found["Symmetry under function-space noise"]
     assert finding.status == "inconclusive"
-    assert "not surely so after the correction" in finding.because
+    assert "not shown after the correction" in finding.because
     assert "could be one more" not in finding.because
-    assert "too little to tell" in judge.headline(edge, table, list(found.values()))
+    assert "not enough to decide" in judge.headline(edge, table, list(found.values()))
 
 
 def test_what_the_picture_does_not_allow_is_said() -> None:
@@ -138,22 +138,24 @@ def test_noise_that_points_the_other_way_is_no_agreement() -> None:
 def test_a_single_trained_net_decides_nothing() -> None:
     status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
     assert set(status.values()) == {"inconclusive", "not_applicable"}
-    assert "too little to tell" in headline
+    assert "not enough to decide" in headline
 
 
 def test_controls_are_said_to_fool_what_they_fool() -> None:
     _, _, lines = judged(planted(0, own=UNIFIED))
     folded = next(line for line in lines if line.startswith("abs-x"))
-    assert folded.startswith("abs-x: Pass for unified by")
-    passes, apart = folded.split("Told apart by")
+    assert folded.startswith("abs-x: Look unified by")
+    passes, apart = folded.split("Shown to differ by")
     assert "symmetry of response" in passes
     assert "distinct feature maps" in apart
     untrained = next(line for line in lines if line.startswith("untrained"))
-    assert untrained.startswith("untrained: Told apart by symmetry of response")
-    assert "Pass for unified" not in untrained
+    assert untrained.startswith("untrained: Shown to differ by symmetry of response")
+    assert "Look unified" not in untrained
 
 
-@pytest.mark.parametrize(("own", "words"), [(0.72, "Yes. Both do."), (0.6, "Not surely. Weight sweeps do")])
+@pytest.mark.parametrize(
+    ("own", "words"), [(0.72, "Yes. Both do."), (0.6, "Weight sweeps do; for function-space noise it is not shown.")]
+)
 def test_the_question_about_noise_is_answered_by_the_numbers(own: float, words: str) -> None:
     measured = planted(0, own={**UNIFIED, "noise_symmetry": own})
     table = judge.rows(measured)

@@ -114,9 +114,9 @@ def test_files_that_cannot_be_used(bert: Path, vit: Path, tmp_path: Path) -> Non
         load(f"hf:{bert}", data=write(tmp_path / "none.jsonl"))
     with pytest.raises(UsageError, match="Text cannot be read by this model"):
         load(f"hf:{vit}", data=write(tmp_path / "own.jsonl", {"text": "it", "label": 0}))
-    with pytest.raises(UsageError, match=r'nothing to task(.|\n)*"label": "bad"'):
+    with pytest.raises(UsageError, match=r'no examples to test(.|\n)*"label": "bad"'):
         load(f"hf:{bert}")
-    with pytest.raises(UsageError, match=r"nothing to task(.|\n)*pixel_values"):
+    with pytest.raises(UsageError, match=r"no examples to test(.|\n)*pixel_values"):
         load(f"hf:{vit}")
 
 

@@ -282,7 +282,7 @@ def test_other_ways_of_packing_are_refused(tmp_path: Path, method: int) -> None:
 def test_a_zip_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     data = zipped(GOOD.encode())
     for length in (2, 3, 10, 30, len(data) // 2, len(data) - 1):
-        refused(tmp_path, data[:length], says="sound zip file")
+        refused(tmp_path, data[:length], says="valid zip file")
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -77,7 +77,7 @@ def test_a_callable_in_the_current_folder_gives_a_model_and_a_task(workplace: Pa
 
 def test_a_callable_that_gives_a_model_alone_needs_data(workplace: Path) -> None:
     assert isinstance(load_model("some_nets:Shelf.net").model, nn.Linear)
-    with pytest.raises(UsageError, match=r"nothing to task(.|\n)*--data"):
+    with pytest.raises(UsageError, match=r"no examples to test(.|\n)*--data"):
         load("some_nets:net")
     np.savez(workplace / "own.npz", inputs=np.ones((4, 3)), targets=np.array([0, 1, 1, 0]))
     assert load("some_nets:net", data=workplace / "own.npz").task.name == "own"

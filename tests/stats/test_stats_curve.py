@@ -125,7 +125,7 @@ def test_no_half_of_nothing() -> None:
     clean = np.array([1.0] + [0.0] * 9)  # exactly at chance
     got = half_dose(np.zeros((4, 3, 10)), clean, doses=DOSES, chance=0.1)
     assert (got.value, got.low, got.high) == (None, None, None)
-    assert "not told from chance" in got.method
+    assert "not distinguished from chance" in got.method
 
 
 @settings(max_examples=25, deadline=None)

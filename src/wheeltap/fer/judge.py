@@ -250,7 +250,7 @@ def headline(measured: Measured, table: Sequence[MetricRow], found: Sequence[Fin
     count = len(measured.psnr)
     nets = f"{count} net{'s' if count > 1 else ''} trained to draw it"
     near = float(np.mean(measured.psnr))
-    psnr = f"equal to {near:.1f} dB (PSNR){'' if near >= FAR else ' (that is far apart: train longer)'}"
+    psnr = f"matched to {near:.1f} dB (PSNR){'' if near >= FAR else ' (that is far apart: train longer)'}"
     start = f"{measured.name} and {nets}"
     by_title = {row.metric.title: row for row in table}
     unified = [t for t, f in tested.items() if f.status == "found" and _towards(by_title[t])]

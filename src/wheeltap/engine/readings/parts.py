@@ -58,7 +58,7 @@ class BehaviourHalves:
                 where=task.name if behaviour is None else f"{task.name}: group {behaviour}",
                 expected=f"at least {2 * FEWEST} examples",
                 got=f"{len(members)}",
-                do="Give more examples, or leave the setting behavior out to count all of them.",
+                do="Give more examples, or leave the setting behaviour out to count all of them.",
             )
         order = to_tensor(rng.permutation(members))
         half = len(members) // 2

@@ -85,11 +85,11 @@ def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: in
     groups = {int(group) for group in np.unique(to_array(task.groups))}
     if behaviour is not None and behaviour not in groups:
         raise UsageError(
-            f"No example belongs to the group {behaviour}.",
+            f"No example belongs to the behaviour {behaviour}.",
             where=task.name,
             expected=", ".join(map(str, sorted(groups)[:20])) + (", ..." if len(groups) > 20 else ""),
             got=str(behaviour),
-            do="Correct the setting behavior, or leave it out to count all examples.",
+            do="Correct the setting behaviour, or leave it out to count all examples.",
         )
     if not units:
         return
