@@ -21,7 +21,7 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("parts", {"units": "0:1,8"}, "no unit 8 in the hidden layer '0'"),
     ("parts", {"units": "hiden:0"}, r"no hidden layer called 'hiden'\.(?s:.*)Choose one of: 0"),
     ("parts", {"units": "0:0,1,2,3,4,5,6,7"}, "no part of the model"),
-    ("parts", {"behaviour": 9}, "No example belongs to behaviour 9"),
+    ("parts", {"behaviour": 9}, "No example belongs to the behaviour 9"),
     ("decodable", {"factors": "evn"}, r"no factor called 'evn'\.(?s:.*)Did you mean 'even'"),
     ("decodable", {"layers": "0,7"}, "no module called '7'"),
     ("fine-tuning", {"group": 9}, "The task has no group 9"),
