@@ -130,9 +130,10 @@ def _in_order(given: Any) -> Any:
         return given
     whole = isinstance(sampler, RandomSampler) and not sampler.replacement and not own
     if whole and given.batch_size is not None and len(sampler) == len(given.dataset):
+        # Read once, so in this process: starting others would cost more than it saves.
         return DataLoader(
-            given.dataset, batch_size=given.batch_size, shuffle=False, num_workers=given.num_workers,
-            collate_fn=given.collate_fn, drop_last=given.drop_last,
+            given.dataset, batch_size=given.batch_size, shuffle=False, collate_fn=given.collate_fn,
+            drop_last=given.drop_last,
         )  # fmt: skip
     if _drawn(given) == _drawn(given):
         return given
