@@ -6,6 +6,7 @@ import msgspec
 from report_pieces import INSTRUMENTS, controls, estimate, finding, leans, task
 
 from wheeltap.audits.claims import LOSS, PAIR
+from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import voided
 from wheeltap.core.records import (
@@ -100,7 +101,7 @@ def row(name: str, one: Row, *, coverage: float = 0.996) -> Finding:
         title=said,
         status=one.status,
         subject=name,
-        because=one.because or f"{name} loses {one.lost:.3f} of its score at {said}.",
+        because=one.because or f"{name} loses {one.lost:.3f} of its score at {said}.\n\n{SPARED}: embed, head.",
         scheme=one.name,
     )
     if one.status in ("found", "excluded", "inconclusive"):

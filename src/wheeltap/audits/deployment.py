@@ -15,6 +15,9 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 
+SPARED = "Embeddings and output head were not rounded or pruned, as deployment does"
+"""How the paragraph of a finding begins that says so; a report shows it once."""
+
 USUAL = (
     "int8,nf4,int4-g32,int4-g128,int4,int4-tensor,int3-g32,prune30,prune50,prune-2:4,noise5,flips1e-6-int8"
 )  # fmt: skip
@@ -154,10 +157,15 @@ class DeploymentAudit(Audit):
         claim = Tested(
             test=lost, margin=margin, cells=there.cells(), one_sided=True, words=LOSS, title=one.label,
             scheme=one.name, beside=(there.score, *there.expected),
-            found=f"{words}: more than {margin:.2g}. {shipped(there.expected)}",
-            otherwise=f"{words}. {shipped(there.expected)}",
+            found=f"{words}: more than {margin:.2g}. {shipped(there.expected)}{self._spared(subject, one)}",
+            otherwise=f"{words}. {shipped(there.expected)}{self._spared(subject, one)}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
+
+    def _spared(self, subject: SubjectRecord, one: Scheme) -> str:
+        """What was left in full precision on purpose, as a paragraph."""
+        spared = one.spared(subject) if self.settings.spare_ends else ()
+        return f"\n\n{SPARED}: {', '.join(spared[:3])}." if spared else ""
 
     def _pair(self, case: Case, rival: SubjectRecord, one: Scheme) -> Draft:
         reference = case.plan.reference

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, rounded
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, ReportRecord, SubjectRecord
 from wheeltap.report import view, words
@@ -126,10 +127,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     found = [note for finding in record.findings if (note := _warning(finding))]
     found += _examples(record)
     found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
-    spared = [s for s in record.subjects if s.ends and any(f.scheme for f in record.findings)]
-    if spared:
-        ends = ", ".join(spared[0].ends[:_NAMED])
-        found.append(f"Embeddings and output head were not rounded or pruned, as deployment does: {words.plain(ends)}.")
+    said = (text for finding in record.findings for text in words.paragraphs(finding.because))
+    found += [text for text in said if text.startswith(SPARED)][:1]
     asked = {record.instrument(finding.code).asks for finding in record.findings}
     if "deployment" in asked and not asked & {"weights", "learning", "structure"}:
         found.append("Not asked: noise curves, fine-tuning (--audits survival); what is inside (--audits structure).")
