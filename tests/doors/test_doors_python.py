@@ -205,8 +205,8 @@ def test_what_is_no_examples_says_what_would_be(given: Any, words: str) -> None:
     assert words in str(caught.value), str(caught.value)
 
 
-def test_too_many_bytes_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "MAX_BYTES", 5_000)
+def test_too_many_bytes_are_refused_before_they_are_read() -> None:
+    limits = examples.Limits(bytes=5_000)
     seen: list[int] = []
 
     class Watched(Pairs):
@@ -215,7 +215,7 @@ def test_too_many_bytes_are_refused_before_they_are_read(monkeypatch: pytest.Mon
             return torch.zeros(4), 0
 
     with pytest.raises(DataError, match="too much memory"):
-        task_of(Watched(length=2000))
+        examples.read(Watched(length=2000), limits=limits)
     assert len(seen) <= 200
 
     class Endless(IterableDataset[Any]):
@@ -224,7 +224,7 @@ def test_too_many_bytes_are_refused_before_they_are_read(monkeypatch: pytest.Mon
                 yield torch.zeros(4), 0
 
     with pytest.raises(DataError, match="too much memory"):
-        task_of(Endless())
+        examples.read(Endless(), limits=limits)
 
 
 def test_whole_numbers_that_come_as_floats_are_not_taken_for_a_regression() -> None:

@@ -14,7 +14,7 @@ from scipy import stats
 
 from wheeltap.core.records import Estimate
 from wheeltap.stats.curve import Response, band, half_dose, half_dose_ratio
-from wheeltap.stats.effect import exceeds, mean_effect, score_difference, score_interval, smallest_detectable
+from wheeltap.stats.effect import exceeds, mean_effect, score_interval, smallest_detectable
 
 DOSES = np.geomspace(0.01, 1.0, 7)
 LOGS = np.log(DOSES)
@@ -176,7 +176,7 @@ def exact_difference_rates(n: int, gained: float, lost: float) -> tuple[float, f
             weight = weights[down]
             a, b = np.ones(n), np.ones(n)
             b[:up], a[up : up + down] = 0.0, 0.0
-            got = score_difference(a, b, bounded=True, unit="accuracy")
+            got = mean_effect((a - b)[None, :], bounded=True, unit="accuracy")
             cover += weight * covers(got, gained - lost)
             reject += weight * (got.p is not None and got.p < 0.05)
             total += weight

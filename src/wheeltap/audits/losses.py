@@ -1,4 +1,4 @@
-"""What a disturbance of the weights costs: the loss of score on each example, and what is told beside it."""
+"""What a disturbance of the weights costs: the loss of score on each example, and what is reported with it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

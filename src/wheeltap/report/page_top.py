@@ -15,7 +15,7 @@ from wheeltap.report.drawn import LegendEntry, markup
 
 _ALL = 10**9
 _MOST_SERIES = 6
-"""Pairs in one chart: more cannot be told apart."""
+"""Pairs in one chart: more cannot be distinguished."""
 
 _MOST_ROWS = 8
 _PANEL_ROWS = 8
@@ -26,7 +26,7 @@ _MOST_SAID = 3
 """Lines of the headline that are not folded away, after the first."""
 
 _SHORT = 60
-"""Letters below which the first sentence does not stand alone."""
+"""Letters below which the first sentence is shown with the next one."""
 
 _LONG_NAME = 24
 _TITLE = 50

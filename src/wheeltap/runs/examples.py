@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -12,9 +13,31 @@ from torch.utils.data import DataLoader, IterableDataset, RandomSampler, Sequent
 from wheeltap.core.errors import DataError, WheeltapError
 from wheeltap.core.inputs import Inputs, as_inputs, as_tensor, by_name, count, tensors
 
-MAX_EXAMPLES = 100_000
-MAX_BYTES = 4_000_000_000
-"""Bounds on what is read: more is a mistake, or would fill the memory."""
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what is read: more is a mistake, or would fill the memory."""
+
+    examples: int = 100_000
+    bytes: int = 4_000_000_000
+
+    def require(self, *, examples: int, size: int = 0) -> None:
+        """Raises ``DataError`` if so many examples, or so many bytes of them, are too many."""
+        if examples > self.examples:
+            self._refuse("There are too many examples.", f"{self.examples:,}", f"{examples:,}")
+        if size > self.bytes:
+            expected, got = (f"{value / 1e9:.1f} GB" for value in (self.bytes, size))
+            self._refuse("The examples take too much memory.", expected, f"{got} or more")
+
+    def _refuse(self, what: str, expected: str, got: str) -> None:
+        raise DataError(
+            what,
+            where=_WHERE,
+            expected=f"at most {expected}",
+            got=got,
+            do="A few thousand are enough for every audit: torch.utils.data.Subset(dataset, range(2000)).",
+        )
+
 
 TARGETS = ("labels", "label", "targets", "target")
 """What the targets are called in an example that is a mapping."""
@@ -25,7 +48,7 @@ _BATCH = 64
 Batch = tuple[Inputs, Tensor]
 
 
-def read(given: Any) -> Batch:
+def read(given: Any, *, limits: Limits | None = None) -> Batch:
     """Inputs and targets of every example.
 
     A ``DataLoader`` that shuffles a whole ``Dataset`` is read in the order of the ``Dataset``, for a task has a fixed
@@ -35,18 +58,19 @@ def read(given: Any) -> Batch:
     Args:
         given: A ``DataLoader``, a ``Dataset`` or a sequence. An example is a pair ``(x, y)``, or a mapping with one of
             ``TARGETS``; ``x`` may be a mapping too: the model is then called by name.
+        limits: On what is read.
 
     Raises:
         DataError: If there are none or too many, they change from one reading to the next, differ in shape, or are of
             another form.
     """
-    length = _length(given)
-    _require_count(length or 0)
+    length, limits = _length(given), limits or Limits()
+    limits.require(examples=length or 0)
     try:
         with _same_random_numbers(given):
             loader = _in_order(given)
             _require_steady(loader)
-            return _joined(loader, length)
+            return _joined(loader, length, limits)
     except WheeltapError:
         raise
     except Exception as error:
@@ -97,28 +121,6 @@ def _streams(loader: Any) -> bool:
 def _batches_itself(loader: Any) -> bool:
     """Whether a sampler of the user's own draws whole batches."""
     return loader.batch_size is None and loader.batch_sampler is not None
-
-
-def _require_count(examples: int) -> None:
-    if examples > MAX_EXAMPLES:
-        raise DataError(
-            "There are too many examples.",
-            where=_WHERE,
-            expected=f"at most {MAX_EXAMPLES:,}",
-            got=f"{examples:,}",
-            do="A few thousand are enough for every audit: torch.utils.data.Subset(dataset, range(2000)).",
-        )
-
-
-def _require_bytes(size: int) -> None:
-    if size > MAX_BYTES:
-        raise DataError(
-            "The examples take too much memory.",
-            where=_WHERE,
-            expected=f"at most {MAX_BYTES / 1e9:.0f} GB",
-            got=f"{size / 1e9:.1f} GB or more",
-            do="A few thousand examples are enough for every audit: torch.utils.data.Subset(dataset, range(2000)).",
-        )
 
 
 def _in_order(given: Any) -> Any:
@@ -178,7 +180,7 @@ def _require_steady(loader: Any) -> None:
         )
 
 
-def _joined(loader: Iterable[Any], length: int | None) -> Batch:
+def _joined(loader: Iterable[Any], length: int | None, limits: Limits) -> Batch:
     """All batches as one; ``length`` is how many examples there will be, where that is known."""
     batches: list[Batch] = []
     examples = size = 0
@@ -188,8 +190,8 @@ def _joined(loader: Iterable[Any], length: int | None) -> Batch:
         batches.append(batch)
         examples += count(batch[0])
         size += sum(tensor.nbytes for tensor in (*tensors(batch[0]).values(), batch[1]))
-        _require_count(examples)
-        _require_bytes(size if length is None else size * max(length, examples) // examples)
+        whole = size if length is None else size * max(length, examples) // examples
+        limits.require(examples=examples, size=whole)
     if not examples:
         raise DataError("The task is empty.", where=_WHERE, expected="at least one example", got="none")
     inputs = {name: torch.cat([tensors(batch[0])[name] for batch in batches]) for name in tensors(batches[0][0])}
@@ -284,4 +286,4 @@ def _stack(parts: list[Any], what: str) -> Tensor:
     return torch.stack(made)
 
 
-__all__ = ["MAX_BYTES", "MAX_EXAMPLES", "TARGETS", "parted", "read"]
+__all__ = ["TARGETS", "Limits", "parted", "read"]

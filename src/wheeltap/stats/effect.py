@@ -43,43 +43,6 @@ def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: 
     return Estimate(name=name, value=mean, low=low, high=high, level=level, n=n, unit=unit, method=method)
 
 
-def score_difference(
-    a: Values, b: Values, *, level: float = 0.95, bounded: bool, name: str = "difference", unit: str
-) -> Estimate:
-    """Mean of ``a - b`` on the same examples, in ``unit``, with the p-value of "no difference".
-
-    For a bounded measure the p-value is the exact McNemar test and governs *whether* there is a difference; the
-    interval (Bonett-Price adjusted Wald, never of zero width) says *how much*. The interval is widened to include 0
-    wherever the test does not reject at 1 - ``level``, so it never claims more than the test.
-
-    Args:
-        a: [example].
-        b: [example], the same examples in the same order.
-        level: Confidence level.
-        bounded: Whether each value is 0 or 1.
-        name: Name of the estimate.
-        unit: Unit of the values.
-
-    Raises:
-        DataError: If the shapes differ, values are not finite, or not 0 or 1 though ``bounded``.
-
-    Source: McNemar (1947), exact form; Bonett & Price (2012), eq. 2, with t for z.
-    """
-    x, y = checked(a, ("example",), what="first scores"), checked(b, ("example",), what="second scores")
-    if x.shape != y.shape:
-        raise DataError(
-            "Paired scores need the same examples.", expected=f"{len(x)} examples", got=f"{len(y)} examples"
-        )
-    if bounded and not bool(np.isin(np.stack([x, y]), (0.0, 1.0)).all()):
-        raise DataError(
-            "The scores are not those of a bounded measure.",
-            expected="0 or 1 per example",
-            got="other values",
-            do="Use mean_effect for means over draws, or pass bounded=False.",
-        )
-    return mean_effect((x - y)[None, :], level=level, name=name, unit=unit, bounded=bounded)
-
-
 def mean_effect(
     d: Values, *, level: float = 0.95, margin: float = 0.0, bounded: bool = False, name: str = "effect", unit: str
 ) -> Estimate:
@@ -108,7 +71,7 @@ def mean_effect(
     """
     x = checked(d, ("draw", "example"), what="differences")
     alpha, floor = checked_alpha(level), _checked_margin(margin)
-    spread = crossed(x, pseudo=_amplitude(within(x, -1.0, 1.0, what="differences")) if bounded else 0.0)
+    spread = crossed(x, pseudo=amplitude(within(x, -1.0, 1.0, what="differences")) if bounded else 0.0)
     low, high = _ends(spread, alpha)
     p = spread.p_value(floor) if spread.example_df else None
     value = float(x.mean())
@@ -160,7 +123,7 @@ def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False
         )
     share = (float(cells.mean()) - chance) / above
     rest = cells - chance - share * (before - chance)
-    spread = crossed(rest, pseudo=_amplitude(cells - before) if bounded else 0.0)
+    spread = crossed(rest, pseudo=amplitude(cells - before) if bounded else 0.0)
     alpha = checked_alpha(level)
     half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
     ends = (None, None) if half is None else (share - half, share + half)
@@ -253,7 +216,7 @@ def _ends(spread: Crossed, alpha: float) -> tuple[float | None, float | None]:
     return centre - half, centre + half
 
 
-def _amplitude(x: FloatArray) -> float:
+def amplitude(x: FloatArray) -> float:
     """How far the two imaginary examples moved: root mean square over the moved ones and one more at 1."""
     moved = np.any(x != 0.0, axis=0)
     squares = np.square(x.mean(axis=0)[moved])

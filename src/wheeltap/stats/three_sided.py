@@ -29,7 +29,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Estimate, Power
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
-from wheeltap.stats.effect import _amplitude  # pyright: ignore[reportPrivateUsage]
+from wheeltap.stats.effect import amplitude
 
 _ndtr = cast(Callable[[FloatArray], FloatArray], special.ndtr)
 _gammaincinv = cast(Callable[[float, FloatArray], FloatArray], special.gammaincinv)
@@ -39,7 +39,7 @@ _BEYOND = 2.0
 """How many times as far above the mean as the largest value the imaginary example lies, where nothing bounds it. A mean
 of ten rare losses of random size is excluded at an alpha of .005 in 1.7 % of samples with 1, in .5 % with 2."""
 
-_Z = 24.0  # normal score of the smallest p-value that is told apart, 1e-126
+_Z = 24.0  # normal score of the smallest p-value, 1e-126
 _NEAR, _FAR = -30.0, 18.0  # log tilt, in ranges of the values: nearly all weight on the largest, to equal weights
 _NODES = 32  # quantiles of the draws' chi-squared distribution
 _MOST = 10**8  # so many examples or draws are as good as any number
@@ -103,7 +103,7 @@ def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, a
         none, twice = (_Means.answers(share, effect, examples) for effect in (0.0, 2.0 * edge))
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
-        none = twice = _Means.of(sample, pseudo=_amplitude(x) if bounded else 0.0)
+        none = twice = _Means.of(sample, pseudo=amplitude(x) if bounded else 0.0)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
@@ -338,7 +338,7 @@ def _p_one_sided(x: FloatArray, margin: float, *, bounded: bool) -> float:
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
-    spread = crossed(x, pseudo=_amplitude(x) if bounded else 0.0)
+    spread = crossed(x, pseudo=amplitude(x) if bounded else 0.0)
     by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value()
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
