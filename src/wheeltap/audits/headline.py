@@ -68,11 +68,14 @@ class _Told:
         return " ".join(part for part in said if part)
 
     def _partly(self, *subjects: SubjectRecord) -> str:
-        """What share of the weights was disturbed, where nothing reached nearly all of them."""
+        """What share of the weights was disturbed, where that is not nearly all; and where, if it is so only there."""
         names = {subject.name for subject in subjects} | {pair(self.plan.reference, subject) for subject in subjects}
-        shares = [f.coverage for f in self.findings if f.subject in names and f.coverage is not None]
-        most = max(shares, default=1.0)
-        return f"ONLY {int(100 * most)} % OF THE WEIGHTS WERE DISTURBED." if most < FULL else ""
+        known = [(f.coverage, f) for f in self.findings if f.subject in names and f.coverage is not None]
+        least, most = (end((share for share, _ in known), default=1.0) for end in (min, max))
+        if least >= FULL:
+            return ""
+        part = [finding for share, finding in known if share < FULL]
+        return f"ONLY {int(100 * least)} % OF THE WEIGHTS WERE DISTURBED{'' if most < FULL else f' {_at(part)}'}."
 
     def _shipping(self, rows: Sequence[Finding]) -> str:
         if not rows:
