@@ -11,26 +11,13 @@ from wheeltap.core.errors import UnknownName
 from wheeltap.core.task import Task
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits, hf
+from wheeltap.testing.zoo.images import Block
 
 RECURRENT: Final = ("lstm", "gru")
 LANGUAGE: Final = ("gpt2", "llama", "qwen2", "gemma2", "mixtral")
 
 _FIRST = 4
 """Token of the first letter (see ``tiny_lm``)."""
-
-
-class Block(nn.Module):
-    """Two convolutions with BatchNorm, added to what they read."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.one, self.two = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
-        self.norm_one, self.norm_two = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """``[example, channel, row, column]``, as it came."""
-        inner = self.norm_one(self.one(x)).relu()
-        return (x + self.norm_two(self.two(inner))).relu()
 
 
 class Rows(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 from benchmarks.validity.nets import kinds, net
 from benchmarks.validity.twin_areas import HALVES, Tried, area_shift, half_dose, scores
 from wheeltap import gauge
+from wheeltap.engine.inside.few import few
 from wheeltap.perturb.base import create
 
 NOISES = ("relative", "std", "function", "low-rank")
@@ -17,6 +18,9 @@ DRAWS_OF_A_TRANSFORMER = {"function": 256}
 
 DRAWS_OF_A_ROTATION = 1024
 """A rotated twin shares no draw with the original, so function-space noise needs more of them to settle it."""
+
+MIXTURES = {"mixtral": ("experts",)}
+"""Networks on which only these gauges are tried: the others are, on networks that are quicker."""
 
 FEW = 64
 LADDERS = {
@@ -62,15 +66,16 @@ def _draws(kind: str, perturbation: str) -> int:
 def measure(*, quick: bool) -> dict[str, Any]:
     """One row per architecture, disturbance and gauge."""
     rows: list[dict[str, Any]] = []
-    for kind in kinds()[: 1 if quick else None]:
-        family = gauge.find(net(kind).subject.model)
+    for kind in kinds()[:1] if quick else (*kinds(), *(MIXTURES if "llama" in kinds() else ())):
+        case = net(kind)
+        family = gauge.find(case.subject.model, few(case.task, case.subject.model))
         assert isinstance(family, gauge.Family)
         for perturbation in (*NOISES, *LADDERS):
             if perturbation == "prune-heads" and "heads" not in family.offers:
                 continue
             tried = _tried(kind, perturbation, 16 if quick else _draws(kind, perturbation))
             print(f"  {perturbation} on {kind}", flush=True)
-            for name in family.offers:
+            for name in MIXTURES.get(kind, family.offers):
                 most = name == "rotate" and perturbation == "function" and not quick
                 rows.append(
                     _row(kind, perturbation, name, replace(tried, draws=DRAWS_OF_A_ROTATION) if most else tried)

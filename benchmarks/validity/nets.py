@@ -12,6 +12,7 @@ from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
+from wheeltap.testing import zoo
 from wheeltap.testing.planted import Planted
 
 EXAMPLES = 200
@@ -44,7 +45,9 @@ def _trained(model: nn.Module, name: str, seed: int) -> Planted:
 
 @cache
 def net(kind: str, seed: int = 0) -> Planted:
-    """A trained network and its task: ``mlp``, ``cnn``, ``gpt2`` or ``llama``."""
+    """A trained network and its task: ``mlp``, ``cnn``, ``gpt2``, ``llama`` or ``mixtral``."""
+    if kind == "mixtral":
+        return zoo.made(kind, seed=seed)
     if kind in ("gpt2", "llama"):
         return tiny_lm(kind, seed=seed, examples=EXAMPLES)
     with reproducible(seed):

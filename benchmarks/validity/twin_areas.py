@@ -13,6 +13,7 @@ from wheeltap.core.records import Estimate, Scalar
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.inside.few import few
 from wheeltap.engine.needs.gather import gather
 from wheeltap.perturb.base import Perturbation, create
 from wheeltap.stats.curve import area_values
@@ -107,7 +108,8 @@ def area_shift(
         level: Of the interval.
         **settings: Of the gauges.
     """
-    found = gauge.find(case.subject.model)
+    run = few(case.task, case.subject.model)
+    found = gauge.find(case.subject.model, run)
     assert isinstance(found, gauge.Family), "the case has gauges"
     doses = np.asarray(tried.doses)
     ours = area_values(_original(case, tried), doses)
@@ -117,7 +119,7 @@ def area_shift(
             case.subject.record, gauge.describe(found, *operations, seed=seed, **settings), role="twin"
         )
         assert record.made is not None, "a twin is derived"
-        twin = case.subject.derived(gauge.twin(case.subject.model, record.made), record)
+        twin = case.subject.derived(gauge.twin(case.subject.model, record.made, run, family=found), record)
         theirs.append(area_values(scores(twin, case, tried=tried, draws=draws), doses))
     difference = np.concatenate(theirs) - ours
     return mean_effect(difference, level=level, name="area_shift", unit=case.task.measure.name)

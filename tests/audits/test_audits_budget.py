@@ -80,7 +80,11 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(usual, 1)
     least = _settings(within(usual, _least(caught.value)))
-    assert least["deployment"] == {"draws": 4, "flips": 20} and least["single-point"] == {"nulls": 5}
+    assert least["deployment"] == {"draws": 4, "flips": 20} and least["single-point"] == {
+        "nulls": 5,
+        "confirm": 1,
+        "states": 1,
+    }
 
 
 def test_flips_that_were_asked_for_are_cut_from_there_and_none_where_no_scheme_has_them() -> None:
@@ -234,7 +238,7 @@ def test_every_audit_is_timed_where_there_is_time_and_the_model_stays_as_it_was(
     before = weights_digest(subject.model)
     prices = priced(plan, [subject], task, seconds=60.0)
     assert weights_digest(subject.model) == before
-    assert set(prices.beside) == set(names) - {"score"}
+    assert set(prices.beside) == {*names, "census"} - {"score"}
     assert min(prices.clean, prices.kept, prices.copy, prices.spent) > 0.0
     nothing = priced(plan, [subject], task, seconds=0.0)
     assert nothing.clean > 0.0 and not nothing.beside

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from worlds import Simulated, World, falling
+from worlds import Simulated, World, falling, subject
 
 import wheeltap as wt
-from wheeltap.audits.controls import shown, silent
+from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
 from wheeltap.core.records import Control, Estimate, Outcome, ReportRecord, Trial
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
@@ -50,31 +50,75 @@ def test_what_must_show_nothing(gap: Estimate, margin: float, status: str) -> No
     assert control.estimates == (gap,)
 
 
+@pytest.mark.parametrize(("p", "status"), [(0.0009, "failed"), (0.01, "skipped")])
+def test_what_is_looked_at_once_must_differ_surely(p: float, status: str) -> None:
+    gap = msgspec.structs.replace(interval(0.06, 0.08, level=0.95), p=p)
+    control = surely(silent("name", gap, margin=0.05, min_effect=0.1, because="Why."), gap)
+    assert control.status == status and ("not so surely" in control.because) == (status == "skipped")
+
+
 def test_what_may_only_err_upwards() -> None:
     assert silent("n", interval(-0.5, -0.4), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "passed"
     assert silent("n", interval(0.4, 0.5), margin=0.05, min_effect=0.3, because="", one_sided=True).status == "failed"
 
 
 @pytest.mark.parametrize(
-    ("effect", "status"),
+    ("again", "status"),
     [
-        (interval(0.02, 0.5), "passed"),
-        (interval(-0.02, 0.05), "failed"),
-        (interval(-0.3, 0.5), "skipped"),
-        (interval(None, None), "skipped"),
+        (None, "failed"),
+        (interval(0.06, 0.09), "failed"),
+        (interval(-0.01, 0.01), "passed"),  # it was chance, and fresh draws would have shown a difference of interest
+        (interval(-0.3, 0.4), "skipped"),  # fresh draws show nothing
+        (interval(-0.09, -0.06), "skipped"),  # nor do they where they point to the other side
     ],
 )
-def test_what_must_be_found(effect: Estimate, status: str) -> None:
-    assert shown("name", effect, margin=0.1, because="Why.").status == status
+def test_what_seems_to_differ_fails_only_if_fresh_draws_say_so_too(again: Estimate | None, status: str) -> None:
+    null = Null(gap=interval(0.06, 0.08), again=again, margin=0.05, min_effect=0.1)
+    control = silent_twice("name", null, because="Why.")
+    assert (control.kind, control.status) == ("null", status)
+    assert null.confirmed == (status == "failed")
+    assert ("not with fresh draws" in control.because) == (again is not None and status != "failed")
+
+
+def test_a_second_look_changes_nothing_where_the_first_showed_nothing() -> None:
+    null = Null(gap=interval(-0.01, 0.01), again=interval(0.06, 0.09), margin=0.05, min_effect=0.1)
+    assert not null.apart and not null.confirmed
 
 
 @pytest.mark.parametrize(
-    ("effect", "status"),
-    [(interval(0.3, 0.5), "passed"), (interval(0.02, 0.1), "failed"), (interval(0.1, 0.4), "skipped")],
+    ("effect", "missed", "status", "told"),
+    [
+        (interval(0.02, 0.5), None, "passed", ""),
+        (interval(0.02, 0.5), 0.0, "passed", ""),
+        (interval(-0.02, 0.05), None, "skipped", "No power"),
+        (interval(-0.02, 0.05), 0.4, "skipped", "with probability 0.4"),
+        (interval(-0.02, 0.05), 0.0009, "failed", "missed"),
+        (interval(None, None), None, "skipped", "No power"),
+        (msgspec.structs.replace(interval(-0.3, -0.2), p=0.0009), 0.4, "failed", "sounder"),
+        (msgspec.structs.replace(interval(-0.3, -0.2), p=0.01), 0.4, "skipped", "No power"),
+    ],
 )
-def test_what_must_be_large_is_not_shown_by_a_little(effect: Estimate, status: str) -> None:
+def test_what_must_be_found(effect: Estimate, missed: float | None, status: str, told: str) -> None:
+    plants = Plants(effect=effect, copy=subject("planted", role="planted"), missed=missed)
+    control = found_planted("name", plants, because="Why.")
+    assert (control.kind, control.status) == ("planted", status)
+    assert told in control.because and plants.found == (status == "passed")
+    assert plants.strength == "cancelling units at 4 times the outgoing weights"
+
+
+@pytest.mark.parametrize(
+    ("effect", "surely", "status"),
+    [
+        (interval(0.3, 0.5), None, "passed"),
+        (interval(0.02, 0.1), interval(0.01, 0.15), "failed"),
+        (interval(0.02, 0.1), interval(0.0, 0.3), "skipped"),
+        (interval(0.02, 0.1), None, "skipped"),
+        (interval(0.1, 0.4), interval(0.0, 0.5), "skipped"),
+    ],
+)
+def test_what_must_be_large_is_not_shown_by_a_little(effect: Estimate, surely: Estimate | None, status: str) -> None:
     """Noise that destroys the weights and costs a tenth of the score has not destroyed them."""
-    assert shown("name", effect, margin=0.2, least=0.2, because="Why.").status == status
+    assert destroyed("name", effect, least=0.2, surely=surely, because="Why.").status == status
 
 
 @pytest.mark.parametrize("shape", [(1, 60), (8, 60), (32, 20)])
@@ -116,7 +160,7 @@ def test_with_few_draws_neither_a_copy_nor_a_plant_vouches_for_anything() -> Non
         assert twin.status == "skipped" and "could hardly have failed" in twin.because
         assert twin.estimates[0].low is not None
     plant = named(report, "WT101 planted cancelling units")
-    assert plant.status == "skipped" and "too wide" in plant.because
+    assert plant.status == "skipped" and "No power" in plant.because
     assert not report.void
 
 
@@ -144,9 +188,13 @@ def test_a_race_that_was_given_up_vouches_for_nothing() -> None:
     members = {"a": Simulated(SOUND), "b": Simulated(SOUND), "twin": Simulated(SOUND), "planted": Simulated(SOUND)}
     audits = ("score", wt.AuditSpec(name="relative-race", settings={"rounds": 32}))
     report = Parts(members, audits=audits).run()
-    for name in ("reparametrized copy", "planted cancelling units"):
+    told = {
+        "reparametrized copy": "neither a difference nor that there is none",
+        "planted cancelling units": "No power",
+    }
+    for name, why in told.items():
         control = named(report, f"WT101 {name}, raced")
-        assert control.status == "skipped" and "neither a difference nor that there is none" in control.because
+        assert control.status == "skipped" and why in control.because
 
 
 # ---- on real nets --------------------------------------------------------------------------------------------------
@@ -196,7 +244,8 @@ def test_a_copy_of_a_model_with_one_large_output_is_measured_in_its_own_scale() 
 @pytest.mark.parametrize(
     ("audits", "gauges", "planted"),
     [
-        (("score", "single-point"), None, False),
+        (("score",), None, False),
+        (("score", "single-point"), ("permute", "rescale"), False),
         (("score", "deployment"), ("permute",), False),
         (("score", "deployment", "heads"), ("permute", "rescale"), False),
         (("score", "relative-noise"), ("permute", "rescale"), True),

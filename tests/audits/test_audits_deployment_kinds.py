@@ -167,7 +167,7 @@ def test_a_model_at_chance_has_nothing_to_lose() -> None:
     assert report.headline == f"AT CHANCE: {score.because}" and "there is nothing to lose" in score.because
     assert {row.status for row in rows(report).values()} == {"not_applicable"}
     assert all(row.because == score.because for row in rows(report).values())
-    assert report.cost.trials == 3 + 2, "clean passes of it and its copy, checks of the instrument, and no scheme"
+    assert report.cost.trials == 3 + 2 + 1, "clean passes, checks of the instrument, the census, and no scheme"
     sound = wt.Subject(case.subject.model, name="sound")
     both = wt.compare(sound, wt.Subject(broken, name="constant"), case.task, audits=["deployment"])
     told = {f.subject: f.status for f in both.findings if f.scheme == "int2" or f.scheme == "int8"}
@@ -245,7 +245,7 @@ def test_a_scheme_that_was_asked_for_and_cannot_be_done_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot be shipped so: 50 % pruned, Wanda"):
         wt.plan(wt.Subject(model, name="bag"), task, audits=[wt.AuditSpec("deployment", {"schemes": "wanda50"})])
     plan = wt.plan(wt.Subject(model, name="bag"), task, audits=[wt.AuditSpec("deployment", {"schemes": "int4"})])
-    assert [spec.name for spec in plan.audits] == ["deployment"]
+    assert [spec.name for spec in plan.audits] == ["deployment", "census"]
 
 
 # ---- the store -----------------------------------------------------------------------------------------------------

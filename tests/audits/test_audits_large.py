@@ -10,11 +10,13 @@ from wheeltap.audits.deployment import USUAL, USUAL_LARGE
 
 
 def asked(audits: str | list[str] | None, *, names: tuple[str, ...] = ("net",)) -> list[str]:
-    """The audits of a plan on small nets."""
+    """The audits of a plan on small nets, but for the census that every plan ends with."""
     nets = [nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)).eval() for _ in names]
     subjects = [wt.Subject(net, name=name) for net, name in zip(nets, names, strict=True)]
     plan = wt.plan(subjects, wt.Task(torch.zeros(2, 3), torch.tensor([0, 1])), audits=audits)
-    return [spec.name for spec in plan.audits]
+    *found, always = [spec.name for spec in plan.audits]
+    assert always == "census"
+    return found
 
 
 @pytest.mark.parametrize("names", [("net",), ("a", "b"), ("a", "b", "c")])
@@ -46,7 +48,7 @@ def test_audits_are_asked_for_by_name_group_or_code(audits: str | list[str], fou
 def test_a_large_model_is_spared_single_weights_and_dear_schemes() -> None:
     model = nn.Sequential(nn.Linear(5_000, 4_100), nn.ReLU(), nn.Linear(4_100, 2)).eval()
     plan = wt.plan(wt.Subject(model), wt.Task(torch.zeros(2, 5_000), torch.tensor([0, 1])))
-    assert [spec.name for spec in plan.audits] == ["score", "deployment"]
+    assert [spec.name for spec in plan.audits] == ["score", "deployment", "census"]
     assert plan.audits[1].settings == {"schemes": USUAL_LARGE, "draws": 4} != {"schemes": USUAL}
 
 

@@ -156,7 +156,8 @@ def plan_of(names: Sequence[str]) -> Plan:
         with torch.random.fork_rng():
             torch.manual_seed(at)
             subjects.append(Subject(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), name=name))
-    return wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
+    plan = wt.plan(subjects, Task(inputs, torch.arange(20) % 3), audits=["redundancy"])
+    return msgspec.structs.replace(plan, stronger=())
 
 
 def judged(plan: Plan, outcome: Outcome | None) -> list[Finding]:

@@ -29,7 +29,10 @@ BAD = {
         "share": [0.0, 1.0, 1.2], "units": ["0", "0:", "0:-1", "0:1;", ":3", 5, ["0:1"]], "behaviour": ["cats"],
         "nulls": [0, 1], "draws": [0], "tries": [-1], "most": [0, -4], "at_least": [0.0, 1.0], "margin": [-0.1],
     },
-    "single-point": {"confirm": [0], "nulls": [-1], "within": [1.0, math.nan], "margin": [-0.05, math.inf]},
+    "single-point": {
+        "confirm": [0], "nulls": [-1], "within": [1.0, math.nan], "margin": [-0.05, math.inf], "states": [0, 4],
+        "min_effect": [-0.1, math.inf],
+    },
     "heads": {
         "top": [0, -1, 2.5], "sample": [0, -20], "splits": [0], "margin": [-0.1, math.inf], "difference": [-0.1],
         "difference_min_effect": [-0.2], "null_margin": [math.nan], "null_level": [0.0, 1.0],

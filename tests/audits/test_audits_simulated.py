@@ -4,12 +4,14 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
-from worlds import CHANCE, Curve, Simulated, World, falling, finding, flat
+from worlds import CHANCE, FRESH, Curve, Simulated, World, falling, finding, flat
 
 import wheeltap as wt
 from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.controls import AGAIN_DRAWS
 from wheeltap.audits.ladder import Ladder
 from wheeltap.audits.settle import usable
 from wheeltap.core.records import Control, Outcome, ReportRecord
@@ -285,6 +287,7 @@ def with_controls(*, twin: Simulated | None = None, planted: Simulated | None = 
     members = {
         "a": Simulated(SOUND), "b": Simulated(FRAGILE),
         "twin": twin or Simulated(SOUND), "planted": planted or Simulated(BREAKS_SOON),
+        **({"stronger": planted} if planted is not None and planted.gap == 0.0 else {}),
     }  # fmt: skip
     # Draws that vary less than in the other worlds: as many as a control needs to have power would be slow.
     return World(members, examples=300, effort=EVEN, seed=seed, draw_sd=0.2).run()
@@ -303,9 +306,10 @@ def test_sound_controls_pass_and_the_verdicts_stand() -> None:
     [
         (Simulated({**SOUND, "relative": falling(0.1)}), None, "null"),
         (Simulated({**SOUND, "function": falling(0.03)}), None, "null"),
-        (None, Simulated(SOUND), "planted"),
+        (None, Simulated(SOUND, fresh=BREAKS_SOON), "planted"),
+        (None, Simulated({**SOUND, "relative": falling(4.0)}), "planted"),
     ],
-    ids=["relative null", "function null", "planted"],
+    ids=["relative null", "function null", "planted and missed", "planted and called sounder"],
 )
 def test_a_failed_control_makes_everything_void(twin: Simulated | None, planted: Simulated | None, kind: str) -> None:
     report = with_controls(twin=twin, planted=planted)
@@ -315,6 +319,89 @@ def test_a_failed_control_makes_everything_void(twin: Simulated | None, planted:
     assert all(f.because.startswith("A control failed, so nothing is concluded.") for f in report.findings)
     assert {f.verdict for f in report.findings} == {"void"} and not any(f.leaning for f in report.findings)
     assert report.headline == "VOID: a control failed, so this run proves nothing about the model."
+
+
+def test_a_plant_that_the_subject_hides_is_no_failure_and_a_stronger_one_is_found() -> None:
+    """A weak plant says nothing of the instrument; nor does one that no audit could see."""
+    weak, strong = Simulated(SOUND), Simulated(BREAKS_SOON)
+    members = {"a": Simulated(SOUND), "twin": Simulated(SOUND), "planted": weak}
+
+    def planted(stronger: Simulated) -> tuple[World, Control]:
+        world = World({**members, "stronger": stronger}, examples=300, effort=EVEN, draw_sd=0.2)
+        report = world.run()
+        assert not report.void
+        [control] = [c for c in report.controls if c.name == "WT101 planted cancelling units"]
+        return world, control
+
+    world, found = planted(strong)
+    assert found.status == "passed"
+    assert not [trial for trial in world.asked if trial.seed >= FRESH], "what is found is not looked at again"
+    world, hidden = planted(weak)
+    assert hidden.status == "skipped" and "No power" in hidden.because and "nor were weaker ones" in hidden.because
+    [_, missed] = hidden.estimates
+    assert missed.name == "missed by a sound audit" and (missed.value or 0.0) > 0.9
+    fresh = [trial for trial in world.asked if trial.seed >= FRESH]
+    assert {trial.subject for trial in fresh} == {"fingerprint of a (stronger)"}
+
+
+def test_stronger_plants_are_asked_for_only_where_the_first_is_not_found() -> None:
+    members = {"a": Simulated(SOUND), "planted": Simulated(BREAKS_SOON), "stronger": Simulated(BREAKS_SOON)}
+    world = World(members, examples=300, effort=EVEN, draw_sd=0.2)
+    report = world.run()
+    assert not [trial for trial in world.asked if trial.subject == "fingerprint of a (stronger)"]
+    assert [c.status for c in report.controls if c.kind == "gate"] == ["passed"]
+
+
+def test_a_copy_that_is_not_exact_is_no_plant_and_a_stronger_one_takes_its_place() -> None:
+    members = {
+        "a": Simulated(SOUND), "planted": Simulated(BREAKS_SOON, gap=0.1), "stronger": Simulated(BREAKS_SOON),
+    }  # fmt: skip
+    report = World(members, examples=300, effort=EVEN, draw_sd=0.2).run()
+    assert [c.status for c in report.controls if c.kind == "gate"] == ["skipped", "passed"]
+    assert [c.status for c in report.controls if c.kind == "planted"][:1] == ["passed"]
+
+
+class Stored(World):
+    """A world of models in some numerical type."""
+
+    dtype = "float32"
+
+    def plan(self) -> wt.Plan:
+        made = super().plan()
+        told = {"path": f"plain/cpu/{self.dtype}"}
+        assert made.twin is not None
+        return msgspec.structs.replace(
+            made, subjects=tuple(msgspec.structs.replace(one, **told) for one in made.subjects),
+            twin=msgspec.structs.replace(made.twin, **told),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gap", "status"),
+    [
+        ("float32", 5e-5, "passed"), ("float32", 0.005, "skipped"), ("bfloat16", 0.005, "passed"),
+        ("bfloat16", 0.01, "skipped"), ("float16", 0.005, "skipped"),
+    ],
+)  # fmt: skip
+def test_a_copy_in_16_bits_is_one_up_to_their_rounding(dtype: str, gap: float, status: str) -> None:
+    world = Stored({"a": Simulated(SOUND), "twin": Simulated(SOUND, gap=gap)}, audits=("relative-noise",))
+    world.dtype = dtype
+    [gate] = controls_of(world.run(), "gate")
+    assert gate.status == status
+
+
+def test_a_twin_that_seems_to_differ_is_looked_at_again_with_fresh_draws() -> None:
+    """The first look fails, the second shows that it was the draws."""
+    unlucky = Simulated({**SOUND, "relative": falling(0.2)}, fresh=SOUND)
+    world = World({"a": Simulated(SOUND), "twin": unlucky}, examples=300, effort=EVEN, draw_sd=0.2)
+    report = world.run()
+    assert not report.void
+    [twin] = [c for c in report.controls if c.name == "WT101 reparametrized copy"]
+    assert twin.status == "passed" and "not with fresh draws" in twin.because and len(twin.estimates) == 1
+    fresh = [trial for trial in world.asked if trial.seed >= FRESH]
+    assert len(fresh) == 2 * 2 * AGAIN_DRAWS * EVEN.control_draws and {trial.perturbation for trial in fresh} == {
+        "relative"
+    }
 
 
 def test_two_clean_passes_that_differ_make_everything_void() -> None:

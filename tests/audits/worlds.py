@@ -28,6 +28,12 @@ from wheeltap.core.records import (
 )
 
 CHANCE = 0.1
+FRESH = 20_000
+"""Seeds from here on are those of second looks."""
+
+COPIES: dict[str, Role] = {"twin": "twin", "planted": "planted", "stronger": "planted"}
+"""Members that are control copies of the first, and their roles."""
+
 Curve = Callable[[float], float]
 """From dose to the expected share of right answers."""
 
@@ -49,18 +55,20 @@ class Simulated:
     Attributes:
         gap: Largest difference of its clean scores to the reference's, as a share of their scale.
         status: Status by perturbation, where a trial is not done.
+        fresh: Curves by perturbation that seeds from ``FRESH`` on see, where those are others.
     """
 
     curves: dict[str, Curve]
     clean: float = 0.95
     gap: float = 0.0
     status: dict[str, OutcomeStatus] = field(default_factory=dict[str, OutcomeStatus])
+    fresh: dict[str, Curve] = field(default_factory=dict[str, Curve])
 
 
 def subject(
     name: str, *, role: Role = "subject", base: str | None = None, blocks: tuple[str, ...] = ()
 ) -> SubjectRecord:
-    made = Made(family="simulated", operations=("permute",), settings={}, seed=0, version=1)
+    made = Made(family="simulated", operations=("permute",), settings={"scale": 4.0}, seed=0, version=1)
     derivation = None if role == "subject" else made
     return SubjectRecord(
         name=name, fingerprint=f"fingerprint of {name}", parameters=1, role=role, base=base, made=derivation,
@@ -70,7 +78,7 @@ def subject(
 
 @dataclass
 class World:
-    """Runs a plan against simulated subjects; ``members`` by name, copies under "twin" and "planted"."""
+    """Runs a plan against simulated subjects; ``members`` by name, copies under "twin", "planted" and "stronger"."""
 
     members: dict[str, Simulated]
     examples: int = 120
@@ -84,12 +92,12 @@ class World:
     asked: list[Trial] = field(default_factory=list[Trial])
 
     def plan(self) -> wt.Plan:
-        names = [name for name in self.members if name not in ("twin", "planted")]
-        twin, planted = (
-            subject(f"{names[0]} ({role})", role=role, base=f"fingerprint of {names[0]}")
-            if role in self.members
+        names = [name for name in self.members if name not in COPIES]
+        twin, planted, stronger = (
+            subject(f"{names[0]} ({copy})", role=COPIES[copy], base=f"fingerprint of {names[0]}")
+            if copy in self.members
             else None
-            for role in ("twin", "planted")
+            for copy in COPIES
         )
         return wt.Plan(
             command="audit" if len(names) == 1 else "compare",
@@ -99,14 +107,16 @@ class World:
                 measures=("accuracy",),
             ),
             audits=tuple(wt.AuditSpec(name=a) if isinstance(a, str) else a for a in self.audits),
-            effort=self.effort, twin=twin, planted=planted, no_controls="", seed=self.seed, alpha=self.alpha,
+            effort=self.effort, twin=twin, planted=planted,
+            stronger=() if stronger is None else (stronger,), no_controls="", seed=self.seed, alpha=self.alpha,
             margin=self.margin,
         )  # fmt: skip
 
     def run(self) -> ReportRecord:
         """Asks and answers until nothing new is wanted, as a run does; then judges."""
         plan = self.plan()
-        names = {s.fingerprint: s.name if s.role == "subject" else s.role for s in (*plan.subjects, *plan.controls)}
+        names = {s.fingerprint: s.name for s in plan.subjects}
+        names |= {s.fingerprint: s.name.partition("(")[2][:-1] for s in plan.controls}
         for _ in range(200):
             missing = [trial for trial in wanted(plan, self.known.get) if trial.key not in self.known]
             if not missing:
@@ -125,7 +135,7 @@ class World:
         return Outcome(key=trial.key, status="done", values={"accuracy": self.right(trial, member, name)})
 
     def clean(self, member: Simulated, name: str) -> dict[str, NDArray[np.float32]]:
-        copied = name in ("twin", "planted")
+        copied = name in COPIES
         reference = next(iter(self.members))
         stream = seeds.generator(self.seed, "clean", reference if copied else name)
         right = (stream.random(self.examples) < member.clean).astype(np.float32)
@@ -134,7 +144,8 @@ class World:
         return {"accuracy": right, "scores": scores, "chance": np.array(CHANCE, dtype=np.float32)}
 
     def right(self, trial: Trial, member: Simulated, name: str) -> NDArray[np.float32]:
-        curve = member.curves.get(trial.perturbation, flat(member.clean))
+        curves = {**member.curves, **(member.fresh if trial.seed >= FRESH else {})}
+        curve = curves.get(trial.perturbation, flat(member.clean))
         share = min(max(curve(trial.dose), 1e-6), 1.0 - 1e-6)
         hard = seeds.generator(self.seed, "examples").normal(size=self.examples)
         # Copies and rivals share the examples, never the draws: another gauge hears other noise.

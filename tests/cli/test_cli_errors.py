@@ -80,7 +80,7 @@ def test_bad_arrays(
         (("audit", "digits", "--alpha", "2"), ("alpha",)),
         (("audit", "digits", "--audits", ","), ("No audit is named", "--audits")),
         (("demo", "--draws", "0"), ("draws",)),
-        (("doctor", "--json", "counts.json"), ("--json is only for --plant",)),
+        (("doctor", "--json", "counts.json"), ("--json needs a model",)),
         (("doctor", "--draws", "4", "--defects", "none"), ("--draws, --defects without --plant",)),
         (("list", "audits", "--invariances"), ("perturbations --invariances",)),
         (("audit", "digits", "--workers", "0"), ("workers",)),

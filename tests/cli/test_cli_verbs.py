@@ -121,7 +121,7 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     plan, subjects, task = planned(("digits",), Measuring(audits="score,relative-noise", draws=6))
 
     def stop(state: loop.Progress) -> None:
-        if state.done == 20:
+        if state.done == 30:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -168,7 +168,7 @@ def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) 
 def test_an_audit_named_twice_is_run_once(here: Path) -> None:
     audit = ["audit", "nets:sound", "--data", "data.npz", "--audits", "score,pruning,score", "--json", "r.json"]
     assert main(audit) == 1
-    assert [f["code"] for f in report(here / "r.json")["findings"]] == ["WT001", "WT104"]
+    assert [f["code"] for f in report(here / "r.json")["findings"]] == ["WT001", "WT104", "WT002"]
 
 
 def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,7 +180,7 @@ def test_names_in_a_settings_file_are_a_list_or_a_text(here: Path, capsys: pytes
     assert made[0] == made[1]
     assert main(["run", "p.json", "--json", "r.json"]) == 0
     titles = [finding["title"] for finding in report(here / "r.json")["findings"]]
-    assert titles == ["Decodable but unused: even", "Decodable but unused: much_ink"]
+    assert titles == ["Decodable but unused: even", "Decodable but unused: much_ink", "Weight census"]
     capsys.readouterr()
     for factors, words in (('["even", "odd"]', "'odd'"), ("[]", "got: []"), ('["even", 3]', "got: ['even', 3]")):
         (here / "two.toml").write_text(f"audits = ['decodable']\n[decodable]\nfactors = {factors}\n")

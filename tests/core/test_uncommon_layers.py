@@ -26,7 +26,8 @@ def told(model: nn.Module) -> list[tuple[str, str, str, str | None, int, int]]:
 def share(model: nn.Module) -> float:
     """Share of the numbers that are in layers, counted by hand."""
     size = {name: p.numel() for name, p in model.named_parameters()}
-    held = {name for layer in find_layers(model) for name in (layer.weight, layer.bias) if name is not None}
+    parts = [name for layer in find_layers(model) for name in (layer.weight, layer.bias, layer.length)]
+    held = {name for name in parts if name is not None}
     return sum(size[name] for name in held) / sum(size.values())
 
 
@@ -136,7 +137,9 @@ def test_a_computed_weight_is_the_parameter_behind_it() -> None:
     assert [layer.kind for layer in layers.values()] == ["conv", "linear", "linear"]
     hooked = named(uncommon("weight norm by hooks").subject.model)
     assert [layer.weight for layer in hooked.values()] == ["0.weight_v", "3.weight_v", "5.weight_v"]
-    assert all("computes another weight" in layer.unread for layer in (*layers.values(), *hooked.values()))
+    assert {layer.length for layer in hooked.values()} == {"0.weight_g", "3.weight_g", "5.weight_g"}
+    assert not any(layer.unread for layer in (*layers.values(), *hooked.values()))
+    assert "computes another weight" in named(uncommon("pruned").subject.model)["3"].unread
     assert named(uncommon("pruned").subject.model)["3"].weight == "3.weight_orig"
     assert (
         named(uncommon("weight norm of an lstm").subject.model)["layer.weight_hh_l0"].weight == "layer.weight_hh_l0_v"

@@ -7,10 +7,11 @@ import copy
 
 import numpy as np
 import torch
+from folding import folded, norms
 from numpy.typing import NDArray
 from torch import nn
 
-from wheeltap.core.layer import Layer, find_layers
+from wheeltap.core.layer import find_layers
 from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -31,28 +32,37 @@ def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
     found = {measure.name: found[measure.name] for measure in task.measures}
     if trial.site.kind in ("whole", "inner"):
         spared = [layer for layer in find_layers(model) if layer.name in trial.site.name.split(",") and layer.name]
-        kept = {name for layer in spared for name in (layer.weight, layer.bias)}
+        kept = {name for layer in spared for name in (layer.weight, layer.bias, layer.length)}
         left = sum(p.numel() for name, p in model.named_parameters() if name not in kept)
         # A layer's bias goes with its weight, replaced or not.
         layers = [layer for layer in find_layers(model) if layer.weight in replaced]
-        touched = {name for layer in layers for name in (layer.weight, layer.bias) if name is not None}
+        touched = {name for layer in layers for name in (layer.weight, layer.bias, layer.length) if name is not None}
         found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in touched) / left)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
 
 def _relative_norm(model: nn.Module, disturbed: nn.Module) -> NDArray[np.float64]:
-    before, after = (
-        np.concatenate([p.detach().double().flatten().numpy() for p in one.parameters()]) for one in (model, disturbed)
-    )
+    before, after = (_numbers(one) for one in (model, disturbed))
     return np.sqrt(np.square(after - before).sum() / np.square(before).sum())
+
+
+def _numbers(model: nn.Module) -> NDArray[np.float64]:
+    """All weights in a row; of a weight norm what it computes."""
+    computed = folded(model)
+    lengths = {other for other, _ in computed.values()}
+    held = {name: p for name, p in model.named_parameters() if name not in lengths}
+    values = [computed[name][1] if name in computed else p for name, p in held.items()]
+    return np.concatenate([value.detach().double().flatten().numpy() for value in values])
 
 
 def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Module, set[str]]:
     perturbation = create(trial.perturbation, trial.settings)
-    known = gather(perturbation.needs, Subject(copy.deepcopy(model)), task) if perturbation.needs else Fixed({})
+    subject = Subject(copy.deepcopy(model))
+    settle(subject, task)
+    known = gather(perturbation.needs, subject, task) if perturbation.needs else Fixed({})
     facts = known.at(trial.dose, root=trial.root, seed=trial.seed)
     disturbed, replaced = copy.deepcopy(model), set[str]()
-    for layer in _layers(model, task):
+    for layer in subject.layers:
         inside = {
             "whole": True,
             "inner": layer.name not in trial.site.name.split(","),
@@ -63,25 +73,21 @@ def _disturbed(trial: Trial, model: nn.Module, task: BaseTask) -> tuple[nn.Modul
             continue
         if perturbation.needs and layer.name not in facts:
             continue
+        norm = folded(model).get(layer.weight)
         old = Weights(
-            model.get_parameter(layer.weight).detach().clone(),
+            model.get_parameter(layer.weight).detach().clone() if norm is None else norm[1],
             None if layer.bias is None else model.get_parameter(layer.bias).detach().clone(),
         )
         new = perturbation.replace(layer, old, trial.dose, Draw(trial.root, trial.seed, facts.get(layer.name)))
         _put(disturbed, layer.weight, new.weight)
+        if norm is not None:
+            _put(disturbed, norm[0], norms(new.weight, model.get_parameter(norm[0])))
         replaced.add(layer.weight)
         if layer.bias is not None and new.bias is not None:
             _put(disturbed, layer.bias, new.bias)
             if new.bias is not old.bias:
                 replaced.add(layer.bias)
     return disturbed, replaced
-
-
-def _layers(model: nn.Module, task: BaseTask) -> tuple[Layer, ...]:
-    """Layers as a pass shows them: which axis of a bare parameter is its output."""
-    subject = Subject(copy.deepcopy(model))
-    settle(subject, task)
-    return subject.layers
 
 
 def _put(model: nn.Module, path: str, value: torch.Tensor) -> None:

@@ -1,100 +1,78 @@
-"""The screens of single weights, slowly: kept inputs, outputs and their gradients, unit by unit and tap by tap."""
+"""The screen of single numbers, slowly: every number moved a little each way."""
 
-import itertools
+import copy
+import math
 
 import torch
 from torch import Tensor, nn
 
-from wheeltap.core.layer import find_layers
-from wheeltap.core.task import BaseTask
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.task import BaseTask, Task
+
+Slopes = dict[str, dict[tuple[int, ...], float]]
 
 
-def slowly(model: nn.Module, task: BaseTask) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Both screens, answer by answer and call by call, from kept inputs, outputs and their gradients.
+def slowly(
+    model: nn.Module, task: BaseTask, *, most: int, step: float, dtype: torch.dtype, scale: float = 1.0
+) -> Slopes:
+    """By parameter and place, |w| times the root mean square of the derivative of each example's log-odds.
 
-    The gradient of a convolution's weight by absolute values is summed over unfolded taps here; each use of a tied
-    weight is written out.
+    Computed in ``dtype``, by central differences of ``step`` to each side; of ``most`` numbers of each parameter, with
+    all of them multiplied by ``scale``.
     """
-    names = {id(p): n for n, p in model.named_parameters()}
-    first = {layer.name: torch.zeros(layer.units, layer.fan_in, dtype=torch.float64) for layer in find_layers(model)}
-    largest: dict[tuple[str, str], Tensor] = {}
-    powers: dict[tuple[str, str], list[Tensor]] = {}
-    answers = 0
-    owner = {layer.weight: layer for layer in find_layers(model)}
-    for inputs in calls_of(model, task):
-        scores, kept = followed(model, inputs)
-        flat = scores.reshape(-1, scores.shape[-1])
-        answers += len(flat)
-        total = scores.new_zeros(())
-        for row in flat:
-            top = int(row.argmax())
-            total = total + row[top] - torch.cat([row[:top], row[top + 1 :]]).logsumexp(0)
-        deltas = torch.autograd.grad(total, [output for *_, output in kept])
-        for (path, module, given, output), delta in zip(kept, deltas, strict=True):
-            layer = owner[names[id(module.weight)]]
-            patches, moved = expanded(module, given, delta)
-            product = torch.einsum("pui,pu->ui", patches.abs().double(), moved.abs().double())
-            reach = patches.abs().amax(0).double()
-            if isinstance(module, nn.Linear) and layer.kind == "embedding":
-                product, reach = product.T, reach.T
-            first[layer.name] += product
-            key = (layer.name, path)
-            largest[key] = torch.maximum(largest.get(key, reach), reach)
-            powers.setdefault(key, []).append(output.detach().double().flatten())
-    first_order, spikes = dict[str, Tensor](), dict[str, Tensor]()
-    for layer in owner.values():
-        size = layer.matrix(model.get_parameter(layer.weight).detach()).abs().double()
-        first_order[layer.name] = size * first[layer.name] / answers
-        uses = [
-            size * reach / torch.cat(powers[key]).square().mean().sqrt()
-            for key, reach in largest.items()
-            if key[0] == layer.name
-        ]
-        spikes[layer.name] = torch.stack(uses).amax(0)
-    return first_order, spikes
+    wide = copy.deepcopy(model).to(dtype)
+    top = scores_of(wide, task).argmax(-1)
+    for held in wide.parameters():
+        held.detach().mul_(scale)
+    found: Slopes = {}
+    stream = torch.Generator().manual_seed(0)
+    for name, held in wide.named_parameters():
+        parameter = held.detach()  # the same memory
+        chosen = torch.randperm(parameter.numel(), generator=stream)[:most]
+        places = [tuple(int(at) for at in torch.unravel_index(one, parameter.shape)) for one in chosen]
+        sizes = parameter.abs() / scale
+        found[name] = {at: float(sizes[at]) * _slope(wide, task, parameter[at], top, step) for at in places}
+    return found
 
 
-def followed(model: nn.Module, inputs: Tensor) -> tuple[Tensor, list[tuple[str, nn.Module, Tensor, Tensor]]]:
-    """The model's scores, and path, module, input and output of every layer it came by."""
-    kept: list[tuple[str, nn.Module, Tensor, Tensor]] = []
-    hooks: list[torch.utils.hooks.RemovableHandle] = []
-    for path, module in model.named_modules():
-        if isinstance(getattr(module, "weight", None), nn.Parameter) and not isinstance(module, nn.LayerNorm):
-
-            def keep(module: nn.Module, args: tuple[Tensor], output: Tensor, path: str = path) -> Tensor:
-                kept.append((path, module, args[0].detach().clone(), output))
-                return output.clone()  # so that what follows in place leaves the kept one alone
-
-            hooks.append(module.register_forward_hook(keep))
-    scores = model(inputs)
-    for hook in hooks:
-        hook.remove()
-    return scores, kept
+def _slope(model: nn.Module, task: BaseTask, number: Tensor, top: Tensor, step: float) -> float:
+    """Not a number where two steps disagree: at a jump (of what is sent to which expert) there is no derivative."""
+    slopes = [_quotient(model, task, number, top, wide) for wide in (step, 2.0 * step)]
+    return slopes[0] if abs(slopes[0] - slopes[1]) <= 0.2 * max(slopes) else math.nan
 
 
-def calls_of(model: nn.Module, task: BaseTask) -> list[Tensor]:
-    """What the task calls the model with."""
-    seen: list[Tensor] = []
-    hook = model.register_forward_pre_hook(lambda module, args: seen.append(args[0].clone()))
-    task.scores(model)
-    hook.remove()
-    return seen
+def _quotient(model: nn.Module, task: BaseTask, number: Tensor, top: Tensor, step: float) -> float:
+    held = float(number)
+    odds: list[Tensor] = []
+    for moved in (held + step, held - step):
+        number.fill_(moved)
+        odds.append(log_odds(scores_of(model, task), top))
+    number.fill_(held)
+    return float(((odds[0] - odds[1]) / (2 * step)).square().mean().sqrt())
 
 
-def expanded(module: nn.Module, given: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
-    """What each unit reads at each place ``[place, unit, fan_in]``, and the gradient there ``[place, unit]``."""
-    if isinstance(module, nn.Embedding):
-        hot = nn.functional.one_hot(given.flatten(), module.num_embeddings).to(delta.dtype)
-        return hot[:, None, :].expand(-1, module.embedding_dim, -1), delta.reshape(-1, module.embedding_dim)
-    if not isinstance(module, nn.Conv1d | nn.Conv2d):
-        units = delta.shape[-1]
-        return given.reshape(-1, 1, given.shape[-1]).expand(-1, units, -1), delta.reshape(-1, units)
-    units, taps = module.out_channels, module.weight[0].numel()
-    columns: list[Tensor] = []
-    for unit, tap in itertools.product(range(units), range(taps)):
-        blank = torch.zeros_like(module.weight)
-        blank.reshape(units, taps)[unit, tap] = 1.0
-        # A weight of a single 1 hands through what that unit reads at that tap.
-        columns.append(module._conv_forward(given, blank, None).detach()[:, unit].flatten())
-    read = torch.stack(columns).reshape(units, taps, -1).permute(2, 0, 1)
-    return read, delta.flatten(2).transpose(1, 2).reshape(-1, units)
+def log_odds(scores: Tensor, top: Tensor) -> Tensor:
+    """Logarithm of p / (1 - p), where p is what the softmax gives the option ``top`` of each row."""
+    p = scores.softmax(-1)
+    own = p.gather(-1, top[:, None])[:, 0]
+    rest = p.scatter(-1, top[:, None], 0.0).sum(-1)
+    return own.log() - rest.log()
+
+
+@torch.no_grad()
+def scores_of(model: nn.Module, task: BaseTask) -> Tensor:
+    """``[example, option]`` in double precision."""
+    if isinstance(task, Task):
+        assert isinstance(task.inputs, Tensor)
+        dtype = next(model.parameters()).dtype
+        return model(task.inputs.to(dtype) if task.inputs.is_floating_point() else task.inputs).double()
+    assert isinstance(task, ChoiceTask)
+    rows: list[list[Tensor]] = []
+    for context, options in zip(task.contexts, task.choices, strict=True):
+        rows.append([])
+        for option in options:
+            said = model(torch.tensor([[*context, *option]]))[0].double().log_softmax(-1)
+            rows[-1].append(
+                sum((said[len(context) - 1 + k, t] for k, t in enumerate(option)), torch.zeros(()).double())
+            )
+    return torch.stack([torch.stack(row) for row in rows])

@@ -127,21 +127,21 @@ def test_a_model_whose_rows_see_each_other_is_refused() -> None:
 
 
 class Torch(nn.Module):
-    """Attention of torch itself, whose heads never leave its own function."""
+    """Attention of torch itself, with places before rows."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embed, self.attention = nn.Embedding(VOCABULARY, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.embed, self.attention = nn.Embedding(VOCABULARY, 8), nn.MultiheadAttention(8, 2)
         self.out = nn.Linear(8, VOCABULARY)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        inputs = self.embed(tokens)
-        return self.out(self.attention(inputs, inputs, inputs, need_weights=False)[0][:, -1])
+        inputs = self.embed(tokens).transpose(0, 1)
+        return self.out(self.attention(inputs, inputs, inputs, need_weights=False)[0][-1])
 
 
 @pytest.mark.parametrize(
     ("model", "because"),
-    [(Torch(), "torch's own function"), (mlp((30, 8, VOCABULARY)), "no attention layer")],
+    [(Torch(), "without batch_first"), (mlp((30, 8, VOCABULARY)), "no attention layer")],
 )
 def test_attention_that_is_not_known_is_refused(model: nn.Module, because: str) -> None:
     with pytest.raises(ModelError, match=because):

@@ -183,7 +183,7 @@ def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
     (tmp_path / "script.py").write_text(OWN + RUN + 'if __name__ == "__main__":\n    main()\n')
     done = ran(tmp_path, "script.py")
-    assert done.stdout.strip() == "['WT001', 'WT104']", done.stderr
+    assert done.stdout.strip() == "['WT001', 'WT104', 'WT002']", done.stderr
 
 
 def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:

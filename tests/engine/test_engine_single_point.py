@@ -1,4 +1,4 @@
-"""The screens of single weights against slow loops; what they must leave alone; what they must find."""
+"""Which single weights are named; what the reading must leave alone; what it must find."""
 
 from collections.abc import Callable
 
@@ -6,129 +6,26 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from engine_nets import Counting, TiedLanguageModel, Unruly, choices, numbers, seeded, taught
-from screens_oracle import slowly
+from engine_nets import Unruly, numbers, seeded, taught
+from single_nets import CASES, named, read
 from test_engine_restoration import everything
 from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.core import seeds
-from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.engine.inside.screens import Screen, screened
-from wheeltap.engine.readings import Readings, create
+from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
-
-
-class Odd(nn.Module):
-    """Convolutions in every way of padding, stride, dilation and groups, then a linear head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.grouped = nn.Conv2d(2, 4, 3, stride=2, padding=1, groups=2)
-        self.mirrored = nn.Conv2d(4, 6, (1, 3), padding="same", padding_mode="reflect", dilation=(1, 2), bias=False)
-        self.line = nn.Conv1d(6, 3, 2, padding_mode="circular", padding=1)
-        self.head = nn.Linear(3, 4)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        hidden = self.mirrored(self.grouped(inputs).relu()).relu_()
-        return self.head(self.line(hidden.flatten(2)).tanh().mean(2))
-
-
-def transposed() -> nn.Module:
-    from transformers.pytorch_utils import Conv1D
-
-    return nn.Sequential(Conv1D(5, 6), nn.ReLU(inplace=True), Conv1D(3, 5))
-
-
-def images(model: nn.Module) -> BaseTask:
-    """Of several answers: a net that gives only one is at chance, and has nothing to lose."""
-    inputs = numbers(12, 2, 8, 8, seed=1)
-    with torch.no_grad():
-        model.get_parameter("head.bias").sub_(model(inputs).mean(0))
-    return taught(model, inputs)
-
-
-def own_answers(model: nn.Module, task: ChoiceTask) -> BaseTask:
-    return ChoiceTask(task.contexts, task.choices, task.scores(model).argmax(-1).tolist())
-
-
-CASES: dict[str, tuple[Callable[[], nn.Module], Callable[[nn.Module], BaseTask]]] = {
-    "linear": (lambda: mlp((6, 9, 9, 4)), lambda model: taught(model, numbers(20, 6, seed=1))),
-    "transposed": (transposed, lambda model: taught(model, numbers(20, 6, seed=1))),
-    "convolutions": (Odd, images),
-    # Three tokens of the model's 13 never come up, but its answers are about them too.
-    "tied": (TiedLanguageModel, lambda model: own_answers(model, choices(8, vocabulary=10))),
-}
-
-
-def screens_of(model: nn.Module, task: BaseTask) -> dict[str, Screen]:
-    subject = Subject(model)
-    found = screened(subject, task, signs=np.random.default_rng(0))
-    return {subject.layers[index].name: screen for index, screen in found.items()}
-
-
-@pytest.mark.parametrize("case", list(CASES))
-def test_both_screens_are_what_slow_loops_give(case: str) -> None:
-    make, probing = CASES[case]
-    model = seeded(make)
-    task = probing(model)
-    first_order, spikes = slowly(model, task)
-    found = screens_of(model, task)
-    assert found.keys() == first_order.keys()
-    for name, screen in found.items():
-        assert torch.allclose(screen.first_order().double(), first_order[name], rtol=2e-4, atol=1e-6), name
-        if screen.layer.kind == "conv":
-            # A channel's largest value at any place bounds what one tap sees, and is what some tap sees.
-            per_channel = spikes[name].reshape(screen.layer.units, screen.layer.shape[1], -1)
-            ours = screen.spikes().double().reshape(per_channel.shape)
-            assert bool((ours >= per_channel * (1 - 1e-4)).all()), name
-            assert bool((ours <= 3.0 * per_channel.clamp_min(1e-12)).float().mean() > 0.9), name
-        else:
-            assert torch.allclose(screen.spikes().double(), spikes[name], rtol=2e-4), name
-
-
-def test_batches_do_not_matter() -> None:
-    model = seeded(lambda: mlp((6, 9, 9, 4)))
-    inputs = numbers(50, 6, seed=1)
-    targets = torch.zeros(50, dtype=torch.long)
-    one, many = (screens_of(model, Task(inputs, targets, batch=size)) for size in (50, 7))
-    for name, screen in one.items():
-        assert torch.allclose(screen.first_order(), many[name].first_order(), rtol=1e-4)
-        assert torch.allclose(screen.spikes(), many[name].spikes(), rtol=1e-4)
-
-
-def test_a_model_that_is_right_and_sure_is_still_read() -> None:
-    """The gradient of its loss would be zero to the last digit."""
-    model = seeded(lambda: mlp((6, 9, 4)))
-    with torch.no_grad():
-        model.get_parameter("2.weight").mul_(1e4)
-    for screen in screens_of(model, taught(model, numbers(20, 6, seed=1))).values():
-        assert (screen.first_order() > 0.0).float().mean() > 0.3
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
-def test_other_precisions(dtype: torch.dtype) -> None:
-    model = seeded(lambda: mlp((6, 9, 4)))
-    task = taught(model, numbers(20, 6, seed=1))
-    plain = screens_of(model, task)
-    for name, screen in screens_of(model.to(dtype), Task(task.inputs.to(dtype), task.targets)).items():
-        for one, other in ((screen.first_order(), plain[name].first_order()), (screen.spikes(), plain[name].spikes())):
-            assert torch.allclose(one.float(), other, rtol=0.1, atol=0.02 * float(other.max()))
-
+from wheeltap.plans.readings.single_point import SORTS
 
 # ---- what it leaves alone, and refuses ----------------------------------------------------------------------------
 
 
-def read(model: nn.Module, task: BaseTask, **settings: float) -> Readings:
-    return create("single-point", dict(settings)).read(Subject(model), task, root=0, seed=0)
-
-
 @pytest.mark.parametrize("touch", ["", "inplace", "replace"])
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("fail_at", [-1, 1])
+@pytest.mark.parametrize("fail_at", [-1, 1, 20, 45])
 def test_nothing_of_the_model_changes(touch: str, frozen: bool, fail_at: int) -> None:
     model = Unruly(touch=touch, fail_at=fail_at)
     model.requires_grad_(not frozen)
@@ -145,12 +42,28 @@ def test_nothing_of_the_model_changes(touch: str, frozen: bool, fail_at: int) ->
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_one_forward_pass_and_its_price() -> None:
-    body = seeded(lambda: mlp((6, 9, 4)))
-    model = Counting(body)
-    task = Task(numbers(20, 6, seed=1), torch.zeros(20, dtype=torch.long), batch=20)
-    assert read(model, task).forwards == 3.0
-    assert model.calls == 1
+class Measuring(nn.Module):
+    """Keeps what it was given."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body, self.seen = body, list[Tensor]()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.seen.append(inputs.detach().clone())
+        return self.body(inputs)
+
+
+def test_one_forward_pass_for_each_screen_and_its_price() -> None:
+    model = Measuring(seeded(lambda: mlp((6, 9, 4)))).eval()
+    task = Task(numbers(50, 6, seed=1), torch.zeros(50, dtype=torch.long))
+    seen = model.seen
+    assert read(model, task, states=1).forwards == 3.0
+    assert torch.equal(torch.cat(seen), task.inputs), "every example once"
+    assert len(seen) == 16
+    seen.clear()
+    assert read(model, task).forwards == 9.0
+    assert torch.equal(torch.cat(seen), task.inputs.repeat(3, 1)), "once for each screen"
 
 
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
@@ -204,37 +117,52 @@ def test_models_without_a_gradient_are_refused() -> None:
     assert everything(model) == before
 
 
-def test_a_task_that_never_calls_the_model_is_refused() -> None:
-    class Inside(BaseTask):
-        name, digest, tokens = "inside", "inside", 5
-        targets = torch.zeros(5, dtype=torch.long)
+class Inside(BaseTask):
+    """A task that calls one module of the model, and cannot be divided."""
 
-        def forward(self, model: nn.Module) -> Tensor:
-            return model.get_submodule("2")(numbers(5, 9))
+    name, digest, tokens = "inside", "inside", 5
+    targets = torch.zeros(5, dtype=torch.long)
 
-        def moments(self) -> None:
-            raise NotImplementedError
+    def __init__(self, path: str) -> None:
+        self.path = path
 
-    with pytest.raises(ModelError, match="only parts of the model"):
-        read(mlp((6, 9, 4)).eval(), Inside())
+    def forward(self, model: nn.Module) -> Tensor:
+        return model.get_submodule(self.path)(numbers(5, 9).requires_grad_())
+
+    def moments(self) -> None:
+        raise NotImplementedError
 
 
-def test_what_cannot_be_read_is_not_counted_as_screened() -> None:
-    class Attending(nn.Module):
+def test_a_task_that_calls_a_part_of_the_model_reads_that_part() -> None:
+    values = read(mlp((6, 9, 4)).eval(), Inside("2"), confirm=50, nulls=0).values
+    assert {path for path, _ in named(values)} == {"2.weight", "2.bias"}
+    assert float(values["screened"]) == pytest.approx((9 * 4 + 4) / (6 * 9 + 9 + 9 * 4 + 4))
+
+
+def test_a_task_whose_answers_depend_on_no_weight_is_refused() -> None:
+    with pytest.raises(ModelError, match="depend on no parameter"):
+        read(mlp((6, 9, 4)).eval(), Inside("1"))
+
+
+def test_what_no_answer_depends_on_is_not_counted_as_screened() -> None:
+    class Idle(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.attend, self.head = nn.MultiheadAttention(6, 2, batch_first=True), nn.Linear(6, 3)
+            self.idle = nn.Linear(5, 4)
 
         def forward(self, inputs: Tensor) -> Tensor:
             return self.head(self.attend(inputs, inputs, inputs, need_weights=False)[0].mean(1))
 
-    values = read(Attending().eval(), Task(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long))).values
-    # The packed weight is 18 x 6, what leaves it 6 x 6 (used by torch's own function), the head 3 x 6.
-    assert float(values["screened"]) == pytest.approx(18 / (108 + 36 + 18))
-    assert set(values["candidates"][:, 0]) == {2.0}
+    values = read(Idle().eval(), Task(numbers(9, 4, 6), torch.zeros(9, dtype=torch.long)), confirm=250).values
+    used = 18 * 6 + 18 + 6 * 6 + 6 + 3 * 6 + 3
+    assert float(values["screened"]) == pytest.approx(used / (used + 24))
+    assert len(named(values)) == used and not any(path.startswith("idle") for path, _ in named(values))
 
 
-@pytest.mark.parametrize("settings", [{"confirm": 0}, {"nulls": -1}, {"within": 1.0}, {"other": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"confirm": 0}, {"states": 0}, {"states": 4}, {"nulls": -1}, {"within": 1.0}, {"other": 1}]
+)
 def test_settings_out_of_range_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         create("single-point", dict(settings))
@@ -250,24 +178,24 @@ def test_regression_is_read_too() -> None:
         model.get_parameter("0.bias")[4] = 3.0
     inputs = numbers(20, 6, seed=1)
     values = read(model, Task(inputs, model(inputs).detach())).values
-    assert values["candidates"][0].tolist() == [1.0, 1.0, 4.0]
-    assert values["candidate_values"][0] == 300.0
+    assert ("2.weight", (1, 4)) in named(values)
+    assert values["candidate_values"][named(values).index(("2.weight", (1, 4)))] == 300.0
 
 
 def test_random_weights_are_of_like_size_and_others() -> None:
     model = seeded(lambda: mlp((64, 60, 60, 10)))
     values = read(model, Task(numbers(30, 64), torch.zeros(30, dtype=torch.long)), confirm=4, nulls=30).values
-    matrices = [p.detach().numpy() for n, p in model.named_parameters() if n.endswith("weight")]
-    for places, held in (("candidates", "candidate_values"), ("nulls", "null_values")):
-        for (layer, row, column), value in zip(values[places].astype(int), values[held], strict=True):
-            assert matrices[layer][row, column] == np.float32(value)
-    every = [tuple(place) for name in ("candidates", "nulls") for place in values[name]]
+    parameters = dict(model.named_parameters())
+    for of in ("candidate", "null"):
+        for (path, place), value in zip(named(values, of), values[f"{of}_values"], strict=True):
+            assert float(parameters[path].detach()[place]) == np.float32(value)
+    every = [*named(values), *named(values, "null")]
     assert len(every) == 34 == len(set(every)), "none twice"
     shares = [8, 8, 7, 7]
     sizes = np.repeat(np.abs(values["candidate_values"]), shares)
     ratio = np.abs(values["null_values"]) / sizes
     assert np.all((ratio >= 0.5) & (ratio <= 2.0))
-    assert len(set(values["nulls"][:, 0])) > 1, "from more than one layer"
+    assert len({path for path, _ in named(values, "null")}) > 1, "from more than one layer"
 
 
 def test_a_permuted_net_has_the_same_candidates_among_weights_of_equal_rank() -> None:
@@ -280,17 +208,17 @@ def test_a_permuted_net_has_the_same_candidates_among_weights_of_equal_rank() ->
         twin.get_parameter("0.weight").copy_(model.get_parameter("0.weight")[rows][:, columns])
         twin.get_parameter("0.bias").copy_(model.get_parameter("0.bias")[rows])
     targets = model(inputs).argmax(1)
-    one = read(model, Task(inputs, targets), confirm=16).values
-    two = read(twin, Task(inputs[:, columns], rows.argsort()[targets]), confirm=16).values
-    assert np.count_nonzero(one["scores"].prod(1)) == 10
+    one = read(model, Task(inputs, targets), confirm=21).values
+    two = read(twin, Task(inputs[:, columns], rows.argsort()[targets]), confirm=21).values
+    assert np.count_nonzero(one["scores"]) == 15, "and 6 of the 20 without effect"
     np.testing.assert_array_equal(np.sort(one["candidate_values"]), np.sort(two["candidate_values"]))
 
 
 def test_random_weights_follow_the_seed() -> None:
     model = seeded(lambda: mlp((64, 60, 10)))
     task, made = Task(numbers(30, 64), torch.zeros(30, dtype=torch.long)), create("single-point")
-    drawn = [made.read(Subject(model), task, root=root, seed=0).values["nulls"] for root in (0, 0, 1)]
-    assert np.array_equal(drawn[0], drawn[1]) and not np.array_equal(drawn[0], drawn[2])
+    drawn = [named(made.read(Subject(model), task, root=root, seed=0).values, "null") for root in (0, 0, 1)]
+    assert drawn[0] == drawn[1] and drawn[0] != drawn[2]
 
 
 def test_random_weights_are_drawn_evenly() -> None:
@@ -298,10 +226,18 @@ def test_random_weights_are_drawn_evenly() -> None:
     model = mlp((5, 4)).eval()
     with torch.no_grad():
         model.get_parameter("0.weight").copy_(torch.where(numbers(4, 5) > 0, 1.0, -1.0))
-    task, made = Task(numbers(30, 5), torch.zeros(30, dtype=torch.long)), create("single-point", {"nulls": 3})
+        model.get_parameter("0.bias").zero_()
+    # As many examples as parts: so the candidates do not depend on random signs.
+    task, made = (
+        Task(numbers(16, 5), torch.zeros(16, dtype=torch.long)),
+        create("single-point", {"nulls": 3, "confirm": 3, "states": 1}),
+    )
     counts = np.zeros((4, 5))
+    chosen = set[tuple[int, ...]]()
     for root in range(200):
-        for _, row, column in made.read(Subject(model), task, root=root, seed=0).values["nulls"].astype(int):
+        values = made.read(Subject(model), task, root=root, seed=0).values
+        chosen |= {place for _, place in named(values)}
+        for _, (row, column) in named(values, "null"):
             counts[row, column] += 1
     drawn = np.sort(counts.flatten())
     assert np.all(drawn[:3] == 0), "the candidates"
@@ -310,8 +246,8 @@ def test_random_weights_are_drawn_evenly() -> None:
 
 
 def test_a_net_too_small_gives_what_it_has() -> None:
-    values = read(mlp((2, 2)).eval(), Task(numbers(5, 2), torch.zeros(5, dtype=torch.long))).values
-    assert len(values["candidates"]) == 3 and len(values["nulls"]) == 1
+    values = read(mlp((2, 2)).eval(), Task(numbers(5, 2), torch.zeros(5, dtype=torch.long)), confirm=3).values
+    assert len(named(values)) == 3 and len(named(values, "null")) == 3
 
 
 def test_a_net_of_zeros_is_read() -> None:
@@ -344,8 +280,10 @@ def test_one_heavy_weight_among_many_is_named_first(layer: int, seed: int) -> No
         reader.weight[row, column] = -heavy
         reader.bias[row] += heavy
     assert torch.allclose(task.scores(model), clean, atol=1e-3 * float(clean.std()))
-    values = read(model, task).values
-    assert values["candidates"][0].tolist() == [layer // 2, row, column]
+    # Without what makes the unit 1, or what makes up for it, as much is lost.
+    alike = {(f"{layer}.weight", (row, column)), (f"{layer - 2}.bias", (column,)), (f"{layer}.bias", (row,))}
+    assert set(named(read(model, task, confirm=3, states=1).values)) == alike
+    assert (f"{layer}.weight", (row, column)) in named(read(model, task).values)
 
 
 @pytest.mark.parametrize("case", list(CASES))
@@ -374,21 +312,28 @@ def test_a_weight_is_printed_as_its_parameter_is_indexed(case: str) -> None:
 
 @pytest.mark.parametrize("case", list(CASES))
 def test_it_is_said_which_index_is_the_input(case: str) -> None:
-    """Shapes tell: an index that is called an input is below the number of inputs, the other below that of outputs."""
+    """By the layers' own matrices: a row is a unit that is written, a column an input."""
     make, probing = CASES[case]
     model = seeded(make)
-    values = read(model, probing(model), confirm=40, nulls=40).values
-    subject, kinds = Subject(model), set[str]()
-    for points, places in (("candidates", "candidate_places"), ("nulls", "null_places")):
-        for (layer, row, column), (input_axis, *stored) in zip(values[points], values[places], strict=True):
-            one = subject.layers[int(layer)]
-            at = tuple(int(index) for index in stored if index >= 0)
-            matrix = one.matrix(subject.parameter(one.weight))
-            assert subject.parameter(one.weight)[at] == matrix[int(row), int(column)]
-            assert at[1 - int(input_axis)] == row, "the other index is the unit that the weight writes"
-            kinds.add(one.kind)
-    assert kinds == {"linear": {"linear"}, "transposed": {"transposed"}, "convolutions": {"conv", "linear"},
-                     "tied": {"embedding", "linear"}}[case]  # fmt: skip
+    values = read(model, probing(model), confirm=60, nulls=60).values
+    layers, seen = {layer.weight: layer for layer in Subject(model).layers}, set[str]()
+    for of in ("candidate", "null"):
+        for (path, place), sort in zip(named(values, of), values[f"{of}_sorts"], strict=True):
+            seen.add(SORTS[int(sort)])
+            if path not in layers:
+                norm = path.rpartition(".")[0].endswith("norm") and path.endswith("weight")
+                assert SORTS[int(sort)] == ("gain of a norm" if norm else "bias")
+                continue
+            marked = torch.zeros(layers[path].shape)
+            marked[place] = 1.0
+            [(row, column)] = layers[path].matrix(marked).nonzero().tolist()
+            indices = dict(zip(SORTS[int(sort)].split(" and "), place, strict=False))
+            taps = np.prod(layers[path].shape[2:], dtype=int)
+            assert indices == {"output": row, "input": column // taps}
+    weights = {"linear": {"output and input"}, "transposed": {"input and output"},
+               "convolutions": {"output and input"},
+               "tied": {"input and output", "output and input"}}[case]  # fmt: skip
+    assert weights <= seen <= {*weights, "bias", "gain of a norm"}
 
 
 def addressed(parameters: dict[str, nn.Parameter], text: str) -> tuple[nn.Parameter, tuple[int, ...]]:

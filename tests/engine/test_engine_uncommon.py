@@ -132,20 +132,20 @@ def test_sparing_every_covered_layer_but_one_leaves_that_one_and_the_norms() -> 
 @pytest.mark.parametrize(
     ("kind", "name", "reason"),
     [
-        ("lstm", "layer.weight_ih_l0", "a recurrent weight"),
-        ("weight norm of an lstm", "layer.weight_hh_l0", "computes another weight from it"),
+        ("pruned", "3", "its module computes another weight from it"),
         ("bags", "embed", "bags of tokens"),
-        ("mixtral", "inner.model.layers.0.mlp.gate", "a parameter of MixtralTopKRouter"),
-        ("widths", "attend.q_proj_weight", "a parameter of MultiheadAttention"),
+        ("lstm projected", "layer.weight_hr_l0", "a recurrent weight"),
+        ("mamba", "inner.backbone.layers.0.mixer.A_log", "a parameter of MambaMixer"),
     ],
 )
 def test_layers_whose_inputs_are_not_read_are_left_out_with_a_word(kind: str, name: str, reason: str) -> None:
     case = settled(kind)
-    for perturbation in ("function", "quantize-aware"):
+    # What a mask leaves of a weight is multiplied with something that can be read: only noise has no way through it.
+    for perturbation in ("function",) if kind == "pruned" else ("function", "quantize-aware"):
         (outcome,) = run(case, [trial(case, perturbation, DOSES[perturbation])])
         assert outcome.status == "done"
-        assert f"{name} ({reason}" in outcome.because or f"{name} (its module {reason}" in outcome.because
-        assert float(outcome.values["coverage"]) < 0.4
+        assert f"{name} ({reason}" in outcome.because
+        assert float(outcome.values["coverage"]) < 1.0
     known = gather("moments", case.subject, case.task)
     with Disturbance(case.subject, create("function"), WHOLE, known) as disturbance:
         assert name not in {layer.name for layer in disturbance.layers}

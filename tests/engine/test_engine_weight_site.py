@@ -17,6 +17,7 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create, perturbations
+from wheeltap.testing.uncommon import uncommon
 
 
 def transposed() -> nn.Module:
@@ -113,10 +114,55 @@ def test_a_trial_measures_the_model_without_it() -> None:
 
 
 @pytest.mark.parametrize(
+    "kind", ["lstm", "cells", "weight norm", "deconvolved", "places", "widths", "gpt-oss", "mamba"]
+)
+def test_a_number_of_any_parameter_is_removed_alone(kind: str) -> None:
+    """Recurrent, computed, fused and plain weights, biases, gains, a scalar; what follows is the model without it."""
+    case = uncommon(kind)
+    subject, before = case.subject, weights_digest(case.subject.model)
+    clean = parameters(subject.model)
+    for name, held in clean.items():
+        place = tuple(size // 2 for size in held.shape)
+        with Disturbance(subject, create("erase"), Site.number(name, place)) as one:
+            one.apply(0.5, root=0, seed=0)
+            one.apply(1.0, root=0, seed=0)
+            now = parameters(subject.model)
+        moved = [(n, tuple(at)) for n in clean for at in (now[n] != clean[n]).nonzero().tolist()]
+        assert moved == ([(name, place)] if held[place] != 0 else [])
+        assert now[name][place] == 0
+        assert weights_digest(subject.model) == before
+
+
+def test_a_single_number_is_a_site_too() -> None:
+    model = seeded(lambda: mlp((6, 9, 4)))
+    model.register_parameter("scale", nn.Parameter(torch.tensor(3.0)))
+    subject = Subject(model)
+    with Disturbance(subject, create("erase"), Site.number("scale", ())) as one:
+        one.apply(1.0, root=0, seed=0)
+        assert float(model.get_parameter("scale").detach()) == 0.0
+    assert float(model.get_parameter("scale").detach()) == 3.0
+
+
+def test_an_address_says_itself_and_is_read_back() -> None:
+    for parameter, place in (("0.bias", (5,)), ("experts.down", (3, 0, 17)), ("lstm.weight_ih_l0", (2, 1)), ("s", ())):
+        site = Site.number(parameter, place)
+        assert site.entry == (parameter, place) and site.position is None
+        assert site.covers(parameter) and not site.everywhere
+        assert str(site) == f"{parameter}[{', '.join(map(str, place))}]"
+    weight = Site.weight("lstm.weight_ih_l0", row=2, column=1)
+    assert weight.entry is None and weight.position == (2, 1)
+    assert Site("layer", "0").entry is None
+
+
+@pytest.mark.parametrize(
     ("site", "status"),
     [
         (Site.weight("nowhere", row=0, column=0), "skipped"),
         (Site.weight("0", row=99, column=0), "failed"),
+        (Site.number("nowhere", (0,)), "skipped"),
+        (Site.number("0.weight", (9, 0)), "skipped"),
+        (Site.number("0.weight", (0,)), "skipped"),
+        (Site.number("0.bias", (0, 0)), "skipped"),
     ],
 )
 def test_a_place_that_is_not_there(site: Site, status: str) -> None:

@@ -90,7 +90,7 @@ def test_a_gauge_that_is_not_offered_is_an_error() -> None:
                 lambda: gauge.twin(net(), gauge.describe("relu-chain", "permute", "fold", seed=0))):  # fmt: skip
         with pytest.raises(ModelError) as caught:
             ask()
-        assert caught.value.expected == "one of: permute, rescale, split, cancel, dead, entangle"
+        assert caught.value.expected == "one of: permute, rescale, split, cancel, dead, entangle, regroup"
         assert caught.value.got == "fold: no batch norm has a layer of its own that feeds it"
     with pytest.raises(ModelError, match="rotate: nothing in a model of this kind"):
         gauge.describe(found, "rotate", seed=0)

@@ -274,12 +274,26 @@ def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
     assert found(model).moves == ("fold",)
 
 
-def test_gains_above_one_are_refused() -> None:
+def test_gains_above_one_are_folded() -> None:
     """Norms as in Gemma multiply by ``1 + weight``."""
     model = causal("Llama")
 
     def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
         return (1 + self.weight) * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
+
+    own_norms(model, forward)
+    for move in ("fold", "rotate"):
+        twin = twin_of(model, move)
+        assert_same_function(model, twin, bound=1e-4)
+        gains = [norm.weight for path, norm in twin.named_modules() if path.endswith("layernorm")]
+        assert len(gains) == 6 and not any(gain.any() for gain in gains)
+
+
+def test_gains_of_another_form_are_refused() -> None:
+    model = causal("Llama")
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return self.weight.square() * x * (x.square().mean(-1, keepdim=True) + self.variance_epsilon).rsqrt()
 
     own_norms(model, forward)
     assert "a LlamaRMSNorm does not give weight * x / rms(x)" in reasons(model)

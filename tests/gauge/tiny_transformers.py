@@ -20,11 +20,17 @@ _SHAPES: dict[str, dict[str, Any]] = {
     "Mistral": {"num_key_value_heads": 2, "sliding_window": 8, "head_dim": 12},
     "Qwen2": {"num_key_value_heads": 1},
     "Qwen3": {"num_key_value_heads": 2, "head_dim": 12},
+    "Mixtral": {
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "experts_implementation": "eager",
+    },
 }
 
 
 def causal(name: str, **settings: Any) -> Any:
-    """A causal language model of three layers: Llama, Mistral, Qwen2, Qwen3 (grouped queries) or GPT2."""
+    """A causal language model of three layers: Llama, Mistral, Mixtral, Qwen2, Qwen3 (grouped queries) or GPT2."""
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")
     library = hf.library(needed_for="tests")

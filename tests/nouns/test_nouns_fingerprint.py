@@ -35,7 +35,7 @@ def test_two_models_that_differ_in_no_weight_are_told_apart(kind: str, tmp_path:
         report = wt.audit(wt.Subject(model, name="net"), task, audits=["score"], store=store)
         assert report.findings[0].estimates[0].value == expected
     both = wt.compare(wt.Subject(one, name="one"), wt.Subject(two, name="two"), task, audits=["score"], store=store)
-    assert [f.estimates[0].value for f in both.findings] == [1.0, 0.0, 1.0]
+    assert [f.estimates[0].value for f in both["WT001"]] == [1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize("kind", PAIRS)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from basis import directions
 from law_nets import NETS
 from torch import Tensor, nn
 
@@ -40,27 +41,14 @@ class Powers:
         return float((self.sums["drawn"] / self.counts["drawn"] / (self.sums["out"] / self.counts["out"])) ** 0.5)
 
 
-class Basis(Draw):
-    """A draw that is 1 at one place: dW is linear in what is drawn, so mean squares over all places add up exactly."""
-
-    def __init__(self, factors: Factors, place: int) -> None:
-        super().__init__(0, 0, factors)
-        object.__setattr__(self, "place", place)
-
-    def normal(self, name: str, shape: tuple[int, ...], *, like: Tensor) -> Tensor:
-        drawn = torch.zeros(shape, dtype=like.dtype)
-        drawn.view(-1)[self.place] = 1.0
-        return drawn
-
-
 def drawn(subject: Subject, layer: Layer, factors: Factors) -> tuple[list[Weights], float]:
     """Directions, and by how much to multiply the mean of their squares."""
     clean = Weights(
         subject.parameter(layer.weight).detach(), None if layer.bias is None else subject.parameter(layer.bias).detach()
     )
     if clean.weight.dtype == torch.float32:
-        places = factors.out.shape[1] * len(factors.whiten)
-        return [FunctionNoise().direction(layer, clean, Basis(factors, at)) for at in range(places)], float(places)
+        every = list(directions(layer, clean, factors, factors))
+        return every, float(len(every))
     return [FunctionNoise().direction(layer, clean, Draw(0, seed, factors)) for seed in range(DRAWS)], 1.0
 
 

@@ -21,6 +21,7 @@ from wheeltap.engine.needs import moments
 from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.perturb import create
+from wheeltap.perturb.base import Blocks
 from wheeltap.perturb.function_noise import factor
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import CASES, Planted, numbers, planted
@@ -169,14 +170,21 @@ def test_tied_weights_are_left_alone() -> None:
     assert "touches no weight" in told.because
 
 
-def test_grouped_and_three_dimensional_convolutions_are_left_alone() -> None:
+def test_each_group_of_channels_has_factors_of_its_own() -> None:
+    """A grouped convolution is as many maps as groups: as if each were a layer that reads its channels."""
     inputs = numbers(40, 4, 6, seed=1)
-    grouped = made(lambda: nn.Sequential(nn.Conv1d(4, 4, 3, groups=2), nn.Conv1d(4, 2, 3), nn.Flatten()), inputs)
-    assert list(grouped.factors()) == ["1"]
-    cube = made(
-        lambda: nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.Linear(16, 3)), numbers(40, 1, 3, 3, 3, seed=1)
-    )
-    assert list(cube.factors()) == ["2"]
+    grouped = made(lambda: nn.Sequential(nn.Conv1d(4, 6, 3, groups=2), nn.Flatten()), inputs)
+    found = grouped.factors()["0"]
+    assert isinstance(found, Blocks)
+    for at, factors in enumerate(found.factors):
+        alone = made(lambda: nn.Sequential(nn.Conv1d(2, 3, 3), nn.Flatten()), inputs[:, 2 * at : 2 * at + 2])
+        with torch.no_grad():
+            for mine, theirs in zip(alone.subject.model.parameters(), grouped.subject.model.parameters(), strict=True):
+                mine.copy_(theirs[3 * at : 3 * at + 3])
+        single = alone.factors()["0"]
+        assert factors is not None
+        torch.testing.assert_close(factors.out, single.out)
+        torch.testing.assert_close(factors.whiten, single.whiten)
 
 
 def test_a_layer_that_the_task_never_reaches_has_no_scale() -> None:
@@ -202,7 +210,7 @@ def test_activations_that_are_not_finite_are_refused() -> None:
 def test_attention_sinks_count_as_inputs_and_not_as_outputs() -> None:
     """The first position of a sequence: kept where inputs are whitened, left out where outputs set the scale."""
     with reproducible(0):
-        model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3), nn.Linear(3, 9)).double().eval()
+        model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 9)).double().eval()
     tokens = torch.randint(9, (30, 5), generator=torch.Generator().manual_seed(2)).tolist()
     contexts = [[0, *row] for row in tokens]
     task = ChoiceTask(contexts, [[[1], [2]]] * 30, [0] * 30)

@@ -299,12 +299,13 @@ class Audit(Configured, ABC):
         return {name: value for name, value in lower.items() if value < wholes[name]}
 
 
-RECODED = ("permute", "rescale", "heads")
+RECODED = ("permute", "rescale", "heads", "experts")
 """Changes that relative and function-space noise are silent on, and that readings of units are."""
 
 BUILTIN = {
     "deployment": "wheeltap.audits.deployment:DeploymentAudit",
     "score": "wheeltap.audits.score:ScoreAudit",
+    "census": "wheeltap.audits.census:CensusAudit",
     "relative-noise": "wheeltap.audits.noises:RelativeNoiseAudit",
     "function-noise": "wheeltap.audits.noises:FunctionNoiseAudit",
     "relative-race": "wheeltap.audits.race:RaceAudit",

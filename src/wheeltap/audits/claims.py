@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wheeltap.audits.power import Graded
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 
 
@@ -143,12 +144,17 @@ class Tested:
 
 @dataclass
 class Verdict:
-    """What an audit concludes."""
+    """What an audit concludes.
+
+    Attributes:
+        graded: What was measured of graded copies; its power is told when all tests of the report are known.
+    """
 
     drafts: list[Draft] = field(default_factory=list[Draft])
     controls: list[Control] = field(default_factory=list[Control])
     curves: list[Curve] = field(default_factory=list[Curve])
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])
+    graded: Graded | None = None
 
 
 class Unanswered(Exception):

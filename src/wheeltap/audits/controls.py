@@ -1,7 +1,83 @@
-"""What a control may say: it has passed only if it could have failed."""
+"""What a control may say: it has passed only if it could have failed, and failed only where a sound audit hardly could.
 
-from wheeltap.core.records import Control, Estimate
+A sound run is void in fewer than one of a thousand runs. So what looks wrong is looked at twice: a null control fails
+only where fresh draws show the same, a plant is missed only where fresh draws say that it could hardly be missed.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import msgspec
+
+from wheeltap.core.records import Control, Estimate, SubjectRecord
 from wheeltap.stats.effect import exceeds, smallest_detectable
+
+NO_POWER = "No power"
+"""What the reason begins with where a control was skipped because it could not have told anything here."""
+
+BLIND = 0.01
+"""Probability that an instrument that sees no plant passes a planted control, over all strengths that are tried."""
+
+MISSED = 0.001
+"""A planted control fails where a sound audit would have missed the plant with a smaller probability than this."""
+
+WRONG_WAY = 0.001
+"""Two-sided p-value from which a planted copy is called sounder than the original: no plant makes it so."""
+
+SURELY = 0.001
+"""P-value from which a copy that is looked at once is said to differ."""
+
+AGAIN = 0.99
+"""Confidence of the second look at a copy that seemed to differ, to the same side: after a first look at 95 %, 1 sound
+run in 4,000 is void."""
+
+AGAIN_DRAWS = 3
+"""Draws of that look, in draws of the first, so that it confirms what is there."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Null:
+    """What must show nothing, looked at once or, where it seemed to differ, twice.
+
+    Attributes:
+        gap: The effect.
+        again: The same by fresh draws, where there was a second look.
+        margin: Effect that does not matter.
+        min_effect: Effect that the audit promises to see.
+        df: Degrees of freedom of the first look's standard error; ``None`` where it is a normal one.
+    """
+
+    gap: Estimate
+    again: Estimate | None = None
+    margin: float
+    min_effect: float
+    df: int | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the first look surely shows more than the margin."""
+        return exceeds(self.gap, self.margin)
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether every look does, and to the same side."""
+        again = self.gap if self.again is None else self.again
+        same = ((again.value or 0.0) > 0.0) == ((self.gap.value or 0.0) > 0.0)
+        return self.apart and same and exceeds(again, self.margin)
+
+
+def silent_twice(name: str, null: Null, *, because: str) -> Control:
+    """A null control: fails where both looks surely exceed the margin; else the last of them says what it is worth."""
+    if null.confirmed:
+        estimates = (null.gap,) if null.again is None else (null.gap, null.again)
+        return Control(name=name, kind="null", status="failed", estimates=estimates, because=because)
+    last = null.gap if null.again is None else null.again
+    words = "" if null.again is None else f" It seemed to, but not with fresh draws: {last}."
+    alpha, df = 1.0 - last.level, null.df if null.again is None else None
+    why = _blind(smallest_detectable(last, alpha=alpha, margin=null.margin, df=df), null.min_effect)
+    status = "skipped" if why or exceeds(last, null.margin) else "passed"
+    return Control(name=name, kind="null", status=status, estimates=(last,), because=f"{because}{words}{why}")
 
 
 def silent(
@@ -28,36 +104,115 @@ def silent(
     )
 
 
-def shown(name: str, effect: Estimate, *, margin: float, because: str, least: float = 0.0) -> Control:
-    """A planted control: what must be found.
+def surely(control: Control, effect: Estimate) -> Control:
+    """A null control that is looked at once: it stays failed only where its p-value is as small as ``SURELY``."""
+    if control.status != "failed" or effect.p is None or effect.p <= SURELY:
+        return control
+    why = f"{control.because} It seems to differ, but not so surely (p = {effect.p:.2g}) that the run is void."
+    return msgspec.structs.replace(control, status="skipped", because=why)
 
-    It passes where the effect is surely above ``least``. It fails where it is surely below ``margin``; else it is
-    skipped, for it shows neither that the instrument sees the plant nor that it misses it. How large the effect of a
-    plant is differs from net to net, so that a small one is no failure.
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Plants:
+    """What an audit says of planted copies of rising strength, as far as they were tried.
+
+    Attributes:
+        effect: Of the last one tried: its interval is of ``plant_level``, its p-value of "no more than the margin".
+        copy: The last one tried.
+        weaker: How many weaker ones were tried before.
+        missed: Probability that a sound audit would have missed the last one; ``None`` where that was not measured.
+    """
+
+    effect: Estimate
+    copy: SubjectRecord
+    weaker: int = 0
+    missed: float | None = None
+
+    @property
+    def found(self) -> bool:
+        """Whether the last one is surely found."""
+        return self.effect.low is not None and self.effect.low > 0.0
+
+    @property
+    def strength(self) -> str:
+        """What was planted, in words."""
+        settings = {} if self.copy.made is None else self.copy.made.settings
+        size = f" at {settings['scale']:g} times the outgoing weights" if "scale" in settings else ""
+        return f"cancelling units{size}"
+
+
+def plant_level(strengths: int) -> float:
+    """Confidence level at which each of so many strengths is tested, so that all together are found by mistake rarely.
+
+    Of a two-sided interval of which one end counts.
+    """
+    return 1.0 - 2.0 * BLIND / max(strengths, 1)
+
+
+def found_planted(name: str, plants: Plants, *, because: str) -> Control:
+    """A planted control: what must be found, at the first strength that is strong enough.
+
+    It passes where a strength is surely found. It fails where the last one is missed although a sound audit would
+    hardly have missed it, or is shown to make the copy sounder; else it is skipped, for it has no power here.
 
     Args:
         name: Of the control.
-        effect: What the instrument says of the planted copy, with its interval.
-        margin: Effect that any such plant has.
-        because: What was planted, in words.
-        least: What must be exceeded: nothing, where plants may be small.
+        plants: What was found.
+        because: What was planted and what the instrument says of it, in words.
+    """
+    effect, missed = plants.effect, plants.missed
+    estimates = (effect,) if missed is None else (effect, _probability(missed, effect))
+    if plants.found:
+        return Control(name=name, kind="planted", status="passed", estimates=estimates, because=because)
+    wrong = effect.p is not None and effect.p <= WRONG_WAY and (effect.value or 0.0) < 0.0
+    if wrong or (missed is not None and missed < MISSED):
+        how = "taken for sounder" if wrong else f"missed, as it is in less than {MISSED:g} of sound runs"
+        why = f"{because} It was {how}."
+        return Control(name=name, kind="planted", status="failed", estimates=estimates, because=why)
+    told = "" if missed is None else f"; with as many draws and examples it is missed with probability {missed:.2g}"
+    others = " (nor were weaker ones)" if plants.weaker else ""
+    why = (
+        f" {NO_POWER}: it is not shown to be found{told}{others}. So this run does not show that the audit sees such "
+        "defects in this model. More draws may."
+    )
+    return Control(name=name, kind="planted", status="skipped", estimates=estimates, because=f"{because}{why}")
+
+
+def _probability(missed: float, effect: Estimate) -> Estimate:
+    return Estimate(
+        name="missed by a sound audit", value=missed, low=None, high=None, level=effect.level, n=effect.n,
+        unit="probability", method="predicted from draws of their own",
+    )  # fmt: skip
+
+
+def destroyed(name: str, effect: Estimate, *, least: float, surely: Estimate | None, because: str) -> Control:
+    """A planted control of what costs most of the score: what must be large is not shown by a little.
+
+    Args:
+        name: Of the control.
+        effect: What is lost.
+        least: Loss that must be exceeded.
+        surely: The same at a level so high that no sound run ends below ``least``; ``None`` while draws are too few.
+        because: What was done, in words.
     """
     if effect.low is not None and effect.low > least:
         return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
-    if effect.high is not None and effect.high < margin:
-        missed = f" It was missed: the effect is shown to be below {margin:.2g}."
+    if surely is not None and surely.high is not None and surely.high < least:
+        missed = f" It is shown to cost less than {least:.2g}."
         return Control(name=name, kind="planted", status="failed", estimates=(effect,), because=f"{because}{missed}")
-    why = " The interval is too wide to show it, or to show that it is missed: measure more."
+    why = f" {NO_POWER}: the interval is too wide to show that it costs more than {least:.2g}, or that it does not."
     return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")
 
 
 def _blind(least: float | None, min_effect: float) -> str:
     """Why a control could hardly have failed; empty where it could."""
     if least is None:
-        return " It could not have failed, whatever was different: its interval is open."
+        return f" {NO_POWER}: it could not have failed, whatever was different: its interval is open."
     if least > min_effect:
         return (
-            f" It could hardly have failed: only a difference of {least:.2g} or more would have failed it 4 times out "
-            f"of 5, and the smallest effect of interest is {min_effect:.2g}. Measure more, or lower the margin."
+            f" {NO_POWER}: it could hardly have failed: only a difference of {least:.2g} or more would have failed it "
+            f"4 times out of 5, and the smallest effect of interest is {min_effect:.2g}. Measure more, or lower the "
+            "margin."
         )
     return ""

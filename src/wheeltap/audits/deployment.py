@@ -2,15 +2,18 @@
 
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import ClassVar, final
+
+import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import LOSS, PAIR
-from wheeltap.audits.controls import shown, silent
+from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.losses import Disturbed, losing, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
-from wheeltap.core.records import Control, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
@@ -76,7 +79,7 @@ class DeploymentAudit(Audit):
         """Every draw of every scheme on every subject that has something to lose."""
         if not case.known(case.plan.baselines()):
             return []
-        return [*self._shipped(case.plan, losing(case)), *self._checks(case.plan)]
+        return [*self._shipped(case.plan, losing(case)), *self._checks(case.plan), *self._second_looks(case)]
 
     def _shipped(self, plan: Plan, subjects: Iterable[SubjectRecord]) -> list[Trial]:
         """Every draw of every scheme."""
@@ -84,20 +87,48 @@ class DeploymentAudit(Audit):
 
     def _checks(self, plan: Plan) -> list[Trial]:
         """A rounding so fine that nothing may be lost, noise so strong that all must be, and what a copy must share."""
-        fine, strong = (self.trials(plan, plan.reference, scheme(name))[0] for name in ("int16", f"noise{_STRONG}"))
+        checks = [self._fine(plan), *self._strong(plan, draws=1)]
         if plan.twin is None:
-            return [fine, strong]
+            return checks
         shared = _shared(plan.twin)
-        return [fine, strong, *(t for copy in (plan.reference, plan.twin) for t in self.trials(plan, copy, shared))]
+        return [*checks, *(t for copy in (plan.reference, plan.twin) for t in self.trials(plan, copy, shared))]
 
-    def trials(self, plan: Plan, subject: SubjectRecord, one: Scheme) -> list[Trial]:
-        """The draws of one scheme on one subject."""
+    def _fine(self, plan: Plan) -> Trial:
+        return self.trials(plan, plan.reference, scheme("int16"))[0]
+
+    def _strong(self, plan: Plan, *, draws: int) -> list[Trial]:
+        return self.trials(plan, plan.reference, scheme(f"noise{_STRONG}"), seeds=range(draws))
+
+    def _second_looks(self, case: Case) -> list[Trial]:
+        """More draws of the controls that one look has not settled: rarely any."""
+        plan, found = case.plan, list[Trial]()
+        if case.known(self._checks(plan)):
+            with suppress(Unanswered):
+                destroyed_once = self._destroyed(case, self._strong(plan, draws=1))
+                found += [] if destroyed_once.status == "passed" else self._strong(plan, draws=_STRONG_DRAWS)
+            with suppress(Unanswered):
+                found += self._twins_again(plan) if plan.twin is not None and self._null_of(case).apart else []
+        return found
+
+    def _twins_again(self, plan: Plan) -> list[Trial]:
+        """Fresh draws on reference and twin; none of a scheme without draws."""
+        return [trial for copy in (plan.reference, plan.twin) if copy is not None for trial in self._again(plan, copy)]
+
+    def _again(self, plan: Plan, copy: SubjectRecord) -> list[Trial]:
+        one = _shared(plan.twin or copy)
+        draws = range(_AGAIN_FROM, _AGAIN_FROM + AGAIN_DRAWS * self.settings.draws)
+        return self.trials(plan, copy, one, seeds=draws) if one.random else []
+
+    def trials(
+        self, plan: Plan, subject: SubjectRecord, one: Scheme, *, seeds: Iterable[int] | None = None
+    ) -> list[Trial]:
+        """The draws of one scheme on one subject; others than those of the settings by their ``seeds``."""
         spared = one.spared(subject) if self.settings.spare_ends else ()
         site = Site.without(spared) if spared else WHOLE
         draws = self._flips(plan) if one.rare else self.settings.draws if one.random else 1
         return [
             plan.trial(subject, one.perturbation, settings=one.settings, site=site, dose=one.dose, seed=seed)
-            for seed in range(draws)
+            for seed in (range(draws) if seeds is None else seeds)
         ]
 
     def _flips(self, plan: Plan) -> int:
@@ -121,7 +152,7 @@ class DeploymentAudit(Audit):
         return tuple((one.perturbation, one.dose) for one in self.schemes)
 
     def most(self, plan: Plan) -> int:
-        """All draws of every scheme on every subject."""
+        """All draws of every scheme on every subject, but for second looks at controls, which few runs take."""
         return len(self._shipped(plan, plan.subjects)) + len(self._checks(plan))
 
     def most_passes(self, plan: Plan) -> float:
@@ -187,9 +218,10 @@ class DeploymentAudit(Audit):
     # ---- controls ---------------------------------------------------------------------------------------------
 
     def _null(self, case: Case) -> Control:
-        name, (fine, *_) = f"{self.code} 16 bits per weight", self._checks(case.plan)
+        name = f"{self.code} 16 bits per weight"
         try:
-            lost = Disturbed.of(case, case.plan.reference, [fine]).loss("loss at 16 bits", margin=0.0)
+            fine = [self._fine(case.plan)]
+            lost = Disturbed.of(case, case.plan.reference, fine).loss("loss at 16 bits", margin=0.0)
         except Unanswered as gap:
             return Control(name=name, kind="null", status="skipped", because=gap.because)
         margin = case.margin(self.settings.margin)
@@ -200,25 +232,64 @@ class DeploymentAudit(Audit):
         name, twin = f"{self.code} reparametrized copy", case.plan.twin
         if twin is None:
             return Control(name=name, kind="null", status="skipped", because=case.plan.no_controls)
-        one, margin = _shared(twin), case.margin(self.settings.margin)
         try:
-            mine, theirs = (self._disturbed(case, subject, one) for subject in (case.plan.reference, twin))
+            null = self._null_of(case)
         except Unanswered as gap:
             return Control(name=name, kind="null", status="skipped", because=gap.because)
-        more = theirs.loss_beyond(mine, "loss_difference", margin=margin)
-        words = f"A copy that computes the same must lose as much at {one.label}: it loses {more} more."
-        return silent(name, more, margin=margin, min_effect=_SEEN * margin, because=words)
+        words = (
+            f"A copy that computes the same must lose as much at {_shared(twin).label}: it loses {null.gap} more "
+            f"({_NULL_LEVEL:.0%} interval)."
+        )
+        return silent_twice(name, null, because=words)
+
+    def _null_of(self, case: Case) -> Null:
+        """How much more the twin loses than the reference, by fresh draws too where they were made."""
+        plan, margin, again = case.plan, case.margin(self.settings.margin), None
+        assert plan.twin is not None, "asked only where there is a twin"
+        one, both = _shared(plan.twin), (plan.twin, plan.reference)
+        gap = self._beyond(case, [self.trials(plan, copy, one) for copy in both], level=_NULL_LEVEL)
+        second = self._twins_again(plan)
+        if second and case.known(second):
+            again = self._beyond(case, [self._again(plan, copy) for copy in both], level=AGAIN)
+        return Null(gap=gap, again=again, margin=margin, min_effect=_SEEN * margin)
+
+    def _beyond(self, case: Case, both: list[list[Trial]], *, level: float) -> Estimate:
+        """How much more the twin (first) loses than the reference; open where one draw of noise has no spread."""
+        plan, margin = case.plan, case.margin(self.settings.margin)
+        assert plan.twin is not None, "asked only where there is a twin"
+        case.require_above_chance(plan.reference)
+        theirs, mine = (
+            Disturbed.of(case, copy, trials) for copy, trials in zip((plan.twin, plan.reference), both, strict=True)
+        )
+        more = theirs.loss_beyond(mine, "loss_difference", margin=margin, level=level)
+        single = _shared(plan.twin).random and len(both[0]) == 1
+        return msgspec.structs.replace(more, low=None, high=None, p=None) if single else more
 
     def _planted(self, case: Case) -> Control:
-        name, (_, strong, *_) = f"{self.code} noise that destroys the weights", self._checks(case.plan)
+        every = self._strong(case.plan, draws=_STRONG_DRAWS)
         try:
-            case.require_above_chance(case.plan.reference)
-            lost = Disturbed.of(case, case.plan.reference, [strong]).loss("loss under strong noise", margin=0.0)
+            return self._destroyed(case, every if case.known(every) else every[:1])
         except Unanswered as gap:
-            return Control(name=name, kind="planted", status="skipped", because=gap.because)
-        above = abs(float(case.clean(case.plan.reference).mean()) - case.chance)
+            return Control(name=self._noise_name, kind="planted", status="skipped", because=gap.because)
+
+    @property
+    def _noise_name(self) -> str:
+        return f"{self.code} noise that destroys the weights"
+
+    def _destroyed(self, case: Case, trials: list[Trial]) -> Control:
+        """Whether noise that leaves nothing of the weights costs most of the score.
+
+        A net with two answers may by luck still be right after one draw; after many it is not.
+        """
+        reference = case.plan.reference
+        case.require_above_chance(reference)
+        noisy = Disturbed.of(case, reference, trials)
+        lost = noisy.loss("loss under strong noise", margin=0.0)
+        many = len(trials) > 1 and (case.coverage(trials) or 0.0) >= _MOST_WEIGHTS
+        surely = noisy.loss("loss under strong noise", margin=0.0, level=_SURE) if many else None
+        above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
-        return shown(name, lost, margin=above / 4, least=above / 4, because=words)
+        return destroyed(self._noise_name, lost, least=above / 4, surely=surely, because=words)
 
 
 def _shared(twin: SubjectRecord) -> Scheme:
@@ -234,6 +305,21 @@ _MANY = 32
 
 _STRONG = 1000
 """Noise of the planted control, in percent of each weight."""
+
+_STRONG_DRAWS = 16
+"""Draws of it, where the first one does not destroy the score."""
+
+_SURE = 0.999
+"""Confidence with which it must be shown to cost little before the run is void."""
+
+_MOST_WEIGHTS = 0.9
+"""Share of the weights that it must have reached before the run may be void: else the score may rest on the others."""
+
+_NULL_LEVEL = 0.99
+"""Confidence with which the twin must lose more, or less, before it is looked at again."""
+
+_AGAIN_FROM = 20_000
+"""Seeds of draws that no scheme uses."""
 
 _SEEN = 5.0
 """Loss that the null control must have been able to see, in margins."""

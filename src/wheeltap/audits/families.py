@@ -7,7 +7,7 @@ from wheeltap.audits.limits import Count
 from wheeltap.audits.modify import ModifyAudit, ModifySettings, Variant
 from wheeltap.core.records import Scalar
 
-WITH_HEADS = ("o_proj", "c_attn")
+WITH_HEADS = ("o_proj", "c_attn", "q_proj", "query_key_value", "query", "q")
 """Layers by which attention whose heads are known is told from a plan alone: each has one of them."""
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import pair
+from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.plans.plan import Plan
 
@@ -22,14 +23,18 @@ _NAMED = 3
 
 
 def headline(plan: Plan, findings: Sequence[Finding], instruments: Sequence[Instrument], *, void: bool) -> str:
-    """One line for a single model, one for each pair of a comparison, the most alarming first."""
-    if void:
-        return "VOID: a control failed, so this run proves nothing about the model."
+    """One line for a single model, one for each pair of a comparison, the most alarming first.
+
+    Before them, whatever a control says, a line for each model with weights that stand out by their size.
+    """
     told = _Told(plan, findings, {one.code: one for one in instruments})
+    first = told.outliers()
+    if void:
+        return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
     if len(plan.subjects) == 1:
-        return told.of_one(plan.reference)
+        return "\n".join([*first, told.of_one(plan.reference)])
     lines = [told.of_pair(rival) for rival in plan.subjects[1:]]
-    return "\n".join(line for _, line in sorted(lines, key=lambda one: -one[0]))
+    return "\n".join([*first, *(line for _, line in sorted(lines, key=lambda one: -one[0]))])
 
 
 def amount(value: float, task: TaskRecord) -> str:
@@ -52,6 +57,12 @@ class _Told:
 
     def _asks(self, finding: Finding) -> str:
         return self.instruments[finding.code].asks if finding.code in self.instruments else ""
+
+    def outliers(self) -> list[str]:
+        """What the census found, a line for each of the first models."""
+        rows = _with([f for f in self.findings if self._asks(f) == "census"], "found")
+        more = [f"OUTLIER WEIGHTS in {len(rows) - _NAMED} more models."] if len(rows) > _NAMED else []
+        return [*(f"OUTLIER WEIGHT in {row.said}" for row in rows[:_NAMED]), *more]
 
     # ---- one model --------------------------------------------------------------------------------------------
 
@@ -162,9 +173,22 @@ class _Told:
         said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score)}{verdict}"]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         if differ or leaning:
+            said.append(self._conversion(rival, score))
             said.append(f"Cannot tell {_at(undecided)}." if undecided else "")
             said.append(f"Equivalent {_at(alike)}." if alike else "")
         return rank, " ".join(part.strip() for part in (*said, merged) if part)
+
+    def _conversion(self, rival: SubjectRecord, score: Finding | None) -> str:
+        """That two models compute the same from layers that are cut in other ways; empty where it is not so."""
+        same = score is not None and any(one.name == SAME_OUTPUTS for one in score.estimates)
+        mine, theirs = self.plan.reference.layers, rival.layers
+        if not same or set(mine) == set(theirs):
+            return ""
+        return (
+            f"Both give the same outputs, from layers that are cut in different ways ({len(mine)} and {len(theirs)} "
+            "layers), as after a conversion (fused or split projections, a folded norm): the difference is in how the "
+            "weights are written."
+        )
 
     def _merged(self, name: str) -> str:
         """What averaging the two does: copies that compute the same in another order cannot be averaged either."""

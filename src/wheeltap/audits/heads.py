@@ -29,8 +29,9 @@ _SHOWN = 3
 _WITHOUT = "rise without "
 
 _ELSE = (
-    "Heads are ablated in single precision, in attention as transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2 "
-    "have it; of other models ask what single weights (single-point) and hidden units (entanglement) do."
+    "Heads are ablated in single precision, in attention of known classes, as transformers' Llama, GPT-2 or BERT have "
+    "it (docs/gauges.md lists them), or such that the outputs prove; of other models ask what single weights "
+    "(single-point) and hidden units (entanglement) do."
 )
 
 _LIMITS = (
@@ -131,10 +132,10 @@ class HeadsAudit(ReadingAudit[_Read]):
         """As if every head that is ablated stood in the first block, behind which a whole pass follows."""
         return _FIXED + self.settings.top + self.settings.sample
 
-    def read(self, case: Case, subject: SubjectRecord) -> _Read:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> _Read:
         """What was read; says what else to ask where attention is not known."""
         try:
-            return super().read(case, subject)
+            return super().read(case, subject, seed=seed)
         except Unanswered as gap:
             because = f"{gap.because} {_ELSE}" if gap.status == "not_applicable" else gap.because
             raise Unanswered(gap.status, because) from gap

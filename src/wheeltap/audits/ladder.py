@@ -1,6 +1,6 @@
 """Doses of noise: a ladder of half octaves, walked until half of the score is lost."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -82,8 +82,3 @@ class Ladder:
             direction = 1 if kept else -1
             rung += 2 * direction
         return rung - 2 * direction, walked
-
-
-def rungs_of(settings: LadderSettings, *, control: bool) -> Iterator[int]:
-    """The rungs at which a subject is measured: a control only where it tells most."""
-    yield from (settings.control_rungs if control else settings.rungs)

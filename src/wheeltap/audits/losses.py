@@ -71,19 +71,19 @@ class Disturbed:
         """How much more is lost here than by another subject, ``[draw, example]``."""
         return self.lost - other.lost
 
-    def loss(self, name: str, *, margin: float) -> Estimate:
-        """Mean loss, tested against the margin."""
-        return self._tested(self.lost, self._ends, name, margin)
+    def loss(self, name: str, *, margin: float, level: float = 0.95) -> Estimate:
+        """Mean loss, tested against the margin; of rare losses the interval is a 95 % one."""
+        return self._tested(self.lost, self._ends, name, margin, level)
 
-    def loss_beyond(self, other: "Disturbed", name: str, *, margin: float) -> Estimate:
+    def loss_beyond(self, other: "Disturbed", name: str, *, margin: float, level: float = 0.95) -> Estimate:
         """How much more is lost here than by another subject, tested against the margin."""
-        return self._tested(self.more_than(other), self._ends_beyond(other), name, margin)
+        return self._tested(self.more_than(other), self._ends_beyond(other), name, margin, level)
 
-    def _tested(self, values: Values, ends: Ends, name: str, margin: float) -> Estimate:
+    def _tested(self, values: Values, ends: Ends, name: str, margin: float, level: float) -> Estimate:
         unit, bounded = self.case.plan.task.measure, self._bounded(values)
         if self.rare:
             return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=unit)
-        return mean_effect(values, margin=margin, bounded=bounded, name=name, unit=unit)
+        return mean_effect(values, margin=margin, bounded=bounded, level=level, name=name, unit=unit)
 
     def _bounded(self, values: Values) -> bool:
         # Two losses may differ by more than a score can.

@@ -38,8 +38,14 @@ def area_cells(one: Measured, two: Measured) -> NDArray[np.float64]:
 
 
 def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
-    """Mean of ``area_cells``: area minus area, tested against the margin."""
-    found = mean_effect(area_cells(one, two), level=level, margin=margin, name="area_difference", unit=unit)
+    """Mean of ``area_cells``: area minus area, tested against the margin.
+
+    Noise is drawn at random, so a single draw says nothing of how much draws differ: the interval is open then.
+    """
+    cells = area_cells(one, two)
+    found = mean_effect(cells, level=level, margin=margin, name="area_difference", unit=unit)
+    if len(cells) == 1:
+        return msgspec.structs.replace(found, low=None, high=None, p=None, method=f"{found.method}: no spread of draws")
     both = (one.response, two.response)
     shares = all(response.values.min() >= 0.0 and response.values.max() <= 1.0 for response in both)
     return within_range(found, -1.0, 1.0) if shares else found

@@ -6,12 +6,12 @@ import numpy as np
 
 from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
 from wheeltap.audits.claims import PAIR, Cells, Words
-from wheeltap.audits.controls import shown, silent
-from wheeltap.audits.ladder import Ladder, LadderSettings, rungs_of
+from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Dose, Margin, Share
 from wheeltap.audits.measured import Measured, area_cells, area_difference, within_range
-from wheeltap.audits.power import power_control
-from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.audits.noise_controls import NoiseControls, Thresholds
+from wheeltap.audits.power import Gap, Graded
+from wheeltap.core.records import BlockMap, Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
@@ -25,9 +25,6 @@ LARGE = 2_000_000
 _RECORDED = 2.0
 """Passes, at most, that record what the blocks of a large model give and prove it, before one of them is disturbed."""
 
-_CONTROLS = ("twin", "planted")
-"""Roles measured only where it tells most; graded copies are measured like subjects, for they stand for one."""
-
 
 class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     """Thresholds.
@@ -38,10 +35,10 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
             the other thresholds on scores are shares: of right answers, or of the way from chance to the score.
         min_effect: Difference of area that controls must have been able to see, and that a budget must leave in reach.
         null_margin: The null control fails if the copy's area differs by more than this with confidence
-            ``null_level``.
-        null_level: Confidence with which the twin must differ before the audit is void. The margin already makes that
-            rare where nothing is wrong; a higher level would leave the control blind to effects of interest.
-        plant_margin: The planted control fails if the planted copy's area is shown to be smaller by less than this.
+            ``null_level``, and by fresh draws again.
+        null_level: Confidence with which the twin must differ before it is looked at again. The second look, by fresh
+            draws, makes a void sound run rare; a higher level would leave the control blind to effects of interest.
+        plant_margin: The planted control fails if the planted copy's area is shown to be larger by more than this.
         block_map: Whether blocks are also disturbed one at a time.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
@@ -51,7 +48,7 @@ class NoiseSettings(LadderSettings, frozen=True, kw_only=True):
     min_effect: Margin = 0.10
     null_margin: Margin = 0.05
     plant_margin: Margin = 0.05
-    null_level: Share = 0.99
+    null_level: Share = 0.95
     block_map: bool = True
     least_score: Share = 0.05
 
@@ -83,8 +80,9 @@ class NoiseAudit(Audit):
         wanted = [trial for rung in walked for trial in self._bracketing(case, rung)]
         if centre is not None:
             for subject in self._measured(case):
-                wanted += [t for row in self._grid(case, subject, self._doses(subject, centre)) for t in row]
+                wanted += [t for row in self._grid(case, subject, self._doses(centre)) for t in row]
             wanted += [t for row in self._block_grid(case, centre) for t in row]
+            wanted += self._vouchers(case, centre).wanted()
         return wanted
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
@@ -95,32 +93,46 @@ class NoiseAudit(Audit):
         """Bracket, curves, block map: an upper bound."""
         case, effort = Case(plan, lambda _: None), plan.effort
         walked = (self.settings.walk + 1) * min(self.settings.bracket_draws, effort.draws)
-        curves = sum(self._draws(case, subject) * len(self._doses(subject, 0)) for subject in self._measured(case))
+        curves = len(self._measured(case)) * effort.draws * len(self.settings.rungs) + self._vouchers(case, 0).most()
         return walked + curves + len(plan.reference.blocks) * effort.block_draws * self.settings.block_map
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and what is read of a subject first; of a large one, again after others were read."""
         again = len(plan.audits) if plan.reference.parameters >= LARGE else 0
-        looks = self.looks * plan.sizes.moments * (len(self._measured(Case(plan, lambda _: None))) + again)
+        read = len(self._measured(Case(plan, lambda _: None))) + (self.twin_must_be_silent and plan.twin is not None)
+        looks = self.looks * plan.sizes.moments * (read + again)
         mapped = self.settings.block_map and plan.effort.block_draws and plan.reference.parameters >= LARGE
         return self.most(plan) + looks + (_RECORDED if mapped else 0.0)
 
     def _measured(self, case: Case) -> list[SubjectRecord]:
-        plan = case.plan
-        plants = (plan.planted, *plan.graded) if self.plant_must_show else ()
-        twins = (plan.twin,) if self.twin_must_be_silent else ()
-        return [*plan.subjects, *(s for s in (*twins, *plants) if s is not None)]
+        """Whose whole curve is measured: graded copies too, for they stand for subjects."""
+        return [*case.plan.subjects, *(case.plan.graded if self.plant_must_show else ())]
 
-    def _draws(self, case: Case, subject: SubjectRecord) -> int:
-        effort = case.plan.effort
-        return min(effort.control_draws, effort.draws) if subject.role in _CONTROLS else effort.draws
+    def _vouchers(self, case: Case, centre: int) -> NoiseControls:
+        """The control copies, measured only where they tell most."""
+        plan, effort = case.plan, case.plan.effort
+        return NoiseControls(
+            case=case, code=self.code, doses=self._ladder.doses(centre, self.settings.control_rungs),
+            draws=min(effort.control_draws, effort.draws),
+            trial=lambda subject, dose, seed: self._trial(case, subject, dose, seed),
+            twin=plan.twin if self.twin_must_be_silent else None,
+            plants=plan.plants if self.plant_must_show else (),
+            thresholds=lambda: self._thresholds(case),
+        )  # fmt: skip
+
+    def _thresholds(self, case: Case) -> Thresholds:
+        how = self.settings
+        return Thresholds(
+            null_margin=case.scaled(how.null_margin), null_level=how.null_level,
+            min_effect=case.scaled(how.min_effect), plant_margin=case.scaled(how.plant_margin),
+        )  # fmt: skip
 
     def _trial(self, case: Case, subject: SubjectRecord, dose: float, seed: int, site: Site = WHOLE) -> Trial:
         settings: dict[str, Scalar] = {}
         return case.plan.trial(subject, self.perturbation, settings=settings, site=site, dose=dose, seed=seed)
 
     def _grid(self, case: Case, subject: SubjectRecord, doses: list[float]) -> list[list[Trial]]:
-        draws = range(self._draws(case, subject))
+        draws = range(case.plan.effort.draws)
         return [[self._trial(case, subject, dose, seed) for seed in draws] for dose in doses]
 
     def _block_grid(self, case: Case, centre: int) -> list[list[Trial]]:
@@ -140,8 +152,8 @@ class NoiseAudit(Audit):
     def _ladder(self) -> Ladder:
         return Ladder(self.settings.start, self.settings.walk)
 
-    def _doses(self, subject: SubjectRecord, centre: int) -> list[float]:
-        return self._ladder.doses(centre, rungs_of(self.settings, control=subject.role in _CONTROLS))
+    def _doses(self, centre: int) -> list[float]:
+        return self._ladder.doses(centre, self.settings.rungs)
 
     def _bracket(self, case: Case) -> tuple[int | None, list[int]]:
         def kept_half(rung: int) -> bool | None:
@@ -197,20 +209,27 @@ class NoiseAudit(Audit):
 
     def _read(self, case: Case, centre: int, verdict: Verdict) -> None:
         measured = {subject.name: self._measure(case, subject, centre) for subject in self._measured(case)}
-        verdict.curves += [self._curve(case, one) for one in measured.values() if one.subject.role != "graded"]
+        vouchers = self._vouchers(case, centre)
+        drawn = [*(one for one in measured.values() if one.subject.role != "graded"), *vouchers.copies()]
+        verdict.curves += [self._curve(case, one) for one in drawn]
         for subject, curve in zip(case.plan.subjects, verdict.curves, strict=False):
             verdict.drafts.append(self._single(case, curve, measured[subject.name]))
         reference = measured[case.plan.reference.name]
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, reference, measured[rival.name]))
-        verdict.controls += self._controls(case, reference, measured)
+        blind = f"{self.title} is not silent on reparametrized copies, so none can serve as its control."
+        verdict.controls.append(vouchers.null(instead=blind))
+        if self.plant_must_show:
+            verdict.controls.append(vouchers.plant())
+            verdict.graded = self._graded(case, measured)
         if self._block_grid(case, centre):
             verdict.blocks.append(self._block_map(case, centre))
 
     def _measure(self, case: Case, subject: SubjectRecord, centre: int) -> Measured:
-        grid = self._grid(case, subject, self._doses(subject, centre))
+        doses = self._doses(centre)
+        grid = self._grid(case, subject, doses)
         response = Response(
-            values=case.table(grid), clean=case.clean(subject), doses=np.array(self._doses(subject, centre)),
+            values=case.table(grid), clean=case.clean(subject), doses=np.array(doses),
             chance=case.chance,
         )  # fmt: skip
         return Measured(subject, response, [trial for row in grid for trial in row])
@@ -263,8 +282,9 @@ class NoiseAudit(Audit):
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
+        cells = area_cells(reference, rival)
         claim = Tested(
-            test=gap, margin=margin, cells=Cells(area_cells(reference, rival), plan.task.bounded), words=PAIR,
+            test=gap, margin=margin, cells=Cells(cells, plan.task.bounded) if len(cells) > 1 else None, words=PAIR,
             beside=(ratio,),
             brief=keeps_less(self.title, reference.subject, rival.subject, gap),
             found=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "
@@ -275,52 +295,12 @@ class NoiseAudit(Audit):
         trials, title = (*reference.trials, *rival.trials), f"{self.title}: difference"
         return self.draft(case, pair(reference.subject, rival.subject), claim, trials, title=title)
 
-    # ---- controls ---------------------------------------------------------------------------------------------
-
-    def _controls(self, case: Case, reference: Measured, measured: dict[str, Measured]) -> list[Control]:
-        plan = case.plan
-        kept = [self.settings.rungs.index(rung) for rung in self.settings.control_rungs]
-        few = reference.at(kept)
-        null = None if plan.twin is None else measured.get(plan.twin.name)
-        plant = None if plan.planted is None else measured.get(plan.planted.name)
-        found = [self._null(case, few, null)]
-        return [*found, self._plant(case, few, plant), self._power(case, measured)] if self.plant_must_show else found
-
-    def _null(self, case: Case, reference: Measured, twin: Measured | None) -> Control:
-        name = f"{self.code} reparametrized copy"
-        if twin is None:
-            blind = f"{self.title} is not silent on reparametrized copies, so none can serve as its control."
-            why = case.plan.no_controls or blind
-            return Control(name=name, kind="null", status="skipped", because=why)
-        level, margin = self.settings.null_level, case.scaled(self.settings.null_margin)
-        gap = area_difference(reference, twin, level=level, margin=margin, unit=case.plan.task.measure)
-        trials = [*reference.trials, *twin.trials]
-        if case.diverged(trials) == len(trials):
-            why = "No disturbed copy gave a finite answer, so none could look different."
-            return Control(name=name, kind="null", status="skipped", because=why)
-        return silent(
-            name, gap, margin=margin, min_effect=case.scaled(self.settings.min_effect),
-            because=f"A copy that computes the same function must not look different: its area differs by {gap} "
-            f"({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
-        )  # fmt: skip
-
-    def _plant(self, case: Case, reference: Measured, planted: Measured | None) -> Control:
-        name = f"{self.code} planted cancelling units"
-        if planted is None:
-            return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
-        gap = area_difference(reference, planted, level=0.95, margin=0.0, unit=case.plan.task.measure)
-        return shown(
-            name, gap, margin=case.scaled(self.settings.plant_margin),
-            because=f"A copy made fragile on purpose must be found: its area is smaller by {gap} (95% interval).",
-        )  # fmt: skip
-
-    def _power(self, case: Case, measured: dict[str, Measured]) -> Control:
+    def _graded(self, case: Case, measured: dict[str, Measured]) -> Graded:
         """What this audit would find of fewer planted units, in a comparison with the reference."""
-        plan, reference = case.plan, measured[case.plan.reference.name]
-        margin, unit = case.margin(self.settings.margin), plan.task.measure
-        graded = [measured[subject.name] for subject in plan.graded]
-        gaps = [(one.subject, area_difference(reference, one, level=0.95, margin=margin, unit=unit)) for one in graded]
-        return power_control(plan, self.code, gaps, margin=margin)
+        reference, draws = measured[case.plan.reference.name], case.plan.effort.draws
+        copies = case.plan.graded if draws > 1 and case.plan.task.examples > 1 else ()
+        gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name])) for copy in copies]
+        return Graded(self.code, case.margin(self.settings.margin), gaps)
 
     # ---- block map --------------------------------------------------------------------------------------------
 

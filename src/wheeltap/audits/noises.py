@@ -49,7 +49,8 @@ class RelativeNoiseAudit(NoiseAudit):
     plant_must_show = True
     sees = (
         "Relative noise sees how the function is written in coordinates, redundant and cancelling weights included; "
-        "it is silent on permuted and rescaled copies."
+        "it is silent on permuted and rescaled copies, and on fused or split rows. A conversion that writes other "
+        "numbers (a folded norm, a merged adapter, a layer made of two) can change it."
     )
 
 
@@ -64,8 +65,8 @@ class FunctionNoiseAudit(NoiseAudit):
     title = "Function-space noise"
     reads = (
         "Each layer's output is disturbed at random in proportion to what it normally carries, by a change of its"
-        " weights. Function-preserving copies get the same answer, as long as their maps are cut into modules in "
-        "the same way."
+        " weights. Function-preserving copies get the same answer, also where the same maps are cut into other "
+        "modules."
     )
     axis = "function-space noise (share of each layer's output)"
     settings_type = FunctionSettings
@@ -74,9 +75,9 @@ class FunctionNoiseAudit(NoiseAudit):
     looks = 1.0  # at the layers' moments
     plant_must_show = False
     sees = (
-        "Function-space noise follows what each layer carries: it is silent on every function-preserving "
-        "reparametrization that keeps how the maps are cut into modules, cancelling units included. Between models "
-        "that cut them differently (query, key and value fused or split) a difference may come from the cut."
+        "Function-space noise follows what each map carries: it is silent on every function-preserving "
+        "reparametrization, cancelling units included, and on other cuts of the same maps into modules (fused or "
+        "split projections, a folded batch norm or weight norm, a merged adapter)."
     )
 
 

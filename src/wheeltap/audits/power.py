@@ -1,48 +1,93 @@
 """Detection power: how small a planted defect this plan would find, told from copies with few to many of them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import final
 
-import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.core.records import Control, Estimate, SubjectRecord
-from wheeltap.plans.plan import Plan
-from wheeltap.stats._scipy import ascending
-from wheeltap.stats.effect import detection_power
+from wheeltap.stats._scipy import ascending, normal_quantile, normal_share, t_quantile
+from wheeltap.stats.crossed import crossed
 
 WANTED = 0.8
 """Probability with which the smallest strength told is found."""
 
+_LEVEL = 0.95
+
+
+@final
+@dataclass(frozen=True)
+class Gap:
+    """The effect of one graded copy, as a comparison with the reference would test it.
+
+    Attributes:
+        strength: Cancelling pairs in one hidden layer, as a share of its units.
+        value: The effect.
+        error: Standard error by which it differs from comparison to comparison, with other draws on the same examples.
+        reach: Half width of its interval at a two-sided alpha.
+    """
+
+    strength: float
+    value: float
+    error: float
+    reach: Callable[[float], float]
+
+    @classmethod
+    def of_cells(cls, copy: SubjectRecord, cells: NDArray[np.float64]) -> "Gap":
+        """Of a mean over ``[draw, example]``, at least two of each."""
+        spread = crossed(cells)
+        error = float(np.sqrt(spread.draw if len(cells) > 1 else spread.example))
+        return cls(strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha)))
+
+    @classmethod
+    def of(cls, copy: SubjectRecord, effect: Estimate) -> "Gap":
+        """Of an effect of which the interval alone is known: a normal one."""
+        if effect.value is None or effect.low is None or effect.high is None:
+            return cls(strength_of(copy), effect.value or 0.0, math.inf, lambda _: math.inf)
+        error = (effect.high - effect.low) / 2 / normal_quantile((1 + effect.level) / 2)
+        return cls(strength_of(copy), effect.value, error, lambda alpha: error * normal_quantile(1 - alpha / 2))
+
+
+@final
+@dataclass(frozen=True)
+class Graded:
+    """What an audit measured of graded copies; the power follows when all tests of the report are known.
+
+    Attributes:
+        code: Of the audit.
+        margin: Of its test.
+        gaps: Several copies of each strength.
+    """
+
+    code: str
+    margin: float = 0.0
+    gaps: Sequence[Gap] = field(default_factory=list[Gap])
+
 
 def strength_of(subject: SubjectRecord) -> float:
-    """Cancelling pairs per hidden layer of a graded copy."""
+    """Cancelling pairs of a graded copy, as a share of the units of the hidden layer they are in."""
     assert subject.made is not None, "a graded copy is made by a gauge"
     return float(subject.made.settings["pairs"])
 
 
-def corrected(plan: Plan) -> float:
-    """Level of one test in a comparison of two subjects under this plan: the strictest that Holm's rule asks for."""
-    return plan.alpha / len(plan.audits)
-
-
-def power_control(plan: Plan, code: str, gaps: Sequence[tuple[SubjectRecord, Estimate]], *, margin: float) -> Control:
-    """What the audit ``code`` would find of cancelling pairs in a comparison with the reference.
+def power_control(graded: Graded, *, alpha: float) -> Control:
+    """What an audit would find of cancelling pairs in a comparison with the reference.
 
     Args:
-        plan: The plan.
-        code: Of the audit.
-        gaps: The effect on each graded copy, as the audit tests it: several copies of each strength.
-        margin: Of that test.
+        graded: What was measured.
+        alpha: Level of one test: the strictest that Holm's rule asks for in such a comparison.
     """
-    name = f"{code} detection power"
+    name, gaps = f"{graded.code} detection power", graded.gaps
     if not gaps:
         return Control(name=name, kind="planted", status="skipped", because=NOT_MEASURED)
-    powers = powers_of([(strength_of(subject), gap) for subject, gap in gaps], alpha=corrected(plan), margin=margin)
-    smallest = smallest_found(powers)
-    told = ", ".join(f"{strength:g}: {power:.2f}" for strength, power in powers)
+    powers = powers_of(gaps, alpha=alpha, margin=graded.margin)
+    smallest = smallest_found([(power.strength, power.value) for power in powers])
+    told = ", ".join(str(power) for power in powers)
     least = (
-        f"The smallest number found with probability {WANTED:g} is {smallest:.2g}."
+        f"The smallest share found with probability {WANTED:g} is {smallest:.2g}."
         if smallest is not None
         else f"None of these is found with probability {WANTED:g}: with more draws or examples smaller effects are."
     )
@@ -50,43 +95,90 @@ def power_control(plan: Plan, code: str, gaps: Sequence[tuple[SubjectRecord, Est
         name=name,
         kind="planted",
         status="skipped" if smallest is None else "passed",
-        estimates=tuple(_estimate(f"found with {s:g} pairs", p, gaps[0][1]) for s, p in powers),
-        because=f"Probability that a comparison like this one, with as many draws and examples, finds so many "
-        f"cancelling pairs in each hidden layer: {told}. {least} Told from {len(gaps)} planted copies, so roughly; "
+        estimates=tuple(power.estimate(len(gaps)) for power in powers),
+        because="Probability that a comparison like this one, with as many draws and examples, finds cancelling pairs "
+        f"at 4 times the outgoing weights in one hidden layer drawn at random, by their number as a share of the "
+        f"layer's units, with 95% intervals: {told}. {least} Told from {len(gaps)} planted copies and these draws; "
         "wheeltap doctor --plant counts as many as you like.",
-    )
+    )  # fmt: skip
 
 
-def powers_of(gaps: Sequence[tuple[float, Estimate]], *, alpha: float, margin: float) -> list[tuple[float, float]]:
-    """(strength, probability of being found), strengths rising.
+@final
+@dataclass(frozen=True)
+class Likely:
+    """Probability of finding a plant.
 
-    The mean effect of a strength's copies, made non-decreasing in the strength; the spread between copies of one
-    strength is pooled over strengths, because two or three copies say little of it.
+    Attributes:
+        strength: Of the plant: pairs in one hidden layer, as a share of its units.
+        value: With the mean effect as it was measured.
+        low: With the mean effect at the lower end of its 95 % interval.
+        high: At the upper end.
+    """
+
+    strength: float
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.strength:.0%}: {self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
+
+    def estimate(self, copies: int) -> Estimate:
+        """As a number of a control; told from so many copies."""
+        return Estimate(
+            name=f"found with pairs for {self.strength:.0%} of a layer", value=self.value, low=self.low, high=self.high,
+            level=_LEVEL, n=copies, unit="probability",
+            method="predicted from effects, their standard errors and their spread over planted copies",
+        )  # fmt: skip
+
+
+def powers_of(gaps: Sequence[Gap], *, alpha: float, margin: float) -> list[Likely]:
+    """Probability of being found, strengths rising.
+
+    The mean effect of a strength's copies, made non-decreasing in the strength, and what it takes to be found. How much
+    copies differ by layer and plant is taken as one share of the effect, pooled over strengths, because a few copies
+    say little of it. Half of the variance of draws is the planted copy's own, and half that of the reference, which is
+    the same for all copies: it counts once for the mean and once for the repetition.
 
     Args:
-        gaps: (strength, effect of one copy).
+        gaps: Several copies of each strength.
         alpha: Level of the test.
         margin: Of the test.
     """
-    strengths = sorted({strength for strength, _ in gaps})
-    copies = [[gap for at, gap in gaps if at == strength] for strength in strengths]
-    values = [np.array([gap.value or 0.0 for gap in some]) for some in copies]
+    strengths = sorted({gap.strength for gap in gaps})
+    copies = [[gap for gap in gaps if gap.strength == strength] for strength in strengths]
+    values = [np.array([gap.value for gap in some]) for some in copies]
     means = ascending(np.array([some.mean() for some in values]))
+    errors = np.array([np.mean([gap.error for gap in some]) for some in copies])
     freedom = len(gaps) - len(strengths)
-    squares = sum(float(np.square(some - some.mean()).sum()) for some in values)
-    spread = math.sqrt(squares / freedom) if freedom else 0.0
-    return [
-        (strength, detection_power(_typical(some, float(mean)), alpha=alpha, margin=margin, spread=spread))
-        for strength, some, mean in zip(strengths, copies, means, strict=True)
+    within = np.array([some.var(ddof=1) if len(some) > 1 else 0.0 for some in values])
+    squares = float(np.square(means).sum())
+    share = max(float((within - errors**2 / 2).sum()), 0.0) / squares if squares > 0.0 else 0.0
+    several = [
+        _power(some, float(mean), share, freedom, (alpha, margin)) for some, mean in zip(copies, means, strict=True)
     ]
+    # A stronger plant is no harder to find, although its draws may differ more.
+    rising = np.maximum.accumulate(np.array(several), axis=0)
+    return [Likely(strength, *map(float, row)) for strength, row in zip(strengths, rising, strict=True)]
 
 
-def _typical(copies: Sequence[Estimate], mean: float) -> Estimate:
-    """An effect of size ``mean`` with the typical uncertainty of ``copies``."""
-    if any(gap.low is None or gap.high is None for gap in copies):
-        return msgspec.structs.replace(copies[0], value=mean, low=None, high=None)
-    half = float(np.mean([((gap.high or 0.0) - (gap.low or 0.0)) / 2 for gap in copies]))
-    return msgspec.structs.replace(copies[0], value=mean, low=mean - half, high=mean + half)
+def _power(
+    copies: Sequence[Gap], mean: float, share: float, freedom: int, test: tuple[float, float]
+) -> tuple[float, float, float]:
+    alpha, margin = test
+    reach, error = (float(np.mean(each)) for each in ([c.reach(alpha) for c in copies], [c.error for c in copies]))
+    if not math.isfinite(reach):
+        return 0.0, 0.0, 1.0
+    plants, df = share * mean**2, max(freedom, 1)
+    known = math.sqrt((plants + error**2 / 2) / len(copies) + error**2 / 2)  # error of the mean effect
+    again = math.sqrt(plants + error**2)  # of a repetition about it
+    beyond = mean - margin - reach
+    if again == 0.0:
+        found = float(beyond > 0.0)
+        return found, found, found
+    off = t_quantile(1.0 - _LEVEL, df) * known
+    low, high = (normal_share((beyond + away) / again) for away in (-off, off))
+    return normal_share(beyond / again), low, high
 
 
 NOT_MEASURED = (
@@ -109,10 +201,3 @@ def smallest_found(powers: Sequence[tuple[float, float]]) -> float | None:
             share = (WANTED - low) / (power - low)
             return before * math.exp(share * math.log(strength / before))
     return None
-
-
-def _estimate(name: str, power: float, gap: Estimate) -> Estimate:
-    return Estimate(
-        name=name, value=power, low=None, high=None, level=gap.level, n=gap.n, unit="probability",
-        method="normal approximation from effects, their standard errors and their spread over planted copies",
-    )  # fmt: skip

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final, Literal, final
+from typing import ClassVar, Final, final
 
 import msgspec
 import numpy as np
 
 from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR
+from wheeltap.audits.controls import Plants, found_planted, plant_level
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.core import seeds
@@ -32,7 +33,8 @@ class RaceSettings(LadderSettings, frozen=True, kw_only=True):
         bracket_parts: The doses are found on one of so many parts of the examples.
         margin: Smallest difference of curve area of interest; the plan's, where it is not given.
         min_effect: A race is called even once a difference of this size is ruled out.
-        null_alpha: The null control fails if the copy is shown to differ at this level.
+        null_alpha: The null control fails if the copy is shown to differ at this level, the planted one if it is shown
+            to be sounder.
         least_score: The clean score must be this far above chance, or there is nothing to lose.
     """
 
@@ -87,9 +89,11 @@ class RaceAudit(Audit):
         wanted = [trial for rung in walked for trial in self._bracketing(case, rung)]
         if centre is None:
             return wanted
-        for other in self._others(case):
+        for other in (*case.rivals, *self._twin(case.plan)):
             run = self._run(case, other, centre)
             wanted += [*run.trials, *run.missing]
+        for plant, run in self._raced_plants(case, centre):
+            wanted += [case.plan.clean(plant), *(run.trials + run.missing if run else ())]
         return wanted
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
@@ -99,22 +103,40 @@ class RaceAudit(Audit):
     def most(self, plan: Plan) -> int:
         """Bracket, and every race to its end."""
         how = self.settings
-        races = len(plan.subjects) - 1 + sum(control is not None for control in (plan.twin, plan.planted))
-        return (how.walk + 1) * how.bracket_draws + 2 * how.rounds * races
+        return (how.walk + 1) * how.bracket_draws + 2 * how.rounds * self._races(plan) + len(plan.stronger)
 
     def most_passes(self, plan: Plan) -> float:
         """A round costs its examples alone."""
         how = self.settings
         walked = (how.walk + 1) * _shares(plan, self._bracket_parts(plan), how.bracket_draws)
-        races = (self.most(plan) - (how.walk + 1) * how.bracket_draws) / (2 * how.rounds)
-        return walked + 2 * races * _shares(plan, self._parts(plan), how.rounds)
+        races = 2 * self._races(plan) * _shares(plan, self._parts(plan), how.rounds)
+        return walked + races + len(plan.stronger)
 
     # ---- rounds -----------------------------------------------------------------------------------------------
 
-    def _others(self, case: Case) -> list[SubjectRecord]:
-        """Who is raced against the reference: its rivals, and the copies that vouch for the instrument."""
-        plan = case.plan
-        return [*case.rivals, *(control for control in (plan.twin, plan.planted) if control is not None)]
+    def _races(self, plan: Plan) -> int:
+        """With rivals, and with the copies that vouch for the instrument."""
+        return len(plan.subjects) - 1 + len(self._twin(plan)) + len(plan.plants)
+
+    @staticmethod
+    def _twin(plan: Plan) -> tuple[SubjectRecord, ...]:
+        return () if plan.twin is None else (plan.twin,)
+
+    def _raced_plants(self, case: Case, centre: int) -> "Iterator[tuple[SubjectRecord, _Run | None]]":
+        """The plants up to the first that is found, each with its race; without one while it may not be a copy."""
+        for plant in case.plan.plants:
+            if not case.known([case.plan.clean(plant)]):
+                yield plant, None
+                return
+            run = self._run(case, plant, centre)
+            yield plant, run
+            if run.missing or run.gap is not None or self._seen(case, plant, run).found:
+                return
+
+    def _seen(self, case: Case, plant: SubjectRecord, run: _Run) -> Plants:
+        plants = case.plan.plants
+        gap = run.race.estimate(level=plant_level(len(plants)), name="area_difference", unit=case.plan.task.measure)
+        return Plants(effect=gap, copy=plant, weaker=plants.index(plant))
 
     def _parts(self, plan: Plan) -> int:
         return max(plan.task.examples // self.settings.chunk, 1)
@@ -185,9 +207,9 @@ class RaceAudit(Audit):
     def _level(self, plan: Plan, other: SubjectRecord) -> float:
         """Level at which a race stops: below the report's, for its other findings are corrected together with it.
 
-        A twin is raced on until it is surely the same or surely not.
+        A copy is raced on until it is surely the same or surely not.
         """
-        if other.role == "twin":
+        if other.role != "subject":
             return self.settings.null_alpha
         return plan.alpha / max(len(plan.audits) * (len(plan.subjects) - 1), 1)
 
@@ -264,33 +286,50 @@ class RaceAudit(Audit):
         return replace(draft, finding=seen)
 
     def _controls(self, case: Case, centre: int) -> Iterator[Control]:
-        twin, planted = case.plan.twin, case.plan.planted
-        yield self._control(case, twin, "reparametrized copy", centre)
-        yield self._control(case, planted, "planted cancelling units", centre)
+        yield self._null(case, centre)
+        yield self._plant(case, centre)
 
-    def _control(self, case: Case, subject: SubjectRecord | None, name: str, centre: int) -> Control:
-        plan, how = case.plan, self.settings
-        null, title = name == "reparametrized copy", f"{self.code} {name}, raced"
-        kind: Literal["null", "planted"] = "null" if null else "planted"
-        if subject is None:
-            return Control(name=title, kind=kind, status="skipped", because=plan.no_controls)
-        run = self._run(case, subject, centre)
+    def _null(self, case: Case, centre: int) -> Control:
+        plan, how, name = case.plan, self.settings, f"{self.code} reparametrized copy, raced"
+        if plan.twin is None:
+            return Control(name=name, kind="null", status="skipped", because=plan.no_controls)
+        run = self._run(case, plan.twin, centre)
         if run.gap is not None or run.missing:
-            because = "The race was cut short." if run.gap is None else run.gap.because
-            return Control(name=title, kind=kind, status="skipped", because=because)
-        level = 1.0 - (how.null_alpha if null else plan.alpha)
+            return Control(name=name, kind="null", status="skipped", because=_cut(run))
+        level = 1.0 - how.null_alpha
         gap = run.race.estimate(level=level, name="area_difference", unit=plan.task.measure)
-        apart = run.race.p <= 1.0 - level
-        good = not apart if null else apart and (gap.value or 0.0) > 0.0
+        apart = run.race.p <= how.null_alpha
         # Neither surely the same nor surely not: it says nothing.
         open_still = not apart and run.race.decided is None
-        must = "must not differ from the original" if null else "must be found more fragile than the original"
+        because = (
+            f"It must not differ from the original: its area is smaller by {gap} ({level:.1%} interval), after "
+            f"{run.race.n} rounds."
+        )
+        told = f" That shows neither a difference nor that there is none of {how.min_effect:g}." if open_still else ""
         return Control(
-            name=title, kind=kind, status="skipped" if open_still else "passed" if good else "failed",
-            estimates=(gap,),
-            because=f"It {must}: its area is smaller by {gap} ({level:.1%} interval), after {run.race.n} rounds."
-            + (f" That shows neither a difference nor that there is none of {how.min_effect:g}." if open_still else ""),
+            name=name, kind="null", status="skipped" if open_still else "failed" if apart else "passed",
+            estimates=(gap,), because=f"{because}{told}",
         )  # fmt: skip
+
+    def _plant(self, case: Case, centre: int) -> Control:
+        plan, name = case.plan, f"{self.code} planted cancelling units, raced"
+        raced = list(self._raced_plants(case, centre))
+        if not raced:
+            return Control(name=name, kind="planted", status="skipped", because=plan.no_controls)
+        plant, run = raced[-1]
+        if run is None or run.gap is not None or run.missing:
+            return Control(name=name, kind="planted", status="skipped", because=_cut(run))
+        seen = self._seen(case, plant, run)
+        return found_planted(
+            name, seen,
+            because=f"It must be found more fragile than the original: with {seen.strength} its area is smaller by "
+            f"{seen.effect} ({seen.effect.level:.1%} interval), after {run.race.n} rounds.",
+        )  # fmt: skip
+
+
+def _cut(run: _Run | None) -> str:
+    """Why a race has no end."""
+    return "The race was cut short." if run is None or run.gap is None else run.gap.because
 
 
 def _shares(plan: Plan, of: int, count: int) -> float:

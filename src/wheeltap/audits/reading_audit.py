@@ -8,13 +8,18 @@ import msgspec
 
 from wheeltap.audits.base import RECODED, Arrays, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.controls import shown, silent
-from wheeltap.audits.power import power_control
+from wheeltap.audits.controls import Plants, found_planted, plant_level, silent, surely
+from wheeltap.audits.power import Gap, Graded
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings import ReadingSpec
+from wheeltap.stats._scipy import t_quantile
+from wheeltap.stats.missing import missed_by
 
 Read = TypeVar("Read")
+
+_AGAIN = 1
+"""Seed of a second reading of a plant, which tells how surely it should have been found."""
 
 
 class SingleReadingAudit(Audit, Generic[Read]):
@@ -56,11 +61,14 @@ class SingleReadingAudit(Audit, Generic[Read]):
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
-    def trial(self, plan: Plan, subject: SubjectRecord, **changed: Scalar) -> Trial:
-        """The reading of a subject, with this audit's settings but for what is ``changed``."""
+    def trial(self, plan: Plan, subject: SubjectRecord, *, seed: int = 0, **changed: Scalar) -> Trial:
+        """The reading of a subject, with this audit's settings but for what is ``changed``.
+
+        Another ``seed`` makes every choice at random again: which examples, which units.
+        """
         fields = (one.name for one in msgspec.structs.fields(self.reading.settings_type))
         given = {name: value for name in fields if (value := getattr(self.settings, name, None)) is not None}
-        return plan.reading(subject, self.reading.name, {**given, **changed})
+        return plan.reading(subject, self.reading.name, {**given, **changed}, seed=seed)
 
     def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """Every reading wanted of a subject."""
@@ -86,13 +94,13 @@ class SingleReadingAudit(Audit, Generic[Read]):
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
-    def read(self, case: Case, subject: SubjectRecord) -> Read:
+    def read(self, case: Case, subject: SubjectRecord, *, seed: int = 0) -> Read:
         """What was read of a subject.
 
         Raises:
             Unanswered: If nothing was.
         """
-        return self.parsed(case, subject, case.reading(self.trial(case.plan, subject)))
+        return self.parsed(case, subject, case.reading(self.trial(case.plan, subject, seed=seed)))
 
     def judge(self, case: Case) -> Verdict:
         """What is claimed of each subject; its own checks as controls."""
@@ -177,7 +185,8 @@ class ReadingAudit(SingleReadingAudit[Read]):
             gap = self.null(case, self.read(case, case.plan.reference), self.read(case, twin))
         except Unanswered as why:
             return Control(name=name, kind="null", status="skipped", because=why.because)
-        return silent(name, gap.effect, margin=gap.margin, min_effect=gap.min_effect, because=gap.found)
+        found = silent(name, gap.effect, margin=gap.margin, min_effect=gap.min_effect, because=gap.found)
+        return surely(found, gap.effect)
 
 
 class PlantedReadingAudit(ReadingAudit[Read]):
@@ -186,35 +195,88 @@ class PlantedReadingAudit(ReadingAudit[Read]):
     copies: ClassVar[tuple[str, ...]] = (*RECODED, "cancel")
 
     @abstractmethod
-    def plant(self, case: Case, planted: Read) -> Tested:
-        """What must be found of the planted copy."""
+    def plant(self, case: Case, planted: Read, *, level: float) -> Tested:
+        """What must be found of the planted copy: an effect above 0, with an interval of this ``level``."""
 
     def asked(self, plan: Plan) -> tuple[SubjectRecord, ...]:
-        """The subjects, and every control copy."""
-        return (*plan.subjects, *plan.controls)
+        """The subjects, twin and graded copies, and the first plant."""
+        return (*super().asked(plan), *plan.plants[:1], *plan.graded)
+
+    def ask(self, case: Case) -> list[Trial]:
+        """Also the stronger plants, where the weaker are not found; and the strongest again, where none is."""
+        wanted = super().ask(case)
+        plants = case.plan.plants
+        if not wanted or not plants:
+            return wanted
+        for at in range(len(plants)):
+            wanted += [case.plan.clean(plants[at]), self.trial(case.plan, plants[at])] if at else []
+            if not case.known(wanted) or self._sees(case, at):
+                return wanted
+        # Where a budget left but one strength, there is no more to spend on it.
+        return [*wanted, self.trial(case.plan, plants[-1], seed=_AGAIN)] if len(plants) > 1 else wanted
+
+    def most(self, plan: Plan) -> int:
+        """And the stronger plants, each with a clean pass; the strongest twice."""
+        return super().most(plan) + 2 * len(plan.stronger) + bool(plan.stronger)
+
+    def most_passes(self, plan: Plan) -> float:
+        """And what they cost."""
+        readings = len(plan.stronger) + bool(plan.stronger)
+        return super().most_passes(plan) + readings * self.passes(plan, plan.reference) + len(plan.stronger)
 
     def _copies(self, case: Case) -> list[Control]:
-        return [*super()._copies(case), self._plant(case), self._power(case)]
+        return [*super()._copies(case), self._plant(case)]
+
+    def _sees(self, case: Case, at: int) -> bool:
+        """Whether a plant is found, or cannot be looked at."""
+        try:
+            return self._planted(case, at).found
+        except Unanswered:
+            return True
+
+    def _planted(self, case: Case, at: int) -> Plants:
+        plants, missed = case.plan.plants, None
+        level = plant_level(len(plants))
+        effect = self.plant(case, self.read(case, plants[at]), level=level).effect
+        strongest = at == len(plants) - 1
+        if strongest and case.known([self.trial(case.plan, plants[at], seed=_AGAIN)]):
+            again = self.plant(case, self.read(case, plants[at], seed=_AGAIN), level=level).effect
+            missed = _missed(again)
+        return Plants(effect=effect, copy=plants[at], weaker=at, missed=missed)
 
     def _plant(self, case: Case) -> Control:
-        name, planted = f"{self.code} planted cancelling units", case.plan.planted
-        if planted is None:
+        name, plants = f"{self.code} planted cancelling units", case.plan.plants
+        if not plants:
             return Control(name=name, kind="planted", status="skipped", because=case.plan.no_controls)
+        at = next((at for at in range(len(plants)) if self._sees(case, at)), len(plants) - 1)
         try:
-            found = self.plant(case, self.read(case, planted))
+            claim = self.plant(case, self.read(case, plants[at]), level=plant_level(len(plants)))
+            return found_planted(name, self._planted(case, at), because=claim.found)
         except Unanswered as why:
             return Control(name=name, kind="planted", status="skipped", because=why.because)
-        return shown(name, found.effect, margin=found.margin, because=found.found)
 
-    def _power(self, case: Case) -> Control:
+    def judge(self, case: Case) -> Verdict:
+        """Also what graded copies show."""
+        verdict = super().judge(case)
+        verdict.graded = self._graded(case)
+        return verdict
+
+    def _graded(self, case: Case) -> Graded:
         """What a comparison would find of fewer planted units."""
-        gaps: list[tuple[SubjectRecord, Estimate]] = []
-        margin = 0.0
+        gaps, margin = list[Gap](), 0.0
         for copy in case.plan.graded:
             try:
                 gap = self.compared(case, copy, self.read(case, case.plan.reference), self.read(case, copy))
             except Unanswered:
                 continue
             margin = gap.margin
-            gaps.append((copy, gap.effect))
-        return power_control(case.plan, self.code, gaps, margin=margin)
+            gaps.append(Gap.of(copy, gap.effect))
+        return Graded(self.code, margin, gaps)
+
+
+def _missed(again: Estimate) -> float | None:
+    """Probability that a reading does not show what another one measured; ``None`` where that has no interval."""
+    if again.value is None or again.low is None or again.high is None:
+        return None
+    half, df = (again.high - again.low) / 2.0, max(again.n - 1, 1)
+    return missed_by(again.value, half / t_quantile(1.0 - again.level, df), df=df, level=again.level)

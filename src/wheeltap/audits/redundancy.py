@@ -24,7 +24,8 @@ class RedundancySettings(CancellationSettings, frozen=True, kw_only=True):
         margin: Share undone, beyond that of random pairs, that does not matter yet.
         min_effect: Share that the null control must have been able to see.
         difference: Difference of shares between two subjects that does not matter.
-        plant_margin: The planted control fails if its share is below this with 95 % confidence.
+        plant_margin: The planted control fails if the planted copy's share is shown to be smaller than that of random
+            pairs by more than this.
         null_margin: The null control fails if the copy's share differs by more than this with ``null_level``.
         null_level: Confidence with which the twin must differ before the audit is void.
     """
@@ -102,7 +103,8 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether ablating both units of a pair undoes more than in random pairs."""
-        tested, how, name = self._beyond_random(read), self.settings, subject.name
+        how, name = self.settings, subject.name
+        tested = self._beyond_random(read, level=0.95, margin=how.margin)
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
         rest = _words(read, case.plan.task.measure)
         claim = Tested(
@@ -137,18 +139,20 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"{gap} ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
 
-    def plant(self, case: Case, planted: _Read) -> Tested:
+    def plant(self, case: Case, planted: _Read, *, level: float) -> Tested:
         """Units that cancel by construction."""
-        share = self._beyond_random(planted)
+        margin = self.settings.plant_margin
+        share = self._beyond_random(planted, level=level, margin=margin)
         return Tested(
-            test=share, margin=self.settings.plant_margin,
+            test=share, margin=margin,
             found=f"Cancelling units that were added to a copy must be found: ablating both undoes {share} more than "
-            "in random pairs (95% interval).",
+            f"in random pairs ({level:.1%} interval).",
         )  # fmt: skip
 
-    def _beyond_random(self, read: _Read) -> Estimate:
+    @staticmethod
+    def _beyond_random(read: _Read, *, level: float, margin: float) -> Estimate:
         beyond = read.undone(_OPPOSING) - read.undone(_RANDOM)
-        return mean_effect(beyond, margin=self.settings.margin, name="share_undone", unit="share")
+        return mean_effect(beyond, level=level, margin=margin, name="share_undone", unit="share")
 
     def _more(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
         """What else was measured; only the first estimate of a finding is tested."""

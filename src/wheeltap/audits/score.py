@@ -2,6 +2,8 @@
 
 from typing import final
 
+import numpy as np
+
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.limits import Margin
@@ -24,6 +26,29 @@ def score_of(case: Case, subject: SubjectRecord) -> Estimate:
     """The subject's undisturbed score."""
     task = case.plan.task
     return score_interval(case.clean(subject), bounded=task.bounded, name=task.measure, unit=task.measure)
+
+
+SAME_OUTPUTS = "difference of outputs"
+"""Name of the estimate beside a difference of scores where two subjects compute the same function."""
+
+_ROUNDING = 1e-3
+"""Largest difference of outputs, as a share of their scale, that another order of the same sums may make."""
+
+
+def _same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
+    """The largest difference of two subjects' outputs, if it is one of rounding; ``None`` where they differ."""
+    scores = case.measured([case.plan.clean(case.plan.reference), case.plan.clean(rival)], "scores")
+    if scores is None:
+        return None
+    one, two = scores
+    scale = float(np.std(one - one.mean(1 if one.shape[1] > 1 else 0, keepdims=True))) or 1.0
+    gap = float(np.abs(one - two).max()) / scale
+    if not gap <= _ROUNDING:
+        return None
+    return Estimate(
+        name=SAME_OUTPUTS, value=gap, low=None, high=None, level=0.95, n=len(one), unit="share of their scale",
+        method="largest over examples and options",
+    )  # fmt: skip
 
 
 @final
@@ -82,8 +107,9 @@ class ScoreAudit(Audit):
         margin, bounded, unit = case.margin(self.settings.margin), plan.task.bounded, plan.task.measure
         gap = mean_effect(values, margin=margin, bounded=bounded, name="score_difference", unit=unit)
         words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
+        same = _same_outputs(case, rival)
         claim = Tested(
-            test=gap, margin=margin, cells=Cells(values, bounded), words=PAIR,
+            test=gap, margin=margin, cells=Cells(values, bounded), words=PAIR, beside=() if same is None else (same,),
             found=f"{words}: a benchmark tells these two apart.",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way.",
         )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, create
 from wheeltap.audits.headline import ENOUGH, headline
+from wheeltap.audits.power import power_control
 from wheeltap.core.records import (
     UNCOVERED,
     Control,
@@ -41,6 +42,9 @@ EXCLUDED = "An effect of more than {:.2g} is excluded."
 TWIN_TOLERANCE = 1e-4
 """Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
 
+COARSE = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
+"""The same where sums are rounded to 16 bits: two of their steps, for a copy sums the same numbers in another order."""
+
 
 def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) -> list[Trial]:
     """Every trial the plan's audits want, given what is known; without repeats, baselines first.
@@ -50,9 +54,11 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
         lookup: From a trial's key to its outcome.
         audits: The plan's, where they were made already.
     """
-    case = Case(usable(plan, lookup), lookup)
+    sound = usable(plan, lookup)
+    case = Case(sound, lookup)
     several = audits_of(plan) if audits is None else audits
-    asked = [*plan.baselines(), *(trial for audit in several for trial in audit.ask(case))]
+    # Where the first plant is no copy, the next one takes its place.
+    asked = [*plan.baselines(), *sound.baselines(), *(trial for audit in several for trial in audit.ask(case))]
     return list({trial.key: trial for trial in asked}.values())
 
 
@@ -68,11 +74,18 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     audits = audits_of(plan)
     verdicts = [audit.judge(case) for audit in audits]
     instruments = tuple({audit.code: audit.instrument() for audit in reversed(audits)}.values())[::-1]
-    controls = [_baseline(case), *_copies(plan, case), *(c for v in verdicts for c in v.controls)]
+    drafts = [draft for verdict in verdicts for draft in verdict.drafts]
+    alpha = plan.alpha / _tests(plan, drafts)
+    controls = [_baseline(case), *_copies(plan, case)]
+    for verdict in verdicts:
+        controls += verdict.controls
+        controls += [power_control(verdict.graded, alpha=alpha)] if verdict.graded is not None else []
     void = any(control.status == "failed" for control in controls)
-    findings = settle([draft for verdict in verdicts for draft in verdict.drafts], alpha=plan.alpha)
+    findings = settle(drafts, alpha=plan.alpha)
     if void:
-        findings = [voided(finding) for finding in findings]
+        # What weights hold was read and not measured: a control says nothing about it.
+        firm = {one.code for one in instruments if one.asks == "census"}
+        findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
         findings = [_covered(finding) for finding in findings]
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
@@ -90,6 +103,15 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         instruments=instruments,
         void=void,
     )
+
+
+def _tests(plan: Plan, drafts: Sequence[Draft]) -> int:
+    """Tests that a comparison of two subjects by this plan makes, among which one is the strictest.
+
+    A report on one subject tells it of both, and of the pair about whatever is claimed of each.
+    """
+    tested = sum(draft.test is not None for draft in drafts)
+    return max(tested if len(plan.subjects) > 1 else 2 * tested + len(drafts), 1)
 
 
 def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
@@ -256,9 +278,11 @@ _CONSTANT = "But every example has the same scores, so what is random in the mod
 def _copies(plan: Plan, case: Case) -> list[Control]:
     """For each control subject: is it really a copy that computes the same function?"""
     found: list[Control] = []
-    for subject, kind in ((plan.twin, "reparametrized copy"), (plan.planted, "planted copy")):
-        if subject is None:
-            continue
+    kinds = {"twin": "reparametrized copy", "planted": "planted copy"}
+    for subject in (*(() if plan.twin is None else (plan.twin,)), *plan.plants):
+        if subject in plan.stronger and case.outcome(plan.clean(subject)) is None:
+            continue  # it was not needed
+        kind = f"{kinds[subject.role]}{_strength(subject) if subject in plan.stronger else ''}"
         exact, why, estimate = _same_function(case, subject)
         found.append(
             Control(
@@ -272,6 +296,10 @@ def _copies(plan: Plan, case: Case) -> list[Control]:
     return found
 
 
+def _strength(subject: SubjectRecord) -> str:
+    return "" if subject.made is None else f" at {subject.made.settings.get('scale', 0.0):g} times the outgoing weights"
+
+
 def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
     plan = case.plan
     compared = _compared(case, plan.clean(plan.reference), plan.clean(subject))
@@ -281,7 +309,8 @@ def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estim
         f"Its scores differ by at most {compared.gap:.1e} of the scores' scale; {compared.same:.1%} of answers are "
         "equal."
     )
-    exact = compared.gap <= TWIN_TOLERANCE and compared.same == 1.0
+    tolerance = COARSE.get(subject.path.rpartition("/")[2], TWIN_TOLERANCE)
+    exact = compared.gap <= tolerance and compared.same == 1.0
     if exact and compared.constant:
         return False, f"{words} {_CONSTANT} would not show.", compared.estimate
     return exact, words, compared.estimate
@@ -290,18 +319,16 @@ def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estim
 def usable(plan: Plan, lookup: Lookup) -> Plan:
     """The plan without control subjects that turned out not to be exact copies: a wrong gauge is never used."""
     case = Case(plan, lookup)
-    dropped: dict[str, SubjectRecord | None] = {}
-    for field, subject in (("twin", plan.twin), ("planted", plan.planted)):
-        if subject is not None and case.outcome(plan.clean(subject)) is not None:
-            exact, _, _ = _same_function(case, subject)
-            if not exact:
-                dropped[field] = None
-    exact_grades = tuple(
-        subject
-        for subject in plan.graded
-        if case.outcome(plan.clean(subject)) is None or _same_function(case, subject)[0]
-    )
-    plan = msgspec.structs.replace(plan, graded=exact_grades) if exact_grades != plan.graded else plan
-    if not dropped:
+
+    def exact(subject: SubjectRecord) -> bool:
+        return case.outcome(plan.clean(subject)) is None or _same_function(case, subject)[0]
+
+    twin = plan.twin if plan.twin is None or exact(plan.twin) else None
+    plants, graded = (tuple(copy for copy in some if exact(copy)) for some in (plan.plants, plan.graded))
+    if (twin, plants, graded) == (plan.twin, plan.plants, plan.graded):
         return plan
-    return msgspec.structs.replace(plan, no_controls="The copy is not exact on this model (see above).", **dropped)
+    lost = (twin is None) != (plan.twin is None) or (not plants and plan.planted is not None)
+    return msgspec.structs.replace(
+        plan, twin=twin, planted=plants[0] if plants else None, stronger=plants[1:], graded=graded,
+        no_controls="The copy is not exact on this model (see above)." if lost else plan.no_controls,
+    )  # fmt: skip

@@ -1,6 +1,8 @@
 """WT105: whether a network depends on a single weight."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import msgspec
@@ -9,14 +11,14 @@ from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values, keeps
 from wheeltap.audits.claims import LOSS, Cells
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import ReadingAudit
-from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import Site
 from wheeltap.plans.plan import Plan
-from wheeltap.plans.readings.single_point import SINGLE_POINT, SinglePointSettings
+from wheeltap.plans.readings.single_point import SINGLE_POINT, SORTS, SinglePointSettings, held, text
 from wheeltap.stats.effect import mean_effect
 
 _PASSES = 3
-"""Of the reading: one forward, and a backward that counts as two."""
+"""Of one screen: one forward, and a backward that counts as two."""
 
 _MEANS = (
     "Losing one number is what a flipped bit or a pruned weight does. Such weights come from how a network was trained "
@@ -32,34 +34,68 @@ class SinglePointAuditSettings(SinglePointSettings, frozen=True, kw_only=True):
 
     Attributes:
         margin: Smallest loss of score by one weight of interest; the plan's, where it is not given.
+        min_effect: Difference that the null control must have been able to see.
     """
 
     margin: Margin | None = None
+    min_effect: Margin = 0.10
 
 
 @dataclass(frozen=True)
 class _Weight:
-    """A single weight, and the trial without it.
+    """A single weight, bias or gain, and the trial without it.
 
     Attributes:
-        place: Which of its first two indices is the input, then its indices in the parameter as stored.
+        place: Its indices in the parameter.
+        sort: What it is, of ``SORTS``.
+        value: ``None`` where it is not known.
     """
 
     parameter: str
-    value: float
-    trial: Trial
     place: tuple[int, ...]
+    sort: str
+    value: float | None
+    trial: Trial
 
     @property
     def address(self) -> str:
         """The parameter's name and the weight's indices: what ``dict(model.named_parameters())`` is asked for."""
-        return f"{self.parameter}[{', '.join(map(str, self.place[1:]))}]"
+        return f"{self.parameter}[{', '.join(map(str, self.place))}]" if self.place else self.parameter
 
     def __str__(self) -> str:
-        names = ("input", "output") if self.place[0] == 0 else ("output", "input")
-        said = [f"{name} {index}" for name, index in zip(names, self.place[1:3], strict=True)]
-        taps = f" at {', '.join(map(str, self.place[3:]))} of the kernel" if self.place[3:] else ""
-        return f"{self.address} ({', '.join(said)}{taps}; value {self.value:.4g})"
+        said = [*self._role, *([] if self.value is None else [f"value {self.value:.4g}"])]
+        return f"{self.address} ({'; '.join(said)})" if said else self.address
+
+    @property
+    def _role(self) -> list[str]:
+        """What it is, where that is known."""
+        if " and " not in self.sort:
+            return [] if self.sort in ("weight", "number") else [f"a {self.sort}"]
+        named = zip(self.sort.split(" and "), self.place, strict=False)
+        taps = f" at {', '.join(map(str, self.place[2:]))} of the kernel" if self.place[2:] else ""
+        return [f"{', '.join(f'{name} {index}' for name, index in named)}{taps}"]
+
+    def of(self, plan: Plan, subject: SubjectRecord) -> "_Weight":
+        """The weight at the same address in another subject, whose value is not known."""
+        return replace(self, value=None, trial=_without(plan, subject, self.parameter, self.place))
+
+
+def _without(plan: Plan, subject: SubjectRecord, parameter: str, place: tuple[int, ...]) -> Trial:
+    return plan.trial(subject, "erase", site=Site.number(parameter, place), dose=1.0)
+
+
+def _named(plan: Plan, subject: SubjectRecord, read: Arrays, of: str) -> list[_Weight]:
+    """Candidates or random weights that a reading names."""
+    found: list[_Weight] = []
+    columns = (read[f"{of}_{what}"] for what in ("parameters", "places", "sorts", "values"))
+    for parameter, place, sort, value in zip(*columns, strict=True):
+        path, at = text(parameter), held(place)
+        found.append(_Weight(path, at, SORTS[int(sort)], float(value), _without(plan, subject, path, at)))
+    return found
+
+
+_Lost = list[tuple[_Weight, Values]]
+"""Weights, each with its loss of score per example."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +103,26 @@ class _Read:
     """A subject's candidates and random weights, each with its loss of score per example.
 
     Attributes:
-        screened: Share of the layers' weights that the screens could read.
+        own: Its candidates, by its own screens.
+        others: Weights at the addresses of those that other subjects' screens name.
+        screened: Share of its weights, biases and gains that the screens could read.
     """
 
     subject: SubjectRecord
-    candidates: list[tuple[_Weight, Values]]
-    nulls: list[tuple[_Weight, Values]]
+    own: _Lost
+    others: _Lost
+    nulls: _Lost
     screened: float
 
     @property
+    def candidates(self) -> _Lost:
+        """All weights among which the worst is looked for."""
+        return [*self.own, *self.others]
+
+    @property
     def worst(self) -> tuple[_Weight, Values]:
-        """The candidate whose loss costs most."""
-        return max(self.candidates, key=lambda pair: pair[1].mean())
+        """The candidate whose loss costs most; of equal ones (a weight, and the bias that feeds it) the largest."""
+        return max(self.candidates, key=lambda pair: (pair[1].mean(), abs(pair[0].value or 0.0)))
 
     @property
     def random(self) -> tuple[_Weight, Values] | None:
@@ -91,12 +135,6 @@ class _Read:
         return 0.0 if self.random is None else max(0.0, float(self.random[1].mean()))
 
     @property
-    def coverage(self) -> float:
-        """Share of all the subject's weights among which the worst was looked for."""
-        in_layers = self.subject.covered / self.subject.parameters if self.subject.covered else 1.0
-        return self.screened * in_layers
-
-    @property
     def trials(self) -> tuple[Trial, ...]:
         """Those without one weight."""
         return tuple(weight.trial for weight, _ in (*self.candidates, *self.nulls))
@@ -104,7 +142,9 @@ class _Read:
 
 @final
 class SinglePointAudit(ReadingAudit[_Read]):
-    """Removes, one at a time, the weights that two screens rank highest, and random ones of similar size.
+    """Removes, one at a time, the weights that screens rank highest, and random ones of similar size.
+
+    Each weight that is named in one of two compared subjects is removed in the other too.
 
     Source: Yu et al. (2024), "The Super Weight in Large Language Models", arXiv 2411.07191, sec. 3.
     """
@@ -113,35 +153,33 @@ class SinglePointAudit(ReadingAudit[_Read]):
     code = "WT105"
     title = "Single-point fragility"
     reads = (
-        "Single weights that the whole network might depend on are looked for with one forward and one backward "
-        "pass, then removed one at a time; random weights of the same size are removed beside them."
+        "Single weights, biases and gains that the whole network might depend on are looked for with a few forward and "
+        "backward passes, then removed one at a time; random weights of the same size are removed beside them."
     )
     asks = "deployment"
     settings_type = SinglePointAuditSettings
-    spares: ClassVar[dict[str, int]] = {"nulls": 5}
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {"confirm": 3, "states": 1}
+    spares: ClassVar[dict[str, int]] = {"nulls": 5, "confirm": 1, "states": 1}
     reading = SINGLE_POINT
-    reads_twin = False
-    copies = ()
 
     # ---- asking -----------------------------------------------------------------------------------------------
 
     def ask(self, case: Case) -> list[Trial]:
-        """A reading of every subject; then each without one of the weights that it names."""
+        """The readings; then each subject without one of the weights that they name."""
         wanted = super().ask(case)
-        for subject in self.asked(case.plan) if wanted else ():
-            try:
-                candidates, nulls = self._named(case, subject, case.reading(self.trial(case.plan, subject)))
-            except Unanswered:
-                continue
-            wanted += [weight.trial for weight in (*candidates, *nulls)]
-        return wanted
+        known = {subject.fingerprint: subject for subject in self.asked(case.plan)}
+        for trial in [one for one in wanted if one.kind == "read"]:
+            with suppress(Unanswered):
+                named = self._removals(case, known[trial.subject], case.reading(trial))
+                wanted += [weight.trial for of in named for weight in of]
+        return list({trial.key: trial for trial in wanted}.values())
 
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """A weight is removed whole."""
         return (("erase", 1.0),)
 
     def most(self, plan: Plan) -> int:
-        """A reading, the candidates and the random weights of every subject."""
+        """The readings, and what is removed."""
         return super().most(plan) + self._removed(plan)
 
     def most_passes(self, plan: Plan) -> float:
@@ -149,39 +187,48 @@ class SinglePointAudit(ReadingAudit[_Read]):
         return super().most_passes(plan) + self._removed(plan)
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
-        """A forward and a backward pass."""
-        return _PASSES
+        """A forward and a backward pass for each screen."""
+        return _PASSES * self.settings.states
 
     def _removed(self, plan: Plan) -> int:
-        return len(self.asked(plan)) * (self.settings.confirm + self.settings.nulls)
+        """Candidates and random weights of every subject, what each pair tries in each other, and the twin's."""
+        rivals = len(plan.subjects) - 1
+        own = len(plan.subjects) * (self.settings.confirm + self.settings.nulls)
+        return own + (2 * rivals + (plan.twin is not None)) * self.settings.confirm
 
-    def _named(self, case: Case, subject: SubjectRecord, read: Arrays) -> tuple[list[_Weight], list[_Weight]]:
-        """Candidates and random weights that the reading names."""
+    def _removals(
+        self, case: Case, subject: SubjectRecord, read: Arrays
+    ) -> tuple[list[_Weight], list[_Weight], list[_Weight]]:
+        """Own candidates, those of others, and random weights; of a copy the own alone."""
+        own = _named(case.plan, subject, read, "candidate")
+        if subject not in case.plan.subjects:
+            return own, [], []
+        known = {weight.trial.key for weight in own}
+        others = {weight.trial.key: weight for weight in self._of_others(case, subject)}
+        new = [weight for key, weight in others.items() if key not in known]
+        return own, new, _named(case.plan, subject, read, "null")
 
-        def listed(points: str, of: str) -> list[_Weight]:
-            found: list[_Weight] = []
-            rows = zip(read[points], read[f"{of}_values"], read[f"{of}_places"], strict=True)
-            for (layer, row, column), value, place in rows:
-                site = Site.weight(subject.layers[int(layer)], row=int(row), column=int(column))
-                trial = case.plan.trial(subject, "erase", site=site, dose=1.0)
-                name = subject.weights[int(layer)]
-                found.append(_Weight(name, float(value), trial, tuple(int(at) for at in place if at >= 0)))
-            return found
-
-        return listed("candidates", "candidate"), listed("nulls", "null")
+    def _of_others(self, case: Case, subject: SubjectRecord) -> list[_Weight]:
+        """Weights at the addresses of what it is compared with: each of these by its own screens."""
+        plan, found = case.plan, list[_Weight]()
+        for other in case.rivals if subject == plan.reference else (plan.reference,):
+            with suppress(Unanswered):
+                found += _named(plan, other, case.reading(self.trial(plan, other)), "candidate")
+        return [weight.of(plan, subject) for weight in found]
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> _Read:
-        """The weights it names, each with what its loss costs."""
-        sign = 1.0 if case.plan.task.higher_is_better else -1.0
+        """The weights that it names, and those that others name, each with what its loss costs."""
         clean = case.clean(subject)
 
-        def lost(weights: list[_Weight]) -> list[tuple[_Weight, Values]]:
-            return [(weight, sign * (clean - case.values(weight.trial))) for weight in weights]
+        def lost(weights: Iterable[_Weight]) -> _Lost:
+            return [(weight, case.plan.task.sign * (clean - case.values(weight.trial))) for weight in weights]
 
-        candidates, nulls = self._named(case, subject, read)
-        return _Read(subject, lost(candidates), lost(nulls), float(read["screened"]))
+        own, others, nulls = self._removals(case, subject, read)
+        # What is skipped is not there: the two are of other shapes.
+        there = [weight for weight in others if not case.skipped([weight.trial])]
+        return _Read(subject, lost(own), lost(there), lost(nulls), float(read["screened"]))
 
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether the worst weight costs more than the margin, and than any random one."""
@@ -191,14 +238,15 @@ class SinglePointAudit(ReadingAudit[_Read]):
         margin = case.margin(self.settings.margin)
         bar, chosen = max(margin, read.floor), len(read.candidates)
         tested = _worst_of(chosen, self._loss(case, weight, loss, margin=bar, of=chosen))
-        rest = f"{_compared(read)} {_cost(read)}"
+        rest = f"{_compared(read)} {_cost(read, self.settings.states)}"
+        named = "the screens of the compared models rank highest" if read.others else "the screens rank highest"
         claim = Tested(
             test=tested, margin=margin, cells=Cells(loss[None, :], case.plan.task.bounded), among=chosen,
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
-            coverage=read.coverage,
+            coverage=read.screened,
             found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
             f"{bar:.2g}. {rest} {_MEANS}",
-            otherwise=f"Of the {chosen} weights that the screens rank highest, {subject.name} depends most on "
+            otherwise=f"Of the {chosen} weights that {named}, {subject.name} depends most on "
             f"{weight}: without it {subject.name} loses {tested} of its score, not shown to be more than "
             f"{bar:.2g}. {rest} {_LIMITS}",
         )  # fmt: skip
@@ -213,22 +261,30 @@ class SinglePointAudit(ReadingAudit[_Read]):
         bar = max(margin, one.floor, two.floor)
         # Either worst weight was chosen among several: any pair of candidates might have been the one compared.
         chosen = len(one.candidates) * len(two.candidates)
-        difference, level = two.worst[1] - one.worst[1], 1.0 - plan.alpha / chosen
+        # At one address a copy whose units are permuted has another weight: there each one's own candidates tell. They
+        # differ where they do by both, their own and those of both.
+        ways = [(replace(one, others=[]).worst, replace(two, others=[]).worst), (one.worst, two.worst)]
+        first, second = min(ways, key=lambda pair: abs(float((pair[1][1] - pair[0][1]).mean())))
+        difference, level = second[1] - first[1], 1.0 - plan.alpha / chosen
         alone = mean_effect(
             difference[None, :], level=level, margin=bar, name="loss_difference", unit=plan.task.measure
         )
         gap = _worst_of(chosen, alone)
         words = (
-            f"Without its worst weight, {two.worst[0]}, {rival.name} loses {gap} more of its score than "
-            f"{plan.reference.name} without {one.worst[0]}"
+            f"Without its worst weight, {second[0]}, {rival.name} loses {gap} more of its score than "
+            f"{plan.reference.name} without {first[0]}"
         )
         return Tested(
             test=gap, margin=margin, among=chosen, title="without its worst weight", scheme="worst-weight",
-            coverage=min(one.coverage, two.coverage),
+            coverage=min(one.screened, two.screened), min_effect=case.scaled(self.settings.min_effect),
             trials=(*one.trials, *two.trials), brief=keeps_less(self.title, plan.reference, rival, gap),
             found=f"{words}. {_MEANS}",
             otherwise=f"{words}: not shown to be more than {bar:.2g} either way. {_LIMITS}",
         )  # fmt: skip
+
+    def null(self, case: Case, one: _Read, two: _Read) -> Tested:
+        """By what the twin loses more, each by its own screens alone: that the two agree is what is tested."""
+        return super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
 
     def _loss(self, case: Case, weight: _Weight, loss: Values, *, margin: float = 0.0, of: int = 1) -> Estimate:
         task, level = case.plan.task, 1.0 - case.plan.alpha / of
@@ -244,17 +300,21 @@ class SinglePointAudit(ReadingAudit[_Read]):
         if random is not None:
             name = f"largest of {len(read.nulls)} random losses, {random[0].address}"
             losses.append(msgspec.structs.replace(self._loss(case, *random), name=name))
-        value = Estimate(
-            name=f"weight {worst.address}", value=worst.value, low=worst.value, high=worst.value, level=1.0, n=1,
-            unit="weight", method="exact",
-        )  # fmt: skip
+        values = () if worst.value is None else (_exactly(worst, worst.value),)
         unit, sign = case.plan.task.measure, case.plan.task.sign
         without = float((case.clean(read.subject) - sign * read.worst[1]).mean())
         score = Estimate(
             name="score", value=without, low=None, high=None, level=0.95, n=len(read.worst[1]), unit=unit, method="mean"
         )
         # They only stand beside the tested one: their p-values are nobody's question.
-        return (score, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), value)
+        return (score, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), *values)
+
+
+def _exactly(weight: _Weight, value: float) -> Estimate:
+    return Estimate(
+        name=f"weight {weight.address}", value=value, low=value, high=value, level=1.0, n=1, unit="weight",
+        method="exact",
+    )  # fmt: skip
 
 
 def _worst_of(several: int, effect: Estimate) -> Estimate:
@@ -269,10 +329,10 @@ def _compared(read: _Read) -> str:
     return f"Of {len(read.nulls)} random weights of similar size the worst, {weight}, costs {loss.mean():.3f}."
 
 
-def _cost(read: _Read) -> str:
+def _cost(read: _Read, screens: int) -> str:
     missed = "" if read.screened >= 1.0 else f" The screens could read {read.screened:.1%} of the weights."
     confirmed = len(read.candidates)
     return (
-        f"Located after {_PASSES + confirmed} passes (1 forward; 1 backward, counted as 2; {confirmed} "
-        f"confirmations); the random weights took {len(read.nulls)} more.{missed}"
+        f"Located after {_PASSES * screens + confirmed} passes ({screens} forward; {screens} backward, each counted as "
+        f"2; {confirmed} confirmations); the random weights took {len(read.nulls)} more.{missed}"
     )

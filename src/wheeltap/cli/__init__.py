@@ -39,7 +39,7 @@ _VERBS = {
     "report": "Make the page of a finished run.",
     "show": "Print a report, or one code's findings in full.",
     "list": "Audits, deployment schemes, perturbations, measures, models.",
-    "doctor": "Check this installation.",
+    "doctor": "Check a model before it is audited, or this installation.",
 }
 
 

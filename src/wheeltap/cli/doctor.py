@@ -15,12 +15,15 @@ _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", 
 _EXTRA = (("transformers", "llm"), ("gguf", "llm"))
 
 
-def doctor(
+def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[
+        str | None, Parameter(help="Check this one: digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")
+    ] = None,
     *,
     plant: Annotated[
         str | None, Parameter(help="Instead: plant defects in copies of this MODEL and see which are found.")
     ] = None,
-    data: Annotated[Path | None, Parameter(help="With --plant: examples, as for audit.")] = None,
+    data: Annotated[Path | None, Parameter(help="With a model: examples, as for audit.")] = None,
     runs: Annotated[
         Whole, Parameter(validator=Number(gte=1), help="With --plant: copies for each defect and strength.")
     ] = 5,
@@ -28,25 +31,46 @@ def doctor(
         Whole | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
     ] = None,
     defects: Annotated[str | None, Parameter(help="With --plant: which, separated by commas. [default: all]")] = None,
-    json: Annotated[Path | None, Parameter(help="With --plant: write the counts to this file.")] = None,
+    json: Annotated[
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="With a model: write what was found to this file; - for the output."),
+    ] = None,
 ) -> int:
-    """Checks this installation: packages, extras, the SmolLM2 weights, and one small audit with its controls.
+    """Checks a model before it is audited; without a model, this installation.
+
+    Of a model it says what share of its weights is disturbed, which copies of it compute the same (made and compared
+    on the spot), which controls will run, what an audit will cost, and what to do where something is missing.
 
     With --plant it checks the instruments on a model of yours instead: copies that compute the same function, with
     cancelling units, entangled units, a brittle block or one fragile weight of known strength, are compared with it,
     and a table says how often each was found, and the smallest strength found four times out of five.
 
+    Without a model it checks packages, extras, the SmolLM2 weights, and one small audit with its controls.
+
     Try it:
 
       wheeltap doctor
+      wheeltap doctor my_nets:resnet --data test.npz
       wheeltap doctor --plant digits --runs 3
       wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
     """
     if plant is not None:
+        if model is not None:
+            raise UsageError(
+                "Two models are named.",
+                expected="wheeltap doctor MODEL, or wheeltap doctor --plant MODEL",
+                got=f"{model} and --plant {plant}",
+                do="Check the model first, then plant defects in copies of it.",
+            )
         from wheeltap.cli.planted import planted
 
         return planted(plant, data, runs=runs, draws=draws, names=defects, json=json)
-    _refuse_alone({"--data": data, "--draws": draws, "--defects": defects, "--json": json})
+    _refuse({"--draws": draws, "--defects": defects}, without="--plant MODEL")
+    if model is not None:
+        from wheeltap.cli.checked import checked
+
+        return checked(model, data, json=json)
+    _refuse({"--data": data, "--json": json}, without="a model")
     lines = [*_packages(), *_model()]
     for ok, text in lines:
         print(("ok      " if ok else "missing ") + text)
@@ -56,14 +80,14 @@ def doctor(
     return 0 if sound and needed else 3
 
 
-def _refuse_alone(flags: dict[str, object]) -> None:
+def _refuse(flags: dict[str, object], *, without: str) -> None:
     given = [flag for flag, value in flags.items() if value is not None]
     if given:
         raise UsageError(
-            f"{given[0]} is only for --plant.",
-            expected="wheeltap doctor --plant MODEL",
-            got=f"{', '.join(given)} without --plant",
-            do="Name the model that defects are to be planted in, or leave the flag out.",
+            f"{given[0]} needs {without}.",
+            expected=f"{without} beside it",
+            got=f"{', '.join(given)} without {without}",
+            do="Name the model, or leave the flag out.",
         )
 
 

@@ -173,8 +173,9 @@ class Settled:
             UnknownName: If a table is that of no audit.
         """
         from wheeltap.audits.base import audits
+        from wheeltap.audits.census import ALWAYS
 
-        names = expanded(self.audits or default)
+        names = dict.fromkeys((*expanded(self.audits or default), *ALWAYS))
         unknown = next((name for name in self.settings if name not in audits), None)
         if unknown is not None:
             raise UnknownName("audit", unknown, audits)

@@ -69,4 +69,4 @@ def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
 
 
 def _names(layers: Iterable[Layer]) -> set[str]:
-    return {name for layer in layers for name in (layer.weight, layer.bias) if name is not None}
+    return {name for layer in layers for name in (layer.weight, layer.bias, layer.length) if name is not None}

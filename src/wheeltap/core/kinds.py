@@ -3,11 +3,15 @@
 A weight is what has two axes or more along which it varies: a parameter of one axis is a bias, a gain of a norm or
 another vector, which deployment leaves as it is. Gains stay gains where a norm has several axes.
 
-Where a module computes its weight from other parameters (``torch.nn.utils.parametrize``, weight and spectral norm in
-either style, masks of ``torch.nn.utils.prune``), these are disturbed. For the v of g v / |v|, and for what a spectral
-norm divides by one number, rounding each row on a grid of its own gives the very codes that rounding the computed
-weight gives: a row's grid scales with it. What the forward makes of them is then scaled anew, row by row (g stays the
-length of a row) or as a whole: a checkpoint whose norm was folded before it was rounded lacks that correction.
+A weight norm, in either style, computes its weight g v / |v| from two parameters that can hold any weight: the computed
+weight is what is disturbed, and v and g are written so that the module computes the disturbed one. It is then treated
+as the checkpoint would be whose norm was folded.
+
+Where a module computes its weight from other parameters in another way (spectral norm, masks of
+``torch.nn.utils.prune``, any ``torch.nn.utils.parametrize``), these are disturbed. For what a spectral norm divides by
+one number, rounding each row on a grid of its own gives the very codes that rounding the computed weight gives: a row's
+grid scales with it. What the forward makes of them is then scaled anew as a whole: a checkpoint whose norm was folded
+before it was rounded lacks that correction.
 """
 
 from collections.abc import Iterator
@@ -46,6 +50,7 @@ class Candidate:
         known: Whether the module's class says how it is stored.
         groups: Of a transposed convolution.
         unread: Why what it is multiplied with cannot be read; empty where it can.
+        length: Of a weight norm: what the norms of its rows are set to.
     """
 
     path: str
@@ -57,6 +62,7 @@ class Candidate:
     known: bool = True
     groups: int = 1
     unread: str = ""
+    length: nn.Parameter | None = None
 
 
 @final
@@ -95,7 +101,7 @@ def candidates(model: nn.Module) -> Iterator[Candidate]:
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)  # pyright: ignore[reportPrivateUsage]
 
 _RECURRENT = "a recurrent weight: its inputs are not read"
-_COMPUTED = "its module computes another weight from it"
+COMPUTED = "its module computes another weight from it"
 
 
 def _of_class(module: nn.Module) -> tuple[_Known, ...]:
@@ -138,7 +144,7 @@ def _parametrized(module: nn.Module) -> Iterator[_Known]:
     known = {one.attribute for one in _of_class(module)}
     for attribute in _parametrizations(module):
         if attribute not in known:
-            yield _Known(attribute, _bias_of(attribute), "plain", axes=0, unread=_COMPUTED)
+            yield _Known(attribute, _bias_of(attribute), "plain", axes=0, unread=COMPUTED)
 
 
 def _parametrizations(module: nn.Module) -> dict[str, nn.Module]:
@@ -150,8 +156,9 @@ def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[Candida
     """The parameter that is a module's weight, or those that it is made of."""
     made = _originals(module, known.attribute)
     direct = None if made else getattr(module, known.attribute, None)
-    parameters = [direct] if isinstance(direct, nn.Parameter) else made
+    parameters = [direct] if isinstance(direct, nn.Parameter) and direct.is_floating_point() else made
     held = getattr(module, known.bias, None)
+    length = _length(module, known.attribute)
     for parameter in parameters:
         fits = not known.axes or direct is parameter or parameter.ndim == known.axes
         fits = fits and (known.kind != "conv_transposed" or parameter.shape[0] % known.groups == 0)
@@ -164,7 +171,8 @@ def _candidates(path: str, module: nn.Module, known: _Known) -> Iterator[Candida
             alone=len(parameters) == 1,
             known=known.axes > 0,
             groups=known.groups if fits else 1,
-            unread=known.unread if direct is parameter else _COMPUTED,
+            unread=known.unread if direct is parameter or length is not None else COMPUTED,
+            length=length,
         )
 
 
@@ -183,6 +191,17 @@ def _originals(module: nn.Module, attribute: str) -> list[nn.Parameter]:
     wide = [parameter for parameter in held if parameter.ndim >= 2 and parameter.is_floating_point()]
     largest = sorted(wide, key=nn.Parameter.numel)[-1:]
     return [parameter for parameter in wide if _is_weight(parameter)] or largest
+
+
+def _length(module: nn.Module, attribute: str) -> nn.Parameter | None:
+    """What a weight norm sets the norms of the rows to; ``None`` where the attribute is computed in another way."""
+    own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+    if f"{attribute}_v" in own and attribute not in own:
+        return own.get(f"{attribute}_g")
+    made = _parametrizations(module).get(attribute)
+    if made is None or [type(one).__name__ for one in made.children()] != ["_WeightNorm"]:
+        return None
+    return dict(made.named_parameters(recurse=False)).get("original0")
 
 
 def _is_weight(parameter: nn.Parameter) -> bool:

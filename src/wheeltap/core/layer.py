@@ -25,6 +25,8 @@ class Layer:
         owner: Module path, where the name is another one.
         unread: Why what the weight is multiplied with cannot be read, in words; empty where it can. Disturbances that
             need to know a layer's inputs leave such a layer alone, and say so.
+        length: Parameter path of what a weight norm sets the norms of rows to; ``weight`` is then that of their
+            directions, and the layer's weight is computed from the two.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Layer:
     groups: int = 1
     owner: str | None = None
     unread: str = ""
+    length: str | None = None
 
     @property
     def module(self) -> str:
@@ -94,6 +97,22 @@ class Layer:
                 return matrix.reshape(self.shape)
 
 
+def norms(weight: Tensor, *, like: Tensor) -> Tensor:
+    """Norms of what belongs to each number of ``like``, the lengths of a weight norm; in its shape."""
+    axes = [axis for axis in range(weight.ndim) if like.ndim != weight.ndim or like.shape[axis] == 1]
+    return weight.square().sum(axes, keepdim=True).sqrt().reshape(like.shape)
+
+
+def weight_in(model: nn.Module, layer: Layer) -> Tensor:
+    """The weight of a layer as ``model`` multiplies by it, as stored: of a weight norm the computed one, a copy."""
+    weight = model.get_parameter(layer.weight)
+    if layer.length is None:
+        return weight
+    length = model.get_parameter(layer.length)
+    scale = length / norms(weight, like=length)
+    return (weight * (scale if scale.ndim == weight.ndim else scale.reshape([1] * weight.ndim))).detach()
+
+
 def find_layers(model: nn.Module) -> tuple[Layer, ...]:
     """Every layer of ``model`` in module order, a tied weight once.
 
@@ -126,6 +145,7 @@ def _layer(candidate: Candidate, names: dict[int, str], *, tied: bool) -> Layer:
         groups=candidate.groups,
         owner=None if name == candidate.path else candidate.path,
         unread=candidate.unread,
+        length=None if candidate.length is None else names[id(candidate.length)],
     )
 
 

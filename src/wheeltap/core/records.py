@@ -17,7 +17,7 @@ TrialKind = Literal["clean", "disturb", "read"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
-Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging"]
+Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census"]
 Role = Literal["subject", "twin", "planted", "graded"]
 
 UNCOVERED: Final = "too few weights"
@@ -294,7 +294,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
         otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
         asks: The score itself; what disturbed weights do to it; how fast it is learned; what is inside; whether two
-            checkpoints can be merged.
+            checkpoints can be merged; whether the weights are of a plausible size.
         shows: Whether ``found`` shows something of what is inside.
     """
 

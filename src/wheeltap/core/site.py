@@ -14,10 +14,11 @@ class Site(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: ``whole`` (every disturbable weight), ``inner`` (every layer but some), ``block`` (the layers below one
-            module path), ``layer`` (one layer) or ``weight`` (one number of a layer's weight, seen as
-            ``[unit, fan_in]``).
+            module path), ``layer`` (one layer) or ``weight`` (one number: of a layer's weight, seen as
+            ``[unit, fan_in]``, or of any parameter).
         name: The module path for ``block``; the layer's name for ``layer``, with ``[row,column]`` after it for
-            ``weight``; those of the layers left out, with commas between, for ``inner``; empty for ``whole``.
+            ``weight``, or a parameter's path with indices in it, ``[i, j]``; the names of the layers left out, with
+            commas between, for ``inner``; empty for ``whole``.
     """
 
     kind: Literal["whole", "inner", "block", "layer", "weight"] = "whole"
@@ -45,9 +46,21 @@ class Site(msgspec.Struct, frozen=True):
         """One weight of a layer: what output unit ``row`` takes from input ``column``."""
         return cls("weight", f"{layer}[{row},{column}]")
 
+    @classmethod
+    def number(cls, parameter: str, place: Iterable[int]) -> "Site":
+        """One number of any parameter, a bias or gain too: the parameter's path, and the number's indices in it."""
+        return cls("weight", f"{parameter}[{', '.join(map(str, place))}]")
+
+    @property
+    def entry(self) -> tuple[str, tuple[int, ...]] | None:
+        """Parameter path and indices of a number of any parameter; ``None`` for any other site."""
+        # A row and a column of a layer have no space between them.
+        found = re.fullmatch(r"(.*)\[((?:\d+(?:, \d+)*)?)\]", self.name) if self.kind == "weight" else None
+        return (found[1], tuple(int(at) for at in found[2].split(", ") if at)) if found else None
+
     @property
     def layer(self) -> str:
-        """The module path or layer's name, without a position."""
+        """The module path, layer's name or parameter path, without a position."""
         return self.name.partition("[")[0] if self.kind == "weight" else self.name
 
     @property
@@ -62,7 +75,7 @@ class Site(msgspec.Struct, frozen=True):
 
     @property
     def position(self) -> tuple[int, int] | None:
-        """Row and column of a single weight; ``None`` for any other site."""
+        """Row and column of a single weight of a layer; ``None`` for any other site."""
         found = re.fullmatch(r".*\[(\d+),(\d+)\]", self.name) if self.kind == "weight" else None
         return (int(found[1]), int(found[2])) if found else None
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
-from wheeltap.core.layer import Layer, find_blocks, find_layers
+from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
 from wheeltap.core.records import Made, Role, SubjectRecord
 from wheeltap.core.typed import named_modules, squares
 
@@ -78,7 +78,10 @@ class Subject:
     def squared_norm(self) -> float:
         """Sum of squares of all weights, undisturbed: taken once, when first asked for."""
         if self._squared_norm is None:
-            self._squared_norm = sum(squares(parameter) for parameter in self.model.parameters())
+            computed = [layer for layer in self.layers if layer.length is not None]
+            apart = {name for layer in computed for name in (layer.weight, layer.length)}
+            own = sum(squares(held) for name, held in self.model.named_parameters() if name not in apart)
+            self._squared_norm = own + sum(squares(self.weight(layer)) for layer in computed)
         return self._squared_norm
 
     @property
@@ -137,15 +140,17 @@ class Subject:
     def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
         """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
 
-        It is disturbed only where this one is: a weight that a gauge untied stays out.
+        It is disturbed only where this one is (a weight that a gauge untied stays out), unless its maps are cut anew:
+        its layers are then its own.
         """
         child = Subject(model, name=record.name)
         known = {layer.name: layer for layer in self.layers}
-        child._apart = tuple(layer for layer in child.layers if layer.name not in known)
+        anew = record.made is not None and "regroup" in record.made.operations
+        child._apart = () if anew else tuple(layer for layer in child.layers if layer.name not in known)
         child.layers = tuple(
-            replace(layer, tied=known[layer.name].tied, kind=known[layer.name].kind)
+            replace(layer, tied=known[layer.name].tied, kind=known[layer.name].kind) if layer.name in known else layer
             for layer in child.layers
-            if layer.name in known
+            if layer.name in known or anew
         )
         child._record = record
         return child
@@ -153,6 +158,10 @@ class Subject:
     def parameter(self, name: str) -> Tensor:
         """The parameter at path ``name``."""
         return self.model.get_parameter(name)
+
+    def weight(self, layer: Layer) -> Tensor:
+        """A layer's weight as stored; where the module computes it by a weight norm, that."""
+        return weight_in(self.model, layer)
 
 
 def _is_dense(layer: Layer) -> bool:
@@ -227,11 +236,13 @@ def _require_auditable(model: nn.Module, name: str) -> None:
                     do="Load the weights before the audit.",
                 )
             # Masks are buffers that hold -inf on purpose; only weights must be finite.
-            if kind == "parameter" and not bool(torch.isfinite(tensor).all()):
+            strange = ~torch.isfinite(tensor) if kind == "parameter" else torch.zeros(0)
+            if bool(strange.any()):
+                first = torch.unravel_index(strange.flatten().byte().argmax(), strange.shape)
                 raise ModelError(
                     "The model has weights that are not finite.",
                     where=f"{name}: {path}",
                     expected="finite numbers",
-                    got=f"{int((~torch.isfinite(tensor)).sum())} NaN or infinite values",
+                    got=f"{int(strange.sum())} NaN or infinite values, the first at {[int(axis) for axis in first]}",
                     do="Load a valid checkpoint; no disturbance of these weights would mean anything.",
                 )

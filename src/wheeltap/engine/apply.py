@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import coverage
-from wheeltap.core.errors import RestorationError
+from wheeltap.core.errors import RestorationError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.layer import Layer
+from wheeltap.core.layer import Layer, norms
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.typed import named_modules, squares
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
 from wheeltap.perturb import Perturbation
-from wheeltap.perturb.base import Draw, Known, Noise, Weights, move
+from wheeltap.perturb.base import Blocks, Draw, Known, Noise, Weights, move
 
 
 @final
@@ -43,27 +43,30 @@ class Disturbance:
     ) -> None:
         self.subject, self.perturbation = subject, perturbation
         self.knowledge = known if isinstance(known, Knowledge) else Fixed(known or {})
-        self._position = site.position
+        self._position, layers = located(subject, site)
         self.layers = [
             layer
-            for layer in subject.layers
+            for layer in layers
             if site.covers(layer.name)
             and perturbation.accepts(layer)
             and (not perturbation.needs or self.knowledge.covers(layer))
         ]
         self.left_out = {
             layer.name: self.knowledge.why_not(layer) if perturbation.accepts(layer) else _why_not(layer, perturbation)
-            for layer in subject.layers
+            for layer in layers
             if site.covers(layer.name) and layer not in self.layers
         }
         self._clean: dict[str, Weights] = {}
         self._live: dict[str, Weights] = {}
+        self._stored: dict[str, tuple[Tensor, Tensor]] = {}
         self._lengths: dict[str, float | None] = {}
         self._directions: _Directions | None = None
         self._size = 0.0
         self.relative_norm = 0.0
         self.coverage: float | None = None
         self._asked = asked(subject, site) if site.everywhere else 0
+        sizes = subject.sizes if site.everywhere else {}
+        self._extents = {one.name: coverage.held((one,), sizes) for one in self.layers} if site.everywhere else {}
 
     @property
     def untouched(self) -> str:
@@ -83,7 +86,11 @@ class Disturbance:
         with torch.no_grad():
             for layer in self.layers:
                 held = self._live[layer.name] = self._held(layer)
-                self._clean[layer.name] = Weights(held.weight.clone(), None if held.bias is None else held.bias.clone())
+                bias = None if held.bias is None else held.bias.clone()
+                self._clean[layer.name] = Weights(self.subject.weight(layer).clone(), bias)
+                if layer.length is not None:
+                    length = self.subject.parameter(layer.length)
+                    self._stored[layer.name] = held.weight.detach().clone(), length.detach().clone()
                 if isinstance(self.perturbation, Noise):
                     self._lengths[layer.name] = self.perturbation.squared_length(self._clean[layer.name])
             self._size = self.subject.squared_norm or 1.0
@@ -95,7 +102,10 @@ class Disturbance:
         self._directions = None
         for layer in self.layers:
             _write(self._held(layer), self._clean[layer.name])
+            if layer.length is not None:
+                self._write_stored(layer, layer.length)
         self._clean.clear()
+        self._stored.clear()
         self._live.clear()
 
     def _held(self, layer: Layer) -> Weights:
@@ -120,7 +130,7 @@ class Disturbance:
         """
         self.perturbation.require_dose(dose)
         known = self.knowledge.at(dose, root=root, seed=seed)
-        moved, touched = 0.0, 0
+        moved, touched = 0.0, 0.0
         # The first layers last: those of a small net are then still in the processor's cache when it runs.
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
@@ -137,9 +147,32 @@ class Disturbance:
                 moved += _distance(held.weight, clean.weight)
                 if held.bias is not None and clean.bias is not None and new.bias is not None:
                     moved += _distance(held.bias, clean.bias)
-            touched += clean.weight.numel() + (0 if clean.bias is None else clean.bias.numel())
+            if layer.length is not None:
+                self._set_lengths(layer, layer.length)
+            touched += self._reached(layer, draw)
         self.relative_norm = (moved / self._size) ** 0.5
         self.coverage = touched / self._asked if self._asked else None
+
+    def _reached(self, layer: Layer, draw: Draw) -> float:
+        """How many weights of a layer are disturbed: of experts that hardly any input reaches, none."""
+        size = self._extents.get(layer.name, 0)
+        return size * draw.known.reached if isinstance(draw.known, Blocks) else size
+
+    def _set_lengths(self, layer: Layer, path: str) -> None:
+        """Makes a weight norm compute what was written: its directions are that, its lengths their norms."""
+        weight, length = self.subject.parameter(layer.weight).data, self.subject.parameter(path).data
+        if torch.equal(weight, self._clean[layer.name].weight):
+            self._write_stored(layer, path)  # to the bit
+            return
+        length.copy_(norms(weight, like=length))
+        # A row of zeros has no direction: it keeps the one it had, and its length says that it is none.
+        gone = (length == 0).expand_as(weight) if length.ndim == weight.ndim else length == 0
+        weight.copy_(torch.where(gone, self._stored[layer.name][0], weight))
+
+    def _write_stored(self, layer: Layer, path: str) -> None:
+        directions, lengths = self._stored[layer.name]
+        self.subject.parameter(layer.weight).data.copy_(directions)
+        self.subject.parameter(path).data.copy_(lengths)
 
     def _write_one(self, layer: Layer, position: tuple[int, int], dose: float, draw: Draw) -> None:
         """Writes one weight as the perturbation of its whole layer would; the rest of the layer stays clean."""
@@ -169,6 +202,30 @@ class Disturbance:
         along, length = kept[layer.name]
         move(held, clean, along, dose)
         return length
+
+
+def located(subject: Subject, site: Site) -> tuple[tuple[int, int] | None, tuple[Layer, ...]]:
+    """Row and column of a single number, and the layers among which it is: a parameter is a layer of its own there.
+
+    Raises:
+        UsageError: If the subject has no such parameter, or it is smaller.
+    """
+    if site.entry is None:
+        return site.position, subject.layers
+    path, place = site.entry
+    shape = tuple(subject.parameter(path).shape) if path in subject.sizes else None
+    if shape is None or len(place) != len(shape) or any(at >= size for at, size in zip(place, shape, strict=True)):
+        raise UsageError(
+            "The model has no such number.",
+            where=f"{subject.name}: {site}",
+            expected="the path of a parameter" if shape is None else f"indices in {list(shape)}",
+            do="Name it by the path that model.named_parameters() gives, and its indices.",
+        )
+    last = shape[-1] if shape else 1
+    flat = 0
+    for at, size in zip(place, shape, strict=True):
+        flat = flat * size + at
+    return divmod(flat, last), (Layer(path, "plain", weight=path, bias=None, shape=shape),)
 
 
 def asked(subject: Subject, site: Site) -> int:

@@ -18,14 +18,16 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
 from wheeltap.engine.apply import Disturbance, as_before
-from wheeltap.engine.clean import clean_scores, gap_of, scores_of, told
+from wheeltap.engine.clean import clean_scores, gap_of, scores_of, threads_for, told
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
+from wheeltap.engine.inside.few import few
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.moments import MOMENT_BYTES
 from wheeltap.engine.needs.tuning import Tuned
+from wheeltap.engine.readings.census import outliers
 from wheeltap.perturb import Perturbation, create
 from wheeltap.perturb.low_rank import LowRankNoise
 
@@ -58,6 +60,7 @@ class Workshop:
         self._subjects = {subject.record.fingerprint: subject for subject in subjects}
         self._controls = {record.fingerprint: record for record in controls}
         self._copy: Subject | None = None
+        self._families: dict[str, gauge.Family | None] = {}
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
@@ -87,8 +90,12 @@ class Workshop:
         base = self._subjects[record.base]
         self._copy, self._prefix, self._beside = None, None, None
         self._make_room(record)
-        with as_before(base):  # finding its structure runs its forward
-            model = gauge.twin(base.model, record.made)
+        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
+            run = few(self.task, base.model)
+            if record.base not in self._families:
+                found = gauge.find(base.model, run)
+                self._families[record.base] = found if isinstance(found, gauge.Family) else None
+            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
         self._copy = base.derived(model, record)
         return self._copy
 
@@ -222,12 +229,15 @@ class Workshop:
         scores = clean_scores(subject, self.task)
         if not bool(torch.isfinite(scores).all()):
             bad = int((~torch.isfinite(scores)).any(1).nonzero()[0])
+            corrupt = "; ".join(str(outlier) for outlier in outliers(subject.model)[:3])
             raise ModelError(
                 "The model's outputs are not finite before anything was disturbed.",
                 where=f"{subject.name}, example {bad}",
                 expected="finite scores",
                 got=", ".join(f"{float(score):g}" for score in scores[bad][:4]),
-                do="Check the model, its dtype and the task's inputs.",
+                do=f"Look at what stands out by its size first: {corrupt}."
+                if corrupt
+                else "Check the model, its dtype and the task's inputs.",
             )
         self._require_repeatable(subject, scores)
         values = self.measured(subject, scores)

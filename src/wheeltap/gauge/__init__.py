@@ -8,46 +8,75 @@ that distinguishes the two reads coordinates, not the function. A gauge is named
   as planted defects: the same function, written so that it breaks sooner.
 - attention: permute ``heads``; mix the bases of ``value`` and of ``query`` with key.
 - norms and residual stream: ``fold`` gains and ``shift`` offsets into the layers beside them; ``rotate`` the stream.
+- modules: ``regroup`` the same maps into other ones, as conversions do.
 
-Which of them hold is found in a model by its structure; twins of several are made by one after another.
+Which of them hold is found in a model by its structure, or by probing it; twins of several are made by one after
+another.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from wheeltap.core import copies, seeds
-from wheeltap.core.errors import DataError, ModelError, UnknownName, UsageError
+from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Made, Scalar
-from wheeltap.gauge import gpt2, llama, relu_chain
+from wheeltap.gauge import general, gpt2, llama, regroup, relu_chain
 from wheeltap.gauge import settings as _settings
 from wheeltap.gauge.base import Family, Refusal
+from wheeltap.gauge.likeness import Likeness, check
 from wheeltap.gauge.moves import WIDENING
+from wheeltap.gauge.proof import Run
 from wheeltap.gauge.settings import GAUGES, Settings
 
 VERSION = 2
-FAMILIES: dict[str, Callable[[nn.Module], Family | Refusal]] = {
-    llama.NAME: llama.recognise,
-    gpt2.NAME: gpt2.recognise,
-    relu_chain.NAME: relu_chain.recognise,
+Recognise = Callable[[nn.Module, Run | None], Family | Refusal]
+
+
+def _by_structure(recognise: Callable[[nn.Module], Family | Refusal]) -> Recognise:
+    return lambda model, run: recognise(model)
+
+
+FAMILIES: dict[str, Recognise] = {
+    llama.NAME: _by_structure(llama.recognise),
+    gpt2.NAME: _by_structure(gpt2.recognise),
+    relu_chain.NAME: _by_structure(relu_chain.recognise),
+    general.NAME: general.recognise,
 }
 """What recognizes the models of each kind of architecture; asked in this order."""
 
+LEFT = 0.1
+"""Share of a model's hidden weights that a family may leave alone; beyond it the model is probed as well."""
 
-def find(model: nn.Module) -> Family | Refusal:
-    """The first family that recognises ``model``, by structure alone; else the reasons of all of them."""
+
+def find(model: nn.Module, run: Run | None = None) -> Family | Refusal:
+    """The first family that recognises ``model``; else the reasons of all of them.
+
+    Args:
+        model: Any; it is not touched.
+        run: Runs a model on a few of a task's examples and gives scores ``[example, option]``. With it, a model that no
+            family knows by its structure, or only a part of, is probed. The same examples lead to the same family.
+    """
     reasons: list[str] = []
     recognised: list[str] = []
     for name, recognise in FAMILIES.items():
-        found = recognise(model)
+        if name == general.NAME and run is None:
+            continue
+        found = recognise(model, run)
         if isinstance(found, Family):
-            return found
+            return regroup.completed(model, found if run is None else _completed(model, found, run), run)
         reasons.append(f"{name}: {found.because}")
         recognised += found.recognised
     return Refusal("; ".join(reasons), tuple(recognised))
+
+
+def _completed(model: nn.Module, found: Family, run: Run) -> Family:
+    """What probing finds instead, where ``found`` leaves much alone and probing less."""
+    left = general.left(model, found)
+    if found.name == general.NAME or left <= LEFT:
+        return found
+    probed = general.recognise(model, run)
+    return probed if isinstance(probed, Family) and general.left(model, probed) < left else found
 
 
 def describe(family: Family | str, *operations: str, seed: int, **settings: Scalar) -> Made:
@@ -75,10 +104,16 @@ def describe(family: Family | str, *operations: str, seed: int, **settings: Scal
     return Made(family=name, operations=operations, settings=written, seed=seed, version=VERSION)
 
 
-def twin(model: nn.Module, made: Made) -> nn.Module:
+def twin(model: nn.Module, made: Made, run: Run | None = None, *, family: Family | None = None) -> nn.Module:
     """A copy of ``model`` rewritten as ``made`` says; ``model`` is not touched.
 
-    The same settings give the same bits. Costs the copy's memory and, for a moment, one layer's.
+    The same settings give the same bits. Costs the copy's memory and, for a moment, one layer's; probing costs more.
+
+    Args:
+        model: What ``made`` was described for.
+        made: How.
+        run: As it was given to ``find``; needed where the family was found by probing.
+        family: What ``find`` gave, if that is at hand: it is not found once more.
 
     Raises:
         UnknownName: If there is no such family (or gauge, or setting).
@@ -93,33 +128,35 @@ def twin(model: nn.Module, made: Made) -> nn.Module:
             do="Make the plan again.",
         )
     read = _settings.read(made.operations, made.settings)
-    family = _recognised(model, made.family)
+    if family is None or family.name != made.family:
+        family = _recognised(model, made.family, run)
     for gauge in made.operations:
         _require_offered(family, gauge)
     copied = _copied(model)
     widened = False
-    for gauge in made.operations:
+    # Maps that are cut anew are no longer known: that comes last, whatever the order.
+    for gauge in sorted(made.operations, key=lambda gauge: gauge == regroup.NAME):
         if widened:  # found again, for the units that were added
-            family = _recognised(copied, made.family)
+            family = _recognised(copied, made.family, run)
             _require_offered(family, gauge)
         family.moves[gauge](copied, seeds.generator(made.seed, "gauge", family.name, gauge), read)
         widened = gauge in WIDENING
     return copied
 
 
-def _recognised(model: nn.Module, family: str) -> Family:
+def _recognised(model: nn.Module, family: str, run: Run | None) -> Family:
     if family not in FAMILIES:
         raise UnknownName("gauge family", family, FAMILIES)
-    found = FAMILIES[family](model)
-    if isinstance(found, Refusal):
-        raise ModelError(
-            f"The model is not of the gauge family {family!r}.",
-            where=type(model).__name__,
-            expected="parts that can be rewritten without changing the function",
-            got=found.because,
-            do="Audit it without this control.",
-        )
-    return found
+    found = FAMILIES[family](model, run)
+    if isinstance(found, Family):
+        return regroup.completed(model, found, run)
+    raise ModelError(
+        f"The model is not of the gauge family {family!r}.",
+        where=type(model).__name__,
+        expected="parts that can be rewritten without changing the function",
+        got=found.because,
+        do="Audit it without this control.",
+    )
 
 
 def _require_offered(family: Family, gauge: str) -> None:
@@ -146,44 +183,6 @@ def _copied(model: nn.Module) -> nn.Module:
         ) from error
 
 
-class Likeness(NamedTuple):
-    """How alike the outputs of a model and its twin are.
-
-    Attributes:
-        difference: Largest absolute difference of a score, in units of the logit scale: the standard deviation of
-            the original's scores about each example's mean (about the overall mean where an example has one score).
-        agreement: Share of examples whose highest score is at the same place.
-    """
-
-    difference: float
-    agreement: float
-
-
-def check(original: NDArray[Any], twin: NDArray[Any]) -> Likeness:
-    """How alike two arrays of scores are; a wrong gauge shows here. A score that is not finite differs by infinity.
-
-    Args:
-        original: ``[example, option]``.
-        twin: The same shape.
-
-    Raises:
-        DataError: If the arrays are empty or differ in shape.
-    """
-    if original.shape != twin.shape or original.ndim != 2 or original.size == 0:
-        raise DataError(
-            "The scores of a model and its copy cannot be compared.",
-            expected="two arrays [example, option] of one shape",
-            got=f"{list(original.shape)} and {list(twin.shape)}",
-        )
-    ours, theirs = original.astype(np.float64), twin.astype(np.float64)
-    agreement = float((ours.argmax(1) == theirs.argmax(1)).mean())
-    if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
-        return Likeness(float("inf"), agreement)
-    centre = ours.mean(axis=1 if ours.shape[1] > 1 else 0, keepdims=True)
-    scale = float(((ours - centre) ** 2).mean()) ** 0.5 or 1.0
-    return Likeness(float(np.abs(ours - theirs).max()) / scale, agreement)
-
-
 __all__ = [
     "FAMILIES",
     "GAUGES",
@@ -191,6 +190,7 @@ __all__ = [
     "Family",
     "Likeness",
     "Refusal",
+    "Run",
     "Settings",
     "check",
     "describe",

@@ -11,57 +11,29 @@ Source: Elhage et al. 2021, "A mathematical framework for transformer circuits" 
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, final
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
+from wheeltap.gauge.attention_kinds import KINDS, MOVES, SLOPES, Attention, Kind, Reasons
+from wheeltap.gauge.attention_tried import Moved, prove
 from wheeltap.gauge.base import Sharing, altered, modules_of
+from wheeltap.gauge.hidden import put
 from wheeltap.gauge.parts import Affine, layer_reason, of_transformers
+from wheeltap.gauge.proof import Run
 
-MOVES: Final = ("heads", "value", "query")
+__all__ = ["MOVES", "Attention", "find", "mix_queries", "mix_values", "orthogonal", "permute_heads"]
+
 _SPAN: Final = 2.0
 """Log singular values are normal draws cut off at this many standard deviations."""
 
-_LLAMA: Final = ("LlamaAttention", "MistralAttention", "Qwen2Attention", "Qwen3Attention")
-_PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
-_NORMS: Final = ("q_norm", "k_norm")
 _KERNELS: Final = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 """The implementations of transformers that treat all heads alike."""
-
-
-@final
-@dataclass(frozen=True)
-class Attention:
-    """One attention layer: where its weights are, and which moves keep what it computes.
-
-    Attributes:
-        path: Module path.
-        heads: Query heads.
-        groups: Key and value heads; ``heads / groups`` query heads in a row read each.
-        width: Rows per head.
-        rotary: Whether coordinates ``i`` and ``i + width / 2`` of queries and keys are turned by position.
-        moves: Those of ``heads``, ``value`` and ``query`` that hold.
-        query: ``[head x width, input]``.
-        key: ``[group x width, input]``.
-        value: ``[group x width, input]``.
-        output: ``[output, head x width]``.
-    """
-
-    path: str
-    heads: int
-    groups: int
-    width: int
-    rotary: bool
-    moves: tuple[str, ...]
-    query: Affine
-    key: Affine
-    value: Affine
-    output: Affine
 
 
 def permute_heads(model: nn.Module, attention: Attention, rng: np.random.Generator) -> None:
@@ -72,8 +44,12 @@ def permute_heads(model: nn.Module, attention: Attention, rng: np.random.Generat
     order = (moved[:, None] * share + within).flatten()
     for part, index in ((attention.query, order), (attention.key, moved), (attention.value, moved)):
         rows = part.read(model)
-        part.write(model, rows.reshape(len(index), attention.width, -1)[index].flatten(0, 1))
+        part.write(model, rows.reshape(len(index), -1, rows.shape[1])[index].flatten(0, 1))
     _turn_columns(model, attention, lambda columns: columns[order])
+    module = model.get_submodule(attention.path)
+    for name in attention.per_head:
+        held = module.get_parameter(name).detach()
+        put(module, name, held[order.to(held.device)])
 
 
 def mix_values(model: nn.Module, attention: Attention, rng: np.random.Generator, *, condition: float) -> None:
@@ -94,7 +70,8 @@ def mix_values(model: nn.Module, attention: Attention, rng: np.random.Generator,
 def mix_queries(model: nn.Module, attention: Attention, rng: np.random.Generator, *, condition: float) -> None:
     """Give the queries and keys of each group another basis, drawn at random, that keeps their inner products.
 
-    With a rotary embedding: an angle and a positive factor for each pair of coordinates.
+    With a rotary embedding: an angle and a positive factor for each pair of coordinates that it turns. Coordinates of
+    queries that are matched with keys of all heads stay as they are.
 
     Args:
         model: Changed in place.
@@ -102,13 +79,25 @@ def mix_queries(model: nn.Module, attention: Attention, rng: np.random.Generator
         rng: The draws.
         condition: Largest singular value over smallest one, at most.
     """
-    if attention.rotary:
-        basis, dual = _pair_bases(rng, attention.groups, attention.width, condition=condition)
-    else:
-        basis, inverse = _bases(rng, attention.groups, attention.width, condition=condition)
-        dual = inverse.mT
-    _turn_rows(model, attention.query, basis.repeat_interleave(attention.heads // attention.groups, dim=0))
+    width = len(attention.key.read(model)) // attention.groups
+    turned, duals = _pair_bases(rng, attention.groups, attention.rotary, condition=condition)
+    bases, inverses = _bases(rng, attention.groups, width - attention.rotary, condition=condition)
+    basis, dual = _side_by_side(turned, bases), _side_by_side(duals, inverses.mT)
     _turn_rows(model, attention.key, dual)
+    queries = len(attention.query.read(model)) // attention.heads
+    rest = torch.eye(queries - width, dtype=torch.float64).expand(attention.groups, -1, -1)
+    share = attention.heads // attention.groups
+    _turn_rows(model, attention.query, _side_by_side(basis, rest).repeat_interleave(share, dim=0))
+
+
+_CONDITION: Final = 4.0
+"""Of the bases by which unknown layers are tried."""
+
+_MOVES: Final[dict[str, Moved]] = {
+    "heads": permute_heads,
+    "value": partial(mix_values, condition=_CONDITION),
+    "query": partial(mix_queries, condition=_CONDITION),
+}
 
 
 def orthogonal(rng: np.random.Generator, width: int) -> Tensor:
@@ -133,6 +122,16 @@ def _turn_columns(model: nn.Module, attention: Attention, change: Callable[[Tens
     columns = matrix[:, :inputs].reshape(-1, attention.heads, attention.width)
     matrix[:, :inputs] = change(columns.transpose(0, 1)).transpose(0, 1).flatten(1)
     attention.output.write(model, matrix)
+
+
+def _side_by_side(first: Tensor, second: Tensor) -> Tensor:
+    """Block diagonal matrices ``[count, width, width]`` of two such stacks."""
+    if not first.numel() or not second.numel():
+        return first if first.numel() else second
+    width, whole = first.shape[1], first.shape[1] + second.shape[1]
+    both = torch.zeros(len(first), whole, whole, dtype=first.dtype)
+    both[:, :width, :width], both[:, width:, width:] = first, second
+    return both
 
 
 def _stretches(rng: np.random.Generator, count: int, *, condition: float) -> Tensor:
@@ -169,131 +168,121 @@ def _pair_bases(rng: np.random.Generator, count: int, width: int, *, condition: 
     return torch.stack(bases), torch.stack(duals)
 
 
-def find(model: nn.Module, sharing: Sharing) -> tuple[tuple[Attention, ...], tuple[str, ...]]:
+def find(
+    model: nn.Module, sharing: Sharing, *, run: Run | None = None
+) -> tuple[tuple[Attention, ...], tuple[str, ...]]:
     """Every attention layer of ``model`` of a known class, and why others, or moves of those, are refused.
 
-    Known: transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2; torch's ``nn.MultiheadAttention``.
+    Known: what ``KINDS`` names, of transformers; torch's ``nn.MultiheadAttention``.
+
+    Args:
+        model: Any; it is not touched.
+        sharing: Of the model.
+        run: Runs a model on a few examples; with it, layers of other classes are found that its outputs prove.
     """
     modules = modules_of(model)
     found: list[Attention] = []
     refused: list[str] = []
+    seen: list[str] = []
+    if run is not None:
+        found += prove(model, run, unknown=_unknown(modules), sharing=sharing, moves=_MOVES)
+        seen += [layer.path for layer in found]
     for path, module in modules.items():
-        if not type(module).__name__.endswith("Attention"):
+        inside = path in seen or path.startswith(tuple(f"{other}." if other else "" for other in seen))
+        if inside or not _is_attention(module):
             continue
+        seen.append(path)
         name = path or "the model"
-        read = _recognised(path, module, sharing)
+        read = _recognised(path, modules, sharing)
         if isinstance(read, str):
             refused.append(f"{name}: {read}")
             continue
-        problem = _query_reason(read, modules)
-        if problem is not None:
-            refused.append(f"{name}: query: {problem}")
-            read = replace(read, moves=("heads", "value"))
-        found.append(read)
-    return tuple(found), tuple(refused)
+        layer, reasons = read
+        refused += [f"{name}: {move}: {reason}" for move, reason in reasons.items()]
+        found.append(replace(layer, moves=tuple(move for move in layer.moves if move not in reasons)))
+    order = list(modules)
+    return tuple(sorted(found, key=lambda layer: order.index(layer.path))), tuple(refused)
 
 
-@final
-@dataclass(frozen=True)
-class _Kind:
-    """An attention class that is known: the class of its layers, and what it may hold.
-
-    Attributes:
-        layer: Class of the parts that hold weights.
-        parts: Their names.
-        also: Other children that it may have.
-        own: Parameters that it may hold itself.
-        address: Reads heads and addresses, or says what does not fit.
-    """
-
-    layer: str
-    parts: tuple[str, ...]
-    also: tuple[str, ...]
-    own: tuple[str, ...]
-    address: Callable[[str, Any], Attention | str]
+def _unknown(modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """What is not of a known class, nor part of it."""
+    known = [path for path, module in modules.items() if _name(module) in KINDS]
+    inside = tuple(f"{path}." if path else "" for path in known)
+    return {path: module for path, module in modules.items() if path not in known and not path.startswith(inside)}
 
 
-def _recognised(path: str, module: nn.Module, sharing: Sharing) -> Attention | str:
-    name = "MultiheadAttention" if type(module) is nn.MultiheadAttention else of_transformers(module)
-    kind = _KINDS.get(name)
-    if kind is None:
+def _name(module: nn.Module) -> str:
+    return "MultiheadAttention" if type(module) is nn.MultiheadAttention else of_transformers(module)
+
+
+def _is_attention(module: nn.Module) -> bool:
+    """Whether ``module`` goes by that name, and is not of an unknown class around others that do."""
+    named = [type(part).__name__.endswith("Attention") for part in module.modules()]
+    return named[0] and (of_transformers(module) in KINDS or not any(named[1:]))
+
+
+def _recognised(path: str, modules: Mapping[str, nn.Module], sharing: Sharing) -> tuple[Attention, Reasons] | str:
+    module = modules[path]
+    kinds = KINDS.get(_name(module))
+    if kinds is None:
         return f"attention of the class {type(module).__name__} is not known"
-    # A parameter of its own could be one per head, as attention sinks are.
-    strange = sorted({key for key, _ in module.named_parameters(recurse=False)} - set(kind.own))
-    strange += sorted({key for key, _ in module.named_children()} - set(kind.parts) - set(kind.also))
-    if strange:
-        return f"it holds {', '.join(strange)}, which is not known"
-    for part in kind.parts:
-        problem = layer_reason(module.get_submodule(part), sharing, name=kind.layer)
-        if problem is not None:
-            return f"{part}: {problem}"
-    if sharing.shared(module):
-        return "it shares its weights with another module"
+    below = modules_of(module)
+    kind = next((kind for kind in kinds if set(kind.parts) <= set(below)), kinds[0])
+    problem = _holds(module, kind) or _parts_reason(module, kind, sharing)
+    if problem is not None:
+        return problem
     kernel = getattr(vars(module).get("config"), "_attn_implementation", None)
     if kernel is not None and kernel not in _KERNELS:
         return f"its attention function {kernel!r} is not known to treat all heads in the same way"
-    return altered(module) or kind.address(f"{path}." if path else "", module)
+    read = altered(module) or kind.address(f"{path}." if path else "", module)
+    if isinstance(read, str):
+        return read
+    reasons = dict(kind.why_not(path, modules))
+    # Where scores have slopes over places, nothing is turned.
+    rotary = 0 if SLOPES in reasons.values() else _rotary(read, kind, modules)
+    if isinstance(rotary, str):
+        reasons["query"] = rotary
+        rotary = 0
+    return replace(read, rotary=rotary), reasons
 
 
-def _llama(prefix: str, module: Any) -> Attention | str:
-    width, share = module.head_dim, module.num_key_value_groups
-    heads = len(module.q_proj.weight) // width
-    groups = heads // share
-    rows = [len(module.get_submodule(part).weight) for part in _PROJECTIONS[:3]]
-    if rows != [heads * width, groups * width, groups * width] or heads != groups * share:
-        return f"{rows} rows of queries, keys and values are not whole heads of {width}"
-    if module.o_proj.weight.shape[1] != heads * width:
-        return f"o_proj reads {module.o_proj.weight.shape[1]} columns, not {heads} heads of {width}"
-    query, key, value, output = (Affine(prefix + part) for part in _PROJECTIONS)
-    return Attention(prefix.removesuffix("."), heads, groups, width, True, MOVES, query, key, value, output)
+def _holds(module: nn.Module, kind: Kind) -> str | None:
+    """What ``module`` holds and should not, or lacks, or ``None``."""
+    known = {*kind.parts, *kind.also, *kind.norms, *kind.inner}
+    # A parameter of its own could be one per head, as attention sinks are.
+    held = {key for key, _ in module.named_parameters() if key.rpartition(".")[0] in ("", *kind.inner)}
+    strange = sorted(held - set(kind.own))
+    within = set(modules_of(module)) - {""}
+    covered = {key for key in within if key.rpartition(".")[0] in {*kind.also, *kind.norms}}
+    strange += sorted(within - known - covered)
+    if strange:
+        return f"it holds {', '.join(strange)}, which is not known"
+    missing = sorted(set(kind.parts) - within)
+    return f"it has no {', '.join(missing)}" if missing else None
 
 
-def _gpt2(prefix: str, module: Any) -> Attention | str:
-    for flag in ("is_cross_attention", "reorder_and_upcast_attn", "pruned_heads"):
-        if getattr(module, flag, False):
-            return f"{flag} is set"
-    packed = partial(Affine, f"{prefix}c_attn", transposed=True)
-    stored = module.c_attn.weight.T, module.c_proj.weight.T
-    return _packed(prefix, stored, module.num_heads, packed, Affine(f"{prefix}c_proj", transposed=True))
+def _parts_reason(module: nn.Module, kind: Kind, sharing: Sharing) -> str | None:
+    """Why the parts of an attention layer are not what they should be, or ``None`` if they are."""
+    for name, classes in kind.inner.items():
+        part = module.get_submodule(name)
+        problem = altered(part) if of_transformers(part) in classes else f"it is a {type(part).__name__}"
+        if problem is not None:
+            return f"{name}: {problem}"
+    for name in kind.parts:
+        problem = layer_reason(module.get_submodule(name), sharing, name=kind.layer)
+        if problem is not None:
+            return f"{name}: {problem}"
+    return "it shares its weights with another module" if sharing.shared(module) else None
 
 
-def _multihead(prefix: str, module: Any) -> Attention | str:
-    if module.add_zero_attn:
-        return "add_zero_attn is set"
-    packed = partial(Affine, prefix.removesuffix("."), weight="in_proj_weight", bias="in_proj_bias")
-    stored = module.in_proj_weight, module.out_proj.weight
-    return _packed(prefix, stored, module.num_heads, packed, Affine(f"{prefix}out_proj"))
-
-
-def _packed(
-    prefix: str, stored: tuple[Tensor, Tensor], heads: int, packed: "partial[Affine]", output: Affine
-) -> Attention | str:
-    """Queries, keys and values in this order in one weight ``[3 head width, input]``."""
-    rows, columns = len(stored[0]), stored[1].shape[1]
-    width = columns // heads
-    if not rows == 3 * columns == 3 * heads * width:
-        return f"{rows} packed rows and {columns} output columns are not {heads} whole heads"
-    query, key, value = (packed(first=first, last=first + columns) for first in range(0, rows, columns))
-    return Attention(prefix.removesuffix("."), heads, heads, width, False, MOVES, query, key, value, output)
-
-
-_KINDS: Final[Mapping[str, _Kind]] = {
-    **dict.fromkeys(_LLAMA, _Kind("Linear", _PROJECTIONS, _NORMS, (), _llama)),
-    "GPT2Attention": _Kind("Conv1D", ("c_attn", "c_proj"), ("attn_dropout", "resid_dropout"), (), _gpt2),
-    "MultiheadAttention": _Kind(
-        "NonDynamicallyQuantizableLinear", ("out_proj",), (), ("in_proj_weight", "in_proj_bias"), _multihead
-    ),
-}
-
-
-def _query_reason(attention: Attention, modules: Mapping[str, nn.Module]) -> str | None:
-    """Why queries and keys cannot be mixed, or ``None`` if they can."""
-    held = modules[attention.path]
-    norms = [name for name, _ in held.named_children() if name in _NORMS]
+def _rotary(attention: Attention, kind: Kind, modules: Mapping[str, nn.Module]) -> int | str:
+    """How many coordinates of queries and keys are turned by position, or why those cannot be mixed."""
+    within = {name for name, _ in modules[attention.path].named_children()}
+    norms = [name for name in kind.norms if name in within]
     if norms:
         return f"{' and '.join(norms)} act on each coordinate of queries and keys"
-    if not attention.rotary:
-        return None
+    if kind.rotary == "none":
+        return 0
     # The nearest module above that holds a rotary embedding gives it to the attention layers below it.
     above = attention.path.split(".")
     paths = [".".join([*above[:count], "rotary_emb"]) for count in reversed(range(len(above)))]
@@ -303,6 +292,7 @@ def _query_reason(attention: Attention, modules: Mapping[str, nn.Module]) -> str
     frequencies = getattr(rotary, "inv_freq", None)
     if not of_transformers(rotary).endswith("RotaryEmbedding") or not isinstance(frequencies, Tensor):
         return f"the rotary embedding {type(rotary).__name__} is not known"
-    if 2 * frequencies.numel() != attention.width:
-        return f"the rotary embedding turns {2 * frequencies.numel()} of {attention.width} coordinates"
-    return altered(rotary)
+    turned = 2 * frequencies.numel()
+    if turned > attention.width or (kind.rotary == "all" and turned != attention.width):
+        return f"the rotary embedding turns {turned} of {attention.width} coordinates"
+    return altered(rotary) or turned

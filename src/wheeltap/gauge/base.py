@@ -13,7 +13,7 @@ from wheeltap.gauge.settings import GAUGES, Settings
 Move = Callable[[nn.Module, np.random.Generator, Settings], None]
 """Rewrites a copy of a recognised model in place."""
 
-BITWISE = frozenset({"permute", "rescale", "cancel", "dead", "heads"})
+BITWISE = frozenset({"permute", "rescale", "cancel", "dead", "heads", "experts"})
 """Gauges that keep every bit of what is computed: they move, negate, copy or scale by powers of two."""
 
 
@@ -43,12 +43,16 @@ class Family:
         hiddens: The hidden layers that can be rewritten, in order of computation.
         moves: By gauge, what rewrites a copy in place.
         refused: Reasons for the gauges, and the parts of the model, that are left as they are.
+        called: Layers of which nothing but a call is used, as far as the code was traced.
+        normed: Those that one batch norm alone reads, each with that.
     """
 
     name: str
     hiddens: tuple[Hidden, ...]
     moves: Mapping[str, Move]
     refused: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
+    normed: tuple[tuple[str, str], ...] = ()
 
     @property
     def offers(self) -> tuple[str, ...]:

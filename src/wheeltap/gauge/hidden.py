@@ -5,8 +5,8 @@ on the way, columns that read them. Products are computed in double precision an
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -80,6 +80,62 @@ class Stage(ABC):
     def silence(self, model: nn.Module, *, first: int) -> None:
         """Let the units from ``first`` on read nothing and be 0 in, 0 out."""
 
+    def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
+        """Multiply each incoming weight from unit ``units`` on by ``1 + amount x normal``, alike within a pair.
+
+        Relative to each weight, so that what reads a small-scaled input keeps its proportions. A stage without
+        incoming weights stays as it is.
+        """
+        return
+
+    @abstractmethod
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """What it holds, without gradient history."""
+
+
+class Reader(Stage):
+    """Weights that read the units.
+
+    Attributes:
+        outputs: Rows of ``view`` when it was recognised; rows added since belong to units added since.
+        before: Second axis of ``view``.
+        after: Last axis of ``view``.
+    """
+
+    outputs: int
+    before: int
+    after: int
+
+    @property
+    def label(self) -> str:
+        """What the weight is called in reports: a layer by its path."""
+        return self.path
+
+    @abstractmethod
+    def view(self, model: nn.Module) -> Tensor:
+        """The weight as ``[output, before, unit, after]``."""
+
+    @abstractmethod
+    def write(self, model: nn.Module, view: Tensor) -> None:
+        """Store a weight given as ``view`` gives it, of any number of units."""
+
+    def gather(self, model: nn.Module, index: Tensor) -> None:
+        """See ``Stage.gather``."""
+        view = self.view(model)
+        self.write(model, view.index_select(2, index.to(view.device)))
+
+    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
+        """See ``Stage.rescale``."""
+        self.write(model, times(self.view(model), 1 / scale, dim=2))
+        return scale
+
+    def silence(self, model: nn.Module, *, first: int) -> None:
+        """See ``Stage.silence``."""
+
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """See ``Stage.tensors``."""
+        yield self.view(model)
+
 
 @final
 @dataclass(frozen=True)
@@ -122,11 +178,12 @@ class Rows(Stage):
             silent.narrow(axis, first, silent.shape[axis] - first).zero_()
             put(module, name, silent)
 
-    def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
-        """Multiply each incoming weight from unit ``units`` on by ``1 + amount x normal``, alike within a pair.
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """See ``Stage.tensors``."""
+        yield from (value for _, value, _ in self._slices(model.get_submodule(self.path)))
 
-        Relative to each weight, so that what reads a small-scaled input keeps its proportions.
-        """
+    def jitter(self, model: nn.Module, rng: np.random.Generator, *, units: int, amount: float) -> None:
+        """See ``Stage.jitter``."""
         module = model.get_submodule(self.path)
         axis = int(self.transposed)
         weight = weight_of(module).double().movedim(axis, 0).clone()
@@ -182,6 +239,11 @@ class Norm(Stage):
             value[first:] = 0
             put(module, name, value)
 
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """See ``Stage.tensors``."""
+        module = model.get_submodule(self.path)
+        yield from (getattr(module, name).detach() for name in _held(module, "weight", "bias", "running_mean"))
+
 
 @final
 @dataclass(frozen=True)
@@ -204,17 +266,20 @@ class Slopes(Stage):
     def silence(self, model: nn.Module, *, first: int) -> None:
         """See ``Stage.silence``."""
 
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """See ``Stage.tensors``."""
+        yield weight_of(model.get_submodule(self.path))
+
 
 @final
 @dataclass(frozen=True)
-class Columns(Stage):
+class Columns(Reader):
     """A Linear or convolution that reads the units.
 
     Its weight, seen as ``[output, before, unit, after]``: ``after`` holds what one unit spreads over (kernel taps,
     or the places of a feature map that was flattened unit by unit), ``before`` the same where units vary fastest.
 
     Attributes:
-        outputs: Rows of the weight when it was recognised; rows added since belong to units added since.
         transposed: Whether the weight is stored ``[unit, output]``, as in the Conv1D of GPT-2.
     """
 
@@ -225,31 +290,18 @@ class Columns(Stage):
     transposed: bool = False
 
     def view(self, model: nn.Module) -> Tensor:
-        """The weight as ``[output, before, unit, after]``."""
+        """See ``Reader.view``."""
         weight = weight_of(model.get_submodule(self.path))
         weight = weight.T if self.transposed else weight
         return weight.reshape(len(weight), self.before, -1, self.after)
 
     def write(self, model: nn.Module, view: Tensor) -> None:
-        """Store a weight given as ``view`` gives it, of any number of units."""
+        """See ``Reader.write``."""
         module = model.get_submodule(self.path)
         kernel = () if self.transposed else weight_of(module).shape[2:]
         stored = view.reshape(len(view), -1, *kernel)
         put(module, "weight", stored.T if self.transposed else stored)
         _resize(module, ("in_features", "in_channels", "nx"), stored.shape[1])
-
-    def gather(self, model: nn.Module, index: Tensor) -> None:
-        """See ``Stage.gather``."""
-        view = self.view(model)
-        self.write(model, view.index_select(2, index.to(view.device)))
-
-    def rescale(self, model: nn.Module, scale: Tensor, *, fresh: Fresh) -> Tensor:
-        """See ``Stage.rescale``."""
-        self.write(model, times(self.view(model), 1 / scale, dim=2))
-        return torch.ones_like(scale)
-
-    def silence(self, model: nn.Module, *, first: int) -> None:
-        """See ``Stage.silence``."""
 
 
 @final
@@ -260,10 +312,11 @@ class Hidden:
     Attributes:
         name: Module path of what writes it.
         units: Width.
-        stages: In the order of computation; the last one reads the units.
+        stages: In the order of computation; those that read the units come last.
         widens: Whether units can be added (not where the model's code has the width written in it).
         homogeneous: Whether a positive factor passes through from the rows to the columns.
         silent: Whether a unit that reads nothing is 0 where it is read.
+        refused: Further gauges that do not hold here, with the reason.
     """
 
     name: str
@@ -272,13 +325,26 @@ class Hidden:
     widens: bool = True
     homogeneous: bool = True
     silent: bool = True
+    refused: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
-    def reader(self) -> Columns:
-        """The stage that reads the units."""
-        last = self.stages[-1]
-        assert isinstance(last, Columns), "the last stage of a hidden layer reads it"
-        return last
+    def readers(self) -> tuple[Reader, ...]:
+        """The stages that read the units."""
+        return tuple(stage for stage in self.stages if isinstance(stage, Reader))
+
+    @property
+    def reader(self) -> Reader:
+        """The stage that reads the units, where there is one only."""
+        (only,) = self.readers
+        return only
+
+    def coarse(self, model: nn.Module) -> bool:
+        """Whether any of its weights is of 16 bits or fewer."""
+        return any(tensor.dtype.itemsize < 4 for tensor in self.tensors(model))
+
+    def tensors(self, model: nn.Module) -> Iterator[Tensor]:
+        """What its stages hold, without gradient history."""
+        return (tensor for stage in self.stages for tensor in stage.tensors(model))
 
     def gather(self, model: nn.Module, index: NDArray[np.int64]) -> None:
         """Replace the units of ``model`` by the units ``index`` (of old ones), in every stage."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.typed import to_tensor
-from wheeltap.gauge.base import ROUNDED, Move, inexact
-from wheeltap.gauge.hidden import Hidden, Rows, times, weight_of
+from wheeltap.gauge.base import BITWISE, ROUNDED, Move
+from wheeltap.gauge.hidden import Hidden, Reader, times
 from wheeltap.gauge.settings import Settings, count
 
 Generator = np.random.Generator
@@ -36,7 +36,7 @@ def rescale(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, setting
     In 16-bit types the factors are rounded to powers of two, so that each weight keeps every bit.
     """
     for hidden in hiddens:
-        coarse = settings.exact or weight_of(model.get_submodule(hidden.name)).dtype.itemsize < 4
+        coarse = settings.exact or hidden.coarse(model)
 
         def factors(units: int = hidden.units, coarse: bool = coarse) -> Tensor:
             logs = to_tensor(rng.standard_normal(units)) * settings.spread
@@ -56,7 +56,8 @@ def split(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings:
         written = np.ones(hidden.units)
         written[chosen] = shares[:, 0]
         factor = to_tensor(np.concatenate([written, *shares[:, 1:].T]))
-        hidden.reader.write(model, times(hidden.reader.view(model), factor, dim=2))
+        for reader in hidden.readers:
+            reader.write(model, times(reader.view(model), factor, dim=2))
 
 
 def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
@@ -64,16 +65,20 @@ def cancel(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings
 
     What a pair writes is Gaussian, at ``scale`` times the standard deviation of what the layer's units write.
     """
+    if 0 < settings.layers < len(hiddens):
+        some: list[int] = np.sort(rng.choice(len(hiddens), size=settings.layers, replace=False)).tolist()
+        hiddens = [hiddens[at] for at in some]
     # All rows first: copies must be taken before any opposed columns are in the rows they are copied from.
     for hidden in hiddens:
         pairs = count(settings.pairs, hidden.units)
         _add(model, hidden, np.repeat(rng.choice(hidden.units, size=pairs, replace=pairs > hidden.units), 2))
         for stage in hidden.stages:
-            if isinstance(stage, Rows) and settings.jitter:
+            if settings.jitter:
                 stage.jitter(model, rng, units=hidden.units, amount=settings.jitter)
     for hidden in hiddens:
-        drawn = _drawn(model, hidden, rng)[:, :, ::2] * settings.scale
-        _write_added(model, hidden, torch.stack([drawn, -drawn], dim=3).flatten(2, 3))
+        for reader in hidden.readers:
+            drawn = _drawn(model, reader, rng, units=hidden.units)[:, :, ::2] * settings.scale
+            _write_added(model, reader, torch.stack([drawn, -drawn], dim=3).flatten(2, 3), units=hidden.units)
 
 
 def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
@@ -83,7 +88,8 @@ def dead(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: 
         for stage in hidden.stages:
             stage.silence(model, first=hidden.units)
     for hidden in hiddens:
-        _write_added(model, hidden, _drawn(model, hidden, rng))
+        for reader in hidden.readers:
+            _write_added(model, reader, _drawn(model, reader, rng, units=hidden.units), units=hidden.units)
 
 
 def entangle(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settings: Settings) -> None:
@@ -96,10 +102,11 @@ def entangle(model: nn.Module, hiddens: Sequence[Hidden], rng: Generator, settin
         others = rng.integers(hidden.units - 1, size=len(chosen))
         others += others >= chosen
         _add(model, hidden, chosen)
-        view = hidden.reader.view(model).double()
-        half, added = view[:, :, chosen] / 2, settings.strength * view[:, :, others]
-        view[:, :, chosen], view[:, :, hidden.units :] = half + added, half - added
-        hidden.reader.write(model, view)
+        for reader in hidden.readers:
+            view = reader.view(model).double()
+            half, added = view[:, :, chosen] / 2, settings.strength * view[:, :, others]
+            view[:, :, chosen], view[:, :, hidden.units :] = half + added, half - added
+            reader.write(model, view)
 
 
 def _chosen(rng: Generator, units: int, share: float) -> NDArray[np.int64]:
@@ -111,21 +118,19 @@ def _add(model: nn.Module, hidden: Hidden, sources: NDArray[np.int64]) -> None:
     hidden.gather(model, np.concatenate([np.arange(hidden.units), sources]))
 
 
-def _drawn(model: nn.Module, hidden: Hidden, rng: Generator) -> Tensor:
-    """Outgoing weights for the added units, Gaussian with the standard deviation of those of the old ones."""
-    reader = hidden.reader
+def _drawn(model: nn.Module, reader: Reader, rng: Generator, *, units: int) -> Tensor:
+    """Outgoing weights for the units from ``units`` on, Gaussian with the standard deviation of those of the others."""
     view = reader.view(model).double()
-    spread = float(view[: reader.outputs, :, : hidden.units].std(correction=0))
-    added = view.shape[2] - hidden.units
-    return to_tensor(spread * rng.standard_normal((reader.outputs, reader.before, added, reader.after)), like=view)
+    spread = float(view[: reader.outputs, :, :units].std(correction=0))
+    shape = (reader.outputs, reader.before, view.shape[2] - units, reader.after)
+    return to_tensor(spread * rng.standard_normal(shape), like=view)
 
 
-def _write_added(model: nn.Module, hidden: Hidden, value: Tensor) -> None:
-    """Sets what added units write. Units that were added to the next layer read nothing of it."""
-    reader = hidden.reader
+def _write_added(model: nn.Module, reader: Reader, value: Tensor, *, units: int) -> None:
+    """Sets what units from ``units`` on write. Units that were added to the next layer read nothing of it."""
     view = reader.view(model).double()
-    view[:, :, hidden.units :] = 0
-    view[: reader.outputs, :, hidden.units :] = value
+    view[:, :, units:] = 0
+    view[: reader.outputs, :, units:] = value
     reader.write(model, view)
 
 
@@ -180,8 +185,10 @@ def _moved(
 
 
 def _why_not(model: nn.Module, hidden: Hidden, gauge: str) -> str | None:
-    if inexact(model, gauge, hidden.name, hidden.reader.path):
+    if gauge not in BITWISE and hidden.coarse(model):
         return ROUNDED
+    if gauge in hidden.refused:
+        return hidden.refused[gauge]
     if gauge in WIDENING and not hidden.widens:
         return "the width is written in the model's code"
     if gauge == "rescale" and not hidden.homogeneous:

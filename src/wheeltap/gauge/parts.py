@@ -17,6 +17,11 @@ _TRIED_ROWS: Final = 4
 _TRIED_TOLERANCE: Final = 1e-4
 """Rows on which an RMS norm is tried, and by how much it may miss ``weight x / rms(x)``, relatively."""
 
+SCALED: Final = ("GemmaTextScaledWordEmbedding",)
+"""Embeddings that multiply by a constant."""
+_OWN_LAYERS: Final = ("Conv1D", "FalconLinear", *SCALED)
+"""Layers that transformers brings itself."""
+
 
 @final
 @dataclass(frozen=True)
@@ -28,8 +33,10 @@ class Affine:
 
     Attributes:
         path: Module path.
-        first: First row.
-        last: One past the last row; ``None`` for all that follow.
+        first: First row, of each period.
+        last: One past the last row, of each period; ``None`` for all that follow.
+        period: After how many rows the pattern repeats, where rows of several maps alternate (queries, keys and
+            values of one head after another); ``None`` where it does not.
         transposed: Whether the module stores ``[input, row]``.
         weight: Name of the weight in the module.
         bias: Name of the bias, which may be absent.
@@ -38,6 +45,7 @@ class Affine:
     path: str
     first: int = 0
     last: int | None = None
+    period: int | None = None
     transposed: bool = False
     weight: str = "weight"
     bias: str = "bias"
@@ -45,8 +53,8 @@ class Affine:
     def read(self, model: nn.Module) -> Tensor:
         """The rows, exact."""
         weight, bias = self._held(model)
-        matrix = (weight.T if self.transposed else weight)[self.first : self.last]
-        columns = [matrix] if bias is None else [matrix, bias[self.first : self.last, None]]
+        matrix = self._rows(weight.T if self.transposed else weight).flatten(0, 1)
+        columns = [matrix] if bias is None else [matrix, self._rows(bias).reshape(-1, 1)]
         return torch.cat([column.to("cpu", torch.float64) for column in columns], dim=1)
 
     def write(self, model: nn.Module, matrix: Tensor) -> None:
@@ -54,12 +62,18 @@ class Affine:
         module = model.get_submodule(self.path)
         weight, bias = (tensor if tensor is None else tensor.clone() for tensor in self._held(model))
         assert weight is not None
-        view = weight.T if self.transposed else weight
-        view[self.first : self.last] = matrix[:, : view.shape[1]].to(weight.dtype)
+        rows = self._rows(weight.T if self.transposed else weight)
+        rows.copy_(matrix[:, : rows.shape[2]].reshape(rows.shape))
         put(module, self.weight, weight)
         if bias is not None:
-            bias[self.first : self.last] = matrix[:, -1].to(bias.dtype)
+            rows = self._rows(bias)
+            rows.copy_(matrix[:, -1].reshape(rows.shape))
             put(module, self.bias, bias)
+
+    def _rows(self, tensor: Tensor) -> Tensor:
+        """The rows as a view ``[period, row, ...]``."""
+        period = self.period or max(len(tensor), 1)
+        return tensor.view(len(tensor) // period, period, *tensor.shape[1:])[:, self.first : self.last]
 
     def _held(self, model: nn.Module) -> tuple[Tensor, Tensor | None]:
         module = model.get_submodule(self.path)
@@ -82,9 +96,8 @@ def of_transformers(module: nn.Module) -> str:
 def plain(module: nn.Module, name: str) -> bool:
     """Whether ``module`` is of the class ``name`` of torch or transformers itself, not of one that replaces it."""
     kind = type(module)
-    # The Conv1D of GPT-2 style models is the one layer that transformers brings itself.
     return kind.__name__ == name and kind.__module__.startswith(
-        "transformers." if name == "Conv1D" else "torch.nn.modules."
+        "transformers." if name in _OWN_LAYERS else "torch.nn.modules."
     )
 
 
@@ -114,18 +127,32 @@ def norm_reason(norm: nn.Module, sharing: Sharing) -> str | None:
         return "it has no gain"
     if sharing.shared(norm):
         return "it shares its weights with another module"
-    if altered(norm) is None and root_mean_square and not _is_rms(norm):
+    if altered(norm) is None and root_mean_square and not any(_is_rms(norm, added=added) for added in (0.0, 1.0)):
         return f"a {type(norm).__name__} does not give weight * x / rms(x)"
     return altered(norm)
 
 
-def _is_rms(norm: nn.Module) -> bool:
-    """Whether a norm gives ``weight * x / rms(x)``; tried on a few rows, as others multiply by ``1 + weight``."""
+def added_to_gain(norm: nn.Module) -> float:
+    """What a norm that can be rewritten adds to its weight to multiply by it: 1 as in Gemma, or nothing."""
+    root_mean_square = of_transformers(norm).endswith("RMSNorm")
+    return 1.0 if root_mean_square and not _is_rms(norm, added=0.0) else 0.0
+
+
+def gain_of(norm: nn.Module) -> Tensor | None:
+    """What a norm that can be rewritten multiplies by, in float64 on the CPU; ``None`` where it has no weight."""
+    weight = exact(norm, "weight")
+    return None if weight is None else weight + added_to_gain(norm)
+
+
+def _is_rms(norm: nn.Module, *, added: float) -> bool:
+    """Whether a norm gives ``(weight + added) * x / rms(x)``; tried on a few rows."""
     tried = copy.deepcopy(norm).to("cpu", torch.float32)
     weight = weight_of(tried)
     eps = next((vars(norm)[name] for name in ("variance_epsilon", "eps") if name in vars(norm)), 0.0)
     rows = torch.randn(_TRIED_ROWS, len(weight), generator=torch.Generator().manual_seed(0))
-    wanted = weight * rows / (rows.square().mean(1, keepdim=True) + eps).sqrt()
+    wanted = (weight + added) * rows / (rows.square().mean(1, keepdim=True) + eps).sqrt()
     with torch.no_grad():
         given = tried(rows)
-    return torch.allclose(given, wanted, rtol=_TRIED_TOLERANCE, atol=_TRIED_TOLERANCE * float(weight.abs().max()))
+    return torch.allclose(
+        given, wanted, rtol=_TRIED_TOLERANCE, atol=_TRIED_TOLERANCE * float(weight.abs().max() + added)
+    )

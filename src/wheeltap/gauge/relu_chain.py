@@ -51,7 +51,8 @@ def recognise(model: nn.Module) -> Family | Refusal:
         reasons += (f"fold: {ROUNDED}" if normed else "fold: no batch norm has a layer of its own that feeds it",)
     if not moves:
         return Refusal("; ".join(refused[:3]) or "no layer is called as a module", tuple(outcomes))
-    return Family(NAME, hiddens, moves, (*refused, *reasons))
+    called = tuple(str(node.target) for node in nodes if search.unsafe(node) is None)
+    return Family(NAME, hiddens, moves, (*refused, *reasons), called=called, normed=exact)
 
 
 def _fold(
@@ -124,7 +125,7 @@ class _Search:
     def follow(self, start: fx.Node) -> Hidden | str:
         """The hidden layer that ``start`` writes, or why it cannot be rewritten."""
         writer = self.modules[str(start.target)]
-        reason = self._unsafe(start)
+        reason = self.unsafe(start)
         if reason:
             return reason
         units, layout = len(weight_of(writer)), _layout(writer)
@@ -139,7 +140,7 @@ class _Search:
                 return "it feeds the model's output"
             if not node.args or node.args[0] is not previous or sum(n is previous for n in node.all_input_nodes) != 1:
                 return f"{node.name} uses it in another way than as its input"
-            reason = self._unsafe(node)
+            reason = self.unsafe(node)
             if reason:
                 return reason
             if self.is_layer(node):
@@ -156,7 +157,7 @@ class _Search:
     def normed(self, start: fx.Node) -> tuple[str, str] | None:
         """The paths of the layer that ``start`` calls and of the batch norm that alone reads it, if one does."""
         users = readers(start)
-        if len(users) != 1 or users[0].args != (start,) or self._unsafe(start) or self._unsafe(users[0]):
+        if len(users) != 1 or users[0].args != (start,) or self.unsafe(start) or self.unsafe(users[0]):
             return None
         writer, module = self.modules[str(start.target)], self.module(users[0])
         layout = _layout(writer)
@@ -164,7 +165,7 @@ class _Search:
         norm = None if isinstance(taken, str) else taken[1]
         return (str(start.target), norm.path) if isinstance(norm, Norm) else None
 
-    def _unsafe(self, node: fx.Node) -> str | None:
+    def unsafe(self, node: fx.Node) -> str | None:
         """Why the module that ``node`` calls must be left alone, or ``None``."""
         module = self.module(node)
         if module is None:

@@ -19,7 +19,18 @@ from torch import Tensor, nn
 from wheeltap.gauge.attention import orthogonal
 from wheeltap.gauge.base import Refusal, Sharing, altered, modules_of
 from wheeltap.gauge.hidden import put, weight_of
-from wheeltap.gauge.parts import Affine, exact, layer_reason, norm_reason, of_transformers, plain
+from wheeltap.gauge.parts import (
+    SCALED,
+    Affine,
+    added_to_gain,
+    exact,
+    gain_of,
+    layer_reason,
+    norm_reason,
+    of_transformers,
+    plain,
+)
+from wheeltap.gauge.residual_nets import NETS, Net
 
 _SMALLEST_GAIN: Final = 1e-6
 """An offset is divided by its gain only where that is at least this share of the norm's largest gain."""
@@ -126,14 +137,14 @@ def rotate(model: nn.Module, residual: Residual, rng: np.random.Generator) -> No
 def _absorb(model: nn.Module, normed: Normed, *, turn: Tensor | None) -> None:
     """Let the readers of a norm do its gain, and read a stream turned by ``turn``."""
     norm = model.get_submodule(normed.norm)
-    gain, offset = exact(norm, "weight"), exact(norm, "bias")
+    gain, offset = gain_of(norm), exact(norm, "bias")
     assert gain is not None, "only norms with a gain are listed"
     for reader in normed.readers:
         matrix = reader.read(model)
         inputs = matrix[:, : len(gain)] * gain
         matrix[:, : len(gain)] = inputs if turn is None else inputs @ turn
         reader.write(model, matrix)
-    put(norm, "weight", torch.ones_like(gain))
+    put(norm, "weight", torch.ones_like(gain) - added_to_gain(norm))
     if offset is not None:
         put(norm, "bias", torch.where(offset == 0, 0, offset / gain))
 
@@ -148,81 +159,17 @@ def _declare_untied(model: nn.Module, name: str) -> None:
     pairs.pop(name, None)
 
 
-@final
-@dataclass(frozen=True)
-class _Net:
-    """How the transformer of one known class is put together, by class names and by paths.
-
-    Attributes:
-        top: Class of the causal language model.
-        base: Class and path in it of what gives the last state of the stream.
-        block: Class of a block.
-        blocks: In the base, the list of the blocks.
-        inner: Class of each child of a block that computes.
-        extra: Parts of a block that hold parameters but neither read nor write the stream.
-        reads: By norm of a block, the layers that read it.
-        writers: Layers of a block that add to the stream.
-        embeddings: In the base; the first one is that of the tokens.
-        final: In the base.
-        head: In the top.
-    """
-
-    top: str
-    base: tuple[str, str]
-    block: str
-    blocks: str
-    inner: Mapping[str, str]
-    extra: tuple[str, ...]
-    reads: Mapping[str, tuple[str, ...]]
-    writers: tuple[str, ...]
-    embeddings: tuple[str, ...]
-    final: str
-    head: str = "lm_head"
-
-
-def _llama(name: str) -> _Net:
-    return _Net(
-        top=f"{name}ForCausalLM",
-        base=(f"{name}Model", "model"),
-        block=f"{name}DecoderLayer",
-        blocks="layers",
-        inner={"self_attn": f"{name}Attention", "mlp": f"{name}MLP"},
-        extra=("self_attn.q_norm", "self_attn.k_norm") if name == "Qwen3" else (),
-        reads={
-            "input_layernorm": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-            "post_attention_layernorm": ("mlp.gate_proj", "mlp.up_proj"),
-        },
-        writers=("self_attn.o_proj", "mlp.down_proj"),
-        embeddings=("embed_tokens",),
-        final="norm",
-    )
-
-
-_GPT2: Final = _Net(
-    top="GPT2LMHeadModel",
-    base=("GPT2Model", "transformer"),
-    block="GPT2Block",
-    blocks="h",
-    inner={"attn": "GPT2Attention", "mlp": "GPT2MLP"},
-    extra=(),
-    reads={"ln_1": ("attn.c_attn",), "ln_2": ("mlp.c_fc",)},
-    writers=("attn.c_proj", "mlp.c_proj"),
-    embeddings=("wte", "wpe"),
-    final="ln_f",
-)
-_NETS: Final = (*map(_llama, ("Llama", "Mistral", "Qwen2", "Qwen3")), _GPT2)
-
-
 def find(model: nn.Module) -> Residual | Refusal:
     """What of the residual stream of ``model`` can be rewritten.
 
-    Known: transformers' Llama, Mistral, Qwen2, Qwen3 and GPT-2. Inside their blocks, wherever those are, norms can be
+    Known: the classes of transformers in ``NETS``. Inside their blocks, wherever those are, norms can be
     folded and shifted; the final norm, and the stream as a whole, only where ``model`` itself is the causal language
     model, so that all that reads the stream is known.
     """
-    blocks = {path: net for path, module in modules_of(model).items() for net in _NETS if _is(module, net.block)}
+    blocks = {path: net for path, module in modules_of(model).items() for net in NETS if _is(module, net.block)}
     if not blocks:
-        return Refusal(f"no block of a known class ({', '.join(net.block for net in _NETS)})")
+        first, second, *others = (net.block for net in NETS)
+        return Refusal(f"no block of a known class ({first}, {second} and {len(others)} others)")
     finder = _Finder(model)
     for path, net in blocks.items():
         finder.add_block(path, net)
@@ -243,7 +190,7 @@ class _Finder:
         self.shifts: list[Normed] = []
         self.refused: list[str] = []
 
-    def add_block(self, path: str, net: _Net) -> None:
+    def add_block(self, path: str, net: Net) -> None:
         """Take in the norms of the block at ``path``."""
         prefix = f"{path}." if path else ""
         problem = _block_reason(self.model.get_submodule(path), net)
@@ -272,9 +219,9 @@ class _Finder:
             else:
                 (self.folds if move == "fold" else self.shifts).append(normed)
 
-    def add_top(self, blocks: Mapping[str, _Net]) -> Stream | None:
+    def add_top(self, blocks: Mapping[str, Net]) -> Stream | None:
         """Take in the final norm; the stream as a whole, where it can be turned."""
-        net = next((net for net in _NETS if _is(self.model, net.top)), None)
+        net = next((net for net in NETS if net.top is not None and _is(self.model, net.top)), None)
         unknown = f"what reads the last state of a {type(self.model).__name__} is not known"
         problem = unknown if net is None else _top_reason(self.model, net, blocks)
         if net is None or problem is not None:
@@ -298,14 +245,15 @@ class _Finder:
         reads = (*inner, Normed(final, (self.address(net.head),)))
         return Stream(embedding, tuple(map(self.address, writers)), reads, tied)
 
-    def stream_reason(self, net: _Net, embedding: str, final: str) -> str | None:
+    def stream_reason(self, net: Net, embedding: str, final: str) -> str | None:
         """Why the stream cannot be turned as far as its two ends go, or ``None``."""
-        if net is _GPT2:
-            return "its norms subtract the mean, which a rotation does not keep"
+        if net.fixed is not None:
+            return net.fixed
         problem = norm_reason(self.model.get_submodule(final), self.sharing)
         if problem is not None:
             return f"{final}: {problem}"
-        ends = {embedding: "Embedding", net.head: "Linear"}
+        scaled = of_transformers(self.model.get_submodule(embedding))
+        ends = {embedding: scaled if scaled in SCALED else "Embedding", net.head: "Linear"}
         for path, kind in ends.items():
             problem = layer_reason(self.model.get_submodule(path), None, name=kind)
             if self.users(path) - {f"{end}.weight" for end in ends}:
@@ -348,7 +296,7 @@ def _strangers(module: nn.Module, known: set[str]) -> str:
     return ", ".join(sorted(owners - known))
 
 
-def _block_reason(block: nn.Module, net: _Net) -> str | None:
+def _block_reason(block: nn.Module, net: Net) -> str | None:
     """Why what a block does is not what its class says, or ``None``."""
     layers = {reader for readers in net.reads.values() for reader in readers} | set(net.writers)
     strange = _strangers(block, {*layers, *net.reads, *net.extra})
@@ -362,7 +310,7 @@ def _block_reason(block: nn.Module, net: _Net) -> str | None:
     return None
 
 
-def _top_reason(model: nn.Module, net: _Net, blocks: Mapping[str, _Net]) -> str | None:
+def _top_reason(model: nn.Module, net: Net, blocks: Mapping[str, Net]) -> str | None:
     """Why what a causal language model does around its blocks is not what its class says, or ``None``."""
     name, path = net.base
     base = model.get_submodule(path)
@@ -382,7 +330,7 @@ def _top_reason(model: nn.Module, net: _Net, blocks: Mapping[str, _Net]) -> str 
 
 def _gain_reason(norm: nn.Module) -> str | None:
     """Why the offset of a norm cannot be divided by its gain, or ``None`` if it can."""
-    gain, offset = exact(norm, "weight"), exact(norm, "bias")
+    gain, offset = gain_of(norm), exact(norm, "bias")
     if gain is None or offset is None:
         return None
     small = (gain.abs() < _SMALLEST_GAIN * gain.abs().max()) & (offset != 0)

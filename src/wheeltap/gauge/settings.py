@@ -13,15 +13,17 @@ GAUGES: dict[str, tuple[str, ...]] = {
     "permute": (),
     "rescale": ("spread", "exact"),
     "split": ("copies", "share"),
-    "cancel": ("pairs", "scale", "jitter"),
+    "cancel": ("pairs", "scale", "jitter", "layers"),
     "dead": ("units",),
     "entangle": ("share", "strength"),
     "heads": (),
+    "experts": (),
     "value": ("condition",),
     "query": ("condition",),
     "fold": (),
     "shift": (),
     "rotate": (),
+    "regroup": (),
 }
 """Every gauge, in canonical order, with the settings that belong to it."""
 
@@ -42,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         scale: ``cancel``: standard deviation of the outgoing weights of a pair, in units of that of the layer.
         jitter: ``cancel``: each pair reads what some existing unit reads, each weight times ``1 + jitter x normal``.
             At 0 the pairs are exact duplicates of existing units; else they read something new.
+        layers: ``cancel``: in how many of the hidden layers, drawn at random; 0 for every one.
         units: ``dead``: units added to each hidden layer.
         strength: ``entangle``: size of what is added to one half and taken from the other, in units of the outgoing
             weights that it copies.
@@ -55,6 +58,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pairs: Amount = 0.5
     scale: Annotated[float, Meta(gt=0, le=1000)] = 4.0
     jitter: Annotated[float, Meta(ge=0, le=4)] = 0.0
+    layers: Annotated[int, Meta(ge=0)] = 0
     units: Amount = 0.25
     strength: Annotated[float, Meta(gt=0, le=1000)] = 2.0
     condition: Annotated[float, Meta(ge=1, le=1000)] = 4.0
@@ -112,8 +116,8 @@ def _require_used(name: str, operations: Sequence[str]) -> None:
 def written(operations: Sequence[str], settings: Settings) -> dict[str, Scalar]:
     """Every setting of ``operations`` by name, defaults included, as a derivation records them.
 
-    ``exact`` came later: where it is off it is left out, so that what was recorded before is still found.
+    ``exact`` and ``layers`` came later: at their defaults they are left out, so that what was recorded before is found.
     """
     used = {name for gauge in operations for name in GAUGES[gauge]}
     told = {name: value for name, value in msgspec.structs.asdict(settings).items() if name in used}
-    return {name: value for name, value in told.items() if name != "exact" or value}
+    return {name: value for name, value in told.items() if name not in ("exact", "layers") or value}

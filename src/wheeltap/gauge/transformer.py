@@ -12,6 +12,7 @@ from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import ROUNDED, Family, Move, Refusal, Sharing, inexact, modules_of
 from wheeltap.gauge.hidden import Hidden
 from wheeltap.gauge.moves import unit_moves
+from wheeltap.gauge.proof import Run
 from wheeltap.gauge.residual import Residual
 from wheeltap.gauge.settings import Settings
 
@@ -82,9 +83,15 @@ def family(
     return Family(name, hiddens, {**units, **others}, (*refused, *reasons, *more))
 
 
-def moves(model: nn.Module, sharing: Sharing) -> tuple[dict[str, Move], tuple[str, ...]]:
-    """The gauges of attention and residual stream that hold on ``model``, and reasons for the others."""
-    layers, refused = attention.find(model, sharing)
+def moves(model: nn.Module, sharing: Sharing, *, run: Run | None = None) -> tuple[dict[str, Move], tuple[str, ...]]:
+    """The gauges of attention and residual stream that hold on ``model``, and reasons for the others.
+
+    Args:
+        model: Any.
+        sharing: Of the model.
+        run: Runs a model on a few examples; with it, attention of unknown classes is tried.
+    """
+    layers, refused = attention.find(model, sharing, run=run)
     held: dict[str, Move] = {}
     reasons = list(refused)
     for gauge, move in _ATTENTION.items():

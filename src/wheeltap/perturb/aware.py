@@ -44,7 +44,7 @@ class AwareRounding(Quantization):
     name = "quantize-aware"
     title = "rounding to fewer bits, large inputs spared"
     needs = "inputs"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
     settings_type: ClassVar[type[Settings]] = AwareSettings
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:

@@ -35,18 +35,47 @@ class Weights:
 
 @dataclass(frozen=True)
 class Factors:
-    """What function-space noise knows of one layer (see ``function_noise``).
+    """What function-space noise knows of one layer, or of one block of its rows (see ``function_noise``).
 
     Attributes:
-        out: ``[unit, rank_out]``: a square root of the second moment of the layer's outputs.
+        out: ``[unit, rank_out]``: a square root of the second moment of the outputs.
         whiten: ``[rank, fan_in (+1)]``: maps inputs (and a constant 1, where the layer has a bias) to
             coordinates of unit second moment; ``[rank]`` where the map is diagonal.
         support: Input indices that the columns of ``whiten`` stand for; all where ``None``.
+        name: Of the input, as the order of inputs in a pass says: layers that read one input share what is drawn.
+            Where it is empty, the weight's name is taken.
+        constant: Whether the last column of ``out``, and whether the last row of ``whiten``, is that of the constant:
+            what else is drawn is then drawn alike for layers with and without a bias.
+        table: Whether they are of a table ``[place, unit]`` that is added as it is.
     """
 
     out: Tensor
     whiten: Tensor
     support: Tensor | None = None
+    name: str = ""
+    constant: tuple[bool, bool] = (False, False)
+    table: bool = False
+
+    @property
+    def reached(self) -> float:
+        """Share of the rows that the task says enough of to disturb them."""
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """What it knows of a layer whose rows read different inputs: experts, groups of channels, queries and values.
+
+    Attributes:
+        factors: Of equal blocks of rows, in order; ``None`` for one that the task hardly reaches.
+    """
+
+    factors: tuple[Factors | None, ...]
+
+    @property
+    def reached(self) -> float:
+        """See ``Factors.reached``."""
+        return sum(one is not None for one in self.factors) / len(self.factors)
 
 
 @dataclass(frozen=True)
@@ -82,7 +111,7 @@ class Slopes:
     weight: Tensor
 
 
-Known = Factors | InputScale | HeadMoments | Slopes | Weights
+Known = Factors | Blocks | InputScale | HeadMoments | Slopes | Weights
 """What a perturbation may need to know of a layer beyond its weights; ``Weights`` are those of another checkpoint."""
 
 Need = Literal["", "moments", "inputs", "heads", "slopes", "tuned", "other"]
@@ -190,7 +219,8 @@ class Perturbation(Configured, ABC):
 EVERY_GAUGE = frozenset(
     {
         "permute", "rescale", "split", "cancel", "dead", "entangle",
-        "heads", "value", "query", "fold", "shift", "rotate",
+        "heads", "experts", "value", "query", "fold", "shift", "rotate",
+        "regroup",
     }
 )  # fmt: skip
 """The names of all gauges: see ``wheeltap.gauge``."""

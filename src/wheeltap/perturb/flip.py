@@ -172,7 +172,7 @@ class Flips(Perturbation):
     """What all flips share: they are in weights, never in biases, and settings say of which bits."""
 
     settings_type: ClassVar[type[Settings]] = FlipSettings
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
 
 
 @final

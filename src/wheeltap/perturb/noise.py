@@ -91,7 +91,7 @@ class RelativeNoise(_Elementwise):
     title = "relative noise"
     unit = "share of each weight (sd)"
     lowest, highest = 0.0, 4096.0
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "experts", "fold"})
 
     def scale(self, weights: Tensor) -> Tensor:
         """The weights themselves."""
@@ -110,7 +110,7 @@ class StdNoise(_Elementwise):
     title = "std-normalized noise"
     unit = "standard deviations of the tensor"
     lowest, highest = 0.0, 4096.0
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
 
     def scale(self, weights: Tensor) -> Tensor:
         """The tensor's standard deviation."""

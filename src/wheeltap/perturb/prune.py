@@ -40,7 +40,7 @@ class MagnitudePruning(Pruning):
     version = 2  # since 2 exactly the share is removed where weights are of equal size
     title = "pruning the smallest weights"
     random = False
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the smallest ones zeroed."""
@@ -65,7 +65,7 @@ class RandomPruning(Pruning):
     name = "prune-random"
     version = 2  # since 2 exactly the share is removed; before, each weight was with the dose as probability
     title = "pruning weights at random"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "fold"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "dead", "heads", "experts", "fold"})
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the drawn ones zeroed."""
@@ -146,7 +146,7 @@ class InputPruning(Pruning):
 
     random = False
     needs = "inputs"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "fold"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "rescale", "heads", "experts", "fold"})
 
     def accepts(self, layer: Layer) -> bool:
         """All but embeddings: their inputs are tokens, and each alone in its row."""
@@ -244,7 +244,7 @@ class HeadPruning(Pruning):
     unit = "share of each layer's heads removed, rounded to whole heads"
     random = False
     needs = "heads"
-    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE
+    invariant_to: ClassVar[frozenset[str]] = EVERY_GAUGE - {"regroup"}  # heads are then no longer known
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights with the columns of the least heads zeroed."""

@@ -92,7 +92,7 @@ class RoundToNearest(Quantization):
 
     name = "quantize"
     title = "rounding to fewer bits"
-    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads"})
+    invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """The weights on the grid, as numbers of the original dtype."""

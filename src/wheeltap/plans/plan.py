@@ -71,6 +71,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         data: Path of the task's data, where it came from a file.
         twin: The null control: a reparametrized copy.
         planted: The positive control: a copy with cancelling units.
+        stronger: The same with stronger ones, in rising order: tried one after another where the weaker are not found.
         graded: Copies with few to many cancelling units, from which the power to detect them is estimated.
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
@@ -92,6 +93,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     data: str | None = None
     twin: SubjectRecord | None = None
     planted: SubjectRecord | None = None
+    stronger: tuple[SubjectRecord, ...] = ()
     graded: tuple[SubjectRecord, ...] = ()
     no_controls: str = ""
     seed: int = 0
@@ -112,9 +114,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.subjects[0]
 
     @property
+    def plants(self) -> tuple[SubjectRecord, ...]:
+        """The copies with cancelling units, of rising strength."""
+        return () if self.planted is None else (self.planted, *self.stronger)
+
+    @property
     def controls(self) -> tuple[SubjectRecord, ...]:
-        """The control subjects there are."""
-        return (*(subject for subject in (self.twin, self.planted) if subject is not None), *self.graded)
+        """The control subjects there are, those included that may not be needed."""
+        return (*self._twins, *self.plants, *self.graded)
+
+    @property
+    def _twins(self) -> tuple[SubjectRecord, ...]:
+        return () if self.twin is None else (self.twin,)
 
     def trial(
         self,
@@ -159,9 +170,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return self.sizes.hidden.get(subject.base or subject.fingerprint)
 
     def baselines(self) -> list[Trial]:
-        """The clean passes every run starts with: two of the reference, one of each other subject and control."""
-        others = [self.clean(subject) for subject in (*self.subjects, *self.controls)]
-        return [*others, self.clean(self.reference, seed=1)]
+        """The clean passes every run starts with: two of the reference, one of each other subject and control.
+
+        Stronger plants are passed when they are needed.
+        """
+        first = (*self.subjects, *self._twins, *self.plants[:1], *self.graded)
+        return [*(self.clean(subject) for subject in first), self.clean(self.reference, seed=1)]
 
     def to_bytes(self) -> bytes:
         """The plan as readable JSON, the same bytes for the same plan."""

@@ -69,11 +69,12 @@ def summary(record: ReportRecord, console: "Console") -> None:
 
 
 def _beside(record: ReportRecord, console: "Console") -> None:
-    """A line for each finding of another question than the score and deployment: its number and verdict."""
+    """A line for each finding of another question than what stands above: its number and verdict."""
     from rich.table import Table
     from rich.text import Text
 
-    asked = [f for f in record.findings if record.instrument(f.code).asks not in ("score", "deployment")]
+    stated = ("score", "deployment", "census")  # what a census found is in the headline
+    asked = [f for f in record.findings if record.instrument(f.code).asks not in stated]
     if not asked:
         return
     grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")

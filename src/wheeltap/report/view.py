@@ -141,7 +141,8 @@ def pairs(record: ReportRecord) -> tuple[str, ...]:
 
 def score_table(record: ReportRecord) -> ScoreTable:
     """The score-versus-inside table of ``record``."""
-    columns = tuple(column for code in codes(record) for column in _columns(record, code))
+    told = [code for code in codes(record) if not is_census(record, code)] or codes(record)
+    columns = tuple(column for code in told for column in _columns(record, code))
     paired = pairs(record)
     singles = tuple(dict.fromkeys(f.subject for f in record.findings if f.subject not in paired))
     both = ((singles, False), (paired, True))
@@ -173,6 +174,11 @@ def name_of(record: ReportRecord, code: str) -> str:
 def _place(record: ReportRecord, code: str) -> tuple[bool, str]:
     """Where a code stands: the score first."""
     return not is_score(record, code), code
+
+
+def is_census(record: ReportRecord, code: str) -> bool:
+    """Whether a code is that of the census of weights: what stands out is in the headline, and needs no column."""
+    return record.instrument(code).asks == "census"
 
 
 def is_score(record: ReportRecord, code: str) -> bool:
@@ -316,7 +322,7 @@ def explanation(record: ReportRecord) -> str:
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
     examples = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
     disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples}"
-    if all(is_score(record, code) for code in codes(record)):
+    if all(is_score(record, code) or is_census(record, code) for code in codes(record)):
         asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
     elif any(record.instrument(curve.code).asks == "weights" for curve in record.curves):
         asks = f"how robust they are: {disturbed}, how fast the score falls"
@@ -334,10 +340,7 @@ def explanation(record: ReportRecord) -> str:
 def _controls_line(record: ReportRecord) -> str:
     if not record.controls:
         return "No control was part of this run."
-    passed, failed, skipped = (
-        sum(control.status == status for control in record.controls) for status in ("passed", "failed", "skipped")
-    )
-    rest = [f"{count} {word}" for count, word in ((failed, "failed"), (skipped, "skipped")) if count]
+    passed, rest = sum(control.status == "passed" for control in record.controls), words.not_passed(record.controls)
     return f"{passed} of {len(record.controls)} controls passed{''.join(f', {part}' for part in rest)}."
 
 

@@ -3,9 +3,10 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from wheeltap.audits.controls import NO_POWER
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
 
 Tone = Literal["alarm", "warn", "calm", "quiet"]
@@ -158,6 +159,14 @@ CONTROL_KINDS: dict[str, str] = {
     "gate": "Gate: must hold before the first trial",
 }
 _CONTROL_TONES: dict[str, Tone] = {"passed": "calm", "failed": "alarm", "skipped": "quiet"}
+
+
+def not_passed(controls: Sequence[Control]) -> list[str]:
+    """How many controls failed, and how many say nothing: for lack of power, or for another reason."""
+    failed, skipped = ([c for c in controls if c.status == status] for status in ("failed", "skipped"))
+    blind = sum(NO_POWER in control.because for control in skipped)
+    counts = {"failed": len(failed), "had no power": blind, "skipped": len(skipped) - blind}
+    return [f"{count} {told}" for told, count in counts.items() if count]
 
 
 def control_tone(control: Control) -> Tone:

@@ -7,6 +7,7 @@ from typing import Self
 
 import msgspec
 
+from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.modify import ModifyAudit
 from wheeltap.audits.noise import NoiseAudit
@@ -18,7 +19,7 @@ from wheeltap.stats import foresee
 _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(f|m|min|s|h)\s*")
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _FEWEST = 4
-"""With fewer draws a control cannot vouch for anything, and a sound run ends void."""
+"""With fewer draws no control vouches for anything."""
 
 _STEPS = 32
 """Shares of the effort that are tried."""
@@ -104,8 +105,9 @@ def _settling(plan: Plan) -> int:
 def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     """The plan with as much effort as ``allowed`` passes (seconds, with ``prices``) pay for: never more than it has.
 
-    The copies from which detection power is told go first; then draws, and what readings look at; then the block map;
-    then a family's ways of modifying weights beside the one that is judged. What was cut is told in ``cuts``.
+    The copies from which detection power is told go first, then plants stronger than the first; then draws, and what
+    readings look at; then the block map; then a family's ways of modifying weights beside the one that is judged. What
+    was cut is told in ``cuts``.
 
     Raises:
         UsageError: If the least effort costs more, or if what is left could find nothing worth telling.
@@ -121,11 +123,12 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     costliest = max(audits_of(cheapest), key=lambda audit: audit.most_passes(cheapest)).name
     drawn = cost(cheapest) < cost(msgspec.structs.replace(cheapest, effort=plan.effort))
     draws = f" ({cheapest.effort.draws} draws a dose)" if drawn else ""
+    several = sum(spec.name not in ALWAYS for spec in plan.audits) > 1
     raise UsageError(
         "The budget is too small for these audits.",
         expected=f"at least {_amount(cost(cheapest), prices)}{draws}; {sight(cheapest)}",
         got=_amount(allowed, prices),
-        do="Give more" + (f", or leave out what costs most: {costliest}." if len(plan.audits) > 1 else "."),
+        do="Give more" + (f", or leave out what costs most: {costliest}." if several else "."),
     )
 
 
@@ -142,7 +145,8 @@ def _amount(cost: float, prices: Prices | None) -> str:
 def _cheaper(plan: Plan, fewest: int) -> Iterator[Plan]:
     """The plan and cheaper ones, those first that leave out least; none with fewer draws a dose than ``fewest``."""
     yield plan
-    ungraded = msgspec.structs.replace(plan, graded=())
+    yield msgspec.structs.replace(plan, graded=())
+    ungraded = msgspec.structs.replace(plan, graded=(), stronger=())
     yield ungraded
     unmapped = msgspec.structs.replace(ungraded, effort=msgspec.structs.replace(plan.effort, block_draws=0))
     for barer in (ungraded, unmapped, msgspec.structs.replace(unmapped, audits=_alone(unmapped))):
@@ -185,6 +189,7 @@ def _cuts(whole: Plan, cut: Plan) -> tuple[str, ...]:
     """What is left out of a plan, in words."""
     before, after = whole.effort, cut.effort
     found = ["detection power is not measured"] if len(cut.graded) < len(whole.graded) else []
+    found += ["no plant stronger than the first is tried"] if len(cut.stronger) < len(whole.stronger) else []
     if after.draws < before.draws:
         found.append(f"{after.draws} draws a dose instead of {before.draws}")
     if after.control_draws < before.control_draws:

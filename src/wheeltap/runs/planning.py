@@ -9,6 +9,7 @@ import numpy as np
 from wheeltap import gauge
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.base import expanded
+from wheeltap.audits.census import ALWAYS
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import SubjectRecord
@@ -16,7 +17,8 @@ from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import as_before
-from wheeltap.engine.clean import settle, told
+from wheeltap.engine.clean import settle, threads_for, told
+from wheeltap.engine.inside.few import few
 from wheeltap.engine.inside.units import hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
@@ -85,14 +87,15 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     seed, alpha, margin = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha"), _margin(margin)
     asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
-    specs = _specs(asked or default_audits(several), largest := max(one.record.parameters for one in several))
+    asked = [*(asked or default_audits(several)), *ALWAYS]
+    specs = _specs(asked, largest := max(one.record.parameters for one in several))
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
         effort=given.effort_of(effort) or default_effort(largest), sizes=_sizes(several, task, specs),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         seed=seed, alpha=alpha, margin=margin, partial=partial, sources=sources, data=data,
-        **_copies(several[0], specs, seed),
+        **_copies(several[0], task, specs, seed),
     )  # fmt: skip
     require_named(made, several, task)
     return made if budget is None else _afforded(made, budget, several, task)
@@ -128,13 +131,14 @@ def _margin(margin: Any) -> float:
     return float(margin)
 
 
-def _copies(subject: Subject, specs: Sequence[AuditSpec], seed: int) -> dict[str, Any]:
+def _copies(subject: Subject, task: BaseTask, specs: Sequence[AuditSpec], seed: int) -> dict[str, Any]:
     """Fields of a plan that name its control copies: those that one of the audits needs."""
     needed = {gauge for spec in specs for gauge in audits_base.audits.get(spec.name).copies}
     if not needed:
         return {"no_controls": "None of these audits needs a control copy."}
-    twin, planted, why_not = _controls(subject, needed, seed)
-    return {"twin": twin, "planted": planted, "graded": _graded(subject, planted), "no_controls": why_not}
+    twin, planted, why_not = _controls(subject, task, needed, seed)
+    more = {"stronger": _stronger(subject, planted), "graded": _graded(subject, planted)}
+    return {"twin": twin, "planted": planted, **more, "no_controls": why_not}
 
 
 def _afforded(made: Plan, budget: Budget | str, subjects: Sequence[Subject], task: BaseTask) -> Plan:
@@ -150,17 +154,17 @@ def _sizes(subjects: Sequence[Subject], task: BaseTask, specs: Sequence[AuditSpe
     counted = any(audits_base.audits.get(spec.name).by_units for spec in specs)
     factors = task.annotations.factors.values()
     return Sizes(
-        hidden={subject.record.fingerprint: _hidden(subject) for subject in subjects if counted},
+        hidden={subject.record.fingerprint: _hidden(subject, task) for subject in subjects if counted},
         factors=tuple(len(np.unique(to_array(values))) for values in factors),
         symmetric=task.annotations.symmetry is not None,
         moments=task.moment_passes,
     )
 
 
-def _hidden(subject: Subject) -> int:
+def _hidden(subject: Subject, task: BaseTask) -> int:
     """How many hidden units can be ablated; none where the structure is not known."""
     try:
-        return sum(hidden.units for hidden in hidden_units(subject))
+        return sum(hidden.units for hidden in hidden_units(subject, task))
     except Exception:  # no structure is known, or the model cannot be copied
         return 0
 
@@ -204,25 +208,30 @@ def _require_names(subjects: list[Subject]) -> None:
 
 
 PLANTED_PAIRS = 0.25
-"""Cancelling pairs planted per hidden layer, as a share of its units: found at once on every net we tried, and a copy
-of a large model stays within a quarter more memory."""
+"""Cancelling pairs planted per hidden layer, as a share of its units: a copy of a large model stays within a quarter
+more memory."""
 
+PLANTED_SCALES = (4.0, 32.0, 256.0)
+"""How large the outgoing weights of planted units are, in those of their layer: the first strength that a subject shows
+is its control. Nets whose norms hold down what a block writes (Gemma 2) need the second or third."""
 
-GRADED_PAIRS = (1, 2, 4, 8)
-"""Cancelling pairs per hidden layer of the copies from which detection power is told."""
+GRADED_PAIRS = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Cancelling pairs in one hidden layer of the copies from which detection power is told, as a share of its units."""
 
 GRADED_PLANTS = 3
-"""Copies of each number of pairs: how hard a plant is to find differs from plant to plant."""
+"""Copies of each number of pairs, each in a layer drawn at random: how hard a plant is to find differs."""
 
 GRADED_BELOW = 500_000
 """Parameters up to which these copies are part of every plan: they cost as much as subjects."""
 
 
-def _controls(subject: Subject, needed: Set[str], seed: int) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
+def _controls(
+    subject: Subject, task: BaseTask, needed: Set[str], seed: int
+) -> tuple[SubjectRecord | None, SubjectRecord | None, str]:
     """Records of the re-coded twin and the planted copy, or why there are none."""
     try:
-        with as_before(subject):  # finding its structure runs its forward
-            family = gauge.find(subject.model)
+        with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
+            family = gauge.find(subject.model, few(task, subject.model))
     except Exception as error:  # whatever a copy of the model raises
         return None, None, f"No copy of this model could be made: {told(error)}"
     if isinstance(family, gauge.Refusal):
@@ -237,15 +246,29 @@ def _controls(subject: Subject, needed: Set[str], seed: int) -> tuple[SubjectRec
     if "cancel" not in needed:
         return twin, None, why_not
     if "cancel" in family.offers:
-        cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS)
+        cancelling = gauge.describe(family, "cancel", seed=seed, pairs=PLANTED_PAIRS, scale=PLANTED_SCALES[0])
         planted = derived_record(subject.record, cancelling, role="planted")
     else:
         why_not = f"{why_not} No cancelling units were planted: {family.why_not('cancel')}".strip()
     return twin, planted, why_not
 
 
+def _stronger(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:
+    """Records of the same plant at the higher strengths."""
+    if planted is None or planted.made is None:
+        return ()
+    made = planted.made
+    return tuple(
+        derived_record(
+            subject.record, msgspec.structs.replace(made, settings={**made.settings, "scale": scale}), role="planted",
+            label=f"scale {scale:g}",
+        )
+        for scale in PLANTED_SCALES[1:]
+    )  # fmt: skip
+
+
 def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRecord, ...]:
-    """Records of copies with few to many cancelling pairs, for a small model that can be planted at all."""
+    """Records of copies with few to many cancelling pairs in one layer, for a small model that can be planted."""
     if planted is None or planted.made is None or subject.record.parameters > GRADED_BELOW:
         return ()
     whole = planted.made
@@ -253,8 +276,9 @@ def _graded(subject: Subject, planted: SubjectRecord | None) -> tuple[SubjectRec
     for pairs in GRADED_PAIRS:
         for plant in range(GRADED_PLANTS):
             made = msgspec.structs.replace(
-                whole, settings={**whole.settings, "pairs": pairs}, seed=seeds.derive(whole.seed, "graded", plant)
-            )
-            label = f"{pairs} pairs, {plant + 1}"
+                whole, settings={**whole.settings, "pairs": pairs, "layers": 1},
+                seed=seeds.derive(whole.seed, "graded", plant),
+            )  # fmt: skip
+            label = f"{pairs:.0%} of a layer, {plant + 1}"
             records.append(derived_record(subject.record, made, role="graded", label=label))
     return tuple(records)

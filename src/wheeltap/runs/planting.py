@@ -15,6 +15,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.inside.few import few
 from wheeltap.plans.plan import Effort
 from wheeltap.runs import loop, planning
 from wheeltap.runs.loop import Watch
@@ -30,19 +31,22 @@ def _gauged(name: str, setting: str, **fixed: Scalar) -> Make:
     """A plant that a gauge makes, its strength being one of the gauge's settings."""
 
     def make(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
-        family = _family(subject)
+        family = _family(subject, task)
         size = int(strength) if setting == "pairs" else strength
-        return gauge.twin(subject.model, gauge.describe(family, name, seed=seed, **{setting: size, **fixed}))
+        made = gauge.describe(family, name, seed=seed, **{setting: size, **fixed})
+        return gauge.twin(subject.model, made, few(task, subject.model), family=family)
 
     return make
 
 
 def _permuted(subject: Subject, task: BaseTask, strength: float, seed: int) -> nn.Module:
-    return gauge.twin(subject.model, gauge.describe(_family(subject), "permute", seed=seed))
+    family = _family(subject, task)
+    made = gauge.describe(family, "permute", seed=seed)
+    return gauge.twin(subject.model, made, few(task, subject.model), family=family)
 
 
-def _family(subject: Subject) -> gauge.Family:
-    family = gauge.find(subject.model)
+def _family(subject: Subject, task: BaseTask) -> gauge.Family:
+    family = gauge.find(subject.model, few(task, subject.model))
     if isinstance(family, gauge.Refusal):
         raise ModelError("Nothing can be planted in this model.", where=subject.name, got=family.because)
     return family

@@ -15,6 +15,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
+from wheeltap.engine.inside.few import few
 from wheeltap.gauge import moves
 from wheeltap.recipes.train import own_random_numbers
 from wheeltap.testing.planted import Planted
@@ -163,8 +164,11 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
         ModelError: If no hidden layer can be widened.
     """
     BRITTLE.require(strength, of="strength of the brittle block")
-    family = gauge.find(model)
-    wide = [] if isinstance(family, gauge.Refusal) else [hidden for hidden in family.hiddens if hidden.widens]
+    family = gauge.find(model, few(task, model))
+    hiddens = () if isinstance(family, gauge.Refusal) else family.hiddens
+    wide = [
+        hidden for hidden in hiddens if hidden.widens and "cancel" not in hidden.refused and len(hidden.readers) == 1
+    ]
     if not wide:
         raise ModelError(
             "A brittle block cannot be planted in this model.",
@@ -177,5 +181,5 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
     hidden = wide[int(rng.integers(len(wide)))]
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
-    sites = Site("layer", hidden.name), Site("layer", hidden.reader.path)
+    sites = Site("layer", hidden.name), Site("layer", hidden.reader.label)
     return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), task, sites)

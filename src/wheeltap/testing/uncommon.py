@@ -1,9 +1,6 @@
 """Tiny nets whose weights are not those of plain layers: recurrent, computed, fused into experts, or of the model."""
 
-import contextlib
-import io
-import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
@@ -15,6 +12,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.recipes.train import reproducible
 from wheeltap.testing.planted import Planted, numbers
+from wheeltap.testing.zoo import quiet
 
 TOKENS = 11
 PLACES, WIDTH, CLASSES = 5, 8, 3
@@ -214,7 +212,7 @@ def uncommon(kind: str, *, seed: int = 0) -> Planted:
         kind: Its name.
         seed: Of the weights.
     """
-    with _quiet(), reproducible(seed):
+    with quiet(), reproducible(seed):
         model = MODELS[kind]().eval()
         for parameter in model.parameters():
             parameter.data.mul_(1.5)  # initial weights are so small that nothing much happens
@@ -225,14 +223,6 @@ def uncommon(kind: str, *, seed: int = 0) -> Planted:
         inputs = numbers(40, 4, 3, 3, seed=1).float()
     else:
         inputs = numbers(40, PLACES, WIDTH, seed=1).float()
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         targets = model(inputs).argmax(-1)
     return Planted(Subject(model, name=kind), Task(inputs, targets, name=kind))
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Without what torch and transformers have to say of these nets: that they are of an old style, or slow."""
-    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield

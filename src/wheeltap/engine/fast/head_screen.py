@@ -22,6 +22,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import as_before
 from wheeltap.engine.fast.heads import Head, HeadAblation, found_attention
+from wheeltap.engine.fast.opened import opened
 from wheeltap.gauge.attention import Attention
 
 COST = 3.0
@@ -102,11 +103,12 @@ def first_order(subject: Subject, task: BaseTask, of: Measure) -> Tensor:
     """
     if not _differentiable(of):
         raise _unscreened(subject, task, of)
-    known, single = found_attention(subject), isinstance(task, Task)
+    known, single = found_attention(subject, task), isinstance(task, Task)
     gates: dict[str, list[Tensor]] = {found.path: [] for found in known}
     changes = torch.zeros(sum(found.heads for found in known), len(task.targets))
     with ExitStack() as undo:
         undo.enter_context(as_before(subject))
+        undo.enter_context(opened(subject.model, [found.path for found in known]))
         undo.enter_context(torch.inference_mode(False))
         undo.enter_context(torch.enable_grad())
         subject.model.requires_grad_(False)

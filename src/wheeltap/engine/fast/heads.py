@@ -6,7 +6,7 @@ it are not run again.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, cast, final
@@ -27,7 +27,9 @@ from wheeltap.engine.fast.folded import (
     require_single_precision,
 )
 from wheeltap.engine.fast.narrow import Narrowing
+from wheeltap.engine.fast.opened import opened
 from wheeltap.engine.fast.prefix import PrefixCache, Reached
+from wheeltap.engine.inside.few import few
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing
@@ -52,14 +54,27 @@ class _Heads:
 
     Attributes:
         mixed: Inputs of the output projection, ``[row, place, head x width]`` per call.
-        projected: What the output projection gave, in the latest call.
-        wrote: What the module returned, per call.
+        projected: What the output projection gave, per call.
+        wrote: What the module at ``path`` returned, per call.
+        path: The module that is replaced to take a head away: the layer, or its projection, where what the layer
+            returns is more than that gives.
     """
 
     attention: Attention
     mixed: list[Tensor] = field(default_factory=list[Tensor])
-    projected: Tensor | None = None
+    projected: list[Tensor] = field(default_factory=list[Tensor])
     wrote: list[Any] = field(default_factory=list[Any])
+    path: str = ""
+
+    def settle(self) -> None:
+        """Choose the module that is replaced, once the clean pass is over."""
+        same = len(self.wrote) == len(self.projected) and all(
+            torch.equal(_first(wrote), projected) and _by_row(wrote, len(projected))
+            for wrote, projected in zip(self.wrote, self.projected, strict=True)
+        )
+        self.path = self.attention.path if same else self.attention.output.path
+        self.wrote = self.wrote if same else list(self.projected)
+        self.projected.clear()
 
     def without(self, model: nn.Module, heads: Sequence[int | None]) -> Callable[..., Any]:
         """A forward of the layer that gives, in one call after another, a copy of its output without each of ``heads``.
@@ -113,7 +128,7 @@ class HeadAblation:
 
     def __init__(self, subject: Subject, task: BaseTask) -> None:
         self.subject, self.task = subject, task
-        self._layers = {found.path: _Heads(found) for found in found_attention(subject)}
+        self._layers = {found.path: _Heads(found) for found in found_attention(subject, task)}
         self.heads = tuple(Head(path, at) for path, held in self._layers.items() for at in range(held.attention.heads))
         self.path = "heads folded"
         require_single_precision(subject, path=self.path)
@@ -126,13 +141,16 @@ class HeadAblation:
                 calls.append(Calls(subject, task))
             return calls[0].clean
 
-        self.cache = PrefixCache(subject, first_recorded)
-        if not calls:  # no stack of blocks to keep the outputs of
-            first_recorded(subject.model)
+        with self._opened():
+            self.cache = PrefixCache(subject, first_recorded)
+            if not calls:  # no stack of blocks to keep the outputs of
+                first_recorded(subject.model)
         self.calls, self.clean = calls[0], calls[0].clean
         self.spent = max(self.cache.spent, 1.0)
         if self.cache.exact:
             self.path = "heads folded, prefix cached"
+        for held in self._layers.values():
+            held.settle()
         if any(len(held.wrote) != len(self.calls.calls) for held in self._layers.values()):
             raise _unknown(self.subject, "attention that does not run once in every call")
         last = next(reversed(self._layers.values()))
@@ -186,7 +204,8 @@ class HeadAblation:
         module = self.subject.model.get_submodule(held.output.path)
         hook = module.register_forward_pre_hook(silence)
         try:
-            return self.task.scores(self.subject.model)
+            with self._opened():
+                return self.task.scores(self.subject.model)
         finally:
             hook.remove()
 
@@ -197,24 +216,28 @@ class HeadAblation:
         covered = self.cache.covers(block)
         self.spent += len(heads) * (self.cache.share(block) if covered else 1.0)
         parts = [heads[start : start + self.copies] for start in range(0, len(heads), self.copies)]
-        if not covered:
-            return torch.cat([self._folded(layer, part) for part in parts])
-        ends: list[list[Any]] = [[] for _ in self.calls.calls]
-        for part in parts:
-            with self.cache.stopping(), self._narrowing.applied(), self.cache.starting_at(block, copies=len(part)):
-                self._run_to_end(layer, part, ends)
-        with self.cache.after([joined_rows(end) for end in ends]):
-            return self.calls.folded(len(heads))
+        with self._opened():
+            if not covered:
+                return torch.cat([self._folded(layer, part) for part in parts])
+            ends: list[list[Any]] = [[] for _ in self.calls.calls]
+            for part in parts:
+                with self.cache.stopping(), self._narrowing.applied(), self.cache.starting_at(block, copies=len(part)):
+                    self._run_to_end(layer, part, ends)
+            with self.cache.after([joined_rows(end) for end in ends]):
+                return self.calls.folded(len(heads))
+
+    def _opened(self) -> AbstractContextManager[None]:
+        return opened(self.subject.model, self._layers)
 
     def _folded(self, layer: str, heads: Sequence[int | None]) -> Tensor:
-        model = self.subject.model
-        with computing(model.get_submodule(layer), self._layers[layer].without(model, heads)):
+        model, held = self.subject.model, self._layers[layer]
+        with computing(model.get_submodule(held.path), held.without(model, heads)):
             return self.calls.folded(len(heads))
 
     def _run_to_end(self, layer: str, heads: Sequence[int | None], ends: list[list[Any]]) -> None:
         """Adds what the last block gives in each call to ``ends``."""
-        model = self.subject.model
-        with computing(model.get_submodule(layer), self._layers[layer].without(model, heads)):
+        model, held = self.subject.model, self._layers[layer]
+        with computing(model.get_submodule(held.path), held.without(model, heads)):
             for call, end in zip(self.calls.calls, ends, strict=True):
                 try:
                     self.calls.output(call, len(heads))
@@ -228,12 +251,9 @@ class HeadAblation:
 
             def mix(module: nn.Module, args: tuple[Tensor, ...], output: Tensor, held: _Heads = held) -> None:
                 held.mixed.append(args[0].detach())
-                held.projected = output
+                held.projected.append(output)
 
             def write(module: nn.Module, args: Any, output: Any, held: _Heads = held) -> None:
-                wrote = _first(output)
-                if not isinstance(wrote, Tensor) or held.projected is None or not torch.equal(wrote, held.projected):
-                    raise _unknown(self.subject, f"{held.attention.path}: its output is not that of its projection")
                 held.wrote.append(output)
 
             projection = self.subject.model.get_submodule(held.attention.output.path)
@@ -242,29 +262,41 @@ class HeadAblation:
         return undo
 
 
+def _by_row(output: Any, rows: int) -> bool:
+    """Whether all that is returned beside the first tensor has one entry for each row, or is nothing."""
+    rest = cast("tuple[Any, ...]", output)[1:] if isinstance(output, tuple) else ()
+    return all(each is None or (isinstance(each, Tensor) and len(each) == rows) for each in rest)
+
+
 def _first(output: Any) -> Any:
     return cast("tuple[Any, ...]", output)[0] if isinstance(output, tuple) else output
 
 
-def found_attention(subject: Subject) -> tuple[Attention, ...]:
-    """Every attention layer, all of them known."""
-    found, refused = attention.find(subject.model, Sharing(subject.model))
-    problems = [reason for reason in refused if ": query:" not in reason]
-    packed = [each.path for each in found if isinstance(subject.model.get_submodule(each.path), nn.MultiheadAttention)]
-    if packed:
-        problems.append(
-            f"{packed[0]}: nn.MultiheadAttention multiplies by its output weight inside torch's own function"
-        )
+def found_attention(subject: Subject, task: BaseTask | None = None) -> tuple[Attention, ...]:
+    """Every attention layer, all of them known; with a task, also those whose heads the model's outputs prove."""
+    run = None if task is None else few(task, subject.model)
+    found, refused = attention.find(subject.model, Sharing(subject.model), run=run)
+    # Which moves hold does not matter here.
+    problems = [reason for reason in refused if not any(f": {move}: " in reason for move in attention.MOVES)]
+    problems += [f"{each.path}: how many heads it has is not proven" for each in found if not _counted(each)]
+    modules = ((each.path, subject.model.get_submodule(each.path)) for each in found)
+    packed = [path for path, held in modules if isinstance(held, nn.MultiheadAttention) and not held.batch_first]
+    problems += [f"{path}: nn.MultiheadAttention without batch_first: its rows are not first" for path in packed[:1]]
     if problems or not found:
         raise _unknown(subject, problems[0] if problems else "no attention layer")
     return found
+
+
+def _counted(found: Attention) -> bool:
+    """Whether its heads are what they seem: whole ones change places, or keep both products within themselves."""
+    return "heads" in found.moves or {"value", "query"} <= set(found.moves)
 
 
 def _unknown(subject: Subject, got: str) -> ModelError:
     return ModelError(
         "The attention heads of this model are not known.",
         where=subject.name,
-        expected="attention layers of transformers' Llama, Mistral, Qwen2, Qwen3 or GPT-2",
+        expected="attention layers of known classes of transformers (docs/gauges.md lists them)",
         got=got,
         do="Ablate its blocks or hidden units instead.",
     )

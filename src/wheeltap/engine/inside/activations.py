@@ -105,7 +105,7 @@ def places(subject: Subject, task: BaseTask, text: str = "") -> Places:
             return Places("blocks", tuple(Place(name, name) for name in stack), tuple(map(blocks.index, stack)))
         return _layers(subject)
     try:
-        hiddens = hidden_units(subject)
+        hiddens = hidden_units(subject, task)
     except ModelError:
         return _layers(subject)
     found = tuple(Place(hidden.layer, hidden.reader, incoming=True) for hidden in hiddens)

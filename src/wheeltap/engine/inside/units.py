@@ -15,7 +15,10 @@ from wheeltap.core.measure import Measure
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.apply import as_before
-from wheeltap.gauge.hidden import Columns, weight_of
+from wheeltap.engine.clean import threads_for
+from wheeltap.engine.inside.few import few
+from wheeltap.gauge.hidden import Columns, Hidden, weight_of
+from wheeltap.gauge.stages import Inputs
 
 Replace = Callable[[Tensor], Tensor]
 """From the values of all units of a layer, ``[..., unit, place]``, to those that are read instead."""
@@ -71,35 +74,60 @@ class HiddenUnits:
         return matrix.reshape(-1, self.before, self.units, self.after).transpose(1, 2).flatten(2)
 
 
-def hidden_units(subject: Subject) -> tuple[HiddenUnits, ...]:
+def hidden_units(subject: Subject, task: BaseTask | None = None) -> tuple[HiddenUnits, ...]:
     """Every hidden layer whose units can be taken away one by one, in order of computation.
+
+    Args:
+        subject: The model.
+        task: Examples to probe it with where its structure alone does not tell.
 
     Raises:
         ModelError: If the structure of the model is not recognised, with the reasons.
     """
-    with as_before(subject):  # finding its structure runs its forward
-        family = gauge.find(subject.model)
-    if isinstance(family, gauge.Refusal) or not family.hiddens:
-        because = family.because if isinstance(family, gauge.Refusal) else "; ".join(family.refused)
+    with as_before(subject), threads_for(subject.record.parameters):  # finding its structure runs its forward
+        family = gauge.find(subject.model, None if task is None else few(task, subject.model))
+    reasons = [family.because] if isinstance(family, gauge.Refusal) else _of_layers(family.refused)
+    found: list[HiddenUnits] = []
+    for hidden in () if isinstance(family, gauge.Refusal) else family.hiddens:
+        read = _read_by_one(subject, hidden)
+        if isinstance(read, str):
+            reasons.append(f"{hidden.name}: {read}")
+        else:
+            found.append(read)
+    if not found:
         raise ModelError(
             "No hidden units are known in this model.",
             where=subject.name,
             expected="hidden layers that one other layer reads (MLP, CNN, the MLPs of a transformer)",
-            got=because,
+            got="; ".join(reasons),
             do="Leave the structure audits out for this model.",
         )
-    found: list[HiddenUnits] = []
-    for hidden in family.hiddens:
-        reader = hidden.stages[-1]
-        assert isinstance(reader, Columns), "the last stage of a hidden layer reads it"
-        module = subject.model.get_submodule(reader.path)
-        spatial = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        # The taps of a convolution are not places of its input.
-        places = (1, 1) if spatial else (reader.before, reader.after)
-        found.append(
-            HiddenUnits(hidden.name, reader.path, hidden.units, *places, spatial=spatial, transposed=reader.transposed)
-        )
     return tuple(found)
+
+
+def _of_layers(reasons: Sequence[str]) -> list[str]:
+    """Those of some reasons that are not about a gauge."""
+    return [one for one in reasons if gauge.GAUGES.keys().isdisjoint(one.partition(":")[0].replace(",", " ").split())]
+
+
+def _read_by_one(subject: Subject, hidden: Hidden) -> HiddenUnits | str:
+    """The units of a hidden layer by the one layer that reads them, or why they cannot be taken away there."""
+    if len(hidden.readers) != 1:
+        return f"its units are read by {len(hidden.readers)} weights"
+    if "permute" in hidden.refused:
+        return "its units are not known to be alike"
+    reader = hidden.reader
+    module = subject.model.get_submodule(reader.path)
+    transposed = type(module).__name__ == "Conv1D"
+    spatial = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    plain = spatial or transposed or isinstance(module, nn.Linear)
+    if not plain or not (isinstance(reader, Columns) or (isinstance(reader, Inputs) and reader.called)):
+        return f"they are read inside of {reader.path or 'the model'}, which is no layer of its own"
+    if hidden.name not in subject.record.layers:
+        return "they are written by no layer of its own"
+    # The taps of a convolution are not places of its input.
+    places = (1, 1) if spatial else (reader.before, reader.after)
+    return HiddenUnits(hidden.name, reader.path, hidden.units, *places, spatial=spatial, transposed=transposed)
 
 
 @contextmanager

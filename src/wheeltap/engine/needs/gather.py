@@ -17,7 +17,9 @@ from wheeltap.engine.apply import as_before
 from wheeltap.engine.backward import differentiable
 from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
-from wheeltap.engine.needs.reads import Read, Reads
+from wheeltap.engine.needs.multiplied import Product
+from wheeltap.engine.needs.products import Products
+from wheeltap.engine.needs.sources import Places, Source, Tokens
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing
@@ -34,8 +36,7 @@ def gather(need: Need, subject: Subject, task: BaseTask, *, limit: int = moments
         found = moments.layer_moments(subject, task, limit=limit)
         return Fixed(found.factors, forwards=task.moment_passes, left_out=found.left_out)
     if need == "inputs":
-        left_out = {layer.name: why for layer in subject.layers if (why := moments.why_not(subject, layer))}
-        return Fixed(dict(_input_scales(subject, task)), forwards=task.moment_passes, left_out=left_out)
+        return _input_scales(subject, task)
     if need == "heads":
         return _head_moments(subject, task)
     if need == "slopes":
@@ -51,29 +52,31 @@ def of_another(subject: Subject, other: Subject, also: Subject | None = None) ->
     Raises:
         ModelError: If a layer's weights are missing there or have another shape; the first one is named.
     """
+
+    def weights(name: str | None, layer: Layer) -> Tensor | None:
+        if name is None:
+            return None
+        theirs = _held_by(other, name, layer, subject)
+        if also is None:
+            return theirs
+        mine = _held_by(subject, name, layer, subject)
+        return (theirs.float() + (_held_by(also, name, layer, subject).float() - mine.float())).to(mine)
+
     known: dict[str, Known] = {}
     for layer in subject.layers:
-        weights: list[Tensor | None] = []
-        for name in (layer.weight, layer.bias):
-            if name is None:
-                weights.append(None)
-                continue
-            theirs = _held_by(other, name, subject)
-            if also is not None:
-                mine = subject.parameter(name).detach()
-                theirs = (theirs.float() + (_held_by(also, name, subject).float() - mine.float())).to(mine)
-            weights.append(theirs)
-        weight, bias = weights
+        weight = weights(layer.weight, layer)
         assert weight is not None
-        known[layer.name] = Weights(weight, bias)
+        known[layer.name] = Weights(weight, weights(layer.bias, layer))
     return Fixed(known)
 
 
-def _held_by(other: Subject, name: str, subject: Subject) -> Tensor:
-    """A parameter of another subject, with dtype and device of the same one of ``subject``."""
+def _held_by(other: Subject, name: str, layer: Layer, subject: Subject) -> Tensor:
+    """A layer's weight or bias in another subject, with dtype and device of the same one of ``subject``."""
     mine, held = subject.parameter(name), None
     with suppress(AttributeError):
         held = other.model.get_parameter(name)
+        if name == layer.weight and layer.length is not None:
+            other.model.get_parameter(layer.length)
     if held is None or held.shape != mine.shape:
         raise ModelError(
             "The two checkpoints do not fit each other.",
@@ -82,7 +85,8 @@ def _held_by(other: Subject, name: str, subject: Subject) -> Tensor:
             got="no such tensor" if held is None else str(list(held.shape)),
             do="Merge checkpoints of one architecture.",
         )
-    return held.detach().to(device=mine.device, dtype=mine.dtype)
+    whole = other.weight(layer) if name == layer.weight else held
+    return whole.detach().to(device=mine.device, dtype=mine.dtype)
 
 
 @dataclass
@@ -128,30 +132,48 @@ def _means_of(subject: Subject, sums: Mapping[str, _Sum]) -> Iterator[tuple[str,
         yield name, held.total / held.rows
 
 
-def _input_scales(subject: Subject, task: BaseTask) -> Iterator[tuple[str, InputScale]]:
+def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
+    """Of every layer whose rows all read one input."""
     sums: dict[str, _Sum] = {}
+    packed: dict[str, Tensor] = {}
+    layers = [layer for layer in subject.layers if not layer.tied]
+    left_out = {layer.name: moments.TIED for layer in subject.layers if layer.tied}
 
-    def see(layer: Layer, read: Read) -> None:
-        total, rows = _squares(layer, read)
-        held = sums.setdefault(layer.name, _Sum(torch.zeros_like(total)))
-        held.total += total
-        held.rows += rows
+    def see(product: Product) -> None:
+        name, source = product.layer.name, product.source
+        if product.parts > 1:
+            # Packed queries, keys and values of one input are three products of it.
+            shared = product.layer.kind == "attention" and packed.setdefault(name, source.inputs) is source.inputs
+            if not shared:
+                left_out[name] = _SEVERAL
+            if product.part == product.parts - 1:
+                packed.pop(name, None)
+        if product.part == 0 and not isinstance(source, Places) and name not in left_out:
+            total, rows = _squares(product.layer, source)
+            held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
+            held.total += total
+            held.rows += rows
 
-    layers = {id(subject.parameter(layer.weight)): layer for layer in moments.supported(subject)}
-    with Reads(layers, see), torch.no_grad():
+    products = Products(subject, layers, see)
+    with products, torch.no_grad():
         for batch in task.moments():
+            products.begin()
             batch.run(subject.model)
-    for name, mean in _means_of(subject, sums):
-        yield name, InputScale(mean.sqrt())
+    known = {name: InputScale(mean.sqrt()) for name, mean in _means_of(subject, sums) if name not in left_out}
+    for layer in layers:
+        if layer.name not in known:
+            left_out.setdefault(layer.name, layer.unread or moments.NOT_READ)
+    return Fixed(known, task.moment_passes, left_out)
 
 
-def _squares(layer: Layer, read: Read) -> tuple[Tensor, int]:
+_SEVERAL = "its rows read different inputs"
+
+
+def _squares(layer: Layer, source: Source) -> tuple[Tensor, int]:
     """Sum of squares of each of a layer's inputs over rows, and their number."""
-    inputs = read.inputs
-    if layer.kind == "embedding":
-        counts = torch.bincount(inputs.flatten(), minlength=layer.fan_in)
-        return counts.double(), int(inputs.numel())
-    rows = read.patches() if layer.kind == "conv" else inputs.reshape(-1, inputs.shape[-1])
+    if isinstance(source, Tokens):
+        return source.counts(layer.fan_in).double(), int(source.inputs.numel())
+    rows = source.rows()
     return rows.double().square().sum(0), len(rows)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from wheeltap.core import seeds
 from wheeltap.core.copies import copied
 from wheeltap.core.errors import ModelError
-from wheeltap.core.layer import Layer
+from wheeltap.core.layer import Layer, weight_in
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.backward import differentiable
@@ -59,8 +59,10 @@ class Tuned(Knowledge):
             if self._how.adapter == "lora":
                 yield _LowRank(weight, layer, self._how.rank)
                 continue
-            for held in (weight, *(() if layer.bias is None else (self._model.get_parameter(layer.bias),))):
-                yield _Whole(held)
+            yield _Whole(weight)
+            for name in (layer.bias, layer.length):
+                if name is not None:
+                    yield _Whole(self._model.get_parameter(name))
 
     def covers(self, layer: Layer) -> bool:
         """See ``Knowledge.covers``."""
@@ -78,7 +80,7 @@ class Tuned(Knowledge):
             raise
         return {
             layer.name: Weights(
-                self._model.get_parameter(layer.weight).detach(),
+                weight_in(self._model, layer).detach(),
                 None if layer.bias is None else self._model.get_parameter(layer.bias).detach(),
             )
             for layer in self._layers.values()

@@ -71,6 +71,7 @@ BUILTIN: dict[str, str] = {
     "decodable": "wheeltap.engine.readings.decodable:Decodable",
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
+    "census": "wheeltap.engine.readings.census:Census",
 }
 
 readings: Registry[Reading] = Registry(

@@ -47,7 +47,7 @@ class Cancellation(Reading):
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
         settings: CancellationSettings = self.settings
-        hiddens = hidden_units(subject)
+        hiddens = hidden_units(subject, task)
         first, second = _halves(task, seeds.generator(root, "cancellation", "halves", seed))
         with torch.no_grad():
             held = list(contributions(subject, first, hiddens, centred=settings.to == "mean").values())

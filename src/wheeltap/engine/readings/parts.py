@@ -93,7 +93,7 @@ class UnitSets(Session):
     def __init__(self, subject: Subject, task: BaseTask, halves: BehaviourHalves) -> None:
         super().__init__(subject, task)
         self.halves = halves
-        self.hiddens = hidden_units(subject)
+        self.hiddens = hidden_units(subject, task)
         self.sizes = [hidden.units for hidden in self.hiddens]
         self.means = means(subject, task, self.hiddens)
         self.passes += 1.0

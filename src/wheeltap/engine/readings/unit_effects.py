@@ -26,7 +26,7 @@ class UnitEffects(Reading):
 
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``."""
-        hiddens = hidden_units(subject)
+        hiddens = hidden_units(subject, task)
         rng = seeds.generator(root, "unit-effects", "units", seed)
         chosen = _chosen(subject, task, hiddens, rng, limit=self.settings.limit)
         value, session = means(subject, task, hiddens), Session(subject, task)

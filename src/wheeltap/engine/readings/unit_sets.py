@@ -94,7 +94,7 @@ def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: in
     if not units:
         return
     try:
-        hiddens = hidden_units(subject)
+        hiddens = hidden_units(subject, task)
     except ModelError:
         return
     require_part(named(hiddens, units, where=subject.name), where=subject.name)

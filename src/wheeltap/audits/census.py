@@ -1,0 +1,183 @@
+"""WT002: is every weight of a plausible size? Read from the weights alone, in every plan."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from wheeltap.audits.base import Arrays, Case, Tested, Unanswered
+from wheeltap.audits.claims import Words
+from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.records import Estimate, SubjectRecord
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.census import CENSUS, CensusSettings
+from wheeltap.stats.effect import score_interval
+
+ALWAYS: Final = ("census",)
+"""Audits of every plan: what they read takes no pass."""
+
+WORDS: Final = Words("outlier weight", "measured", "measured")
+
+DO: Final = (
+    "A number like that is a corrupt weight until shown otherwise: compare the file with the original, download it "
+    "again, or check what converted its dtype."
+)
+
+_SMALLER: Final = "A weight that became smaller, or zero, does not stand out, and is not looked for."
+
+_ROUNDED: Final = 10.0
+"""Bits from which a ratio is given as a power of two."""
+
+
+@final
+@dataclass(frozen=True)
+class Outlier:
+    """A weight that stands out.
+
+    Attributes:
+        at: Path of its tensor and its indices.
+        value: As text.
+        beyond: What it is compared with, in words.
+    """
+
+    at: str
+    value: str
+    beyond: str
+
+    def __str__(self) -> str:
+        return f"{self.at} = {self.value}{f', {self.beyond}' if self.beyond else ''}"
+
+
+@final
+@dataclass(frozen=True)
+class Census:
+    """What was read of a subject.
+
+    Attributes:
+        outliers: Those that are named.
+        count: How many there are.
+        tensors: How many were read.
+        facts: Beside it, in words: rows that are zero or repeated, values too large for float16.
+        tried: By exponent bit, the top one first: weights of which it is 0.
+        seen: How many of these a flip would show.
+    """
+
+    outliers: tuple[Outlier, ...]
+    count: int
+    tensors: int
+    facts: tuple[str, ...]
+    tried: tuple[int, ...]
+    seen: tuple[int, ...]
+
+
+@final
+class CensusAudit(SingleReadingAudit[Census]):
+    """Looks at the size of every weight and buffer once; it is part of every plan and takes no pass."""
+
+    name = "census"
+    code = "WT002"
+    title = "Weight census"
+    reads = (
+        "Every weight is read once and compared with the next largest of its tensor. One that is far larger than all"
+        " beside it is corrupt until shown otherwise: a single flipped bit of an exponent does that, and the score need"
+        " not change."
+    )
+    asks = "census"
+    settings_type = CensusSettings
+    reading = CENSUS
+
+    def passes(self, plan: Plan, subject: SubjectRecord) -> float:
+        """None: the model is not run."""
+        return 0.0
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Census:
+        """Names, values and counts."""
+        named = zip(read["letters"], read["places"], read["values"], read["number"], read["beyond"], strict=True)
+        return Census(
+            outliers=tuple(_outlier(*one) for one in named), count=int(read["outliers"]),
+            tensors=int(read["tensors"]), facts=_facts(read),
+            tried=tuple(map(int, read["tried"])), seen=tuple(map(int, read["seen"])),
+        )  # fmt: skip
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Census) -> list[Tested]:
+        """Which weights stand out; where none does, what would have."""
+        numbers = (Estimate.exact("outlier weights", float(read.count), "weights"), *_power(read))
+        facts = " ".join(read.facts)
+        if not read.count:
+            found = f"No weight of {subject.name} stands out by its size ({read.tensors} tensors read)."
+            said = " ".join((found, self._sight(read), _SMALLER, facts)).strip()
+            return [Tested(test=None, status="measured", found=said, beside=numbers, words=WORDS)]
+        others = self._others(case, subject)
+        named = [f"{one}{_elsewhere(one, others)}" for one in read.outliers]
+        more = read.count - len(named)
+        listed = "; ".join(named) + (f"; and {more} more" if more else "")
+        first = f"{subject.name}: {named[0]}{f' (and {read.count - 1} more)' if read.count > 1 else ''}."
+        said = f"{subject.name}: {listed}. {DO} {facts}".strip()
+        return [Tested(test=None, status="found", found=said, brief=f"{first} {DO}", beside=numbers, words=WORDS)]
+
+    def _others(self, case: Case, subject: SubjectRecord) -> dict[str, Census]:
+        """What was read of the other subjects, as far as it was."""
+        found: dict[str, Census] = {}
+        for other in case.plan.subjects:
+            if other != subject:
+                try:
+                    found[other.name] = self.read(case, other)
+                except Unanswered:
+                    continue
+        return found
+
+    def _sight(self, read: Census) -> str:
+        """What a flip upward of an exponent bit would show."""
+        tried, top = sum(read.tried), read.tried[0]
+        if not top:
+            return ""
+        return (
+            f"A flip of the top exponent bit would have shown in {read.seen[0] / top:.1%} of {top:,} weights drawn at "
+            f"random, a flip from 0 to 1 of any exponent bit in {sum(read.seen) / tried:.1%}."
+        )
+
+
+def _power(read: Census) -> tuple[Estimate, ...]:
+    """The share of flips of the top exponent bit that would show."""
+    top, seen = read.tried[0], read.seen[0]
+    if not top:
+        return ()
+    shown = np.arange(top) < seen
+    return (score_interval(shown.astype(np.float64), bounded=True, name="top bit flips seen", unit="share"),)
+
+
+def _outlier(
+    letters: Sequence[float], places: Sequence[float], value: Sequence[float], number: bool, beyond: Sequence[float]
+) -> Outlier:
+    name = "".join(chr(int(letter)) for letter in letters if letter)
+    place = ", ".join(str(int(at)) for at in places if at >= 0)
+    said = f"{math.ldexp(float(value[0]), int(value[1])):.2g}" if number else "NaN"
+    tensor, row = (float(bits) for bits in beyond)
+    compared = f"{_times(tensor)} the next largest of its tensor" if tensor >= 0.0 else ""
+    if row > tensor >= 0.0:
+        compared = f"{compared} ({_times(row)} that of its row)"
+    return Outlier(f"{name}[{place}]", said, compared)
+
+
+def _times(bits: float) -> str:
+    return f"2^{bits:.0f} times" if bits >= _ROUNDED else f"{2.0**bits:.0f} times"
+
+
+def _elsewhere(one: Outlier, others: dict[str, Census]) -> str:
+    """In which other subjects the same weight does not stand out; not known of one with more than are named."""
+    known = {name: read for name, read in others.items() if read.count == len(read.outliers)}
+    without = [name for name, read in known.items() if one.at not in {other.at for other in read.outliers}]
+    return f" (no outlier in {', '.join(without)})" if without else ""
+
+
+def _facts(read: Arrays) -> tuple[str, ...]:
+    """What else was counted, in sentences."""
+    rows, dead, repeated, over = (int(read[name]) for name in ("rows", "dead", "repeated", "over"))
+    said = (
+        (dead, f"Rows that are all zero: {dead:,} of {rows:,}."),
+        (repeated, f"Rows that repeat another one bit for bit: {repeated:,} of {rows:,}."),
+        (over, f"Values that float16 cannot hold (above 65,504): {over:,}."),
+    )
+    return tuple(text for count, text in said if count)

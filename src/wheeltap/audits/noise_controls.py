@@ -1,0 +1,230 @@
+"""Control copies of a noise audit: the twin, looked at twice where it seems to differ; plants of rising strength."""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+import numpy as np
+
+from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, Plants, found_planted, plant_level, silent_twice
+from wheeltap.audits.measured import Measured, area_difference
+from wheeltap.core.records import Control, Estimate, SubjectRecord, Trial
+from wheeltap.stats.curve import Response, area_values
+from wheeltap.stats.missing import missed_again
+
+_AGAIN_FROM = 20_000  # seeds of draws that no curve has
+_PILOT_FROM = 30_000
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Of a noise audit's controls, in units of the measure: see ``NoiseSettings``."""
+
+    null_margin: float
+    null_level: float
+    min_effect: float
+    plant_margin: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class NoiseControls:
+    """Asks for the control copies of one noise audit as far as they are needed, and judges them.
+
+    Attributes:
+        case: Plan and outcomes.
+        code: Of the audit.
+        doses: At which controls are measured.
+        draws: Of each control.
+        trial: One disturbance of a subject: dose, seed.
+        twin: The null copy, where the audit must be silent on it.
+        plants: Planted copies of rising strength, where the audit must find them.
+    """
+
+    case: Case
+    code: str
+    doses: list[float]
+    draws: int
+    trial: Callable[[SubjectRecord, float, int], Trial]
+    twin: SubjectRecord | None
+    plants: tuple[SubjectRecord, ...]
+    thresholds: Callable[[], Thresholds]
+
+    # ---- asking -----------------------------------------------------------------------------------------------
+
+    def wanted(self) -> list[Trial]:
+        """The next trials, given what is known."""
+        found: list[Trial] = []
+        for asked in (self._of_twin(), self._of_plants()):
+            with suppress(Unanswered):  # a copy that cannot be measured is skipped, whatever else would be asked of it
+                for trial in asked:
+                    found.append(trial)
+        return found
+
+    def most(self) -> int:
+        """Trials at most, but for the second look at a twin, which 1 sound run in 20 takes."""
+        once, strengths = len(self.doses) * self.draws, len(self.plants)
+        pilot = once if strengths > 1 else 0
+        return once * (self.twin is not None) + once * strengths + max(strengths - 1, 0) + pilot
+
+    def _of_twin(self) -> Iterator[Trial]:
+        if self.twin is None:
+            return
+        yield from self._flat(self._grid(self.twin))
+        if self._known(self._grid(self.twin), self._grid(self.case.plan.reference)) and self._null.apart:
+            yield from self._second_look()
+
+    def _second_look(self) -> list[Trial]:
+        assert self.twin is not None, "asked only where there is a twin"
+        return [t for one in (self.case.plan.reference, self.twin) for t in self._flat(self._grid_again(one))]
+
+    def _of_plants(self) -> Iterator[Trial]:
+        for tried in self._tried():
+            yield self.case.plan.clean(tried)
+            if not self.case.known([self.case.plan.clean(tried)]):
+                return  # whether it is a copy at all comes first
+            yield from self._flat(self._grid(tried))
+        if self._all_missed():
+            yield from self._flat(self._pilot())
+
+    def _tried(self) -> Iterator[SubjectRecord]:
+        """The plants up to the first that is found, or is not measured yet."""
+        for plant in self.plants:
+            yield plant
+            known = self._known(self._grid(plant), self._grid(self.case.plan.reference))
+            if not known or self._seen(plant).found:
+                return
+
+    def _all_missed(self) -> bool:
+        """Whether several strengths were missed; where a budget left but one, there is no more to spend on it."""
+        tried = list(self._tried())
+        if len(tried) < max(len(self.plants), 2):
+            return False
+        known = self._known(self._grid(tried[-1]), self._grid(self.case.plan.reference))
+        return known and not self._seen(tried[-1]).found
+
+    def _grid(self, subject: SubjectRecord) -> list[list[Trial]]:
+        return self._rows(subject, 0, self.draws)
+
+    def _grid_again(self, subject: SubjectRecord) -> list[list[Trial]]:
+        return self._rows(subject, _AGAIN_FROM, AGAIN_DRAWS * self.draws)
+
+    def _pilot(self) -> list[list[Trial]]:
+        return self._rows(self.plants[-1], _PILOT_FROM, self.draws)
+
+    def _rows(self, subject: SubjectRecord, first: int, draws: int) -> list[list[Trial]]:
+        return [[self.trial(subject, dose, first + at) for at in range(draws)] for dose in self.doses]
+
+    def _known(self, *grids: list[list[Trial]]) -> bool:
+        return all(self.case.known(self._flat(grid)) for grid in grids)
+
+    @staticmethod
+    def _flat(grid: list[list[Trial]]) -> list[Trial]:
+        return [trial for row in grid for trial in row]
+
+    # ---- measuring --------------------------------------------------------------------------------------------
+
+    def measured(self, subject: SubjectRecord, grid: list[list[Trial]] | None = None) -> Measured:
+        """A copy's response at the doses of controls.
+
+        Raises:
+            Unanswered: If a trial failed, was skipped or has not run.
+        """
+        grid = self._grid(subject) if grid is None else grid
+        response = Response(
+            values=self.case.table(grid), clean=self.case.clean(subject), doses=np.array(self.doses),
+            chance=self.case.chance,
+        )  # fmt: skip
+        return Measured(subject, response, self._flat(grid))
+
+    def copies(self) -> list[Measured]:
+        """What was measured of the twin, and of the plant that decided; nothing of a copy that gave no answer."""
+        found: list[Measured] = []
+        with suppress(Unanswered):
+            for copy in (*(() if self.twin is None else (self.twin,)), *list(self._tried())[-1:]):
+                found.append(self.measured(copy))
+        return found
+
+    @cached_property
+    def _reference(self) -> Measured:
+        return self.measured(self.case.plan.reference)
+
+    def _gap(self, one: Measured, two: Measured, *, level: float, margin: float) -> Estimate:
+        return area_difference(one, two, level=level, margin=margin, unit=self.case.plan.task.measure)
+
+    @cached_property
+    def _limits(self) -> Thresholds:
+        return self.thresholds()
+
+    @cached_property
+    def _null(self) -> Null:
+        """Both looks at the twin, the second where it has been made."""
+        assert self.twin is not None, "asked only where there is a twin"
+        limits, again = self._limits, None
+        margin, level = limits.null_margin, limits.null_level
+        gap = self._gap(self._reference, self.measured(self.twin), level=level, margin=margin)
+        if self.case.known(self._second_look()):
+            one, two = (self.measured(s, self._grid_again(s)) for s in (self.case.plan.reference, self.twin))
+            again = self._gap(one, two, level=AGAIN, margin=margin)
+        df = self.draws - 1 if self.draws > 1 else None
+        return Null(gap=gap, again=again, margin=margin, min_effect=limits.min_effect, df=df)
+
+    def _seen(self, plant: SubjectRecord) -> Plants:
+        level, margin = plant_level(len(self.plants)), self._limits.plant_margin
+        gap = self._gap(self._reference, self.measured(plant), level=level, margin=margin)
+        return Plants(effect=gap, copy=plant, weaker=self.plants.index(plant))
+
+    def _missed(self) -> float | None:
+        """Probability that the strongest plant is missed by a sound audit, from draws that the control does not use."""
+        sign, doses = self.case.plan.task.sign, np.array(self.doses)
+        pilot = self.measured(self.plants[-1], self._pilot())
+        areas = [sign * area_values(one.response.values, doses) for one in (self._reference, pilot)]
+        return missed_again(*areas, level=plant_level(len(self.plants)))
+
+    # ---- judging ----------------------------------------------------------------------------------------------
+
+    def null(self, *, instead: str) -> Control:
+        """The twin must not look different.
+
+        Args:
+            instead: Why there is none, where the plan does not say.
+        """
+        name = f"{self.code} reparametrized copy"
+        if self.twin is None:
+            why = self.case.plan.no_controls or instead
+            return Control(name=name, kind="null", status="skipped", because=why)
+        try:
+            null = self._null
+            trials = [*self._reference.trials, *self.measured(self.twin).trials]
+        except Unanswered as why:
+            return Control(name=name, kind="null", status="skipped", because=why.because)
+        if self.case.diverged(trials) == len(trials):
+            why = "No disturbed copy gave a finite answer, so none could look different."
+            return Control(name=name, kind="null", status="skipped", because=why)
+        return silent_twice(
+            name, null,
+            because=f"A copy that computes the same function must not look different: its area differs by {null.gap} "
+            f"({null.gap.level:.1%} interval); the run is void if it is shown to differ by more than "
+            f"{null.margin:.2g}, by fresh draws too.",
+        )  # fmt: skip
+
+    def plant(self) -> Control:
+        """A copy that is made fragile must be found, at the first strength that is strong enough."""
+        name = f"{self.code} planted cancelling units"
+        if not self.plants:
+            return Control(name=name, kind="planted", status="skipped", because=self.case.plan.no_controls)
+        try:
+            seen = self._seen(list(self._tried())[-1])
+            missed = self._missed() if self._all_missed() and self._known(self._pilot()) else None
+        except Unanswered as why:
+            return Control(name=name, kind="planted", status="skipped", because=why.because)
+        plants = replace(seen, missed=missed)
+        return found_planted(
+            name, plants,
+            because=f"A copy made fragile on purpose must be found: with {plants.strength} its area is smaller by "
+            f"{seen.effect} ({seen.effect.level:.1%} interval).",
+        )  # fmt: skip

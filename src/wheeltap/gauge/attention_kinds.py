@@ -1,0 +1,311 @@
+"""The classes of attention that are known: where each keeps its queries, keys, values and outputs.
+
+A class is known by its name and by the module that defines it; what it holds and the sizes of its parts are checked.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any, Final, Literal, final
+
+from torch import Tensor, nn
+
+from wheeltap.gauge.hidden import weight_of
+from wheeltap.gauge.parts import Affine
+
+MOVES: Final = ("heads", "value", "query")
+
+_PROJECTIONS: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
+_OUT: Final = (*_PROJECTIONS[:3], "out_proj")
+_NORMS: Final = ("q_norm", "k_norm")
+SLOPES: Final = "each head has a slope of its own over places (ALiBi)"
+_BIASES: Final = "each head has a position bias of its own, which all blocks share"
+
+
+@final
+@dataclass(frozen=True)
+class Attention:
+    """One attention layer: where its weights are, and which moves keep what it computes.
+
+    Attributes:
+        path: Module path.
+        heads: Query heads.
+        groups: Key and value heads; ``heads / groups`` query heads in a row read each.
+        width: Rows of a value head. Queries and keys may have others; what a query has more than its key (after it) is
+            matched with keys that all heads share.
+        rotary: How many coordinates of queries and keys are turned by position, in pairs ``i`` and ``i + rotary / 2``.
+            The first ones; the others are not turned.
+        moves: Those of ``heads``, ``value`` and ``query`` that hold.
+        query: ``[head x rows, input]``.
+        key: ``[group x rows, input]``.
+        value: ``[group x width, input]``.
+        output: ``[output, head x width]``.
+        per_head: Names of parameters with one number per query head.
+    """
+
+    path: str
+    heads: int
+    groups: int
+    width: int
+    rotary: int
+    moves: tuple[str, ...]
+    query: Affine
+    key: Affine
+    value: Affine
+    output: Affine
+    per_head: tuple[str, ...] = ()
+
+
+Reasons = Mapping[str, str]
+"""By move, why it does not hold."""
+
+
+def _none(_path: str, _modules: Mapping[str, nn.Module]) -> Reasons:
+    return {}
+
+
+@final
+@dataclass(frozen=True)
+class Kind:
+    """An attention class that is known: the class of its layers, and what it may hold.
+
+    Attributes:
+        layer: Class of the parts that hold weights.
+        parts: Their names.
+        address: Reads heads and addresses, given module path (with a dot) and module, or says what does not fit.
+        also: Other modules in it.
+        norms: Norms of queries and keys that it may have, which act on each coordinate.
+        own: Parameters that it may hold itself.
+        inner: The classes of modules in it that have a forward of their own.
+        rotary: Which coordinates of queries and keys a rotary embedding turns.
+        why_not: Moves that do not hold, given the module path and every module by its path.
+    """
+
+    layer: str
+    parts: tuple[str, ...]
+    address: Callable[[str, Any], Attention | str]
+    also: tuple[str, ...] = ()
+    norms: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    inner: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    rotary: Literal["none", "all", "first"] = "none"
+    why_not: Callable[[str, Mapping[str, nn.Module]], Reasons] = _none
+
+
+def separate(prefix: str, module: Any, *, parts: tuple[str, ...], heads: int, groups: int) -> Attention | str:
+    """Four layers for queries, keys, values and outputs.
+
+    Args:
+        prefix: Module path, with a dot where there is one.
+        module: The attention.
+        parts: Names of the layers, in this order.
+        heads: Query heads.
+        groups: Key and value heads.
+    """
+    query, key, value, output = (weight_of(module.get_submodule(part)) for part in parts)
+    rows, width = [len(query), len(key), len(value)], len(value) // max(groups, 1)
+    if heads % max(groups, 1) or width == 0 or rows != [heads * width, groups * width, groups * width]:
+        return f"{rows} rows of queries, keys and values are not whole heads of {width}"
+    if output.shape[1] != heads * width:
+        return f"{parts[3]} reads {output.shape[1]} columns, not {heads} heads of {width}"
+    layers = [Affine(prefix + part) for part in parts]
+    return Attention(
+        prefix.removesuffix("."), heads, groups, width, 0, MOVES,
+        query=layers[0], key=layers[1], value=layers[2], output=layers[3],
+    )  # fmt: skip
+
+
+def _separate(prefix: str, module: Any, *, parts: tuple[str, ...] = _PROJECTIONS) -> Attention | str:
+    """The same, with the width of a head in ``head_dim``."""
+    width: int = module.head_dim
+    heads, groups = (len(weight_of(module.get_submodule(part))) // width for part in parts[:2])
+    share = getattr(module, "num_key_value_groups", heads // max(groups, 1))
+    found = separate(prefix, module, parts=parts, heads=heads, groups=heads // share)
+    if isinstance(found, Attention) and found.width != width:
+        return f"its heads have {found.width} rows, not {width}"
+    return found
+
+
+def _sinks(prefix: str, module: Any) -> Attention | str:
+    found = _separate(prefix, module)
+    if isinstance(found, str):
+        return found
+    if tuple(module.sinks.shape) != (found.heads,):
+        return f"its sinks are of shape {list(module.sinks.shape)}, not one for each of {found.heads} heads"
+    return replace(found, per_head=("sinks",))
+
+
+def _bert(prefix: str, module: Any) -> Attention | str:
+    heads = module.self.num_attention_heads
+    return separate(prefix, module, parts=_SELF, heads=heads, groups=heads)
+
+
+_SELF: Final = ("self.query", "self.key", "self.value", "output.dense")
+
+
+def _t5(prefix: str, module: Any) -> Attention | str:
+    return separate(prefix, module, parts=("q", "k", "v", "o"), heads=module.n_heads, groups=module.n_heads)
+
+
+def _gpt2(prefix: str, module: Any) -> Attention | str:
+    for flag in ("is_cross_attention", "reorder_and_upcast_attn", "pruned_heads"):
+        if getattr(module, flag, False):
+            return f"{flag} is set"
+    packed = partial(Affine, f"{prefix}c_attn", transposed=True)
+    stored = module.c_attn.weight.T, module.c_proj.weight.T
+    return _packed(prefix, stored, module.num_heads, packed, Affine(f"{prefix}c_proj", transposed=True))
+
+
+def _multihead(prefix: str, module: Any) -> Attention | str:
+    if module.add_zero_attn:
+        return "add_zero_attn is set"
+    packed = partial(Affine, prefix.removesuffix("."), weight="in_proj_weight", bias="in_proj_bias")
+    stored = module.in_proj_weight, module.out_proj.weight
+    return _packed(prefix, stored, module.num_heads, packed, Affine(f"{prefix}out_proj"))
+
+
+def _packed(
+    prefix: str, stored: tuple[Tensor, Tensor], heads: int, packed: "partial[Affine]", output: Affine
+) -> Attention | str:
+    """Queries, keys and values in this order in one weight ``[3 head width, input]``."""
+    rows, columns = len(stored[0]), stored[1].shape[1]
+    width = columns // heads
+    if not rows == 3 * columns == 3 * heads * width:
+        return f"{rows} packed rows and {columns} output columns are not {heads} whole heads"
+    query, key, value = (packed(first=first, last=first + columns) for first in range(0, rows, columns))
+    return Attention(prefix.removesuffix("."), heads, heads, width, 0, MOVES, query, key, value, output)
+
+
+def grouped(prefix: str, module: Any, *, parts: tuple[str, str], heads: int, groups: int) -> Attention | str:
+    """One layer with, group after group, the queries of the group, its key and its value.
+
+    Args:
+        prefix: Module path, with a dot where there is one.
+        module: The attention.
+        parts: Names of the layer and of the output.
+        heads: Query heads.
+        groups: Key and value heads.
+    """
+    fused, output = (weight_of(module.get_submodule(part)) for part in parts)
+    share = heads // max(groups, 1)
+    columns = output.shape[1]
+    width = columns // heads
+    if columns != heads * width or heads != groups * share or len(fused) != groups * (share + 2) * width:
+        return f"{len(fused)} fused rows and {columns} output columns are not {heads} whole heads in {groups} groups"
+    rows = partial(Affine, prefix + parts[0], period=(share + 2) * width)
+    ends = [0, share * width, (share + 1) * width, (share + 2) * width]
+    query, key, value = (rows(first, last) for first, last in pairwise(ends))
+    return Attention(
+        prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, Affine(prefix + parts[1])
+    )
+
+
+_FUSED: Final = ("query_key_value", "dense")
+
+
+def _neox(prefix: str, module: Any) -> Attention | str:
+    heads = module.dense.weight.shape[1] // module.head_size
+    return grouped(prefix, module, parts=_FUSED, heads=heads, groups=heads)
+
+
+def _bloom(prefix: str, module: Any) -> Attention | str:
+    if module.pretraining_tp > 1 and module.slow_but_exact:
+        return "slow_but_exact is set"
+    return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_heads)
+
+
+def _falcon(prefix: str, module: Any) -> Attention | str:
+    return grouped(prefix, module, parts=_FUSED, heads=module.num_heads, groups=module.num_kv_heads)
+
+
+def _phi3(prefix: str, module: Any) -> Attention | str:
+    width, groups = module.head_dim, module.num_key_value_heads
+    rows, columns = len(module.qkv_proj.weight), module.o_proj.weight.shape[1]
+    heads = columns // width
+    if columns != heads * width or rows != (heads + 2 * groups) * width or heads % groups:
+        return f"{rows} fused rows and {columns} output columns are not whole heads of {width}"
+    ends = [0, columns, columns + groups * width, rows]
+    query, key, value = (Affine(f"{prefix}qkv_proj", first, last) for first, last in pairwise(ends))
+    output = Affine(f"{prefix}o_proj")
+    return Attention(prefix.removesuffix("."), heads, groups, width, 0, MOVES, query, key, value, output)
+
+
+def _latent(prefix: str, module: Any) -> Attention | str:
+    """Keys and values of all heads from one latent vector; what is turned by position is a key that heads share."""
+    heads, plain, width = module.num_heads, module.qk_nope_head_dim, module.v_head_dim
+    queries = "q_proj" if module.q_lora_rank is None else "q_b_proj"
+    rows = [len(weight_of(module.get_submodule(part))) for part in (queries, "kv_b_proj")]
+    wanted = [heads * (plain + module.qk_rope_head_dim), heads * (plain + width)]
+    if rows != wanted or module.o_proj.weight.shape[1] != heads * width or module.num_key_value_groups != 1:
+        return f"{rows} rows of queries, and of keys and values, are not {heads} whole heads"
+    both = partial(Affine, f"{prefix}kv_b_proj", period=plain + width)
+    return Attention(
+        prefix.removesuffix("."), heads, heads, width, 0, MOVES,
+        query=Affine(prefix + queries), key=both(0, plain), value=both(plain), output=Affine(f"{prefix}o_proj"),
+    )  # fmt: skip
+
+
+def _alibi(path: str, modules: Mapping[str, nn.Module]) -> Reasons:
+    held: Any = modules[path]
+    return {"heads": SLOPES} if held.config.alibi else {}
+
+
+def _always_alibi(_path: str, _modules: Mapping[str, nn.Module]) -> Reasons:
+    return {"heads": SLOPES}
+
+
+def _biases(path: str, modules: Mapping[str, nn.Module]) -> Reasons:
+    above = modules[path.rpartition(".")[0]] if path else None
+    crossing = type(above).__name__ == "T5LayerCrossAttention"
+    return {} if crossing else {"heads": _BIASES}
+
+
+_LLAMA: Final = Kind("Linear", _PROJECTIONS, _separate, norms=_NORMS, rotary="all")
+_BERT: Final = Kind(
+    "Linear", _SELF, _bert, also=("self.dropout", "output.LayerNorm", "output.dropout"),
+    inner={"self": ("BertSelfAttention", "BertCrossAttention"), "output": ("BertSelfOutput",)},
+)  # fmt: skip
+_LATENT: Final = ("kv_b_proj", "o_proj")
+_LATENT_NORMS: Final = ("kv_a_proj_with_mqa", "kv_a_layernorm")
+_DEEPSEEK: Final = (
+    Kind("Linear", ("q_proj", *_LATENT), _latent, also=_LATENT_NORMS),
+    Kind("Linear", ("q_b_proj", *_LATENT), _latent, also=("q_a_proj", "q_a_layernorm", *_LATENT_NORMS)),
+)
+
+KINDS: Final[Mapping[str, tuple[Kind, ...]]] = {
+    **dict.fromkeys(
+        (
+            "LlamaAttention", "MistralAttention", "Qwen2Attention", "Qwen3Attention", "GemmaAttention",
+            "Gemma2Attention", "Gemma3Attention", "Qwen2MoeAttention", "Qwen3MoeAttention", "MixtralAttention",
+        ),
+        (_LLAMA,),
+    ),
+    "GptOssAttention": (Kind("Linear", _PROJECTIONS, _sinks, own=("sinks",), rotary="all"),),
+    "PhiAttention": (
+        Kind(
+            "Linear", (*_PROJECTIONS[:3], "dense"), partial(_separate, parts=(*_PROJECTIONS[:3], "dense")),
+            norms=("q_layernorm", "k_layernorm"), rotary="first",
+        ),
+    ),
+    "Phi3Attention": (Kind("Linear", ("qkv_proj", "o_proj"), _phi3, rotary="first"),),
+    "GPTNeoXAttention": (Kind("Linear", _FUSED, _neox, rotary="first"),),
+    "FalconAttention": (
+        Kind("FalconLinear", _FUSED, _falcon, also=("attention_dropout",), rotary="all", why_not=_alibi),
+    ),
+    "BloomAttention": (
+        Kind("Linear", _FUSED, _bloom, also=("attention_dropout",), why_not=_always_alibi),
+    ),
+    "ViTAttention": (Kind("Linear", _PROJECTIONS, _separate),),
+    **dict.fromkeys(("OPTAttention", "BartAttention"), (Kind("Linear", _OUT, partial(_separate, parts=_OUT)),)),
+    "BertAttention": (_BERT,),
+    "T5Attention": (
+        Kind("Linear", ("q", "k", "v", "o"), _t5, also=("relative_attention_bias",), why_not=_biases),
+    ),
+    **dict.fromkeys(("DeepseekV2Attention", "DeepseekV3Attention"), _DEEPSEEK),
+    "GPT2Attention": (Kind("Conv1D", ("c_attn", "c_proj"), _gpt2, also=("attn_dropout", "resid_dropout")),),
+    "MultiheadAttention": (
+        Kind("NonDynamicallyQuantizableLinear", ("out_proj",), _multihead, own=("in_proj_weight", "in_proj_bias")),
+    ),
+}  # fmt: skip
+"""By class name, the ways it is written; the first one whose parts are all there is meant."""

@@ -1,0 +1,115 @@
+"""A model laid out to be tried: in double precision where its code allows that, on a few examples."""
+
+from collections.abc import Callable
+from typing import Final, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from wheeltap.core import copies
+from wheeltap.core.typed import to_array
+from wheeltap.gauge.likeness import check
+from wheeltap.gauge.proof import Run
+from wheeltap.gauge.stages import one_by_one
+
+SAME: Final = {torch.float64: 1e-5, torch.float32: 1e-3}
+"""Scores that differ by no more, in units of the logit scale, are the same. Norms of transformers are computed in
+single precision whatever the model is in."""
+OTHER: Final = 30.0
+"""Scores that differ by this many times as much are others."""
+DOUBLE: Final = 50_000_000
+"""Parameters of the largest model that is tried in double precision."""
+MOST: Final = 300
+"""Trials of one model; what is not proven by then is left alone."""
+
+
+class Exhausted(Exception):
+    """Raised when a model was tried as often as allowed."""
+
+
+@final
+class Bench:
+    """Tries changes on copies of one model; the model is not touched.
+
+    Attributes:
+        model: The copy that all others are copied from.
+        dtype: What it is in.
+
+    Args:
+        model: The model.
+        run: What copies are run with.
+
+    Raises:
+        TypeError: If the model cannot be copied; also RuntimeError, NotImplementedError. Whatever ``run`` raises.
+    """
+
+    def __init__(self, model: nn.Module, run: Run) -> None:
+        self._run, self._tried = run, 0
+        large = sum(parameter.numel() for parameter in model.parameters()) > DOUBLE
+        self.dtype = torch.float32 if large else torch.float64
+        try:
+            self.model = _laid_out(model, self.dtype)
+            self._clean = self.scores(self.model)
+        except Exception:  # code that names a precision, or a kernel that has no double one
+            if large:
+                raise
+            self.dtype = torch.float32
+            self.model = _laid_out(model, self.dtype)
+            self._clean = self.scores(self.model)
+        # What is written through a parametrization is changed in place, so each copy needs its own.
+        rewritten = {
+            id(parameter)
+            for module in self.model.modules()
+            if isinstance(module, parametrize.ParametrizationList)
+            for parameter in module.parameters()
+        }
+        self._sharing = [parameter for parameter in self.model.parameters() if id(parameter) not in rewritten]
+
+    def copy(self) -> nn.Module:
+        """A copy whose parameters are those of the base until they are replaced."""
+        return copies.copied(self.model, sharing=self._sharing)
+
+    def holds(self, change: Callable[[nn.Module], None]) -> bool:
+        """Whether the model gives the same scores after ``change``; not so if it then cannot be run."""
+        return self.difference(change) <= SAME[self.dtype]
+
+    def matters(self, change: Callable[[nn.Module], None]) -> bool:
+        """Whether the model gives other scores after ``change``, or cannot be run."""
+        return self.difference(change) >= OTHER * SAME[self.dtype]
+
+    def difference(self, change: Callable[[nn.Module], None]) -> float:
+        """Largest difference of a score, in units of the logit scale; infinite if the changed model cannot be run.
+
+        Raises:
+            Exhausted: If there were too many before.
+        """
+        if self._tried >= MOST:
+            raise Exhausted
+        self._tried += 1
+        changed = self.copy()
+        try:
+            change(changed)
+            scores = self.scores(changed)
+        except Exception:  # whatever the model's own code raises at sizes that it was not written for
+            return float("inf")
+        if scores.shape != self._clean.shape:
+            return float("inf")
+        return check(to_array(self._clean), to_array(scores)).difference
+
+    def pass_over(self, model: nn.Module) -> Tensor:
+        """Run a copy as the caller's gradients are set."""
+        return self._run(model)
+
+    @torch.no_grad()
+    def scores(self, model: nn.Module) -> Tensor:
+        """What the examples get."""
+        return self._run(model).detach().double().cpu()
+
+
+def _laid_out(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in ``dtype``; fused experts of transformers run one by one, as each way of running them gives the same."""
+    copied = copies.copied(model).eval().to(dtype)
+    for module in copied.modules():
+        one_by_one(module)
+    return copied

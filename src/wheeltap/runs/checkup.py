@@ -1,0 +1,343 @@
+"""What can be measured on one model: what is disturbed, which gauges hold, which controls there are, what it costs."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+import torch
+from torch import Tensor, nn
+
+from wheeltap import gauge
+from wheeltap.audits.base import GROUPS, audits
+from wheeltap.audits.census import ALWAYS
+from wheeltap.audits.noise import NoiseAudit
+from wheeltap.audits.settle import audits_of
+from wheeltap.core.records import Outcome, SubjectRecord, Untouched
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import named_modules
+from wheeltap.engine.apply import unharmed
+from wheeltap.engine.clean import threads_for
+from wheeltap.engine.inside.few import few
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.gauge import general
+from wheeltap.plans.plan import Plan
+from wheeltap.runs.budget import most_passes
+from wheeltap.runs.planning import default_audits, plan
+from wheeltap.runs.pricing import priced
+from wheeltap.runs.proven import PLANTED, TWIN, Proof, proofs, some_of, used
+
+ENOUGH: Final = 0.95
+"""Share of the weights from which coverage is no gap."""
+
+LEAST: Final = 0.5
+"""Share of the weights below which audits conclude nothing, unless they are asked to all the same."""
+
+SLACK: Final = 0.005
+"""Share of the weights by which a noise may reach less than all disturbances together."""
+
+_NAMED: Final = 3
+"""Modules that a sentence names."""
+
+TIMING: Final = 1.0
+"""Seconds that timing some trials may take."""
+
+_PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8, torch.qint32)
+"""Types in which weights are packed. Positions and masks are of 64 bits or booleans."""
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """What one noise touches.
+
+    Attributes:
+        audit: That draws it.
+        share: Of the model's weights, packed ones among them; ``None`` where it is not defined on the model.
+        because: Which layers it leaves as they are, and why.
+    """
+
+    audit: str
+    share: float | None
+    because: str = ""
+
+
+class Price(msgspec.Struct, frozen=True, kw_only=True):
+    """What some audits take.
+
+    Attributes:
+        audits: Their names.
+        passes: Upper bound on the passes over the task.
+        seconds: About how long these take on this machine.
+    """
+
+    audits: tuple[str, ...]
+    passes: float
+    seconds: float
+
+
+class Gap(msgspec.Struct, frozen=True, kw_only=True):
+    """What is missing.
+
+    Attributes:
+        title: In a few words.
+        what: In full.
+        do: What to do about it.
+    """
+
+    title: str
+    what: str
+    do: str
+
+
+class Checkup(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model before it is audited.
+
+    Attributes:
+        subject: The model; what is in no layer is named there.
+        examples: How many the task has.
+        packed: Modules that hold weights as integers, which nothing disturbs.
+        unshown: How many of these are no parameters, so that ``subject`` does not count them.
+        family: How its structure was recognized; empty where it was not.
+        hidden: Hidden layers that copies rewrite.
+        units: How many units these have.
+        proofs: Of each gauge that is offered.
+        controls: Proofs of the copies that are the controls: the twin, and the planted one of each strength.
+        proven_on: Examples that the copies answered.
+        refused: Why other gauges, or parts of the model, are left alone.
+        gauges: Those of the twin, the null control.
+        graded: Further planted copies, from which detection power is told.
+        vouched: Audits whose controls are these copies.
+        no_controls: Why a copy is missing.
+        reaches: What each noise touches.
+        costs: Of the default audits, and of those that have all of these controls.
+    """
+
+    subject: SubjectRecord
+    examples: int
+    packed: tuple[Untouched, ...] = ()
+    unshown: int = 0
+    family: str = ""
+    hidden: int = 0
+    units: int = 0
+    proofs: tuple[Proof, ...] = ()
+    controls: tuple[Proof, ...] = ()
+    proven_on: int = 0
+    refused: tuple[str, ...] = ()
+    gauges: tuple[str, ...] = ()
+    graded: int = 0
+    vouched: tuple[str, ...] = ()
+    no_controls: str = ""
+    reaches: tuple[Reach, ...] = ()
+    costs: tuple[Price, ...] = ()
+
+    @property
+    def covered(self) -> float:
+        """Share of the weights that some disturbance changes; packed ones count as weights."""
+        return self.subject.covered / self.weights
+
+    @property
+    def weights(self) -> int:
+        """How many weights there are, packed ones among them."""
+        return self.subject.parameters + self.unshown
+
+    @property
+    def twin(self) -> bool:
+        """Whether there is a null control: a twin that computes the same."""
+        return any(one.holds for one in self.controls if one.gauge == TWIN)
+
+    @property
+    def planted(self) -> tuple[str, ...]:
+        """Strengths of the planted copies that compute the same, in the outgoing weights of their layer."""
+        return tuple(
+            one.gauge.removeprefix(PLANTED).strip() for one in self.controls if one.holds and one.gauge != TWIN
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether an audit of the model concludes anything."""
+        return self.covered >= LEAST
+
+    @property
+    def gaps(self) -> tuple[Gap, ...]:
+        """What is missing, the gravest first."""
+        return (*_uncovered(self), *_uncontrolled(self), *_unproven(self), *_unreached(self))
+
+
+def checkup(subject: Subject, task: BaseTask) -> Checkup:
+    """Runs the model, its copies, and a few trials of the default audits; the model comes back bit-identical.
+
+    Args:
+        subject: The model.
+        task: The examples.
+
+    Raises:
+        ModelError: If the model fails on the task, or changes its weights in each pass.
+    """
+    made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
+    with unharmed(subject), threads_for(subject.record.parameters):
+        found = gauge.find(subject.model, few(task, subject.model))
+        some = some_of(task, subject.record.parameters)
+        tried = _tried(subject, some, found) if isinstance(found, gauge.Family) else {}
+    integers, unshown = packed(subject.model)
+    return Checkup(
+        subject=made.reference,
+        examples=made.task.examples,
+        packed=integers,
+        unshown=unshown,
+        refused=_reasons(found),
+        gauges=() if made.twin is None or made.twin.made is None else made.twin.made.operations,
+        graded=len(made.graded),
+        controls=tuple(used(made, Workshop([subject], made.controls, task))),
+        proven_on=len(some.targets),
+        vouched=tuple(spec.name for spec in made.audits if audits.get(spec.name).copies),
+        no_controls=made.no_controls,
+        reaches=tuple(_reaches(made, subject, task)),
+        costs=tuple(_price(one, subject, task) for one in _runs(made, subject)),
+        **tried,
+    )
+
+
+def _tried(subject: Subject, some: BaseTask, family: gauge.Family) -> dict[str, Any]:
+    """What is known of the gauges of a family, these tried."""
+    return {
+        "family": family.name,
+        "hidden": len(family.hiddens),
+        "units": sum(hidden.units for hidden in family.hiddens),
+        "proofs": tuple(proofs(subject, some, family)),
+    }
+
+
+def _reasons(found: gauge.Family | gauge.Refusal) -> tuple[str, ...]:
+    """Why gauges, or parts of the model, are left alone; one reason for several gauges is given once.
+
+    Where nothing fits, that is why probing found nothing, which is asked last.
+    """
+    if isinstance(found, gauge.Family):
+        told = found.refused
+    else:
+        told = tuple(found.because.rpartition(f"; {general.NAME}: ")[2].split("; "))
+    gauges: dict[str, list[str]] = {}
+    for reason in told:
+        about, colon, why = reason.partition(": ")
+        known = bool(colon) and set(about.replace(",", " ").split()) <= set(gauge.GAUGES)
+        gauges.setdefault(why if known else reason, []).extend([about] if known else [])
+    return tuple(f"{', '.join(names)}: {why}" if names else why for why, names in gauges.items())
+
+
+def packed(model: nn.Module) -> tuple[tuple[Untouched, ...], int]:
+    """Modules that hold weights as integers, the largest first, and how many of these weights are no parameters."""
+    found: dict[str, int] = {}
+    unshown = 0
+    for path, module in named_modules(model):
+        shown = sum(held.numel() for held in module.parameters(recurse=False) if not held.is_floating_point())
+        others = sum(held.numel() for held in _beside(module) if held.dtype in _PACKED and _is_matrix(held))
+        unshown += others
+        if shown + others:
+            found[path or "the model itself"] = shown + others
+    largest = sorted(found.items(), key=lambda item: -item[1])
+    return tuple(Untouched(path, count) for path, count in largest), unshown
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return sum(size > 1 for size in tensor.shape) >= 2
+
+
+def _beside(module: nn.Module) -> Iterator[Tensor]:
+    """What a module holds beside parameters: buffers, and what torch's own quantized layers keep in an object."""
+    yield from module.buffers(recurse=False)
+    if ".quantized" in type(module).__module__ and callable(getattr(module, "weight", None)):
+        yield cast("Any", module).weight()
+
+
+def _runs(made: Plan, subject: Subject) -> Iterator[Plan]:
+    """The plans whose cost is told: that of the default audits, which need no planted copy, and the whole."""
+    usual = tuple(spec for spec in made.audits if spec.name in (*default_audits([subject]), *ALWAYS))
+    yield msgspec.structs.replace(made, audits=usual, planted=None, stronger=(), graded=())
+    yield msgspec.structs.replace(made, audits=tuple(spec for spec in made.audits if spec.name in GROUPS["noise"]))
+
+
+def _price(made: Plan, subject: Subject, task: BaseTask) -> Price:
+    seconds = priced(made, [subject], task, seconds=TIMING).seconds(made)
+    return Price(audits=tuple(spec.name for spec in made.audits), passes=most_passes(made), seconds=seconds)
+
+
+def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
+    """One draw of each noise, for what it touches."""
+    outcomes: dict[str, Outcome] = {}
+
+    def keep(outcome: Outcome) -> None:
+        outcomes[outcome.key] = outcome
+
+    parameters = made.reference.parameters
+    shown = parameters / (parameters + packed(subject.model)[1])
+    noises = [audit for audit in audits_of(made) if isinstance(audit, NoiseAudit)]
+    trials = [made.trial(made.reference, one.perturbation, dose=one.settings.start) for one in noises]
+    run_trials([made.clean(made.reference), *trials], Workshop([subject], (), task), keep)
+    for audit, trial in zip(noises, trials, strict=True):
+        outcome = outcomes[trial.key]
+        share = float(outcome.values["coverage"]) * shown if "coverage" in outcome.values else None
+        yield Reach(audit=audit.name, share=share, because=outcome.because)
+
+
+def _uncovered(found: Checkup) -> Iterator[Gap]:
+    left = f"{1 - found.covered:.1%} of the weights"
+    if found.packed:
+        names = _named(found.packed)
+        yield Gap(
+            title=f"{left} are packed and not disturbed",
+            what=f"These modules hold their weights as integers, which no disturbance changes: {names}.",
+            do="Load the checkpoint in 16 or 32 bits, and name the scheme with --for.",
+        )
+    elif found.covered < ENOUGH:
+        yield Gap(
+            title=f"{left} are not disturbed",
+            what=f"They are in no layer that is known: {_named(found.subject.untouched)}.",
+            do="Nothing is concluded of these. Make them parameters with two axes or more.",
+        )
+
+
+def _named(modules: Sequence[Untouched]) -> str:
+    more = f" and {len(modules) - _NAMED} more" if len(modules) > _NAMED else ""
+    return f"{', '.join(f'{one.name} ({one.size:,})' for one in modules[:_NAMED])}{more}"
+
+
+def _uncontrolled(found: Checkup) -> Iterator[Gap]:
+    copies = {"reparametrized copy": found.twin, "planted copy": bool(found.planted)}
+    missing = [name for name, held in copies.items() if not held]
+    if found.vouched and missing:
+        first = next((one for one in found.controls if not one.holds), None)
+        inexact = "no gauge holds" if first is None else f"the copy ({first.gauge}) is none: {_why(first)}"
+        why = "; ".join(found.refused) if not found.family else found.no_controls.rstrip(".") or inexact
+        yield Gap(
+            title=f"no {' and no '.join(missing)} as a control",
+            what=f"The reason: {why}.",
+            do="Every audit still runs, and its report names the controls that could not: what it says is then not "
+            "backed by copies of this very model.",
+        )
+
+
+def _unproven(found: Checkup) -> Iterator[Gap]:
+    wrong = [proof for proof in found.proofs if not proof.holds]
+    if wrong:
+        yield Gap(
+            title=f"copies by {', '.join(one.gauge for one in wrong)} are not exact",
+            what=f"They should give the same answers: {'; '.join(f'{one.gauge}: {_why(one)}' for one in wrong)}.",
+            do="Runs leave out a copy that is not exact.",
+        )
+
+
+def _why(wrong: Proof) -> str:
+    """Why a copy does not hold."""
+    return wrong.because or f"scores differ by {wrong.difference:.1g} of their scale"
+
+
+def _unreached(found: Checkup) -> Iterator[Gap]:
+    most = min(ENOUGH, found.covered - SLACK)
+    for reach in found.reaches:
+        if reach.share is None or reach.share < most:
+            share = "none" if reach.share is None else f"only {reach.share:.1%}"
+            yield Gap(
+                title=f"{reach.audit} reaches {share} of the weights",
+                what=reach.because,
+                do="Where rows are too few, give more examples. Of other layers, other audits tell.",
+            )

@@ -1,0 +1,218 @@
+"""WT002: a corrupt weight is named in any audit and comparison, whatever was asked; sound nets are left in peace."""
+
+import copy
+import io
+import math
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from rich.console import Console
+
+import wheeltap as wt
+from wheeltap.audits.settle import judge, wanted
+from wheeltap.cli.loading import planned
+from wheeltap.cli.options import Measuring
+from wheeltap.core.errors import ModelError
+from wheeltap.core.records import Cost, Finding, Outcome, ReportRecord
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+from wheeltap.engine.run import run_trials
+from wheeltap.engine.workshop import Workshop
+from wheeltap.plans.plan import Plan
+from wheeltap.report import gate
+from wheeltap.report.report import Report
+from wheeltap.runs import planning
+from wheeltap.runs.budget import most_passes
+from wheeltap.sources import digits
+
+LARGE = 2.0**100 * 1.2345
+NAMED = "2.weight[3, 5] = 1.6e+30"
+
+
+@pytest.fixture(scope="module")
+def task() -> Task:
+    return digits.task()
+
+
+def corrupt(*, unread: bool = True) -> Subject:
+    """A sound net with one huge weight; where ``unread``, of a unit that is always off, so that no answer changes."""
+    model = copy.deepcopy(digits.train(0))
+    with torch.no_grad():
+        if unread:
+            model.get_parameter("0.weight")[5] = 0.0
+            model.get_parameter("0.bias")[5] = -1.0
+        model.get_parameter("2.weight")[3, 5] = LARGE
+    return Subject(model, name="corrupt")
+
+
+def sound() -> Subject:
+    return Subject(digits.train(0), name="sound")
+
+
+def of(report: Report, name: str) -> Finding:
+    [found] = [finding for finding in report["WT002"] if finding.subject == name]
+    return found
+
+
+def shown(report: Report) -> str:
+    buffer = io.StringIO()
+    report.text(Console(file=buffer, width=100))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("audits", [["score"], ["single-point"], ["pruning", "census"], [wt.AuditSpec("census", {})]])
+def test_any_audit_names_the_weight_first_and_fails(audits: list[str | wt.AuditSpec], task: Task) -> None:
+    one = corrupt()
+    report = wt.audit(one, task, audits=audits, effort=wt.Effort(draws=4, control_draws=4, block_draws=0))
+    following = float(one.parameter("2.weight").detach().abs().flatten().sort().values[-2])
+    beyond = f"2^{math.log2(LARGE / following):.0f} times the next largest of its tensor"
+    found = of(report, "corrupt")
+    assert (found.status, found.verdict, found.alarm) == ("found", "outlier weight", True)
+    assert f"corrupt: {NAMED}, {beyond}" in found.because
+    assert "compare the file with the original" in found.because
+    assert report.headline.startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}, {beyond}")
+    assert f"OUTLIER WEIGHT in corrupt: {NAMED}" in shown(report)
+    assert gate.exit_code(report.record, "costs") == gate.FAILED
+    assert gate.exit_code(report.record, "never") == gate.PASSED
+
+
+def test_a_comparison_says_of_which_model_it_is(task: Task) -> None:
+    for pair in ([sound(), corrupt()], [corrupt(), sound()]):
+        report = wt.compare(*pair, task, audits=["score"])
+        assert [of(report, name).status for name in ("corrupt", "sound")] == ["found", "measured"]
+        assert "(no outlier in sound)" in of(report, "corrupt").because
+        assert report.headline.splitlines()[0].startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}")
+        assert len(report.headline.splitlines()) == 2
+        assert gate.exit_code(report.record, "costs") == gate.FAILED
+    other = Subject(copy.deepcopy(corrupt().model), name="again")
+    report = wt.compare(corrupt(), other, task, audits=["score"])
+    assert [of(report, name).status for name in ("corrupt", "again")] == ["found", "found"]
+    assert "no outlier in" not in of(report, "again").because
+
+
+def test_of_many_weights_and_many_models_the_first_are_named(task: Task) -> None:
+    several: list[Subject] = []
+    for at in range(5):
+        model = copy.deepcopy(digits.train(0))
+        with torch.no_grad():
+            for unit in range(7):
+                model.get_parameter("2.weight")[unit, unit] = 2.0 ** (70 + unit) * 1.1 * (-1) ** unit
+        several.append(Subject(model, name=f"net {at}"))
+    plan = planning.plan(several, task, audits=["score"])
+    report = Report(judged(plan, several, task))
+    found = of(report, "net 4")
+    assert "2.weight[6, 6] = 8.3e+22" in found.because and "; and 2 more" in found.because
+    assert found.estimates[0].value == 7.0 and "no outlier in" not in found.because, "not all of theirs are known"
+    assert len([line for line in report.headline.splitlines() if line.startswith("OUTLIER WEIGHT in net")]) == 3
+    assert "OUTLIER WEIGHTS in 2 more models." in report.headline
+
+
+def test_a_control_that_failed_takes_nothing_from_what_was_read(task: Task) -> None:
+    one = corrupt()
+    plan = planning.plan(one, task, audits=["score"])
+    record = judged(plan, [one], task, broken=True)
+    assert record.void and gate.exit_code(record, "costs") == gate.VOID
+    assert {finding.code: finding.status for finding in record.findings} == {"WT001": "void", "WT002": "found"}
+    assert record.headline.splitlines()[0].startswith("VOID")
+    assert record.headline.splitlines()[1].startswith(f"OUTLIER WEIGHT in corrupt: {NAMED}")
+
+
+def test_where_nothing_stands_out_it_says_what_would_have_and_adds_nothing_to_the_first_screen(task: Task) -> None:
+    for audits in (["score"], ["score", "deployment"]):
+        report = wt.audit(sound(), task, audits=audits)
+        found = of(report, "sound")
+        assert (found.status, found.verdict) == ("measured", "measured")
+        assert "No weight of sound stands out by its size (6 tensors read)." in found.because
+        assert "A flip of the top exponent bit would have shown in 100.0%" in found.because
+        assert "smaller, or zero, does not stand out" in found.because
+        count, seen = found.estimates
+        assert (count.value, seen.value, seen.n) == (0.0, 1.0, 1000)
+        without = tuple(finding for finding in report.findings if finding.code != "WT002")
+        bare = Report(msgspec.structs.replace(report.record, findings=without))
+        assert shown(bare) == shown(report) and "census" not in shown(report)
+        assert gate.exit_code(report.record, "cannot-tell") == gate.exit_code(bare.record, "cannot-tell")
+
+
+def test_a_report_on_the_census_alone_shows_it(task: Task) -> None:
+    report = wt.audit(sound(), task, audits="census")
+    assert {finding.code for finding in report.findings} == {"WT002"} and "Weight census" in shown(report)
+
+
+def test_it_is_no_test_so_no_other_verdict_depends_on_it(task: Task) -> None:
+    pair = [corrupt(), sound()]
+    plan = planning.plan(pair, task, audits=["score", "pruning"], effort=wt.Effort(draws=4, control_draws=4))
+    without = msgspec.structs.replace(plan, audits=tuple(spec for spec in plan.audits if spec.name != "census"))
+    assert len(without.audits) == 2
+    whole, part = judged(plan, pair, task), judged(without, pair, task)
+    assert [finding for finding in whole.findings if finding.code != "WT002"] == list(part.findings)
+    assert whole.controls == part.controls
+
+
+def test_it_is_part_of_every_plan_once_and_takes_no_pass_and_no_copy(task: Task) -> None:
+    for audits, names in ((None, None), (["score"], ["score", "census"]), (["census", "score"], ["census", "score"])):
+        plan = planning.plan([sound(), corrupt()], task, audits=audits)
+        asked = [spec.name for spec in plan.audits]
+        assert asked.count("census") == 1 and names in (None, asked)
+        without = msgspec.structs.replace(plan, audits=tuple(spec for spec in plan.audits if spec.name != "census"))
+        assert most_passes(plan) == most_passes(without)
+    own = planning.plan(sound(), task, audits=[wt.AuditSpec("census", {"matrix": 9.0}), "score"])
+    assert [(spec.name, spec.settings) for spec in own.audits] == [("census", {"matrix": 9.0}), ("score", {})]
+    assert own.controls == () and judged(own, [sound()], task).cost.forwards == 0.0
+
+
+def test_a_settings_file_sets_it_where_it_was_not_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("audits = ['score']\n[census]\nmatrix = 9.0\n")
+    plan, _, _ = planned(("digits",), Measuring(config=file))
+    assert [(spec.name, spec.settings) for spec in plan.audits] == [("score", {}), ("census", {"matrix": 9.0})]
+
+
+def test_its_settings_decide(task: Task) -> None:
+    model = copy.deepcopy(digits.train(0))
+    with torch.no_grad():
+        model.get_parameter("2.weight")[3, 5] = 300.0
+    assert of(wt.audit(model, task, audits="census"), "Sequential").status == "found"
+    strict = wt.AuditSpec("census", {"matrix": 20.0})
+    assert of(wt.audit(model, task, audits=strict), "Sequential").status == "measured"
+
+
+def test_a_model_without_finite_answers_is_refused_with_the_weight_named(task: Task) -> None:
+    model = copy.deepcopy(digits.train(0))
+    with torch.no_grad():
+        model.get_parameter("0.weight")[3].fill_(1e20)
+        model.get_parameter("2.weight")[3, 3] = 1.5e38
+        model.get_parameter("4.weight")[:, 3] = 1.0
+    with pytest.raises(ModelError, match="not finite before") as caught:
+        wt.audit(model, task, audits="score")
+    assert "2.weight[3, 3] = 1.5e+38" in str(caught.value)
+
+
+def test_a_weight_that_is_not_finite_is_refused_and_its_place_told() -> None:
+    model = copy.deepcopy(digits.train(0))
+    with torch.no_grad():
+        model.get_parameter("2.weight")[3, 5] = math.inf
+        model.get_parameter("2.weight")[7, 0] = math.nan
+    with pytest.raises(ModelError, match=r"2 NaN or infinite values, the first at \[3, 5\]"):
+        Subject(model)
+
+
+def test_what_is_no_number_is_named(task: Task) -> None:
+    model = torch.nn.Sequential(copy.deepcopy(digits.train(0)), torch.nn.BatchNorm1d(10, affine=False)).eval()
+    model[1].register_buffer("spare", torch.tensor([[1.0, math.nan], [0.0, 0.0]]))
+    found = of(wt.audit(model, task, audits="census"), "Sequential")
+    assert "1.spare[0, 1] = NaN" in found.because and found.status == "found"
+
+
+def judged(plan: Plan, subjects: list[Subject], task: Task, *, broken: bool = False) -> ReportRecord:
+    """The report on a plan; where ``broken``, as if two clean passes of the reference had not agreed."""
+    outcomes: dict[str, Outcome] = {}
+    workshop = Workshop(subjects, plan.controls, task)
+    while asked := [trial for trial in wanted(plan, outcomes.get) if trial.key not in outcomes]:
+        run_trials(asked, workshop, lambda outcome: outcomes.update({outcome.key: outcome}))
+    if broken:
+        key = plan.clean(plan.reference, seed=1).key
+        values = {**outcomes[key].values, "scores": outcomes[key].values["scores"][:, ::-1]}
+        outcomes[key] = Outcome(key=key, status="done", values=values)
+    return judge(plan, outcomes.get, cost=Cost(forwards=0.0, seconds=0.0), provenance={})

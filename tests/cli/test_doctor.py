@@ -1,0 +1,296 @@
+"""``wheeltap doctor MODEL``: what it says is so, on few lines, whatever the model."""
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from wheeltap import api, gauge
+from wheeltap.cli import checked, main
+from wheeltap.core.errors import ModelError
+from wheeltap.core.records import Untouched
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+from wheeltap.engine.inside.few import few
+from wheeltap.gauge.settings import Settings
+from wheeltap.models.mlp import mlp
+from wheeltap.plans.plan import Effort
+from wheeltap.runs.checkup import Checkup, Price, Reach, checkup
+from wheeltap.runs.proven import Proof, proofs
+from wheeltap.testing import zoo
+from wheeltap.testing.planted import Planted
+
+LINES, COLUMNS = 30, 80
+
+
+def told(found: Checkup) -> str:
+    text = io.StringIO()
+    checked.show(found, Console(file=text, width=COLUMNS))
+    lines = text.getvalue().splitlines()
+    assert len(lines) <= LINES and all(len(line) <= COLUMNS for line in lines)
+    return " ".join(text.getvalue().split())
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {path: value.clone() for path, value in model.state_dict().items()}
+
+
+def of(model: nn.Module) -> Checkup:
+    """A check of a model that reads digits."""
+    return checkup(Subject(model.eval(), name="mine"), zoo.made("mlp").task)
+
+
+@pytest.mark.parametrize("name", ["mlp", "cnn", *(["neox"] if "neox" in zoo.names() else [])])
+def test_a_sound_model_is_ready_and_comes_back_as_it_was(name: str) -> None:
+    case = zoo.made(name)
+    before = state(case.subject.model)
+    found = checkup(case.subject, case.task)
+    assert all(torch.equal(before[path], value) for path, value in case.subject.model.state_dict().items())
+    assert found.gaps == () and found.usable
+    assert {"permute", "cancel"} <= {proof.gauge for proof in found.proofs}
+    assert all(proof.holds and (proof.difference or 0.0) < 1e-5 for proof in found.proofs)
+    assert found.twin and found.planted and found.hidden > 0
+    assert found.covered == case.subject.record.covered / case.subject.record.parameters
+    text = told(found)
+    assert text.startswith("Ready: ") and "permute" in text and "passes" in text
+
+
+def test_a_copy_that_is_not_exact_is_told() -> None:
+    case = zoo.made("mlp")
+
+    def wrong(model: nn.Module, rng: np.random.Generator, settings: Settings) -> None:
+        with torch.no_grad():
+            next(model.parameters()).mul_(1.1)
+
+    family = gauge.find(case.subject.model, few(case.task, case.subject.model))
+    assert isinstance(family, gauge.Family)
+    bad = replace(family, moves={**family.moves, "rescale": wrong})
+    found = {proof.gauge: proof for proof in proofs(case.subject, case.task, bad)}
+    assert not found["rescale"].holds and (found["rescale"].difference or 0.0) > 1e-3
+    assert found["permute"].holds
+    check = Checkup(subject=case.subject.record, examples=1, proofs=(found["rescale"],))
+    assert "copies by rescale are not exact" in checked.answer(check)
+
+
+def test_a_move_that_fails_is_a_copy_that_does_not_hold() -> None:
+    case = zoo.made("mlp")
+
+    def broken(model: nn.Module, rng: np.random.Generator, settings: Settings) -> None:
+        raise ValueError("no such units")
+
+    family = gauge.Family("general", (), {"permute": broken})
+    (proof,) = proofs(case.subject, case.task, family)
+    assert not proof.holds and proof.difference is None and "no such units" in proof.because
+
+
+@pytest.mark.parametrize("name", ["tied", "lstm", *(["rwkv"] if "rwkv" in zoo.names() else [])])
+def test_the_controls_that_are_promised_are_those_that_a_run_has(name: str) -> None:
+    """RWKV keeps a state of a width that is written in its config: a copy that scores may fail all the same."""
+    case = zoo.made(name)
+    found = checkup(case.subject, case.task)
+    effort = Effort(draws=2, control_draws=2, block_draws=0)
+    report = api.audit(case.subject, case.task, audits=("score", "relative-noise"), effort=effort)
+    status = {control.name: control.status for control in report.controls if control.kind == "gate"}
+    assert found.twin == (status.get("reparametrized copy computes the same function") == "passed")
+    assert bool(found.planted) == (status.get("planted copy computes the same function") == "passed")
+    told(found)
+
+
+class Integers(nn.Module):
+    """A linear layer that holds its weight as integers, as a buffer or as a parameter."""
+
+    def __init__(self, layer: nn.Linear, *, shown: bool) -> None:
+        super().__init__()
+        weight = layer.weight.detach()
+        self.scale = float(weight.abs().max()) / 127
+        held = (weight / self.scale).round().to(torch.int8)
+        if shown:
+            self.weight: Tensor = nn.Parameter(held, requires_grad=False)
+        else:
+            self.register_buffer("weight", held)
+        self.bias = layer.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return nn.functional.linear(inputs, self.weight.float() * self.scale, self.bias)
+
+
+@pytest.mark.parametrize("shown", [True, False], ids=["a parameter", "a buffer"])
+def test_weights_that_are_integers_are_named_and_not_counted_as_disturbed(*, shown: bool) -> None:
+    net: Any = zoo.made("mlp").subject.model
+    net[2] = Integers(net[2], shown=shown)
+    found = of(net)
+    total, packed = 8_970, 64 * 64
+    assert found.weights == total and [(one.name, one.size) for one in found.packed] == [("2", packed)]
+    assert found.covered == pytest.approx((total - packed - 64) / total)
+    assert all(reach.share == pytest.approx(found.covered) for reach in found.reaches)
+    text = told(found)
+    assert text.startswith("Usable with gaps: 46.4% of the weights are packed") and "16 or 32 bits" in text
+
+
+def test_a_layer_of_torchs_own_quantization_is_named() -> None:
+    net: Any = zoo.made("mlp").subject.model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this kind of quantization is old
+        model = nn.Sequential(nn.Sequential(net[0]), *net[1:])
+        model = torch.ao.quantization.quantize_dynamic(model, {"0"}, dtype=torch.qint8)
+        found = of(model)
+    assert [(one.name, one.size) for one in found.packed] == [("0.0", 64 * 64)]
+    assert found.covered < 0.6 and "0.0 (4,096)" in told(found)
+
+
+def test_a_model_of_integers_alone_is_refused() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = torch.ao.quantization.quantize_dynamic(zoo.made("mlp").subject.model, {nn.Linear}, dtype=torch.qint8)
+        with pytest.raises(ModelError, match="no weights that wheeltap can disturb"):
+            of(model)
+
+
+def test_weights_without_data_are_an_error_that_names_one() -> None:
+    with torch.device("meta"):
+        model = mlp((64, 32, 10))
+    with pytest.raises(ModelError, match="no data") as caught:
+        of(model)
+    assert "0.weight" in str(caught.value) and "meta device" in str(caught.value)
+
+
+class Through(nn.Module):
+    """Two layers, with something between them that torch cannot look through."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        net: Any = zoo.made("mlp").subject.model
+        self.layers, self.between = net, between
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.between(self.layers[1](self.layers[0](inputs)))
+        return self.layers[4](self.layers[3](self.layers[2](hidden)))
+
+
+def test_a_forward_that_cannot_be_probed_is_told_with_what_still_works() -> None:
+    def outside(hidden: Tensor) -> Tensor:
+        return torch.from_numpy(np.tanh(hidden.detach().numpy()))
+
+    found = of(Through(outside))
+    assert found.covered == 1.0 and found.reaches[0].share == 1.0
+    if not found.planted:
+        assert "no planted copy" in checked.answer(found) and "Every audit still runs" in told(found)
+    # The layers after it are in sight all the same.
+    assert all(proof.holds for proof in found.proofs)
+
+
+class Shared(nn.Module):
+    """One matrix that is used twice, before and after a nonlinearity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 10)
+        self.two.weight = self.one.weight
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.head(self.two(self.one(inputs).relu()).relu())
+
+
+def test_a_shared_weight_is_refused_or_rewritten_exactly() -> None:
+    found = of(Shared())
+    assert all(proof.holds for proof in found.proofs)
+    assert "used in more than one place" in " ".join(reach.because for reach in found.reaches)
+
+
+def test_a_model_of_which_little_is_disturbed_is_not_usable() -> None:
+    net: Any = zoo.made("mlp").subject.model
+    net[0], net[2] = Integers(net[0], shown=False), Integers(net[2], shown=True)
+    found = of(net)
+    assert not found.usable and told(found).startswith("Not usable as it is: ")
+
+
+def test_a_model_with_every_gap_there_is_still_fits() -> None:
+    long = ", ".join(f"model.layers.{at}.experts.gate_up_proj" for at in range(40))
+    wrong = [Proof(gauge=name, holds=False, because=f"{long} cannot") for name in gauge.GAUGES]
+    found = Checkup(
+        subject=zoo.made("mlp").subject.record,
+        examples=300,
+        packed=tuple(Untouched(f"model.layers.{at}.mlp.gate_proj", 4_096) for at in range(9)),
+        unshown=7_000,
+        family="general",
+        hidden=40,
+        units=9_999,
+        proofs=tuple(wrong),
+        controls=(Proof(gauge="twin", holds=False, because=long),),
+        proven_on=300,
+        refused=(long,) * 5,
+        vouched=("relative-noise",),
+        reaches=tuple(Reach(audit=name, share=0.1, because=long) for name in ("relative-noise", "function-noise")),
+        costs=(Price(audits=("score", "deployment"), passes=1e5, seconds=1e4),) * 2,
+    )
+    assert len(found.gaps) == 5
+    told(found)
+
+
+MINE = """
+import torch
+from wheeltap.testing import zoo
+from torch import nn
+
+def sound():
+    case = zoo.made("mlp")
+    return case.subject.model, case.task
+
+def meta():
+    with torch.device("meta"):
+        return nn.Sequential(nn.Linear(64, 10)).eval(), zoo.made("mlp").task
+
+def broken():
+    net = zoo.made("mlp").subject.model
+    net[4] = nn.Linear(3, 10)
+    return net.eval(), zoo.made("mlp").task
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with models in it, from which the command is run."""
+    (tmp_path / "mine_for_doctor.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_the_command_prints_and_writes_what_was_found(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "mine_for_doctor:sound", "--json", "found.json"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Ready: ") and "Written: found.json" in said
+    found = json.loads((mine / "found.json").read_text())
+    assert found["gaps"] == [] and found["covered"] == 1.0 and found["answer"] in said
+    assert {proof["gauge"] for proof in found["proofs"]} >= {"permute", "rescale", "cancel"}
+    assert main(["doctor", "mine_for_doctor:sound", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["family"] == found["family"]
+
+
+@pytest.mark.parametrize("model,what", [("meta", "no data"), ("broken", "3")])
+def test_a_model_that_cannot_be_run_is_an_error(
+    model: str, what: str, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", f"mine_for_doctor:{model}"]) == 2
+    said = capsys.readouterr().err
+    assert what in said and "what to do:" in said and "bug" not in said
+
+
+def test_a_model_and_a_plant_are_not_one_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "digits", "--plant", "digits"]) == 2
+    assert "Two models are named" in capsys.readouterr().err
+
+
+def test_what_a_task_cannot_be_divided_is_proven_on_all_of_it() -> None:
+    case = zoo.made("mlp")
+    whole = Planted(case.subject, Task(case.task.inputs[:20], case.task.targets[:20], name="few"))  # type: ignore[attr-defined]
+    assert checkup(whole.subject, whole.task).proven_on == 20

@@ -1,0 +1,156 @@
+"""Small nets whose code no tracer follows, with the hidden layers that they have; and some whose units may not move."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+READS, UNITS, OPTIONS = 6, 10, 5
+
+
+class Odd(nn.Module):
+    """A hidden layer between ``first`` and ``last``; ``kind`` says what happens on the way."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.first, self.last = nn.Linear(READS, UNITS), nn.Linear(UNITS, OPTIONS)
+        if kind in ("read twice", "other branch", "two readers of half"):
+            self.other = nn.Linear(UNITS, OPTIONS)
+        if kind == "shared":
+            self.other = nn.Linear(READS, UNITS)
+            self.other.weight = self.first.weight
+        if kind == "normed":
+            self.norm = nn.LayerNorm(UNITS)
+        if kind == "slopes":
+            self.gain, self.register = nn.Parameter(torch.rand(UNITS) + 0.5), None
+            self.register_buffer("offset", torch.rand(UNITS))
+        if kind == "fed back":
+            self.back = nn.Linear(UNITS, UNITS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        kind, last = self.kind, self.last
+        hidden = self.first(x)
+        if kind == "normed":
+            return last(self.norm(hidden).relu())
+        if kind == "softmax":
+            return last(hidden.softmax(-1))
+        if kind == "sorted":
+            return last(hidden.sort(-1).values)
+        if kind == "rolled":
+            return last(hidden * hidden.roll(1, -1))
+        if kind == "weighed":
+            return last(hidden * torch.arange(1.0, UNITS + 1, dtype=x.dtype))
+        if kind == "slopes":
+            return last((hidden * self.gain + self.offset).relu())
+        if kind == "shared":
+            return last(hidden.relu() + self.other(2 * x).relu())
+        if kind == "fed back":
+            for _ in range(3):
+                hidden = torch.tanh(self.first(x) + self.back(hidden))
+            return last(hidden)
+        hidden = hidden.relu()
+        if kind == "branches":
+            return last(hidden) if hidden.sum() > 1e6 else last(hidden) * 2
+        if kind == "asks":
+            return last(hidden) * (1.0 if hidden.mean().item() < 1e6 else 2.0)
+        if kind == "other branch" and len(x) > 1000:
+            return self.other(hidden)
+        if kind == "leaves":
+            return last(hidden) + hidden[:, :OPTIONS]
+        if kind == "read twice":
+            return last(hidden) + self.other(hidden).tanh()
+        if kind == "two readers of half":
+            return last(hidden) + F.linear(hidden[:, : UNITS // 2], self.other.weight[:, : UNITS // 2])
+        return last(hidden)
+
+
+class Gated(nn.Module):
+    """One tensor for gate and up, as blocks or interleaved, read with ``@``; units may be clamped."""
+
+    def __init__(self, *, interleaved: bool = False, clamped: bool = False, experts: int = 0) -> None:
+        super().__init__()
+        lead = (experts,) if experts else ()
+        self.interleaved, self.clamped, self.experts, self.width = interleaved, clamped, experts, UNITS
+        self.both = nn.Parameter(torch.randn(*lead, READS, 2 * UNITS) / math.sqrt(READS))
+        self.both_bias = nn.Parameter(torch.randn(*lead, 2 * UNITS) / 4)
+        self.down = nn.Parameter(torch.randn(*lead, UNITS, READS) / math.sqrt(UNITS))
+        self.head = nn.Linear(READS, OPTIONS)
+        self.router = nn.Linear(READS, experts) if experts else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.router is None:
+            return self.head(x + self.gated(x, self.both, self.both_bias, self.down))
+        weights, chosen = self.router(x).softmax(-1).max(-1)
+        out = x.clone()
+        for expert in range(self.experts):
+            rows = (chosen == expert).nonzero()[:, 0]
+            mine = self.gated(x[rows], self.both[expert], self.both_bias[expert], self.down[expert])
+            out = out.index_add(0, rows, weights[rows, None] * mine)
+        return self.head(out)
+
+    def gated(self, x: Tensor, both: Tensor, bias: Tensor, down: Tensor) -> Tensor:
+        mixed = x @ both + bias
+        if self.interleaved:
+            gate, up = mixed[..., ::2], mixed[..., 1::2]
+        else:
+            gate, up = mixed.view(*mixed.shape[:-1], 2, self.width).unbind(-2)
+        if self.clamped:
+            up = up.clamp(-1.0, 1.0) + 1
+        return (F.silu(gate) * up) @ down
+
+
+class Tied(nn.Module):
+    """An autoencoder with one matrix for both ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code, self.offset = nn.Linear(READS, UNITS), nn.Parameter(torch.randn(READS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.code(x).relu() @ self.code.weight + self.offset
+
+
+class Pictures(nn.Module):
+    """Channels through a skip with batch norms, a depthwise convolution, and a join of two maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.norm = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.one, self.two = nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.widen, self.each, self.each_norm = nn.Conv2d(8, 12, 1), nn.Conv2d(12, 12, 3, groups=12), nn.BatchNorm2d(12)
+        self.narrow, self.last = nn.Conv2d(12, 4, 1), nn.Linear(16, OPTIONS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim == 2:
+            x = x.view(len(x), 1, 6, 6)
+        x = F.relu(self.norm(self.enter(x)), inplace=True)
+        x = x + self.two(self.one(x).relu())
+        x = self.each_norm(self.each(self.widen(x).relu())).relu_()
+        return self.last(F.max_pool2d(self.narrow(x), 2).flatten(1))
+
+
+def made(model: nn.Module, *, seed: int = 0) -> Any:
+    """The net with every gain, offset and statistic drawn, in double precision and eval mode."""
+    random = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point():
+                draw = torch.rand(tensor.shape, generator=random) + 0.5
+                signed = torch.randn(tensor.shape, generator=random) / math.sqrt(max(tensor.shape[-1:] or (1,)))
+                tensor.copy_(draw if "norm" in name and "bias" not in name and "mean" not in name else signed)
+    return model.double().eval()
+
+
+def running(model: nn.Module, *, seed: int, rows: int = 40, features: int = READS) -> Callable[[nn.Module], Tensor]:
+    """What runs a net on inputs drawn with ``seed``."""
+    inputs = torch.randn(rows, features, generator=torch.Generator().manual_seed(seed))
+
+    def run(model: nn.Module) -> Tensor:
+        with torch.no_grad():
+            return model(inputs.to(next(model.parameters()).dtype))
+
+    return run

@@ -1,0 +1,203 @@
+"""Experts that change places with the weights that choose them, proven on outputs."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_families import made, run_on
+from torch import Tensor, nn
+
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.gauge import experts
+from wheeltap.gauge.base import Sharing
+from wheeltap.gauge.likeness import check
+from wheeltap.gauge.settings import Settings
+
+FAMILIES = {
+    "mixtral": (4, 1), "qwen2-moe": (4, 1), "qwen3-moe": (4, 1), "gpt-oss": (4, 1), "deepseek-v2": (8, 1),
+    "deepseek-v2-grouped": (8, 4), "deepseek-v3": (8, 2),
+}  # fmt: skip
+SEED = 4
+INPUTS = torch.randn(60, 12, generator=torch.Generator().manual_seed(0))
+FRESH = torch.randn(60, 12, generator=torch.Generator().manual_seed(1))
+
+
+def twin_of(model: nn.Module, **given: Any) -> Any:
+    moves, _ = experts.find(model, Sharing(model), **given)
+    twin = copy.deepcopy(model)
+    moves["experts"](twin, np.random.default_rng(SEED), Settings())
+    return twin
+
+
+def difference(run: Callable[[Any], Tensor], model: nn.Module, twin: nn.Module) -> float:
+    return check(run(model).numpy(), run(twin).numpy()).difference
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_mixtures_of_transformers(name: str) -> None:
+    model, run = made(name), run_on(name, seed=1)
+    before = weights_digest(model)
+    found, refused = experts.mixtures(model, Sharing(model))
+    layers = ("1",) if name.startswith("deepseek") else ("0", "1")
+    assert [mixture.path for mixture in found] == [f"model.layers.{layer}.mlp.experts" for layer in layers]
+    assert {(mixture.count, mixture.groups) for mixture in found} == {FAMILIES[name]} and not refused
+    twin = twin_of(model)
+    assert difference(run, model, twin) < 1e-5
+    path = f"{found[-1].path}.down_proj"
+    assert not torch.equal(model.get_parameter(path), twin.get_parameter(path))
+    assert weights_digest(model) == before
+    alone = copy.deepcopy(model)
+    for mixture in found:
+        held = tuple(held for held in mixture.tensors if held.path == mixture.path)
+        experts.permute(alone, replace(mixture, tensors=held), np.random.default_rng(SEED))
+    assert difference(run, model, alone) > 1e-2
+
+
+def test_groups_stay_together() -> None:
+    """Experts of a group move to one group; across groups, others would be chosen."""
+    model, run = made("deepseek-v3"), run_on("deepseek-v3", seed=1)
+    (mixture,) = experts.mixtures(model, Sharing(model))[0]
+    assert any(held.name == "e_score_correction_bias" for held in mixture.tensors)
+    mixed = copy.deepcopy(model)
+    experts.permute(mixed, replace(mixture, groups=1), np.random.default_rng(SEED))
+    assert difference(run, model, mixed) > 1e-2
+
+
+def test_weights_of_16_bits() -> None:
+    """Where scores are rounded to 16 bits experts may tie; where they are not, every bit of the weights is kept."""
+    model = made("deepseek-v3").bfloat16()
+    twin = twin_of(model)
+    changed = 0
+    for old, new in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(old.detach().flatten().sort().values, new.detach().flatten().sort().values)
+        changed += not torch.equal(old, new)
+    assert changed == 3
+    assert difference(run_on("deepseek-v3", seed=1), model.float(), twin.float()) < 1e-5
+    for name in ("mixtral", "gpt-oss"):
+        model = made(name).bfloat16()
+        moves, refused = experts.find(model, Sharing(model))
+        assert not moves
+        assert "model.layers.0.mlp: experts: two experts may score alike in 16-bit weights" in refused[0]
+
+
+def _hooked(model: Any) -> None:
+    model.model.layers[0].mlp.experts.register_forward_hook(lambda module, args, output: output)
+
+
+def _alike(model: Any) -> None:
+    with torch.no_grad():
+        model.model.layers[0].mlp.gate.weight[1] = model.model.layers[0].mlp.gate.weight[2]
+
+
+def _more(model: Any) -> None:
+    model.model.layers[0].mlp.extra = nn.Linear(4, 4)
+
+
+def _fewer(model: Any) -> None:
+    model.model.layers[0].mlp.experts.down_proj = nn.Parameter(torch.zeros(3, 32, 40))
+
+
+def _other(model: Any) -> None:
+    model.model.layers[0].mlp.gate = nn.Linear(32, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_hooked, "MixtralExperts: it has forward hooks"),
+        (_alike, "two experts are chosen by the same weights"),
+        (_more, "it holds extra, which is not known"),
+        (_fewer, "down_proj has no slice for each of 4 experts"),
+        (_other, "gate is not known"),
+    ],
+)
+def test_refusals_say_why(change: Callable[[Any], None], reason: str) -> None:
+    model = made("mixtral")
+    change(model)
+    found, refused = experts.mixtures(model, Sharing(model))
+    assert [mixture.path for mixture in found] == ["model.layers.1.mlp.experts"]
+    assert refused == {"model.layers.0.mlp": reason}
+
+
+class Listed(nn.Module):
+    """A list of experts, of which the best two are asked; with a layer of as many rows that has nothing to do with it.
+
+    Args:
+        stacked: The experts' weights are one tensor.
+        numbered: What an expert gives is multiplied by its number.
+    """
+
+    def __init__(self, *, stacked: bool = False, numbered: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stacked, self.numbered = stacked, numbered
+        self.enter, self.router = nn.Linear(12, 16), nn.Parameter(torch.randn(16, 5))
+        if stacked:
+            self.experts: nn.Module = Stacked()
+        else:
+            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 16)) for _ in range(5))
+        self.narrow, self.head = nn.Linear(16, 5), nn.Linear(21, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.enter(x).relu()
+        weights, chosen = (hidden @ self.router).topk(2, -1)
+        every: Any = self.experts
+        given = every(hidden) if self.stacked else torch.stack([expert(hidden) for expert in every])
+        if self.numbered:
+            given = given * torch.arange(1, 6)[:, None, None]
+        mixed = sum(weights[:, k, None].softmax(0) * given[chosen[:, k], torch.arange(len(x))] for k in range(2))
+        return self.head(torch.cat([hidden + mixed, self.narrow(hidden)], dim=1))
+
+
+class Stacked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Parameter(torch.randn(5, 16, 8)), nn.Parameter(torch.randn(5, 8, 16))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ self.one).relu() @ self.two
+
+
+def _on(inputs: Tensor) -> Callable[[Any], Tensor]:
+    return lambda model: model(inputs).detach()
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_plain_mixtures_are_proven(*, stacked: bool) -> None:
+    model = Listed(stacked=stacked).eval()
+    assert experts.find(model, Sharing(model)) == ({}, ())
+    (mixture,) = experts.mixtures(model, Sharing(model), run=_on(INPUTS))[0]
+    router = [held for held in mixture.tensors if held.path != "experts"]
+    assert (mixture.path, mixture.listed, router) == ("experts", not stacked, [experts.Held("", "router", 1)])
+    twin = twin_of(model, run=_on(INPUTS))
+    assert difference(_on(FRESH), model, twin) < 1e-5
+    assert weights_digest(twin) != weights_digest(model)
+    assert not torch.equal(twin.router, model.router)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_experts_that_are_numbered_are_refused(*, stacked: bool) -> None:
+    model = Listed(stacked=stacked, numbered=True).eval()
+    assert experts.mixtures(model, Sharing(model), run=_on(INPUTS)) == ((), {})
+
+
+def test_other_lists_are_no_mixtures() -> None:
+    """Blocks one after another, beside a layer with as many rows."""
+
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Linear(12, 12) for _ in range(4))
+            self.head = nn.Linear(12, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = x + block(x).tanh()
+            return self.head(x)
+
+    model = Blocks().eval()
+    assert experts.mixtures(model, Sharing(model), run=_on(INPUTS)) == ((), {})

@@ -1,0 +1,217 @@
+"""Hidden units found by probing: on nets whose code no tracer follows, and on nets whose units may not move."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from odd_nets import OPTIONS, READS, UNITS, Gated, Odd, Pictures, Tied, made, running
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from wheeltap import gauge
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import described, weights_digest
+from wheeltap.gauge import general
+from wheeltap.gauge.bench import Bench
+from wheeltap.gauge.hidden import Hidden
+from wheeltap.gauge.stages import Inputs, Place, Slices
+
+ALL = ("permute", "rescale", "split", "cancel", "dead", "entangle")
+UNSCALED = tuple(name for name in ALL if name != "rescale")
+
+
+def found(model: nn.Module, features: int = READS) -> gauge.Family | gauge.Refusal:
+    return general.recognise(model, running(model, seed=1, features=features))
+
+
+def assert_twins_hold(model: nn.Module, family: gauge.Family, *, bound: float = 1e-9, features: int = READS) -> None:
+    """Each gauge's twin answers the same on inputs that were never probed, and its weights are others."""
+    before = weights_digest(model)
+    for seed in (7, 8):
+        run = running(model, seed=seed, rows=200, features=features)
+        original = run(model).numpy()
+        for name in family.offers:
+            twin = gauge.twin(model, gauge.describe(family, name, seed=seed), family=family)
+            likeness = gauge.check(original, run(twin).numpy())
+            assert likeness.difference < bound, name
+            assert weights_digest(twin) != before, name
+    assert weights_digest(model) == before
+
+
+@pytest.mark.parametrize(
+    ("model", "offers", "hidden"),
+    [
+        (Odd("plain"), ALL, [("first", UNITS)]),
+        (Odd("read twice"), ALL, [("first", UNITS)]),
+        (Odd("slopes"), ALL, [("first", UNITS)]),
+        (Odd("shared"), ALL, [("first", UNITS)]),
+        (Odd("weighed"), ("rescale",), [("first", UNITS)]),
+        (Odd("fed back"), UNSCALED, [("back", UNITS)]),
+        (Gated(), ALL, [("both", UNITS)]),
+        (Gated(interleaved=True), ALL, [("both", UNITS)]),
+        (Gated(interleaved=True, clamped=True), UNSCALED, [("both", UNITS)]),
+        (Gated(experts=3), ALL, [("both", UNITS)]),
+        (Gated(experts=3, interleaved=True), ALL, [("both", UNITS)]),
+        (Tied(), ("permute",), [("code", UNITS)]),
+        (Pictures(), ALL, [("enter", 8), ("one", 8), ("widen", 12), ("narrow", 4)]),
+    ],
+    ids=lambda value: getattr(value, "kind", type(value).__name__) if isinstance(value, nn.Module) else "",
+)
+def test_what_holds(model: nn.Module, offers: tuple[str, ...], hidden: list[tuple[str, int]]) -> None:
+    features = 36 if isinstance(model, Pictures) else READS
+    family = found(made(model), features)
+    assert isinstance(family, gauge.Family)
+    assert family.offers == offers
+    assert sorted((layer.name, layer.units) for layer in family.hiddens) == sorted(hidden)
+    assert_twins_hold(model, family, features=features)
+
+
+@pytest.mark.parametrize(
+    ("kind", "because"),
+    [
+        ("softmax", "no hidden units were found"),
+        ("sorted", "no hidden units were found"),
+        ("rolled", "no hidden units were found"),
+        ("normed", "no hidden units were found"),
+        ("leaves", "first: its units cannot be permuted or rescaled"),
+        ("two readers of half", "first: its units cannot be permuted or rescaled"),
+        ("branches", "the forward of the model branches on the values that it computes"),
+        ("asks", "the forward of the model branches on the values that it computes"),
+        ("other branch", "the examples that were tried do not show what other.weight does"),
+    ],
+)
+def test_units_that_may_not_move(kind: str, because: str) -> None:
+    family = found(made(Odd(kind)))
+    assert isinstance(family, gauge.Refusal)
+    assert because in family.because
+
+
+def test_shared_weights_stay_shared() -> None:
+    model = made(Odd("shared"))
+    family = found(model)
+    assert isinstance(family, gauge.Family)
+    for name in family.offers:
+        twin: Any = gauge.twin(model, gauge.describe(family, name, seed=0), family=family)
+        assert twin.other.weight is twin.first.weight
+        assert twin.first.weight is not model.first.weight
+    assert model.other.weight is model.first.weight
+
+
+def test_weights_of_parametrizations() -> None:
+    layers = [parametrizations.weight_norm(nn.Linear(READS, UNITS)), nn.ReLU(),
+              parametrizations.weight_norm(nn.Linear(UNITS, OPTIONS))]  # fmt: skip
+    model = made(nn.Sequential(*layers))
+    family = found(model)
+    assert isinstance(family, gauge.Family)
+    assert family.offers == ("permute", "rescale", "split", "cancel", "entangle")
+    assert_twins_hold(model, family)
+    twin = gauge.twin(model, gauge.describe(family, "cancel", seed=0, pairs=3), family=family)
+    assert twin.get_submodule("2").weight.shape == (OPTIONS, UNITS + 6)
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    """Also its buffers, hooks and gradients; and where the examples cannot be run."""
+    model = made(Pictures())
+    model.enter.weight.requires_grad_(False)
+    model.one.weight.grad = torch.ones_like(model.one.weight)
+    model.each_norm.register_forward_hook(lambda module, args, output: None)
+    before, hooks = described(model), len(model.each_norm._forward_hooks)
+
+    def failing(model: nn.Module) -> Tensor:
+        raise RuntimeError("no such examples")
+
+    for run in (running(model, seed=0, features=36), failing):
+        found = general.recognise(model, run)
+        assert not before.differing(described(model))
+        assert len(model.each_norm._forward_hooks) == hooks
+        assert [p.requires_grad for p in model.parameters()].count(False) == 1
+        assert torch.equal(model.one.weight.grad, torch.ones_like(model.one.weight))
+        assert model.two.weight.grad is None
+        assert isinstance(found, gauge.Refusal) == (run is failing)
+    assert "it cannot be probed (RuntimeError: no such examples)" in general.recognise(model, failing).because
+
+
+def test_the_same_examples_lead_to_the_same_bits() -> None:
+    model = made(Gated(experts=3))
+    run = running(model, seed=1)
+    families = [gauge.find(copy.deepcopy(model), run) for _ in range(2)]
+    assert families[0].hiddens == families[1].hiddens
+    assert families[0].refused == families[1].refused
+    for name in ("rescale", "cancel"):
+        made_as = gauge.describe(families[0], name, seed=3)
+        first, second = gauge.twin(model, made_as, run), gauge.twin(model, made_as, run, family=families[1])
+        assert weights_digest(first) == weights_digest(second)
+
+
+def test_several_gauges_one_after_another() -> None:
+    """After units were added the copy is probed again."""
+    model = made(Gated())
+    run, fresh = running(model, seed=1), running(model, seed=5, rows=100)
+    family = gauge.find(model, run)
+    twin = gauge.twin(model, gauge.describe(family, *ALL[::-1], seed=2), run)
+    assert gauge.check(fresh(model).numpy(), fresh(twin).numpy()).difference < 1e-8
+
+
+def test_what_cancels_is_what_was_asked_for() -> None:
+    model = made(Gated(interleaved=True, experts=3))
+    family = found(model)
+    twin: Any = gauge.twin(model, gauge.describe(family, "cancel", seed=0, pairs=4, scale=3.0), family=family)
+    assert twin.both.shape == (3, READS, 2 * (UNITS + 8))
+    added, old = twin.down[:, UNITS:].detach(), model.down.detach()
+    assert torch.equal(added[:, ::2], -added[:, 1::2])
+    assert 2 < float(added.std() / old.std()) < 4
+    gates = twin.both[..., ::2][..., UNITS:]
+    assert torch.equal(gates[..., ::2], gates[..., 1::2])
+
+
+def test_examples_are_needed() -> None:
+    model = made(Odd("read twice"))
+    family = gauge.find(model, running(model, seed=1))
+    assert isinstance(family, gauge.Family)
+    with pytest.raises(ModelError, match="no examples to probe the model with"):
+        gauge.twin(model, gauge.describe(family, "permute", seed=0))
+
+
+def test_sixteen_bit_weights() -> None:
+    """Proven on a copy in double precision; offered is what keeps every bit of each product."""
+    model = made(Gated(experts=3)).bfloat16()
+    family = found(model)
+    assert isinstance(family, gauge.Family)
+    assert family.offers == ("permute", "rescale", "cancel", "dead")
+    run = running(model, seed=4)
+    twin = gauge.twin(model, gauge.describe(family, "rescale", seed=0), family=family)
+    assert weights_digest(twin) != weights_digest(model)
+    assert torch.equal(run(model), run(twin))
+
+
+def test_a_proof_can_fail() -> None:
+    """Without one of its tensors a hidden layer is refused, and one that hardly matters is not proven at all."""
+    model = made(Odd("slopes"))
+    bench = Bench(model, running(model, seed=1))
+    (group,) = [one for one in general._probed(bench) if one.hidden.name == "first"]
+    order = np.random.default_rng(0).permutation(UNITS)
+    assert bench.holds(lambda shell: group.hidden.gather(shell, order))
+    for left_out in group.hidden.stages:
+        rest = Hidden("first", UNITS, tuple(stage for stage in group.hidden.stages if stage is not left_out))
+        assert bench.matters(lambda shell, rest=rest: rest.gather(shell, order)), left_out
+    with torch.no_grad():
+        model.last.weight.mul_(1e-9)
+    assert isinstance(found(model), gauge.Refusal)
+
+
+def test_parts_of_a_tensor() -> None:
+    """Slices that are not the units' own stay where they are."""
+    model = nn.Sequential(nn.Linear(3, 12)).double()
+    old = model[0].weight.detach().clone()
+    stage = Slices(Place(("0.weight",), 0, before=3), parts=(2,), scaled=(2,))
+    stage.gather(model, torch.tensor([3, 2, 1, 0]))
+    stage.rescale(model, torch.tensor([1.0, 2.0, 3.0, 4.0]), fresh=None)
+    assert torch.equal(model[0].weight[:8], old[:8])
+    assert torch.equal(model[0].weight[8:], old[8:].flip(0) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None])
+    reader = Inputs(Place(("0.weight",), 0, before=2, after=3), outputs=3)
+    view = reader.view(model)
+    assert view.shape == (3, 2, 2, 3)
+    reader.write(model, view * 2)
+    assert torch.equal(reader.view(model), view * 2)

@@ -1,0 +1,83 @@
+"""The zoo: every member knows its lesson, is the same bits for the same seed, and is disturbed nearly everywhere."""
+
+import pytest
+import torch
+
+from wheeltap.core.errors import UnknownName
+from wheeltap.testing import zoo
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.zoo import kept, member
+
+COVERED = 0.95
+"""Least share of the weights that disturbances touch."""
+
+AFRESH = ("llama", "mixtral", "rwkv", "bert", "resnet", "mlp", "gru")
+"""Members that are trained anew here: of each file one."""
+
+
+def accuracy(case: Planted) -> float:
+    return float((case.task.scores(case.subject.model).argmax(1) == case.task.targets).float().mean())
+
+
+def test_there_are_more_than_thirty_families_and_six_in_sixteen_bits() -> None:
+    assert len(zoo.MEMBERS) >= 32
+    assert len(zoo.HALF) >= 6 and set(zoo.HALF) <= set(zoo.MEMBERS)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_a_member_knows_its_lesson_and_is_disturbed_nearly_everywhere(name: str) -> None:
+    case = zoo.made(name)
+    record = case.subject.record
+    assert accuracy(case) >= zoo.MEMBERS[name].least, accuracy(case)
+    assert 3_000 <= record.parameters <= 60_000
+    assert record.covered / record.parameters >= COVERED, record.untouched
+    assert len(case.task.targets) >= 200
+    assert case.task.tokens >= 1.5 * max(layer.fan_in for layer in case.subject.layers if layer.kind != "embedding")
+
+
+@pytest.mark.parametrize("name", zoo.HALF)
+def test_a_copy_in_sixteen_bits_knows_it_too(name: str) -> None:
+    if name not in zoo.names():
+        pytest.skip("needs the extra llm")
+    case = zoo.made(name, dtype=torch.bfloat16)
+    assert {p.dtype for p in case.subject.model.parameters()} == {torch.bfloat16}
+    assert accuracy(case) >= zoo.MEMBERS[name].least - 0.1
+
+
+@pytest.mark.parametrize("name", AFRESH)
+def test_training_gives_the_bits_that_are_kept(name: str) -> None:
+    if name not in zoo.names():
+        pytest.skip("needs the extra llm")
+    with zoo.quiet():
+        anew = zoo.MEMBERS[name].trained(0).state_dict()
+    held = zoo.made(name).subject.model.state_dict()
+    assert list(anew) == list(held)
+    assert all(torch.equal(anew[path], held[path]) for path in anew)
+
+
+def test_another_seed_is_another_net_and_each_call_gives_a_net_of_its_own() -> None:
+    one, other, again = zoo.made("mlp"), zoo.made("mlp", seed=1), zoo.made("mlp")
+    assert one.subject.record.fingerprint == again.subject.record.fingerprint != other.subject.record.fingerprint
+    with torch.no_grad():
+        next(one.subject.model.parameters()).zero_()
+    assert again.subject.model.state_dict()["0.weight"].abs().sum() > 0
+    assert zoo.made("mlp").subject.record.fingerprint == again.subject.record.fingerprint
+
+
+def test_a_file_is_named_by_how_its_weights_are_made() -> None:
+    mlp, llama = zoo.MEMBERS["mlp"], zoo.MEMBERS["weight-norm"]
+    assert len({kept.key(mlp, 0), kept.key(mlp, 1), kept.key(llama, 0)}) == 3
+
+
+def test_the_sum_asked_for_is_that_of_the_two_numbers() -> None:
+    tokens, answers = member.sums(2_000, seed=3)
+    first = torch.where((tokens >= 2) & (tokens < 6), tokens - 2, 0).sum(1)
+    second = torch.where((tokens >= 6) & (tokens < 10), tokens - 6, 0).sum(1)
+    right = ((first + second) % 4 == answers).float().mean()
+    # A quarter of the drawn answers is right by chance.
+    assert float(right) == pytest.approx(1 - 0.75 * member.WRONG, abs=0.02)
+
+
+def test_an_unknown_member_is_refused() -> None:
+    with pytest.raises(UnknownName, match="alexnet"):
+        zoo.made("alexnet")
