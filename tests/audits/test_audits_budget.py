@@ -80,7 +80,7 @@ def test_the_usual_audits_are_cut_by_draws_of_noise_of_flips_and_of_weights_in_p
     with pytest.raises(UsageError, match="too small for these audits") as caught:
         within(usual, 1)
     least = _settings(within(usual, _least(caught.value)))
-    assert least["deployment"] == {"draws": 4, "flips": 20} and least["single-point"] == {
+    assert least["deployment"] == {"draws": 4, "flips": 16} and least["single-point"] == {
         "nulls": 5,
         "confirm": 1,
         "states": 1,
@@ -179,14 +179,14 @@ def test_a_run_of_every_kind_of_audit_makes_no_more_passes(budget: int, least: i
     assert "Cut to the budget: detection power is not measured" in view.cost_line(report.record)
 
 
-@pytest.mark.parametrize(("budget", "least"), [(60, 50), (100, 90), (400, 380)])
+@pytest.mark.parametrize(("budget", "least"), [(60, 50), (100, 85), (400, 380)])
 def test_a_run_of_the_default_audits_makes_no_more_passes(budget: int, least: int) -> None:
     subject, task = digits.subject(name="digits"), digits.task()
     report = wt.audit(subject, task, budget=f"{budget}f")
     assert least <= report.cost.forwards <= budget and not report.void
     cut = wt.plan(subject, task, budget=f"{budget}f").cut
     assert report.record.provenance[CUT] == cut and "deployment: flips" in cut
-    with pytest.raises(UsageError, match=r"at least 53 passes; it can find .* a loss of score of 0\.06 at one dose"):
+    with pytest.raises(UsageError, match=r"at least 57 passes; it can find .* a loss of score of 0\.06 at one dose"):
         wt.audit(subject, task, budget="50f")
 
 
@@ -213,7 +213,7 @@ def test_a_language_model_makes_no_more_passes() -> None:
         wt.audit(case.subject, case.task, audits=EVERY_KIND, budget="100f")
     assert 200 <= _least(caught.value) <= 300
     usual = wt.audit(case.subject, case.task, budget="80f")
-    assert 60 <= usual.cost.forwards <= 80
+    assert 50 <= usual.cost.forwards <= 80
 
 
 def test_a_time_budget_counts_what_goes_with_passes() -> None:

@@ -306,7 +306,9 @@ def test_an_audit_asked_for_twice_is_run_once(subject: Subject) -> None:
     spec = wt.AuditSpec(name="pruning", settings={"others": False})
     plan = wt.plan([subject], digits.task(), audits=["score", "survival", "score", spec])
     names = [audit.name for audit in plan.audits]
-    assert len(names) == len(set(names)) and plan.audits[-1].settings == {"others": False}
+    assert len(names) == len(set(names)) and dict(zip(names, plan.audits, strict=True))["pruning"].settings == {
+        "others": False
+    }
 
 
 def test_a_fine_tune_that_diverges_is_called_that(subject: Subject) -> None:

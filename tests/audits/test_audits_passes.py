@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from mirrored import mirrored
@@ -79,6 +80,10 @@ def test_no_audit_makes_more_passes_than_it_says(name: str) -> None:
     if name in ("merging", "relative-race"):
         subjects.append(digits.subject(seed=1, name="other"))
     plan = wt.plan(subjects, case.task, audits=["score", wt.AuditSpec(name=name, settings=settings)], effort=FEW)
+    if plan.stronger:
+        # With plants and looks that are rarely needed it is a bound, and no more.
+        assert _ran(plan, subjects, case.task) <= most_passes(plan)
+        plan = msgspec.structs.replace(plan, stronger=())
     assert share * most_passes(plan) <= _ran(plan, subjects, case.task) <= most_passes(plan)
 
 

@@ -52,7 +52,7 @@ def run(task: Task, *models: nn.Module) -> Report:
 
 
 def finding(report: Report, subject: str) -> Finding:
-    [found] = [f for f in report.findings if f.subject == subject]
+    [found] = [f for f in report.findings if f.subject == subject and f.code != "WT002"]
     return found
 
 
@@ -142,7 +142,7 @@ class TestReport:
 
     def test_two_sound_nets_do_not_differ(self, nets: list[nn.Module], task: Task) -> None:
         report = run(task, nets[1], nets[2])
-        one, two, pair = report.findings
+        one, two, pair = (found for found in report.findings if found.code != "WT002")
         assert (one.status, two.status) == ("excluded", "excluded")
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")

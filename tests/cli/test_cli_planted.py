@@ -5,9 +5,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
+from torch import nn
 
 from wheeltap.cli import main
 from wheeltap.cli.invariances import measured
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
 from wheeltap.plans.plan import Effort
@@ -31,8 +35,9 @@ def test_what_is_planted_is_found_and_what_is_not_is_not() -> None:
 
 
 def test_a_model_in_which_nothing_can_be_planted_is_told_why() -> None:
-    case = planted.planted("embedding")
-    found = list(planting.detect(case.subject, case.task, runs=1, effort=Effort(draws=2, control_draws=2)))
+    alone = Subject(nn.Linear(8, 3).eval())
+    task = Task(planted.numbers(60, 8, seed=0), torch.arange(60) % 3)
+    found = list(planting.detect(alone, task, runs=1, effort=Effort(draws=2, control_draws=2)))
     assert all(one.refused and not one.found for one in found)
 
 

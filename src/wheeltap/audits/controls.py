@@ -74,6 +74,8 @@ def silent_twice(name: str, null: Null, *, because: str) -> Control:
         return Control(name=name, kind="null", status="failed", estimates=estimates, because=because)
     last = null.gap if null.again is None else null.again
     words = "" if null.again is None else f" It seemed to, but not with fresh draws: {last}."
+    if null.again is None and exceeds(last, null.margin):
+        words = " It seems to; a budget left no fresh draws to be sure."
     alpha, df = 1.0 - last.level, null.df if null.again is None else None
     why = _blind(smallest_detectable(last, alpha=alpha, margin=null.margin, df=df), null.min_effect)
     status = "skipped" if why or exceeds(last, null.margin) else "passed"

@@ -66,16 +66,26 @@ class NoiseControls:
         return found
 
     def most(self) -> int:
-        """Trials at most, but for the second look at a twin, which 1 sound run in 20 takes."""
+        """Trials at most: with the second look at a twin, which 1 sound run in 20 takes."""
         once, strengths = len(self.doses) * self.draws, len(self.plants)
         pilot = once if strengths > 1 else 0
-        return once * (self.twin is not None) + once * strengths + max(strengths - 1, 0) + pilot
+        looks = 0 if self.twin is None else 1 + 2 * AGAIN_DRAWS * self._looks_again
+        return once * looks + once * strengths + max(strengths - 1, 0) + pilot
+
+    @property
+    def _looks_again(self) -> bool:
+        """Whether a twin that seems to differ is looked at again: not where a budget took the stronger plants."""
+        return bool(self.case.plan.stronger) or self.case.plan.planted is None
 
     def _of_twin(self) -> Iterator[Trial]:
         if self.twin is None:
             return
         yield from self._flat(self._grid(self.twin))
-        if self._known(self._grid(self.twin), self._grid(self.case.plan.reference)) and self._null.apart:
+        if (
+            self._known(self._grid(self.twin), self._grid(self.case.plan.reference))
+            and self._null.apart
+            and self._looks_again
+        ):
             yield from self._second_look()
 
     def _second_look(self) -> list[Trial]:

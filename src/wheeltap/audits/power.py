@@ -33,7 +33,7 @@ class Gap:
     strength: float
     value: float
     error: float
-    reach: Callable[[float], float]
+    reach: Callable[[float], float] = field(compare=False)
 
     @classmethod
     def of_cells(cls, copy: SubjectRecord, cells: NDArray[np.float64]) -> "Gap":

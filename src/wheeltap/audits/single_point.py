@@ -190,6 +190,11 @@ class SinglePointAudit(ReadingAudit[_Read]):
         """A forward and a backward pass for each screen."""
         return _PASSES * self.settings.states
 
+    def cheaper(self, plan: Plan, share: float) -> dict[str, int]:
+        """The further states go first: each of them costs a forward and a backward pass."""
+        lower = super().cheaper(plan, share)
+        return lower if share >= 1.0 or self.settings.states == 1 else {**lower, "states": 1}
+
     def _removed(self, plan: Plan) -> int:
         """Candidates and random weights of every subject, what each pair tries in each other, and the twin's."""
         rivals = len(plan.subjects) - 1

@@ -1,12 +1,14 @@
 """What of a model its layers hold, what no disturbance can touch, and where its tokens come in and go out."""
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from wheeltap.core.layer import Layer, main_list
 from wheeltap.core.records import Untouched
+from wheeltap.core.typed import named_modules
 
 MOST_NAMED: Final = 50
 """Modules with untouched weights that a record names, at most."""
@@ -15,9 +17,40 @@ _ROOT: Final = "the model itself"
 _COMPUTED: Final = ".parametrizations."
 
 
+PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8, torch.qint32)
+"""Types in which weights are packed. Positions and masks are of 64 bits or booleans."""
+
+
 def sizes(model: nn.Module) -> dict[str, int]:
-    """How many weights each parameter has, by its path; a tied one once."""
-    return {name: parameter.numel() for name, parameter in model.named_parameters()}
+    """How many weights each parameter has, by its path, a tied one once; and each module that holds packed ones."""
+    found = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    for path, module in named_modules(model):
+        count = sum(held.numel() for held in _beside(module) if held.dtype in PACKED and _is_matrix(held))
+        if count:
+            found[f"{path}.packed weights" if path else "packed weights"] = count
+    return found
+
+
+def packed(model: nn.Module) -> tuple[Untouched, ...]:
+    """Modules that hold weights as integers, the largest first."""
+    found: dict[str, int] = {}
+    for path, module in named_modules(model):
+        held = [one for one in (*module.parameters(recurse=False), *_beside(module)) if one.dtype in PACKED]
+        count = sum(one.numel() for one in held if isinstance(one, nn.Parameter) or _is_matrix(one))
+        if count:
+            found[path or _ROOT] = count
+    return tuple(Untouched(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
+
+
+def _is_matrix(tensor: Tensor) -> bool:
+    return sum(size > 1 for size in tensor.shape) >= 2
+
+
+def _beside(module: nn.Module) -> Iterator[Tensor]:
+    """What a module holds beside parameters: buffers, and what torch's own quantized layers keep in an object."""
+    yield from module.buffers(recurse=False)
+    if ".quantized" in type(module).__module__ and callable(getattr(module, "weight", None)):
+        yield cast("Any", module).weight()
 
 
 def held(layers: Iterable[Layer], size: Mapping[str, int]) -> int:

@@ -21,7 +21,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _FEWEST = 4
 """With fewer draws no control vouches for anything."""
 
-_STEPS = 32
+_STEPS = 64
 """Shares of the effort that are tried."""
 
 

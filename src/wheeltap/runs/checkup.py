@@ -1,21 +1,19 @@
 """What can be measured on one model: what is disturbed, which gauges hold, which controls there are, what it costs."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import msgspec
-import torch
-from torch import Tensor, nn
 
 from wheeltap import gauge
 from wheeltap.audits.base import GROUPS, audits
 from wheeltap.audits.census import ALWAYS
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
+from wheeltap.core.coverage import packed
 from wheeltap.core.records import Outcome, SubjectRecord, Untouched
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import named_modules
 from wheeltap.engine.apply import unharmed
 from wheeltap.engine.clean import threads_for
 from wheeltap.engine.inside.few import few
@@ -42,9 +40,6 @@ _NAMED: Final = 3
 
 TIMING: Final = 1.0
 """Seconds that timing some trials may take."""
-
-_PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8, torch.qint32)
-"""Types in which weights are packed. Positions and masks are of 64 bits or booleans."""
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,7 +91,6 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         subject: The model; what is in no layer is named there.
         examples: How many the task has.
         packed: Modules that hold weights as integers, which nothing disturbs.
-        unshown: How many of these are no parameters, so that ``subject`` does not count them.
         family: How its structure was recognized; empty where it was not.
         hidden: Hidden layers that copies rewrite.
         units: How many units these have.
@@ -115,7 +109,6 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     subject: SubjectRecord
     examples: int
     packed: tuple[Untouched, ...] = ()
-    unshown: int = 0
     family: str = ""
     hidden: int = 0
     units: int = 0
@@ -138,7 +131,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def weights(self) -> int:
         """How many weights there are, packed ones among them."""
-        return self.subject.parameters + self.unshown
+        return self.subject.parameters
 
     @property
     def twin(self) -> bool:
@@ -178,12 +171,10 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         found = gauge.find(subject.model, few(task, subject.model))
         some = some_of(task, subject.record.parameters)
         tried = _tried(subject, some, found) if isinstance(found, gauge.Family) else {}
-    integers, unshown = packed(subject.model)
     return Checkup(
         subject=made.reference,
         examples=made.task.examples,
-        packed=integers,
-        unshown=unshown,
+        packed=packed(subject.model),
         refused=_reasons(found),
         gauges=() if made.twin is None or made.twin.made is None else made.twin.made.operations,
         graded=len(made.graded),
@@ -224,31 +215,6 @@ def _reasons(found: gauge.Family | gauge.Refusal) -> tuple[str, ...]:
     return tuple(f"{', '.join(names)}: {why}" if names else why for why, names in gauges.items())
 
 
-def packed(model: nn.Module) -> tuple[tuple[Untouched, ...], int]:
-    """Modules that hold weights as integers, the largest first, and how many of these weights are no parameters."""
-    found: dict[str, int] = {}
-    unshown = 0
-    for path, module in named_modules(model):
-        shown = sum(held.numel() for held in module.parameters(recurse=False) if not held.is_floating_point())
-        others = sum(held.numel() for held in _beside(module) if held.dtype in _PACKED and _is_matrix(held))
-        unshown += others
-        if shown + others:
-            found[path or "the model itself"] = shown + others
-    largest = sorted(found.items(), key=lambda item: -item[1])
-    return tuple(Untouched(path, count) for path, count in largest), unshown
-
-
-def _is_matrix(tensor: Tensor) -> bool:
-    return sum(size > 1 for size in tensor.shape) >= 2
-
-
-def _beside(module: nn.Module) -> Iterator[Tensor]:
-    """What a module holds beside parameters: buffers, and what torch's own quantized layers keep in an object."""
-    yield from module.buffers(recurse=False)
-    if ".quantized" in type(module).__module__ and callable(getattr(module, "weight", None)):
-        yield cast("Any", module).weight()
-
-
 def _runs(made: Plan, subject: Subject) -> Iterator[Plan]:
     """The plans whose cost is told: that of the default audits, which need no planted copy, and the whole."""
     usual = tuple(spec for spec in made.audits if spec.name in (*default_audits([subject]), *ALWAYS))
@@ -268,14 +234,12 @@ def _reaches(made: Plan, subject: Subject, task: BaseTask) -> Iterator[Reach]:
     def keep(outcome: Outcome) -> None:
         outcomes[outcome.key] = outcome
 
-    parameters = made.reference.parameters
-    shown = parameters / (parameters + packed(subject.model)[1])
     noises = [audit for audit in audits_of(made) if isinstance(audit, NoiseAudit)]
     trials = [made.trial(made.reference, one.perturbation, dose=one.settings.start) for one in noises]
     run_trials([made.clean(made.reference), *trials], Workshop([subject], (), task), keep)
     for audit, trial in zip(noises, trials, strict=True):
         outcome = outcomes[trial.key]
-        share = float(outcome.values["coverage"]) * shown if "coverage" in outcome.values else None
+        share = float(outcome.values["coverage"]) if "coverage" in outcome.values else None
         yield Reach(audit=audit.name, share=share, because=outcome.because)
 
 

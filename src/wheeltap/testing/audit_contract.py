@@ -217,6 +217,12 @@ def _require_known(trial: Trial, plan: Plan) -> None:
     if trial.site.kind == "inner":
         assert set(trial.site.name.split(",")) <= set(known), "a layer is spared that there is not"
         return
+    if trial.site.entry is not None:
+        path, _ = trial.site.entry
+        modules = {*subject.layers, *subject.blocks, *(one.name for one in subject.untouched)}
+        known = any(path in subject.weights or path.startswith(f"{module}.") for module in modules)
+        assert known, f"no parameter is called {path!r}"
+        return
     assert trial.site.layer in known, f"no {trial.site.kind} is called {trial.site.name!r}"
 
 

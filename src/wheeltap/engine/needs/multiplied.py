@@ -82,6 +82,9 @@ def _linear(find: Find, called: _Called) -> Iterator[Product]:
 
 
 def _matmul(find: Find, called: _Called) -> Iterator[Product]:
+    known = find(called["input"])
+    if known is not None and isinstance(called["weight"], Tensor):  # W x: what is read lies in columns
+        return _by_rows(known, called["weight"].mT if called["weight"].ndim > 1 else called["weight"], right=False)
     return _by_rows(find(called["weight"]), called["input"], right=True)
 
 
@@ -92,6 +95,9 @@ def _by_rows(known: HeldWeight | None, inputs: Any, *, right: bool) -> Iterator[
     layer, value = known.layer, known.value
     if right != (known.turned != (layer.kind in _STORED_TURNED)) or value.ndim not in (2, 3):
         return
+    shape = layer.shape if known.part is None else layer.shape[1:]
+    if tuple(value.shape) != (*shape[:-2], *(shape[:-3:-1] if known.turned else shape[-2:])):
+        return  # reshaped on the way
     parts = layer.shape[0] if len(layer.shape) == 3 else 1
     if value.ndim == 2:
         yield Product(layer, known.part or 0, parts, sources.Rows(inputs), value)
@@ -124,7 +130,7 @@ def _embedding(find: Find, called: _Called) -> Iterator[Product]:
 
 def _convolved(find: Find, called: _Called) -> Iterator[Product]:
     known, groups = find(called["weight"]), called.get("groups", 1)
-    if known is not None and known.layer.kind == "conv":
+    if known is not None and known.layer.kind == "conv" and tuple(known.value.shape) == known.layer.shape:
         window = _window(called)
         for part in range(groups):
             yield Product(
@@ -134,7 +140,7 @@ def _convolved(find: Find, called: _Called) -> Iterator[Product]:
 
 def _back_convolved(find: Find, called: _Called) -> Iterator[Product]:
     known, groups = find(called["weight"]), called.get("groups", 1)
-    if known is not None and known.layer.kind == "conv_transposed":
+    if known is not None and known.layer.kind == "conv_transposed" and tuple(known.value.shape) == known.layer.shape:
         window, places = _window(called), tuple(called["result"].shape[-len(called["weight"].shape[2:]) :])
         for part in range(groups):
             source = sources.Stuffed(called["input"], window, part, groups, places)

@@ -161,17 +161,22 @@ _SAME: Final = frozenset(
 )
 
 
+_RESHAPED: Final = frozenset({"squeeze", "unsqueeze", "view", "reshape"})
+"""What gives the same numbers in the same order: the weight again where its shape is."""
+
+
 def _derived(func: Callable[..., Any], args: tuple[Any, ...], known: HeldWeight, result: Any) -> Iterator[HeldWeight]:
     value, whole = known.value, known.part is None and not known.turned
+    name = getattr(func, "__name__", "")
     if func in _TURNED or (func in _TURNS and {axis % value.ndim for axis in args[1:3]} == _last_two(value)):
         yield replace(known, value=result, turned=not known.turned)
-    elif getattr(func, "__name__", "") in _SAME and isinstance(result, Tensor):
+    elif isinstance(result, Tensor) and (name in _SAME or (whole and name in _RESHAPED)):
         yield replace(known, value=result)
-    elif whole and value.ndim == 3 and getattr(func, "__name__", "") in ("__getitem__", "select"):
+    elif whole and value.ndim == 3 and name in ("__getitem__", "select"):
         index = args[-1]
         if isinstance(index, int) or (isinstance(index, Tensor) and index.ndim == 0 and index.dtype != torch.bool):
             yield replace(known, value=result, part=int(index) % len(value))
-    elif whole and value.ndim == 3 and getattr(func, "__name__", "") == "unbind" and not any(args[1:]):
+    elif whole and value.ndim == 3 and name == "unbind" and not any(args[1:]):
         for part, piece in enumerate(cast("Sequence[Tensor]", result)):
             yield replace(known, value=piece, part=part)
 

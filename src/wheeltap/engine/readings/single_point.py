@@ -118,9 +118,9 @@ def _ranked(screens: Screens, count: int) -> list[_Ranked]:
     for path, screen in screens.items():
         table, marks = _table(screen.score), Marks(_table(screen.weight))
         top = least(-table, min(count, table.numel()), marks.at)
-        places = top.view(-1).nonzero()[:, 0]
+        places = top.reshape(-1).nonzero()[:, 0]
         for place, mark in zip(places, marks.at(top), strict=True):
-            best.append((float(table.view(-1)[place]), int(mark), _Point(path, int(place))))
+            best.append((float(table.reshape(-1)[place]), int(mark), _Point(path, int(place))))
     ranked = sorted(best, key=lambda candidate: (-candidate[0], candidate[1]))[:count]
     return [(score, point) for score, _, point in ranked]
 
