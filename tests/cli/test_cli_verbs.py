@@ -194,13 +194,14 @@ def test_a_finding_in_full_fits_a_terminal_and_cannot_repaint_it(
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["audit", "digits", "--audits", "single-point", "--json", "r.json"]) == 0
     data = report(here / "r.json")
-    data["findings"][0]["because"] += " \x1b[2J and more"
+    (found,) = (one for one in data["findings"] if one["code"] == "WT105")
+    found["because"] += " \x1b[2J and more"
     (here / "r.json").write_text(json.dumps(data))
     capsys.readouterr()
     assert main(["show", "r.json", "wt105"]) == 0
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80 and "\x1b" not in shown
-    assert "and more" in shown and "trials: 24" in shown
+    assert "and more" in " ".join(shown.split()) and "trials: 27" in shown
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:

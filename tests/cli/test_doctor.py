@@ -220,7 +220,6 @@ def test_a_model_with_every_gap_there_is_still_fits() -> None:
         subject=zoo.made("mlp").subject.record,
         examples=300,
         packed=tuple(Untouched(f"model.layers.{at}.mlp.gate_proj", 4_096) for at in range(9)),
-        unshown=7_000,
         family="general",
         hidden=40,
         units=9_999,

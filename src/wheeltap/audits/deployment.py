@@ -285,7 +285,8 @@ class DeploymentAudit(Audit):
         case.require_above_chance(reference)
         noisy = Disturbed.of(case, reference, trials)
         lost = noisy.loss("loss under strong noise", margin=0.0)
-        many = len(trials) > 1 and (case.coverage(trials) or 0.0) >= _MOST_WEIGHTS
+        covered = case.coverage(trials)
+        many = len(trials) > 1 and (covered is None or covered >= _MOST_WEIGHTS)
         surely = noisy.loss("loss under strong noise", margin=0.0, level=_SURE) if many else None
         above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."

@@ -12,7 +12,7 @@ from wheeltap.core.layer import find_layers
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.perturb.base import Factors
+from wheeltap.perturb.base import Blocks, Factors
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 
 
@@ -33,7 +33,7 @@ class Planted:
     subject: Subject
     task: BaseTask
 
-    def factors(self) -> dict[str, Factors]:
+    def factors(self) -> dict[str, Factors | Blocks]:
         """Layer moments, for perturbations that need them."""
         from wheeltap.engine.needs import moments
 

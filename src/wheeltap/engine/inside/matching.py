@@ -100,7 +100,7 @@ def match(effects: Effects, guesses: FloatArray, search: Search) -> Matches:
         open_ = np.flatnonzero(~met & ~spent)
         if not len(open_) or (search.mean is not None and times.sum() + len(open_) > search.mean * count):
             break
-        size[open_] = _next(low.part(open_), high.part(open_), search, halve=step % 3 == 2)
+        size[open_] = _next(low.part(open_), high.part(open_), search, halve=step % 3 == 2, far=step >= _FAR)
     return Matches(size, effect, np.abs(effect / search.target - 1.0) <= search.tolerance, times)
 
 
@@ -122,13 +122,17 @@ class _Ends:
         return _Ends(self.size[index], self.effect[index])
 
 
-def _next(low: _Ends, high: _Ends, search: Search, *, halve: bool) -> FloatArray:
+_FAR = 12
+"""Evaluations after which a size that is still too large is far too large: the effect has long stopped growing."""
+
+
+def _next(low: _Ends, high: _Ends, search: Search, *, halve: bool, far: bool) -> FloatArray:
     """The next sizes to try."""
     tiny = np.finfo(np.float64).tiny
     unbounded, first = ~np.isfinite(high.size), low.size == 0.0
     upper, top = np.where(unbounded, 1.0, high.size), np.where(unbounded, 1.0, high.effect)
     grown = low.size * np.clip(1.02 * search.target / np.maximum(low.effect, tiny), search.grow**0.25, search.grow)
-    shrunk = upper * np.clip(0.98 * search.target / top, 1 / search.grow**2, 0.9)
+    shrunk = upper * (1 / search.grow**2 if far else np.clip(0.98 * search.target / top, 1 / search.grow**2, 0.9))
     between = np.sqrt(np.maximum(low.size, tiny)) * np.sqrt(upper)
     if not halve:
         a, b = np.log(np.maximum(low.size, tiny)), np.log(upper)
