@@ -29,8 +29,8 @@ _SPREAD: Final = 1e3
 """Largest ratio of the singular values of a layer that is cut in two in a row: beyond, rounding would show."""
 
 
-_LARGEST: Final = 1_000_000
-"""Weights of the largest layer that is cut in two in a row: beyond, finding the two takes seconds."""
+_LARGEST: Final = 100_000
+"""Weights of the largest layer that is cut in two in a row: beyond, finding the two takes long."""
 
 _TRIED: Final = 1_000_000
 """Parameters of the largest model that is tried."""

@@ -23,7 +23,8 @@ def few(task: BaseTask, model: nn.Module) -> Run:
     def run(model: nn.Module) -> Tensor:
         scores = some.scores(model)
         first = next(iter(task.moments())).first()
-        if isinstance(first.inputs, Tensor) and not first.inputs.is_floating_point():
+        tokens = isinstance(first.inputs, Tensor) and not first.inputs.is_floating_point()
+        if tokens and not torch.is_grad_enabled():
             first.run(model)  # a plain call may do more than one that is made for scores: keep a state, say
         return scores
 
