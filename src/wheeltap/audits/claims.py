@@ -147,7 +147,7 @@ class Verdict:
     """What an audit concludes.
 
     Attributes:
-        graded: What was measured of graded copies; its power is told when all tests of the report are known.
+        graded: What was measured of graded copies; its power is reported when all tests of the report are known.
     """
 
     drafts: list[Draft] = field(default_factory=list[Draft])

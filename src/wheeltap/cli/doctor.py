@@ -55,13 +55,7 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
     """
     if plant is not None:
-        if model is not None:
-            raise UsageError(
-                "Two models are named.",
-                expected="wheeltap doctor MODEL, or wheeltap doctor --plant MODEL",
-                got=f"{model} and --plant {plant}",
-                do="Check the model first, then plant defects in copies of it.",
-            )
+        _refuse_two(model, plant)
         from wheeltap.cli.planted import planted
 
         return planted(plant, data, runs=runs, draws=draws, names=defects, json=json)
@@ -71,6 +65,10 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
 
         return checked(model, data, json=json)
     _refuse({"--data": data, "--json": json}, without="a model")
+    return _installation()
+
+
+def _installation() -> int:
     lines = [*_packages(), *_model()]
     for ok, text in lines:
         print(("ok      " if ok else "missing ") + text)
@@ -78,6 +76,16 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
     print(("ok      " if sound else "failed  ") + "a small audit whose controls must pass")
     needed = all(ok for ok, text in lines if not text.endswith("(optional)"))
     return 0 if sound and needed else 3
+
+
+def _refuse_two(model: str | None, plant: str) -> None:
+    if model is not None:
+        raise UsageError(
+            "Two models are named.",
+            expected="wheeltap doctor MODEL, or wheeltap doctor --plant MODEL",
+            got=f"{model} and --plant {plant}",
+            do="Check the model first, then plant defects in copies of it.",
+        )
 
 
 def _refuse(flags: dict[str, object], *, without: str) -> None:

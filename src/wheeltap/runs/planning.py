@@ -87,8 +87,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     """
     seed, alpha, margin = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha"), _margin(margin)
     asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
-    asked = [*(asked or default_audits(several)), *ALWAYS]
-    specs = _specs(asked, largest := max(one.record.parameters for one in several))
+    specs = _specs([*(asked or default_audits(several)), *ALWAYS], largest := max(s.record.parameters for s in several))
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,

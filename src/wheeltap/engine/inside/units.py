@@ -111,7 +111,7 @@ def _of_layers(reasons: Sequence[str]) -> list[str]:
 
 
 def _read_by_one(subject: Subject, hidden: Hidden) -> HiddenUnits | str:
-    """The units of a hidden layer by the one layer that reads them, or why they cannot be taken away there."""
+    """The units of a hidden layer by the one layer that reads them, or why they cannot be ablated there."""
     if len(hidden.readers) != 1:
         return f"its units are read by {len(hidden.readers)} weights"
     if "permute" in hidden.refused:

@@ -19,7 +19,7 @@ from wheeltap.engine.needs import moments
 from wheeltap.engine.needs.knowledge import Fixed, Knowledge
 from wheeltap.engine.needs.multiplied import Product
 from wheeltap.engine.needs.products import Products
-from wheeltap.engine.needs.sources import Places, Source, Tokens
+from wheeltap.engine.needs.sources import Rowed, Tokens
 from wheeltap.gauge import attention
 from wheeltap.gauge.attention import Attention
 from wheeltap.gauge.base import Sharing
@@ -148,7 +148,7 @@ def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
                 left_out[name] = _SEVERAL
             if product.part == product.parts - 1:
                 packed.pop(name, None)
-        if product.part == 0 and not isinstance(source, Places) and name not in left_out:
+        if product.part == 0 and isinstance(source, Rowed | Tokens) and name not in left_out:
             total, rows = _squares(product.layer, source)
             held = sums.setdefault(name, _Sum(torch.zeros_like(total)))
             held.total += total
@@ -169,7 +169,7 @@ def _input_scales(subject: Subject, task: BaseTask) -> Fixed:
 _SEVERAL = "its rows read different inputs"
 
 
-def _squares(layer: Layer, source: Source) -> tuple[Tensor, int]:
+def _squares(layer: Layer, source: Rowed | Tokens) -> tuple[Tensor, int]:
     """Sum of squares of each of a layer's inputs over rows, and their number."""
     if isinstance(source, Tokens):
         return source.counts(layer.fan_in).double(), int(source.inputs.numel())

@@ -14,7 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Moments
 from wheeltap.engine.needs.maps import Gram, MapFactors, Read, require_rows
 from wheeltap.engine.needs.products import Product, Products
-from wheeltap.engine.needs.sources import Places, Rows, Source, Tokens
+from wheeltap.engine.needs.sources import Places, Rowed, Rows, Source, Tokens
 from wheeltap.perturb.base import Blocks, Factors
 
 MOMENT_BYTES = 2**30
@@ -84,13 +84,13 @@ class Collector:
             read.tokens[name] = read.tokens.get(name, torch.zeros_like(counts)) + counts
         elif isinstance(source, Places):
             read.tables.add(name)
-        else:
-            self._add(product, call)
+        elif isinstance(source, Rowed):
+            self._add(product, source, call)
 
-    def _add(self, product: Product, call: _Call) -> None:
+    def _add(self, product: Product, source: Rowed, call: _Call) -> None:
         if self._last is None or self._last[0] != call.at:
             self._last = None  # freed before the next one is made
-            self._last = (call.at, self._sums(product.source))
+            self._last = (call.at, self._sums(source))
         added = self._last[1]
         blocks = self.read.grams.setdefault(product.layer.name, {})
         gram = blocks.get(product.part)
@@ -115,13 +115,13 @@ class Collector:
         self._recent.append(made)
         return made
 
-    def _sums(self, source: Source) -> _Sums:
+    def _sums(self, source: Rowed) -> _Sums:
         body, sinks = self._rows(source)
         # In double precision: single precision leaves noise where the support ends, and rank is decided there.
         wide = body.double()
         return _Sums(wide.T @ wide, wide.sum(0), len(body) + len(sinks), sinks)
 
-    def _rows(self, source: Source) -> tuple[Tensor, Tensor]:
+    def _rows(self, source: Rowed) -> tuple[Tensor, Tensor]:
         """Input rows: those to count everywhere, and the sinks."""
         first = self._batch.sinks
         places = source.by_place(self._batch.inputs) if first and isinstance(source, Rows) else None
@@ -133,7 +133,7 @@ class Collector:
 
 
 def _same(one: Source, other: Source) -> bool:
-    """Whether two inputs are the same numbers: one tensor, or one that was made anew for each of its readers."""
+    """Whether two inputs are the same numbers: one tensor, or a copy for each of its readers."""
     if one.inputs is other.inputs:
         return True
     return one.inputs.shape == other.inputs.shape and torch.equal(one.inputs, other.inputs)

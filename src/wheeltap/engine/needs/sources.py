@@ -61,6 +61,10 @@ class Source(ABC):
         """What else than the input decides the rows."""
         return (type(self),)
 
+
+class Rowed(Source):
+    """One whose rows are made."""
+
     @abstractmethod
     def rows(self) -> Float[Tensor, "row in"]:
         """The rows, in the order of the columns of ``Layer.matrix``."""
@@ -68,13 +72,13 @@ class Source(ABC):
 
 @final
 @dataclass(frozen=True)
-class Rows(Source):
+class Rows(Rowed):
     """Numbers ``[..., in]``."""
 
     inputs: Tensor
 
     def rows(self) -> Tensor:
-        """See ``Source.rows``."""
+        """See ``Rowed.rows``."""
         return self.inputs.reshape(-1, self.inputs.shape[-1])
 
     def by_place(self, batch: Tensor) -> Tensor | None:
@@ -88,13 +92,9 @@ class Rows(Source):
 @final
 @dataclass(frozen=True)
 class Tokens(Source):
-    """Numbers of tokens; each row is all zero but for a one at the token's place."""
+    """Numbers of tokens: each row is all zero but for a one at the token's place, and so is never made."""
 
     inputs: Tensor
-
-    def rows(self) -> Tensor:
-        """See ``Source.rows``; never made, for they would be large."""
-        raise NotImplementedError
 
     def counts(self, tokens: int) -> Tensor:
         """How often each token comes up, ``[token]``."""
@@ -108,28 +108,24 @@ class Places(Source):
 
     inputs: Tensor
 
-    def rows(self) -> Tensor:
-        """See ``Source.rows``; never made."""
-        raise NotImplementedError
-
 
 @final
 @dataclass(frozen=True)
-class Outer(Source):
+class Outer(Rowed):
     """Products of every two numbers of two inputs, of a bilinear layer."""
 
     inputs: Tensor
     other: Tensor
 
     def rows(self) -> Tensor:
-        """See ``Source.rows``."""
+        """See ``Rowed.rows``."""
         one, two = (value.reshape(-1, value.shape[-1]) for value in (self.inputs, self.other))
         return (one[:, :, None] * two[:, None, :]).flatten(1)
 
 
 @final
 @dataclass(frozen=True)
-class Patches(Source):
+class Patches(Rowed):
     """What a convolution multiplies at each place: of the channels of one of its groups."""
 
     inputs: Tensor
@@ -143,7 +139,7 @@ class Patches(Source):
         return (type(self), self.window, self.group, self.groups)
 
     def rows(self) -> Tensor:
-        """See ``Source.rows``."""
+        """See ``Rowed.rows``."""
         inputs = _channels(self.inputs, self.window, self.group, self.groups)
         padded = functional.pad(inputs, [side for pair in reversed(self.window.sides) for side in pair])
         return _patches(padded, self.window, self.window.stride)
@@ -151,7 +147,7 @@ class Patches(Source):
 
 @final
 @dataclass(frozen=True)
-class Stuffed(Source):
+class Stuffed(Rowed):
     """What a transposed convolution multiplies at each place of its output.
 
     It is a convolution, with its taps in reverse, over its input with zeros between the places.
@@ -172,7 +168,7 @@ class Stuffed(Source):
         return (type(self), self.window, self.group, self.groups, self.places)
 
     def rows(self) -> Tensor:
-        """See ``Source.rows``."""
+        """See ``Rowed.rows``."""
         inputs, window = _channels(self.inputs, self.window, self.group, self.groups), self.window
         stuffed = [(size - 1) * step + 1 for size, step in zip(inputs.shape[2:], window.stride, strict=True)]
         spread = inputs.new_zeros(*inputs.shape[:2], *stuffed)
