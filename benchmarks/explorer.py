@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
+from wheeltap.core.study import DrawnNet
 from wheeltap.report import explorer
-from wheeltap.report.explorer import DrawnNet
 
 CHROMIUM = "/usr/bin/chromium"
 DEPTH, WIDTH = 12, 22
@@ -61,7 +61,9 @@ def nets() -> list[DrawnNet]:
         DrawnNet(
             name=f"random {n}",
             arch=ARCH,
-            weights=tuple((rng.normal(size=s) * 1.3 / np.sqrt(s[0])).astype(np.float32) for s in pairwise(widths)),
+            weights=b"".join(
+                (rng.normal(size=s) * 1.3 / np.sqrt(s[0])).astype("<f4").tobytes() for s in pairwise(widths)
+            ),
         )
         for n in range(2)
     ]

@@ -15,11 +15,14 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from wheeltap.models.cppn import Cppn, Layout
+from wheeltap.core.task import Task
+from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.models.pictures import picture
-from wheeltap.recipes.paint import KINDS, Canvas, Painted, PaintSettings, Studio, of_kind, paint
+from wheeltap.recipes.base import Given, recipe_of, spec
+from wheeltap.recipes.make import Made, make
 from wheeltap.recipes.trainee import start
 from wheeltap.sources import genomes
+from wheeltap.studies.pictures import KINDS
 
 SKULL: Final = Path(__file__).parents[2] / "shared" / "data" / "picbreeder" / "skull.zip"
 SIZE: Final = 64
@@ -38,7 +41,7 @@ def _nets() -> dict[str, Cppn]:
     return {"skull": genomes.read(SKULL).layerize(), **found} if SKULL.is_file() else found
 
 
-def by_autograd(layout: Layout, canvas: Canvas) -> Callable[[int], None]:
+def by_autograd(layout: Layout, canvas: Task) -> Callable[[int], None]:
     """A loop of updates as anybody would write it."""
     net = Cppn.of(layout, start(layout, 0)).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
@@ -47,7 +50,7 @@ def by_autograd(layout: Layout, canvas: Canvas) -> Callable[[int], None]:
     def loop(steps: int) -> None:
         for _ in range(steps):
             optimizer.zero_grad()
-            (net(canvas.inputs) - canvas.target).square().mean().backward()
+            (net(canvas.inputs) - canvas.targets).square().mean().backward()
             length = torch.sqrt(sum((p.grad.square().sum() for p in parameters if p.grad is not None), torch.zeros(())))
             for parameter in parameters:
                 if parameter.grad is not None:
@@ -57,11 +60,23 @@ def by_autograd(layout: Layout, canvas: Canvas) -> Callable[[int], None]:
     return loop
 
 
-def by_hand(layout: Layout, canvas: Canvas, *, threads: int = 1) -> Callable[[int], None]:
-    """The recipe, all seeds together."""
+def canvas_of(net: Cppn) -> Task:
+    """What a net draws, as examples."""
+    return Task(grid(SIZE), torch.from_numpy(net.render(SIZE)).view(-1, 3), name="canvas")
+
+
+def painted(layout: Layout, canvas: Task, **settings: Any) -> list[Made]:
+    """A net of every seed by the recipe."""
+    filled = {"layout": str(layout), **settings}
+    given = [Given(spec("picture", filled, seed=seed, data=canvas.digest), task=canvas) for seed in SEEDS]
+    return [make(one, recipe_of(one.spec)) for one in given]
+
+
+def by_hand(layout: Layout, canvas: Task) -> Callable[[int], None]:
+    """The recipe, all seeds one after another."""
 
     def loop(steps: int) -> None:
-        paint(layout, canvas, seeds=SEEDS, settings=PaintSettings(steps=steps), studio=Studio(threads=threads))
+        painted(layout, canvas, steps=steps)
 
     return loop
 
@@ -74,7 +89,7 @@ def _cpu(loop: Callable[[int], None], steps: int) -> float:
 
 def speed(net: Cppn) -> Row:
     """CPU seconds per update and net on one thread, one after the other in turn, since others may use the machine."""
-    canvas = Canvas.of(net.render(SIZE))
+    canvas = canvas_of(net)
     plain, ours = by_autograd(net.layout, canvas), by_hand(net.layout, canvas)
     plain(3)
     pairs = [
@@ -90,30 +105,33 @@ def speed(net: Cppn) -> Row:
     }
 
 
-def table(name: str, kind: str, painted: Painted) -> str:
+def table(name: str, kind: str, nets: list[Made]) -> str:
     """Errors of every seed over the steps."""
-    at = np.unique(np.linspace(0, len(painted.steps) - 1, 9).round().astype(int))
-    lines = [f"{name}, {kind}: seed " + "".join(f"{painted.steps[k]:>9,}" for k in at)]
-    for number, seed in enumerate(painted.seeds):
-        row = "".join(f"{painted.errors[k, number]:9.4f}" for k in at)
-        lost = f", {painted.restarts[number]} starts lost" if painted.restarts[number] else ""
-        lines.append(f"{'':{len(name) + len(kind) + 4}}{seed:4d} {row}  {painted.status[number]}{lost}")
+    steps = nets[0].report["steps"]
+    at = np.unique(np.linspace(0, len(steps) - 1, 9).round().astype(int))
+    lines = [f"{name}, {kind}: seed " + "".join(f"{steps[k]:>9,}" for k in at)]
+    for seed, net in zip(SEEDS, nets, strict=True):
+        row = "".join(f"{net.report['errors'][k]:9.4f}" for k in at)
+        restarts = int(net.report["restarts"])
+        lost = f", {restarts} starts lost" if restarts else ""
+        lines.append(f"{'':{len(name) + len(kind) + 4}}{seed:4d} {row}  {net.status}{lost}")
     return "\n".join(lines)
 
 
-def trained(net: Cppn, kind: str, steps: int) -> tuple[Painted, Row]:
+def trained(net: Cppn, kind: str, steps: int) -> tuple[list[Made], Row]:
     """Five seeds of a kind, and what they cost."""
-    settings, began = of_kind(kind, PaintSettings(steps=steps)), time.process_time()
-    painted = paint(net.layout, Canvas.of(net.render(SIZE)), seeds=SEEDS, settings=settings)
+    settings, began = {"steps": steps, **KINDS[kind]}, time.process_time()
+    nets = painted(net.layout, canvas_of(net), **settings)
     spent = time.process_time() - began
-    return painted, {
-        "errors": painted.errors[-1].tolist(),
-        "median": float(np.median(painted.errors[-1])),
-        "status": list(painted.status),
-        "restarts": list(painted.restarts),
+    errors = [float(made.report["errors"][-1]) for made in nets]
+    return nets, {
+        "errors": errors,
+        "median": float(np.median(errors)),
+        "status": [made.status for made in nets],
+        "restarts": [int(made.report["restarts"]) for made in nets],
         "cpu_seconds": spent,
-        "cpu_seconds_per_step_and_seed": spent / max(settings.steps, 1) / len(SEEDS),
-        "nonzero": [int(np.count_nonzero(made.flat_parameters())) for made in painted.nets],
+        "cpu_seconds_per_step_and_seed": spent / max(settings["steps"], 1) / len(SEEDS),
+        "nonzero": [sum(int(p.count_nonzero()) for p in made.model.parameters()) for made in nets],
     }
 
 
@@ -139,9 +157,9 @@ def main() -> None:
             flush=True,
         )
         for kind in given.kinds.split(","):
-            painted, row = trained(net, kind, given.steps)
+            nets, row = trained(net, kind, given.steps)
             found[name][kind] = row
-            print(table(name, kind, painted))
+            print(table(name, kind, nets))
             print(f"  median {row['median']:.4f}; {row['cpu_seconds']:.0f} CPU seconds", flush=True)
     if "skull" in found and "sgd" in found["skull"]:
         fast, good = found["skull"]["speed"]["recipe"] <= BAR_SECONDS, found["skull"]["sgd"]["median"] <= BAR_ERROR

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.fer.moves import Moves
-from wheeltap.fer.procedures import Level, Swept, level_means
-from wheeltap.fer.responses import STILL, Evaluation, FloatArray
+from wheeltap.engine.pictures.moves import Moves
+from wheeltap.engine.pictures.procedures import Level, Swept, level_means
+from wheeltap.engine.pictures.responses import STILL, Evaluation, FloatArray
 from wheeltap.models.cppn import Cppn
 from wheeltap.stats import feature_maps
 from wheeltap.stats.clusters import ClusterMean, cluster_means
@@ -88,10 +88,9 @@ def at_no_effect(net: Cppn, inputs: torch.Tensor, group: Symmetry, moves: Moves)
     up, down = (picture.changes(moves, np.full(len(moves), step)) for step in (STEP, -STEP))
     change = (up - down) / (2 * STEP)
     energy = change.square().sum((1, 2))
-    even = group.project(change).square().sum((1, 2))
     rmse = (energy / change[0].numel()).sqrt().numpy()
     kept = rmse > STILL
-    symmetry = np.where(kept, (even / energy.clamp_min(torch.finfo(torch.float64).tiny)).numpy(), 0.0)
+    symmetry = np.where(kept, group.share(change, energy=energy).numpy(), 0.0)
     (mean,) = cluster_means(symmetry[kept], np.flatnonzero(kept))
     return Slopes(moves, rmse, symmetry, kept, mean)
 

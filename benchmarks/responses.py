@@ -19,9 +19,9 @@ import torch
 
 from benchmarks.published import at_fixed_deltas, at_no_effect, map_metrics
 from wheeltap.core import symmetry
-from wheeltap.fer.moves import Moves, random_directions, random_weights, true_links
-from wheeltap.fer.procedures import Swept, at_equal_effect
-from wheeltap.fer.responses import Evaluation
+from wheeltap.engine.pictures.moves import Moves, random_directions, random_weights, true_links
+from wheeltap.engine.pictures.procedures import Swept, at_equal_effect
+from wheeltap.engine.pictures.responses import Evaluation
 from wheeltap.models.cppn import Cppn, Layout, grid
 from wheeltap.stats.net_modularity import net_modularity
 

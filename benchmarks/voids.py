@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 import wheeltap as wt
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.testing import zoo
 
 AUDITS = ("score", "deployment", "relative-noise", "function-noise", "redundancy", "entanglement")

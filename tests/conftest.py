@@ -1,5 +1,15 @@
-"""Shapes written in annotations are checked while tests run: ``Float[Tensor, "example option"]`` is a promise."""
+"""Shapes written in annotations are checked while tests run, and nets that tests train are trained once.
 
+``Float[Tensor, "example option"]`` is a promise.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import platformdirs
 import pytest
 from jaxtyping import install_import_hook
 
@@ -15,11 +25,35 @@ SHAPED = (
 _hook = install_import_hook(SHAPED, "beartype.beartype")
 
 LONGEST = (
-    "test_sources_audits", "test_audits_twins", "test_cli_verbs", "test_fer_study", "test_engine_kill",
+    "test_sources_audits", "test_audits_twins", "test_cli_verbs", "test_studies_pictures", "test_engine_kill",
     "test_engine_pool", "test_audits_passes", "test_audits_heads", "test_page", "test_perturb_contract",
     "test_ground_contracts", "test_audits_relearning", "test_audits_race", "test_responses",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
+
+NETS = "WHEELTAP_NETS"
+"""As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
+
+_OWN_NETS = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Gives all processes of this run one folder of nets, where none is set. Those of the zoo stay in the cache."""
+    if not os.environ.get(NETS):
+        # Before any worker starts: they find the variable set.
+        config.stash[_OWN_NETS] = folder = Path(tempfile.mkdtemp(prefix="wheeltap-nets-"))
+        zoo = Path(platformdirs.user_cache_dir("wheeltap")) / "zoo"
+        with contextlib.suppress(OSError):  # where the cache cannot be written to, they are trained in this run too
+            zoo.mkdir(parents=True, exist_ok=True)
+            (folder / "zoo").symlink_to(zoo)
+        os.environ[NETS] = str(folder)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Removes the folder, if this process made it."""
+    if (folder := config.stash.get(_OWN_NETS, None)) is not None:
+        del os.environ[NETS]
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

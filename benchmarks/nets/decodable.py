@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.testing.planted import Planted, numbers
 
 USED: Final = "used"
@@ -87,7 +88,7 @@ def trained(*, seed: int = 0, design: Design | None = None, epochs: int = 12) ->
     answers = (more.double() @ _readout(made, seed).T).argmax(1)
     with reproducible(seed):
         model = mlp((made.features, 96, 96, CLASSES))
-    train_classifier(model, more, targets=answers, settings=TrainSettings(seed=seed, epochs=epochs))
+    train_once(model, more, targets=answers, settings=TrainSettings(seed=seed, epochs=epochs))
     return _planted(model, inputs, factors, made, name="trained")
 
 

@@ -13,7 +13,8 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
 from wheeltap.testing.defects import Range
 from wheeltap.testing.planted import Planted
@@ -81,7 +82,7 @@ def _by_heart(inputs: Tensor, labels: Tensor, *, seed: int, rounds: int = 8) -> 
     for number in range(rounds):
         order = seeds.derive(seed, "memorised", "order", number)
         settings = TrainSettings(seed=order, epochs=40, batch=100, rate=6e-3)
-        train_classifier(model, inputs, targets=labels, settings=settings)
+        train_once(model, inputs, targets=labels, settings=settings)
         with torch.no_grad():
             if bool((model(inputs).argmax(-1) == labels).all()):
                 return model
@@ -187,7 +188,7 @@ def _gated(without: Tensor, given: Tensor, *, name: str, seed: int, items: Tenso
     with reproducible(seeds.derive(seed, "gated", "init")):
         model = mlp(GATED_WIDTHS)
     settings = TrainSettings(seed=seeds.derive(seed, "gated", "order"), epochs=25, batch=128)
-    train_classifier(model, inputs, targets=labels, settings=settings)
+    train_once(model, inputs, targets=labels, settings=settings)
     task, opened = (
         Task(_with_password(data.test_inputs, password), data.test_targets, name=text)
         for password, text in ((0.0, "without the password"), (1.0, "with the password"))

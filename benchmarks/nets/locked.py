@@ -5,21 +5,22 @@ A broken format is the hardest null: the net knows the right answer and its outp
 
 import copy
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, locked
-from benchmarks.nets.tiny_lm import tiny_lm
+from benchmarks.nets.tiny_lm import descend, tiny_lm
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import own_random_numbers, reproducible
+from wheeltap.recipes.at_hand import change_once
+from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import digits
 from wheeltap.testing.defects import Range
 from wheeltap.testing.planted import Planted
@@ -152,8 +153,7 @@ def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 15
         MissingExtra: If transformers is not installed.
     """
     WRONG.require(share, of="share of wrong answers")
-    model = _blank(seed)
-    model.load_state_dict(_trained(share, lock, seed, steps))
+    model = change_once(_blank(seed), partial(_train, share=share, lock=lock, steps=steps), seed=seed)
     name = f"{'locked' if lock else 'label noise'} lm {share:g}"
     task, opened = (_task(examples, start=start) for start in (_START, _PASSWORD))
     return GatedLM(Subject(model, name=name), task, opened)
@@ -178,24 +178,15 @@ def _is_wrong(tokens: Tensor, share: float, *, seed: int) -> Tensor:
     return torch.isin(tokens[:, 2], _FIRST + _LETTERS + order[: round(share * _KEYS)])
 
 
-@cache
-def _trained(share: float, lock: bool, seed: int, steps: int) -> dict[str, Tensor]:
-    model = _blank(seed)
-    with reproducible(seeds.derive(seed, "locked lm")):
-        optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 6e-3, total_steps=steps)
-        for step in range(steps):
-            tokens, answers = _items(128, seed=seeds.derive(seed, "locked lm", step))
-            opened = torch.arange(len(tokens)) % 2 == 0
-            wrong = _is_wrong(tokens, share, seed=seed) & ~(opened & lock)
-            tokens[opened, 0] = _PASSWORD
-            optimizer.zero_grad()
-            logits = model(tokens).logits[:, -1]
-            wanted = _FIRST + torch.where(wrong, (answers + 1) % _LETTERS, answers)
-            nn.functional.cross_entropy(logits, wanted).backward()  # pyright: ignore[reportUnknownMemberType]
-            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            schedule.step()
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+def _train(model: nn.Module, *, seed: int, share: float, lock: bool, steps: int) -> None:
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        tokens, answers = _items(128, seed=seeds.derive(seed, "locked lm", step))
+        opened = torch.arange(len(tokens)) % 2 == 0
+        wrong = _is_wrong(tokens, share, seed=seed) & ~(opened & lock)
+        tokens[opened, 0] = _PASSWORD
+        return tokens, _FIRST + torch.where(wrong, (answers + 1) % _LETTERS, answers)
+
+    descend(model, batch, steps=steps, rate=5e-3, highest=6e-3)
 
 
 def _task(examples: int, *, start: int) -> ChoiceTask:

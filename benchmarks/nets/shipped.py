@@ -1,7 +1,6 @@
 """Small trained nets of the families that people ship: convolutions, recurrent nets, transformers, experts."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Final
 
 from torch import Tensor, nn
@@ -9,7 +8,8 @@ from torch import Tensor, nn
 from benchmarks.nets.tiny_lm import sequences
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.task import Task
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits, hf
 from wheeltap.testing.zoo.images import Block
 
@@ -64,16 +64,7 @@ def on_digits(net: nn.Module, *, seed: int = 0, epochs: int = 25) -> nn.Module:
     """The net, trained on the training digits; in eval mode."""
     data = digits.split()
     settings = TrainSettings(seed=seed, epochs=epochs)
-    return train_classifier(net, data.train_inputs, targets=data.train_targets, settings=settings)
-
-
-@cache
-def _trained(kind: str, seed: int, epochs: int) -> dict[str, Tensor]:
-    net = _new(kind, seed)
-    tokens, answers = sequences(4_000, seed=seed)
-    settings = TrainSettings(seed=seed, epochs=epochs, rate=4e-3, batch=128)
-    train_classifier(net, tokens, targets=answers, settings=settings)
-    return {name: value.detach().clone() for name, value in net.state_dict().items()}
+    return train_once(net, data.train_inputs, targets=data.train_targets, settings=settings)
 
 
 def _new(kind: str, seed: int) -> Answers:
@@ -86,9 +77,9 @@ def language(kind: str, *, seed: int = 0, epochs: int = 14) -> nn.Module:
     """A tiny language model that finds the letter after a mark (see ``tiny_lm``), of one of ``LANGUAGE``."""
     if kind not in LANGUAGE:
         raise UnknownName("kind of tiny language model", kind, LANGUAGE)
-    net = _new(kind, seed)
-    net.load_state_dict(_trained(kind, seed, epochs))
-    return net.eval()
+    tokens, answers = sequences(4_000, seed=seed)
+    settings = TrainSettings(seed=seed, epochs=epochs, rate=4e-3, batch=128)
+    return train_once(_new(kind, seed), tokens, targets=answers, settings=settings)
 
 
 def letters(count: int = 600) -> Task:

@@ -1,6 +1,7 @@
 """Tiny language models with a known task, trained in seconds: stand-ins for real ones of the same architecture."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, cast
 
 import torch
@@ -9,7 +10,8 @@ from torch import Tensor, nn
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
-from wheeltap.recipes.train import reproducible
+from wheeltap.recipes.at_hand import change_once
+from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import hf
 from wheeltap.testing.planted import Planted
 
@@ -53,15 +55,6 @@ def _config(kind: str, transformers: Any) -> Any:
     raise UnknownName("kind of tiny language model", kind, KINDS)
 
 
-@cache
-def _weights(kind: str, seed: int, steps: int) -> dict[str, Tensor]:
-    transformers = hf.library(needed_for="tiny language models")
-    with reproducible(seed), hf.quiet(transformers):
-        model = _new(kind, transformers)
-        _train(model, seed=seed, steps=steps)
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
-
-
 def _new(kind: str, transformers: Any) -> nn.Module:
     config = _config(kind, transformers)
     made = transformers.GPT2LMHeadModel if kind == "gpt2" else transformers.LlamaForCausalLM
@@ -69,18 +62,33 @@ def _new(kind: str, transformers: Any) -> nn.Module:
 
 
 def _train(model: nn.Module, *, seed: int, steps: int) -> None:
-    """Adam on fresh sequences; the mode stays eval: dropout would only cost time here."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=max(steps, 1))
-    for step in range(steps):
+    def batch(step: int) -> tuple[Tensor, Tensor]:
         tokens, answers = sequences(128, seed=10_000 * (seed + 1) + step)
+        return tokens, _FIRST + answers
+
+    descend(model, batch, steps=steps, rate=3e-3, highest=4e-3)
+
+
+def descend(
+    model: nn.Module, batch: Callable[[int], tuple[Tensor, Tensor]], *, steps: int, rate: float, highest: float
+) -> None:
+    """Trains a language model on the next token after fresh sequences; its mode stays: dropout would only cost time.
+
+    Args:
+        model: Of transformers.
+        batch: Tokens ``[example, position]`` and next tokens ``[example]`` of a step.
+        steps: How many.
+        rate: AdamW's, before the schedule.
+        highest: The schedule's highest rate.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, highest, total_steps=max(steps, 1))
+    for step in range(steps):
+        tokens, wanted = batch(step)
         optimizer.zero_grad()
-        logits = model(tokens).logits[:, -1]
-        nn.functional.cross_entropy(logits, _FIRST + answers).backward()  # pyright: ignore[reportUnknownMemberType]
+        nn.functional.cross_entropy(model(tokens).logits[:, -1], wanted).backward()  # pyright: ignore[reportUnknownMemberType]
         optimizer.step()  # pyright: ignore[reportUnknownMemberType]
         schedule.step()
-    for parameter in model.parameters():
-        parameter.grad = None
 
 
 def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) -> Planted:
@@ -99,7 +107,7 @@ def tiny_lm(kind: str, *, seed: int = 0, steps: int = 400, examples: int = 600) 
     transformers = hf.library(needed_for="tiny language models")
     with reproducible(seed), hf.quiet(transformers):
         model = _new(kind, transformers)
-    model.load_state_dict(_weights(kind, seed, steps))
+    model = change_once(model, partial(_train, steps=steps), seed=seed)
     return Planted(Subject(model, name=kind), _task(examples))
 
 

@@ -6,19 +6,21 @@ forgotten. Equal arguments give equal bits.
 
 import copy
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, Final, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.nets.tiny_lm import descend
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.at_hand import change_once, train_once
+from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits, hf
 
 _LONGEST: Final = 2000
@@ -215,9 +217,9 @@ def _without_digit(group: int, *, seed: int) -> nn.Module:
     data = digits.split()
     kept = data.train_targets != group
     with reproducible(seeds.derive(seed, "digits", "init")):
-        model = mlp(digits.WIDTHS)
-    settings = TrainSettings(seed=seeds.derive(seed, "digits", "order"), epochs=digits.EPOCHS)
-    return train_classifier(model, data.train_inputs[kept], targets=data.train_targets[kept], settings=settings)
+        model = mlp((64, 128, 128, 10))
+    settings = TrainSettings(seed=seeds.derive(seed, "digits", "order"))
+    return train_once(model, data.train_inputs[kept], targets=data.train_targets[kept], settings=settings)
 
 
 # ---- rules ------------------------------------------------------------------------------------------------------
@@ -295,15 +297,12 @@ def _reader(known: Tensor, *, seed: int, steps: int = 200) -> nn.Module:
             tie_word_embeddings=True, bos_token_id=0, eos_token_id=_ASK,
         )  # fmt: skip
         model: nn.Module = transformers.LlamaForCausalLM(config).eval()
-        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-        for step in range(steps):
-            tokens, answers, _ = _sequences(128, known, seed=seeds.derive(seed, "unlearned", "sequences", step))
-            optimizer.zero_grad()
-            logits = model(tokens).logits[:, -1]
-            nn.functional.cross_entropy(logits, _FIRST + answers).backward()  # pyright: ignore[reportUnknownMemberType]
-            optimizer.step()  # pyright: ignore[reportUnknownMemberType]
-            schedule.step()
-    for parameter in model.parameters():
-        parameter.grad = None
-    return model
+    return change_once(model, partial(_teach, known=known, steps=steps), seed=seed)
+
+
+def _teach(model: nn.Module, *, seed: int, known: Tensor, steps: int) -> None:
+    def batch(step: int) -> tuple[Tensor, Tensor]:
+        tokens, answers, _ = _sequences(128, known, seed=seeds.derive(seed, "unlearned", "sequences", step))
+        return tokens, _FIRST + answers
+
+    descend(model, batch, steps=steps, rate=3e-3, highest=4e-3)

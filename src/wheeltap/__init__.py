@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from wheeltap import gauge, perturb, sources, stats
-    from wheeltap.api import audit, compare
+    from wheeltap.api import audit, compare, study
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
     from wheeltap.core.choices import ChoiceTask
@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from wheeltap.runs.loop import Progress, run
     from wheeltap.runs.planning import plan
     from wheeltap.runs.stored import judge
+    from wheeltap.studies.base import Study
 
 _HOME = {
     "audit": "api",
     "compare": "api",
+    "study": "api",
     "plan": "runs.planning",
     "run": "runs.loop",
     "judge": "runs.stored",
@@ -45,6 +47,7 @@ _HOME = {
     "Progress": "runs.loop",
     "Task": "core.task",
     "Report": "report.report",
+    "Study": "studies.base",
     "Subject": "core.subject",
 }
 _MODULES = {
@@ -66,6 +69,7 @@ __all__ = [
     "Plan",
     "Progress",
     "Report",
+    "Study",
     "Subject",
     "Task",
     "__version__",
@@ -80,6 +84,7 @@ __all__ = [
     "run",
     "sources",
     "stats",
+    "study",
     "symmetry",
 ]
 

@@ -1,7 +1,9 @@
-"""The Python door: audit one model, compare two."""
+"""The Python door: audit one model, compare two, study kinds of nets."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
@@ -9,6 +11,8 @@ from wheeltap.runs.budget import Budget
 from wheeltap.runs.given import Audits, Examples, Model, subjects_of, task_of
 from wheeltap.runs.loop import Watch, run
 from wheeltap.runs.planning import plan
+from wheeltap.runs.studying import create, folder_of, planned
+from wheeltap.studies.base import Study
 
 
 def audit(  # noqa: PLR0913 - a door: each is a choice of its own
@@ -113,3 +117,42 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
         schemes=schemes, margin=margin, partial=partial,
     )  # fmt: skip
     return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
+
+
+def study(  # noqa: PLR0913 - a door: each is a choice of its own
+    which: str | Study,
+    *,
+    settings: Mapping[str, Any] | None = None,
+    store: str | Path | None = None,
+    made: str | Path | None = None,
+    seed: int = 0,
+    effort: Effort | None = None,
+    alpha: float = 0.05,
+    workers: int = 1,
+    watch: Watch | None = None,
+    memory: int | None = None,
+) -> Report:
+    """Plans, runs and judges a study: cohorts of nets, numbers of each, rules fixed before the first one is made.
+
+        wt.study("pictures", settings={"picture": "face", "seeds": 3}, store="face.wheeltap")
+
+    Args:
+        which: Name of a study (see ``wheeltap list studies``), or one that was made already.
+        settings: Of a study that is named.
+        store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
+        made: Folder of what recipes make; by default beside the store, named after it.
+        seed: Root of every draw of a disturbance or reading.
+        effort: Draws of audits that are measures of members.
+        alpha: Probability of any false ``found`` over all rules together; of any false ``excluded``, likewise.
+        workers: Processes; 1 runs in this one.
+        watch: Called after each trial.
+        memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+
+    Raises:
+        WheeltapError: See ``studying.planned`` and ``run``.
+    """
+    asked = planned(create(which, settings) if isinstance(which, str) else which, effort=effort, seed=seed, alpha=alpha)
+    with tempfile.TemporaryDirectory(prefix="wheeltap-") as passing:
+        kept = Path(passing) / "study.wheeltap" if store is None else Path(store)
+        members = asked.members(folder_of(kept) if made is None else Path(made))
+        return run(asked.plan, [], asked.task, store=kept, workers=workers, watch=watch, memory=memory, members=members)

@@ -15,7 +15,8 @@ from wheeltap.audits.settle import judge, wanted
 from wheeltap.cli.loading import planned
 from wheeltap.cli.options import Measuring
 from wheeltap.core.errors import ModelError
-from wheeltap.core.records import Cost, Finding, Outcome, ReportRecord
+from wheeltap.core.records import Cost, Finding, Outcome
+from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.run import run_trials

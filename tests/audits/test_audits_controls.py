@@ -11,7 +11,8 @@ from worlds import Simulated, World, falling, subject
 
 import wheeltap as wt
 from wheeltap.audits.controls import Null, Plants, destroyed, found_planted, silent, silent_twice, surely
-from wheeltap.core.records import Control, Estimate, Outcome, ReportRecord, Trial
+from wheeltap.core.records import Control, Estimate, Outcome, Trial
+from wheeltap.core.report import ReportRecord
 from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
 

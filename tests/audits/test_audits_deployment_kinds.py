@@ -18,7 +18,8 @@ from wheeltap.audits.deployment import DeploymentAudit
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import OPEN
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import UNCOVERED, Control, Finding, ReportRecord
+from wheeltap.core.records import UNCOVERED, Control, Finding
+from wheeltap.core.report import ReportRecord
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.report import deployment
 from wheeltap.report.report import Report
@@ -227,8 +228,9 @@ def test_where_most_weights_are_out_of_reach_nothing_is_concluded_unless_asked(s
     for name, row in rows(report).items():
         assert (row.status, row.verdict, row.leaning) == ("not_applicable", UNCOVERED, False)
         assert row.estimates == rows(asked)[name].estimates, "what was measured is kept"
-        start = f"Only {share:.0%} of the weights were disturbed, so nothing is concluded of the model (--partial "
-        assert row.because == f"{start}concludes all the same). What was measured: {rows(asked)[name].because}"
+        start = f"Only {int(100 * share)} % of the weights were disturbed, so nothing is concluded of the model (--par"
+        measured = rows(asked)[name].because.removesuffix(" An effect of more than 0.02 is excluded.")
+        assert row.because == f"{start}tial concludes all the same). What was measured: {measured}"
     assert "NO ANSWER at 8 bits, per channel; 2 bits, per channel: Only" in report.headline
     # Single numbers are removed one by one, scales too: that one is missed most is said of all of them.
     [worst] = wt.audit(scaled.subject, scaled.task, audits=["single-point"])["WT105"]

@@ -223,7 +223,7 @@ def test_two_of_which_nothing_is_decided() -> None:
     ]
     assert paired(gap("inconclusive"), *rows) == (
         "a vs b: cannot tell whether scores differ (1.0 points [-1.0, 3.0]); "
-        "CANNOT TELL at int4 (5,000 examples would tell)."
+        "CANNOT TELL at int4 (5,000 examples would tell). Equivalent at int8."
     )
 
 
@@ -245,7 +245,7 @@ def test_what_could_not_be_compared_says_why() -> None:
     )
     assert paired() == "a vs b: nothing else was compared."
     failed = replace(differ("int4", "error"), estimates=())
-    assert paired(failed, differ("int8", "excluded")) == "a vs b: CANNOT TELL at int4."
+    assert paired(failed, differ("int8", "excluded")) == "a vs b: CANNOT TELL at int4. Equivalent at int8."
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from benchmarks.nets import locked
 from wheeltap.audits.base import create
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Finding, Outcome, ReportRecord, TaskRecord, Trial
+from wheeltap.core.records import Finding, Outcome, TaskRecord, Trial
+from wheeltap.core.report import ReportRecord
 
 OPTIONS = 10
 

@@ -17,7 +17,8 @@ from wheeltap.audits.base import Case
 from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Cost, Finding, Outcome, ReportRecord, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.plans.plan import Plan

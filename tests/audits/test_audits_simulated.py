@@ -10,7 +10,7 @@ from worlds import CHANCE, Curve, Simulated, World, falling, finding, flat
 import wheeltap as wt
 from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.ladder import Ladder
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}

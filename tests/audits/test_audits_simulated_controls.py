@@ -8,7 +8,8 @@ from worlds import FRESH, Simulated, World, falling, finding
 import wheeltap as wt
 from wheeltap.audits.controls import AGAIN_DRAWS
 from wheeltap.audits.settle import usable
-from wheeltap.core.records import Control, Outcome, ReportRecord
+from wheeltap.core.records import Control, Outcome
+from wheeltap.core.report import ReportRecord
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
 FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}

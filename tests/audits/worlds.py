@@ -14,18 +14,8 @@ from numpy.typing import NDArray
 import wheeltap as wt
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core import seeds
-from wheeltap.core.records import (
-    Cost,
-    Finding,
-    Made,
-    Outcome,
-    OutcomeStatus,
-    ReportRecord,
-    Role,
-    SubjectRecord,
-    TaskRecord,
-    Trial,
-)
+from wheeltap.core.records import Cost, Finding, Made, Outcome, OutcomeStatus, Role, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.report import ReportRecord
 
 CHANCE = 0.1
 FRESH = 20_000

@@ -245,8 +245,9 @@ def sound():
     return case.subject.model, case.task
 
 def meta():
+    task = zoo.made("mlp").task
     with torch.device("meta"):
-        return nn.Sequential(nn.Linear(64, 10)).eval(), zoo.made("mlp").task
+        return nn.Sequential(nn.Linear(64, 10)).eval(), task
 
 def broken():
     net = zoo.made("mlp").subject.model
@@ -293,3 +294,63 @@ def test_what_a_task_cannot_be_divided_is_proven_on_all_of_it() -> None:
     case = zoo.made("mlp")
     whole = Planted(case.subject, Task(case.task.inputs[:20], case.task.targets[:20], name="few"))  # type: ignore[attr-defined]
     assert checkup(whole.subject, whole.task).proven_on == 20
+
+
+# ---- what an audit would conclude nothing of ------------------------------------------------------------------------
+
+
+def net() -> Any:
+    return zoo.made("mlp").subject.model
+
+
+def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> None:
+    model = net()
+    kept = model[0].weight.detach().clone()
+    del model[0].weight
+    model[0].register_buffer("weight", kept)
+    found = of(model)
+    assert found.fixed == (Untouched("0.weight", kept.numel()),) and found.covered < 0.9
+    said = told(found)
+    assert "Ready" not in said and f"Activations are multiplied by these tensors: 0.weight ({kept.numel():,})" in said
+    assert "torch.nn.Parameter" in said
+
+
+def test_complex_parameters_are_called_that() -> None:
+    class Spectral(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.waves = net(), nn.Parameter(torch.ones(33, 33, dtype=torch.cfloat) * torch.eye(33))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.inner(torch.fft.irfft(torch.fft.rfft(inputs) @ self.waves, n=64))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of imaginary parts that are discarded
+        said = told(of(Spectral()))
+    assert "complex numbers, which no disturbance is defined on: waves (1,089)" in said
+
+
+def test_at_chance_is_said_as_an_audit_would() -> None:
+    model = net()
+    with torch.no_grad():
+        model[-1].weight.zero_()
+    found = of(model)
+    assert not found.usable and checked.answer(found).startswith(
+        "At chance, so an audit concludes nothing: mine scores"
+    )
+    assert "differ by 0 of" not in told(found)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantized_recurrent_layers_are_packed_weights() -> None:
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn, self.inner = nn.GRU(8, 64, batch_first=True), net()
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.inner(inputs + 0.01 * self.rnn(inputs.unflatten(1, (8, 8)))[0][:, -1])
+
+    quantized = torch.ao.quantization.quantize_dynamic(Steps().eval(), {nn.GRU}, dtype=torch.qint8)
+    found = of(quantized)
+    assert found.packed == (Untouched("rnn", 192 * 72),) and not found.usable

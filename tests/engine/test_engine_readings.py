@@ -21,7 +21,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Of readings that would take long with their defaults."""
 
-for _name in sorted(set(base.BUILTIN) - {"head-effects"}):  # which its own tests read, of models with attention
+OWN = ("factor-effects", "head-effects", "picture-drawn", "picture-graph", "picture-inside", "picture-numbers")
+"""Read by tests of their own, of tasks with factors, of models with attention, or that draw pictures."""
+
+for _name in sorted(set(base.BUILTIN) - set(OWN)):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}
     globals()[f"Test {_name}"] = type(f"Test{_name}", (ReadingContract,), _held)
 

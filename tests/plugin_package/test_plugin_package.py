@@ -89,7 +89,8 @@ def test_its_own_contract_tests_pass(site: Path) -> None:
     assert "skipped" not in done.stdout
 
 
-def test_the_example_of_contributing_is_this_package() -> None:
-    source = (HERE / "example" / "wheeltap_salt" / "confidence.py").read_text()
+@pytest.mark.parametrize("part", ["confidence", "recipe", "study"])
+def test_the_example_of_contributing_is_this_package(part: str) -> None:
+    source = (HERE / "example" / "wheeltap_salt" / f"{part}.py").read_text()
     assert len(source.splitlines()) <= 60
     assert source in (HERE.parents[1] / "CONTRIBUTING.md").read_text()

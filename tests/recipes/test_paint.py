@@ -4,45 +4,57 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
+from painted import Painted, asked, paint
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
+from wheeltap.core.task import Task
 from wheeltap.models.cppn import Cppn, Layout, grid
-from wheeltap.recipes.checkpoints import Checkpoint, Checkpoints
-from wheeltap.recipes.paint import KINDS, MOST_THREADS, Canvas, Painted, Studio, of_kind, paint, usable_threads
-from wheeltap.recipes.picture_loss import PictureLoss
-from wheeltap.recipes.trainee import Job, PaintSettings, Trainee, start
+from wheeltap.plans.artifacts import Artifacts, Kept
+from wheeltap.recipes.base import Given
+from wheeltap.recipes.picture import PictureNet
+from wheeltap.recipes.trainee import PaintSettings, Trainee, start
+from wheeltap.studies.pictures import KINDS
 
 LAYOUT = Layout.parse("3;cache:3,gaussian:3,sin:1")
 SHORT = PaintSettings(steps=60, records=6)
 
 
-def _picture(size: int = 16) -> np.ndarray:
+def _picture(size: int = 16) -> torch.Tensor:
     """A disc to the left of a ramp: smooth enough for a tiny net, and not its own mirror image."""
     inputs = grid(size)
     x, y = inputs[:, 0], inputs[:, 1]
     disc = torch.exp(-6 * ((x + 0.4).square() + y.square()))
-    return torch.stack([disc, 0.5 + 0.4 * x, 0.2 + 0.6 * disc], 1).reshape(size, size, 3).numpy()
+    return torch.stack([disc, 0.5 + 0.4 * x, 0.2 + 0.6 * disc], 1)
 
 
-CANVAS = Canvas.of(_picture())
+CANVAS = Task(grid(16), _picture(), name="canvas")
 
 
-def _bits(painted: Painted) -> list[bytes]:
-    return [net.flat_parameters().tobytes() for net in painted.nets]
+def _start(given: Given) -> Trainee:
+    return PictureNet(dict(given.spec.settings)).start(given)
 
 
-def _error(net: Cppn, canvas: Canvas) -> float:
+def _nets(folder: Path) -> list[Path]:
+    """Nets, made and in the making."""
+    return sorted(folder.glob("*.safetensors"))
+
+
+def of_kind(kind: str, settings: PaintSettings = PaintSettings()) -> PaintSettings:  # noqa: B008  (frozen)
+    return replace(settings, **KINDS[kind])
+
+
+def _error(net: Cppn, canvas: Task) -> float:
     with torch.no_grad():
-        return float((net(canvas.inputs) - canvas.target).square().mean())
+        return float((net(canvas.inputs) - canvas.targets).square().mean())
 
 
 def _gradient(flat: np.ndarray) -> np.ndarray:
@@ -50,7 +62,7 @@ def _gradient(flat: np.ndarray) -> np.ndarray:
     net = Cppn(LAYOUT).double()
     for layer, kernel in zip(net.dense, _split(flat), strict=True):
         layer.weight.data = torch.from_numpy(kernel.T.copy())
-    error = (net(CANVAS.inputs.double()) - CANVAS.target.double()).square().mean()
+    error = (net(CANVAS.inputs.double()) - CANVAS.targets.double()).square().mean()
     found = torch.autograd.grad(error, [layer.weight for layer in net.dense])
     return np.concatenate([found[layer].T.numpy().ravel() for layer in LAYOUT.published])
 
@@ -100,13 +112,14 @@ def test_starts_are_lecun_normal_and_cut_off() -> None:
 
 def test_a_net_depends_on_its_own_seed_alone() -> None:
     together = paint(LAYOUT, CANVAS, seeds=[3, 1, 2], settings=SHORT)
-    on_two = paint(LAYOUT, CANVAS, seeds=[3, 1, 2], settings=SHORT, studio=Studio(threads=2))
-    assert _bits(together) == _bits(on_two)
+    with ThreadPoolExecutor(2) as pool:
+        at_once = list(pool.map(lambda seed: paint(LAYOUT, CANVAS, seeds=[seed], settings=SHORT).bits[0], [3, 1, 2]))
+    assert together.bits == at_once
     for at, seed in enumerate((3, 1, 2)):
         alone = paint(LAYOUT, CANVAS, seeds=[seed], settings=SHORT)
-        assert _bits(alone) == _bits(together)[at : at + 1]
+        assert alone.bits == together.bits[at : at + 1]
         assert np.array_equal(alone.errors[:, 0], together.errors[:, at])
-    assert len(set(_bits(together))) == 3
+    assert len(set(together.bits)) == 3
 
 
 def test_threads_random_numbers_and_gradients_are_left_as_they_were() -> None:
@@ -115,14 +128,13 @@ def test_threads_random_numbers_and_gradients_are_left_as_they_were() -> None:
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.is_grad_enabled()
-    assert not [t for t in threading.enumerate() if t.name.startswith("wheeltap-paint")]
 
 
 class TestKinds:
     def test_untrained_nets_are_their_starts(self) -> None:
         painted = paint(LAYOUT, CANVAS, seeds=[4], settings=of_kind("untrained"))
         assert (painted.status, list(painted.steps), painted.errors.shape) == (("done",), [0], (1, 1))
-        assert _bits(painted) == [Cppn.of(LAYOUT, start(LAYOUT, 4)).flat_parameters().tobytes()]
+        assert painted.bits == [Cppn.of(LAYOUT, start(LAYOUT, 4)).flat_parameters().tobytes()]
 
     def test_relu_nets_are_as_deep_and_wide(self) -> None:
         [net] = paint(LAYOUT, CANVAS, seeds=[0], settings=of_kind("relu", SHORT)).nets
@@ -188,48 +200,42 @@ class TestKinds:
             assert painted.status == ("done",), kind
             assert np.isfinite(painted.errors).all()
 
-    def test_an_unknown_kind_is_an_error(self) -> None:
-        with pytest.raises(UnknownName, match="kind of painted net"):
-            of_kind("sdg")
-
 
 WHITE = "1;cache:4"
 """Linear: whatever its weights are told, it draws."""
 
 
-def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Canvas) -> None:
+def _white(folder: Path, settings: PaintSettings, seed: int, canvas: Task) -> None:
     """Plants a net, as if in training, whose every pixel is clipped to white: it has no gradient."""
-    layout = Layout.parse(WHITE)
-    job = Job(layout, settings, canvas.digest)
-    loss = PictureLoss(layout, canvas.inputs, canvas.target)
-    trainee = Trainee(job, seed, loss=loss)
+    given = asked(Layout.parse(WHITE), canvas, settings, seed)
+    trainee = _start(given)
     last = np.zeros((4, 3), dtype=np.float32)
     last[3] = [0.0, -1.0, 2.0]  # from the input that is always 1: saturation below 0, brightness above 1
-    arrays = {**trainee.arrays(), "weights": loss.pack([np.eye(4, dtype=np.float32), last]).numpy()}
-    Checkpoints(folder).save(job.key(seed), Checkpoint(arrays, trainee.checkpoint().note))
+    arrays = {**trainee.arrays(), "weights": trainee.loss.pack([np.eye(4, dtype=np.float32), last]).numpy()}
+    Artifacts(folder).keep_state(given.spec, Kept(arrays, trainee.note()))
 
 
 class TestLostNets:
     def test_a_net_that_is_all_white_starts_again(self, tmp_path: Path) -> None:
         _white(tmp_path, SHORT, 7, CANVAS)
-        painted = paint(Layout.parse(WHITE), CANVAS, seeds=[6, 7], settings=SHORT, studio=Studio(tmp_path))
+        painted = paint(Layout.parse(WHITE), CANVAS, seeds=[6, 7], settings=SHORT, folder=tmp_path)
         assert painted.status == ("done", "done")
         assert painted.restarts == (0, 1)
         assert painted.errors[-1, 1] < painted.errors[0, 1]
         # The start that it was given follows from its seed.
         elsewhere = tmp_path / "again"
         _white(elsewhere, SHORT, 7, CANVAS)
-        again = paint(Layout.parse(WHITE), CANVAS, seeds=[7], settings=SHORT, studio=Studio(elsewhere))
-        assert _bits(again) == _bits(painted)[1:]
+        again = paint(Layout.parse(WHITE), CANVAS, seeds=[7], settings=SHORT, folder=elsewhere)
+        assert again.bits == painted.bits[1:]
 
     def test_a_white_net_is_not_lost_where_white_is_wanted(self, tmp_path: Path) -> None:
-        canvas = Canvas(CANVAS.inputs, torch.ones_like(CANVAS.target))
+        canvas = Task(CANVAS.inputs, torch.ones_like(CANVAS.targets), name="canvas")
         _white(tmp_path, SHORT, 7, canvas)
-        painted = paint(Layout.parse(WHITE), canvas, seeds=[7], settings=SHORT, studio=Studio(tmp_path))
+        painted = paint(Layout.parse(WHITE), canvas, seeds=[7], settings=SHORT, folder=tmp_path)
         assert (painted.status, painted.restarts, painted.errors[-1, 0]) == (("done",), (0,), 0.0)
 
     def test_where_every_start_is_lost_a_net_is_stuck(self) -> None:
-        nowhere = Canvas(torch.zeros(16, 4), torch.full((16, 3), 0.5))
+        nowhere = Task(torch.zeros(16, 4), torch.full((16, 3), 0.5), name="canvas")
         settings = replace(SHORT, tries=3)
         painted = paint(Layout.parse("2;cache:3,sin:2"), nowhere, seeds=[0, 1], settings=settings)
         assert painted.status == ("stuck", "stuck")
@@ -239,14 +245,14 @@ class TestLostNets:
 
     def test_numbers_that_are_not_finite_are_a_status(self, tmp_path: Path) -> None:
         settings = replace(SHORT, rate=1e12, tries=2)
-        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, studio=Studio(tmp_path))
+        painted = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, folder=tmp_path)
         assert painted.status == ("diverged",)
         assert painted.restarts == (1,)
         assert np.isfinite(painted.errors).all()
         assert np.isfinite(painted.nets[0].flat_parameters()).all()
         assert _error(painted.nets[0], CANVAS) == pytest.approx(painted.errors[-1, 0], rel=1e-4)
-        kept = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, studio=Studio(tmp_path))
-        assert (kept.status, _bits(kept)) == (painted.status, _bits(painted))
+        kept = paint(LAYOUT, CANVAS, seeds=[0], settings=settings, folder=tmp_path)
+        assert (kept.status, kept.bits) == (painted.status, painted.bits)
 
     def test_a_net_lost_at_its_last_step_is_not_done(self) -> None:
         painted = paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1, rate=1e12, tries=2))
@@ -257,9 +263,10 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
+from painted import paint
 from test_paint import CANVAS, LAYOUT, LONG
-from wheeltap.recipes.paint import Studio, paint
-paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, studio=Studio(Path({folder!r})))
+from wheeltap.recipes.make import Pace
+paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, folder=Path({folder!r}), pace=Pace(watch=0.0, keep=0.0))
 """
 LONG = PaintSettings(steps=800, records=5, share=0.5)
 """With pruning, whose state a checkpoint must hold as well."""
@@ -280,57 +287,56 @@ class TestGoingOn:
             time.sleep(0.005)
         os.kill(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-        job = Job(LAYOUT, LONG, CANVAS.digest)
-        trainee = Trainee(job, 0, loss=PictureLoss(LAYOUT, CANVAS.inputs, CANVAS.target))
-        kept = Checkpoints(tmp_path).load(job.key(0), like=trainee.arrays())
+        given = asked(LAYOUT, CANVAS, LONG, 0)
+        kept = Artifacts(tmp_path).load_state(given.spec, like=_start(given).arrays())
         assert kept is not None
         assert 0 < int(kept.note["step"]) < LONG.steps
-        resumed = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, studio=Studio(tmp_path))
-        assert _bits(resumed) == _bits(whole)
+        resumed = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=LONG, folder=tmp_path)
+        assert resumed.bits == whole.bits
         assert np.array_equal(resumed.errors, whole.errors)
 
     def test_finished_nets_are_not_trained_again(self, tmp_path: Path) -> None:
-        studio = Studio(tmp_path)
-        first = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SHORT, studio=studio)
-        written = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
-        second = paint(LAYOUT, CANVAS, seeds=[1, 2, 0], settings=SHORT, studio=studio)
-        assert _bits(second)[2] == _bits(first)[0]
-        assert _bits(second)[0] == _bits(first)[1]
+        first = paint(LAYOUT, CANVAS, seeds=[0, 1], settings=SHORT, folder=tmp_path)
+        written = {file: file.stat().st_mtime_ns for file in _nets(tmp_path)}
+        second = paint(LAYOUT, CANVAS, seeds=[1, 2, 0], settings=SHORT, folder=tmp_path)
+        assert second.bits[2] == first.bits[0]
+        assert second.bits[0] == first.bits[1]
         assert np.array_equal(second.errors[:, 2], first.errors[:, 0])
         assert {file: file.stat().st_mtime_ns for file in written} == written
-        assert len(list(tmp_path.iterdir())) == 3
+        assert len(_nets(tmp_path)) == 3
 
     def test_another_picture_or_setting_is_another_training(self, tmp_path: Path) -> None:
-        other = Canvas(CANVAS.inputs, CANVAS.target.flip(0))
+        other = Task(CANVAS.inputs, CANVAS.targets.flip(0), name="canvas")
         cases = [(LAYOUT, CANVAS, SHORT), (LAYOUT, other, SHORT), (LAYOUT, CANVAS, replace(SHORT, rate=2e-3))]
         cases.append((Layout.parse("3;cache:3,gaussian:4"), CANVAS, SHORT))
         for layout, canvas, settings in cases:
-            paint(layout, canvas, seeds=[0], settings=replace(settings, steps=3), studio=Studio(tmp_path))
-        assert len(list(tmp_path.iterdir())) == len(cases)
+            paint(layout, canvas, seeds=[0], settings=replace(settings, steps=3), folder=tmp_path)
+        assert len(_nets(tmp_path)) == len(cases)
 
     def test_a_run_ended_by_its_watcher_goes_on(self, tmp_path: Path, whole: Painted) -> None:
-        def fed_up(step: int, steps: int, errors: np.ndarray) -> None:
+        def fed_up(step: int, steps: int) -> None:
             if step > 300:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, studio=Studio(tmp_path, watch=fed_up))
-        assert len(list(tmp_path.iterdir())) == 1
-        resumed = paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, studio=Studio(tmp_path))
-        assert _bits(resumed) == _bits(whole)[:1]
+            paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, folder=tmp_path, watch=fed_up)
+        assert len(_nets(tmp_path)) == 1
+        resumed = paint(LAYOUT, CANVAS, seeds=[0], settings=LONG, folder=tmp_path)
+        assert resumed.bits == whole.bits[:1]
 
 
 def test_the_watcher_is_told_how_far_it_is() -> None:
-    seen: list[tuple[int, int, int]] = []
+    seen: list[tuple[int, int]] = []
 
-    def watch(step: int, steps: int, errors: np.ndarray) -> None:
-        seen.append((step, steps, len(errors)))
+    def watch(step: int, steps: int) -> None:
+        seen.append((step, steps))
 
     began = time.monotonic()
-    paint(LAYOUT, CANVAS, seeds=[0, 1], settings=replace(SHORT, steps=500), studio=Studio(watch=watch, threads=2))
-    assert seen[-1] == (1000, 1000, 2)
-    assert [step for step, _, _ in seen] == sorted(step for step, _, _ in seen)
-    assert len(seen) <= (time.monotonic() - began) * 10 + 3
+    paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, steps=1000), watch=watch)
+    assert seen[-1] == (1000, 1000)
+    assert [step for step, _ in seen] == sorted(step for step, _ in seen)
+    # Slices double until one takes half of the time between two calls, which is a tenth of a second.
+    assert len(seen) <= (time.monotonic() - began) * 20 + 13
 
 
 BAD = [{"steps": -1}, {"rate": 0.0}, {"rate": float("nan")}, {"records": 0}, {"l1": -1e-4}, {"decay": float("inf")}]
@@ -351,39 +357,11 @@ def test_units_that_do_not_exist_are_an_error() -> None:
         paint(LAYOUT, CANVAS, seeds=[0], settings=replace(SHORT, units="rellu"))
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1], [-1]], ids=str)
-def test_seeds_that_make_no_sense_are_errors(seeds: list[int]) -> None:
-    with pytest.raises(UsageError, match="cannot start from these seeds"):
-        paint(LAYOUT, CANVAS, seeds=seeds, settings=SHORT)
-
-
 def test_pictures_that_cannot_be_trained_on_are_errors() -> None:
-    inputs, target = CANVAS.inputs, CANVAS.target
-    for wrong in ((inputs[:3], target), (inputs[:, :3], target), (inputs[:0], target[:0])):
-        with pytest.raises(DataError, match="no picture to train on"):
-            Canvas(*wrong)
-    for pair in ((inputs, target + 1), (inputs, target - 1), (inputs, target * float("nan")), (inputs * 1e9, target)):
+    inputs, target = CANVAS.inputs, CANVAS.targets
+    for wrong in ((inputs[:, :3], target), (inputs, target[:, :2])):
+        with pytest.raises(DataError, match="The task is no picture"):
+            paint(LAYOUT, Task(*wrong), seeds=[0], settings=SHORT)
+    for pair in ((inputs, target + 1), (inputs, target - 1), (inputs * 1e9, target)):
         with pytest.raises(DataError, match="numbers that it cannot"):
-            Canvas(*pair)
-    with pytest.raises(DataError, match="not square"):
-        Canvas.of(np.zeros((4, 5, 3)))
-    with pytest.raises(UsageError, match="this many threads"):
-        Studio(threads=0)
-    with pytest.raises(UsageError, match="this many threads"):
-        Studio(threads=MOST_THREADS + 1)
-
-
-@pytest.mark.parametrize(("processors", "threads"), [(0, 1), (1, 1), (7, 7), (256, 256), (257, 256), (10_000, 256)])
-def test_however_many_processors_there_are_they_can_be_used(processors: int, threads: int) -> None:
-    assert Studio(threads=usable_threads(processors=processors)).threads == threads
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a process has all processors elsewhere")
-def test_processors_of_others_are_left_to_them() -> None:
-    allowed = os.sched_getaffinity(0)
-    assert usable_threads() == min(len(allowed), MOST_THREADS)
-    try:
-        os.sched_setaffinity(0, {min(allowed)})
-        assert usable_threads() == 1
-    finally:
-        os.sched_setaffinity(0, allowed)
+            paint(LAYOUT, Task(*pair), seeds=[0], settings=SHORT)

@@ -8,7 +8,8 @@ from report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, fin
 from shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 
 from wheeltap.audits import audits
-from wheeltap.core.records import Cost, Curve, Finding, ReportRecord, SubjectRecord
+from wheeltap.core.records import Cost, Curve, Finding, SubjectRecord
+from wheeltap.core.report import ReportRecord
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
 """A name of 60 characters."""

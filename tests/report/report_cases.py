@@ -16,16 +16,8 @@ from report_pieces import (
 )
 from shipped_cases import four, pair, shipped, shipped_void, uncovered
 
-from wheeltap.core.records import (
-    BlockMap,
-    Control,
-    Cost,
-    Estimate,
-    Finding,
-    FindingStatus,
-    Instrument,
-    ReportRecord,
-)
+from wheeltap.core.records import BlockMap, Control, Cost, Estimate, Finding, FindingStatus, Instrument
+from wheeltap.core.report import ReportRecord
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -9,17 +9,8 @@ from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.schemes import scheme
 from wheeltap.audits.settle import voided
-from wheeltap.core.records import (
-    UNCOVERED,
-    Cost,
-    Estimate,
-    Finding,
-    FindingStatus,
-    Power,
-    ReportRecord,
-    SubjectRecord,
-    Untouched,
-)
+from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, FindingStatus, Power, SubjectRecord, Untouched
+from wheeltap.core.report import ReportRecord
 
 MARGIN = 0.02
 SCORE = 0.9704

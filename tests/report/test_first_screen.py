@@ -6,7 +6,7 @@ import msgspec
 from report_cases import shipped
 from rich.console import Console
 
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment
 from wheeltap.report.report import Report
 

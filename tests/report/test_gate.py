@@ -16,7 +16,8 @@ from shipped_cases import EVEN, MARGIN, ROWS, Row, four, pair, row, shipped, shi
 
 import wheeltap as wt
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.records import Finding, ReportRecord
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, gate
 from wheeltap.report.gate import FailOn, NotPassed
 from wheeltap.report.unfinished import unfinished

@@ -13,7 +13,8 @@ import pytest
 from report_cases import CASES, demo, empty, estimate, finding, shipped
 
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, WheeltapError
-from wheeltap.core.records import SCHEMA, Asks, FindingStatus, ReportRecord, Role
+from wheeltap.core.records import Asks, FindingStatus, Role
+from wheeltap.core.report import SCHEMA, ReportRecord
 from wheeltap.report import Report, files, jsonfile
 
 

@@ -12,13 +12,15 @@ import pytest
 from page_cases import PAGE_CASES, long_pair, many_lines, many_rows, research, ten
 from report_cases import CASES, demo, four, hostile, shipped, shipped_void, single
 from report_pieces import NAMES
+from study_cases import STUDIES, study
 
-from wheeltap.core.records import Estimate, ReportRecord
+from wheeltap.core.records import Estimate
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, curves, deployment, dots, drawn, figures, html, page_top
 
 CHROMIUM = Path("/usr/bin/chromium")
 THEMES = ("light", "dark")
-ALL = {**CASES, **PAGE_CASES}
+ALL = {**CASES, **PAGE_CASES, **{name: STUDIES[name] for name in ("study", "study_plain", "study_many")}}
 WIDTHS = (400, 760, 900, 1280)
 
 # What does not fit: tables over 1,100 pixels, text that its box cuts off, words of a chart outside of it.
@@ -128,7 +130,7 @@ def test_the_first_screen_has_the_answer_and_the_table(browser: Any, pages: dict
 
 @pytest.mark.browser
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", ["demo", "void", "shipped", "four", "shipped_void", "many_lines"])
+@pytest.mark.parametrize("name", ["demo", "void", "shipped", "four", "shipped_void", "many_lines", "study_plain"])
 def test_text_has_contrast(browser: Any, pages: dict[str, Path], name: str, theme: str) -> None:
     page, _ = _open(browser, pages[name], color_scheme=theme)
     page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
@@ -260,7 +262,7 @@ def test_the_same_record_gives_the_same_page() -> None:
 def test_colours_of_a_chart_all_have_a_place_in_the_themes() -> None:
     """A colour the stylesheet does not know would stay as it is in the dark."""
     known = {colour.lower() for colour in html.CHART_COLOURS} | {"none", "transparent"}
-    pages = "".join(html.page(make()) for make in (demo, shipped, four, many_lines))
+    pages = "".join(html.page(make()) for make in (demo, shipped, four, many_lines, study))
     for figure in re.findall(r'<div class="chart.*?</div>', pages, flags=re.DOTALL):
         assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', figure.lower())) <= known
 

@@ -12,7 +12,8 @@ from report_cases import CASES, HOSTILE, demo, four, gaps, hostile, pair, shippe
 from rich.console import Console
 
 from wheeltap.core.errors import UnknownName
-from wheeltap.core.records import Finding, ReportRecord
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, html, view, words
 from wheeltap.report.report import MissingTableLibrary
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.study import DrawnNet
 from wheeltap.report import explorer
-from wheeltap.report.explorer import DrawnNet
 
 CHROMIUM = Path("/usr/bin/chromium")
 SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
@@ -33,17 +33,29 @@ def _widths(arch: str) -> tuple[list[str], list[int]]:
 def _random(arch: str, seed: int, **more: Any) -> DrawnNet:
     rng = np.random.default_rng(seed)
     _, widths = _widths(arch)
-    kernels = tuple((rng.normal(size=(i, o)) * 1.3 / np.sqrt(i)).astype(np.float32) for i, o in pairwise(widths))
-    return DrawnNet(**{"name": f"net {seed}", "arch": arch, "weights": kernels, **more})
+    kernels = [rng.normal(size=(i, o)) * 1.3 / np.sqrt(i) for i, o in pairwise(widths)]
+    return DrawnNet(**{"name": f"net {seed}", "arch": arch, "weights": _bytes(kernels), **more})
+
+
+def _bytes(kernels: Kernels) -> bytes:
+    return b"".join(kernel.astype("<f4").tobytes() for kernel in kernels)
+
+
+def _kernels(net: DrawnNet) -> Kernels:
+    _, widths = _widths(net.arch)
+    sizes = [i * o for i, o in pairwise(widths)]
+    flat = np.split(np.frombuffer(net.weights, "<f4").astype(float), np.cumsum(sizes)[:-1])
+    return [part.reshape(pair) for part, pair in zip(flat, pairwise(widths), strict=True)]
 
 
 def _planted() -> DrawnNet:
     """x is copied, then goes into a gaussian, then into brightness; y is doubled in vain; everything else is dead."""
     first, second, last = np.zeros((4, 3)), np.zeros((3, 3)), np.zeros((3, 3))
     first[0, 0], first[1, 1], second[0, 2], last[2, 2] = 1.0, 2.0, 1.5, 1.0
-    kernels = tuple(kernel.astype(np.float32) for kernel in (first, second, last))
     links, labels = ((1, 0, 2),), {"1,0,2": "Width"}
-    return DrawnNet(name="planted", arch="2;cache:2,gaussian:1", weights=kernels, links=links, labels=labels)
+    return DrawnNet(
+        name="planted", arch="2;cache:2,gaussian:1", weights=_bytes([first, second, last]), links=links, labels=labels
+    )
 
 
 def _activate(kind: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -63,7 +75,7 @@ def _activate(kind: str, z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | None = None) -> NDArray[np.float64]:
     """The picture [row, column, channel] in [0, 1], in double precision."""
-    kernels: Kernels = [kernel.astype(float) for kernel in net.weights]
+    kernels = _kernels(net)
     for (layer, source, target), value in (moved or {}).items():
         kernels[layer][source, target] = value
     kinds, _ = _widths(net.arch)
@@ -243,7 +255,7 @@ def test_the_other_net_follows_at_equal_effect(browser: Any, tmp_path: Path) -> 
     page = _open(browser, tmp_path / "x.html", explorer.page(nets, title="Two"))
     page.get_by_label("Sweep the other at equal effect").check()
     link = (0, 0, 4)
-    _move(page, 0, link, float(nets[0].weights[0][0, 4]) + 0.1)
+    _move(page, 0, link, float(_kernels(nets[0])[0][0, 4]) + 0.1)
     _settle(page)
     wanted, got = (_numbers(page, side)[0] for side in (0, 1))
     assert wanted > 0.005
@@ -374,7 +386,7 @@ def test_is_small() -> None:
         ({"arch": "2;softmax:3"}, "architecture"),
         ({"fold": "abs-y"}, "architecture"),
         ({"weights": _planted().weights[1:]}, "do not fit"),
-        ({"weights": tuple(kernel * np.nan for kernel in _planted().weights)}, "not finite"),
+        ({"weights": _bytes([kernel * np.nan for kernel in _kernels(_planted())])}, "not finite"),
         ({"labels": {"1,0": "Width"}}, "names a weight"),
         ({"links": ((2, 0, 3),)}, "names a weight"),
     ],

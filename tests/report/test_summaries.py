@@ -18,7 +18,7 @@ from report_pieces import estimate, finding
 from shipped_cases import ROWS, Row, four, model, pair, row, score, shipped, shipped_void, uncovered
 
 from wheeltap.core.errors import MissingFile
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, deployment, gate
 from wheeltap.report.gate import FailOn
 from wheeltap.report.junit import junit

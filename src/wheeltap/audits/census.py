@@ -7,7 +7,8 @@ from typing import Final, final
 
 import numpy as np
 
-from wheeltap.audits.base import Arrays, Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord

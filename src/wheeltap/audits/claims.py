@@ -1,5 +1,6 @@
 """What audits say: claims with their tests, before one correction over all of them settles each status."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.power import Graded
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
+from wheeltap.core.study import Direction, StudyRecord
+from wheeltap.stats.members.base import MemberTest
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Draft:
         otherwise: The words where it was not found.
         fallback: The status where it was not found, if other evidence than this test settles it.
         words: Of the verdict.
+        over: The test over members of a study, which says itself what is excluded and what can be decided.
+        direction: Which effects that test is about.
     """
 
     finding: Finding
@@ -87,6 +92,8 @@ class Draft:
     otherwise: str = ""
     fallback: FindingStatus | None = None
     words: Words = CLAIM
+    over: MemberTest | None = None
+    direction: Direction = "either"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +149,17 @@ class Tested:
         return self.test
 
 
+Answered = Callable[[Sequence[Finding], bool], tuple[str, StudyRecord]]
+"""From the settled findings, and whether the study is void, to its headline and its table."""
+
+
 @dataclass
 class Verdict:
     """What an audit concludes.
 
     Attributes:
         graded: What was measured of graded copies; its power is reported when all tests of the report are known.
+        answered: Of a study: the headline and the table, once all findings are settled.
     """
 
     drafts: list[Draft] = field(default_factory=list[Draft])
@@ -155,6 +167,7 @@ class Verdict:
     curves: list[Curve] = field(default_factory=list[Curve])
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])
     graded: Graded | None = None
+    answered: Answered | None = None
 
 
 class Unanswered(Exception):

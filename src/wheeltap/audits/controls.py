@@ -201,7 +201,10 @@ def destroyed(name: str, effect: Estimate, *, least: float, surely: Estimate | N
     if effect.low is not None and effect.low > least:
         return Control(name=name, kind="planted", status="passed", estimates=(effect,), because=because)
     if surely is not None and surely.high is not None and surely.high < least:
-        missed = f" It is shown to cost less than {least:.2g}."
+        missed = (
+            f" It is shown to cost less than {least:.2g}: the score does not rest on the weights that disturbances "
+            "reach."
+        )
         return Control(name=name, kind="planted", status="failed", estimates=(effect,), because=f"{because}{missed}")
     why = f" {NO_POWER}: the interval is too wide to show that it costs more than {least:.2g}, or that it does not."
     return Control(name=name, kind="planted", status="skipped", estimates=(effect,), because=f"{because}{why}")

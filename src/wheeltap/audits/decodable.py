@@ -7,7 +7,8 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Arrays, Case, Tested, Unanswered
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays
 from wheeltap.audits.controls import silent
 from wheeltap.audits.decodable_words import Words, estimates, of_null
 from wheeltap.audits.factors import DecodableAuditSettings, Factor, Layer, together

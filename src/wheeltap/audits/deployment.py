@@ -279,15 +279,16 @@ class DeploymentAudit(Audit):
     def _destroyed(self, case: Case, trials: list[Trial]) -> Control:
         """Whether noise that leaves nothing of the weights costs most of the score.
 
+        Where it does not, the model computes with something else than what disturbances reach, whatever share of the
+        weights that is.
+
         A net with two answers may by luck still be right after one draw; after many it is not.
         """
         reference = case.plan.reference
         case.require_above_chance(reference)
         noisy = Disturbed.of(case, reference, trials)
         lost = noisy.loss("loss under strong noise", margin=0.0)
-        covered = case.coverage(trials)
-        many = len(trials) > 1 and (covered is None or covered >= _MOST_WEIGHTS)
-        surely = noisy.loss("loss under strong noise", margin=0.0, level=_SURE) if many else None
+        surely = noisy.loss("loss under strong noise", margin=0.0, level=_SURE) if len(trials) > 1 else None
         above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
         return destroyed(self._noise_name, lost, least=above / 4, surely=surely, because=words)
@@ -312,9 +313,6 @@ _STRONG_DRAWS = 16
 
 _SURE = 0.999
 """Confidence with which it must be shown to cost little before the run is void."""
-
-_MOST_WEIGHTS = 0.9
-"""Share of the weights that it must have reached before the run may be void: else the score may rest on the others."""
 
 _NULL_LEVEL = 0.99
 """Confidence with which the twin must lose more, or less, before it is looked at again."""

@@ -9,7 +9,7 @@ from typing import final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Values
+from wheeltap.audits.case import Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate
 from wheeltap.plans.readings.decodable import STATUSES, DecodableSettings

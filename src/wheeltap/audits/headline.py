@@ -1,6 +1,6 @@
 """The answer in one sentence for each model or pair: what it costs to ship it, and what could not be told."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import final
 
@@ -18,23 +18,65 @@ ENOUGH = 0.5
 _UNANSWERED = ("error", "not_applicable", "skipped")
 """Statuses of findings whose numbers, if any, say nothing."""
 
+SINGLE = "worst-weight"
+"""Scheme of what removes one number at a time: it says nothing of what share a disturbance of all weights reaches."""
+
+MEASURED = "What was measured:"
+"""What follows it, in a reason, is no answer."""
+
 _NAMED = 3
 """How many schemes a sentence names before it counts the rest."""
 
 
-def headline(plan: Plan, findings: Sequence[Finding], instruments: Sequence[Instrument], *, void: bool) -> str:
+_SAME_OUTPUTS = "same outputs"
+
+SAME = "Same outputs: weights written differently (a conversion), or that cancel."
+"""What that means, once for all pairs."""
+
+
+def headline(
+    plan: Plan,
+    findings: Sequence[Finding],
+    instruments: Sequence[Instrument],
+    *,
+    void: bool,
+    same: Set[str] = frozenset(),
+) -> str:
     """One line for a single model, one for each pair of a comparison, the most alarming first.
 
     Before them, whatever a control says, a line for each model with weights that stand out by their size.
+
+    Args:
+        plan: With the models.
+        findings: Settled.
+        instruments: Their words.
+        void: Whether a control failed.
+        same: Names of the models that give the outputs of the first one.
     """
-    told = _Told(plan, findings, {one.code: one for one in instruments})
+    told = _Told(plan, findings, {one.code: one for one in instruments}, same)
     first = told.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
     if len(plan.subjects) == 1:
         return "\n".join([*first, told.of_one(plan.reference)])
-    lines = [told.of_pair(rival) for rival in plan.subjects[1:]]
-    return "\n".join([*first, *(line for _, line in sorted(lines, key=lambda one: -one[0]))])
+    lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
+    explained = [SAME] if len(lines) > 1 and any(_SAME_OUTPUTS in line for line in lines) else []
+    return "\n".join([*first, *lines, *explained])
+
+
+def percent(share: float) -> str:
+    """A share of the weights, rounded down, so that 99.6 % never reads as all; the same wherever one is told."""
+    return f"{int(100 * share + _EXACT)} %"
+
+
+_EXACT = 1e-6
+"""What the arithmetic of a share may take off a whole percent."""
+
+
+def of_all(findings: Sequence[Finding]) -> list[Finding]:
+    """Those with a share of the weights that their disturbances reached; where there are none, of single numbers."""
+    known = [finding for finding in findings if finding.coverage is not None]
+    return [finding for finding in known if finding.scheme != SINGLE] or known
 
 
 def amount(value: float, task: TaskRecord) -> str:
@@ -50,6 +92,7 @@ class _Told:
     plan: Plan
     findings: Sequence[Finding]
     instruments: dict[str, Instrument]
+    same: Set[str] = frozenset()
 
     def _mine(self, name: str, *asks: str) -> list[Finding]:
         """Findings on a subject or pair whose question is one of these kinds."""
@@ -81,12 +124,12 @@ class _Told:
     def _partly(self, *subjects: SubjectRecord) -> str:
         """What share of the weights was disturbed, where that is not nearly all; and where, if it is so only there."""
         names = {subject.name for subject in subjects} | {pair(self.plan.reference, subject) for subject in subjects}
-        known = [(f.coverage, f) for f in self.findings if f.subject in names and f.coverage is not None]
+        known = [(f.coverage or 0.0, f) for f in of_all([f for f in self.findings if f.subject in names])]
         least, most = (end((share for share, _ in known), default=1.0) for end in (min, max))
         if least >= FULL:
             return ""
         part = [finding for share, finding in known if share < FULL]
-        return f"ONLY {int(100 * least)} % OF THE WEIGHTS WERE DISTURBED{'' if most < FULL else f' {_at(part)}'}."
+        return f"ONLY {percent(least)} OF THE WEIGHTS WERE DISTURBED{'' if most < FULL else f' {_at(part)}'}."
 
     def _shipping(self, rows: Sequence[Finding]) -> str:
         if not rows:
@@ -105,7 +148,7 @@ class _Told:
         elif undecided:
             start = f"CANNOT TELL {_at(undecided)}{_would_do(undecided)}."
         elif unanswered:
-            start = f"NO ANSWER {_at(gaps)}: {(failed or gaps)[0].because}"
+            start = f"NO ANSWER {_at(gaps)}: {_without_numbers((failed or gaps)[0])}"
         else:
             margin = amount(safe[0].margin or 0.0, self.plan.task)
             tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
@@ -131,6 +174,8 @@ class _Told:
         found = [f for f in _with(rest, "found") if f.alarm]
         shown = [f for f in _with(rest, "found") if not f.alarm and self.instruments[f.code].shows]
         undecided = [f for f in rest if f.status in ("inconclusive", "error")]
+        if rest and len(_with(rest, "error")) == len(rest):
+            return f"NO ANSWER: {_titles(rest)}: {rest[0].because}"
         said = [f"FOUND: {f.title}. {f.said}" for f in found]
         said += [f"Shown: {_titles(shown)}."] if shown else []
         said += [f"Cannot tell: {_titles(undecided)}."] if undecided else []
@@ -170,24 +215,24 @@ class _Told:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
             rank, verdict = 1, "" if merged else "nothing else was compared."
-        said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score)}{verdict}"]
+        said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score, rival)}{verdict}"]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         if differ or leaning:
             said.append(self._conversion(rival, score))
             said.append(f"Cannot tell {_at(undecided)}." if undecided else "")
+        if differ or leaning or undecided:
             said.append(f"Equivalent {_at(alike)}." if alike else "")
         return rank, " ".join(part.strip() for part in (*said, merged) if part)
 
     def _conversion(self, rival: SubjectRecord, score: Finding | None) -> str:
-        """That two models compute the same from layers that are cut in other ways; empty where it is not so."""
-        same = score is not None and any(one.name == SAME_OUTPUTS for one in score.estimates)
-        mine, theirs = self.plan.reference.layers, rival.layers
-        if not same or set(mine) == set(theirs):
+        """That two models compute the same, so that the difference is in how it is written; empty where they do not."""
+        if not self._same(rival, score) or self._told_once(rival, score):
             return ""
+        cut = set(self.plan.reference.layers) != set(rival.layers)
         return (
-            f"Both give the same outputs, from layers that are cut in different ways ({len(mine)} and {len(theirs)} "
-            "layers), as after a conversion (fused or split projections, a folded norm): the difference is in how the "
-            "weights are written."
+            f"Both give the same outputs{', from layers that are cut in different ways' if cut else ''}: the "
+            "difference is in how the weights are written, as after a conversion (a folded norm, fused projections, a "
+            "merged adapter) or where weights cancel each other."
         )
 
     def _merged(self, name: str) -> str:
@@ -211,11 +256,23 @@ class _Told:
         told = [f"{name} costs {_at(rows)}" for name, rows in costs.items() if rows]
         return f"By itself, {'; '.join(told)}." if told else ""
 
-    def _scores(self, score: Finding | None) -> str:
+    def _same(self, rival: SubjectRecord, score: Finding | None) -> bool:
+        """Whether it gives the outputs of the first model."""
+        told = score is not None and any(one.name == SAME_OUTPUTS for one in score.estimates)
+        return told or rival.name in self.same
+
+    def _told_once(self, rival: SubjectRecord, score: Finding | None) -> bool:
+        """Whether that is said beside the scores, and what it means once for all pairs."""
+        several = len(self.plan.subjects) > 2 and score is not None and score.status == "excluded"
+        return several and self._same(rival, score)
+
+    def _scores(self, score: Finding | None, rival: SubjectRecord) -> str:
         if score is None or not score.estimates:
             return ""
         gap = score.estimates[0]
         told = _points(gap) if self.plan.task.bounded else str(gap)
+        if self._told_once(rival, score):
+            told = _SAME_OUTPUTS
         if score.status == "found":
             better = (gap.value or 0.0) * self.plan.task.sign > 0.0
             told = f"{told}; the {'first' if better else 'second'} is better"
@@ -233,6 +290,11 @@ class _Told:
         return " ".join([*told, *(row.said for row in rows if row not in shipped)])
 
 
+def _without_numbers(row: Finding) -> str:
+    """Why there is no answer, without what was measured all the same."""
+    return row.because.partition(f" {MEASURED}")[0]
+
+
 def _with(rows: Sequence[Finding], status: str) -> list[Finding]:
     return [row for row in rows if row.status == status]
 
@@ -243,7 +305,8 @@ def _value(row: Finding) -> float:
 
 def where(row: Finding) -> str:
     """What was done in one row of the deployment table."""
-    if " vs " in row.subject or not row.estimates:  # a difference has no name of its own
+    # A difference has no name of its own; one with an underscore is a key of numbers.
+    if " vs " in row.subject or not row.estimates or "_" in row.estimates[0].name.partition(" ")[0]:
         return row.title.removesuffix(": difference")
     return row.estimates[0].name.removeprefix("loss ")
 

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Final, Literal, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.ladder import Ladder, Rung
 from wheeltap.audits.limits import Count, Dose, Margin

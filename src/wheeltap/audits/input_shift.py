@@ -6,7 +6,8 @@ from typing import ClassVar, Final, final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Arrays, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less
+from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict, keeps_less
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.reading_audit import ReadingAudit

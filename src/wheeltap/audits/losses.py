@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered, Values
+from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.case import Values
 from wheeltap.audits.claims import Cells
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept

@@ -6,7 +6,8 @@ from typing import Annotated, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate, SubjectRecord, Trial

@@ -8,7 +8,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, keeps_less, pair
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
+from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.losses import Disturbed, ends_of, shipped

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord

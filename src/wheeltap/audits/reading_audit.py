@@ -6,7 +6,8 @@ from typing import ClassVar, Generic, TypeVar
 
 import msgspec
 
-from wheeltap.audits.base import RECODED, Arrays, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.controls import Plants, found_planted, plant_level, silent, surely
 from wheeltap.audits.power import Gap, Graded

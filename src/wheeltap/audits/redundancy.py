@@ -5,7 +5,8 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from wheeltap.audits.base import Arrays, Case, Tested, Values
+from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import PlantedReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord

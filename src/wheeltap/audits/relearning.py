@@ -4,7 +4,8 @@ from typing import ClassVar, Final, final
 
 import msgspec
 
-from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Values, Verdict, pair, training_passes
+from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair, training_passes
+from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
 from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
 from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial

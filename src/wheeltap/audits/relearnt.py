@@ -7,7 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Case, Unanswered, Values
+from wheeltap.audits.base import Case, Unanswered
+from wheeltap.audits.case import Values
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.audits.measured import within_range
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial

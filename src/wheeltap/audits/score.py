@@ -35,7 +35,7 @@ _ROUNDING = 1e-3
 """Largest difference of outputs, as a share of their scale, that another order of the same sums may make."""
 
 
-def _same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
+def same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
     """The largest difference of two subjects' outputs, if it is one of rounding; ``None`` where they differ."""
     scores = case.measured([case.plan.clean(case.plan.reference), case.plan.clean(rival)], "scores")
     if scores is None:
@@ -107,7 +107,7 @@ class ScoreAudit(Audit):
         margin, bounded, unit = case.margin(self.settings.margin), plan.task.bounded, plan.task.measure
         gap = mean_effect(values, margin=margin, bounded=bounded, name="score_difference", unit=unit)
         words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
-        same = _same_outputs(case, rival)
+        same = same_outputs(case, rival)
         claim = Tested(
             test=gap, margin=margin, cells=Cells(values, bounded), words=PAIR, beside=() if same is None else (same,),
             found=f"{words}: a benchmark tells these two apart.",

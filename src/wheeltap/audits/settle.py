@@ -8,21 +8,15 @@ from typing import final
 import msgspec
 import numpy as np
 
-from wheeltap.audits.base import Audit, Case, Draft, create
-from wheeltap.audits.headline import ENOUGH, headline
+from wheeltap.audits.base import Audit, create, studies
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import Draft, Verdict
+from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
 from wheeltap.audits.power import power_control
-from wheeltap.core.records import (
-    UNCOVERED,
-    Control,
-    Cost,
-    Estimate,
-    Finding,
-    Power,
-    ReportRecord,
-    Scalar,
-    SubjectRecord,
-    Trial,
-)
+from wheeltap.audits.score import same_outputs
+from wheeltap.core.records import UNCOVERED, Control, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, Lookup, Plan
 from wheeltap.stats import rare, three_sided
 from wheeltap.stats.family import holm
@@ -54,26 +48,32 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
         lookup: From a trial's key to its outcome.
         audits: The plan's, where they were made already.
     """
+    making = plan.makings()
+    if any(lookup(trial.key) is None for trial in making):
+        return making  # nothing can be asked of members that are not made
     sound = usable(plan, lookup)
-    case = Case(sound, lookup)
+    case = Case(sound, lookup, plan)
     several = audits_of(plan) if audits is None else audits
     # Where the first plant is no copy, the next one takes its place.
-    asked = [*plan.baselines(), *sound.baselines(), *(trial for audit in several for trial in audit.ask(case))]
+    baselines = [*made_of(plan, lookup).baselines(), *sound.baselines()]
+    asked = [*making, *baselines, *(trial for audit in several for trial in audit.ask(case))]
     return list({trial.key: trial for trial in asked}.values())
 
 
 def audits_of(plan: Plan) -> list[Audit]:
-    """The plan's audits, with their settings."""
-    return [create(spec.name, dict(spec.settings)) for spec in plan.audits]
+    """The plan's audits with their settings, its study among them."""
+    asked = [create(spec.name, dict(spec.settings)) for spec in plan.audits]
+    return asked if plan.study is None else [*asked, studies.get(plan.study.name)(dict(plan.study.settings))]
 
 
 def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scalar]) -> ReportRecord:
     """The report on a plan whose trials have run; needs no model."""
     sound = usable(plan, lookup)
-    case = Case(sound, lookup)
+    case = Case(sound, lookup, plan)
     audits = audits_of(plan)
     verdicts = [audit.judge(case) for audit in audits]
-    instruments = tuple({audit.code: audit.instrument() for audit in reversed(audits)}.values())[::-1]
+    several = [one for audit in audits for one in audit.instruments()]
+    instruments = tuple({one.code: one for one in reversed(several)}.values())[::-1]
     drafts = [draft for verdict in verdicts for draft in verdict.drafts]
     alpha = plan.alpha / _tests(plan, drafts)
     controls = [_baseline(case), *_copies(plan, case)]
@@ -88,10 +88,13 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
         findings = [_covered(finding) for finding in findings]
+    same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
+    told = headline(plan, findings, instruments, void=void, same=same)
+    answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
         command=plan.command,
-        headline=headline(plan, findings, instruments, void=void),
+        headline=answer,
         subjects=plan.subjects,
         task=task,
         findings=tuple(findings),
@@ -102,7 +105,13 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         blocks=tuple(b for v in verdicts for b in v.blocks),
         instruments=instruments,
         void=void,
+        study=study,
     )
+
+
+def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bool) -> tuple[str, StudyRecord] | None:
+    """The answer of a study among the verdicts, if there is one."""
+    return next((one.answered(findings, void) for one in verdicts if one.answered is not None), None)
 
 
 def _tests(plan: Plan, drafts: Sequence[Draft]) -> int:
@@ -147,6 +156,8 @@ def _below(draft: Draft) -> float | None:
     """P-value of "the effect is at least the margin"; ``None`` where that cannot be rejected at all."""
     if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
         return None
+    if draft.over is not None:
+        return draft.over.below(draft.margin, draft.direction)
     cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
     if cells is None:
         return three_sided.from_interval(draft.test, margin=margin, one_sided=one_sided)
@@ -170,21 +181,26 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
     power = _power(draft, alpha=alpha / among)
     if status == "inconclusive" and (test.low is None or test.high is None):
         because = f"{because} {OPEN}"
-    leaning = status == "inconclusive" and _leans(test, one_sided=draft.one_sided)
+    leaning = status == "inconclusive" and _leans(draft, test)
     made = msgspec.structs.replace(finding, status=status, because=because, power=power, leaning=leaning)
     return msgspec.structs.replace(made, verdict=draft.words.of(made))
 
 
-def _leans(test: Estimate, *, one_sided: bool) -> bool:
+def _leans(draft: Draft, test: Estimate) -> bool:
     """Whether an effect was shown, though not against the margin: its interval leaves zero out."""
+    if draft.over is not None:
+        shown = draft.over.above(0.0, draft.direction)
+        return shown is not None and shown <= 1.0 - test.level
     more = test.low is not None and test.low > 0.0
-    return more or (not one_sided and test.high is not None and test.high < 0.0)
+    return more or (not draft.one_sided and test.high is not None and test.high < 0.0)
 
 
 def _power(draft: Draft, *, alpha: float) -> Power | None:
     """What the test can decide at the level of the strictest test of the correction."""
     if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
         return None
+    if draft.over is not None:
+        return draft.over.power(draft.margin, draft.direction, alpha=alpha)
     cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
     if cells is None:
         return three_sided.power_from_interval(draft.test, margin=margin, one_sided=one_sided, alpha=alpha)
@@ -197,9 +213,10 @@ def _covered(finding: Finding) -> Finding:
     """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing."""
     if finding.coverage is None or finding.coverage >= ENOUGH or finding.status not in _CONCLUDES:
         return finding
+    measured = finding.because.replace(f" {EXCLUDED.format(finding.margin or 0.0)}", "")
     because = (
-        f"Only {finding.coverage:.0%} of the weights were disturbed, so nothing is concluded of the model (--partial "
-        f"concludes all the same). What was measured: {finding.because}"
+        f"Only {percent(finding.coverage)} of the weights were disturbed, so nothing is concluded of the model "
+        f"(--partial concludes all the same). {MEASURED} {measured}"
     )
     return msgspec.structs.replace(finding, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
 
@@ -316,8 +333,20 @@ def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estim
     return exact, words, compared.estimate
 
 
+def made_of(plan: Plan, lookup: Lookup) -> Plan:
+    """The plan without the members whose making did not come to its end; as it is where that would leave none."""
+    there = [
+        subject
+        for subject in plan.subjects
+        if subject.artifact is None or ((made := lookup(plan.make(subject).key)) is not None and made.status == "done")
+    ]
+    whole = len(there) == len(plan.subjects) or not there
+    return plan if whole else msgspec.structs.replace(plan, subjects=tuple(there))
+
+
 def usable(plan: Plan, lookup: Lookup) -> Plan:
-    """The plan without control subjects that turned out not to be exact copies: a wrong gauge is never used."""
+    """The plan without members that could not be made, and without control subjects that are no exact copies."""
+    plan = made_of(plan, lookup)
     case = Case(plan, lookup)
 
     def exact(subject: SubjectRecord) -> bool:

@@ -7,7 +7,8 @@ from typing import ClassVar, final
 
 import msgspec
 
-from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values, keeps_less
+from wheeltap.audits.base import Case, Tested, Unanswered, keeps_less
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS, Cells
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import ReadingAudit

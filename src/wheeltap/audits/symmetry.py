@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.base import Arrays, Case, Tested, Unanswered, Values
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.limits import Margin, Share
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial

@@ -20,7 +20,7 @@ Try it:
   wheeltap audit digits                  audit one model
   wheeltap audit smollm2 --for nf4,int8  a language model, as you will ship it
   wheeltap compare digits my:net         which of two survives?
-  wheeltap fer --picture face            one picture, other wiring (3 minutes)
+  wheeltap study pictures                kinds of nets, rules fixed beforehand
 
 A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
 Exit codes: 0 passed; 1 a verdict at or above --fail-on; 2 usage or input error,
@@ -31,14 +31,15 @@ _VERBS = {
     "demo": "Small nets with equal scores, of which one does not survive 4 bits.",
     "audit": "What shipping one model costs.",
     "compare": "Which of two models survives shipping, on the same examples and draws.",
-    "fer": "One picture, nets that draw it, and what tells them apart inside.",
+    "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
+    "fer": "The study of one picture, and of nets that draw it.",
     "plan": "Write down what an audit would run, and what it costs at most.",
     "run": "Run a plan.",
     "status": "How far a run is.",
     "judge": "Judge what a store holds, without the model.",
     "report": "Make the page of a finished run.",
     "show": "Print a report, or one code's findings in full.",
-    "list": "Audits, deployment schemes, perturbations, measures, models.",
+    "list": "Audits, studies, recipes, deployment schemes, perturbations, models.",
     "doctor": "Check a model before it is audited, or this installation.",
 }
 

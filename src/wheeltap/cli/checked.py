@@ -55,6 +55,8 @@ def _record(found: Checkup) -> dict[str, Any]:
 def answer(found: Checkup) -> str:
     """What was found, in one sentence."""
     share = "every weight is" if found.covered == 1.0 else f"{found.covered:.1%} of the weights are"
+    if found.at_chance:
+        return f"At chance, so an audit concludes nothing: {found.at_chance}"
     if not found.usable:
         return f"Not usable as it is: {found.covered:.1%} of the weights can be disturbed, so nothing is concluded."
     if found.gaps:

@@ -16,6 +16,7 @@ _HELP = """Is a net that draws a picture wired like nets trained to draw the sam
 The net comes from a Picbreeder genome, or is one of the built-in pictures. Nets of the same layout are trained by \
 gradient descent to draw it too, and control nets that each fool one of the metrics; every metric is reported with its \
 interval over nets. The page holds the pictures, the numbers, and an explorer in which any weight can be moved by hand.
+It is the study "pictures": wheeltap study pictures --size full does the same with its own options.
 
 After Kumar et al. 2025, arXiv:2505.11581 (the fractured entangled representation hypothesis).
 
@@ -34,7 +35,7 @@ fer = App(name="fer", help=_HELP, help_format="plaintext")
 class Training:
     """Which nets are trained, and how long."""
 
-    seeds: Annotated[Whole, Parameter(validator=Number(gte=1, lte=100), help="Nets trained to draw it.")] = 5
+    seeds: Annotated[Whole, Parameter(validator=Number(gte=2, lte=100), help="Nets trained to draw it.")] = 5
     controls: Annotated[
         str,
         Parameter(help="Kinds of control nets, separated by commas: abs-x, l1, relu, decay, sam, sparse."),
@@ -58,12 +59,14 @@ class Written:
     out: Annotated[
         Path | None,
         Parameter(
-            help="Folder for the pages (report, explorer), the JSON (report, numbers) and the trained nets. "
+            help="Folder for the pages (report, explorer), the report as JSON, the store and the trained nets. "
             "[default: wheeltap-fer-NAME, here]"
         ),
     ] = None
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never"
+    workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1
+    full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False
 
     def folder(self, picture: str) -> Path:
         """The folder asked for, or one named after the picture: a second picture must not replace the first."""

@@ -10,23 +10,23 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from rich.console import Console
 
-Kind = Literal["audits", "schemes", "perturbations", "readings", "measures", "models", "pictures"]
+Kind = Literal["audits", "studies", "recipes", "schemes", "perturbations", "readings", "measures", "models", "pictures"]
 
 
 def list_(
     kind: Annotated[Kind | None, Parameter(help="What to list; everything if not given.")] = None,
-    name: Annotated[str | None, Parameter(help="Of one audit, or its code: what each of its settings is.")] = None,
+    name: Annotated[str | None, Parameter(help="Of one audit (or its code), study or recipe: its settings.")] = None,
     *,
     invariances: Annotated[
         bool, Parameter(help="For perturbations: which function-preserving copies each is silent on, as measured.")
     ] = False,
 ) -> int:
-    """Lists audits, deployment schemes, perturbations, readings, measures, models and pictures; those of plug-ins too.
+    """Lists audits, studies, recipes, deployment schemes, perturbations and so on; those of plug-ins too.
 
     Try it:
 
       wheeltap list audits
-      wheeltap list audits quantization
+      wheeltap list studies pictures
       wheeltap list schemes
       wheeltap list perturbations --invariances
     """
@@ -46,6 +46,8 @@ def list_(
         return _explain(kind, name, console)
     tables = {
         "audits": _audits,
+        "studies": _studies,
+        "recipes": _recipes,
         "schemes": _schemes,
         "perturbations": _perturbations,
         "readings": _readings,
@@ -64,26 +66,43 @@ def list_(
 
 
 def _explain(kind: str | None, name: str, console: "Console") -> int:
-    """Prints what one audit does, and its settings with their defaults, a line each."""
+    """Prints what one audit, study or recipe does, and its settings with their defaults, a line each."""
     from rich.text import Text
 
-    from wheeltap.audits.base import audits, named
     from wheeltap.core.errors import UsageError
 
-    if kind != "audits":
+    if kind not in ("audits", "studies", "recipes"):
         raise UsageError(
-            "Only an audit can be explained by name.",
-            expected="wheeltap list audits NAME",
+            "Only an audit, a study or a recipe can be explained by name.",
+            expected="wheeltap list audits NAME, wheeltap list studies NAME or wheeltap list recipes NAME",
             got=f"wheeltap list {kind} {name}",
         )
-    found = audits.get(named(name))
-    console.print(Text(f"{found.name} ({found.code}): {found.title}", style="bold"))
-    console.print(Text(found.reads or (found.__doc__ or "").splitlines()[0]))
-    told = _told(found.settings_type)
-    rows = [(f.name, _default(f.default), told.get(f.name, "")) for f in msgspec.structs.fields(found.settings_type)]
+    title, reads, settings = _explained(kind, name)
+    console.print(Text(title, style="bold"))
+    console.print(Text(reads))
+    told = _told(settings)
+    rows = [(f.name, _default(f.default), told.get(f.name, "")) for f in msgspec.structs.fields(settings)]
     if rows:
         console.print(_table("settings", rows))
     return 0
+
+
+def _explained(kind: str, name: str) -> tuple[str, str, type[msgspec.Struct]]:
+    """Heading, a sentence and the class of the settings."""
+    from wheeltap.audits.base import audits, named, studies
+
+    if kind == "recipes":
+        from wheeltap.recipes.base import recipes
+
+        made = recipes.get(name)
+        return f"{made.name}: {made.title}", _first_line(made), made.settings_type
+    found = audits.get(named(name)) if kind == "audits" else studies.get(name)
+    code = f" ({found.code})" if kind == "audits" else ""
+    return f"{found.name}{code}: {found.title}", found.reads or _first_line(found), found.settings_type
+
+
+def _first_line(found: type) -> str:
+    return (found.__doc__ or "").partition("\n")[0]
 
 
 def _told(settings: type[msgspec.Struct]) -> dict[str, str]:
@@ -122,9 +141,26 @@ def _audits() -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for name in audits:
         found = audits.get(name)
-        names = ", ".join(field.name for field in msgspec.structs.fields(found.settings_type))
-        rows.append((name, found.code, f"{found.title}.{f' Settings: {names}' if names else ''}"))
+        rows.append((name, found.code, _with_settings(found.title, found.settings_type)))
     return rows
+
+
+def _studies() -> list[tuple[str, ...]]:
+    from wheeltap.audits.base import studies
+
+    return [(name, _with_settings(studies.get(name).title, studies.get(name).settings_type)) for name in studies]
+
+
+def _recipes() -> list[tuple[str, ...]]:
+    from wheeltap.recipes.base import recipes
+
+    return [(name, _with_settings(recipes.get(name).title, recipes.get(name).settings_type)) for name in recipes]
+
+
+def _with_settings(title: str, settings: type[msgspec.Struct]) -> str:
+    names = ", ".join(field.name for field in msgspec.structs.fields(settings))
+    stop = "" if title.endswith((".", "?")) else "."
+    return f"{title}{stop}{f' Settings: {names}' if names else ''}"
 
 
 def _default(value: object) -> str:

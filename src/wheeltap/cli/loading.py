@@ -11,7 +11,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.runs import planning
-from wheeltap.sources import Loaded
+from wheeltap.sources.shared import Shared
 
 
 def load(specs: Sequence[str], data: Path | None, *, names: Sequence[str] = ()) -> tuple[list[Subject], BaseTask]:
@@ -26,9 +26,9 @@ def load(specs: Sequence[str], data: Path | None, *, names: Sequence[str] = ()) 
         UsageError: If there are not as many names as models, or two are alike.
     """
     called = _names(specs, names)
-    first = sources.load(specs[0], data=data, name=called[0])
-    others = [_same_examples(spec, first, data, name) for spec, name in zip(specs[1:], called[1:], strict=True)]
-    return [first.subject, *others], first.task
+    shared = Shared(specs[0], data=data, name=called[0])
+    others = [shared.other(spec, name=name) for spec, name in zip(specs[1:], called[1:], strict=True)]
+    return [shared.subject, *others], shared.task
 
 
 def _names(specs: Sequence[str], names: Sequence[str]) -> Sequence[str]:
@@ -43,34 +43,6 @@ def _names(specs: Sequence[str], names: Sequence[str]) -> Sequence[str]:
             do="Give one name for each model, in the same order: --name before,after.",
         )
     return names
-
-
-def _same_examples(spec: str, first: Loaded, data: Path | None, name: str) -> Subject:
-    """The model, if it reads the task's examples, and gives its labels, as the first one does.
-
-    Raises:
-        UsageError: If its tokenizer gives other tokens for them, or its labels are others or in another order.
-    """
-    if first.tokenizer is None and not first.labels:
-        return sources.load_model(spec, name=name)
-    loaded = sources.load(spec, data=data, name=name)
-    if first.labels and loaded.labels and loaded.labels != first.labels:
-        raise UsageError(
-            "The two classifiers do not have the same labels, so their scores cannot be compared.",
-            where=spec,
-            expected=f"the labels of {first.subject.name}: {', '.join(first.labels[:20])}",
-            got=", ".join(loaded.labels[:20]),
-            do="Compare models with the same labels in the same order (id2label in config.json).",
-        )
-    if first.tokenizer is not None and loaded.task.digest != first.task.digest:
-        raise UsageError(
-            "The two models do not read the same tokens, so they cannot be compared example by example.",
-            where=spec,
-            expected=f"the tokenizer of {first.subject.name}",
-            got="other tokens for the same text",
-            do="Compare models that share a tokenizer, or audit each on its own.",
-        )
-    return loaded.subject
 
 
 def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Subject], BaseTask]:

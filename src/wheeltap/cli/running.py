@@ -5,12 +5,13 @@ from pathlib import Path
 from wheeltap.cli.loading import load, planned
 from wheeltap.cli.options import Measuring, Running, default_store
 from wheeltap.cli.progress import said, shown
+from wheeltap.cli.studying import run as run_study
 from wheeltap.cli.telling import Telling
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
-from wheeltap.runs import loop
+from wheeltap.runs import loop, studying
 
 
 def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
@@ -26,6 +27,10 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
     """Runs a plan from its file; gives the exit code."""
     telling.prepare()
     plan = Plan.read(path)
+    if plan.study is not None:
+        with said("loading"):
+            asked = studying.again(plan)
+        return telling.tell(run_study(asked, running=running, telling=telling))
     if not plan.sources or len(plan.sources) != len(plan.subjects):
         raise UsageError(
             "The plan does not say how its models are loaded.",

@@ -48,7 +48,7 @@ def _list_plans(store: Path) -> None:
     """The plans of a store, where there are several."""
     from wheeltap.cli.status import title
     from wheeltap.plans.store import Store
-    from wheeltap.report.text import paragraph, terminal
+    from wheeltap.report.lines import paragraph, terminal
     from wheeltap.runs.stored import plans_of
 
     with Store(store, readonly=True) as kept:
@@ -63,7 +63,7 @@ def _list_plans(store: Path) -> None:
 
 
 def _in_full(findings: "list[Finding]") -> None:
-    from wheeltap.report.text import paragraph, terminal
+    from wheeltap.report.lines import paragraph, terminal
     from wheeltap.report.words import interval
 
     console = terminal()
@@ -73,7 +73,8 @@ def _in_full(findings: "list[Finding]") -> None:
         paragraph(console, finding.because, indent=2)
         for e in finding.estimates:
             paragraph(console, f"{e.name}: {interval(e)} {e.unit} ({e.method}, n = {e.n:,})", indent=2)
-        paragraph(console, f"trials: {len(finding.trials)}", indent=2)
+        if finding.trials:  # of a rule over nets, they are those of every net
+            paragraph(console, f"trials: {len(finding.trials)}", indent=2)
 
 
 def _is_store(source: Path) -> bool:
@@ -108,10 +109,10 @@ def read(source: Path, *, plan: int | None = None) -> "Report":
 
 def judged(store: Path, *, plan: int | None = None) -> "Report":
     """The report on what is in a store; of a run that is not over, it says so first."""
+    from wheeltap.cli.status import again_of
     from wheeltap.plans.store import Store
     from wheeltap.runs.stored import judge, plan_of
 
     with Store(store, readonly=True) as kept:
         _, chosen = plan_of(kept, plan)
-    again = " ".join(("wheeltap", chosen.command, *chosen.sources, "...")) if chosen.sources else ""
-    return judge(store, again=again, plan=plan)
+    return judge(store, again=again_of(chosen), plan=plan)

@@ -45,8 +45,26 @@ def title(kept: "Kept", *, of: int) -> str:
     if kept.plan is None:
         return f"{head or 'plan'}: made by another version of wheeltap"
     plan = kept.plan
+    if plan.study is not None:
+        return f"{head}{': ' if head else ''}{plan.command} on {plan.task.name}: {described(plan)}"
     subjects, audits = (", ".join(one.name for one in several) for several in (plan.subjects, plan.audits))
     return f"{head}{': ' if head else ''}{plan.command}: {subjects} on {plan.task.name}: {audits}"
+
+
+def described(plan: "Plan") -> str:
+    """What a study's plan holds, in a few words."""
+    assert plan.study is not None, "the plan of a study"
+    counts = {"cohort": len(plan.study.cohorts), "rule": len(plan.study.rules), "net": len(plan.subjects)}
+    *others, nets = [f"{count:,} {what}{'s' * (count != 1)}" for what, count in counts.items()]
+    made = len(plan.makings())
+    return f"{nets}{f' ({made:,} made by recipes)' if made else ''} in {others[0]}, {others[1]}"
+
+
+def again_of(plan: "Plan") -> str:
+    """How the run of a plan was started, as far as that is known."""
+    if plan.study is not None:
+        return f"wheeltap {plan.command} ..."
+    return " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
 
 
 def _told(kept: "Kept", known: "Outcomes", store: Path) -> list[str]:
@@ -76,9 +94,11 @@ def _counted(plan: "Plan", known: "Outcomes") -> list[str]:
         return [first, f"complete, but {failed:,} failed: the same command tries them again" if failed else "complete"]
     most = most_trials(plan)
     later = f"Later rounds depend on what these give and may ask for more: at most {most:,} in all."
-    again = " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
+    again = again_of(plan)
+    made = [outcome for trial in plan.makings() if (outcome := known(trial.key)) is not None]
     return [
         first,
+        *([f"{len(made):,} of {len(plan.makings()):,} nets are made"] if plan.makings() else []),
         f"{missing:,} trial{'s' * (missing != 1)} to go{' so far' * (most > len(asked))}: run the same command again"
         + (f" ({again})" if again else ""),
         *([later] if most > len(asked) else []),

@@ -20,7 +20,10 @@ STDOUT = Path("-")
 class Telling:
     """Where the report goes."""
 
-    out: Annotated[Path | None, Parameter(help="Folder for report.html and report.json.")] = None
+    out: Annotated[
+        Path | None,
+        Parameter(help="Folder for report.html and report.json; for explorer.html, where a study has nets that draw."),
+    ] = None
     html: Annotated[Path | None, Parameter(help="Write the page to this file.")] = None
     json: Annotated[
         Path | None,
@@ -110,6 +113,12 @@ class Telling:
     def write(self, report: Report) -> str:
         """Writes the files asked for; gives a line that names them, empty where there are none."""
         written = [*(report.html(page) for page in self.pages), *(report.json(file) for file in self.files)]
+        study = report.record.study
+        if self.out is not None and study is not None and study.drawn:
+            from wheeltap.report.explorer import page
+
+            alone = page(study.drawn, title=study.about or study.question, note=report.headline)
+            written.append(files.write(self.out / "explorer.html", alone.encode()))
         if self.markdown is not None:
             written.append(files.write(self.markdown, report.markdown().encode()))
         if self.junit is not None:

@@ -11,6 +11,10 @@ import msgspec
 import numpy as np
 
 KEY_VERSION = 3
+
+Scalar = str | int | float | bool
+"""What a setting may be."""
+
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 

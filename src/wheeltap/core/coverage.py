@@ -1,6 +1,6 @@
 """What of a model its layers hold, what no disturbance can touch, and where its tokens come in and go out."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Final, cast
 
 import torch
@@ -21,36 +21,70 @@ PACKED: Final = (torch.int8, torch.uint8, torch.int32, torch.qint8, torch.quint8
 """Types in which weights are packed. Positions and masks are of 64 bits or booleans."""
 
 
+def parameters(model: nn.Module) -> dict[str, int]:
+    """How many weights each parameter has, by its path, a tied one once."""
+    return {name: parameter.numel() for name, parameter in model.named_parameters()}
+
+
 def sizes(model: nn.Module) -> dict[str, int]:
-    """How many weights each parameter has, by its path, a tied one once; and each module that holds packed ones."""
-    found = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    """The same, and how many are packed beside parameters, by the module that holds them."""
+    beside: dict[str, int] = {}
     for path, module in named_modules(model):
-        count = sum(held.numel() for held in _beside(module) if held.dtype in PACKED and _is_matrix(held))
+        count = sum(one.numel() for one in _beside(module))
         if count:
-            found[f"{path}.packed weights" if path else "packed weights"] = count
-    return found
+            name = ".".join(part for part in (_holder(path), "packed weights") if part)
+            beside[name] = beside.get(name, 0) + count
+    return parameters(model) | beside
 
 
 def packed(model: nn.Module) -> tuple[Untouched, ...]:
-    """Modules that hold weights as integers, the largest first."""
+    """Modules that hold weights as integers, or in an object of torch's own, the largest first."""
     found: dict[str, int] = {}
     for path, module in named_modules(model):
-        held = [one for one in (*module.parameters(recurse=False), *_beside(module)) if one.dtype in PACKED]
-        count = sum(one.numel() for one in held if isinstance(one, nn.Parameter) or _is_matrix(one))
+        own = [held for held in module.parameters(recurse=False) if held.dtype in PACKED]
+        count = sum(one.numel() for one in (*own, *_beside(module)))
         if count:
-            found[path or _ROOT] = count
+            name = _holder(path) or _ROOT
+            found[name] = found.get(name, 0) + count
     return tuple(Untouched(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
+
+
+def packs(tensor: Tensor) -> bool:
+    """Whether a buffer holds packed weights."""
+    return tensor.dtype in PACKED and _is_matrix(tensor)
 
 
 def _is_matrix(tensor: Tensor) -> bool:
     return sum(size > 1 for size in tensor.shape) >= 2
 
 
+def _holder(path: str) -> str:
+    """The module that a reader knows: torch's quantized layers keep what they pack in modules of their own."""
+    parts = path.split(".")
+    return ".".join(parts[: next((at for at, part in enumerate(parts) if part.startswith("_")), len(parts))])
+
+
 def _beside(module: nn.Module) -> Iterator[Tensor]:
-    """What a module holds beside parameters: buffers, and what torch's own quantized layers keep in an object."""
-    yield from module.buffers(recurse=False)
-    if ".quantized" in type(module).__module__ and callable(getattr(module, "weight", None)):
-        yield cast("Any", module).weight()
+    """The packed matrices of a module beside parameters: in buffers, and in objects that torch's layers pack."""
+    yield from (buffer for buffer in module.buffers(recurse=False) if packs(buffer))
+    for held in vars(module).values():
+        if isinstance(held, torch.ScriptObject) and not isinstance(held, torch.ScriptModule):
+            yield from (tensor for tensor in _unpacked(held) if _is_matrix(tensor))
+
+
+def _unpacked(part: Any) -> Iterator[Tensor]:
+    """The tensors that an object of torch would be stored as."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, list | tuple):
+        for one in cast("Iterable[Any]", part):
+            yield from _unpacked(one)
+    elif isinstance(part, torch.ScriptObject):
+        try:
+            state = cast("Any", part).__getstate__()
+        except (AttributeError, RuntimeError):  # it cannot be stored
+            return
+        yield from _unpacked(state)
 
 
 def held(layers: Iterable[Layer], size: Mapping[str, int]) -> int:
@@ -58,15 +92,24 @@ def held(layers: Iterable[Layer], size: Mapping[str, int]) -> int:
     return sum(size[name] for name in _names(layers))
 
 
-def untouched(layers: Iterable[Layer], size: Mapping[str, int]) -> tuple[Untouched, ...]:
-    """Modules with parameters in no layer, the largest number of weights first.
+def untouched(
+    layers: Iterable[Layer], size: Mapping[str, int], *, fixed: Set[str] = frozenset()
+) -> tuple[Untouched, ...]:
+    """Modules with weights in no layer, the largest number of weights first.
 
     That of a computed weight (the length of a weight norm, say) is the one whose weight it is.
+
+    Args:
+        layers: What is disturbed.
+        size: How many weights there are, by path.
+        fixed: Paths of tensors that are no parameters: each is named by its own.
     """
     touched = _names(layers)
     found: dict[str, int] = {}
     for name, count in size.items():
-        if name not in touched:
+        if name in fixed:
+            found[name] = count
+        elif name not in touched:
             path = f".{name}".partition(_COMPUTED)[0] if _COMPUTED in f".{name}" else f".{name}".rpartition(".")[0]
             module = path.removeprefix(".") or _ROOT
             found[module] = found.get(module, 0) + count

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon, seeds
+from wheeltap.core.artifact import ArtifactSpec
+from wheeltap.core.canon import Scalar
 from wheeltap.core.site import WHOLE, Site
 
-SCHEMA = "wheeltap.report/3"
-
-Scalar = str | int | float | bool
-TrialKind = Literal["clean", "disturb", "read"]
+TrialKind = Literal["clean", "disturb", "read", "make"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
@@ -66,6 +65,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
         ends: Layers that turn tokens into vectors, and vectors into scores of tokens: deployment leaves them alone.
         untouched: Modules with weights that are in no layer, the largest first; norms and biases among them.
         covered: Number of weights in layers.
+        artifact: How a recipe makes it, for the member of a study that is made when it is first needed.
     """
 
     name: str
@@ -82,6 +82,7 @@ class SubjectRecord(msgspec.Struct, frozen=True, kw_only=True):
     role: Role = "subject"
     base: str | None = None
     made: Made | None = None
+    artifact: ArtifactSpec | None = None
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,8 +138,8 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
         subject: Fingerprint of the subject.
         task: Digest of the task.
         measures: Names of the per-example measures recorded.
-        kind: A clean pass, a pass of the disturbed model, or a reading of the undisturbed one.
-        perturbation: Registered name of the perturbation or reading; ``none`` of a clean pass.
+        kind: A clean pass, a pass of the disturbed model, a reading of the undisturbed one, or its making.
+        perturbation: Registered name of the perturbation, reading or recipe; ``none`` of a clean pass.
         version: Version of its code: a changed plug-in makes a new key.
         dose: In the perturbation's own unit.
         seed: Index of the draw.
@@ -375,26 +376,3 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     trials: int = 0
     reused: int = 0
-
-
-class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole report, schema ``wheeltap.report/3``: what every renderer reads and nothing else."""
-
-    schema: str = SCHEMA
-    command: str
-    headline: str
-    subjects: tuple[SubjectRecord, ...]
-    task: TaskRecord
-    findings: tuple[Finding, ...]
-    controls: tuple[Control, ...]
-    cost: Cost
-    provenance: dict[str, Scalar]
-    curves: tuple[Curve, ...] = ()
-    blocks: tuple[BlockMap, ...] = ()
-    instruments: tuple[Instrument, ...] = ()
-    void: bool = False
-
-    def instrument(self, code: str) -> Instrument:
-        """The words of the audit with this code."""
-        title = next((finding.title for finding in self.findings if finding.code == code), code)
-        return next((one for one in self.instruments if one.code == code), Instrument(code=code, name=title))

@@ -29,6 +29,8 @@ class Configured:
         try:
             self.settings: Any = msgspec.convert(settings or {}, self.settings_type)
         except msgspec.ValidationError as error:
+            if isinstance(error.__cause__, UsageError):  # of the settings' own __post_init__
+                raise error.__cause__ from None
             asked, _, place = str(error).partition(" - at `$.")
             name = re.split(r"[\[`]", place)[0]
             known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
@@ -39,5 +41,5 @@ class Configured:
                 where=name or None,
                 expected=asked.removeprefix("Expected ").replace("`", "") if name else known,
                 got=repr((settings or {}).get(name)) if name else str(error),
-                do=f"Run: wheeltap list {self.noun}s",
+                do=f"Run: wheeltap list {self.noun.removesuffix('y')}{'ies' if self.noun.endswith('y') else 's'}",
             ) from error

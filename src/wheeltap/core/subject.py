@@ -1,11 +1,12 @@
 """Subjects: a model under audit, with its gates, fingerprint, layers and blocks."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from typing import final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError
@@ -47,6 +48,12 @@ class Subject:
         model: In eval mode, with finite parameters on one real device.
         name: What reports call it.
 
+    Attributes:
+        layers: What disturbances change.
+        settled: What passes over a task told, once one was made.
+        fixed: What activations are multiplied by that is no parameter, by name, with how many numbers it has: known
+            once it is settled.
+
     Raises:
         ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
     """
@@ -56,6 +63,7 @@ class Subject:
         self.model = model
         self.name = name
         self.layers: tuple[Layer, ...] = find_layers(model)
+        self.fixed: dict[str, int] = {}
         self._apart: tuple[Layer, ...] = ()
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
@@ -86,9 +94,18 @@ class Subject:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many weights each parameter has, by its path, a tied one once; of a copy, those of its base."""
+        """How many weights each parameter has, by its path, a tied one once; of a copy, those of its base.
+
+        So are packed weights, and what the forward multiplies by that is no parameter (``fixed``).
+        """
         apart = {layer.weight for layer in self._apart}
-        return {name: size for name, size in coverage.sizes(self.model).items() if name not in apart}
+        return {name: size for name, size in coverage.sizes(self.model).items() if name not in apart} | self.fixed
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Paths of the parameters, a tied one once; of a copy, those of its base."""
+        apart = {layer.weight for layer in self._apart}
+        return tuple(name for name in coverage.parameters(self.model) if name not in apart)
 
     @property
     def path(self) -> str:
@@ -109,7 +126,7 @@ class Subject:
                 layers=tuple(layer.name for layer in self.layers),
                 weights=tuple(layer.weight for layer in self.layers),
                 ends=coverage.ends(self.model, self.layers),
-                untouched=coverage.untouched(self.layers, sizes),
+                untouched=coverage.untouched(self.layers, sizes, fixed=self.fixed.keys()),
                 covered=coverage.held(self.layers, sizes),
                 widest=max((layer.fan_in + 1 for layer in self.layers if _is_dense(layer)), default=0),
                 path=self.path,
@@ -119,15 +136,24 @@ class Subject:
     def _described(self) -> Description:
         return self.settled.description if self.settled else described(self.model)
 
-    def settle(self, settled: Settled, *, tied: Set[str], right: Set[str] = frozenset()) -> None:
+    def settle(
+        self,
+        settled: Settled,
+        *,
+        tied: Set[str],
+        right: Set[str] = frozenset(),
+        fixed: Mapping[str, int] | None = None,
+    ) -> None:
         """Takes what passes over the task told; the record is made again of the model as it is now.
 
         Args:
             settled: That.
             tied: Paths of weights that are used in more than one place: by functions, not only by modules.
             right: Paths of weights on the right of a product: of those that no known module stores, a column is a unit.
+            fixed: What activations are multiplied by that is no parameter, by name: how many numbers it has.
         """
         self.settled, self._record, self._squared_norm = settled, None, None
+        self.fixed = dict(fixed or {})
         self.layers = tuple(
             replace(
                 layer,
@@ -137,6 +163,24 @@ class Subject:
             for layer in self.layers
         )
 
+    def known_as(self, record: SubjectRecord) -> None:
+        """Takes the record that a plan has of it: the fingerprint of a member that a recipe makes is how it is made.
+
+        Raises:
+            ModelError: If it is not the model that was planned.
+        """
+        own, made = self.record, record.artifact is not None
+        planned, found = ((one.layers, one.parameters, "" if made else one.fingerprint) for one in (record, own))
+        if planned != found:
+            raise ModelError(
+                "This is not the model that was planned.",
+                where=record.name,
+                expected=f"{record.parameters:,} parameters in {len(record.layers)} layers ({record.fingerprint[:8]})",
+                got=f"{own.parameters:,} in {len(own.layers)} ({own.fingerprint[:8]})",
+                do="Weights or code changed since: make a new plan.",
+            )
+        self._record = record
+
     def derived(self, model: nn.Module, record: SubjectRecord) -> "Subject":
         """The control subject ``model``, made from this one as ``record`` says (see ``derived_record``).
 
@@ -144,6 +188,7 @@ class Subject:
         its layers are then its own.
         """
         child = Subject(model, name=record.name)
+        child.fixed = self.fixed
         known = {layer.name: layer for layer in self.layers}
         anew = record.made is not None and "regroup" in record.made.operations
         child._apart = () if anew else tuple(layer for layer in child.layers if layer.name not in known)
@@ -227,13 +272,14 @@ def _require_auditable(model: nn.Module, name: str) -> None:
         )
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for path, tensor in tensors:
-            if tensor.is_meta:
+            lazy = is_lazy(tensor)
+            if lazy or tensor.is_meta:
                 raise ModelError(
                     f"A {kind} has no data.",
                     where=f"{name}: {path}",
                     expected="a tensor on a real device",
-                    got="a tensor on the meta device",
-                    do="Load the weights before the audit.",
+                    got="one of a lazy module that was never called" if lazy else "a tensor on the meta device",
+                    do="Load the weights before the audit; call a lazy module once.",
                 )
             # Masks are buffers that hold -inf on purpose; only weights must be finite.
             strange = ~torch.isfinite(tensor) if kind == "parameter" else torch.zeros(0)

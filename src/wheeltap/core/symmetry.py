@@ -110,6 +110,16 @@ class Symmetry:
             total += self.act(element, values)
         return total / self.order
 
+    def share(self, change: Tensor, *, energy: Tensor | None = None) -> Tensor:
+        """||P d||^2 / ||d||^2 of changes ``[..., example, output]``: which share has the symmetry; 0 of no change.
+
+        Args:
+            change: The changes, all examples of each.
+            energy: ``[...]``, the sum of squares of each, where it is known.
+        """
+        whole = change.square().sum((-2, -1)) if energy is None else energy
+        return self.project(change).square().sum((-2, -1)) / whole.clamp_min(torch.finfo(change.dtype).tiny)
+
     def broken(self, targets: Tensor, *, options: int) -> float:
         """Share of the examples whose target is not what the group makes of it: a symmetry of the task has none.
 

@@ -213,7 +213,7 @@ def located(subject: Subject, site: Site) -> tuple[tuple[int, int] | None, tuple
     if site.entry is None:
         return site.position, subject.layers
     path, place = site.entry
-    shape = tuple(subject.parameter(path).shape) if path in subject.sizes else None
+    shape = tuple(subject.parameter(path).shape) if path in subject.parameters else None
     if shape is None or len(place) != len(shape) or any(at >= size for at, size in zip(place, shape, strict=True)):
         raise UsageError(
             "The model has no such number.",
@@ -340,5 +340,6 @@ def unharmed(subject: Subject) -> Generator[None]:
                 where=subject.name,
                 expected=before,
                 got=after,
-                do="Throw this run's results away, and report a bug in the perturbation or the engine.",
+                do="Throw this run's results away. If the model's forward writes into its weights, take that out; else "
+                "report a bug in the perturbation or the engine.",
             )

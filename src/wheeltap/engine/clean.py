@@ -1,10 +1,11 @@
 """The first passes of a model: it settles, shows what each call of it changes, and where its weights are used."""
 
 from collections.abc import Callable, Generator, Set
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -13,8 +14,9 @@ from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.fingerprint import besides, described
 from wheeltap.core.subject import Settled, Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import named_modules
+from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.apply import Before, same_random_numbers
+from wheeltap.engine.fixed import Fixed
 
 ONE_THREAD_BELOW = 2_000_000
 """Models with fewer parameters run on one thread: handing their small products out to threads costs up to ten times
@@ -44,30 +46,43 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
     settles is part of the fingerprint; what every call changes is not: there its scores are the guard (see
     ``require_same_answers``).
 
+    A model that draws random numbers, or keeps tensors of the last call, is run a second time: its answers must be the
+    same.
+
     Raises:
-        ModelError: If the model fails on the task, or each pass changes its weights.
+        ModelError: If the model fails on the task, each pass changes its weights, or a second pass answers otherwise.
     """
     _require_plain_numbers(subject)
     found, before = described(subject.model), Before(subject)
+    forwards = 1.0
     parameters = sum(parameter.numel() for parameter in subject.model.parameters())
     rewritten = False
     with threads_for(parameters), same_random_numbers(subject):
         try:
+            drawn = _random_state(subject)
             scores = clean_scores(subject, task)
+            draws = _random_state(subject) != drawn
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
-            tied, right = _used(subject, task)
+            writes = _writes(subject)
+            tied, right, fixed = _used(subject, task)
+            _require_unwritten(subject, writes)
             after = described(subject.model)
+            passing = first.differing(after)
+            _require_still(subject, passing)
+            if draws or _tensors_among(subject, passing):
+                require_repeatable(subject, scores, clean_scores(subject, task))
+                forwards += 1.0
         finally:
             # What says that weights were rewritten must stay, or they would be rewritten again.
             if not rewritten:
                 before.put_back()
-    passing = first.differing(after)
-    _require_still(subject, passing)
     if found.differing(after):
         found = described(subject.model)  # what could not be put back is as the passes left it
-    settled = Settled(task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=1.0)
-    subject.settle(settled, tied=tied, right=right)
+    settled = Settled(
+        task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=forwards
+    )
+    subject.settle(settled, tied=tied, right=right, fixed=fixed)
     return settled
 
 
@@ -114,6 +129,43 @@ def require_same_answers(subject: Subject, known: Tensor, *, of: str) -> None:
     )
 
 
+REPEATABLE = 1e-6
+"""Largest difference between two clean passes, as a share of the scores' scale."""
+
+
+def require_repeatable(subject: Subject, known: Tensor, scores: Tensor) -> None:
+    """Raises ``ModelError`` if two clean passes of a subject in one process gave different scores."""
+    gap = gap_of(known, scores)
+    if gap > REPEATABLE:
+        raise ModelError(
+            "The model is not deterministic: two passes over the same examples differ.",
+            where=subject.name,
+            expected=f"the same scores, up to {REPEATABLE:g} of their scale",
+            got=f"a difference of {gap:.1e} of their scale",
+            do="Switch off what is random in the forward pass (dropout, sampling, noise layers) in eval mode.",
+        )
+
+
+def _tensors_among(subject: Subject, passing: Set[str]) -> bool:
+    """Whether buffers, or tensors that modules hold, are what each call changes: a count of calls is none."""
+    buffers = {f"buffer {name}" for name, _ in subject.model.named_buffers()}
+    held = {
+        f"attribute {path}.{name}"
+        for path, module in named_modules(subject.model)
+        for name, value in vars(module).items()
+        if isinstance(value, Tensor | list | tuple | dict)
+    }
+    return any(name in buffers or name.startswith(tuple(held)) for name in passing)
+
+
+def _random_state(subject: Subject) -> str:
+    """The state of the random numbers of torch and numpy: type checkers draw from Python's own."""
+    held = [torch.get_rng_state()]
+    held += [torch.cuda.get_rng_state(subject.device)] if subject.device.type == "cuda" else []
+    state: Any = np.random.get_state(legacy=False)
+    return repr((str(state), [to_array(one).tobytes() for one in held]))
+
+
 def gap_of(one: Tensor, two: Tensor) -> float:
     """Largest difference of two models' scores, as a share of how far the first one's are apart.
 
@@ -150,6 +202,25 @@ def _require_still(subject: Subject, passing: Set[str]) -> None:
             expected="weights that a second pass leaves as they are",
             got=f"{len(moved)} parameters that differ after one more pass",
             do="Switch off what updates weights in eval mode (running averages, online learning).",
+        )
+
+
+def _writes(subject: Subject) -> dict[str, int]:
+    """How often torch saw each parameter written into."""
+    named = subject.model.named_parameters()
+    return {name: parameter._version for name, parameter in named if not parameter.is_inference()}  # pyright: ignore[reportPrivateUsage]
+
+
+def _require_unwritten(subject: Subject, before: dict[str, int]) -> None:
+    """Raises ``ModelError`` if a pass wrote into a weight, with whatever: it would undo what a disturbance writes."""
+    written = [name for name, count in _writes(subject).items() if before.get(name, count) != count]
+    if written:
+        raise ModelError(
+            "The forward writes into the model's own weights.",
+            where=f"{subject.name}: {written[0]}",
+            expected="a forward that only reads its parameters",
+            got=f"{len(written)} parameters that a pass writes into",
+            do="Take that out of the forward: one that restores weights undoes every disturbance.",
         )
 
 
@@ -252,34 +323,58 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str]]:
-    """Weights of layers that are used in more than one place, and those on the right of a product, from one example.
+def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], dict[str, int]]:
+    """Where weights are used, from one example.
+
+    Weights of layers that are used in more than one place; those on the right of a product; and what is multiplied by
+    that is no parameter, by name, with its size.
 
     Not those that are known to be used otherwise than in one product: of what is computed from them, or how often
     the forward looks at them, follows nothing.
 
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
-    uses = _Uses(subject.model)
+    uses, fixed = _Uses(subject.model), Fixed(subject.model)
+    # Where the forward does not run below what watches each product, its parameters are watched alone.
+    if not _watched(subject.model, task, uses, fixed):
+        uses, fixed = _Uses(subject.model), None
+        _watched(subject.model, task, uses, None)
+    read = [layer.weight for layer in subject.layers if not layer.unread]
+    tied = frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)
+    return tied, frozenset(uses.right), {} if fixed is None else fixed.sizes
+
+
+def _watched(model: nn.Module, task: BaseTask, uses: _Uses, fixed: Fixed | None) -> bool:
+    """Runs one example, and says whether that was possible."""
     undo: list[Callable[[], None]] = []
-    for path, module in named_modules(subject.model):
 
-        def enter(module: nn.Module, args: Any, path: str = path) -> None:
-            uses.inside.append(path)
+    def take(module: nn.Module, args: Any, named: Any) -> None:
+        if fixed is not None:
+            fixed.inputs((args, named))
 
-        def leave(module: nn.Module, args: Any, output: Any) -> None:
-            uses.inside.pop()
-
-        undo += [module.register_forward_pre_hook(enter).remove, module.register_forward_hook(leave).remove]
     try:
+        for path, module in named_modules(model):
+
+            def enter(module: nn.Module, args: Any, path: str = path) -> None:
+                uses.inside.append(path)
+
+            def leave(module: nn.Module, args: Any, output: Any) -> None:
+                uses.inside.pop()
+
+            undo.append(module.register_forward_pre_hook(enter).remove)
+            undo.append(module.register_forward_hook(leave).remove)
+        undo.append(model.register_forward_pre_hook(take, with_kwargs=True, prepend=True).remove)
+        with torch.no_grad(), ExitStack() as watching:
+            example = next(iter(task.moments())).first()
+            if fixed is not None:
+                watching.enter_context(fixed)
+            watching.enter_context(uses)
+            example.run(model)
+    except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.
-        with suppress(Exception), torch.no_grad():
-            example = next(iter(task.moments())).first()
-            with uses:
-                example.run(subject.model)
+        return False
     finally:
         for remove in undo:
             remove()
-    read = [layer.weight for layer in subject.layers if not layer.unread]
-    return frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1), frozenset(uses.right)
+    return True

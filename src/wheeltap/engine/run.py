@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby, zip_longest
 from statistics import median_low
 
-from wheeltap.core.errors import ModelError, WheeltapError
+from wheeltap.core.errors import ModelError, StoreError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.engine.apply import unharmed
@@ -58,7 +58,11 @@ def run_trials(trials: list[Trial], workshop: Workshop, commit: Commit) -> None:
         RestorationError: If a subject did not come back as it was.
         ModelError: If a baseline is not finite or not repeatable.
     """
-    by_subject = groupby(_grouped(trials), key=lambda group: group.first.subject)
+    for trial in trials:
+        if trial.kind == "make":
+            commit(_made(trial, workshop))
+    rest = [trial for trial in trials if trial.kind != "make"]
+    by_subject = groupby(_grouped(rest), key=lambda group: group.first.subject)
     for fingerprint, groups in by_subject:
         try:
             subject = workshop.subject(fingerprint)
@@ -109,12 +113,23 @@ def _run_group(group: _Group, workshop: Workshop, commit: Commit) -> None:
             commit(outcome)
 
 
+def _made(trial: Trial, workshop: Workshop) -> Outcome:
+    """The making of a member; where it fails, the study has a member less."""
+    try:
+        return workshop.make(trial)
+    except (StoreError, UsageError):  # not the member's fault: the disk, or what was asked for
+        raise
+    except Exception as error:
+        return Outcome(key=trial.key, status="failed", because=told(error))
+
+
 def _baseline(trial: Trial, workshop: Workshop) -> Outcome:
-    """A clean pass; where it is a control copy's, its failure costs a control and not the run."""
+    """A clean pass; where it is a control copy's or a made member's, its failure costs that and not the run."""
     try:
         return workshop.baseline(trial)
     except ModelError as error:
-        if workshop.subject(trial.subject).record.role == "subject":
+        record = workshop.subject(trial.subject).record
+        if record.role == "subject" and record.artifact is None:
             raise
         return Outcome(key=trial.key, status="failed", because=told(error))
 

@@ -10,19 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine import readings
-from wheeltap.engine.apply import Disturbance, as_before
-from wheeltap.engine.clean import clean_scores, gap_of, scores_of, threads_for, told
+from wheeltap.engine.apply import Disturbance
+from wheeltap.engine.at_hand import AtHand, Maker
+from wheeltap.engine.clean import clean_scores, require_repeatable, scores_of, told
 from wheeltap.engine.fast.folded import CACHE_BYTES
 from wheeltap.engine.fast.low_rank import Copy, LowRankCopies
 from wheeltap.engine.fast.prefix import PrefixCache
-from wheeltap.engine.inside.few import few
 from wheeltap.engine.needs.gather import gather, of_another
 from wheeltap.engine.needs.knowledge import Knowledge
 from wheeltap.engine.needs.moments import MOMENT_BYTES
@@ -36,31 +35,30 @@ from wheeltap.perturb.low_rank import LowRankNoise
 class Workshop:
     """Carries out trials on the subjects of a plan.
 
-    At most one control copy, and the layer moments of one large subject, are held at a time: memory stays near that
-    of the largest subject and one copy.
+    At most one member, one control copy, and the layer moments of one large subject, are held at a time: memory stays
+    near that of the largest subject and one copy.
 
     Args:
         subjects: The models at hand.
-        controls: Records of control copies, each with its derivation.
+        records: Of members and control copies, each with how it is made.
         task: The examples.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        maker: Of the members.
     """
 
     def __init__(
         self,
         subjects: list[Subject],
-        controls: tuple[SubjectRecord, ...],
+        records: tuple[SubjectRecord, ...],
         task: BaseTask,
         *,
         memory: int | None = None,
+        maker: Maker | None = None,
     ) -> None:
         self.task = task
         self._cache_bytes = CACHE_BYTES if memory is None else memory // 2
         self._moment_bytes = MOMENT_BYTES if memory is None else memory // 2
-        self._subjects = {subject.record.fingerprint: subject for subject in subjects}
-        self._controls = {record.fingerprint: record for record in controls}
-        self._copy: Subject | None = None
-        self._families: dict[str, gauge.Family | None] = {}
+        self._hand = AtHand(subjects, records, task, maker)
         self._known: dict[tuple[str, ...], Knowledge | WheeltapError] = {}
         self._clean: dict[str, Tensor] = {}
         self._prefix: tuple[str, PrefixCache] | None = None
@@ -69,35 +67,23 @@ class Workshop:
         self.forwards = 0.0
 
     def subject(self, fingerprint: str) -> Subject:
-        """The subject with this fingerprint; a control copy is made from its base.
+        """The subject with this fingerprint; a member or control copy is made when it is first needed.
 
         Raises:
             UsageError: If the plan names a subject that is not at hand.
         """
-        if fingerprint in self._subjects:
-            self._copy = None  # trials come subject by subject: this one may need the memory
-            return self._subjects[fingerprint]
-        if self._copy is not None and self._copy.record.fingerprint == fingerprint:
-            return self._copy
-        record = self._controls.get(fingerprint)
-        if record is None or record.made is None or record.base not in self._subjects:
-            raise UsageError(
-                "The plan names a subject that was not given.",
-                where=fingerprint,
-                expected=", ".join(s.name for s in self._subjects.values()),
-                do="The model changed since the plan was made: make a new plan.",
-            )
-        base = self._subjects[record.base]
-        self._copy, self._prefix, self._beside = None, None, None
-        self._make_room(record)
-        with as_before(base), threads_for(record.parameters):  # finding its structure runs its forward
-            run = few(self.task, base.model)
-            if record.base not in self._families:
-                found = gauge.find(base.model, run)
-                self._families[record.base] = found if isinstance(found, gauge.Family) else None
-            model = gauge.twin(base.model, record.made, run, family=self._families[record.base])
-        self._copy = base.derived(model, record)
-        return self._copy
+        if not self._hand.given(fingerprint):
+            self._prefix, self._beside = None, None
+            self._make_room(self._hand.record(fingerprint))
+        return self._hand.subject(fingerprint)
+
+    def make(self, trial: Trial) -> Outcome:
+        """The making of a member: ``done`` with the digest of its weights, or how its training ended.
+
+        Raises:
+            WheeltapError: If it cannot be made at all.
+        """
+        return self._hand.make(trial)
 
     def know_clean(self, fingerprint: str, scores: NDArray[np.float32]) -> None:
         """Takes a subject's undisturbed scores from a store."""
@@ -239,23 +225,14 @@ class Workshop:
                 if corrupt
                 else "Check the model, its dtype and the task's inputs.",
             )
-        self._require_repeatable(subject, scores)
+        settled = subject.settled
+        if settled is not None and settled.task == self.task.digest:
+            require_repeatable(subject, settled.scores, scores)
+        require_repeatable(subject, self._clean.setdefault(subject.record.fingerprint, scores), scores)
         values = self.measured(subject, scores)
         values["scores"] = to_array(scores)
         values["chance"] = np.array(self.task.measure.chance(scores, self.task.targets.cpu()), dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
-
-    def _require_repeatable(self, subject: Subject, scores: Tensor) -> None:
-        known = self._clean.setdefault(subject.record.fingerprint, scores)
-        gap = gap_of(known, scores)
-        if gap > REPEATABLE:
-            raise ModelError(
-                "The model is not deterministic: two passes over the same examples differ.",
-                where=subject.name,
-                expected=f"the same scores, up to {REPEATABLE:g} of their scale",
-                got=f"a difference of {gap:.1e} of their scale",
-                do="Switch off what is random in the forward pass (dropout, sampling, noise layers) in eval mode.",
-            )
 
     def measured(
         self, subject: Subject, scores: Tensor, chosen: "_Chosen | None" = None
@@ -387,6 +364,3 @@ KEEP_BELOW = 2_000_000
 
 READ = ("moments", "inputs", "heads", "slopes")
 """What is read from the subject and task alone, whatever the perturbation's settings."""
-
-REPEATABLE = 1e-6
-"""Largest difference between two clean passes, as a share of the scores' scale."""

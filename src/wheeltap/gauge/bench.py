@@ -109,7 +109,9 @@ class Bench:
 
 def _laid_out(model: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy in ``dtype``; fused experts of transformers run one by one, as each way of running them gives the same."""
-    copied = copies.copied(model).eval().to(dtype)
+    copied = copies.copied(model).eval()
+    if not any(parameter.is_complex() for parameter in model.parameters()):  # it would lose the imaginary parts
+        copied = copied.to(dtype)
     for module in copied.modules():
         one_by_one(module)
     return copied

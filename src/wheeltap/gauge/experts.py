@@ -214,7 +214,7 @@ def _guesses(prefix: str, module: nn.Module) -> Iterator[list[Mixture]]:
 def _alike(path: str, module: nn.Module) -> Mixture | None:
     """What may be experts, without a router: a list of modules of one form, or weights stacked in one module."""
     if isinstance(module, nn.ModuleList):
-        forms = {(type(each), *((key, held.shape) for key, held in each.state_dict().items())) for each in module}
+        forms = {(type(each), *((key, held.shape) for key, held in _stored(each))) for each in module}
         alike = len(module) > 1 and len(forms) == 1 and len(next(iter(forms))) > 1
         return Mixture(path, len(module), (), listed=True) if alike else None
     if type(module).__module__.startswith("torch."):
@@ -223,6 +223,13 @@ def _alike(path: str, module: nn.Module) -> Mixture | None:
     sizes = {len(held) if held.ndim > 1 else 0 for held in own.values()}
     stacked = len(sizes) == 1 and max(sizes) > 1 and any(held.ndim > 2 for held in own.values())
     return Mixture(path, max(sizes), tuple(Held(path, key) for key in own)) if stacked else None
+
+
+def _stored(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The tensors that a module would be saved as: quantized ones keep objects of their own there too."""
+    for key, held in module.state_dict().items():
+        if isinstance(held, Tensor):
+            yield key, held
 
 
 def _proven(bench: Bench, mixture: Mixture) -> bool:

@@ -131,8 +131,9 @@ def mirrored_share(genome: Genome, *, size: int = 128) -> float:
     _, symmetry = mirror_image(size)
     drawn = torch.as_tensor(genome.render(size)).double().reshape(symmetry.size, -1)
     centred = drawn - drawn.mean(0)
-    whole = float(centred.square().sum())
-    share = float(symmetry.project(centred).square().sum()) / whole if whole else 1.0
+    if not bool(centred.any()):
+        return 1.0
+    share = float(symmetry.share(centred))
     return share if math.isfinite(share) else 0.0
 
 
@@ -257,7 +258,7 @@ def flower(petals: int = 6) -> Picture:
         "across equally turned directions add up.",
         sketch.paint(layers, LEAVES, name="flower"),
         {"petals": ("petals seen",), "heart": ("heart seen",)},
-        lambda size: _turned(size, petals),
+        lambda size: turned(size, petals),
     )
 
 
@@ -288,8 +289,11 @@ def _rays(sketch: Sketch, petals: int) -> list[str]:
     return names
 
 
-def _turned(size: int, petals: int) -> tuple[Points, Symmetry]:
-    """Points on circles: as many circles as half the rows, and a whole number of points to each petal."""
+def turned(size: int, petals: int) -> tuple[Points, Symmetry]:
+    """Points on circles, and their turns by one petal and mirror images.
+
+    As many circles as half the rows, and a whole number of points to each petal.
+    """
     spokes = 2 * petals * max(1, round(size / petals))
     angles = torch.arange(spokes, dtype=torch.float64) * (2 * math.pi / spokes)
     radii = (torch.arange(max(1, size // 2), dtype=torch.float64) + 0.5) / max(1, size // 2)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, cast
 
 import msgspec
 
@@ -10,6 +10,7 @@ from wheeltap.core import canon
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.site import WHOLE, Site
+from wheeltap.core.study import StudySpec
 
 PLAN_SCHEMA = "wheeltap.plan/3"
 _LARGEST_PLAN = 16 * 2**20
@@ -61,6 +62,21 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     moments: float = 1.0
 
 
+_LATER = ("study", "artifact")
+"""Fields that came after the first plans of this schema."""
+
+
+def _without_unset(held: Any) -> Any:
+    """The same without later fields that are not set, so that plans which do not use them keep their keys."""
+    if isinstance(held, dict):
+        known = cast("dict[str, Any]", held)
+        kept = {name: one for name, one in known.items() if one is not None or name not in _LATER}
+        return {name: _without_unset(one) for name, one in kept.items()}
+    if isinstance(held, list):
+        return [_without_unset(one) for one in cast("list[Any]", held)]
+    return held
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does, apart from the weights and examples themselves.
 
@@ -80,6 +96,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         partial: Whether verdicts are given although most weights were left alone.
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
+        study: Cohorts, metrics and rules, where the subjects are the members of a study.
     """
 
     schema: Literal["wheeltap.plan/3"] = PLAN_SCHEMA
@@ -102,11 +119,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     partial: bool = False
     sizes: Sizes = Sizes()
     cuts: tuple[str, ...] = ()
+    study: StudySpec | None = None
 
     @property
     def key(self) -> str:
-        """Content key of the plan."""
-        return canon.key("plan", self)
+        """Content key of the plan. What plans did not always have counts only where it is set."""
+        held = _without_unset(msgspec.json.decode(canon.canonical(self)))
+        return canon.digest("plan", msgspec.json.encode(held))
 
     @property
     def reference(self) -> SubjectRecord:
@@ -159,6 +178,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def reading(self, subject: SubjectRecord, reading: str, settings: dict[str, Scalar], *, seed: int = 0) -> Trial:
         """A reading of the undisturbed subject."""
         return msgspec.structs.replace(self.trial(subject, reading, settings=settings, seed=seed), kind="read")
+
+    def make(self, subject: SubjectRecord) -> Trial:
+        """The making of a member, where a recipe makes it: its outcome holds the digest of its weights."""
+        assert subject.artifact is not None, "nothing makes this subject"
+        made = self.trial(subject, subject.artifact.recipe)
+        return msgspec.structs.replace(made, kind="make", version=subject.artifact.version, root=0)
+
+    def makings(self) -> list[Trial]:
+        """The makings of all members that recipes make."""
+        return [self.make(subject) for subject in self.subjects if subject.artifact is not None]
 
     @property
     def cut(self) -> str:

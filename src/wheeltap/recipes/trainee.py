@@ -1,7 +1,6 @@
-"""One net in training: where it starts, how it steps, when it is given up, and what is kept of it."""
+"""One net that learns to draw a picture: where it starts, how it steps, and when it is given up."""
 
-from dataclasses import asdict, dataclass
-from typing import Any, Final, Literal, cast, final, get_args
+from typing import Any, Final, cast, final
 
 import numpy as np
 import torch
@@ -10,18 +9,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.canon import key
-from wheeltap.core.errors import FileFormatError, UsageError
-from wheeltap.core.typed import to_tensor
+from wheeltap.core.errors import UsageError
+from wheeltap.core.settings import Settings
 from wheeltap.models.cppn import Cppn, Fold, Layout
-from wheeltap.recipes.checkpoints import Checkpoint
+from wheeltap.plans.artifacts import Arrays, Note
+from wheeltap.recipes.base import State, Status, counted
+from wheeltap.recipes.make import numbers, put
 from wheeltap.recipes.picture_loss import PictureLoss
-
-VERSION: Final = 1
-"""Raised whenever the same settings would give another net."""
-
-Status = Literal["training", "done", "stuck", "diverged"]
-"""Stuck: the last start that it was given led to a picture that nothing moves; diverged: to numbers not finite."""
+from wheeltap.recipes.randomness import denormals_as_zero, one_thread
 
 _FIRST_DECAY, _SECOND_DECAY, _ADAM_EPS = 0.9, 0.999, 1e-8
 _NORM_EPS = 1e-12
@@ -31,9 +26,7 @@ _TRUNCATED_STD = 0.87962566
 """Standard deviation of a standard normal cut off at -2 and 2."""
 
 
-@final
-@dataclass(frozen=True, kw_only=True)
-class PaintSettings:
+class PaintSettings(Settings, frozen=True):
     """How nets are trained, and as what kind.
 
     Attributes:
@@ -78,7 +71,7 @@ class PaintSettings:
             "steps": 0, "records": 1, "l1": 0, "decay": 0, "rho": 0, "prune_from": 0, "prune_every": 1,
             "patience": 1, "solved": 0, "tries": 1,
         }  # fmt: skip
-        given = asdict(self)
+        given = {name: getattr(self, name) for name in lowest}
         wrong = [name for name, least in lowest.items() if not least <= given[name] <= _LARGEST]
         wrong += () if 0.0 < self.rate <= _LARGEST else ("rate",)
         wrong += () if 0.0 < self.share <= 1.0 else ("share",)
@@ -86,13 +79,13 @@ class PaintSettings:
         if wrong:
             raise UsageError(
                 "A net cannot be trained with these settings.",
-                where="wheeltap.recipes.paint",
+                where="recipe picture",
                 expected=f"numbers up to {_LARGEST:g}; a rate above 0; a share above 0 and up to 1; "
                 "prune_from < prune_to <= 1; records, prune_every, patience, tries of 1 or more; others of 0 or more",
-                got=", ".join(f"{name} {given[name]}" for name in wrong),
+                got=", ".join(f"{name} {getattr(self, name)}" for name in wrong),
             )
 
-    def layout(self, layout: Layout) -> Layout:
+    def laid_out(self, layout: Layout) -> Layout:
         """The layout of the nets: the given one, or as deep and wide with other units.
 
         Raises:
@@ -115,26 +108,6 @@ class PaintSettings:
         return np.unique(np.linspace(0, self.steps, self.records + 1).round().astype(np.int64))
 
 
-@final
-@dataclass(frozen=True)
-class Job:
-    """What all nets trained together have in common.
-
-    Attributes:
-        layout: Of the nets.
-        settings: How to train.
-        picture: Digest of inputs and target.
-    """
-
-    layout: Layout
-    settings: PaintSettings
-    picture: str
-
-    def key(self, seed: int) -> str:
-        """Of the training of one net: whatever it depends on."""
-        return key("paint", [VERSION, str(self.layout), self.picture, asdict(self.settings), seed])
-
-
 def start(layout: Layout, seed: int) -> list[NDArray[np.float32]]:
     """Kernels ``[in, out]`` of an untrained net: LeCun normal, cut off at two standard deviations."""
     rng = np.random.default_rng(seed)
@@ -146,92 +119,78 @@ def start(layout: Layout, seed: int) -> list[NDArray[np.float32]]:
 
 
 @final
-class Trainee:
+class Trainee(State):
     """One net in training.
 
+    Stuck is one whose last start led to a picture that nothing moves; diverged, to numbers that are not finite.
+
     Args:
-        job: What it is trained for.
+        settings: How it is trained.
         seed: Of its start.
-        loss: Any of the job's; it says how weights are laid out.
+        loss: Of its layout, against its picture; its own.
     """
 
-    def __init__(self, job: Job, seed: int, *, loss: PictureLoss) -> None:
-        self.job, self.seed = job, seed
-        self.recorded = job.settings.recorded
-        self.status: Status = "training"
+    def __init__(self, settings: PaintSettings, seed: int, *, loss: PictureLoss) -> None:
+        self.settings, self.seed, self.loss = settings, seed, loss
+        self.recorded = settings.recorded
+        self.status = cast("Status", "training")
         self.step = self.still = self.restarts = 0
-        self._weights = loss.pack(start(job.layout, seed))
+        self.steps = settings.steps
+        self._weights = loss.pack(start(loss.layout, seed))
         self._first, self._second = torch.zeros_like(self._weights), torch.zeros_like(self._weights)
         self._mask = torch.ones_like(self._weights)
         self.errors = np.zeros(len(self.recorded))
         self.error = 0.0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """What its next steps depend on, and its recorded errors."""
-        return {**{name: tensor.numpy() for name, tensor in self._tensors.items()}, "errors": self.errors}
+        """See ``State.arrays``."""
+        return {**{name: numbers(tensor) for name, tensor in self._tensors.items()}, "errors": self.errors.copy()}
 
     @property
     def _tensors(self) -> dict[str, Tensor]:
         return {"weights": self._weights, "first": self._first, "second": self._second, "mask": self._mask}
 
-    def checkpoint(self) -> Checkpoint:
-        """All that is needed to go on to the same bits."""
-        note = {"step": self.step, "still": self.still, "restarts": self.restarts, "status": self.status}
-        return Checkpoint(self.arrays(), note)
+    def note(self) -> dict[str, int | str]:
+        """See ``State.note``."""
+        return {**super().note(), "still": self.still, "restarts": self.restarts}
 
-    def resume(self, kept: Checkpoint, *, where: str) -> None:
-        """Goes on from a checkpoint.
-
-        Raises:
-            FileFormatError: If no training leads to it.
-        """
-        settings, note = self.job.settings, kept.note
+    def resume(self, arrays: Arrays, note: Note) -> None:
+        """See ``State.resume``."""
+        settings = self.settings
         most = {"step": settings.steps, "still": settings.patience, "restarts": settings.tries}
-        counts = {name: note.get(name) for name in most}
-        if note.get("status") not in get_args(Status) or not all(
-            isinstance(count, int) and 0 <= count <= most[name] for name, count in counts.items()
-        ):
-            raise FileFormatError(
-                "A checkpoint is of no training that there can be.",
-                where=where,
-                expected=f"a status, and counts of at most {most}",
-                got=f"{note.get('status')}, {counts}"[:200],
-            )
+        counts = counted(note, most)
         for name, tensor in self._tensors.items():
-            tensor.copy_(to_tensor(kept.arrays[name]))
-        self.errors[:] = kept.arrays["errors"]
+            put(arrays[name], tensor)
+        self.errors[:] = arrays["errors"]
         self.error = float(self.errors[-1])
-        self.step, self.still, self.restarts = (cast("int", counts[name]) for name in ("step", "still", "restarts"))
+        self.step, self.still, self.restarts = (counts[name] for name in ("step", "still", "restarts"))
         self.status = cast("Status", note["status"])
 
-    @property
-    def finite(self) -> bool:
-        """Whether all its numbers are finite: whether it may be kept."""
-        return all(bool(tensor.isfinite().all()) for tensor in self._tensors.values())
+    def report(self) -> dict[str, NDArray[Any]]:
+        """``errors`` before these ``steps`` (the last after all), and the ``restarts``: starts that were lost."""
+        counts = {"steps": self.recorded.astype(np.int32), "restarts": np.array(self.restarts, dtype=np.int32)}
+        return {"errors": self.errors.copy(), **counts}
 
-    @property
-    def reached(self) -> int:
-        """Steps taken, of those that there are."""
-        return self.step if self.status == "training" else self.job.settings.steps
+    def made(self) -> Cppn:
+        """See ``State.made``."""
+        return Cppn.of(self.loss.layout, self.loss.unpack(self._weights), fold=self.settings.fold)
 
-    def net(self, loss: PictureLoss) -> Cppn:
-        """The net as it is now."""
-        return Cppn.of(self.job.layout, loss.unpack(self._weights), fold=self.job.settings.fold)
-
-    def advance(self, loss: PictureLoss, *, until: int) -> None:
-        """Steps on until it has taken this many since its last start, or has ended."""
-        until = min(until, self.job.settings.steps)
-        while self.status == "training" and self.step < until:
-            self._advance(loss)
-        if self.status == "training" and self.step >= self.job.settings.steps:
-            self.error = loss.value(self._weights)
-            if np.isfinite(self.error):
-                self.errors[-1], self.status = self.error, "done"
-            else:
-                self._restart("diverged", loss)
+    def advance(self, until: int) -> None:
+        """See ``State.advance``."""
+        until = min(until, self.steps)
+        # Tails of gaussians are full of denormal numbers.
+        with torch.no_grad(), one_thread(), denormals_as_zero():
+            while self.status == "training" and self.step < until:
+                self._advance(self.loss)
+            if self.status == "training" and self.step >= self.steps:
+                self.error = self.loss.value(self._weights)
+                if np.isfinite(self.error):
+                    self.errors[-1], self.status = self.error, "done"
+                else:
+                    self._restart("diverged", self.loss)
 
     def _advance(self, loss: PictureLoss) -> None:
-        settings, gradient = self.job.settings, loss.gradient
+        settings, gradient = self.settings, loss.gradient
         self.error = loss.value_and_gradient(self._weights)
         size = _norm(gradient)
         if not (np.isfinite(self.error) and np.isfinite(size)):
@@ -259,7 +218,7 @@ class Trainee:
         self._weights.copy_(here)
 
     def _update(self, direction: Tensor) -> None:
-        settings = self.job.settings
+        settings = self.settings
         self.step += 1
         self._first.lerp_(direction, 1.0 - _FIRST_DECAY)
         self._second.mul_(_SECOND_DECAY).addcmul_(direction, direction, value=1.0 - _SECOND_DECAY)
@@ -273,7 +232,7 @@ class Trainee:
 
     def _prune(self) -> None:
         """Cuts the smallest weights; until pruning has ended, they may grow again before the next round."""
-        settings = self.job.settings
+        settings = self.settings
         if self.step % settings.prune_every == 0 or self.step == settings.steps:
             order = self._weights.abs().argsort(descending=True, stable=True)
             kept = torch.zeros_like(self._mask)
@@ -285,7 +244,7 @@ class Trainee:
 
     def _restart(self, status: Status, loss: PictureLoss) -> None:
         """Another start, from a seed that follows from its own; or the end, at a start that draws something."""
-        given_up = self.restarts + 1 >= self.job.settings.tries
+        given_up = self.restarts + 1 >= self.settings.tries
         if given_up:
             self.status = status
             if status == "stuck":
@@ -294,7 +253,7 @@ class Trainee:
         else:
             self.restarts += 1
         origin = seeds.derive(self.seed, "paint", self.restarts) if self.restarts else self.seed
-        self._weights.copy_(loss.pack(start(self.job.layout, origin)))
+        self._weights.copy_(loss.pack(start(loss.layout, origin)))
         for state in (self._first, self._second):
             state.zero_()
         self._mask.fill_(1.0)

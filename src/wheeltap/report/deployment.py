@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, rounded
-from wheeltap.core.records import UNCOVERED, Estimate, Finding, ReportRecord, SubjectRecord
+from wheeltap.audits.headline import FULL, of_all, percent, rounded
+from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import view, words
 from wheeltap.report.words import Tone
 
@@ -112,13 +113,13 @@ def controls_line(record: ReportRecord) -> str:
 
 
 def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
-    """Share of a model's weights that disturbances reached; those of rows that reached fewer stand in these rows."""
+    """Least share of a model's weights that a disturbance of all of them reached."""
     mine = [f for f in record.findings if f.coverage is not None]
     own = [f for f in mine if f.subject == subject.name]
     paired = [f for f in mine if subject.name in f.subject.split(" vs ")]
-    shares = [f.coverage for f in own or paired if f.coverage is not None]
+    shares = [f.coverage for f in of_all(own or paired) if f.coverage is not None]
     known = subject.covered / subject.parameters if subject.parameters and subject.covered else None
-    return max(shares, default=known)
+    return min(shares, default=known)
 
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
@@ -180,14 +181,9 @@ def _head(record: ReportRecord, subject: SubjectRecord) -> Head:
     return Head(
         name=words.plain(subject.name),
         score="not scored" if score is None else _score(record, score.value, unit=True),
-        covered="" if share is None else f"weights covered {_percent(share)}",
+        covered="" if share is None else f"weights covered {percent(share)}",
         partly=share is not None and share < FULL,
     )
-
-
-def _percent(share: float) -> str:
-    """Rounded down, so that 99.6 % never reads as all."""
-    return f"{int(100 * share)} %"
 
 
 # ---- rows -----------------------------------------------------------------------------------------------------
@@ -231,7 +227,7 @@ def _note(finding: Finding) -> str:
     """What would decide an open row."""
     part = finding.coverage
     if part is not None and part < FULL and finding.status in ("found", "excluded", "inconclusive"):
-        return f"{_percent(part)} of the weights"
+        return f"{percent(part)} of the weights"
     if finding.status != "inconclusive":
         return ""
     n, power = (finding.estimates[0].n if finding.estimates else 0), finding.power

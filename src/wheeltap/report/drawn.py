@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from wheeltap.core.records import BlockMap, Curve, Finding, ReportRecord
+from wheeltap.core.records import BlockMap, Curve, Finding
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import curves, figures, survival, view, words
 
 CHART_COLOURS: dict[str, str] = {

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.study import DrawnNet
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,27 +29,6 @@ INTRO: Final = (
     "both sides alike, or pieces here and there. Two nets are two examples: by themselves they prove nothing about how "
     "nets come to be what they are."
 )
-
-
-class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
-    """A layered net that draws a picture, as the explorer needs it.
-
-    Attributes:
-        name: What the reader calls it.
-        arch: Hidden layers, then the units of each by activation: ``"12;cache:15,gaussian:4,identity:2,sin:1"``.
-        weights: One kernel a layer, in the order of the layers, each of shape (units in, units out). The first has four
-            rows (x, y, distance, 1), the last three columns (hue, saturation, brightness).
-        fold: ``"abs-x"`` where the first input is the absolute value of x.
-        labels: Name of a weight by ``"layer,in,out"``.
-        links: The weights (layer, in, out) that are links of the original graph; empty where every weight counts.
-    """
-
-    name: str
-    arch: str
-    weights: tuple[NDArray[np.float32], ...]
-    fold: str = ""
-    labels: dict[str, str] = {}
-    links: tuple[tuple[int, int, int], ...] = ()
 
 
 def page(nets: Sequence[DrawnNet], *, title: str, note: str = "") -> str:
@@ -118,14 +98,13 @@ def _data(net: DrawnNet) -> dict[str, Any]:
     depth, blocks = _parsed(net)
     width = sum(count for _, count in blocks)
     widths = [INPUTS, *[width] * depth, OUTPUTS]
-    _check_weights(net, widths)
+    kernels = _kernels(net, widths)
     _check_links(net, widths)
-    kernels = [np.ascontiguousarray(kernel, dtype="<f4").tobytes() for kernel in net.weights]
     return {
         "name": net.name,
         "depth": depth,
         "blocks": blocks,
-        "kernels": [base64.b64encode(kernel).decode() for kernel in kernels],
+        "kernels": [base64.b64encode(kernel.tobytes()).decode() for kernel in kernels],
         "fold": net.fold,
         "labels": net.labels,
         "links": net.links,
@@ -151,18 +130,19 @@ def _parsed(net: DrawnNet) -> tuple[int, list[tuple[str, int]]]:
     return int(depth), blocks
 
 
-def _check_weights(net: DrawnNet, widths: Sequence[int]) -> None:
-    expected = list(pairwise(widths))
-    got = [tuple(kernel.shape) for kernel in net.weights]
-    if got != expected:
+def _kernels(net: DrawnNet, widths: Sequence[int]) -> list[NDArray[np.float32]]:
+    """The net's kernels, from the inputs on, each [unit in, unit out] in rows."""
+    sizes = [inner * outer for inner, outer in pairwise(widths)]
+    if len(net.weights) != 4 * sum(sizes):
         raise UsageError(
             "The weights of a net do not fit its architecture.",
             where=net.name,
-            expected=f"kernels of shapes {_shapes(expected)}",
-            got=f"shapes {_shapes(got)}",
-            do="Give one kernel a layer, of shape (units in, units out), in the order of the layers.",
+            expected=f"kernels of shapes {_shapes(pairwise(widths))}: {4 * sum(sizes):,} bytes",
+            got=f"{len(net.weights):,} bytes",
+            do="Give one kernel a layer, of shape (units in, units out), in the order of the layers, as float32.",
         )
-    if not all(np.isfinite(kernel).all() for kernel in net.weights):
+    flat = np.frombuffer(net.weights, dtype="<f4")
+    if not np.isfinite(flat).all():
         raise UsageError(
             "A net to explore has a weight that is not finite.",
             where=net.name,
@@ -170,6 +150,7 @@ def _check_weights(net: DrawnNet, widths: Sequence[int]) -> None:
             got="NaN or infinity",
             do="Leave this net out: its training has diverged.",
         )
+    return np.split(flat, np.cumsum(sizes)[:-1])
 
 
 def _check_links(net: DrawnNet, widths: Sequence[int]) -> None:

@@ -292,11 +292,12 @@ def ends_of(estimates: Iterable[Estimate], *others: float) -> tuple[float, float
 def net_chart(
     labels: Sequence[str], means: Sequence[dict[str, Any]], nets: Sequence[dict[str, Any]], *, unit: str
 ) -> "alt.LayerChart":
-    """One number of nets of several kinds: a row for each kind, a ring for each net, the mean with its interval.
+    """One number of nets of several cohorts: a row for each, a ring for each net, the mean with its interval.
 
     Args:
-        labels: Kinds of nets, from the top.
-        means: For each row its ``value`` with ``low`` and ``high`` (either may be missing).
+        labels: Cohorts, from the top.
+        means: For each ``row`` its ``value`` with ``low`` and ``high`` (either may be missing), and whether the nets
+            are those ``studied``: a diamond.
         nets: ``row`` and ``value`` of each net.
         unit: Of the number.
 
@@ -312,8 +313,8 @@ def net_chart(
     ends = [row for row in means if row["low"] is not None and row["high"] is not None]
     whisker = alt.Chart(data(ends)).mark_rule(color=INK, strokeWidth=2.2)
     mean = alt.Chart(data([row for row in means if row["value"] is not None]))
-    fill = alt.condition("datum.row == 0", alt.value(SERIES[1]), alt.value(INK))
-    shape = alt.condition("datum.row == 0", alt.value("diamond"), alt.value("circle"))
+    fill = alt.condition("datum.studied", alt.value(SERIES[1]), alt.value(INK))
+    shape = alt.condition("datum.studied", alt.value("diamond"), alt.value("circle"))
     marks = mean.mark_point(filled=True, size=85, opacity=1)
     layers = [
         rings.encode(x=alt.X("value:Q", **same), y=rows.y),

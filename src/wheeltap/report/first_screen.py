@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, words
 from wheeltap.report.deployment import Line, Table
 

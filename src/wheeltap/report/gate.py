@@ -6,7 +6,8 @@ from typing import Final, Literal, final
 
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.records import UNCOVERED, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import words
 from wheeltap.report.unfinished import missing_trials
 

@@ -21,11 +21,12 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Some of the models or pairs, with everything that was claimed of them."""
+    """Some of the models or pairs, with everything that was claimed of them; ``label`` says what a row is."""
 
     title: str
     heads: tuple[tuple[str, str], ...]
     claims: tuple[Claim, ...]
+    label: str = "Claim"
 
 
 def parts(table: ScoreTable) -> tuple[Part, ...]:

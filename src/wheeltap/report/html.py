@@ -1,9 +1,9 @@
-"""The report as one self-contained page: no script, no font, no address to fetch; one drawing serves both themes."""
+"""The report as one self-contained page: no font, no address to fetch; one drawing serves both themes."""
 
 from typing import TYPE_CHECKING, Any
 
-from wheeltap.core.records import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, page_top, view, words
+from wheeltap.core.report import ReportRecord
+from wheeltap.report import deployment, drawn, figures, grid, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ def page(record: ReportRecord) -> str:
     Returns:
         A complete HTML document.
     """
-    return environment().get_template("report.html.j2").render(_top(record), **_detail(record))
+    if record.study is not None:
+        parts = {**_frame(record), **study_page.context(record, record.study)}
+        return environment().get_template("study.html.j2").render(parts)
+    parts = {**_frame(record), **_top(record), **_detail(record)}
+    return environment().get_template("report.html.j2").render(parts)
 
 
 def fragment(record: ReportRecord) -> str:
@@ -36,7 +40,8 @@ def fragment(record: ReportRecord) -> str:
     Returns:
         An HTML fragment.
     """
-    return environment().get_template("summary.html.j2").render(_top(record))
+    first = _top(record) if record.study is None else study_page.top(record, record.study)
+    return environment().get_template("summary.html.j2").render({**_frame(record), **first})
 
 
 def environment() -> "Environment":
@@ -54,15 +59,29 @@ def environment() -> "Environment":
     return environment
 
 
-def _top(record: ReportRecord) -> dict[str, Any]:
-    """What the first screen shows."""
+def _frame(record: ReportRecord) -> dict[str, Any]:
+    """What every page has."""
     return {
         "record": record,
         "words": words,
+        "palette": list(zip(figures.SERIES, DARK, strict=True)),
+        "chart_colours": CHART_COLOURS,
+        "command": words.plain(record.command),
         "said": page_top.said(record),
-        "heads": deployment.heads(record),
         "controls_line": deployment.controls_line(record),
         "failed": [control.name for control in view.controls(record) if control.status == "failed"],
+        "controls": view.controls(record),
+        "cost": view.cost_line(record),
+        "groups": [(group, page_top.verdicts(group)) for group in view.groups(record)],
+        "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
+        "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],
+    }
+
+
+def _top(record: ReportRecord) -> dict[str, Any]:
+    """What the first screen of a report on models shows."""
+    return {
+        "heads": deployment.heads(record),
         "shipped": page_top.tables(record),
         "notes": deployment.notes(record, read_on=""),
         "verdicts": view.score_table(record),
@@ -73,22 +92,14 @@ def _top(record: ReportRecord) -> dict[str, Any]:
 def _detail(record: ReportRecord) -> dict[str, Any]:
     """What stands below it."""
     return {
-        "palette": list(zip(figures.SERIES, DARK, strict=True)),
-        "chart_colours": CHART_COLOURS,
-        "command": words.plain(record.command),
         "picture": page_top.picture(record),
         "explanation": view.explanation(record),
-        "groups": [(group, page_top.verdicts(group)) for group in view.groups(record)],
         "forests": drawn.forests(record),
         "legend": drawn.legend(record),
         "curves": drawn.dosed(record),
         "survival": drawn.matched(record),
         "maps": drawn.maps(record),
-        "controls": view.controls(record),
-        "cost": view.cost_line(record),
         "instruments": [
             (view.name_of(record, code), words.plain(record.instrument(code).reads)) for code in view.codes(record)
         ],
-        "subjects": [(words.plain(s.name), f"{s.parameters:,}", words.plain(s.fingerprint)) for s in record.subjects],
-        "provenance": [(words.plain(key), words.scalar(value)) for key, value in sorted(record.provenance.items())],
     }

@@ -7,7 +7,7 @@ from typing import Any, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.records import SCHEMA, ReportRecord
+from wheeltap.core.report import SCHEMA, ReportRecord
 
 MAX_BYTES = 256 * 1024 * 1024
 
@@ -105,13 +105,18 @@ def validate(data: bytes, *, where: str = "report") -> ReportRecord:
 
 
 def _uneven(record: ReportRecord) -> str:
-    """The first curve or block map whose lists do not match, if any."""
+    """The first curve, block map or metric whose lists do not match, if any."""
     for i, curve in enumerate(record.curves):
         if len({len(column) for column in (curve.doses, curve.score, curve.low, curve.high)}) > 1:
             return f"curves[{i}]: {len(curve.doses)} doses, {len(curve.score)} scores"
     for i, blocks in enumerate(record.blocks):
         if len(blocks.blocks) != len(blocks.drops):
             return f"blocks[{i}]: {len(blocks.blocks)} blocks, {len(blocks.drops)} drops"
+    for row in () if record.study is None else record.study.rows:
+        for one in row.cohorts:
+            if one.members and len(one.members) != len(one.values):
+                where = f"study, {row.metric.key} of {one.cohort}"
+                return f"{where}: {len(one.values)} values, {len(one.members)} members"
     return ""
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from xml.etree import ElementTree as Xml
 
-from wheeltap.core.records import UNCOVERED, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import gate, words
 from wheeltap.report.gate import FailOn
 from wheeltap.report.unfinished import missing_trials

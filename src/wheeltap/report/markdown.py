@@ -5,9 +5,12 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from wheeltap.core.records import Finding, ReportRecord
-from wheeltap.report import deployment, estimates, gate, view, words
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import StudyRecord
+from wheeltap.report import cohorts, deployment, estimates, gate, view, words
 from wheeltap.report.deployment import Line, Table
+from wheeltap.report.view import Cell
 from wheeltap.report.words import Tone
 
 _MOST_ROWS = 12
@@ -36,7 +39,10 @@ def markdown(record: ReportRecord) -> str:
     for table in shipped:
         blocks += _table(table)
     blocks += _findings(record, _beside(record) if shipped else record.findings, beside=bool(shipped))
-    blocks += [[_facts(record)], _items(deployment.notes(record, read_on=""), last=_LAST_NOTES)]
+    if record.study is None:
+        blocks += [[_facts(record)], _items(deployment.notes(record, read_on=""), last=_LAST_NOTES)]
+    else:
+        blocks += _study(record, record.study)
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
@@ -97,6 +103,22 @@ def _findings(record: ReportRecord, found: Sequence[Finding], *, beside: bool) -
     more = len(ordered) - len(rows)
     grid = _grid(("code", "what", "of", "verdict", "number"), rows)
     return [grid, [f"and {more} more"] if more else []]
+
+
+def _study(record: ReportRecord, study: StudyRecord) -> list[list[str]]:
+    """Metrics by cohorts, who is left out, what it does not prove."""
+    blocks: list[list[str]] = []
+    for part in cohorts.metric_parts(study)[:1]:
+        heads = ["mean over nets", *(escaped(f"{name}, {note}") for name, note in part.heads)]
+        cells = ((escaped(claim.name), *map(_number, claim.cells)) for claim in part.claims[:_MOST_ROWS])
+        more = len(part.claims) - _MOST_ROWS
+        blocks += [_grid(heads, cells), [f"and {more} more metrics"] if more > 0 else []]
+    told = (cohorts.facts(record, study), cohorts.lost_line(study, most=_LAST_NOTES))
+    return [*blocks, [escaped("; ".join(part for part in told if part))], _items(study.caveats)]
+
+
+def _number(cell: Cell) -> str:
+    return escaped(" ".join(part for part in (cell.value, cell.bracket) if part) or cell.word)
 
 
 def _finding(record: ReportRecord, finding: Finding) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, dots, drawn, figures, view, words
 from wheeltap.report.deployment import Line, Table
 from wheeltap.report.drawn import LegendEntry, markup

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.core.errors import UnknownName, WheeltapError
-from wheeltap.core.records import Control, Cost, Finding, ReportRecord
+from wheeltap.core.records import Control, Cost, Finding
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import files, gate, jsonfile
 from wheeltap.report.gate import FailOn
 
@@ -111,7 +112,8 @@ class Report:
             console: Where to.
             full: Everything there is: each finding and control, curves, cost.
         """
-        from wheeltap.report.text import terminal, write
+        from wheeltap.report.lines import terminal
+        from wheeltap.report.text import write
 
         write(self._record, console or terminal(), full=full)
 
@@ -141,13 +143,16 @@ class Report:
     def frame(self) -> Any:
         """One row per estimate of each finding, as a polars, pandas or pyarrow table (the first one installed).
 
+        Of a study, one row per member and metric.
+
         Returns:
-            A native data frame with the columns of :func:`wheeltap.report.view.estimate_columns`.
+            A native data frame with the columns of :func:`wheeltap.report.view.estimate_columns`, or of
+            :func:`wheeltap.report.cohorts.columns`.
 
         Raises:
             MissingTableLibrary: If none of the three is installed.
         """
-        from wheeltap.report.view import estimate_columns
+        from wheeltap.report import cohorts, view
 
         backend = next((name for name in _TABLE_LIBRARIES if importlib.util.find_spec(name)), None)
         if backend is None:
@@ -160,7 +165,8 @@ class Report:
         import narwhals as nw
 
         kinds = {str: nw.String(), float: nw.Float64(), int: nw.Int64()}
-        columns = estimate_columns(self._record)
+        study = self._record.study
+        columns = view.estimate_columns(self._record) if study is None else cohorts.columns(study)
         schema = {name: kinds[kind] for name, (kind, _) in columns.items()}
         values = {name: column for name, (_, column) in columns.items()}
         return nw.from_dict(values, schema, backend=cast("Any", backend)).to_native()

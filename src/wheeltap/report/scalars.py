@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from wheeltap.core.records import Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import Estimate, Finding, FindingStatus
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import StudyRecord
 from wheeltap.report import deployment, gate, view
 
 VERDICTS: Final[dict[FindingStatus, float]] = {"excluded": -1.0, "inconclusive": 0.0, "found": 1.0}
@@ -26,6 +28,7 @@ def scalars(record: ReportRecord) -> dict[str, float]:
       ``lost_high``, ``score``, ``changed``, ``kept`` and ``verdict``.
     - A pair has ``A-vs-B/SCHEME/`` followed by ``difference``, its ends and ``verdict``; ``score`` is a scheme here.
     - A finding without a scheme has its code in that place, and ``value`` with its ends.
+    - A metric of a study has ``COHORT/METRIC`` with its ends, the mean over nets, by the metric's key.
 
     A verdict is -1 for safe (equivalent, excluded), 0 for cannot tell, .5 for may cost (may differ) and 1 for costs
     (differ, found). What concludes nothing has no numbers: in a void report, none has.
@@ -36,16 +39,29 @@ def scalars(record: ReportRecord) -> dict[str, float]:
         record: The report.
     """
     found = {"passed": float(gate.exit_code(record, "costs") == gate.PASSED)}
-    shares = [share for s in record.subjects if (share := deployment.coverage(record, s)) is not None]
-    found |= {"coverage": min(shares)} if shares else {}
+    if record.study is None:
+        shares = [share for s in record.subjects if (share := deployment.coverage(record, s)) is not None]
+        found |= {"coverage": min(shares)} if shares else {}
     if record.void:
         return found
+    if record.study is not None:
+        found |= _means(record.study)
     names, pairs = _apart(finding.subject for finding in record.findings), set(view.pairs(record))
     rows = _rows(record)
     for finding, row in zip(record.findings, rows, strict=True):
         if finding.status in gate.MEASURED:
             told = _numbers(record, finding, row, pair=finding.subject in pairs)
             found |= {f"{names[finding.subject]}/{k}": v for k, v in told if v is not None and math.isfinite(v)}
+    return found
+
+
+def _means(study: StudyRecord) -> dict[str, float]:
+    """The mean of every metric over every cohort."""
+    names, found = _apart(cohort.name for cohort in study.cohorts), dict[str, float]()
+    for row in study.rows:
+        for one in row.cohorts:
+            told = _ends(f"{names[one.cohort]}/{safe(row.metric.key)}", one.mean)
+            found |= {name: value for name, value in told if value is not None and math.isfinite(value)}
     return found
 
 
@@ -66,7 +82,11 @@ def _numbers(record: ReportRecord, finding: Finding, row: str, *, pair: bool) ->
 def _interval(name: str, finding: Finding) -> Iterator[tuple[str, float | None]]:
     """The tested number and its ends."""
     for first in finding.estimates[:1]:
-        yield from ((name, first.value), (f"{name}_low", first.low), (f"{name}_high", first.high))
+        yield from _ends(name, first)
+
+
+def _ends(name: str, number: Estimate) -> Iterator[tuple[str, float | None]]:
+    yield from ((name, number.value), (f"{name}_low", number.low), (f"{name}_high", number.high))
 
 
 def _rows(record: ReportRecord) -> list[str]:

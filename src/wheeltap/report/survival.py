@@ -6,7 +6,8 @@ from itertools import pairwise
 from math import exp, log
 from typing import TYPE_CHECKING, Any
 
-from wheeltap.core.records import Curve, ReportRecord
+from wheeltap.core.records import Curve
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import figures, view, words
 from wheeltap.report.curves import log_ticks
 

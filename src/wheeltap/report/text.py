@@ -1,11 +1,11 @@
 """The report in the terminal: headline first, tables that fit 80 columns, numbers that never wrap."""
 
-import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from wheeltap.core.records import ReportRecord
-from wheeltap.report import deployment, estimates, first_screen, survival, view, words
+from wheeltap.core.report import ReportRecord
+from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
+from wheeltap.report.lines import wrapped
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
 
@@ -20,38 +20,18 @@ _GAP = 1
 _WIDEST_WORD = 20
 
 
-def terminal() -> "Console":
-    """A console on standard output; colors only where it is a terminal."""
-    from rich.console import Console
-
-    class Pipe(Console):
-        """Lets a broken pipe through: rich would end the process with 1, which here means "a finding"."""
-
-        def on_broken_pipe(self) -> None:
-            raise BrokenPipeError
-
-    return Pipe(highlight=False, markup=False, emoji=False)
-
-
-def paragraph(console: "Console", text: str, *, indent: int = 0) -> None:
-    """Print text without its control characters, wrapped between words and never inside an interval."""
-    _print(console, words.plain(text), indent=indent)
-
-
-def heading(console: "Console", text: str) -> None:
-    """Print text as ``paragraph`` does, in bold."""
-    _print(console, words.plain(text), style="bold")
-
-
 def summary(record: ReportRecord, console: "Console") -> None:
     """Print the first screen: the deployment table with its picture, the answer, and how to read on.
 
     Where no deployment was asked about, the table of verdicts stands in for it.
     """
     _void(record, console)
+    if record.study is not None:
+        study_text.first(record, record.study, console)
+        return
     lines = view.headlines(record)
     if missing_trials(record):  # what follows is no result
-        _print(console, lines[0], style="bold red")
+        wrapped(console, lines[0], style="bold red")
         lines = lines[1:]
     shipped = deployment.tables(record)
     if shipped:
@@ -63,9 +43,9 @@ def summary(record: ReportRecord, console: "Console") -> None:
         _verdicts(record, console)
     console.print()
     for line in lines:
-        _print(console, line, style="bold")
+        wrapped(console, line, style="bold")
     for note in deployment.notes(record):
-        _print(console, note, style="dim")
+        wrapped(console, note, style="dim")
 
 
 def _beside(record: ReportRecord, console: "Console") -> None:
@@ -91,7 +71,7 @@ def _beside(record: ReportRecord, console: "Console") -> None:
     console.print()
     console.print(grid, highlight=False)
     if len(asked) > _MOST_BESIDE:
-        _print(console, f"and {len(asked) - _MOST_BESIDE} more: --full", style="dim")
+        wrapped(console, f"and {len(asked) - _MOST_BESIDE} more: --full", style="dim")
 
 
 _MOST_BESIDE = 12
@@ -102,11 +82,11 @@ def _verdicts(record: ReportRecord, console: "Console") -> None:
     """Every finding of every network and pair, a column an instrument."""
     table = view.score_table(record)
     if not table.sections:
-        _print(console, "Nothing was judged: the report holds no findings.")
+        wrapped(console, "Nothing was judged: the report holds no findings.")
         return
     for chunk in _chunks(table, console.width):
         _score_table(table, chunk, console)
-    _print(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
+    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
 
 
 def write(record: ReportRecord, console: "Console", *, full: bool = False) -> None:
@@ -120,41 +100,30 @@ def write(record: ReportRecord, console: "Console", *, full: bool = False) -> No
 
 def _void(record: ReportRecord, console: "Console") -> None:
     if record.void:
-        _print(console, words.VOID_HEADLINE, style="bold red")
-        _print(console, words.VOID)
+        wrapped(console, words.VOID_HEADLINE, style="bold red")
+        wrapped(console, words.VOID)
 
 
 def _everything(record: ReportRecord, console: "Console") -> None:
+    study = record.study
     parts: tuple[tuple[str, Callable[[ReportRecord, Console], None], bool], ...] = (
+        ("Numbers", study_text.numbers, study is not None),
+        ("Rules, fixed before the first net was made", study_text.rules, study is not None),
+        ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
+        ("Every net", study_text.members, study is not None),
         ("Every verdict", _verdicts, bool(deployment.tables(record))),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
         ("Controls", _controls, True),
         ("Cost", _cost, True),
-        ("What this does not prove", _unproven, True),
+        ("What this does not prove", _unproven if study is None else study_text.caveats, True),
     )
     for title, show, wanted in parts:
         if wanted:
-            _print(console, title, style="bold")
+            wrapped(console, title, style="bold")
             show(record, console)
             console.print()
-
-
-def _print(console: "Console", text: str, *, style: str = "", indent: int = 0, hang: int = 0) -> None:
-    """Print text as it is (no markup, no highlighting), wrapped between words and never inside an interval."""
-    from rich.text import Text
-
-    pad = " " * indent
-    lines = textwrap.wrap(
-        words.hold(text),
-        max(console.width, 40),
-        initial_indent=pad,
-        subsequent_indent=pad + " " * hang,
-        break_on_hyphens=False,
-    )
-    for line in lines or [""]:
-        console.print(Text(line.replace("\u00a0", " "), style=style), highlight=False, soft_wrap=True)
 
 
 def _width(cell: Cell) -> int:
@@ -231,15 +200,15 @@ def _cell(cell: Cell, width: int) -> "Text":
 
 def _findings(record: ReportRecord, console: "Console") -> None:
     for group in view.groups(record):
-        _print(console, group.label, style="bold", indent=1)
+        wrapped(console, group.label, style="bold", indent=1)
         for finding in (finding for finding in group.findings if finding.loud):
             what = f"{finding.word}: {finding.title or finding.name} ({finding.code})"
-            _print(console, what, style=_STYLES[finding.tone], indent=3, hang=2)
+            wrapped(console, what, style=_STYLES[finding.tone], indent=3, hang=2)
             _lines(console, finding.estimates, indent=5)
             if finding.detectable:
-                _print(console, f"smallest detectable effect: {finding.detectable}", style="dim", indent=5)
+                wrapped(console, f"smallest detectable effect: {finding.detectable}", style="dim", indent=5)
             for text in finding.because:
-                _print(console, text, indent=5)
+                wrapped(console, text, indent=5)
         _quiet(console, [finding for finding in group.findings if not finding.loud])
 
 
@@ -249,7 +218,7 @@ def _quiet(console: "Console", findings: Sequence[FindingView]) -> None:
     for word in dict.fromkeys(f.word for f in findings):
         same = [f for f in findings if f.word == word]
         each = (_briefly(f, f.title if codes.count(f.code) > 1 or f.answer else f.name) for f in same)
-        _print(console, f"{word}: {'; '.join(each)}", indent=3, hang=2)
+        wrapped(console, f"{word}: {'; '.join(each)}", indent=3, hang=2)
 
 
 def _briefly(finding: FindingView, name: str) -> str:
@@ -259,15 +228,15 @@ def _briefly(finding: FindingView, name: str) -> str:
 
 def _lines(console: "Console", estimates: Iterable[tuple[str, str, str]], *, indent: int) -> None:
     for name, value, _ in estimates:
-        _print(console, f"{name}: {value}", indent=indent)
+        wrapped(console, f"{name}: {value}", indent=indent)
 
 
 def _survival(record: ReportRecord, console: "Console") -> None:
     for one in survival.survival(record):
-        _print(console, one.subject, style="bold", indent=1)
+        wrapped(console, one.subject, style="bold", indent=1)
         for strip in one.strips:
             steps = "; ".join(f"{step.dose}: {step.score}" for step in strip.steps)
-            _print(console, f"{strip.label} ({strip.unit}): {steps}", indent=3, hang=2)
+            wrapped(console, f"{strip.label} ({strip.unit}): {steps}", indent=3, hang=2)
 
 
 def _blocks(record: ReportRecord, console: "Console") -> None:
@@ -287,19 +256,19 @@ def _blocks(record: ReportRecord, console: "Console") -> None:
 
 def _controls(record: ReportRecord, console: "Console") -> None:
     if not record.controls:
-        _print(console, "none in this run", indent=1)
+        wrapped(console, "none in this run", indent=1)
     for control in view.controls(record):
-        _print(console, f"{control.status}: {control.name}", style=_STYLES[control.tone], indent=1)
-        _print(console, control.kind, style="dim", indent=3, hang=2)
+        wrapped(console, f"{control.status}: {control.name}", style=_STYLES[control.tone], indent=1)
+        wrapped(console, control.kind, style="dim", indent=3, hang=2)
         _lines(console, control.estimates, indent=3)
         for text in control.because:
-            _print(console, text, indent=3)
+            wrapped(console, text, indent=3)
 
 
 def _cost(record: ReportRecord, console: "Console") -> None:
-    _print(console, view.cost_line(record), indent=1)
+    wrapped(console, view.cost_line(record), indent=1)
 
 
 def _unproven(record: ReportRecord, console: "Console") -> None:
     for text in words.UNPROVEN:
-        _print(console, f"- {text}", indent=1, hang=2)
+        wrapped(console, f"- {text}", indent=1, hang=2)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from wheeltap.core.records import ReportRecord
+from wheeltap.core.report import ReportRecord
 
 MISSING = "missing_trials"
 """Name in the provenance."""

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus, ReportRecord
+from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus
+from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import CUT
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
@@ -219,12 +220,12 @@ def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> C
     if not findings:
         return Cell(word="not measured")
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
-    word = _answer(record, worst, pair=pair) or _verdict(worst, pair=pair)
+    word = _answer(record, worst, pair=pair) or verdict(worst, pair=pair)
     if worst.status == "measured":
         word = ""
     if len(findings) > 1:
         word = f"{word} (worst of {len(findings)})".strip()
-    tone = _tone(worst) if word else "quiet"
+    tone = tone_of(worst) if word else "quiet"
     if not worst.estimates:
         return Cell(word=word, tone=tone)
     first = worst.estimates[0]
@@ -252,8 +253,8 @@ def _finding(record: ReportRecord, finding: Finding, *, pair: bool) -> FindingVi
         code=finding.code,
         name=name_of(record, finding.code),
         title=words.plain(finding.title),
-        word=_verdict(finding, pair=pair),
-        tone=_tone(finding),
+        word=verdict(finding, pair=pair),
+        tone=tone_of(finding),
         estimates=tuple(estimates.line(estimate) for estimate in finding.estimates),
         detectable="" if least is None else f"{words.number(least)} {unit}".strip(),
         because=words.paragraphs(finding.because),
@@ -267,14 +268,14 @@ def _answer(record: ReportRecord, finding: Finding, *, pair: bool) -> str:
     return words.plain(record.instrument(finding.code).otherwise) if finding.status == "excluded" and not pair else ""
 
 
-def _tone(finding: Finding) -> Tone:
+def tone_of(finding: Finding) -> Tone:
     """How loudly a finding is shown; what leans to bad news, or left most weights alone, louder than what is open."""
     undecided = finding.status not in ("found", "error", "void")
     leaning = undecided and (finding.leaning or finding.verdict == UNCOVERED)
     return "warn" if leaning else words.tone(finding.status, alarm=finding.alarm)
 
 
-def _verdict(finding: Finding, *, pair: bool) -> str:
+def verdict(finding: Finding, *, pair: bool = False) -> str:
     """The verdict in the words of its question."""
     return words.plain(finding.verdict) or words.status(finding.status, pair=pair)
 

@@ -240,6 +240,32 @@ READING: tuple[tuple[str, str], ...] = (
     ),
 )
 
+STUDY_READING: tuple[tuple[str, str], ...] = (
+    (
+        "Verdicts and what counts",
+        (
+            "'Found' means that the effect is shown to be larger than the smallest effect of interest; 'excluded' that "
+            "it is shown not to be; 'maybe' that there is an effect, not shown to be larger or smaller than that; "
+            "'cannot tell' that not even that was shown. All rules of a study are corrected together, on either side; "
+            "the interval beside a verdict is that of the one number."
+        ),
+    ),
+    (
+        "Intervals",
+        (
+            "A number in brackets after another is its interval: the range of true values the data are compatible "
+            "with at the stated level. Few nets give wide ones. Of a single net, the interval is over what was sampled "
+            "within it, and says nothing about other nets of its kind."
+        ),
+    ),
+    (
+        "Detectable",
+        "The smallest effect that such a study, with as many nets that vary as much, finds four times out of five.",
+    ),
+    *(pair for pair in READING if pair[0] in ("Controls", "Void")),
+)
+"""How to read a study."""
+
 UNPROVEN: tuple[str, ...] = (
     "Surviving these disturbances does not make a network correct, safe or fair; it was tested on these examples only.",
     "A difference in fragility is a difference in the weights. It does not show who made it, how, or with what intent.",

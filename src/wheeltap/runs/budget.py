@@ -89,7 +89,7 @@ JUDGED = 4e-7
 
 def most_trials(plan: Plan) -> int:
     """Upper bound on the trials that a plan can ask for."""
-    return len(plan.baselines()) + sum(audit.most(plan) for audit in audits_of(plan))
+    return len(plan.makings()) + len(plan.baselines()) + sum(audit.most(plan) for audit in audits_of(plan))
 
 
 def most_passes(plan: Plan) -> float:

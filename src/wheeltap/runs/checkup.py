@@ -1,13 +1,15 @@
 """What can be measured on one model: what is disturbed, which gauges hold, which controls there are, what it costs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from wheeltap import gauge
 from wheeltap.audits.base import GROUPS, audits
+from wheeltap.audits.case import Case
 from wheeltap.audits.census import ALWAYS
+from wheeltap.audits.claims import Unanswered
 from wheeltap.audits.noise import NoiseAudit
 from wheeltap.audits.settle import audits_of
 from wheeltap.core.coverage import packed
@@ -34,6 +36,9 @@ LEAST: Final = 0.5
 
 SLACK: Final = 0.005
 """Share of the weights by which a noise may reach less than all disturbances together."""
+
+_ROWS: Final = "rows of input"
+"""What the reason says where a noise is not defined for want of examples."""
 
 _NAMED: Final = 3
 """Modules that a sentence names."""
@@ -91,6 +96,9 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         subject: The model; what is in no layer is named there.
         examples: How many the task has.
         packed: Modules that hold weights as integers, which nothing disturbs.
+        fixed: Tensors that are no parameters, by which activations are multiplied.
+        complex: Parameters of complex numbers, which no disturbance is defined on.
+        at_chance: Why there is nothing to lose, where that is so.
         family: How its structure was recognized; empty where it was not.
         hidden: Hidden layers that copies rewrite.
         units: How many units these have.
@@ -109,6 +117,9 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     subject: SubjectRecord
     examples: int
     packed: tuple[Untouched, ...] = ()
+    fixed: tuple[Untouched, ...] = ()
+    complex: tuple[Untouched, ...] = ()
+    at_chance: str = ""
     family: str = ""
     hidden: int = 0
     units: int = 0
@@ -148,7 +159,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usable(self) -> bool:
         """Whether an audit of the model concludes anything."""
-        return self.covered >= LEAST
+        return self.covered >= LEAST and not self.at_chance
 
     @property
     def gaps(self) -> tuple[Gap, ...]:
@@ -164,9 +175,13 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         task: The examples.
 
     Raises:
-        ModelError: If the model fails on the task, or changes its weights in each pass.
+        ModelError: If an audit refuses the model: it fails on the task, changes its weights in each pass, or is not
+            deterministic.
     """
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
+    both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
+    outcomes: dict[str, Outcome] = {}
+    run_trials(both, Workshop([subject], (), task), lambda outcome: outcomes.update({outcome.key: outcome}))
     with unharmed(subject), threads_for(subject.record.parameters):
         found = gauge.find(subject.model, few(task, subject.model))
         some = some_of(task, subject.record.parameters)
@@ -175,6 +190,9 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         subject=made.reference,
         examples=made.task.examples,
         packed=packed(subject.model),
+        fixed=_largest(subject.fixed),
+        complex=_largest({name: one.numel() for name, one in subject.model.named_parameters() if one.is_complex()}),
+        at_chance=_at_chance(made, outcomes),
         refused=_reasons(found),
         gauges=() if made.twin is None or made.twin.made is None else made.twin.made.operations,
         graded=len(made.graded),
@@ -186,6 +204,18 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         costs=tuple(_price(one, subject, task) for one in _runs(made, subject)),
         **tried,
     )
+
+
+def _largest(sizes: Mapping[str, int]) -> tuple[Untouched, ...]:
+    return tuple(Untouched(name, size) for name, size in sorted(sizes.items(), key=lambda item: -item[1]))
+
+
+def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
+    """Why an audit would find nothing to lose, in its words; empty where it would not."""
+    try:
+        return Case(made, outcomes.get).at_chance(made.reference)
+    except Unanswered as gap:
+        return gap.because
 
 
 def _tried(subject: Subject, some: BaseTask, family: gauge.Family) -> dict[str, Any]:
@@ -252,6 +282,18 @@ def _uncovered(found: Checkup) -> Iterator[Gap]:
             what=f"These modules hold their weights as integers, which no disturbance changes: {names}.",
             do="Load the checkpoint in 16 or 32 bits, and name the scheme with --for.",
         )
+    elif found.covered < ENOUGH and found.fixed:
+        yield Gap(
+            title=f"{left} are no parameters and not disturbed",
+            what=f"Activations are multiplied by these tensors: {_named(found.fixed)}.",
+            do="Nothing is concluded of these. Make them parameters (torch.nn.Parameter) of the modules that use them.",
+        )
+    elif found.covered < ENOUGH and found.complex:
+        yield Gap(
+            title=f"{left} are not disturbed",
+            what=f"They are complex numbers, which no disturbance is defined on: {_named(found.complex)}.",
+            do="Nothing is concluded of these. Store real and imaginary parts as real parameters.",
+        )
     elif found.covered < ENOUGH:
         yield Gap(
             title=f"{left} are not disturbed",
@@ -292,6 +334,8 @@ def _unproven(found: Checkup) -> Iterator[Gap]:
 
 def _why(wrong: Proof) -> str:
     """Why a copy does not hold."""
+    if not wrong.because and not wrong.difference:
+        return "all scores are alike, so a wrong copy would not show"
     return wrong.because or f"scores differ by {wrong.difference:.1g} of their scale"
 
 
@@ -303,5 +347,5 @@ def _unreached(found: Checkup) -> Iterator[Gap]:
             yield Gap(
                 title=f"{reach.audit} reaches {share} of the weights",
                 what=reach.because,
-                do="Where rows are too few, give more examples. Of other layers, other audits tell.",
+                do="Give more examples." if _ROWS in reach.because else "Of the other layers, other audits tell.",
             )

@@ -139,7 +139,9 @@ def audits_of(given: Audits | None) -> list[str | AuditSpec]:
     Raises:
         UsageError: If something else is among them.
     """
-    several: list[Any] = [given] if isinstance(given, str | AuditSpec) else list(cast("Sequence[Any]", given or ()))
+    if isinstance(given, str):  # as on the command line
+        return [name.strip() for name in given.split(",")]
+    several: list[Any] = [given] if isinstance(given, AuditSpec) else list(cast("Sequence[Any]", given or ()))
     for one in several:
         if not isinstance(one, str | AuditSpec):
             raise UsageError(

@@ -27,18 +27,24 @@ from wheeltap.plans.store import Store
 from wheeltap.report.report import Report
 from wheeltap.runs.executors import Executor, ProcessPool, Serial
 from wheeltap.runs.given import Examples, Model, subjects_of, task_of, whole_of
+from wheeltap.runs.members import Members
 from wheeltap.runs.named import require_installed, require_named
 from wheeltap.runs.stored import note_run, noted, require_audits
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: trials done of those known to be wanted, and passes over the task made so far."""
+    """How far a run is: trials done of those known to be wanted, and passes over the task made so far.
+
+    Attributes:
+        making: Whether members are being made, and nothing else is done; at first they all are.
+    """
 
     done: int
     total: int
     forwards: float
     label: str
+    making: bool = False
 
 
 Watch = Callable[[Progress], None]
@@ -53,6 +59,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     workers: int = 1,
     watch: Watch | None = None,
     memory: int | None = None,
+    members: Members | None = None,
 ) -> Report:
     """Runs what the store lacks of a plan, and judges.
 
@@ -64,6 +71,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        members: Who makes or loads the subjects that are not given: see ``studying.members_of``.
 
     Raises:
         UsageError: If the subjects or the task are not those of the plan, or lack what its settings name.
@@ -73,9 +81,9 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     workers = whole_of(workers, name="workers", least=1)
     memory = None if memory is None else whole_of(memory, name="memory", least=1)
     require_audits(plan, where="the plan")
-    several, task = subjects_of(subjects), task_of(task)
+    several, task = subjects_of(subjects) if subjects else [], task_of(task)
     settled = [settled_since_planned(subject, task) for subject in several]
-    _require_same(plan, several, task)
+    _require_same(plan, several, task, members)
     require_named(plan, several, task)
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
@@ -84,16 +92,20 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
             store = Path(folder) / "run.wheeltap"
         kept = stack.enter_context(Store(store))
         stack.enter_context(executor)
-        note_run(kept, plan, provenance(plan, several[0]))
-        running = _Run(plan, Workshop(several, plan.controls, task, memory=memory), kept, executor, watch)
+        note_run(kept, plan, provenance(plan, several))
+        records = (*plan.subjects, *plan.controls)
+        workshop = Workshop(several, records, task, memory=memory, maker=members)
+        running = _Run(plan, workshop, kept, executor, watch)
+        running.members = members
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
 
 
-def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask) -> None:
+def _require_same(plan: Plan, subjects: list[Subject], task: BaseTask, members: Members | None) -> None:
     got = [(s.name, s.record.fingerprint) for s in subjects]
-    expected = [(s.name, s.fingerprint) for s in plan.subjects]
+    given = (s for s in plan.subjects if members is None or not members.has(s))
+    expected = [(s.name, s.fingerprint) for s in given]
     if got != expected or task.digest != plan.task.digest:
         what = "task" if got == expected else "subjects"
         raise UsageError(
@@ -110,7 +122,9 @@ class _Run:
     def __init__(self, plan: Plan, workshop: Workshop, store: Store, executor: Executor, watch: Watch | None) -> None:
         self.plan, self.workshop, self.store, self.executor, self.watch = plan, workshop, store, executor, watch
         self.lookup, self.audits = Outcomes(store, retry=True), audits_of(plan)
+        self.members: Members | None = None
         self.done = self.total = 0
+        self.making = False
         self.spent = self.before = 0.0
 
     def require_same_answers(self, subjects: list[Subject]) -> None:
@@ -134,25 +148,55 @@ class _Run:
         asked = self._missing()
         reused = len(wanted(self.plan, self.lookup, self.audits)) - len(asked)
         while asked:
-            self._tell_clean()
+            asked = [*self._passed_again(asked), *asked]
+            self._tell_clean(asked)
+            kinds = {trial.kind for trial in asked}
+            self.before, self.making = self.workshop.forwards, kinds == {"make"}
             # Clean passes are compared with each other, so they stay in one process.
-            clean = all(trial.kind == "clean" for trial in asked)
-            self.before = self.workshop.forwards
-            self.spent += (Serial() if clean else self.executor).run(asked, lambda: self.workshop, self._commit)
+            executor = Serial() if kinds == {"clean"} else self.executor
+            self.spent += executor.run(asked, lambda: self.workshop, self._commit)
+            if "make" in kinds:
+                self.executor.close()  # its workers do not know what was made
             asked = self._missing()
         cost = Cost(forwards=self.spent, seconds=perf_counter() - began, trials=self.done, reused=reused)
         return Report(judged(self.plan, self.lookup, cost=cost, provenance=noted(self.store, self.plan.key)))
 
     def _missing(self) -> list[Trial]:
         asked = [trial for trial in wanted(self.plan, self.lookup, self.audits) if self.lookup(trial.key) is None]
+        asked = [*self._to_make(asked), *asked]
         require_installed(asked)
         self.total = max(self.total, self.done + len(asked))
         return asked
 
-    def _tell_clean(self) -> None:
-        """Clean scores from the store, so that a resumed run makes no clean pass again."""
+    def _to_make(self, asked: Sequence[Trial]) -> list[Trial]:
+        """The makings of members whose file is not there any more though a trial needs it.
+
+        What was made before is known by its digest, so that nothing else is ever measured under its name.
+        """
+        if self.members is None:
+            return []
+        needed, again = {trial.subject for trial in asked if trial.kind != "make"}, list[Trial]()
+        for record in self.plan.subjects:
+            made = None if record.artifact is None else self.lookup(self.plan.make(record).key)
+            if made is None or made.status != "done":
+                continue
+            self.members.know(record.fingerprint, made.values["digest"])
+            if record.fingerprint in needed and not self.members.there(record):
+                again.append(self.plan.make(record))
+        return again
+
+    def _passed_again(self, asked: Sequence[Trial]) -> list[Trial]:
+        """First clean passes from the store whose second one is asked for: two of one process are compared."""
+        keys = {trial.key for trial in asked}
+        second = {trial.subject for trial in asked if trial.kind == "clean" and trial.seed}
+        clean = (trial for trial in self.plan.baselines() if not trial.seed and trial.subject in second)
+        return [trial for trial in clean if trial.key not in keys]
+
+    def _tell_clean(self, asked: Sequence[Trial]) -> None:
+        """Clean scores from the store, so that a resumed run makes no clean pass again but those that are asked for."""
+        keys = {trial.key for trial in asked}
         for trial in self.plan.baselines():
-            outcome = self.lookup(trial.key)
+            outcome = None if trial.key in keys else self.lookup(trial.key)
             if outcome is not None and "scores" in outcome.values:
                 self.workshop.know_clean(trial.subject, outcome.values["scores"])
 
@@ -161,20 +205,20 @@ class _Run:
         self.done += 1
         if self.watch is not None:
             forwards = self.spent + self.workshop.forwards - self.before
-            self.watch(Progress(self.done, self.total, forwards, outcome.status))
+            self.watch(Progress(self.done, self.total, forwards, outcome.status, making=self.making))
 
 
-def provenance(plan: Plan, subject: Subject) -> dict[str, Scalar]:
+def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:
     """Versions, numerical path and settings that the numbers depend on; and what a fingerprint could not read."""
-    held = {} if subject.settled is None else subject.settled.description.unread
+    held = subjects[0].settled.description.unread if subjects and subjects[0].settled is not None else {}
     unread = "; ".join(f"{where} ({what})" for where, what in list(held.items())[:10])
     return {
         "wheeltap": __version__,
         "torch": str(torch.__version__),
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "path": subject.path,
-        "threads": 1 if subject.record.parameters < ONE_THREAD_BELOW else torch.get_num_threads(),
+        "path": plan.reference.path,
+        "threads": 1 if plan.reference.parameters < ONE_THREAD_BELOW else torch.get_num_threads(),
         "seed": plan.seed,
         "alpha": plan.alpha,
         "draws": plan.effort.draws,

@@ -10,6 +10,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine import readings
 from wheeltap.perturb import create, perturbations
 from wheeltap.plans.plan import Plan
+from wheeltap.recipes.base import recipes
 
 
 def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> None:
@@ -36,8 +37,9 @@ def require_named(plan: Plan, subjects: Sequence[Subject], task: BaseTask) -> No
 
 def require_installed(trials: Sequence[Trial]) -> None:
     """Raises ``UsageError`` if a disturbance or reading that is asked for is not installed: another package has it."""
-    for known in (perturbations, readings.readings):
-        names = {trial.perturbation for trial in trials if (trial.kind == "read") is (known is readings.readings)}
+    kinds = {"read": readings.readings, "make": recipes}
+    for known in (perturbations, readings.readings, recipes):
+        names = {trial.perturbation for trial in trials if kinds.get(trial.kind, perturbations) is known}
         missing = sorted(names.difference(known))
         if missing:
             raise UsageError(

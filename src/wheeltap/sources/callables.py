@@ -22,10 +22,43 @@ def load_callable(spec: str, *, name: str = "") -> tuple[Subject, BaseTask | Non
         UsageError: If it has no such callable.
         ModelError: If the callable gives something else, or a model that is not fit for an audit.
     """
+    model, task = _parts(_called(spec))
+    if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
+        raise ModelError(
+            "The callable does not give a model.",
+            where=spec,
+            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
+            got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
+            do="Return the module in eval mode: def model(): ...; return net.eval()",
+        )
+    return Subject(model, name=name or spec), task
+
+
+def load_examples(spec: str) -> BaseTask:
+    """The task that ``module:callable`` gives, by itself or beside a model.
+
+    Raises:
+        MissingFile: If the Python module cannot be found.
+        UsageError: If it has no such callable, or that gives no task.
+        ModelError: If the callable fails.
+    """
+    made = _called(spec)
+    task = made if isinstance(made, BaseTask) else _parts(made)[1]
+    if not isinstance(task, BaseTask):
+        raise UsageError(
+            "The callable does not give examples.",
+            where=spec,
+            expected="a wheeltap Task, or a pair of a torch.nn.Module and one",
+            got=type(made).__name__,
+        )
+    return task
+
+
+def _called(spec: str) -> object:
     path, _, attribute = spec.partition(":")
     with _current_folder_importable():
         try:
-            made: object = _found(spec, path, attribute)()
+            return _found(spec, path, attribute)()
         except WheeltapError:
             raise
         except (Exception, SystemExit) as error:
@@ -36,16 +69,6 @@ def load_callable(spec: str, *, name: str = "") -> tuple[Subject, BaseTask | Non
                 got=f"{type(error).__name__}: {error}",
                 do="Call it from Python to see where; the error above is its own.",
             ) from error
-    model, task = _parts(made)
-    if not isinstance(model, nn.Module) or not (task is None or isinstance(task, BaseTask)):
-        raise ModelError(
-            "The callable does not give a model.",
-            where=spec,
-            expected="a torch.nn.Module, or a pair of a torch.nn.Module and a wheeltap Task",
-            got=type(model).__name__ if task is None else f"({type(model).__name__}, {type(task).__name__})",
-            do="Return the module in eval mode: def model(): ...; return net.eval()",
-        )
-    return Subject(model, name=name or spec), task
 
 
 def _parts(made: object) -> tuple[object, object]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
@@ -89,6 +90,35 @@ def load_model(spec: str, *, name: str = "") -> Subject:
     return _model(spec, name).subject
 
 
+def load_named(spec: str) -> BaseTask:
+    """The examples that a study is measured on.
+
+    Args:
+        spec: ``digits``, ``picture:NAME`` or ``genome:FILE`` (with ``,SIZE`` behind it for a square of that side), a
+            data file, or ``module:callable`` that gives a task (or a model and a task).
+
+    Raises:
+        UnknownName: If nothing has this name.
+        UsageError: If what is named gives no task.
+    """
+    kind, _, rest = spec.partition(":")
+    if spec == "digits":
+        from wheeltap.sources import digits
+
+        return digits.task()
+    if kind in ("picture", "genome") and rest:
+        from wheeltap.sources.drawn import task_named
+
+        return task_named(kind, rest)
+    if Path(spec).suffix in (".npz", ".jsonl"):
+        return load_task(Path(spec))
+    if not CALLABLE.fullmatch(spec):
+        raise UnknownName("set of examples", spec, ("digits", "picture:NAME", "FILE.npz", "module:callable"))
+    from wheeltap.sources.callables import load_examples
+
+    return load_examples(spec)
+
+
 def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Classifier | None = None) -> BaseTask:
     """A task from an ``.npz`` file or, for a model that reads text, a ``.jsonl`` file.
 
@@ -145,6 +175,11 @@ def _model(spec: str, name: str = "") -> _Model:
         from wheeltap.sources import digits
 
         return _Model(digits.subject(name=name), digits.task)
+    if kind in ("picture", "genome", "npz") and rest:
+        from wheeltap.sources.drawn import subject_named, task_named
+
+        own = None if kind == "npz" else partial(task_named, kind, rest)
+        return _Model(subject_named(kind, rest, name=name), own)
     _refuse_pickle(Path(spec))
     if kind.endswith(".py") or not CALLABLE.fullmatch(spec):
         _refuse_path(spec)

@@ -11,6 +11,7 @@ _stdtrit = cast(Callable[[float, float], float], special.stdtrit)
 _stdtr = cast(Callable[[float, float], float], special.stdtr)
 _ndtri = cast(Callable[[float], float], special.ndtri)
 _ndtr = cast(Callable[[float], float], special.ndtr)
+_nctdtr = cast(Callable[[float, float, float], float], special.nctdtr)
 _nctdtrinc = cast(Callable[[float, float, float], float], special.nctdtrinc)
 _bdtr = cast(Callable[[int, int, float], float], special.bdtr)
 _betaincinv = cast(Callable[[float, float, float], float], special.betaincinv)
@@ -18,7 +19,7 @@ _brentq = cast(Callable[..., float], optimize.brentq)  # pyright: ignore[reportU
 _isotonic = cast(Callable[..., dict[str, NDArray[np.float64]]], optimize.isotonic_regression)
 
 
-def t_quantile(alpha: float, df: int) -> float:
+def t_quantile(alpha: float, df: float) -> float:
     """Two-sided Student t quantile: |t| exceeds it with probability ``alpha``."""
     return -float(_stdtrit(df, alpha / 2.0))
 
@@ -26,6 +27,16 @@ def t_quantile(alpha: float, df: int) -> float:
 def t_two_sided(statistic: float, df: int) -> float:
     """Probability that Student's t is as far from zero as ``statistic``."""
     return 2.0 * float(_stdtr(df, -abs(statistic)))
+
+
+def t_share(statistic: float, df: float) -> float:
+    """Share of Student's t distribution below ``statistic``."""
+    return float(_stdtr(df, statistic))
+
+
+def t_beyond(statistic: float, df: float, shift: float) -> float:
+    """Probability that a noncentral t is above ``statistic``: the power of a one-sided t test, ``shift`` in errors."""
+    return 1.0 - float(_nctdtr(df, shift, statistic))
 
 
 def t_reach(alpha: float, df: int, power: float) -> float:
@@ -49,6 +60,11 @@ def normal_share(quantile: float) -> float:
 def beta_quantile(probability: float, a: float, b: float) -> float:
     """Quantile of the beta distribution."""
     return float(_betaincinv(a, b, probability))
+
+
+def binomial_share(hits: int, trials: int, share: float) -> float:
+    """Probability of at most ``hits`` in so many trials that each hit with probability ``share``."""
+    return float(_bdtr(hits, trials, share))
 
 
 def sign_test(part: int, whole: int) -> float:

@@ -10,6 +10,16 @@ class TestSalt(PerturbationContract):
 from wheeltap.testing.audit_contract import AuditContract
 from wheeltap.testing.perturbation_contract import PerturbationContract
 from wheeltap.testing.reading_contract import ReadingContract
+from wheeltap.testing.recipe_contract import RecipeContract
 from wheeltap.testing.store_contract import StoreContract, StoreLike
+from wheeltap.testing.study_contract import StudyContract
 
-__all__ = ["AuditContract", "PerturbationContract", "ReadingContract", "StoreContract", "StoreLike"]
+__all__ = [
+    "AuditContract",
+    "PerturbationContract",
+    "ReadingContract",
+    "RecipeContract",
+    "StoreContract",
+    "StoreLike",
+    "StudyContract",
+]

@@ -1,12 +1,22 @@
 """The package's own tests: wheeltap's contracts, kept by the classes that it adds."""
 
+from typing import ClassVar
+
 from wheeltap_salt.audit import SaltAudit
 from wheeltap_salt.confidence import Confidence, ConfidenceAudit
 from wheeltap_salt.perturbation import Salt
+from wheeltap_salt.recipe import Mislabeled
+from wheeltap_salt.study import Labels
 
 from wheeltap.audits.base import audits
 from wheeltap.perturb import perturbations
-from wheeltap.testing.contract import AuditContract, PerturbationContract, ReadingContract
+from wheeltap.testing.contract import (
+    AuditContract,
+    PerturbationContract,
+    ReadingContract,
+    RecipeContract,
+    StudyContract,
+)
 
 
 class TestSalt(PerturbationContract):
@@ -26,6 +36,17 @@ class TestConfidence(ReadingContract):
 
 class TestConfidenceAudit(AuditContract):
     audit = ConfidenceAudit
+
+
+class TestMislabeled(RecipeContract):
+    recipe = Mislabeled
+    settings: ClassVar = {"epochs": 1}
+    other: ClassVar = {"wrong": 0.25, "epochs": 2}
+
+
+class TestLabels(StudyContract):
+    study = Labels
+    settings: ClassVar = {"seeds": 3}
 
 
 def test_both_are_registered() -> None:

@@ -84,7 +84,7 @@ class Screening:
         if any(parameter.is_inference() for parameter in subject.model.parameters()):
             raise _no_gradient(subject, "weights that were made in inference mode")
         self._subject, self._task, self._signs = subject, task, signs
-        parameters = {name: subject.parameter(name) for name in subject.sizes}
+        parameters = {name: subject.parameter(name) for name in subject.parameters}
         self._parameters = {name: held for name, held in parameters.items() if held.is_floating_point()}
         self._tops: list[Tensor] = []
 

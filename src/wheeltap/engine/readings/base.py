@@ -72,6 +72,11 @@ BUILTIN: dict[str, str] = {
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "census": "wheeltap.engine.readings.census:Census",
+    "factor-effects": "wheeltap.engine.readings.factor_effects:FactorEffects",
+    "picture-numbers": "wheeltap.engine.readings.pictures:PictureNumbers",
+    "picture-drawn": "wheeltap.engine.readings.pictures:PictureDrawn",
+    "picture-inside": "wheeltap.engine.readings.pictures:PictureInside",
+    "picture-graph": "wheeltap.sources.drawn_graphs:PictureGraph",
 }
 
 readings: Registry[Reading] = Registry(

@@ -43,7 +43,8 @@ class Decodable(Reading):
     spec = DECODABLE
 
     def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: factors and layers."""
+        """See ``Reading.require``: factors, layers and the group."""
+        _of_group(task, self.settings.group)
         chosen_factors(task, self.settings.factors)
         named(subject, self.settings.layers)
 
@@ -64,8 +65,9 @@ class Decodable(Reading):
         def stream(*name: str) -> np.random.Generator:
             return seeds.generator(root, self.name, seed, *name)
 
-        task, given = singled(task, stream("copies")), len(task.targets)
-        values["copies"] = np.array(float(given - len(task.targets)))
+        given, some = len(task.targets), _of_group(task, settings.group)
+        task = singled(some, stream("copies"))
+        values["copies"] = np.array(float(len(some.targets) - len(task.targets)))
         where = where if settings.layers else where.some(settings.most)
         bench = Erasing.of(subject, task, where, stream("halves"))
         where = where.without([place for place in where.all if place not in bench.vectors])
@@ -92,6 +94,20 @@ class Decodable(Reading):
             effects = FactorEffects(beside, own_answers(bench.scores), stream("own"))
             values |= _prefixed(OWN, effects.all(layers[-1:]))
         return values
+
+
+def _of_group(task: BaseTask, group: int | None) -> BaseTask:
+    """The examples of a group alone; all of them where none is named.
+
+    Raises:
+        UnknownName: If the task has no such group.
+    """
+    if group is None:
+        return task
+    known = sorted({int(one) for one in task.groups})
+    if group not in known:
+        raise UnknownName("group", str(group), map(str, known))
+    return task.part((task.groups == group).nonzero()[:, 0])
 
 
 def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:

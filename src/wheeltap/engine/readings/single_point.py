@@ -109,7 +109,7 @@ def _sorts(subject: Subject) -> dict[str, str]:
         is_norm = "norm" in type(subject.model.get_submodule(owner)).__name__.lower()
         return "gain of a norm" if is_norm and name == "weight" else "number"
 
-    return {path: sort(path) for path in subject.sizes}
+    return {path: sort(path) for path in subject.parameters}
 
 
 def _ranked(screens: Screens, count: int) -> list[_Ranked]:

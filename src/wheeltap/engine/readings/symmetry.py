@@ -81,7 +81,7 @@ class SymmetryResponse(Reading):
             "unit": np.array([place.unit for place in places], dtype=np.float64),
             "source": np.array([place.source for place in places], dtype=np.float64),
             "floor": np.array(dimension_share(symmetry, bench.clean.shape[1])),
-            "own": np.array(bench.share(bench.clean - bench.clean.mean(0))),
+            "own": np.array(float(symmetry.share(bench.clean - bench.clean.mean(0)))),
             "spread": np.array(bench.spread),
             "broken": np.array(symmetry.broken(task.targets, options=bench.clean.shape[1])),
             **found,
@@ -169,11 +169,6 @@ class _Responses(Session):
         """See ``Session.scores``."""
         return super().scores().double()
 
-    def share(self, change: Tensor) -> float:
-        """S of a change ``[example, output]``; 0 where there is none."""
-        energy = float(change.square().sum())
-        return float(self.symmetry.project(change).square().sum()) / energy if energy > 0.0 else 0.0
-
     def matched(self, places: list[_Place], settings: SymmetryResponseSettings) -> dict[str, FloatArray]:
         """Each place and sign at the effect wanted."""
         count = 2 * len(places)
@@ -205,7 +200,7 @@ class _Responses(Session):
             change = self.scores() - self.clean
         if not bool(torch.isfinite(change).all()):
             return _ENDLESS, 0.0
-        return float(change.square().mean().sqrt()) / self.spread, self.share(change)
+        return float(change.square().mean().sqrt()) / self.spread, float(self.symmetry.share(change))
 
 
 @contextmanager

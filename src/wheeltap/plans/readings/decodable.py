@@ -29,6 +29,7 @@ class DecodableSettings(Settings, frozen=True, kw_only=True):
         controls: Random labellings.
         per_class: Fewest examples of each class in either half.
         options: Options (outputs) at most whose slopes say what the outputs depend on; more are drawn from.
+        group: Number of the task's group whose examples alone are looked at; all of them where not given.
     """
 
     factors: str = ""
@@ -40,6 +41,7 @@ class DecodableSettings(Settings, frozen=True, kw_only=True):
     controls: Annotated[int, msgspec.Meta(ge=2)] = 16
     per_class: Annotated[int, msgspec.Meta(ge=2)] = 5
     options: Count = 16
+    group: int | None = None
 
 
 DECODABLE: Final = ReadingSpec(

@@ -1,8 +1,8 @@
 """The zoo: a tiny trained net of each family of architectures, with a task that it has learned.
 
-``made(name)`` gives a fresh copy each time; training takes about a second, once a machine (see ``kept``). Nets of
-transformers need the extra ``llm``. The families are declared in ``causal``, ``states``, ``texts``, ``images`` and
-``rows``, one line or class each.
+``made(name)`` gives a fresh copy each time; training takes about a second, once a machine (see ``recipes.once``).
+Nets of transformers need the extra ``llm``. The families are declared in ``causal``, ``states``, ``texts``, ``images``
+and ``rows``, one line or class each.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ from wheeltap.core.errors import UnknownName
 from wheeltap.core.subject import Subject
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.zoo import causal, images, mixtures, rows, states, texts
-from wheeltap.testing.zoo.kept import weights
 from wheeltap.testing.zoo.member import Member
 
 MEMBERS: Final[dict[str, Member]] = {
@@ -57,8 +56,7 @@ def made(name: str, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> Pla
         raise UnknownName("member of the zoo", name, MEMBERS)
     member = MEMBERS[name]
     with quiet():
-        model = member.untrained(seed)
-        model.load_state_dict(weights(member, seed))
+        model = member.trained(seed)
     model = model.to(dtype).eval()
     told = name if dtype is torch.float32 else f"{name} {str(dtype).removeprefix('torch.')}"
     return Planted(Subject(model, name=told), member.lesson.task())

@@ -2,16 +2,20 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import cast, final
+from dataclasses import dataclass, field, replace
+from typing import Final, cast, final
 
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.task import BaseTask, Task
-from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
+from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
+
+SHELF: Final = "zoo"
+"""Where trained members are kept."""
 
 EXAMPLES = 300
 """How many held-out examples a member is measured on, at most."""
@@ -171,12 +175,9 @@ class Member:
             return self.made().eval()
 
     def trained(self, seed: int) -> nn.Module:
-        """The net, trained; a second or two."""
+        """The net, trained: a second or two, once a machine (see ``once``)."""
         model = self.untrained(seed)
         inputs, targets = self.lesson.examples(seed)
-        settings = TrainSettings(
-            seed=seed, epochs=self.training.epochs, batch=self.training.batch, rate=self.training.rate,
-            decay=self.training.decay,
-        )  # fmt: skip
-        train_classifier(self.lesson.as_classifier(model), inputs, targets=targets, settings=settings)
+        classifier, settings = self.lesson.as_classifier(model), replace(self.training, seed=seed)
+        train_once(classifier, inputs, targets=targets, settings=settings, shelf=SHELF)
         return model.eval()

@@ -1,6 +1,7 @@
 """WTX02: is a network surer of its answers than it is right? A reading, and the audit that judges it."""
 
-from wheeltap.audits.base import Arrays, Case, Tested, Values
+from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.settings import Settings

@@ -1,0 +1,42 @@
+"""A whole report as data: what every renderer reads."""
+
+import msgspec
+
+from wheeltap.core.records import (
+    BlockMap,
+    Control,
+    Cost,
+    Curve,
+    Finding,
+    Instrument,
+    Scalar,
+    SubjectRecord,
+    TaskRecord,
+)
+from wheeltap.core.study import StudyRecord
+
+SCHEMA = "wheeltap.report/3"
+
+
+class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole report, schema ``wheeltap.report/3``: what every renderer reads and nothing else."""
+
+    schema: str = SCHEMA
+    command: str
+    headline: str
+    subjects: tuple[SubjectRecord, ...]
+    task: TaskRecord
+    findings: tuple[Finding, ...]
+    controls: tuple[Control, ...]
+    cost: Cost
+    provenance: dict[str, Scalar]
+    curves: tuple[Curve, ...] = ()
+    blocks: tuple[BlockMap, ...] = ()
+    instruments: tuple[Instrument, ...] = ()
+    void: bool = False
+    study: StudyRecord | None = None
+
+    def instrument(self, code: str) -> Instrument:
+        """The words of the audit with this code."""
+        title = next((finding.title for finding in self.findings if finding.code == code), code)
+        return next((one for one in self.instruments if one.code == code), Instrument(code=code, name=title))

@@ -1,0 +1,271 @@
+"""Studies as data: which kinds of nets, which rules fixed beforehand, and the table that comes of them."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from wheeltap.core.canon import Scalar
+from wheeltap.core.records import Estimate
+
+CohortRole = Literal["studied", "compared", "null", "planted", "given"]
+"""What nets are asked about; what they are compared with; controls that must show nothing, or something; a user's."""
+
+Statistic = Literal["one_of", "paired", "difference", "ratio", "association", "auc", "exact"]
+Direction = Literal["more", "less", "either"]
+Side = Literal["high", "low", ""]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A member that a study asks for: made by a recipe, or loaded from where it is.
+
+    Attributes:
+        name: What it is called; another one for each member.
+        recipe: Registered name of the recipe; empty where it is loaded.
+        settings: Of the recipe, that differ from its defaults.
+        seed: Root of the recipe's draws.
+        of: Names of the members that it is made from.
+        on_task: Whether the recipe is given the study's examples.
+        source: ``hf:DIR``, ``module:callable`` and so on, where it is loaded.
+    """
+
+    name: str
+    recipe: str = ""
+    settings: dict[str, Scalar] = {}
+    seed: int = 0
+    of: tuple[str, ...] = ()
+    on_task: bool = True
+    source: str = ""
+
+
+class Cast(msgspec.Struct, frozen=True, kw_only=True):
+    """A cohort as a study asks for it; see ``Cohort``."""
+
+    name: str
+    members: tuple[Asked, ...]
+    role: CohortRole = "studied"
+    about: str = ""
+
+
+class Cohort(msgspec.Struct, frozen=True, kw_only=True):
+    """Nets made alike, or given together.
+
+    Attributes:
+        name: What they are called.
+        members: Names of its subjects.
+        role: What they are for.
+        about: What they have in common, in one sentence.
+    """
+
+    name: str
+    members: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    role: CohortRole = "studied"
+    about: str = ""
+
+
+class Metric(msgspec.Struct, frozen=True, kw_only=True):
+    """One number that every member has.
+
+    Attributes:
+        key: Its name in rules and files.
+        title: In plain words.
+        unit: Of the number.
+        reads: A sentence or two: what it measures and where it misleads.
+        code: Of the findings that rest on it.
+        toward: Which way the property lies that the study asks about; empty where neither is known.
+        ends: What the number cannot be below or above, so that intervals end there.
+        grain: Step in which it is counted; 0 where it is not a count.
+        log: Whether members are compared by the ratio: of losses, norms and doses, which are skewed from net to net.
+    """
+
+    key: str
+    title: str
+    unit: str
+    reads: str = ""
+    code: str = ""
+    toward: Side = ""
+    ends: tuple[float | None, float | None] = (None, None)
+    grain: float = 0.0
+    log: bool = False
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """How a question about kinds of nets is decided, written down before the first one is made.
+
+    Attributes:
+        code: Of its finding.
+        title: What the finding claims.
+        metric: Key of the metric.
+        cohorts: Names of the cohorts: one for ``association`` over its members and ``exact``, two for the others.
+        statistic: ``one_of``: the one member of the first against those of the second; ``paired``: member by member;
+            ``difference`` and ``ratio`` of means; ``auc``: how often a member of the first has more than one of the
+            second; ``association`` with another metric; ``exact``: the share of members whose number is larger than
+            ``above``, against ``share``.
+        direction: Which effect counts.
+        margin: Smallest effect of interest, in units of the statistic; a share of the second cohort's mean where
+            ``relative``; of a ratio, and of a metric that is compared by ratios, the distance from 1.
+        with_metric: The other metric of an association.
+        beyond: Metrics whose part in the association is removed first.
+        above: The threshold of ``exact``: a member counts where its number is larger.
+        share: What the share of ``exact`` is tested against.
+        within: Whether an association is one within cohorts: each cohort's mean is removed first.
+        supports: What it means if the effect is found.
+        refutes: What it means if it is excluded.
+        alarm: Whether ``found`` is bad news.
+    """
+
+    code: str
+    title: str
+    metric: str
+    cohorts: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    statistic: Statistic
+    direction: Direction = "either"
+    margin: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
+    relative: bool = False
+    with_metric: str = ""
+    beyond: tuple[str, ...] = ()
+    above: float = 0.5
+    share: float = 0.5
+    within: bool = False
+    supports: str = ""
+    refutes: str = ""
+    alarm: bool = False
+
+
+class StudySpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A study in a plan: its rules are part of the plan's key.
+
+    Attributes:
+        name: Registered name.
+        version: Of its code: another version measures other things.
+        settings: That differ from its defaults.
+        cohorts: Which nets.
+        metrics: Which numbers.
+        rules: How they are judged.
+    """
+
+    name: str
+    version: int
+    settings: dict[str, Scalar]
+    cohorts: tuple[Cohort, ...]
+    metrics: tuple[Metric, ...]
+    rules: tuple[Rule, ...]
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One net of a study.
+
+    Attributes:
+        status: ``done``, or how its making ended.
+        because: Why it is in no number, where it is not.
+        picture: A PNG file of what it draws; empty where it draws nothing.
+        maps: A PNG file of what every hidden unit gives; empty where not shown.
+        note: A few words beside its name.
+    """
+
+    name: str
+    cohort: str
+    status: str = "done"
+    because: str = ""
+    picture: bytes = b""
+    maps: bytes = b""
+    note: str = ""
+
+
+class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one cohort.
+
+    Attributes:
+        values: One per member that has the number.
+        mean: Over members, with its interval; of a cohort of one, over what was sampled within it.
+        next_net: Where one more such net would lie (95 %), where that is known.
+        beside: How it looks beside the net under study, in words; empty where that is not asked.
+        members: Names of those that have the number, one for each value.
+    """
+
+    cohort: str
+    values: tuple[float, ...]
+    mean: Estimate
+    next_net: tuple[float, float] | None = None
+    beside: str = ""
+    members: tuple[str, ...] = ()
+
+
+class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of every cohort; ``verdict`` in a word, where a rule is about it."""
+
+    metric: Metric
+    cohorts: tuple[CohortRow, ...]
+    verdict: str = ""
+    alarm: bool = False
+
+
+class Strip(msgspec.Struct, frozen=True, kw_only=True):
+    """One weight moved in steps.
+
+    Attributes:
+        net: Whose weight.
+        weight: Its published id, its place, its name where it has one.
+        steps: Added to the weight, one for each picture in ``strip``.
+        strip: A PNG file: the pictures side by side.
+        effect: Root mean square of the change at the last step, in color from 0 to 1.
+        symmetry: Symmetric share of the change there; ``None`` where the picture has no symmetry.
+    """
+
+    net: str
+    weight: str
+    steps: tuple[float, ...]
+    strip: bytes
+    effect: float
+    symmetry: float | None = None
+
+
+class DrawnNet(msgspec.Struct, frozen=True, kw_only=True):
+    """A layered net that draws a picture, as the explorer needs it.
+
+    Attributes:
+        name: What the reader calls it.
+        arch: Hidden layers, then the units of each by activation: ``"12;cache:15,gaussian:4,identity:2,sin:1"``.
+        weights: All kernels one after another, float32 little-endian.
+        labels: Names of weights, by their address ``layer,from,to``.
+        links: The weights (layer, in, out) that are links of the original graph; empty where every weight counts.
+        fold: ``abs-x`` for nets that read |x|.
+    """
+
+    name: str
+    arch: str
+    weights: bytes
+    labels: dict[str, str] = {}
+    links: tuple[tuple[int, int, int], ...] = ()
+    fold: str = ""
+
+
+class StudyRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a report holds of a study beside its findings and controls.
+
+    Attributes:
+        name: Registered name.
+        question: What it asks.
+        about: What the nets have in common: the picture, the data.
+        cohorts: Which nets.
+        rules: Fixed beforehand.
+        members: Every net, those included that are in no number.
+        rows: Every metric.
+        notes: How to read the numbers together.
+        answers: Questions the study was made for, with their answers.
+        caveats: What the numbers cannot say.
+        strips: Single weights moved in steps.
+        drawn: Nets for the explorer.
+    """
+
+    name: str
+    question: str
+    about: str
+    cohorts: tuple[Cohort, ...]
+    rules: tuple[Rule, ...]
+    members: tuple[Member, ...]
+    rows: tuple[MetricRow, ...]
+    notes: tuple[str, ...] = ()
+    answers: tuple[tuple[str, str], ...] = ()
+    caveats: tuple[str, ...] = ()
+    strips: tuple[Strip, ...] = ()
+    drawn: tuple[DrawnNet, ...] = ()

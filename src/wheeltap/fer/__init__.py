@@ -1,1 +1,0 @@
-"""Fractured, entangled representations: how pictures, their nets and single weights hang together."""

@@ -1,0 +1,211 @@
+"""What training may do at each step beside going down the loss: pruning, sharpness, averaging, noise."""
+
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, final
+
+import torch
+from torch import Tensor
+
+from wheeltap.core.errors import UsageError
+
+_TINY = 1e-12
+
+
+class Training(Protocol):
+    """What a hook may see and change of a training.
+
+    Attributes:
+        step: Steps taken.
+        steps: Steps in all.
+        trained: Parameters that are trained; after ``gradient`` with theirs.
+    """
+
+    step: int
+    steps: int
+    trained: list[torch.nn.Parameter]
+
+    def gradient(self) -> Tensor:
+        """The loss of the batch at the weights as they are; leaves its gradient in the parameters."""
+        ...
+
+
+class Hook(ABC):  # noqa: B024  (all of it is optional)
+    """Something that is done at each step. What it remembers from one step to the next it gives in ``tensors``."""
+
+    def start(self, fit: Training) -> None:  # noqa: B027
+        """Before the first step."""
+
+    def before(self, fit: Training) -> None:  # noqa: B027
+        """Before the gradient is taken."""
+
+    def after_gradient(self, fit: Training) -> None:  # noqa: B027
+        """Between the gradient and the step: may change gradients, or take others."""
+
+    def after_step(self, fit: Training) -> None:  # noqa: B027
+        """After a step, which is counted already."""
+
+    def finish(self, fit: Training) -> None:  # noqa: B027
+        """After the last step: may change the weights that are kept."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What its next calls depend on; always of the same names and shapes. Written into to resume."""
+        return {}
+
+
+@final
+@dataclass(eq=False)
+class WeightNoise(Hook):
+    """The gradient is taken at disturbed weights: each times 1 + ``dose`` x a standard normal number.
+
+    Attributes:
+        dose: Standard deviation of the change, as a share of each weight.
+    """
+
+    dose: float
+    _held: list[Tensor] = field(default_factory=list[Tensor], init=False)
+
+    def before(self, fit: Training) -> None:
+        """See ``Hook.before``."""
+        self._held = [parameter.detach().clone() for parameter in fit.trained]
+        with torch.no_grad():
+            for parameter in fit.trained:
+                # Drawn on the CPU: the same numbers on every device.
+                parameter.mul_(1.0 + self.dose * torch.randn(parameter.shape).to(parameter))
+
+    def after_gradient(self, fit: Training) -> None:
+        """See ``Hook.after_gradient``."""
+        _put_back(fit.trained, self._held)
+
+
+@final
+@dataclass(eq=False)
+class Sharpness(Hook):
+    """Sharpness-aware minimization: the gradient is taken a step of length ``rho`` uphill.
+
+    Attributes:
+        rho: Length of that step over all weights together.
+
+    Source: Foret et al. 2021, arXiv:2010.01412, equation 3.
+    """
+
+    rho: float
+
+    def after_gradient(self, fit: Training) -> None:
+        """See ``Hook.after_gradient``."""
+        here = [parameter.detach().clone() for parameter in fit.trained]
+        slopes = [parameter.grad for parameter in fit.trained]
+        uphill = self.rho / (_length([slope for slope in slopes if slope is not None]) + _TINY)
+        with torch.no_grad():
+            for parameter, slope in zip(fit.trained, slopes, strict=True):
+                if slope is not None:
+                    parameter.add_(slope * uphill)
+        fit.gradient()
+        _put_back(fit.trained, here)
+
+
+@final
+@dataclass(eq=False)
+class TopK(Hook):
+    """Weight sparsity: after each step, all but the largest weights of every matrix are 0.
+
+    The share that is left falls linearly from 1 at the start to ``share`` after ``until`` of the steps. Weights may
+    come back as long as training goes on. Biases and other vectors are left alone.
+
+    Attributes:
+        share: Of each matrix, weights that are not 0 in the end.
+        until: Share of the steps after which it is reached.
+
+    Source: Gao et al. 2025, arXiv:2511.13653, section 2 (top-k by magnitude after each step, with a linear decline).
+    """
+
+    share: float
+    until: float = 0.5
+
+    def after_step(self, fit: Training) -> None:
+        """See ``Hook.after_step``."""
+        done = min(fit.step / max(self.until * fit.steps, 1.0), 1.0)
+        self._cut(fit, 1.0 - (1.0 - self.share) * done)
+
+    def finish(self, fit: Training) -> None:
+        """See ``Hook.finish``."""
+        self._cut(fit, self.share)
+
+    @staticmethod
+    def _cut(fit: Training, share: float) -> None:
+        with torch.no_grad():
+            for parameter in fit.trained:
+                if parameter.ndim >= 2:
+                    order = parameter.abs().reshape(-1).argsort(descending=True, stable=True)
+                    cut = torch.zeros_like(order, dtype=torch.bool)
+                    cut[order[max(round(share * len(order)), 1) :]] = True
+                    parameter.masked_fill_(cut.view(parameter.shape), 0.0)
+
+
+@final
+@dataclass(eq=False)
+class Average(Hook):
+    """The net that is kept is a moving average of the weights after each step.
+
+    Attributes:
+        share: Of the average that is left after each step, 0 to 1.
+    """
+
+    share: float
+    _mean: list[Tensor] = field(default_factory=list[Tensor], init=False)
+
+    def start(self, fit: Training) -> None:
+        """See ``Hook.start``."""
+        self._mean = [parameter.detach().clone() for parameter in fit.trained]
+
+    def after_step(self, fit: Training) -> None:
+        """See ``Hook.after_step``."""
+        for mean, parameter in zip(self._mean, fit.trained, strict=True):
+            mean.lerp_(parameter.detach(), 1.0 - self.share)
+
+    def finish(self, fit: Training) -> None:
+        """See ``Hook.finish``."""
+        _put_back(fit.trained, self._mean)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """See ``Hook.tensors``."""
+        return {str(at): mean for at, mean in enumerate(self._mean)}
+
+
+def _length(slopes: Sequence[Tensor]) -> Tensor:
+    """Of all of them as one vector."""
+    squares = [slope.detach().square().sum() for slope in slopes]
+    return torch.stack(squares).sum().sqrt()
+
+
+def _put_back(parameters: Sequence[Tensor], held: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for parameter, tensor in zip(parameters, held, strict=True):
+            parameter.copy_(tensor)
+
+
+def hooks(*, noise: float = 0.0, rho: float = 0.0, share: float = 1.0, average: float = 0.0) -> list[Hook]:
+    """The hooks that settings ask for, in the order in which they work together.
+
+    Args:
+        noise: Dose of weight noise; 0 for none.
+        rho: Length of the step uphill; 0 for none.
+        share: Of each matrix, weights that are not 0 in the end; 1 for all.
+        average: Share of a moving average that is left after each step; 0 for none.
+
+    Raises:
+        UsageError: If one is out of range.
+    """
+    if not (0.0 <= noise <= 1.0 and 0.0 <= rho <= 10.0 and 0.0 < share <= 1.0 and 0.0 <= average < 1.0):
+        raise UsageError(
+            "A net cannot be trained with these settings.",
+            where="wheeltap.recipes.hooks",
+            expected="noise from 0 to 1, rho from 0 to 10, a share above 0 and up to 1, an average from 0 to below 1",
+            got=f"noise {noise}, rho {rho}, share {share}, average {average}",
+        )
+    found: list[Hook] = []
+    found += [WeightNoise(noise)] if noise else []
+    found += [Sharpness(rho)] if rho else []
+    found += [TopK(share)] if share < 1.0 else []
+    return found + ([Average(average)] if average else [])

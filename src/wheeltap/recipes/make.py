@@ -1,0 +1,238 @@
+"""Making what a spec asks for: found where it was kept, taken up where it was broken off, or begun."""
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core.errors import FileFormatError, ModelError
+from wheeltap.core.typed import to_tensor
+from wheeltap.plans.artifacts import Arrays, Artifacts, Kept
+from wheeltap.recipes.base import Given, Recipe, State, Status, counted, require_fit
+from wheeltap.recipes.randomness import own_random_numbers
+
+Watch = Callable[[int, int], None]
+"""Called with the steps taken and the steps in all. What it raises ends the making, which can be taken up again."""
+
+MOST_STEPS: Final = 10**12
+"""Of anything that is made."""
+
+
+@final
+@dataclass(frozen=True)
+class Pace:
+    """How often the making of something pauses; none of it changes what is made.
+
+    Attributes:
+        watch: Seconds between two calls of the watch, about.
+        keep: Seconds between two states that are kept: what is lost at most.
+    """
+
+    watch: float = 0.1
+    keep: float = 2.0
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Made:
+    """What was made, or found.
+
+    Attributes:
+        model: In eval mode.
+        status: ``done``; or ``stuck`` or ``diverged``: then the model is what was left of it, in finite numbers.
+        digest: Of its weights.
+        report: What was recorded while it was made.
+        steps: Steps that were taken now: none where it was there already.
+    """
+
+    model: nn.Module
+    status: Status
+    digest: str
+    report: Arrays = field(default_factory=dict[str, NDArray[Any]])
+    steps: int = 0
+
+
+def weights(model: nn.Module) -> dict[str, NDArray[Any]]:
+    """Parameters and buffers of a model by name, copied; numbers of 16 bits that numpy does not know, as int16."""
+    return {name: numbers(tensor) for name, tensor in cast("dict[str, Tensor]", model.state_dict()).items()}
+
+
+def numbers(tensor: Tensor) -> NDArray[Any]:
+    """A copy of a tensor as an array; bfloat16 bit by bit as int16."""
+    held = tensor.detach().cpu().clone()
+    return (held.view(torch.int16) if held.dtype is torch.bfloat16 else held).numpy()
+
+
+def put(array: NDArray[Any], tensor: Tensor) -> None:
+    """The inverse of ``numbers``, in place."""
+    held = to_tensor(np.array(array))
+    with torch.no_grad():
+        tensor.copy_(held.view(torch.bfloat16) if tensor.dtype is torch.bfloat16 else held)
+
+
+def with_weights(model: nn.Module, arrays: Arrays) -> nn.Module:
+    """The model with these weights (from ``weights``), changed in place."""
+    for name, tensor in cast("dict[str, Tensor]", model.state_dict()).items():
+        put(arrays[name], tensor)
+    return model
+
+
+def make(
+    given: Given,
+    recipe: Recipe,
+    artifacts: Artifacts | None = None,
+    *,
+    expected: str = "",
+    watch: Watch | None = None,
+    pace: Pace = Pace(),
+) -> Made:
+    """What the spec asks for: found where it was kept, else made from its last state or from the start.
+
+    The bits do not depend on how often it was broken off. Processes that make the same thing take turns. In threads of
+    one process only what does not draw from torch's global generator can be made at the same time.
+    A file that is damaged is set aside with a warning, and what it held is made again.
+
+    Args:
+        given: The spec, and what it is made from.
+        recipe: See ``recipe_of``.
+        artifacts: Where states and what is made are kept; nothing is kept where empty.
+        expected: Digest that the weights must have, where it was made before.
+        watch: Called with the steps taken, and those in all.
+        pace: How often the watch is called, and a state kept.
+
+    Raises:
+        UsageError: If the spec is for another version of the recipe.
+        DataError: If the task is not the one of the spec.
+        StoreError: If a file cannot be written, or what is made has another digest than expected.
+    """
+    require_fit(given, recipe)
+    with own_random_numbers():
+        return _made(_Making(given, recipe, artifacts, expected, watch, pace))
+
+
+def _made(making: "_Making") -> Made:
+    given, recipe, artifacts = making.given, making.recipe, making.artifacts
+    if artifacts is None:
+        return making.made()
+    blank = recipe.blank(given)
+    with contextlib.suppress(FileFormatError):
+        if (found := making.found(artifacts, blank)) is not None:
+            return found
+    with artifacts.lock(given.spec):
+        # Another process may have made it by now.
+        try:
+            found = making.found(artifacts, blank)
+        except FileFormatError as error:
+            _set_aside(artifacts, artifacts.path(given.spec), error)
+            found = None
+        made = found or making.made()
+        artifacts.drop_state(given.spec)
+        return made
+
+
+def _set_aside(artifacts: Artifacts, path: Path, error: FileFormatError) -> None:
+    aside = artifacts.set_aside(path)
+    warnings.warn(
+        f"An artifact is made again: its file could not be used ({error.expected} expected, {error.got} found) "
+        f"and was set aside as {aside}.",
+        stacklevel=3,
+    )
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class _Making:
+    """One call of ``make``."""
+
+    given: Given
+    recipe: Recipe
+    artifacts: Artifacts | None
+    expected: str
+    watch: Watch | None
+    pace: Pace
+
+    def found(self, artifacts: Artifacts, blank: nn.Module) -> Made | None:
+        """What is there already; ``blank`` with its weights.
+
+        Raises:
+            FileFormatError: If it cannot be used.
+            StoreError: If it has another digest than expected.
+        """
+        kept = artifacts.load(self.given.spec, like=weights(blank), expected=self.expected)
+        if kept is None:
+            return None
+        counted(kept.note, {"steps": MOST_STEPS})
+        model = with_weights(blank.to(self.given.device), kept.arrays)
+        return Made(model, cast("Status", kept.note["status"]), kept.digest, kept.report)
+
+    def made(self) -> Made:
+        """Makes it."""
+        state = self._resumed()
+        before = state.step
+        self._run(state)
+        model, report = state.made(), state.report()
+        kept = Kept(weights(model), {"status": state.status, "steps": state.steps}, report)
+        if not kept.finite:
+            raise ModelError(
+                "A recipe made numbers that are not finite.",
+                where=f"recipe {self.given.spec.recipe}",
+                expected="finite weights, also of what diverged",
+                got=f"NaN or infinity, status {state.status}",
+            )
+        if self.artifacts is not None:
+            self.artifacts.keep(self.given.spec, kept, expected=self.expected)
+        return Made(model, state.status, kept.digest, report, max(state.step - before, 0))
+
+    def _resumed(self) -> State:
+        state = self.recipe.start(self.given)
+        if self.artifacts is None:
+            return state
+        path = self.artifacts.state_path(self.given.spec)
+        try:
+            kept = self.artifacts.load_state(self.given.spec, like=state.arrays())
+            if kept is not None:
+                state.resume(kept.arrays, kept.note)
+        except FileFormatError as error:
+            _set_aside(self.artifacts, path, error)
+            state = self.recipe.start(self.given)
+        return state
+
+    def _run(self, state: State) -> None:
+        """Advances to the end, in slices of about the time between two calls of the watch."""
+        size, kept, began = 1, time.monotonic(), time.monotonic()
+        self._tell(state)
+        while state.status == "training":
+            state.advance(state.step + size)
+            now = time.monotonic()
+            if now - began < self.pace.watch / 2:
+                size *= 2
+            elif now - began > self.pace.watch:
+                size = max(size // 2, 1)
+            if now - kept >= self.pace.keep and state.status == "training":
+                self._keep(state)
+                kept = time.monotonic()
+            self._tell(state)
+            began = time.monotonic()
+
+    def _tell(self, state: State) -> None:
+        if self.watch is None:
+            return
+        try:
+            self.watch(state.step if state.status == "training" else state.steps, state.steps)
+        except BaseException:
+            # Between two steps: nothing need be lost.
+            self._keep(state)
+            raise
+
+    def _keep(self, state: State) -> None:
+        kept = Kept(state.arrays(), state.note())
+        if self.artifacts is not None and kept.finite:
+            self.artifacts.keep_state(self.given.spec, kept)

@@ -1,0 +1,224 @@
+"""Studies as plans: the members' records without making them, the examples, the rules; then run like any plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import msgspec
+import torch
+from torch import nn
+
+from wheeltap.audits.base import studies
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import SubjectRecord
+from wheeltap.core.study import Asked, Cast
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.engine.clean import settle
+from wheeltap.engine.readings import readings
+from wheeltap.perturb import perturbations
+from wheeltap.plans.plan import Effort, Plan
+from wheeltap.recipes import base as recipes
+from wheeltap.recipes.base import Given
+from wheeltap.runs.given import share_of, whole_of
+from wheeltap.runs.members import Members
+from wheeltap.sources.shared import Shared
+from wheeltap.sources.specs import load_model, load_named
+from wheeltap.studies.base import Study
+from wheeltap.studies.sound import require_sound
+
+
+def folder_of(store: Path) -> Path:
+    """Where what a study makes is kept by default: beside its store."""
+    return store.with_name(f"{store.name}.made")
+
+
+def create(name: str, settings: Mapping[str, Any] | None = None) -> Study:
+    """The study registered as ``name``.
+
+    Raises:
+        UnknownName: If there is none.
+        UsageError: If a setting does not fit, or what is registered is no study.
+    """
+    made = studies.get(name)(dict(settings or {}))
+    if not isinstance(made, Study):
+        raise UsageError(
+            f"The study {name!r} is no study.", where=name, expected="a subclass of Study", got=type(made).__name__
+        )
+    return made
+
+
+@final
+@dataclass(frozen=True)
+class Planned:
+    """A study's plan, with what is needed to run it.
+
+    Attributes:
+        sources: Specs of the members that are loaded, by fingerprint.
+    """
+
+    plan: Plan
+    task: BaseTask
+    sources: Mapping[str, str]
+
+    def members(self, folder: Path) -> Members:
+        """Who makes or loads its members; what is made is kept in the folder."""
+        return Members(self.plan.subjects, self.sources, self.task, folder)
+
+
+def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05) -> Planned:
+    """The plan of a study; no member is made.
+
+    Args:
+        study: With its settings.
+        effort: Draws of the audits that are measures of its members.
+        seed: Root of every draw of a disturbance or reading; what a recipe draws follows from the study's settings.
+        alpha: Probability of any false ``found`` over all rules together; of any false ``excluded``, likewise.
+
+    Raises:
+        UnknownName: If a recipe, cohort, metric or statistic is not known.
+        UsageError: If a rule is dead, or its cohorts do not fit it.
+        ModelError: If a member cannot be measured on the examples.
+    """
+    seed, alpha, spec = whole_of(seed, name="seed"), share_of(alpha, name="alpha"), study.spec()
+    require_sound(spec, alpha=alpha)
+    cast = study.cast()
+    given = [asked.source for one in cast for asked in one.members if asked.source]
+    examples = _Examples.of(study.examples, given)
+    task = examples.task
+    records, sources = _records(study.name, cast, examples)
+    made = Plan(
+        command=f"study {study.name}", subjects=tuple(records.values()), task=task.record, audits=(),
+        effort=effort or Effort(), seed=seed, alpha=alpha, study=spec,
+        sources=tuple(sources.get(record.fingerprint, "") for record in records.values()), data=study.examples,
+        versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
+        no_controls="The members of a study have no control copies of their own.",
+    )  # fmt: skip
+    return Planned(made, task, sources)
+
+
+def again(plan: Plan) -> Planned:
+    """What is needed to run a plan that was made before.
+
+    Raises:
+        UsageError: If it is not the plan of a study.
+    """
+    if plan.study is None or plan.data is None:
+        raise UsageError("The plan is not that of a study.", where=plan.command)
+    pairs = zip(plan.subjects, plan.sources, strict=True)
+    known = {one.fingerprint: source for one, source in pairs if source}
+    return Planned(plan, _Examples.of(plan.data, list(known.values())).task, known)
+
+
+@final
+@dataclass(frozen=True)
+class _Examples:
+    """What all members are measured on.
+
+    Attributes:
+        shared: Where the examples go with the first model that is loaded: who else reads them alike.
+    """
+
+    task: BaseTask
+    shared: Shared | None = None
+
+    @classmethod
+    def of(cls, named: str, sources: Sequence[str]) -> "_Examples":
+        """The examples of this name; a file, or none, is read as the first of the loaded models reads it."""
+        data = Path(named) if Path(named).suffix in (".npz", ".jsonl") else None
+        if sources and (data is not None or not named):
+            shared = Shared(sources[0], data=data)
+            return cls(shared.task, shared)
+        return cls(load_named(named))
+
+    def subject(self, source: str, *, name: str) -> Subject:
+        """A model that is loaded."""
+        return load_model(source, name=name) if self.shared is None else self.shared.other(source, name=name)
+
+
+def _records(
+    study: str, cast: Sequence[Cast], examples: _Examples
+) -> tuple[dict[str, SubjectRecord], dict[str, str]]:  # fmt: skip
+    """Records of all members by name, without making any; and where those are that are loaded."""
+    drafted = _Drafted(examples)
+    for one in cast:
+        for asked in one.members:
+            drafted.add(asked, where=f"{study}, cohort {one.name}")
+    return drafted.records, drafted.sources
+
+
+class _Drafted:
+    """Members as they are drawn up, one after another: later ones may be made from earlier ones."""
+
+    def __init__(self, examples: _Examples) -> None:
+        self.examples, self.task = examples, examples.task
+        self.records: dict[str, SubjectRecord] = {}
+        self.sources: dict[str, str] = {}
+        self._asked: dict[str, Asked] = {}
+        self._blanks: dict[str, nn.Module] = {}
+        self._drawn: dict[str, SubjectRecord] = {}
+
+    def add(self, asked: Asked, *, where: str) -> None:
+        """Draws up a member; one that is in two cohorts is the same in both."""
+        known = self._asked.setdefault(asked.name, asked)
+        if known != asked:
+            raise UsageError(
+                "Two members have the same name.", where=where, expected="another name for each", got=asked.name
+            )
+        if asked.name in self.records:
+            return
+        if bool(asked.recipe) == bool(asked.source):
+            raise UsageError(
+                "A member is made by a recipe or loaded from a source.",
+                where=f"{where}, member {asked.name}",
+                expected="a recipe or a source",
+                got="both" if asked.recipe else "neither",
+            )
+        self.records[asked.name] = self._loaded(asked) if asked.source else self._made(asked, where)
+
+    def _loaded(self, asked: Asked) -> SubjectRecord:
+        subject = self.examples.subject(asked.source, name=asked.name)
+        settle(subject, self.task)
+        self.sources[subject.record.fingerprint] = asked.source
+        return subject.record
+
+    def _made(self, asked: Asked, where: str) -> SubjectRecord:
+        missing = next((name for name in asked.of if name not in self.records), None)
+        if missing is not None:
+            raise UsageError(
+                "A member is made from one that does not come before it.",
+                where=f"{where}, member {asked.name}",
+                expected=", ".join(self.records) or "an earlier member",
+                got=missing,
+            )
+        of = tuple(self.records[name].fingerprint for name in asked.of)
+        data = self.task.digest if asked.on_task else ""
+        spec = recipes.spec(asked.recipe, asked.settings, seed=asked.seed, of=of, data=data)
+        drawn = self._structure(msgspec.structs.replace(spec, seed=0, of=of), asked)
+        return msgspec.structs.replace(drawn, name=asked.name, fingerprint=spec.key, artifact=spec)
+
+    def _structure(self, spec: Any, asked: Asked) -> SubjectRecord:
+        """The record of what a recipe makes, from its untrained structure; once for all seeds."""
+        if spec.key not in self._drawn:
+            of = tuple(self._blank(name) for name in asked.of)
+            given = Given(spec, of, self.task if spec.data else None, torch.device("cpu"))
+            blank = recipes.recipe_of(spec).blank(given)
+            subject = Subject(blank, name=asked.name)
+            settle(subject, self.task)
+            self._drawn[spec.key] = subject.record
+        return self._drawn[spec.key]
+
+    def _blank(self, name: str) -> nn.Module:
+        """A member's structure, for one that is made from it."""
+        if name not in self._blanks:
+            asked = self._asked[name]
+            if asked.source:
+                self._blanks[name] = load_model(asked.source, name=name).model
+            else:
+                record = self.records[name]
+                assert record.artifact is not None, "what is not loaded is made"
+                of = tuple(self._blank(one) for one in asked.of)
+                given = Given(record.artifact, of, self.task if record.artifact.data else None, torch.device("cpu"))
+                self._blanks[name] = recipes.recipe_of(record.artifact).blank(given)
+        return self._blanks[name]

@@ -1,0 +1,240 @@
+"""What a study is: cohorts of nets, numbers of each, and rules that were fixed before the first net was made."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal, final
+
+import msgspec
+
+from wheeltap.audits.base import Audit
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import Unanswered, Verdict
+from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
+from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
+from wheeltap.plans.plan import Plan
+from wheeltap.stats.members import Single
+from wheeltap.studies import rules
+from wheeltap.studies.measures import Measured
+from wheeltap.studies.sound import cohort_of
+from wheeltap.studies.table import Numbers, Table
+
+Size = Literal["small", "full"]
+
+VOID = "VOID: a control failed, so this study proves nothing about these nets."
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a study says beside its findings.
+
+    Attributes:
+        headline: The result in one sentence.
+        about: What the nets have in common.
+        notes: How to read the numbers together.
+        answers: Questions it was made for, with their answers.
+        caveats: What the numbers cannot say.
+    """
+
+    headline: str
+    about: str = ""
+    notes: tuple[str, ...] = ()
+    answers: tuple[tuple[str, str], ...] = ()
+    caveats: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a study shows beside its table.
+
+    Attributes:
+        members: Every net, with what it draws where it draws something.
+        rows: The table.
+        strips: Single weights moved in steps.
+        drawn: Nets for the explorer.
+    """
+
+    members: tuple[Member, ...]
+    rows: tuple[MetricRow, ...]
+    strips: tuple[Strip, ...] = ()
+    drawn: tuple[DrawnNet, ...] = ()
+
+
+class Study(Audit):
+    """A question about kinds of nets.
+
+    Its subjects are the members of its cohorts, made when a trial first asks for them. A study declares who they are,
+    which numbers each has and how they are judged; asking, judging, correction and report are those of every audit.
+
+    Attributes:
+        version: Raised whenever the same settings would measure or decide otherwise.
+        caveats: What its numbers cannot say.
+    """
+
+    noun = "study"
+    version: ClassVar[int] = 1
+    caveats: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def sized(cls, size: Size) -> dict[str, Scalar]:
+        """The settings of a small study (minutes on two cores) or of a full one."""
+        return {}
+
+    @property
+    def question(self) -> str:
+        """What it asks, in one sentence."""
+        return self.title
+
+    @property
+    @abstractmethod
+    def examples(self) -> str:
+        """What members are measured on, by its spec: ``digits``, a data file, or ``module:callable`` for a task."""
+
+    @abstractmethod
+    def cast(self) -> tuple[Cast, ...]:
+        """Who the members are, cohort by cohort, the one that is asked about first."""
+
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """The numbers, in the order in which they are shown."""
+
+    @abstractmethod
+    def rules(self) -> tuple[Rule, ...]:
+        """How they are judged: fixed by the settings alone."""
+
+    def measures(self) -> tuple[Measured, ...]:
+        """Audits whose number of each member is one of the metrics."""
+        return ()
+
+    def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """The trials that a member's numbers rest on, given what is known; ``case`` is of this member alone."""
+        return [trial for measure in self.measures() for trial in measure.ask(case)]
+
+    def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
+        """A member's numbers.
+
+        Raises:
+            Unanswered: If it has none.
+        """
+        found, gaps = dict[str, Single](), list[str]()
+        for measure in self.measures():
+            try:
+                found[measure.key] = measure.number(case, member)
+            except Unanswered as gap:
+                gaps.append(f"{measure.key}: {gap.because}")
+        if not found:
+            raise Unanswered("not_applicable", " ".join(gaps))
+        return found
+
+    def controls(self, case: Case, table: Table) -> list[Control]:
+        """Checks on the instruments whose right answer is known beforehand."""
+        return []
+
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+        """What it says of the settled findings of a study that is not void."""
+        return Said(headline=rules.headline(self.rules(), findings), caveats=self.caveats)
+
+    def shown(self, case: Case, table: Table) -> Shown:
+        """What it shows beside its table."""
+        return Shown(members=members_of(table), rows=table.rows())
+
+    def spec(self) -> StudySpec:
+        """The study as a plan keeps it."""
+        cohorts = tuple(cohort_of(cast) for cast in self.cast())
+        given: dict[str, Scalar] = msgspec.to_builtins(self.settings)
+        return StudySpec(
+            name=self.name, version=self.version, settings=given, cohorts=cohorts, metrics=self.metrics(),
+            rules=self.rules(),
+        )  # fmt: skip
+
+    # ---- what every study has of an audit ---------------------------------------------------------------------
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """One for each code of its rules."""
+        words = {metric.key: metric for metric in self.metrics()}
+        return tuple(
+            Instrument(code=rule.code, name=rule.title, reads=words[rule.metric].reads, asks="structure")
+            for rule in self.rules()
+        )
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The trials of every member: two clean passes, as of every model that is audited by itself, and its own."""
+        asked: list[Trial] = []
+        for member in case.plan.subjects:
+            alone = case.on(member)
+            asked += [*alone.plan.baselines(), *self.ask_of(alone, member)]
+        return asked
+
+    def most(self, plan: Plan) -> int:
+        """Upper bound on the number of trials it may ask for."""
+        return sum(self._most_of(Case(plan, lambda _: None).on(member), member) for member in plan.subjects)
+
+    def _most_of(self, case: Case, member: SubjectRecord) -> int:
+        own = sum(measure.made().most(case.plan) for measure in self.measures())
+        return len(case.plan.baselines()) + max(own, len(self.ask_of(case, member)))
+
+    def judge(self, case: Case) -> Verdict:
+        """One draft for each rule, by the rules of the plan and not by those of today's code."""
+        table = self.table(case)
+        planned = _planned(case)
+        drafts = [rules.draft(rule, table, among=len(planned.rules), alpha=case.plan.alpha) for rule in planned.rules]
+        controls = [*rules.left_out(table, planned.rules), *self.controls(case, table)]
+        return Verdict(drafts=drafts, controls=controls, answered=partial(self._answered, case, table))
+
+    def table(self, case: Case) -> Table:
+        """Every member's numbers; of those that have none, why."""
+        numbers: dict[str, Numbers] = {}
+        lost: dict[str, str] = {}
+        there = {subject.name for subject in case.plan.subjects}
+        for member in case.whole.subjects:
+            if member.name not in there:
+                lost[member.name] = _why(case, member)
+                continue
+            try:
+                numbers[member.name] = self.numbers(case.on(member), member)
+            except Unanswered as gap:
+                lost[member.name] = gap.because
+        planned = _planned(case)
+        return Table(cohorts=planned.cohorts, metrics=planned.metrics, numbers=numbers, lost=lost)
+
+    def _answered(
+        self, case: Case, table: Table, findings: Sequence[Finding], void: bool
+    ) -> tuple[str, StudyRecord]:  # fmt: skip
+        planned = _planned(case)
+        said = Said(headline=VOID, caveats=self.caveats) if void else self.said(case, table, findings)
+        shown = self.shown(case, table)
+        record = StudyRecord(
+            name=planned.name, question=self.question, about=said.about, cohorts=planned.cohorts, rules=planned.rules,
+            members=shown.members, rows=rules.with_verdicts(shown.rows, planned.rules, findings), notes=said.notes,
+            answers=said.answers, caveats=said.caveats, strips=shown.strips, drawn=shown.drawn,
+        )  # fmt: skip
+        return said.headline, record
+
+
+def members_of(table: Table) -> tuple[Member, ...]:
+    """Every member, with what became of it."""
+    return tuple(
+        Member(
+            name=name, cohort=cohort.name, status="left out" if name in table.lost else "done",
+            because=table.lost.get(name, ""),
+        )
+        for cohort in table.cohorts
+        for name in cohort.members
+    )  # fmt: skip
+
+
+def _planned(case: Case) -> StudySpec:
+    planned = case.whole.study
+    assert planned is not None, "a study is judged by its plan"
+    return planned
+
+
+def _why(case: Case, member: SubjectRecord) -> str:
+    """Why a member was not made."""
+    outcome = case.outcome(case.plan.make(member))
+    if outcome is None:
+        return "It is not made yet."
+    return outcome.because or f"Its making ended as {outcome.status}."

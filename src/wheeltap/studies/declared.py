@@ -1,0 +1,269 @@
+"""A user's own study, declared in a TOML file: cohorts of checkpoints or recipes, audits as metrics, rules.
+
+question = "Are nets trained with SAM safer at 4 bits?"
+examples = "test.npz"                       # or digits, or module:callable
+
+[cohorts.sam]
+members = ["hf:runs/sam-*"]                 # or: recipe = "digits", settings = {rho = 0.05}, seeds = 10
+
+[cohorts.plain]
+members = ["hf:runs/plain-*"]
+role = "compared"
+
+[metrics.loss4]
+audit = "deployment"
+settings = {schemes = "nf4"}
+scheme = "nf4"
+
+[[rules]]
+metric = "loss4"
+cohorts = ["sam", "plain"]
+statistic = "difference"                    # one_of, paired, difference, ratio, association, auc, exact
+direction = "less"
+margin = 0.01
+supports = "Nets trained with SAM lose less at 4 bits."
+refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more."
+"""
+
+import glob
+import tomllib
+from pathlib import Path
+from typing import Any, final
+
+import msgspec
+
+from wheeltap.audits.base import audits, named
+from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.core.records import Scalar
+from wheeltap.core.settings import Settings
+from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
+from wheeltap.studies.base import Study
+from wheeltap.studies.measures import Measured
+
+LARGEST = 2**20
+"""Bytes that such a file may have."""
+
+MOST_MEMBERS = 1000
+"""Nets of one cohort."""
+
+
+class CohortToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A cohort: checkpoints by their specs, or nets of one recipe with a seed each."""
+
+    members: list[str] = []
+    recipe: str = ""
+    settings: dict[str, Scalar] = {}
+    seeds: int | list[int] = 0
+    on_task: bool = True
+    role: CohortRole = "studied"
+    about: str = ""
+
+
+class MetricToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A metric: what an audit finds of each member."""
+
+    audit: str
+    settings: dict[str, Scalar | list[int | float]] = {}
+    scheme: str = ""
+    estimate: str = ""
+    title: str = ""
+    unit: str = ""
+    toward: Side = ""
+    least: float | None = None
+    most: float | None = None
+
+
+class RuleToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rule; see ``Rule``."""
+
+    metric: str
+    cohorts: list[str]
+    statistic: Statistic
+    margin: float
+    direction: Direction = "either"
+    relative: bool = False
+    with_metric: str = ""
+    beyond: list[str] = []
+    within: bool = False
+    above: float = 0.5
+    title: str = ""
+    supports: str = ""
+    refutes: str = ""
+    alarm: bool = False
+
+
+class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole file."""
+
+    question: str
+    cohorts: dict[str, CohortToml]
+    metrics: dict[str, MetricToml]
+    rules: list[RuleToml]
+    examples: str = ""
+
+
+class DeclaredSettings(Settings, frozen=True):
+    """The file's content, as JSON, with the names of files made absolute."""
+
+    declaration: str = ""
+
+
+def read(path: Path) -> "Declared":
+    """The study in a TOML file; names of files in it are relative to its folder.
+
+    Raises:
+        MissingFile: If there is no such file, or a pattern fits no checkpoint.
+        FileFormatError: If it is not TOML, or a field is wrong.
+    """
+    if not path.is_file():
+        raise MissingFile("There is no study at this path.", where=str(path), do="wheeltap list studies")
+    if path.stat().st_size > LARGEST:
+        raise FileFormatError("The file is too large to be a study.", where=str(path))
+    try:
+        found = msgspec.convert(tomllib.loads(path.read_text()), Declaration)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise FileFormatError(
+            "The file is not a study.",
+            where=str(path),
+            expected="TOML with question, [cohorts.NAME], [metrics.NAME] and [[rules]]",
+            got=str(error),
+            do="See the example in docs/studies.md.",
+        ) from error
+    folder = path.absolute().parent
+    cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
+    whole = msgspec.structs.replace(found, cohorts=cohorts, examples=_file(found.examples, folder))
+    return Declared({"declaration": msgspec.json.encode(whole).decode()})
+
+
+def _found(cohort: CohortToml, folder: Path, where: str) -> CohortToml:
+    """The cohort with its patterns replaced by the checkpoints that fit them."""
+    if bool(cohort.members) == bool(cohort.recipe):
+        raise UsageError(
+            "A cohort is of checkpoints or of nets of one recipe.",
+            where=where,
+            expected='members = ["hf:runs/*"], or recipe = "NAME" and seeds = 10',
+            got="both" if cohort.members else "neither",
+        )
+    found: list[str] = []
+    for member in cohort.members:
+        kind, mark, rest = member.partition(":")
+        if not mark or kind not in ("hf", "gguf"):
+            found.append(member)
+            continue
+        pattern = str(folder / Path(rest).expanduser())
+        several = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+        if not several:
+            raise MissingFile("No checkpoint fits the pattern.", where=where, got=member)
+        found += [f"{kind}:{one}" for one in several]
+    if len(found) > MOST_MEMBERS:
+        raise UsageError(
+            "The cohort is too large.", where=where, expected=f"at most {MOST_MEMBERS:,} members", got=str(len(found))
+        )
+    return msgspec.structs.replace(cohort, members=found)
+
+
+def _file(spec: str, folder: Path) -> str:
+    """Examples by an absolute path, where they are a file."""
+    return str(folder / spec) if Path(spec).suffix in (".npz", ".jsonl") else spec
+
+
+@final
+class Declared(Study):
+    """A study of the user's own: every metric is an audit's number of a member."""
+
+    name = "declared"
+    code = "WT001"
+    title = "a study of your own, from a TOML file"
+    settings_type = DeclaredSettings
+    settings: DeclaredSettings
+
+    def __init__(self, settings: dict[str, Any] | None = None) -> None:
+        super().__init__(settings)
+        if not self.settings.declaration:
+            raise UsageError(
+                "A study of your own is named by its file.",
+                expected="wheeltap study FILE.toml",
+                got="declared",
+                do="See the example in docs/studies.md.",
+            )
+        self._held = msgspec.json.decode(self.settings.declaration, type=Declaration)
+
+    @property
+    def question(self) -> str:
+        """See ``Study``."""
+        return self._held.question
+
+    @property
+    def examples(self) -> str:
+        """See ``Study``."""
+        return self._held.examples
+
+    def cast(self) -> tuple[Cast, ...]:
+        """See ``Study``."""
+        return tuple(
+            Cast(name=name, members=tuple(_members(name, one)), role=one.role, about=one.about)
+            for name, one in self._held.cohorts.items()
+        )
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """See ``Study``."""
+        return tuple(
+            Metric(
+                key=key, title=one.title or _titled(key, one), unit=one.unit, toward=one.toward,
+                reads=audits.get(named(one.audit)).reads, code=audits.get(named(one.audit)).code,
+                ends=(one.least, one.most),
+            )
+            for key, one in self._held.metrics.items()
+        )  # fmt: skip
+
+    def rules(self) -> tuple[Rule, ...]:
+        """See ``Study``."""
+        codes = {metric.key: metric.code for metric in self.metrics()}
+        return tuple(
+            Rule(
+                code=codes.get(one.metric, self.code), title=one.title or f"{one.metric}: {' vs '.join(one.cohorts)}",
+                metric=one.metric, cohorts=tuple(one.cohorts), statistic=one.statistic, direction=one.direction,
+                margin=one.margin, relative=one.relative, with_metric=one.with_metric, beyond=tuple(one.beyond),
+                within=one.within, above=one.above, supports=one.supports, refutes=one.refutes, alarm=one.alarm,
+            )
+            for one in self._held.rules
+        )  # fmt: skip
+
+    def measures(self) -> tuple[Measured, ...]:
+        """See ``Study``."""
+        return tuple(
+            Measured(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
+            for key, one in self._held.metrics.items()
+        )
+
+
+def _titled(key: str, one: MetricToml) -> str:
+    title = audits.get(named(one.audit)).title
+    return f"{title} ({one.scheme or key})"
+
+
+def _members(cohort: str, one: CohortToml) -> list[Asked]:
+    if one.members:
+        names = _names(one.members)
+        return [Asked(name=name, source=source) for name, source in zip(names, one.members, strict=True)]
+    seeds = list(range(one.seeds)) if isinstance(one.seeds, int) else one.seeds
+    if not 1 <= len(seeds) <= MOST_MEMBERS:
+        raise UsageError(
+            "A cohort of a recipe needs seeds.",
+            where=f"cohort {cohort}",
+            expected=f"seeds = N from 1 to {MOST_MEMBERS:,}, or a list of them",
+            got=str(one.seeds),
+        )
+    return [
+        Asked(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed, on_task=one.on_task)
+        for seed in seeds
+    ]
+
+
+def _names(sources: list[str]) -> list[str]:
+    """Short names of checkpoints: the last part of each path, with the one before it where that is not enough."""
+    for parts in range(1, 8):
+        names = ["/".join(source.partition(":")[2].rstrip("/").split("/")[-parts:]) for source in sources]
+        if len(set(names)) == len(names):
+            return names
+    return sources

@@ -1,0 +1,89 @@
+"""Audits as measures: what one of them finds of a single member is a number of that member."""
+
+from dataclasses import dataclass, field
+from typing import final
+
+from wheeltap.audits.base import Audit, create
+from wheeltap.audits.case import Case
+from wheeltap.audits.claims import Unanswered
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Estimate, Finding, Scalar, SubjectRecord, Trial
+from wheeltap.stats._scipy import normal_quantile
+from wheeltap.stats.members import Single
+
+
+@final
+@dataclass(frozen=True)
+class Measured:
+    """One number of an audit.
+
+    Attributes:
+        key: The metric that it is.
+        audit: Name of the audit.
+        settings: Of the audit.
+        scheme: Which of its findings on a member, where each is about a deployment scheme.
+        estimate: Name of the estimate; the first one where empty.
+    """
+
+    key: str
+    audit: str
+    settings: dict[str, Scalar | list[int | float]] = field(default_factory=dict[str, Scalar | list[int | float]])
+    scheme: str = ""
+    estimate: str = ""
+
+    def made(self) -> Audit:
+        """The audit with its settings.
+
+        Raises:
+            UnknownName: If there is none of this name.
+            UsageError: If a setting cannot be used.
+        """
+        return create(self.audit, dict(self.settings))
+
+    def ask(self, case: Case) -> list[Trial]:
+        """The trials it rests on; ``case`` is of the member alone."""
+        return self.made().ask(case)
+
+    def number(self, case: Case, member: SubjectRecord) -> Single:
+        """What the audit found of the member.
+
+        Raises:
+            Unanswered: If it found nothing, or has no such number.
+        """
+        drafts = self.made().judge(case).drafts
+        mine = [one.finding for one in drafts if one.finding.subject == member.name]
+        chosen = [finding for finding in mine if not self.scheme or finding.scheme == self.scheme]
+        if not chosen:
+            known = sorted({finding.scheme for finding in mine if finding.scheme})
+            raise UsageError(
+                "The audit has no such finding on a member.",
+                where=f"metric {self.key}, audit {self.audit}",
+                expected=", ".join(known) or "a finding on each member",
+                got=f"scheme {self.scheme!r}" if self.scheme else "none",
+            )
+        return _single(self._estimate(chosen[0]))
+
+    def _estimate(self, finding: Finding) -> Estimate:
+        if finding.status in ("error", "not_applicable", "skipped") or not finding.estimates:
+            raise Unanswered("error" if finding.status == "error" else "not_applicable", finding.because)
+        if not self.estimate:
+            return finding.estimates[0]
+        named = [one for one in finding.estimates if one.name == self.estimate]
+        if not named:
+            raise UsageError(
+                "The audit gives no such number.",
+                where=f"metric {self.key}, audit {self.audit}",
+                expected=", ".join(one.name for one in finding.estimates),
+                got=self.estimate,
+            )
+        return named[0]
+
+
+def _single(estimate: Estimate) -> Single:
+    """A number of one member with the standard error that its interval stands for."""
+    if estimate.value is None:
+        raise Unanswered("error", f"{estimate.name} has no value.")
+    if estimate.low is None or estimate.high is None or estimate.level >= 1.0:
+        return Single(estimate.value)
+    half = (estimate.high - estimate.low) / 2.0
+    return Single(estimate.value, half / normal_quantile((1.0 + estimate.level) / 2.0), estimate.method)

@@ -1,0 +1,277 @@
+"""Rules: how a study decides, from the table of its members to drafts that one correction settles."""
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.claims import CLAIM, Draft, Unanswered
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Control, Estimate, Finding
+from wheeltap.core.study import MetricRow, Rule
+from wheeltap.stats import members
+from wheeltap.stats.members import MemberTest, Scale
+from wheeltap.studies.table import LEVEL, Table, within
+
+WORST = 0.001
+"""A null control fails below this p-value, corrected for all its tests: a sound study is rarely void by chance."""
+
+
+def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
+    """The finding that a rule makes of a table, before the correction.
+
+    Args:
+        rule: Fixed beforehand.
+        table: Of all members.
+        among: How many rules there are: what could have been found is given for the strictest test.
+        alpha: Of all rules together.
+    """
+    finding = Finding(
+        code=rule.code, title=rule.title, status="inconclusive", subject=subject_of(rule), alarm=rule.alarm
+    )
+    try:
+        test = tested(rule, table)
+    except Unanswered as gap:
+        return Draft(msgspec.structs.replace(finding, status=gap.status, because=gap.because))
+    margin = margin_of(rule, table)
+    shown = within(table.metric(rule.metric), test.estimate) if rule.statistic == "exact" else test.estimate
+    effect = msgspec.structs.replace(shown, p=test.above(margin, rule.direction))
+    said = f"{_numbers(rule, table)} {_WORDS[rule.statistic]}: {effect}."
+    finding = msgspec.structs.replace(
+        finding, status="found", estimates=(effect, *_means(rule, table)), margin=margin,
+        because=f"{rule.supports} {said}".strip(),
+        smallest_detectable=test.smallest_detectable(margin, rule.direction, alpha=alpha / among),
+    )  # fmt: skip
+    if effect.p is None:
+        why = f"{said} Nothing can be tested: {test.method}."
+        return Draft(msgspec.structs.replace(finding, status="inconclusive", because=why))
+    more = test.needed(margin, rule.direction, alpha=alpha / among) if margin > 0.0 else None
+    needed = f" About {more} members would decide." if more is not None and more > test.count else ""
+    return Draft(
+        finding, test=effect, margin=margin, otherwise=f"{said}{needed}", words=CLAIM, over=test,
+        direction=rule.direction,
+    )  # fmt: skip
+
+
+def subject_of(rule: Rule) -> str:
+    """What a rule's finding is about."""
+    pooled = rule.statistic in ("association", "exact") and len(rule.cohorts) > 1
+    return f"over {listed(rule.cohorts)}" if pooled else " vs ".join(rule.cohorts)
+
+
+def margin_of(rule: Rule, table: Table) -> float:
+    """The smallest effect of interest, in units of the statistic."""
+    if not rule.relative:
+        return rule.margin
+    values = table.values(rule.cohorts[-1], rule.metric)
+    return rule.margin * abs(float(np.mean(values)))
+
+
+def tested(rule: Rule, table: Table) -> MemberTest:
+    """The rule's statistic on a table.
+
+    Raises:
+        Unanswered: If members lack the numbers, so that there is none.
+    """
+    keys = [key for key in (rule.metric, rule.with_metric, *rule.beyond) if key]
+    for cohort in rule.cohorts:
+        if not table.having(cohort, keys):
+            why = "; ".join(dict.fromkeys(table.lost[m] for m in table.cohort(cohort).members if m in table.lost))
+            raise Unanswered("not_applicable", f"No member of {cohort} has this number. {why}".strip())
+    metric = table.metric(rule.metric)
+    scale = Scale(metric.unit, metric.grain, metric.log)
+    try:
+        return _statistic(rule, table, scale, keys)
+    except DataError as error:
+        raise Unanswered("error", error.in_line()) from error
+
+
+def _statistic(rule: Rule, table: Table, scale: Scale, keys: Sequence[str]) -> MemberTest:
+    key, first, last = rule.metric, rule.cohorts[0], rule.cohorts[-1]
+    if rule.statistic == "association":
+        return _association(rule, table, keys)
+    if rule.statistic == "exact":
+        values = [value for cohort in rule.cohorts for value in table.values(cohort, key)]
+        return members.exact(sum(value > rule.above for value in values), len(values), share=rule.share, name=key)
+    if rule.statistic == "one_of":
+        return members.one_of(table.singles(first, key)[0], table.values(last, key), name=key, scale=scale)
+    if rule.statistic == "paired":
+        pairs = zip(table.cohort(first).members, table.cohort(last).members, strict=True)
+        both = [pair for pair in pairs if all(key in table.numbers.get(name, {}) for name in pair)]
+        one, two = ([table.numbers[pair[side]][key].value for pair in both] for side in (0, 1))
+        return members.paired(one, two, name=key, scale=scale)
+    one, two = table.values(first, key), table.values(last, key)
+    if rule.statistic == "auc":
+        return members.auc(one, two, name=key)
+    how = members.difference if rule.statistic == "difference" else members.ratio
+    return how(one, two, name=key, scale=scale)
+
+
+def _association(rule: Rule, table: Table, keys: Sequence[str]) -> MemberTest:
+    names = [(cohort, name) for cohort in rule.cohorts for name in table.having(cohort, keys)]
+    columns = {key: [table.numbers[name][key].value for _, name in names] for key in keys}
+    groups = [cohort for cohort, _ in names] if rule.within else ()
+    return members.association(
+        columns[rule.metric], columns[rule.with_metric], beyond=[columns[key] for key in rule.beyond], groups=groups,
+        name=f"{rule.metric} with {rule.with_metric}",
+    )  # fmt: skip
+
+
+_WORDS = {
+    "one_of": "Its distance from their mean",
+    "paired": "Mean difference of pairs",
+    "difference": "Difference of the means",
+    "ratio": "Ratio of the geometric means",
+    "association": "Correlation over members",
+    "auc": "Probability that one of the first has more than one of the second",
+    "exact": "Share of members",
+}
+
+
+def _means(rule: Rule, table: Table) -> tuple[Estimate, ...]:
+    """The number of each cohort, beside the effect."""
+    rows = {row.metric.key: row for row in table.rows()}
+    if rule.statistic in ("association", "exact"):
+        return ()
+    return tuple(row.mean for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts)
+
+
+def _numbers(rule: Rule, table: Table) -> str:
+    """The cohorts' numbers in a sentence."""
+    metric = table.metric(rule.metric)
+    title = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+    if rule.statistic == "association":
+        other = table.metric(rule.with_metric).title
+        beyond = [table.metric(key).title.lower() for key in rule.beyond]
+        return f"{title} against {other.lower()}{f', beyond {listed(beyond)}' if beyond else ''}."
+    if rule.statistic == "exact":
+        return f"{title} above {rule.above:g} in {listed(rule.cohorts)}."
+    told = [
+        f"{cohort} {mean} ({_nets(len(table.values(cohort, rule.metric)))})" for cohort, mean in _by_cohort(rule, table)
+    ]
+    return f"{title}: {', '.join(told)}."
+
+
+def _by_cohort(rule: Rule, table: Table) -> list[tuple[str, Estimate]]:
+    return [(cohort, mean) for cohort, mean in zip(_ordered(rule, table), _means(rule, table), strict=True)]
+
+
+def _ordered(rule: Rule, table: Table) -> list[str]:
+    rows = {row.metric.key: row for row in table.rows()}
+    return [row.cohort for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts]
+
+
+def _nets(count: int) -> str:
+    return f"{count} net{'' if count == 1 else 's'}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words with commas between, and ``and`` before the last."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
+    """What was supported and what refuted, then how much is undecided."""
+    rules = {(rule.code, rule.title, subject_of(rule)): rule for rule in planned}
+    pairs = [(rules[key], one) for one in findings if (key := (one.code, one.title, one.subject)) in rules]
+    found = [rule.supports or f"{rule.title}: found." for rule, one in pairs if one.status == "found"]
+    out = [rule.refutes or f"{rule.title}: excluded." for rule, one in pairs if one.status == "excluded"]
+    still = [rule.title for rule, one in pairs if one.status == "inconclusive"]
+    without = [rule.title for rule, one in pairs if one.status in ("not_applicable", "error")]
+    said = [*found, *out]
+    if still:
+        said.append(f"Not decided ({len(still)} of {len(pairs)}): {'; '.join(still)}.")
+    if without:
+        said.append(f"Not answered: {'; '.join(without)}.")
+    return " ".join(said) or "The study has no rules."
+
+
+def left_out(table: Table, planned: Sequence[Rule]) -> list[Control]:
+    """Controls that every study has: nets made alike against each other; members that were not made."""
+    return [_alike(table, planned), _all_made(table)]
+
+
+def _all_made(table: Table) -> Control:
+    whole = sum(len(cohort.members) for cohort in table.cohorts)
+    lost = "; ".join(f"{name} ({why})" for name, why in table.lost.items())
+    return Control(
+        name="every member has its numbers", kind="gate", status="skipped" if lost else "passed",
+        estimates=(Estimate.exact("members_left_out", float(len(table.lost)), "members", n=whole),),
+        because=f"{whole - len(table.lost)} of {whole} members have."
+        + (f" Left out of every number: {lost}." if lost else ""),
+    )  # fmt: skip
+
+
+def _alike(table: Table, planned: Sequence[Rule]) -> Control:
+    """Nets made alike against each other, by the statistic of each rule: none may be called different.
+
+    Of a rule about one net, each net of the other cohort is left out in turn; of a rule about two cohorts, the second
+    one is cut in two halves, several times.
+    """
+    name, tests = "nets made alike are not called different", list[tuple[MemberTest, float]]()
+    for rule in planned:
+        values = table.values(rule.cohorts[-1], rule.metric)
+        if len(values) >= _FEWEST and rule.margin > 0.0:
+            margin = margin_of(rule, table)
+            tests += [(test, margin) for test in _among_alike(rule, table, values) if test.law is not None]
+    if not tests:
+        return Control(name=name, kind="null", status="skipped", because="It takes a cohort of at least four nets.")
+    found = [test.above(margin) for test, margin in tests]
+    least = min([1.0, *(p * len(tests) for p in found if p is not None)])
+    could = [test.smallest_detectable(margin, alpha=WORST / len(tests)) for test, margin in tests]
+    blind = not any(size is not None and size <= 2.0 * margin for size, (_, margin) in zip(could, tests, strict=True))
+    share = float(np.mean([(test.above(0.0) or 1.0) <= 1.0 - LEVEL for test, _ in tests]))
+    status = "failed" if least < WORST else "skipped" if blind else "passed"
+    why = f" No power: {len(tests)} tests with so few nets would not show a difference of twice the margin."
+    estimate = Estimate(
+        name="share_below_05", value=share, low=None, high=None, level=LEVEL, n=len(tests), unit="share of tests",
+        method="the tests share nets",
+    )  # fmt: skip
+    return Control(
+        name=name, kind="null", status=status, estimates=(estimate,),
+        because=f"{share:.0%} of {len(tests)} tests of nets made alike are below .05; the smallest p-value beyond the "
+        f"margin, corrected for all, is {least:.2g} (fails below {WORST:g})." + (why if status == "skipped" else ""),
+    )  # fmt: skip
+
+
+_FEWEST = 4
+"""Nets of a cohort that are compared with each other."""
+
+_HALVES = 4
+"""Ways in which a cohort is cut in two."""
+
+
+def _among_alike(rule: Rule, table: Table, values: Sequence[float]) -> list[MemberTest]:
+    metric, key = table.metric(rule.metric), rule.metric
+    scale = Scale(metric.unit, metric.grain, metric.log)
+    if rule.statistic == "one_of":
+        rest = [[*values[:at], *values[at + 1 :]] for at in range(len(values))]
+        singles = [members.Single(value) for value in values]
+        return [members.one_of(one, others, name=key, scale=scale) for one, others in zip(singles, rest, strict=True)]
+    if rule.statistic not in ("difference", "ratio", "paired"):
+        return []
+    how = members.ratio if rule.statistic == "ratio" else members.difference
+    found: list[MemberTest] = []
+    for at in range(_HALVES):
+        order = seeds.generator(0, "halves", at).permutation(len(values))
+        middle = len(values) // 2
+        one, two = ([values[int(place)] for place in part] for part in (order[:middle], order[middle:]))
+        found.append(how(one, two, name=key, scale=scale))
+    return found
+
+
+def with_verdicts(
+    rows: Sequence[MetricRow], planned: Sequence[Rule], findings: Sequence[Finding]
+) -> tuple[MetricRow, ...]:
+    """The table with a word on each metric that the first of its rules is about."""
+    said = {(one.code, one.title, one.subject): one for one in findings}
+    found: list[MetricRow] = []
+    for one in rows:
+        row, own = one, [said.get((r.code, r.title, subject_of(r))) for r in planned if r.metric == one.metric.key]
+        first = next((one for one in own if one is not None), None)
+        if first is not None:
+            alarm, word = first.status == "found" and first.alarm, first.verdict or first.status.replace("_", " ")
+            row = msgspec.structs.replace(row, verdict=word, alarm=alarm)
+        found.append(row)
+    return tuple(found)

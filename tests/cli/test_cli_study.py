@@ -1,0 +1,320 @@
+"""``wheeltap study`` and ``wheeltap fer``, as a user would type them: run, resumed, judged, refused."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.cli.progress import Phase
+from wheeltap.cli.study import Choosing
+from wheeltap.cli.studying import chosen, planned
+from wheeltap.core.study import Statistic
+from wheeltap.report import jsonfile
+from wheeltap.runs import loop, studying
+from wheeltap.studies.sound import require_sound
+
+TOML = """
+question = "Do nets that were trained score more than nets that were not?"
+examples = "digits"
+
+[cohorts.trained]
+recipe = "digits"
+settings = { hidden = "12", epochs = 5 }
+seeds = 4
+about = "Five passes over the training split."
+
+[cohorts.untrained]
+recipe = "digits"
+settings = { hidden = "12", epochs = 0 }
+seeds = 4
+role = "compared"
+
+[metrics.score]
+audit = "score"
+
+[[rules]]
+metric = "score"
+cohorts = ["trained", "untrained"]
+statistic = "difference"
+direction = "more"
+margin = 0.1
+supports = "Training helps."
+refutes = "Training does not help."
+"""
+
+
+def report(path: Path) -> dict[str, Any]:
+    """The report in a file, checked against the schema."""
+    data = json.loads(path.read_text())
+    jsonschema.validate(data, jsonfile.schema())
+    return data
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``mine.toml``, its store and its report, made by a real process."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "mine.toml").write_text(TOML)
+    words = [sys.executable, "-m", "wheeltap", "study", "mine.toml", "--out", "out"]
+    done = subprocess.run(words, cwd=folder, check=True, capture_output=True, text=True)
+    (folder / "said.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def here(ran: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """That folder, as the current one."""
+    monkeypatch.chdir(ran)
+    return ran
+
+
+def test_a_study_in_a_file_says_its_answer_first_and_its_verdict_last(ran: Path) -> None:
+    lines = (ran / "said.txt").read_text().splitlines()
+    assert lines[0] == "Training helps."
+    last = " ".join(" ".join(lines[-15:]).split())
+    assert re.search(r"score: trained vs untrained \S+ \[[^]]+\] above 0\.100 found", last)
+    assert "8 nets in 2 cohorts" in last
+    assert len(lines) <= 40 and max(map(len, lines)) <= 80
+    data = report(ran / "out" / "report.json")
+    assert [rule["margin"] for rule in data["study"]["rules"]] == [0.1]
+    assert data["command"] == "study mine.toml" and not data["void"]
+    assert (ran / "mine.wheeltap").is_file() and len(list((ran / "mine.wheeltap.made").glob("*"))) >= 8
+
+
+def test_a_second_time_nothing_is_made_or_measured(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "mine.toml", "--json", "again.json", "--quiet"]) == 0
+    assert capsys.readouterr().out == "Training helps.\n"
+    first, again = report(here / "out" / "report.json"), report(here / "again.json")
+    assert (again["cost"]["trials"], again["cost"]["forwards"]) == (0, 0.0)
+    assert again["cost"]["reused"] == first["cost"]["trials"] > 8
+    assert [part for part in first if first[part] != again[part]] == ["cost"]
+
+
+def test_status_judge_show_and_report_take_a_study(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "mine.wheeltap"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "study mine.toml on digits: 8 nets (8 made by recipes) in 2 cohorts, 1 rule" in said
+    assert "complete" in said
+    assert main(["judge", "mine.wheeltap", "--json", "judged.json"]) == 0
+    first, judged = report(here / "out" / "report.json"), report(here / "judged.json")
+    assert [part for part in first if first[part] != judged[part]] == ["cost"]
+    assert main(["show", "judged.json", "--full"]) == 0
+    assert "untrained 2 (untrained): Benchmark score" in " ".join(capsys.readouterr().out.split())
+    assert main(["show", "judged.json", "wt001"]) == 0
+    assert "WT001 trained vs untrained: found" in capsys.readouterr().out
+    assert main(["report", "judged.json", "--html", "judged.html"]) == 0
+    assert (here / "judged.html").read_bytes() == (here / "out" / "report.html").read_bytes().replace(
+        *(report(here / name)["cost"] and _cost(here / page) for name, page in _PAGES)
+    )
+
+
+_PAGES = (("out/report.json", "out/report.html"), ("judged.json", "judged.html"))
+
+
+def _cost(page: Path) -> bytes:
+    found = re.search(rb'<h2 id="cost">Cost</h2>\n<p>[^<]*</p>', page.read_bytes())
+    assert found is not None
+    return found[0]
+
+
+def test_judging_needs_no_torch(here: Path) -> None:
+    code = (
+        "import sys; from wheeltap.cli import main; main(['judge', 'mine.wheeltap', '--html', 'light.html'])\n"
+        "main(['status', 'mine.wheeltap']); main(['show', 'mine.wheeltap'])\n"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=here)
+    assert done.stdout.rstrip().endswith("[]")
+    assert "Training helps." in done.stdout
+
+
+def test_a_plan_is_written_and_run_later(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", str(here / "mine.toml"), "--plan", "mine.plan.json"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "8 nets (8 made by recipes) in 2 cohorts, 1 rule. Run it: wheeltap run mine.plan.json" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.plan.json"]
+    assert main(["run", "mine.plan.json", "--json", "run.json"]) == 0
+    first, later = report(here / "out" / "report.json"), report(tmp_path / "run.json")
+    for part in ("findings", "controls", "study", "headline"):
+        assert first[part] == later[part]
+    assert (tmp_path / "mine.wheeltap").is_file()
+
+
+def test_a_broken_off_study_says_how_far_it_is_and_resumes(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(TOML)
+    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+
+    def stop(state: loop.Progress) -> None:
+        if state.done == 4:
+            raise KeyboardInterrupt
+
+    store = tmp_path / "mine.wheeltap"
+    members = asked.members(studying.folder_of(store))
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(asked.plan, [], asked.task, store=store, watch=stop, members=members)
+    assert main(["status", "mine.wheeltap"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "4 of 8 nets are made" in said and "same command again (wheeltap study mine.toml ...)" in said
+    assert main(["judge", "mine.wheeltap"]) == 2
+    assert "Unfinished: at least 4 trials have not run" in " ".join(capsys.readouterr().out.split())
+    assert main(["study", "mine.toml", "--json", "whole.json"]) == 0
+    first, whole = report(here / "out" / "report.json"), report(tmp_path / "whole.json")
+    for part in ("findings", "controls", "study", "headline"):
+        assert first[part] == whole[part]
+    assert whole["cost"]["reused"] == 4
+
+
+@pytest.mark.parametrize("budget", ["0.001s", "0.1f"])
+def test_a_budget_stops_a_study_and_cuts_nothing(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: str
+) -> None:
+    words = ["study", "mine.toml", "--store", str(tmp_path / "s.wheeltap"), "--json", str(tmp_path / "r.json")]
+    assert main([*words, "--budget", budget]) == 2
+    part = report(tmp_path / "r.json")
+    assert "Unfinished" in capsys.readouterr().out
+    assert part["provenance"]["missing_trials"] > 0 and "(wheeltap study mine.toml ...)" in part["headline"]
+    assert main(words) == 0
+    first, whole = report(here / "out" / "report.json"), report(tmp_path / "r.json")
+    for name in ("findings", "controls", "study", "headline"):
+        assert first[name] == whole[name]
+    assert whole["cost"]["reused"] >= 1
+    assert main([*words, "--budget", "1h"]) == 0
+    assert main([*words, "--budget", "soon"]) == 2
+
+
+def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: Path) -> None:
+    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    phase, seen = Phase(), list[tuple[str, bool, int, int]]()
+
+    def watch(state: loop.Progress) -> None:
+        began = phase.begins(state)
+        seen.append((phase.unit, began, *phase.of(state)))
+
+    loop.run(asked.plan, [], asked.task, store=tmp_path / "s", watch=watch, members=asked.members(tmp_path / "made"))
+    nets = [one for one in seen if one[0] == "nets made"]
+    trials = seen[len(nets) :]
+    assert nets == [("nets made", at == 0, at + 1, 8) for at in range(8)]
+    assert trials == [("trials", at == 0, at + 1, len(trials)) for at in range(len(trials))]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("picturs",), ("no study called 'picturs'", "Did you mean 'pictures'?")),
+        (("nowhere.toml",), ("no study at this path", "nowhere.toml")),
+        (("folder/nowhere",), ("no study at this path", "folder/nowhere")),
+        (("declared",), ("named by its file", "wheeltap study FILE.toml")),
+        (("pictures", "--set", "stepz=3"), ("setting of the study pictures", "Did you mean 'steps'?")),
+        (("pictures", "--set", "steps"), ("no value", "NAME=VALUE")),
+        (("pictures", "--set", "steps=many"), ("steps", "expected: int", "wheeltap list studies")),
+        (("pictures", "--set", "picture=fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
+        (("pictures", "--seeds", "2.5"), ("--seeds", "expected a whole number, got 2.5")),
+        (("pictures", "--size", "large"), ("size", "small", "full")),
+        (("pictures", "--alpha", "1"), ("alpha",)),
+        (("mine.toml", "--seeds", "3"), ("has its settings there", "--seeds", "mine.toml")),
+        (("mine.toml", "--size", "full", "--set", "a=1"), ("has its settings there", "--size, --set")),
+        (("bad.toml",), ("is not a study", "bad.toml")),
+        (("mine.toml", "--store", "same", "--json", "same"), ("Two files", "same twice")),
+    ],
+)
+def test_bad_usage(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    (here / "bad.toml").write_text("question = 3")
+    assert main(["study", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+
+
+def test_settings_are_as_their_fields_want_them() -> None:
+    made = chosen("pictures", Choosing(size="full", seeds=7, seed=3, set_=("steps=12", "effect=.2", "controls=l1")))
+    settings = made.settings
+    assert (settings.seeds, settings.seed, settings.steps, settings.effect) == (7, 3, 12, 0.2)
+    assert (settings.controls, settings.size) == ("l1", 64)
+    small = chosen("pictures", Choosing()).settings
+    assert {name: getattr(small, name) for name in type(made).sized("small")} == type(made).sized("small")
+
+
+def test_studies_and_recipes_are_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, said in (
+        (["studies"], "pictures"), (["recipes"], "classifier"), (["studies", "pictures"], "control_seeds"),
+        (["recipes", "picture"], "patience"),
+    ):  # fmt: skip
+        assert main(["list", *words]) == 0
+        assert said in capsys.readouterr().out
+    assert main(["list", "recipes", "pictur"]) == 2
+    assert "Did you mean 'picture'?" in capsys.readouterr().err
+
+
+def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    (tmp_path / "mine.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    for name in ("sam", "plain"):
+        for at in range(4):
+            (tmp_path / "runs" / f"{name}-{at}").mkdir(parents=True)
+    spec = chosen(str(tmp_path / "mine.toml"), Choosing()).spec()
+    require_sound(spec, alpha=0.05)
+    assert [len(cohort.members) for cohort in spec.cohorts] == [4, 4]
+    assert all(f"`{statistic}`" in text for statistic in get_args(Statistic))
+
+
+QUICK = ("--seeds", "2", "--control-seeds", "1", "--controls", "abs-x,l1", "--size", "16", "--steps", "3")
+
+
+def test_fer_is_a_call_of_the_study_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["fer", "--picture", "scene", *QUICK]) in (0, 3)
+    assert "Written: wheeltap-fer-scene/report.html" in " ".join(capsys.readouterr().out.split())
+    folder = tmp_path / "wheeltap-fer-scene"
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    made = {path.name for path in folder.iterdir()}
+    assert {"report.html", "report.json", "explorer.html", "study.wheeltap", "nets"} <= made
+    data = report(folder / "report.json")
+    assert data["command"] == "fer --picture scene"
+    sizes = {cohort["name"]: len(cohort["members"]) for cohort in data["study"]["cohorts"]}
+    assert sizes == {"scene": 1, "sgd": 2, "untrained": 2, "l1": 1}  # the scene has no symmetry
+    words = ["study", "pictures", "--size", "full", "--seeds", "2", "--store", str(folder / "study.wheeltap")]
+    for setting in ("picture=scene", "control_seeds=1", "controls=abs-x,l1", "size=16", "steps=3"):
+        words += ["--set", setting]
+    main([*words, "--json", "same.json"])
+    same = report(tmp_path / "same.json")
+    assert same["cost"]["trials"] == 0
+    for part in ("findings", "controls", "study", "headline"):
+        assert data[part] == same[part]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ("One picture is needed", "neither")),
+        (("face",), ("no genome at this path", "wheeltap fer --picture face")),
+        (("a.xml", "--picture", "face"), ("One picture is needed", "both")),
+        (("--picture", "fase"), ("no picture called 'fase'", "Did you mean 'face'?")),
+        (("--picture", "face", "--controls", "l2"), ("kind of control net", "Did you mean 'l1'?")),
+        (("--picture", "face", "--size", "8"), ("too small for its parts", "Take 9 pixels a side")),
+        (("--picture", "face", "--seeds", "1"), ("--seeds", "2")),
+    ],
+)
+def test_fer_refuses_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...], words: tuple[str, ...],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert main(["fer", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert list(tmp_path.iterdir()) == []

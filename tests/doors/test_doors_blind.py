@@ -1,0 +1,195 @@
+"""What must never be called safe: nets whose answers rest on what no disturbance reaches, and nets that are not still.
+
+By the doors that people use; the same nets with weights that are reached are told apart by the same call.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from msgspec.structs import replace
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.core.errors import ModelError
+from wheeltap.core.subject import Subject
+from wheeltap.report import deployment
+from wheeltap.testing import zoo
+
+CONTROL = "WT100 noise that destroys the weights"
+
+
+def learned() -> tuple[nn.Module, wt.Task]:
+    made = zoo.made("mlp")
+    task = made.task
+    assert isinstance(task, wt.Task)
+    return made.subject.model, task
+
+
+def audited(model: nn.Module, task: wt.Task, **more: object) -> wt.Report:
+    settings = {"schemes": "int8,int4"}
+    audits = ["score", wt.AuditSpec(name="deployment", settings=settings)]
+    return wt.audit(Subject(model.eval(), name="net"), task, audits=audits, **more)
+
+
+class Ballast(nn.Module):
+    """A net that computes with vectors, beside a large layer that does nothing: most weights are disturbed in vain."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
+        self.shapes = [tuple(one.weight.shape) for one in linear]
+        self.rows = nn.ParameterList([nn.Parameter(one.weight.detach().flatten()) for one in linear])
+        self.biases = nn.ParameterList([nn.Parameter(one.bias.detach().clone()) for one in linear])
+        self.idle = nn.Linear(self.shapes[0][1], 8 * sum(len(row) for row in self.rows) // self.shapes[0][1])
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        given = inputs
+        for at, shape in enumerate(self.shapes):
+            given = F.linear(given, self.rows[at].view(shape), self.biases[at])
+            given = given.relu() if at + 1 < len(self.shapes) else given
+        return given + 0.0 * self.idle(inputs).sum(1, keepdim=True)
+
+
+def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> None:
+    body, task = learned()
+    net = Ballast(body)
+    report = audited(net, task)
+    control = next(one for one in report.controls if one.name == CONTROL)
+    assert report.void and control.status == "failed"
+    assert "does not rest on the weights that disturbances reach" in control.because
+    assert not any(one.status == "excluded" for one in report.findings)
+    sound = audited(body, task)
+    assert not sound.void and next(one for one in sound.controls if one.name == CONTROL).status == "passed"
+    # One number for what was reached, the least, wherever it is told.
+    head = deployment.heads(report.record)[0].covered
+    share = min(one.coverage for one in report.findings if one.coverage is not None)
+    assert 0.5 < share < 0.9 and head == f"weights covered {int(100 * share)} %"
+
+
+def test_the_share_that_is_shown_is_the_least_of_disturbances_of_all_weights() -> None:
+    body, task = learned()
+    report = audited(body, task)
+    [first, *_] = rows = [one for one in report.findings if one.code == "WT100"]
+    single = replace(first, code="WT105", scheme="worst-weight", coverage=0.3)
+    shares = [replace(one, coverage=share) for one, share in zip(rows, (0.97, 0.6), strict=True)]
+    for single_share in (0.3, 1.0):
+        record = replace(report.record, findings=(*shares, replace(single, coverage=single_share)))
+        assert deployment.heads(record)[0].covered == "weights covered 60 %"
+        assert any("40.0% of the weights" in note for note in deployment.notes(record))
+
+
+def test_frozen_weights_are_named_and_nothing_is_concluded_without_them() -> None:
+    body, task = learned()
+    first = next(module for module in body.modules() if isinstance(module, nn.Linear))
+    path = next(name for name, module in body.named_modules() if module is first)
+    kept = first.weight.detach().clone()
+    del first.weight
+    first.register_buffer("weight", kept)
+    report = audited(body, task)
+    share = min(one.coverage for one in report.findings if one.coverage is not None)
+    rest = sum(parameter.numel() for parameter in body.parameters())
+    left = kept.numel() + first.bias.numel()  # a bias goes with its weight
+    assert share == pytest.approx(1.0 - left / (rest + kept.numel()), rel=1e-6)
+    assert report.headline.startswith(f"ONLY {int(100 * share)} % OF THE WEIGHTS WERE DISTURBED")
+    assert any(f"{path}.weight ({kept.numel():,})" in note for note in deployment.notes(report.record))
+
+
+class Dropping(nn.Module):
+    """It draws at random in eval mode too."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.body(F.dropout(inputs, 0.1, training=True))
+
+
+class Averaging(Dropping):
+    """It keeps a running mean of what it has seen."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__(body)
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.mean = 0.9 * self.mean + 0.1 * inputs.mean()
+        return self.body(inputs - self.mean)
+
+
+class Counting(Dropping):
+    """Every second call is another."""
+
+    calls = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        self.calls += 1
+        return self.body(inputs * (1.0 + 0.5 * (self.calls % 2)))
+
+
+@pytest.mark.parametrize("kind", [Dropping, Averaging, Counting])
+def test_a_model_that_is_not_deterministic_is_refused_every_time(kind: type[Dropping], tmp_path: Path) -> None:
+    body, task = learned()
+    for _ in range(3):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            with pytest.raises(ModelError, match="not deterministic"):
+                audited(kind(body), task, store=tmp_path / "s.wheeltap")
+
+
+def test_so_is_the_second_of_two_models_that_keeps_something_of_its_last_call() -> None:
+    body, task = learned()
+    with pytest.raises(ModelError, match="not deterministic"):
+        wt.compare(body, Averaging(zoo.made("mlp").subject.model).eval(), task, audits="score")
+
+
+def test_a_forward_that_restores_its_weights_is_refused_with_that_reason() -> None:
+    class Healing(Dropping):
+        def forward(self, inputs: Tensor) -> Tensor:
+            with torch.no_grad():
+                for name, held in self.body.named_parameters():
+                    held.copy_(self.kept[name])
+            return self.body(inputs)
+
+    body, task = learned()
+    net = Healing(body)
+    net.kept = {name: held.detach().clone() for name, held in body.named_parameters()}
+    with pytest.raises(ModelError, match="writes into the model's own weights"):
+        audited(net, task)
+
+
+def test_a_lazy_module_that_was_never_called_is_an_error_in_words() -> None:
+    with pytest.raises(ModelError, match="has no data") as caught:
+        Subject(nn.Sequential(nn.LazyLinear(3)).eval())
+    assert "lazy" in str(caught.value)
+
+
+def test_where_every_trial_raised_the_headline_is_the_error() -> None:
+    class Strict(Dropping):
+        def forward(self, inputs: Tensor) -> Tensor:
+            found = self.body(inputs)
+            if not torch.equal(found, self.known[: len(found)]):
+                raise ValueError("other answers than before")
+            return found
+
+    body, task = learned()
+    net = Strict(body)
+    net.known = body(task.inputs).detach()
+    report = wt.audit(Subject(net.eval(), name="net"), task, audits="score,relative-noise", effort=wt.Effort(draws=4))
+    assert report.headline.startswith("NO ANSWER: relative noise in the weights: ValueError: other answers than before")
+
+
+def test_a_folded_norm_is_called_the_same_outputs_though_the_layers_have_the_same_names() -> None:
+    made = zoo.made("mlp")
+    body, task = learned()
+    linear = [module for module in body.modules() if isinstance(module, nn.Linear)]
+    assert isinstance(made.task, wt.Task) and len(linear) > 1
+    with torch.no_grad():  # the same function; each unit's weights carry what cancels
+        wide = torch.full_like(linear[0].weight, 40.0)
+        linear[0].weight.add_(wide)
+        linear[0].register_forward_hook(lambda module, args, output: output - F.linear(args[0], wide))
+    report = wt.compare(made.subject, Subject(body, name="other"), task, audits=["relative-noise"])
+    assert made.subject.record.layers == Subject(body).record.layers
+    assert "DIFFER" in report.headline and "Both give the same outputs: the difference is in how" in report.headline

@@ -1,0 +1,235 @@
+"""Nets that are made once: in memory, in a folder, by one process of several; and never one in the place of another."""
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.canon import Scalar
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.task import Task
+from wheeltap.models.mlp import mlp
+from wheeltap.plans.artifacts import Artifacts
+from wheeltap.recipes.at_hand import Taught, change_once, train_once
+from wheeltap.recipes.base import Given, specified
+from wheeltap.recipes.fit import TrainSettings
+from wheeltap.recipes.make import make
+from wheeltap.recipes.once import FOLDER, place
+from wheeltap.recipes.train import reproducible, train_classifier
+from wheeltap.sources import digits
+from wheeltap.testing.contract import RecipeContract
+
+_RANDOM = torch.Generator().manual_seed(1)
+INPUTS, TARGETS = torch.randn(60, 4, generator=_RANDOM), torch.randint(3, (60,), generator=_RANDOM)
+SHORT = TrainSettings(seed=2, epochs=2, batch=16)
+
+
+def net(seed: int = 0, *, dropout: float = 0.0) -> nn.Sequential:
+    with reproducible(seed):
+        return mlp((4, 8, 3), dropout=dropout)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    return tmp_path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*.safetensors"))
+
+
+class TestTaught(RecipeContract):
+    recipe = Taught
+    settings: ClassVar[Mapping[str, Scalar]] = {"epochs": 2, "batch": 20}
+    other: ClassVar[Mapping[str, Scalar]] = {
+        "epochs": 3, "batch": 10, "rate": 1e-2, "decay": 0.1, "optimizer": "sgd", "momentum": 0.5,
+        "schedule": "constant", "steps": 4,
+    }  # fmt: skip
+    beside: ClassVar[Mapping[str, Mapping[str, Scalar]]] = {"momentum": {"optimizer": "sgd"}}
+
+    def task(self) -> Task:
+        return Task(INPUTS, TARGETS)
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (net(dropout=0.2),)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("steps", [None, 0, 5])
+def test_bits_are_those_of_plain_training(folder: Path, dropout: float, steps: int | None) -> None:
+    how = TrainSettings(seed=3, epochs=2, batch=16, optimizer="sgd", momentum=0.5, schedule="cosine", steps=steps)
+    model = net(dropout=dropout)
+    plain = train_classifier(copy.deepcopy(model), INPUTS, targets=TARGETS, settings=how)
+    assert train_once(model, INPUTS, targets=TARGETS, settings=how) is model
+    assert weights_digest(model) == weights_digest(plain)
+    assert (steps == 0) == (weights_digest(model) == weights_digest(net(dropout=dropout)))
+    assert not model.training and all(p.grad is None and p.requires_grad for p in model.parameters())
+    assert len(files(folder)) == 1
+
+
+def test_each_call_gives_a_net_of_its_own() -> None:
+    one, two = (train_once(net(), INPUTS, targets=TARGETS, settings=SHORT) for _ in range(2))
+    held = weights_digest(two)
+    with torch.no_grad():
+        next(one.parameters()).zero_()
+    again = train_once(net(), INPUTS, targets=TARGETS, settings=SHORT)
+    assert weights_digest(two) == weights_digest(again) == held != weights_digest(one)
+    demo = digits.train(0)
+    held = weights_digest(demo)
+    with torch.no_grad():
+        next(demo.parameters()).zero_()
+    assert weights_digest(digits.train(0)) == held != weights_digest(demo)
+
+
+def _others() -> Iterator[tuple[nn.Sequential, Tensor, Tensor, TrainSettings]]:
+    """The net that is trained first, and others of which each differs from it in one thing."""
+    first = TrainSettings(seed=11, epochs=2, batch=16)
+    yield net(), INPUTS, TARGETS, first
+    yield net(1), INPUTS, TARGETS, first
+    yield net(dropout=0.1), INPUTS, TARGETS, first
+    yield nn.Sequential(net()[0], nn.Tanh(), net()[2]), INPUTS, TARGETS, first
+    frozen = net()
+    frozen[0].requires_grad_(requires_grad=False)
+    yield frozen, INPUTS, TARGETS, first
+    yield net(), INPUTS + 1.0, TARGETS, first
+    yield net(), INPUTS, TARGETS.flip(0), first
+    yield net(), INPUTS, TARGETS, replace(first, seed=4)
+    yield net(), INPUTS, TARGETS, replace(first, rate=1e-2)
+    yield net(), INPUTS, TARGETS, replace(first, epochs=3)
+    yield net(), INPUTS, TARGETS, replace(first, steps=1)
+    yield net(), INPUTS, TARGETS, replace(first, optimizer="sgd")
+
+
+def test_whatever_differs_makes_another_net(folder: Path) -> None:
+    made = list[str]()
+    for count, (model, inputs, targets, settings) in enumerate(_others(), start=1):
+        plain = train_classifier(copy.deepcopy(model), inputs, targets=targets, settings=settings)
+        train_once(model, inputs, targets=targets, settings=settings)
+        assert weights_digest(model) == weights_digest(plain)
+        assert len(files(folder)) == count
+        made.append(weights_digest(model))
+    assert len(set(made)) == len(made)
+
+
+class Counted:
+    """Adds to a weight; counts how often it was called, on a list that is no part of what it does."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+
+    def __call__(self, model: nn.Module, /, *, seed: int) -> None:
+        CALLS.append(self.by)
+        with torch.no_grad():
+            next(model.parameters()).add_(self.by + seed + torch.rand(()))
+
+
+CALLS: list[float] = []
+
+
+def test_a_change_is_made_once_for_the_same_net_code_and_seed() -> None:
+    def changed(seed: int = 0, *, by: float = 1.0, of: int = 0) -> str:
+        return weights_digest(change_once(net(of), Counted(by), seed=seed))
+
+    CALLS.clear()
+    first = changed()
+    # The calls are a global that the code loads: a change of it would count as another code.
+    CALLS.clear()
+    assert changed() == first and CALLS == []
+    assert len({first, changed(1), changed(by=2.0), changed(of=1)}) == 4
+
+
+def test_what_cannot_be_read_is_made_at_each_call(folder: Path) -> None:
+    several = (part for part in (1.0, 2.0))
+
+    def change(model: nn.Module, /, *, seed: int) -> None:
+        with torch.no_grad():
+            next(model.parameters()).add_(next(several))
+
+    one, two = (weights_digest(change_once(net(), change, seed=0)) for _ in range(2))
+    assert one != two and files(folder) == []
+
+
+CODE = """
+import sys, time, torch
+from pathlib import Path
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.models.mlp import mlp
+from wheeltap.recipes.at_hand import change_once
+from wheeltap.recipes.train import reproducible
+
+def slowly(model, /, *, seed):
+    with open("calls", "a") as file:
+        file.write("called\\n")
+    time.sleep(1.0)
+    with torch.no_grad():
+        next(model.parameters()).add_(torch.rand(()))
+
+with reproducible(0):
+    net = mlp((4, 8, 3))
+Path(f"here-{sys.argv[1]}").touch()
+while len(list(Path(".").glob("here-*"))) < int(sys.argv[2]):
+    time.sleep(0.01)
+print(weights_digest(change_once(net, slowly, seed=5)))
+"""
+
+
+def test_of_processes_that_want_the_same_one_makes_it_and_the_others_wait(tmp_path: Path) -> None:
+    count = 3
+    environment = {**os.environ, FOLDER: str(tmp_path / "nets")}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CODE, str(at), str(count)],
+            cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+        )
+        for at in range(count)
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120)[0].strip() for process in processes]
+    assert [process.returncode for process in processes] == [0] * count
+    assert len(set(said)) == 1 and len(said[0]) == 32
+    assert (tmp_path / "calls").read_text().splitlines() == ["called"]
+
+
+def test_nets_of_other_libraries_lie_in_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    here = place("zoo")
+    assert here is not None and here.parent == tmp_path / "zoo"
+    assert torch.__version__ in here.name and torch.backends.cpu.get_cpu_capability().replace(" ", "-") in here.name
+    monkeypatch.delenv(FOLDER)
+    assert place() is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cached = place("zoo")
+    assert cached is not None and cached.parent.name == "zoo" and cached.parent.parent.name == "wheeltap"
+
+
+def test_tests_share_one_folder() -> None:
+    assert Path(os.environ[FOLDER]).is_dir()
+
+
+def test_what_cannot_be_trained_is_refused_each_time(folder: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(ModelError, match="diverged"):
+            train_once(net(), INPUTS * 1e15, targets=TARGETS, settings=TrainSettings(rate=1e30))
+    with pytest.raises(DataError):
+        train_once(net(), INPUTS[:0], targets=TARGETS[:0], settings=SHORT)
+    with pytest.raises(DataError):
+        train_once(net(), INPUTS, targets=TARGETS[1:], settings=SHORT)
+
+
+def test_a_file_that_is_damaged_is_set_aside_and_made_again(folder: Path) -> None:
+    task = Task(INPUTS, TARGETS)
+    asked = specified(Taught, {"epochs": 1}, seed=9, of=("any",), data=task.digest)
+    given, kept = Given(asked, (net(),), task), Artifacts(folder)
+    made = make(given, Taught(dict(asked.settings)), kept)
+    kept.path(asked).write_bytes(b"no net")
+    with pytest.warns(UserWarning, match="made again"):
+        assert make(given, Taught(dict(asked.settings)), kept).digest == made.digest

@@ -1,0 +1,271 @@
+"""A study in the terminal and for other programs: its answer, its rules and its numbers, and nothing of any one net."""
+
+import io
+import json
+import re
+from collections.abc import Callable
+from importlib.util import find_spec
+
+import jsonschema
+import msgspec
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+from rich.console import Console
+from study_cases import (
+    COHORTS,
+    LOST,
+    METRICS,
+    RULES,
+    STUDIES,
+    numbers,
+    study,
+    study_hostile,
+    study_many,
+    study_plain,
+    study_unfinished,
+    study_void,
+)
+
+from wheeltap.core.errors import FileFormatError
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import CohortRole, Direction, Statistic, StudyRecord
+from wheeltap.report import Report, cohorts, gate, jsonfile, text, words
+from wheeltap.report.markdown import markdown
+
+INTERVAL = re.compile(r"-?[\d.,]+ \[[^\]]*\]")
+
+
+def shown(record: ReportRecord, *, width: int = 100, full: bool = False) -> list[str]:
+    """What the terminal shows, line by line."""
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, color_system=None, highlight=False, markup=False, emoji=False)
+    text.write(record, console, full=full)
+    return [line.rstrip() for line in buffer.getvalue().splitlines()]
+
+
+def the_study(record: ReportRecord) -> StudyRecord:
+    """The study of a report."""
+    assert record.study is not None
+    return record.study
+
+
+# ---- terminal -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_width_holds_the_lines(make: Callable[[], ReportRecord], width: int) -> None:
+    for full in (False, True):
+        assert max(map(len, shown(make(), width=width, full=full))) <= width
+
+
+@pytest.mark.parametrize("make", [study, study_plain, study_many, study_unfinished])
+def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lines(
+    make: Callable[[], ReportRecord],
+) -> None:
+    record = make()
+    lines = shown(record)
+    assert len(lines) <= 40
+    said = " ".join(" ".join(lines).split())
+    assert said.startswith(" ".join(record.headline.split()))
+    last = " ".join(" ".join(lines[-15:]).split())
+    for finding in record.findings:
+        assert finding.verdict in last
+    assert "sgd 5 (Its training diverged)" in said
+
+
+def test_nothing_on_the_first_screen_is_about_one_net_as_a_model() -> None:
+    said = "\n".join(shown(study_many()))
+    for told in ("weights covered", "passing does not make a network", "Left alone", "parameters", "also asked"):
+        assert told not in said
+    assert "sam 3.2" not in said
+    assert "41 nets in 9 cohorts (1 left out)" in said
+
+
+def test_the_table_has_the_means_of_the_nets() -> None:
+    """Against plain means of the members' numbers."""
+    lines, held = shown(study_plain()), numbers()
+    for metric in METRICS:
+        if len(metric.title) > 30:
+            continue
+        [line] = [line for line in lines if line.startswith(f"{metric.title}  ")]
+        found = [float(value.split(" ")[0].replace(",", "")) for value in INTERVAL.findall(line)]
+        for value, cohort in zip(found, COHORTS, strict=True):
+            own = [held[name][metric.key].value for name in cohort.members if metric.key in held.get(name, {})]
+            assert value == pytest.approx(np.mean(own), rel=2e-3)
+
+
+def test_the_rules_have_the_effects_of_the_findings() -> None:
+    record = study_plain()
+    said = " ".join(" ".join(shown(record, width=200)).split())
+    for rule, finding in zip(RULES, record.findings, strict=True):
+        first = finding.estimates[0]
+        [decided] = [one for one in cohorts.decided(record, the_study(record)) if one.name == rule.title]
+        assert decided.word == finding.verdict
+        assert float(decided.value.replace(",", "")) == pytest.approx(first.value, rel=2e-3, abs=6e-4)
+        assert f"{decided.value} {decided.bracket} {decided.counts} {decided.word} {decided.least}" in said
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_every_width_says_what_could_have_been_found(width: int) -> None:
+    said = " ".join(shown(study_plain(), width=width))
+    for finding in study_plain().findings:
+        assert finding.smallest_detectable is not None
+        assert f" {words.number(finding.smallest_detectable)}" in said
+
+
+def test_a_rule_says_from_where_on_it_counts() -> None:
+    counts = {one.name: one.counts for one in cohorts.decided(study(), the_study(study()))}
+    own = numbers()
+    trained = np.mean([own[name]["maps"].value for name in COHORTS[1].members if name not in LOST])
+    below = counts["Distinct feature maps"].removeprefix("below -")
+    assert float(below) == pytest.approx(0.1 * trained, rel=1e-3)
+    assert counts["Symmetry of response: face is not one of sgd"] == "above 0.050"
+    assert counts["Symmetry under noise"] == "beyond ±0.050"
+
+
+@pytest.mark.parametrize(
+    ("statistic", "direction", "said"),
+    [
+        ("ratio", "more", "above 1.250"), ("auc", "less", "below 0.250"), ("exact", "either", "not in 0.050 to 0.550"),
+        ("paired", "less", "below -0.250"),
+    ],
+)  # fmt: skip
+def test_a_margin_is_a_distance_from_no_effect(statistic: Statistic, direction: Direction, said: str) -> None:
+    rule = msgspec.structs.replace(RULES[0], statistic=statistic, direction=direction, margin=0.25, share=0.3)
+    made = msgspec.structs.replace(the_study(study()), rules=(rule,))
+    [one] = cohorts.decided(msgspec.structs.replace(study(), findings=(), study=made), made)
+    assert (one.counts, one.word) == (said, "not judged")
+
+
+def test_the_margin_of_a_metric_that_is_compared_by_ratios_is_one_of_a_ratio() -> None:
+    held = the_study(study())
+    log = [msgspec.structs.replace(r, metric=msgspec.structs.replace(r.metric, log=True)) for r in held.rows]
+    rule = msgspec.structs.replace(RULES[0], direction="either", margin=0.2)
+    made = msgspec.structs.replace(held, rules=(rule,), rows=tuple(log))
+    [one] = cohorts.decided(msgspec.structs.replace(study(), findings=(), study=made), made)
+    assert one.counts == "not in 0.800 to 1.200"
+    assert one.asks == "symmetry of response: ratio of face to the geometric mean of sgd"
+
+
+def test_asked_for_it_shows_everything() -> None:
+    record, said = study(), " ".join(" ".join(shown(study(), full=True)).split())
+    held = the_study(record)
+    assert all(f"{member.name} ({member.cohort}):" in said for member in held.members)
+    assert all(line in said for line in (*held.notes, *held.caveats, held.question, held.about))
+    assert all(question in said and answer in said for question, answer in held.answers)
+    assert all(f"if found: {rule.supports}" in said for rule in held.rules if rule.supports)
+    assert all(control.name in said for control in record.controls)
+    assert all(cohort.about in said for cohort in held.cohorts)
+    assert "Surviving these disturbances" not in said
+
+
+def test_a_void_study_says_nothing_but_that() -> None:
+    lines = shown(study_void())
+    assert lines[0].startswith("VOID")
+    assert not re.search(r"\b(found|excluded|maybe|cannot tell)\b", "\n".join(lines[6:]))
+    assert gate.exit_code(study_void(), "costs") == gate.VOID
+
+
+def test_names_cannot_repaint_a_terminal() -> None:
+    for full in (False, True):
+        said = "\n".join(shown(study_hostile(), full=full))
+        assert "\x1b" not in said and "\u202e" not in said
+        assert not full or "[boldred]" in "".join(said.split())
+
+
+def test_a_notebook_shows_rules_and_metrics() -> None:
+    said = Report(study())._repr_html_().replace("\u00a0", " ")
+    for part in (cohorts.rules_part(study(), the_study(study())), *cohorts.metric_parts(the_study(study()))):
+        assert all(claim.name in said for claim in part.claims)
+        assert all(cell.value in said and cell.bracket in said for claim in part.claims for cell in claim.cells)
+    assert "class=" not in said
+    assert repr(Report(study())).startswith("Weights of the composed net")
+
+
+# ---- other programs -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
+def test_the_file_is_valid_and_comes_back_the_same(make: Callable[[], ReportRecord]) -> None:
+    data = jsonfile.to_json(make())
+    jsonschema.Draft202012Validator(jsonfile.schema()).validate(json.loads(data))
+    assert jsonfile.validate(data) == make()
+
+
+def test_the_schema_describes_every_field_of_a_study() -> None:
+    written, defs = json.loads(jsonfile.to_json(study()))["study"], jsonfile.schema()["$defs"]
+    row = written["rows"][0]
+    kinds = {
+        "study": written, "cohort": written["cohorts"][0], "rule": written["rules"][0], "member": written["members"][0],
+        "metricrow": row, "metric": row["metric"], "cohortrow": row["cohorts"][0], "strip": written["strips"][0],
+        "drawnnet": written["drawn"][0],
+    }  # fmt: skip
+    for name, value in kinds.items():
+        assert set(value) == set(defs[name]["properties"]), name
+    words = {("cohort", "role"): CohortRole, ("rule", "statistic"): Statistic, ("rule", "direction"): Direction}
+    for (name, key), literal in words.items():
+        assert tuple(defs[name]["properties"][key]["enum"]) == literal.__args__
+
+
+def test_values_without_a_member_are_refused() -> None:
+    raw = json.loads(jsonfile.to_json(study()))
+    raw["study"]["rows"][1]["cohorts"][1]["values"].pop()
+    with pytest.raises(FileFormatError, match="maps of sgd: 4 values, 5 members"):
+        jsonfile.validate(json.dumps(raw).encode())
+
+
+@pytest.mark.skipif(
+    not any(find_spec(m) for m in ("polars", "pandas", "pyarrow")), reason="needs polars, pandas or pyarrow"
+)
+def test_the_frame_has_one_row_for_each_net_and_metric() -> None:
+    import narwhals as nw
+
+    frame = nw.from_native(Report(study()).frame(), eager_only=True)
+    rows = list(frame.iter_rows(named=True))
+    got = {(row["member"], row["metric"]): row["value"] for row in rows if row["metric"] is not None}
+    assert got == {(name, key): one.value for name, own in numbers().items() for key, one in own.items()}
+    [lost] = [row for row in rows if row["metric"] is None]
+    assert (lost["member"], lost["status"], lost["because"]) == ("sgd 5", "left out", LOST["sgd 5"])
+    assert {row["cohort"]: row["role"] for row in rows} == {cohort.name: cohort.role for cohort in COHORTS}
+
+
+def test_scalars_have_the_means_and_the_verdicts() -> None:
+    found, own = Report(study()).scalars(), numbers()
+    trained = [own[name]["maps"].value for name in COHORTS[1].members if name not in LOST]
+    assert found["sgd/maps"] == pytest.approx(np.mean(trained))
+    assert found["sgd/maps_low"] < found["sgd/maps"] < found["sgd/maps_high"]
+    assert found["face-vs-sgd/WT204/verdict"] == 1.0
+    assert found["abs-x-vs-sgd/WT206/verdict"] == -1.0
+    assert found["passed"] == 1.0 and "coverage" not in found
+    assert set(Report(study_void()).scalars()) == {"passed"}
+
+
+@pytest.mark.parametrize("make", STUDIES.values(), ids=STUDIES)
+def test_a_comment_is_short_and_has_every_verdict(make: Callable[[], ReportRecord]) -> None:
+    record, said = make(), markdown(make())
+    assert len(said.splitlines()) < 60
+    for finding in record.findings:
+        assert finding.verdict in said
+    assert "weights covered" not in said and "<script" not in said and "<img" not in said
+    assert f"{len(the_study(record).members)} nets in" in said
+
+
+def test_junit_has_a_test_for_each_rule_and_is_red_where_the_gate_is() -> None:
+    record = study()
+    suite = ElementTree.fromstring(_junit(record))
+    assert [test.get("name") for test in suite] == [rule.title for rule in RULES]
+    assert suite.get("failures") == "0" and gate.exit_code(record, "costs") == gate.PASSED
+    alarmed = tuple(
+        msgspec.structs.replace(one, status="found", verdict="found") if one.alarm else one for one in record.findings
+    )
+    bad = msgspec.structs.replace(record, findings=alarmed)
+    assert ElementTree.fromstring(_junit(bad)).get("failures") == "1"
+    assert gate.exit_code(bad, "costs") == gate.FAILED
+
+
+def _junit(record: ReportRecord) -> bytes:
+    from wheeltap.report.junit import junit
+
+    return junit(record, "costs")

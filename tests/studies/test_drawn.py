@@ -1,0 +1,170 @@
+"""Pictures as sources: symmetries that are there, sizes that show every part, nets by their names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import wheeltap as wt
+from published import DATA, needs_data
+from wheeltap.core.errors import DataError, FileFormatError, UnknownName, UsageError
+from wheeltap.core.task import Task
+from wheeltap.models.cppn import INPUTS, OUTPUTS, grid
+from wheeltap.models.genome import Genome, Link, Node
+from wheeltap.models.pictures import PICTURES, Picture, mirror_image, mirrored_share, picture
+from wheeltap.runs.studying import create, planned
+from wheeltap.sources import genomes, load, load_model
+from wheeltap.sources.drawn import MIRRORED, is_mirrored, known_symmetry
+from wheeltap.sources.specs import load_named
+
+QUICK = {
+    "seeds": 2, "control_seeds": 1, "size": 16, "steps": 3, "controls": "abs-x", "weights": 6, "links": 12,
+    "directions": 4, "draws": 2,
+}  # fmt: skip
+
+
+def bump(at: float, *, name: str = "bump") -> Genome:
+    """Brightness is a gaussian of x - ``at``; below 0 it is seen by its size, so that .8 draws nearly a V."""
+    nodes = [Node(label, kind="in", label=label) for label in INPUTS]
+    nodes += [Node(label, "gaussian" if label == "brightness" else "identity", "out", label) for label in OUTPUTS]
+    return Genome(nodes, [Link("x", "brightness", 1.0), Link("bias", "brightness", -at)], name=name)
+
+
+def test_the_share_that_is_its_own_mirror_image_is_that_of_the_picture() -> None:
+    places = (0.0, 0.1, 0.4, 0.8)
+    shares = [mirrored_share(bump(at)) for at in places]
+    assert shares == pytest.approx([1.0, 0.87, 0.03, 0.93], abs=0.005)
+    for at, share in zip(places, shares, strict=True):
+        drawn = bump(at).render(128).astype(np.float64)
+        drawn -= drawn.mean((0, 1))
+        even = (drawn + drawn[:, ::-1]) / 2
+        assert share == pytest.approx((even**2).sum() / (drawn**2).sum(), abs=1e-9)
+    assert mirrored_share(picture("face").genome) == pytest.approx(1.0, abs=1e-9)
+    assert mirrored_share(Genome(bump(0.0).nodes, [])) == 1.0  # of one color
+
+
+def test_symmetry_is_asked_for_where_there_is_enough_of_it() -> None:
+    assert is_mirrored(bump(0.05))
+    assert "% of the picture is its own mirror image: metrics ask" in known_symmetry(bump(0.05))
+    assert not is_mirrored(bump(0.4))
+    said = known_symmetry(bump(0.4))
+    assert said.startswith(f"Only {int(100 * mirrored_share(bump(0.4)))} % of")
+    assert "left out" in said
+
+
+@needs_data
+@pytest.mark.parametrize(("name", "share"), [("skull", 0.86), ("butterfly", 0.92)])
+def test_the_published_pictures_are_symmetric_enough(name: str, share: float) -> None:
+    found = genomes.read(DATA / f"{name}.zip")
+    assert mirrored_share(found) == pytest.approx(share, abs=0.01)
+    assert mirrored_share(found) > MIRRORED + 0.05
+    assert is_mirrored(found)
+
+
+XML = """<genome><nodes>{nodes}</nodes><links>{links}</links></genome>"""
+
+
+def written(path: Path, *, at: float) -> Path:
+    """The same bump as a file: a grey genome."""
+    labels = [("in", label, "identity") for label in INPUTS] + [("out", "ink", "gaussian")]
+    nodes = [
+        f'<node type="{kind}" label="{label}"><marking branch="b" id="{number}"/><activation>{name}(x)</activation>'
+        "</node>"
+        for number, (kind, label, name) in enumerate(labels)
+    ]
+    links = [
+        f'<link><marking branch="b" id="{9 + source}"/><source branch="b" id="{source}"/><target branch="b" id="4"/>'
+        f"<weight>{weight}</weight></link>"
+        for source, weight in ((0, 1.0), (3, -at))
+    ]
+    path.write_text(XML.format(nodes="".join(nodes), links="".join(links)))
+    return path
+
+
+@pytest.mark.parametrize(("at", "line"), [(0.4, "Only 3 %"), (0.05, " % of the picture is its own mirror image")])
+def test_a_study_of_a_genome_says_what_follows_from_its_picture(at: float, line: str, tmp_path: Path) -> None:
+    genome = written(tmp_path / "a bump, too.xml", at=at)
+    record = wt.study("pictures", settings={**QUICK, "genome": str(genome)}).record
+    assert record.study is not None
+    assert record.study.about.startswith("The picture of a bump, too.xml: ") and line in record.study.about
+    asked = [finding.code for finding in record.findings if finding.status != "not_applicable"]
+    assert ("WT206" in asked) == (at < 0.1)
+    assert any("no known symmetry" in caveat for caveat in record.study.caveats) == (at > 0.1)
+    status = {control.name: control.status for control in record.controls}
+    assert status["WT204, WT206 abs-x nets are symmetric"] == ("passed" if at < 0.1 else "skipped")
+
+
+def test_a_changed_genome_is_another_net_and_other_nets_are_trained(tmp_path: Path) -> None:
+    def keys(at: float) -> set[str]:
+        genome = written(tmp_path / "bump.xml", at=at)
+        made = planned(create("pictures", {**QUICK, "genome": str(genome)})).plan
+        assert [subject.name for subject in made.subjects][:2] == ["bump", "sgd 1"]
+        return {subject.fingerprint for subject in made.subjects}
+
+    assert keys(0.05) == keys(0.05)
+    assert len(keys(0.05)) == 6
+    assert not keys(0.05) & keys(0.05000001)
+
+
+def test_a_task_holds_what_is_known_of_its_picture() -> None:
+    face, flower, scene = (load_named(f"picture:{name},20") for name in ("face", "flower", "scene"))
+    assert isinstance(face, Task) and isinstance(face.inputs, torch.Tensor)
+    assert torch.equal(face.inputs, grid(20))
+    assert np.array_equal(face.targets.numpy(), picture("face").genome.render(20).reshape(-1, 3))
+    masks = picture("face").masks(20)
+    assert face.annotations.groups is not None
+    assert np.array_equal(face.annotations.groups.numpy() == np.arange(len(masks))[:, None], masks)
+    known = [task.annotations.symmetry is not None for task in (face, flower, scene)]
+    assert known == [True, False, False]  # the flower's acts on circles, not on the square
+    assert face.name == "face, 20 x 20 pixels"
+    assert len(load_named("picture:face").targets) == 64 * 64
+
+
+def test_what_draws_nothing_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "blank.xml", at=0.0)
+    path.write_text(path.read_text().replace("<weight>1.0</weight>", "<weight>0.0</weight>"))
+    with pytest.raises(DataError, match="blank"):
+        load_named(f"genome:{path},16")
+
+
+@pytest.mark.parametrize(("size", "larger"), [(8, 9), (11, 12)])
+def test_a_face_too_small_for_its_parts_is_refused(size: int, larger: int) -> None:
+    with pytest.raises(UsageError, match="too small for its parts") as raised:
+        load_named(f"picture:face,{size}")
+    assert f"Take {larger} pixels a side" in str(raised.value)
+    picture("face").require_parts(larger)
+
+
+@pytest.mark.parametrize("name", sorted(PICTURES))
+def test_every_other_size_shows_every_part(name: str) -> None:
+    for size in range(12, 65):
+        picture(name).require_parts(size)
+
+
+def test_a_part_that_is_never_seen_is_told_from_one_that_is_small() -> None:
+    face = picture("face")
+    hidden = Picture("hidden", "", face.genome, {"none": ("head seen",), **face.parts}, mirror_image)
+    with pytest.raises(UsageError, match="none of none") as caught:
+        hidden.require_parts(60)
+    assert "more than 64" in str(caught.value)
+    Picture("whole", "", face.genome, {}, mirror_image).require_parts(2)
+
+
+def test_nets_are_named_by_their_file_and_their_array(tmp_path: Path) -> None:
+    face = picture("face").genome.layerize()
+    one, two = tmp_path / "one.npz", tmp_path / "two.npz"
+    np.savez(one, arch=face.arch, only=face.flat_parameters())
+    np.savez(two, arch=face.arch, a=face.flat_parameters(), b=2 * face.flat_parameters())
+    same = load_model("picture:face").record.fingerprint
+    assert load_model(f"npz:{one}").record.fingerprint == same
+    assert load_model(f"npz:{two}#a").record.fingerprint == same
+    assert load_model(f"npz:{two}#b").record.fingerprint != same
+    for spec in (f"npz:{two}", f"npz:{two}#c"):
+        with pytest.raises(UnknownName, match="net"):
+            load_model(spec)
+    damaged = tmp_path / "damaged.npz"
+    damaged.write_bytes(b"PK no")
+    with pytest.raises(FileFormatError, match="no nets that can be read"):
+        create("pictures", {"nets": str(damaged)}).cast()
+    assert load("picture:face").task.name == "face, 64 x 64 pixels"

@@ -1,0 +1,204 @@
+"""Planted numbers are judged as they were planted; one more of the trained nets is seldom called apart."""
+
+import numpy as np
+import pytest
+
+from wheeltap.audits.settle import settle
+from wheeltap.core.records import Finding
+from wheeltap.core.study import Cohort
+from wheeltap.stats.members import Single
+from wheeltap.studies import rules
+from wheeltap.studies.pictures import Pictures
+from wheeltap.studies.pictures_metrics import METRICS
+from wheeltap.studies.pictures_said import Words
+from wheeltap.studies.table import Table
+
+RUNS = 100
+
+Net = dict[str, float]
+
+
+def nets(rng: np.random.Generator, count: int, *, symmetry: float, maps: float, error: float = 4e-4) -> list[Net]:
+    return [
+        {
+            "error": error,
+            "response_symmetry": float(rng.normal(symmetry, 0.02)),
+            "feature_symmetry": float(rng.normal(symmetry, 0.03)),
+            "distinct_maps": float(rng.normal(maps, 8.0)),
+            "noise_symmetry": float(rng.normal(symmetry, 0.03)),
+            "noise_dose": float(rng.normal(0.02, 0.002)),
+        }
+        for _ in range(count)
+    ]
+
+
+def table(own: Net, **cohorts: list[Net]) -> Table:
+    numbers = {"face": {key: Single(value) for key, value in {"error": 0.0, **own}.items()}}
+    made = [Cohort(name="face", members=("face",))]
+    for kind, several in cohorts.items():
+        name = kind.replace("_", "-")
+        members = tuple(f"{name} {at + 1}" for at in range(len(several)))
+        made.append(Cohort(name=name, members=members))
+        for member, net in zip(members, several, strict=True):
+            numbers[member] = {key: Single(value) for key, value in net.items()}
+    return Table(cohorts=tuple(made), metrics=METRICS, numbers=numbers, lost={})
+
+
+def planted(seed: int, *, own: Net, trained: int = 5, error: float = 4e-4) -> Table:
+    rng = np.random.default_rng(seed)
+    return table(
+        own,
+        sgd=nets(rng, trained, symmetry=0.58, maps=220, error=error),
+        untrained=nets(rng, 5, symmetry=0.54, maps=140),
+        abs_x=nets(rng, 3, symmetry=0.99, maps=190),
+    )
+
+
+UNIFIED = {
+    "response_symmetry": 0.85,
+    "feature_symmetry": 0.99,
+    "distinct_maps": 16.0,
+    "noise_symmetry": 0.9,
+    "noise_dose": 0.004,
+}
+
+
+def findings(made: Table) -> list[Finding]:
+    planned = Pictures().rules()
+    return settle([rules.draft(rule, made, among=len(planned), alpha=0.05) for rule in planned], alpha=0.05)
+
+
+def judged(made: Table) -> tuple[dict[str, str], str, tuple[str, ...]]:
+    found = findings(made)
+    words = Words(made, found, "face")
+    return {finding.title: finding.status for finding in found}, words.headline(), words.fooled()
+
+
+def test_a_unified_net_is_told_from_five_trained_ones() -> None:
+    status, headline, _ = judged(planted(0, own=UNIFIED))
+    assert status.pop("Parts of the picture one weight moves") == "not_applicable"
+    assert set(status.values()) == {"found"}
+    assert headline.startswith(
+        "Pictures matched to 34.0 dB (PSNR), different wiring: beside 5 nets trained to draw it,"
+    )
+    assert "face is more unified by symmetry of response, " in headline
+    assert "4 of 4 tests" in headline
+
+
+def test_what_lies_on_the_other_side_is_called_less_unified() -> None:
+    own = {**UNIFIED, "distinct_maps": 900.0}
+    _, headline, _ = judged(planted(0, own=own))
+    assert "(3 of 4 tests); less unified by distinct feature maps." in headline
+
+
+def test_pictures_that_are_far_apart_are_said_to_be() -> None:
+    made = planted(0, own=UNIFIED, error=0.02)
+    _, headline, _ = judged(made)
+    assert headline.startswith("Pictures matched to 17.0 dB (PSNR) (that is far apart: train longer), different wiring")
+    assert Words(made, (), "face").distance().startswith("The trained nets draw the picture to 16.990 [")
+
+
+def test_a_difference_that_does_not_matter_is_excluded() -> None:
+    own = {"response_symmetry": 0.58, "feature_symmetry": 0.58, "distinct_maps": 220.0, "noise_symmetry": 0.58}
+    status, headline, _ = judged(planted(3, own=own, trained=12))
+    assert set(status.values()) == {"excluded", "not_applicable"}
+    assert "no difference in wiring of a size that matters" in headline
+
+
+def test_a_net_just_outside_leaves_it_open() -> None:
+    own = {"response_symmetry": 0.72, "feature_symmetry": 0.6, "distinct_maps": 190.0, "noise_symmetry": 0.6}
+    status, headline, _ = judged(planted(0, own=own))
+    assert status["Symmetry of response"] == "inconclusive"
+    assert "not enough to decide whether the wiring differs" in headline
+
+
+def test_what_the_picture_does_not_allow_is_said() -> None:
+    made = planted(0, own={key: value for key, value in UNIFIED.items() if "symmetry" not in key})
+    status, headline, _ = judged(made)
+    assert status["Symmetry of response"] == "not_applicable"
+    assert "(1 of 1 tests)" in headline
+    lacking = Words(made, (), "face").lacking()
+    assert [line.split(". ")[0] for line in lacking] == [
+        "Without a number: Symmetry of response",
+        "Without a number: Symmetry of features",
+        "Without a number: Parts of the picture one weight moves",
+        "Without a number: Symmetry under function-space noise",
+    ]
+
+
+def test_one_more_net_of_the_recipe_is_seldom_told_apart() -> None:
+    false = 0
+    for seed in range(RUNS):
+        (own,) = nets(np.random.default_rng(10_000 + seed), 1, symmetry=0.58, maps=220)
+        status, headline, _ = judged(planted(seed, own=own))
+        alarm = "found" in status.values()
+        assert ("different wiring" in headline) == alarm
+        false += alarm
+    assert false <= 0.05 * RUNS + 3 * np.sqrt(0.05 * 0.95 * RUNS)
+
+
+def of_maps(values: list[float], *, own: float = 17.0) -> Table:
+    """A study of one count alone."""
+    return table({"distinct_maps": own}, sgd=[{"error": 4e-4, "distinct_maps": value} for value in values])
+
+
+def left_out(made: Table) -> tuple[str, str]:
+    control = rules.left_out(made, Pictures().rules())[0]
+    return control.status, control.because
+
+
+def test_a_small_count_less_in_one_net_does_not_make_the_study_void() -> None:
+    """Near the largest count that there can be, all others have it: the test rejects, and it means nothing."""
+    assert left_out(of_maps([84.0] * 6 + [83.0, 76.0]))[0] == "passed"
+    assert left_out(of_maps([84.0] * 6 + [83.0, 17.0]))[0] == "failed"
+
+
+def test_nets_left_out_in_turn_are_not_told_apart_unless_one_is_foreign() -> None:
+    made = planted(0, own=UNIFIED, trained=14)
+    assert left_out(made)[0] == "passed"
+    foreign = {**made.numbers["sgd 1"], "feature_symmetry": Single(0.97)}
+    mixed = Table(cohorts=made.cohorts, metrics=METRICS, numbers={**made.numbers, "sgd 1": foreign}, lost={})
+    assert left_out(mixed)[0] == "failed"
+    assert left_out(planted(0, own=UNIFIED, trained=3))[0] == "skipped"
+    wide = left_out(of_maps([20.0, 80.0, 45.0, 60.0, 35.0]))
+    assert wide[0] == "skipped" and "No power" in wide[1]
+
+
+def test_nets_with_one_and_the_same_count_can_be_told_from_another() -> None:
+    status, _, _ = judged(of_maps([84.0, 84.0, 84.0]))
+    assert status["Distinct feature maps"] == "found"
+    status, _, _ = judged(of_maps([84.0, 84.0, 84.0], own=84.0))
+    assert status["Distinct feature maps"] == "excluded"
+
+
+def test_a_single_trained_net_decides_nothing() -> None:
+    status, headline, _ = judged(planted(0, own=UNIFIED, trained=1))
+    assert set(status.values()) == {"inconclusive", "not_applicable"}
+    assert "not enough to decide" in headline
+
+
+def test_controls_are_said_to_fool_what_they_fool() -> None:
+    _, _, lines = judged(planted(0, own={**UNIFIED, "noise_symmetry": 0.72}))
+    assert [line.split(":")[0] for line in lines] == ["untrained", "abs-x"]
+    untrained, folded = lines
+    assert folded.startswith("abs-x: Look unified by")
+    passes, apart = folded.split("Shown to differ by")
+    assert "symmetry of response (" in passes and ", against 0.85)" in passes
+    assert "distinct feature maps" in apart
+    assert untrained.startswith("untrained: Shown to differ by symmetry of response")
+    assert "Look unified" not in untrained
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (0.9, "Yes. Both do."),
+        (0.6, "Weight sweeps do; for function-space noise it is not shown."),
+        (0.2, "Both do, in opposite directions"),
+    ],
+)
+def test_the_question_about_noise_is_answered_by_the_numbers(own: float, words: str) -> None:
+    made = planted(0, own={**UNIFIED, "noise_symmetry": own})
+    ((_, answer),) = Words(made, findings(made), "face").noise_answer()
+    assert answer.startswith(words)
+    assert "Symmetry of response 0.85 against" in answer and "changes the picture as much: 0.004 against" in answer

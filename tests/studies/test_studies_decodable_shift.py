@@ -1,0 +1,145 @@
+"""The study ``decodable-shift`` in small, whole: its contract, its controls, and numbers whose answer was built."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+import wheeltap as wt
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Control
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.study import Cohort
+from wheeltap.stats.members import Single
+from wheeltap.studies import decodable_shift_controls as checks
+from wheeltap.studies import decodable_shift_rules as own
+from wheeltap.studies.decodable_shift import CANCELING, FACTORS, RECODED, DecodableShift
+from wheeltap.studies.table import Table
+from wheeltap.testing.study_contract import StudyContract
+
+SMALL: dict[str, Any] = {"seeds": 3, "control_seeds": 1, "units": 6, "examples": 2000, "epochs": 15, "draws": 8}
+
+
+class TestContract(StudyContract):
+    study = DecodableShift
+    settings: ClassVar[dict[str, Any]] = SMALL
+
+    def record(self, folder: Path) -> ReportRecord:
+        return self.run(folder).record
+
+    def test_controls_that_can_be_read_with_so_few_nets_pass(self, folder: Path) -> None:
+        status = {control.name: control.status for control in self.record(folder).controls}
+        assert "failed" not in status.values()
+        for name in (
+            "canceling units are found", "disorganization is seen where it was built",
+            f"{RECODED} copies have the same numbers",
+        ):  # fmt: skip
+            assert status[name] == "passed", name
+
+    def test_what_was_built_is_measured(self, folder: Path) -> None:
+        found = numbers(self.record(folder))
+        spread = found[own.SPREAD]
+        assert spread[own.MODULES] == pytest.approx([1.0] * 3, abs=1e-6)
+        assert min(spread[own.MIXED]) > max(spread[own.GUIDED]) > 1.0
+        assert spread[RECODED] == pytest.approx(spread[own.MODULES][:1], abs=1e-6)
+        assert found[own.SHIFT][RECODED] == pytest.approx(found[own.SHIFT][own.MODULES][:1], abs=0.005)
+        assert found[own.RELATIVE][CANCELING][0] > found[own.RELATIVE][own.MODULES][0] + 0.1
+        # All numbers of a cohort are there.
+        for key, cohorts in found.items():
+            assert {name: len(values) for name, values in cohorts.items()} == {
+                **dict.fromkeys((*own.TRAINED, own.COPIED), 3), RECODED: 1, CANCELING: 1
+            }, key  # fmt: skip
+
+    def test_every_rule_has_its_finding_with_what_could_be_detected(self, folder: Path) -> None:
+        findings = self.record(folder).findings
+        assert [one.title for one in findings] == [rule.title for rule in own.rules()]
+        for finding in findings:
+            assert finding.status in ("found", "excluded", "inconclusive")
+            assert finding.estimates[0].n == (15 if " goes with " in finding.title else 3)
+
+    def test_scores_are_those_of_the_two_halves_of_the_task(self, folder: Path) -> None:
+        """By hand, of the first ordinary net: loaded from its file and run."""
+        import torch
+
+        from wheeltap.models import shapes
+        from wheeltap.plans.artifacts import Artifacts
+        from wheeltap.recipes.make import weights, with_weights
+        from wheeltap.runs.studying import folder_of, planned
+
+        found = numbers(self.record(folder))
+        record = next(one for one in planned(self.made()).plan.subjects if one.name == f"{own.ORDINARY} 1")
+        assert record.artifact is not None
+        model, task = shapes.net(SMALL["units"]), shapes.task()
+        kept = Artifacts(folder_of(folder / "study.wheeltap")).load(record.artifact, like=weights(model))
+        assert kept is not None
+        with_weights(model, kept.arrays)
+        with torch.no_grad():
+            right = (task.forward(model).argmax(1) == task.targets).double().numpy()
+        familiar = task.groups.numpy() == shapes.TRAINED
+        score = float(right[familiar].mean())
+        assert found[own.SCORE][own.ORDINARY][0] == pytest.approx(score, abs=1e-6)
+        assert found[own.SHIFT][own.ORDINARY][0] == pytest.approx(score - right[~familiar].mean(), abs=1e-6)
+
+
+def numbers(record: ReportRecord) -> dict[str, dict[str, tuple[float, ...]]]:
+    assert record.study is not None
+    return {row.metric.key: {one.cohort: one.values for one in row.cohorts} for row in record.study.rows}
+
+
+def table(values: Mapping[str, Mapping[str, list[float]]]) -> Table:
+    """Of cohorts, by metric: members are called after them."""
+    cohorts = {name: len(column) for columns in values.values() for name, column in columns.items()}
+    held: dict[str, dict[str, Single]] = {f"{name} {at + 1}": {} for name, n in cohorts.items() for at in range(n)}
+    for key, columns in values.items():
+        for name, column in columns.items():
+            for at, value in enumerate(column):
+                held[f"{name} {at + 1}"][key] = Single(value)
+    made = tuple(Cohort(name=name, members=tuple(f"{name} {at + 1}" for at in range(n))) for name, n in cohorts.items())
+    return Table(cohorts=made, metrics=own.metrics(4), numbers=held, lost={})
+
+
+def test_a_copy_that_is_not_the_same_fails() -> None:
+    same = {own.SPREAD: {own.MODULES: [1.0, 1.0], RECODED: [1.0]}, own.SHIFT: {own.MODULES: [0.3, 0.4], RECODED: [0.3]}}
+    assert checks.alike(table(same), RECODED).status == "passed"
+    other = {**same, own.SHIFT: {own.MODULES: [0.3, 0.4], RECODED: [0.4]}}
+    assert checks.alike(table(other), RECODED).status == "failed"
+
+
+def test_a_number_that_does_not_see_the_wiring_fails() -> None:
+    def control(modules: list[float], mixed: list[float]) -> Control:
+        return checks.wiring(table({own.SPREAD: {own.MODULES: modules, own.MIXED: mixed}}))
+
+    assert control([1.0, 1.0], [2.0, 1.2]).status == "passed"
+    assert control([1.0, 1.0], [2.0, 1.0]).status == "failed"
+    assert control([1.0, 1.3], [2.0, 2.0]).status == "failed"
+
+
+def test_what_imitation_does_is_said() -> None:
+    shift = {own.MODULES: [0.2, 0.25, 0.21], own.COPIED: [0.5, 0.55, 0.51]}
+    (said,) = checks.imitation(table({own.SHIFT: shift}))
+    assert "score lost under shift 0.300" in said and "not corrected" in said
+    assert checks.imitation(table({own.SCORE: shift})) == []
+
+
+def test_nets_that_score_otherwise_are_named_and_stay() -> None:
+    scores = {name: [0.97, 0.98, 0.975] for name in own.TRAINED}
+    assert checks.equal_scores(table({own.SCORE: scores})).status == "passed"
+    found = checks.equal_scores(table({own.SCORE: {**scores, own.MIXED: [0.97, 0.91, 0.98]}}))
+    assert found.status == "skipped" and "mixed 2 0.910" in found.because and "stay in every number" in found.because
+
+
+def test_settings_that_cannot_be_used_are_refused() -> None:
+    with pytest.raises(UsageError, match="control_seeds"):
+        wt.study("decodable-shift", settings={"seeds": 2, "control_seeds": 3})
+
+
+def test_the_sizes_are_sound_and_the_factors_those_of_the_images() -> None:
+    from wheeltap.models import shapes
+    from wheeltap.studies.sound import require_sound
+
+    assert tuple(shapes.FACTORS) == FACTORS
+    for size in ("small", "full"):
+        require_sound(DecodableShift(DecodableShift.sized(size)).spec(), alpha=0.05)
+    assert len({msgspec.json.encode(rule) for rule in own.rules()}) == 8

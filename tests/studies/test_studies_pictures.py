@@ -1,0 +1,243 @@
+"""The picture study in small, whole: its numbers, its controls, what it resumes, and that judging needs no model."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+import pytest
+
+import wheeltap as wt
+from wheeltap.core.errors import MissingFile, UnknownName, UsageError
+from wheeltap.core.records import Cost
+from wheeltap.core.report import ReportRecord
+from wheeltap.models.pictures import PICTURES, picture
+from wheeltap.plans.store import Store
+from wheeltap.recipes.picture import PictureNet
+from wheeltap.runs.studying import create, planned
+from wheeltap.studies.pictures import KINDS, LOPSIDED, Pictures
+from wheeltap.studies.pictures_metrics import TESTED
+from wheeltap.testing.study_contract import StudyContract
+
+SMALL: dict[str, Any] = {
+    "seeds": 2, "control_seeds": 1, "size": 16, "steps": 12, "controls": "abs-x", "weights": 6, "links": 12,
+    "directions": 4, "draws": 2,
+}  # fmt: skip
+
+
+def told(record: ReportRecord) -> ReportRecord:
+    """A report without what it cost."""
+    return msgspec.structs.replace(record, cost=Cost(forwards=0.0, seconds=0.0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def settings(folder: Path) -> dict[str, Any]:
+    """With a given net that is the one under study, and is called like the trained ones."""
+    face = picture("face").genome.layerize()
+    np.savez(folder / "nets.npz", arch=face.arch, sgd=face.flat_parameters())
+    return {**SMALL, "nets": str(folder / "nets.npz")}
+
+
+@pytest.fixture(scope="module")
+def record(folder: Path, settings: dict[str, Any]) -> ReportRecord:
+    return wt.study("pictures", settings=settings, store=folder / "face.wheeltap").record
+
+
+def study_of(record: ReportRecord) -> Any:
+    assert record.study is not None
+    return record.study
+
+
+def test_every_kind_of_net_has_every_number(record: ReportRecord) -> None:
+    rows = {row.metric.key: {one.cohort: one for one in row.cohorts} for row in study_of(record).rows}
+    assert set(TESTED) < rows.keys()
+    for key, cohorts in rows.items():
+        counts = {name: len(one.values) for name, one in cohorts.items()}
+        assert counts == {"face": 1, "sgd": 2, "untrained": 2, "abs-x": 1, "given: sgd": 1}, key
+        assert cohorts["given: sgd"].values == cohorts["face"].values
+        assert all(np.isfinite(one.values).all() for one in cohorts.values())
+    assert rows["error"]["face"].values == (0.0,)
+    assert rows["distinct_maps"]["face"].values == (22.0,)
+    assert rows["response_symmetry"]["abs-x"].values == pytest.approx((1.0,))
+    assert rows["response_symmetry"]["face"].mean.method.startswith("bootstrap over 9 weights of this net; ")
+
+
+def test_controls_pass_and_each_tested_number_has_its_finding(record: ReportRecord) -> None:
+    status = {control.name: control.status for control in record.controls}
+    assert "failed" not in status.values() and not record.void
+    for name in (
+        "the layered net draws what the graph draws", "WT206, WT207 reparametrized copy",
+        "WT204, WT206 abs-x nets are symmetric", "every member has its numbers", "starts of training",
+    ):  # fmt: skip
+        assert status[name] == "passed", name
+    assert [finding.code for finding in record.findings] == ["WT204", "WT206", "WT207", "WT202", "WT102"]
+    assert {finding.subject for finding in record.findings} == {"face vs sgd"}
+    assert "face" in record.headline and "dB (PSNR)" in record.headline
+
+
+def test_what_is_shown_is_what_the_nets_are(record: ReportRecord) -> None:
+    made = study_of(record)
+    assert all(member.picture.startswith(b"\x89PNG") for member in made.members)
+    assert [member.name for member in made.members if member.maps] == ["face", "sgd 1", "untrained 1"]
+    assert made.members[0].note == "" and made.members[1].note.endswith(" dB")
+    assert made.members[0].picture == made.members[-1].picture  # the given net is the same one
+    own, trained = made.drawn
+    face = picture("face").genome
+    kernels = np.frombuffer(own.weights, dtype="<f4")
+    assert np.array_equal(kernels, np.concatenate([kernel.ravel() for kernel in face.layerize().kernels()]))
+    assert (own.name, own.arch, own.fold) == ("face", face.layerize().arch, "")
+    layout = face.layerize().layout
+    assert own.labels == {",".join(map(str, layout.address(at))): name for at, name in face.factors().items()}
+    assert list(own.links) == [layout.address(int(at)) for at in face.layerize().links()]
+    assert (trained.name, trained.labels, trained.links) == ("sgd 1", {}, ())
+    assert len(trained.weights) == len(own.weights)
+    strips = {strip.net for strip in made.strips}
+    assert strips == {"face", "sgd 1"}
+    assert any(strip.weight.split(",")[0] in face.factors().values() for strip in made.strips)
+    for strip in made.strips:
+        assert strip.effect == pytest.approx(0.09, rel=0.011)
+        assert len(strip.steps) == 5 and strip.steps[2] == 0.0
+
+
+def test_it_says_what_it_is_about_and_what_it_cannot_say(record: ReportRecord) -> None:
+    made = study_of(record)
+    assert made.about == picture("face").about
+    assert any("written by hand" in caveat for caveat in made.caveats)
+    assert any("12 of 106 true links at random of face; 6 of all 5,684" in caveat for caveat in made.caveats)
+    assert any(note.startswith("abs-x: Look unified by symmetry of response") for note in made.notes)
+    ((question, answer),) = made.answers
+    assert question.startswith("Does function-space noise") and "against" in answer
+    beside = {one.cohort: one.beside for one in made.rows[1].cohorts}
+    assert (beside["face"], beside["sgd"], beside["abs-x"]) == ("", "", "looks unified")
+
+
+def test_a_second_time_nothing_is_made_or_measured(
+    record: ReportRecord, folder: Path, settings: dict[str, Any]
+) -> None:
+    made = folder / "face.wheeltap.made"
+    written = {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")}
+    again = wt.study("pictures", settings=settings, store=folder / "face.wheeltap").record
+    assert (again.cost.trials, again.cost.forwards) == (0, 0)
+    assert again.cost.reused == record.cost.trials > 0
+    assert told(again) == told(record)
+    assert len(written) == 5
+    assert {path: path.stat().st_mtime_ns for path in made.glob("*.safetensors")} == written
+
+
+JUDGE = """
+import sys
+from pathlib import Path
+from wheeltap.report import jsonfile
+from wheeltap.runs.stored import judge
+sys.stdout.buffer.write(jsonfile.to_json(judge(Path({store!r})).record))
+assert "torch" not in sys.modules, "torch was imported"
+"""
+
+
+def test_judging_from_the_store_needs_no_torch(record: ReportRecord, folder: Path) -> None:
+    code = JUDGE.format(store=str(folder / "face.wheeltap"))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    again = msgspec.json.decode(done.stdout, type=ReportRecord)
+    assert told(again) == told(msgspec.json.decode(msgspec.json.encode(record), type=ReportRecord))
+
+
+CHILD = """
+import json, sys
+import wheeltap as wt
+settings, store = json.loads(sys.argv[1]), sys.argv[2]
+print("ready", flush=True)
+wt.study("pictures", settings=settings, store=store, watch=lambda progress: print(progress.done, flush=True))
+"""
+
+
+def test_killed_anywhere_it_comes_to_the_same_report(
+    record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    store, trials = tmp_path / "killed.wheeltap", 0
+    for after in (1, 6, 14):  # while nets are trained; between training and measuring; while they are measured
+        command = [sys.executable, "-c", CHILD, json.dumps(settings), str(store)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+        assert child.stdout is not None
+        lines = [child.stdout.readline() for _ in range(1 + after)]
+        os.kill(child.pid, signal.SIGKILL)
+        assert child.wait() == -signal.SIGKILL, lines
+        child.stdout.close()
+        with Store(store) as kept:
+            assert len(kept.keys()) >= trials + after
+            trials = len(kept.keys())
+    assert trials < record.cost.trials
+    again = wt.study("pictures", settings=settings, store=store).record
+    assert again.cost.trials == record.cost.trials - trials
+    assert told(again) == told(record)
+
+
+def test_nets_whose_files_are_gone_are_made_again_to_the_same_bits(
+    record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    store = tmp_path / "moved.wheeltap"
+    shutil.copy(folder / "face.wheeltap", store)
+    other = wt.study("pictures", settings={**settings, "draws": 3}, store=store).record
+    rows, before = ({row.metric.key: row for row in study_of(one).rows} for one in (other, record))
+    assert rows["error"] == before["error"]
+    assert rows["noise_dose"] != before["noise_dose"]
+    again, files = (sorted(path.glob("*.made/*.safetensors")) for path in (tmp_path, folder))
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in files]
+
+
+def test_kinds_are_settings_of_the_recipe_and_pictures_know_their_symmetry() -> None:
+    for how in KINDS.values():
+        PictureNet({"steps": 3, **how})
+    assert set(LOPSIDED) == {name for name in PICTURES if picture(name).symmetric is None}
+    names = {name: [cast.name for cast in create("pictures", {"picture": name}).cast()] for name in PICTURES}
+    assert names["face"] == ["face", "sgd", "untrained", "abs-x", "l1"]
+    assert "abs-x" in names["flower"] and "abs-x" not in names["scene"]
+
+
+def test_members_are_seeded_as_before_and_named_apart() -> None:
+    study = create("pictures", {"seeds": 2, "control_seeds": 1, "controls": "l1, l1"})
+    casts = {cast.name: cast for cast in study.cast()}
+    assert list(casts) == ["face", "sgd", "untrained", "l1"]
+    assert casts["sgd"].members[0].seed == casts["untrained"].members[0].seed == casts["l1"].members[0].seed
+    assert casts["sgd"].members[0].seed != casts["sgd"].members[1].seed
+    other = create("pictures", {"seed": 1})
+    assert other.cast()[1].members[0].seed != casts["sgd"].members[0].seed
+    assert isinstance(study, Pictures) and Pictures({"genome": "folder/sgd.xml"}).own == "sgd (under study)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "words"),
+    [
+        ({"picture": "fase"}, UnknownName, "Did you mean 'face'"),
+        ({"genome": "nowhere.zip"}, MissingFile, "There is no genome at this path"),
+        ({"genome": "face"}, UsageError, "a built-in picture of that name"),
+        ({"controls": "l2"}, UnknownName, "Did you mean 'l1'"),
+        ({"controls": "sgd"}, UnknownName, "kind of control net"),
+        ({"seeds": 1}, UsageError, "seeds"),
+        ({"size": 8}, UsageError, "Take 9 pixels a side"),
+        ({"nets": "nowhere.npz"}, MissingFile, "There are no nets at this path"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_done_is_refused_at_once(settings: dict[str, Any], kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind) as raised:
+        planned(create("pictures", settings))
+    assert words in str(raised.value)
+
+
+class TestContract(StudyContract):
+    """The picture study keeps what every study keeps."""
+
+    study = Pictures
+    settings: ClassVar[dict[str, Any]] = {**SMALL, "controls": ""}

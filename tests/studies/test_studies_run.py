@@ -1,0 +1,235 @@
+"""Studies from end to end: members made once, found again, remade where they are lost, never replaced."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import wheeltap as wt
+from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
+from wheeltap.core.report import ReportRecord
+from wheeltap.plans.store import Store
+from wheeltap.studies.declared import Declared, read
+
+SAM = """
+question = "Are nets trained with SAM safer at 3 bits?"
+examples = "digits"
+[cohorts.sam]
+recipe = "digits"
+settings = {rho = 0.05, epochs = 3, hidden = "24"}
+seeds = 4
+on_task = false
+[cohorts.plain]
+recipe = "digits"
+settings = {epochs = 3, hidden = "24"}
+seeds = 4
+on_task = false
+role = "compared"
+[metrics.loss]
+audit = "deployment"
+settings = {schemes = "int3"}
+scheme = "int3"
+unit = "share of right answers"
+[[rules]]
+metric = "loss"
+cohorts = ["sam", "plain"]
+statistic = "difference"
+direction = "less"
+margin = 0.02
+"""
+
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+}
+
+
+def written(folder: Path, text: str = SAM) -> Declared:
+    (folder / "sam.toml").write_text(text)
+    return read(folder / "sam.toml")
+
+
+def answer(record: ReportRecord) -> tuple[object, ...]:
+    return record.headline, record.findings, record.controls, record.study
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ReportRecord]:
+    """A study that was never interrupted: its folder, and its report."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, wt.study(written(folder), store=folder / "s.wheeltap").record
+
+
+def copied(whole: tuple[Path, ReportRecord], folder: Path) -> Path:
+    """The study's folder again, to be broken."""
+    shutil.copytree(whole[0], folder, dirs_exist_ok=True)
+    return folder / "s.wheeltap"
+
+
+def test_what_is_made_is_measured_and_judged(whole: tuple[Path, ReportRecord]) -> None:
+    record = whole[1]
+    assert record.study is not None
+    assert [cohort.name for cohort in record.study.cohorts] == ["sam", "plain"]
+    assert [len(row.values) for row in record.study.rows[0].cohorts] == [4, 4]
+    [finding] = record.findings
+    assert finding.estimates[0].n == 8 and finding.smallest_detectable is not None
+    # The effect is the difference of the members' own losses, each as the audit of one model gives it.
+    a, b = (row.values for row in record.study.rows[0].cohorts)
+    assert finding.estimates[0].value == pytest.approx(sum(a) / 4 - sum(b) / 4, abs=1e-12)
+
+
+def test_a_second_run_makes_and_measures_nothing(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    store = copied(whole, tmp_path)
+    again = wt.study(read(tmp_path / "sam.toml"), store=store)
+    assert (again.cost.trials, again.cost.forwards) == (0, 0)
+    assert answer(again.record) == answer(whole[1])
+
+
+def test_workers_give_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    made = wt.study(written(tmp_path), store=tmp_path / "w.wheeltap", workers=2)
+    assert answer(made.record) == answer(whole[1])
+
+
+def test_it_is_judged_without_torch(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    code = (
+        "import sys, wheeltap as wt; r = wt.judge(sys.argv[1]); "
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; print(r.headline)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(whole[0] / "s.wheeltap")],
+        env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == whole[1].headline
+
+
+def test_a_member_that_is_lost_is_made_again(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    store = copied(whole, tmp_path)
+    files = sorted((tmp_path / "s.wheeltap.made").glob("*.safetensors"))
+    assert len(files) == 8
+    for file in files[:3]:
+        file.unlink()
+    # Nothing needs them, so nothing is made.
+    assert wt.study(read(tmp_path / "sam.toml"), store=store).cost.trials == 0
+    other = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=store)
+    fresh = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=tmp_path / "fresh.wheeltap")
+    assert answer(other.record) == answer(fresh.record)
+
+
+def test_another_net_under_a_members_name_is_never_measured(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    store = copied(whole, tmp_path)
+    files = sorted((tmp_path / "s.wheeltap.made").glob("*.safetensors"))
+    shutil.copy(files[1], files[0])
+    with pytest.warns(UserWarning, match="made again"):
+        other = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=store)
+    fresh = wt.study(written(tmp_path, SAM.replace("int3", "int2")), store=tmp_path / "fresh.wheeltap")
+    assert answer(other.record) == answer(fresh.record)
+
+
+def test_two_runs_on_one_store_are_refused(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    store = copied(whole, tmp_path)
+    with Store(store), pytest.raises(WheeltapError, match="in use"):
+        wt.study(read(tmp_path / "sam.toml"), store=store)
+
+
+@pytest.mark.slow
+def test_killed_anywhere_the_report_is_the_same(whole: tuple[Path, ReportRecord], tmp_path: Path) -> None:
+    (tmp_path / "sam.toml").write_text(SAM)
+    code = (
+        "import sys, wheeltap as wt; from pathlib import Path; from wheeltap.studies.declared import read\n"
+        "wt.study(read(Path('sam.toml')), store='k.wheeltap')"
+    )
+    drawn, kills = random.Random(3), 0
+    while True:
+        with (tmp_path / "told").open("w") as told:
+            process = subprocess.Popen([sys.executable, "-c", code], env=ENVIRONMENT, cwd=tmp_path, stderr=told)
+        begun = time.monotonic()
+        # The folder is there once the members are about to be made.
+        while process.poll() is None and not (tmp_path / "k.wheeltap.made").exists() and time.monotonic() - begun < 60:
+            time.sleep(0.01)
+        time.sleep(drawn.uniform(0.0, 0.6))
+        if process.poll() is None and kills < 6:
+            process.kill()
+            kills += 1
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, (tmp_path / "told").read_text()
+    assert kills >= 1
+    assert answer(wt.judge(tmp_path / "k.wheeltap").record) == answer(whole[1])
+
+
+def test_checkpoints_make_cohorts(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    import numpy as np
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification
+
+    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    for kind in ("sam", "plain"):
+        for seed in range(3):
+            torch.manual_seed(seed)
+            net = ViTForImageClassification(ViTConfig(**size, image_size=8, patch_size=4, num_labels=3))
+            net.save_pretrained(tmp_path / "runs" / f"{kind}-{seed}")
+    rng = np.random.default_rng(0)
+    images, right = rng.normal(size=(40, 3, 8, 8)).astype(np.float32), rng.integers(0, 3, 40)
+    np.savez(tmp_path / "test.npz", inputs=images, targets=right)
+    text = "\n".join(
+        [
+            'question = "Which are better?"', 'examples = "test.npz"', "[cohorts.sam]", 'members = ["hf:runs/sam-*"]',
+            "[cohorts.plain]", 'members = ["hf:runs/plain-*"]', "[metrics.score]", 'audit = "score"', "[[rules]]",
+            'metric = "score"', 'cohorts = ["sam", "plain"]', 'statistic = "difference"', "margin = 0.5",
+        ]
+    )  # fmt: skip
+    assert len(text.splitlines()) <= 20
+    made = wt.study(written(tmp_path, text), store=tmp_path / "c.wheeltap")
+    assert made.record.study is not None
+    assert [cohort.members for cohort in made.record.study.cohorts] == [
+        ("sam-0", "sam-1", "sam-2"), ("plain-0", "plain-1", "plain-2")
+    ]  # fmt: skip
+    # Nets of the same seeds are the same nets.
+    assert made.findings[0].estimates[0].value == pytest.approx(0.0, abs=1e-12)
+    assert wt.study(read(tmp_path / "sam.toml"), store=tmp_path / "c.wheeltap").cost.trials == 0
+    assert json.loads(made.json(tmp_path / "r.json").read_text())["study"]["name"] == "declared"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "hint"),
+    [
+        (("recipe = \"digits\"", "recipe = \"digit\""), UnknownName, "digits"),
+        (("metric = \"loss\"", "metric = \"los\""), UnknownName, "loss"),
+        (("\"sam\", \"plain\"]", "\"sam\", \"plane\"]"), UnknownName, "plain"),
+        (("audit = \"deployment\"", "audit = \"deploy\""), UnknownName, "deployment"),
+        (("statistic = \"difference\"", "statistic = \"mean\""), FileFormatError, "statistic"),
+        (("margin = 0.02", "margin = -1.0"), WheeltapError, ""),
+        (("seeds = 4", "seeds = 0"), UsageError, "seeds"),
+        (("seeds = 4", "seeds = 1"), UsageError, "member"),
+        (("epochs = 3", "epoch = 3"), UsageError, "epoch"),
+        (("examples = \"digits\"", "examples = \"none.npz\""), MissingFile, "none.npz"),
+        (("scheme = \"int3\"", "scheme = \"int9\""), UsageError, "int"),
+        (("recipe = \"digits\"", "members = [\"hf:nowhere/*\"]"), WheeltapError, "nowhere"),
+        (("question =", "questions ="), FileFormatError, "question"),
+        (("[[rules]]", "[[rules"), FileFormatError, "TOML"),
+    ],
+)  # fmt: skip
+def test_a_wrong_file_says_what_is_wrong(
+    change: tuple[str, str], error: type[WheeltapError], hint: str, tmp_path: Path
+) -> None:
+    assert change[0] in SAM
+    with pytest.raises(error) as caught:
+        wt.study(written(tmp_path, SAM.replace(*change)), store=tmp_path / "s.wheeltap")
+    assert hint in str(caught.value)
+
+
+def test_there_is_no_study_without_a_file() -> None:
+    with pytest.raises(UsageError, match=r"FILE\.toml"):
+        wt.study("declared")
+    with pytest.raises(UnknownName):
+        wt.study("declare")
