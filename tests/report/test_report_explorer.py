@@ -32,8 +32,7 @@ def _widths(arch: str) -> tuple[list[str], list[int]]:
 
 def _random(arch: str, seed: int, **more: Any) -> DrawnNet:
     rng = np.random.default_rng(seed)
-    _, widths = _widths(arch)
-    kernels = [rng.normal(size=(i, o)) * 1.3 / np.sqrt(i) for i, o in pairwise(widths)]
+    kernels = [rng.normal(size=(i, o)) * 1.3 / np.sqrt(i) for i, o in pairwise(_widths(arch)[1])]
     return DrawnNet(**{"name": f"net {seed}", "arch": arch, "weights": _bytes(kernels), **more})
 
 
@@ -43,8 +42,8 @@ def _bytes(kernels: Kernels) -> bytes:
 
 def _kernels(net: DrawnNet) -> Kernels:
     _, widths = _widths(net.arch)
-    sizes = [i * o for i, o in pairwise(widths)]
-    flat = np.split(np.frombuffer(net.weights, "<f4").astype(float), np.cumsum(sizes)[:-1])
+    ends = np.cumsum([i * o for i, o in pairwise(widths)])[:-1]
+    flat = np.split(np.frombuffer(net.weights, "<f4").astype(float), ends)
     return [part.reshape(pair) for part, pair in zip(flat, pairwise(widths), strict=True)]
 
 
@@ -84,16 +83,15 @@ def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | N
     for kernel in kernels[:-1]:
         maps = maps @ kernel
         maps = np.stack([_activate(kind, maps[..., u]) for u, kind in enumerate(kinds)], axis=-1)
-    hue, saturation, brightness = np.moveaxis(maps @ kernels[-1], -1, 0)
-    hue, saturation, value = hue % 1, np.clip(saturation, 0, 1), np.clip(abs(brightness), 0, 1)
-    turned = [(n + 6 * hue) % 6 for n in (5, 3, 1)]
+    hue, saturation, value = np.moveaxis(maps @ kernels[-1], -1, 0)
+    saturation, value = np.clip(saturation, 0, 1), np.clip(abs(value), 0, 1)
+    turned = ((n + 6 * (hue % 1)) % 6 for n in (5, 3, 1))
     return np.stack([value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1) for k in turned], axis=-1)
 
 
 def _effect(net: DrawnNet, moved: dict[tuple[int, int, int], float]) -> tuple[float, float]:
     change = _draw(net, 64, moved) - _draw(net, 64)
-    even = (change + change[:, ::-1]) / 2
-    return float(np.sqrt((change**2).mean())), float((even**2).sum() / (change**2).sum())
+    return float(np.sqrt((change**2).mean())), float((((change + change[:, ::-1]) / 2) ** 2).sum() / (change**2).sum())
 
 
 @pytest.fixture(scope="module")

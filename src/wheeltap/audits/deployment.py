@@ -13,6 +13,7 @@ from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent
 from wheeltap.audits.limits import Count, Margin
 from wheeltap.audits.losses import Disturbed, losing, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
+from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.site import WHOLE, Site
@@ -49,7 +50,10 @@ class DeploymentSettings(Settings, frozen=True, kw_only=True):
     spare_ends: bool = True
 
     def __post_init__(self) -> None:
-        schemes(self.schemes)
+        try:
+            schemes(self.schemes)
+        except UsageError as error:
+            raise error.at("schemes") from error
 
 
 @final

@@ -51,7 +51,6 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
 
       wheeltap doctor
       wheeltap doctor my_nets:resnet --data test.npz
-      wheeltap doctor --plant digits --runs 3
       wheeltap doctor --plant my_nets:resnet --data test.npz --defects cancel,none
     """
     if plant is not None:

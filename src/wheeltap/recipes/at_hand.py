@@ -106,7 +106,7 @@ class ChangedSettings(Settings, frozen=True):
 
 @final
 class Changed(_AtHand):
-    """The net, changed by a function in one step: when it was broken off, it is begun anew.
+    """The net, changed by a function in one step: when it was interrupted, it starts again.
 
     Args:
         settings: See ``ChangedSettings``.

@@ -120,8 +120,8 @@ class Words:
         """How nets made alike look beside the net under study, by this number alone.
 
         They pass for unified where their mean is within the net's own interval, or beyond it on the side of unified
-        nets. They are told apart at the level of the strictest test of the verdict, so that no control net is told
-        apart more easily than a trained one.
+        nets. They are called different at the level of the strictest test of the verdict, so that no control net is
+        called so more easily than a trained one.
         """
         metric, values = self.table.metric(key), self.table.values(cohort, key)
         own = self.table.numbers.get(self.own, {}).get(key)
@@ -138,7 +138,7 @@ class Words:
         return LIKENESS[self.likeness(row.metric.key, cohort.cohort)]
 
     def fooled(self) -> tuple[str, ...]:
-        """For each kind of control nets, the numbers by which they pass for unified, and those that tell them apart."""
+        """For each kind of control nets, by which numbers they pass for unified, and which show a difference."""
         lines: list[str] = []
         for cohort in self.table.cohorts:
             said: dict[str, list[str]] = {}

@@ -93,7 +93,7 @@ class RecipeContract:
 
     @pytest.mark.parametrize("draw", range(3))
     def test_interrupted_anywhere_it_comes_to_the_same_bits(self, draw: int) -> None:
-        """Broken off at random steps, and begun anew from what it said of itself; at every step it says as much."""
+        """Interrupted at random steps and resumed from its own state, which has the same form at every step."""
         given = self.given()
         whole = self.makes(given)
         recipe, rng = self._recipe(given), np.random.default_rng(draw)

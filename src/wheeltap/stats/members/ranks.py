@@ -190,10 +190,9 @@ def association(
 ) -> MemberTest:
     """Spearman's correlation of two metrics over members; partial, where other metrics or cohorts are held fixed.
 
-    Pearson's was measured beside it: its interval covers 95 % of normal numbers with 4 members already, but only 88 to
-    92 % of correlated lognormal ones with 10 or 30, and this one's 95 % of both (``benchmarks.members``). It covers
-    less, 87 to 89 %, of strong correlations between metrics that no change of scale makes normal. With 4 members it
-    never finds anything at an alpha of .05, as no test by order can.
+    Pearson's interval covers 95 % of normal numbers with 4 members already, but only 88 to 92 % of correlated lognormal
+    ones with 10 or 30, and this one's 95 % of both; 87 to 89 % of strong correlations that no change of scale makes
+    normal (``benchmarks.members``). With 4 members no test by order finds anything at an alpha of .05.
 
     Args:
         x: One number of each member.
@@ -224,10 +223,9 @@ def association(
         name=name, unit="correlation", value=None, count=members, level=level,
         method=f"Spearman, {members} members{given}; Fisher's z with Bonett and Wright's error",
     )  # fmt: skip
-    rest = [_beyond(_ranks(values), held) for values in several[:2]]
-    if any(one is None for one in rest):
+    a, b = (_beyond(_ranks(values), held) for values in several[:2])
+    if a is None or b is None:
         return replace(test, method="a metric without any spread over members: no correlation")
-    a, b = (one for one in rest if one is not None)
     value = max(-1.0, min(float(a @ b), 1.0))
     if members - used < 4:
         return replace(test, value=value, method=f"{members} members{given}: no interval over members")
