@@ -65,7 +65,10 @@ class Written:
     ] = None
     json: Annotated[Path | None, Parameter(help="Write the report as JSON to this file too.")] = None
     fail_on: Annotated[FailOn, Parameter(help="Exit with 1 if any finding is this or worse.")] = "never"
-    workers: Annotated[Whole, Parameter(validator=Number(gte=1), help="Processes; 1 computes in this one.")] = 1
+    workers: Annotated[
+        Whole | None,
+        Parameter(validator=Number(gte=1), help="Processes. [default: one for each processor, up to 8]"),
+    ] = None
     full: Annotated[bool, Parameter(negative="", help="Print everything: findings, controls, cost.")] = False
 
     def folder(self, picture: str) -> Path:

@@ -1,5 +1,7 @@
 """What ``wheeltap fer`` does: it names the picture, and calls the study ``pictures``."""
 
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,16 @@ class Asked:
         return self.picture or Path(str(self.genome)).stem
 
 
+MOST = 8
+"""Processes that are started without being asked for."""
+
+
+def processes() -> int:
+    """As many as there are processors that may be used, but not many."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(usable, MOST)
+
+
 def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     """Makes the study and writes its files; gives the exit code."""
     found = studying.create("pictures", asked.settings(training))
@@ -70,5 +82,5 @@ def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     out = written.folder(asked.name)
     telling = Telling(out=out, json=written.json, fail_on=written.fail_on, full=written.full)
     telling.prepare()
-    running = Running(store=out / "study.wheeltap", workers=written.workers)
+    running = Running(store=out / "study.wheeltap", workers=written.workers or processes())
     return telling.tell(cli.run(planned, running=running, telling=telling, made=out / "nets"))
