@@ -19,6 +19,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
+from wheeltap.testing import zoo
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +203,15 @@ class TestStatuses:
     def test_unknown_settings_are_refused(self) -> None:
         with pytest.raises(UsageError):
             EntanglementAudit({"edge": 3})
+
+
+def test_a_copy_in_which_other_units_are_found_is_not_compared() -> None:
+    """Seed 12: in this copy of a depthwise net the units of one layer of three are not found by trying out."""
+    case = zoo.made("depthwise")
+    effort = wt.Effort(draws=2, control_draws=2, block_draws=0)
+    for seed, status in ((12, "skipped"), (13, "passed")):
+        plan = wt.plan(case.subject, case.task, audits=("score", "entanglement"), effort=effort, seed=seed)
+        report = wt.run(msgspec.structs.replace(plan, planted=None, stronger=(), graded=()), case.subject, case.task)
+        [control] = [one for one in report.controls if one.name == "WT202 reparametrized copy"]
+        assert control.status == status, control.because
+        assert not report.void

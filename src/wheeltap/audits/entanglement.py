@@ -156,6 +156,9 @@ class EntanglementAudit(ReadingAudit[_Read]):
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Whose units serve more behaviours."""
+        plan = case.plan
+        if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
+            _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.margin, self.settings.min_effect))
         gap = _gap(one, two, margin=margin)
         words = f"A unit of {rival.name} serves {gap} behaviors more than one of {case.plan.reference.name}."
@@ -167,7 +170,8 @@ class EntanglementAudit(ReadingAudit[_Read]):
         )  # fmt: skip
 
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
-        """Permuted and rescaled units serve as many."""
+        """Permuted and rescaled units serve as many; where other units were found in the copy, nothing is compared."""
+        _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
         level = self.settings.null_level
         gap = _gap(one, two, margin=margin, level=level)
@@ -192,6 +196,21 @@ class EntanglementAudit(ReadingAudit[_Read]):
             *by_layer,
             _breadth(everything, "_all_options"),
             _modular(divided),
+        )
+
+
+def _require_same_units(one: _Read, two: _Read) -> None:
+    """Raises ``Unanswered`` where other units were found in two models that have as many.
+
+    Structure that no trace gives is found by trying out, which may fail on one of two copies: then a difference of
+    breadth is one of which units were looked at.
+    """
+    found = [len(read.layers) for read in (one, two)]
+    if found[0] != found[1]:
+        raise Unanswered(
+            "not_applicable",
+            f"The two have as many units, but {found[0]} were found in one and {found[1]} in the other, so they are "
+            "not compared.",
         )
 
 
