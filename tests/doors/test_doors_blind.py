@@ -62,7 +62,7 @@ def test_noise_that_costs_nothing_voids_the_run_whatever_share_it_reached() -> N
     assert not any(one.status == "excluded" for one in report.findings)
     sound = audited(body, task)
     assert not sound.void and next(one for one in sound.controls if one.name == CONTROL).status == "passed"
-    # One number for what was reached, the least, wherever it is told.
+    # One number for what was reached, the least, in every sentence.
     head = deployment.heads(report.record)[0].covered
     share = min(one.coverage for one in report.findings if one.coverage is not None)
     assert 0.5 < share < 0.9 and head == f"weights covered {int(100 * share)} %"

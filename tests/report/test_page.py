@@ -1,7 +1,7 @@
 """The page in a real browser: quiet, self-contained, readable in both themes and on a phone, inert to hostile names."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +18,6 @@ from wheeltap.core.records import Estimate
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, curves, deployment, dots, drawn, figures, html, page_top
 
-CHROMIUM = Path("/usr/bin/chromium")
 THEMES = ("light", "dark")
 ALL = {**CASES, **PAGE_CASES, **{name: STUDIES[name] for name in ("study", "study_plain", "study_many")}}
 WIDTHS = (400, 760, 900, 1280)
@@ -69,18 +68,6 @@ CONTRAST = """() => {
   }
   return seen.sort((x, y) => x[0] - y[0]).slice(0, 5);
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; the test skips where it, or playwright, is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

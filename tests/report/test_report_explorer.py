@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.study import DrawnNet
 from wheeltap.report import explorer
 
-CHROMIUM = Path("/usr/bin/chromium")
 SKULL = "12;cache:15,gaussian:4,identity:2,sin:1"
 EVERY = "3;abs:1,cache:2,cos:1,gaussian:2,identity:1,relu:1,sigmoid:1,sin:2,tanh:1"
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7*7 }}"
@@ -92,18 +91,6 @@ def _draw(net: DrawnNet, size: int, moved: dict[tuple[int, int, int], float] | N
 def _effect(net: DrawnNet, moved: dict[tuple[int, int, int], float]) -> tuple[float, float]:
     change = _draw(net, 64, moved) - _draw(net, 64)
     return float(np.sqrt((change**2).mean())), float((((change + change[:, ::-1]) / 2) ** 2).sum() / (change**2).sum())
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; the test skips where it, or playwright, is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 def _open(browser: Any, path: Path, html: str = "", *, address: str = "", **settings: Any) -> Any:

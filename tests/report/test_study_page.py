@@ -1,7 +1,6 @@
 """The page of a study in a real browser: rules and verdicts first, a ring for every net, pictures, the explorer."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +10,6 @@ from study_cases import COHORTS, METRICS, RULES, STUDIES, numbers, study, study_
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, html, study_page
-
-CHROMIUM = Path("/usr/bin/chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium; the test skips where it, or playwright, is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"needs a browser at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 def _open(browser: Any, folder: Path, name: str, **settings: Any) -> tuple[Any, list[str]]:

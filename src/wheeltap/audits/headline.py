@@ -65,7 +65,7 @@ def headline(
 
 
 def percent(share: float) -> str:
-    """A share of the weights, rounded down, so that 99.6 % never reads as all; the same wherever one is told."""
+    """A share of the weights, rounded down, so that 99.6 % never reads as all; the same in every sentence."""
     return f"{int(100 * share + _EXACT)} %"
 
 

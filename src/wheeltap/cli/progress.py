@@ -18,7 +18,7 @@ EVERY = 30.0
 
 @final
 class Phase:
-    """Making members, or measuring: each has its own pace, so that its time left is told from it alone."""
+    """Making members, or measuring: each has its own pace, so its time left is estimated from it alone."""
 
     def __init__(self) -> None:
         self.making: bool | None = None

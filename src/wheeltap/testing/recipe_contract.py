@@ -145,7 +145,7 @@ class RecipeContract:
         assert digest(weights(again.model)) == first.digest
 
     def test_another_digest_is_refused(self, tmp_path: Path) -> None:
-        """Of a file that is there, and of what is made anew; both digests are in the message."""
+        """Of a file that is there, and of what is made again; both digests are in the message."""
         made = self.makes(self.given(), tmp_path)
         assert self.makes(self.given(), tmp_path, expected=made.digest).steps == 0
         for folder in (tmp_path, tmp_path / "new"):

@@ -198,8 +198,7 @@ def association(
         x: One number of each member.
         y: Another number of each, in the same order.
         beyond: Other metrics of the members, each in the same order: their ranks are fitted and removed.
-        groups: A label of each member: means of the labels' ranks are removed, so that it is the correlation within
-            cohorts.
+        groups: A label of each member: each label's mean rank is removed, for the correlation within cohorts.
         name: Of the estimate.
         level: Of the interval.
 
