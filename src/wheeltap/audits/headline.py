@@ -60,8 +60,10 @@ def headline(
     if len(plan.subjects) == 1:
         return "\n".join([*first, told.of_one(plan.reference)])
     lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
-    explained = [SAME] if len(lines) > 1 and any(_SAME_OUTPUTS in line for line in lines) else []
-    return "\n".join([*first, *lines, *explained])
+    first_same = next((at for at, line in enumerate(lines) if len(lines) > 1 and _SAME_OUTPUTS in line), None)
+    if first_same is not None:  # explained once, where it is first read
+        lines[first_same] = f"{lines[first_same]} {SAME}"
+    return "\n".join([*first, *lines])
 
 
 def percent(share: float) -> str:
