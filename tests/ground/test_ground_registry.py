@@ -114,3 +114,14 @@ def test_settings_are_checked() -> None:
         create("relative", {"draw": "uniform"})
     with pytest.raises(UsageError, match="expected: no settings"):
         create("prune", {"draw": "sign"})
+
+
+def test_a_process_adds_classes_of_its_own_under_free_names() -> None:
+    things = Registry("reading", "wheeltap.no-such-group", {"heads": "wheeltap.engine.readings.heads:Heads"}, object)
+    things.add("mine", "collections:Counter")
+    things.add("mine", "collections:Counter")  # the same again, as when a module is read twice
+    assert things.get("mine").__name__ == "Counter"
+    assert list(things) == ["heads", "mine"]
+    for taken in ("mine", "heads"):
+        with pytest.raises(UsageError, match="declared twice"):
+            things.add(taken, "collections:OrderedDict")

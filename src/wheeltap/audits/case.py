@@ -32,10 +32,10 @@ class Case:
         self.whole = whole or plan
         self._lookup = lookup
 
-    def on(self, member: SubjectRecord) -> "Case":
-        """The same of one member alone: so any audit is a measure of each member of a study."""
+    def on(self, *members: SubjectRecord) -> "Case":
+        """The same of one member alone, or of two that are compared: so any audit is a measure of a study's members."""
         alone = msgspec.structs.replace(
-            self.plan, subjects=(member,), twin=None, planted=None, stronger=(), graded=(), study=None,
+            self.plan, subjects=members, twin=None, planted=None, stronger=(), graded=(), study=None,
             no_controls="A member of a study has no control copies of its own.",
         )  # fmt: skip
         return Case(alone, self._lookup, self.whole)

@@ -46,6 +46,26 @@ class Registry(Generic[T]):
             do=f"Rename it in the group {self.group!r} of that package, or uninstall the package.",
         )
 
+    def add(self, name: str, path: str) -> None:
+        """Adds a class to this process alone: what is used in one project and is no package.
+
+        Args:
+            name: What it is called.
+            path: ``module:attribute``.
+
+        Raises:
+            UsageError: If the name is taken.
+        """
+        if self._all().get(name, path) != path:
+            raise UsageError(
+                f"The {self.kind} {name!r} is declared twice.",
+                where=path,
+                expected="a name that wheeltap and other packages do not have",
+                got=self._all()[name],
+                do="Give it another name.",
+            )
+        self._paths[name] = path
+
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._all()))
 

@@ -10,7 +10,7 @@ from wheeltap.core.records import Estimate
 CohortRole = Literal["studied", "compared", "null", "planted", "given"]
 """What nets are asked about; what they are compared with; controls that must show nothing, or something; a user's."""
 
-Statistic = Literal["one_of", "paired", "difference", "ratio", "association", "auc", "exact"]
+Statistic = Literal["one_of", "paired", "difference", "ratio", "mean", "association", "auc", "added", "exact"]
 Direction = Literal["more", "less", "either"]
 Side = Literal["high", "low", ""]
 
@@ -95,19 +95,22 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         code: Of its finding.
         title: What the finding claims.
         metric: Key of the metric.
-        cohorts: Names of the cohorts: one for ``association`` over its members and ``exact``, two for the others.
+        cohorts: Names of the cohorts: one for ``association`` over its members, ``mean`` and ``exact``, two for the
+            others.
         statistic: ``one_of``: the one member of the first against those of the second; ``paired``: member by member;
-            ``difference`` and ``ratio`` of means; ``auc``: how often a member of the first has more than one of the
-            second; ``association`` with another metric; ``exact``: the share of members whose number is larger than
-            ``above``, against ``share``.
+            ``difference`` and ``ratio`` of means; ``mean`` of one cohort, against 0; ``auc``: how often a member of
+            the first has more than one of the second; ``added``: how much of that the metric adds to those in
+            ``beyond``; ``association`` with another metric; ``exact``: the share of members whose number is larger
+            than ``above``, against ``share``.
         direction: Which effect counts.
         margin: Smallest effect of interest, in units of the statistic; a share of the second cohort's mean where
             ``relative``; of a ratio, and of a metric that is compared by ratios, the distance from 1.
         with_metric: The other metric of an association.
-        beyond: Metrics whose part in the association is removed first.
+        beyond: Metrics whose part in the association is removed first; of ``added``, what the metric is added to.
         above: The threshold of ``exact``: a member counts where its number is larger.
         share: What the share of ``exact`` is tested against.
-        within: Whether an association is one within cohorts: each cohort's mean is removed first.
+        within: Whether an association is one within cohorts: each cohort's mean is removed first; of ``added``, whether
+            only members of the same place in both cohorts are compared: copies of one net, say.
         supports: What it means if the effect is found.
         refutes: What it means if it is excluded.
         alarm: Whether ``found`` is bad news.
