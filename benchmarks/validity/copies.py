@@ -21,7 +21,7 @@ from wheeltap.sources import digits
 from wheeltap.studies.detection_rules import ANY, SOUND
 
 EFFORT: Final = Effort(draws=16, control_draws=8, block_draws=0)
-COPIES: Final = 24
+COPIES: Final = 16
 """Of each defect and strength, and of sound ones, of each kind of net."""
 
 ALPHA: Final = 0.05

@@ -38,7 +38,7 @@ class TestContract(StudyContract):
     settings: ClassVar[dict[str, Any]] = {"model": "digits", "defects": "cancel", "strengths": "16,1", "copies": 2}
     effort = wt.Effort(draws=8, control_draws=8)
 
-    def test_what_is_planted_is_found_and_sound_copies_are_left_in_peace(self, folder: Path) -> None:
+    def test_what_is_planted_is_found_and_sound_copies_are_not_called_different(self, folder: Path) -> None:
         record = self.run(folder).record
         assert not record.void
         for code in ("WT101", "WT201"):

@@ -16,6 +16,7 @@ import wheeltap as wt
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError, WheeltapError
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.store import Store
+from wheeltap.report.cohorts import decided
 from wheeltap.studies.declared import Declared, read
 
 SAM = """
@@ -234,3 +235,63 @@ def test_there_is_no_study_without_a_file() -> None:
         wt.study("declared")
     with pytest.raises(UnknownName):
         wt.study("declare")
+
+
+def test_two_rules_on_the_same_cohorts_keep_their_own_verdicts(tmp_path: Path) -> None:
+    """By another margin of the same difference one is found and the other is not: neither gets the other's words."""
+    rule = SAM.partition("[[rules]]")[2]
+    text = SAM.replace("margin = 0.02", 'margin = 0.0\nsupports = "any"') + "[[rules]]" + rule.replace(
+        "margin = 0.02", 'margin = 0.9\nrefutes = "not by 90 points"'
+    )  # fmt: skip
+    report = wt.study(written(tmp_path, text), store=tmp_path / "s.wheeltap")
+    first, second = report.findings
+    assert first.title != second.title and (first.margin, second.margin) == (0.0, 0.9)
+    assert second.status == "excluded" and "not by 90 points" in report.headline
+    assert "members would decide" not in second.because
+    assert report.record.study is not None
+    shown = decided(report.record, report.record.study)
+    assert [one.word for one in shown] == [first.verdict or first.status, second.verdict or second.status]
+
+
+NET = """
+import torch
+from torch import nn
+
+def made(seed):
+    torch.manual_seed(seed)
+    return nn.Linear(64, 10).eval()
+
+def one():
+    return made(0)
+
+def two():
+    return made(0)
+
+def other():
+    return made(1)
+
+def narrow():
+    return nn.Linear(8, 10).eval()
+"""
+
+
+@pytest.mark.parametrize(
+    ("members", "what"), [('"nets:one", "nets:two"', "same net"), ('"nets:one", "nets:narrow"', "member narrow")]
+)
+def test_a_member_that_cannot_be_one_is_named_before_anything_runs(
+    members: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "nets.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    given = SAM.partition("[cohorts.sam]")[0] + f"""[cohorts.sam]
+members = [{members}]
+[cohorts.plain]
+members = ["nets:other"]
+role = "compared"
+[metrics""" + SAM.partition("[metrics")[2].replace('"sam", "plain"]', '"sam"]').replace(
+        'statistic = "difference"', 'statistic = "mean"'
+    )  # fmt: skip
+    with pytest.raises(WheeltapError, match=what):
+        wt.study(written(tmp_path, given), store=tmp_path / "s.wheeltap")
+    sys.modules.pop("nets", None)

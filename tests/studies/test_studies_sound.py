@@ -92,3 +92,24 @@ def test_names_given_twice_and_no_rules_are_refused() -> None:
     ):
         with pytest.raises(UsageError):
             require_sound(wrong, alpha=0.05)
+
+
+def test_rules_that_findings_could_not_tell_from_each_other_are_refused() -> None:
+    both = msgspec.structs.replace(SPEC, rules=(RULE, msgspec.structs.replace(RULE, direction="less")))
+    with pytest.raises(UsageError, match="A rule is named twice"):
+        require_sound(both, alpha=0.05)
+    named = msgspec.structs.replace(SPEC, rules=(RULE, msgspec.structs.replace(RULE, direction="less", title="U")))
+    require_sound(named, alpha=0.05)
+
+
+def test_cohorts_that_share_a_member_are_not_compared() -> None:
+    shared = Cohort(name="e", members=("a1", "e2", "e3"))
+    spec = msgspec.structs.replace(changed(cohorts=("a", "e")), cohorts=(*SPEC.cohorts, shared))
+    for one in (spec, changed(cohorts=("a", "a"))):
+        with pytest.raises(UsageError, match="share no member"):
+            require_sound(one, alpha=0.05)
+
+
+def test_an_association_needs_its_other_metric() -> None:
+    with pytest.raises(UsageError, match="with_metric"):
+        require_sound(changed(statistic="association", cohorts=("c",)), alpha=0.05)

@@ -82,6 +82,7 @@ class Draft:
         words: Of the verdict.
         over: The test over members of a study, which says itself what is excluded and what can be decided.
         direction: Which effects that test is about.
+        undecided: What to do where it is neither found nor excluded.
     """
 
     finding: Finding
@@ -94,6 +95,7 @@ class Draft:
     words: Words = CLAIM
     over: MemberTest | None = None
     direction: Direction = "either"
+    undecided: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

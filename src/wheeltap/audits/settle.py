@@ -178,6 +178,8 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
         status = "excluded"
         if finding.estimates[:1] == (test,):  # else the tested effect is not the one that is reported
             because = f"{because} {EXCLUDED.format(draft.margin)}"
+    if status == "inconclusive" and draft.undecided:
+        because = f"{because} {draft.undecided}"
     power = _power(draft, alpha=alpha / among)
     if status == "inconclusive" and (test.low is None or test.high is None):
         because = f"{because} {OPEN}"

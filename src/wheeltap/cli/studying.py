@@ -105,6 +105,9 @@ def _value(text: str, kind: Any) -> Any:
         return msgspec.convert(text, kind, strict=False)
     with suppress(ValueError, msgspec.ValidationError):
         return msgspec.convert(float(text), kind)  # .2 is a number too
+    for number in (int, float):  # out of range, then: it says of what
+        with suppress(ValueError):
+            return number(text)
     return text
 
 

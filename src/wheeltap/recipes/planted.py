@@ -27,6 +27,8 @@ SILENT: Final = ("permute", "rescale", "heads", "experts", "dead")
 KEPT: Final = 10_000_000
 """Parameters of the largest copy that is kept in a file."""
 
+_LEAVE: Final = "Leave this defect out: name the others, as in --set defects=cancel (doctor: --defects cancel)."
+
 
 class PlantedSettings(Settings, frozen=True, kw_only=True):
     """What is planted.
@@ -94,7 +96,7 @@ def _by_gauges(setting: str, *names: str, whole: bool = False, **fixed: Scalar) 
         some = [name for name in names if name in family.offers]
         if not some:
             why = "; ".join(dict.fromkeys(family.why_not(name) for name in names))
-            raise ModelError("This cannot be planted in this model.", where=_kind(model), got=why)
+            raise ModelError("This cannot be planted in this model.", where=_kind(model), got=why, do=_LEAVE)
         given: dict[str, Scalar] = {setting: int(strength) if whole else strength, **fixed}
         used = {name for gauge_name in some for name in gauge.GAUGES[gauge_name]}
         made = gauge.describe(family, *some, seed=seed, **{name: one for name, one in given.items() if name in used})
@@ -110,6 +112,7 @@ def _super_weight(model: nn.Module, task: BaseTask, strength: float, seed: int) 
             where=_kind(model),
             expected="a Sequential that ends in Linear, ReLU, Linear",
             got=_kind(model),
+            do=_LEAVE,
         )
     return defects.super_weight(model, task, strength=strength, seed=seed).subject.model
 

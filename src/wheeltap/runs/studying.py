@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from wheeltap.audits.base import studies
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import UsageError, WheeltapError
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.study import Asked, Cast
 from wheeltap.core.subject import Subject
@@ -187,8 +187,20 @@ class _Drafted:
         self.records[asked.name] = self._loaded(asked) if asked.source else self._made(asked, where)
 
     def _loaded(self, asked: Asked) -> SubjectRecord:
-        subject = self.examples.subject(asked.source, name=asked.name)
-        settle(subject, self.task)
+        try:
+            subject = self.examples.subject(asked.source, name=asked.name)
+            settle(subject, self.task)
+        except WheeltapError as error:
+            raise error.at(f"member {asked.name}" + (f": {error.where}" if error.where else "")) from error
+        known = self.sources.get(subject.record.fingerprint)
+        if known is not None:
+            raise UsageError(
+                "Two members are the same net.",
+                where=f"member {asked.name}",
+                expected="other weights for each: the same net twice is one net",
+                got=f"the weights of {known}",
+                do="Leave one of them out.",
+            )
         self.sources[subject.record.fingerprint] = asked.source
         self.first = subject if self.first is None else self.first
         return subject.record

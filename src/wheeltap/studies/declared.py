@@ -27,6 +27,7 @@ refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more.
 
 import glob
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Final, cast, final, get_args
 
@@ -86,6 +87,7 @@ class RuleToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     beyond: list[str] = []
     within: bool = False
     above: float = 0.5
+    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
     title: str = ""
     supports: str = ""
     refutes: str = ""
@@ -209,6 +211,14 @@ class Declared(Study):
                 do="See the example in docs/studies.md.",
             )
         self._held = msgspec.json.decode(self.settings.declaration, type=Declaration)
+        for key, one in self._held.metrics.items():
+            schemes = str(one.settings.get("schemes", ""))
+            if "," in schemes and not one.scheme:
+                raise UsageError(
+                    "A metric of several schemes does not say which one it is.", where=f"metric {key}",
+                    expected=f"scheme = one of {schemes}", got="no scheme",
+                    do="Add scheme to the metric, or name a single one in its settings.",
+                )  # fmt: skip
 
     @property
     def question(self) -> str:
@@ -241,12 +251,14 @@ class Declared(Study):
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study``."""
         codes = {metric.key: metric.code for metric in self.metrics()}
+        short = Counter(_short(one) for one in self._held.rules)
         return tuple(
             Rule(
-                code=codes.get(one.metric, self.code), title=one.title or f"{one.metric}: {' vs '.join(one.cohorts)}",
+                code=codes.get(one.metric, self.code),
+                title=one.title or (_short(one) if short[_short(one)] == 1 else _long(one)),
                 metric=one.metric, cohorts=tuple(one.cohorts), statistic=one.statistic, direction=one.direction,
                 margin=one.margin, relative=one.relative, with_metric=one.with_metric, beyond=tuple(one.beyond),
-                within=one.within, above=one.above, supports=one.supports, refutes=one.refutes,
+                within=one.within, above=one.above, share=one.share, supports=one.supports, refutes=one.refutes,
                 otherwise=one.otherwise, alarm=one.alarm,
             )
             for one in self._held.rules
@@ -258,6 +270,16 @@ class Declared(Study):
             Measured(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
             for key, one in self._held.metrics.items()
         )
+
+
+def _short(one: RuleToml) -> str:
+    """What a rule without a title is called."""
+    return f"{one.metric}: {' vs '.join(one.cohorts)}"
+
+
+def _long(one: RuleToml) -> str:
+    """The same, where several rules are about one metric of the same cohorts."""
+    return f"{_short(one)}, {one.statistic}, {one.direction}, margin {one.margin:g}"
 
 
 def _titled(key: str, one: MetricToml) -> str:

@@ -1,6 +1,7 @@
 """Rules: how a study decides, from the table of its members to drafts that one correction settles."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -47,10 +48,10 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
         why = f"{_otherwise(rule)} {said} Nothing can be tested: {test.method}.".strip()
         return Draft(msgspec.structs.replace(finding, status="inconclusive", because=why))
     more = test.needed(margin, rule.direction, alpha=alpha / among) if margin > 0.0 else None
-    needed = f" About {more} members would decide." if more is not None and more > test.count else ""
     return Draft(
-        finding, test=effect, margin=margin, otherwise=f"{_otherwise(rule)} {said}{needed}".strip(), words=CLAIM,
+        finding, test=effect, margin=margin, otherwise=f"{_otherwise(rule)} {said}".strip(), words=CLAIM,
         over=test, direction=rule.direction,
+        undecided=f"About {more} members would decide." if more is not None and more > test.count else "",
     )  # fmt: skip
 
 
@@ -217,7 +218,7 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
         if one.status == "inconclusive":
             still.setdefault(_otherwise(rule).rstrip(".") or "Not decided", []).append(rule.title)
     without = [rule.title for rule, one in pairs if one.status in ("not_applicable", "error")]
-    said = [*found, *out]
+    said = [one if one.rstrip().endswith((".", "!", "?")) else f"{one.rstrip()}." for one in (*found, *out)]
     said += [f"{words} ({len(titles)} of {len(pairs)}): {'; '.join(titles)}." for words, titles in still.items()]
     if without:
         said.append(f"Not answered: {'; '.join(without)}.")
@@ -251,9 +252,10 @@ def _alike(table: Table, planned: Sequence[Rule]) -> Control:
         values = table.values(rule.cohorts[-1], rule.metric)
         if len(values) >= _FEWEST and rule.margin > 0.0:
             margin = margin_of(rule, table)
-            tests += [(test, margin) for test in _among_alike(rule, table, values) if test.law is not None]
+            with suppress(DataError):  # a ratio of numbers that are not positive: the rule itself says so
+                tests += [(test, margin) for test in _among_alike(rule, table, values) if test.law is not None]
     if not tests:
-        return Control(name=name, kind="null", status="skipped", because="It takes a cohort of at least four nets.")
+        return Control(name=name, kind="null", status="skipped", because=_NOT_ALIKE)
     found = [test.above(margin) for test, margin in tests]
     least = min([1.0, *(p * len(tests) for p in found if p is not None)])
     could = [test.smallest_detectable(margin, alpha=WORST / len(tests)) for test, margin in tests]
@@ -271,6 +273,11 @@ def _alike(table: Table, planned: Sequence[Rule]) -> Control:
         f"margin, corrected for all, is {least:.2g} (fails below {WORST:g})." + (why if status == "skipped" else ""),
     )  # fmt: skip
 
+
+_NOT_ALIKE = (
+    "It takes a rule that compares one net, pairs, means or ratios, with a margin, and four nets or more in its second "
+    "cohort."
+)
 
 _FEWEST = 4
 """Nets of a cohort that are compared with each other."""

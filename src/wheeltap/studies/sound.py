@@ -7,6 +7,7 @@ from typing import get_args
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.study import Cast, Cohort, Metric, Rule, Statistic, StudySpec
 from wheeltap.stats.members import Asked, dead_because
+from wheeltap.studies.rules import subject_of
 
 _TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc", "added")
 """Statistics of two cohorts."""
@@ -42,6 +43,8 @@ def require_sound(spec: StudySpec, *, alpha: float) -> None:
         )
     for cohort in spec.cohorts:
         _require_once("member", cohort.members, f"cohort {cohort.name}")
+    # A finding is known by these three: with the same title, one rule would get the verdict of the other.
+    _require_once("rule", (f"{rule.title} ({rule.code}, {subject_of(rule)})" for rule in spec.rules), spec.name)
     for rule in spec.rules:
         _require_known(rule, spec)
         _require_cohorts(rule, spec)
@@ -58,6 +61,11 @@ def _require_once(what: str, names: Iterable[str], where: str) -> None:
 
 def _require_known(rule: Rule, spec: StudySpec) -> None:
     keys = [metric.key for metric in spec.metrics]
+    if rule.statistic == "association" and not rule.with_metric:
+        raise UsageError(
+            "An association is between two metrics.", where=f"rule {rule.title}",
+            expected=f"with_metric = one of {', '.join(keys)}", got="no with_metric",
+        )  # fmt: skip
     for name in (rule.metric, *([rule.with_metric] if rule.statistic == "association" else []), *rule.beyond):
         if name not in keys:
             raise UnknownName("metric", name, keys)
@@ -87,6 +95,8 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
         wanted = "a margin that is not relative: a ratio is one already"
     elif (rule.statistic == "paired" or (rule.statistic == "added" and rule.within)) and sizes[0] != sizes[1]:
         wanted = "as many members in both cohorts, in the same order"
+    elif rule.statistic in _TWO and _share_members(rule, spec):
+        wanted = "two cohorts that share no member"
     if wanted:
         raise UsageError(
             f"The statistic {rule.statistic} does not fit these cohorts.",
@@ -96,6 +106,11 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
         )
 
 
+def _share_members(rule: Rule, spec: StudySpec) -> bool:
+    one, two = (set(_cohort(spec, name).members) for name in rule.cohorts)
+    return bool(one & two)
+
+
 def _require_alive(rule: Rule, spec: StudySpec, alpha: float) -> None:
     why = dead_because(_asked(rule, spec), alpha=alpha)
     if why is not None:
@@ -103,8 +118,8 @@ def _require_alive(rule: Rule, spec: StudySpec, alpha: float) -> None:
             "No outcome could ever trip this rule.",
             where=f"rule {rule.title}",
             expected="a rule that some outcome would decide",
-            got=why,
-            do="Give more members, or another margin.",
+            got=f"{why} ({len(spec.rules) * alpha:g} over {len(spec.rules)} rules)" if len(spec.rules) > 1 else why,
+            do="Give more members, fewer rules, or another margin.",
         )
 
 

@@ -9,7 +9,7 @@ import msgspec
 from wheeltap.core.records import Estimate
 from wheeltap.core.study import Cohort, CohortRow, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile, t_quantile
-from wheeltap.stats.members import Scale, Single, next_net, over_nets
+from wheeltap.stats.members import Scale, Single, exact, next_net, over_nets
 
 LEVEL = 0.95
 
@@ -68,7 +68,14 @@ class Table:
         singles, scale = self.singles(cohort.name, metric.key), Scale(metric.unit, metric.grain, metric.log)
         values = [single.value for single in singles]
         whole = len(cohort.members) > 1
-        mean = over_nets(values, name=metric.key, scale=scale, level=LEVEL) if whole else of_one(metric, singles[0])
+        if whole and metric.ends == (0.0, 1.0) and set(values) <= {0.0, 1.0}:
+            # Whether something holds of each: nets that are all alike are no proof that the next one is.
+            mean = exact(round(sum(values)), len(values), name=metric.key, level=LEVEL).estimate
+            mean = msgspec.structs.replace(mean, p=None, unit=metric.unit)
+        elif whole:
+            mean = over_nets(values, name=metric.key, scale=scale, level=LEVEL)
+        else:
+            mean = of_one(metric, singles[0])
         ends = next_net(values, scale=scale, level=LEVEL) if whole else None
         return CohortRow(
             cohort=cohort.name, values=tuple(values), mean=within(metric, mean), next_net=_cut(metric, ends),
