@@ -145,7 +145,7 @@ def study(  # noqa: PLR0913 - a door: each is a choice of its own
         effort: Draws of audits that are measures of members.
         alpha: Probability of any false ``found`` over all rules together; of any false ``excluded``, likewise.
         workers: Processes; 1 runs in this one.
-        watch: Called after each trial.
+        watch: Called after each trial, and while a net is being made.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
 
     Raises:

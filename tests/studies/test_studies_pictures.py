@@ -158,7 +158,10 @@ import json, sys
 import wheeltap as wt
 settings, store = json.loads(sys.argv[1]), sys.argv[2]
 print("ready", flush=True)
-wt.study("pictures", settings=settings, store=store, watch=lambda progress: print(progress.done, flush=True))
+def print_done(progress):
+    if progress.member is None:  # else a net is in the making
+        print(progress.done, flush=True)
+wt.study("pictures", settings=settings, store=store, watch=print_done)
 """
 
 

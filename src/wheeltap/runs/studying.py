@@ -167,6 +167,7 @@ class _Drafted:
         self._asked: dict[str, Asked] = {}
         self._blanks: dict[str, nn.Module] = {}
         self._drawn: dict[str, SubjectRecord] = {}
+        self._loaded_for: dict[tuple[str, str], str] = {}
 
     def add(self, asked: Asked, *, where: str) -> None:
         """Draws up a member; one that is in two cohorts is the same in both."""
@@ -184,19 +185,19 @@ class _Drafted:
                 expected="a recipe or a source",
                 got="both" if asked.recipe else "neither",
             )
-        self.records[asked.name] = self._loaded(asked) if asked.source else self._made(asked, where)
+        self.records[asked.name] = self._loaded(asked, where) if asked.source else self._made(asked, where)
 
-    def _loaded(self, asked: Asked) -> SubjectRecord:
+    def _loaded(self, asked: Asked, where: str) -> SubjectRecord:
         try:
             subject = self.examples.subject(asked.source, name=asked.name)
             settle(subject, self.task)
         except WheeltapError as error:
             raise error.at(f"member {asked.name}" + (f": {error.where}" if error.where else "")) from error
-        known = self.sources.get(subject.record.fingerprint)
-        if known is not None:
+        known = self._loaded_for.setdefault((where, subject.record.fingerprint), asked.name)
+        if known != asked.name:
             raise UsageError(
-                "Two members are the same net.",
-                where=f"member {asked.name}",
+                "Two members of a cohort are the same net.",
+                where=f"{where}, member {asked.name}",
                 expected="other weights for each: the same net twice is one net",
                 got=f"the weights of {known}",
                 do="Leave one of them out.",
