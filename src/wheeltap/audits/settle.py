@@ -12,6 +12,7 @@ from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Verdict
 from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
+from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.records import UNCOVERED, Control, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
@@ -76,7 +77,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     instruments = tuple({one.code: one for one in reversed(several)}.values())[::-1]
     drafts = [draft for verdict in verdicts for draft in verdict.drafts]
     alpha = plan.alpha / _tests(plan, drafts)
-    controls = [_baseline(case), *_copies(plan, case)]
+    recorded = plan.reference.role == "recorded"
+    controls = [] if recorded else [_baseline(case), *_copies(plan, case)]
     for verdict in verdicts:
         controls += verdict.controls
         controls += [power_control(verdict.graded, alpha=alpha)] if verdict.graded is not None else []
@@ -89,7 +91,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     elif not plan.partial:
         findings = [_covered(finding) for finding in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
-    told = headline(plan, findings, instruments, void=void, same=same)
+    told = of_recorded(plan, findings) if recorded else headline(plan, findings, instruments, void=void, same=same)
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(

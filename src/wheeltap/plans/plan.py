@@ -201,8 +201,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control.
 
-        Stronger plants are passed when they are needed.
+        Stronger plants are passed when they are needed. Of recorded answers nothing can be passed.
         """
+        if self.reference.role == "recorded":
+            return []
         first = (*self.subjects, *self._twins, *self.plants[:1], *self.graded)
         return [*(self.clean(subject) for subject in first), self.clean(self.reference, seed=1)]
 

@@ -1,0 +1,51 @@
+"""Counts of right answers: rows ``{"id": ..., "n": samples, "c": right, "source": ...}``, one for each item."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from wheeltap.core.errors import DataError
+from wheeltap.sources.recorded.base import Answers, Recording
+from wheeltap.sources.recorded.lines import rows
+
+SHAPE = "counts of right answers"
+
+
+class _Row(msgspec.Struct, frozen=True):
+    id: str | int
+    n: int
+    c: int
+    source: str = ""
+
+
+def fits(first: Any) -> bool:
+    """Whether a file whose first row is this has this shape."""
+    return isinstance(first, dict) and {"id", "n", "c"} <= first.keys()
+
+
+def read(path: Path) -> Recording:
+    """The counts in a file.
+
+    Raises:
+        FileFormatError: If a line has another shape.
+        DataError: If an item has no sample, or more right answers than samples.
+    """
+    held = list(rows(path, _Row, shape=SHAPE))
+    right = np.array([row.c for row in held], dtype=np.int32)
+    samples = np.array([row.n for row in held], dtype=np.int32)
+    wrong = np.flatnonzero((samples < 1) | (right < 0) | (right > samples))
+    if len(wrong):
+        named = ", ".join(f"{held[at].id} (c {held[at].c}, n {held[at].n})" for at in wrong[:5])
+        raise DataError(
+            "Counts cannot be counts of right answers.",
+            where=str(path),
+            expected="0 <= c <= n and n >= 1 for each item",
+            got=f"{len(wrong)} item{'s' if len(wrong) > 1 else ''}: {named}",
+        )
+    return Recording(
+        shape=SHAPE, items=tuple(str(row.id) for row in held),
+        systems=(Answers(name=path.stem, right=right, samples=samples),),
+        groups=tuple(row.source for row in held) if any(row.source for row in held) else (),
+    )  # fmt: skip
