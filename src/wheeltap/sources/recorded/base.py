@@ -1,6 +1,6 @@
 """What a file of recorded answers holds: items, who answered them how, what people said of them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
@@ -102,7 +102,7 @@ class Recording:
     votes: Votes | None = None
     groups: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(set(self.items)) != len(self.items):
@@ -119,9 +119,9 @@ class Recording:
     def part(self, items: tuple[str, ...]) -> "Recording":
         """The same of these items alone, in this order."""
         place = {item: at for at, item in enumerate(self.items)}
-        rows = np.array([place[item] for item in items], dtype=np.intp)
+        rows: NDArray[np.intp] = np.array([place[item] for item in items], dtype=np.intp)
         return Recording(
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
-            groups=tuple(self.groups[at] for at in rows) if self.groups else (), labels=self.labels, notes=self.notes,
+            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels, notes=self.notes,
         )  # fmt: skip

@@ -32,12 +32,12 @@ def read(path: Path) -> Recording:
         FileFormatError: If a line has another shape.
         DataError: If an item has no sample, or more right answers than samples.
     """
-    held = list(rows(path, _Row, shape=SHAPE))
+    held: list[_Row] = list(rows(path, _Row, shape=SHAPE))
     right = np.array([row.c for row in held], dtype=np.int32)
     samples = np.array([row.n for row in held], dtype=np.int32)
-    wrong = np.flatnonzero((samples < 1) | (right < 0) | (right > samples))
-    if len(wrong):
-        named = ", ".join(f"{held[at].id} (c {held[at].c}, n {held[at].n})" for at in wrong[:5])
+    wrong = [row for row in held if not (row.n >= 1 and 0 <= row.c <= row.n)]
+    if wrong:
+        named = ", ".join(f"{row.id} (c {row.c}, n {row.n})" for row in wrong[:5])
         raise DataError(
             "Counts cannot be counts of right answers.",
             where=str(path),

@@ -1,6 +1,7 @@
 """Which shape a file of recorded answers has."""
 
 from pathlib import Path
+from typing import Any, cast
 
 from wheeltap.core.errors import FileFormatError
 from wheeltap.sources.recorded import passk
@@ -28,6 +29,8 @@ def read(path: Path) -> Recording:
         "The file has no shape that is known.",
         where=str(path),
         expected=known,
-        got=f"a first row with {', '.join(sorted(row))}" if isinstance(row, dict) else "no row of JSON",
+        got=f"a first row with {', '.join(sorted(map(str, cast('dict[str, Any]', row))))}"
+        if isinstance(row, dict)
+        else "no JSON",
         do="See docs/lens.md for what a file of answers may look like.",
     )
