@@ -90,7 +90,7 @@ def imported(
 def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]]:
     """Items that all files have, in the order of the first, and what was left out."""
     sets = [set(one.items) for one in recordings]
-    shared: set[str] = set.intersection(*sets)
+    shared = set(recordings[0].items).intersection(*sets)
     sizes = ", ".join(f"{len(one.items):,}" for one in recordings)
     if not shared:
         raise DataError(

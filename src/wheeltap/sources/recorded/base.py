@@ -123,5 +123,6 @@ class Recording:
         return Recording(
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
-            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels, notes=self.notes,
+            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels,
+            notes=self.notes,
         )  # fmt: skip
