@@ -174,6 +174,7 @@ BUILTIN = {
     "symmetry": "wheeltap.audits.symmetry:SymmetryAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
     "input-shift": "wheeltap.audits.input_shift:InputShiftAudit",
+    "support": "wheeltap.audits.support:SupportAudit",
 }
 
 STRUCTURE = ("redundancy", "entanglement")

@@ -15,6 +15,7 @@ from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
 from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
+from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import UNCOVERED, Control, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
@@ -108,7 +109,18 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         instruments=instruments,
         void=void,
         study=study,
+        lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
     )
+
+
+def _merged(several: Sequence[LensRecord]) -> LensRecord | None:
+    """What all audits know of the benchmark, in one record."""
+    if not several:
+        return None
+    held = {
+        field: tuple(one for lens in several for one in getattr(lens, field)) for field in LensRecord.__struct_fields__
+    }
+    return LensRecord(**held)
 
 
 def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bool) -> tuple[str, StudyRecord] | None:

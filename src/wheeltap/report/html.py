@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, page_top, study_page, view, words
+from wheeltap.report import deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def page(record: ReportRecord) -> str:
     if record.study is not None:
         parts = {**_frame(record), **study_page.context(record, record.study)}
         return environment().get_template("study.html.j2").render(parts)
-    parts = {**_frame(record), **_top(record), **_detail(record)}
+    parts = {**_frame(record), **_top(record), **_detail(record), **lens_page.context(record.lens)}
     return environment().get_template("report.html.j2").render(parts)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
+from wheeltap.report import deployment, estimates, first_screen, lens_text, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
@@ -28,6 +28,13 @@ def summary(record: ReportRecord, console: "Console") -> None:
     _void(record, console)
     if record.study is not None:
         study_text.first(record, record.study, console)
+        return
+    if record.lens is not None:
+        for line in view.headlines(record):
+            wrapped(console, line, style="bold")
+        console.print()
+        lens_text.tables(record, record.lens, console)
+        wrapped(console, f"Holds for these items and answers. {study_text.READ_ON}", style="dim")
         return
     lines = view.headlines(record)
     if missing_trials(record):  # what follows is no result
