@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.lens_names import named
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.audits.support_curves import curves_of, gaps_of, listed_items, tries
@@ -128,7 +129,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             drafts, supports = self._pair(case, held[0], rival)
             verdict.drafts += drafts
             lens = msgspec.structs.replace(lens, gaps=(*lens.gaps, *gaps), supports=(*lens.supports, *supports))
-        verdict.lens = lens
+        verdict.lens = named(lens, case.plan.names)
         return verdict
 
     def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Draft], tuple[Support, ...]]:

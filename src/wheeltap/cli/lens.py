@@ -1,12 +1,16 @@
 """``wheeltap lens``."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.cli.telling import Telling
+from wheeltap.cli.telling import STDOUT, Telling
+
+if TYPE_CHECKING:
+    from wheeltap.runs.recorded import Imported
 
 _TELLING = Telling()
 
@@ -29,6 +33,8 @@ def lens(
       wheeltap lens answers.jsonl --votes votes.jsonl
     """
     from wheeltap.core.errors import UsageError
+    from wheeltap.report import words
+    from wheeltap.report.lines import terminal, wrapped
     from wheeltap.runs.recorded import imported
     from wheeltap.runs.stored import judge
     from wheeltap.sources.recorded import read
@@ -36,8 +42,23 @@ def lens(
     if not files and votes is None:
         raise UsageError("There is no file to look at.", expected="wheeltap lens FILE [FILE]", got="none")
     telling.prepare()
-    held = imported([read(path) for path in (*files, *([] if votes is None else [votes]))])
+    telling.require_apart(store)
+    several = (*files, *([] if votes is None else [votes]))
+    held = imported([read(path) for path in several])
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as passing:
         kept = Path(passing) / "lens.wheeltap" if store is None else store
-        held.put(kept)
+        new = held.put(kept)
+        if not telling.quiet and telling.json != STDOUT:
+            for line in _read(several, held, None if store is None else new):
+                wrapped(terminal(), words.plain(line), style="dim")
+            print()
         return telling.tell(judge(kept))
+
+
+def _read(files: Sequence[Path], held: "Imported", new: int | None) -> list[str]:
+    """What was read, a line a file, and what was left out; what of it is new to a store that is kept."""
+    lines = [f"{file.name}: {says}." for file, says in zip(files, held.says, strict=True)]
+    if new is not None:
+        lines.append(f"{new} of {len(held.outcomes)} outcomes are new to the store"
+                     f"{'' if new else ': it had all of them, and nothing was run'}.")  # fmt: skip
+    return [*lines, *dict.fromkeys(held.notes)]

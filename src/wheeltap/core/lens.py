@@ -6,6 +6,15 @@ Runs = tuple[tuple[int, int], ...]
 """Numbers of tries as runs, first and last of each."""
 
 
+class SystemScore(msgspec.Struct, frozen=True, kw_only=True):
+    """What a benchmark prints of one system, with its interval; a share where that lies within 0 and 1."""
+
+    subject: str
+    value: float
+    low: float | None
+    high: float | None
+
+
 class TryCurve(msgspec.Struct, frozen=True, kw_only=True):
     """How often k tries are enough.
 
@@ -87,6 +96,7 @@ class Support(msgspec.Struct, frozen=True, kw_only=True):
 class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
+    scores: tuple[SystemScore, ...] = ()
     curves: tuple[TryCurve, ...] = ()
     gaps: tuple[TryGap, ...] = ()
     supports: tuple[Support, ...] = ()

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
-from wheeltap.core.lens import LensRecord, Runs, Support, TryGap
+from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import words
 from wheeltap.report.lines import wrapped
@@ -19,6 +19,8 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
     """Print pass@k at a few k for all systems, what is decided, and who solves what at least once."""
     if lens.curves:
         _curves(lens, console)
+    elif lens.scores:
+        _scores(lens, console)
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
         wrapped(console, decided(gap))
     for support in lens.supports[:_MOST_PAIRS]:
@@ -30,6 +32,27 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
         wrapped(console, "By part of the benchmark, each by itself:", style="bold")
         for gap in parts:
             wrapped(console, f"{words.plain(gap.group)} ({gap.items:,} items): {decided(gap)}", indent=1, hang=2)
+
+
+def _scores(lens: LensRecord, console: "Console") -> None:
+    from rich.table import Table
+
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("system", overflow="fold")
+    for heading in ("score", "95 % interval"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for one in lens.scores:
+        grid.add_row(
+            words.plain(one.subject), _number(one, one.value), f"{_number(one, one.low)} to {_number(one, one.high)}"
+        )
+    console.print(grid, highlight=False)
+
+
+def _number(one: SystemScore, number: float | None) -> str:
+    if number is None:
+        return "open"
+    share = one.low is not None and one.high is not None and one.low >= 0.0 and one.high <= 1.0
+    return f"{100 * number:.1f} %" if share else f"{number:.3g}"
 
 
 def shown(ks: tuple[int, ...], most: int = _COLUMNS) -> list[int]:

@@ -1,24 +1,30 @@
 """Recorded answers as a plan and outcomes: imported into a store once, then judged like any run."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
-from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord
-from wheeltap.plans.plan import AuditSpec, Plan
+from wheeltap.core.records import Outcome, Scalar, SubjectRecord, TaskRecord
+from wheeltap.plans.plan import AuditSpec, Names, Plan
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES
 from wheeltap.plans.readings.samples import SAMPLES
 from wheeltap.plans.readings.votes import VOTES
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import note_run
-from wheeltap.sources.recorded.base import Answers, Recording, Votes
+from wheeltap.sources.recorded.base import Answers, Measured, Recording, Votes
+
+_MOST_NAMED: Final = 100_000
+"""Items up to which a plan keeps their names."""
+
+_LONGEST_NAME: Final = 60
+"""Characters of a name that are kept: some files know an item by its question alone."""
 
 _READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)
 
@@ -31,11 +37,13 @@ class Imported:
     Attributes:
         plan: Who answered what, and which audits judge it.
         outcomes: What was recorded.
+        says: What each file is, in a line.
         notes: What was left out or assumed, in sentences.
     """
 
     plan: Plan
     outcomes: tuple[Outcome, ...]
+    says: tuple[str, ...]
     notes: tuple[str, ...]
 
     def put(self, store: Path) -> int:
@@ -48,7 +56,8 @@ class Imported:
             there = kept.keys()
             new = [outcome for outcome in self.outcomes if outcome.key not in there]
             kept.put_all(new)
-            note_run(kept, self.plan, {"plan": self.plan.key, "recorded": "; ".join(self.notes) or "all items"})
+            told: dict[str, Scalar] = {"plan": self.plan.key, "recorded": " ".join([*self.says, *self.notes])}
+            note_run(kept, self.plan, told)
         return len(new)
 
 
@@ -67,24 +76,72 @@ def imported(
         DataError: If no item is in all files, or nobody answered and there are no votes.
     """
     items, notes = _common(recordings)
-    parts = [recording.part(items) for recording in recordings]
+    parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
     groups = next((part.groups for part in parts if part.groups), ())
-    systems = _named([one for part in parts for one in part.systems])
+    more = tuple(one for part in parts for one in part.more)
+    systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
                      for one in systems) or (_nobody(votes),)  # fmt: skip
     plan = Plan(
         command="lens", subjects=subjects, task=_task(items, systems, votes), alpha=alpha, seed=seed,
-        audits=tuple(_fitting(systems, votes) if audits is None else audits),
-        versions={spec.name: spec.version for spec in _READ},
-        no_controls="Recorded answers have no control copies.",
+        audits=tuple(_fitting(systems, votes, more) if audits is None else audits), versions=_versions(systems, more),
+        no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip
     outcomes = [
         outcome
         for subject, one in zip(subjects, systems or (None,), strict=True)
-        for outcome in _outcomes(plan, subject, one, votes, groups)
+        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, more))
     ]
-    return Imported(plan, tuple(outcomes), (*notes, *(note for part in parts for note in part.notes)))
+    said = tuple(recording.says for recording in recordings)
+    return Imported(plan, tuple(outcomes), said, (*notes, *(note for part in parts for note in part.notes)))
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of the items, whoever answers them."""
+
+    votes: Votes | None
+    groups: tuple[str, ...]
+    more: tuple[Measured, ...]
+
+
+def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) -> list[Answers]:
+    """Its systems, their probabilities of the labels that people voted on, in that order.
+
+    Raises:
+        DataError: If they are of other labels.
+    """
+    believing = next((one for one in parts if any(s.probability is not None for s in one.systems)), part)
+    labels = believing.labels if votes is None else votes.labels
+    if not any(one.probability is not None for one in part.systems) or part.labels == labels:
+        return list(part.systems)
+    if set(part.labels) != set(labels):
+        raise DataError(
+            "Probabilities are of other labels than votes.",
+            where=part.shape,
+            expected=", ".join(labels),
+            got=", ".join(part.labels),
+            do="Name the labels alike in both files.",
+        )
+    places = [part.labels.index(label) for label in labels]
+    return [one if one.probability is None else replace(one, probability=one.probability[:, places])
+            for one in part.systems]  # fmt: skip
+
+
+def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Recording]) -> Names:
+    voted = next((part.votes.labels for part in parts if part.votes is not None), None)
+    return Names(
+        items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
+        groups=tuple(sorted(set(groups))),
+        labels=next((part.labels for part in parts if part.labels), ()) if voted is None else voted,
+    )
+
+
+def _versions(systems: Sequence[Answers], more: Sequence[Measured]) -> dict[str, int]:
+    """Of the readings that are there."""
+    given = [one.spec for one in (*more, *(own for system in systems for own in system.more))]
+    return {spec.name: spec.version for spec in (*_READ, *given)}
 
 
 def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]]:
@@ -96,12 +153,12 @@ def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]
         raise DataError(
             "The files have no item in common.",
             expected="answers to the same items",
-            got=f"{sizes} items, 0 in common",
+            got=f"{sizes} items, 0 in common; the first are {', '.join(one.items[0][:60] for one in recordings)}",
             do="Compare logs of the same benchmark, with the same ids.",
         )
     items = tuple(item for item in recordings[0].items if item in shared)
     whole = all(len(one) == len(shared) for one in sets)
-    return items, [] if whole else [f"{len(items):,} items are in all files, of {sizes}."]
+    return items, [] if whole else [f"{len(items):,} items are in all files, of {sizes}; only these are judged."]
 
 
 def _named(systems: list[Answers]) -> list[Answers]:
@@ -109,11 +166,7 @@ def _named(systems: list[Answers]) -> list[Answers]:
     names = [one.name for one in systems]
     if len(set(names)) == len(names):
         return systems
-    return [
-        Answers(name=f"{one.name} ({at + 1})", right=one.right, samples=one.samples, answers=one.answers,
-                probability=one.probability)
-        for at, one in enumerate(systems)
-    ]  # fmt: skip
+    return [replace(one, name=f"{one.name} ({at})") for at, one in enumerate(systems, start=1)]
 
 
 def _nobody(votes: Votes | None) -> SubjectRecord:
@@ -123,7 +176,7 @@ def _nobody(votes: Votes | None) -> SubjectRecord:
 
 
 def _task(items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | None) -> TaskRecord:
-    plain = all(one.samples is None or int(one.samples.max()) == 1 for one in systems)
+    plain = all(not one.repeated and (one.score is None or _shares(one.score)) for one in systems)
     digest = canon.key("recorded items", [list(items), "" if votes is None else votes.digest])
     return TaskRecord(
         name="recorded answers", digest=digest, examples=len(items), measure="accuracy", measures=("accuracy",),
@@ -131,35 +184,53 @@ def _task(items: tuple[str, ...], systems: Sequence[Answers], votes: Votes | Non
     )  # fmt: skip
 
 
-def _fitting(systems: Sequence[Answers], votes: Votes | None) -> list[AuditSpec]:
-    """Audits that these answers can answer."""
-    graded = bool(systems) and all(one.right is not None for one in systems)
-    repeated = graded and all(one.samples is not None and int(one.samples.max()) > 1 for one in systems)
+def _shares(score: NDArray[np.float32]) -> bool:
+    return bool(((score >= 0.0) & (score <= 1.0)).all())
+
+
+def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Measured]) -> list[AuditSpec]:
+    """Audits that these answers can answer.
+
+    Raises:
+        DataError: If there are none.
+    """
+    graded = bool(systems) and all(one.mean is not None for one in systems)
+    repeated = graded and all(one.right is not None and one.repeated for one in systems)
     named = ["score"] * graded + ["support"] * repeated + ["disagreement"] * (votes is not None)
-    return [AuditSpec(name=name) for name in named]
+    named += [one.audit for one in (*more, *(own for system in systems for own in system.more))]
+    if not named:
+        raise DataError(
+            "There is nothing to judge.",
+            expected="answers that are graded (correct), or votes",
+            got=", ".join(one.name for one in systems),
+            do="Say of each answer whether it is right, or give the votes of people with --votes.",
+        )
+    return [AuditSpec(name=name) for name in dict.fromkeys(named)]
 
 
-def _outcomes(
-    plan: Plan, subject: SubjectRecord, one: Answers | None, votes: Votes | None, groups: tuple[str, ...]
-) -> list[Outcome]:
+def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _Known) -> list[Outcome]:
     found: list[Outcome] = []
 
-    def reading(spec: ReadingSpec, values: dict[str, NDArray[Any]]) -> None:
+    def reading(spec: ReadingSpec, values: Mapping[str, NDArray[Any]]) -> None:
         key = plan.reading(subject, spec.name, {}).key
-        found.append(Outcome(key=key, status="done", values=spec.typed(values, examples=plan.task.examples)))
+        found.append(Outcome(key=key, status="done", values=spec.typed(dict(values), examples=plan.task.examples)))
 
-    if votes is not None:
-        reading(VOTES, {"votes": votes.votes, "ordinal": np.array(votes.ordinal)})
-    if one is not None and one.right is not None and one.samples is not None:
-        share = (one.right / one.samples).astype(np.float32)
+    if known.votes is not None:
+        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal)})
+    for given in (*known.more, *(() if one is None else one.more)):
+        reading(given.spec, given.values)
+    if one is None:
+        return found
+    if (share := one.mean) is not None:
         clean = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
+    if one.right is not None and one.samples is not None:
         values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}
         if one.answers is not None:
             values["answers"] = one.answers
-        if groups:
-            values["group"] = np.unique(np.array(groups), return_inverse=True)[1]
+        if known.groups:
+            values["group"] = np.unique(np.array(known.groups), return_inverse=True)[1]
         reading(SAMPLES, values)
-    if one is not None and one.probability is not None:
+    if one.probability is not None:
         reading(LABEL_PROBABILITIES, {"probability": one.probability})
     return found

@@ -19,20 +19,39 @@ def rows(path: Path, kind: type[T], *, shape: str) -> Iterator[T]:
 
     Raises:
         MissingFile: If there is no such file.
-        FileFormatError: If a line is not JSON of this type; the message names the line.
+        FileFormatError: If a line is not JSON of this type, or cut short; the message names the line.
     """
+    for _, row in told(path, kind, shape=shape):
+        yield row
+
+
+def told(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
+    """The same, each with the number of its line from 1."""
     decoder = msgspec.json.Decoder(kind)
     for number, line in numbered(path):
         try:
-            yield decoder.decode(line)
-        except msgspec.MsgspecError as error:
+            yield number, decoder.decode(line)
+        except msgspec.ValidationError as error:
+            raise misfit(path, number, expected=shape, got=str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise FileFormatError(
-                "A line does not fit the file's shape.",
+                "A line is no JSON.",
                 where=f"{path}, line {number}",
                 expected=shape,
                 got=str(error),
-                do="Give every line the fields of the first one.",
+                do="If it is the last line, the log was cut short: get all of it, or delete that line.",
             ) from error
+
+
+def misfit(path: Path, number: int, *, expected: str, got: str) -> FileFormatError:
+    """The error of a line that is not like the first one."""
+    return FileFormatError(
+        "A line does not fit the file's shape.",
+        where=f"{path}, line {number}",
+        expected=expected,
+        got=got,
+        do="Give every line the fields of the first one.",
+    )
 
 
 def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -59,6 +78,6 @@ def first(path: Path) -> Any:
     for _, line in numbered(path):
         try:
             return msgspec.json.decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             return None
     return None
