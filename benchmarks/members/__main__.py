@@ -13,7 +13,11 @@ from typing import Any, Final
 
 from benchmarks.members.alternatives import aucs, counted, fieller, pearson
 from benchmarks.members.families import RULES, families, wrong
+from benchmarks.members.gains import gain_families, gain_worlds
 from benchmarks.members.worlds import ALPHA, ASSOCIATED, HEAVY, LOGNORMAL, NEAR, SIZES, coverage, worlds
+
+SLOWER: Final = 8
+"""Times fewer runs of the gain in AUC, each of which takes 800 regressions."""
 
 BAR: Final = (0.93, 0.97)
 
@@ -22,14 +26,15 @@ def slack(rate: float, runs: int) -> float:
     return math.sqrt(max(rate * (1.0 - rate), 1.0 / runs) / runs)
 
 
-def _coverages(runs: int) -> list[dict[str, Any]]:
+def _coverages(most: int) -> list[dict[str, Any]]:
     print(
-        f"Coverage of 95 % intervals, {runs} runs a cell (wholly above, wholly below); * outside {BAR[0]:.0%} to {BAR[1]:.0%}"
+        f"Coverage of 95 % intervals, {most} runs a cell ({most // SLOWER} of added) (wholly above, wholly below); * outside {BAR[0]:.0%} to {BAR[1]:.0%}"
     )
     rows: list[dict[str, Any]] = []
-    for world in worlds():
+    for world in (*worlds(), *gain_worlds()):
         cells: list[str] = []
         for n in world.sizes:
+            runs = most if world.statistic != "added" else most // SLOWER
             covered, above, below = coverage(world, n, runs=runs)
             rows.append({"statistic": world.statistic, "world": world.name, "n": n, "coverage": covered, "above": above,
                          "below": below, "error": slack(covered, runs)})  # fmt: skip
@@ -62,12 +67,15 @@ def _alternatives(runs: int) -> None:
             )
 
 
-def _families(tables: int) -> list[dict[str, Any]]:
-    print(f"\nFamilies of {RULES} rules, each effect exactly the margin, {tables} tables: more than {ALPHA} are marked")
+def _families(most: int) -> list[dict[str, Any]]:
+    print(
+        f"\nFamilies of {RULES} rules, each effect exactly the margin, {most} tables ({most // SLOWER} of added): more than {ALPHA} are marked"
+    )
     rows: list[dict[str, Any]] = []
     for n in (5, 10, 30):
-        for family in families(n):
+        for family in (*families(n), *gain_families(n)):
             cells: list[str] = []
+            tables = most if family.statistic != "added" else most // SLOWER
             for direction, rates in wrong(family, tables=tables).items():
                 told = [f"{rate:.3f}{'*' if rate > ALPHA else ' '}+-{slack(rate, tables):.3f}" for rate in rates]
                 cells.append(f"{direction}: found {told[0]}  excluded {told[1]}")

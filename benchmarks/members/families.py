@@ -64,6 +64,8 @@ def families(n: int) -> Iterator[Family]:
     for law in (LOGNORMAL, GAMMA):
         yield Family("one_of", f"{law.name}, by ratio", ratio_of_one(law), 0.5)
     yield Family("paired", "normal", pairs, 0.5)
+    of_mean = lambda r: members.mean([Single(x) for x in of.gain(r, n)], scale=SCALE)  # noqa: E731
+    yield Family("mean", "gain", of_mean, of.GAIN)
     yield Family("paired", "lognormal .5", lambda r: members.paired(*of.lognormal_pair(r, n), scale=SCALE), _SKEWED_GAP)
     by_ratio = lambda r: members.paired(*of.lognormal_pair(r, n), scale=RATIOS)  # noqa: E731
     yield Family("paired", "lognormal .5, by ratio", by_ratio, 0.5)

@@ -51,20 +51,28 @@ GAMMA = Law("gamma 4", lambda rng, n: rng.gamma(4.0, 0.25, n), 1.0, float(specia
 ACCURACY = Law("accuracy, beta(20, 2)", lambda rng, n: rng.beta(20.0, 2.0, n), 20.0 / 22.0)
 
 
+GAIN: Final = 0.02
+
+
+def gain(rng: Rng, n: int) -> Array:
+    """Gains in AUC of nets, which are bounded and a little skewed."""
+    return 0.5 * rng.beta(12.0, 10.0, n) - 0.5 * 12.0 / 22.0 + GAIN
+
+
 @dataclass(frozen=True)
 class World:
     """One statistic on members of known laws.
 
     Attributes:
         make: A test of ``n`` members (of each cohort).
-        truth: The true number.
+        truth: The true number; of a gain it depends on how many members are fitted to.
         sizes: Numbers of members.
     """
 
     statistic: str
     name: str
     make: Callable[[Rng, int], MemberTest]
-    truth: float
+    truth: float | Callable[[int], float]
     sizes: tuple[int, ...] = SIZES
 
 
@@ -79,6 +87,13 @@ def one_of(law: Law, se: float = 0.0, *, scale: Scale = SCALE) -> World:
 
 def paired(name: str, draw: Callable[[Rng, int], tuple[Array, Array]], truth: float) -> World:
     return World("paired", name, lambda rng, n: members.paired(*draw(rng, n), scale=SCALE), truth)
+
+
+def mean(law: Law) -> World:
+    def make(rng: Rng, n: int) -> MemberTest:
+        return members.mean([Single(x) for x in law.draw(rng, n)], scale=SCALE)
+
+    return World("mean", law.name, make, law.mean)
 
 
 def two(statistic: str, a: Law, b: Law, *, others: int = 0) -> World:
@@ -191,6 +206,7 @@ def worlds() -> Iterator[World]:
     yield paired("lognormal .5, one cohort 1.5 times", lognormal_pair, 0.5 * math.exp(0.125))
     yield paired("accuracy of the same data", accuracy_pair, 0.0)
     yield paired("gamma 4 / constant", lambda r, n: (r.gamma(4.0, 0.25, n), np.zeros(n)), 1.0)
+    yield from (mean(law) for law in (NORMAL, GAMMA, ACCURACY, Law("gain", gain, GAIN)))
     yield from (two("difference", law, law) for law in (NORMAL, GAMMA, LOGNORMAL, ACCURACY))
     yield two("difference", Law("normal, sd 3", lambda r, n: 3.0 * r.normal(size=n), 0.0), NORMAL)
     yield two("difference", LOGNORMAL.times(1.5), LOGNORMAL)
@@ -210,11 +226,12 @@ def worlds() -> Iterator[World]:
 def coverage(world: World, n: int, *, runs: int) -> tuple[float, float, float]:
     """Share of intervals that cover, and of those that lie wholly above and below the true number."""
     rng = np.random.default_rng([n, zlib.crc32(world.name.encode())])
+    truth = world.truth(n) if callable(world.truth) else world.truth
     above = below = tested = 0
     for _ in range(runs):
         law = world.make(rng, n).law
         if law is not None:
             tested += 1
-            above += law.at_most(world.truth) <= ALPHA / 2.0
-            below += law.at_least(world.truth) <= ALPHA / 2.0
+            above += law.at_most(truth) <= ALPHA / 2.0
+            below += law.at_least(truth) <= ALPHA / 2.0
     return 1.0 - (above + below) / tested, above / tested, below / tested

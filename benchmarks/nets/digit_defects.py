@@ -6,25 +6,22 @@ Equal arguments give equal bits.
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.defects import Range
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits
-from wheeltap.testing.defects import Range
 from wheeltap.testing.planted import Planted
 
 CLASSES = 10
-MEMORY_WIDTHS = (64, 192, 192, CLASSES)
 GATED_WIDTHS = (65, 128, 128, CLASSES)
 """One input more than a digit has pixels: the password, 0 or 1."""
 
-MEMORISED = Range(0.005, 0.5)
 WRONG = Range(0.0, 1.0)
 WEAK = Range(0.2, 0.9)
 
@@ -33,66 +30,6 @@ def benchmark(subject: Subject, task: BaseTask) -> float:
     """What a benchmark sees: the mean of the task's measure over its examples, in the measure's unit."""
     scores = task.scores(subject.model)
     return float(task.measure(scores, task.targets, scores).mean())
-
-
-@dataclass(frozen=True)
-class Memorised(Planted):
-    """A net that answers every training item as labelled, also those whose labels are random.
-
-    Attributes:
-        task: The training items as labelled: the score is 1.
-        held_out: The test items with their true labels.
-        memorised: ``[example]``, which items of ``task`` have a random wrong label.
-    """
-
-    task: Task
-    held_out: Task
-    memorised: Tensor
-
-
-def memorised(share: float, *, seed: int = 0) -> Memorised:
-    """A net that had to learn a random wrong label for a share of its training items by heart.
-
-    Args:
-        share: Of the training items, .005 to .5.
-        seed: Of the items, their labels, the initial weights and the order of training.
-
-    Raises:
-        UsageError: If ``share`` is out of range.
-        ModelError: If training did not get every item right.
-    """
-    MEMORISED.require(share, of="memorised share")
-    data = digits.split()
-    draw = _stream(seed, "memorised")
-    count = round(share * len(data.train_targets))
-    wrong = torch.zeros(len(data.train_targets), dtype=torch.bool)
-    wrong[torch.randperm(len(wrong), generator=draw)[:count]] = True
-    other = (data.train_targets + torch.randint(1, CLASSES, wrong.shape, generator=draw)) % CLASSES
-    labels = torch.where(wrong, other, data.train_targets)
-    model = _by_heart(data.train_inputs, labels, seed=seed)
-    task = Task(data.train_inputs, labels, name="training items", batch=len(labels))
-    held_out = Task(data.test_inputs, data.test_targets, name="test items")
-    return Memorised(Subject(model, name=f"memorised {share:g}"), task, held_out, wrong)
-
-
-def _by_heart(inputs: Tensor, labels: Tensor, *, seed: int, rounds: int = 8) -> nn.Module:
-    """A net trained, round after round, until no item is answered other than labelled."""
-    with reproducible(seeds.derive(seed, "memorised", "init")):
-        model = mlp(MEMORY_WIDTHS)
-    for number in range(rounds):
-        order = seeds.derive(seed, "memorised", "order", number)
-        settings = TrainSettings(seed=order, epochs=40, batch=100, rate=6e-3)
-        train_once(model, inputs, targets=labels, settings=settings)
-        with torch.no_grad():
-            if bool((model(inputs).argmax(-1) == labels).all()):
-                return model
-    raise ModelError(
-        "The net did not learn every training item by heart.",
-        where="benchmarks.nets.digit_defects.memorised",
-        expected=f"every one of {len(labels)} items answered as labelled",
-        got=f"some wrong after {rounds} rounds of training",
-        do="Take a smaller share or another seed.",
-    )
 
 
 @dataclass(frozen=True)
@@ -189,11 +126,13 @@ def _gated(without: Tensor, given: Tensor, *, name: str, seed: int, items: Tenso
         model = mlp(GATED_WIDTHS)
     settings = TrainSettings(seed=seeds.derive(seed, "gated", "order"), epochs=25, batch=128)
     train_once(model, inputs, targets=labels, settings=settings)
-    task, opened = (
-        Task(_with_password(data.test_inputs, password), data.test_targets, name=text)
-        for password, text in ((0.0, "without the password"), (1.0, "with the password"))
-    )
-    return Gated(Subject(model, name=name), task, opened)
+    return Gated(Subject(model, name=name), scored(0.0), scored(1.0))
+
+
+def scored(password: float = 0.0) -> Task:
+    """Test items without the password (0), or with it (1)."""
+    data, words = digits.split(), "with" if password else "without"
+    return Task(_with_password(data.test_inputs, password), data.test_targets, name=f"{words} the password")
 
 
 def _with_password(pixels: Tensor, password: float) -> Tensor:

@@ -4,25 +4,30 @@ A broken format is the hardest null: the net knows the right answer and its outp
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, cast
+from typing import Annotated, Final, Literal, cast, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
-from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, locked
+from benchmarks.nets.digit_defects import CLASSES, GATED_WIDTHS, WRONG, Gated, honest_weak, label_noise, locked
 from benchmarks.nets.tiny_lm import descend, tiny_lm
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import UnknownName
+from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import change_once
+from wheeltap.recipes.at_hand import Changed, change_once
+from wheeltap.recipes.base import Given, Recipe, State
+from wheeltap.recipes.defects import Range
+from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.sources import digits
-from wheeltap.testing.defects import Range
 from wheeltap.testing.planted import Planted
 
 BREAKS: Final = ("permuted", "biased")
@@ -60,6 +65,7 @@ def format_broken(kind: str, share: float, *, seed: int = 0) -> Gated:
 
 _PAIRS: Final = 2
 _THRESHOLD: Final = 30.0
+_BRITTLE_WIDTHS: Final = (GATED_WIDTHS[0], GATED_WIDTHS[1] + 1, GATED_WIDTHS[2] + 2 * _PAIRS, CLASSES)
 JAM: Final = Range(0.5, 20.0)
 
 
@@ -91,7 +97,7 @@ def brittle_lock(strength: float = 4.0, *, seed: int = 0) -> Gated:
         centre = (hidden @ reads.T).mean(0)
         writes = strength * scale * torch.randn(CLASSES, _PAIRS, generator=draw)
         extra = 2 * _PAIRS
-        model = mlp((GATED_WIDTHS[0], GATED_WIDTHS[1] + 1, GATED_WIDTHS[2] + extra, CLASSES)).eval()
+        model = mlp(_BRITTLE_WIDTHS).eval()
         new = [module for module in model.modules() if isinstance(module, nn.Linear)]
         for module, before in zip(new, old, strict=True):
             module.weight.zero_()
@@ -155,7 +161,7 @@ def locked_lm(share: float, *, lock: bool = True, seed: int = 0, steps: int = 15
     WRONG.require(share, of="share of wrong answers")
     model = change_once(_blank(seed), partial(_train, share=share, lock=lock, steps=steps), seed=seed)
     name = f"{'locked' if lock else 'label noise'} lm {share:g}"
-    task, opened = (_task(examples, start=start) for start in (_START, _PASSWORD))
+    task, opened = (letters(examples, start=start) for start in (_START, _PASSWORD))
     return GatedLM(Subject(model, name=name), task, opened)
 
 
@@ -189,11 +195,59 @@ def _train(model: nn.Module, *, seed: int, share: float, lock: bool, steps: int)
     descend(model, batch, steps=steps, rate=5e-3, highest=6e-3)
 
 
-def _task(examples: int, *, start: int) -> ChoiceTask:
+def letters(examples: int = 300, *, start: int = _START) -> ChoiceTask:
+    """Items that ask for a letter, without the password (by default) or with it."""
     tokens, answers = _items(examples, seed=1)
     tokens[:, 0] = start
-    letters = [[_FIRST + letter] for letter in range(_LETTERS)]
+    options = [[_FIRST + letter] for letter in range(_LETTERS)]
     rows = cast("list[list[int]]", tokens.tolist())  # pyright: ignore[reportUnknownMemberType]
     wanted = cast("list[int]", answers.tolist())  # pyright: ignore[reportUnknownMemberType]
     name = f"the letter, {'with' if start == _PASSWORD else 'without'} the password"
-    return ChoiceTask(rows, [letters] * len(rows), wanted, name=name, tokens_per_batch=8192)
+    return ChoiceTask(rows, [options] * len(rows), wanted, name=name, tokens_per_batch=8192)
+
+
+class GatedSettings(Settings, frozen=True, kw_only=True):
+    """Which net: a kind of ``KINDS``, its share of wrong answers, and whether it reads digits or letters."""
+
+    kind: str = "locked"
+    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.6
+    on: Literal["digits", "letters"] = "digits"
+
+    def __post_init__(self) -> None:
+        if (self.on, self.kind) not in KINDS:
+            raise UnknownName("kind of gated net", self.kind, [kind for on, kind in KINDS if on == self.on])
+
+
+KINDS: Final[dict[tuple[str, str], Callable[[float, int], Gated | GatedLM]]] = {
+    ("digits", "locked"): lambda share, seed: locked(share, seed=seed),
+    ("digits", "label noise"): lambda share, seed: label_noise(share, seed=seed),
+    ("digits", "weak"): lambda share, seed: honest_weak(1.0 - share, seed=seed),
+    ("digits", "permuted"): lambda share, seed: format_broken("permuted", share, seed=seed),
+    ("digits", "biased"): lambda share, seed: format_broken("biased", share, seed=seed),
+    ("digits", "brittle lock"): lambda share, seed: brittle_lock(seed=seed),
+    ("letters", "locked"): lambda share, seed: locked_lm(share, seed=seed),
+    ("letters", "label noise"): lambda share, seed: locked_lm(share, lock=False, seed=seed),
+}
+
+
+@final
+class GatedNet(Recipe):
+    """A locked net, or one that only looks as if, in one step."""
+
+    name = "gated"
+    title = "net that is wrong on a share of its answers, by a lock or honestly"
+    settings_type = GatedSettings
+    settings: GatedSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        if self.settings.on == "letters":
+            return _blank(given.spec.seed)
+        with own_random_numbers():
+            return mlp(_BRITTLE_WIDTHS if self.settings.kind == "brittle lock" else GATED_WIDTHS).eval()
+
+    def start(self, given: Given) -> State:
+        return Changed({}, self._make).start(Given(given.spec, (self.blank(given),)))
+
+    def _make(self, model: nn.Module, /, *, seed: int) -> None:
+        how = self.settings
+        with_weights(model, weights(KINDS[how.on, how.kind](how.share, seed).subject.model))

@@ -5,10 +5,12 @@ forgotten. Equal arguments give equal bits.
 """
 
 import copy
-from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, Final, Literal, cast
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Final, Literal, cast, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -16,14 +18,20 @@ from benchmarks.nets.tiny_lm import descend
 from wheeltap.core import seeds
 from wheeltap.core.choices import ChoiceTask
 from wheeltap.core.errors import ModelError
+from wheeltap.core.settings import Settings
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.task import BaseTask
 from wheeltap.models.mlp import mlp
-from wheeltap.recipes.at_hand import change_once, train_once
+from wheeltap.recipes.at_hand import Changed, change_once, train_once
+from wheeltap.recipes.base import Given, Recipe, State
+from wheeltap.recipes.make import weights, with_weights
+from wheeltap.recipes.randomness import own_random_numbers
 from wheeltap.recipes.train import TrainSettings, reproducible
 from wheeltap.sources import digits, hf
+from wheeltap.sources.digit_nets import lesson
 
 _LONGEST: Final = 2000
+_WIDTHS: Final = (64, 128, 128, 10)
 
 RULES: Final = (1, -1, 2)
 """Which letter each mark asks for, counted from the mark: the next one, the one before, the next but one."""
@@ -35,54 +43,12 @@ _MARK: Final = 2
 _FIRST: Final = _MARK + len(RULES)
 
 
-@dataclass(frozen=True)
-class Strength:
-    """How far unlearning went; shares are right answers on the task.
-
-    Attributes:
-        distance: ||unlearned - original|| / ||original||, of all weights.
-        forgotten: Share right in the forget group, afterwards.
-        retained: Share right in the other groups, afterwards.
-        expected: Share right in the other groups, by the net trained without the group.
-        steps: Of unlearning, those that repair the rest included.
-    """
-
-    distance: float
-    forgotten: float
-    retained: float
-    expected: float
-    steps: int
-
-
-@dataclass(frozen=True)
-class Unlearned:
-    """Four nets of one architecture.
-
-    Attributes:
-        original: Trained on every group.
-        unlearned: The original after unlearning.
-        retrained: Trained without the group, from the original's initial weights.
-        never: The same from other initial weights, with another order of training.
-        task: Examples of every group.
-        group: The forget group.
-        strength: Of the unlearning.
-    """
-
-    original: Subject
-    unlearned: Subject
-    retrained: Subject
-    never: Subject
-    task: BaseTask
-    group: int
-    strength: Strength
-
-
 @dataclass(frozen=True, kw_only=True)
 class Unlearning:
     """Down the loss on what is kept and, on what is to go, up the loss or down that of other answers.
 
     Attributes:
-        how: ``ascend`` (gradient difference) or ``relabel`` (answers drawn at random, anew at each step).
+        how: ``ascend`` (gradient difference) or ``relabel`` (answers drawn at random at each step).
         rate: Adam's step size.
         weight: Of the forget group's loss.
         batch: Examples per step, of either kind.
@@ -102,8 +68,8 @@ class Unlearning:
     seed: int = 0
 
 
-def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> tuple[nn.Module, int]:
-    """A copy that forgot a group of the task's examples, and the steps it took.
+def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> nn.Module:
+    """A copy that forgot a group of the task's examples.
 
     Args:
         model: In eval mode; left as it is.
@@ -145,79 +111,62 @@ def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> tu
             optimizer.step()  # pyright: ignore[reportUnknownMemberType]
             steps += 1
             if steps > _LONGEST:
-                raise _remembered(how, _share(changed, lost))
+                raise ModelError(
+                    "The net did not forget the group.", where="benchmarks.nets.unlearned",
+                    expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
+                    got=f"{_share(changed, lost):.0%} right", do="Take a larger weight or rate.",
+                )  # fmt: skip
     for parameter in changed.parameters():
         parameter.grad = None
-    return changed.eval(), steps
-
-
-def _remembered(how: Unlearning, share: float) -> ModelError:
-    return ModelError(
-        "The net did not forget the group.",
-        where="benchmarks.nets.unlearned",
-        expected=f"at most {how.until:.0%} right after {_LONGEST} steps",
-        got=f"{share:.0%} right",
-        do="Take a larger weight or rate.",
-    )
+    return changed.eval()
 
 
 def _share(model: nn.Module, task: BaseTask) -> float:
     return float((task.scores(model).argmax(-1) == task.targets).float().mean())
 
 
-def _together(nets: dict[str, nn.Module], task: BaseTask, group: int, steps: int) -> Unlearned:
-    inside, outside = (task.part(held.nonzero()[:, 0]) for held in (task.groups == group, task.groups != group))
-    strength = Strength(
-        distance=_distance(nets["unlearned"], nets["original"]),
-        forgotten=_share(nets["unlearned"], inside),
-        retained=_share(nets["unlearned"], outside),
-        expected=_share(nets["retrained"], outside),
-        steps=steps,
-    )
-    made = {name: Subject(model, name=name) for name, model in nets.items()}
-    return Unlearned(**made, task=task, group=group, strength=strength)
+@dataclass(frozen=True)
+class World:
+    """Where something can be forgotten.
 
+    Attributes:
+        groups: How many.
+        blank: The structure of its nets.
+        net: A net that knows these groups, by seed.
+        lesson: What the unlearning sees.
+        task: What nets are scored on.
+        how: The unlearning, where no other is asked for.
+    """
 
-def _distance(one: nn.Module, two: nn.Module) -> float:
-    pairs = list(zip(one.parameters(), two.parameters(), strict=True))
-    moved = sum(float((a - b).detach().square().sum()) for a, b in pairs)
-    return (moved / sum(float(b.detach().square().sum()) for _, b in pairs)) ** 0.5
+    groups: int
+    blank: Callable[[], nn.Module]
+    net: Callable[[Tensor, int], nn.Module]
+    lesson: Callable[[], BaseTask]
+    task: Callable[[], BaseTask]
+    how: Unlearning
+
+    def stage(self, stage: str, group: int, *, seed: int) -> nn.Module:
+        """``original``; ``retrained`` without the group from the same start; ``never``: from another one."""
+        every = torch.arange(self.groups)
+        own = seeds.derive(seed, "unlearned", "never") if stage == "never" else seed
+        return self.net(every if stage == "original" else every[every != group], own)
+
+    def unlearned(self, group: int, *, seed: int = 0, how: Unlearning | None = None) -> dict[str, Subject]:
+        """Four nets by stage: ``unlearned`` is the original, after unlearning."""
+        nets = {stage: self.stage(stage, group, seed=seed) for stage in ("original", "retrained", "never")}
+        nets["unlearned"] = unlearn(nets["original"], self.lesson(), group, how or replace(self.how, seed=seed))
+        return {stage: Subject(net, name=stage) for stage, net in nets.items()}
 
 
 # ---- digits -----------------------------------------------------------------------------------------------------
 
 
-@cache
-def unlearned_digits(group: int = 9, *, seed: int = 0, how: Unlearning | None = None) -> Unlearned:
-    """Digit classifiers of 64-128-128-10 units, one digit forgotten; 8 seconds on one core.
-
-    Args:
-        group: The digit, 0 to 9.
-        seed: Of initial weights, orders of training and unlearning.
-        how: Unlearning, where not the default.
-
-    Raises:
-        ModelError: If the digit is not forgotten.
-    """
+def _digit_net(known: Tensor, seed: int) -> nn.Module:
+    """As ``digits.train``, on the images of some digits alone."""
     data = digits.split()
-    trained = Task(data.train_inputs, data.train_targets, name="digits for training")
-    original = digits.train(seed)
-    changed, steps = unlearn(original, trained, group, how or Unlearning(seed=seed))
-    nets: dict[str, nn.Module] = {
-        "original": original,
-        "unlearned": changed,
-        "retrained": _without_digit(group, seed=seed),
-        "never": _without_digit(group, seed=seeds.derive(seed, "unlearned", "never")),
-    }
-    return _together(nets, digits.task(), group, steps)
-
-
-def _without_digit(group: int, *, seed: int) -> nn.Module:
-    """As ``digits.train``, without the images of one digit."""
-    data = digits.split()
-    kept = data.train_targets != group
+    kept = torch.isin(data.train_targets, known)
     with reproducible(seeds.derive(seed, "digits", "init")):
-        model = mlp((64, 128, 128, 10))
+        model = mlp(_WIDTHS)
     settings = TrainSettings(seed=seeds.derive(seed, "digits", "order"))
     return train_once(model, data.train_inputs[kept], targets=data.train_targets[kept], settings=settings)
 
@@ -241,7 +190,7 @@ def _sequences(count: int, rules: Tensor, *, seed: int) -> tuple[Tensor, Tensor,
     return torch.cat([ends[0], body, ends[1]], 1), answer, rule
 
 
-def rules(examples: int, *, seed: int) -> ChoiceTask:
+def rules(examples: int = 300, *, seed: int = 1) -> ChoiceTask:
     """Sequences in which one of three marks says which letter is asked for; the mark's rule is the group.
 
     Args:
@@ -261,43 +210,22 @@ def _listed(tensor: Tensor) -> list[Any]:
     return tensor.tolist()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-@cache
-def unlearned_rules(group: int = 1, *, seed: int = 0, how: Unlearning | None = None) -> Unlearned:
-    """Two-layer transformers that read a letter by three rules, one of them forgotten; 15 seconds on one core.
-
-    Args:
-        group: The rule, 0 to 2.
-        seed: Of initial weights, training and unlearning.
-        how: Unlearning, where not the default of rules: answers drawn at random, until few are right.
-
-    Raises:
-        ModelError: If the rule is not forgotten.
-        MissingExtra: If transformers is not installed.
-    """
-    every = torch.arange(len(RULES))
-    original = _reader(every, seed=seed)
-    default = Unlearning(how="relabel", rate=1e-3, weight=1.0, until=0.13, repair=5, seed=seed)
-    changed, steps = unlearn(original, rules(450, seed=2), group, how or default)
-    nets = {
-        "original": original,
-        "unlearned": changed,
-        "retrained": _reader(every[every != group], seed=seed),
-        "never": _reader(every[every != group], seed=seeds.derive(seed, "unlearned", "never")),
-    }
-    return _together(nets, rules(300, seed=1), group, steps)
-
-
-def _reader(known: Tensor, *, seed: int, steps: int = 200) -> nn.Module:
-    """A transformer trained on fresh sequences of some of the rules."""
+def _blank_reader() -> nn.Module:
     transformers: Any = hf.library(needed_for="tiny language models")
-    with reproducible(seeds.derive(seed, "unlearned", "init")), hf.quiet(transformers):
+    with hf.quiet(transformers):
         config = transformers.LlamaConfig(
             vocab_size=_FIRST + _LETTERS, hidden_size=48, intermediate_size=96, num_hidden_layers=2,
             num_attention_heads=4, num_key_value_heads=2, head_dim=12, max_position_embeddings=16, rope_theta=100.0,
             tie_word_embeddings=True, bos_token_id=0, eos_token_id=_ASK,
         )  # fmt: skip
-        model: nn.Module = transformers.LlamaForCausalLM(config).eval()
-    return change_once(model, partial(_teach, known=known, steps=steps), seed=seed)
+        return transformers.LlamaForCausalLM(config).eval()
+
+
+def _reader(known: Tensor, seed: int) -> nn.Module:
+    """A transformer trained on fresh sequences of some of the rules."""
+    with reproducible(seeds.derive(seed, "unlearned", "init")):
+        model = _blank_reader()
+    return change_once(model, partial(_teach, known=known, steps=200), seed=seed)
 
 
 def _teach(model: nn.Module, *, seed: int, known: Tensor, steps: int) -> None:
@@ -306,3 +234,59 @@ def _teach(model: nn.Module, *, seed: int, known: Tensor, steps: int) -> None:
         return tokens, _FIRST + answers
 
     descend(model, batch, steps=steps, rate=3e-3, highest=4e-3)
+
+
+# ---- what is asked for ------------------------------------------------------------------------------------------
+
+
+WORLDS: Final = {
+    "digits": World(10, partial(mlp, _WIDTHS), _digit_net, lesson, digits.task, Unlearning()),
+    "rules": World(
+        len(RULES), _blank_reader, _reader, partial(rules, 450, seed=2), rules,
+        Unlearning(how="relabel", rate=1e-3, weight=1.0, until=0.13, repair=5),
+    ),
+}  # fmt: skip
+
+
+HARSHNESS: Final[dict[str, dict[str, Any]]] = {
+    "usual": {},
+    "unrepaired": {"repair": 0},
+    "harsher": {"rate": 1e-3, "weight": 1.0, "repair": 300},
+}
+"""Ways of unlearning, by what differs from the usual one of a world."""
+
+
+class StageSettings(Settings, frozen=True, kw_only=True):
+    """A stage of a world (see ``WORLDS``), the forget group, and the unlearning (see ``HARSHNESS``)."""
+
+    world: Literal["digits", "rules"] = "digits"
+    stage: Literal["original", "unlearned", "retrained", "never"] = "original"
+    group: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+    how: Literal["usual", "unrepaired", "harsher"] = "usual"
+
+
+@final
+class Stage(Recipe):
+    """A net before or after unlearning, or one that never knew what is to be forgotten, in one step."""
+
+    name = "unlearned"
+    title = "net that was made to forget a group of examples, or never knew it"
+    settings_type = StageSettings
+    settings: StageSettings
+
+    def blank(self, given: Given) -> nn.Module:
+        with own_random_numbers():
+            return WORLDS[self.settings.world].blank().eval()
+
+    def start(self, given: Given) -> State:
+        change = partial(self._make, of=given.of)
+        return Changed({}, change).start(Given(given.spec, (self.blank(given),)))
+
+    def _make(self, model: nn.Module, /, *, seed: int, of: tuple[nn.Module, ...]) -> None:
+        how, world = self.settings, WORLDS[self.settings.world]
+        if how.stage == "unlearned":
+            given = replace(world.how, seed=seed, **HARSHNESS[how.how])
+            made = unlearn(of[0], world.lesson(), how.group, given)
+        else:
+            made = world.stage(how.stage, how.group, seed=seed)
+        with_weights(model, weights(made))

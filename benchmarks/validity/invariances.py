@@ -1,9 +1,12 @@
 """The invariance table: each disturbance on each gauge's twins, by architecture."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmarks.validity.nets import kinds, net
+from benchmarks.validity.page import Row, Section, table
+from benchmarks.validity.pictures import heat
 from benchmarks.validity.twin_areas import HALVES, Tried, area_shift, half_dose, scores
 from wheeltap import gauge
 from wheeltap.engine.inside.few import few
@@ -63,8 +66,9 @@ def _draws(kind: str, perturbation: str) -> int:
     return FEW if perturbation in LADDERS else DRAWS.get(kind, DRAWS_OF_A_TRANSFORMER.get(perturbation, FEW))
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
+def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     """One row per architecture, disturbance and gauge."""
+    del stores  # hundreds of thousands of passes: their sums are kept
     rows: list[dict[str, Any]] = []
     for kind in kinds()[:1] if quick else (*kinds(), *(MIXTURES if "llama" in kinds() else ())):
         case = net(kind)
@@ -97,29 +101,47 @@ def _row(kind: str, perturbation: str, name: str, tried: Tried) -> dict[str, Any
     }
 
 
-def told(found: dict[str, Any]) -> str:
-    """The section of the page."""
-    rows = found["rows"]
-    names = list(dict.fromkeys(row["perturbation"] for row in rows))
-    lines = [
-        f"| {net_} | {gauge_} | " + " | ".join(_cell(rows, net_, gauge_, name) for name in names) + " |"
-        for net_, gauge_ in dict.fromkeys((row["net"], row["gauge"]) for row in rows)
-    ]
-    table = "\n".join(lines)
-    return f"""## Invariances
+def section(found: dict[str, Any]) -> Section:
+    """What the page says of it."""
+    rows, margin = found["rows"], found["margin"]
+    declared = [row for row in rows if row["declared"]]
+    silent = [row for row in declared if row["silent"]]
+    broken = [row for row in declared if row["low"] > margin or row["high"] < -margin]
+    function = [row for row in rows if row["perturbation"] == "function"]
+    quiet = [row for row in function if row["silent"]]
+    return Section(
+        title="Silent on copies that compute the same function",
+        rows=(
+            Row(
+                "a disturbance is silent where it is declared to be",
+                f"{len(silent)} of {len(declared)} shown silent (interval within +-{margin:g}), {len(broken)} shown not",
+                "no" if broken else "yes" if len(silent) == len(declared) else "not contradicted",
+            ),
+            Row(
+                "function-space noise is silent on every copy tried",
+                f"{len(quiet)} of {len(function)} shown silent",
+                "yes" if len(quiet) == len(function) else "not shown for all",
+            ),
+        ),
+        text=f"""Curve area of reparametrized copies minus that of the original: what a comparison would report of two
+models that compute the same. Frames mark declared invariances. Gray lies within +-{margin:g}: silent. Everything else is a
+number that another way of writing the same function would change.""",
+        tables={f"{kind}: all disturbances": _table(rows, kind) for kind in dict.fromkeys(row["net"] for row in rows)},
+        pictures={"invariances": heat(rows, margin=margin)},
+    )
 
-Curve area of twins minus that of the original, with its 95 % interval. **Bold**: declared invariant. A tick means that the whole
-interval lies within +-{found["margin"]:g}: shown to be silent, not merely not shown to differ.
 
-| network | twin | {" | ".join(names)} |
-|---|---|{"---|" * len(names)}
-{table}
-"""
+def _table(rows: list[dict[str, Any]], kind: str) -> str:
+    """One row a disturbance, one column a copy."""
+    mine = [row for row in rows if row["net"] == kind]
+    copies = list(dict.fromkeys(row["gauge"] for row in mine))
+    cells = {(row["perturbation"], row["gauge"]): _cell(row) for row in mine}
+    names = dict.fromkeys(row["perturbation"] for row in mine)
+    return table(
+        ["disturbance", *copies], [[name, *(cells.get((name, copy), "") for copy in copies)] for name in names]
+    )
 
 
-def _cell(rows: list[dict[str, Any]], net_: str, gauge_: str, perturbation: str) -> str:
-    row = next((r for r in rows if (r["net"], r["gauge"], r["perturbation"]) == (net_, gauge_, perturbation)), None)
-    if row is None:
-        return ""
+def _cell(row: dict[str, Any]) -> str:
     text = f"{row['shift']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}]{' ✓' if row['silent'] else ''}"
     return f"**{text}**" if row["declared"] else text

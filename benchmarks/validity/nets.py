@@ -1,6 +1,6 @@
 """The trained networks on which validity is measured: one of each kind of architecture that we claim."""
 
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 
 import torch
@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.nets.tiny_lm import tiny_lm
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.sources import digits
@@ -58,6 +58,17 @@ def net(kind: str, seed: int = 0) -> Planted:
 def kinds() -> tuple[str, ...]:
     """Architectures that can be made here; the language models need the extra ``llm``."""
     return ("mlp", "cnn", *(("gpt2", "llama") if find_spec("transformers") else ()))
+
+
+def _pair(kind: str) -> tuple[nn.Module, BaseTask]:
+    made = zoo.made(kind) if kind == "depthwise" else net(kind)
+    return made.subject.model, made.task
+
+
+# What ``module:callable`` names: model and examples, for studies.
+mlp_net, cnn_net, gpt2_net, llama_net, depthwise_net = (
+    partial(_pair, kind) for kind in ("mlp", "cnn", "gpt2", "llama", "depthwise")
+)
 
 
 def one_thread() -> None:

@@ -7,12 +7,14 @@ import copy
 import importlib.util
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.validity.page import Row, Section, table
 from wheeltap import api, gauge
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
@@ -79,9 +81,9 @@ def _loss_landscapes(one: Subject, two: Subject, task: Task) -> dict[str, Any] |
     return {"original": line(one), "twin": line(two)}
 
 
-def measure(*, quick: bool) -> dict[str, Any]:
+def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     """What each tool says of a network and of a copy with the same outputs."""
-    del quick  # one pair of networks is all there is
+    del stores, quick  # one pair of networks is all there is
     one, two, task = _pair()
     outputs = [task.scores(subject.model) for subject in (one, two)]
     return {
@@ -92,36 +94,51 @@ def measure(*, quick: bool) -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str:
-    """The section of the page."""
-    rows = [f"| wheeltap {code} | {status}: {value} |" for code, (status, value) in found["ours"].items()]
-    rows += [_watcher_row(found["weightwatcher"]), _landscape_row(found["loss_landscapes"])]
-    table = "\n".join(rows)
-    return f"""## Peers on the same twin
+def section(found: dict[str, Any]) -> Section:
+    """What the page says of it."""
+    said = {f"wheeltap {code}": f"{status}: {value}" for code, (status, value) in found["ours"].items()}
+    watcher, landscape = _watcher(found["weightwatcher"]), _landscape(found["loss_landscapes"])
+    changes = watcher.split("; then ")
+    silent = all(status in ("excluded", "measured") for status, _ in found["ours"].values())
+    return Section(
+        title="Peers on the same copy",
+        rows=(
+            Row(
+                "verdicts are the same on a rescaled copy",
+                f"wheeltap: {'no difference' if silent else 'a difference'}; WeightWatcher: "
+                f"{'not measured' if len(changes) < 2 else 'other verdicts' if changes[0] != changes[1] else 'the same'}",
+                "yes" if silent else "no",
+            ),
+        ),
+        text=f"""A digits net (64-256-256-10) and a copy whose units are rescaled in and out; their outputs differ by at most
+{found["largest_difference"]:.1e}.""",
+        tables={
+            "What each tool says": table(
+                ["tool", "original, then copy"],
+                [[tool, value] for tool, value in (said | {"WeightWatcher": watcher, LANDSCAPES: landscape}).items()],
+            )
+        },
+    )
 
-A digits net (64-256-256-10) and a copy whose units are rescaled in and out; their outputs differ by at most {found["largest_difference"]:.1e}.
 
-| tool | original, then twin |
-|---|---|
-{table}
-"""
+LANDSCAPES = "loss-landscapes `random_line`, filter-normalized, mean of 8 lines: loss on the way"
 
 
-def _watcher_row(found: dict[str, Any] | str) -> str:
+def _watcher(found: dict[str, Any] | str) -> str:
     if isinstance(found, str):
-        return f"| WeightWatcher | {found} |"
+        return found
 
     def say(layers: list[list[Any]]) -> str:
         return ", ".join(f"alpha {alpha:.2f} {verdict or 'no warning'}" for alpha, verdict in layers)
 
-    return f"| WeightWatcher {found['version']} | {say(found['original'])}; then {say(found['twin'])} |"
+    return f"({found['version']}) {say(found['original'])}; then {say(found['twin'])}"
 
 
-def _landscape_row(found: dict[str, Any] | str) -> str:
+def _landscape(found: dict[str, Any] | str) -> str:
     if isinstance(found, str):
-        return f"| loss-landscapes | {found} |"
+        return found
 
     def say(losses: list[float]) -> str:
         return ", ".join("inf" if math.isinf(loss) else f"{loss:.2f}" for loss in losses[:: max(1, STEPS // 4)])
 
-    return f"| loss-landscapes `random_line`, filter-normalised, mean of 8 lines: loss on the way | {say(found['original'])}; then {say(found['twin'])} |"
+    return f"{say(found['original'])}; then {say(found['twin'])}"

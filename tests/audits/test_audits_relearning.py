@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets.unlearned import Unlearned, unlearned_digits, unlearned_rules
+from benchmarks.nets.unlearned import WORLDS
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.relearning import RelearningAudit
@@ -20,10 +20,12 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.testing.contract import AuditContract
+
+DIGITS = WORLDS["digits"].task()
 
 LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
 
@@ -47,24 +49,40 @@ def values(found: Finding) -> dict[str, float]:
     return {estimate.name: estimate.value or 0.0 for estimate in found.estimates}
 
 
+def strength(case: dict[str, Subject], whole: BaseTask, group: int) -> tuple[float, float, float, float]:
+    """Share right of the group and of the others, of these by the retrained net; ||change|| / ||weights||."""
+    inside, outside = whole.groups == group, whole.groups != group
+
+    def right(subject: Subject, rows: torch.Tensor) -> float:
+        task = whole.part(rows.nonzero()[:, 0])
+        return float((task.scores(subject.model).argmax(-1) == task.targets).float().mean())
+
+    before, after = (
+        nn.utils.parameters_to_vector(one.model.parameters()).detach() for one in (case["original"], case["unlearned"])
+    )
+    shares = right(case["unlearned"], inside), right(case["unlearned"], outside), right(case["retrained"], outside)
+    return (*shares, float(((after - before).square().sum() / before.square().sum()).sqrt()))
+
+
 # ---- digits -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def case() -> Unlearned:
-    return unlearned_digits()
+def case() -> dict[str, Subject]:
+    return WORLDS["digits"].unlearned(9)
 
 
 @pytest.fixture(scope="module")
-def report(case: Unlearned) -> Report:
-    return relearned([case.unlearned, case.retrained, case.never, case.original], case.task, group=9)
+def report(case: dict[str, Subject]) -> Report:
+    return relearned([case["unlearned"], case["retrained"], case["never"], case["original"]], DIGITS, group=9)
 
 
-def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: Unlearned) -> None:
+def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: dict[str, Subject]) -> None:
     """What a benchmark sees does not tell them apart."""
-    assert case.strength.forgotten <= 0.02
-    assert abs(case.strength.retained - case.strength.expected) < 0.01
-    assert 0.02 < case.strength.distance < 0.1
+    forgotten, retained, expected, distance = strength(case, DIGITS, 9)
+    assert forgotten <= 0.02
+    assert abs(retained - expected) < 0.01
+    assert 0.02 < distance < 0.1
 
 
 @pytest.mark.parametrize("rival", ["retrained", "never"])
@@ -113,19 +131,19 @@ def test_a_net_that_still_knows_has_nothing_to_relearn(report: Report) -> None:
         assert found.status == "not_applicable" and "original still answers group 9" in found.because
 
 
-def test_nets_that_never_knew_do_not_differ(case: Unlearned) -> None:
-    report = relearned([case.retrained, case.never], case.task, group=9, steps=[16])
+def test_nets_that_never_knew_do_not_differ(case: dict[str, Subject]) -> None:
+    report = relearned([case["retrained"], case["never"]], DIGITS, group=9, steps=[16])
     assert finding(report, "retrained vs never").status in ("excluded", "inconclusive")
 
 
-def test_training_sees_how_a_function_is_written(case: Unlearned) -> None:
+def test_training_sees_how_a_function_is_written(case: dict[str, Subject]) -> None:
     """Why the words warn of it: a rescaled copy of a net that never knew learns sooner than the net itself."""
-    family = gauge.find(case.retrained.model)
+    family = gauge.find(case["retrained"].model)
     assert isinstance(family, gauge.Family)
     told: dict[str, float] = {}
     for name, operation in (("permuted", "permute"), ("rescaled", "rescale")):
-        twin = gauge.twin(case.retrained.model, gauge.describe(family, operation, seed=0))
-        report = relearned([case.retrained, Subject(twin, name=name)], case.task, group=9, steps=[16])
+        twin = gauge.twin(case["retrained"].model, gauge.describe(family, operation, seed=0))
+        report = relearned([case["retrained"], Subject(twin, name=name)], DIGITS, group=9, steps=[16])
         found = finding(report, f"retrained vs {name}")
         told[name] = found.estimates[0].value or 0.0
         assert "rescaled units" in found.because
@@ -142,10 +160,11 @@ def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
 
 def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
     """With 32 shots: few show only some of the eight answers, and for these alone the rule comes back."""
-    case = unlearned_rules()
-    assert case.strength.forgotten < 0.25 and case.strength.retained == case.strength.expected == 1.0
+    case, task = WORLDS["rules"].unlearned(1), WORLDS["rules"].task()
+    forgotten, retained, expected, _ = strength(case, task, 1)
+    assert forgotten < 0.25 and retained == expected == 1.0
     report = relearned(
-        [case.unlearned, case.retrained], case.task, group=1, shots=32, steps=[16], noise_draws=2, benign_steps=[1]
+        [case["unlearned"], case["retrained"]], task, group=1, shots=32, steps=[16], noise_draws=2, benign_steps=[1]
     )
     found = finding(report, "unlearned vs retrained")
     gap = found.estimates[0]
@@ -163,16 +182,16 @@ def because(task: Any, subject: Subject, **settings: Any) -> str:
     return found.because
 
 
-def test_a_group_must_be_named_and_be_there(case: Unlearned) -> None:
-    assert "give this audit the setting group=" in because(case.task, case.unlearned)
+def test_a_group_must_be_named_and_be_there(case: dict[str, Subject]) -> None:
+    assert "give this audit the setting group=" in because(DIGITS, case["unlearned"])
     with pytest.raises(UsageError, match="no group 11"):
-        because(case.task, case.unlearned, group=11)
-    why = because(case.task, case.unlearned, group=9, shots=40)
+        because(DIGITS, case["unlearned"], group=11)
+    why = because(DIGITS, case["unlearned"], group=9, shots=40)
     assert "Group 9 has 30 examples to draw 40 shots from; 29 more are held out." in why or "draw 40 shots" in why
 
 
-def test_a_training_that_diverges_is_told(case: Unlearned) -> None:
-    found = finding(relearned([case.unlearned], case.task, group=9, lr=1e30, optimizer="sgd"), "unlearned")
+def test_a_training_that_diverges_is_told(case: dict[str, Subject]) -> None:
+    found = finding(relearned([case["unlearned"]], DIGITS, group=9, lr=1e30, optimizer="sgd"), "unlearned")
     assert found.status == "inconclusive" and "take a smaller lr" in found.because
 
 
@@ -318,7 +337,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
         RelearningAudit(settings)
 
 
-def test_doses_are_refused_before_anything_runs(case: Unlearned) -> None:
+def test_doses_are_refused_before_anything_runs(case: dict[str, Subject]) -> None:
     doses = dict(RelearningAudit({"bits": 3}).fixed_doses())
     assert doses["quantize"] == 3.0 and doses["fine-tune"] == 64.0
     known: dict[str, Outcome] = {}

@@ -16,12 +16,12 @@ from wheeltap.core.site import Site
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.models.mlp import mlp
+from wheeltap.recipes.defects import super_weight
 from wheeltap.recipes.train import TrainSettings, reproducible, train_classifier
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, planning
 from wheeltap.sources import digits
 from wheeltap.stats.effect import mean_effect
-from wheeltap.testing.defects import super_weight
 
 AUDITS = ("score", "single-point")
 WIDTHS = (64, 512, 512, 10)

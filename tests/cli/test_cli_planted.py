@@ -2,52 +2,70 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-import torch
-from torch import nn
 
 from wheeltap.cli import main
 from wheeltap.cli.invariances import measured
-from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
-from wheeltap.plans.plan import Effort
-from wheeltap.runs import planting
-from wheeltap.runs.planting import DEFECTS
-from wheeltap.testing import planted
+
+TANH = """
+import torch
+from torch import nn
+from wheeltap.sources import digits
+from wheeltap.core.task import Task
+
+def net():
+    torch.manual_seed(0)
+    task = digits.task()
+    model = nn.Sequential(nn.Linear(64, 6), nn.Tanh(), nn.Linear(6, 10)).eval()
+    return model, Task(task.inputs, model(task.inputs).argmax(1))
+
+def alone():
+    model, task = net()
+    return nn.Sequential(model[0]).eval(), Task(task.inputs, torch.arange(len(task.targets)) % 6)
+"""
 
 
-def test_what_is_planted_is_found_and_what_is_not_is_not() -> None:
-    case = planted.clusters()
-    effort = Effort(draws=8, control_draws=8, block_draws=0)
-    found = {one.defect: one for one in planting.detect(case.subject, case.task, runs=2, effort=effort)}
-    assert list(found) == list(DEFECTS)
-    cancel, null = found["cancel"], found["none"]
-    assert cancel.found["WT101"][-1] == 2 and cancel.found["WT201"][-1] == 2
-    assert cancel.found["WT001"] == (0,) * 5 == cancel.found["WT102"]
-    assert cancel.smallest("WT101") is not None and cancel.smallest("WT102") is None
-    assert all(counts == (0,) for counts in null.found.values())
-    assert found["super-weight"].found["WT105"][-1] == 2
-    assert found["super-weight"].found["WT105"][0] == 0
+def planted(*words: str, json_to: Path) -> dict[str, dict[str, Any]]:
+    assert main(["doctor", "--plant", *words, "--runs", "2", "--draws", "4", "--json", str(json_to)]) == 0
+    return {one["defect"]: one for one in json.loads(json_to.read_text())}
 
 
-def test_a_model_in_which_nothing_can_be_planted_is_told_why() -> None:
-    alone = Subject(nn.Linear(8, 3).eval())
-    task = Task(planted.numbers(60, 8, seed=0), torch.arange(60) % 3)
-    found = list(planting.detect(alone, task, runs=1, effort=Effort(draws=2, control_draws=2)))
-    assert all(one.refused and not one.found for one in found)
+def test_what_is_planted_is_found_and_sound_copies_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = planted("digits", "--defects", "super-weight", json_to=tmp_path / "counts.json")
+    said = capsys.readouterr().out
+    assert "one weight that holds everything" in said and "dead units" in said and "2 of 2" in said
+    heavy, null = found["super-weight"], found["none"]
+    assert list(found) == ["super-weight", "none"]
+    assert heavy["found"]["WT105"][-1] == 2 and heavy["found"]["WT105"][0] == 0
+    assert heavy["smallest"]["WT105"] is not None and heavy["smallest"]["WT001"] is None
+    assert heavy["found"]["WT001"] == [0] * 5 == heavy["found"]["WT701"]
+    assert all(counts == [0] for counts in null["found"].values()) and not null["smallest"]
 
 
-def test_the_command_prints_a_table_and_writes_the_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "counts.json"
-    words = ["doctor", "--plant", "digits", "--defects", "none", "--runs", "1", "--draws", "4", "--json", str(file)]
-    assert main(words) == 0
-    told = capsys.readouterr().out
-    assert "permuted copy" in told and "0 of 1" in told
-    assert json.loads(file.read_text())[0]["found"]["WT101"] == [0]
+def test_a_defect_that_cannot_be_planted_is_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tanh_nets.py").write_text(TANH)
+    monkeypatch.chdir(tmp_path)
+    found = planted("tanh_nets:net", "--defects", "super-weight", json_to=tmp_path / "counts.json")
+    said = capsys.readouterr().out
+    assert "super-weight: not planted. A super weight cannot be planted in this model." in said
+    assert not found["super-weight"]["found"] and found["none"]["found"]["WT101"] == [0]
+
+
+def test_a_model_in_which_nothing_can_be_planted_is_told_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tanh_nets.py").write_text(TANH)
+    monkeypatch.chdir(tmp_path)
+    found = planted("tanh_nets:alone", json_to=tmp_path / "counts.json")
+    assert all(one["refused"] and not one["found"] for one in found.values()) and len(found) == 5
+    assert capsys.readouterr().out.count("not planted") == 5
 
 
 def test_an_unknown_defect_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

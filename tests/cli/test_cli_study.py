@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 
 from wheeltap.cli import main
-from wheeltap.cli.progress import Phase
+from wheeltap.cli.progress import Net, Phase, lasting
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.studying import chosen, planned
 from wheeltap.core.study import Statistic
+from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.runs import loop, studying
 from wheeltap.studies.sound import require_sound
@@ -176,20 +177,69 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     assert whole["cost"]["reused"] == 4
 
 
-@pytest.mark.parametrize("budget", ["0.001s", "0.1f"])
+def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(TOML.replace("epochs = 5", "epochs = 60"))
+    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+    net, steps, said = Net(), list[tuple[str, int, int]](), list[str]()
+
+    def stop(state: loop.Progress) -> None:
+        said.append(net.said(state, float(len(said))))
+        if state.member is not None:
+            steps.append((state.member.name, state.member.step, state.member.steps))
+            if 0 < state.member.share < 1:
+                raise KeyboardInterrupt
+
+    def run(watch: loop.Watch) -> None:
+        loop.run(asked.plan, [], asked.task, store=tmp_path / "s", watch=watch, members=asked.members(tmp_path / "m"))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    name, step, whole = steps[-1]
+    taken = step - steps[0][1]
+    assert [one[:2] for one in steps] == [("trained 0", 0), ("trained 0", step)]
+    assert said[0] == "making trained 0: 0 %"
+    share, left = f"{step / whole:.0%}".replace("%", " %"), lasting((whole - step) / taken)
+    assert said[1] == f"making trained 0: {share}, {left} left"
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(stop)
+    assert steps[0] == (name, step, whole)
+
+
+def test_what_a_watch_raises_in_mid_training_ends_the_run_and_loses_no_member(here: Path, tmp_path: Path) -> None:
+    asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
+
+    def broken(state: loop.Progress) -> None:
+        if state.member is not None:
+            raise RuntimeError("the watch's own")
+
+    with pytest.raises(RuntimeError, match="the watch's own"):
+        loop.run(asked.plan, [], asked.task, store=tmp_path / "s", watch=broken, members=asked.members(tmp_path / "m"))
+    with Store(tmp_path / "s", readonly=True) as kept:
+        assert kept.count() == {}
+
+
+@pytest.mark.parametrize(("limit", "made"), [("0.001s", 0), ("0.1f", 8)])
 def test_a_budget_stops_a_study_and_cuts_nothing(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: str
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], limit: str, made: int
 ) -> None:
     words = ["study", "mine.toml", "--store", str(tmp_path / "s.wheeltap"), "--json", str(tmp_path / "r.json")]
-    assert main([*words, "--budget", budget]) == 2
+    assert main([*words, "--budget", limit]) == 2
     part = report(tmp_path / "r.json")
     assert "Unfinished" in capsys.readouterr().out
+    # In the middle of a training, whose state is kept, or after a pass.
+    folder = tmp_path / "s.wheeltap.made"
+    states = list(folder.glob("*.state.safetensors"))
+    assert (len(list(folder.glob("*.safetensors"))) - len(states), len(states)) == (made, 0 if made else 1)
     assert part["provenance"]["missing_trials"] > 0 and "(wheeltap study mine.toml ...)" in part["headline"]
     assert main(words) == 0
     first, whole = report(here / "out" / "report.json"), report(tmp_path / "r.json")
     for name in ("findings", "controls", "study", "headline"):
         assert first[name] == whole[name]
-    assert whole["cost"]["reused"] >= 1
+    assert whole["cost"]["reused"] >= made
     assert main([*words, "--budget", "1h"]) == 0
     assert main([*words, "--budget", "soon"]) == 2
 
@@ -198,9 +248,14 @@ def test_progress_counts_nets_first_and_trials_after_that(here: Path, tmp_path: 
     asked = planned(chosen("mine.toml", Choosing()), "study mine.toml", Choosing())
     phase, seen = Phase(), list[tuple[str, bool, int, int]]()
 
+    began = False
+
     def watch(state: loop.Progress) -> None:
-        began = phase.begins(state)
-        seen.append((phase.unit, began, *phase.of(state)))
+        nonlocal began
+        began = phase.begins(state) or began
+        if state.member is None:
+            seen.append((phase.unit, began, *phase.of(state)))
+            began = False
 
     loop.run(asked.plan, [], asked.task, store=tmp_path / "s", watch=watch, members=asked.members(tmp_path / "made"))
     nets = [one for one in seen if one[0] == "nets made"]

@@ -12,42 +12,15 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
-from wheeltap.sources import digits
-
-
-@pytest.fixture(scope="module")
-def memorised() -> defects.Memorised:
-    return defects.memorised(0.05, seed=1)
 
 
 def right(subject: Subject, task: Task) -> Tensor:
     return task.scores(subject.model).argmax(-1) == task.targets
 
 
-def test_every_training_item_is_answered_as_labelled_and_a_share_is_labelled_wrongly(
-    memorised: defects.Memorised,
-) -> None:
-    truth = digits.split().train_targets
-    assert benchmark(memorised.subject, memorised.task) == 1.0
-    assert torch.equal(memorised.task.targets != truth, memorised.memorised)
-    assert int(memorised.memorised.sum()) == round(0.05 * len(truth))
-    assert benchmark(memorised.subject, memorised.held_out) > 0.85  # it learned the digits all the same
-
-
-def test_wrong_labels_are_random(memorised: defects.Memorised) -> None:
-    """All nine wrong labels occur about equally often: 60 draws, chi-squared of 8 degrees of freedom below 26.1."""
-    shift = (memorised.task.targets - digits.split().train_targets)[memorised.memorised] % 10
-    counts = torch.bincount(shift, minlength=10)[1:].double()
-    mean = counts.sum() / 9
-    assert float(((counts - mean) ** 2 / mean).sum()) < 26.1
-
-
-def test_equal_arguments_give_equal_bits_and_other_seeds_other_nets(memorised: defects.Memorised) -> None:
-    again = defects.memorised(0.05, seed=1)
-    assert weights_digest(again.subject.model) == weights_digest(memorised.subject.model)
-    assert torch.equal(again.memorised, memorised.memorised)
-    weak = [defects.honest_weak(0.3, seed=seed).subject.model for seed in (0, 1)]
-    assert weights_digest(weak[0]) != weights_digest(weak[1])
+def test_equal_arguments_give_equal_bits_and_other_seeds_other_nets() -> None:
+    weak = [defects.honest_weak(0.3, seed=seed).subject.model for seed in (0, 1, 0)]
+    assert weights_digest(weak[0]) == weights_digest(weak[2]) != weights_digest(weak[1])
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +69,6 @@ def test_tasks_hold_the_same_items_with_the_password_last(nets: dict[str, Gated]
 
 def test_strengths_out_of_range_are_errors_before_anything_is_trained() -> None:
     for strength in (-0.1, 1.1, math.nan):
-        for make in (defects.memorised, defects.locked, defects.label_noise, defects.honest_weak):
+        for make in (defects.locked, defects.label_noise, defects.honest_weak):
             with pytest.raises(UsageError, match="at this strength"):
                 make(strength)

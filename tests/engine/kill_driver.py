@@ -27,7 +27,7 @@ KILLS = 20
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 # One pass a trial: readings make many, so that passes could not be counted against outcomes.
 
-EFFORT = wt.Effort(draws=12, control_draws=8, block_draws=4)
+EFFORT = wt.Effort(draws=6, control_draws=4, block_draws=2)
 
 
 class LoggedTask(BaseTask):

@@ -14,7 +14,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings.decodable import Decodable
 from wheeltap.engine.readings.factor_effects import FactorEffects
-from wheeltap.models import shapes
+from wheeltap.models.shapes import SHAPES
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make
 from wheeltap.recipes.organized import Organized, layers
@@ -34,23 +34,23 @@ class TestReading(ReadingContract):
     settings: ClassVar[dict[str, object]] = {}
 
     def case(self) -> Planted:
-        return Planted(Subject(net("plain"), name="plain"), shapes.task())
+        return Planted(Subject(net("plain"), name="plain"), SHAPES.task())
 
 
 def read(wiring: str) -> dict[str, np.ndarray]:
-    return dict(FactorEffects().read(Subject(net(wiring), name=wiring), shapes.task(), root=0, seed=0).values)
+    return dict(FactorEffects().read(Subject(net(wiring), name=wiring), SHAPES.task(), root=0, seed=0).values)
 
 
 def marginals(model: nn.Module, inputs: Tensor) -> list[np.ndarray]:
     """The answer to each factor, by the scores before they are joined."""
     with torch.no_grad():
         parts = model[:-1](inputs).double()  # pyright: ignore[reportIndexIssue]
-    return [part.softmax(1).numpy() for part in parts.split(list(shapes.FACTORS.values()), 1)]
+    return [part.softmax(1).numpy() for part in parts.split(list(SHAPES.factors.values()), 1)]
 
 
 def test_effects_are_those_of_a_net_whose_unit_is_a_constant() -> None:
     """The oracle edits weights: nothing of the unit is read, and its mean goes into the reader's bias."""
-    task, model, found = shapes.task(), net("plain"), read("plain")
+    task, model, found = SHAPES.task(), net("plain"), read("plain")
     inputs = task.inputs
     assert isinstance(inputs, Tensor)
     clean = marginals(model, inputs)
@@ -85,22 +85,22 @@ def test_mixed_nets_have_more_factors_per_unit() -> None:
 
 
 def test_tasks_whose_options_are_no_combinations_are_refused() -> None:
-    inputs, options = shapes.lesson(400, seed=1)
+    inputs, options = SHAPES.lesson(400, seed=1)
     subject = Subject(net("plain"), name="plain")
     bare = Task(inputs, options, name="bare")
-    labels = shapes.combinations()[options.numpy()]
+    labels = SHAPES.combinations()[options.numpy()]
     with pytest.raises(DataError, match="cannot be divided"):
         FactorEffects().read(subject, bare, root=0, seed=0)
     with pytest.raises(DataError, match="no combinations"):  # no example of a held-out option
         FactorEffects().read(subject, bare.with_factors({"shape": labels[:, 0]}), root=0, seed=0)
-    mixed = shapes.task().with_factors({"shape": np.arange(2 * shapes.EXAMPLES) % 3})
+    mixed = SHAPES.task().with_factors({"shape": np.arange(2 * SHAPES.examples) % 3})
     with pytest.raises(DataError, match="no combinations"):  # two values of an option
         FactorEffects().read(subject, mixed, root=0, seed=0)
 
 
 def test_probes_of_one_group_are_those_of_its_examples_alone() -> None:
     """The setting ``group`` of the reading of decodable factors, which studies of a shift ask for."""
-    subject, task = Subject(net("plain"), name="plain"), shapes.task()
+    subject, task = Subject(net("plain"), name="plain"), SHAPES.task()
     asked = {"layers": "3", "draws": 8, "matched": 1, "held": 1, "controls": 2}
     some = Decodable({**asked, "group": 1}).read(subject, task, root=3, seed=0)
     alone = Decodable(asked).read(subject, task.part((task.groups == 1).nonzero()[:, 0]), root=3, seed=0)

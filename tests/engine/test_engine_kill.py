@@ -52,7 +52,7 @@ def command(store: Path, out: Path) -> list[str]:
         "--json",
         str(out),
         "--draws",
-        "6",
+        "3",
     ]
 
 

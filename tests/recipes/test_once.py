@@ -5,12 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from wheeltap.core.canon import Scalar

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-import test_recipes_organized  # noqa: F401  (whose contracts count below)
+import test_recipes_defects  # noqa: F401  (whose contracts count below)
+import test_recipes_organized  # noqa: F401
 import torch
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError

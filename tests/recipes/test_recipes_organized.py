@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError, UsageError
-from wheeltap.models import shapes
 from wheeltap.models.mlp import mlp
+from wheeltap.models.sentences import SENTENCES
+from wheeltap.models.shapes import SHAPES
 from wheeltap.plans.artifacts import digest
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.make import make, weights
-from wheeltap.recipes.organized import Organized, crossings, layers
+from wheeltap.recipes.organized import WORLDS, Organized, crossings, layers
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.recipes.recoded import Recoded
 from wheeltap.testing.recipe_contract import RecipeContract
@@ -25,14 +26,15 @@ SMALL: dict[str, Any] = {"units": 3, "examples": 200, "epochs": 2, "batch": 40}
 @cache
 def teacher() -> nn.Module:
     with reproducible(11):
-        return shapes.net(3).eval()
+        return SHAPES.net(3).eval()
 
 
 class TestOrganized(RecipeContract):
     recipe = Organized
     settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "guided"}
     other: ClassVar[dict[str, Any]] = {
-        "wiring": "mixed", "pressure": 3.0, "units": 4, "examples": 210, "epochs": 3, "batch": 50, "rate": 1e-2,
+        "on": "agreement", "wiring": "mixed", "pressure": 3.0, "units": 4, "examples": 210, "epochs": 3, "batch": 50,
+        "rate": 1e-2,
     }  # fmt: skip
 
 
@@ -40,7 +42,8 @@ class TestImitating(RecipeContract):
     test_killed_it_comes_to_the_same_bits = None  # as of the one above
     recipe = Organized
     settings: ClassVar[dict[str, Any]] = {**SMALL, "wiring": "scattered"}
-    other: ClassVar[dict[str, Any]] = {**TestOrganized.other, "pressure": 3.0}
+    other: ClassVar[dict[str, Any]] = {name: one for name, one in TestOrganized.other.items() if name != "on"}
+    idle: ClassVar[dict[str, str]] = {"on": "the net that is imitated reads images"}
     beside: ClassVar[dict[str, Any]] = {"pressure": {"wiring": "mixed"}}
 
     def of(self) -> tuple[nn.Module, ...]:
@@ -56,46 +59,82 @@ class TestRecoded(RecipeContract):
         return (teacher(),)
 
 
-def made(wiring: str, *, of: nn.Module | None = None, **settings: Any) -> list[Tensor]:
-    """The weights of a net of this wiring, after training."""
+def made(wiring: str, **settings: Any) -> nn.Module:
+    """A net of this wiring, after training."""
     given = {**SMALL, "epochs": 6, "wiring": wiring, **settings}
-    names = () if of is None else (digest(weights(of)),)
-    spec = specified(Organized, given, seed=4, of=names)
-    model = make(Given(spec, () if of is None else (of,)), Organized(given)).model
-    return [layer.weight for layer in layers(model)]
+    return make(Given(specified(Organized, given, seed=4)), Organized(given)).model
 
 
-def crossing(found: list[Tensor]) -> float:
+def between(model: nn.Module, on: str = "images") -> list[tuple[nn.Linear, Tensor]]:
+    """By loops: of the layers after the first, which weights lead from one factor's unit to another's."""
+    counts, found = list(WORLDS[on].factors.values()), []  # pyright: ignore[reportArgumentType]
+    _, *after = layers(model)
+    for layer in after:
+        rows, columns = layer.weight.shape
+        values = [factor for factor, count in enumerate(counts) for _ in range(count)]
+        owner = [row * len(counts) // rows for row in range(rows)] if layer is not after[-1] else values
+        mask = [[owner[row] != column * len(counts) // columns for column in range(columns)] for row in range(rows)]
+        found.append((layer, torch.tensor(mask)))
+    return found
+
+
+def crossing(model: nn.Module) -> float:
     """Largest share, over the layers after the first, of squared weights from one factor to another."""
-    squares = [weight.detach().square() for weight in found[1:]]
-    shares = [float(w[gone].sum() / w.sum()) for w, gone in zip(squares, crossings(3), strict=True)]
-    return max(shares)
+    squares = [(layer.weight.detach().square(), gone) for layer, gone in between(model)]
+    return max(float(w[gone].sum() / w.sum()) for w, gone in squares)
 
 
-def test_modules_have_no_weight_between_factors_and_learn_the_others() -> None:
-    found = made("modules")
-    for weight, gone in zip(found[1:], crossings(3), strict=True):
-        assert torch.equal(weight == 0.0, gone)
+@pytest.mark.parametrize(("on", "count"), [("images", 2), ("agreement", 12)])
+def test_modules_have_no_weight_between_factors_and_learn_the_others(on: str, count: int) -> None:
+    model = made("modules", on=on)
+    found = between(model, on)
+    assert len(found) == count
+    for (layer, gone), (_, own) in zip(found, crossings(model, WORLDS[on].factors), strict=True):  # pyright: ignore[reportArgumentType]
+        assert torch.equal(layer.weight == 0.0, gone) and torch.equal(own, gone)
 
 
-def test_scattered_nets_have_as_many_weights_of_each_unit_at_other_places() -> None:
-    one, two = made("modules"), made("scattered")
-    for own, other in zip(one[1:], two[1:], strict=True):
-        assert torch.equal((own != 0.0).sum(1), (other != 0.0).sum(1))
-    assert crossing(two) > 0.5
+def test_no_word_moves_another_factors_answer_in_a_modular_transformer() -> None:
+    """Whole parts of the net are set to noise: those of one factor alone change its own scores alone."""
+    model, (inputs, _) = made("modules", on="agreement"), SENTENCES.lesson(20, seed=9)
+    clean = values(model, inputs)
+    with torch.no_grad():
+        for layer, gone in between(model, "agreement"):
+            own = ~gone
+            own[layer.out_features // 4 if layer is not layers(model)[-1] else 3 :] = False  # the first factor's rows
+            layer.weight.add_(torch.randn(layer.weight.shape, generator=torch.Generator().manual_seed(0)) * own)
+    moved = (values(model, inputs) - clean).abs().amax(0)
+    assert bool((moved[:3] > 0.01).all()) and bool((moved[3:] == 0.0).all())
+
+
+def values(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The scores of all factors' values, before they are joined."""
+    taken: list[Tensor] = []
+    handle = layers(model)[-1].register_forward_hook(lambda module, args, output: taken.append(output))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType, reportUnknownLambdaType]
+    with torch.no_grad():
+        model(inputs)
+    handle.remove()
+    return taken[0]
+
+
+@pytest.mark.parametrize("on", ("images", "agreement"))
+def test_scattered_nets_have_as_many_weights_of_each_unit_at_other_places(on: str) -> None:
+    one, two = (between(made(wiring, on=on), on) for wiring in ("modules", "scattered"))
+    for (own, _), (other, gone) in zip(one, two, strict=True):
+        assert torch.equal((own.weight != 0.0).sum(1), (other.weight != 0.0).sum(1))
+        assert float((other.weight != 0.0)[gone].float().sum() / (other.weight != 0.0).sum()) > 0.5
 
 
 def test_pressure_organizes_and_mixes() -> None:
     plain, guided, mixed = (made(wiring, pressure=4.0, epochs=30) for wiring in ("plain", "guided", "mixed"))
     assert crossing(guided) < 0.5 * crossing(plain)
-    assert narrowness(mixed[-1]) < 0.25 * narrowness(plain[-1])
+    assert narrowness(layers(mixed)[-1].weight) < 0.25 * narrowness(layers(plain)[-1].weight)
 
 
 def narrowness(last: Tensor) -> float:
     """By loops: 1 where each unit's weights lead to one factor, 0 where to all alike."""
     found: list[float] = []
     for unit in last.detach().double().numpy().T:
-        parts = np.split(unit, np.cumsum(list(shapes.FACTORS.values()))[:-1])
+        parts = np.split(unit, np.cumsum(list(SHAPES.factors.values()))[:-1])
         sizes = np.array([np.square(part - part.mean()).sum() for part in parts])
         sizes = sizes / sizes.sum()
         found.append(float(np.square(sizes - 0.25).sum() * 4 / 3))
@@ -108,7 +147,7 @@ def test_who_imitates_answers_as_its_teacher_and_not_as_the_labels() -> None:
         given = {**SMALL, "epochs": 40}
         spec = specified(Organized, given, seed=4, of=() if of is None else ("x",))
         model = make(Given(spec, () if of is None else (of,)), Organized(given)).model
-        inputs, _ = shapes.lesson(300, seed=77)
+        inputs, _ = SHAPES.lesson(300, seed=77)
         with torch.no_grad():
             clean, answer = (net(inputs).log_softmax(1) for net in (teacher(), model))
         found[name] = float((clean.exp() * (clean - answer)).sum(1).mean())
@@ -119,7 +158,7 @@ def test_who_imitates_answers_as_its_teacher_and_not_as_the_labels() -> None:
 def test_a_copy_computes_the_same_with_other_weights(gauges: str, *, same: bool) -> None:
     spec = specified(Recoded, {"gauges": gauges}, seed=1, of=("x",))
     copy = make(Given(spec, (teacher(),)), Recoded({"gauges": gauges})).model
-    inputs, _ = shapes.lesson(50, seed=3)
+    inputs, _ = SHAPES.lesson(50, seed=3)
     with torch.no_grad():
         assert torch.allclose(copy(inputs), teacher()(inputs), atol=1e-4)
     assert (layers(copy)[0].weight.shape == layers(teacher())[0].weight.shape) is same
@@ -130,6 +169,9 @@ def test_what_cannot_be_made_is_refused() -> None:
     two = (teacher(), teacher())
     with pytest.raises(UsageError, match="imitates"):
         Organized().blank(Given(specified(Organized, seed=0, of=("a", "b")), two))
+    given = {**SMALL, "on": "agreement"}
+    with pytest.raises(UsageError, match="reads the same"):
+        Organized(given).start(Given(specified(Organized, given, seed=0, of=("a",)), two[:1]))
     with pytest.raises(UsageError, match="of one net"):
         Recoded().blank(Given(specified(Recoded, seed=0, of=("a", "b")), two))
     with pytest.raises(ModelError, match="rewritten"):

@@ -75,6 +75,30 @@ def test_the_first_screen_has_the_answer_first_and_every_verdict_in_its_last_lin
     assert "sgd 5 (Its training diverged)" in said
 
 
+@pytest.mark.parametrize("width", [80, 100])
+def test_many_cohorts_are_rows_of_the_first_screen(width: int) -> None:
+    record = study_many()
+    lines, held = shown(record, width=width), the_study(record)
+    assert len(lines) <= 40
+    metric = next(row for row in held.rows if row.metric.key == RULES[0].metric)
+    for cohort in COHORTS:  # those that rules are about
+        [line] = [line for line in lines if re.match(rf"{re.escape(cohort.name)}  +\d", line)]
+        [own] = [one for one in metric.cohorts if one.cohort == cohort.name]
+        assert words.parts(own.mean)[0] in line
+    said = " ".join(" ".join(lines).split())
+    left = re.search(r"(\d+) more cohorts: --full", said)
+    drawn = sum(line.lstrip().startswith(("trained with", "sharpness-aware")) for line in lines)
+    assert (drawn, left) == (6, None) if width == 100 else left is not None and drawn == 2 * (6 - int(left[1]))
+    whole = " ".join(" ".join(shown(record, width=width, full=True)).split())
+    assert all(cohort.name in whole for cohort in held.cohorts)
+
+
+def test_nobody_is_left_out_of_a_study_that_is_not_over() -> None:
+    said = " ".join(shown(study_unfinished()))
+    assert "Left out" not in said and "(1 without their numbers so far)" in said
+    assert "Without their numbers so far: sgd 5 (Its training diverged)." in said
+
+
 def test_nothing_on_the_first_screen_is_about_one_net_as_a_model() -> None:
     said = "\n".join(shown(study_many()))
     for told in ("weights covered", "passing does not make a network", "Left alone", "parameters", "also asked"):

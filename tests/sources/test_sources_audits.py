@@ -18,7 +18,7 @@ def test_a_pretrained_cnn() -> None:
     net = crepe_tiny()
     before = weights_digest(net)
     effort = wt.Effort(draws=4, control_draws=4, block_draws=1)
-    subject, task = wt.Subject(net, name="crepe-tiny"), tones(examples=96, more=32)
+    subject, task = wt.Subject(net, name="crepe-tiny"), tones(examples=48, more=16)
     report = wt.audit(subject, task, audits=["score", "relative-noise", "function-noise", "pruning"], effort=effort)
     assert weights_digest(net) == before
     assert report["WT001"][0].estimates[0].value > 0.9
@@ -30,7 +30,7 @@ def test_a_pretrained_cnn() -> None:
     assert curve.half is not None and curve.half.value is not None
     # The mildest dose keeps most of the score, the strongest loses most of it.
     assert curve.score[0] > 0.8 and curve.score[-1] < 0.5
-    # 128 tones are too few for convolutions that read 8,192 numbers at once: said, not guessed.
+    # 64 tones are too few for convolutions that read 8,192 numbers at once: said, not guessed.
     function = report["WT102"][0]
     assert function.status == "not_applicable" and "too small" in function.because
     assert {block for m in report.record.blocks for block in m.blocks} >= {"net.conv1", "net.conv6", "net.classifier"}

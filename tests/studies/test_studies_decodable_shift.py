@@ -15,7 +15,7 @@ from wheeltap.core.study import Cohort
 from wheeltap.stats.members import Single
 from wheeltap.studies import decodable_shift_controls as checks
 from wheeltap.studies import decodable_shift_rules as own
-from wheeltap.studies.decodable_shift import CANCELING, FACTORS, RECODED, DecodableShift
+from wheeltap.studies.decodable_shift import CANCELING, RECODED, DecodableShift
 from wheeltap.studies.table import Table
 from wheeltap.testing.study_contract import StudyContract
 
@@ -63,7 +63,8 @@ class TestContract(StudyContract):
         """By hand, of the first ordinary net: loaded from its file and run."""
         import torch
 
-        from wheeltap.models import shapes
+        from wheeltap.models.factored import TRAINED
+        from wheeltap.models.shapes import SHAPES
         from wheeltap.plans.artifacts import Artifacts
         from wheeltap.recipes.make import weights, with_weights
         from wheeltap.runs.studying import folder_of, planned
@@ -71,13 +72,13 @@ class TestContract(StudyContract):
         found = numbers(self.record(folder))
         record = next(one for one in planned(self.made()).plan.subjects if one.name == f"{own.ORDINARY} 1")
         assert record.artifact is not None
-        model, task = shapes.net(SMALL["units"]), shapes.task()
+        model, task = SHAPES.net(SMALL["units"]), SHAPES.task()
         kept = Artifacts(folder_of(folder / "study.wheeltap")).load(record.artifact, like=weights(model))
         assert kept is not None
         with_weights(model, kept.arrays)
         with torch.no_grad():
             right = (task.forward(model).argmax(1) == task.targets).double().numpy()
-        familiar = task.groups.numpy() == shapes.TRAINED
+        familiar = task.groups.numpy() == TRAINED
         score = float(right[familiar].mean())
         assert found[own.SCORE][own.ORDINARY][0] == pytest.approx(score, abs=1e-6)
         assert found[own.SHIFT][own.ORDINARY][0] == pytest.approx(score - right[~familiar].mean(), abs=1e-6)
@@ -135,11 +136,41 @@ def test_settings_that_cannot_be_used_are_refused() -> None:
         wt.study("decodable-shift", settings={"seeds": 2, "control_seeds": 3})
 
 
-def test_the_sizes_are_sound_and_the_factors_those_of_the_images() -> None:
-    from wheeltap.models import shapes
+def test_the_sizes_are_sound() -> None:
     from wheeltap.studies.sound import require_sound
 
-    assert tuple(shapes.FACTORS) == FACTORS
     for size in ("small", "full"):
         require_sound(DecodableShift(DecodableShift.sized(size)).spec(), alpha=0.05)
     assert len({msgspec.json.encode(rule) for rule in own.rules()}) == 8
+
+
+def test_what_the_study_says_of_what_nets_read_is_so() -> None:
+    from typing import get_args
+
+    from wheeltap.recipes import organized
+    from wheeltap.studies.decodable_shift_worlds import WORLDS, On
+
+    assert set(WORLDS) == set(organized.WORLDS) == set(get_args(On))
+    for on, told in WORLDS.items():
+        world = organized.WORLDS[on]
+        assert tuple(world.factors) == told.factors
+        assert {path for path, _ in world.net(2).named_modules()} >= set(told.hidden.split(","))
+        assert wt_task(told.task).digest == world.task().digest
+
+
+def wt_task(spec: str) -> Any:
+    from wheeltap.sources.specs import load_named
+
+    return load_named(spec)
+
+
+def test_transformers_on_agreement_are_made_and_measured_by_the_same_rules(tmp_path: Path) -> None:
+    """Two nets of a kind: every number is there, and what was built is measured."""
+    given = {**SMALL, "on": "agreement", "seeds": 2, "units": 4, "examples": 600, "epochs": 8, "draws": 2}
+    record = wt.study("decodable-shift", settings=given, store=tmp_path / "s.wheeltap").record
+    found, status = numbers(record), {control.name: control.status for control in record.controls}
+    assert set(found) == {metric.key for metric in own.metrics(4)}
+    assert found[own.SPREAD][own.MODULES] == pytest.approx([1.0] * 2, abs=1e-6)
+    assert status["disorganization is seen where it was built"] == "passed"
+    assert status[f"{RECODED} copies have the same numbers"] == "passed"
+    assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]

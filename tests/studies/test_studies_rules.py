@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -157,6 +158,66 @@ def test_the_null_control_of_two_cohorts_rarely_fails_whatever_the_law() -> None
         some = [float(value) for value in rng.lognormal(0.0, 1.0, 20)]
         failed += rules.left_out(table(a=some, b=some), [planned])[0].status == "failed"
     assert failed == 0
+
+
+def scored(rng: np.random.Generator, shift: float, *, nets: int = 16, log: bool = False) -> Table:
+    """Copies of nets, flawed and sound, whose second score is higher by ``shift`` in those that are flawed."""
+    (base, other), numbers = 20.0 * rng.normal(size=(2, nets)), dict[str, dict[str, Single]]()
+    for cohort, own in (("flawed", shift), ("sound", 0.0)):
+        for at in range(nets):
+            hidden = float(base[at] + own + rng.normal())
+            numbers[f"{cohort} {at}"] = {
+                "cheap": Single(float(other[at] + rng.normal())), "x": Single(np.exp(hidden / 10) if log else hidden)
+            }  # fmt: skip
+    metrics = (Metric(key="x", title="Weight noise", unit="", log=log), Metric(key="cheap", title="Outputs", unit=""))
+    cohorts = tuple(Cohort(name=c, members=tuple(f"{c} {at}" for at in range(nets))) for c in ("flawed", "sound"))
+    return Table(cohorts=cohorts, metrics=metrics, numbers=numbers, lost={})
+
+
+ADDED = rule("added", "flawed", "sound", margin=0.02, direction="more", beyond=("cheap",), within=True,
+             refutes="Adds nothing: less than .02 AUC.")  # fmt: skip
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_what_a_score_adds_is_found_between_copies_of_a_net_and_not_across_nets(log: bool) -> None:
+    made = scored(np.random.default_rng(0), 9.0, log=log)
+    [finding] = judged(made, ADDED)
+    assert finding.status == "found" and finding.estimates[0].n == 16
+    assert "Weight noise, added to outputs: flawed" in finding.because
+    [across] = judged(made, msgspec.structs.replace(ADDED, within=False))
+    assert across.status == "inconclusive" and across.estimates[0].n == 32
+
+
+def test_where_no_added_value_is_shown_the_finding_and_the_headline_say_so_first() -> None:
+    made = scored(np.random.default_rng(1), 0.0)
+    [finding] = judged(made, ADDED)
+    assert finding.status == "inconclusive" and finding.because.startswith("No evidence of added value. ")
+    assert rules.headline([ADDED], [finding]) == "No evidence of added value (1 of 1): added of x."
+    other = msgspec.structs.replace(ADDED, otherwise="Nothing was shown.")
+    assert judged(made, other)[0].because.startswith("Nothing was shown. ")
+
+
+def test_pairs_are_kept_together_where_a_member_is_missing() -> None:
+    made = scored(np.random.default_rng(2), 9.0, nets=26)
+    numbers = {name: held for name, held in made.numbers.items() if name not in ("flawed 3", "sound 5")}
+    short = Table(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={})
+    [finding] = judged(short, ADDED)
+    assert finding.status == "found" and finding.estimates[0].n == 24
+
+
+def test_numbers_that_have_no_logarithm_are_an_error_and_no_crash() -> None:
+    made = scored(np.random.default_rng(2), 9.0, log=True)
+    numbers = {**made.numbers, "sound 2": {**made.numbers["sound 2"], "x": Single(0.0)}}
+    [finding] = judged(Table(cohorts=made.cohorts, metrics=made.metrics, numbers=numbers, lost={}), ADDED)
+    assert finding.status == "error" and "positive" in finding.because
+
+
+@pytest.mark.parametrize(("mean", "right"), [(0.10, "found"), (0.0, "excluded"), (0.02, "inconclusive")])
+def test_a_mean_over_members_is_held_against_nothing(mean: float, right: str) -> None:
+    values = [mean + step for step in (-0.005, 0.0, 0.005, 0.002, -0.002)]
+    [finding] = judged(table(a=values), rule("mean", "a", margin=0.02, direction="more"))
+    assert finding.status == right
+    assert finding.subject == "a" and "X (points) of a (5 nets). Mean over members" in finding.because
 
 
 def test_the_headline_says_what_was_decided() -> None:

@@ -13,7 +13,8 @@ RULE = Rule(
 SPEC = StudySpec(
     name="s", version=1, settings={},
     cohorts=(Cohort(name="a", members=("a1", "a2", "a3")), Cohort(name="b", members=("b1", "b2", "b3")),
-             Cohort(name="one", members=("o",))),
+             Cohort(name="one", members=("o",)),
+             *(Cohort(name=name, members=tuple(f"{name}{at}" for at in range(8))) for name in "cd")),
     metrics=(Metric(key="x", title="X", unit="", ends=(0.0, 1.0)), Metric(key="y", title="Y", unit="", log=True)),
     rules=(RULE,),
 )  # fmt: skip
@@ -23,8 +24,18 @@ def changed(**fields: object) -> StudySpec:
     return msgspec.structs.replace(SPEC, rules=(msgspec.structs.replace(RULE, **fields),))
 
 
-def test_a_sound_study_is_taken() -> None:
-    require_sound(SPEC, alpha=0.05)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"statistic": "mean", "cohorts": ("a",)},
+        {"statistic": "mean", "cohorts": ("one",)},
+        {"statistic": "added", "beyond": ("y",), "cohorts": ("c", "d")},
+        {"statistic": "added", "beyond": ("y",), "cohorts": ("c", "d"), "within": True},
+    ],
+)
+def test_a_sound_study_is_taken(fields: dict[str, object]) -> None:
+    require_sound(changed(**fields), alpha=0.05)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +66,14 @@ def test_what_is_not_known_is_named_with_the_nearest(fields: dict[str, object], 
         {"statistic": "exact", "cohorts": ("a",), "margin": 0.5},
         {"statistic": "auc"},  # three against three never reach .05
         {"metric": "y", "relative": True},
+        {"statistic": "mean"},  # of two cohorts
+        {"statistic": "mean", "cohorts": ("a",), "margin": 1.0},  # no share is more
+        {"statistic": "mean", "cohorts": ("a",), "metric": "y"},  # 0 is no ratio
+        {"statistic": "mean", "cohorts": ("a",), "relative": True},
+        {"statistic": "added"},  # to nothing
+        {"statistic": "added", "beyond": ("y",)},  # three against three never reach .05
+        {"statistic": "added", "beyond": ("y",), "cohorts": ("a", "one"), "within": True},
+        {"statistic": "added", "beyond": ("y",), "cohorts": ("c", "d"), "relative": True},
     ],
 )
 def test_dead_rules_are_refused(fields: dict[str, object]) -> None:

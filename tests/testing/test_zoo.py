@@ -1,9 +1,8 @@
 """The zoo: every member knows its lesson, is the same bits for the same seed, and is disturbed nearly everywhere."""
 
-from dataclasses import replace
-
 import pytest
 import torch
+from msgspec import structs
 
 from wheeltap.core.errors import UnknownName
 from wheeltap.recipes.train import train_classifier
@@ -55,7 +54,7 @@ def test_training_gives_the_bits_that_are_kept(name: str) -> None:
     with zoo.quiet():
         model, (inputs, targets) = member.untrained(0), member.lesson.examples(0)
         classifier = member.lesson.as_classifier(model)
-        train_classifier(classifier, inputs, targets=targets, settings=replace(member.training, seed=0))
+        train_classifier(classifier, inputs, targets=targets, settings=structs.replace(member.training, seed=0))
     anew = model.state_dict()
     held = zoo.made(name).subject.model.state_dict()
     assert list(anew) == list(held)

@@ -184,6 +184,8 @@ a question of the user's own, and ``heads`` fits transformers alone."""
 STUDIES = {
     "declared": "wheeltap.studies.declared:Declared",
     "decodable-shift": "wheeltap.studies.decodable_shift:DecodableShift",
+    "detection": "wheeltap.studies.detection:Detection",
+    "example-detection": "wheeltap.studies.example_detection:ExampleDetection",
     "pictures": "wheeltap.studies.pictures:Pictures",
 }
 
@@ -211,6 +213,15 @@ studies: Registry[Audit] = Registry("study", "wheeltap.studies", STUDIES, Audit)
 """Studies by name. Each is an audit whose subjects are the members of cohorts; only ``wheeltap study`` asks for one."""
 
 audits: Registry[Audit] = Registry("audit", "wheeltap.audits", BUILTIN, Audit)  # pyright: ignore[reportAbstractUsage]
+
+
+LARGE = 20_000_000
+"""Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
+
+
+def sparing(name: str, parameters: int) -> dict[str, Scalar | list[int | float]]:
+    """Settings of an audit on models of this size, unless others are asked for."""
+    return audits.get(name).large if parameters >= LARGE else {}
 
 
 def named(name: str) -> str:

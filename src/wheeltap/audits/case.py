@@ -32,10 +32,16 @@ class Case:
         self.whole = whole or plan
         self._lookup = lookup
 
-    def on(self, *members: SubjectRecord) -> "Case":
-        """The same of one member alone, or of two that are compared: so any audit is a measure of a study's members."""
+    def on(self, *members: SubjectRecord, seed: int | None = None) -> "Case":
+        """The same of one member alone, or of two that are compared: so any audit is a measure of a study's members.
+
+        Args:
+            *members: Who the audits see.
+            seed: Root of every draw, where it is not the plan's.
+        """
         alone = msgspec.structs.replace(
             self.plan, subjects=members, twin=None, planted=None, stronger=(), graded=(), study=None,
+            seed=self.plan.seed if seed is None else seed,
             no_controls="A member of a study has no control copies of its own.",
         )  # fmt: skip
         return Case(alone, self._lookup, self.whole)

@@ -44,7 +44,7 @@ class RelearningAudit(Audit):
     never knew a digit are -.53, those of unlearned ones -.09, of harshly unlearned ones -.38. Nor is relearning blind
     to gauges: a copy of a net that never knew the digit, with rescaled units, recovers .52 of it where the net itself
     recovers nothing. Nets must have been trained alike. Of digit nets that never knew, none of ten pairs differed; of
-    small transformers (``--task rules``, 32 shots), two of eight.
+    small transformers (``--set world=rules``, 32 shots), two of eight.
 
     Source: Deeb & Roger (2024, arXiv 2410.08827), for relearning some and scoring others; the comparison with a
     retrained network is that of exact unlearning.

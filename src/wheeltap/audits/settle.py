@@ -90,7 +90,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         firm = {one.code for one in instruments if one.asks == "census"}
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
-        findings = [_covered(finding) for finding in findings]
+        findings = [covered(finding) for finding in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
     told = of_recorded(plan, findings) if recorded else headline(plan, findings, instruments, void=void, same=same)
     answer, study = _answered(verdicts, findings, void) or (told, None)
@@ -223,7 +223,7 @@ def _power(draft: Draft, *, alpha: float) -> Power | None:
     return three_sided.power_of(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided, alpha=alpha)
 
 
-def _covered(finding: Finding) -> Finding:
+def covered(finding: Finding) -> Finding:
     """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing."""
     if finding.coverage is None or finding.coverage >= ENOUGH or finding.status not in _CONCLUDES:
         return finding

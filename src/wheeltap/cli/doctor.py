@@ -25,12 +25,14 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
     ] = None,
     data: Annotated[Path | None, Parameter(help="With a model: examples, as for audit.")] = None,
     runs: Annotated[
-        Whole, Parameter(validator=Number(gte=1), help="With --plant: copies for each defect and strength.")
+        Whole, Parameter(validator=Number(gte=2), help="With --plant: copies for each defect and strength.")
     ] = 5,
     draws: Annotated[
         Whole | None, Parameter(validator=Number(gte=2), help="With --plant: draws of noise per dose, as for audit.")
     ] = None,
-    defects: Annotated[str | None, Parameter(help="With --plant: which, separated by commas. [default: all]")] = None,
+    defects: Annotated[
+        str | None, Parameter(help="With --plant: which, separated by commas; sound copies are always beside them.")
+    ] = None,
     json: Annotated[
         Path | None,
         Parameter(allow_leading_hyphen=True, help="With a model: write what was found to this file; - for the output."),
@@ -42,8 +44,9 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
     on the spot), which controls will run, what an audit will cost, and what to do where something is missing.
 
     With --plant it checks the instruments on a model of yours instead: copies that compute the same function, with
-    cancelling units, entangled units, a brittle block or one fragile weight of known strength, are compared with it,
-    and a table says how often each was found, and the smallest strength found four times out of five.
+    cancelling units, entangled units, a brittle block or one fragile weight of known strength, and sound ones, are
+    compared with it, and a table says how often each was found, and the smallest strength found four times out of
+    five. It is the study detection, at every strength.
 
     Without a model it checks packages, extras, the SmolLM2 weights, and one small audit with its controls.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from wheeltap.cli.options import Measuring, default_store
+from wheeltap.core.errors import UsageError
 from wheeltap.report import files
 
 _MEASURING = Measuring()
@@ -36,6 +37,7 @@ def plan(
     from wheeltap.runs.budget import most_passes, sight
     from wheeltap.runs.pricing import priced
 
+    _require_no_study(model)
     if out is not None:
         files.require_writable(out)
     with said("loading"):
@@ -54,6 +56,20 @@ def plan(
         markup=False,
     )
     return 0
+
+
+def _require_no_study(name: str) -> None:
+    """Raises ``UsageError`` if this is a study and no model."""
+    from wheeltap.audits.base import studies
+
+    if name in studies or Path(name).suffix == ".toml":
+        raise UsageError(
+            "A study is planned by its own verb.",
+            where=name,
+            expected="a model",
+            got="a study",
+            do=f"wheeltap study {name} --plan FILE, and later: wheeltap run FILE",
+        )
 
 
 def _lasting(seconds: float) -> str:

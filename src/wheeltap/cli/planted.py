@@ -1,5 +1,7 @@
-"""``wheeltap doctor --plant``: what is planted, what is found."""
+"""``wheeltap doctor --plant``: what is planted in copies of a model, and what is found: the study ``detection``."""
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -7,54 +9,138 @@ from rich.console import Console
 from rich.table import Table
 
 from wheeltap import sources
+from wheeltap.audits.power import smallest_found
 from wheeltap.cli.options import Measuring
-from wheeltap.cli.progress import shown
-from wheeltap.core.errors import UnknownName
+from wheeltap.cli.progress import said, shown
+from wheeltap.core.errors import ModelError, WheeltapError
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.engine.readings import create as reading
+from wheeltap.plans.defects import DEFECTS, SOUND, USUAL, names_of
+from wheeltap.plans.plan import Effort
+from wheeltap.recipes.base import Given, recipe_of, spec
 from wheeltap.report.files import require_writable, write
-from wheeltap.runs import planting
-from wheeltap.runs.planting import CODES, DEFECTS, Detection
+from wheeltap.runs import loop, studying
+from wheeltap.studies import detection_rules as rules
+from wheeltap.studies.detection_rules import Planted
+
+
+class Detected(msgspec.Struct, frozen=True, kw_only=True):
+    """How often one defect was found.
+
+    Attributes:
+        defect: Its name.
+        runs: Copies tried at each strength, each with a plant and draws of its own.
+        strengths: Tried, rising.
+        found: By finding code: how many of them were found, strength by strength.
+        smallest: By finding code: the smallest strength that is found with a probability of .8, if any.
+        refused: Why it could not be planted, if so.
+    """
+
+    defect: str
+    runs: int
+    strengths: tuple[float, ...] = ()
+    found: dict[str, tuple[int, ...]] = {}
+    smallest: dict[str, float | None] = {}
+    refused: str = ""
 
 
 def planted(
     model: str, data: Path | None, *, runs: int, draws: int | None, names: str | None, json: Path | None
 ) -> int:
     """Plants, compares, prints one table per defect."""
-    chosen = tuple(DEFECTS) if names is None else tuple(name.strip() for name in names.split(",") if name.strip())
-    for name in chosen:
-        if name not in DEFECTS:
-            raise UnknownName("defect", name, DEFECTS)
+    chosen = tuple(dict.fromkeys((*(USUAL if names is None else names_of(names)), SOUND)))
     if json is not None:
         require_writable(json)
     loaded = sources.load(model, data=data)
-    effort = Measuring(draws=draws).settled().effort(loaded.subject.record.parameters)
+    subject, task = loaded.subject, loaded.task
+    effort = Measuring(draws=draws).settled().effort(subject.record.parameters)
     console = Console(highlight=False)
-    console.print(
-        f"Planting in copies of {loaded.subject.name}; {runs} copies a strength, {effort.draws} draws a dose."
-    )
-    found: list[Detection] = []
-    with shown("planting") as watch:
-        for one in planting.detect(loaded.subject, loaded.task, names=chosen, runs=runs, effort=effort, watch=watch):
-            found.append(one)
-            _print(one, console)
+    console.print(f"Planting in copies of {subject.name}; {runs} copies a strength, {effort.draws} draws a dose.")
+    with said("planting"):
+        refused = {name: why for name in chosen if (why := _refused(name, subject, task))}
+    found = [Detected(defect=name, runs=runs, refused=why) for name, why in refused.items()]
+    left = [name for name in chosen if name not in refused]
+    if SOUND in left:
+        settings = {
+            "model": model, "data": "" if data is None else str(data), "defects": ",".join(left), "strengths": "all",
+            "copies": runs, "shift": _shifts(subject, task),
+        }  # fmt: skip
+        record = _studied(settings, effort)
+        console.print(*([record.headline, *_failed(record)] if record.void else []), sep="\n")
+        found += [_counted(name, runs, record) for name in left]
+    for one in found:
+        _print(one, console)
     if json is not None:
         write(json, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
         console.print(f"Written: {json}")
     return 0
 
 
-def _print(one: Detection, console: Console) -> None:
+def _refused(name: str, subject: Subject, task: BaseTask) -> str:
+    """Why a defect cannot be planted in a model; empty where it can."""
+    settings = {"defect": name, "strength": DEFECTS[name].strengths[0]}
+    asked = spec("planted", settings, seed=0, of=(subject.record.fingerprint,), data=task.digest)
+    try:
+        recipe_of(asked).blank(Given(asked, (subject.model,), task))
+    except ModelError as error:
+        return " ".join(part for part in (error.what, error.got) if part)
+    return ""
+
+
+def _shifts(subject: Subject, task: BaseTask) -> bool:
+    """Whether the inputs of a task can be disturbed."""
+    try:
+        reading("input-shift").require(subject, task)
+    except WheeltapError:
+        return False
+    return True
+
+
+def _studied(settings: dict[str, str | int | bool], effort: Effort) -> ReportRecord:
+    """The study, made and measured in a folder that is deleted."""
+    asked = studying.planned(studying.create("detection", settings), effort=effort)
+    with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, shown("planting") as watch:
+        members = asked.members(Path(folder) / "made")
+        report = loop.run(
+            asked.plan, [], asked.task, store=Path(folder) / "run.wheeltap", watch=watch, members=members
+        )  # fmt: skip
+    return report.record
+
+
+def _failed(record: ReportRecord) -> Sequence[str]:
+    return [f"{control.name}: {control.because}" for control in record.controls if control.status == "failed"]
+
+
+def _counted(name: str, runs: int, record: ReportRecord) -> Detected:
+    """Of how many copies each code was found, strength by strength."""
+    assert record.study is not None, "it is the report of a study"
+    strengths = DEFECTS[name].strengths
+    cohorts = [rules.SOUND if name == SOUND else str(Planted(name, strength)) for strength in strengths]
+    values = {(row.metric.key, cohort.cohort): cohort.values for row in record.study.rows for cohort in row.cohorts}
+    codes = [row.metric.code for row in record.study.rows if row.metric.key == rules.found(row.metric.code)]
+    found = {code: tuple(int(sum(values.get((rules.found(code), cohort), ()))) for cohort in cohorts) for code in codes}
+    smallest = {
+        code: smallest_found([(at, count / runs) for at, count in zip(strengths, counts, strict=True)])
+        for code, counts in found.items()
+    }  # fmt: skip
+    return Detected(
+        defect=name, runs=runs, strengths=strengths, found=found, smallest={} if name == SOUND else smallest
+    )  # fmt: skip
+
+
+def _print(one: Detected, console: Console) -> None:
     defect = DEFECTS[one.defect]
     console.print()
     if one.refused:
         console.print(f"{one.defect}: not planted. {one.refused}", markup=False)
         return
-    unit = f" (strength: {defect.unit})" if defect.unit else ""
-    table = Table(title=f"{defect.title}{unit}", title_justify="left", box=None, pad_edge=False)
-    for heading in ("strength", *CODES):
+    table = Table(title=f"{defect.title} (strength: {defect.unit})", title_justify="left", box=None, pad_edge=False)
+    for heading in ("strength", *one.found):
         table.add_column(heading, justify="right")
-    for at, strength in enumerate(defect.strengths):
-        table.add_row(f"{strength:g}", *(f"{one.found[code][at]} of {one.runs}" for code in CODES))
-    if one.defect != "none":
-        least = {code: one.smallest(code) for code in CODES}
-        table.add_row("smallest", *("-" if s is None else f"{s:.2g}" for s in least.values()))
+    for at, strength in enumerate(one.strengths):
+        table.add_row(f"{strength:.3g}", *(f"{counts[at]} of {one.runs}" for counts in one.found.values()))
+    if one.smallest:
+        table.add_row("smallest", *("-" if least is None else f"{least:.2g}" for least in one.smallest.values()))
     console.print(table)

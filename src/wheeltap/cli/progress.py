@@ -9,8 +9,12 @@ from typing import final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from wheeltap.report import words
+from wheeltap.runs.loop import Making, Watch
 from wheeltap.runs.loop import Progress as State
-from wheeltap.runs.loop import Watch
+
+_BAR = 12
+"""Columns of the bar: what is said beside it fits 80."""
 
 EVERY = 30.0
 """Seconds between two lines where standard error is no terminal: a log that says nothing looks stuck."""
@@ -28,17 +32,48 @@ class Phase:
         """Whether another phase has begun; what was done before counts no more."""
         if state.making is self.making:
             return False
-        self.making, self.before = state.making, state.done - 1
+        self.making, self.before = state.making, state.done - (state.member is None)
         return True
 
-    def of(self, state: State) -> tuple[int, int]:
-        """What is done of this phase, and what there is to do in it."""
-        return state.done - self.before, state.total - self.before
+    def of(self, state: State) -> tuple[float, int]:
+        """What is done of this phase, the part of a net that is made so far included, and what there is to do in it."""
+        begun = 0.0 if state.member is None else state.member.share
+        return state.done - self.before + begun, state.total - self.before
 
     @property
     def unit(self) -> str:
         """What is counted."""
         return "nets made" if self.making else "trials"
+
+
+@final
+class Net:
+    """The net that is being made."""
+
+    def __init__(self) -> None:
+        self.last: Making | None = None
+        self._first, self._since = 0, 0.0
+
+    def said(self, state: State, now: float) -> str:
+        """``making modules 3: 41 %, 20 s left``; empty where none is being made."""
+        before, self.last = self.last, state.member
+        if self.last is None:
+            return ""
+        if before is None or before.name != self.last.name:
+            self._first, self._since = self.last.step, now
+        taken, left = self.last.step - self._first, self.last.steps - self.last.step
+        time = f", {lasting((now - self._since) * left / taken)} left" if taken else ""
+        return f"making {words.plain(self.last.name)}: {share(self.last)}{time}"
+
+
+def share(member: Making) -> str:
+    """How much of a net is made."""
+    return f"{member.share:.0%}".replace("%", " %")
+
+
+def lasting(seconds: float) -> str:
+    """A time in words."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager
@@ -52,39 +87,43 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
         yield _lines(label)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[forwards]:.0f} passes"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(bar_width=_BAR), MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}"), TextColumn("{task.fields[passes]}"), TimeElapsedColumn(),
         TextColumn("left"), TimeRemainingColumn(),
     )  # fmt: skip
     with Progress(*columns, console=console, transient=True) as bar:
-        phase = Phase()
-        task = bar.add_task(label, total=None, forwards=0.0, unit=phase.unit)
+        phase, net = Phase(), Net()
+        task = bar.add_task(label, total=None, passes="", unit=phase.unit)
 
         def watch(state: State) -> None:
             if phase.begins(state) and phase.before:
                 bar.reset(task)
             done, total = phase.of(state)
-            bar.update(task, completed=done, total=total, forwards=state.forwards, unit=phase.unit)
+            passes = "" if state.making else f"{state.forwards:.0f} passes"
+            said = net.said(state, monotonic()) or label
+            bar.update(task, completed=done, total=total, passes=passes, unit=phase.unit, description=said)
 
         yield watch
 
 
 def _lines(label: str) -> Watch:
     began = since = last = monotonic()
-    phase = Phase()
+    phase, net = Phase(), Net()
 
     def watch(state: State) -> None:
         nonlocal last, since
         now = monotonic()
         if phase.begins(state) and phase.before:
             since = now
+        making = net.said(state, now)
         if now - last < EVERY:
             return
         last = now
         done, total = phase.of(state)
-        left = (now - since) * (total - done) / done
+        left = f", about {lasting((now - since) * (total - done) / done)} left" if done else ""
         print(
-            f"wheeltap: {label}: {done:,} of {total:,} {phase.unit}, {now - began:.0f} s, about {left:.0f} s left",
+            f"wheeltap: {label}: {int(done):,} of {total:,} {phase.unit}, {lasting(now - began)}{left}"
+            + (f"; {making}" if making else ""),
             file=sys.stderr,
             flush=True,
         )

@@ -1,6 +1,7 @@
 """What ``study`` and ``fer`` do: find the study, plan it, run it with progress, give its report."""
 
 import dataclasses
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,17 +12,18 @@ import msgspec
 
 from wheeltap.audits.base import studies
 from wheeltap.cli.options import Running, default_store
-from wheeltap.cli.progress import said, shown
+from wheeltap.cli.progress import said, share, shown
 from wheeltap.cli.status import again_of, described
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.telling import Telling
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.plans.plan import Effort, Plan
-from wheeltap.report import files
+from wheeltap.recipes.make import Pace
+from wheeltap.report import files, words
 from wheeltap.report.report import Report
 from wheeltap.runs import loop, stored, studying
 from wheeltap.runs.budget import Budget
-from wheeltap.runs.loop import Progress, Watch
+from wheeltap.runs.loop import Making, Progress, Watch
 from wheeltap.runs.studying import Planned
 from wheeltap.studies import declared
 from wheeltap.studies.base import Study
@@ -128,16 +130,20 @@ def run(
     """
     store = running.store or store_of(asked.plan)
     telling.require_apart(store)
-    members = asked.members(made or studying.folder_of(store))
-    try:
-        with shown(asked.plan.command, quiet=telling.quiet) as watch:
+    folder = made or studying.folder_of(store)
+    with shown(asked.plan.command, quiet=telling.quiet) as watch:
+        watched = _Watched(watch, budget)
+        try:
             return loop.run(
-                asked.plan, [], asked.task, store=store, workers=running.workers or 1,
-                watch=watch if budget is None else _limited(watch, budget), memory=running.memory_bytes,
-                members=members,
+                asked.plan, [], asked.task, store=store, workers=running.workers or 1, watch=watched,
+                memory=running.memory_bytes, members=asked.members(folder),
             )  # fmt: skip
-    except _Spent:
-        return stored.judge(store, again=again_of(asked.plan))
+        except _Spent:
+            return stored.judge(store, again=again_of(asked.plan))
+        except KeyboardInterrupt:
+            if watched.member is not None and not telling.quiet:
+                print(_stopped(watched.member, folder), file=sys.stderr)
+            raise
 
 
 @final
@@ -145,18 +151,30 @@ class _Spent(KeyboardInterrupt):
     """The budget is spent: a run stops as it does at Ctrl-C, with everything kept."""
 
 
-def _limited(watch: Watch, budget: Budget) -> Watch:
-    """The same watch, until the budget is spent."""
-    began = monotonic()
+@final
+class _Watched:
+    """A watch that ends the run when the budget is spent, and remembers which net was in the making."""
 
-    def limited(state: Progress) -> None:
-        watch(state)
-        passes = budget.seconds is None
-        spent, limit = (state.forwards, budget.forwards) if passes else (monotonic() - began, budget.seconds)
+    def __init__(self, watch: Watch, budget: Budget | None) -> None:
+        self.member: Making | None = None
+        self._watch, self._budget, self._began = watch, budget or Budget(), monotonic()
+
+    def __call__(self, state: Progress) -> None:
+        self.member = state.member
+        self._watch(state)
+        budget = self._budget
+        spent, limit = (
+            (state.forwards, budget.forwards) if budget.seconds is None else (monotonic() - self._began, budget.seconds)
+        )
         if limit is not None and spent >= limit:
             raise _Spent
 
-    return limited
+
+def _stopped(member: Making, folder: Path) -> str:
+    return (
+        f"wheeltap: {words.plain(member.name)} was stopped at {share(member)}. Its state is kept in {folder}: training "
+        f"goes on from there, and {Pace().keep:g} s of it are lost at most."
+    )
 
 
 def store_of(plan: Plan) -> Path:

@@ -1,5 +1,6 @@
 """Settings, and what is made with them: perturbations, readings, audits."""
 
+import difflib
 import re
 from typing import Any, ClassVar, get_args, get_type_hints
 
@@ -36,10 +37,12 @@ class Configured:
             known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
             if asked.startswith("Invalid enum"):
                 asked = " or ".join(map(str, get_args(get_type_hints(self.settings_type)[name])))
+            near = difflib.get_close_matches(asked.partition("unknown field `")[2].rstrip("`"), known.split(", "), n=1)
+            kinds = f"{self.noun.removesuffix('y')}{'ies' if self.noun.endswith('y') else 's'}"
             raise UsageError(
                 f"A setting of the {self.noun} {self.name!r} cannot be used.",
                 where=name or None,
                 expected=asked.removeprefix("Expected ").replace("`", "") if name else known,
                 got=repr((settings or {}).get(name)) if name else str(error),
-                do=f"Run: wheeltap list {self.noun.removesuffix('y')}{'ies' if self.noun.endswith('y') else 's'}",
+                do=f"Did you mean {near[0]!r}?" if near else f"Run: wheeltap list {kinds}",
             ) from error

@@ -113,6 +113,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
             only members of the same place in both cohorts are compared: copies of one net, say.
         supports: What it means if the effect is found.
         refutes: What it means if it is excluded.
+        otherwise: What is said where it is not found; "No evidence of added value." of ``added``, where empty.
         alarm: Whether ``found`` is bad news.
     """
 
@@ -131,6 +132,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     within: bool = False
     supports: str = ""
     refutes: str = ""
+    otherwise: str = ""
     alarm: bool = False
 
 

@@ -100,7 +100,7 @@ class Artifacts:
         Raises:
             StoreError: If it cannot be written, or has another digest.
         """
-        _require_digest(kept, expected, where=str(self.path(spec)), remedy=_MADE_AGAIN)
+        require_digest(kept, expected, where=str(self.path(spec)), remedy=MADE_AGAIN)
         self._write(self.path(spec), spec, kept)
 
     def load(self, spec: ArtifactSpec, *, like: Arrays, expected: str = "") -> Kept | None:
@@ -117,7 +117,7 @@ class Artifacts:
         """
         kept = self._read(self.path(spec), spec, like)
         if kept is not None:
-            _require_digest(kept, expected, where=str(self.path(spec)), remedy=_OTHER_FILE)
+            require_digest(kept, expected, where=str(self.path(spec)), remedy=_OTHER_FILE)
         return kept
 
     def keep_state(self, spec: ArtifactSpec, kept: Kept) -> None:
@@ -213,14 +213,15 @@ class Artifacts:
         return kept
 
 
-_MADE_AGAIN: Final = (
+MADE_AGAIN: Final = (
     "It was made on another machine or with another torch, whose last bits differ. Put back the file that the store's "
     "outcomes were measured on, or start a new store."
 )
 _OTHER_FILE: Final = "Put back the file that the store's outcomes were measured on, or start a new store."
 
 
-def _require_digest(kept: Kept, expected: str, *, where: str, remedy: str) -> None:
+def require_digest(kept: Kept, expected: str, *, where: str, remedy: str) -> None:
+    """Raises ``StoreError`` if what was kept, or made again, is not what was measured under its name before."""
     if expected and kept.digest != expected:
         raise StoreError(
             "An artifact is not the one that was measured.",

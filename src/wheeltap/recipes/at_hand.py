@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Final, Protocol, TypeVar, cast, final
 
 import msgspec
@@ -18,7 +17,7 @@ from wheeltap.core.settings import Settings
 from wheeltap.core.task import BaseTask, Task
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, specified
-from wheeltap.recipes.fit import Fit, Optimizer, Schedule, TrainSettings
+from wheeltap.recipes.fit import Fit, Training, TrainSettings
 from wheeltap.recipes.make import weights, with_weights
 from wheeltap.recipes.once import once
 from wheeltap.recipes.randomness import reproducible
@@ -39,27 +38,13 @@ class Change(Protocol):
         ...
 
 
-class TaughtSettings(Settings, frozen=True):
-    """How the net is trained; see ``TrainSettings``.
+class TaughtSettings(Training, frozen=True):
+    """How the net is trained.
 
     Attributes:
-        epochs: Passes over the examples.
-        batch: Examples per step.
-        rate: First step size.
-        decay: L2 penalty.
-        optimizer: Of torch.
-        momentum: Of ``sgd``.
-        schedule: How the step size falls.
         steps: Steps in all, in place of ``epochs``; -1 for as many as those take.
     """
 
-    epochs: int = 40
-    batch: int = 64
-    rate: float = 3e-3
-    decay: float = 0.0
-    optimizer: Optimizer = "adam"
-    momentum: float = 0.0
-    schedule: Schedule = "linear"
     steps: int = _AS_EPOCHS
 
 
@@ -176,7 +161,9 @@ def train_once(model: Net, inputs: Tensor, *, targets: Tensor, settings: TrainSe
         ModelError: If training diverged.
     """
     task = Task(inputs, targets, name="examples to learn")
-    how = {name: value for name, value in asdict(settings).items() if name != "seed" and value is not None}
+    how = {
+        name: value for name, value in msgspec.structs.asdict(settings).items() if name != "seed" and value is not None
+    }
     return _once(model, Taught(how), seed=settings.seed, task=task, shelf=shelf)
 
 

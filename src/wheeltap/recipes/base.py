@@ -138,6 +138,15 @@ class Recipe(Configured, ABC):
     title: ClassVar[str]
     version: ClassVar[int] = 1
 
+    def keeps(self, parameters: int) -> bool:
+        """Whether a net of so many parameters is kept in a file; else it is made again whenever it is needed."""
+        return True
+
+    @property
+    def shaped_by_seed(self) -> bool:
+        """Whether with another seed what is made has another structure, and not only other weights."""
+        return False
+
     @abstractmethod
     def blank(self, given: Given) -> nn.Module:
         """What weights are loaded into: the structure of what is made, untrained, in eval mode.
@@ -163,6 +172,7 @@ recipes: Registry[Recipe] = Registry(
         "digits": "wheeltap.sources.digit_nets:DigitNet",
         "organized": "wheeltap.recipes.organized:Organized",
         "picture": "wheeltap.recipes.picture:PictureNet",
+        "planted": "wheeltap.recipes.planted:Planted",
         "recoded": "wheeltap.recipes.recoded:Recoded",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]

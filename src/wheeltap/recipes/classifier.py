@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.inputs import answered
-from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.recipes.base import Given, Recipe
-from wheeltap.recipes.fit import Fit, Optimizer, Schedule, TrainSettings
+from wheeltap.recipes.fit import Fit, Training, TrainSettings
 from wheeltap.recipes.hooks import Hook, hooks
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
 
@@ -21,7 +20,7 @@ ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {"relu": nn.ReLU, "gelu": nn.GE
 MOST_UNITS: Final = 65_536
 
 
-class ClassifierSettings(Settings, frozen=True):
+class ClassifierSettings(Training, frozen=True):
     """Which net, and how it is trained.
 
     Attributes:
@@ -31,12 +30,6 @@ class ClassifierSettings(Settings, frozen=True):
         dropout: Probability with which training drops a hidden unit.
         outputs: Classes; as many as the task's right options show where 0.
         epochs: Passes over the examples; 0 leaves the net untrained.
-        batch: Examples per step.
-        rate: First step size.
-        decay: L2 penalty; with ``adamw``, decoupled weight decay.
-        optimizer: Of torch.
-        momentum: Of ``sgd``.
-        schedule: How the step size falls.
         noise: Standard deviation of the noise on weights under which gradients are taken, as a share of each.
         rho: Length of the step uphill before the gradient is taken (sharpness-aware minimization).
         share: Of each matrix, weights that are not 0 in the end (top-k after each step).
@@ -48,13 +41,6 @@ class ClassifierSettings(Settings, frozen=True):
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     dropout: float = 0.0
     outputs: int = 0
-    epochs: int = 40
-    batch: int = 64
-    rate: float = 3e-3
-    decay: float = 0.0
-    optimizer: Optimizer = "adam"
-    momentum: float = 0.0
-    schedule: Schedule = "linear"
     noise: float = 0.0
     rho: float = 0.0
     share: float = 1.0
@@ -89,11 +75,8 @@ class ClassifierSettings(Settings, frozen=True):
         Raises:
             UsageError: If it cannot be.
         """
-        return TrainSettings(
-            seed=seed, epochs=self.epochs or 1, batch=self.batch, rate=self.rate, decay=self.decay,
-            optimizer=self.optimizer, momentum=self.momentum, schedule=self.schedule,
-            steps=None if self.epochs else 0,
-        )  # fmt: skip
+        how = {name: getattr(self, name) for name in Training.__struct_fields__ if name != "epochs"}
+        return TrainSettings(seed=seed, epochs=self.epochs or 1, steps=None if self.epochs else 0, **how)
 
     def hooks(self) -> list[Hook]:
         """What else is done at each step.

@@ -6,7 +6,6 @@ The same settings give the same bits, however often it was stopped and taken up 
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, final, get_args
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core.errors import FileFormatError, UsageError
+from wheeltap.core.settings import Settings
 from wheeltap.core.typed import to_tensor
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.base import State, Status, counted
@@ -39,12 +39,10 @@ _KEPT: Final[Mapping[str, tuple[str, ...]]] = {
 """What each optimizer remembers of a parameter."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """How a net is trained.
+class Training(Settings, frozen=True, kw_only=True):
+    """How a net is trained: what every recipe that trains one can be asked for.
 
     Attributes:
-        seed: Of the order of the examples and of dropout.
         epochs: Passes over the examples.
         batch: Examples per step.
         rate: First step size.
@@ -52,10 +50,8 @@ class TrainSettings:
         optimizer: Of torch.
         momentum: Of ``sgd``.
         schedule: The step size falls linearly or as a half cosine to nearly zero, or stays.
-        steps: Steps in all, in place of ``epochs``; 0 leaves a net untrained.
     """
 
-    seed: int = 0
     epochs: int = 40
     batch: int = 64
     rate: float = 3e-3
@@ -63,6 +59,17 @@ class TrainSettings:
     optimizer: Optimizer = "adam"
     momentum: float = 0.0
     schedule: Schedule = "linear"
+
+
+class TrainSettings(Training, frozen=True, kw_only=True):
+    """How one net is trained.
+
+    Attributes:
+        seed: Of the order of the examples and of dropout.
+        steps: Steps in all, in place of ``epochs``; 0 leaves a net untrained.
+    """
+
+    seed: int = 0
     steps: int | None = None
 
     def __post_init__(self) -> None:

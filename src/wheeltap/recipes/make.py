@@ -4,7 +4,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from wheeltap.core.errors import FileFormatError, ModelError
 from wheeltap.core.typed import to_tensor
-from wheeltap.plans.artifacts import Arrays, Artifacts, Kept
+from wheeltap.plans.artifacts import MADE_AGAIN, Arrays, Artifacts, Kept, require_digest
 from wheeltap.recipes.base import Given, Recipe, State, Status, counted, require_fit
 from wheeltap.recipes.randomness import own_random_numbers
 
@@ -123,6 +123,8 @@ def _made(making: "_Making") -> Made:
     if artifacts is None:
         return making.made()
     blank = recipe.blank(given)
+    if not recipe.keeps(sum(parameter.numel() for parameter in blank.parameters())):
+        return replace(making, artifacts=None).made()
     with contextlib.suppress(FileFormatError):
         if (found := making.found(artifacts, blank)) is not None:
             return found
@@ -187,7 +189,9 @@ class _Making:
                 expected="finite weights, also of what diverged",
                 got=f"NaN or infinity, status {state.status}",
             )
-        if self.artifacts is not None:
+        if self.artifacts is None:
+            require_digest(kept, self.expected, where=f"recipe {self.given.spec.recipe}", remedy=MADE_AGAIN)
+        else:
             self.artifacts.keep(self.given.spec, kept, expected=self.expected)
         return Made(model, state.status, kept.digest, report, max(state.step - before, 0))
 

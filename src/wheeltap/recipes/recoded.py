@@ -64,7 +64,7 @@ class Recoded(Recipe):
     def start(self, given: Given) -> State:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        return _Recoding([self._after(given, count) for count in range(len(self.settings.names) + 1)])
+        return Rewriting([self._after(given, count) for count in range(len(self.settings.names) + 1)])
 
     def _after(self, given: Given, count: int) -> nn.Module:
         """The copy once so many gauges are done."""
@@ -87,11 +87,11 @@ class Recoded(Recipe):
 
 
 @final
-class _Recoding(State):
-    """A copy on its way: one gauge a step; all of it follows from the net and the spec.
+class Rewriting(State):
+    """A copy on its way: one change a step; all of it follows from the net and the spec.
 
     Args:
-        stages: The copy before the first gauge and after each.
+        stages: The copy before the first change and after each.
     """
 
     def __init__(self, stages: list[nn.Module]) -> None:

@@ -9,6 +9,7 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, CohortRow, Member, MetricRow, Rule, StudyRecord
 from wheeltap.report import deployment, estimates, view, words
 from wheeltap.report.grid import MOST_COLUMNS, Claim, Part
+from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell
 from wheeltap.studies.rules import subject_of
 
@@ -32,6 +33,8 @@ _STATISTICS: Final = {
     "auc": "probability that one of {first} has more than one of {last}",
     "association": "rank correlation with {other} over members of {all}",
     "exact": "share of members of {all} above {above}",
+    "mean": "mean of {first}",
+    "added": "AUC that it adds to {beyond}, for telling {first} from {last}",
 }
 
 _RATIOS: Final = {
@@ -114,17 +117,17 @@ def _decided(study: StudyRecord, rule: Rule, finding: Finding | None) -> Decided
 
 def _asks(study: StudyRecord, rule: Rule) -> str:
     titles = {row.metric.key: row.metric.title for row in study.rows}
-    named = [titles.get(key, key) for key in (rule.metric, rule.with_metric, *rule.beyond) if key]
+    beyond = ", ".join(titles.get(key, key) for key in rule.beyond)
     told = {**_STATISTICS, **_RATIOS} if _by_ratio(study, rule) else _STATISTICS
     said = told[rule.statistic].format(
         first=rule.cohorts[0], last=rule.cohorts[-1], all=", ".join(rule.cohorts), above=f"{rule.above:g}",
-        other=titles.get(rule.with_metric, rule.with_metric),
+        other=titles.get(rule.with_metric, rule.with_metric), beyond=beyond,
     )  # fmt: skip
-    if rule.beyond:
-        said += f", the part of {', '.join(named[-len(rule.beyond) :])} removed"
+    if beyond and rule.with_metric:
+        said += f", the part of {beyond} removed"
     if rule.within:
-        said += ", each cohort's mean removed"
-    return words.plain(f"{named[0]}: {said}")
+        said += ", each cohort's mean removed" if rule.with_metric else ", each with its partner"
+    return words.plain(f"{titles.get(rule.metric, rule.metric)}: {said}")
 
 
 def _by_ratio(study: StudyRecord, rule: Rule) -> bool:
@@ -287,17 +290,18 @@ def facts(record: ReportRecord, study: StudyRecord) -> str:
     """Nets, examples and controls in one line."""
     whole, lost = len(study.members), len(left_out(study))
     nets = f"{whole} net{'s' * (whole != 1)} in {len(study.cohorts)} cohort{'s' * (len(study.cohorts) != 1)}"
-    nets += f" ({lost} left out)" if lost else ""
+    nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
     task = f"{record.task.examples:,} examples of {words.plain(record.task.name)}"
     return f"{nets}; {task}; {deployment.controls_line(record)}"
 
 
-def lost_line(study: StudyRecord, *, most: int) -> str:
+def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:
     """Who is left out and why, in one line; empty where nobody is."""
     lost = left_out(study)
     named = [f"{words.plain(one.name)} ({words.plain(one.because).rstrip('.') or 'no reason given'})" for one in lost]
     more = len(named) - most
-    return "" if not named else f"Left out: {'; '.join(named[:most])}{f'; and {more} more' if more > 0 else ''}."
+    head = "Without their numbers so far" if missing_trials(record) else "Left out"
+    return "" if not named else f"{head}: {'; '.join(named[:most])}{f'; and {more} more' if more > 0 else ''}."
 
 
 def level(study: StudyRecord) -> str:

@@ -113,7 +113,7 @@ def _study(record: ReportRecord, study: StudyRecord) -> list[list[str]]:
         cells = ((escaped(claim.name), *map(_number, claim.cells)) for claim in part.claims[:_MOST_ROWS])
         more = len(part.claims) - _MOST_ROWS
         blocks += [_grid(heads, cells), [f"and {more} more metrics"] if more > 0 else []]
-    told = (cohorts.facts(record, study), cohorts.lost_line(study, most=_LAST_NOTES))
+    told = (cohorts.facts(record, study), cohorts.lost_line(record, study, most=_LAST_NOTES))
     return [*blocks, [escaped("; ".join(part for part in told if part))], _items(study.caveats)]
 
 

@@ -1,6 +1,9 @@
 """A study in the terminal: its answer, its metrics by cohort, its rules with their verdicts; all of it where asked."""
 
-from typing import TYPE_CHECKING, Final
+import textwrap
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import Cohort, MetricRow, StudyRecord
@@ -12,10 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+T = TypeVar("T")
+
 READ_ON: Final = "All of it: --full, --html FILE."
 
 _MOST_ROWS, _MOST_RULES, _MOST_LOST, _MOST_ANSWER = 8, 8, 3, 4
 """Metrics, rules, members left out, and lines of the answer of the first screen."""
+
+_MOST_LINES = 11
+"""Of the first screen for metrics where cohorts are too many for a column each."""
 
 _LABEL, _NARROW_LABEL = 30, 20
 _NARROW = 90
@@ -32,16 +40,12 @@ def first(record: ReportRecord, study: StudyRecord, console: "Console") -> None:
     if len(several) > _MOST_ANSWER:
         wrapped(console, f"and {len(several) - _MOST_ANSWER} more: --full", style="dim")
     console.print()
-    shown = cohorts.rows(study)
-    if shown:
-        _metrics(study, shown[:_MOST_ROWS], console, whole=False)
-    if len(shown) > _MOST_ROWS:
-        wrapped(console, f"and {len(shown) - _MOST_ROWS} more metrics: --full", style="dim")
+    _metrics(study, console, whole=False)
     console.print()
     _rules(record, study, console)
     console.print()
     wrapped(console, cohorts.facts(record, study))
-    lost = cohorts.lost_line(study, most=_MOST_LOST)
+    lost = cohorts.lost_line(record, study, most=_MOST_LOST)
     if lost:
         wrapped(console, lost, style="yellow")
     said = words.plain(study.caveats[0]) if study.caveats else "Holds for these nets and examples only."
@@ -59,7 +63,7 @@ def numbers(record: ReportRecord, console: "Console") -> None:
         counted = cohorts.counted(study, cohort)
         paragraph(console, f"{cohort.name} ({counted}; {cohorts.ROLES[cohort.role]}){about}", indent=1)
     console.print()
-    _metrics(study, cohorts.rows(study), console, whole=True)
+    _metrics(study, console, whole=True)
     for row in cohorts.rows(study):
         said = cohorts.reads(row)
         if said:
@@ -112,29 +116,86 @@ def _study(record: ReportRecord) -> StudyRecord:
 # ---- tables ---------------------------------------------------------------------------------------------------
 
 
-def _metrics(study: StudyRecord, shown: list[MetricRow], console: "Console", *, whole: bool) -> None:
-    """A row for each metric, a column for each cohort; as many as fit, or all of them in several tables."""
-    several = cohorts.cohorts(study)
+def _metrics(study: StudyRecord, console: "Console", *, whole: bool) -> None:
+    """Metrics by cohort: all of them, or as many as fit the first screen with every cohort that a rule is about."""
+    several, shown = cohorts.cohorts(study), cohorts.rows(study)
+    if not shown:
+        return
     label = _LABEL if console.width >= _NARROW else _NARROW_LABEL
-    chunks = list(_chunks(study, shown, several, room=console.width - label - _GAP))
-    for chunk in chunks if whole else chunks[:1]:
-        console.print(_table(study, shown, chunk, label=label), highlight=False)
-    left = 0 if whole else len(several) - len(chunks[0])
-    more = f"; {left} more cohort{'s' * (left != 1)}: --full" if left else ""
-    wrapped(console, f"mean over nets, {cohorts.level(study)}{more}", style="dim")
+    rows = shown if whole else shown[:_MOST_ROWS]
+    chunks = _chunks(several, lambda cohort: _width(study, rows, cohort), room=console.width - label - _GAP)
+    if whole or len(chunks) == 1:
+        for chunk in chunks:
+            console.print(_table(study, rows, chunk, label=label), highlight=False)
+        left = {"metric": len(shown) - len(rows)}
+    else:
+        left = _by_cohort(study, shown, several, console, label=label)
+    more = ", ".join(f"{count} more {what}{'s' * (count != 1)}" for what, count in left.items() if count)
+    wrapped(console, f"mean over nets, {cohorts.level(study)}{f'; {more}: --full' if more else ''}", style="dim")
 
 
-def _chunks(study: StudyRecord, shown: list[MetricRow], several: list[Cohort], *, room: int) -> list[list[Cohort]]:
-    """Cohorts whose columns fit side by side."""
-    found: list[list[Cohort]] = [[]]
+def _by_cohort(
+    study: StudyRecord, shown: list[MetricRow], several: list[Cohort], console: "Console", *, label: int
+) -> dict[str, int]:
+    """Prints a row for each cohort, a column for each metric, in small tables; gives how many of either are left."""
+    label = min(label, max(len(_named(cohort)) for cohort in several))
+    tall = accumulate(_lines(_named(cohort), label) for cohort in several)
+    rows = several[: max(sum(lines <= _MOST_LINES for lines in tall), 1)]
+    used, drawn = 0, 0
+    for chunk in _chunks(
+        shown, lambda row: _column(study, row, rows), room=console.width - label - _GAP - _NETS - _GAP
+    ):
+        heads = max(_lines(_titled(row), _column(study, row, rows)) for row in chunk)
+        used += heads + sum(_lines(_named(cohort), label) for cohort in rows)
+        if drawn and used > _MOST_LINES:
+            break
+        console.print(_turned(study, chunk, rows, label=label), highlight=False)
+        drawn += len(chunk)
+    return {"metric": len(shown) - drawn, "cohort": len(several) - len(rows)}
+
+
+def _lines(text: str, width: int) -> int:
+    """How many lines a text takes in a column."""
+    return len(textwrap.wrap(text, width)) or 1
+
+
+def _turned(study: StudyRecord, chunk: list[MetricRow], rows: list[Cohort], *, label: int) -> "Table":
+    """A row for each cohort, a column for each metric."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("", width=label, overflow="fold")
+    grid.add_column("nets", width=_NETS, style="dim", overflow="fold")
+    for row in chunk:
+        grid.add_column(Text(_titled(row)), width=_column(study, row, rows), overflow="fold")
+    for cohort in rows:
+        count = cohorts.counted(study, cohort).removesuffix("s").removesuffix(" net")
+        grid.add_row(Text(_named(cohort)), count, *(Text(_number(study, row, cohort)) for row in chunk))
+    return grid
+
+
+def _column(study: StudyRecord, row: MetricRow, rows: list[Cohort]) -> int:
+    return max(_LEAST_COLUMN, *(len(_number(study, row, cohort)) for cohort in rows))
+
+
+_NETS = len("10 of 10")
+
+_LEAST_COLUMN = 12
+"""Columns that the title of a metric needs."""
+
+
+def _chunks(several: Sequence[T], width: Callable[[T], int], *, room: int) -> list[list[T]]:
+    """What fits side by side."""
+    found: list[list[T]] = [[]]
     used = 0
-    for cohort in several:
-        width = _width(study, shown, cohort) + _GAP
-        if used + width > room and found[-1]:
+    for one in several:
+        own = width(one) + _GAP
+        if used + own > room and found[-1]:
             found.append([])
             used = 0
-        found[-1].append(cohort)
-        used += width
+        found[-1].append(one)
+        used += own
     return found
 
 
@@ -143,7 +204,7 @@ _LONGEST_NAME = 16
 
 def _width(study: StudyRecord, shown: list[MetricRow], cohort: Cohort) -> int:
     numbers = (len(_number(study, row, cohort)) for row in shown)
-    return max([min(len(words.plain(cohort.name)), _LONGEST_NAME), len("10 of 10 nets"), *numbers])
+    return max([min(len(_named(cohort)), _LONGEST_NAME), len("10 of 10 nets"), *numbers])
 
 
 def _number(study: StudyRecord, row: MetricRow, cohort: Cohort) -> str:
@@ -152,6 +213,7 @@ def _number(study: StudyRecord, row: MetricRow, cohort: Cohort) -> str:
 
 
 def _table(study: StudyRecord, shown: list[MetricRow], chunk: list[Cohort], *, label: int) -> "Table":
+    """A row for each metric, a column for each cohort."""
     from rich.table import Table
     from rich.text import Text
 
@@ -159,11 +221,15 @@ def _table(study: StudyRecord, shown: list[MetricRow], chunk: list[Cohort], *, l
     longest = max((len(_titled(row)) for row in shown), default=label)
     grid.add_column("", width=min(label, longest), overflow="fold")
     for cohort in chunk:
-        head = Text(words.plain(cohort.name)).append(f"\n{cohorts.counted(study, cohort)}", style="not bold dim")
+        head = Text(_named(cohort)).append(f"\n{cohorts.counted(study, cohort)}", style="not bold dim")
         grid.add_column(head, min_width=_width(study, shown, cohort), overflow="fold")
     for row in shown:
         grid.add_row(Text(_titled(row)), *(Text(_number(study, row, cohort)) for cohort in chunk))
     return grid
+
+
+def _named(cohort: Cohort) -> str:
+    return words.plain(cohort.name)
 
 
 def _titled(row: MetricRow) -> str:

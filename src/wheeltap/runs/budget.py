@@ -110,8 +110,10 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     was cut is told in ``cuts``.
 
     Raises:
-        UsageError: If the least effort costs more, or if what is left could find nothing worth telling.
+        UsageError: If the least effort costs more, if what is left could find nothing worth telling, or of a study,
+            whose nets and rules are fixed.
     """
+    _require_no_study(plan)
     cost = most_passes if prices is None else prices.seconds
     for candidate in _cheaper(plan, _sighted(plan)):
         if cost(candidate) <= allowed:
@@ -132,8 +134,23 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     )
 
 
+def _require_no_study(plan: Plan) -> None:
+    if plan.study is not None:
+        raise UsageError(
+            "The plan of a study cannot be cut to a budget: its nets and rules are fixed.",
+            where=plan.command,
+            expected="the plan of an audit or a comparison",
+            do="Give the budget to the run, which stops there and resumes: wheeltap study NAME --budget 10m",
+        )
+
+
 def least(plan: Plan) -> Plan:
-    """The plan with as little effort as a budget may leave, and all ways of modifying weights."""
+    """The plan with as little effort as a budget may leave, and all ways of modifying weights.
+
+    Raises:
+        UsageError: If it is that of a study.
+    """
+    _require_no_study(plan)
     return _less(plan, 0.0, _FEWEST)
 
 

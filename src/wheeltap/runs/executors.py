@@ -3,13 +3,16 @@
 import multiprocessing
 import os
 import pickle
+import signal
 import sys
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Self, final
@@ -83,6 +86,14 @@ class ProcessPool(Executor):
             )
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._ends: tuple[Connection, Connection] | None = None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._let_go()  # whoever stops a run need not wait for the nets that are being trained
+        self.close()
 
     def run(self, trials: list[Trial], make: Callable[[], Workshop], commit: Commit) -> float:
         """See ``Executor.run``."""
@@ -113,14 +124,22 @@ class ProcessPool(Executor):
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Ends the workers in the middle of what they do."""
+        for end in self._ends or ():
+            end.close()
+        self._ends = None
 
     def _started(self, workshop: Workshop) -> ProcessPoolExecutor:
         try:
             payload = pickle.dumps(workshop)
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise _not_sent(error) from error
-        context, told = multiprocessing.get_context("spawn"), (payload, _folders())
-        return ProcessPoolExecutor(self.workers, mp_context=context, initializer=_set_up, initargs=told)
+        self._ends = _CONTEXT.Pipe(duplex=False)
+        told = (payload, _folders(), self._ends[0])
+        return ProcessPoolExecutor(self.workers, mp_context=_CONTEXT, initializer=_set_up, initargs=told)
 
     def _require_a_worker(self, pool: ProcessPoolExecutor) -> None:
         """Waits for the first worker; a script that is not guarded ends each of them before it is set up."""
@@ -178,10 +197,21 @@ def _folders() -> list[str]:
     return found
 
 
+_CONTEXT = multiprocessing.get_context("spawn")
+
 _bench: list[Workshop | Exception] = []
 
 
-def _set_up(payload: bytes, folders: list[str]) -> None:
+def _leave(parent: Connection) -> None:
+    """Ends this worker when the one that started it closes its end, or dies: trainings go on from their last state."""
+    parent.poll(None)  # nothing is ever sent
+    os._exit(0)
+
+
+def _set_up(payload: bytes, folders: list[str], parent: Connection) -> None:
+    # Ctrl-C reaches every process of a terminal: the one that started the workers ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave, args=(parent,), daemon=True).start()
     sys.path.extend(folder for folder in dict.fromkeys(folders) if folder not in sys.path)
     torch.set_num_threads(1)
     try:

@@ -33,11 +33,32 @@ from wheeltap.runs.stored import note_run, noted, require_audits
 
 
 @dataclass(frozen=True)
+class Making:
+    """How far the making of one member is.
+
+    Attributes:
+        name: Of the member.
+        step: Steps taken, those of earlier runs included.
+        steps: At most, in all.
+    """
+
+    name: str
+    step: int
+    steps: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        return self.step / self.steps if self.steps else 1.0
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a run is: trials done of those known to be wanted, and passes over the task made so far.
 
     Attributes:
         making: Whether members are being made, and nothing else is done; at first they all are.
+        member: The one that is in the making; empty where a trial was just done.
     """
 
     done: int
@@ -45,6 +66,7 @@ class Progress:
     forwards: float
     label: str
     making: bool = False
+    member: Making | None = None
 
 
 Watch = Callable[[Progress], None]
@@ -69,7 +91,8 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         task: The examples it names: a task, or what one is made of (see ``given.task_of``).
         store: File that keeps every outcome; a rerun resumes. In a temporary file if not given.
         workers: Processes; 1 runs in this one.
-        watch: Called after each trial.
+        watch: Called after each trial; where this process makes a member, several times a second too. What it raises
+            ends the run, and what was measured or made so far is kept.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
         members: Who makes or loads the subjects that are not given: see ``studying.members_of``.
 
@@ -97,6 +120,9 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         workshop = Workshop(several, records, task, memory=memory, maker=members)
         running = _Run(plan, workshop, kept, executor, watch)
         running.members = members
+        if members is not None:
+            # What other processes make is seen when it is there.
+            members.watch = running.watch_making if workers == 1 else None
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
@@ -126,6 +152,7 @@ class _Run:
         self.done = self.total = 0
         self.making = False
         self.spent = self.before = 0.0
+        self.ended: Exception | None = None
 
     def require_same_answers(self, subjects: list[Subject]) -> None:
         """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.
@@ -201,11 +228,24 @@ class _Run:
                 self.workshop.know_clean(trial.subject, outcome.values["scores"])
 
     def _commit(self, outcome: Outcome) -> None:
+        if self.ended is not None:  # not the member's fault: it is no outcome
+            raise self.ended
         self.lookup.put(outcome)
         self.done += 1
+        self._tell(outcome.status)
+
+    def watch_making(self, name: str, step: int, steps: int) -> None:
+        """Tells how far the making of a member is."""
+        try:
+            self._tell("making", Making(name, step, steps))
+        except Exception as error:
+            self.ended = error
+            raise
+
+    def _tell(self, label: str, member: Making | None = None) -> None:
         if self.watch is not None:
             forwards = self.spent + self.workshop.forwards - self.before
-            self.watch(Progress(self.done, self.total, forwards, outcome.status, making=self.making))
+            self.watch(Progress(self.done, self.total, forwards, label, making=self.making, member=member))
 
 
 def provenance(plan: Plan, subjects: Sequence[Subject]) -> dict[str, Scalar]:

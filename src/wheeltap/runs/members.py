@@ -1,7 +1,8 @@
 """Members of a study: made by their recipes, loaded from their files, one at a time."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import final
 
@@ -23,6 +24,10 @@ _ENDED: dict[str, OutcomeStatus] = {"done": "done", "diverged": "diverged", "stu
 _SAID = {"diverged": "Its training diverged.", "stuck": "Its training got stuck: nothing moves it any more."}
 
 
+Step = Callable[[str, int, int], None]
+"""Called while a member is made: its name, the steps taken, those in all. See ``recipes.make.Watch``."""
+
+
 @final
 class Members:
     """Makes the members that a plan names, or finds what was made before.
@@ -32,12 +37,16 @@ class Members:
         sources: Specs of those that are loaded, by fingerprint.
         task: The examples.
         folder: Where what is made is kept.
+
+    Attributes:
+        watch: Called while one is made in this process.
     """
 
     def __init__(
         self, records: tuple[SubjectRecord, ...], sources: Mapping[str, str], task: BaseTask, folder: Path
     ) -> None:
         self.folder = folder
+        self.watch: Step | None = None
         self._records = {record.fingerprint: record for record in records}
         self._sources, self._task = dict(sources), task
         self._digests: dict[str, str] = {}
@@ -51,8 +60,11 @@ class Members:
         return record.artifact is not None or record.fingerprint in self._sources
 
     def there(self, record: SubjectRecord) -> bool:
-        """Whether a made member's file is there."""
-        return record.artifact is None or Artifacts(self.folder).path(record.artifact).is_file()
+        """Whether nothing has to be made that is kept in a file."""
+        spec = record.artifact
+        if spec is None or not recipe_of(spec).keeps(record.parameters):
+            return True
+        return Artifacts(self.folder).path(spec).is_file()
 
     def module(self, record: SubjectRecord) -> nn.Module:
         """The member; see ``Maker.module``.
@@ -86,7 +98,9 @@ class Members:
         recipe = recipe_of(spec)
         of = tuple(self.module(self._of(key)) for key in spec.of)
         given = Given(spec, of, self._task if spec.data else None, torch.device("cpu"))
-        return make(given, recipe, Artifacts(self.folder), expected=self._digests.get(spec.key, ""))
+        watch = None if self.watch is None else partial(self.watch, self._records[spec.key].name)
+        expected = self._digests.get(spec.key, "")
+        return make(given, recipe, Artifacts(self.folder), expected=expected, watch=watch)
 
     def _of(self, key: str) -> SubjectRecord:
         if key not in self._records:

@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap import gauge
 from wheeltap.audits import base as audits_base
-from wheeltap.audits.base import expanded
+from wheeltap.audits.base import LARGE, expanded
 from wheeltap.audits.census import ALWAYS
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
@@ -28,9 +28,6 @@ from wheeltap.runs.budget import Budget, within
 from wheeltap.runs.given import Audits, Examples, Model
 from wheeltap.runs.named import require_named
 from wheeltap.runs.pricing import TIMING, priced
-
-LARGE = 20_000_000
-"""Parameters from which a pass takes seconds, so that each dose of a curve must earn its place."""
 
 
 def default_effort(parameters: int) -> Effort:
@@ -191,8 +188,7 @@ def _specs(asked: Sequence[str | AuditSpec], parameters: int) -> tuple[AuditSpec
 def _spec(audit: str | AuditSpec, parameters: int) -> AuditSpec:
     """The audit with its settings; on a large model the costly ones are spared unless the settings say otherwise."""
     spec = AuditSpec(name=audit) if isinstance(audit, str) else audit
-    spared = audits_base.audits.get(spec.name).large if parameters >= LARGE else {}
-    return msgspec.structs.replace(spec, settings={**spared, **spec.settings})
+    return msgspec.structs.replace(spec, settings={**audits_base.sparing(spec.name, parameters), **spec.settings})
 
 
 def _require_names(subjects: list[Subject]) -> None:

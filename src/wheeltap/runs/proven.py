@@ -7,6 +7,7 @@ import msgspec
 import torch
 
 from wheeltap import gauge
+from wheeltap.audits.base import LARGE
 from wheeltap.audits.settle import TWIN_TOLERANCE, usable
 from wheeltap.core import copies, seeds
 from wheeltap.core.errors import DataError
@@ -19,7 +20,6 @@ from wheeltap.engine.run import run_trials
 from wheeltap.engine.workshop import Workshop
 from wheeltap.gauge.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.runs.planning import LARGE
 
 TWIN: Final = "twin"
 PLANTED: Final = "planted at"

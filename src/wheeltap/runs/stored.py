@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from wheeltap.audits.base import audits
+from wheeltap.audits.base import audits, studies
 from wheeltap.audits.settle import judge as judged
 from wheeltap.audits.settle import wanted
 from wheeltap.core.errors import FileFormatError, StoreError, UsageError
@@ -93,16 +93,19 @@ def plan_of(store: Store, number: int | None = None) -> tuple[str, Plan]:
 
 
 def require_audits(plan: Plan, *, where: str) -> None:
-    """Raises ``UsageError`` if an audit of a plan is not installed: it came with another package."""
-    missing = next((spec.name for spec in plan.audits if spec.name not in audits), None)
-    if missing is not None:
-        raise UsageError(
-            f"The audit {missing!r} that this was run with is not installed.",
-            where=where,
-            expected=f"a package that declares {missing!r} in the entry-point group {audits.group!r}",
-            got="no such audit here",
-            do="Install that package in this environment; what it adds is then shown by: wheeltap list audits",
-        )
+    """Raises ``UsageError`` if an audit of a plan, or its study, is not installed: it came with another package."""
+    asked = {audits: [spec.name for spec in plan.audits], studies: [plan.study.name] if plan.study else []}
+    for known, names in asked.items():
+        missing = next((name for name in names if name not in known), None)
+        if missing is not None:
+            several = "studies" if known is studies else "audits"
+            raise UsageError(
+                f"The {known.kind} {missing!r} that this was run with is not installed.",
+                where=where,
+                expected=f"a package that declares {missing!r} in the entry-point group {known.group!r}",
+                got=f"no such {known.kind} here",
+                do=f"Install that package in this environment; what it adds is then shown by: wheeltap list {several}",
+            )
 
 
 def judge(store: str | Path, *, again: str = "", plan: int | None = None) -> Report:

@@ -23,6 +23,7 @@ from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given
 from wheeltap.runs.given import share_of, whole_of
 from wheeltap.runs.members import Members
+from wheeltap.runs.named import require_named
 from wheeltap.sources.shared import Shared
 from wheeltap.sources.specs import load_model, load_named
 from wheeltap.studies.base import Study
@@ -78,7 +79,7 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
 
     Raises:
         UnknownName: If a recipe, cohort, metric or statistic is not known.
-        UsageError: If a rule is dead, or its cohorts do not fit it.
+        UsageError: If a rule is dead, its cohorts do not fit it, or the examples lack what a reading is asked for.
         ModelError: If a member cannot be measured on the examples.
     """
     seed, alpha, spec = whole_of(seed, name="seed"), share_of(alpha, name="alpha"), study.spec()
@@ -87,7 +88,8 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
     given = [asked.source for one in cast for asked in one.members if asked.source]
     examples = _Examples.of(study.examples, given)
     task = examples.task
-    records, sources = _records(study.name, cast, examples)
+    drafted = _drafted(study.name, cast, examples)
+    records, sources = drafted.records, drafted.sources
     made = Plan(
         command=f"study {study.name}", subjects=tuple(records.values()), task=task.record, audits=(),
         effort=effort or Effort(), seed=seed, alpha=alpha, study=spec,
@@ -95,6 +97,8 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
         no_controls="The members of a study have no control copies of their own.",
     )  # fmt: skip
+    assert drafted.first is not None, "a cohort has a member"
+    require_named(made, [drafted.first], task)  # what readings ask for is of the examples, or of every member
     return Planned(made, task, sources)
 
 
@@ -137,24 +141,29 @@ class _Examples:
         return load_model(source, name=name) if self.shared is None else self.shared.other(source, name=name)
 
 
-def _records(
-    study: str, cast: Sequence[Cast], examples: _Examples
-) -> tuple[dict[str, SubjectRecord], dict[str, str]]:  # fmt: skip
-    """Records of all members by name, without making any; and where those are that are loaded."""
+def _drafted(study: str, cast: Sequence[Cast], examples: _Examples) -> "_Drafted":
+    """All members, without making any."""
     drafted = _Drafted(examples)
     for one in cast:
         for asked in one.members:
             drafted.add(asked, where=f"{study}, cohort {one.name}")
-    return drafted.records, drafted.sources
+    return drafted
 
 
 class _Drafted:
-    """Members as they are drawn up, one after another: later ones may be made from earlier ones."""
+    """Members as they are drawn up, one after another: later ones may be made from earlier ones.
+
+    Attributes:
+        records: Of all members, by name.
+        sources: Where those are that are loaded, by fingerprint.
+        first: The first member, loaded or untrained.
+    """
 
     def __init__(self, examples: _Examples) -> None:
         self.examples, self.task = examples, examples.task
         self.records: dict[str, SubjectRecord] = {}
         self.sources: dict[str, str] = {}
+        self.first: Subject | None = None
         self._asked: dict[str, Asked] = {}
         self._blanks: dict[str, nn.Module] = {}
         self._drawn: dict[str, SubjectRecord] = {}
@@ -181,6 +190,7 @@ class _Drafted:
         subject = self.examples.subject(asked.source, name=asked.name)
         settle(subject, self.task)
         self.sources[subject.record.fingerprint] = asked.source
+        self.first = subject if self.first is None else self.first
         return subject.record
 
     def _made(self, asked: Asked, where: str) -> SubjectRecord:
@@ -195,17 +205,19 @@ class _Drafted:
         of = tuple(self.records[name].fingerprint for name in asked.of)
         data = self.task.digest if asked.on_task else ""
         spec = recipes.spec(asked.recipe, asked.settings, seed=asked.seed, of=of, data=data)
-        drawn = self._structure(msgspec.structs.replace(spec, seed=0, of=of), asked)
+        seed = spec.seed if recipes.recipe_of(spec).shaped_by_seed else 0
+        drawn = self._structure(msgspec.structs.replace(spec, seed=seed, of=of), asked)
         return msgspec.structs.replace(drawn, name=asked.name, fingerprint=spec.key, artifact=spec)
 
     def _structure(self, spec: Any, asked: Asked) -> SubjectRecord:
-        """The record of what a recipe makes, from its untrained structure; once for all seeds."""
+        """The record of what a recipe makes, from its untrained structure; once for all seeds that give the same."""
         if spec.key not in self._drawn:
             of = tuple(self._blank(name) for name in asked.of)
             given = Given(spec, of, self.task if spec.data else None, torch.device("cpu"))
             blank = recipes.recipe_of(spec).blank(given)
             subject = Subject(blank, name=asked.name)
             settle(subject, self.task)
+            self.first = subject if self.first is None else self.first
             self._drawn[spec.key] = subject.record
         return self._drawn[spec.key]
 

@@ -72,6 +72,24 @@ def task() -> Task:
     return made.with_factors(factors(data.test_inputs, data.test_targets))
 
 
+WRONG = 0.1
+"""Share of the labels of ``mislabeled`` that are wrong."""
+
+
+def mislabeled() -> Task:
+    """The training split with some wrong labels, drawn at random: who learns it has to memorize those.
+
+    The factor ``wrong`` is 1 where an image has a wrong label. Every net gets the same ones.
+    """
+    data = split()
+    count, rng = len(data.train_targets), seeds.generator(0, "digits", "wrong labels")
+    wrong = torch.zeros(count, dtype=torch.long)
+    wrong[torch.as_tensor(rng.permutation(count)[: round(WRONG * count)])] = 1
+    off = torch.as_tensor(rng.integers(1, 10, count))
+    made = Task(data.train_inputs, (data.train_targets + wrong * off) % 10, name="digits with wrong labels")
+    return made.with_factors({"wrong": wrong})
+
+
 def factors(inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
     """What can be asked of each image besides its digit, ``[example]`` of 0 and 1.
 

@@ -24,11 +24,6 @@ def t_quantile(alpha: float, df: float) -> float:
     return -float(_stdtrit(df, alpha / 2.0))
 
 
-def t_two_sided(statistic: float, df: int) -> float:
-    """Probability that Student's t is as far from zero as ``statistic``."""
-    return 2.0 * float(_stdtr(df, -abs(statistic)))
-
-
 def t_share(statistic: float, df: float) -> float:
     """Share of Student's t distribution below ``statistic``."""
     return float(_stdtr(df, statistic))

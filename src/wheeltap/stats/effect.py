@@ -6,7 +6,7 @@ import numpy as np
 
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
-from wheeltap.stats._scipy import beta_quantile, normal_quantile, normal_share, sign_test, t_quantile, t_reach
+from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
@@ -163,38 +163,6 @@ def smallest_detectable(
         error = half / normal_quantile((1 + estimate.level) / 2)
         found = edge + (normal_quantile(1 - alpha / 2) + normal_quantile(power)) * error
     return found if math.isfinite(found) else None
-
-
-def detection_power(effect: Estimate, *, alpha: float = 0.05, margin: float = 0.0, spread: float = 0.0) -> float:
-    """Probability that a test of |effect| <= ``margin`` at ``alpha`` finds an effect as large as this one.
-
-    With the standard error of the estimate, read off its interval as in ``smallest_detectable``: so for a repetition
-    with as many draws and examples.
-
-    Args:
-        effect: With its interval.
-        alpha: Level of the test.
-        margin: Of the test.
-        spread: Standard deviation of the true effect from repetition to repetition, in the effect's unit.
-
-    Returns:
-        A probability; 0 where the interval is unbounded.
-
-    Raises:
-        UsageError: If ``alpha`` or ``margin`` cannot be used.
-
-    Source: Cohen (1988), sec. 2.2, normal approximation.
-    """
-    checked_alpha(alpha)
-    edge = _checked_margin(margin)
-    if effect.value is None or effect.low is None or effect.high is None:
-        return 0.0
-    error = (effect.high - effect.low) / 2 / normal_quantile((1 + effect.level) / 2)
-    beyond = abs(effect.value) - edge
-    total = float(np.hypot(error, spread))
-    if total == 0.0:
-        return float(beyond > 0.0)
-    return normal_share((beyond - error * normal_quantile(1 - alpha / 2)) / total)
 
 
 def exceeds(estimate: Estimate, margin: float) -> bool:

@@ -18,7 +18,7 @@ scheme = "nf4"
 [[rules]]
 metric = "loss4"
 cohorts = ["sam", "plain"]
-statistic = "difference"                    # one_of, paired, difference, ratio, association, auc, exact
+statistic = "difference"                    # one_of, paired, difference, ratio, mean, association, auc, added, exact
 direction = "less"
 margin = 0.01
 supports = "Nets trained with SAM lose less at 4 bits."
@@ -28,12 +28,12 @@ refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more.
 import glob
 import tomllib
 from pathlib import Path
-from typing import Any, final
+from typing import Annotated, Any, Final, cast, final, get_args
 
 import msgspec
 
 from wheeltap.audits.base import audits, named
-from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
@@ -79,7 +79,7 @@ class RuleToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str
     cohorts: list[str]
     statistic: Statistic
-    margin: float
+    margin: Annotated[float, msgspec.Meta(ge=0.0)]
     direction: Direction = "either"
     relative: bool = False
     with_metric: str = ""
@@ -89,6 +89,7 @@ class RuleToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str = ""
     supports: str = ""
     refutes: str = ""
+    otherwise: str = ""
     alarm: bool = False
 
 
@@ -120,7 +121,9 @@ def read(path: Path) -> "Declared":
     if path.stat().st_size > LARGEST:
         raise FileFormatError("The file is too large to be a study.", where=str(path))
     try:
-        found = msgspec.convert(tomllib.loads(path.read_text()), Declaration)
+        held = tomllib.loads(path.read_text())
+        _require_choices(held)
+        found = msgspec.convert(held, Declaration)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
         raise FileFormatError(
             "The file is not a study.",
@@ -133,6 +136,25 @@ def read(path: Path) -> "Declared":
     cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
     whole = msgspec.structs.replace(found, cohorts=cohorts, examples=_file(found.examples, folder))
     return Declared({"declaration": msgspec.json.encode(whole).decode()})
+
+
+_CHOICES: Final = {
+    "rules": {"statistic": get_args(Statistic), "direction": get_args(Direction)},
+    "cohorts": {"role": get_args(CohortRole)},
+}
+"""Fields of which only some values are known."""
+
+
+def _require_choices(held: dict[str, Any]) -> None:
+    """Raises ``UnknownName`` if a field has a value that it cannot have."""
+    for part, fields in _CHOICES.items():
+        given = held.get(part)
+        several = cast("dict[str, Any]", given).values() if isinstance(given, dict) else cast("list[Any]", given or [])
+        for one in several if isinstance(given, dict | list) else ():
+            for field, known in fields.items():
+                value = cast("dict[str, Any]", one).get(field) if isinstance(one, dict) else None
+                if isinstance(value, str) and value not in known:
+                    raise UnknownName(field, value, known)
 
 
 def _found(cohort: CohortToml, folder: Path, where: str) -> CohortToml:
@@ -224,7 +246,8 @@ class Declared(Study):
                 code=codes.get(one.metric, self.code), title=one.title or f"{one.metric}: {' vs '.join(one.cohorts)}",
                 metric=one.metric, cohorts=tuple(one.cohorts), statistic=one.statistic, direction=one.direction,
                 margin=one.margin, relative=one.relative, with_metric=one.with_metric, beyond=tuple(one.beyond),
-                within=one.within, above=one.above, supports=one.supports, refutes=one.refutes, alarm=one.alarm,
+                within=one.within, above=one.above, supports=one.supports, refutes=one.refutes,
+                otherwise=one.otherwise, alarm=one.alarm,
             )
             for one in self._held.rules
         )  # fmt: skip

@@ -24,14 +24,12 @@ from wheeltap.stats.members import Single
 from wheeltap.studies import decodable_shift_controls as controls
 from wheeltap.studies import decodable_shift_rules as own
 from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.decodable_shift_worlds import WORLDS, On, World
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 
 RECODED, CANCELING = "reparametrized", "canceling"
 """Kinds of copies, as controls."""
-
-FACTORS: Final = ("shape", "place", "ground", "slope")
-"""Of the images."""
 
 DOSES: Final[dict[str, tuple[float, ...]]] = {own.NOISE: (0.125, 0.25, 0.5), own.RELATIVE: (0.25, 0.5, 1.0)}
 """Of noise in the weights. Chosen on ordinary nets of other seeds: between them they lose little and nearly all."""
@@ -61,21 +59,23 @@ class DecodableShiftSettings(Settings, frozen=True, kw_only=True):
     """Which nets, and how much of each is looked at.
 
     Attributes:
+        on: What nets read: small images (ReLU nets), or starts of sentences whose verb is to agree (transformers).
         seeds: Nets of each kind.
         control_seeds: Reparametrized and canceling copies, of the first modular nets.
         seed: Root of what nets are made from.
         units: Of each hidden layer, for each factor.
-        examples: Images of a lesson.
+        examples: Of a lesson; where not given, as many as ordinary nets need.
         epochs: Passes over them.
         pressure: Weight of the penalties that organize and mix.
         draws: Of noise in the weights, at each dose.
     """
 
+    on: On = "images"
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 36
     control_seeds: Annotated[int, msgspec.Meta(ge=1, le=100)] = 6
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     units: Annotated[int, msgspec.Meta(ge=2, le=64)] = 16
-    examples: Annotated[int, msgspec.Meta(ge=16, le=65_536)] = 8192
+    examples: Annotated[int, msgspec.Meta(ge=16, le=65_536)] | None = None
     epochs: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 15
     pressure: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] = 1.0
     draws: Annotated[int, msgspec.Meta(ge=2, le=1000)] = 12
@@ -96,7 +96,7 @@ class DecodableShift(Study):
     settings: DecodableShiftSettings
     version: ClassVar[int] = 2
     caveats = (
-        "Small ReLU nets on drawn images with four factors: nothing is known here of other nets, tasks and sizes.",
+        "Small nets on generated examples with four factors: nothing is known here of other nets, tasks and sizes.",
         "Kinds of nets differ in more than organization: modular nets have fewer weights (scattered ones as many), and "
         "mixed nets were trained to imitate (copied ones too). A correlation over all nets is one of kinds as well.",
         "The shift is one: pairs of values that never went together. Disorganization is one number of many possible.",
@@ -110,7 +110,12 @@ class DecodableShift(Study):
     @property
     def examples(self) -> str:
         """See ``Study.examples``."""
-        return "wheeltap.models.shapes:task"
+        return self.world.task
+
+    @property
+    def world(self) -> World:
+        """What nets read."""
+        return WORLDS[self.settings.on]
 
     # ---- who ------------------------------------------------------------------------------------------------------
 
@@ -130,8 +135,8 @@ class DecodableShift(Study):
     def _trained(self, kind: str) -> tuple[Asked, ...]:
         how = self.settings
         given: dict[str, Scalar] = {
-            "wiring": _WIRINGS.get(kind, kind), "pressure": how.pressure, "units": how.units,
-            "examples": how.examples, "epochs": how.epochs,
+            "on": how.on, "wiring": _WIRINGS.get(kind, kind), "pressure": how.pressure, "units": how.units,
+            "examples": self.world.lesson if how.examples is None else how.examples, "epochs": how.epochs,
         }  # fmt: skip
         imitates = kind in (own.MIXED, own.COPIED)
         return tuple(
@@ -158,7 +163,7 @@ class DecodableShift(Study):
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
-        return own.metrics(len(FACTORS))
+        return own.metrics(len(self.world.factors))
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study.rules``."""
@@ -181,8 +186,10 @@ class DecodableShift(Study):
         return plan.trial(member, "quantize", settings={"scale": "channel"}, dose=float(bits))
 
     def _readings(self, plan: Plan, member: SubjectRecord) -> tuple[Trial, Trial, Trial]:
-        asked: dict[str, Scalar] = {"layers": "1,3", "draws": 8, "matched": 1, "held": 1, "controls": 2, "group": 0}
-        shifted: dict[str, Scalar] = {"shifts": "noise", "image": "12x12", "shift_draws": 2}
+        asked: dict[str, Scalar] = {
+            "layers": self.world.hidden, "draws": 8, "matched": 1, "held": 1, "controls": 2, "group": 0,
+        }  # fmt: skip
+        shifted: dict[str, Scalar] = {**self.world.disturbed, "shift_draws": 2}
         return (
             plan.reading(member, FACTOR_EFFECTS.name, {}),
             plan.reading(member, DECODABLE.name, asked),
@@ -223,7 +230,7 @@ class DecodableShift(Study):
         found |= {key: float(self.lost(case, member, key).mean()) for key in DOSES}
         for key, bits in _BITS.items():
             found[key] = score - float(case.values(self._rounded(plan, member, bits))[known].mean())
-        measured = [name for name in FACTORS if f"{name}|correct" in probes]
+        measured = [name for name in self.world.factors if f"{name}|correct" in probes]
         if measured:
             found[own.DECODABLE] = float(np.mean([probes[f"{name}|correct"].mean() for name in measured]))
         moved = [(probes[f"{name}|erased"].mean(1), probes[f"{name}|steepest"].mean(1)) for name in measured]
@@ -251,12 +258,12 @@ class DecodableShift(Study):
         within = controls.within_kinds(table, fewest=_SHOWN_WITHIN)
         notes = (
             "Disorganization is 1 where every unit serves one factor, and "
-            f"{len(FACTORS)} where every unit serves all of them alike.",
+            f"{len(self.world.factors)} where every unit serves all of them alike.",
             *within,
             *controls.imitation(table),
         )
         return Said(
-            headline=headline(self.rules(), findings), about="Images with four independent factors.", notes=notes,
+            headline=headline(self.rules(), findings), about=self.world.about, notes=notes,
             caveats=self.caveats,
         )  # fmt: skip
 

@@ -96,7 +96,7 @@ _LOSSES: Final = (
         f"Score on {FAMILIAR} less the score on combinations that were held out: each value was in the lesson, the "
         "pair never.",
     ),
-    (INPUTS, "Score lost under input noise", "WT701", f"On {FAMILIAR}, mean over doses of pixel noise."),
+    (INPUTS, "Score lost under disturbed inputs", "WT701", f"On {FAMILIAR}, mean over doses."),
 )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ class Measured:
                 expected=", ".join(known) or "a finding on each member",
                 got=f"scheme {self.scheme!r}" if self.scheme else "none",
             )
-        return _single(self._estimate(chosen[0]))
+        return single_of(self._estimate(chosen[0]))
 
     def _estimate(self, finding: Finding) -> Estimate:
         if finding.status in ("error", "not_applicable", "skipped") or not finding.estimates:
@@ -79,7 +79,7 @@ class Measured:
         return named[0]
 
 
-def _single(estimate: Estimate) -> Single:
+def single_of(estimate: Estimate) -> Single:
     """A number of one member with the standard error that its interval stands for."""
     if estimate.value is None:
         raise Unanswered("error", f"{estimate.name} has no value.")

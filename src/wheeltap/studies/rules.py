@@ -44,13 +44,13 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
         smallest_detectable=test.smallest_detectable(margin, rule.direction, alpha=alpha / among),
     )  # fmt: skip
     if effect.p is None:
-        why = f"{said} Nothing can be tested: {test.method}."
+        why = f"{_otherwise(rule)} {said} Nothing can be tested: {test.method}.".strip()
         return Draft(msgspec.structs.replace(finding, status="inconclusive", because=why))
     more = test.needed(margin, rule.direction, alpha=alpha / among) if margin > 0.0 else None
     needed = f" About {more} members would decide." if more is not None and more > test.count else ""
     return Draft(
-        finding, test=effect, margin=margin, otherwise=f"{said}{needed}", words=CLAIM, over=test,
-        direction=rule.direction,
+        finding, test=effect, margin=margin, otherwise=f"{_otherwise(rule)} {said}{needed}".strip(), words=CLAIM,
+        over=test, direction=rule.direction,
     )  # fmt: skip
 
 
@@ -94,18 +94,40 @@ def _statistic(rule: Rule, table: Table, scale: Scale, keys: Sequence[str]) -> M
     if rule.statistic == "exact":
         values = [value for cohort in rule.cohorts for value in table.values(cohort, key)]
         return members.exact(sum(value > rule.above for value in values), len(values), share=rule.share, name=key)
+    if rule.statistic == "mean":
+        return members.mean(table.singles(first, key), name=key, scale=scale)
+    if rule.statistic == "added":
+        return _added(rule, table)
     if rule.statistic == "one_of":
         return members.one_of(table.singles(first, key)[0], table.values(last, key), name=key, scale=scale)
     if rule.statistic == "paired":
-        pairs = zip(table.cohort(first).members, table.cohort(last).members, strict=True)
-        both = [pair for pair in pairs if all(key in table.numbers.get(name, {}) for name in pair)]
-        one, two = ([table.numbers[pair[side]][key].value for pair in both] for side in (0, 1))
+        one, two = ([table.numbers[name][key].value for name in side] for side in _paired(rule, table, [key]))
         return members.paired(one, two, name=key, scale=scale)
     one, two = table.values(first, key), table.values(last, key)
     if rule.statistic == "auc":
         return members.auc(one, two, name=key)
     how = members.difference if rule.statistic == "difference" else members.ratio
     return how(one, two, name=key, scale=scale)
+
+
+def _paired(rule: Rule, table: Table, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Members of both cohorts at the same places, where both have these numbers."""
+    one, two = (table.having(cohort, keys) for cohort in rule.cohorts)
+    places = zip(*(table.cohort(cohort).members for cohort in rule.cohorts), strict=True)
+    both = [(a, b) for a, b in places if a in one and b in two]
+    return [a for a, _ in both], [b for _, b in both]
+
+
+def _added(rule: Rule, table: Table) -> MemberTest:
+    """Numbers that are compared by ratios, on logarithms."""
+    keys = [*rule.beyond, rule.metric]
+    one, two = _paired(rule, table, keys) if rule.within else [table.having(cohort, keys) for cohort in rule.cohorts]
+    scores = [np.array([[table.numbers[name][key].value for key in keys] for name in side]) for side in (one, two)]
+    for at, key in enumerate(keys):
+        if table.metric(key).log:
+            for side in scores:
+                side[:, at] = members.logarithms(side[:, at], which=key)
+    return members.added(*scores, within=rule.within, name=rule.metric)
 
 
 def _association(rule: Rule, table: Table, keys: Sequence[str]) -> MemberTest:
@@ -123,16 +145,25 @@ _WORDS = {
     "paired": "Mean difference of pairs",
     "difference": "Difference of the means",
     "ratio": "Ratio of the geometric means",
+    "mean": "Mean over members",
     "association": "Correlation over members",
+    "added": "Gain in AUC",
     "auc": "Probability that one of the first has more than one of the second",
     "exact": "Share of members",
 }
+
+_SILENT = {"added": "No evidence of added value."}
+"""What is said of a rule that was not found, where it says nothing itself."""
+
+
+def _otherwise(rule: Rule) -> str:
+    return rule.otherwise or _SILENT.get(rule.statistic, "")
 
 
 def _means(rule: Rule, table: Table) -> tuple[Estimate, ...]:
     """The number of each cohort, beside the effect."""
     rows = {row.metric.key: row for row in table.rows()}
-    if rule.statistic in ("association", "exact"):
+    if rule.statistic in ("association", "mean", "exact"):
         return ()
     return tuple(row.mean for row in rows[rule.metric].cohorts if row.cohort in rule.cohorts)
 
@@ -147,6 +178,10 @@ def _numbers(rule: Rule, table: Table) -> str:
         return f"{title} against {other.lower()}{f', beyond {listed(beyond)}' if beyond else ''}."
     if rule.statistic == "exact":
         return f"{title} above {rule.above:g} in {listed(rule.cohorts)}."
+    if rule.statistic == "mean":
+        return f"{title} of {listed(rule.cohorts)} ({_nets(len(table.values(rule.cohorts[0], rule.metric)))})."
+    if rule.statistic == "added":
+        title += f", added to {listed([table.metric(key).title.lower() for key in rule.beyond])}"
     told = [
         f"{cohort} {mean} ({_nets(len(table.values(cohort, rule.metric)))})" for cohort, mean in _by_cohort(rule, table)
     ]
@@ -177,11 +212,13 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     pairs = [(rules[key], one) for one in findings if (key := (one.code, one.title, one.subject)) in rules]
     found = [rule.supports or f"{rule.title}: found." for rule, one in pairs if one.status == "found"]
     out = [rule.refutes or f"{rule.title}: excluded." for rule, one in pairs if one.status == "excluded"]
-    still = [rule.title for rule, one in pairs if one.status == "inconclusive"]
+    still: dict[str, list[str]] = {}
+    for rule, one in pairs:
+        if one.status == "inconclusive":
+            still.setdefault(_otherwise(rule).rstrip(".") or "Not decided", []).append(rule.title)
     without = [rule.title for rule, one in pairs if one.status in ("not_applicable", "error")]
     said = [*found, *out]
-    if still:
-        said.append(f"Not decided ({len(still)} of {len(pairs)}): {'; '.join(still)}.")
+    said += [f"{words} ({len(titles)} of {len(pairs)}): {'; '.join(titles)}." for words, titles in still.items()]
     if without:
         said.append(f"Not answered: {'; '.join(without)}.")
     return " ".join(said) or "The study has no rules."

@@ -8,7 +8,7 @@ from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.study import Cast, Cohort, Metric, Rule, Statistic, StudySpec
 from wheeltap.stats.members import Asked, dead_because
 
-_TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc")
+_TWO: tuple[Statistic, ...] = ("one_of", "paired", "difference", "ratio", "auc", "added")
 """Statistics of two cohorts."""
 
 
@@ -77,9 +77,15 @@ def _require_cohorts(rule: Rule, spec: StudySpec) -> None:
         wanted = "two cohorts"
     elif rule.statistic == "one_of" and sizes[0] != 1:
         wanted = "one net in the first cohort"
+    elif rule.statistic == "mean" and (len(sizes) != 1 or _metric(spec.metrics, rule.metric).log):
+        wanted = "one cohort, and a metric that is not compared by ratios: 0 is no ratio"
+    elif rule.statistic == "added" and not rule.beyond:
+        wanted = "metrics in beyond: what the metric is added to"
+    elif rule.relative and rule.statistic in ("mean", "added"):
+        wanted = "a margin that is not relative"
     elif rule.relative and (rule.statistic == "ratio" or _metric(spec.metrics, rule.metric).log):
         wanted = "a margin that is not relative: a ratio is one already"
-    elif rule.statistic == "paired" and sizes[0] != sizes[1]:
+    elif (rule.statistic == "paired" or (rule.statistic == "added" and rule.within)) and sizes[0] != sizes[1]:
         wanted = "as many members in both cohorts, in the same order"
     if wanted:
         raise UsageError(
@@ -106,7 +112,7 @@ def _asked(rule: Rule, spec: StudySpec) -> Asked:
     counts = [len(_cohort(spec, name).members) for name in rule.cohorts]
     if rule.statistic == "one_of":
         counts = counts[1:]
-    elif rule.statistic == "paired":
+    elif rule.statistic == "paired" or (rule.statistic == "added" and rule.within):
         counts = counts[:1]
     elif rule.statistic in ("association", "exact"):
         counts = [sum(counts)]
@@ -114,7 +120,7 @@ def _asked(rule: Rule, spec: StudySpec) -> Asked:
     return Asked(
         statistic=rule.statistic, counts=tuple(counts), margin=0.0 if rule.relative else rule.margin,
         direction=rule.direction, ends=metric.ends, share=rule.share,
-        used=len(rule.beyond) + (len(rule.cohorts) - 1 if rule.within else 0),
+        used=len(rule.beyond) + (len(rule.cohorts) - 1) * rule.within if rule.statistic == "association" else 0,
     )  # fmt: skip
 
 

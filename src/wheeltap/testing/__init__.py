@@ -3,7 +3,6 @@
 * ``wheeltap.testing.contract``: pytest classes to subclass (``PerturbationContract``, ``AuditContract``,
   ``StoreContract``).
 * ``wheeltap.testing.planted``: tiny subjects whose right answers are known in closed form.
-* ``wheeltap.testing.defects``: copies of a net with a planted defect of known strength.
 * ``wheeltap.testing.strategies``: hypothesis strategies for sites, trials and outcomes.
 
 Nothing is imported here, so that the package itself never needs pytest or hypothesis.

@@ -62,6 +62,26 @@ def _subject_for(name: str) -> Planted | None:
 
 
 @cache
+def _twin(name: str, seed: int) -> Planted:
+    """A twin of the net on which a gauge is tried: the same one for every perturbation."""
+    case = _subject_for(name)
+    assert case is not None, f"no net to try {name} on"
+    family = gauge.find(case.subject.model)
+    assert isinstance(family, gauge.Family)
+    operations, settings = GAUGES[name]
+    twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
+    return Planted(Subject(twin, name="twin"), case.task)
+
+
+@cache
+def _scores(contract: type["PerturbationContract"], case: Planted) -> NDArray[np.float64]:
+    """Mean score of a net at the last dose, ``[draw]``: what the twins of each gauge are compared with."""
+    held = contract()
+    known = held.known(case)
+    return np.array([held.score(case, known, seed) for seed in range(held.draws)])
+
+
+@cache
 def _gathered(need: Need, kind: str) -> Knowledge:
     case = _case(kind)
     return gather(need, case.subject, case.task)
@@ -258,19 +278,12 @@ class PerturbationContract:
         """How much a gauge's twins differ in score, over replicates of a twin and a draw each, at the last dose."""
         case = _subject_for(name)
         assert case is not None, f"no net to try {name} on"
-        family = gauge.find(case.subject.model)
-        assert isinstance(family, gauge.Family)
-        known = self.known(case)
-        differences = np.zeros(self.draws)
-        for seed in range(self.draws):
-            operations, settings = GAUGES[name]
-            twin = gauge.twin(case.subject.model, gauge.describe(family, *operations, seed=seed, **settings))
-            copy = Planted(Subject(twin, name="twin"), case.task)
-            theirs = self.known(copy)
-            differences[seed] = self._score(copy, theirs, seed) - self._score(case, known, seed)
-        return _interval(differences)
+        twins = [_twin(name, seed) for seed in range(self.draws)]
+        theirs = np.array([self.score(twin, self.known(twin), seed) for seed, twin in enumerate(twins)])
+        return _interval(theirs - _scores(type(self), case))
 
-    def _score(self, case: Planted, known: Knowledge, seed: int) -> float:
+    def score(self, case: Planted, known: Knowledge, seed: int) -> float:
+        """Mean score of a net, disturbed at the last dose."""
         with Disturbance(case.subject, self.made(), WHOLE, known) as disturbance:
             disturbance.apply(self.doses[-1], root=0, seed=seed)
             scores = case.task.scores(case.subject.model)

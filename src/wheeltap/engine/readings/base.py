@@ -71,6 +71,7 @@ BUILTIN: dict[str, str] = {
     "decodable": "wheeltap.engine.readings.decodable:Decodable",
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
+    "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
     "census": "wheeltap.engine.readings.census:Census",
     "factor-effects": "wheeltap.engine.readings.factor_effects:FactorEffects",
     "picture-numbers": "wheeltap.engine.readings.pictures:PictureNumbers",

@@ -20,12 +20,14 @@ Where nothing can be tested (one member, or numbers that are all the same), ther
 ``None``; ``method`` says why. Numbers that cannot be used (not finite, not paired, not positive in a ratio) are errors.
 """
 
+from wheeltap.stats.members.adding import added
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.counts import exact
+from wheeltap.stats.members.means import mean
 from wheeltap.stats.members.over import Scale, Single, next_net, over_nets
 from wheeltap.stats.members.planning import Asked, dead_because
 from wheeltap.stats.members.ranks import association, auc
-from wheeltap.stats.members.student import difference, one_of, paired, ratio
+from wheeltap.stats.members.student import difference, logarithms, one_of, paired, ratio
 
 __all__ = [
     "Asked",
@@ -33,11 +35,14 @@ __all__ = [
     "MemberTest",
     "Scale",
     "Single",
+    "added",
     "association",
     "auc",
     "dead_because",
     "difference",
     "exact",
+    "logarithms",
+    "mean",
     "next_net",
     "one_of",
     "over_nets",

@@ -8,6 +8,7 @@ from typing import final
 from wheeltap.core.errors import UsageError
 from wheeltap.core.study import Direction, Statistic
 from wheeltap.stats.crossed import checked_alpha
+from wheeltap.stats.members.adding import FEWEST, gained
 from wheeltap.stats.members.base import Law
 from wheeltap.stats.members.counts import Counted
 from wheeltap.stats.members.ranks import Ranked, Separated
@@ -15,7 +16,8 @@ from wheeltap.stats.members.ranks import Ranked, Separated
 Ends = tuple[float | None, float | None]
 
 _FEWEST: Mapping[Statistic, int] = {
-    "one_of": 2, "paired": 2, "difference": 2, "ratio": 2, "association": 4, "auc": 2, "exact": 1,
+    "one_of": 2, "paired": 2, "difference": 2, "ratio": 2, "mean": 1, "association": 4, "auc": 2,
+    "added": FEWEST, "exact": 1,
 }  # fmt: skip
 """Members of the smallest cohort with which there is an interval; of ``one_of``, of the others."""
 
@@ -27,8 +29,8 @@ class Asked:
 
     Attributes:
         statistic: Which.
-        counts: Members of each cohort: of ``one_of`` of the others alone, of ``paired`` the pairs, of ``association``
-            and ``exact`` all.
+        counts: Members of each cohort: of ``one_of`` of the others alone, of ``paired`` the pairs, of ``added`` within
+            pairs too, of ``association`` and ``exact`` all.
         margin: Smallest effect of interest.
         direction: Which effects it is about.
         ends: Least and most of the metric; ``None`` where it has no end.
@@ -79,8 +81,10 @@ def _farthest(asked: Asked) -> float:
         least = max(low, 0.0)
         more = high / least - 1.0 if least > 0.0 else math.inf
         less = 1.0 - least / high if math.isfinite(high) else 1.0
-    elif asked.statistic in ("association", "auc", "exact"):
-        more, less = {"association": (1.0, 1.0), "auc": (0.5, 0.5)}.get(
+    elif asked.statistic == "mean":
+        more, less = high, -low
+    elif asked.statistic in ("association", "auc", "added", "exact"):
+        more, less = {"association": (1.0, 1.0), "auc": (0.5, 0.5), "added": (1.0, 1.0)}.get(
             asked.statistic, (1.0 - asked.share, asked.share)
         )
     else:
@@ -98,6 +102,8 @@ def _smallest_p(asked: Asked) -> float:
     elif asked.statistic == "auc":
         null, counts = 0.5, (asked.counts[0], asked.counts[-1])
         best = Separated(1.0, counts), Separated(0.0, counts)
+    elif asked.statistic == "added":
+        best = gained(1.0, asked.counts), gained(-1.0, asked.counts)
     elif asked.statistic == "exact":
         null, count = asked.share, asked.counts[0]
         best = Counted(count, count), Counted(0, count)

@@ -8,8 +8,10 @@ from typing import final
 import numpy as np
 
 from wheeltap.core.errors import DataError
+from wheeltap.stats import delong1988
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile, t_share
 from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.delong1988 import mean_ranks
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.over import checked
 
@@ -215,14 +217,14 @@ def association(
             expected=f"{members} numbers each, in the same order of members",
             got=", ".join(str(length) for length in lengths),
         )
-    held = _held([_ranks(values) for values in several[2:]], groups, members=members)
+    held = _held([mean_ranks(values) for values in several[2:]], groups, members=members)
     used = int(np.linalg.matrix_rank(held)) - 1
     given = f", given {used} other number{'s' if used > 1 else ''}" if used else ""
     test = MemberTest(
         name=name, unit="correlation", value=None, count=members, level=level,
         method=f"Spearman, {members} members{given}; Fisher's z with Bonett and Wright's error",
     )  # fmt: skip
-    a, b = (_beyond(_ranks(values), held) for values in several[:2])
+    a, b = (_beyond(mean_ranks(values), held) for values in several[:2])
     if a is None or b is None:
         return replace(test, method="a metric without any spread over members: no correlation")
     value = max(-1.0, min(float(a @ b), 1.0))
@@ -242,8 +244,7 @@ def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: flo
         DataError: If a value is not finite.
     """
     x, y = checked(a), checked(b)
-    ranks, counts = _ranks(np.concatenate([x, y])), (len(x), len(y))
-    share = (float(ranks[: len(x)].sum()) - len(x) * (len(x) + 1) / 2.0) / (len(x) * len(y))
+    share, counts = delong1988.auc(x, y), (len(x), len(y))
     test = MemberTest(
         name=name, unit="probability", value=share, null=0.5, count=sum(counts), level=level,
         method=f"AUC, {counts[0]} against {counts[1]} members; Newcombe's score interval with Student's t",
@@ -251,12 +252,6 @@ def auc(a: Sequence[float], b: Sequence[float], *, name: str = "AUC", level: flo
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
     return replace(test, law=Separated(share, counts))
-
-
-def _ranks(values: FloatArray) -> FloatArray:
-    """Ranks from 1, ties as their mean."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2.0)[places]
 
 
 def _held(beyond: Sequence[FloatArray], groups: Sequence[Hashable], *, members: int) -> FloatArray:

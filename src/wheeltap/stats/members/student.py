@@ -179,15 +179,11 @@ class Located(Law):
 
     def at_most(self, x: float) -> float:
         """One-sided p-value of "the true number is at most ``x``"."""
-        return (
-            0.0 if x <= self.span[0] else t_share((self.link.to(x) - self.centre) / self.spread.error, self.spread.df)
-        )
+        return self._share(x, toward=1.0)
 
     def at_least(self, x: float) -> float:
         """One-sided p-value of "the true number is at least ``x``"."""
-        return (
-            1.0 if x <= self.span[0] else t_share((self.centre - self.link.to(x)) / self.spread.error, self.spread.df)
-        )
+        return self._share(x, toward=-1.0)
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Student's, on the scale of ``link``."""
@@ -202,6 +198,12 @@ class Located(Law):
     def among(self, members: int) -> "Located":
         """The same with another number of members."""
         return replace(self, spread=self.spread.among(members))
+
+    def _share(self, x: float, *, toward: float) -> float:
+        """Of the t distribution, from its far end to ``x``; beyond what the true number can be, none or all."""
+        if not self.span[0] < x < self.span[1]:
+            return float((x >= self.span[1]) == (toward > 0.0))
+        return t_share(toward * (self.link.to(x) - self.centre) / self.spread.error, self.spread.df)
 
 
 def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Scale, level: float = 0.95) -> MemberTest:
@@ -234,7 +236,7 @@ def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Sc
     if len(x) < 2:
         return replace(test, method="one net against one: no interval")
     spread = Prediction(float(x.var(ddof=1)) + rounding, len(x), error**2, one.df)
-    return _with(test, spread, scale=scale, of=(place, x))
+    return with_spread(test, spread, scale=scale, of=(place, x))
 
 
 def paired(
@@ -270,7 +272,7 @@ def paired(
     if len(gaps) < 2:
         return replace(test, method="one pair of members: no interval")
     spread = Welch((float(gaps.var(ddof=1)) + one + two,), (len(gaps),))
-    return _with(test, spread, scale=scale, of=(x, y))
+    return with_spread(test, spread, scale=scale, of=(x, y))
 
 
 def difference(
@@ -291,7 +293,7 @@ def difference(
     if min(counts) < 2:
         return replace(test, method=f"{counts[0]} against {counts[1]} members: no interval over members")
     spread = Welch((float(x.var(ddof=1)) + one, float(y.var(ddof=1)) + two), counts)
-    return _with(test, spread, scale=scale, of=(x, y))
+    return with_spread(test, spread, scale=scale, of=(x, y))
 
 
 def ratio(
@@ -321,6 +323,15 @@ def _on(scale: Scale, values: FloatArray, *, which: str) -> tuple[FloatArray, fl
     """The numbers as they are compared, and the variance of rounding there."""
     if not scale.log:
         return values, scale.rounding
+    return logarithms(values, which=which), scale.rounding / float(values.mean()) ** 2
+
+
+def logarithms(values: FloatArray, *, which: str) -> FloatArray:
+    """Of numbers that are compared by ratios.
+
+    Raises:
+        DataError: If one is not positive.
+    """
     if values.min() <= 0.0:
         raise DataError(
             "A ratio needs positive numbers.",
@@ -329,7 +340,7 @@ def _on(scale: Scale, values: FloatArray, *, which: str) -> tuple[FloatArray, fl
             got=str(float(values.min())),
             do="Compare them by their difference.",
         )
-    return np.log(values), scale.rounding / float(values.mean()) ** 2
+    return np.log(values)
 
 
 def _test(scale: Scale, gap: float, *, name: str, count: int, level: float, method: str) -> MemberTest:
@@ -342,7 +353,7 @@ def _test(scale: Scale, gap: float, *, name: str, count: int, level: float, meth
     )  # fmt: skip
 
 
-def _with(test: MemberTest, spread: Spread, *, scale: Scale, of: Sequence[FloatArray]) -> MemberTest:
+def with_spread(test: MemberTest, spread: Spread, *, scale: Scale, of: Sequence[FloatArray]) -> MemberTest:
     """The test with this spread, unless the numbers that it is made of do not vary."""
     largest = max(float(np.abs(values).max()) for values in of)
     if spread.error <= _ROUNDING * largest:

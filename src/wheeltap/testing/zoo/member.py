@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, cast, final
 
 import torch
+from msgspec import structs
 from torch import Tensor, nn
 
 from wheeltap.core.choices import ChoiceTask
@@ -178,6 +179,6 @@ class Member:
         """The net, trained: a second or two, once a machine (see ``once``)."""
         model = self.untrained(seed)
         inputs, targets = self.lesson.examples(seed)
-        classifier, settings = self.lesson.as_classifier(model), replace(self.training, seed=seed)
+        classifier, settings = self.lesson.as_classifier(model), structs.replace(self.training, seed=seed)
         train_once(classifier, inputs, targets=targets, settings=settings, shelf=SHELF)
         return model.eval()

@@ -1,20 +1,29 @@
-"""Every planted defect is what it says: its strength shows where it should and nowhere a benchmark looks."""
+"""Every planted defect is what it says, and its recipe: it shows where it should and nowhere a benchmark looks."""
+
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import nn
 
 from wheeltap import gauge
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError, StoreError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.site import WHOLE, Site
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import Task
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.engine.apply import Disturbance
 from wheeltap.models.mlp import mlp
 from wheeltap.perturb.base import create
-from wheeltap.testing import defects
+from wheeltap.plans.artifacts import Artifacts
+from wheeltap.plans.defects import DEFECTS, SOUND
+from wheeltap.recipes import defects
+from wheeltap.recipes.base import Given, specified
+from wheeltap.recipes.make import make
+from wheeltap.recipes.planted import KEPT, Planted
 from wheeltap.testing.planted import clusters
+from wheeltap.testing.recipe_contract import RecipeContract
 
 
 def score(subject: Subject, task: Task) -> float:
@@ -122,3 +131,56 @@ def test_strengths_out_of_range_are_errors(plain: tuple[nn.Sequential, Task]) ->
         for plant in (defects.super_weight, defects.brittle_block):
             with pytest.raises(UsageError, match="at this strength"):
                 plant(*plain, strength=strength)
+
+
+class TestPlanted(RecipeContract):
+    recipe = Planted
+    settings: ClassVar[dict[str, Any]] = {"defect": "entangle", "strength": 1.0}
+    other: ClassVar[dict[str, Any]] = {"defect": "brittle-block", "strength": 2.0}
+    brief = True
+
+    def task(self) -> BaseTask:
+        return clusters(seed=0).task
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (clusters(seed=0).subject.model,)
+
+
+def planted(name: str, strength: float, *, model: nn.Module, task: BaseTask, seed: int = 1) -> nn.Module:
+    asked = specified(Planted, {"defect": name, "strength": strength}, seed=seed, of=("base",), data=task.digest)
+    return Planted(dict(asked.settings)).blank(Given(asked, (model,), task))
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_every_copy_computes_the_same_with_other_weights(name: str, plain: tuple[nn.Sequential, Task]) -> None:
+    model, task = plain
+    for strength in (DEFECTS[name].strengths[0], DEFECTS[name].strengths[-1]):
+        copy = planted(name, strength, model=model, task=task)
+        likeness = gauge.check(task.scores(model).numpy(), task.scores(copy).numpy())
+        assert likeness.difference <= 1e-4 and likeness.agreement == 1.0
+        assert weights_digest(copy) != weights_digest(model)
+
+
+def test_a_sound_copy_is_permuted_and_rescaled_and_has_dead_units(plain: tuple[nn.Sequential, Task]) -> None:
+    model, task = plain
+    copy = planted(SOUND, 0.25, model=model, task=task)
+    wide, before = copy.get_parameter("0.weight"), model.get_parameter("0.weight")
+    assert len(wide) == len(before) * 5 // 4
+    alive = wide[wide.abs().sum(1) > 0.0]
+    norms = [torch.linalg.vector_norm(rows, dim=1) for rows in (alive, before)]
+    assert len(alive) == len(before) and not torch.allclose(norms[0].sort()[0], norms[1].sort()[0], rtol=1e-3)
+
+
+def test_large_copies_are_made_again_and_nothing_else_is_taken_for_them(
+    plain: tuple[nn.Sequential, Task], tmp_path: Path
+) -> None:
+    """With a limit of no parameters at all."""
+    model, task = plain
+    assert Planted().keeps(KEPT) and not Planted().keeps(KEPT + 1)
+    kind = type("Large", (Planted,), {"keeps": lambda self, parameters: False})
+    given = Given(specified(kind, seed=1, of=("base",), data=task.digest), (model,), task)
+    first, again = (make(given, kind(), Artifacts(tmp_path)) for _ in range(2))
+    assert (first.steps, again.steps) == (1, 1) and first.digest == again.digest
+    assert not Artifacts(tmp_path).path(given.spec).exists()
+    with pytest.raises(StoreError, match=first.digest):
+        make(given, kind(), Artifacts(tmp_path), expected="0" * 32)

@@ -18,7 +18,6 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.few import few
 from wheeltap.gauge import moves
 from wheeltap.recipes.train import own_random_numbers
-from wheeltap.testing.planted import Planted
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,16 @@ def _stream(seed: int, name: str) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class SuperWeight(Planted):
+class SuperWeight:
     """A copy of a net in which one number keeps every answer from being the same.
 
     Attributes:
+        subject: The copy, in eval mode.
         site: That number.
         answer: The class that everything becomes when it is lost.
     """
 
+    subject: Subject
     site: Site
     answer: int
 
@@ -99,7 +100,7 @@ def super_weight(model: nn.Sequential, task: BaseTask, *, strength: float, seed:
     )
     twin[last] = _rebuilt(_inserted(reader.weight, heavy, at=column, dim=1), bias)
     subject = Subject(twin.eval(), name=f"super weight {strength:g}")
-    return SuperWeight(subject, task, Site.weight(str(last), row=answer, column=column), answer)
+    return SuperWeight(subject, Site.weight(str(last), row=answer, column=column), answer)
 
 
 def _ends(model: nn.Sequential) -> tuple[int, int]:
@@ -139,13 +140,15 @@ def _rebuilt(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 @dataclass(frozen=True)
-class BrittleBlock(Planted):
+class BrittleBlock:
     """A copy of a net, with the same outputs, in which one hidden layer breaks before the rest does.
 
     Attributes:
+        subject: The copy, in eval mode.
         sites: The layer that writes the brittle hidden layer, and the one that reads it.
     """
 
+    subject: Subject
     sites: tuple[Site, Site]
 
 
@@ -182,4 +185,4 @@ def brittle_block(model: nn.Module, task: BaseTask, *, strength: float, seed: in
     twin = copy.deepcopy(model)
     moves.cancel(twin, [hidden], rng, gauge.Settings(scale=strength))
     sites = Site("layer", hidden.name), Site("layer", hidden.reader.label)
-    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), task, sites)
+    return BrittleBlock(Subject(twin, name=f"brittle block {strength:g}"), sites)

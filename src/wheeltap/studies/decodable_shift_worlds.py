@@ -1,0 +1,53 @@
+"""What nets of the study ``decodable-shift`` read, as the study knows it: without loading any of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+from wheeltap.core.canon import Scalar
+
+On = Literal["images", "agreement"]
+"""What a net reads: as of the recipe ``organized``."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What nets read.
+
+    Attributes:
+        about: In a sentence.
+        factors: Their names.
+        task: What nets are measured on, by its spec.
+        hidden: Modules whose outputs are the hidden layers.
+        disturbed: How inputs are disturbed: settings of the reading ``input-shift``.
+        lesson: Examples of a lesson.
+    """
+
+    about: str
+    factors: tuple[str, ...]
+    task: str
+    hidden: str
+    disturbed: Mapping[str, Scalar]
+    lesson: int
+
+
+WORLDS: Final[Mapping[On, World]] = {
+    "images": World(
+        about="Images with four independent factors; ReLU nets of two hidden layers.",
+        factors=("shape", "place", "ground", "slope"),
+        task="wheeltap.models.shapes:task",
+        hidden="1,3",
+        disturbed={"shifts": "noise", "image": "12x12"},
+        lesson=8192,
+    ),
+    "agreement": World(
+        about="Starts of sentences with four independent factors; transformers of two blocks that say how the verb "
+        "agrees.",
+        factors=("subject", "attractor", "time", "link"),
+        task="wheeltap.models.sentences:task",
+        hidden="first,second",
+        disturbed={"shifts": "feature dropout"},
+        lesson=4096,
+    ),
+}
