@@ -62,6 +62,7 @@ class Reading(Configured, ABC):
 
 
 BUILTIN: dict[str, str] = {
+    "samples": "wheeltap.engine.readings.samples:Samples",
     "cancellation": "wheeltap.engine.readings.cancellation:Cancellation",
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",

@@ -1,13 +1,23 @@
 """The spec of the reading of several sampled answers to each item."""
 
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
 
 class SamplesSettings(Settings, frozen=True, kw_only=True):
-    """Nothing is asked of answers that were recorded."""
+    """How a model is sampled. Nothing is asked of answers that were recorded.
+
+    Attributes:
+        draws: Answers to each item; 64 where not given.
+        temperature: By which the log-probabilities of options are divided; 1 where not given.
+    """
+
+    draws: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
+    temperature: Annotated[float, msgspec.Meta(gt=0.0, le=1000.0)] | None = None
 
 
 SAMPLES: Final = ReadingSpec(
