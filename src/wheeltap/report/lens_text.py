@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import words
+from wheeltap.report import lens_disagreement, words
 from wheeltap.report.lines import wrapped
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
     for support in lens.supports[:_MOST_PAIRS]:
         console.print()
         _support(support, console)
+    if lens.people:
+        lens_disagreement.tables(lens, console)
     parts = [gap for gap in lens.gaps if gap.group]
     if parts:
         console.print()

@@ -11,7 +11,7 @@ from wheeltap.stats.crossed import FloatArray
 Counts = NDArray[np.int64]
 
 FLOOR: Final = 1e-15
-"""Least probability of a label in a KL divergence, as ChaosNLI takes it: without one a single vote makes it infinite."""
+"""Least probability of a label in a KL divergence, as ChaosNLI takes it: without one a vote can make it infinite."""
 
 FURTHEST: Final = float(np.sqrt(np.log(2.0)))
 """JS distance of two distributions without a label in common."""
@@ -84,6 +84,22 @@ def total_variation(one: FloatArray, two: FloatArray) -> FloatArray:
     Source: Baan et al. (2022), arXiv:2210.16133, sec. 4.
     """
     return manhattan(one, two) / 2.0
+
+
+def squared_to_all(votes: NDArray[np.integer], model: FloatArray) -> FloatArray:
+    """Squared Euclidean distance ``[item]`` to what all people would say, without bias, from the votes of a few.
+
+    The distance to the votes, less what the votes themselves scatter: so it may fall below 0 on an item. Alone among
+    the distances here it depends on no number of votes, and no other model is closer on average than all people are.
+
+    Args:
+        votes: ``[item, label]``, at least 2 for each item.
+        model: Probabilities ``[item, label]``.
+
+    Source: Brier (1950), eq. 2; the variance of a share, p (1 - p) / n, without bias.
+    """
+    held, people = shares(votes), np.asarray(votes).sum(-1)
+    return np.square(model - held).sum(-1) - (held * (1.0 - held)).sum(-1) / (people - 1.0)
 
 
 def wasserstein(one: FloatArray, two: FloatArray) -> FloatArray:

@@ -25,6 +25,9 @@ _CELLS: Final = 4_000_000
 """Numbers of one array of draws, about 30 MB."""
 
 _TINY: Final = 1e-12
+_FEWEST_POINTS: Final = 10
+"""Of a correlation, for its interval to mean anything."""
+
 _TRIED: Final = 1000
 """Distributions of each kind that are tried for the interval of one item."""
 
@@ -91,8 +94,8 @@ def error_over_people(split: Halves, measure: Callable[[FloatArray], FloatArray]
 
     Two parts of the people of an item that have none in common are two independent panels: half the squared difference
     of the measure is free of bias for its variance, and the mean over all parts of a people of n varies at most a / n
-    as much. A bootstrap of people will not do: of two who agree all draws agree, and its interval covers as little as
-    69 % (2 votes an item) or 90 % (9 votes).
+    as much. A bootstrap of people (n - 1 of n) will not do: of two who agree all draws agree, and its interval covered
+    as little as 69 % (2 votes an item) or 90 % (9 votes).
 
     Args:
         split: Of the people of each item.
@@ -122,9 +125,8 @@ def to_all_people(
 
     Source: Wilks (1938): the profile likelihood.
     """
-    counts = np.asarray(votes, dtype=np.float64)
-    held, people = shares(counts), float(counts.sum())
-    tried = [rng.dirichlet(counts + prior, size=_TRIED) for prior in (0.1, 1.0)]
+    held, people = shares(votes), float(votes.sum())
+    tried = [rng.dirichlet(votes + prior, size=_TRIED) for prior in (0.1, 1.0)]
     edges = held + np.linspace(0.0, 1.0, _TRIED // 10)[:, None, None] * (np.eye(len(held)) - held)
     candidates = np.concatenate([held[None, :], *tried, edges.reshape(-1, len(held))])
     likely = 2.0 * people * kl_divergence(held, candidates) <= normal_quantile((1.0 + level) / 2.0) ** 2
@@ -194,7 +196,7 @@ def correlation(x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95)
     Source: Hampel (1974), sec. 4, influence of the correlation coefficient; Fisher (1921).
     """
     n, method = len(x), "Fisher's z, influence over items"
-    if n < 4 or min(x.std(), y.std()) < _TINY:  # noqa: PLR2004 - three points lie on a curve of their own
+    if n < _FEWEST_POINTS or min(x.std(), y.std()) < _TINY:
         return Estimate(name=name, value=None, low=None, high=None, level=level, n=n, unit="1", method=method)
     u, v = ((one - one.mean()) / one.std() for one in (x, y))
     r = float((u * v).mean())
