@@ -1,4 +1,4 @@
-"""Copies that compute the same: how often a sound one is told from its original, and a planted one is found.
+"""Copies that compute the same: how often a sound one is distinguished from its original, and a planted one is found.
 
 Each kind of net is a study ``detection`` with a store of its own; what is there is not measured again.
 """
@@ -87,7 +87,7 @@ def section(measured: dict[str, Any]) -> Section:
         title="False alarms and power on copies that compute the same",
         rows=(
             Row(
-                "a sound copy is not told from its original",
+                "a sound copy is not distinguished from its original",
                 f"{wrong} of {whole} comparisons found something: {wrong / whole:.1%} [{low:.1%}, {high:.1%}], "
                 f"alpha {ALPHA:g}",
                 "yes" if high <= 2 * ALPHA else "no" if low > ALPHA else "not contradicted",

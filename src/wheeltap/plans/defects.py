@@ -28,7 +28,7 @@ class Defect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 SOUND: Final = "none"
-"""The name of no defect: of the copies that a defect is told from."""
+"""The name of no defect: of the copies that a defect is compared with."""
 
 DEFECTS: Final[dict[str, Defect]] = {
     "cancel": Defect(

@@ -77,7 +77,7 @@ def added(cheap: FloatArray, score: FloatArray, labels: FloatArray, *, groups: N
 
 
 def folds(labels: FloatArray, *, count: int = 10) -> NDArray[np.intp]:
-    """A fold for each item, so that every fold has its share of either label: items of a label are dealt in turn."""
+    """A fold for each item: items of a label go to the folds in turn, so that every fold has its share of both."""
     dealt = np.zeros(len(labels), dtype=np.intp)
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)

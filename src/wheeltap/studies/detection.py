@@ -103,7 +103,7 @@ class DetectionSettings(Settings, frozen=True, kw_only=True):
 
 @final
 class Detection(Study):
-    """Copies that compute the same: which are told from the original, and by what."""
+    """Copies that compute the same: which are distinguished from the original, and by what."""
 
     name = "detection"
     title = "What do weights show of planted defects that outputs and disturbed inputs do not?"

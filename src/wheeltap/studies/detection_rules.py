@@ -66,7 +66,7 @@ def metrics(kinds: Sequence[type[Audit]]) -> tuple[Metric, ...]:
         reads="Whether outputs differ by no more than rounding.",
     )  # fmt: skip
     some = Metric(
-        key=ANY, title="Told from the original", unit="share", ends=(0.0, 1.0),
+        key=ANY, title="Distinguished from the original", unit="share", ends=(0.0, 1.0),
         reads="Whether a comparison with the original found anything, after one correction over all its tests.",
     )  # fmt: skip
     each: list[Metric] = []
@@ -85,7 +85,7 @@ def metrics(kinds: Sequence[type[Audit]]) -> tuple[Metric, ...]:
 
 
 def rules(planted: Sequence[Planted], kinds: Sequence[type[Audit]], *, copies: int, shift: bool) -> tuple[Rule, ...]:
-    """What weights add for each defect, where there are copies enough; and that sound copies are left in peace.
+    """What weights add for each defect, where there are copies enough; and that sound copies are not called different.
 
     Args:
         planted: Each defect at the strength that is judged.
@@ -96,8 +96,8 @@ def rules(planted: Sequence[Planted], kinds: Sequence[type[Audit]], *, copies: i
     alarms = Rule(
         code="WT101", title="False alarms", metric=ANY, cohorts=(SOUND,), statistic="exact", direction="more",
         margin=ALARMS, share=ALARMS, alarm=True,
-        supports=f"Sound copies are told from the original more often than in {ALARMS:.0%} of comparisons.",
-        refutes=f"Sound copies are told from the original in no more than {2 * ALARMS:.0%} of comparisons.",
+        supports=f"Sound copies are distinguished from the original more often than in {ALARMS:.0%} of comparisons.",
+        refutes=f"Sound copies are distinguished from the original in no more than {2 * ALARMS:.0%} of comparisons.",
     )  # fmt: skip
     if copies < FEWEST:
         return (alarms,)
@@ -129,7 +129,7 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding], table: Table)
         told += [f"{cohort}: {listed(shown)} {'add' if len(shown) > 1 else 'adds'} to {beside}."] if shown else []
         told += [f"{'No' if shown else f'{cohort}: no'} evidence of added value of {listed(rest)}."] if rest else []
     alarms = table.values(SOUND, ANY)
-    return " ".join([*told, f"Sound copies told from their originals: {sum(alarms):.0f} of {len(alarms)}."])
+    return " ".join([*told, f"Sound copies distinguished from their originals: {sum(alarms):.0f} of {len(alarms)}."])
 
 
 def same_function(table: Table) -> Control:
@@ -165,8 +165,8 @@ def plants_found(table: Table, planted: Sequence[Planted]) -> Control:
         estimates=(
             Estimate.exact("largest_share_found", shares[best], "share", n=len(table.values(best, ANY))),
         ),
-        because=f"Copies with the strongest plants that were told from the original: {told}; of one defect it must be "
-        f"at least {WANTED:.0%}.",
+        because=f"Copies with the strongest plants that were distinguished from the original: {told}; of one defect "
+        f"it must be at least {WANTED:.0%}.",
     )  # fmt: skip
 
 

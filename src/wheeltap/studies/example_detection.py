@@ -288,12 +288,12 @@ class ExampleDetection(Study):
         return [self._null(case, table)]
 
     def _null(self, case: Case, table: Table) -> Control:
-        """As many labels, dealt at random: no score can detect them."""
+        """As many labels, assigned at random: no score can detect them."""
         found: dict[str, list[Single]] = {}
         for member in case.plan.subjects:
             if member.name in table.numbers:
                 held = self.scores(case.on(member), member)
-                # Dealt again for each net: else luck with one deal would pass for what all nets share.
+                # Assigned again for each net: else luck with one assignment would pass for what all nets share.
                 dealt = seeds.generator(case.plan.seed, self.name, member.fingerprint).permutation(held.labels)
                 numbers = held.combined(dealt)
                 for key in map(gain_of, held.weights):
@@ -302,9 +302,9 @@ class ExampleDetection(Study):
         above = [p for test in tests if (p := test.above(WORTH, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
         return Control(
-            name="labels dealt at random are not detected", kind="null", status=status,
+            name="labels assigned at random are not detected", kind="null", status=status,
             estimates=tuple(test.estimate for test in tests),
-            because="As many examples, dealt at random for each net: the mean gain must not be shown to be above "
+            because="As many examples, assigned at random for each net: the mean gain must not be shown to be above "
             f"{WORTH:g} (fails at a p-value below {WORST:g}).",
         )  # fmt: skip
 

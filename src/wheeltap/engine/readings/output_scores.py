@@ -54,7 +54,7 @@ def require_options(task: BaseTask) -> None:
             "Examples without right options have no margin.",
             where=task.name,
             expected="integer targets: the index of each example's right option",
-            got="wanted outputs",
+            got="targets that are numbers",
             do="Ask this of a classifier, or of a language model that chooses among options.",
         )
 
