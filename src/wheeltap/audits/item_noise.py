@@ -178,7 +178,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         ]  # fmt: skip
 
     def more_controls(self, case: Case) -> list[Control]:
-        """People's entropies dealt to other items: nothing can explain them."""
+        """People's entropies, shuffled over items: nothing can explain them."""
         made: list[Control] = []
         for subject in case.plan.subjects:
             try:
@@ -188,9 +188,9 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
             rng = seeds.generator(case.plan.seed, self.name, "dealt", subject.fingerprint)
             dealt = Items(read.name, rng.permutation(read.people), read.outputs, read.inputs, read.weights)
             margin = self.settings.margin
-            gap = _gain(_added(dealt, case.plan.seed), "added to entropies dealt at random", margin=margin)
-            why = f"As many entropies, dealt at random to the items of {subject.name}: noise must add nothing."
-            name = f"{self.code} entropies dealt at random, {subject.name}"
+            gap = _gain(_added(dealt, case.plan.seed), "added to shuffled entropies", margin=margin)
+            why = f"As many entropies, shuffled over the items of {subject.name}: noise must add nothing."
+            name = f"{self.code} entropies shuffled, {subject.name}"
             found = silent(name, gap, margin=margin, min_effect=2 * margin, because=why, one_sided=True)
             made.append(surely(found, gap))
         return made

@@ -42,7 +42,7 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
     ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
     nothing), for the audit ``symmetry``; an array ``votes`` ``[example, option]`` of counts (``ordinal_votes``, where
-    the options are in an order) tells what people said, for the audit ``disagreement``.
+    the options are in an order) says what people chose, for the audit ``disagreement``.
 
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.

@@ -21,11 +21,11 @@ def rows(path: Path, kind: type[T], *, shape: str) -> Iterator[T]:
         MissingFile: If there is no such file.
         FileFormatError: If a line is not JSON of this type, or cut short; the message names the line.
     """
-    for _, row in told(path, kind, shape=shape):
+    for _, row in decoded(path, kind, shape=shape):
         yield row
 
 
-def told(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
+def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
     """The same, each with the number of its line from 1."""
     decoder = msgspec.json.Decoder(kind)
     for number, line in numbered(path):

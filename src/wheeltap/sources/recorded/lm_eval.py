@@ -15,7 +15,7 @@ import msgspec
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered, Row
-from wheeltap.sources.recorded.lines import misfit, told
+from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "samples logged by lm-eval"
 
@@ -82,7 +82,7 @@ class _Read:
     def recording(self) -> Recording:
         """All of it."""
         chosen = ""
-        for number, line in told(self._path, self._kind, shape=SHAPE):
+        for number, line in decoded(self._path, self._kind, shape=SHAPE):
             self._filters[line.filter] = self._filters.get(line.filter, 0) + 1
             grade = _number(cast("Any", line).grade)
             if grade is None:
@@ -168,7 +168,7 @@ class _Read:
 
 def _metric(path: Path) -> tuple[str, list[str]]:
     """Which metric says what is right, and which others there are, by the first line."""
-    _, first = next(iter(told(path, dict[str, Any], shape=SHAPE)))
+    _, first = next(iter(decoded(path, dict[str, Any], shape=SHAPE)))
     named = first.get("metrics")
     there = [str(name) for name in cast("list[Any]", named)] if isinstance(named, list) else []
     there = [name for name in there or METRICS if _number(first.get(name)) is not None]

@@ -10,7 +10,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.sources.recorded.ballots import counted
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered
-from wheeltap.sources.recorded.lines import misfit, told
+from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "votes on natural language inference"
 
@@ -48,7 +48,7 @@ def read(path: Path) -> Recording:
     """
     gathered, panels, assumed = Gathered(SHAPE, str(path)), _Panels(), False
     labels: tuple[str, ...] = ()
-    for number, line in told(path, _Line, shape=SHAPE):
+    for number, line in decoded(path, _Line, shape=SHAPE):
         name = line.uid if line.id is None else line.id
         votes, shares = _votes(line, where=f"{path}, line {number}")
         if name is None or votes is None:

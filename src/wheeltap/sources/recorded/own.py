@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 from wheeltap.core.errors import DataError
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
-from wheeltap.sources.recorded.lines import misfit, told
+from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "rows of answers"
 
@@ -47,7 +47,7 @@ def read(path: Path) -> Recording:
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
     seen = set[str]()
-    for number, line in told(path, _Line, shape=SHAPE):
+    for number, line in decoded(path, _Line, shape=SHAPE):
         has = _has(line)
         fields = has if fields is None else fields
         if has != fields:

@@ -7,7 +7,7 @@ import msgspec
 
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.gathered import Gathered, Row
-from wheeltap.sources.recorded.lines import misfit, told
+from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "graded solutions"
 
@@ -35,7 +35,7 @@ def read(path: Path) -> Recording:
     """
     gathered = Gathered(SHAPE, str(path))
     systems: list[str] | None = None
-    for number, row in told(path, dict[str, msgspec.Raw], shape=SHAPE):
+    for number, row in decoded(path, dict[str, msgspec.Raw], shape=SHAPE):
         solved = {name: held for name, raw in row.items() if (held := _solution(raw)) is not None}
         systems = list(solved) if systems is None else systems
         if solved.keys() != set(systems):
