@@ -18,7 +18,9 @@ from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine.readings.votes import Votes as VotesReading
+from wheeltap.plans.plan import AuditSpec
 from wheeltap.report.html import page
+from wheeltap.report.lens_disagreement import context
 from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
 from wheeltap.sources.recorded import read
@@ -87,7 +89,8 @@ def test_too_sure_where_people_disagree(three: ReportRecord) -> None:
 
 def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
     pair = finding(three, "knows vs far", CLOSER)
-    assert pair.status == "found" and "knows is closer" in pair.because
+    assert pair.status == "found" and "knows is closer" in pair.because and pair.alarm  # the second is further
+    assert not any(one.alarm for one in three.findings if one.status in ("measured", "inconclusive", "excluded"))
     expected = np.square(believed()["far"] - truth()).sum(1).mean()  # to all people, whatever the votes
     measured = finding(three, "far", "Distance to people").estimates
     [square] = [one for one in measured if one.name == "squared distance to all people"]
@@ -156,8 +159,12 @@ def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> No
 
 
 def test_nobody_voted_twice(tmp_path: Path) -> None:
-    record = report(tmp_path, recording(votes(1), "knows"))
-    assert {one.status for one in record.findings} == {"not_applicable"}
+    """A file of such votes is refused; of a store that has them the audit says why it cannot answer."""
+    with pytest.raises(DataError, match="cannot be split"):
+        report(tmp_path, recording(votes(1), "knows"))
+    held = imported([recording(votes(1), "knows")], audits=[AuditSpec(name="disagreement")])
+    held.put(tmp_path / "planted.wheeltap")
+    assert {one.status for one in judge(tmp_path / "planted.wheeltap").record.findings} == {"not_applicable"}
 
 
 def test_one_opinion(tmp_path: Path) -> None:
@@ -206,6 +213,30 @@ def test_the_people_of_convabuse(tmp_path: Path) -> None:
 # ---- a live model -------------------------------------------------------------------------------------------------
 
 
+class Doubled(torch.nn.Module):
+    """Surer of the same answers."""
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return 2.0 * scores
+
+
+def test_people_who_always_agree_have_no_interval(tmp_path: Path) -> None:
+    said = Votes(labels=LABELS, votes=np.tile([3, 0, 0], (ITEMS, 1)).astype(np.int32), ordinal=False)
+    people = finding(report(tmp_path, recording(said)), "people", "Agreement of people")
+    assert people.estimates[0].value == 1.0
+    assert all(one.low is None and one.high is None for one in people.estimates)
+    assert "1.000 (no interval: the same number on all 600 items)" in people.because
+
+
+def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
+    held = recording(votes(3), "knows")
+    twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
+    lens = report(tmp_path, replace(held, systems=twins)).lens
+    [panel] = context(lens)["panels"]
+    assert "All systems score the same." in panel["hides"] and "places" not in panel["hides"]
+    assert "share of right answers" in panel["scored"]
+
+
 def asked(*, ordinal: bool = False) -> Task:
     task = planted.clusters().task
     assert isinstance(task, Task)
@@ -243,6 +274,18 @@ def test_a_live_model_on_items_without_votes_says_so() -> None:
     record = wt.audit(case.subject, case.task, audits=["disagreement"]).record
     [one] = [one for one in record.findings if one.code == create("disagreement").code]
     assert one.status == "not_applicable" and "no votes" in one.because
+    assert f"No answer for {case.subject.name} (distance to people): The task has no votes" in record.headline
+    assert "nothing else was asked" not in record.headline
+
+
+def test_two_live_models_are_told_what_was_found_beside_the_score() -> None:
+    one, task = planted.clusters().subject, asked()
+    two = Subject(torch.nn.Sequential(one.model, Doubled()).eval(), name="sure")
+    record = wt.compare(Subject(one.model, name="one"), two, task, audits=["score", "disagreement"]).record
+    assert "nothing else was compared" not in record.headline
+    first, *more = record.headline.splitlines()
+    assert first.startswith("one vs sure: ") and first.endswith(").")
+    assert any(line.startswith("sure: overconfident where people disagree") for line in more)
 
 
 def test_votes_belong_to_the_task() -> None:

@@ -67,6 +67,7 @@ def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
 def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, ability, ability)
     assert finding(record, ONCE).status == "excluded"
+    assert "base vs after: equivalent (a difference of more than 2 points is excluded): At one try" in record.headline
     assert finding(record, SOLVED).status == "inconclusive"
     assert record.lens is not None and not record.lens.gaps[0].more and not record.lens.gaps[0].fewer
     assert record.lens.supports[0].sure == 0
@@ -76,6 +77,15 @@ def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_pa
     record = report(tmp_path, ability, ability, samples=(SAMPLES, 4))
     assert finding(record, SOLVED).status == "not_applicable"
     assert record.lens is not None and record.lens.gaps[0].ks[-1] == 4 and not record.lens.supports
+
+
+def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
+    record = report(tmp_path, np.repeat([0.0, 1.0], 6), np.repeat([0.0, 1.0], 6))
+    once = finding(record, ONCE)
+    assert once.status == "inconclusive" and not once.alarm and once.estimates[0].low != once.estimates[0].high
+    assert once.estimates[0].name == "difference at one try (after - base)"
+    assert "Cannot tell: base vs after, difference at one try (pass@1): 0.0 points [" in record.headline
+    assert "items would tell" in record.headline and "not shown to differ" not in record.headline
 
 
 def test_nobody_differs(tmp_path: Path) -> None:

@@ -47,6 +47,23 @@ class TestOwnRows:
         answers = found.systems[0].answers
         assert answers is not None and answers.tolist() == [[0, 1, 1], [-1, -1, -1]]
 
+    def test_an_answer_that_was_not_graded_is_left_out_and_counted(self, tmp_path: Path) -> None:
+        rows = [{"id": at, "correct": (True, None, False, None)[at], "answer": "4"} for at in range(4)]
+        found = read(lines(tmp_path / "m.jsonl", rows))
+        assert found.items == ("0", "2") and only(found) == ([1, 0], [1, 1])
+        assert found.notes == ("2 answers without a grade (null) left out.",)
+
+    def test_of_several_answers_only_those_without_a_grade_are_left_out(self, tmp_path: Path) -> None:
+        rows = [
+            {"id": at, "sample": draw, "correct": None if draw == at else True} for at in (0, 1) for draw in (0, 1, 2)
+        ]
+        assert only(read(lines(tmp_path / "m.jsonl", rows))) == ([2, 2], [2, 2])
+
+    def test_no_grade_at_all_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="No answer is graded") as error:
+            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": None}]))
+        assert error.value.got == "null in 1 line"
+
     def test_several_systems_keep_the_items_that_all_answered(self, tmp_path: Path) -> None:
         rows = [
             {"id": "a", "system": "one", "correct": True},
@@ -55,7 +72,7 @@ class TestOwnRows:
         ]
         found = read(lines(tmp_path / "m.jsonl", rows))
         assert found.items == ("b",) and [one.name for one in found.systems] == ["one", "two"]
-        assert "1 of 2 items" in found.notes[0]
+        assert "1 of 2 items has" in found.notes[0]
 
     def test_probabilities_and_votes(self, tmp_path: Path) -> None:
         rows = [
@@ -151,10 +168,23 @@ class TestLmEval:
         answers = found.systems[0].answers
         assert answers is not None and answers.tolist() == [[0, 1, 0, 2], [0, 0, 0, 0]]
 
+    def test_the_score_of_a_majority_is_said_to_be_one(self, tmp_path: Path) -> None:
+        rows = [generated(0, ["4", "5", "4"], 1.0, "maj@3", filtered_resps=["4"])]
+        notes = " ".join(read(lines(tmp_path / "s.jsonl", rows)).notes)
+        assert "that of a majority over an item's answers, not of single ones (filter maj@3)" in notes
+        assert "not graded" not in notes
+
+    @pytest.mark.parametrize("grade", ["nan", "inf", None])
+    def test_a_grade_that_is_no_number_is_refused_with_the_line(self, tmp_path: Path, grade: str | None) -> None:
+        rows = [generated(0, ["4"], 1.0), generated(1, ["4"], 1.0, exact_match=grade)]
+        with pytest.raises(FileFormatError, match="line 2") as error:
+            read(lines(tmp_path / "s.jsonl", rows))
+        assert error.value.got == str(grade)
+
     def test_repeats_of_which_only_the_first_was_graded(self, tmp_path: Path) -> None:
         found = read(lines(tmp_path / "s.jsonl", [generated(0, ["4", "5"], 1.0, filtered_resps=["4"])]))
         assert only(found) == ([1], [1])
-        assert "1 more answers to an item were sampled and not graded" in " ".join(found.notes)
+        assert "Up to 1 more answer to an item was sampled and not graded" in " ".join(found.notes)
 
     def test_a_mean_that_repeats_cannot_have_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(FileFormatError, match="line 1") as error:
@@ -224,7 +254,7 @@ class TestInspect:
 
     def test_what_was_not_scored_is_left_out_and_said(self, tmp_path: Path) -> None:
         found = read(archive(tmp_path / "x.eval", [sample(1, 1, "C"), sample(2, 1, "C", scores=None)]))
-        assert found.items == ("1",) and "1 samples without a score" in found.notes[-1]
+        assert found.items == ("1",) and "1 sample without a score is left out" in found.notes[-1]
 
     def test_a_run_that_did_not_end_is_said(self, tmp_path: Path) -> None:
         found = read(archive(tmp_path / "x.eval", [sample(1, 1, "C")], header={**HEADER, "status": "cancelled"}))

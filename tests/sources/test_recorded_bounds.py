@@ -146,7 +146,7 @@ def test_an_answer_twice_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) 
     assert error.value.got == "1, as on line 1"
 
 
-@pytest.mark.parametrize("text", ["", "hello\n", "[1, 2]\n", '[{"id": 1, "correct": true}]', "\xff\xfe", '{"a": 1}\n'])
+@pytest.mark.parametrize("text", ["hello\n", "[1, 2]\n", '[{"id": 1, "correct": true}]', "\xff\xfe", '{"a": 1}\n'])
 def test_files_of_no_shape_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.jsonl"
     path.write_bytes(text.encode("latin-1"))
@@ -158,4 +158,97 @@ def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps({**HEADER, "samples": [{"id": 1, "scores": {"match": 3}}]}))
     with pytest.raises(FileFormatError, match="cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.eval"])
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(FileFormatError, match="The file is empty") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="This is a folder"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_the_mark_of_utf8_before_a_file_is_passed_over(tmp_path: Path, name: str) -> None:
+    path = lines(tmp_path / "x.jsonl", _FILES[name])
+    without = read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path).items == without.items
+
+
+def test_the_mark_of_utf8_before_a_document_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("\ufeff" + json.dumps({**HEADER, "samples": [sample(1, 1, "C")]}, indent=1))
+    assert read(path).items == ("1",)
+
+
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize("before", ["", '{"id": 1, "correct": true}\n'])
+def test_json_that_is_nested_too_deeply_is_refused_with_the_line(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{before}{{"id": 2, "correct": true, "more": {DEEP}}}\n')
+    with pytest.raises(FileFormatError, match="nested too deeply") as error:
+        read(path)
+    assert error.value.where == f"{path}, line {2 if before else 1}"
+
+
+def test_a_document_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(f'{{\n"a": {DEEP}\n}}')
+    with pytest.raises(FileFormatError, match="nested too deeply") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_a_member_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.eval", [sample(1, 1, "C")])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("samples/2_epoch_1.json", f'{{"id": 2, "more": {DEEP}}}')
+    with pytest.raises(FileFormatError, match="cannot be read") as error:
+        read(path)
+    assert (error.value.where or "").endswith("samples/2_epoch_1.json")
+
+
+@pytest.mark.parametrize("number", [10**21, 2**31, 2**63])
+@pytest.mark.parametrize(
+    "row", [{"n": 0, "c": 1}, {"n": 8, "c": 0}, {"votes": {"a": 0}}, {"sample": 0, "correct": True}]
+)
+def test_numbers_that_are_too_large_are_refused_with_the_line(tmp_path: Path, row: dict[str, Any], number: int) -> None:
+    def with_number(value: Any) -> Any:
+        """The same with the number in the place of each 0."""
+        if isinstance(value, dict):
+            return {name: with_number(one) for name, one in value.items()}
+        return number if value == 0 and value is not False else value
+
+    first = {"id": "a", **{name: {"a": 1} if name == "votes" else 1 for name in row}}
+    rows = [first, {"id": "b", **with_number(row)}]
+    if "sample" in row and number < 2**62:
+        assert len(read(lines(tmp_path / "x.jsonl", rows)).items) == 2
+        return
+    with pytest.raises(DataError, match="line 2"):
+        read(lines(tmp_path / "x.jsonl", rows))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_nan_in_a_file_is_refused_with_the_line(tmp_path: Path, place: int) -> None:
+    rows: list[dict[str, Any]] = [{"id": at, "correct": float("nan") if at == place else 1.0} for at in range(3)]
+    with pytest.raises(FileFormatError, match=f"line {place + 1}") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert "NaN" in (error.value.do or "")
+
+
+def test_nan_in_a_document_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{\n"a": {"annotations": {"x": "1"}},\n"b": {"annotations": NaN}\n}')
+    with pytest.raises(FileFormatError, match="line 3"):
         read(path)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logs import choice, lines
+from logs import DATA, choice, lines
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
@@ -13,10 +13,13 @@ from wheeltap.core.records import Outcome
 from wheeltap.plans.plan import AuditSpec, Names
 from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.store import Store
-from wheeltap.runs.recorded import Imported, imported
+from wheeltap.runs.recorded import MOST_TRIES, Imported, imported
 from wheeltap.runs.stored import judge, noted
 from wheeltap.sources.recorded import Answers, Recording, Votes, read
 from wheeltap.sources.recorded.base import Measured
+from wheeltap.stats.passk import pass_at
+
+needs_convabuse = pytest.mark.skipif(not (DATA / "convabuse" / "test.csv").is_file(), reason="needs ConvAbuse's votes")
 
 SCORE = (AuditSpec(name="score"),)
 
@@ -61,7 +64,7 @@ def test_it_is_judged_from_the_store_alone(tmp_path: Path) -> None:
     two = [graded(tmp_path / f"{name}.jsonl", right * 20) for name, right in (("a", "1101"), ("b", "1000"))]
     imported(two, audits=SCORE).put(store)
     (gap,) = [one for one in judge(store).record.findings if one.subject == "a vs b"]
-    assert gap.status == "found" and gap.estimates[0].value == pytest.approx(0.5)
+    assert gap.status == "found" and gap.estimates[0].value == pytest.approx(-0.5)
     assert gap.estimates[0].p == pytest.approx(2.0 * 0.5**40)
 
 
@@ -122,7 +125,8 @@ def test_answers_that_nobody_graded_are_nothing_to_judge(tmp_path: Path) -> None
 
 
 def test_votes_alone_are_of_people(tmp_path: Path) -> None:
-    held = imported([read(lines(tmp_path / "v.jsonl", [{"id": "a", "votes": {"no": 3, "yes": 1}}]))])
+    rows = [{"id": at, "votes": {"no": 3, "yes": 1}} for at in range(2)]
+    held = imported([read(lines(tmp_path / "v.jsonl", rows))])
     assert [one.name for one in held.plan.subjects] == ["people"]
     assert [spec.name for spec in held.plan.audits] == ["disagreement"]
 
@@ -149,9 +153,10 @@ def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
     one = Recording(
         shape="x", items=("a", "b"), systems=(Answers(name="m", right=right, samples=samples, more=(more,)),)
     )
-    two = Recording(shape="y", items=("b",), votes=Votes(labels=("x",), votes=np.array([[1]], dtype=np.int32)))
-    held = imported([one, two])
-    assert arrays(held, 0, "mood")["mood"].tolist() == [2.0]
+    votes = Votes(labels=("x",), votes=np.array([[2], [2]], dtype=np.int32))
+    held = imported([one, Recording(shape="y", items=("b", "a"), votes=votes)])
+    assert arrays(held, 0, "mood")["mood"].tolist() == [1.0, 2.0]
+    assert arrays(imported([one.part(("b",))], audits=()), 0, "mood")["mood"].tolist() == [2.0]
     assert arrays(held, 0, "mood")["scale"].tolist() == [0.0, 1.0, 2.0]
     assert [spec.name for spec in held.plan.audits] == ["score", "disagreement", "moody"]
 
@@ -160,3 +165,89 @@ def test_what_else_a_file_says_becomes_a_reading_of_its_own() -> None:
 def test_no_item_or_one_twice_is_refused(items: tuple[str, ...]) -> None:
     with pytest.raises(DataError):
         Recording(shape="x", items=items)
+
+
+def counts(path: Path, samples: int, *, items: int = 3) -> Recording:
+    """Counts of right answers."""
+    return read(lines(path, [{"id": at, "n": samples, "c": at} for at in range(items)]))
+
+
+def asked(held: Imported) -> list[str]:
+    """Audits by name."""
+    return [spec.name for spec in held.plan.audits]
+
+
+def test_as_many_tries_as_can_be_judged_and_one_more(tmp_path: Path) -> None:
+    assert asked(imported([counts(tmp_path / "a.jsonl", MOST_TRIES)])) == ["score", "support"]
+    pass_at(np.array([1]), np.array([MOST_TRIES]), most=MOST_TRIES)
+    held = imported([counts(tmp_path / "b.jsonl", MOST_TRIES + 1)])
+    assert asked(held) == ["score"]
+    assert held.notes[0].startswith("b has 65,537 answers to each item, or more: pass@k is computed for up to 65,536.")
+    held.put(tmp_path / "x.wheeltap")
+    (score,) = judge(tmp_path / "x.wheeltap").record.findings
+    assert score.code == "WT001"
+
+
+def test_many_items_with_many_tries_are_left_to_their_score(tmp_path: Path) -> None:
+    held = imported([counts(tmp_path / "a.jsonl", 60_000, items=3000)])
+    assert asked(held) == ["score"] and "up to 44,739." in held.notes[0]
+
+
+def test_partly_right_answers_have_no_pass_at_k_and_that_is_said(tmp_path: Path) -> None:
+    rows = [{"id": at, "sample": draw, "correct": 0.5} for at in range(3) for draw in range(2)]
+    held = imported([read(lines(tmp_path / "m.jsonl", rows))])
+    assert asked(held) == ["score"]
+    assert held.notes == ("No pass@k: some answers of m are partly right. The score is their mean.",)
+
+
+def test_single_answers_of_one_of_two_have_no_pass_at_k_and_that_is_said(tmp_path: Path) -> None:
+    held = imported([counts(tmp_path / "a.jsonl", 8), counts(tmp_path / "b.jsonl", 1, items=2)])
+    assert "No pass@k: of b each item has one answer." in held.notes
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_parts_that_are_not_shown_are_said(tmp_path: Path, draws: int) -> None:
+    rows = [{"id": at, "sample": draw, "correct": True, "group": "xy"[at]} for at in range(2) for draw in range(draws)]
+    notes = imported([read(lines(tmp_path / "m.jsonl", rows))]).notes
+    assert notes == (
+        () if draws > 1 else ("Parts (group) are shown with pass@k alone: here only the whole is judged.",)
+    )
+
+
+def crowd(path: Path, *votes: int) -> Recording:
+    """So many votes on each item."""
+    return read(lines(path, [{"id": f"item {at}", "votes": {"a": one, "b": 0}} for at, one in enumerate(votes)]))
+
+
+@pytest.mark.parametrize(
+    ("votes", "says", "got"),
+    [((1, 1, 1), "One vote an item cannot be split", "0 of 3 items"), ((5,), "One item does not", "1 of 1 item")],
+)
+def test_votes_that_cannot_be_split_are_refused(tmp_path: Path, votes: tuple[int, ...], says: str, got: str) -> None:
+    with pytest.raises(DataError, match=says) as error:
+        imported([crowd(tmp_path / "v.jsonl", *votes)])
+    assert (error.value.got or "").startswith(got)
+
+
+def test_beside_a_score_votes_that_cannot_be_split_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    held = imported([graded(tmp_path / "a.jsonl", "101"), crowd(tmp_path / "v.jsonl", 1, 1, 2)])
+    assert asked(held) == ["score"]
+    assert held.notes == ("Votes are not judged: 1 of 3 items with 2 votes or more, and one cannot be split.",)
+
+
+def test_items_with_one_vote_are_counted(tmp_path: Path) -> None:
+    held = imported([crowd(tmp_path / "v.jsonl", 1, 2, 3, 1)])
+    assert held.notes == ("2 of 4 items have one vote, which cannot be split: left out of what is said of people.",)
+    assert not imported([crowd(tmp_path / "w.jsonl", 2, 2)]).notes
+
+
+@needs_convabuse
+def test_items_with_one_vote_of_convabuse_are_counted() -> None:
+    (note,) = imported([read(DATA / "convabuse" / "test.csv")]).notes
+    assert note.startswith("2 of 853 items have one vote")
+
+
+def test_votes_of_several_files_are_those_of_the_first(tmp_path: Path) -> None:
+    held = imported([crowd(tmp_path / "v.jsonl", 2, 3), crowd(tmp_path / "w.jsonl", 4, 4)])
+    assert arrays(held, 0, "votes")["votes"][:, 0].tolist() == [2, 3]
+    assert held.notes == ("Several files have votes: those of the first are read.",)

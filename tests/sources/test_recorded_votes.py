@@ -213,3 +213,35 @@ def test_ordinal_votes_in_our_own_rows(tmp_path: Path) -> None:
     found = votes(lines(tmp_path / "x.jsonl", rows))
     assert found.labels == tuple("12345") and found.ordinal
     assert found.votes.tolist() == [[2, 0, 0, 0, 1], [0, 1, 0, 0, 0]]
+
+
+class TestRefused:
+    """Tables that cannot be counts of votes: the file and the line are named."""
+
+    @pytest.mark.parametrize("row", ["1.5,1,3", "nan,1,3", "inf,1,3", "2,1,3.5"])
+    def test_fractions_of_votes(self, tmp_path: Path, row: str) -> None:
+        path = tmp_path / "x.csv"
+        path.write_text(f"id,c_a,c_b,n\n1,2,1,3\n2,{row}\n")
+        with pytest.raises(FileFormatError, match="does not fit") as error:
+            read(path)
+        assert error.value.where == f"{path}, line 3" and error.value.expected == "whole numbers of votes"
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("x.csv", "id,c_a,c_b\n1,2,1\n2,0,0\n"),
+            ("x.json", '{"a": {"annotations": {"x": {}}, "soft_label": {"0": 1}}}'),
+            ("x.json", '{"a": {"soft_label": {"0": "x", "1": 0}, "number of annotations": 3}}'),
+            ("x.json", '{"a": {"soft_label": {"0": 1, "1": 0}, "number of annotations": null}}'),
+            ("x.jsonl", '{"id": 1, "votes": {"a": 0}}\n'),
+        ],
+    )
+    def test_the_file_is_named(self, tmp_path: Path, name: str, content: str) -> None:
+        path = tmp_path / name
+        path.write_text(content)
+        with pytest.raises(DataError) as error:
+            read(path)
+        assert str(path) in (error.value.where or "")
+
+    def test_labels_that_are_no_numbers_have_no_order(self) -> None:
+        assert in_order(["inf", "nan", "1"]) == (("1", "inf", "nan"), False)

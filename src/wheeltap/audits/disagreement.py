@@ -9,7 +9,7 @@ from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.disagreement_bands import bands_of, far_items, unsure
-from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, panel_of, shown
+from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, panel_of, shown, told
 from wheeltap.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -29,7 +29,7 @@ from wheeltap.stats.disagreement import (
     squared_to_all,
     wasserstein,
 )
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import mean_effect, without_point
 from wheeltap.stats.panels import error_over_people, over_people
 
 AGAINST: Final = "Distance to people, against that among people"
@@ -156,17 +156,20 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = (far[1] - far[0])[None, :]
-        test = mean_effect(gap, margin=margin, bounded=True, name="difference of JS distances", unit=JS)
+        less = f"({two.name} - {one.name})"
+        test = mean_effect(gap, margin=margin, bounded=True, name=f"difference of JS distances {less}", unit=JS)
         square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
-        beside = mean_effect((square[1] - square[0])[None, :], name="difference of squared distances", unit="of 2")
-        closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)
+        squared = (square[1] - square[0])[None, :]
+        beside = without_point(mean_effect(squared, name=f"difference of squared distances {less}", unit="of 2"))
+        closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
         said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
         claim = Tested(
-            test=test, margin=margin, cells=Cells(gap, bounded=True), words=PAIR, alarm=False, title=CLOSER,
+            test=test, margin=margin, cells=Cells(gap, bounded=True), words=PAIR, alarm=closer is one, title=CLOSER,
             found=f"{numbers}: {closer.name} is closer than {other.name} (difference {test}).{said}",
             otherwise=f"{numbers} (difference {test}).{said}", beside=(beside,),
-            brief=f"{closer.name} is closer to people (JS distance {far[0].mean():.3f} v {far[1].mean():.3f}).{said}",
+            brief=f"{closer.name} is closer to people (JS distance {far[0].mean():.3f} v {far[1].mean():.3f}, "
+            f"difference {test}).{said}",
         )  # fmt: skip
         named = {one.name, two.name}
         trials = [self.trial(case.plan, subject) for subject in case.plan.subjects if subject.name in named]
@@ -188,10 +191,13 @@ def _distances(read: Believed) -> Tested:
         kept.append(mean_of(wasserstein(p, panel.held), "Wasserstein distance to votes", "steps"))
     spread, refused = panel.entropies(p)
     said = (
-        f"{read.name} is {distance} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
-        f"{soft} of them chose its most likely label (soft accuracy). {refused}"
+        f"is {told(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
+        f"{told(soft)} of them chose its most likely label (soft accuracy). {refused}"
     )
-    return Tested(test=None, status="measured", found=said.strip(), beside=(*kept, *spread))
+    brief = said.partition(". ")[0].rstrip(". ")
+    return Tested(
+        test=None, status="measured", found=f"{read.name} {said}".strip(), brief=f"{brief}.", beside=(*kept, *spread)
+    )
 
 
 def _over_people(read: Believed) -> Estimate:
@@ -201,7 +207,8 @@ def _over_people(read: Believed) -> Estimate:
         return js_distance(read.p, held)
 
     halves = read.panel.halves
-    return over_people(mean_of(measure(halves.target).mean(0), HALF, JS), error_over_people(halves, measure))
+    found = over_people(mean_of(measure(halves.target).mean(0), HALF, JS), error_over_people(halves, measure))
+    return without_point(found)
 
 
 HALF: Final = "JS distance to half of the people"
@@ -223,8 +230,9 @@ def _against(read: Believed, margin: float) -> Tested:
         test=test, margin=margin, cells=Cells(gap, bounded=True), alarm=further, title=AGAINST,
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",
-        otherwise=f"{read.name}: its {numbers}", beside=(_over_people(read),),
-        brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}).",
+        otherwise=numbers, beside=(_over_people(read),),
+        brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}; "
+        f"difference {test}).",
     )  # fmt: skip
 
 

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.claims import Cells, Tested, Words
 from wheeltap.audits.disagreement_panel import FEW_FOR_ENTROPY, Believed, Panel, mean_of, shown
+from wheeltap.audits.headline_recorded import amount
 from wheeltap.core import seeds
 from wheeltap.core.lens import AgreementBand, FarItem, SystemScore
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, soft_accuracy, total_variation
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import has_width, mean_effect, without_point
 from wheeltap.stats.panels import among, to_all_people
 
 Chosen = NDArray[np.bool_]
@@ -52,12 +53,16 @@ def unsure(read: Believed, *, margin: float, title: str) -> Tested:
         f"where half of the people agrees by less than two thirds (about {items:,.0f} items), {read.name} gives its "
         f"most likely label {sure:.3f}, and {chose:.3f} of the other half chose it (difference {test})."
     )
+    if not has_width(test):
+        said = f"{numbers[0].upper()}{numbers[1:]} It is the same on all of them, so there is no test."
+        return Tested(test=None, status="measured", title=title, found=said, beside=(without_point(test),))
     way = "overconfident" if over else "underconfident"
     said = f"{way.capitalize()} where people disagree: {numbers}"
     return Tested(
         test=test, margin=margin, cells=Cells(cells[None, :], bounded=False), alarm=over, title=title, found=said,
         otherwise=numbers[0].upper() + numbers[1:], words=Words(way, "calibrated", "may be off"),
-        brief=f"{way} where people disagree (gives {sure:.3f} to labels that {chose:.3f} of them chose).",
+        brief=f"{way} where people disagree (gives {sure:.3f} to labels that {chose:.3f} of them chose; difference "
+        f"{amount(test)}).",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, shares, soft_accuracy
-from wheeltap.stats.effect import score_interval
+from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.panels import Counts, Halves, correlation, halves, splits_for
 
 FEW_FOR_ENTROPY: Final = 5
@@ -141,8 +141,18 @@ def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int) -> Panel:
 
 
 def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
-    """Mean over items. Each has people of its own, so that its interval holds for other people as well."""
-    return score_interval(values, bounded=False, name=name, unit=unit)
+    """Mean over items. Each has people of its own, so that its interval holds for other people as well.
+
+    It has none where all items gave the same number: that says nothing of what others would give.
+    """
+    return without_point(score_interval(values, bounded=False, name=name, unit=unit))
+
+
+def told(one: Estimate) -> str:
+    """An estimate in a sentence, with the reason where it has no interval."""
+    if one.value is None or one.low is not None or one.high is not None:
+        return str(one)
+    return f"{one.value:.3f} ({one.method if one.method.startswith('no interval') else 'no interval'})"
 
 
 def shown(subject: str, one: Estimate) -> SystemScore:

@@ -6,11 +6,12 @@ from typing import Final
 import numpy as np
 
 from wheeltap.audits.claims import Tested
-from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of
+from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, told
 from wheeltap.core import seeds
 from wheeltap.core.lens import People, Threshold
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, top, wasserstein
+from wheeltap.stats.effect import without_point
 from wheeltap.stats.panels import agreement, another, kappa, resampled
 
 SUBJECT: Final = "people"
@@ -29,14 +30,16 @@ _ROUNDING: Final = 1e-9
 def among_people(panel: Panel) -> Tested:
     """How far people agree, and how far one half of them is from the other: the ceiling of any score by votes."""
     far, soft = panel.ceiling
-    same, beyond = mean_of(agreement(panel.votes), "agreement of two people", "probability"), kappa(panel.votes)
+    same = mean_of(agreement(panel.votes), "agreement of two people", "probability")
+    beyond = without_point(kappa(panel.votes))
     more = [] if panel.refused else [mean_of(entropy(panel.held), "entropy of votes", "nats")]
     if panel.ordinal:
         two = panel.halves
         more.append(mean_of(wasserstein(two.other, two.target).mean(0), "Wasserstein distance of two halves", "steps"))
     said = (
-        f"Two people agree on an item with probability {same} (kappa {beyond}); half of them is {far} from the other "
-        f"half (JS distance, nats, square root), and {soft} of it chose the label that most of the other half chose."
+        f"Two people agree on an item with probability {told(same)} (kappa {told(beyond)}); half of them is "
+        f"{told(far)} from the other half (JS distance, nats, square root), and {told(soft)} of it chose the label "
+        "that most of the other half chose."
     )
     left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
     return Tested(

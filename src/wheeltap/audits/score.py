@@ -7,7 +7,7 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.limits import Margin
-from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, scores_of
+from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
@@ -27,6 +27,8 @@ class ScoreSettings(Settings, frozen=True, kw_only=True):
 def score_of(case: Case, subject: SubjectRecord) -> Estimate:
     """The subject's undisturbed score."""
     task = case.plan.task
+    if subject.role == "recorded":
+        return score_of_answers(case, subject)
     return score_interval(case.clean(subject), bounded=task.bounded, name=task.measure, unit=task.measure)
 
 
@@ -87,7 +89,7 @@ class ScoreAudit(Audit):
     def _recorded(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
         name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
         try:
-            claim = of_answers(case, one, two, margin=case.margin(self.settings.margin))
+            claim = of_answers(case, one, two, margin=self.settings.margin)
         except Unanswered as missing:
             return self.unanswered(name, missing, title=DIFFERENCE)
         return self.draft(case, name, claim, trials, title=DIFFERENCE)

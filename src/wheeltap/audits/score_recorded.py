@@ -8,14 +8,18 @@ import numpy as np
 
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import PAIR, Cells, Tested
+from wheeltap.audits.headline_recorded import amount
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import Values
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import has_width, mean_effect, score_interval, share_interval, without_point
 from wheeltap.stats.unpaired import unpaired_effect
 
 DIFFERENCE: Final = "Difference of benchmark scores"
+
+SCORE: Final = "score"
+"""Unit of scores that are no shares."""
 
 MOST: Final = 6
 """Systems up to which every pair is compared; of more, the first one with each of the others."""
@@ -25,8 +29,16 @@ def compared(plan: Plan) -> list[tuple[SubjectRecord, SubjectRecord]]:
     """Pairs whose scores are compared; ``support`` does so itself with the reference, at one try."""
     pairs = combinations(plan.subjects, 2)
     some = len(plan.subjects) > MOST
-    told = any(spec.name == "support" for spec in plan.audits)
-    return [(one, two) for one, two in pairs if (not told if one == plan.reference else not some)]
+    once = any(spec.name == "support" for spec in plan.audits)
+    return [(one, two) for one, two in pairs if (not once if one == plan.reference else not some)]
+
+
+def score_of_answers(case: Case, subject: SubjectRecord) -> Estimate:
+    """The score of recorded answers, of any kind of score."""
+    values, unit = case.clean(subject), case.plan.task.measure
+    if are_shares(values):
+        return share_interval(values, unit=unit)
+    return without_point(score_interval(values, bounded=False, unit=SCORE))
 
 
 def alone(subject: SubjectRecord, score: Estimate, *, items: int) -> Tested:
@@ -49,32 +61,40 @@ def scores_of(findings: Iterable[Finding]) -> tuple[SystemScore, ...]:
     )
 
 
-def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float) -> Tested:
-    """What the answers of two systems to the same items say.
+def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: float | None) -> Tested:
+    """What the answers of two systems to the same items say: the second's score minus the first's.
 
     Found is any difference at all, by McNemar's exact test where each item has one answer; excluded is one of more
-    than ``margin``. Answers to one item are averaged first, so that they count once. A comparison of the two scores
-    that forgets that the items are the same is printed beside it.
+    than ``margin``: of shares as it is, of other scores as a share of the first one's. It is an alarm where the second
+    is worse. Answers to one item are averaged first, so that they count once. A comparison of the two scores that
+    forgets that the items are the same is printed beside it.
     """
     a, b = case.clean(one), case.clean(two)
-    cells, bounded, unit = (a - b)[None, :], case.plan.task.bounded, case.plan.task.measure
-    gap = mean_effect(cells, bounded=bounded, name="score_difference", unit=unit)
-    apart = unpaired_effect(a, b, name="difference_unpaired", unit=unit)
-    first, second = int((cells > 0).sum()), int((cells < 0).sum())
+    shares = are_shares(a, b)
+    unit = case.plan.task.measure if shares else SCORE
+    least = (case.plan.margin if margin is None else margin) if shares else case.margin(margin)
+    cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
+    gap = mean_effect(cells, bounded=shares, name=f"score difference {less}", unit=unit)
+    apart = unpaired_effect(b, a, name=f"unpaired difference {less}", unit=unit)
+    first, second = int((cells < 0).sum()), int((cells > 0).sum())
     differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
     if first + second == 0:
         differ = "There is no item on which they differ"
-    of_one, of_two = (_number(scores, percent=_shares(a, b)) for scores in (a, b))
+    of_one, of_two = (_number(scores, percent=shares) for scores in (a, b))
     scores = f"{one.name} scores {of_one}, {two.name} {of_two}"
+    if not has_width(gap):
+        same = f"{scores}. The difference is the same on every item, so there is no interval and no test."
+        return Tested(test=None, status="measured", found=same, beside=(without_point(gap),), words=PAIR)
     exact = "exact McNemar" if "exact McNemar" in gap.method else "paired"
     tests = f"{exact} p {_p(gap)}, unpaired p {_p(apart)}"
-    better = one.name if (gap.value or 0.0) > 0 else two.name
-    words = f"{differ}, of {cells.shape[1]:,} (difference {gap})."
+    worse = (gap.value or 0.0) < 0.0
+    better = one.name if worse else two.name
+    words = f"{differ}, of {cells.shape[1]:,}."
     return Tested(
-        test=gap, margin=margin, cells=Cells(cells, bounded), words=PAIR, beside=(apart,),
-        found=f"{scores}: {better} is better ({tests}). {words}",
-        otherwise=f"{scores}: not shown to differ ({tests}). {words}", alarm=False,
-        brief=f"{of_one} v {of_two}: {better} is better ({tests}).",
+        test=gap, margin=least, cells=Cells(cells, shares), words=PAIR, beside=(apart,), alarm=worse,
+        found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
+        otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
+        brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}; {tests}).",
     )  # fmt: skip
 
 
@@ -82,8 +102,9 @@ def _number(scores: Values, *, percent: bool) -> str:
     return f"{100 * float(np.mean(scores)):.1f} %" if percent else f"{float(np.mean(scores)):.3g}"
 
 
-def _shares(a: Values, b: Values) -> bool:
-    return bool(min(np.min(a), np.min(b)) >= 0.0 and max(np.max(a), np.max(b)) <= 1.0)
+def are_shares(*several: Values) -> bool:
+    """Whether all scores lie in [0, 1]."""
+    return all(bool(np.min(one) >= 0.0 and np.max(one) <= 1.0) for one in several)
 
 
 def _p(estimate: Estimate) -> str:

@@ -93,6 +93,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
         findings = [covered(finding) for finding in findings]
+    asked = {one.code for one in instruments if one.asks == "benchmark"}
+    findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
     told = of_recorded(plan, findings) if recorded else headline(plan, findings, instruments, void=void, same=same)
     answer, study = _answered(verdicts, findings, void) or (told, None)
@@ -113,6 +115,13 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         study=study,
         lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
     )
+
+
+def _only_found(finding: Finding) -> Finding:
+    """The finding of a benchmark, an alarm only where something was found; leaning only to what would be one."""
+    if finding.status in ("found", "error"):
+        return finding
+    return msgspec.structs.replace(finding, alarm=False, leaning=finding.leaning and finding.alarm)
 
 
 def _merged(several: Sequence[LensRecord]) -> LensRecord | None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.headline_recorded import amount
 from wheeltap.audits.lens_names import named
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
@@ -17,7 +18,7 @@ from wheeltap.audits.support_curves import curves_of, gaps_of, listed_items, tri
 from wheeltap.core.lens import LensRecord, Support
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.readings.samples import SAMPLES, SamplesSettings
-from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.effect import mean_effect, score_interval, share_interval, without_point
 from wheeltap.stats.passk import pass_all, pass_at
 from wheeltap.stats.support import Solved, entropy, solved
 
@@ -105,11 +106,10 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             )
         )
         more = () if read.answers is None else (_nats(entropy(read.answers)),)
-        said = (
-            f"{read.name} solves {once} of the items at one try, {within} within {most:,}, and gives {most:,} right "
-            f"answers to {always}."
-        )
-        return [Tested(test=None, status="measured", found=said, beside=(once, within, always, *more))]
+        tries = f"{most:,} right answers" if most > 1 else "a right answer"
+        said = f"solves {once} of the items at one try, {within} within {most:,}, and gives {tries} to {always}."
+        found = f"{read.name} {said}"
+        return [Tested(test=None, status="measured", found=found, brief=said, beside=(once, within, always, *more))]
 
     def judge(self, case: Case) -> Verdict:
         """Also what is claimed of each pair; curves, bands and items for the page."""
@@ -148,16 +148,17 @@ class SupportAudit(SingleReadingAudit[Sampled]):
     def _once(self, case: Case, one: Sampled, two: Sampled) -> Tested:
         gap = (two.right / two.samples - one.right / one.samples)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin  # of shares: as it is
-        test = mean_effect(gap, margin=margin, bounded=True, name="difference at one try", unit="share of items")
+        name = f"difference at one try ({two.name} - {one.name})"
+        test = mean_effect(gap, margin=margin, bounded=True, name=name, unit="share of items")
         more = (test.value or 0.0) > 0.0
         first, second = (float((held.right / held.samples).mean()) for held in (one, two))
         said = (
             f"At one try {two.name} solves {100 * abs(test.value or 0.0):.1f} points {'more' if more else 'fewer'} "
-            f"than {one.name} (pass@1 {first:.3f} to {second:.3f})."
+            f"than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference {amount(test)})."
         )
         return Tested(
             test=test, margin=margin, cells=Cells(gap, bounded=True), words=PAIR, found=said, alarm=not more,
-            otherwise=f"{said} Difference {test}.", title="Difference at one try (pass@1)",
+            otherwise=said, title="Difference at one try (pass@1)",
         )  # fmt: skip
 
 
@@ -199,9 +200,8 @@ def _pair(one: Sampled, two: Sampled) -> str:
 
 
 def _share(values: NDArray[np.float64], name: str) -> Estimate:
-    single = bool(np.isin(values, (0.0, 1.0)).all())
-    return score_interval(values, bounded=single, name=name, unit="share of items")
+    return share_interval(values, name=name, unit="share of items")
 
 
 def _nats(values: NDArray[np.float64]) -> Estimate:
-    return score_interval(values, bounded=False, name="entropy of answers", unit="nats")
+    return without_point(score_interval(values, bounded=False, name="entropy of answers", unit="nats"))

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from wheeltap.cli.telling import STDOUT, Telling
 
 if TYPE_CHECKING:
     from wheeltap.runs.recorded import Imported
+    from wheeltap.sources.recorded import Recording
 
 _TELLING = Telling()
 
@@ -32,7 +34,7 @@ def lens(
       wheeltap lens samples_gsm8k.jsonl --out gsm8k/
       wheeltap lens answers.jsonl --votes votes.jsonl
     """
-    from wheeltap.core.errors import UsageError
+    from wheeltap.core.errors import DataError, UsageError
     from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
     from wheeltap.runs.recorded import imported
@@ -44,7 +46,11 @@ def lens(
     telling.prepare()
     telling.require_apart(store)
     several = (*files, *([] if votes is None else [votes]))
-    held = imported([read(path) for path in several])
+    recordings = [read(path) for path in several]
+    try:
+        held = imported(recordings if votes is None else _apart(recordings, votes))
+    except DataError as error:
+        raise error if error.where else error.at(", ".join(map(str, several))) from error
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as passing:
         kept = Path(passing) / "lens.wheeltap" if store is None else store
         new = held.put(kept)
@@ -53,6 +59,29 @@ def lens(
                 wrapped(terminal(), words.plain(line), style="dim")
             print()
         return telling.tell(judge(kept))
+
+
+def _apart(recordings: Sequence["Recording"], votes: Path) -> list["Recording"]:
+    """The same with the votes of the last file alone, and nobody's answers of it: it is no competitor.
+
+    Raises:
+        DataError: If it has none.
+    """
+    from wheeltap.core.errors import DataError
+
+    *answers, people = recordings
+    if people.votes is None:
+        raise DataError(
+            "There are no votes in this file.",
+            where=str(votes),
+            expected="how many people chose each label, item by item",
+            got=people.says,
+            do="Name a file of answers without --votes; see docs/lens.md for what a file of votes looks like.",
+        )
+    note = f"Votes are those of {votes.name}: others are left out."
+    kept = [replace(one, votes=None, notes=(*one.notes, note) if one.votes is not None else one.notes)
+            for one in answers]  # fmt: skip
+    return [*kept, replace(people, systems=(), labels=())]
 
 
 def _read(files: Sequence[Path], held: "Imported", new: int | None) -> list[str]:

@@ -63,6 +63,7 @@ def _frame(record: ReportRecord) -> dict[str, Any]:
     """What every page has."""
     return {
         "record": record,
+        "recorded": view.is_recorded(record),
         "words": words,
         "palette": list(zip(figures.SERIES, DARK, strict=True)),
         "chart_colours": CHART_COLOURS,
@@ -99,7 +100,12 @@ def _detail(record: ReportRecord) -> dict[str, Any]:
         "curves": drawn.dosed(record),
         "survival": drawn.matched(record),
         "maps": drawn.maps(record),
-        "instruments": [
-            (view.name_of(record, code), words.plain(record.instrument(code).reads)) for code in view.codes(record)
-        ],
+        "instruments": [(view.name_of(record, code), _reads(record, code)) for code in view.codes(record)],
     }
+
+
+def _reads(record: ReportRecord, code: str) -> str:
+    """What an audit does; of the score, in words that hold for answers that were recorded."""
+    if view.is_recorded(record) and view.is_score(record, code):
+        return words.LENS_SCORE
+    return words.plain(record.instrument(code).reads)

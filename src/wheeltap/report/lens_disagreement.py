@@ -27,6 +27,8 @@ def tables(lens: LensRecord, console: "Console") -> None:
         console.print()
     for people in lens.people:
         heads, rows = _kept(people)
+        if people.systems:
+            wrapped(console, f"{SCORED[0].upper()}{SCORED[1:]}:", style="dim")
         _grid(console, heads, rows)
         wrapped(console, _hides(people))
 
@@ -77,6 +79,10 @@ def threshold(one: Threshold) -> str:
     return "more than half" if one.share == _HALF else "two thirds or more"
 
 
+SCORED: Final = "share of right answers on the items kept, the label that most people chose being right"
+"""What the columns of systems hold."""
+
+
 def _share(some: int, whole: int) -> str:
     return f"{some:,} ({100 * some / whole:.0f} %)"
 
@@ -86,6 +92,8 @@ def _hides(people: People) -> str:
         f"One label an item: other people would change {100 * people.redrawn:.0f} % of the labels; two halves of these "
         f"people differ on {100 * people.halves:.0f} %."
     )
+    if len({round(score, 9) for score in people.thresholds[0].scores}) == 1:
+        return said if len(people.systems) < 2 else f"{said} All systems score the same."
     if people.order is not None:
         moved = 100 * people.order
         said += f" So {f'{moved:.0f} %' if moved >= _SOME else 'none'} of the pairs of systems would change places."
@@ -101,8 +109,8 @@ def context(lens: LensRecord | None) -> dict[str, Any]:
         return {"panels": []}
     names = list(dict.fromkeys(band.subject for band in lens.bands))
     return {
-        "panels": [{"hides": _hides(one), "kept": _kept(one), "labels": ", ".join(map(words.plain, one.labels))}
-                   for one in lens.people],
+        "panels": [{"hides": _hides(one), "kept": _kept(one), "scored": SCORED if one.systems else "",
+                    "labels": ", ".join(map(words.plain, one.labels))} for one in lens.people],
         "close": _close(lens),
         "bands": [_banded([band for band in lens.bands if band.subject == name]) for name in names],
         "far": [(words.plain(name), [_far(one) for one in lens.far if one.subject == name])

@@ -36,6 +36,20 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
             wrapped(console, f"{words.plain(gap.group)} ({gap.items:,} items): {decided(gap)}", indent=1, hang=2)
 
 
+def notes(record: ReportRecord) -> tuple[str, ...]:
+    """What the answer holds for, and that its tests are corrected for each other."""
+    tested = [finding for finding in record.findings if finding.status in _TESTED and finding.margin is not None]
+    if len(tested) < 2:
+        return ("Holds for these items and answers.",)
+    return (
+        "Holds for these items and answers.",
+        f"Verdicts are corrected for all {len(tested)} tests of this report; an interval or p-value is by itself.",
+    )
+
+
+_TESTED: Final = ("found", "excluded", "inconclusive")
+
+
 def _scores(lens: LensRecord, console: "Console") -> None:
     from rich.table import Table
 
@@ -90,7 +104,12 @@ def decided(gap: TryGap) -> str:
         for word, runs in (("more", gap.more), ("fewer", gap.fewer), ("undecided", gap.undecided))
         if runs
     ]
-    return f"{words.plain(second)} solves, against {words.plain(first)}: {'; '.join(said)} tries (95 %, all k at once)."
+    what = f"{'; '.join(said)} {_tries(gap.ks[-1])} (95 %, all k at once)"
+    return f"{words.plain(second)} solves, against {words.plain(first)}: {what}."
+
+
+def _tries(most: int) -> str:
+    return "try" if most == 1 else "tries"
 
 
 def ranges(runs: Runs) -> str:
@@ -104,12 +123,13 @@ def _support(support: Support, console: "Console") -> None:
         f"both {support.both:,}, only {first} {support.first:,}, only {second} {support.second:,}, neither "
         f"{support.neither:,}; balance: exact p {support.p:.2g}."
     )
-    wrapped(console, f"Solved at least once in {support.samples:,} tries: {counts}")
+    wrapped(console, f"Solved at least once in {support.samples:,} {_tries(support.samples)}: {counts}")
     alone = support.first + support.second
     if alone:
-        sure = f"{support.sure} of these {alone} items {'is' if support.sure == 1 else 'are'} sure, each by itself."
+        many = f"{support.sure or 'none'} of the {alone} items that one alone solves"
+        sure = f"{many[0].upper()}{many[1:]} {'is' if support.sure == 1 else 'are'} sure by itself."
         named = (
             f"{words.plain(one.id) or f'item {one.item + 1}'} ({one.first} to {one.second})"
             for one in support.items[:_MOST_ITEMS]
         )
-        wrapped(console, f"{sure} Clearest: {', '.join(named)}.")
+        wrapped(console, f"{sure} The surest first: {', '.join(named)}{' and others' if alone > _MOST_ITEMS else ''}.")

@@ -34,7 +34,9 @@ def summary(record: ReportRecord, console: "Console") -> None:
             wrapped(console, line, style="bold")
         console.print()
         lens_text.tables(record, record.lens, console)
-        wrapped(console, f"Holds for these items and answers. {study_text.READ_ON}", style="dim")
+        for note in lens_text.notes(record):
+            wrapped(console, note, style="dim")
+        wrapped(console, study_text.READ_ON, style="dim")
         return
     lines = view.headlines(record)
     if missing_trials(record):  # what follows is no result
@@ -93,7 +95,8 @@ def _verdicts(record: ReportRecord, console: "Console") -> None:
         return
     for chunk in _chunks(table, console.width):
         _score_table(table, chunk, console)
-    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
+    what = "items" if view.is_recorded(record) else "examples"
+    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} {what}", style="dim")
 
 
 def write(record: ReportRecord, console: "Console", *, full: bool = False) -> None:
@@ -118,7 +121,7 @@ def _everything(record: ReportRecord, console: "Console") -> None:
         ("Rules, fixed before the first net was made", study_text.rules, study is not None),
         ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
         ("Every net", study_text.members, study is not None),
-        ("Every verdict", _verdicts, bool(deployment.tables(record))),
+        ("Every verdict", _verdicts, bool(deployment.tables(record)) or record.lens is not None),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
@@ -277,5 +280,5 @@ def _cost(record: ReportRecord, console: "Console") -> None:
 
 
 def _unproven(record: ReportRecord, console: "Console") -> None:
-    for text in words.UNPROVEN:
+    for text in words.LENS_UNPROVEN if view.is_recorded(record) else words.UNPROVEN:
         wrapped(console, f"- {text}", indent=1, hang=2)

@@ -18,13 +18,19 @@ from wheeltap.plans.readings.samples import SAMPLES
 from wheeltap.plans.readings.votes import VOTES
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import note_run
-from wheeltap.sources.recorded.base import Answers, Measured, Recording, Votes
+from wheeltap.sources.recorded.base import Answers, Measured, Recording, Votes, many
 
 _MOST_NAMED: Final = 100_000
 """Items up to which a plan keeps their names."""
 
 _LONGEST_NAME: Final = 60
 """Characters of a name that are kept: some files know an item by its question alone."""
+
+MOST_TRIES: Final = 65_536
+"""Answers of every item up to which pass@k is computed; ``stats.passk`` takes no more."""
+
+MOST_CURVES: Final = 2**27
+"""Items by tries up to which pass@k is computed: so many numbers are held at once, more than once."""
 
 _READ: tuple[ReadingSpec, ...] = (SAMPLES, VOTES, LABEL_PROBABILITIES)
 
@@ -81,11 +87,17 @@ def imported(
     groups = next((part.groups for part in parts if part.groups), ())
     more = tuple(one for part in parts for one in part.more)
     systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
+    if audits is None:
+        asked, why = _fitting(systems, votes, more)
+        notes = [*notes, *why, *_unused(groups, asked)]
+        audits = [AuditSpec(name=name) for name in asked]
+    if sum(part.votes is not None for part in parts) > 1:
+        notes.append("Several files have votes: those of the first are read.")
     subjects = tuple(SubjectRecord(name=one.name, fingerprint=one.digest, parameters=0, role="recorded")
                      for one in systems) or (_nobody(votes),)  # fmt: skip
     plan = Plan(
         command="lens", subjects=subjects, task=_task(items, systems, votes), alpha=alpha, seed=seed,
-        audits=tuple(_fitting(systems, votes, more) if audits is None else audits), versions=_versions(systems, more),
+        audits=tuple(audits), versions=_versions(systems, more),
         no_controls="Recorded answers have no control copies.", names=_names(items, groups, parts),
     )  # fmt: skip
     outcomes = [
@@ -158,7 +170,7 @@ def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]
         )
     items = tuple(item for item in recordings[0].items if item in shared)
     whole = all(len(one) == len(shared) for one in sets)
-    return items, [] if whole else [f"{len(items):,} items are in all files, of {sizes}; only these are judged."]
+    return items, [] if whole else [_shared(len(items), sizes)]
 
 
 def _named(systems: list[Answers]) -> list[Answers]:
@@ -188,16 +200,26 @@ def _shares(score: NDArray[np.float32]) -> bool:
     return bool(((score >= 0.0) & (score <= 1.0)).all())
 
 
-def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Measured]) -> list[AuditSpec]:
-    """Audits that these answers can answer.
+def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Measured]) -> tuple[list[str], list[str]]:
+    """Audits that these answers can answer, and why not others that a reader may look for.
 
     Raises:
         DataError: If there are none.
     """
     graded = bool(systems) and all(one.mean is not None for one in systems)
-    repeated = graded and all(one.right is not None and one.repeated for one in systems)
-    named = ["score"] * graded + ["support"] * repeated + ["disagreement"] * (votes is not None)
+    named, why = ["score"] * graded, list[str]()
+    if graded and any(one.repeated for one in systems):
+        uncounted = _uncounted(systems)
+        named += ["support"] * (not uncounted)
+        why += [uncounted] if uncounted else []
+    plain = len(named)
     named += [one.audit for one in (*more, *(own for system in systems for own in system.more))]
+    if votes is not None:
+        several = int((votes.votes.sum(1) > 1).sum())
+        if several < 2 and not named:
+            raise _unsplit(several, len(votes.votes))
+        named[plain:plain] = ["disagreement"] * (several > 1)
+        why += _unsplit_note(several, len(votes.votes))
     if not named:
         raise DataError(
             "There is nothing to judge.",
@@ -205,7 +227,56 @@ def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Mea
             got=", ".join(one.name for one in systems),
             do="Say of each answer whether it is right, or give the votes of people with --votes.",
         )
-    return [AuditSpec(name=name) for name in dict.fromkeys(named)]
+    return list(dict.fromkeys(named)), why
+
+
+def _uncounted(systems: Sequence[Answers]) -> str:
+    """Why there is no pass@k; empty where there is."""
+    partly = [one.name for one in systems if one.right is None]
+    if partly:
+        return f"No pass@k: some answers of {', '.join(partly)} are partly right. The score is their mean."
+    single = [one.name for one in systems if not one.repeated]
+    if single:
+        return f"No pass@k: of {', '.join(single)} each item has one answer."
+    fewest, name = max((int(one.samples.min()), one.name) for one in systems if one.samples is not None)
+    items = next(len(one.samples) for one in systems if one.samples is not None)
+    if fewest > MOST_TRIES or fewest * items > MOST_CURVES:
+        most = min(MOST_TRIES, MOST_CURVES // items)
+        return (
+            f"{name} has {fewest:,} answers to each item, or more: pass@k is computed for up to {most:,}. "
+            "The score is pass@1, and it alone is judged."
+        )
+    return ""
+
+
+def _unsplit(several: int, items: int) -> DataError:
+    return DataError(
+        "One item does not say how far people agree." if several else "One vote an item cannot be split.",
+        expected="2 votes or more on each of 2 items or more",
+        got=f"{several} of {many(items, 'item')} with 2 votes or more",
+        do="How far people agree is known only where several voted on the same item: give all their votes.",
+    )
+
+
+def _unsplit_note(several: int, items: int) -> list[str]:
+    single = items - several
+    if several < 2:
+        return [
+            f"Votes are not judged: {several} of {many(items, 'item')} with 2 votes or more, and one cannot be split."
+        ]
+    left = f"{single:,} of {many(items, 'item')} {'has' if single == 1 else 'have'} one vote, which cannot be split:"
+    return [f"{left} left out of what is said of people."] if single else []
+
+
+def _unused(groups: tuple[str, ...], asked: Sequence[str]) -> list[str]:
+    if not groups or "support" in asked:
+        return []
+    return ["Parts (group) are shown with pass@k alone: here only the whole is judged."]
+
+
+def _shared(items: int, sizes: str) -> str:
+    are, these = ("is", "it is") if items == 1 else ("are", "these are")
+    return f"{many(items, 'item')} {are} in all files, of {sizes}; only {these} judged."
 
 
 def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _Known) -> list[Outcome]:

@@ -55,7 +55,7 @@ def plain(label: Any) -> str:
     """The name of a label: a whole number without a point."""
     try:
         number = float(label)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return str(label)
     return str(int(number)) if number.is_integer() and not isinstance(label, bool) else str(label)
 

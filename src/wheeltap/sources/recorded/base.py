@@ -177,13 +177,16 @@ class Recording:
     @property
     def says(self) -> str:
         """What it is, in one line."""
-        told = [f"{len(self.items):,} items"]
+        told = [many(len(self.items), "item")]
         if self.systems:
-            told = [f"{len(self.systems)} system{'s' if len(self.systems) > 1 else ''}", *told, self._answers()]
+            told = [many(len(self.systems), "system"), *told, self._answers()]
         if self.votes is not None:
             sums = self.votes.votes.sum(1)
-            told.append(f"{_range(int(sums.min()), int(sums.max()))} votes each on {len(self.votes.labels)}"
-                        f" {'ordered ' if self.votes.ordinal else ''}labels")  # fmt: skip
+            few, most = int(sums.min()), int(sums.max())
+            order = "ordered " if self.votes.ordinal else ""
+            told.append(
+                f"{_range(few, most)} vote{'s' if most > 1 else ''} each on {len(self.votes.labels)} {order}labels"
+            )
         return f"{self.shape}: {', '.join(part for part in told if part)}"
 
     def _answers(self) -> str:
@@ -203,6 +206,11 @@ class Recording:
             groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more),
         )  # fmt: skip
+
+
+def many(count: int, noun: str) -> str:
+    """So many of them: 1 item, 2 items."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _range(few: int, most: int) -> str:

@@ -1,11 +1,13 @@
 """Archives and documents that others wrote: nothing is unpacked to a file, and nothing is read beyond a bound."""
 
+import codecs
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Final
 
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError
+from wheeltap.sources.recorded.lines import require_file
 
 MEMBER: Final = 2**26
 """Bytes that one member of an archive may have."""
@@ -21,14 +23,13 @@ DOCUMENT: Final = 2**30
 
 
 def whole(path: Path) -> bytes:
-    """A document.
+    """A document, without the mark of UTF-8 that some programs put before it.
 
     Raises:
         MissingFile: If there is no such file.
         FileFormatError: If it is too large to be read at once.
     """
-    if not path.is_file():
-        raise MissingFile("There is no file at this path.", where=str(path))
+    require_file(path)
     size = path.stat().st_size
     if size > DOCUMENT:
         raise FileFormatError(
@@ -38,7 +39,7 @@ def whole(path: Path) -> bytes:
             got=f"{size:,} bytes",
             do="Write JSON lines instead, one object a line.",
         )
-    return path.read_bytes()
+    return path.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 
 class Archive:
@@ -54,8 +55,7 @@ class Archive:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        if not path.is_file():
-            raise MissingFile("There is no file at this path.", where=str(path))
+        require_file(path)
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError) as error:

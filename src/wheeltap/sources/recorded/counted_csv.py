@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.errors import FileFormatError
 from wheeltap.sources.recorded.ballots import plain
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.gathered import Gathered, in_order
-from wheeltap.sources.recorded.lines import misfit
+from wheeltap.sources.recorded.lines import misfit, require_file
 
 SHAPE = "a table of votes"
 
@@ -26,8 +26,7 @@ def read(path: Path) -> Recording:
         FileFormatError: If there are no such columns, or a line has other ones.
         DataError: If an item is there twice, or nobody voted on it.
     """
-    if not path.is_file():
-        raise MissingFile("There is no file at this path.", where=str(path))
+    require_file(path)
     gathered = Gathered(SHAPE, str(path))
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -64,10 +63,17 @@ def _counts(path: Path, line: int, head: Sequence[str], row: Sequence[str], plac
     if len(row) != len(head):
         raise misfit(path, line, expected=f"{len(head)} columns", got=f"{len(row)} columns")
     try:
-        votes = [int(float(row[place] or 0)) for place in places]
-        total = int(float(row[head.index(_SUM)])) if _SUM in head else sum(votes)
+        votes = [_whole(row[place] or "0") for place in places]
+        total = _whole(row[head.index(_SUM)]) if _SUM in head else sum(votes)
     except (ValueError, OverflowError) as error:
         raise misfit(path, line, expected="whole numbers of votes", got=str(error)) from error
     if total != sum(votes):
         raise misfit(path, line, expected=f"{total} votes, as {_SUM} says", got=f"{sum(votes)} votes")
     return votes
+
+
+def _whole(text: str) -> int:
+    number = float(text)
+    if not number.is_integer():
+        raise ValueError(f"{text} votes")
+    return int(number)

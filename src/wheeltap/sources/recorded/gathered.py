@@ -15,6 +15,12 @@ from wheeltap.sources.recorded.base import Answers, Recording, Votes
 MOST_DRAWS: Final = 2**26
 """Numbers of a table of answers, items by draws: one that would be larger is left out, and that is said."""
 
+MOST_VOTES: Final = 1_000_000
+"""For one label of an item: nobody was asked by more people."""
+
+MOST_SAMPLE: Final = 2**62
+"""Number of an answer."""
+
 NEAR: Final = 1e-3
 """How far probabilities may be from a sum of 1: they were rounded, or else they are something else."""
 
@@ -88,7 +94,13 @@ class Gathered:
         return at
 
     def add(self, system: str, row: Row, group: str = "") -> None:
-        """Takes one answer."""
+        """Takes one answer.
+
+        Raises:
+            DataError: If its number is too large.
+        """
+        if row.sample is not None and abs(row.sample) > MOST_SAMPLE:
+            raise _too_large("number of an answer (sample)", row.sample, MOST_SAMPLE, f"{self._where}, line {row.line}")
         held = self._systems.get(system)
         if held is None:
             held = self._systems[system] = _Columns()
@@ -109,12 +121,17 @@ class Gathered:
         """Takes what people said of an item.
 
         Raises:
-            DataError: If that was there already.
+            DataError: If that was there already, or it is no count.
         """
         at = self.item(item, group)
         if (before := self._voted_on.setdefault(at, line)) != line:
             raise _twice(self._where, item, (before, line))
         for label, count in counts.items():
+            if count > MOST_VOTES:
+                raise _too_large("count of votes", count, MOST_VOTES, f"{self._where}, line {line}")
+            if count < 0:
+                raise DataError("A count of votes is negative.", where=f"{self._where}, line {line}",
+                                expected="0 or more", got=str(count)[:80])  # fmt: skip
             for column, number in zip(
                 self._votes, (at, self._labels.setdefault(label, len(self._labels)), count), strict=True
             ):
@@ -138,9 +155,9 @@ class Gathered:
         for held in self._systems.values():
             there &= np.bincount(_ints(held.items), minlength=len(names)) > 0
         if not there.all():
-            told.append(
-                f"{int(there.sum()):,} of {len(names):,} items have an answer of every system; the rest are out."
-            )
+            whole = int(there.sum())
+            have = "has" if whole == 1 else "have"
+            told.append(f"{whole:,} of {len(names):,} items {have} an answer of every system; the rest are out.")
         systems = tuple(self._answers(name, held, names, told) for name, held in self._systems.items())
         votes = self._voted(known, len(names), ordinal) if self._labels else None
         groups: tuple[str, ...] = tuple(self._groups) if any(self._groups) else ()
@@ -224,12 +241,14 @@ class Gathered:
             )
         place = np.array([labels.index(label) for label in self._labels])
         at, label, count = (np.asarray(column) for column in self._votes)
-        if len(count) and int(count.min()) < 0:
-            raise DataError("A count of votes is negative.", where=self._where, expected="0 or more",
-                            got=str(int(count.min())))  # fmt: skip
         votes = np.zeros((items, len(labels)), dtype=np.int64)
         np.add.at(votes, (at, place[label]), count)
         return Votes(labels=labels, votes=votes.astype(np.int32), ordinal=ordinal)
+
+
+def _too_large(what: str, got: int, most: int, where: str) -> DataError:
+    digits = str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
+    return DataError(f"A {what} is too large.", where=where, expected=f"at most {most:,}", got=digits)
 
 
 def _twice(where: str, item: str, lines: tuple[int, int], *, more: int = 0) -> DataError:
@@ -273,7 +292,7 @@ def in_order(labels: Sequence[str]) -> tuple[tuple[str, ...], bool]:
         numbers = sorted({int(float(label)) for label in labels})
         if any(float(label) != int(float(label)) for label in labels):
             return tuple(sorted(set(labels))), False
-    except ValueError:
+    except (ValueError, OverflowError):
         return tuple(sorted(set(labels))), False
     if len(numbers) < 3 or numbers[-1] - numbers[0] > _LONGEST_SCALE:
         return tuple(str(number) for number in numbers), False

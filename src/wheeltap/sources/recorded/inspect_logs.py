@@ -7,9 +7,10 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded.base import Recording
+from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.bounded import Archive, whole
 from wheeltap.sources.recorded.gathered import Gathered, Row
+from wheeltap.sources.recorded.lines import BROKEN, placed
 
 SHAPE = "a log of inspect"
 
@@ -95,10 +96,10 @@ def _samples(archive: Archive, path: Path) -> Iterator[_Sample]:
 def _decoded(data: bytes, kind: type[T], *, where: str) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (*BROKEN, msgspec.MsgspecError) as error:
         raise FileFormatError(
             "A log of inspect cannot be read.",
-            where=where,
+            where=placed(where, data, error),
             expected="JSON as inspect writes it",
             got=str(error),
             do="Get the file again, or let inspect write it again.",
@@ -121,7 +122,7 @@ def _recording(path: Path, about: _Eval, status: str, samples: Iterable[_Sample]
             "No sample of the log is scored.",
             where=str(path),
             expected="scores for each sample",
-            got=f"{len(held):,} samples without scores",
+            got=f"{many(len(held), 'sample')} without scores",
             do="Score the log first: inspect score.",
         )
     gathered, unscored = Gathered(SHAPE, str(path)), 0
@@ -143,7 +144,7 @@ def _notes(about: _Eval, status: str, names: Sequence[str], unscored: int) -> li
     if status not in ("success", ""):
         notes.append(f"The run did not come to its end (status: {status}): samples that it had are judged.")
     if unscored:
-        notes.append(f"{unscored:,} samples without a score are left out.")
+        notes.append(f"{many(unscored, 'sample')} without a score {'is' if unscored == 1 else 'are'} left out.")
     return notes
 
 

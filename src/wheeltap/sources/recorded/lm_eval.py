@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded.base import Recording
+from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered, Row
 from wheeltap.sources.recorded.lines import decoded, misfit
 
@@ -21,6 +21,9 @@ SHAPE = "samples logged by lm-eval"
 
 METRICS: Final = ("acc", "exact_match", "pass@1", "mc1", "em", "acc_norm")
 """Metrics that say whether an answer is right, the first that is there is taken."""
+
+_MAJORITY: Final = "maj"
+"""How the names of filters begin that grade the answer that most of an item's answers give."""
 
 _Grade = float | bool | str | None
 
@@ -84,9 +87,11 @@ class _Read:
         chosen = ""
         for number, line in decoded(self._path, self._kind, shape=SHAPE):
             self._filters[line.filter] = self._filters.get(line.filter, 0) + 1
-            grade = _number(cast("Any", line).grade)
+            grade = _grade(cast("Any", line).grade)
             if grade is None:
-                raise misfit(self._path, number, expected=f"a number for {self.metric}", got="none")
+                raise misfit(
+                    self._path, number, expected=f"a number for {self.metric}", got=str(cast("Any", line).grade)[:80]
+                )
             chosen = chosen or line.filter
             if line.filter == chosen:
                 self._take(number, line, grade)
@@ -155,10 +160,13 @@ class _Read:
         notes = [f"Right is {self.metric}{also}."]
         if others:
             notes.append(f"Answers are those of the filter {chosen}; also there: {', '.join(others)}.")
-        if self._unjudged:
+        if chosen.startswith(_MAJORITY):
             notes.append(
-                f"Up to {self._unjudged} more answers to an item were sampled and not graded (filter {chosen})."
+                f"The score is that of a majority over an item's answers, not of single ones (filter {chosen})."
             )
+        elif self._unjudged:
+            told = f"Up to {many(self._unjudged, 'more answer')} to an item {'was' if self._unjudged == 1 else 'were'}"
+            notes.append(f"{told} sampled and not graded (filter {chosen}).")
         if self._voted:
             notes.append("Votes are those in the documents, in the order of the choices.")
         if self._uneven:
@@ -171,7 +179,7 @@ def _metric(path: Path) -> tuple[str, list[str]]:
     _, first = next(iter(decoded(path, dict[str, Any], shape=SHAPE)))
     named = first.get("metrics")
     there = [str(name) for name in cast("list[Any]", named)] if isinstance(named, list) else []
-    there = [name for name in there or METRICS if _number(first.get(name)) is not None]
+    there = [name for name in there or METRICS if _grade(first.get(name)) is not None]
     best = next((name for name in METRICS if name in there), there[0] if there else "")
     if not best:
         raise FileFormatError(
@@ -187,8 +195,13 @@ def _metric(path: Path) -> tuple[str, list[str]]:
 def _number(value: Any) -> float | None:
     try:
         return float(value) if isinstance(value, int | float | str) else None
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+
+
+def _grade(value: Any) -> float | None:
+    number = _number(value)
+    return number if number is not None and math.isfinite(number) else None
 
 
 def _answers(line: _Line) -> list[Any]:

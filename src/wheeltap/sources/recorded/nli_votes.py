@@ -8,7 +8,7 @@ import msgspec
 
 from wheeltap.core.errors import DataError
 from wheeltap.sources.recorded.ballots import counted
-from wheeltap.sources.recorded.base import Recording
+from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered
 from wheeltap.sources.recorded.lines import decoded, misfit
 
@@ -89,7 +89,10 @@ class _Panels:
         """How often that was so."""
         if not self._again:
             return []
-        return [f"{self._again} pairs were put to people a second time: each time is an item of its own."]
+        return [
+            f"{many(self._again, 'pair')} {'was' if self._again == 1 else 'were'} put to people a second time: "
+            "each time is an item of its own."
+        ]
 
 
 def _votes(line: _Line, *, where: str) -> tuple[Mapping[str, int] | None, bool]:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
-from wheeltap.sources.recorded.base import Recording
+from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
 from wheeltap.sources.recorded.lines import decoded, misfit
 
@@ -20,7 +20,7 @@ class _Line(msgspec.Struct, frozen=True):
     id: str | int
     system: str | UnsetType = UNSET
     sample: int | UnsetType = UNSET
-    correct: bool | float | UnsetType = UNSET
+    correct: bool | float | UnsetType | None = UNSET
     answer: str | int | float | bool | UnsetType | None = UNSET
     probabilities: dict[str, float] | UnsetType = UNSET
     group: str | UnsetType = UNSET
@@ -40,13 +40,14 @@ def read(path: Path) -> Recording:
 
     Raises:
         FileFormatError: If a line has other fields than the first one.
-        DataError: If an item is there twice, probabilities do not sum to 1, or a label is not in the set.
+        DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
+            has a grade though all have the field.
     """
     gathered = Gathered(SHAPE, str(path))
     fields: tuple[bool, ...] | None = None
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
-    seen = set[str]()
+    seen, ungraded, graded = set[str](), 0, 0
     for number, line in decoded(path, _Line, shape=SHAPE):
         has = _has(line)
         fields = has if fields is None else fields
@@ -62,9 +63,12 @@ def read(path: Path) -> Recording:
             seen.add(item)
             voted.update(dict.fromkeys(line.votes))
             gathered.vote(item, number, line.votes, group)
-        if answered:
+        if answered and line.correct is None:
+            ungraded += 1
+        elif answered:
+            graded += 1
             row = Row(
-                item, number, None if line.correct is UNSET else float(line.correct),
+                item, number, None if line.correct is UNSET or line.correct is None else float(line.correct),
                 None if line.answer is UNSET or line.answer is None else str(line.answer),
                 None if line.sample is UNSET else line.sample, p,
             )  # fmt: skip
@@ -72,7 +76,20 @@ def read(path: Path) -> Recording:
     order, ordinal = in_order(list(labels or voted))
     if labels is not None:
         order, ordinal = tuple(labels), ordinal and order == tuple(labels)
-    return gathered.recording(labels=order, ordinal=ordinal)
+    return gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, where=str(path)))
+
+
+def _left_out(ungraded: int, graded: int, *, where: str) -> list[str]:
+    """What is said of answers whose grade is null."""
+    if ungraded and not graded:
+        raise DataError(
+            "No answer is graded.",
+            where=where,
+            expected="correct: true, false or a number, in some lines",
+            got=f"null in {many(ungraded, 'line')}",
+            do="Leave the field out where only probabilities or votes are of interest.",
+        )
+    return [f"{many(ungraded, 'answer')} without a grade (null) left out."] if ungraded else []
 
 
 def _has(line: _Line) -> tuple[bool, ...]:

@@ -1,22 +1,28 @@
 """Counts of right answers: rows ``{"id": ..., "n": samples, "c": right, "source": ...}``, one for each item."""
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
 
 from wheeltap.core.errors import DataError
-from wheeltap.sources.recorded.base import Answers, Recording
+from wheeltap.sources.recorded.base import Answers, Recording, many
 from wheeltap.sources.recorded.lines import rows
 
 SHAPE = "counts of right answers"
 
 
+MOST: Final = 2**31 - 1
+"""Answers of an item that can be counted."""
+
+_Count = Annotated[int, msgspec.Meta(ge=-MOST, le=MOST)]
+
+
 class _Row(msgspec.Struct, frozen=True):
     id: str | int
-    n: int
-    c: int
+    n: _Count
+    c: _Count
     source: str = ""
 
 
@@ -42,7 +48,7 @@ def read(path: Path) -> Recording:
             "Counts cannot be counts of right answers.",
             where=str(path),
             expected="0 <= c <= n and n >= 1 for each item",
-            got=f"{len(wrong)} item{'s' if len(wrong) > 1 else ''}: {named}",
+            got=f"{many(len(wrong), 'item')}: {named}",
         )
     return Recording(
         shape=SHAPE, items=tuple(str(row.id) for row in held),

@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from wheeltap.core.errors import FileFormatError
+import msgspec
+
+from wheeltap.core.errors import FileFormatError, WheeltapError
 from wheeltap.sources.recorded import counted_csv, inspect_logs, lewidi, lm_eval, nli_votes, own, passk, solutions
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.bounded import whole
-from wheeltap.sources.recorded.lines import first
+from wheeltap.sources.recorded.lines import BROKEN, first, no_json, numbered, require_file
 
 LINES = (
     passk,
@@ -23,6 +25,7 @@ DOCUMENTS = (inspect_logs, lewidi)
 """Shapes of one JSON document."""
 
 _ZIP = b"PK"
+_RECORD = b'{"'
 _SCORES_ALONE = {"results", "configs"}
 
 
@@ -34,6 +37,16 @@ def read(path: Path) -> Recording:
         FileFormatError: If no shape fits.
         DataError: If its content makes no sense.
     """
+    require_file(path)
+    try:
+        return _read(path)
+    except WheeltapError as error:
+        if str(path) in (error.where or ""):
+            raise
+        raise error.at(f"{path}: {error.where}" if error.where else str(path)) from error
+
+
+def _read(path: Path) -> Recording:
     row = first(path)
     with path.open("rb") as file:
         start = file.read(len(_ZIP))
@@ -44,20 +57,47 @@ def read(path: Path) -> Recording:
     for shape in LINES:
         if shape.fits(row):
             return shape.read(path)
+    broken = _broken(path) if row is None else None
     if row is None:
         row = _document(path)
     for shape in DOCUMENTS:
         if shape.fits(row):
             return shape.read(path)
+    if broken is not None:
+        raise broken
     raise _unknown(path, row)
 
 
 def _document(path: Path) -> Any:
-    """A file that is one JSON document over many lines; ``None`` where it is not."""
+    """A file that is one JSON document over many lines; ``None`` where it is not.
+
+    Raises:
+        FileFormatError: If it is nested too deeply.
+    """
+    data = whole(path)
     try:
-        return json.loads(whole(path))
-    except (ValueError, RecursionError):
+        return json.loads(data)
+    except RecursionError as error:
+        raise FileFormatError(
+            "A JSON document is nested too deeply.",
+            where=str(path),
+            expected="a log or votes, a few levels deep",
+            got="lists within lists beyond what can be read",
+            do="Do not trust this file: no log looks like that.",
+        ) from error
+    except ValueError:
         return None
+
+
+def _broken(path: Path) -> FileFormatError | None:
+    """What is wrong with a first line that begins like a record, and is none; ``None`` where it does not."""
+    number, line = next(iter(numbered(path)))
+    if line.startswith(_RECORD):
+        try:
+            msgspec.json.decode(line)
+        except BROKEN as error:
+            return no_json(path, number, line, error, expected="JSON lines")
+    return None
 
 
 def _unknown(path: Path, row: Any) -> FileFormatError:
