@@ -13,6 +13,16 @@ from wheeltap.models.cppn import Cppn, Fold, Layout
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "picbreeder"
 NAMES = ("skull", "butterfly")
+
+
+def published(path: str) -> Path:
+    """A file of the test data, by its path among them; the test skips where it is absent."""
+    found = DATA.parent / path
+    if not found.exists():
+        pytest.skip(f"needs the published data: {path}")
+    return found
+
+
 needs_data = pytest.mark.skipif(not (DATA / "skull.zip").is_file(), reason="needs the published genomes")
 
 ARCH = {"skull": "12;cache:15,gaussian:4,identity:2,sin:1", "butterfly": "16;cache:17,gaussian:4,sigmoid:1,sin:1"}

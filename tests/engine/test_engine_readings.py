@@ -21,8 +21,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Of readings that would take long with their defaults."""
 
-OWN = ("factor-effects", "head-effects", "picture-drawn", "picture-graph", "picture-inside", "picture-numbers")
-"""Read by tests of their own, of tasks with factors, of models with attention, or that draw pictures."""
+OWN = ("factor-effects", "head-effects", "picture-drawn", "picture-graph", "picture-inside", "picture-numbers", "votes")
+"""Read by tests of their own, of tasks with factors or votes, of models with attention, or that draw pictures."""
 
 for _name in sorted(set(base.BUILTIN) - set(OWN)):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}

@@ -174,6 +174,9 @@ BUILTIN = {
     "symmetry": "wheeltap.audits.symmetry:SymmetryAudit",
     "improvement": "wheeltap.audits.improvement:ImprovementAudit",
     "input-shift": "wheeltap.audits.input_shift:InputShiftAudit",
+    "support": "wheeltap.audits.support:SupportAudit",
+    "disagreement": "wheeltap.audits.disagreement:DisagreementAudit",
+    "item-noise": "wheeltap.audits.item_noise:ItemNoiseAudit",
 }
 
 STRUCTURE = ("redundancy", "entanglement")

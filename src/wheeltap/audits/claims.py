@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.power import Graded
+from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.study import Direction, StudyRecord
 from wheeltap.stats.members.base import MemberTest
@@ -162,6 +163,7 @@ class Verdict:
     Attributes:
         graded: What was measured of graded copies; its power is reported when all tests of the report are known.
         answered: Of a study: the headline and the table, once all findings are settled.
+        lens: What is known of the benchmark.
     """
 
     drafts: list[Draft] = field(default_factory=list[Draft])
@@ -170,6 +172,7 @@ class Verdict:
     blocks: list[BlockMap] = field(default_factory=list[BlockMap])
     graded: Graded | None = None
     answered: Answered | None = None
+    lens: LensRecord | None = None
 
 
 class Unanswered(Exception):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import pair
+from wheeltap.audits.headline_recorded import of_benchmark, rounded
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.plans.plan import Plan
@@ -57,13 +58,14 @@ def headline(
     first = told.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
+    more = of_benchmark(told.benchmark)
     if len(plan.subjects) == 1:
-        return "\n".join([*first, told.of_one(plan.reference)])
+        return "\n".join([*first, told.of_one(plan.reference), *more])
     lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
     first_same = next((at for at, line in enumerate(lines) if len(lines) > 1 and _SAME_OUTPUTS in line), None)
     if first_same is not None:  # explained once, where it is first read
         lines[first_same] = f"{lines[first_same]} {SAME}"
-    return "\n".join([*first, *lines])
+    return "\n".join([*first, *filter(None, lines), *more])
 
 
 def percent(share: float) -> str:
@@ -103,6 +105,11 @@ class _Told:
     def _asks(self, finding: Finding) -> str:
         return self.instruments[finding.code].asks if finding.code in self.instruments else ""
 
+    @property
+    def benchmark(self) -> list[Finding]:
+        """What was asked of what the score leaves out: it has lines of its own."""
+        return [f for f in self.findings if self._asks(f) == "benchmark"]
+
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models."""
         rows = _with([f for f in self.findings if self._asks(f) == "census"], "found")
@@ -120,7 +127,7 @@ class _Told:
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
         if not any(said[1:]):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
-            said.append(f"{known}: nothing else was asked.")
+            said.append(f"{known}." if self.benchmark else f"{known}: nothing else was asked.")
         return " ".join(part for part in said if part)
 
     def _partly(self, *subjects: SubjectRecord) -> str:
@@ -216,8 +223,12 @@ class _Told:
         elif asked:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
-            rank, verdict = 1, "" if merged else "nothing else was compared."
-        said = [self._partly(self.plan.reference, rival), f"{name}: {self._scores(score, rival)}{verdict}"]
+            rank, verdict = 1, "" if merged or self.benchmark else "nothing else was compared."
+        scores = self._scores(score, rival)
+        told = f"{name}: {scores}{verdict}"
+        if not (verdict or merged):  # what else was asked has lines of its own
+            told = f"{told.rstrip('; ')}." if scores else ""
+        said = [self._partly(self.plan.reference, rival), told]
         said += [costs] if (costs := self._own_costs((self.plan.reference, rival), differ)) else []
         if differ or leaning:
             said.append(self._conversion(rival, score))
@@ -330,12 +341,6 @@ def _placed(label: str) -> str:
 
 def _titles(rows: Sequence[Finding]) -> str:
     return ", ".join(dict.fromkeys(_lower(row.title) for row in rows))
-
-
-def rounded(count: int) -> str:
-    """A count with two digits that mean something, rounded up."""
-    size = 10 ** max(len(str(count)) - 2, 0)
-    return f"{-(-count // size) * size:,}"
 
 
 def _would_do(rows: Sequence[Finding]) -> str:

@@ -7,6 +7,8 @@ import numpy as np
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.limits import Margin
+from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
+from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import mean_effect, score_interval
@@ -25,6 +27,8 @@ class ScoreSettings(Settings, frozen=True, kw_only=True):
 def score_of(case: Case, subject: SubjectRecord) -> Estimate:
     """The subject's undisturbed score."""
     task = case.plan.task
+    if subject.role == "recorded":
+        return score_of_answers(case, subject)
     return score_interval(case.clean(subject), bounded=task.bounded, name=task.measure, unit=task.measure)
 
 
@@ -74,9 +78,21 @@ class ScoreAudit(Audit):
         verdict = Verdict()
         for subject in case.plan.subjects:
             verdict.drafts.append(self._single(case, subject))
+        if case.plan.reference.role == "recorded":
+            verdict.drafts += [self._recorded(case, *two) for two in compared(case.plan)]
+            verdict.lens = LensRecord(scores=scores_of(draft.finding for draft in verdict.drafts))
+            return verdict
         for rival in case.rivals:
             verdict.drafts.append(self._pair(case, rival))
         return verdict
+
+    def _recorded(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
+        name, trials = pair(one, two), (case.plan.clean(one), case.plan.clean(two))
+        try:
+            claim = of_answers(case, one, two, margin=self.settings.margin)
+        except Unanswered as missing:
+            return self.unanswered(name, missing, title=DIFFERENCE)
+        return self.draft(case, name, claim, trials, title=DIFFERENCE)
 
     def _single(self, case: Case, subject: SubjectRecord) -> Draft:
         task = case.plan.task
@@ -84,6 +100,9 @@ class ScoreAudit(Audit):
             score = score_of(case, subject)
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
+        if subject.role == "recorded":
+            claim = alone(subject, score, items=task.examples)
+            return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
         because = (
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
@@ -99,7 +118,7 @@ class ScoreAudit(Audit):
         plan = case.plan
         name = pair(plan.reference, rival)
         trials = tuple(plan.clean(subject) for subject in (plan.reference, rival))
-        title = "Difference of benchmark scores"
+        title = DIFFERENCE
         try:
             values = (case.clean(plan.reference) - case.clean(rival))[None, :]
         except Unanswered as missing:

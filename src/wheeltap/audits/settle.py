@@ -12,8 +12,10 @@ from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Verdict
 from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
+from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
+from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import UNCOVERED, Control, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
@@ -48,6 +50,8 @@ def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) ->
         lookup: From a trial's key to its outcome.
         audits: The plan's, where they were made already.
     """
+    if plan.reference.role == "recorded":
+        return []  # what was recorded is all there is
     making = plan.makings()
     if any(lookup(trial.key) is None for trial in making):
         return making  # nothing can be asked of members that are not made
@@ -76,7 +80,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     instruments = tuple({one.code: one for one in reversed(several)}.values())[::-1]
     drafts = [draft for verdict in verdicts for draft in verdict.drafts]
     alpha = plan.alpha / _tests(plan, drafts)
-    controls = [_baseline(case), *_copies(plan, case)]
+    recorded = plan.reference.role == "recorded"
+    controls = [] if recorded else [_baseline(case), *_copies(plan, case)]
     for verdict in verdicts:
         controls += verdict.controls
         controls += [power_control(verdict.graded, alpha=alpha)] if verdict.graded is not None else []
@@ -88,8 +93,10 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
         findings = [covered(finding) for finding in findings]
+    asked = {one.code for one in instruments if one.asks == "benchmark"}
+    findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
-    told = headline(plan, findings, instruments, void=void, same=same)
+    told = of_recorded(plan, findings) if recorded else headline(plan, findings, instruments, void=void, same=same)
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
@@ -106,7 +113,25 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         instruments=instruments,
         void=void,
         study=study,
+        lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
     )
+
+
+def _only_found(finding: Finding) -> Finding:
+    """The finding of a benchmark, an alarm only where something was found; leaning only to what would be one."""
+    if finding.status in ("found", "error"):
+        return finding
+    return msgspec.structs.replace(finding, alarm=False, leaning=finding.leaning and finding.alarm)
+
+
+def _merged(several: Sequence[LensRecord]) -> LensRecord | None:
+    """What all audits know of the benchmark, in one record."""
+    if not several:
+        return None
+    held = {
+        field: tuple(one for lens in several for one in getattr(lens, field)) for field in LensRecord.__struct_fields__
+    }
+    return LensRecord(**held)
 
 
 def _answered(verdicts: Sequence[Verdict], findings: Sequence[Finding], void: bool) -> tuple[str, StudyRecord] | None:

@@ -32,6 +32,7 @@ _VERBS = {
     "audit": "What shipping one model costs.",
     "compare": "Which of two models survives shipping, on the same examples and draws.",
     "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
+    "lens": "What a benchmark's score leaves out: from recorded answers, without a model.",
     "fer": "The study of one picture, and of nets that draw it.",
     "plan": "Write down what an audit would run, and what it costs at most.",
     "run": "Run a plan.",

@@ -23,6 +23,8 @@ class Annotations:
         groups: The behaviour that each example is one of, integer ``[example]``, where it is not its right option.
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
+        votes: How many people chose each option, integer ``[example, option]``.
+        ordinal: Whether the options of the votes are in an order, with equal steps between them.
 
     Raises:
         DataError: If a factor is called what only readings may call one.
@@ -31,6 +33,8 @@ class Annotations:
     groups: Tensor | None = None
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
+    votes: Tensor | None = None
+    ordinal: bool = False
 
     def __post_init__(self) -> None:
         if OWN in self.factors:
@@ -47,7 +51,8 @@ class Annotations:
         """One for each annotation; none where nothing is known."""
         groups = [] if self.groups is None else [tensor_digest("groups", self.groups)]
         factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
-        return [*groups, *factors, *([] if self.symmetry is None else [self.symmetry.digest])]
+        votes = [] if self.votes is None else [tensor_digest("ordinal votes" if self.ordinal else "votes", self.votes)]
+        return [*groups, *factors, *([] if self.symmetry is None else [self.symmetry.digest]), *votes]
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
@@ -55,6 +60,8 @@ class Annotations:
         return Annotations(
             groups=None if self.groups is None else self.groups[at],
             factors={name: values[at] for name, values in self.factors.items()},
+            votes=None if self.votes is None else self.votes[at],
+            ordinal=self.ordinal,
         )
 
 
@@ -83,6 +90,38 @@ def checked_groups(groups: Sequence[Any] | NDArray[Any] | Tensor, *, examples: i
             do="Number the groups, and give each example the number of its own.",
         )
     return given.long()
+
+
+def checked_votes(votes: Sequence[Any] | NDArray[Any] | Tensor, *, examples: int, where: str) -> Tensor:
+    """Votes as integers, a row per example.
+
+    Raises:
+        DataError: If they are not counts, their number is another, or nobody voted on an example.
+    """
+    try:
+        given = torch.as_tensor(votes).cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _no_votes(where, examples, f"{type(votes).__name__}: {' '.join(str(error).split())[:120]}") from error
+    if given.ndim != 2 or given.shape[1] < 2 or given.is_floating_point() or given.is_complex():
+        raise _no_votes(where, examples, f"{str(given.dtype).removeprefix('torch.')} {list(given.shape)}")
+    if len(given) != examples:
+        raise _no_votes(where, examples, f"{len(given)} rows")
+    counts = given.long()
+    silent = torch.nonzero((counts < 0).any(1) | (counts.sum(1) == 0)).flatten()
+    if len(silent):
+        named = ", ".join(str(int(at) + 1) for at in silent[:5])
+        raise _no_votes(where, examples, f"negative counts, or none at all, for {len(silent)} examples: {named}")
+    return counts
+
+
+def _no_votes(where: str, examples: int, got: str) -> DataError:
+    return DataError(
+        "The votes do not fit the examples.",
+        where=where,
+        expected=f"whole numbers [{examples}, options]: how many people chose each option of an example, one at least",
+        got=got,
+        do="Count the people of each example by the option they chose; leave examples out on which nobody voted.",
+    )
 
 
 def require_fit(symmetry: Symmetry, examples: int, *, where: str) -> None:

@@ -16,8 +16,9 @@ TrialKind = Literal["clean", "disturb", "read", "make"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
-Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census"]
-Role = Literal["subject", "twin", "planted", "graded"]
+Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census", "benchmark"]
+Role = Literal["subject", "twin", "planted", "graded", "recorded"]
+"""Recorded: answers of a model that is not at hand, so that nothing can be run."""
 
 UNCOVERED: Final = "too few weights"
 """Verdict of a finding that concludes nothing because most weights were left alone."""
@@ -295,7 +296,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
         linear: Whether equal steps of the dose are equal steps of the axis; noise is read in ratios instead.
         otherwise: What ``excluded`` says of a single subject, where that is more than nothing.
         asks: The score itself; what disturbed weights do to it; how fast it is learned; what is inside; whether two
-            checkpoints can be merged; whether the weights are of a plausible size.
+            checkpoints can be merged; whether the weights are of a plausible size; what the score leaves out.
         shows: Whether ``found`` shows something of what is inside.
     """
 

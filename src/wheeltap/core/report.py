@@ -2,6 +2,7 @@
 
 import msgspec
 
+from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import (
     BlockMap,
     Control,
@@ -35,6 +36,7 @@ class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
     instruments: tuple[Instrument, ...] = ()
     void: bool = False
     study: StudyRecord | None = None
+    lens: LensRecord | None = None
 
     def instrument(self, code: str) -> Instrument:
         """The words of the audit with this code."""

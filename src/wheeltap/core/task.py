@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, lengths
 from wheeltap.core import measure as measures
-from wheeltap.core.annotations import Annotations, checked_groups, require_fit, tensor_digest
+from wheeltap.core.annotations import Annotations, checked_groups, checked_votes, require_fit, tensor_digest
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import (
     Inputs,
@@ -46,7 +46,8 @@ class BaseTask(ABC):
         name: For reports.
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
-        annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``.
+        annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``,
+            ``with_votes``.
     """
 
     name: str
@@ -93,6 +94,19 @@ class BaseTask(ABC):
         """
         require_fit(symmetry, len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, symmetry=symmetry))
+
+    def with_votes(self: Kind, votes: Sequence[Any] | NDArray[Any] | Tensor, *, ordinal: bool = False) -> Kind:
+        """The same examples, with what people said of each, for the audit ``disagreement``.
+
+        Args:
+            votes: Integers ``[example, option]``: how many people chose each option.
+            ordinal: Whether the options are in an order, with equal steps between them.
+
+        Raises:
+            DataError: If they have another length, are no counts, or nobody voted on an example.
+        """
+        checked = checked_votes(votes, examples=len(self.targets), where=self.name)
+        return self._annotated(replace(self.annotations, votes=checked, ordinal=ordinal))
 
     def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)

@@ -62,7 +62,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     moments: float = 1.0
 
 
-_LATER = ("study", "artifact")
+_LATER = ("study", "artifact", "names")
 """Fields that came after the first plans of this schema."""
 
 
@@ -75,6 +75,20 @@ def _without_unset(held: Any) -> Any:
     if isinstance(held, list):
         return [_without_unset(one) for one in cast("list[Any]", held)]
     return held
+
+
+class Names(msgspec.Struct, frozen=True, kw_only=True):
+    """What recorded answers call their items: outcomes hold numbers alone.
+
+    Attributes:
+        items: One for each example; none where there are too many to be named.
+        groups: Of the parts of the benchmark, by their number.
+        labels: Of votes and of probabilities, in their order.
+    """
+
+    items: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +111,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
         study: Cohorts, metrics and rules, where the subjects are the members of a study.
+        names: Of items, parts and labels, where answers were recorded.
     """
 
     schema: Literal["wheeltap.plan/3"] = PLAN_SCHEMA
@@ -120,6 +135,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     sizes: Sizes = Sizes()
     cuts: tuple[str, ...] = ()
     study: StudySpec | None = None
+    names: Names | None = None
 
     @property
     def key(self) -> str:
@@ -201,8 +217,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def baselines(self) -> list[Trial]:
         """The clean passes every run starts with: two of the reference, one of each other subject and control.
 
-        Stronger plants are passed when they are needed.
+        Stronger plants are passed when they are needed. Of recorded answers nothing can be passed.
         """
+        if self.reference.role == "recorded":
+            return []
         first = (*self.subjects, *self._twins, *self.plants[:1], *self.graded)
         return [*(self.clean(subject) for subject in first), self.clean(self.reference, seed=1)]
 

@@ -7,7 +7,7 @@ from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, of_all, percent, rounded
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import view, words
+from wheeltap.report import lens_text, view, words
 from wheeltap.report.words import Tone
 
 MOST_LINES = 15
@@ -132,6 +132,8 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     asked = {record.instrument(finding.code).asks for finding in record.findings}
     if "deployment" in asked and not asked & {"weights", "learning", "structure"}:
         found.append("Not asked: noise curves, fine-tuning (--audits survival); what is inside (--audits structure).")
+    if view.is_recorded(record):
+        return tuple(part for part in (*lens_text.notes(record), read_on) if part)
     return (*found, f"{_PROVES} {read_on}".strip())
 
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, page_top, study_page, view, words
+from wheeltap.report import deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def page(record: ReportRecord) -> str:
     if record.study is not None:
         parts = {**_frame(record), **study_page.context(record, record.study)}
         return environment().get_template("study.html.j2").render(parts)
-    parts = {**_frame(record), **_top(record), **_detail(record)}
+    parts = {**_frame(record), **_top(record), **_detail(record), **lens_page.context(record.lens)}
     return environment().get_template("report.html.j2").render(parts)
 
 
@@ -63,6 +63,7 @@ def _frame(record: ReportRecord) -> dict[str, Any]:
     """What every page has."""
     return {
         "record": record,
+        "recorded": view.is_recorded(record),
         "words": words,
         "palette": list(zip(figures.SERIES, DARK, strict=True)),
         "chart_colours": CHART_COLOURS,
@@ -99,7 +100,12 @@ def _detail(record: ReportRecord) -> dict[str, Any]:
         "curves": drawn.dosed(record),
         "survival": drawn.matched(record),
         "maps": drawn.maps(record),
-        "instruments": [
-            (view.name_of(record, code), words.plain(record.instrument(code).reads)) for code in view.codes(record)
-        ],
+        "instruments": [(view.name_of(record, code), _reads(record, code)) for code in view.codes(record)],
     }
+
+
+def _reads(record: ReportRecord, code: str) -> str:
+    """What an audit does; of the score, in words that hold for answers that were recorded."""
+    if view.is_recorded(record) and view.is_score(record, code):
+        return words.LENS_SCORE
+    return words.plain(record.instrument(code).reads)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, estimates, first_screen, study_text, survival, view, words
+from wheeltap.report import deployment, estimates, first_screen, lens_text, study_text, survival, view, words
 from wheeltap.report.lines import wrapped
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
@@ -28,6 +28,15 @@ def summary(record: ReportRecord, console: "Console") -> None:
     _void(record, console)
     if record.study is not None:
         study_text.first(record, record.study, console)
+        return
+    if record.lens is not None:
+        for line in view.headlines(record):
+            wrapped(console, line, style="bold")
+        console.print()
+        lens_text.tables(record, record.lens, console)
+        for note in lens_text.notes(record):
+            wrapped(console, note, style="dim")
+        wrapped(console, study_text.READ_ON, style="dim")
         return
     lines = view.headlines(record)
     if missing_trials(record):  # what follows is no result
@@ -86,7 +95,8 @@ def _verdicts(record: ReportRecord, console: "Console") -> None:
         return
     for chunk in _chunks(table, console.width):
         _score_table(table, chunk, console)
-    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} examples", style="dim")
+    what = "items" if view.is_recorded(record) else "examples"
+    wrapped(console, f"value [interval]; {table.levels}, on {record.task.examples:,} {what}", style="dim")
 
 
 def write(record: ReportRecord, console: "Console", *, full: bool = False) -> None:
@@ -111,7 +121,7 @@ def _everything(record: ReportRecord, console: "Console") -> None:
         ("Rules, fixed before the first net was made", study_text.rules, study is not None),
         ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
         ("Every net", study_text.members, study is not None),
-        ("Every verdict", _verdicts, bool(deployment.tables(record))),
+        ("Every verdict", _verdicts, bool(deployment.tables(record)) or record.lens is not None),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),
@@ -270,5 +280,5 @@ def _cost(record: ReportRecord, console: "Console") -> None:
 
 
 def _unproven(record: ReportRecord, console: "Console") -> None:
-    for text in words.UNPROVEN:
+    for text in words.LENS_UNPROVEN if view.is_recorded(record) else words.UNPROVEN:
         wrapped(console, f"- {text}", indent=1, hang=2)

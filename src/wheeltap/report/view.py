@@ -122,6 +122,11 @@ class FragileBlock:
     drop: str
 
 
+def is_recorded(record: ReportRecord) -> bool:
+    """Whether it is about answers that were recorded, so that nothing was run."""
+    return any(subject.role == "recorded" for subject in record.subjects)
+
+
 def headlines(record: ReportRecord) -> tuple[str, ...]:
     """The headline, one entry a line; the first one is the title of the report."""
     lines = (words.plain(line).strip() for line in record.headline.splitlines())
@@ -188,7 +193,7 @@ def is_score(record: ReportRecord, code: str) -> bool:
 
 
 def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Column], *, pair: bool) -> Section:
-    parameters = {subject.name: f"{subject.parameters:,} parameters" for subject in record.subjects}
+    parameters = {one.name: f"{one.parameters:,} parameters" for one in record.subjects if one.role != "recorded"}
     rows = [
         Row(
             label=words.plain(name),
@@ -198,7 +203,8 @@ def _section(record: ReportRecord, names: Sequence[str], columns: Sequence[Colum
         for name in names
     ]
     captions = tuple(_common(row.cells[i].caption for row in rows) for i in range(len(columns)))
-    title = "Each pair: the difference" if pair else "Each network"
+    single = "Each system" if is_recorded(record) else "Each network"
+    title = "Each pair: the difference" if pair else single
     return Section(title=title, captions=captions, rows=tuple(rows))
 
 
@@ -218,7 +224,7 @@ def _of(record: ReportRecord, subject: str, column: Column) -> list[Finding]:
 def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> Cell:
     """The gravest finding of its cell; says how many others stand behind it."""
     if not findings:
-        return Cell(word="not measured")
+        return Cell(word="" if is_recorded(record) else "not measured")
     worst = min(findings, key=lambda finding: _SEVERITY.index(finding.status))
     word = _answer(record, worst, pair=pair) or verdict(worst, pair=pair)
     if worst.status == "measured":
@@ -319,6 +325,12 @@ def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[F
 def explanation(record: ReportRecord) -> str:
     """One paragraph: what was done, to what, and how to take the result; nothing of what was not asked."""
     task, paired = record.task, pairs(record)
+    if is_recorded(record):
+        return (
+            f"A benchmark asks how many answers are right. This report asks what that leaves out: from the answers to "
+            f"{task.examples:,} items, and the votes of people on them where there are any. Nothing was run. Systems "
+            "are compared item by item, so what differs is not that one met harder items."
+        )
     names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
     examples = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
@@ -378,6 +390,8 @@ def estimate_columns(record: ReportRecord) -> dict[str, tuple[type, list[str | f
 def cost_line(record: ReportRecord) -> str:
     """What the run cost, in one line."""
     cost = record.cost
+    if is_recorded(record):
+        return f"Nothing was run: the answers were recorded. {words.seconds(cost.seconds)}"
     trials = f"{cost.trials:,} trials, {cost.reused:,} of them taken from the store; " if cost.trials else ""
     forwards = "forward pass" if cost.forwards == 1 else "forward passes"
     cut = f". Cut to the budget: {record.provenance[CUT]}" if CUT in record.provenance else ""

@@ -266,6 +266,39 @@ STUDY_READING: tuple[tuple[str, str], ...] = (
 )
 """How to read a study."""
 
+LENS_READING: tuple[tuple[str, str], ...] = (
+    *(pair for pair in READING if pair[0] == "Intervals"),
+    (
+        "Verdicts and the margin",
+        (
+            "'Differ' means that a difference is shown; 'equivalent' that one of more than the margin is excluded; "
+            "'may differ' that there seems to be one, not shown after correction; 'cannot tell' that not even that was "
+            "shown. A difference is the second system less the first. All tests of a report are corrected together; "
+            "the interval and p-value beside a verdict are those of the one number."
+        ),
+    ),
+    (
+        "How many items would tell",
+        (
+            "With so many items of the same kind, no difference at all would be called equivalent, and one of twice "
+            "the margin would be shown, each four times out of five."
+        ),
+    ),
+)
+"""How to read a report on recorded answers."""
+
+LENS_SCORE = (
+    "The score a benchmark would print, with its interval over items. Of a pair: the difference, item by item, the "
+    "second system less the first."
+)
+"""What the audit of scores does with recorded answers."""
+
+LENS_UNPROVEN: tuple[str, ...] = (
+    "A higher score on these items does not make a system correct, safe or fair; other items may give another order.",
+    "A difference between recorded answers does not show what caused it: the model, the prompt, or the grader.",
+    "Items that were in the training data, or whose right answer is wrong, are not recognized.",
+)
+
 UNPROVEN: tuple[str, ...] = (
     "Surviving these disturbances does not make a network correct, safe or fair; it was tested on these examples only.",
     "A difference in fragility is a difference in the weights. It does not show who made it, how, or with what intent.",

@@ -22,8 +22,8 @@ MAX_BYTES = 4_000_000_000
 NAMED = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """Inputs that stand by their name in the file, for a model that is called by name."""
 
-GROUPS, SYMMETRY = "groups", "symmetry"
-OPTIONAL = (GROUPS, SYMMETRY)
+GROUPS, SYMMETRY, VOTES, ORDINAL_VOTES = "groups", "symmetry", "votes", "ordinal_votes"
+OPTIONAL = (GROUPS, SYMMETRY, VOTES, ORDINAL_VOTES)
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
@@ -41,7 +41,8 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
     ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
-    nothing), for the audit ``symmetry``.
+    nothing), for the audit ``symmetry``; an array ``votes`` ``[example, option]`` of counts (``ordinal_votes``, where
+    the options are in an order) says what people chose, for the audit ``disagreement``.
 
     Args:
         path: The ``.npz`` file, as ``numpy.savez(path, inputs=..., targets=...)`` writes it.
@@ -77,6 +78,9 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
         task = task.with_groups(read[GROUPS])
     if SYMMETRY in read:
         task = task.with_symmetry(_symmetry(read[SYMMETRY], path))
+    for name in (VOTES, ORDINAL_VOTES):
+        if name in read:
+            task = task.with_votes(read[name], ordinal=name == ORDINAL_VOTES)
     return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 

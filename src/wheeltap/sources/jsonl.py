@@ -1,6 +1,6 @@
 """Tasks from ``.jsonl`` files: one object a line with ``context``, ``choices``, ``answer``.
 
-Perhaps also ``group`` and ``factors``.
+Perhaps also ``group``, ``factors`` and ``votes``.
 """
 
 from collections.abc import Iterator
@@ -31,6 +31,7 @@ class Item(msgspec.Struct, frozen=True):
         answer: Index of the right choice, or its text.
         group: Name or number of the behaviour that the item is one of; in all lines or in none.
         factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
+        votes: How many people chose each choice, for the audit ``disagreement``; in all lines or in none.
     """
 
     context: str
@@ -38,6 +39,7 @@ class Item(msgspec.Struct, frozen=True):
     answer: int | str
     group: int | str | None = None
     factors: dict[str, int] = {}
+    votes: list[int] | None = None
 
 
 def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
@@ -54,6 +56,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     contexts: list[list[int]] = []
     choices: list[list[list[int]]] = []
     targets: list[int] = []
+    votes: list[list[int]] = []
     notes = Notes()
     for number, line in lines(path):
         where = f"{path}: line {number}"
@@ -62,6 +65,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         targets.append(_index(item, where))
         contexts.append(_tokens(tokenizer.start(item.context), "context", where))
         notes.add(item.group, item.factors, where=where)
+        votes += _voted(item, voted=len(votes), before=len(targets) - 1, where=where)
         choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
         raise DataError(
@@ -70,7 +74,8 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
             expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
             got="no items",
         )
-    return notes.added_to(ChoiceTask(contexts, choices, targets, name=path.stem))
+    task = notes.added_to(ChoiceTask(contexts, choices, targets, name=path.stem))
+    return task.with_votes(votes) if votes else task
 
 
 @final
@@ -165,6 +170,26 @@ def _require_item(item: Item, options: int, where: str) -> None:
             expected="choices that differ",
             got=str(item.choices),
         )
+
+
+def _voted(item: Item, *, voted: int, before: int, where: str) -> list[list[int]]:
+    """The votes on an item, if there are any; ``voted`` of the items ``before`` have some."""
+    if voted != (0 if item.votes is None else before):
+        raise DataError(
+            "Some items have votes and some have none.",
+            where=where,
+            expected="votes in every line, or in none",
+            got=f"{voted} of {before} items before, and {'none' if item.votes is None else 'some'} here",
+            do="Give each item the votes of people, or leave them out.",
+        )
+    if item.votes is not None and len(item.votes) != len(item.choices):
+        raise DataError(
+            "An item has votes on another number of choices.",
+            where=where,
+            expected=f"{len(item.choices)} counts, in the order of the choices",
+            got=f"{len(item.votes)} counts",
+        )
+    return [] if item.votes is None else [item.votes]
 
 
 def _require_grouped(groups: int, items: int, where: str) -> None:

@@ -1,7 +1,7 @@
 """The few scipy functions used here, with types: scipy ships none, and one file of casts is enough."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,13 @@ def binomial_share(hits: int, trials: int, share: float) -> float:
 def sign_test(part: int, whole: int) -> float:
     """Exact two-sided p-value that ``part`` of ``whole`` fair coins fall on one side."""
     return min(1.0, 2.0 * float(_bdtr(min(part, whole - part), whole, 0.5)))
+
+
+def fisher(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Fisher's exact two-sided p-value that two shares, each as hits and misses, are the same."""
+    from scipy import stats  # type: ignore[import-untyped]  # slow to import, and rarely needed
+
+    return float(cast(Any, stats).fisher_exact([first, second])[1])
 
 
 def root(function: Callable[[float], float], low: float, high: float) -> float:

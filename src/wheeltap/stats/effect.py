@@ -1,7 +1,9 @@
 """Scores, paired differences and mean effects, each with an interval; and what such an interval proves."""
 
 import math
+from typing import Final
 
+import msgspec
 import numpy as np
 
 from wheeltap.core.errors import DataError, UsageError
@@ -41,6 +43,51 @@ def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: 
         high = beta_quantile(1 - alpha / 2, right + 1, n - right) if right < n else 1.0
         method = "Clopper-Pearson over examples"
     return Estimate(name=name, value=mean, low=low, high=high, level=level, n=n, unit=unit, method=method)
+
+
+FEW: Final = 30
+"""Items below which the t interval of a mean of shares is not used."""
+
+_NO_WIDTH: Final = 1e-9
+"""Width of an interval, in the values' unit, that is none: what rounding leaves of it."""
+
+
+def share_interval(values: Values, *, level: float = 0.95, name: str = "score", unit: str) -> Estimate:
+    """Mean over examples of scores in [0, 1] that need not be 0 or 1: partial credit, means of repeated answers.
+
+    Its interval always has a width: Clopper-Pearson's of 0/1 values, of fewer than ``FEW`` examples and where all
+    values are the same; there it is wider than needed, because scores in [0, 1] vary less than 0/1 ones of the same
+    mean. Else Student's t, cut at 0 and 1.
+
+    Args:
+        values: [example].
+        level: Confidence level.
+        name: Name of the estimate.
+        unit: Unit of the values.
+
+    Raises:
+        DataError: If the values are not finite, or not within [0, 1].
+    """
+    x = within(checked(values, ("example",), what="values"), 0.0, 1.0, what="values")
+    spread = score_interval(x, level=level, bounded=False, name=name, unit=unit)
+    few = len(x) < FEW or bool(np.isin(x, (0.0, 1.0)).all()) or not has_width(spread)
+    if few or spread.low is None or spread.high is None:
+        return score_interval(x, level=level, bounded=True, name=name, unit=unit)
+    return msgspec.structs.replace(spread, low=max(spread.low, 0.0), high=min(spread.high, 1.0))
+
+
+def has_width(estimate: Estimate) -> bool:
+    """Whether an estimate has an interval that is more than a point."""
+    return estimate.low is None or estimate.high is None or estimate.high - estimate.low > _NO_WIDTH
+
+
+def without_point(estimate: Estimate) -> Estimate:
+    """The estimate without an interval, where that is a point: the same values do not tell how others vary."""
+    if has_width(estimate):
+        return estimate
+    return msgspec.structs.replace(
+        estimate, low=None, high=None, method=f"no interval: the same number on all {estimate.n:,} items"
+    )
 
 
 def mean_effect(

@@ -62,6 +62,7 @@ class Reading(Configured, ABC):
 
 
 BUILTIN: dict[str, str] = {
+    "samples": "wheeltap.engine.readings.samples:Samples",
     "cancellation": "wheeltap.engine.readings.cancellation:Cancellation",
     "unit-effects": "wheeltap.engine.readings.unit_effects:UnitEffects",
     "single-point": "wheeltap.engine.readings.single_point:SinglePoint",
@@ -73,6 +74,8 @@ BUILTIN: dict[str, str] = {
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
     "census": "wheeltap.engine.readings.census:Census",
+    "votes": "wheeltap.engine.readings.votes:Votes",
+    "label-probabilities": "wheeltap.engine.readings.label_probabilities:LabelProbabilities",
     "factor-effects": "wheeltap.engine.readings.factor_effects:FactorEffects",
     "picture-numbers": "wheeltap.engine.readings.pictures:PictureNumbers",
     "picture-drawn": "wheeltap.engine.readings.pictures:PictureDrawn",

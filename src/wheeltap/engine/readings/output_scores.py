@@ -24,7 +24,7 @@ class OutputScores(Reading):
 
     def require(self, subject: Subject, task: BaseTask) -> None:
         """See ``Reading.require``: right options, and the label with enough examples either way."""
-        _require_options(task)
+        require_options(task)
         if self.settings.label:
             _labels(task, self.settings.label)
 
@@ -47,7 +47,8 @@ class OutputScores(Reading):
         return Readings(values, forwards=1.0)
 
 
-def _require_options(task: BaseTask) -> None:
+def require_options(task: BaseTask) -> None:
+    """Raises ``DataError`` if examples have no right options."""
     if task.targets.is_floating_point():
         raise DataError(
             "Examples without right options have no margin.",

@@ -1,0 +1,160 @@
+"""The people who voted, and what a model believed of the same items."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import Unanswered
+from wheeltap.core import seeds
+from wheeltap.core.lens import SystemScore
+from wheeltap.core.records import Estimate
+from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.disagreement import entropy, js_distance, shares, soft_accuracy
+from wheeltap.stats.effect import score_interval, without_point
+from wheeltap.stats.panels import Counts, Halves, correlation, halves, splits_for
+
+FEW_FOR_ENTROPY: Final = 5
+"""Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
+
+Source: arXiv:2605.29797: correlations of entropies need 20 to 50 votes an item."""
+
+ENOUGH_FOR_ENTROPY: Final = 20
+"""Votes below which a correlation of entropies is said to be too low."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """Votes on the items that two people or more voted on.
+
+    Attributes:
+        votes: ``[item, label]``.
+        rows: Which items of the task these are.
+        single: How many items have one vote, and are left out.
+        ordinal: Whether the labels are in an order.
+        labels: Their names; none where they have none.
+        seed: Of splits.
+    """
+
+    votes: Counts
+    rows: NDArray[np.intp]
+    single: int
+    ordinal: bool
+    labels: tuple[str, ...]
+    seed: int
+
+    @cached_property
+    def held(self) -> FloatArray:
+        """Shares of all votes, ``[item, label]``."""
+        return shares(self.votes)
+
+    @cached_property
+    def halves(self) -> Halves:
+        """The people in two halves."""
+        items, labels = self.votes.shape
+        rng = seeds.generator(self.seed, "disagreement", "halves")
+        return halves(self.votes, splits=splits_for(items, labels), rng=rng)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Fewest and most votes of an item."""
+        people = self.votes.sum(1)
+        return int(people.min()), int(people.max())
+
+    @property
+    def people(self) -> str:
+        """How many, in words."""
+        few, most = self.sizes
+        return f"{few}" if few == most else f"{few} to {most}"
+
+    @property
+    def typical(self) -> float:
+        """Median number of votes of an item."""
+        return float(np.median(self.votes.sum(1)))
+
+    @cached_property
+    def ceiling(self) -> tuple[Estimate, Estimate]:
+        """How close half of the people is to the other half: JS distance, and share who chose its label."""
+        two = self.halves
+        far = mean_of(js_distance(two.other, two.target).mean(0), "JS distance of two halves", "nats, square root")
+        soft = soft_accuracy(two.target, two.other).mean(0)
+        return far, mean_of(soft, "soft accuracy of the other half", "share of people")
+
+    @property
+    def refused(self) -> str:
+        """Why entropies are not compared; empty where they are."""
+        if self.typical > FEW_FOR_ENTROPY:
+            return ""
+        return (
+            f"Entropies are not compared: with {self.typical:g} votes an item they say little of what all people would "
+            f"say (more than {FEW_FOR_ENTROPY} are needed)."
+        )
+
+    def entropies(self, p: FloatArray) -> tuple[tuple[Estimate, ...], str]:
+        """How a model's entropies compare with those of votes, or why they do not."""
+        if self.refused:
+            return (), self.refused
+        own, theirs = entropy(p), entropy(self.held)
+        found = correlation(own, theirs, name="correlation of entropies")
+        gap = mean_of(own - theirs, "entropy less that of votes (EntCE)", "nats")
+        if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
+            return (gap, found), ""
+        few = (
+            f"With {self.typical:g} votes an item the correlation of entropies, {found}, is lower than with all people."
+        )
+        return (gap, found), few
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Believed:
+    """What one model believed.
+
+    Attributes:
+        name: Of the model.
+        panel: The people.
+        p: Probabilities ``[item, label]`` of the panel's items.
+    """
+
+    name: str
+    panel: Panel
+    p: FloatArray
+
+
+def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int) -> Panel:
+    """The panel that a reading of votes holds.
+
+    Raises:
+        Unanswered: If fewer than two items have two votes.
+    """
+    votes = read["votes"].astype(np.int64)
+    rows = np.flatnonzero(votes.sum(1) > 1)
+    if len(rows) < 2:
+        why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
+        raise Unanswered("not_applicable", why)
+    named = labels if len(labels) == votes.shape[1] else ()
+    return Panel(votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed)
+
+
+def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
+    """Mean over items. Each has people of its own, so that its interval holds for other people as well.
+
+    It has none where all items gave the same number: that says nothing of what others would give.
+    """
+    return without_point(score_interval(values, bounded=False, name=name, unit=unit))
+
+
+def told(one: Estimate) -> str:
+    """An estimate in a sentence, with the reason where it has no interval."""
+    if one.value is None or one.low is not None or one.high is not None:
+        return str(one)
+    return f"{one.value:.3f} ({one.method if one.method.startswith('no interval') else 'no interval'})"
+
+
+def shown(subject: str, one: Estimate) -> SystemScore:
+    """An estimate as tables hold it."""
+    return SystemScore(subject=subject, value=one.value or 0.0, low=one.low, high=one.high)

@@ -1,0 +1,92 @@
+"""The answer on a benchmark in a few lines: what was found of each system and pair, what was excluded, what is open."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from wheeltap.core.records import Estimate, Finding
+from wheeltap.plans.plan import Plan
+
+_SHARES: Final = ("accuracy", "share of items", "share of people", "probability")
+"""Units of numbers whose differences are said in points."""
+
+_MOST: Final = 6
+"""Undecided questions that have a line of their own; reasons for no answer, likewise."""
+
+_NAMED: Final = 3
+"""Systems that a line names before it counts the rest."""
+
+
+def of_recorded(plan: Plan, findings: Sequence[Finding]) -> str:
+    """What was found first, then what was excluded and what is undecided; what was measured, where nothing is shown."""
+    return "\n".join(of_benchmark(findings)) or f"Nothing was asked of {', '.join(one.name for one in plan.subjects)}."
+
+
+def of_benchmark(findings: Sequence[Finding]) -> list[str]:
+    """The same in lines, of these findings alone; none where nothing is known."""
+    found = [f"{finding.subject}: {finding.said}" for finding in findings if finding.status == "found"]
+    measured = [f"{finding.subject}: {finding.said}" for finding in findings if finding.status == "measured"]
+    less = [_excluded(finding) for finding in findings if finding.status == "excluded"]
+    # The sentence for a headline is of what was found: of what was not, the reason begins with it.
+    still = sorted((f for f in findings if f.status == "inconclusive"), key=_undecided)
+    more = [f"Undecided: {len(still) - _MOST} more."] if len(still) > _MOST else []
+    opened = [*(_open(finding) for finding in still[:_MOST]), *more]
+    return [
+        *found,
+        *less,
+        *opened,
+        *([] if found or less else measured),
+        *_unanswered([f for f in findings if f.status in ("not_applicable", "error")]),
+    ]
+
+
+def _undecided(finding: Finding) -> bool:
+    """Sorts those that lean to an effect first."""
+    return finding.verdict == "cannot tell"
+
+
+def _excluded(finding: Finding) -> str:
+    what = "a difference" if " vs " in finding.subject else "an effect"
+    limit = finding.margin or 0.0
+    most = f"{100 * limit:.2g} points" if _in_points(finding.estimates[:1]) else f"{limit:.2g}"
+    first = finding.because.split(". ")[0].rstrip(".")
+    return f"{finding.subject}: {finding.verdict} ({what} of more than {most} is excluded): {first}."
+
+
+def _open(finding: Finding) -> str:
+    """An undecided question with its number, and how many items would decide it."""
+    number = f": {amount(finding.estimates[0])}" if finding.estimates else ""
+    items = None if finding.power is None else finding.power.examples
+    enough = "" if items is None else f"; about {rounded(items)} items would tell"
+    verdict = finding.verdict[:1].upper() + finding.verdict[1:]
+    return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{enough}."
+
+
+def _unanswered(findings: Sequence[Finding]) -> list[str]:
+    """Each reason once, with those that it is about."""
+    reasons = list(dict.fromkeys(finding.because for finding in findings))
+    said: list[str] = []
+    for because in reasons[:_MOST]:
+        same = [finding for finding in findings if finding.because == because]
+        names, titles = (list(dict.fromkeys(each)) for each in zip(*((f.subject, f.title) for f in same), strict=True))
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        asked = ", ".join(f"{title[:1].lower()}{title[1:]}" for title in titles)
+        said.append(f"No answer for {', '.join(names[:_NAMED])}{more} ({asked}): {because}")
+    return said
+
+
+def _in_points(estimates: Sequence[Estimate]) -> bool:
+    return any(one.unit in _SHARES for one in estimates)
+
+
+def amount(gap: Estimate) -> str:
+    """A difference with its interval: in points, where it is one of shares."""
+    if not _in_points([gap]) or gap.value is None:
+        return str(gap)
+    value, low, high = ("open" if end is None else f"{100 * end + 0.0:.1f}" for end in (gap.value, gap.low, gap.high))
+    return f"{value} points [{low}, {high}]".replace("-0.0", "0.0")
+
+
+def rounded(count: int) -> str:
+    """A count with two digits that mean something, rounded up."""
+    size = 10 ** max(len(str(count)) - 2, 0)
+    return f"{-(-count // size) * size:,}"

@@ -1,0 +1,135 @@
+"""What recorded answers show in the terminal: the answer, pass@k in a small table, items solved at least once."""
+
+from typing import TYPE_CHECKING, Final
+
+from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
+from wheeltap.core.report import ReportRecord
+from wheeltap.report import lens_disagreement, words
+from wheeltap.report.lines import wrapped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLUMNS: Final = 9
+_MOST_ITEMS: Final = 5
+_MOST_PAIRS: Final = 4
+
+
+def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
+    """Print pass@k at a few k for all systems, what is decided, and who solves what at least once."""
+    if lens.curves:
+        _curves(lens, console)
+    elif lens.scores:
+        _scores(lens, console)
+    for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
+        wrapped(console, decided(gap))
+    for support in lens.supports[:_MOST_PAIRS]:
+        console.print()
+        _support(support, console)
+    if lens.people:
+        lens_disagreement.tables(lens, console)
+    parts = [gap for gap in lens.gaps if gap.group]
+    if parts:
+        console.print()
+        wrapped(console, "By part of the benchmark, each by itself:", style="bold")
+        for gap in parts:
+            wrapped(console, f"{words.plain(gap.group)} ({gap.items:,} items): {decided(gap)}", indent=1, hang=2)
+
+
+def notes(record: ReportRecord) -> tuple[str, ...]:
+    """What the answer holds for, and that its tests are corrected for each other."""
+    tested = [finding for finding in record.findings if finding.status in _TESTED and finding.margin is not None]
+    if len(tested) < 2:
+        return ("Holds for these items and answers.",)
+    return (
+        "Holds for these items and answers.",
+        f"Verdicts are corrected for all {len(tested)} tests of this report; an interval or p-value is by itself.",
+    )
+
+
+_TESTED: Final = ("found", "excluded", "inconclusive")
+
+
+def _scores(lens: LensRecord, console: "Console") -> None:
+    from rich.table import Table
+
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("system", overflow="fold")
+    for heading in ("score", "95 % interval"):
+        grid.add_column(heading, justify="right", no_wrap=True)
+    for one in lens.scores:
+        grid.add_row(
+            words.plain(one.subject), _number(one, one.value), f"{_number(one, one.low)} to {_number(one, one.high)}"
+        )
+    console.print(grid, highlight=False)
+
+
+def _number(one: SystemScore, number: float | None) -> str:
+    if number is None:
+        return "open"
+    share = one.low is not None and one.high is not None and one.low >= 0.0 and one.high <= 1.0
+    return f"{100 * number:.1f} %" if share else f"{number:.3g}"
+
+
+def shown(ks: tuple[int, ...], most: int = _COLUMNS) -> list[int]:
+    """Places of a few numbers of tries: powers of two, and the last."""
+    powers = [at for at, k in enumerate(ks) if k & (k - 1) == 0]
+    few = powers if len(powers) <= most else [powers[0], *powers[-(most - 1) :]]
+    return few if few and few[-1] == len(ks) - 1 else [*few[: most - 1], len(ks) - 1]
+
+
+def _curves(lens: LensRecord, console: "Console") -> None:
+    from rich.table import Table
+
+    whole = [curve for curve in lens.curves if not curve.group]
+    places = shown(whole[0].ks)
+    grid = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    grid.add_column("pass@k, k =", overflow="fold")
+    for at in places:
+        grid.add_column(f"{whole[0].ks[at]:,}", justify="right", no_wrap=True)
+    for curve in whole:
+        grid.add_row(words.plain(curve.subject), *(f"{curve.solved[at]:.3f}" for at in places))
+    for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
+        grid.add_row(f"{words.plain(gap.subject)}: gain", *(f"{gap.gap[at]:+.3f}" for at in places))
+    console.print(grid, highlight=False)
+
+
+def decided(gap: TryGap) -> str:
+    """At how many tries the second of a pair surely solves more or fewer items, in one sentence."""
+    first, _, second = gap.subject.partition(" vs ")
+    if gap.low[0] is None and not (gap.more or gap.fewer):
+        return f"{second} against {first}: too few items, or items too alike, for a band."
+    said = [
+        f"{word} at {ranges(runs)}"
+        for word, runs in (("more", gap.more), ("fewer", gap.fewer), ("undecided", gap.undecided))
+        if runs
+    ]
+    what = f"{'; '.join(said)} {_tries(gap.ks[-1])} (95 %, all k at once)"
+    return f"{words.plain(second)} solves, against {words.plain(first)}: {what}."
+
+
+def _tries(most: int) -> str:
+    return "try" if most == 1 else "tries"
+
+
+def ranges(runs: Runs) -> str:
+    """Runs of numbers in words."""
+    return " and ".join(f"{low:,}" if low == high else f"{low:,} to {high:,}" for low, high in runs)
+
+
+def _support(support: Support, console: "Console") -> None:
+    first, _, second = (words.plain(part) for part in support.subject.partition(" vs "))
+    counts = (
+        f"both {support.both:,}, only {first} {support.first:,}, only {second} {support.second:,}, neither "
+        f"{support.neither:,}; balance: exact p {support.p:.2g}."
+    )
+    wrapped(console, f"Solved at least once in {support.samples:,} {_tries(support.samples)}: {counts}")
+    alone = support.first + support.second
+    if alone:
+        many = f"{support.sure or 'none'} of the {alone} items that one alone solves"
+        sure = f"{many[0].upper()}{many[1:]} {'is' if support.sure == 1 else 'are'} sure by itself."
+        named = (
+            f"{words.plain(one.id) or f'item {one.item + 1}'} ({one.first} to {one.second})"
+            for one in support.items[:_MOST_ITEMS]
+        )
+        wrapped(console, f"{sure} The surest first: {', '.join(named)}{' and others' if alone > _MOST_ITEMS else ''}.")

@@ -1,0 +1,217 @@
+"""What a file of recorded answers holds: items, who answered them how, what people said of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core import canon
+from wheeltap.core.errors import DataError
+from wheeltap.plans.readings.base import ReadingSpec
+
+Counts = NDArray[np.int32]
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What else a file says: the arrays of a reading, which an audit asks for by the reading's name.
+
+    Attributes:
+        spec: Of the reading.
+        values: Its arrays by name; those whose first axis is ``example`` are item by item.
+        audit: Registered name of the audit that judges it.
+    """
+
+    spec: ReadingSpec
+    values: Mapping[str, NDArray[Any]]
+    audit: str
+
+    @property
+    def digest(self) -> str:
+        """Of the arrays."""
+        known = [canon.array_digest(name, array) for name, array in sorted(self.values.items())]
+        return canon.key("recorded reading", [self.spec.name, known])
+
+    def part(self, rows: NDArray[np.intp]) -> "Measured":
+        """Of these items, in this order."""
+        of_items = {name for name in self.values if self.spec.arrays[name].axes.split()[:1] == ["example"]}
+        values = {name: array[rows] if name in of_items else array for name, array in self.values.items()}
+        return Measured(spec=self.spec, values=values, audit=self.audit)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What one system answered, item by item.
+
+    Attributes:
+        name: Of the system.
+        right: ``[item]``, how many of its answers are right; ``None`` where nothing was graded.
+        samples: ``[item]``, how many answers there are.
+        answers: ``[item, draw]``, which of the item's distinct answers was given; -1 for none. ``None`` where unknown.
+        probability: ``[item, label]``, of each label; ``None`` where unknown.
+        score: ``[item]``, mean score of its answers, where some are neither right nor wrong; ``right`` is ``None``.
+        more: What else is known of its answers.
+    """
+
+    name: str
+    right: Counts | None = None
+    samples: Counts | None = None
+    answers: Counts | None = None
+    probability: NDArray[np.float32] | None = None
+    score: NDArray[np.float32] | None = None
+    more: tuple[Measured, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Of everything but the name."""
+        held = {"right": self.right, "samples": self.samples, "answers": self.answers, "p": self.probability,
+                "score": self.score}  # fmt: skip
+        known = [canon.array_digest(name, array) for name, array in held.items() if array is not None]
+        return canon.key("recorded answers", [*known, *(one.digest for one in self.more)])
+
+    @property
+    def mean(self) -> NDArray[np.float32] | None:
+        """``[item]``, share of its answers that are right, or their mean score; ``None`` where nothing was graded."""
+        if self.right is None or self.samples is None:
+            return self.score
+        return (self.right / self.samples).astype(np.float32)
+
+    @property
+    def repeated(self) -> bool:
+        """Whether an item has several answers."""
+        return self.samples is not None and int(self.samples.max()) > 1
+
+    def part(self, rows: NDArray[np.intp]) -> "Answers":
+        """Of these items, in this order."""
+
+        def taken(array: NDArray[Any] | None) -> NDArray[Any] | None:
+            return None if array is None else array[rows]
+
+        return Answers(
+            name=self.name, right=taken(self.right), samples=taken(self.samples), answers=taken(self.answers),
+            probability=taken(self.probability), score=taken(self.score),
+            more=tuple(one.part(rows) for one in self.more),
+        )  # fmt: skip
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Votes:
+    """What people said of each item.
+
+    Attributes:
+        labels: Names.
+        votes: ``[item, label]``, how many people chose it.
+        ordinal: Whether the labels are in an order, with equal steps between them.
+    """
+
+    labels: tuple[str, ...]
+    votes: Counts
+    ordinal: bool = False
+
+    @property
+    def digest(self) -> str:
+        """Of labels and votes."""
+        return canon.key("votes", [list(self.labels), canon.array_digest("votes", self.votes), self.ordinal])
+
+    def part(self, rows: NDArray[np.intp]) -> "Votes":
+        """Of these items, in this order."""
+        return Votes(labels=self.labels, votes=self.votes[rows], ordinal=self.ordinal)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """A file of recorded answers, or of votes, or of both.
+
+    Attributes:
+        shape: What kind of file it is, in words.
+        items: Identifiers, each once.
+        systems: Who answered; none in a file of votes.
+        votes: What people said, where that is known.
+        groups: Part of the benchmark that each item is from, where that is known; an empty name where it is not.
+        labels: Names of the labels that probabilities are of.
+        notes: What was left out or assumed, in sentences.
+        more: What else is known of the items, whoever answers them.
+
+    Raises:
+        DataError: If there is no item, one is there twice, or nobody voted on one.
+    """
+
+    shape: str
+    items: tuple[str, ...]
+    systems: tuple[Answers, ...] = ()
+    votes: Votes | None = None
+    groups: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    more: tuple[Measured, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.items:
+            raise DataError("The file holds no item.", where=self.shape, expected="at least one", got="none")
+        if len(set(self.items)) != len(self.items):
+            seen = set[str]()
+            twice = next(item for item in self.items if item in seen or seen.add(item))
+            raise DataError(
+                "An item is there twice.",
+                where=self.shape,
+                expected="one identifier for each item",
+                got=twice,
+                do="Give each item an id of its own; answers to one item need a number each (sample).",
+            )
+        if self.votes is not None and not (sums := self.votes.votes.sum(1)).all():
+            silent = [self.items[at] for at in np.flatnonzero(sums == 0)]
+            raise DataError(
+                "Nobody voted on an item.",
+                where=self.shape,
+                expected="votes that sum to 1 or more for each item",
+                got=f"0 votes on {len(silent):,}: {', '.join(silent[:5])}",
+                do="Leave these items out: they have no distribution of votes.",
+            )
+
+    @property
+    def says(self) -> str:
+        """What it is, in one line."""
+        told = [many(len(self.items), "item")]
+        if self.systems:
+            told = [many(len(self.systems), "system"), *told, self._answers()]
+        if self.votes is not None:
+            sums = self.votes.votes.sum(1)
+            few, most = int(sums.min()), int(sums.max())
+            order = "ordered " if self.votes.ordinal else ""
+            told.append(
+                f"{_range(few, most)} vote{'s' if most > 1 else ''} each on {len(self.votes.labels)} {order}labels"
+            )
+        return f"{self.shape}: {', '.join(part for part in told if part)}"
+
+    def _answers(self) -> str:
+        counts = [one.samples for one in self.systems if one.samples is not None]
+        if not counts:
+            return "probabilities of labels" if any(one.probability is not None for one in self.systems) else ""
+        few, most = min(int(c.min()) for c in counts), max(int(c.max()) for c in counts)
+        return f"{_range(few, most)} answer{'s' if most > 1 else ''} each"
+
+    def part(self, items: tuple[str, ...]) -> "Recording":
+        """The same of these items alone, in this order."""
+        place = {item: at for at, item in enumerate(self.items)}
+        rows: NDArray[np.intp] = np.array([place[item] for item in items], dtype=np.intp)
+        return Recording(
+            shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
+            votes=None if self.votes is None else self.votes.part(rows),
+            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels,
+            notes=self.notes, more=tuple(one.part(rows) for one in self.more),
+        )  # fmt: skip
+
+
+def many(count: int, noun: str) -> str:
+    """So many of them: 1 item, 2 items."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _range(few: int, most: int) -> str:
+    return f"{few:,}" if few == most else f"{few:,} to {most:,}"

@@ -1,0 +1,133 @@
+"""JSON lines, read one at a time and checked against a type: a wrong line is named."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from wheeltap.core.errors import FileFormatError, MissingFile
+
+T = TypeVar("T")
+
+LONGEST: Final = 64 * 2**20
+"""Bytes that one line may have."""
+
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What is raised of text that is no JSON, or JSON within JSON beyond what can be read."""
+
+_NO_NUMBERS: Final = (b"NaN", b"Infinity")
+
+
+def rows(path: Path, kind: type[T], *, shape: str) -> Iterator[T]:
+    """Each line as a record; empty lines are passed over.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If a line is not JSON of this type, or cut short; the message names the line.
+    """
+    for _, row in decoded(path, kind, shape=shape):
+        yield row
+
+
+def decoded(path: Path, kind: type[T], *, shape: str) -> Iterator[tuple[int, T]]:
+    """The same, each with the number of its line from 1."""
+    decoder = msgspec.json.Decoder(kind)
+    for number, line in numbered(path):
+        try:
+            yield number, decoder.decode(line)
+        except msgspec.ValidationError as error:
+            raise misfit(path, number, expected=shape, got=str(error)) from error
+        except BROKEN as error:
+            raise no_json(path, number, line, error, expected=shape) from error
+
+
+def no_json(path: Path, number: int, line: bytes, error: Exception, *, expected: str) -> FileFormatError:
+    """The error of a line that is cut short, damaged, has no number where one should be, or is nested too deeply."""
+    deep = isinstance(error, RecursionError)
+    nan = not deep and any(word in line for word in _NO_NUMBERS)
+    return FileFormatError(
+        "A line is nested too deeply." if deep else "A line is no JSON.",
+        where=f"{path}, line {number}",
+        expected=expected,
+        got="lists within lists beyond what can be read" if deep else str(error),
+        do="Do not trust this file: no log looks like that."
+        if deep
+        else "JSON has no NaN and no Infinity: write numbers, or null for an answer that was not graded."
+        if nan
+        else "If it is the last line, the log was cut short: get all of it, or delete that line.",
+    )
+
+
+def misfit(path: Path, number: int, *, expected: str, got: str) -> FileFormatError:
+    """The error of a line that is not like the first one."""
+    return FileFormatError(
+        "A line does not fit the file's shape.",
+        where=f"{path}, line {number}",
+        expected=expected,
+        got=got,
+        do="Give every line the fields of the first one, with values of the same kind.",
+    )
+
+
+def numbered(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not empty, with their numbers from 1.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If a line is too long to be a record.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
+            if len(line) > LONGEST:
+                raise FileFormatError("A line is too long.", where=f"{path}, line {number}", expected="JSON lines")
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+            if stripped := line.strip():
+                yield number, stripped
+
+
+def require_file(path: Path) -> None:
+    """Raises ``MissingFile`` where there is none, and ``FileFormatError`` where there is a folder."""
+    if path.is_dir():
+        raise FileFormatError(
+            "This is a folder.",
+            where=str(path),
+            expected="a file of answers or votes",
+            got="a folder",
+            do=f"Name the files in it: {path}/*.jsonl, say.",
+        )
+    if not path.is_file():
+        raise MissingFile("There is no file at this path.", where=str(path))
+
+
+def first(path: Path) -> Any:
+    """The first record of a file of JSON lines; ``None`` where its first line is no JSON.
+
+    Raises:
+        FileFormatError: If the file is empty, or its first line is nested too deeply.
+    """
+    for number, line in numbered(path):
+        try:
+            return msgspec.json.decode(line)
+        except RecursionError as error:
+            raise no_json(path, number, line, error, expected="JSON lines") from error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+    raise FileFormatError("The file is empty.", where=str(path), expected="answers or votes, one object a line",
+                          got=f"{path.stat().st_size:,} bytes")  # fmt: skip
+
+
+def placed(where: str, data: bytes, error: Exception) -> str:
+    """Where a document is damaged: its line, where the error says which byte."""
+    if not (found := _BYTE.search(str(error))):
+        return where
+    line = 1 + data.count(b"\n", 0, int(found[1]))
+    return f"{where}, line {line}"
+
+
+_BYTE: Final = re.compile(r"\(byte (\d+)\)")

@@ -1,0 +1,129 @@
+"""Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?}``."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from wheeltap.core.errors import DataError
+from wheeltap.sources.recorded.base import Recording, many
+from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
+from wheeltap.sources.recorded.lines import decoded, misfit
+
+SHAPE = "rows of answers"
+
+_SAYS: Final = ("correct", "answer", "probabilities", "votes")
+
+
+class _Line(msgspec.Struct, frozen=True):
+    id: str | int
+    system: str | UnsetType = UNSET
+    sample: int | UnsetType = UNSET
+    correct: bool | float | UnsetType | None = UNSET
+    answer: str | int | float | bool | UnsetType | None = UNSET
+    probabilities: dict[str, float] | UnsetType = UNSET
+    group: str | UnsetType = UNSET
+    votes: dict[str, int] | UnsetType = UNSET
+
+
+_FIELDS: Final = _Line.__struct_fields__
+
+
+def fits(first: Any) -> bool:
+    """Whether a file whose first row is this has this shape."""
+    return isinstance(first, dict) and "id" in first and any(name in first for name in _SAYS)
+
+
+def read(path: Path) -> Recording:
+    """The rows of a file.
+
+    Raises:
+        FileFormatError: If a line has other fields than the first one.
+        DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
+            has a grade though all have the field.
+    """
+    gathered = Gathered(SHAPE, str(path))
+    fields: tuple[bool, ...] | None = None
+    labels: dict[str, int] | None = None
+    voted: dict[str, None] = {}
+    seen, ungraded, graded = set[str](), 0, 0
+    for number, line in decoded(path, _Line, shape=SHAPE):
+        has = _has(line)
+        fields = has if fields is None else fields
+        if has != fields:
+            raise misfit(path, number, expected=_named(fields), got=_named(has))
+        item, group = str(line.id), "" if line.group is UNSET else line.group
+        p: list[float] | None = None
+        if line.probabilities is not UNSET:
+            labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
+            p = _probabilities(line.probabilities, labels, where=f"{path}, line {number}")
+        answered = line.correct is not UNSET or line.answer is not UNSET or p is not None
+        if line.votes is not UNSET and not (answered and item in seen):
+            seen.add(item)
+            voted.update(dict.fromkeys(line.votes))
+            gathered.vote(item, number, line.votes, group)
+        if answered and line.correct is None:
+            ungraded += 1
+        elif answered:
+            graded += 1
+            row = Row(
+                item, number, None if line.correct is UNSET or line.correct is None else float(line.correct),
+                None if line.answer is UNSET or line.answer is None else str(line.answer),
+                None if line.sample is UNSET else line.sample, p,
+            )  # fmt: skip
+            gathered.add(path.stem if line.system is UNSET else line.system, row, group)
+    order, ordinal = in_order(list(labels or voted))
+    if labels is not None:
+        order, ordinal = tuple(labels), ordinal and order == tuple(labels)
+    return gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, where=str(path)))
+
+
+def _left_out(ungraded: int, graded: int, *, where: str) -> list[str]:
+    """What is said of answers whose grade is null."""
+    if ungraded and not graded:
+        raise DataError(
+            "No answer is graded.",
+            where=where,
+            expected="correct: true, false or a number, in some lines",
+            got=f"null in {many(ungraded, 'line')}",
+            do="Leave the field out where only probabilities or votes are of interest.",
+        )
+    return [f"{many(ungraded, 'answer')} without a grade (null) left out."] if ungraded else []
+
+
+def _has(line: _Line) -> tuple[bool, ...]:
+    return (
+        line.system is UNSET, line.sample is UNSET, line.correct is UNSET, line.answer is UNSET,
+        line.probabilities is UNSET, line.group is UNSET, line.votes is UNSET,
+    )  # fmt: skip
+
+
+def _named(missing: tuple[bool, ...]) -> str:
+    return ", ".join(["id", *(name for name, gone in zip(_FIELDS[1:], missing, strict=True) if not gone)])
+
+
+def _probabilities(p: dict[str, float], labels: dict[str, int], *, where: str) -> list[float]:
+    """In the order of the labels.
+
+    Raises:
+        DataError: If the labels are others, or the numbers are no probabilities.
+    """
+    if p.keys() != labels.keys():
+        raise DataError(
+            "Probabilities are of other labels than those of the first line.",
+            where=where,
+            expected=", ".join(labels),
+            got=", ".join(p),
+            do="Give every line a probability of each label.",
+        )
+    values = [p[label] for label in labels]
+    total = sum(values)
+    if not (min(values) >= 0.0 and abs(total - 1.0) <= NEAR):
+        raise DataError(
+            "Probabilities do not sum to 1.",
+            where=where,
+            expected=f"numbers of at least 0 with a sum of 1, within {NEAR}",
+            got=f"a sum of {total:.4g}, the least {min(values):.4g}",
+        )
+    return [value / total for value in values]

@@ -1,0 +1,41 @@
+"""Difference of two mean scores as if they were of different items: what a comparison that forgets the pairs prints."""
+
+import math
+
+from wheeltap.core.records import Estimate
+from wheeltap.stats._scipy import normal_quantile, normal_share
+from wheeltap.stats.crossed import Values, checked, checked_alpha
+
+
+def unpaired_effect(one: Values, two: Values, *, level: float = 0.95, name: str = "difference", unit: str) -> Estimate:
+    """Mean of ``one`` minus that of ``two``, with the normal interval and test of two independent samples.
+
+    On the same items it is as a rule too wide: items that are hard for one are hard for the other.
+
+    Args:
+        one: [example].
+        two: [example], perhaps of another length.
+        level: Confidence level.
+        name: Name of the estimate.
+        unit: Unit of the values.
+
+    Returns:
+        Without ends or p-value where neither sample varies.
+
+    Raises:
+        DataError: If values are not finite.
+        UsageError: If ``level`` cannot be used.
+
+    Source: Miller (2024), arXiv:2411.00640, eq. 6.
+    """
+    x, y = checked(one, ("example",), what="values"), checked(two, ("example",), what="values")
+    alpha = checked_alpha(level)
+    value = float(x.mean() - y.mean())
+    known = len(x) > 1 and len(y) > 1
+    error = math.sqrt(x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) if known else 0.0
+    half = normal_quantile(1.0 - alpha / 2.0) * error if error > 0.0 else None
+    return Estimate(
+        name=name, value=value, low=None if half is None else value - half, high=None if half is None else value + half,
+        level=level, n=min(len(x), len(y)), unit=unit, method="normal, two independent samples",
+        p=None if half is None else 2.0 * normal_share(-abs(value) / error),
+    )  # fmt: skip

@@ -1,0 +1,310 @@
+"""WT501 on planted people: models that know them, that are too sure, that are far; votes alone; a live model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import wheeltap as wt
+from tests.published import published
+from wheeltap.audits.base import create
+from wheeltap.audits.disagreement import AGAINST, CLOSER, UNSURE
+from wheeltap.audits.disagreement_bands import ALL_AGREE, MOST_AGREE, SPLIT
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+from wheeltap.engine.readings.votes import Votes as VotesReading
+from wheeltap.plans.plan import AuditSpec
+from wheeltap.report.html import page
+from wheeltap.report.lens_disagreement import context
+from wheeltap.runs.recorded import imported
+from wheeltap.runs.stored import judge
+from wheeltap.sources.recorded import read
+from wheeltap.sources.recorded.base import Answers, Recording, Votes
+from wheeltap.testing import planted
+from wheeltap.testing.contract import ReadingContract
+
+ITEMS = 600
+LABELS = ("no", "maybe", "yes")
+
+
+def truth() -> np.ndarray:
+    return np.random.default_rng(0).dirichlet([0.7] * 3, size=ITEMS)
+
+
+def believed() -> dict[str, np.ndarray]:
+    held, other = truth(), np.random.default_rng(1).dirichlet([1.0] * 3, size=ITEMS)
+    sharp = held**4 + 1e-9
+    return {"knows": held, "sure": sharp / sharp.sum(1, keepdims=True), "far": 0.4 * held + 0.6 * other}
+
+
+def votes(*sizes: int, ordinal: bool = False) -> Votes:
+    rng = np.random.default_rng(2)
+    counts = rng.multinomial(rng.integers(sizes[0], sizes[-1] + 1, size=ITEMS), truth())
+    return Votes(labels=LABELS, votes=counts.astype(np.int32), ordinal=ordinal)
+
+
+def recording(said: Votes | None, *names: str) -> Recording:
+    systems = tuple(Answers(name=name, probability=believed()[name].astype(np.float32)) for name in names)
+    return Recording(
+        shape="planted", items=tuple(f"q{at}" for at in range(ITEMS)), systems=systems, votes=said, labels=LABELS
+    )
+
+
+def report(tmp_path: Path, *files: Recording) -> ReportRecord:
+    held = imported(files)
+    held.put(tmp_path / "planted.wheeltap")
+    return judge(tmp_path / "planted.wheeltap").record
+
+
+def finding(record: ReportRecord, subject: str, title: str) -> Finding:
+    [one] = [one for one in record.findings if (one.subject, one.title) == (subject, title)]
+    return one
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> ReportRecord:
+    """Three models against 3 to 9 votes an item."""
+    return report(tmp_path_factory.mktemp("three"), recording(votes(3, 9), "knows", "sure", "far"))
+
+
+def test_further_from_people_than_they_are_from_each_other(three: ReportRecord) -> None:
+    far, knows = (finding(three, name, AGAINST) for name in ("far", "knows"))
+    assert (far.status, far.verdict, far.alarm) == ("found", "further", True)
+    assert knows.status != "found" or knows.verdict == "closer"
+    assert "far: further from people" in three.headline
+
+
+def test_too_sure_where_people_disagree(three: ReportRecord) -> None:
+    sure, knows = (finding(three, name, UNSURE) for name in ("sure", "knows"))
+    assert (sure.status, sure.verdict) == ("found", "overconfident")
+    assert knows.status in ("excluded", "inconclusive")
+    [gap] = [one for one in knows.estimates if one.name == "confidence less share of people"]
+    assert gap.low is not None and gap.high is not None and gap.low <= 0.0 <= gap.high
+
+
+def test_pairs_are_compared_on_the_same_items(three: ReportRecord) -> None:
+    pair = finding(three, "knows vs far", CLOSER)
+    assert pair.status == "found" and "knows is closer" in pair.because and pair.alarm  # the second is further
+    assert not any(one.alarm for one in three.findings if one.status in ("measured", "inconclusive", "excluded"))
+    expected = np.square(believed()["far"] - truth()).sum(1).mean()  # to all people, whatever the votes
+    measured = finding(three, "far", "Distance to people").estimates
+    [square] = [one for one in measured if one.name == "squared distance to all people"]
+    assert square.low is not None and square.high is not None and square.low <= expected <= square.high
+
+
+def test_few_votes_favor_a_model_that_is_too_sure(tmp_path: Path) -> None:
+    """JS distance to two votes: the report says that the squared distance to all people has it the other way."""
+    record = report(tmp_path, recording(votes(2), "knows", "sure"))
+    assert "it is the other way" in finding(record, "knows vs sure", CLOSER).because
+
+
+def test_bands_and_thresholds(three: ReportRecord) -> None:
+    assert three.lens is not None
+    [people] = three.lens.people
+    assert (people.items, people.fewest, people.most, people.systems) == (ITEMS, 3, 9, ("knows", "sure", "far"))
+    counts = votes(3, 9).votes
+    share = counts.max(1) / counts.sum(1)
+    kept = [ITEMS, int((share > 0.5).sum()), int((share >= 2 / 3 - 1e-9).sum()), int((share == 1.0).sum())]
+    assert [one.items for one in people.thresholds] == kept
+    scores = [one.scores[0] for one in people.thresholds]
+    assert scores == sorted(scores)  # keeping clear items alone flatters
+    assert people.thresholds[0].flips is None and people.order is not None
+    bands = {(one.subject, one.band): one for one in three.lens.bands}
+    assert {band for _, band in bands} == {SPLIT, MOST_AGREE, ALL_AGREE}
+    assert bands["sure", SPLIT].gap.value > 0.15 and abs(bands["knows", SPLIT].gap.value) < 0.05
+    assert max(bands["knows", band].share for band in (SPLIT, MOST_AGREE)) < bands["knows", ALL_AGREE].share
+    assert sum(one.items for (name, _), one in bands.items() if name == "knows") == pytest.approx(ITEMS, abs=10)
+
+
+def test_the_ceiling_is_beside_the_scores_and_on_the_page(three: ReportRecord) -> None:
+    assert three.lens is not None
+    *systems, people = three.lens.closeness
+    assert people.subject == "people" and people.distance is None
+    assert [one.subject for one in systems] == ["knows", "sure", "far"]
+    shown = page(three)
+    for words in ("half of the people", "Reliability by agreement, sure", SPLIT, "Items where far is furthest"):
+        assert words in shown
+    far = [one for one in three.lens.far if one.subject == "far"]
+    assert all(one.low - 1e-9 <= one.distance <= one.high + 1e-9 for one in far)
+    assert [one.distance for one in far] == sorted((one.distance for one in far), reverse=True)
+
+
+def test_entropies_of_few_people_are_refused(tmp_path: Path) -> None:
+    few = finding(report(tmp_path, recording(votes(5), "knows")), "knows", "Distance to people")
+    assert "Entropies are not compared: with 5 votes" in few.because
+    (tmp_path / "more").mkdir()
+    many = finding(report(tmp_path / "more", recording(votes(30), "knows")), "knows", "Distance to people")
+    [r] = [one for one in many.estimates if one.name == "correlation of entropies"]
+    assert r.value is not None and r.value > 0.8 and "Entropies" not in many.because
+
+
+def test_ordered_labels_have_a_distance_in_steps(tmp_path: Path) -> None:
+    record = report(tmp_path, recording(votes(4, 6, ordinal=True), "knows"))
+    names = [one.name for one in finding(record, "knows", "Distance to people").estimates]
+    assert "Wasserstein distance to votes" in names
+
+
+def test_items_with_one_vote_are_left_out_and_that_is_said(tmp_path: Path) -> None:
+    said = votes(4)
+    counts = said.votes.copy()
+    counts[:50] = [1, 0, 0]
+    record = report(tmp_path, recording(replace(said, votes=counts), "knows"))
+    assert record.lens is not None and record.lens.people[0].items == ITEMS - 50
+    assert "50 items with one vote are left out" in finding(record, "people", "Agreement of people").because
+
+
+def test_nobody_voted_twice(tmp_path: Path) -> None:
+    """A file of such votes is refused; of a store that has them the audit says why it cannot answer."""
+    with pytest.raises(DataError, match="cannot be split"):
+        report(tmp_path, recording(votes(1), "knows"))
+    held = imported([recording(votes(1), "knows")], audits=[AuditSpec(name="disagreement")])
+    held.put(tmp_path / "planted.wheeltap")
+    assert {one.status for one in judge(tmp_path / "planted.wheeltap").record.findings} == {"not_applicable"}
+
+
+def test_one_opinion(tmp_path: Path) -> None:
+    """All say the same: kappa is not defined, and nothing is divided by zero."""
+    same = Votes(labels=LABELS, votes=np.tile(np.array([4, 0, 0], dtype=np.int32), (ITEMS, 1)))
+    record = report(tmp_path, recording(same, "knows"))
+    assert finding(record, "knows", UNSURE).status == "not_applicable"
+    assert finding(record, "knows", AGAINST).verdict == "further"
+
+
+def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> None:
+    right = (np.random.default_rng(3).random(ITEMS) < truth().max(1)).astype(np.int32)
+    graded = Answers(name="graded", right=right, samples=np.ones(ITEMS, dtype=np.int32))
+    file = replace(recording(votes(3, 9)), systems=(graded,))
+    record = report(tmp_path, file)
+    assert finding(record, "graded", "Distance to people").status == "not_applicable"
+    assert record.lens is not None
+    scores = [one.scores[0] for one in record.lens.people[0].thresholds]
+    assert scores[0] == pytest.approx(right.mean()) and scores[-1] > scores[0]
+
+
+# ---- published votes ----------------------------------------------------------------------------------------------
+
+
+def test_the_crowd_of_ambient(tmp_path: Path) -> None:
+    """Fleiss' kappa .345 and a mean entropy of .448 nats, as counted by others; majorities 116, 120, 105 ..."""
+    record = report(tmp_path, read(published("ambient/crowdworker_annotations.jsonl")))
+    estimates = {one.name: one for one in finding(record, "people", "Agreement of people").estimates}
+    assert estimates["Fleiss' kappa"].value == pytest.approx(0.345, abs=5e-4)
+    assert estimates["entropy of votes"].value == pytest.approx(0.448, abs=5e-4)
+    assert record.lens is not None and "Unfinished" not in record.headline
+    kept = [one.items for one in record.lens.people[0].thresholds]
+    assert kept == [542, 542 - 12 - 2, 116 + 120 + 105 + 98, 116]
+    far = estimates["JS distance of two halves"]
+    assert far.low is not None and far.high is not None and far.low < 0.20 < far.high
+
+
+def test_the_people_of_convabuse(tmp_path: Path) -> None:
+    """2 to 7 votes in order, some items with one: what is there is split."""
+    record = report(tmp_path, read(published("convabuse/test.csv")))
+    assert record.lens is not None
+    [people] = record.lens.people
+    assert (people.items, people.single, people.fewest, people.most, people.ordinal) == (851, 2, 2, 6, True)
+
+
+# ---- a live model -------------------------------------------------------------------------------------------------
+
+
+class Doubled(torch.nn.Module):
+    """Surer of the same answers."""
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return 2.0 * scores
+
+
+def test_people_who_always_agree_have_no_interval(tmp_path: Path) -> None:
+    said = Votes(labels=LABELS, votes=np.tile([3, 0, 0], (ITEMS, 1)).astype(np.int32), ordinal=False)
+    people = finding(report(tmp_path, recording(said)), "people", "Agreement of people")
+    assert people.estimates[0].value == 1.0
+    assert all(one.low is None and one.high is None for one in people.estimates)
+    assert "1.000 (no interval: the same number on all 600 items)" in people.because
+
+
+def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:
+    held = recording(votes(3), "knows")
+    twins = tuple(replace(held.systems[0], name=name) for name in ("x", "y", "z"))
+    lens = report(tmp_path, replace(held, systems=twins)).lens
+    [panel] = context(lens)["panels"]
+    assert "All systems score the same." in panel["hides"] and "places" not in panel["hides"]
+    assert "share of right answers" in panel["scored"]
+
+
+def asked(*, ordinal: bool = False) -> Task:
+    task = planted.clusters().task
+    assert isinstance(task, Task)
+    rng = np.random.default_rng(4)
+    options = int(task.targets.max()) + 1
+    belief = np.full((len(task.targets), options), 0.3 / options)
+    belief[np.arange(len(belief)), task.targets] += 0.7
+    return task.with_votes(rng.multinomial(7, belief), ordinal=ordinal)
+
+
+class TestVotes(ReadingContract):
+    """The reading of votes, on a task that has some."""
+
+    reading = VotesReading
+
+    def case(self) -> planted.Planted:
+        return planted.Planted(planted.clusters().subject, asked(ordinal=True))
+
+
+def test_a_live_model_is_judged_like_a_recorded_one() -> None:
+    subject, task = planted.clusters().subject, asked()
+    record = wt.audit(subject, task, audits=["disagreement"]).record
+    measured = finding(record, subject.name, "Distance to people")
+    p = torch.softmax(task.scores(subject.model), 1).numpy()
+    assert task.annotations.votes is not None
+    counts = task.annotations.votes.numpy()
+    soft = (counts / counts.sum(1, keepdims=True))[np.arange(len(p)), p.argmax(1)].mean()
+    [one] = [one for one in measured.estimates if one.name == "soft accuracy"]
+    assert one.value == pytest.approx(soft, abs=1e-6)
+    assert finding(record, "people", "Agreement of people").status == "measured"
+
+
+def test_a_live_model_on_items_without_votes_says_so() -> None:
+    case = planted.clusters()
+    record = wt.audit(case.subject, case.task, audits=["disagreement"]).record
+    [one] = [one for one in record.findings if one.code == create("disagreement").code]
+    assert one.status == "not_applicable" and "no votes" in one.because
+    assert f"No answer for {case.subject.name} (distance to people): The task has no votes" in record.headline
+    assert "nothing else was asked" not in record.headline
+
+
+def test_two_live_models_are_told_what_was_found_beside_the_score() -> None:
+    one, task = planted.clusters().subject, asked()
+    two = Subject(torch.nn.Sequential(one.model, Doubled()).eval(), name="sure")
+    record = wt.compare(Subject(one.model, name="one"), two, task, audits=["score", "disagreement"]).record
+    assert "nothing else was compared" not in record.headline
+    first, *more = record.headline.splitlines()
+    assert first.startswith("one vs sure: ") and first.endswith(").")
+    assert any(line.startswith("sure: overconfident where people disagree") for line in more)
+
+
+def test_votes_belong_to_the_task() -> None:
+    plain, voted = planted.clusters().task, asked()
+    assert len({plain.digest, voted.digest, asked(ordinal=True).digest}) == 3
+    part = voted.part(torch.tensor([5, 3])).annotations.votes
+    assert part is not None and voted.annotations.votes is not None
+    assert torch.equal(part, voted.annotations.votes[[5, 3]])
+
+
+@pytest.mark.parametrize("given", [[[1, 2]], [[0, 0]] * 4, [[1, -1]] * 4, [[0.5, 0.5]] * 4, [1, 2, 3, 4], [["a"]] * 4])
+def test_votes_that_do_not_fit_are_refused(given: list[object]) -> None:
+    with pytest.raises(DataError, match="votes do not fit"):
+        Task(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long)).with_votes(given)
+
+
+def test_other_labels_than_people_voted_on() -> None:
+    case, task = planted.clusters(), asked()
+    assert task.annotations.votes is not None
+    more = task.with_votes(torch.cat([task.annotations.votes, torch.zeros(len(task.targets), 1).long()], 1))
+    record = wt.audit(Subject(case.subject.model, name="net"), more, audits=["disagreement"]).record
+    assert finding(record, "net", "Distance to people").status == "not_applicable"

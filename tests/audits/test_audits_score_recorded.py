@@ -1,0 +1,137 @@
+"""Differences of scores between recorded answers: exact where there is one answer an item, clustered where repeated."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from wheeltap.audits import settle
+from wheeltap.audits.score_recorded import MOST
+from wheeltap.core.records import Cost, Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.plans.plan import AuditSpec
+from wheeltap.runs.recorded import imported
+from wheeltap.runs.stored import judge
+from wheeltap.sources.recorded import Answers, Recording
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_solutions = pytest.mark.skipif(
+    not (DATA / "gsm8k" / "example_model_solutions.jsonl").is_file(), reason="needs the released solutions of GSM8K"
+)
+
+
+def judged(*systems: Answers) -> ReportRecord:
+    """The report on systems that answered the same items."""
+    many = next(len(one) for one in (systems[0].right, systems[0].score) if one is not None)
+    recording = Recording(shape="x", items=tuple(map(str, range(many))), systems=systems)
+    made = imported([recording], audits=[AuditSpec(name="score")])
+    known = {one.key: one for one in made.outcomes}
+    free = Cost(forwards=0.0, seconds=0.0, trials=0, reused=0)
+    return settle.judge(made.plan, known.get, cost=free, provenance={})
+
+
+def graded(*several: float | list[float]) -> tuple[Answers, ...]:
+    """Systems with partial credit."""
+    return tuple(Answers(name=f"s{at}", score=np.array(one, dtype=np.float32)) for at, one in enumerate(several))
+
+
+def findings(*systems: tuple[NDArray[np.int32], int]) -> dict[str, Finding]:
+    """Of systems with so many right answers of so many to each item."""
+    held = tuple(
+        Answers(name=f"s{at}", right=right.astype(np.int32), samples=np.full(len(right), count, dtype=np.int32))
+        for at, (right, count) in enumerate(systems)
+    )
+    return {one.subject: one for one in judged(*held).findings}
+
+
+@needs_solutions
+def test_the_released_solutions_of_gsm8k(tmp_path: Path) -> None:
+    from wheeltap.sources.recorded import read
+
+    store = tmp_path / "x.wheeltap"
+    imported([read(DATA / "gsm8k" / "example_model_solutions.jsonl")]).put(store)
+    found = {one.subject: one for one in judge(store).record.findings}
+    assert len(found) == 4 + 6
+    gap = found["6b_verification vs 175b_finetuning"]
+    paired, unpaired = gap.estimates
+    assert paired.p == pytest.approx(stats.binomtest(152, 361).pvalue) and paired.p == pytest.approx(0.0032, abs=5e-5)
+    assert unpaired.p == pytest.approx(0.0214, abs=2e-4)
+    assert gap.status == "found" and "exact McNemar p .0032, unpaired p .021" in gap.said
+    assert "difference -4.3 points [-7.1, -1.5]" in gap.said and gap.alarm  # the second less the first
+    assert "6b_verification does better on 209 items, 175b_finetuning on 152" in gap.because
+    assert found["6b_verification"].estimates[0].value == pytest.approx(515 / 1319)
+
+
+def test_two_that_never_differ_are_equivalent_and_that_is_said() -> None:
+    same = (np.arange(1000) % 3 == 0).astype(np.int32)
+    gap = findings((same, 1), (same, 1))["s0 vs s1"]
+    assert gap.status == "excluded" and gap.verdict == "equivalent" and gap.estimates[0].p == 1.0
+    assert "There is no item on which they differ" in gap.because
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_all_right_and_all_wrong(right: int) -> None:
+    same, other = np.full(30, right, dtype=np.int32), np.full(30, 1 - right, dtype=np.int32)
+    assert findings((same, 1), (same, 1))["s0 vs s1"].status == "inconclusive"
+    assert findings((same, 1), (other, 1))["s0 vs s1"].status == "found"
+
+
+def test_many_systems_are_compared_with_the_first_alone() -> None:
+    same = (np.arange(50) % 3 == 0).astype(np.int32)
+    assert len(findings(*[(same, 1)] * MOST)) == MOST + MOST * (MOST - 1) // 2
+    assert len(findings(*[(same, 1)] * (MOST + 1))) == MOST + 1 + MOST
+
+
+def test_only_what_is_worse_is_an_alarm() -> None:
+    bad, good = np.zeros(40, dtype=np.int32), np.ones(40, dtype=np.int32)
+    worse, better = (findings((one, 1), (two, 1))["s0 vs s1"] for one, two in ((good, bad), (bad, good)))
+    assert (worse.status, worse.alarm, worse.estimates[0].value) == ("found", True, -1.0)
+    assert (better.status, better.alarm, better.estimates[0].value) == ("found", False, 1.0)
+    assert worse.estimates[0].name == "score difference (s1 - s0)"
+    open_ = findings((good[:5], 1), (good[:5], 1))
+    assert [one.status for one in open_.values()] == ["measured", "measured", "inconclusive"]
+    assert not any(one.alarm for one in open_.values())
+
+
+@pytest.mark.parametrize("items", [5, 12])
+def test_few_items_with_partial_credit_prove_nothing(items: int) -> None:
+    """Two that never differ: no interval without width, and no equivalence."""
+    record = judged(*graded([0.5] * items, [0.5] * items))
+    *alone, gap = record.findings
+    assert gap.status == "inconclusive" and gap.margin == 0.02
+    assert all(one.low is not None and one.high is not None and one.high - one.low > 0.2
+               for finding in record.findings for one in finding.estimates[:1])  # fmt: skip
+    assert len(alone) == 2 and re.search(
+        r"Cannot tell: s0 vs s1, .*: 0\.0 points \[-\d.*; about \d+ items would tell", (record.headline)
+    )
+
+
+def test_repeats_that_are_the_same_on_few_items_keep_a_width() -> None:
+    one = findings((np.full(5, 2, dtype=np.int32), 4))["s0"].estimates[0]
+    assert one.value == 0.5 and one.low is not None and one.high is not None and one.low < 0.1 and one.high > 0.9
+
+
+def test_the_margin_of_partial_credit_does_not_depend_on_the_score() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0.0, 0.1, size=2000)
+    gap = judged(*graded(list(low), list(low + rng.normal(0.0, 0.01, size=2000).clip(-low, 1)))).findings[-1]
+    assert (gap.status, gap.margin) == ("excluded", 0.02)
+
+
+def test_scores_beyond_one_that_differ_by_the_same_amount_have_no_test() -> None:
+    gap = judged(*graded([5.0] * 5, [7.0] * 5)).findings[-1]
+    assert gap.status == "measured" and gap.estimates[0].low is None and "no test" in gap.because
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_false_differences_are_rare_with_and_without_repeats(count: int) -> None:
+    """Items differ in how hard they are, for each system in its own way: answers to one are no independent items."""
+    rng, runs = np.random.default_rng(count), 200
+    found = 0
+    for _ in range(runs):
+        two = [(rng.binomial(count, rng.beta(0.3, 0.3, size=60)).astype(np.int32), count) for _ in range(2)]
+        found += findings(*two)["s0 vs s1"].status == "found"
+    assert found <= stats.binom.ppf(0.999, runs, 0.05)

@@ -1,0 +1,95 @@
+"""WT504 on recorded answers with a planted truth: sharper but narrower, more able, and the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wheeltap.core.records import Finding
+from wheeltap.core.report import ReportRecord
+from wheeltap.plans.plan import AuditSpec
+from wheeltap.runs.recorded import imported
+from wheeltap.runs.stored import judge
+from wheeltap.sources.recorded.base import Answers, Recording
+
+ITEMS, SAMPLES = 400, 32
+ONCE, SOLVED = "Difference at one try (pass@1)", "Solved at least once"
+
+
+def report(tmp_path: Path, *shares: np.ndarray, samples: tuple[int, ...] = (SAMPLES, SAMPLES)) -> ReportRecord:
+    """Of two systems with these chances of a right answer to each item."""
+    rng = np.random.default_rng(7)
+    items = tuple(f"q{at}" for at in range(len(shares[0])))
+    files = [
+        Recording(
+            shape="planted", items=items,
+            systems=(Answers(name=name, right=rng.binomial(n, share).astype(np.int32),
+                             samples=np.full(len(items), n, dtype=np.int32)),),
+        )
+        for name, share, n in zip(("base", "after"), shares, samples, strict=True)
+    ]  # fmt: skip
+    held = imported(files, audits=[AuditSpec(name="support")])
+    assert held.put(tmp_path / "planted.wheeltap") == len(held.outcomes)
+    assert held.put(tmp_path / "planted.wheeltap") == 0
+    return judge(tmp_path / "planted.wheeltap").record
+
+
+def finding(record: ReportRecord, title: str) -> Finding:
+    [one] = [one for one in record.findings if one.title == title]
+    return one
+
+
+@pytest.fixture
+def ability() -> np.ndarray:
+    """Chances of the first system: most items are solved sometimes, a few hardly ever."""
+    return np.random.default_rng(0).beta(0.6, 0.8, size=ITEMS)
+
+
+def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
+    record = report(tmp_path, ability, np.where(ability > 0.3, np.minimum(ability + 0.25, 1.0), 0.0))
+    once, solved = finding(record, ONCE), finding(record, SOLVED)
+    assert once.status == "found" and not once.alarm and "points more" in once.because
+    assert solved.status == "found" and solved.alarm and solved.verdict == "shrank"
+    assert record.lens is not None
+    [gap] = record.lens.gaps
+    assert gap.more[0][0] == 1 and gap.fewer[-1][1] == SAMPLES
+    assert sum(high - low + 1 for runs in (gap.more, gap.fewer, gap.undecided) for low, high in runs) == SAMPLES
+    [support] = record.lens.supports
+    assert support.first > 20 and support.second <= 2 and support.sure < support.first
+    assert support.both + support.first + support.second + support.neither == ITEMS
+
+
+def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
+    record = report(tmp_path, np.where(ability > 0.5, ability, 0.0), ability)
+    assert finding(record, SOLVED).verdict == "grew" and not finding(record, SOLVED).alarm
+
+
+def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:
+    record = report(tmp_path, ability, ability)
+    assert finding(record, ONCE).status == "excluded"
+    assert "base vs after: equivalent (a difference of more than 2 points is excluded): At one try" in record.headline
+    assert finding(record, SOLVED).status == "inconclusive"
+    assert record.lens is not None and not record.lens.gaps[0].more and not record.lens.gaps[0].fewer
+    assert record.lens.supports[0].sure == 0
+
+
+def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_path: Path, ability: np.ndarray) -> None:
+    record = report(tmp_path, ability, ability, samples=(SAMPLES, 4))
+    assert finding(record, SOLVED).status == "not_applicable"
+    assert record.lens is not None and record.lens.gaps[0].ks[-1] == 4 and not record.lens.supports
+
+
+def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
+    record = report(tmp_path, np.repeat([0.0, 1.0], 6), np.repeat([0.0, 1.0], 6))
+    once = finding(record, ONCE)
+    assert once.status == "inconclusive" and not once.alarm and once.estimates[0].low != once.estimates[0].high
+    assert once.estimates[0].name == "difference at one try (after - base)"
+    assert "Cannot tell: base vs after, difference at one try (pass@1): 0.0 points [" in record.headline
+    assert "items would tell" in record.headline and "not shown to differ" not in record.headline
+
+
+def test_nobody_differs(tmp_path: Path) -> None:
+    sure = np.repeat([0.0, 1.0], ITEMS // 2)
+    record = report(tmp_path, sure, sure)
+    assert finding(record, SOLVED).status == "inconclusive"
+    assert record.lens is not None and record.lens.gaps[0].undecided == ((1, SAMPLES),)

@@ -1,0 +1,165 @@
+"""``wheeltap lens`` as a user would type it: the answer from files of recorded answers."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.report import jsonfile
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_solutions = pytest.mark.skipif(
+    not (DATA / "gsm8k" / "example_model_solutions.jsonl").is_file(), reason="needs the released solutions of GSM8K"
+)
+needs_counts = pytest.mark.skipif(not (DATA / "passk" / "base.jsonl").is_file(), reason="needs counts of right answers")
+
+
+def log(path: Path, right: str) -> str:
+    """One answer to each item, right where there is a 1."""
+    rows = [{"id": f"item {at}", "correct": one == "1"} for at, one in enumerate(right)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, its lines joined."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+@needs_solutions
+def test_the_released_solutions_of_gsm8k(capsys: pytest.CaptureFixture[str]) -> None:
+    start = time.process_time()
+    # The third system is worse than the second: that alarms.
+    assert main(["lens", str(DATA / "gsm8k" / "example_model_solutions.jsonl")]) == 1
+    assert time.process_time() - start < 5.0
+    out = printed(capsys)
+    assert "graded solutions: 4 systems, 1,319 items, 1 answer each." in out
+    assert "39.0 % v 34.7 %: 6b_verification is better" in out
+    assert "exact McNemar p .0032, unpaired p .021)." in out
+    assert "6b_verification 39.0 % 36.4 % to 41.7 %" in out
+
+
+def test_the_answer_fits_a_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    several = [log(tmp_path / f"m{at}.jsonl", "1101" * (10 + at) + "0" * 40) for at in range(4)]
+    assert main(["lens", *several]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert len(out) <= 40 and max(map(len, out)) <= 100
+
+
+def test_two_that_never_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right = "110" * 500
+    assert main(["lens", log(tmp_path / "a.jsonl", right), log(tmp_path / "b.jsonl", right)]) == 0
+    out = printed(capsys)
+    assert "equivalent (a difference of more than 2 points is excluded): a scores 66.7 %, b 66.7 %" in out
+    assert "exact McNemar p 1, unpaired p 1)." in out
+    assert "a 66.7 % 64.2 % to 69.1 %" in out
+
+
+def test_a_second_look_into_a_store_adds_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, path = str(tmp_path / "x.wheeltap"), log(tmp_path / "a.jsonl", "1101")
+    assert main(["lens", path, "--store", store]) == 0
+    assert "2 of 2 outcomes are new to the store." in printed(capsys)
+    assert main(["lens", path, "--store", store]) == 0
+    assert "0 of 2 outcomes are new to the store: it had all of them, and nothing was run." in printed(capsys)
+    Path(path).unlink()
+    assert main(["judge", store]) == 0
+    assert "a: scores 0.750" in printed(capsys)
+
+
+def test_what_was_left_out_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lens", log(tmp_path / "a.jsonl", "11011"), log(tmp_path / "b.jsonl", "011")]) == 0
+    assert "3 items are in all files, of 5, 3; only these are judged." in printed(capsys)
+
+
+def test_json_alone_and_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = log(tmp_path / "a.jsonl", "1101")
+    assert main(["lens", path, "--json", "-"]) == 0
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    jsonschema.validate(report, jsonfile.schema())
+    assert "1 system, 4 items" in report["provenance"]["recorded"]
+    assert main(["lens", path, "--quiet"]) == 0
+    assert re.fullmatch(r"a: scores 0\.750 \[.*\] on 4 items\.", capsys.readouterr().out.strip())
+
+
+@needs_counts
+def test_parts_of_the_benchmark_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lens", str(DATA / "passk" / "base.jsonl"), str(DATA / "passk" / "rl.jsonl")]) in (0, 1)
+    out = printed(capsys)
+    assert "aime24 (30 items)" in out and "fresh32k-" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ('{"id": 1, "correct": true}\n{"id": 2, "corr', "line 2"),
+        ('{"id": 1, "correct": true}\n{"id": 1, "correct": true}\n', "twice"),
+        ('{"id": 1, "votes": {"a": 0, "b": 0}}\n', "Nobody voted"),
+        ('{"id": 1, "c": 9, "n": 8}\n', "c 9, n 8"),
+        ('{"id": 1, "answer": "4"}\n', "nothing to judge"),
+        ("hello\n", "no shape that is known"),
+    ],
+)
+def test_nothing_is_imported_half(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, says: str) -> None:
+    path, store = tmp_path / "a.jsonl", tmp_path / "x.wheeltap"
+    path.write_text(content)
+    assert main(["lens", str(path), "--store", str(store)]) == 2
+    assert says in capsys.readouterr().err
+    assert not store.exists()
+
+
+def test_no_file_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lens"]) == 2
+    assert "no file to look at" in capsys.readouterr().err
+
+
+def crowd(path: Path, *votes: int, **more: Any) -> str:
+    """So many votes on each item."""
+    rows = [{"id": f"item {at}", "votes": {"a": one, "b": 1}, **more} for at, one in enumerate(votes)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_a_file_of_votes_without_votes_is_no_competitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = log(tmp_path / "a.jsonl", "1101")
+    assert main(["lens", path, "--votes", log(tmp_path / "b.jsonl", "1100")]) == 2
+    err = capsys.readouterr().err
+    assert "There are no votes in this file" in err and "b.jsonl" in err
+
+
+def test_answers_in_a_file_of_votes_are_no_competitor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, store = log(tmp_path / "a.jsonl", "1101"), tmp_path / "x.wheeltap"
+    votes = crowd(tmp_path / "v.jsonl", 3, 3, 3, 3, correct=True)
+    assert main(["lens", path, "--votes", votes, "--store", str(store), "--json", "-"]) in (0, 1)
+    report: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert {one["subject"] for one in report["findings"]} <= {"a", "people"}
+
+
+def test_votes_of_their_own_file_are_the_ones_that_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = crowd(tmp_path / "a.jsonl", 1, 1, 1, correct=True)
+    assert main(["lens", path, "--votes", crowd(tmp_path / "v.jsonl", 8, 8, 8)]) in (0, 1)
+    out = printed(capsys)
+    assert "Votes are those of v.jsonl: others are left out." in out and "9 votes each" in out
+    assert "Several files have votes" not in out
+
+
+def test_an_error_over_all_files_names_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lens", crowd(tmp_path / "single.jsonl", 3)]) == 2
+    assert "single.jsonl" in capsys.readouterr().err
+
+
+def test_a_million_answers_an_item_are_judged_by_their_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": at, "n": 1_000_000, "c": 1000 * at}) + "\n" for at in range(30)))
+    assert main(["lens", str(path)]) == 0
+    out = printed(capsys)
+    assert "it alone is judged" in out and "a: scores 0.015" in out

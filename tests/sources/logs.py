@@ -1,0 +1,53 @@
+"""Files of recorded answers and votes, small ones, in every shape."""
+
+import json
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
+    """JSON lines."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def choice(number: int, scores: list[float], right: int, **more: Any) -> dict[str, Any]:
+    """A sample of a multiple-choice task as lm-eval writes it to a file: numbers are texts."""
+    pairs = [[str(score), "False"] for score in scores]
+    return {
+        "doc_id": number, "doc": {"question": "?", "label": right}, "target": str(right),
+        "arguments": {f"gen_args_{at}": {"arg_0": "?", "arg_1": f" {at}"} for at in range(len(scores))},
+        "resps": [[pair] for pair in pairs], "filtered_resps": pairs, "filter": "none", "metrics": ["acc", "acc_norm"],
+        "doc_hash": f"{number:064x}", "acc": float(scores.index(max(scores)) == right), "acc_norm": 0.0, **more,
+    }  # fmt: skip
+
+
+def generated(doc: int, texts: list[str], score: float, name: str = "strict-match", **more: Any) -> dict[str, Any]:
+    """A sample of a generation task."""
+    return {
+        "doc_id": doc, "doc": {"question": "?"}, "target": "4", "arguments": [["?", {"until": ["\n"]}]],
+        "resps": [texts], "filtered_resps": [texts] if len(texts) > 1 else texts, "filter": name,
+        "metrics": ["exact_match"], "doc_hash": f"{doc:064x}", "exact_match": score, **more,
+    }  # fmt: skip
+
+
+def sample(item: int | str, epoch: int, value: Any, **more: Any) -> dict[str, Any]:
+    """A sample of a log of inspect."""
+    score = {"match": {"value": value, "answer": f"answer {value}"}}
+    return {"id": item, "epoch": epoch, "input": "?", "target": "4", "scores": score, **more}
+
+
+HEADER = {"version": 2, "status": "success", "eval": {"model": "maker/model", "task": "sums"}, "plan": {}}
+
+
+def archive(path: Path, samples: Iterable[Mapping[str, Any]], *, header: Mapping[str, Any] = HEADER) -> Path:
+    """A log of inspect as a zip."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        for one in samples:
+            file.writestr(f"samples/{one['id']}_epoch_{one['epoch']}.json", json.dumps(one))
+        file.writestr("header.json", json.dumps(header))
+    return path

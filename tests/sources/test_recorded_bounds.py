@@ -1,0 +1,254 @@
+"""Files that are damaged, unsafe or mixed: refused with a message, whole, before anything is kept."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from logs import HEADER, archive, choice, generated, lines, sample
+
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.sources.recorded import bounded, read
+
+
+@pytest.mark.parametrize("name", ["../x.json", "samples/../../x.json", "/etc/x", "C:\\x.json", "a\\..\\..\\x", "C:x"])
+def test_a_name_that_leads_out_of_an_archive_is_refused(tmp_path: Path, name: str) -> None:
+    path = archive(tmp_path / "x.eval", [sample(1, 1, "C")])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(zipfile.ZipInfo(name), "{}")
+    with pytest.raises(FileFormatError, match="leads out of it") as error:
+        read(path)
+    assert error.value.got == repr(name)
+
+
+def test_an_archive_that_inflates_beyond_a_bound_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.eval", [sample(1, 1, "C")])
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("samples/2_epoch_1.json", b" " * (bounded.MEMBER + 1))
+    with pytest.raises(FileFormatError, match="inflates beyond a bound"):
+        read(path)
+
+
+def test_many_members_together_are_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded, "LEAST", 2**20)
+    path = archive(tmp_path / "x.eval", [sample(at, 1, "C", input=" " * 2**18) for at in range(5)])
+    with pytest.raises(FileFormatError, match="inflates beyond a bound"):
+        read(path)
+
+
+def test_a_member_that_is_larger_than_it_says_is_not_read_on(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.eval", [sample(1, 1, "C", input="x" * 10_000)])
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        info = file.getinfo("samples/1_epoch_1.json")
+    at = data.index((info.file_size).to_bytes(4, "little"), data.index(b"PK\x01\x02"))
+    data[at : at + 4] = (100).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError):
+        read(path)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.98])
+def test_an_archive_that_was_cut_short_is_refused(tmp_path: Path, keep: float) -> None:
+    path = archive(tmp_path / "x.eval", [sample(at, 1, "C") for at in range(20)])
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(FileFormatError, match="archive is damaged"):
+        read(path)
+
+
+def test_flipped_bits_in_an_archive_are_noticed(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.eval", [sample(at, 1, "C") for at in range(3)])
+    data = bytearray(path.read_bytes())
+    data[60] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError):
+        read(path)
+
+
+def test_another_archive_is_no_log(tmp_path: Path) -> None:
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("hello.txt", "hello")
+    with pytest.raises(FileFormatError, match="no log of inspect") as error:
+        read(path)
+    assert error.value.got == "hello.txt"
+
+
+_FILES: dict[str, list[dict[str, Any]]] = {
+    "own": [{"id": str(at), "correct": True, "answer": "é" * 9} for at in range(6)],
+    "counts": [{"id": str(at), "n": 8, "c": 4} for at in range(6)],
+    "lm_eval": [choice(at, [-1.0, -2.0], 0) for at in range(6)],
+    "generated": [generated(at, ["4"], 1.0) for at in range(6)],
+    "solutions": [{"question": str(at), "m": {"is_correct": True, "solution": ""}} for at in range(6)],
+    "votes": [{"id": str(at), "q0_gold": ["neutral"]} for at in range(6)],
+}
+
+
+@pytest.mark.parametrize("name", _FILES)
+@pytest.mark.parametrize("cut", [2, 12, 30])
+def test_a_log_that_is_cut_within_a_line_is_refused_with_that_line(tmp_path: Path, name: str, cut: int) -> None:
+    path = lines(tmp_path / "x.jsonl", _FILES[name])
+    whole = path.read_bytes()
+    last = len(whole.rstrip().rpartition(b"\n")[2])
+    path.write_bytes(whole[: -min(cut, last)])
+    with pytest.raises(FileFormatError, match="line 6") as error:
+        read(path)
+    assert "cut short" in (error.value.do or "")
+
+
+@pytest.mark.parametrize("one", _FILES)
+@pytest.mark.parametrize("two", _FILES)
+def test_lines_of_two_shapes_in_one_file_are_refused_with_the_line(tmp_path: Path, one: str, two: str) -> None:
+    if one == two:
+        return
+    path = lines(tmp_path / "x.jsonl", [*_FILES[one][:3], {**_FILES[two][3], "id": "other"}])
+    with pytest.raises(FileFormatError, match="line 4"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "got"),
+    [
+        ([{"id": 1, "correct": True}, {"id": 2, "answer": "4"}], "id, answer"),
+        ([{"id": 1, "correct": True}, {"id": 2, "correct": "yes"}], "Expected"),
+        ([{"id": 1, "correct": True}, {"id": 2, "correct": True, "sample": 0}], "id, sample, correct"),
+    ],
+)
+def test_rows_with_other_fields_are_refused(tmp_path: Path, rows: list[dict[str, Any]], got: str) -> None:
+    with pytest.raises(FileFormatError, match="line 2") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert got in (error.value.got or "")
+
+
+@pytest.mark.parametrize(
+    "p", [{"a": 0.5, "b": 0.4}, {"a": 1.5, "b": -0.5}, {"a": 0.5, "c": 0.5}, {"a": 1.0}]
+)  # fmt: skip
+def test_probabilities_that_are_none_are_refused(tmp_path: Path, p: dict[str, float]) -> None:
+    rows = [{"id": 1, "probabilities": {"a": 0.5, "b": 0.5}}, {"id": 2, "probabilities": p}]
+    with pytest.raises(DataError, match="Probabilities") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert (error.value.where or "").endswith("line 2")
+
+
+def test_a_vote_for_a_label_without_a_probability_is_refused(tmp_path: Path) -> None:
+    rows = [{"id": 1, "probabilities": {"a": 0.5, "b": 0.5}, "votes": {"a": 1, "c": 1}}]
+    with pytest.raises(DataError, match="not in the set") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert error.value.got == "c"
+
+
+@pytest.mark.parametrize("rows", [[{"id": 1, "correct": True}] * 2, [{"id": 1, "sample": 3, "correct": True}] * 2])
+def test_an_answer_twice_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(DataError, match="twice") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert error.value.got == "1, as on line 1"
+
+
+@pytest.mark.parametrize("text", ["hello\n", "[1, 2]\n", '[{"id": 1, "correct": true}]', "\xff\xfe", '{"a": 1}\n'])
+def test_files_of_no_shape_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(FileFormatError, match="no shape that is known"):
+        read(path)
+
+
+def test_a_damaged_document_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({**HEADER, "samples": [{"id": 1, "scores": {"match": 3}}]}))
+    with pytest.raises(FileFormatError, match="cannot be read"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["x.jsonl", "x.csv", "x.eval"])
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff"])
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(FileFormatError, match="The file is empty") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="This is a folder"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", _FILES)
+def test_the_mark_of_utf8_before_a_file_is_passed_over(tmp_path: Path, name: str) -> None:
+    path = lines(tmp_path / "x.jsonl", _FILES[name])
+    without = read(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(path).items == without.items
+
+
+def test_the_mark_of_utf8_before_a_document_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("\ufeff" + json.dumps({**HEADER, "samples": [sample(1, 1, "C")]}, indent=1))
+    assert read(path).items == ("1",)
+
+
+DEEP = "[" * 200_000 + "]" * 200_000
+
+
+@pytest.mark.parametrize("before", ["", '{"id": 1, "correct": true}\n'])
+def test_json_that_is_nested_too_deeply_is_refused_with_the_line(tmp_path: Path, before: str) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{before}{{"id": 2, "correct": true, "more": {DEEP}}}\n')
+    with pytest.raises(FileFormatError, match="nested too deeply") as error:
+        read(path)
+    assert error.value.where == f"{path}, line {2 if before else 1}"
+
+
+def test_a_document_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(f'{{\n"a": {DEEP}\n}}')
+    with pytest.raises(FileFormatError, match="nested too deeply") as error:
+        read(path)
+    assert error.value.where == str(path)
+
+
+def test_a_member_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    path = archive(tmp_path / "x.eval", [sample(1, 1, "C")])
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("samples/2_epoch_1.json", f'{{"id": 2, "more": {DEEP}}}')
+    with pytest.raises(FileFormatError, match="cannot be read") as error:
+        read(path)
+    assert (error.value.where or "").endswith("samples/2_epoch_1.json")
+
+
+@pytest.mark.parametrize("number", [10**21, 2**31, 2**63])
+@pytest.mark.parametrize(
+    "row", [{"n": 0, "c": 1}, {"n": 8, "c": 0}, {"votes": {"a": 0}}, {"sample": 0, "correct": True}]
+)
+def test_numbers_that_are_too_large_are_refused_with_the_line(tmp_path: Path, row: dict[str, Any], number: int) -> None:
+    def with_number(value: Any) -> Any:
+        """The same with the number in the place of each 0."""
+        if isinstance(value, dict):
+            return {name: with_number(one) for name, one in value.items()}
+        return number if value == 0 and value is not False else value
+
+    first = {"id": "a", **{name: {"a": 1} if name == "votes" else 1 for name in row}}
+    rows = [first, {"id": "b", **with_number(row)}]
+    if "sample" in row and number < 2**62:
+        assert len(read(lines(tmp_path / "x.jsonl", rows)).items) == 2
+        return
+    with pytest.raises(DataError, match="line 2"):
+        read(lines(tmp_path / "x.jsonl", rows))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_nan_in_a_file_is_refused_with_the_line(tmp_path: Path, place: int) -> None:
+    rows: list[dict[str, Any]] = [{"id": at, "correct": float("nan") if at == place else 1.0} for at in range(3)]
+    with pytest.raises(FileFormatError, match=f"line {place + 1}") as error:
+        read(lines(tmp_path / "x.jsonl", rows))
+    assert "NaN" in (error.value.do or "")
+
+
+def test_nan_in_a_document_is_refused_with_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text('{\n"a": {"annotations": {"x": "1"}},\n"b": {"annotations": NaN}\n}')
+    with pytest.raises(FileFormatError, match="line 3"):
+        read(path)

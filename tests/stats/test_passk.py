@@ -1,0 +1,120 @@
+"""pass@k against the combinatorial definition, simultaneous bands, and who solves what at least once."""
+
+import json
+from fractions import Fraction
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from tests.published import published
+from wheeltap.core.errors import DataError
+from wheeltap.stats.passk import pass_all, pass_at, runs_of
+from wheeltap.stats.simultaneous import FEWEST, band
+from wheeltap.stats.support import entropy, solved
+
+
+@given(st.data())
+def test_pass_at_k_is_the_combinatorial_definition(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 200))
+    c, k = data.draw(st.integers(0, n)), data.draw(st.integers(1, n))
+    right, samples = np.array([c]), np.array([n])
+    exact = 1 - Fraction(comb(n - c, k), comb(n, k))
+    assert pass_at(right, samples, most=k)[0, -1] == pytest.approx(float(exact), abs=1e-12)
+    assert pass_all(right, samples, most=k)[0, -1] == pytest.approx(comb(c, k) / comb(n, k), abs=1e-12)
+
+
+def test_pass_at_k_is_stable_where_factorials_are_not() -> None:
+    n = 8192
+    right, samples = np.array([0, 1, 40, n]), np.full(4, n)
+    found = pass_at(right, samples, most=n)
+    assert np.isfinite(found).all() and (np.diff(found, axis=1) >= 0.0).all()
+    np.testing.assert_allclose(found[1], np.arange(1, n + 1) / n, atol=1e-11)  # one right answer: k of n places
+    exact = 1 - Fraction(comb(n - 40, 300), comb(n, 300))
+    assert found[2, 299] == pytest.approx(float(exact), abs=1e-11)
+
+
+def test_samples_are_counted_within_an_item() -> None:
+    # A benchmark of 2 items with 4 samples each: pass@4 is defined, and pass@5 is not, whatever the number of items.
+    with pytest.raises(DataError, match=r"item 1 \(c 1, n 4\)"):
+        pass_at(np.array([1, 3]), np.array([4, 4]), most=5)
+    with pytest.raises(DataError, match="right answers <= samples"):
+        pass_at(np.array([1, 9]), np.array([4, 4]), most=2)
+    assert pass_at(np.array([0] * 500), np.array([4] * 500), most=4).max() == 0.0
+
+
+def test_runs() -> None:
+    assert runs_of((1, 2, 4, 8, 16), np.array([True, True, False, True, False])) == ((1, 2), (8, 8))
+
+
+@pytest.mark.parametrize("items", [20, 30, 100, 300])
+def test_a_band_holds_the_whole_curve(items: int) -> None:
+    rng, most, repeats = np.random.default_rng(items), 12, 250
+    ability = rng.beta(0.5, 0.5, size=50_000)
+    other = np.where(rng.random(50_000) < 0.3, rng.random(50_000), ability)
+    ks = np.arange(1, most + 1)
+    truth = np.array([((1 - ability) ** k).mean() - ((1 - other) ** k).mean() for k in ks])
+    held = 0
+    for _ in range(repeats):
+        some = rng.integers(0, 50_000, items)
+        counts = [pass_at(rng.binomial(32, p[some]), np.full(items, 32), most=most) for p in (ability, other)]
+        made = band(counts[1] - counts[0], difference=True, draws=10_000, rng=rng)
+        held += bool(((made.low <= truth) & (truth <= made.high)).all())
+    assert 0.91 <= held / repeats <= 1.0
+
+
+def test_no_change_is_rarely_called_a_sure_one() -> None:
+    rng, repeats, wrong = np.random.default_rng(5), 200, 0
+    for _ in range(repeats):
+        ability = rng.beta(0.4, 0.6, size=150)
+        counts = [pass_at(rng.binomial(16, ability), np.full(150, 16), most=16) for _ in (0, 1)]
+        made = band(counts[1] - counts[0], difference=True, draws=10_000, rng=rng)
+        wrong += bool((made.low > 0.0).any() or (made.high < 0.0).any())
+    assert wrong <= stats.binom.ppf(0.999, repeats, 0.05)
+
+
+def test_few_items_have_no_band() -> None:
+    values = np.random.default_rng(0).random((FEWEST - 1, 3))
+    made = band(values, rng=np.random.default_rng(0))
+    assert np.isinf(made.high).all() and not made.known.any()
+
+
+def test_who_solves_what() -> None:
+    one, two, n = np.array([0, 5, 1, 128, 60]), np.array([0, 3, 0, 0, 61]), np.full(5, 128)
+    found = solved((one, n), (two, n))
+    assert (found.both, found.first, found.second, found.neither) == (2, (2, 3), (), 1)
+    assert found.p == pytest.approx(stats.binomtest(2, 2).pvalue)
+    assert found.sure == (False, True)  # one of 128 may be missed by chance; 128 of 128 may not
+    assert found.each[0] == pytest.approx(stats.fisher_exact([[1, 127], [0, 128]])[1])
+
+
+def test_entropy_of_answers() -> None:
+    answers = np.array([[0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 1, -1], [-1, -1, -1, -1]])
+    expected = [0.0, np.log(4), stats.entropy([2, 1]), 0.0]
+    np.testing.assert_allclose(entropy(answers), expected, atol=1e-12)
+
+
+def test_published_counts() -> None:
+    folder = published("passk/expected.json").parent
+    expected = json.loads((folder / "expected.json").read_text())
+    counts: list[np.ndarray] = []
+    for name in ("base", "rl"):
+        rows = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+        counts.append(np.array([row["c"] for row in rows]))
+        found = pass_at(counts[-1], np.full(len(rows), 128), most=128).mean(axis=0)
+        np.testing.assert_allclose(found, expected[f"{name}_pass_at_k"], atol=1e-9)
+    n = np.full(len(counts[0]), 128)
+    gap = pass_at(counts[1], n, most=128) - pass_at(counts[0], n, most=128)
+    made = band(gap, difference=True, rng=np.random.default_rng(0))
+    assert made.critical == pytest.approx(expected["critical_value"], abs=0.03)
+    ks = range(1, 129)
+    [(low, high)] = runs_of(ks, made.low > 0.0)
+    assert low == 1 and abs(high - 10) <= 1
+    [(low, high)] = runs_of(ks, made.high < 0.0)
+    assert high == 128 and abs(low - 61) <= 2
+    support = solved((counts[0], n), (counts[1], n))
+    assert (support.both, len(support.first), len(support.second), support.neither) == (911, 33, 12, 104)
+    assert support.p == pytest.approx(0.0025, abs=5e-5) and sum(support.sure) == 1
