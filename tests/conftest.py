@@ -27,9 +27,13 @@ _hook = install_import_hook(SHAPED, "beartype.beartype")
 LONGEST = (
     "test_sources_audits", "test_audits_twins", "test_cli_verbs", "test_studies_pictures", "test_engine_kill",
     "test_engine_pool", "test_audits_passes", "test_audits_heads", "test_page", "test_perturb_contract",
-    "test_ground_contracts", "test_audits_relearning", "test_audits_race", "test_responses",
+    "test_ground_contracts", "test_audits_relearning", "test_audits_race", "test_responses", "test_cli_study",
+    "test_cli_planted", "test_studies_detection", "test_studies_decodable_shift",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
+
+UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
+"""Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a fifth."""
 
 NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
@@ -57,9 +61,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first; slow ones run without a tracer: what is covered is a lower bound, at less cost."""
+    """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost."""
     for item in items:
-        if item.get_closest_marker("slow"):
+        if item.get_closest_marker("slow") or item.path.parent.name in UNTRACED:
             item.add_marker("no_cover")
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))

@@ -9,15 +9,21 @@ from benchmarks.validity.page import Row, Section, table
 from benchmarks.validity.pictures import dots
 from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.report import ReportRecord
+from wheeltap.plans.plan import Effort
 
 STUDIES: Final[dict[str, tuple[str, dict[str, Any], dict[str, Any]]]] = {
-    "planted defects that change no output": ("detection", {}, {"copies": 12, "defects": "cancel"}),
+    "planted defects that change no output": (
+        "detection", {"copies": 12, "defects": "cancel,super-weight"}, {"copies": 12, "defects": "cancel"},
+    ),
     "memorized wrong labels": ("example-detection", {}, {"seeds": 3}),
     "password locks against wrong labels": (
         locks.Locks.name, {"seeds": 20, "shares": "0.6", "kinds": ""}, {"seeds": 12, "shares": "0.6", "kinds": ""},
     ),
 }  # fmt: skip
 """By what is to be detected: the study, and its settings; last, those in a hurry."""
+
+EFFORT: Final = Effort(draws=16, control_draws=4)
+"""Of locks: 160 noisy copies of each net."""
 
 LEAST: Final = 0.02
 """Gain in AUC from which weights add something."""
@@ -29,7 +35,8 @@ def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for what, (name, full, small) in STUDIES.items():
         store = stores / f"{name}{'-quick' if quick else ''}.wheeltap"
-        found[what] = _gains(wt.study(name, settings=small if quick else full, store=store).record)
+        effort = EFFORT if name == locks.Locks.name else None
+        found[what] = _gains(wt.study(name, settings=small if quick else full, store=store, effort=effort).record)
     return found
 
 

@@ -21,8 +21,8 @@ from wheeltap.sources import digits
 from wheeltap.studies.detection_rules import ANY, SOUND
 
 EFFORT: Final = Effort(draws=16, control_draws=8, block_draws=0)
-COPIES, FEW = 16, 6
-"""Of each defect and strength, and of sound ones: of nets of digits, and of each other kind of net."""
+COPIES: Final = 6
+"""Of each defect and strength, and of sound ones, of each kind of net."""
 
 ALPHA: Final = 0.05
 SURE: Final = 0.8
@@ -33,7 +33,7 @@ def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     """Share of copies that were found, by kind of net, defect, strength and code."""
     found: dict[str, Any] = {}
     for kind in ("digits", *kinds(), "depthwise"):
-        record = _studied(stores, kind, copies=3 if quick else COPIES if kind == "digits" else FEW)
+        record = _studied(stores, kind, copies=2 if quick else COPIES)
         assert record.study is not None
         found[kind] = _counts(record.study)
     return {"found": found, "stated": _stated()}

@@ -276,22 +276,23 @@ def narrow():
 
 
 @pytest.mark.parametrize(
-    ("members", "what"), [('"nets:one", "nets:two"', "same net"), ('"nets:one", "nets:narrow"', "member narrow")]
+    ("members", "what"),
+    [('"three_nets:one", "three_nets:two"', "same net"), ('"three_nets:one", "three_nets:narrow"', "member narrow")],
 )
 def test_a_member_that_cannot_be_one_is_named_before_anything_runs(
     members: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "nets.py").write_text(NET)
+    (tmp_path / "three_nets.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     given = SAM.partition("[cohorts.sam]")[0] + f"""[cohorts.sam]
 members = [{members}]
 [cohorts.plain]
-members = ["nets:other"]
+members = ["three_nets:other"]
 role = "compared"
 [metrics""" + SAM.partition("[metrics")[2].replace('"sam", "plain"]', '"sam"]').replace(
         'statistic = "difference"', 'statistic = "mean"'
     )  # fmt: skip
     with pytest.raises(WheeltapError, match=what):
         wt.study(written(tmp_path, given), store=tmp_path / "s.wheeltap")
-    sys.modules.pop("nets", None)
+    sys.modules.pop("three_nets", None)

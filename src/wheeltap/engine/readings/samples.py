@@ -24,10 +24,6 @@ class Samples(Reading):
     spec = SAMPLES
     settings: SamplesSettings
 
-    def require(self, subject: Subject, task: BaseTask) -> None:
-        """See ``Reading.require``: examples must have right options."""
-        require_options(task)
-
     def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
         """See ``Reading.read``; one pass.
 
