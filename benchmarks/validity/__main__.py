@@ -4,6 +4,7 @@ import argparse
 import json
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ def _write(known: dict[str, Any], folder: Path) -> None:
     """The page and its pictures, from the numbers of all parts."""
     parts = [name for name in PARTS if name in known]
     sections = [PARTS[name].section(known[name]["found"]) for name in parts]
+    # What was not measured again with the rest says so.
+    sections = [
+        replace(section, text=f"{section.text}\n\n**{known[name]['note']}**") if "note" in known[name] else section
+        for name, section in zip(parts, sections, strict=True)
+    ]
     for section in sections:
         for name, chart in section.pictures.items():
             save(chart, folder / f"validity-{name}.png")

@@ -10,7 +10,6 @@ from typing import Any, Final
 from scipy import stats
 
 import wheeltap as wt
-from benchmarks.validity.nets import kinds
 from benchmarks.validity.page import Row, Section, table
 from benchmarks.validity.pictures import dots, powers
 from wheeltap.core.report import ReportRecord
@@ -21,8 +20,8 @@ from wheeltap.sources import digits
 from wheeltap.studies.detection_rules import ANY, SOUND
 
 EFFORT: Final = Effort(draws=16, control_draws=8, block_draws=0)
-COPIES: Final = 6
-"""Of each defect and strength, and of sound ones, of each kind of net."""
+COPIES: Final = {"digits": 16, "mlp": 6, "cnn": 6, "depthwise": 6}
+"""Of each defect and strength, and of sound ones, by kind of net. Transformers: ``python -m benchmarks.families``."""
 
 ALPHA: Final = 0.05
 SURE: Final = 0.8
@@ -32,8 +31,8 @@ SURE: Final = 0.8
 def measure(stores: Path, *, quick: bool) -> dict[str, Any]:
     """Share of copies that were found, by kind of net, defect, strength and code."""
     found: dict[str, Any] = {}
-    for kind in ("digits", *kinds(), "depthwise"):
-        record = _studied(stores, kind, copies=2 if quick else COPIES)
+    for kind, copies in COPIES.items():
+        record = _studied(stores, kind, copies=2 if quick else copies)
         assert record.study is not None
         found[kind] = _counts(record.study)
     return {"found": found, "stated": _stated()}

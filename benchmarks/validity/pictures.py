@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 def save(chart: Any, path: Path) -> None:
     """Writes a chart as a PNG file."""
-    path.write_bytes(vlc.vegalite_to_png(chart.to_json(), scale=1.5))
+    path.write_bytes(vlc.vegalite_to_png(chart.to_json(), scale=1.2))
 
 
 def heat(rows: Rows, *, margin: float) -> Any:
