@@ -220,3 +220,6 @@ def test_correlation_holds_for_numbers_that_are_not_normal() -> None:
     made = [panels.correlation(a, b, name="r") for a, b in zip(x, y, strict=True)]
     assert 0.90 <= np.mean([one.low <= true <= one.high for one in made]) <= 0.98  # type: ignore[operator]
     assert made[0].value == pytest.approx(np.corrcoef(x[0], y[0])[0, 1])
+
+
+pytestmark = pytest.mark.slow  # simulations

@@ -141,3 +141,6 @@ def test_nets_that_share_examples_share_their_error(nets: int) -> None:
     # At a true gain that is the margin, neither side may be decided more often than alpha.
     assert np.mean([(test.above(truth, "more") or 1.0) <= 0.05 for test in tests]) <= 0.035
     assert np.mean([(test.below(truth, "more") or 1.0) <= 0.05 for test in tests]) <= 0.035
+
+
+pytestmark = pytest.mark.slow  # simulations

@@ -200,3 +200,6 @@ def test_an_effect_of_twice_the_margin_that_cannot_be_is_replaced_by_one_that_ca
     either, more = ratio.power(1.5, "either"), ratio.power(1.5, "more")  # no ratio is less than 0
     assert either == more is not None
     assert ratio.power(1.5, "less") is None
+
+
+pytestmark = pytest.mark.slow  # simulations

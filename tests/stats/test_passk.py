@@ -118,3 +118,6 @@ def test_published_counts() -> None:
     support = solved((counts[0], n), (counts[1], n))
     assert (support.both, len(support.first), len(support.second), support.neither) == (911, 33, 12, 104)
     assert support.p == pytest.approx(0.0025, abs=5e-5) and sum(support.sure) == 1
+
+
+pytestmark = pytest.mark.slow  # simulations

@@ -45,3 +45,6 @@ def test_a_point_is_no_interval() -> None:
     none = without_point(point)
     assert (none.low, none.high, none.value) == (None, None, 2.0) and "all 2 items" in none.method
     assert without_point(real) == real
+
+
+pytestmark = pytest.mark.slow  # simulations

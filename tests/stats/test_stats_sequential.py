@@ -211,3 +211,6 @@ def test_rules_means_and_bets_that_cannot_be_used_are_refused() -> None:
         Capital(np.zeros(1), bets=Bets(effects=(0.1,), weights=(0.5,)))
     with pytest.raises(DataError, match="shared out"):
         dose_shares(np.array([0.5, 0.5]), np.array([1.0]))
+
+
+pytestmark = pytest.mark.slow  # simulations
