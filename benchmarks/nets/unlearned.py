@@ -82,8 +82,7 @@ def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> nn
     """
     changed = copy.deepcopy(model)
     own = torch.Generator().manual_seed(seeds.derive(how.seed, "unlearned", "batches"))
-    gone = (task.groups == group).nonzero()[:, 0]
-    kept = (task.groups != group).nonzero()[:, 0]
+    gone, kept = ((task.groups == group).nonzero()[:, 0], (task.groups != group).nonzero()[:, 0])
     lost = task.part(gone)
 
     def some(rows: Tensor) -> Tensor:

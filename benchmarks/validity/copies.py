@@ -76,12 +76,6 @@ def section(measured: dict[str, Any]) -> Section:
     strongest = {kind: list(counts)[0 if kind != "digits" else -2] for kind, counts in found.items()}
     caught = {kind: found[kind][cohort][ANY] for kind, cohort in strongest.items()}
     missed = [kind for kind, (hits, count) in caught.items() if hits < SURE * count]
-    rows = [
-        {"panel": "digits, cancel-layer", "strength": f"{_strength(cohort):.2g}", "code": key.split()[0],
-         "found": hits / count}
-        for cohort, counts in _planted(found["digits"]).items()
-        for key, (hits, count) in counts.items() if key != ANY and any(one[key][0] for one in found["digits"].values())
-    ]  # fmt: skip
     return Section(
         title="False alarms and power on copies that compute the same",
         rows=(
@@ -106,25 +100,41 @@ def section(measured: dict[str, Any]) -> Section:
 WT202, with one correction over all of them at alpha {ALPHA:g}. Sound copies are permuted, rescaled and given dead units;
 planted ones have cancelling units ({DEFECTS["cancel-layer"].unit}). `digits`: a net of its own for each copy.
 The other kinds: one trained net each. The same on a model of yours: `wheeltap doctor --plant MODEL`.""",
-        tables={
-            "Share found, by code": table(
-                ["net", "copies", *_codes(found)],
-                [
-                    [kind, cohort, *(_of(counts.get(key)) for key in _codes(found))]
-                    for kind, held in found.items() for cohort, counts in held.items()
-                ],
-            ),
-            "Power, found and stated beforehand by an audit of one net": table(
-                ["pairs, share of the layer's units", *(f"{key.split()[0]} found, stated" for key in stated)],
-                [
-                    [cohort, *(_beside(counts[key], held.get(f"{_strength(cohort):.0%}")) for key, held in stated.items())]
-                    for cohort, counts in _planted(found["digits"]).items()
-                ],
-            ),
+        tables=_tables(found, stated),
+        pictures={
+            "power": powers(_points(found["digits"])),
+            "false-alarms": dots(_alarms(alarms), title="share of sound copies found", at=(ALPHA,)),
         },
-        pictures={"power": powers(rows), "false-alarms": dots(_alarms(alarms), title="share of sound copies found",
-                                                              at=(ALPHA,))},
-    )  # fmt: skip
+    )
+
+
+def _tables(found: Mapping[str, Any], stated: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
+    """Every share that was found; and the power that an audit stated beforehand."""
+    codes = list(dict.fromkeys(key for held in found.values() for counts in held.values() for key in counts))
+    shares = [
+        [kind, cohort, *(_of(counts.get(key)) for key in codes)]
+        for kind, held in found.items()
+        for cohort, counts in held.items()
+    ]
+    powers_of = [
+        [cohort, *(_beside(counts[key], held.get(f"{_strength(cohort):.0%}")) for key, held in stated.items())]
+        for cohort, counts in _planted(found["digits"]).items()
+    ]
+    heads = ["pairs, share of the layer's units", *(f"{key.split()[0]} found, stated" for key in stated)]
+    return {
+        "Share found, by code": table(["net", "copies", *codes], shares),
+        "Power, found and stated beforehand by an audit of one net": table(heads, powers_of),
+    }
+
+
+def _points(counts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Share found of each planted strength, by the codes that found something."""
+    return [
+        {"panel": "digits, cancel-layer", "strength": f"{_strength(cohort):.2g}", "code": key.split()[0],
+         "found": hits / count}
+        for cohort, one in _planted(counts).items()
+        for key, (hits, count) in one.items() if key != ANY and any(other[key][0] for other in counts.values())
+    ]  # fmt: skip
 
 
 def _planted(counts: Mapping[str, Any]) -> dict[str, Any]:
@@ -148,10 +158,6 @@ def _beside(count: list[int], stated: float | None) -> str:
 
 def _strength(cohort: str) -> float:
     return float(cohort.rsplit(maxsplit=1)[-1])
-
-
-def _codes(found: dict[str, Any]) -> list[str]:
-    return list(dict.fromkeys(key for held in found.values() for counts in held.values() for key in counts))
 
 
 def _of(count: list[int] | None) -> str:

@@ -40,17 +40,13 @@ def doctor(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Checks a model before it is audited; without a model, this installation.
 
-    Of a model it says what share of its weights is disturbed, which copies of it compute the same (made and compared
-    on the spot), which controls will run, what an audit will cost, and what to do where something is missing.
+    Of a model it says what share of its weights is disturbed, which copies of it compute the same (each is made),
+    which controls will run, what an audit costs, and what to do where something is missing.
 
-    With --plant it checks the instruments on a model of yours instead: copies that compute the same function, with
-    cancelling units, entangled units, a brittle block or one fragile weight of known strength, and sound ones, are
-    compared with it, and a table says how often each was found, and the smallest strength found four times out of
-    five. It is the study detection, at every strength.
+    With --plant it checks the instruments on a model of yours instead: copies that compute the same, with a defect of
+    known strength or sound, are compared with it; a table says how often each was found (the study detection).
 
-    Without a model it checks packages, extras, the SmolLM2 weights, and one small audit with its controls.
-
-    Try it:
+    Without a model it checks packages, extras, the SmolLM2 weights, and a small audit. Try it:
 
       wheeltap doctor
       wheeltap doctor my_nets:resnet --data test.npz

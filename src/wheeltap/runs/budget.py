@@ -110,7 +110,7 @@ def within(plan: Plan, allowed: float, prices: Prices | None = None) -> Plan:
     was cut is told in ``cuts``.
 
     Raises:
-        UsageError: If the least effort costs more, if what is left could find nothing worth telling, or of a study,
+        UsageError: If the least effort costs more, if what is left could find no effect of interest, or of a study,
             whose nets and rules are fixed.
     """
     _require_no_study(plan)

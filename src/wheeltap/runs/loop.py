@@ -111,18 +111,14 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     executor: Executor = Serial() if workers == 1 else ProcessPool(workers)
     with ExitStack() as stack:
         if store is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))
-            store = Path(folder) / "run.wheeltap"
+            store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))) / "run.wheeltap"
         kept = stack.enter_context(Store(store))
         stack.enter_context(executor)
         note_run(kept, plan, provenance(plan, several))
         records = (*plan.subjects, *plan.controls)
         workshop = Workshop(several, records, task, memory=memory, maker=members)
         running = _Run(plan, workshop, kept, executor, watch)
-        running.members = members
-        if members is not None:
-            # What other processes make is seen when it is there.
-            members.watch = running.watch_making if workers == 1 else None
+        running.take(members, here=workers == 1)
         running.spent = sum(one.forwards for one in settled)
         running.require_same_answers(several)
         return running.finish()
@@ -153,6 +149,12 @@ class _Run:
         self.making = False
         self.spent = self.before = 0.0
         self.ended: Exception | None = None
+
+    def take(self, members: Members | None, *, here: bool) -> None:
+        """Who makes what is missing, and whether in this process: what others make is seen when it is there."""
+        self.members = members
+        if members is not None:
+            members.watch = self.watch_making if here else None
 
     def require_same_answers(self, subjects: list[Subject]) -> None:
         """Compares each model with what is stored of its fingerprint, and with others of the same fingerprint.

@@ -31,7 +31,7 @@ _LONGEST: Final = 5.0  # Newton's steps are cut to this length: far from the opt
 @final
 @dataclass(frozen=True, kw_only=True)
 class Added:
-    """How well the items of one net are told apart, and what the scores in question add to that.
+    """How well scores separate the items of one net, and what the scores in question add to that.
 
     Attributes:
         without: AUC of the cheap scores together, each item scored by a fit to the other folds.

@@ -83,9 +83,8 @@ def added(
     the others, over many random halves; so it is the gain to be expected with fits to half as many members. A
     combination is never compared on members that it was fitted to.
 
-    The interval is on the safe side: with 10 to 30 members it covers 97 to 100 % (``benchmarks.members``). By Student's
-    t over members left out one at a time it covers as little as 83 %, where the other scores say nothing and their fit
-    is a matter of chance; by a jackknife of that, whose steps are coarse, it is twice as wide.
+    The interval is on the safe side: with 10 to 30 members it covers 97 to 100 % (``benchmarks.members``). Student's t
+    over members left out one at a time covers as little as 83 %; a jackknife of that is twice as wide.
 
     Args:
         one: [member, score], the last of which is the score in question.
