@@ -354,3 +354,31 @@ def test_torchcrepe() -> None:
         likeness = gauge.check(scores(model, tones), scores(twin, tones))
         assert likeness.difference <= 1e-4, likeness
         assert likeness.agreement == 1
+
+
+class Wave(nn.Module):
+    """2 exp(-x^2) - 1, or as much of it as is asked for, written with operators."""
+
+    def __init__(self, numbers: bool = True) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.linspace(0.0, 1.0, 12))
+        self.numbers = numbers
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        wave = 2.0 * torch.exp(-x.square()) - 1.0
+        return wave if self.numbers else wave + self.shift
+
+
+def test_arithmetic_with_numbers_acts_unit_by_unit() -> None:
+    """Units between may be permuted: the copy computes the same. With a number for each unit it is refused."""
+    torch.manual_seed(3)
+    inputs = torch.randn(20, 5)
+    net = nn.Sequential(nn.Linear(5, 12), Wave(), nn.Linear(12, 3)).eval()
+    family = gauge.find(net)
+    assert isinstance(family, gauge.Family)
+    copy = gauge.twin(net, gauge.describe(family, "permute", seed=1), family=family)
+    assert not torch.equal(copy[0].weight, net[0].weight)
+    assert torch.allclose(copy(inputs), net(inputs), atol=1e-6)
+    assert "rescale" not in family.moves
+    other = gauge.find(nn.Sequential(nn.Linear(5, 12), Wave(numbers=False), nn.Linear(12, 3)).eval())
+    assert isinstance(other, gauge.Refusal)

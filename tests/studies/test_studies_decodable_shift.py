@@ -164,9 +164,10 @@ def wt_task(spec: str) -> Any:
     return load_named(spec)
 
 
-def test_transformers_on_agreement_are_made_and_measured_by_the_same_rules(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on", ["agreement", "pictures"])
+def test_other_nets_are_made_and_measured_by_the_same_rules(on: str, tmp_path: Path) -> None:
     """Two nets of a kind: every number is there, and what was built is measured."""
-    given = {**SMALL, "on": "agreement", "seeds": 2, "units": 4, "examples": 600, "epochs": 8, "draws": 2}
+    given = {**SMALL, "on": on, "seeds": 2, "units": 4, "examples": 600, "epochs": 8, "draws": 2}
     record = wt.study("decodable-shift", settings=given, store=tmp_path / "s.wheeltap").record
     found, status = numbers(record), {control.name: control.status for control in record.controls}
     assert set(found) == {metric.key for metric in own.metrics(4)}

@@ -66,7 +66,11 @@ _ACTIVATION_CALLS: set[Any] = {
     torch.relu, torch.relu_, F.relu, F.leaky_relu, F.leaky_relu_, F.gelu, F.silu, F.mish, F.elu, F.celu, F.selu,
     F.softplus, F.tanh, torch.tanh, F.sigmoid, torch.sigmoid, F.softsign, F.hardtanh, F.relu6, F.hardswish,
     F.hardsigmoid, "relu", "relu_", "tanh", "tanh_", "sigmoid", "sigmoid_",
+    torch.sin, torch.cos, torch.exp, torch.abs, torch.square, torch.neg, operator.neg,
+    "sin", "cos", "exp", "abs", "square", "neg",
 }  # fmt: skip
+_ARITHMETIC: set[Any] = {getattr(operator, name) for name in ("add", "sub", "mul", "truediv")}
+"""Acts unit by unit where the other operand is a number."""
 _UNCHANGED: set[Any] = {"contiguous"}
 _DROPOUT_CALLS: set[Any] = {F.dropout, F.dropout1d, F.dropout2d, F.dropout3d}
 _CLAMPS: set[Any] = {torch.clamp, torch.clamp_min, "clamp", "clamp_", "clamp_min", "clamp_min_"}
@@ -83,8 +87,15 @@ def step(node: fx.Node, module: nn.Module | None, layout: Layout, *, units: int)
     for known, handle in _CALLS:
         if target in known:
             return handle(node, layout)
+    if with_number(node):
+        return _activation_call(node, layout)
     name = target if isinstance(target, str) else getattr(target, "__name__", str(target))
     return f"{name} is not an operation known to act unit by unit"
+
+
+def with_number(node: fx.Node) -> bool:
+    """Whether it is arithmetic of one tensor and numbers."""
+    return node.op == "call_function" and node.target in _ARITHMETIC and len(node.all_input_nodes) == 1
 
 
 def _module_step(module: nn.Module, path: str, layout: Layout, *, units: int) -> Step | str:
@@ -152,12 +163,12 @@ def _pass(node: fx.Node, layout: Layout) -> Step | str:
 
 def _activation_call(node: fx.Node, layout: Layout) -> Step | str:
     target: Any = node.target
-    if node.all_input_nodes != [node.args[0]]:
+    if len(node.all_input_nodes) != 1 or any(isinstance(value, fx.Node) for value in node.kwargs.values()):
         return "an activation depends on other values"
 
     def function(values: Tensor) -> Tensor:
         call = getattr(torch.Tensor, target) if isinstance(target, str) else target
-        return call(values, *node.args[1:], **node.kwargs)
+        return call(*(values if isinstance(arg, fx.Node) else arg for arg in node.args), **node.kwargs)
 
     return _activated(layout, function)
 

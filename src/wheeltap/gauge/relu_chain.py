@@ -20,7 +20,7 @@ from wheeltap.core.copies import copied
 from wheeltap.gauge.base import ROUNDED, Family, Refusal, Sharing, altered, inexact, modules_of
 from wheeltap.gauge.hidden import Columns, Hidden, Norm, Rows, Stage, put, times, weight_of
 from wheeltap.gauge.moves import unit_moves
-from wheeltap.gauge.ops import CONVOLUTIONS, Layout, readers, step
+from wheeltap.gauge.ops import CONVOLUTIONS, Layout, readers, step, with_number
 from wheeltap.gauge.settings import Settings
 
 NAME = "relu-chain"
@@ -138,7 +138,8 @@ class _Search:
             previous, node = node, users[0]
             if node.op == "output":
                 return "it feeds the model's output"
-            if not node.args or node.args[0] is not previous or sum(n is previous for n in node.all_input_nodes) != 1:
+            as_input = node.args and node.args[0] is previous and previous in node.all_input_nodes
+            if not as_input and not with_number(node):
                 return f"{node.name} uses it in another way than as its input"
             reason = self.unsafe(node)
             if reason:

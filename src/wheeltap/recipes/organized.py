@@ -13,6 +13,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.models.factored import World
+from wheeltap.models.points import POINTS
 from wheeltap.models.sentences import SENTENCES
 from wheeltap.models.shapes import SHAPES
 from wheeltap.recipes.base import Given, Recipe, require_fit
@@ -29,10 +30,10 @@ are there as in ``modules``, at places drawn at random. ``mixed``: every weight 
 unit of the last hidden layer to serve all factors alike.
 """
 
-On = Literal["images", "agreement"]
-"""What a net reads: small images, or starts of sentences whose verb is to agree."""
+On = Literal["images", "pictures", "agreement"]
+"""What a net reads: small images, places in a picture that it paints, or starts of sentences whose verb is to agree."""
 
-WORLDS: Final[Mapping[On, World]] = {"images": SHAPES, "agreement": SENTENCES}
+WORLDS: Final[Mapping[On, World]] = {"images": SHAPES, "pictures": POINTS, "agreement": SENTENCES}
 
 _TINY: Final = 1e-12
 

@@ -50,6 +50,9 @@ _SIDES: Final = {
     "": "",
 }
 
+_NAMED: Final = 3
+"""Nets left out for one reason that are named one by one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
@@ -297,11 +300,19 @@ def facts(record: ReportRecord, study: StudyRecord) -> str:
 
 def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:
     """Who is left out and why, in one line; empty where nobody is."""
-    lost = left_out(study)
-    named = [f"{words.plain(one.name)} ({words.plain(one.because).rstrip('.') or 'no reason given'})" for one in lost]
-    more = len(named) - most
+    reasons: dict[str, list[str]] = {}
+    for one in left_out(study):
+        because = words.plain(one.because).rstrip(".") or "no reason given"
+        reasons.setdefault(because, []).append(words.plain(one.name))
+    groups = [f"{_few(names)} ({because})" for because, names in reasons.items()]
+    more = sum(len(names) for names in [*reasons.values()][most:])
     head = "Without their numbers so far" if missing_trials(record) else "Left out"
-    return "" if not named else f"{head}: {'; '.join(named[:most])}{f'; and {more} more' if more > 0 else ''}."
+    return "" if not groups else f"{head}: {'; '.join(groups[:most])}{f'; and {more} more' if more > 0 else ''}."
+
+
+def _few(names: Sequence[str]) -> str:
+    """Names of nets that share a fate, the first of them where there are many."""
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > _NAMED else ", ".join(names)
 
 
 def level(study: StudyRecord) -> str:

@@ -45,7 +45,7 @@ _ABOUT: Final = {
     own.MIXED: "Disorganized: each imitates a modular net, and its last hidden units are pressed to serve all factors "
     "alike.",
     own.COPIED: "Organized: modular nets that imitate the same nets, from the same lessons and starts as mixed ones.",
-    RECODED: "The same function as the modular net, units permuted and rescaled: must show nothing.",
+    RECODED: "The same function as the modular net, units permuted and, where possible, rescaled: must show nothing.",
     CANCELING: "The same function as the modular net, with units that cancel each other: must be found fragile.",
 }
 
@@ -59,7 +59,8 @@ class DecodableShiftSettings(Settings, frozen=True, kw_only=True):
     """Which nets, and how much of each is looked at.
 
     Attributes:
-        on: What nets read: small images (ReLU nets), or starts of sentences whose verb is to agree (transformers).
+        on: What nets read: small images (ReLU nets), points of a picture that they paint (CPPNs), or starts of
+            sentences whose verb is to agree (transformers).
         seeds: Nets of each kind.
         control_seeds: Reparametrized and canceling copies, of the first modular nets.
         seed: Root of what nets are made from.
@@ -126,7 +127,7 @@ class DecodableShift(Study):
             own.SCATTERED: "null", RECODED: "null", CANCELING: "planted",
         }  # fmt: skip
         kinds = {kind: self._trained(kind) for kind in (*own.TRAINED, own.COPIED)}
-        kinds |= {RECODED: self._recoded(RECODED, "permute,rescale"), CANCELING: self._recoded(CANCELING, "cancel")}
+        kinds |= {RECODED: self._recoded(RECODED, self.world.rewritten), CANCELING: self._recoded(CANCELING, "cancel")}
         return tuple(
             Cast(name=kind, members=members, role=roles.get(kind, "studied"), about=_ABOUT[kind])
             for kind, members in kinds.items()

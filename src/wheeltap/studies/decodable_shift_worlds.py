@@ -6,7 +6,7 @@ from typing import Final, Literal, final
 
 from wheeltap.core.canon import Scalar
 
-On = Literal["images", "agreement"]
+On = Literal["images", "pictures", "agreement"]
 """What a net reads: as of the recipe ``organized``."""
 
 
@@ -22,6 +22,7 @@ class World:
         hidden: Modules whose outputs are the hidden layers.
         disturbed: How inputs are disturbed: settings of the reading ``input-shift``.
         lesson: Examples of a lesson.
+        rewritten: Gauges that write a net in another way: those that its activations let through.
     """
 
     about: str
@@ -30,6 +31,7 @@ class World:
     hidden: str
     disturbed: Mapping[str, Scalar]
     lesson: int
+    rewritten: str = "permute,rescale"
 
 
 WORLDS: Final[Mapping[On, World]] = {
@@ -40,6 +42,15 @@ WORLDS: Final[Mapping[On, World]] = {
         hidden="1,3",
         disturbed={"shifts": "noise", "image": "12x12"},
         lesson=8192,
+    ),
+    "pictures": World(
+        about="Points of a picture with four independent factors; nets of sines and Gaussians (CPPNs) that paint it.",
+        factors=("column", "row", "stripe", "ring"),
+        task="wheeltap.models.points:task",
+        hidden="1,3",
+        disturbed={"shifts": "feature noise"},
+        lesson=16384,
+        rewritten="permute",
     ),
     "agreement": World(
         about="Starts of sentences with four independent factors; transformers of two blocks that say how the verb "
