@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wheeltap import gauge, perturb, sources, stats
+    from wheeltap import gauge, perturb, seal, sources, stats
     from wheeltap.api import audit, compare, study
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wheeltap.runs.loop import Progress, run
     from wheeltap.runs.planning import plan
     from wheeltap.runs.stored import judge
+    from wheeltap.seal.verifying import verify
     from wheeltap.studies.base import Study
 
 _HOME = {
@@ -37,6 +38,7 @@ _HOME = {
     "study": "api",
     "plan": "runs.planning",
     "run": "runs.loop",
+    "verify": "seal.verifying",
     "judge": "runs.stored",
     "Audit": "audits",
     "AuditSpec": "plans.plan",
@@ -55,6 +57,7 @@ _MODULES = {
     "gauge": "gauge",
     "measure": "core.measure",
     "perturb": "perturb",
+    "seal": "seal",
     "sources": "sources",
     "stats": "stats",
     "symmetry": "core.symmetry",
@@ -82,10 +85,12 @@ __all__ = [
     "perturb",
     "plan",
     "run",
+    "seal",
     "sources",
     "stats",
     "study",
     "symmetry",
+    "verify",
 ]
 
 

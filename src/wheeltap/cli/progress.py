@@ -1,8 +1,8 @@
 """Progress: a bar on the terminal, a line now and then where there is none."""
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext
 from time import monotonic
 from typing import final
 
@@ -129,6 +129,29 @@ def _lines(label: str) -> Watch:
         )
 
     return watch
+
+
+@contextmanager
+def steps(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
+    """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
+    console = Console(stderr=True)
+    if quiet or console.is_terminal:
+        with nullcontext() if quiet else console.status(label) as status:
+            yield lambda what, done, total: None if status is None else status.update(_part(label, what, done, total))
+        return
+    last = monotonic()
+
+    def watch(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if monotonic() - last >= EVERY:
+            last = monotonic()
+            print(f"wheeltap: {_part(label, what, done, total)}", file=sys.stderr, flush=True)
+
+    yield watch
+
+
+def _part(label: str, what: str, done: int, total: int) -> str:
+    return f"{label}: {what}, {done} of {total}"
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""``wheeltap seal``."""
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.whole import Whole
+
+if TYPE_CHECKING:
+    from wheeltap.seal.making import Made
+    from wheeltap.seal.record import Lineage
+
+
+def seal(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the seal to this file.")] = Path("model.seal"),
+    data: Annotated[Path | None, Parameter(help="Examples that inputs are taken from, as for audit.")] = None,
+    inputs: Annotated[Whole, Parameter(validator=Number(gte=2, lte=64), help="Inputs that the seal keeps.")] = 16,
+    seed: Annotated[
+        Whole | None, Parameter(help="What all that is random is drawn from; drawn itself where not given.")
+    ] = None,
+    audit: Annotated[
+        Path | None, Parameter(help="The report (JSON) of the audit that this model went through: its answer is kept.")
+    ] = None,
+    of: Annotated[Path | None, Parameter(help="The seal of the model that this one was converted from.")] = None,
+    conversion: Annotated[str, Parameter(help="With --of: what was done to it, in words.")] = "",
+    expires: Annotated[str, Parameter(help="Last day on which the seal holds, YYYY-MM-DD.")] = "",
+    sign: Annotated[Path | None, Parameter(help="Sign it with this Ed25519 private key (PEM).")] = None,
+    quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
+) -> int:
+    """Writes a small file by which a deployed copy of this model can be checked.
+
+    The file holds inputs that see most weights, what the model answers, how far harmless conversions move that, and
+    how it answers when its weights are disturbed. Check a model with it: wheeltap verify MODEL FILE.
+
+    Try it:
+
+      wheeltap seal digits -o digits.seal
+      wheeltap audit hf:model --json audit.json && wheeltap seal hf:model -o model.seal --audit audit.json
+      wheeltap seal hf:model-int8 -o int8.seal --of model.seal --conversion "int8, one scale per row"
+    """
+    from wheeltap import sources
+    from wheeltap.cli.progress import steps
+    from wheeltap.report.files import require_writable
+    from wheeltap.seal.making import Asked, make
+    from wheeltap.seal.signature import signed
+
+    require_writable(out)
+    lineage = _lineage(of, conversion)
+    asked = Asked(
+        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, audit=_answer(audit),
+        expires=_day(expires), of=lineage,
+    )  # fmt: skip
+    loaded = sources.load(model, data=data)
+    with steps("sealing", quiet=quiet) as watch:
+        made = make(loaded.subject, loaded.task, asked, watch=watch)
+    kept = made.seal if sign is None else signed(made.seal, sign)
+    kept.save(out)
+    _tell(made, out)
+    return 0
+
+
+def _tell(made: "Made", out: Path) -> None:
+    from wheeltap.report import words
+    from wheeltap.report.lines import terminal, wrapped
+
+    body, choice, console = made.seal.body, made.choice, terminal()
+    total = body.inputs.chosen
+    count = len(body.stored[0].seen.output.array())
+    wrapped(console, f"Sealed {words.plain(body.name)}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
+    for line in (
+        f"{count} inputs ({total} examples, {count - total} drawn). To first order, flipping the sign of a random "
+        f"weight moves the outputs beyond the tolerance for {choice.reached:.0%} of the weights ({choice.first:.0%} "
+        "with the first five inputs); changes inside blocks are seen beside that.",
+        f"Harmless conversions that pass: {', '.join(one.name for one in body.stored)}.",
+        f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
+        f"{body.tolerances.device}.",
+        f"Check a copy: wheeltap verify MODEL {out}",
+    ):
+        wrapped(console, words.plain(line))
+
+
+def _answer(report: Path | None) -> list[str]:
+    """The answer of an audit, line by line, and the digest of its report."""
+    if report is None:
+        return []
+    from wheeltap.core import canon
+    from wheeltap.core.errors import MissingFile
+    from wheeltap.report.jsonfile import validate
+
+    try:
+        data = report.read_bytes()
+    except OSError as error:
+        raise MissingFile("The report cannot be read.", where=str(report), expected="a file", got=str(error)) from error
+    return [*validate(data, where=str(report)).headline.splitlines(), f"report {canon.digest('report', data)}"]
+
+
+def _lineage(of: Path | None, conversion: str) -> "Lineage | None":
+    from wheeltap.core.errors import UsageError
+    from wheeltap.seal.record import Lineage, load
+
+    if of is None and conversion:
+        raise UsageError("A conversion is of something.", expected="--of FILE.seal", got="--conversion alone")
+    return None if of is None else Lineage(load(of).digest, conversion or "not said")
+
+
+def _day(text: str) -> str:
+    import datetime
+
+    from wheeltap.core.errors import UsageError
+
+    try:
+        return datetime.date.fromisoformat(text).isoformat() if text else ""
+    except ValueError as error:
+        raise UsageError("This is no date.", where="--expires", expected="YYYY-MM-DD", got=text) from error

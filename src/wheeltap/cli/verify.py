@@ -1,0 +1,106 @@
+"""``wheeltap verify``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from cyclopts import Parameter
+
+from wheeltap.cli.telling import STDOUT
+
+if TYPE_CHECKING:
+    from wheeltap.seal.verifying import Verification
+
+_ANSWERS: Final = {
+    "identical": "Identical: every bit of the weights is as sealed, and so are the outputs.",
+    "equivalent": "Equivalent: the sealed model, converted harmlessly at most.",
+    "same function, different structure": "Same function, different structure: not the sealed weights.",
+    "altered": "ALTERED: this is not the model that was sealed.",
+    "other model": "OTHER MODEL: this is not the model that was sealed.",
+}
+
+
+def verify(
+    model: Annotated[str, Parameter(help="digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.")],
+    seal: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
+    *,
+    full: Annotated[
+        bool, Parameter(negative="", help="Disturb the weights too: right answers from other weights do not pass.")
+    ] = False,
+    key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
+    fail_on: Annotated[
+        Literal["structure", "altered"],
+        Parameter(help="Exit with 1 from this verdict on: altered lets a model pass that computes the same."),
+    ] = "structure",
+    json: Annotated[
+        Path | None,
+        Parameter(allow_leading_hyphen=True, help="Write the result as JSON to this file; - for the output."),
+    ] = None,
+) -> int:
+    """Whether a model is the one that was sealed: as it was, converted harmlessly, or altered; and where and how.
+
+    Exit codes: 0 identical or equivalent; 1 anything else; 2 it could not be verified, which is never a pass.
+
+    Try it:
+
+      wheeltap verify digits digits.seal
+      wheeltap verify hf:deployed model.seal --full
+    """
+    import msgspec
+
+    from wheeltap import sources
+    from wheeltap.cli.progress import said
+    from wheeltap.report.files import require_writable, write
+    from wheeltap.seal.record import load
+    from wheeltap.seal.signature import require_signed
+    from wheeltap.seal.verifying import verify as verified
+
+    if json is not None and json != STDOUT:
+        require_writable(json)
+    held = load(seal)
+    if key is not None:
+        require_signed(held, key)
+    with said("loading"):
+        subject = sources.load_model(model)
+    with said("verifying"):
+        found = verified(subject, held, full=full)
+    code = 0 if found.passed or (fail_on == "altered" and found.verdict.startswith("same")) else 1
+    told = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
+    if json == STDOUT:
+        print(told.decode())
+        return code
+    _tell(found)
+    if json is not None:
+        print(f"Written: {write(json, told)}")
+    return code
+
+
+def _tell(found: "Verification") -> None:
+    from wheeltap.report import words
+    from wheeltap.report.lines import terminal, wrapped
+
+    console = terminal()
+    wrapped(console, _ANSWERS[found.verdict], style="bold")
+    for line in _lines(found):
+        wrapped(console, words.plain(line))
+
+
+def _lines(found: "Verification") -> list[str]:
+    """What else is said, a line each."""
+    lines = list[str]()
+    if found.conversion and found.conversion != "as sealed":
+        lines.append(f"Its outputs are those of {found.name} with weights rounded to {found.conversion}.")
+    if found.distance > 1.0:
+        lines.append(
+            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
+        )
+    if found.block:
+        lines.append(f"First block that departs: {found.block}.")
+    if found.kind:
+        lines.append(f"Likely kind: {found.kind}.")
+    if found.detail:
+        lines.append(found.detail)
+    challenged = "" if found.challenge is None else f", challenges answered within {found.challenge:.2g} tolerances"
+    lines.append(
+        f"{found.mode} mode: {found.inputs} inputs, {found.forwards:.1f} passes over the sealed inputs{challenged}."
+    )
+    return [*lines, *found.notes]

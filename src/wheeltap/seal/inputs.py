@@ -1,0 +1,188 @@
+"""Which inputs a seal keeps: those under which most weights, if changed, change the output beyond its tolerance."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import DataError
+from wheeltap.core.inputs import Inputs, chosen, count
+from wheeltap.core.lengths import longest
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_tensor
+from wheeltap.engine.backward import differentiable
+from wheeltap.seal.sketch import DIRECTIONS, projected, scores
+
+LONGEST: Final = 32
+"""Tokens of an input, at most."""
+
+BYTES: Final = 24 * 1024
+"""Of all inputs of a seal, at most."""
+
+WEIGHTS: Final = 4096
+"""Weights whose effect is looked at, spread over all layers."""
+
+ENOUGH: Final = 8.0
+"""Effect of a weight's sign, in tolerances, beyond which more of it is no better."""
+
+Watch = Callable[[str, int, int], None]
+"""Told what is under way, how much of it is done, and of how much."""
+
+
+@final
+@dataclass(frozen=True)
+class Choice:
+    """Inputs of a seal.
+
+    Attributes:
+        inputs: The most telling first.
+        own: How many are examples of the task.
+        reached: Share of the weights looked at whose sign, flipped, moves the output beyond the tolerance.
+        first: The same with the first five inputs.
+    """
+
+    inputs: Inputs
+    own: int
+    reached: float
+    first: float
+
+
+def candidates(subject: Subject, task: BaseTask, *, most: int, seed: int) -> tuple[Inputs, NDArray[np.bool_]]:
+    """Examples of the task and as many drawn inputs of their kind; and which of them are examples, ``[input]``.
+
+    Raises:
+        DataError: If the task has no inputs that can be kept.
+    """
+    rng = seeds.generator(seed, "candidates")
+    first = next(iter(task.moments())).inputs
+    if isinstance(first, Tensor) and first.ndim == 2 and not first.is_floating_point():
+        own = _sequences(subject, task, most=most, rng=rng)
+    elif isinstance(first, Tensor | dict):
+        whole = cast("Inputs", first)
+        own = chosen(whole, torch.from_numpy(rng.permutation(count(whole))[:most]))  # pyright: ignore[reportUnknownMemberType]
+    else:
+        raise DataError("The task's inputs cannot be kept in a seal.", where=task.name,
+                        expected="a tensor, or tensors by name", got=type(first).__name__)  # fmt: skip
+    if not isinstance(own, Tensor):
+        return own, np.ones(count(own), dtype=np.bool_)
+    drawn = _drawn(subject, own, rng)
+    return torch.cat([own, drawn]), np.arange(len(own) + len(drawn)) < len(own)
+
+
+def _sequences(subject: Subject, task: BaseTask, *, most: int, rng: np.random.Generator) -> Tensor:
+    """Tokens of the task's examples, one after another, cut into sequences of equal length, ``[sequence, token]``."""
+    limit = longest(subject.model)
+    length = LONGEST if limit is None else min(LONGEST, limit.tokens)
+    flat, wanted = list[Tensor](), most * length
+    for batch in task.moments():
+        if not isinstance(batch.inputs, Tensor) or sum(map(len, flat)) >= wanted:
+            break
+        flat.append(batch.inputs[torch.from_numpy(rng.permutation(len(batch.inputs)))].flatten())  # pyright: ignore[reportUnknownMemberType]
+    tokens = torch.cat(flat)
+    if len(tokens) < length:
+        tokens = tokens.repeat(-(-length // len(tokens)))
+    return tokens[: len(tokens) // length * length].reshape(-1, length)[:most]
+
+
+def _drawn(subject: Subject, like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Inputs that no task has: spread evenly over the range of numbers, half of them over three times it; or tokens.
+
+    Some units are silent on every example: only what no example is makes them answer.
+    """
+    if like.is_floating_point():
+        least, most = float(like.min()), float(like.max())
+        far = (np.arange(len(like)) % 2 * (most - least)).reshape(-1, *[1] * (like.ndim - 1))
+        values = rng.uniform(least - far, most + far, size=tuple(like.shape))
+        return to_tensor(values.astype(np.float32)).to(like.dtype)
+    tokens = [layer.shape[0] for layer in subject.layers if layer.kind == "embedding"]
+    highest = max([int(like.max()) + 1, *tokens[:1]])
+    return torch.from_numpy(rng.integers(highest, size=tuple(like.shape))).to(like.dtype)  # pyright: ignore[reportUnknownMemberType]
+
+
+def size_of(inputs: Inputs) -> int:
+    """Bytes that inputs take in a seal."""
+    held = [inputs] if isinstance(inputs, Tensor) else list(inputs.values())
+    return sum(part.numel() * 4 for part in held)
+
+
+def choose(
+    subject: Subject, pool: tuple[Inputs, NDArray[np.bool_]], *, keep: int, unit: float, seed: int,
+    watch: Watch = lambda what, done, total: None,
+) -> Choice:  # fmt: skip
+    """The inputs under which most weights are seen.
+
+    A weight is seen by an input if flipping its sign would, to first order, move the sealed projections by more than
+    their tolerance. Inputs are taken one by one, each the one that adds most.
+
+    Args:
+        subject: In single precision.
+        pool: See ``candidates``.
+        keep: How many.
+        unit: Tolerance of a projection.
+        seed: Of the projections.
+        watch: Told of progress.
+    """
+    inputs, own = pool
+    reach = _reach(subject, inputs, seed=seed, watch=watch) / unit
+    keep = min(keep, len(reach), max(BYTES // max(size_of(chosen(inputs, slice(1))), 1), 1))
+    best, taken, first = np.zeros(reach.shape[1]), list[int](), 0.0
+    for at in range(keep):
+        gain = np.minimum(np.maximum(reach, best), ENOUGH).sum(1)
+        gain[taken] = -1.0
+        taken.append(int(gain.argmax()))
+        best = np.maximum(best, reach[taken[-1]])
+        if at < _FIRST:
+            first = float((best > 1.0).mean())
+    rows = torch.tensor(taken)
+    return Choice(chosen(inputs, rows), int(own[taken].sum()), float((best > 1.0).mean()), first)
+
+
+_FIRST: Final = 5
+
+
+def _reach(subject: Subject, inputs: Inputs, *, seed: int, watch: Watch) -> NDArray[np.float64]:
+    """First-order change of a projection if each of some weights changes its sign, ``[input, weight]``."""
+    held = [subject.parameter(layer.weight) for layer in subject.layers]
+    places = _places([part.numel() for part in held], seed)
+    mix = to_tensor(2.0 * seeds.generator(seed, "mix").integers(2, size=DIRECTIONS).astype(np.float32) - 1.0)
+    found = list[NDArray[np.float64]]()
+    before = [part.requires_grad for part in held]
+    try:
+        for part in held:
+            part.requires_grad_(True)
+        with differentiable(subject.model), torch.enable_grad():
+            for at in range(count(inputs)):
+                watch("choosing inputs", at, count(inputs))
+                found.append(_effects(subject.model, chosen(inputs, slice(at, at + 1)), held, places, (mix, seed)))
+    finally:
+        for part, needed in zip(held, before, strict=True):
+            part.requires_grad_(needed)
+    return np.array(found)
+
+
+def _effects(
+    model: nn.Module, one: Inputs, held: list[Tensor], places: list[Tensor], how: tuple[Tensor, int]
+) -> NDArray[np.float64]:
+    mix, seed = how
+    along = projected(scores(model, one), seed, DIRECTIONS)
+    total = (along @ mix.to(along)).sum()
+    slopes = cast("tuple[Tensor | None, ...]", torch.autograd.grad(total, held, allow_unused=True))
+    effects = [
+        torch.zeros(len(place))
+        if slope is None
+        else 2.0 * (slope.flatten()[place] * part.detach().flatten()[place]).abs()
+        for slope, part, place in zip(slopes, held, places, strict=True)
+    ]
+    # Of one direction; all of them together have this many times its square.
+    return torch.cat([effect.cpu().float() for effect in effects]).numpy().astype(np.float64) / DIRECTIONS**0.5
+
+
+def _places(sizes: list[int], seed: int) -> list[Tensor]:
+    rng = seeds.generator(seed, "places")
+    return [torch.from_numpy(rng.integers(size, size=max(WEIGHTS // len(sizes), 1))) for size in sizes]  # pyright: ignore[reportUnknownMemberType]

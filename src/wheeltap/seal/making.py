@@ -1,0 +1,277 @@
+"""Making a seal: inputs that see most weights, what the model gives for them, and how far harmless variation goes."""
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+import torch
+from torch import nn
+
+from wheeltap import __version__, perturb
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError, RestorationError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.inputs import Inputs, chosen
+from wheeltap.core.site import WHOLE
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array
+from wheeltap.engine.apply import Disturbance
+from wheeltap.seal import conversions
+from wheeltap.seal.inputs import Choice, Watch, candidates, choose
+from wheeltap.seal.record import Body, Challenge, Lineage, Packed, Parts, Seal, SealedInputs, Stored, Tolerances
+from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, few_of, look
+from wheeltap.seal.tensors import marked, shapes_digest
+
+MARGIN: Final = 4.0
+"""Times the largest harmless variation that was seen: the tolerance."""
+
+LEAST: Final = 1e-6
+"""Smallest tolerance, as a share of the sealed numbers' size: a few steps of single precision."""
+
+CHALLENGES: Final = ("relative", "std", "relative", "std")
+"""Disturbances of a seal: one that sees units in another order, and one that sees them rescaled."""
+
+CHALLENGED: Final = 4
+"""Inputs that a disturbed model is asked: the first ones."""
+
+_SIZE: Final = (0.2, 0.8)
+"""How far a challenge moves the output, as a share of its spread over inputs."""
+
+_POOL: Final = {"small": 256, "large": 32}
+_LARGE: Final = 20_000_000
+"""Parameters from which fewer inputs are tried."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a seal is to hold.
+
+    Attributes:
+        inputs: How many, at most.
+        seed: Root of everything drawn. Keep it secret where a seal must not be fitted, and seal with several.
+        audit: Lines on the audit that the model went through.
+        expires: Last day, ``YYYY-MM-DD``; empty for none.
+        of: The seal that the model was converted from.
+    """
+
+    inputs: int = 16
+    seed: int = 0
+    audit: Sequence[str] = ()
+    expires: str = ""
+    of: Lineage | None = None
+
+
+@final
+@dataclass(frozen=True)
+class Made:
+    """A seal, and what is known of how well it sees.
+
+    Attributes:
+        seal: The seal.
+        choice: Its inputs.
+    """
+
+    seal: Seal
+    choice: Choice
+
+
+def make(
+    subject: Subject, task: BaseTask, asked: Asked | None = None, *, watch: Watch = lambda what, done, total: None
+) -> Made:
+    """The seal of a model; it comes back bit for bit as it was.
+
+    Args:
+        subject: The model. Of one with 16-bit weights a copy in single precision is made.
+        task: Where inputs come from.
+        asked: What it is to hold.
+        watch: Told of progress.
+
+    Raises:
+        ModelError: If the model does not answer each input alike in two passes.
+        DataError: If the task's inputs cannot be kept.
+    """
+    how = asked or Asked()
+    before = weights_digest(subject.model)
+    exact = conversions.in_single_precision(subject.model)
+    own = subject if exact is subject.model else Subject(exact, name=subject.name)
+    blocks = blocks_of(exact, subject.record.blocks)
+    looking = Looking(how.seed, blocks, few_of(len(blocks), len(conversions.NAMES)))
+    pool = candidates(own, task, most=_POOL["large" if subject.record.parameters > _LARGE else "small"], seed=how.seed)
+    watch("measuring harmless variation", 0, 2)
+    rough = _variation(exact, chosen(pool[0], slice(8)), looking)
+    choice = choose(own, pool, keep=how.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
+    inputs = choice.inputs
+    watch("measuring harmless variation", 1, 2)
+    found = _variation(exact, inputs, looking)
+    stored = _conversions(exact, inputs, looking, found.seen, watch)
+    challenges, loose = _challenges(own, inputs, looking, found.seen, watch)
+    body = Body(
+        name=subject.name, weights=before, shapes=shapes_digest(exact), seed=how.seed,
+        inputs=SealedInputs({name: Packed.of(part) for name, part in _arrays(inputs).items()}, choice.own),
+        blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed), challenges=challenges,
+        tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
+        audit=tuple(how.audit), expires=how.expires, of=how.of,
+        provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
+    )  # fmt: skip
+    if weights_digest(subject.model) != before:
+        raise RestorationError("The model was not given back as it was.", where=subject.name,
+                               expected=before[:12], got=weights_digest(subject.model)[:12])  # fmt: skip
+    return Made(Seal.of(body), choice)
+
+
+def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
+    held = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
+    return {name: to_array(part) if part.is_floating_point() else part.cpu().numpy() for name, part in held.items()}
+
+
+# ---- harmless variation ---------------------------------------------------------------------------------------
+
+
+@final
+@dataclass(frozen=True)
+class _Variation:
+    seen: Seen
+    size: float
+    output: float
+    blocks: tuple[float, ...]
+    passes: int
+
+
+def size(values: Floats) -> float:
+    """Root mean square: what tolerances are shares of."""
+    return max(float(np.sqrt(np.mean(np.square(values)))), 1e-30)
+
+
+def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation:
+    """How far other batches, thread counts and double precision move what is seen."""
+    seen = look(model, inputs, looking)
+    others = [look(model, inputs, dataclasses.replace(looking, batch=batch)) for batch in (1, 3)]
+    threads = torch.get_num_threads()
+    try:
+        for count_of in {1, 2, 4} - {threads}:
+            torch.set_num_threads(count_of)
+            others.append(look(model, inputs, looking))
+    finally:
+        torch.set_num_threads(threads)
+    double = _in_double(model, inputs, looking)
+    others += [] if double is None else [double]
+    scale = size(seen.output)
+    gap = max(float(np.abs(other.output - seen.output).max()) for other in others) / scale
+    if gap > _RANDOM:
+        raise ModelError(
+            "The model does not give the same for the same inputs.", where="seal",
+            expected="two passes that differ by rounding", got=f"a difference of {gap:.1%} of the output",
+            do="Seal it with everything that is drawn at random or carried from call to call turned off.",
+        )  # fmt: skip
+    blocks = tuple(
+        MARGIN * max(LEAST, *(float(np.abs(other.blocks[at] - block).max()) / size(block) for other in others))
+        for at, block in enumerate(seen.blocks)
+    )
+    return _Variation(seen, scale, MARGIN * max(gap, LEAST), blocks, len(others) + 1)
+
+
+_RANDOM: Final = 0.05
+
+
+def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | None:
+    """A pass in double precision: what all rounding together makes. ``None`` where the model refuses."""
+    from wheeltap.core.copies import copied
+
+    wide = {name: part.double() if part.is_floating_point() else part for name, part in _tensors(inputs).items()}
+    try:
+        copy = copied(model).double().eval()
+        return look(copy, wide.get("", wide), looking)
+    except (RuntimeError, TypeError, NotImplementedError):
+        return None
+
+
+def _tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
+    return {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
+
+
+# ---- conversions and challenges -------------------------------------------------------------------------------
+
+
+def _conversions(model: nn.Module, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch) -> tuple[Stored, ...]:
+    found = [Stored(conversions.AS_SEALED, _packed(seen))]
+    for at, name in enumerate(conversions.NAMES[1:]):
+        watch("converting", at, len(conversions.NAMES) - 1)
+        with conversions.converted(model, name) as changes:
+            if not changes:
+                continue
+            made = _packed(look(model, inputs, looking))
+        if all(made != other.seen for other in found):
+            found.append(Stored(name, made))
+    return tuple(found)
+
+
+def _packed(seen: Seen) -> Parts:
+    single = [part.astype(np.float32) for part in (seen.output, seen.blocks, seen.moments)]
+    return Parts(*(Packed.of(part) for part in single))
+
+
+def response(subject: Subject, inputs: Inputs, looking: Looking, challenge: Challenge) -> Floats:
+    """How a disturbance moves the output on the first inputs, ``[input, direction]``."""
+    few = chosen(inputs, slice(CHALLENGED))
+    plain = Looking(looking.seed)
+    clean = look(subject.model, few, plain).output
+    disturbance = perturb.create(challenge.perturbation)
+    with Disturbance(subject, disturbance, WHOLE) as under_way:
+        under_way.apply(challenge.dose, root=seeds.derive(looking.seed, "challenge"), seed=challenge.seed)
+        return look(subject.model, few, plain).output - clean
+
+
+def _challenges(
+    subject: Subject, inputs: Inputs, looking: Looking, seen: Seen, watch: Watch
+) -> tuple[tuple[Challenge, ...], float]:
+    """Disturbances with the answers to them, and the tolerance of these: how far conversions move them."""
+    spread = size(seen.output - seen.output.mean(0))
+    doses = {name: _dose(subject, inputs, looking, (name, spread)) for name in dict.fromkeys(CHALLENGES)}
+    found, loose = list[Challenge](), 1e-4
+    for at, name in enumerate(CHALLENGES):
+        watch("challenges", at, len(CHALLENGES))
+        one = Challenge(name, doses[name], at, _NONE)
+        answer = response(subject, inputs, looking, one)
+        found.append(Challenge(name, doses[name], at, Packed.of(answer.astype(np.float32))))
+        for conversion in conversions.NAMES[1:] if at < len(doses) else ():
+            with conversions.converted(subject.model, conversion) as changes:
+                moved = response(subject, inputs, looking, one) if changes else answer
+            loose = max(loose, float(np.abs(moved - answer).max()) / size(answer))
+    return tuple(found), MARGIN * loose
+
+
+_NONE: Final = Packed("<f4", (0,), "")
+
+
+def _dose(subject: Subject, inputs: Inputs, looking: Looking, about: tuple[str, float]) -> float:
+    """A dose of a disturbance that moves the output by a good part of its spread."""
+    (name, spread), dose = about, 0.1
+    for _ in range(_STEPS):
+        moved = size(response(subject, inputs, looking, Challenge(name, dose, 0, _NONE))) / spread
+        if _SIZE[0] <= moved <= _SIZE[1]:
+            break
+        dose *= float(np.clip(0.5 * sum(_SIZE) / max(moved, 1e-9), 0.25, 4.0))
+    return dose
+
+
+_STEPS: Final = 8
+
+
+def inputs_of(seal: Seal) -> Inputs:
+    """The inputs of a seal.
+
+    Raises:
+        FileFormatError: If they cannot be read.
+    """
+    held = {name: _tensor(part.array()) for name, part in seal.body.inputs.arrays.items()}
+    return held[""] if set(held) == {""} else held
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    tensor: torch.Tensor = torch.from_numpy(array.copy())  # pyright: ignore[reportUnknownMemberType]
+    return tensor.long() if array.dtype.kind == "i" else tensor

@@ -1,0 +1,189 @@
+"""Sketches: a few numbers of a large output, by random projections; and moments that no order of units changes."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, cast, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.inputs import Inputs, answered, as_scores, chosen, count
+from wheeltap.core.typed import named_modules, to_tensor
+
+Floats = NDArray[np.float64]
+
+DIRECTIONS: Final = 16
+"""Projections of an output."""
+
+BLOCK_DIRECTIONS: Final = 4
+"""Projections of a block's output."""
+
+MOMENTS: Final = ("mean", "rms", "mean size", "fourth")
+"""Moments of a block's output, over its units and places."""
+
+_BLOCK_BYTES: Final = 24 * 1024
+"""Of what a seal keeps of blocks."""
+
+
+def few_of(blocks: int, variants: int) -> int:
+    """Inputs of which blocks are looked at, the first ones: as many as a seal has room for."""
+    each = max(blocks * variants, 1) * (BLOCK_DIRECTIONS + len(MOMENTS)) * 4
+    return max(_BLOCK_BYTES // each, 2)
+
+
+@final
+@dataclass(frozen=True)
+class Seen:
+    """What one pass gave.
+
+    Attributes:
+        output: ``[input, direction]``.
+        blocks: ``[block, input, direction]``, of the first inputs.
+        moments: ``[block, input, moment]``.
+        order: Blocks in the order in which they were first called.
+    """
+
+    output: Floats
+    blocks: Floats
+    moments: Floats
+    order: tuple[str, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Looking:
+    """What is looked at in a pass.
+
+    Attributes:
+        seed: Of the projections.
+        blocks: Module paths.
+        few: Inputs of which blocks are looked at.
+        batch: Inputs in one call of the model.
+    """
+
+    seed: int
+    blocks: tuple[str, ...] = ()
+    few: int = 0
+    batch: int = 16
+
+
+def look(model: nn.Module, inputs: Inputs, how: Looking) -> Seen:
+    """One pass over the inputs, without gradients.
+
+    Raises:
+        ModelError: If the model does not give scores for each input, or they are not finite.
+    """
+    outputs, found = list[Floats](), _Found()
+    with torch.no_grad(), _watched(model, how.blocks, found):
+        for start in range(0, count(inputs), how.batch):
+            part = chosen(inputs, slice(start, start + how.batch))
+            found.begin(count(part), wanted=how.few - start)
+            outputs.append(sketched(scores(model, part), how.seed, DIRECTIONS))
+    return found.seen(np.concatenate(outputs), how)
+
+
+def scores(model: nn.Module, inputs: Inputs) -> Tensor:
+    """What a model gives for some inputs, ``[input, ...]``.
+
+    Raises:
+        ModelError: If it is not one row for each of them, or not finite.
+    """
+    given = as_scores(answered(model, inputs))
+    if not given.ndim or len(given) != count(inputs):
+        raise ModelError("The model does not answer each input.", expected=f"{count(inputs)} rows of output",
+                         got=str(list(given.shape)))  # fmt: skip
+    if not bool(torch.isfinite(given).all()):
+        raise ModelError("The model's output is not finite.", expected="finite numbers", got="NaN or infinity")
+    return given
+
+
+def sketched(values: Tensor, seed: int, directions: int) -> Floats:
+    """Random projections of each row, ``[row, direction]``: of the size of a row's root mean square.
+
+    First along the last axis (units), then over everything that is left, so that few random numbers are needed.
+    """
+    rows = projected(values, seed, directions)
+    return rows.cpu().numpy().astype(np.float64)
+
+
+def projected(values: Tensor, seed: int, directions: int) -> Tensor:
+    """The same as a tensor, through which gradients pass."""
+    wide = values if values.dtype == torch.float64 else values.float()
+    wide = wide.reshape(len(wide), -1, wide.shape[-1] if wide.ndim > 1 else 1)
+    narrow = wide @ _signs(seed, "units", (wide.shape[2], directions), wide) / wide.shape[2] ** 0.5
+    if narrow.shape[1] == 1:
+        return narrow[:, 0]
+    flat = narrow.reshape(len(narrow), -1)
+    return flat @ _signs(seed, "places", (flat.shape[1], directions), flat) / flat.shape[1] ** 0.5
+
+
+def _signs(seed: int, name: str, shape: tuple[int, int], like: Tensor) -> Tensor:
+    rng = seeds.generator(seed, "signs", name, *shape)
+    return to_tensor(2.0 * rng.integers(2, size=shape).astype(np.float32) - 1.0, like=like)
+
+
+def moments(values: Tensor) -> Floats:
+    """Moments of each row, ``[row, moment]``; the same whatever the order of units."""
+    flat = values.reshape(len(values), -1).double()
+    powers = (flat.mean(1), flat.square().mean(1).sqrt(), flat.abs().mean(1), flat.pow(4).mean(1).pow(0.25))
+    return torch.stack(powers, 1).cpu().numpy()
+
+
+def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Module paths of blocks: what is no module of its own stands for the module that holds it."""
+    known = {path for path, _ in named_modules(model)}
+    found = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
+    return tuple(name for name in found if name and name in known)
+
+
+class _Found:
+    """What blocks gave in this pass."""
+
+    def __init__(self) -> None:
+        self.rows, self.wanted = 0, 0
+        self.held: dict[str, list[Tensor]] = {}
+        self._called: set[str] = set()
+
+    def begin(self, rows: int, *, wanted: int) -> None:
+        """Another call of the model, with so many inputs, of which the first ``wanted`` are looked at."""
+        self.rows, self.wanted = rows, max(wanted, 0)
+        self._called.clear()
+
+    def take(self, name: str, _module: nn.Module, _args: Any, output: Any) -> None:
+        """A block's output, the first time that it is called for some inputs."""
+        first = cast("Any", output[0] if isinstance(output, tuple) and output else output)
+        if name in self._called or not self.wanted or not isinstance(first, Tensor):
+            return
+        self._called.add(name)
+        if first.ndim and len(first) == self.rows:
+            self.held.setdefault(name, []).append(first[: self.wanted].detach().clone())
+
+    def seen(self, output: Floats, how: Looking) -> Seen:
+        """The sketches of all of them."""
+        few = min(len(output), how.few)
+        whole = {name: torch.cat(parts) for name, parts in self.held.items() if sum(map(len, parts)) == few}
+        blocks = [sketched(held, how.seed, BLOCK_DIRECTIONS) for held in whole.values()]
+        spread = [moments(held) for held in whole.values()]
+        return Seen(
+            output,
+            np.array(blocks).reshape(len(blocks), few, BLOCK_DIRECTIONS),
+            np.array(spread).reshape(len(spread), few, len(MOMENTS)),
+            tuple(whole),
+        )
+
+
+@contextmanager
+def _watched(model: nn.Module, names: tuple[str, ...], found: _Found) -> Generator[None]:
+    known = dict(named_modules(model))
+    hooks = [known[name].register_forward_hook(partial(found.take, name)) for name in names if name in known]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

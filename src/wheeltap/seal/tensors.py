@@ -1,0 +1,271 @@
+"""What was done to which parameter, from a few numbers kept of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, final
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wheeltap.core import canon, seeds
+from wheeltap.core.errors import FileFormatError
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.seal.record import Packed
+
+Floats = NDArray[np.float64]
+
+MARKS: Final = 4
+"""Projections of each parameter."""
+
+EXACT: Final = 1e-6
+"""Relative change of a parameter below which it is the same: single precision."""
+
+ALIKE: Final = 1e-3
+"""Part of a change that an explanation may leave open."""
+
+CAST: Final = 4e-3
+"""Largest relative change that rounding to 16 bits makes."""
+
+ANOTHER: Final = 0.5
+"""Relative change of most parameters from which it is another model."""
+
+MOST: Final = 0.5
+"""Share of the parameters that counts as most of them."""
+
+_BY: Final = 2**20
+
+Kind = Literal[
+    "cast", "quantized", "scale", "norm offset", "offset", "zeroed", "swapped", "noise", "fine-tune", "damaged", ""
+]
+
+
+@final
+@dataclass(frozen=True)
+class Change:
+    """What was done to the parameters, as far as it can be said.
+
+    Attributes:
+        kind: The likely kind; empty where nothing can be said.
+        detail: In a sentence.
+        changed: Parameters that changed, the most first.
+    """
+
+    kind: Kind
+    detail: str
+    changed: tuple[str, ...] = ()
+
+
+@final
+@dataclass(frozen=True)
+class Mark:
+    """What is known of one parameter.
+
+    Attributes:
+        name: Its path in the model at hand.
+        shape: Of the parameter.
+        rms: Root mean square of its numbers.
+        mean: Their mean.
+        marks: Random projections of them, each of the size of ``rms``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    rms: float
+    mean: float
+    marks: tuple[float, ...]
+
+    @property
+    def row(self) -> tuple[float, ...]:
+        """What a seal keeps."""
+        return (self.rms, self.mean, *self.marks)
+
+
+def shapes_digest(model: nn.Module) -> str:
+    """Digest of the parameters' shapes, in order; of a copy that was cast it is the same."""
+    return canon.key("shapes", [list(part.shape) for part in model.parameters()])
+
+
+def marked(model: nn.Module, *, seed: int) -> Packed:
+    """What a seal keeps of each parameter, ``[parameter, number]``."""
+    rows = [_mark(name, held, seed=seed).row for name, held in model.named_parameters()]
+    return Packed.of(np.array(rows, dtype=np.float32))
+
+
+def _mark(name: str, held: Tensor, *, seed: int) -> Mark:
+    flat = held.detach().reshape(-1)
+    total, square, sums = 0.0, 0.0, np.zeros(MARKS)
+    for start in range(0, flat.numel(), _BY):
+        part = flat[start : start + _BY].double().cpu()
+        total, square = total + float(part.sum()), square + float(part.square().sum())
+        sums += (_signs(seed, start, len(part)) @ part).numpy()
+    count = max(flat.numel(), 1)
+    marks = tuple(float(value) for value in sums / count**0.5)
+    return Mark(name, tuple(held.shape), (square / count) ** 0.5, total / count, marks)
+
+
+def _signs(seed: int, start: int, length: int) -> Tensor:
+    """Signs ``[mark, number]``, the same for every parameter: so one that stands in another's place is recognized."""
+    bits = np.unpackbits(
+        seeds.generator(seed, "marks", start).integers(256, size=(MARKS, -(-length // 8)), dtype=np.uint8), axis=1
+    )
+    return to_tensor(2.0 * bits[:, :length].astype(np.float64) - 1.0)
+
+
+def _offset(seed: int, size: int) -> Floats:
+    """Projections of a parameter that is 1 everywhere."""
+    sums = np.zeros(MARKS)
+    for start in range(0, size, _BY):
+        sums += _signs(seed, start, min(_BY, size - start)).sum(1).numpy()
+    return sums / max(size, 1) ** 0.5
+
+
+@final
+class Compared:
+    """The parameters of a model beside those that were sealed.
+
+    Args:
+        sealed: What the seal keeps of them.
+        model: The model at hand.
+        seed: Of the seal.
+    """
+
+    def __init__(self, sealed: Packed, model: nn.Module, *, seed: int) -> None:
+        self._model, self._seed = model, seed
+        found = [_mark(name, held, seed=seed) for name, held in model.named_parameters()]
+        rows = sealed.floats()
+        if rows.shape != (len(found), 2 + MARKS):
+            wanted = f"{2 + MARKS} for each of {len(found)}"
+            raise FileFormatError("The seal's numbers do not fit its parameters.", expected=wanted,
+                                  got=str(list(rows.shape)))  # fmt: skip
+        self.pairs = [
+            (Mark(one.name, one.shape, float(row[0]), float(row[1]), tuple(map(float, row[2:]))), one)
+            for row, one in zip(rows, found, strict=True)
+        ]
+        self.relative = {one.name: _relative(one, two) for one, two in self.pairs}
+
+    @property
+    def changed(self) -> list[str]:
+        """Names of the parameters that are another, the most changed first."""
+        return sorted(
+            (name for name, size in self.relative.items() if size > EXACT), key=lambda name: -self.relative[name]
+        )
+
+    @property
+    def another(self) -> bool:
+        """Whether most parameters have little to do with the sealed ones."""
+        large = [self.relative[one.name] > ANOTHER for one, _ in self.pairs if len(one.shape) > 1]
+        return bool(large) and float(np.mean(large)) > MOST
+
+    def explained(self) -> Change:
+        """The likely kind of change."""
+        changed = self.changed
+        if not changed:
+            return Change("", "No parameter changed: code, buffers or settings of the model did.")
+        pairs = {one.name: (one, two) for one, two in self.pairs}
+        few = [name for name in changed if self.relative[name] > CAST] or changed
+        single = self._single(*pairs[few[0]])
+        if single is not None and (len(few) <= 2 or len(few) < MOST * len(pairs)):
+            return Change(single[0], single[1], tuple(changed))
+        return self._several(changed)
+
+    def _single(self, sealed: Mark, found: Mark) -> tuple[Kind, str] | None:
+        """What one parameter's numbers say was done to it."""
+        name, one, two = sealed.name, np.array(sealed.marks), np.array(found.marks)
+        moved = float(np.linalg.norm(two - one))
+        if found.rms == 0.0:
+            return "zeroed", f"{name} is all zeros."
+        source = self._source(sealed, found)
+        if source is not None:
+            return "swapped", f"{name} holds what {source} held."
+        factor = float(one @ two / max(float(one @ one), _TINY))
+        if np.linalg.norm(two - factor * one) < ALIKE * moved and abs(factor - 1.0) > ALIKE:
+            return "scale", f"{name} is {factor:.4g} times what it was."
+        ones = _offset(self._seed, int(np.prod(sealed.shape)))
+        added = found.mean - sealed.mean
+        if added and np.linalg.norm(two - one - added * ones) < ALIKE * moved:
+            kind: Kind = "norm offset" if len(sealed.shape) == 1 else "offset"
+            return kind, f"{added:+.4g} was added to every number of {name}."
+        return None
+
+    def _source(self, sealed: Mark, found: Mark) -> str | None:
+        """The parameter whose sealed numbers are now in another's place."""
+        for other, _ in self.pairs:
+            same = other.name != sealed.name and other.shape == sealed.shape
+            if same and _relative(other, found) < CAST and _relative(other, sealed) > CAST:
+                return other.name
+        return None
+
+    def _several(self, changed: Sequence[str]) -> Change:
+        """What is said of a change that is no simple one of a single parameter."""
+        sizes = np.array([self.relative[name] for name in changed])
+        bits = self._bits(changed[0])
+        share = len(changed) / len(self.pairs)
+        amount = (
+            f"{len(changed)} of {len(self.pairs)} parameters changed, by {np.median(sizes):.2g} of their size (median)"
+        )
+        if bits:
+            return Change("quantized", f"{amount}; {changed[0]} lies on a grid of {bits} bits.", tuple(changed))
+        cast = self._cast(changed)
+        if cast:
+            return Change("cast", f"{amount}; all of them are numbers of {cast}.", tuple(changed))
+        if share > MOST and sizes.max() < _EVEN * sizes.min():
+            return Change("noise", f"{amount}, all about alike: noise in all weights.", tuple(changed))
+        if share > MOST:
+            return Change("fine-tune", f"{amount}: as further training leaves them.", tuple(changed))
+        return Change("damaged", f"{amount}: {changed[0]} most, by {sizes[0]:.2g}.", tuple(changed))
+
+    def _bits(self, name: str) -> int:
+        """Bits of the grid that a parameter's rows lie on, where they do: 8 and less; else 0."""
+        held = self._model.get_parameter(name).detach()
+        rows = to_array(held.reshape(len(held), -1)[:_ROWS] if held.ndim > 1 else held.reshape(1, -1)).astype(
+            np.float64
+        )
+        if rows.shape[1] < _WIDE:
+            return 0
+        most = max(len(np.unique(row)) for row in rows)
+        if 1 < most <= rows.shape[1] // 4 and most <= _LEVELS:
+            return int(np.ceil(np.log2(most)))
+        for bits in (4, 8):
+            for step in (np.abs(rows).max(1) / (2 ** (bits - 1) - 1), np.ptp(rows, 1) / (2**bits - 1)):
+                if (step > 0.0).all() and _on_grid(rows / step[:, None]):
+                    return bits
+        return 0
+
+    def _cast(self, changed: Sequence[str]) -> str:
+        """The 16-bit kind of number that all changed parameters are; empty if none."""
+        import torch
+
+        held = [self._model.get_parameter(name).detach().float() for name in changed]
+        for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+            if all(torch.equal(part, part.to(dtype).float()) for part in held):
+                return name
+        return ""
+
+
+_TINY: Final = 1e-30
+_EVEN: Final = 4.0
+"""Largest change of a parameter over the least, where noise hit all of them alike."""
+
+_ROWS: Final = 8
+_LEVELS: Final = 256
+_WIDE: Final = 32
+"""Numbers of a row from which few different ones say something."""
+
+
+def _on_grid(steps: Floats) -> bool:
+    """Whether all numbers of a row are whole numbers of steps beside the first."""
+    beside = steps - steps[:, :1]
+    return bool(np.abs(beside - np.rint(beside)).max() < _OFF)
+
+
+_OFF: Final = 1e-2
+"""Steps that a number may lie off its grid: rounding in single precision."""
+
+
+def _relative(sealed: Mark, found: Mark) -> float:
+    """Estimated size of the change of a parameter, as a share of its size."""
+    moved = float(np.sqrt(np.mean((np.array(found.marks) - np.array(sealed.marks)) ** 2)))
+    if sealed.rms == 0.0:
+        return 0.0 if found.rms == 0.0 else 1.0
+    return moved / sealed.rms

@@ -1,0 +1,27 @@
+"""A check for a test suite, or for a server's start: this model is the one that was sealed."""
+
+import os
+
+from torch import nn
+
+from wheeltap.seal.record import Seal
+from wheeltap.seal.verifying import verify
+
+
+def assert_sealed(model: nn.Module, seal: Seal | str | os.PathLike[str], *, full: bool = False) -> None:
+    """Fails unless the model is the sealed one, converted harmlessly at most.
+
+    Args:
+        model: In eval mode.
+        seal: Or the path of its file.
+        full: Also disturb the weights.
+
+    Raises:
+        AssertionError: If it is another one; the message says where it departs, and the likely kind of change.
+    """
+    found = verify(model, seal, full=full)
+    facts = [
+        found.verdict,
+        *(f"{name} {value}" for name, value in (("block", found.block), ("kind", found.kind)) if value),
+    ]
+    assert found.passed, f"The model is not the sealed one: {', '.join(facts)}. {found.detail}"

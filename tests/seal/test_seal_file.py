@@ -1,0 +1,102 @@
+"""The file of a seal: canonical, small, and broken by any change."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from sealed import digits
+
+from wheeltap.cli import main
+from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.seal.record import LARGEST, Seal, load, parse
+from wheeltap.seal.signature import require_signed, signed
+
+
+def test_it_is_small_and_the_same_again(tmp_path: Path) -> None:
+    seal, path = digits()[1].seal, tmp_path / "net.seal"
+    seal.save(path)
+    assert path.stat().st_size <= LARGEST
+    assert load(path) == seal
+    assert load(path).bytes() == path.read_bytes()
+
+
+def test_two_thousand_mutations_and_none_is_taken_for_a_seal() -> None:
+    """Bytes changed, dropped, doubled, moved, cut; also with the digest put right for a body of one more space."""
+    data, rng = digits()[1].seal.bytes(), np.random.default_rng(0)
+    for _ in range(2000):
+        at, length = int(rng.integers(len(data))), int(rng.integers(1, 40))
+        other = bytes(rng.integers(256, size=length, dtype=np.uint8))
+        made = [
+            data[:at] + other + data[at + length :],
+            data[:at] + data[at + length :],
+            data[: at + length] + data[at:],
+            data[:at],
+            data[:at] + bytes([data[at] ^ (1 << int(rng.integers(8)))]) + data[at + 1 :],
+        ][int(rng.integers(5))]
+        if made == data:
+            continue
+        with pytest.raises(FileFormatError):
+            parse(made)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{}", b"[" * 100_000, b"\x80\x04.", b'{"version":2}', b'{"version":1}', b"null"]
+)
+def test_what_is_no_seal_is_refused(data: bytes) -> None:
+    with pytest.raises(FileFormatError):
+        parse(data)
+
+
+def test_another_version_is_named() -> None:
+    data = digits()[1].seal.bytes().replace(b'"version":1', b'"version":2')
+    with pytest.raises(FileFormatError, match="version 2"):
+        parse(data)
+
+
+def test_no_file_is_an_error_and_not_a_pass(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile):
+        load(tmp_path / "none.seal")
+    assert main(["verify", "digits", str(tmp_path / "none.seal")]) == 2
+
+
+def keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """A pair of keys in files: private and public."""
+    cryptography = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519", reason="needs cryptography")
+    from cryptography.hazmat.primitives import serialization as form
+
+    key = cryptography.Ed25519PrivateKey.generate()
+    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
+    private.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def test_a_signature_vouches_for_this_seal_by_this_key_alone(tmp_path: Path) -> None:
+    private, public = keys(tmp_path, "one")
+    _, other = keys(tmp_path, "two")
+    seal = signed(digits()[1].seal, private)
+    require_signed(parse(seal.bytes()), public)
+    with pytest.raises(UsageError, match="not signed by this key"):
+        require_signed(seal, other)
+    with pytest.raises(UsageError, match="not signed"):
+        require_signed(digits()[1].seal, public)
+    body = msgspec.structs.replace(seal.body, name="another")
+    forged = msgspec.structs.replace(Seal.of(body), signature=seal.signature)
+    with pytest.raises(UsageError, match="signature of the seal is wrong"):
+        require_signed(parse(forged.bytes()), public)
+    with pytest.raises(FileFormatError, match="no public key"):
+        require_signed(seal, private)
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, said = tmp_path / "digits.seal", tmp_path / "said.json"
+    assert main(["seal", "digits", "-o", str(path), "--quiet", "--inputs", "6"]) == 0
+    assert "wheeltap verify MODEL" in capsys.readouterr().out
+    assert main(["verify", "digits", str(path), "--full", "--json", str(said)]) == 0
+    assert capsys.readouterr().out.startswith("Identical")
+    assert msgspec.json.decode(said.read_bytes())["passed"] is True
+    other = tmp_path / "second.seal"
+    assert main(["seal", "digits", "-o", str(other), "--quiet", "--inputs", "2", "--of", str(path)]) == 0
+    assert load(other).body.of is not None
+    assert load(other).body.of.digest == load(path).digest
