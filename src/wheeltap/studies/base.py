@@ -144,7 +144,8 @@ class Study(Audit):
     def spec(self) -> StudySpec:
         """The study as a plan keeps it."""
         cohorts = tuple(cohort_of(cast) for cast in self.cast())
-        given: dict[str, Scalar] = msgspec.to_builtins(self.settings)
+        every: dict[str, Scalar | None] = msgspec.to_builtins(self.settings)
+        given = {name: value for name, value in every.items() if value is not None}
         return StudySpec(
             name=self.name, version=self.version, settings=given, cohorts=cohorts, metrics=self.metrics(),
             rules=self.rules(),
