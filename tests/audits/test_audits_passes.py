@@ -11,6 +11,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 import wheeltap as wt
 from benchmarks.nets.tiny_lm import tiny_lm
+from tests import contaminated
+from tests.sources.letters import Letters
+from tests.sources.tiny import tiny_llama
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
 from wheeltap.core.subject import Subject
@@ -21,6 +24,8 @@ from wheeltap.models.mlp import mlp
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.runs.budget import most_passes
 from wheeltap.sources import digits
+from wheeltap.sources.ambiguous import task_of
+from wheeltap.sources.grammar import ambiguous
 from wheeltap.testing.planted import Planted
 
 FEW = Effort(draws=5, control_draws=4, block_draws=2)
@@ -43,6 +48,17 @@ def _mirrored() -> Planted:
     return mirrored("plain")
 
 
+def _texts() -> Planted:
+    pytest.importorskip("transformers")
+    return Planted(contaminated.subject(seen=2), contaminated.task())
+
+
+def _ambiguous() -> Planted:
+    pytest.importorskip("transformers")
+    model = tiny_llama(vocabulary=Letters.size, positions=512)
+    return Planted(Subject(model, name="llama"), task_of(ambiguous.examples(each=2), Letters(), name="ambiguous"))
+
+
 CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "score": (_digits, {}, 1.0),
     "relative-noise": (_digits, {}, 0.9),
@@ -63,6 +79,8 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "symmetry": (_mirrored, {"weights": 12, "directions": 6, "copies": 1}, 0.5),
     "heads": (_language, {"top": 2, "sample": 2}, 0.5),
     "merging": (_digits, {}, 1.0),
+    "contamination": (_texts, {"window": contaminated.WINDOW, "shuffles": 3, "exposures": "1,4"}, 0.9),
+    "ambiguity": (_ambiguous, {"continuations": 4, "longest": 6}, 0.3),
     "relative-race": (_digits, {"rounds": 64}, 0.0),  # it stops as soon as it is decided
 }
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""

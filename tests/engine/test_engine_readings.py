@@ -21,8 +21,19 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """Of readings that would take long with their defaults."""
 
-OWN = ("factor-effects", "head-effects", "picture-drawn", "picture-graph", "picture-inside", "picture-numbers", "votes")
-"""Read by tests of their own, of tasks with factors or votes, of models with attention, or that draw pictures."""
+OWN = (
+    "continuations",
+    "factor-effects",
+    "head-effects",
+    "label-sets",
+    "picture-drawn",
+    "picture-graph",
+    "picture-inside",
+    "picture-numbers",
+    "statements",
+    "votes",
+)
+"""Read by tests of their own, of tasks with factors, votes or readings, of models with attention, or that draw."""
 
 for _name in sorted(set(base.BUILTIN) - set(OWN)):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}

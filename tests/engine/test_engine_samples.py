@@ -61,3 +61,10 @@ def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
     [solved] = [one for one in report.findings if one.title == "Solved at least once"]
     assert solved.status == "found" and solved.verdict == "shrank"
     assert report.record.lens is not None and report.record.lens.gaps[0].more[0][0] == 1
+
+
+def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:
+    parts = torch.tensor([7, -2, 7]).repeat(40)
+    read = Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK.with_groups(parts), root=0, seed=0).values
+    assert read["group"].tolist() == [1, 0, 1] * 40
+    assert "group" not in Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values

@@ -12,7 +12,7 @@ from wheeltap.sources import hf
 WORDS = ("[unk]", "the", "a", "dog", "dogs", "cat", "cats", "near", "is", "are", "runs", "run", ",", "old", "and", "it")
 
 
-def tiny_llama(*, vocabulary: int = len(WORDS)) -> Any:
+def tiny_llama(*, vocabulary: int = len(WORDS), positions: int = 64) -> Any:
     """A random Llama of two layers with grouped-query attention."""
     if importlib.util.find_spec("transformers") is None:
         pytest.skip("needs the extra llm")
@@ -25,7 +25,7 @@ def tiny_llama(*, vocabulary: int = len(WORDS)) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=8,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
         rms_norm_eps=1e-5,
         rope_theta=10000.0,
         bos_token_id=1,

@@ -177,6 +177,8 @@ BUILTIN = {
     "support": "wheeltap.audits.support:SupportAudit",
     "disagreement": "wheeltap.audits.disagreement:DisagreementAudit",
     "item-noise": "wheeltap.audits.item_noise:ItemNoiseAudit",
+    "ambiguity": "wheeltap.audits.ambiguity:AmbiguityAudit",
+    "contamination": "wheeltap.audits.contamination:ContaminationAudit",
 }
 
 STRUCTURE = ("redundancy", "entanglement")
@@ -189,6 +191,7 @@ STUDIES = {
     "detection": "wheeltap.studies.detection:Detection",
     "example-detection": "wheeltap.studies.example_detection:ExampleDetection",
     "pictures": "wheeltap.studies.pictures:Pictures",
+    "rlvr": "wheeltap.studies.rlvr:Rlvr",
 }
 
 DEFAULT = ("score", "deployment", "single-point")

@@ -12,7 +12,7 @@ from wheeltap.cli.whole import Whole
 from wheeltap.core.errors import UsageError
 
 _NEEDED = ("torch", "numpy", "scipy", "scikit-learn", "msgspec", "safetensors", "altair", "vl-convert-python")
-_EXTRA = (("transformers", "llm"), ("gguf", "llm"))
+_EXTRA = (("transformers", "llm"), ("gguf", "llm"), ("lm-eval", "eval"))
 
 
 def doctor(  # noqa: PLR0913 - a door: each is a choice of its own

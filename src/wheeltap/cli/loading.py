@@ -11,6 +11,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.runs import planning
+from wheeltap.sources.lm_eval_asked import is_asked
 from wheeltap.sources.shared import Shared
 
 
@@ -65,6 +66,6 @@ def planned(specs: tuple[str, ...], measuring: Measuring) -> tuple[Plan, list[Su
         margin=settled.margin,
         partial=settled.partial,
         sources=specs,
-        data=None if settled.data is None else str(settled.data.resolve()),
+        data=None if settled.data is None else str(settled.data if is_asked(settled.data) else settled.data.resolve()),
     )
     return made, subjects, task

@@ -17,6 +17,7 @@ from wheeltap.cli.whole import Whole
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.report.gate import FailOn
+from wheeltap.sources.lm_eval_asked import asked_for
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -52,6 +53,16 @@ class Measuring:
             "decodable needs factor_NAME [example] (in .jsonl factors), symmetry needs symmetry [element, example], "
             "and fine-tuning and relearning look at groups [example] (in .jsonl group)."
         ),
+    ] = None
+    task: Annotated[
+        str | None,
+        Parameter(
+            help="Instead of --data, a task of lm-eval: lm_eval:NAME, perhaps with settings, such as "
+            "lm_eval:arc_easy,metric=acc_norm,limit=200,fewshot=5."
+        ),
+    ] = None
+    include_path: Annotated[
+        Path | None, Parameter(help="With --task: a folder of YAML files of tasks of your own.")
     ] = None
     draws: Annotated[
         Whole | None,
@@ -119,7 +130,11 @@ class Measuring:
             margin=_first(self.margin, file.margin, default=0.02),
             partial=_first(self.partial, file.partial, default=False),
             names=_listed(_first(self.name, file.name, default="")),
-            data=_first(self.data, None if file.data is None else Path(file.data)),
+            data=_examples(
+                _first(self.data, None if file.data is None or self.task is not None else Path(file.data)),
+                _first(self.task, None if self.data is not None else file.task),
+                _first(self.include_path, None if file.include_path is None else Path(file.include_path)),
+            ),
             draws=_first(self.draws, file.draws),
             budget=_first(self.budget, file.budget),
             seed=_first(self.seed, file.seed, default=0),
@@ -129,6 +144,25 @@ class Measuring:
 
 
 _PATHS = ("store", "out", "html", "json", "markdown", "junit")
+
+
+def _examples(data: Path | None, task: str | None, include: Path | None) -> Path | None:
+    """The file of examples, or the task of lm-eval as ``sources`` takes it.
+
+    Raises:
+        UsageError: If both are given, or the folder without a task.
+        WheeltapError: See ``lm_eval_asked.asked_for``.
+    """
+    if task is None and include is None:
+        return data
+    if task is None or data is not None:
+        raise UsageError(
+            "A folder of tasks needs the name of one." if data is None else "Examples are given in two ways.",
+            where="--include-path" if data is None else "--data",
+            expected="--task lm_eval:NAME --include-path DIR" if data is None else "--data or --task",
+            got="no --task" if data is None else "--data and a task of lm-eval",
+        )
+    return asked_for(Path(task), include=include).path
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -205,6 +239,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
     partial: bool | None = None
     name: str | None = None
     data: str | None = None
+    task: str | None = None
+    include_path: str | None = None
     store: str | None = None
     workers: Annotated[int, msgspec.Meta(ge=1)] | None = None
     memory: str | None = None

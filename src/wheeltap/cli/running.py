@@ -11,16 +11,36 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
+from wheeltap.report import files
 from wheeltap.runs import loop, studying
+from wheeltap.runs.samples import require_asked, write
 
 
-def plan_and_run(specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling) -> int:
-    """Audits the one model named, or compares the others with the first; gives the exit code."""
+def plan_and_run(
+    specs: tuple[str, ...], measuring: Measuring, *, running: Running, telling: Telling, samples: Path | None = None
+) -> int:
+    """Audits the one model named, or compares the others with the first; gives the exit code.
+
+    Args:
+        specs: The models.
+        measuring: What to measure.
+        running: Where outcomes are kept.
+        telling: Where the report goes.
+        samples: Where the first model's answers to a task of lm-eval go.
+    """
     running, telling = measuring.completed(running), measuring.completed(telling)
     telling.prepare()
+    if samples is not None:
+        require_asked(samples, measuring.settled().data)
+        files.require_writable(samples)
     with said("loading " + " and ".join(specs)):
         plan, subjects, task = planned(specs, measuring)
-    return carry_out(plan, subjects, task, running=running, telling=telling)
+    code = carry_out(plan, subjects, task, running=running, telling=telling)
+    if samples is not None:
+        store = running.store or default_store(*(subject.name for subject in subjects))
+        with said("writing samples"):
+            write(samples, plan, subjects[0], store)
+    return code
 
 
 def run_plan(path: Path, *, running: Running, telling: Telling) -> int:

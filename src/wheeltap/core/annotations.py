@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import canon
+from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.errors import DataError
+from wheeltap.core.passages import Passages
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
 
@@ -25,6 +27,8 @@ class Annotations:
         symmetry: The group that moves examples (and outputs) into each other.
         votes: How many people chose each option, integer ``[example, option]``.
         ordinal: Whether the options of the votes are in an order, with equal steps between them.
+        passages: The items as plain text.
+        ambiguity: Readings of ambiguous examples.
 
     Raises:
         DataError: If a factor is called what only readings may call one.
@@ -35,6 +39,8 @@ class Annotations:
     symmetry: Symmetry | None = None
     votes: Tensor | None = None
     ordinal: bool = False
+    passages: Passages | None = None
+    ambiguity: Ambiguity | None = None
 
     def __post_init__(self) -> None:
         if OWN in self.factors:
@@ -52,7 +58,10 @@ class Annotations:
         groups = [] if self.groups is None else [tensor_digest("groups", self.groups)]
         factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
         votes = [] if self.votes is None else [tensor_digest("ordinal votes" if self.ordinal else "votes", self.votes)]
-        return [*groups, *factors, *([] if self.symmetry is None else [self.symmetry.digest]), *votes]
+        symmetry = [] if self.symmetry is None else [self.symmetry.digest]
+        passages = [] if self.passages is None else [self.passages.digest]
+        ambiguity = [] if self.ambiguity is None else [self.ambiguity.digest]
+        return [*groups, *factors, *symmetry, *votes, *passages, *ambiguity]
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
@@ -62,6 +71,8 @@ class Annotations:
             factors={name: values[at] for name, values in self.factors.items()},
             votes=None if self.votes is None else self.votes[at],
             ordinal=self.ordinal,
+            passages=None if self.passages is None else self.passages.part([int(row) for row in at]),
+            ambiguity=None if self.ambiguity is None else self.ambiguity.part([int(row) for row in at]),
         )
 
 

@@ -205,6 +205,24 @@ class FarItem(msgspec.Struct, frozen=True, kw_only=True):
     high: float
 
 
+class Recognized(msgspec.Struct, frozen=True, kw_only=True):
+    """A share of right answers in a test of ambiguity.
+
+    Attributes:
+        subject: Whose answers.
+        what: Which test, in words.
+        score: The share, with its interval.
+        answers: How many answers it is a share of.
+        items: Of how many items these are.
+    """
+
+    subject: str
+    what: str
+    score: SystemScore
+    answers: int
+    items: int
+
+
 class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
@@ -216,3 +234,4 @@ class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
     closeness: tuple[Closeness, ...] = ()
     bands: tuple[AgreementBand, ...] = ()
     far: tuple[FarItem, ...] = ()
+    recognized: tuple[Recognized, ...] = ()

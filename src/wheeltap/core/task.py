@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import canon, lengths
 from wheeltap.core import measure as measures
+from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.annotations import Annotations, checked_groups, checked_votes, require_fit, tensor_digest
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import (
@@ -31,6 +32,7 @@ from wheeltap.core.inputs import (
     tensors,
 )  # fmt: skip
 from wheeltap.core.measure import Measure
+from wheeltap.core.passages import Passages
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
 from wheeltap.core.targets import mean_loss, require_finite, require_fitting, require_scores, require_targets
@@ -47,7 +49,7 @@ class BaseTask(ABC):
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
         annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``,
-            ``with_votes``.
+            ``with_votes``, ``with_ambiguity``.
     """
 
     name: str
@@ -108,6 +110,22 @@ class BaseTask(ABC):
         checked = checked_votes(votes, examples=len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, votes=checked, ordinal=ordinal))
 
+    def with_passages(self: Kind, passages: Passages) -> Kind:
+        """The same examples, with the text of each, for the audit ``contamination``."""
+        return self._annotated(replace(self.annotations, passages=passages))
+
+    def with_ambiguity(self: Kind, ambiguity: Ambiguity) -> Kind:
+        """The same examples, whose readings are known, for the audit ``ambiguity``.
+
+        Raises:
+            DataError: If they are readings of another number of examples.
+        """
+        known = len(ambiguity.sentences)
+        if known != len(self.targets):
+            expected = f"{len(self.targets)} examples"
+            raise DataError("Readings are of other examples.", where=self.name, expected=expected, got=str(known))
+        return self._annotated(replace(self.annotations, ambiguity=ambiguity))
+
     def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)
         other.annotations = annotations
@@ -133,6 +151,14 @@ class BaseTask(ABC):
             got="none",
             do="Write one that returns the task of the examples index, and their groups.",
         )
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether later calls of the model depend on what it answered to earlier ones, as where it generates text.
+
+        Then what the calls of one pass gave cannot stand in for those of another.
+        """
+        return False
 
     def halve_batch(self) -> bool:
         """Halves the examples per forward call; ``False`` where there is nothing left to halve."""

@@ -178,7 +178,7 @@ def _beside(group: _Group, workshop: Workshop, commit: Commit) -> bool:
 def _cache(trial: Trial, workshop: Workshop) -> PrefixCache | None:
     """The prefix cache, where the trial disturbs one block of a large model that it can stand in for."""
     subject = workshop.subject(trial.subject)
-    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM:
+    if trial.site.kind != "block" or subject.record.parameters < SHORTCUTS_FROM or workshop.task.adaptive:
         return None
     cache = workshop.prefix(subject)
     return cache if cache.covers(trial.site.name) else None

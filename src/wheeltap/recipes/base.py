@@ -168,12 +168,14 @@ recipes: Registry[Recipe] = Registry(
     "recipe",
     "wheeltap.recipes",
     {
+        "arithmetic": "wheeltap.recipes.rlvr:Arithmetic",
         "classifier": "wheeltap.recipes.classifier:Classifier",
         "digits": "wheeltap.sources.digit_nets:DigitNet",
         "organized": "wheeltap.recipes.organized:Organized",
         "picture": "wheeltap.recipes.picture:PictureNet",
         "planted": "wheeltap.recipes.planted:Planted",
         "recoded": "wheeltap.recipes.recoded:Recoded",
+        "rewarded": "wheeltap.recipes.rlvr:Rewarded",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]
 )

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from wheeltap.core.lens import LensRecord, TryCurve, TryGap
-from wheeltap.report import figures, lens_disagreement, words
+from wheeltap.report import figures, lens_ambiguity, lens_disagreement, words
 from wheeltap.report.drawn import markup
 from wheeltap.report.lens_text import decided, shown
 
@@ -17,7 +17,7 @@ _HEIGHT: Final = 250
 def context(lens: LensRecord | None) -> dict[str, Any]:
     """What the template of the page needs of it; empty lists where nothing is known."""
     if lens is None:
-        return {"tries": [], "supports": [], **lens_disagreement.context(None)}
+        return {"tries": [], "supports": [], **lens_disagreement.context(None), **lens_ambiguity.context(None)}
     groups = list(dict.fromkeys(curve.group for curve in lens.curves))
     return {
         "tries": [_part(lens, group) for group in groups],
@@ -30,6 +30,7 @@ def context(lens: LensRecord | None) -> dict[str, Any]:
             for one in lens.supports
         ],
         **lens_disagreement.context(lens),
+        **lens_ambiguity.context(lens),
     }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import lens_disagreement, words
+from wheeltap.report import lens_ambiguity, lens_disagreement, words
 from wheeltap.report.lines import wrapped
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
         _support(support, console)
     if lens.people:
         lens_disagreement.tables(lens, console)
+    if lens.recognized:
+        lens_ambiguity.table(lens, console)
     parts = [gap for gap in lens.gaps if gap.group]
     if parts:
         console.print()

@@ -10,10 +10,14 @@ from wheeltap.core.errors import FileFormatError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.sources.classifiers import Classifier, suited
+from wheeltap.sources.lm_eval_asked import is_asked
 from wheeltap.sources.naming import CALLABLE, names_of
 from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
 
 KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
+GENERATED = "ambiguous"
+"""What ``--data`` names the generated set of ambiguous sentences by."""
+
 _PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 _PICKLE_MARKS = tuple(bytes([0x80, version]) for version in range(2, 6))
 
@@ -51,7 +55,7 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE`` or ``module:callable`` (a function without arguments
             that gives a module, or a module and a task; found from the current folder too).
         data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
-            agreement for language models).
+            agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``.
         name: Of the subject; by default see ``names_of``.
 
     Raises:
@@ -62,7 +66,13 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
     """
     model = _model(spec, name)
     labels = () if model.classifier is None else model.classifier.names
+    if data is not None and is_asked(data):
+        from wheeltap.sources import lm_eval
+
+        return Loaded(model.subject, lm_eval.load_task(data, model.subject.model, model.tokenizer), model.tokenizer)
     if data is not None:
+        if data.name == GENERATED and not data.exists():
+            return Loaded(model.subject, _generated(model, spec), model.tokenizer)
         task = load_task(data, tokenizer=model.tokenizer, classifier=model.classifier)
         tokenizer = model.tokenizer if data.suffix == ".jsonl" or model.classifier is None else None
         return Loaded(model.subject, task, tokenizer, labels)
@@ -157,9 +167,27 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Cla
             got="a .jsonl file for a model without a tokenizer",
             do="Use hf:DIR, gguf:FILE or smollm2 for language models; hf:DIR for classifiers of texts.",
         )
+    from wheeltap.sources import passages
+    from wheeltap.sources.ambient import is_ambient, load_ambient
     from wheeltap.sources.jsonl import load_items
 
-    return load_items(path, tokenizer)
+    if passages.fits(path):
+        return passages.load_passages(path, tokenizer)
+    return load_ambient(path, tokenizer) if is_ambient(path) else load_items(path, tokenizer)
+
+
+def _generated(model: _Model, spec: str) -> BaseTask:
+    """The generated set of ambiguous sentences, for a language model."""
+    if model.tokenizer is None or model.classifier is not None:
+        raise UsageError(
+            "Ambiguous sentences are for language models.",
+            where=spec,
+            expected="smollm2, hf:DIR or gguf:FILE of a causal language model",
+            got="a model that reads no text, or a classifier",
+        )
+    from wheeltap.sources.grammar import ambiguous
+
+    return ambiguous.task(model.tokenizer)
 
 
 def _model(spec: str, name: str = "") -> _Model:

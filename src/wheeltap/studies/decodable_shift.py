@@ -31,9 +31,6 @@ from wheeltap.studies.table import Numbers, Table
 RECODED, CANCELING = "reparametrized", "canceling"
 """Kinds of copies, as controls."""
 
-DOSES: Final[dict[str, tuple[float, ...]]] = {own.NOISE: (0.125, 0.25, 0.5), own.RELATIVE: (0.25, 0.5, 1.0)}
-"""Of noise in the weights. Chosen on ordinary nets of other seeds: between them they lose little and nearly all."""
-
 _NOISES: Final = {own.NOISE: "function", own.RELATIVE: "relative"}
 _BITS: Final = {own.BITS4: 4, own.BITS3: 3}
 
@@ -174,14 +171,14 @@ class DecodableShift(Study):
 
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """Noise and rounding in the weights, and three readings."""
-        noise = [trial for key in DOSES for row in self.noise(case.plan, member, key) for trial in row]
+        noise = [trial for key in _NOISES for row in self.noise(case.plan, member, key) for trial in row]
         rounded = [self._rounded(case.plan, member, bits) for bits in _BITS.values()]
         return [*noise, *rounded, *self._readings(case.plan, member)]
 
     def noise(self, plan: Plan, member: SubjectRecord, key: str) -> list[list[Trial]]:
         """Trials of noise in the weights, ``[dose][draw]``, that a metric rests on."""
-        draws = range(self.settings.draws)
-        return [[plan.trial(member, _NOISES[key], dose=dose, seed=seed) for seed in draws] for dose in DOSES[key]]
+        draws, doses = range(self.settings.draws), dict(zip(_NOISES, self.world.doses, strict=True))
+        return [[plan.trial(member, _NOISES[key], dose=dose, seed=seed) for seed in draws] for dose in doses[key]]
 
     def _rounded(self, plan: Plan, member: SubjectRecord, bits: int) -> Trial:
         return plan.trial(member, "quantize", settings={"scale": "channel"}, dose=float(bits))
@@ -228,7 +225,7 @@ class DecodableShift(Study):
             found[own.LOSS] = float(clean.values["nll"].astype(np.float64)[known].mean())
         found[own.SPREAD] = effective_number(effects["effect"][0])
         found[own.INPUTS] = score - float(shifted["score"][:, known].mean())
-        found |= {key: float(self.lost(case, member, key).mean()) for key in DOSES}
+        found |= {key: float(self.lost(case, member, key).mean()) for key in _NOISES}
         for key, bits in _BITS.items():
             found[key] = score - float(case.values(self._rounded(plan, member, bits))[known].mean())
         measured = [name for name in self.world.factors if f"{name}|correct" in probes]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.copies import copied
@@ -85,6 +85,11 @@ class Tuned(Knowledge):
             )
             for layer in self._layers.values()
         }
+
+    @property
+    def model(self) -> nn.Module:
+        """The copy as it is now; it changes with the next call of ``at``."""
+        return self._model
 
     def factors(self, layer: str) -> tuple[Tensor, Tensor]:
         """The factors of a layer's change of low rank as they are now, copied: ``[rank, in]`` and ``[unit, rank]``."""

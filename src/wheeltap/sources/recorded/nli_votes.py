@@ -1,16 +1,18 @@
 """Votes on natural language inference: rows as AmbiEnt's crowd (``q0_gold``) and ChaosNLI (``label_counter``) have."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from wheeltap.core.errors import DataError
+from wheeltap.sources.recorded import ambient_rewrites
 from wheeltap.sources.recorded.ballots import counted
 from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered
-from wheeltap.sources.recorded.lines import decoded, misfit
+from wheeltap.sources.recorded.lines import decoded, first, misfit, numbered
 
 SHAPE = "votes on natural language inference"
 
@@ -66,7 +68,10 @@ def read(path: Path) -> Recording:
             )
         gathered.vote(panels.item(str(name), line.q0_gold), number, votes)
     notes = [f"The file has shares and no counts: {HUNDRED} votes an item, as ChaosNLI has."] if assumed else []
-    return gathered.recording(labels=labels, notes=[*notes, *panels.notes()])
+    found = gathered.recording(labels=labels, notes=[*notes, *panels.notes()])
+    if not ambient_rewrites.has_rewrites(first(path)):
+        return found
+    return replace(found, more=(ambient_rewrites.confirmed([line for _, line in numbered(path)], where=str(path)),))
 
 
 class _Panels:

@@ -7,7 +7,18 @@ from typing import Any, cast
 import msgspec
 
 from wheeltap.core.errors import FileFormatError, WheeltapError
-from wheeltap.sources.recorded import counted_csv, inspect_logs, lewidi, lm_eval, nli_votes, own, passk, solutions
+from wheeltap.sources.recorded import (
+    ambient_continuations,
+    ambient_statements,
+    counted_csv,
+    inspect_logs,
+    lewidi,
+    lm_eval,
+    nli_votes,
+    own,
+    passk,
+    solutions,
+)
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.bounded import whole
 from wheeltap.sources.recorded.lines import BROKEN, first, no_json, numbered, require_file
@@ -16,6 +27,8 @@ LINES = (
     passk,
     lm_eval,
     nli_votes,
+    ambient_statements,
+    ambient_continuations,
     solutions,
     own,
 )

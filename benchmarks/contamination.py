@@ -1,0 +1,228 @@
+"""``python -m benchmarks.contamination``: planted contamination found, and clean nets not called contaminated (WT503).
+
+Nets are GPT-2-like and trained here, on windows of problems one after the other. ``--only planted``: nets of half a
+million numbers that saw 200 problems again and again, against problems that they never saw. ``--only clean``: nets that
+saw other problems, each asked of 20 sets of items; half of the sets are held against problems from the same source,
+half against rewordings of the same items (GSM8K, where the data are at hand). ``--only power``: what the audit itself
+says that it would have found.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import wheeltap as wt
+from wheeltap.audits.contamination_tests import Copy, Shown
+from wheeltap.core.subject import Subject
+from wheeltap.engine.readings.contamination import Contamination
+from wheeltap.plans.readings.contamination import CONTAMINATION
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.sources import fresh_twins, hf
+from wheeltap.sources.passages import task_of
+from wheeltap.stats.exchangeability import order_test
+from wheeltap.stats.family import holm
+
+DATA: Final = Path(__file__).parents[2] / "shared" / "data"
+WINDOW: Final = 127
+ALPHA: Final = 0.05
+MARKS: Final = (1, 4, 16, 34)
+ITEMS: Final = 40
+"""Of a set that clean nets are asked of."""
+
+Pairs = list[tuple[str, str | None]]
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """A byte-pair tokenizer made of a corpus; 0 starts a sequence."""
+
+    raw: Any
+
+    @classmethod
+    def of(cls, texts: Sequence[str], size: int) -> "Bytes":
+        from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+        raw = Tokenizer(models.BPE())
+        raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        raw.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=size, special_tokens=["<s>"], initial_alphabet=alphabet, show_progress=False
+            ),
+        )
+        return cls(raw)
+
+    def start(self, text: str) -> list[int]:
+        return [0, *self.more(text)]
+
+    def more(self, text: str) -> list[int]:
+        return list(self.raw.encode(text).ids)
+
+
+def net(vocabulary: int, *, width: int, seed: int) -> nn.Module:
+    """Two layers of GPT-2 with random weights; of width 128 and 800 tokens, 515,584 numbers."""
+    library = hf.library(needed_for="this benchmark")
+    with reproducible(seed), hf.quiet(library):
+        config = library.GPT2Config(
+            vocab_size=vocabulary, n_positions=WINDOW + 1, n_embd=width, n_layer=2, n_head=4, resid_pdrop=0.0,
+            embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        return library.GPT2LMHeadModel(config).eval()
+
+
+def trained(
+    model: nn.Module, tokenizer: Bytes, texts: Sequence[str], *, epochs: Sequence[int], seed: int
+) -> Iterator[tuple[int, nn.Module]]:
+    """The model after each number of passes over the texts in order, cut into windows; AdamW, 16 windows a step."""
+    stream = [token for text in texts for token in tokenizer.more(f"{text}\n\n")]
+    rows = torch.tensor([[0, *stream[at : at + WINDOW]] for at in range(0, len(stream) - WINDOW + 1, WINDOW)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    random = torch.Generator().manual_seed(seed)
+    for epoch in range(1, max(epochs) + 1):
+        for batch in torch.randperm(len(rows), generator=random).split(16):
+            said = model(rows[batch]).logits[:, :-1]
+            loss = nn.functional.cross_entropy(said.flatten(0, 1), rows[batch][:, 1:].flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        if epoch in epochs:
+            yield epoch, model
+
+
+def read(model: nn.Module, tokenizer: Bytes, pairs: Pairs, *, seed: int, **settings: Any) -> Copy:
+    """What the reading says of the model as it is."""
+    reading = Contamination({"window": WINDOW, **settings})
+    task = task_of(pairs, tokenizer, name="items")
+    values = reading.read(Subject(model, name="net"), task, root=seed, seed=0).values
+    return Copy(CONTAMINATION.typed(values, examples=len(pairs)), 0, root=seed)
+
+
+def found(several: Sequence[Shown]) -> list[str]:
+    """Titles of the tests that reject after Holm's correction."""
+    corrected = holm([one.effect.p for one in several])
+    return [one.title for one, p in zip(several, corrected, strict=True) if p is not None and p <= ALPHA]
+
+
+def gsm8k() -> list[tuple[str, str]]:
+    """Questions and their rewordings; none where the data are not at hand."""
+    files = DATA / "gsm8k" / "test.jsonl", DATA / "rephrased-twins" / "rephrase_gsm8k.jsonl"
+    if not all(file.is_file() for file in files):
+        return []
+    own = [json.loads(line)["question"].strip() for line in files[0].read_text().splitlines()]
+    other = [json.loads(line)["text"].split("\nAnswer:")[0] for line in files[1].read_text().splitlines()]
+    pairs = zip(own, (text.removeprefix("Question:").strip() for text in other), strict=True)
+    return [(one, two) for one, two in pairs if two]
+
+
+def generated(count: int, *, seed: int) -> list[tuple[str, str]]:
+    return [(str(one), str(two)) for one, two in fresh_twins.pairs(count, seed=seed)]
+
+
+def auroc(copy: Copy) -> str:
+    return ", ".join(f"{one.name.removeprefix('AUROC of ')} {one}" for one in copy.detectors())
+
+
+def planted() -> None:
+    """Members seen 34 times against fresh ones."""
+    questions = [own for own, _ in gsm8k()]
+    worlds: dict[str, tuple[list[str], list[str], list[str]]] = {}
+    if questions:
+        worlds["GSM8K"] = (questions[:200], questions[200:400], questions[400:])
+    drawn = generated(200, seed=1)
+    worlds["generated"] = ([one for one, _ in drawn], [two for _, two in drawn], [a for a, _ in generated(600, seed=2)])
+    for name, (members, fresh, rest) in worlds.items():
+        tokenizer = Bytes.of(rest, 800)
+        model, start = net(800, width=128, seed=0), time.process_time()
+        print(f"{sum(numbers.numel() for numbers in model.parameters()):,} numbers in the net")
+        for epochs, copy in trained(model, tokenizer, members, epochs=MARKS, seed=0):
+            one = read(copy, tokenizer, list(zip(members, fresh, strict=True)), seed=0, shuffles=8)
+            p = one.order().effect.p
+            print(f"{name}, members seen {epochs} times: found by {', '.join(found(one.shown())) or 'nothing'}; "
+                  f"order p = {p:.2g}; AUROC {auroc(one)}; {time.process_time() - start:.0f} s", flush=True)  # fmt: skip
+        swapped = read(model, tokenizer, list(zip(fresh, members, strict=True)), seed=0, shuffles=8)
+        print(f"{name}, fresh items in the members' place: {', '.join(found(swapped.shown())) or 'nothing'} found, "
+              f"order p = {swapped.order().effect.p:.2g}", flush=True)  # fmt: skip
+
+
+def clean(nets: int, sets: int) -> None:
+    """Nets that saw other problems: how often any test rejects, and the p-values of the order."""
+    worlds: dict[str, tuple[list[tuple[str, str]], list[str]]] = {
+        "fresh twins": (generated(ITEMS * sets, seed=11), [a for a, _ in generated(300, seed=12)])
+    }
+    pairs = gsm8k()
+    if pairs:
+        worlds["rewordings"] = (pairs[: ITEMS * sets], [own for own, _ in pairs[1000:]])
+    for name, (asked, other) in worlds.items():
+        orders, called, start = list[float](), list[str](), time.process_time()
+        raw = list[float]()
+        tokenizer = Bytes.of(other, 400)
+        for seed in range(nets):
+            model = net(400, width=48, seed=seed)
+            for _, copy in trained(model, tokenizer, other, epochs=[12], seed=seed):
+                for at in range(sets):
+                    some: Pairs = list(asked[ITEMS * at : ITEMS * (at + 1)])
+                    one = read(copy, tokenizer, some, seed=100 * seed + at, shards=5, shuffles=8)
+                    several = one.shown()
+                    orders.append(order_test(one.read["order"][0], np.random.default_rng(at)).p)
+                    gaps: NDArray[np.float64] = one.read["loss"][0, :, 1] - one.read["loss"][0, :, 0]
+                    raw.append(float(gaps.mean() / gaps.std(ddof=1) * len(gaps) ** 0.5))
+                    called += found(several)[:1]
+        ranks = np.sort(orders)
+        gap = float(np.abs(ranks - (np.arange(len(ranks)) + 0.5) / len(ranks)).max())
+        print(f"{name}: {len(called)} of {len(orders)} called seen ({', '.join(sorted(set(called))) or '-'}); "
+              f"p of the order alone <= .05 in {np.mean(ranks <= 0.05):.3f}, farthest {gap:.3f} from uniform; "
+              f"the loss gap alone would call {np.mean(np.array(raw) > 1.645):.2f}; "
+              f"{time.process_time() - start:.0f} s of processor time", flush=True)  # fmt: skip
+
+
+def power() -> None:
+    """The audit on a net that saw other problems: what it says of copies that it taught itself."""
+    questions = [own for own, _ in gsm8k()]
+    worlds = {
+        "GSM8K": (list(zip(questions[:200], questions[200:400], strict=True)), questions[400:]),
+        "generated": (generated(200, seed=1), [a for a, _ in generated(600, seed=2)]),
+    }
+    for name, (pairs, other) in worlds.items():
+        if not pairs:
+            continue
+        tokenizer, start = Bytes.of(other, 800), time.process_time()
+        # A task refuses items that are longer than the model can read.
+        asked = [pair for pair in pairs if all(len(tokenizer.more(text)) < WINDOW for text in pair)]
+        for _, model in trained(net(800, width=128, seed=0), tokenizer, other, epochs=[3], seed=0):
+            task = task_of(list(asked), tokenizer, name=name)
+            settings = {"window": WINDOW, "shuffles": 8}
+            report = wt.audit(Subject(model, name="net"), task,
+                              audits=[wt.AuditSpec(name="contamination", settings=settings)])  # fmt: skip
+            for one in report.record.findings:
+                if one.code == "WT503":
+                    print(f"{name}, {len(asked)} items: {one.title}: {one.verdict}. {one.because}", flush=True)
+            print(f"  {time.process_time() - start:.0f} s of processor time", flush=True)
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__)
+    asked.add_argument("--only", choices=("planted", "clean", "power"))
+    asked.add_argument("--nets", type=int, default=5)
+    asked.add_argument("--sets", type=int, default=20)
+    given = asked.parse_args()
+    torch.set_num_threads(1)
+    if given.only in (None, "planted"):
+        planted()
+    if given.only in (None, "clean"):
+        clean(given.nets, given.sets)
+    if given.only in (None, "power"):
+        power()
+
+
+if __name__ == "__main__":
+    main()

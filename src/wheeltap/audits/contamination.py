@@ -1,0 +1,225 @@
+"""WT503: has a language model seen the texts of a benchmark, and would it be seen here if it had?"""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.claims import Words
+from wheeltap.audits.contamination_tests import COMPLETION, LEVEL, ORDER, TITLES, VERSIONS, Copy, Shown
+from wheeltap.audits.controls import NO_POWER
+from wheeltap.audits.reading_audit import SingleReadingAudit
+from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
+from wheeltap.plans.plan import Plan
+from wheeltap.plans.readings.contamination import CONTAMINATION, ContaminationSettings
+from wheeltap.stats.exchangeability import mean_interval, more_often
+
+ENOUGH: Final = 0.8
+"""Probability with which a taught copy must be found for the tests to be called able to."""
+
+OVERLAP: Final = "Overlap with the corpus"
+POWER: Final = "What would have been found"
+
+_WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
+_HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
+
+_SEEN_BY: Final = {
+    ORDER: "it knows their order",
+    VERSIONS: "it finds them likelier than their twins",
+    COMPLETION: "it completes them word by word",
+}
+
+_ABSENT: Final = (
+    "That does not show that the texts are unseen: a model may have seen them in other words, in another order, too "
+    "rarely, or before training that hides it."
+)
+_NO_TWINS: Final = (
+    'There are no twins to compare with (20 at least): give each line a "twin", a version that was never published.'
+)
+
+
+class ContaminationAuditSettings(ContaminationSettings, frozen=True, kw_only=True):
+    """How copies are taught, beside what is read.
+
+    Attributes:
+        exposures: How often the copies that show the power are taught the items.
+    """
+
+    exposures: Annotated[str, msgspec.Meta(pattern=r"^[1-9]\d{0,3}(,[1-9]\d{0,3})*$")] = "1,4,16,34"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What was read of a model and of the copies that were taught the items.
+
+    Attributes:
+        name: Of the model.
+        model: As it is.
+        taught: Copies, by how often they were taught, rising.
+    """
+
+    name: str
+    model: Copy
+    taught: tuple[Copy, ...]
+
+
+@final
+class ContaminationAudit(SingleReadingAudit[Known]):
+    """Order, twins and completion, with the power that taught copies show; ``found`` or undecided, never "clean"."""
+
+    name = "contamination"
+    code = "WT503"
+    title = "Contamination"
+    brief = "seen in training"
+    reads = (
+        "Whether a language model knows the order of the items, finds their texts likelier than twins that were never "
+        "published, or completes them word by word. Copies taught the items show how often each would have been found."
+    )
+    asks = "benchmark"
+    settings_type = ContaminationAuditSettings
+    settings: ContaminationAuditSettings
+    spares: ClassVar[dict[str, int]] = {"shuffles": 9}
+    large: ClassVar[dict[str, Scalar | list[int | float]]] = {
+        "shuffles": 9, "ordered": 60, "exposures": "1,4", "teaching_rate": 1e-4,
+    }  # fmt: skip
+    reading = CONTAMINATION
+
+    def readings(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
+        """The model as it is, and copies taught the items."""
+        return [self.trial(plan, subject), self._taught(plan, subject)]
+
+    def _taught(self, plan: Plan, subject: SubjectRecord) -> Trial:
+        return self.trial(plan, subject, epochs=self.settings.exposures)
+
+    def most_passes(self, plan: Plan) -> float:
+        """Every arrangement of items and twins once, for the model and each copy; and the teaching."""
+        rounds = [int(one) for one in self.settings.exposures.split(",")]
+        return len(plan.subjects) * ((1 + len(rounds)) * (2.0 + self.settings.shuffles) + 1.5 * max(rounds) + 1.0)
+
+    def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Known:
+        """The model and its taught copies."""
+        taught = case.reading(self._taught(case.plan, subject))
+        root = case.plan.seed
+        copies = [Copy(taught, at, root=root) for at in range(len(taught["epochs"]))]
+        return Known(subject.name, Copy(read, 0, root=root), tuple(copies))
+
+    def titles(self) -> tuple[str, ...]:
+        """Of every claim."""
+        return (*TITLES, *([OVERLAP] if self.settings.corpus else []), POWER)
+
+    def singles(self, case: Case, subject: SubjectRecord, read: Known) -> list[Tested]:
+        """What each test says, and with which probability a taught copy would have been found."""
+        power = _power(read, alpha=case.plan.alpha)
+        claims = [_claim(read, shown, power) for shown in read.model.shown()]
+        if not read.model.paired:
+            claims += [Tested(test=None, title=title, status="not_applicable", found=_NO_TWINS)
+                       for title in (VERSIONS, COMPLETION)]  # fmt: skip
+        if "overlap" in read.model.read:
+            claims.append(_overlap(read, run=self.settings.run))
+        return [*claims, _measured(read, power)]
+
+    def more_controls(self, case: Case) -> list[Control]:
+        """The copy that was taught most must be found, or nothing here says anything."""
+        made: list[Control] = []
+        for subject in case.plan.subjects:
+            try:
+                power = _power(self.read(case, subject), alpha=case.plan.alpha)
+            except Unanswered:
+                continue
+            epochs, best = max(power.items())
+            seen = (best.value or 0.0) >= ENOUGH
+            name = f"{self.code} copy taught the items, {subject.name}"
+            because = f"A copy taught the items {_times(epochs)} is found with probability {best}."
+            blind = "" if seen else f" {NO_POWER}: this teaching leaves no trace that the tests see."
+            status = "passed" if seen else "skipped"
+            made.append(Control(name=name, kind="planted", status=status, estimates=(best,), because=because + blind))
+        return made
+
+
+def _power(read: Known, *, alpha: float) -> dict[int, Estimate]:
+    """For each number of epochs the probability that the best test finds it, whatever Holm's correction does."""
+    best: dict[int, Estimate] = {}
+    for copy in read.taught:
+        shown = copy.shown()
+        best[copy.epochs] = max((one.power(alpha / len(shown)) for one in shown), key=lambda one: one.value or 0.0)
+    return best
+
+
+def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
+    beside = () if shown.title != VERSIONS else tuple(read.model.detectors())
+    if shown.title == COMPLETION:
+        beside = tuple(read.model.completed())
+    brief = f"{read.name} has seen the items in training: {_SEEN_BY[shown.title]}."
+    return Tested(
+        test=shown.effect, title=shown.title, one_sided=True, words=_WORDS, beside=beside,
+        brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
+        otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
+    )  # fmt: skip
+
+
+def _meant(shown: Shown) -> str:
+    if shown.title in (VERSIONS, COMPLETION):
+        return "Twins that differ in style show style: the more words alone sort rightly, the less this says."
+    return "Without twins, a file in the order of its subjects shows this without training on it."
+
+
+def _overlap(read: Known, *, run: int) -> Tested:
+    held = read.model.read["overlap"].astype(np.float64)
+    own = held[:, 0]
+    mean, low, high = mean_interval(own, level=LEVEL)
+    share = Estimate(
+        name=f"runs of {run} words in the corpus", value=mean, low=low, high=high, level=LEVEL, n=len(own),
+        unit="share of runs", method="t interval",
+    )  # fmt: skip
+    numbers = f"The corpus holds a run of {run} words of {int((own > 0).sum())} of {len(own)} items"
+    if held.shape[1] == 1:
+        why = f"{numbers}. Without twins nothing says how many would be there by chance."
+        return Tested(test=None, title=OVERLAP, status="measured", found=why, beside=(share,), alarm=False)
+    p = more_often(own, held[:, 1])
+    mean, low, high = mean_interval(own - held[:, 1], level=LEVEL)
+    gap = Estimate(
+        name="overlap of own texts less that of twins", value=mean, low=low, high=high, level=LEVEL, n=len(own),
+        unit="share of runs", method="exact sign test; t interval", p=p,
+    )  # fmt: skip
+    numbers = f"{numbers}, and of {int((held[:, 1] > 0).sum())} twins (p = {p:.2g})"
+    return Tested(
+        test=gap, title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),
+        found=f"{numbers}. It says nothing of whether {read.name} was trained on that corpus.",
+        otherwise=f"{numbers}. Reworded items have no run of words in common with the corpus.",
+    )  # fmt: skip
+
+
+def _measured(read: Known, power: dict[int, Estimate]) -> Tested:
+    """With which probability copies would have been found, by every test and by the best one."""
+    beside = tuple(
+        msgspec.structs.replace(estimate, name=f"taught {_times(epochs)}: {estimate.name}")
+        for epochs, estimate in power.items()
+    )
+    scores = [_sorted_by_scores(copy) for copy in read.taught if copy.paired]
+    return Tested(
+        test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=_said(power),
+        found=" ".join([_said(power), *scores]) or "No copy could be taught.",
+    )  # fmt: skip
+
+
+def _said(power: dict[int, Estimate]) -> str:
+    """The power in one sentence."""
+    if not power:
+        return ""
+    times = ", ".join(str(epochs) for epochs in power)
+    chances = ", ".join(f"{one.value or 0.0:.2f}" for one in power.values())
+    return f"A copy taught the items {times} times would be found with probability {chances}."
+
+
+def _sorted_by_scores(copy: Copy) -> str:
+    known = {one.name.removeprefix("AUROC of "): one.value or 0.0 for one in copy.detectors()}
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in known.items())
+    return f"Taught {_times(copy.epochs)}, AUROC of own texts against twins: {shown}."
+
+
+def _times(epochs: int) -> str:
+    return "once" if epochs == 1 else f"{epochs} times"

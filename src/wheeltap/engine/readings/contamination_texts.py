@@ -1,0 +1,80 @@
+"""The texts of a task, their tokens, and a corpus that may hold them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, final
+
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, MissingFile
+from wheeltap.core.passages import Passages
+from wheeltap.core.task import BaseTask
+
+MOST_CORPUS: Final = 1_000_000_000
+"""Bytes of a corpus that is held in memory."""
+
+
+@final
+@dataclass(frozen=True)
+class Texts:
+    """Tokens of a task of plain texts.
+
+    Attributes:
+        start: What every text follows.
+        items: Of each item the tokens of its own text and of its twin (or shuffled text).
+        between: Tokens between two items.
+        tokens_per_batch: Bound on the tokens of one call.
+    """
+
+    start: tuple[int, ...]
+    items: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    between: tuple[int, ...]
+    tokens_per_batch: int
+
+    def versions(self, passages: Passages) -> list[list[tuple[int, ...]]]:
+        """Tokens of own texts, and of twins where there are any."""
+        return [[item[at] for item in self.items] for at in range(2 if passages.twins else 1)]
+
+    def joined(self, items: Sequence[int], version: int = 0) -> tuple[int, ...]:
+        """Tokens of these items one after the other."""
+        return tuple(token for at in items for token in (*self.items[at][version], *self.between))
+
+
+def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
+    """Tokens and texts of a task.
+
+    Raises:
+        DataError: If it is not one of plain texts.
+    """
+    passages = task.annotations.passages
+    if not isinstance(task, ChoiceTask) or passages is None:
+        raise DataError(
+            "Only plain texts can be looked for in what a model knows.",
+            where=task.name,
+            expected='texts: --data FILE.jsonl with lines such as {"text": "...", "twin": "..."}',
+            got="examples of another kind",
+            do="Give the items as plain text; see docs/lens.md, Contamination.",
+        )
+    items = tuple((own, other) for own, other in task.choices)
+    return Texts(task.contexts[0], items, passages.between, task.tokens_per_batch), passages
+
+
+def corpus_at(name: str) -> Path:
+    """The file of a corpus.
+
+    Raises:
+        MissingFile: If it is not there.
+        DataError: If it is too large.
+    """
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise MissingFile("The corpus is not there.", where=name, do="Check contamination.corpus.")
+    if path.stat().st_size > MOST_CORPUS:
+        raise DataError(
+            "The corpus is too large.",
+            where=name,
+            expected=f"at most {MOST_CORPUS} bytes",
+            got=f"{path.stat().st_size} bytes",
+            do="Split it, and look in each part.",
+        )
+    return path

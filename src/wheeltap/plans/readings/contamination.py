@@ -1,0 +1,65 @@
+"""The spec of the reading of how well a language model knows the texts of a benchmark, and copies taught them."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from wheeltap.core.settings import Settings
+from wheeltap.plans.readings.base import Array, ReadingSpec
+
+FRACTIONS: Final = (0.4, 0.6, 0.8)
+"""Shares of a text that are given where it is to be completed."""
+
+
+class ContaminationSettings(Settings, frozen=True, kw_only=True):
+    """How the order of items is shuffled, and what a copy is taught.
+
+    Attributes:
+        shards: Runs of items, each shuffled by itself.
+        shuffles: Shuffles of each.
+        ordered: Items at most whose order is looked at, the first ones.
+        window: Tokens that are read and taught at once, where the model can read so many.
+        lowest: Share of the tokens of a text that Min-K% and Min-K%++ look at: the least expected ones.
+        corpus: A text file in which runs of words of the items are looked for. Its path is part of what is asked, its
+            contents are not: give another corpus another name.
+        run: Words of such a run.
+        epochs: How often copies of the model are taught all items in order, ``1,4`` say; 0 is the model as it is.
+        teaching_rate: Step size of that, by Adam.
+        teaching_batch: Windows in a step.
+    """
+
+    shards: Annotated[int, msgspec.Meta(ge=2)] = 10
+    shuffles: Annotated[int, msgspec.Meta(ge=1)] = 20
+    ordered: Annotated[int, msgspec.Meta(ge=4)] = 200
+    window: Annotated[int, msgspec.Meta(ge=8)] = 256
+    lowest: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.2
+    corpus: str = ""
+    run: Annotated[int, msgspec.Meta(ge=1)] = 13
+    epochs: Annotated[str, msgspec.Meta(pattern=r"^\d{1,4}(,\d{1,4})*$")] = "0"
+    teaching_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1e30)] = 1e-3
+    teaching_batch: Annotated[int, msgspec.Meta(ge=1)] = 8
+
+
+CONTAMINATION: Final = ReadingSpec(
+    name="contamination",
+    title="How well a language model knows texts, their twins and their order",
+    settings_type=ContaminationSettings,
+    arrays={
+        "epochs": Array("copy", "how often the copy was taught the items; 0: the model as it is", "count"),
+        "loss": Array("copy example version", "mean negative log-likelihood of a token, nats; own text, then twin"),
+        "zlib": Array("copy example version", "negative log-likelihood over bytes compressed by zlib, nats a byte"),
+        "mink": Array("copy example version", "Min-K%: mean log-likelihood of the least likely tokens, nats"),
+        "minkpp": Array("copy example version", "Min-K%++: the same, standardized over the vocabulary"),
+        "kept": Array("copy example version 3", "share of the tail completed before the first wrong token, after "
+                      "40, 60 and 80 % of the text"),
+        "tail": Array("example version 3", "tokens of that tail", "count"),
+        "order": Array("copy shard arrangement", "log-likelihood of a shard's items in order, then shuffled, nats"),
+        "order_twins": Array("copy shard arrangement", "the same of the twins", optional=True),
+        "shard_tokens": Array("shard", "tokens of a shard's items", "count"),
+        "bytes": Array("example version", "bytes compressed by zlib", "count"),
+        "words": Array("example version", "log-ratio of the text's words among own texts and twins, nats",
+                       optional=True),
+        "overlap": Array("example version", "share of its runs of words that the corpus holds", optional=True),
+    },
+)  # fmt: skip
+"""One entry along ``copy`` for each number of ``epochs``; ``version`` is 1 long where there are no twins."""

@@ -1,0 +1,156 @@
+"""Tasks of plain texts for language models, from ``.jsonl`` files: a text and perhaps its twin, or a word problem."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from wheeltap.core import seeds
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.core.passages import Passages
+from wheeltap.sources import fresh_twins
+from wheeltap.sources.jsonl import MAX_TOKENS, lines
+from wheeltap.sources.text import Tokenizer
+
+BETWEEN: Final = "\n\n"
+"""What is between two items where they follow each other."""
+
+_FIRST: Final = "\n"
+"""What a text follows where the tokenizer has no token that starts a sequence; a token of a text, if this is none."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line: ``text``, perhaps with ``twin``; or ``question`` and ``answer`` with its steps, as in GSM8K.
+
+    Attributes:
+        text: An item, as it was published.
+        twin: The same item in a version that was never published; in all lines or in none.
+        question: A word problem, of which a twin with other numbers is made.
+        answer: Its solution: steps such as ``<<16-3-4=9>>``, and the answer after ``####``.
+    """
+
+    text: str | None = None
+    twin: str | None = None
+    question: str | None = None
+    answer: str | None = None
+
+    @property
+    def pair(self) -> tuple[str, str | None] | None:
+        """Text and twin; ``None`` of a problem without a twin."""
+        if self.text is not None:
+            return self.text, self.twin
+        made = fresh_twins.twin(self.question or "", self.answer or "", seed=0)
+        return None if made is None else (str(made[0]), str(made[1]))
+
+
+def fits(path: Path) -> bool:
+    """Whether the first line is a text or a word problem, and no item with choices."""
+    _, first = next(lines(path), (0, b""))
+    try:
+        line = msgspec.json.decode(first, type=Line)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    return line.text is not None or (line.question is not None and line.answer is not None)
+
+
+def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
+    """A task of the texts in ``path``: its score is how often a model finds a text likelier than its twin.
+
+    Where there are no twins, a text is held against its own tokens in a random order. Of word problems those are left
+    out of which no twin can be made; the task's name says how many are left.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If a line is neither; it is named by its number, from 1.
+        DataError: If there is nothing in it, or only some lines have twins, or a text has too many tokens.
+    """
+    found: list[tuple[str, str | None]] = []
+    read = 0
+    for number, line in lines(path):
+        read += 1
+        pair = _line(line, f"{path}: line {number}").pair
+        if pair is not None:
+            found.append(pair)
+            _require_alike(found, f"{path}: line {number}")
+    if not found:
+        raise DataError(
+            "There are no texts in the file." if not read else "No word problem in the file has a twin.",
+            where=str(path),
+            expected='lines such as {"text": "...", "twin": "..."}, or problems with steps such as <<16-3-4=9>>',
+            got=f"{read} lines",
+        )
+    name = path.stem if len(found) == read else f"{path.stem}, {len(found)} of {read} with twins"
+    return task_of(found, tokenizer, name=name)
+
+
+def task_of(pairs: Sequence[tuple[str, str | None]], tokenizer: Tokenizer, *, name: str) -> ChoiceTask:
+    """The task of texts and their twins; see ``load_passages``.
+
+    Raises:
+        DataError: If a text has no tokens or too many.
+    """
+    start = tokenizer.start("") or tokenizer.start(_FIRST) or tokenizer.start(pairs[0][0])[:1]
+    choices: list[list[list[int]]] = []
+    for at, (text, twin) in enumerate(pairs):
+        own = _tokens(tokenizer.more(text), f"{name}: text {at + 1}")
+        other = _shuffled(own, at) if twin is None else _tokens(tokenizer.more(twin), f"{name}: twin {at + 1}")
+        choices.append([own, other])
+    own_texts = tuple(text for text, _ in pairs)
+    twins = tuple(twin for _, twin in pairs if twin is not None)
+    task = ChoiceTask([start] * len(pairs), choices, [0] * len(pairs), name=name)
+    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN))))
+
+
+def _line(line: bytes, where: str) -> Line:
+    try:
+        found = msgspec.json.decode(line, type=Line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _no_text(where, str(error)) from error
+    if not found.text and not (found.question and found.answer):
+        raise _no_text(where, "none of the two")
+    return found
+
+
+def _no_text(where: str, got: str) -> FileFormatError:
+    return FileFormatError(
+        "A line is neither a text nor a word problem.",
+        where=where,
+        expected='an object such as {"text": "...", "twin": "..."} or {"question": "...", "answer": "..."}',
+        got=got,
+        do="Correct or remove the line.",
+    )
+
+
+def _require_alike(found: list[tuple[str, str | None]], where: str) -> None:
+    text, twin = found[-1]
+    if (twin is None) != (found[0][1] is None):
+        raise DataError(
+            "Some texts have a twin and some have none.",
+            where=where,
+            expected="a twin in every line, or in none",
+            got="no twin" if twin is None else "a twin",
+            do="Give each text a version that was never published, or leave the twins out.",
+        )
+    if text == twin:
+        raise DataError(
+            "A text and its twin are the same.",
+            where=where,
+            expected="a version that was never published",
+            got=repr(text[:60]),
+            do="Reword it, change its numbers, or take another item of the same kind.",
+        )
+
+
+def _tokens(ids: list[int], where: str) -> list[int]:
+    if not 2 <= len(ids) <= MAX_TOKENS:
+        raise DataError(
+            "A text cannot be read.", where=where, expected=f"2 to {MAX_TOKENS} tokens", got=f"{len(ids)} tokens"
+        )
+    return ids
+
+
+def _shuffled(ids: list[int], item: int) -> list[int]:
+    order = seeds.generator(0, "passages", "shuffled", item).permutation(len(ids))
+    return [ids[int(at)] for at in order]

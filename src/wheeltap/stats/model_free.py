@@ -1,0 +1,85 @@
+"""What separates two sets of texts without any model: words, and how well a text compresses."""
+
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from wheeltap.stats.crossed import FloatArray
+
+FOLDS: Final = 10
+"""Parts of the pairs, each scored by words counted in the others."""
+
+_WORD: Final = re.compile(r"\w+|[^\w\s]")
+_BEFORE: Final = 0.5
+"""Added to every count, so that a word seen on one side alone is no proof."""
+
+
+def words(text: str) -> list[str]:
+    """Words and signs of a text, in lower case, in order."""
+    return _WORD.findall(text.lower())
+
+
+def compressed(texts: Sequence[str]) -> FloatArray:
+    """Bytes that zlib makes of each text, ``[text]``: how much it says, for want of a model.
+
+    Source: Carlini et al. (2021), "Extracting training data from large language models" (arXiv:2012.07805), sec. 5.1.
+    """
+    return np.array([len(zlib.compress(text.encode(), 9)) for text in texts], dtype=np.float64)
+
+
+def by_words(pairs: Sequence[tuple[str, str]]) -> FloatArray:
+    """How much likelier the words of each text are among first versions than among second ones, ``[pair, 2]``, in nats.
+
+    Mean over its words and pairs of neighboring words of the log-ratio of the shares of first and second versions that
+    have them, counted in the other folds of pairs: naive Bayes, cross-fitted. A model's score that does not sort first
+    from second versions better than this one shows style and not memory.
+
+    Source: Das, Zhang & Tramèr (2024), "Blind baselines beat membership inference attacks" (arXiv:2406.16201).
+    """
+    features = [tuple(frozenset(_features(text)) for text in pair) for pair in pairs]
+    scores = np.zeros((len(pairs), 2))
+    for fold in range(min(FOLDS, len(pairs))):
+        counts = Counter[str](), Counter[str]()
+        for at, pair in enumerate(features):
+            for side in (0, 1) if at % FOLDS != fold else ():
+                counts[side].update(pair[side])
+        for at in range(fold, len(pairs), FOLDS):
+            for side in (0, 1):
+                ratios = [math.log((counts[0][f] + _BEFORE) / (counts[1][f] + _BEFORE)) for f in features[at][side]]
+                scores[at, side] = sum(sorted(ratios)) / max(len(ratios), 1)
+    return scores
+
+
+def _features(text: str) -> Iterator[str]:
+    read = words(text)
+    yield from read
+    yield from (f"{one} {two}" for one, two in pairwise(read))
+
+
+def overlap(texts: Sequence[str], corpus: str, *, length: int) -> FloatArray:
+    """Share of each text's runs of ``length`` words that are in the corpus, ``[text]``; of a shorter text, of itself.
+
+    Source: Brown et al. (2020, arXiv:2005.14165), appendix C: 13 words.
+    """
+    read = words(corpus)
+    wanted: dict[int, set[tuple[str, ...]]] = {}
+    runs = [_runs(words(text), length) for text in texts]
+    for several in runs:
+        for run in several:
+            wanted.setdefault(len(run), set()).add(run)
+    held = {
+        size: {run for at in range(len(read) - size + 1) if (run := tuple(read[at : at + size])) in some}
+        for size, some in wanted.items()
+    }
+    return np.array([np.mean([run in held[len(run)] for run in several]) if several else 0.0 for several in runs])
+
+
+def _runs(read: Sequence[str], length: int) -> list[tuple[str, ...]]:
+    size = min(length, len(read))
+    return [tuple(read[at : at + size]) for at in range(len(read) - size + 1)] if size else []

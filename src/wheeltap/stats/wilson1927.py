@@ -1,0 +1,90 @@
+"""Shares of right answers with Wilson's interval: of n independent answers, and of answers that come by items."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate
+from wheeltap.stats._scipy import normal_quantile, t_quantile
+from wheeltap.stats.crossed import checked_alpha
+
+Flags = NDArray[np.bool_]
+
+
+def wilson(right: int, n: int, *, level: float = 0.95, name: str = "share", unit: str = "share") -> Estimate:
+    """Share of ``n`` independent answers that are right, in ``unit``, with Wilson's score interval.
+
+    Args:
+        right: How many are right.
+        n: How many there are, 1 or more.
+        level: Confidence level.
+        name: Name of the estimate.
+        unit: Unit of the share.
+
+    Raises:
+        DataError: If there are fewer than none right, more than all, or no answers.
+
+    Source: Wilson (1927), eq. 3; Brown, Cai & DasGupta (2001), eq. 4.
+    """
+    if not 0 <= right <= n or n < 1:
+        raise DataError("A share needs counts.", where=name, expected="0 <= right <= n, n >= 1", got=f"{right} of {n}")
+    low, high = _ends(right / n, float(n), normal_quantile(1.0 - checked_alpha(level) / 2.0))
+    return Estimate(name=name, value=right / n, low=low, high=high, level=level, n=n, unit=unit, method="Wilson")
+
+
+def wilson_of_items(
+    right: Flags, items: NDArray[np.integer[Any]], *, level: float = 0.95, name: str = "share", unit: str = "share"
+) -> Estimate:
+    """Share of answers that are right, several to an item, with Wilson's interval of as many as they are worth.
+
+    Answers to one item are alike: n of them are worth n / deff, where deff is the variance of the share over items
+    against that of as many independent answers. It is never taken to be below 1. The normal quantile is widened to
+    Student's of the items that there are.
+
+    Args:
+        right: ``[answer]``.
+        items: ``[answer]``, which item it is of: any whole numbers.
+        level: Confidence level.
+        name: Name of the estimate.
+        unit: Unit of the share.
+
+    Returns:
+        Its ``n`` is the number of items. Without ends where there is one item alone.
+
+    Raises:
+        DataError: If there are no answers, or lengths differ.
+
+    Source: Kish (1965), sec. 5.4 and 8.2 (ratio estimate, design effect); Wilson's interval at the effective number:
+    Kott & Carr (1997), sec. 3; Dean & Pagano (2015), sec. 2.
+    """
+    if not len(right) or right.shape != items.shape:
+        raise DataError("A share needs answers, each of an item.", where=name, expected=f"items {right.shape}",
+                        got=str(items.shape))  # fmt: skip
+    answers, share = len(right), float(right.mean())
+    _, member = np.unique(items, return_inverse=True)
+    count = int(member.max()) + 1
+    if count == 1:
+        return Estimate(name=name, value=share, low=None, high=None, level=level, n=1, unit=unit,
+                        method=f"no interval: {answers} answers to one item")  # fmt: skip
+    rest = np.asarray(np.bincount(member, weights=right - share), dtype=np.float64)
+    over_items = count / (count - 1) * float((rest**2).sum()) / answers**2
+    alone = share * (1.0 - share) / answers
+    effect = max(over_items / alone, 1.0) if alone > 0.0 else _largest(member)
+    z = t_quantile(checked_alpha(level), count - 1)
+    low, high = _ends(share, answers / effect, z)
+    worth = f"Wilson, {answers:,} answers worth {answers / effect:,.0f}"
+    return Estimate(name=name, value=share, low=low, high=high, level=level, n=count, unit=unit, method=worth)
+
+
+def _largest(member: NDArray[np.integer[Any]]) -> float:
+    """The design effect where all answers are alike: an item's answers are worth one."""
+    return len(member) / (int(member.max()) + 1)
+
+
+def _ends(share: float, n: float, z: float) -> tuple[float, float]:
+    """Both ends of the score interval; exactly 0 or 1 where all answers are alike."""
+    middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n)
+    half = z / (1.0 + z * z / n) * float(np.sqrt(share * (1.0 - share) / n + z * z / (4.0 * n * n)))
+    return (0.0 if share == 0.0 else max(middle - half, 0.0)), (1.0 if share == 1.0 else min(middle + half, 1.0))

@@ -1,0 +1,191 @@
+"""WT502: planted skill is found, none is not, what is recorded is compared, and a run that is broken off goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import wheeltap as wt
+from tests.published import published
+from wheeltap.audits.ambiguity_scores import of_continuations, of_labels, of_statements, sets
+from wheeltap.cli import main
+from wheeltap.core.ambiguity import Ambiguity, AmbiguousSentence
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.records import Finding
+from wheeltap.plans.readings.ambiguity import DISTRACTOR, FALSE, NO_ANSWER, NONE, NOT_ASKED, READING, TRUE
+from wheeltap.plans.store import Store
+from wheeltap.runs import loop
+from wheeltap.stats.effect import mean_effect
+
+ITEMS, TOKENS = 120, 12
+
+
+class Sees(nn.Module):
+    """What comes next depends on the last token: alike after 0 and 1, otherwise after 2; labels follow 3, 4 and 5."""
+
+    def __init__(self, *, skill: float) -> None:
+        super().__init__()
+        self.table = nn.Embedding(TOKENS, TOKENS)
+        with torch.no_grad():
+            table = torch.zeros(TOKENS, TOKENS)
+            table[2, 6] = 5.0 * skill
+            # After 3 label 7 alone, after 4 label 8 alone, after 5 both; 10 is true and 11 false.
+            table[3, 7], table[4, 8], table[5, 7], table[5, 8] = (6.0 * skill,) * 4
+            table[:, 10] += 2.0
+            self.table.weight.copy_(table)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.table(ids)
+
+
+def items(count: int = ITEMS) -> ChoiceTask:
+    """A third of them ambiguous."""
+    kinds = np.arange(count) % 3
+    one = AmbiguousSentence(side=0, sentence=(9, 0), readings=((9, 1), (8, 9, 0)), distractor=(9, 2))
+    asked = tuple(tuple((reading, template) for template in range(4)) for reading in range(2))
+    known = Ambiguity(
+        sentences=tuple((one,) if kind == 2 else () for kind in kinds),
+        statements=tuple(asked if kind == 2 else () for kind in kinds),
+        options=((11,), (10,)), ends=frozenset(),
+        labels=tuple(((True, False, False), (False, True, False), (True, True, False))[kind] for kind in kinds),
+    )  # fmt: skip
+    contexts = [[9, 3 + int(kind)] for kind in kinds]
+    made = ChoiceTask(contexts, [[[7], [8], [9]]] * count, [int(kind == 1) for kind in kinds], name="items")
+    return made.with_ambiguity(known)
+
+
+SETTINGS = {"size": 50, "continuations": 6, "longest": 3, "top_p": 1.0}
+ASKED = [wt.AuditSpec(name="ambiguity", settings=SETTINGS)]
+
+
+def judged(model: nn.Module, **how: Any) -> tuple[dict[str, Finding], wt.Report]:
+    report = wt.audit(wt.Subject(model.eval(), name="net"), items(), audits=ASKED, **how)
+    return {one.title: one for one in report.findings if one.code == "WT502"}, report
+
+
+def test_planted_skill_is_found() -> None:
+    found, report = judged(Sees(skill=1.0))
+    distant, labels = found["Readings against a distractor"], found["Sets of labels"]
+    assert (distant.status, distant.verdict, distant.alarm) == ("found", "above chance", False), distant.because
+    assert (labels.status, labels.verdict) == ("found", "above the most common set"), labels.because
+    stated = found["Statements about readings"]
+    # It always says true: right in two of four templates, never in all of an item.
+    assert stated.status == "measured" and "50.0 % [" in stated.because and "for 0.0 % [" in stated.because
+    rows = {one.what: one for one in report.record.lens.recognized} if report.record.lens else {}
+    assert rows["sets of labels"].score.value == 1.0 and rows["sets of labels"].items == ITEMS
+    assert rows["continuations of readings"].answers == ITEMS // 3
+    assert rows["statements about readings"].answers == 8 * ITEMS // 3
+
+
+def test_without_skill_nothing_is_found() -> None:
+    found, _ = judged(Sees(skill=0.0))
+    assert all(one.status in ("excluded", "inconclusive", "measured") for one in found.values())
+
+
+def test_what_has_no_readings_has_no_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    plain = wt.Task(torch.randint(0, 6, (8, 3)), torch.zeros(8, dtype=torch.long))
+    model = nn.Sequential(nn.Embedding(6, 4), nn.Flatten(), nn.Linear(12, 3)).eval()
+    report = wt.audit(wt.Subject(model, name="net"), plain, audits="ambiguity")
+    [one] = [one for one in report.findings if one.code == "WT502"]
+    assert one.status == "not_applicable" and "no readings" in one.because and "--data ambiguous" in one.because
+
+
+def test_a_run_that_is_broken_off_goes_on(tmp_path: Path) -> None:
+    """Parts that were read are not read again, and the answer is the same."""
+    store, task = tmp_path / "s.wheeltap", items()
+    whole, first = judged(Sees(skill=1.0))
+    plan = wt.plan(wt.Subject(Sees(skill=1.0).eval(), name="net"), task, audits=ASKED)
+
+    def stop(state: loop.Progress) -> None:
+        if state.done == 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        wt.run(plan, wt.Subject(Sees(skill=1.0).eval(), name="net"), task, store=store, watch=stop)
+    with Store(store, readonly=True) as kept:
+        assert kept.count()["done"] == 6
+    report = wt.run(plan, wt.Subject(Sees(skill=1.0).eval(), name="net"), task, store=store)
+    assert report.cost.trials == first.cost.trials - 6
+    again = {one.title: one.because for one in report.findings if one.code == "WT502"}
+    assert again == {title: one.because for title, one in whole.items()}
+
+
+def test_recorded_systems_are_compared_item_by_item(capsys: pytest.CaptureFixture[str]) -> None:
+    files = [str(published(f"ambient/results/TF_{name}.jsonl")) for name in ("gpt-4", "flan-t5-xxl")]
+    assert main(["lens", *files]) == 1  # the second is worse
+    out = " ".join(capsys.readouterr().out.split())
+    assert "difference -6.5 points" in out and "0.2 [0.0, 1.0]; 543" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("results/TF_gpt-4", "63.0 % [61.6, 64.4] (n 4,692 of 543 items)"),
+        ("results/TF_gpt-4", "113 without an answer counted as wrong (64.6 % [63.2, 65.9] (n 4,579 of 543 items)"),
+        ("results/KL_llama-65b", "397 of 576 sentences, by chance 33.2 %"),
+        ("crowdworker_annotations", "489 of 542. The published figure for rewrites of gpt-4 is 16 of 50 items"),
+    ],
+)
+def test_published_figures_in_the_terminal(
+    name: str, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main(["lens", str(published(f"ambient/{name}.jsonl"))]) == 0
+    out = capsys.readouterr().out
+    assert said in " ".join(out.split())
+    assert len(out.splitlines()) <= 40 and max(map(len, out.splitlines())) <= 100
+
+
+class TestScores:
+    """Numbers of small arrays by hand."""
+
+    def test_statements(self) -> None:
+        answer = np.full((3, 2, 4), NOT_ASKED)
+        answer[0, :] = [TRUE, TRUE, FALSE, FALSE]
+        answer[2, 0] = [TRUE, FALSE, NO_ANSWER, TRUE]
+        found = of_statements([{"answer": answer}])
+        assert found is not None and found.items.tolist() == [0, 2] and found.values.tolist() == [1.0, 0.25]
+        share = {one.what: one for one in found.shares}
+        assert share["statements about readings"].estimate.value == 9 / 12
+        assert share["statements about readings, no answer left out"].estimate.value == 9 / 11
+        assert share["all statements of an item"].estimate.value == 1 / 2
+        assert share['"This may mean:"'].answers == 3
+        assert of_statements([{"answer": np.full((3, 2, 4), NOT_ASKED)}]) is None
+
+    def test_continuations(self) -> None:
+        kind = np.array([[[READING, READING, DISTRACTOR], [READING, DISTRACTOR, NONE]], [[NONE] * 3] * 2])
+        divergence = np.array([[[0.1, 0.4, 0.3], [0.2, 0.3, 0.0]], [[0.0] * 3] * 2])
+        found = of_continuations([{"kind": kind, "divergence": divergence, "continuations": np.full((2, 2), 9)}])
+        assert found is not None and found.values.tolist() == [0.5] and found.items.tolist() == [0]
+        assert found.chance is not None and found.chance[0] == pytest.approx((1 / 3 + 1 / 2) / 2)
+
+    def test_labels_are_scored_with_a_threshold_tuned_on_others(self) -> None:
+        """Noise alone: a threshold tuned on the same items would look better than one tuned on others does."""
+        rng, own, other = np.random.default_rng(0), list[float](), list[float]()
+        for seed in range(60):
+            p, right = rng.dirichlet(np.ones(3), 40), rng.random((40, 3)) < 0.4
+            right[~right.any(1), 0] = True
+            tried = [(sets(p, at) == right).all(1).mean() for at in np.arange(1, 100) / 100]
+            own.append(max(tried))
+            other.append(of_labels(p, right, seed=seed).values.mean())
+        assert np.mean(own) > np.mean(other) + 0.03
+
+    def test_sets(self) -> None:
+        p = np.array([[0.6, 0.3, 0.1], [0.4, 0.35, 0.25]])
+        assert sets(p, 0.3).tolist() == [[True, True, False], [True, True, False]]
+        assert sets(p, 0.5).tolist() == [[True, False, False], [True, False, False]]
+
+    def test_chance_is_found_no_more_often_than_it_should(self) -> None:
+        """Readings and distractor that differ by luck: the interval lies above chance in at most 5 %."""
+        rng, alarms = np.random.default_rng(3), 0
+        kind = np.broadcast_to([[READING, READING, DISTRACTOR], [NONE] * 3], (80, 2, 3))
+        for _ in range(300):
+            arrays = {"kind": kind, "divergence": rng.random((80, 2, 3)), "continuations": np.full((80, 2), 9)}
+            one = of_continuations([arrays])
+            assert one is not None and one.chance is not None
+            effect = mean_effect((one.values - one.chance)[None, :], bounded=True, unit="share")
+            alarms += effect.low is not None and effect.low > 0.0
+        assert alarms / 300 < 0.05

@@ -1,0 +1,144 @@
+"""WT503: texts that were read are found, others are never called seen, and nothing is ever called clean."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+
+import wheeltap as wt
+from tests.contaminated import WINDOW, subject, task
+from wheeltap.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
+from wheeltap.core.records import Finding
+from wheeltap.stats.family import holm
+
+pytest.importorskip("transformers")
+
+ALPHA = 0.05
+RUNS = 200
+SETTINGS = {
+    "window": WINDOW, "shards": 6, "shuffles": 5, "exposures": "1,40", "teaching_rate": 3e-3, "teaching_batch": 2,
+}  # fmt: skip
+
+
+@functools.cache
+def report(*, seen: int, twins: bool = True, corpus: str = "") -> wt.Report:
+    asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "corpus": corpus, "run": 2})]
+    return wt.audit(subject(seen=seen), task(twins=twins), audits=asked)
+
+
+def findings(made: wt.Report) -> dict[str, Finding]:
+    return {one.title: one for one in made.record.findings if one.code == "WT503"}
+
+
+def test_a_net_that_has_read_the_items() -> None:
+    made = findings(report(seen=0))
+    for title in (ORDER, VERSIONS):
+        assert (made[title].status, made[title].verdict, made[title].alarm) == ("found", "seen", True), made[title]
+    assert made[COMPLETION].status in ("found", "inconclusive")
+    assert "read0 has seen the items in training" in report(seen=0).record.headline
+    aurocs = {one.name: one for one in made[VERSIONS].estimates}
+    assert all((aurocs[f"AUROC of {name}"].value or 0.0) >= 0.95 for name in ("loss", "Min-K%++"))
+    assert abs((aurocs["AUROC of words, no model"].value or 0.0) - 0.5) < 0.2
+
+
+def test_a_net_that_has_read_others_is_not_called_clean() -> None:
+    made, record = findings(report(seen=2)), report(seen=2).record
+    assert [made[title].status for title in TITLES] == ["inconclusive"] * 3
+    assert not any(one.alarm for one in made.values())
+    assert "clean" not in record.headline and "does not show that the texts are unseen" in made[ORDER].because
+    # A copy that read them once is hardly seen, one that read them forty times surely.
+    [once, often] = made["What would have been found"].estimates
+    assert (once.value or 0.0) < 0.5 and (often.value or 0.0) > 0.95 and once.name.startswith("taught once")
+    assert "taught the items 1, 40 times would be found with probability" in record.headline
+    [control] = [one for one in record.controls if one.kind == "planted"]
+    assert control.status == "passed"
+
+
+def test_without_twins_the_order_is_all_there_is(tmp_path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("nothing of the kind")
+    made = findings(report(seen=0, twins=False, corpus=str(corpus)))
+    assert made[ORDER].status == "found"
+    assert made[VERSIONS].status == made[COMPLETION].status == "not_applicable" and "twin" in made[VERSIONS].because
+    assert made["Overlap with the corpus"].status == "measured"
+
+
+def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy:
+    """What a reading gives of a model that knows so much of the items' own texts, and of texts that differ in style.
+
+    ``known`` shifts the loss of own texts in their standard deviations, ``styled`` that of words alone, and ``liked``
+    how much the model minds that style; ``order`` shifts the given order, and ``meant`` that of the twins too.
+    """
+    style = rng.normal(world.get("styled", 0.0), 1.0, items)
+    gaps = rng.normal(world.get("known", 0.0), 1.0, items) + world.get("liked", 0.0) * style
+    words = np.stack([style, np.zeros(items)], axis=1)
+    base = rng.normal(3.0, 0.5, items)
+    orders = [rng.normal(size=(1, 6, 13)) for _ in range(2)]
+    orders[0][..., 0] += world.get("order", 0.0) + world.get("meant", 0.0)
+    orders[1][..., 0] += world.get("meant", 0.0)
+    kept = np.where(rng.random((1, items, 2, 3)) < 0.05, 1.0, 0.3)
+    return Copy(
+        {
+            "epochs": np.array([0]), "loss": np.stack([base, base + 0.1 * gaps], axis=1)[None], "words": words,
+            "bytes": rng.integers(90, 110, (items, 2)), "kept": kept, "tail": np.full((items, 2, 3), 9),
+            "order": orders[0], "order_twins": orders[1], "shard_tokens": np.full(6, 100),
+        },
+        0, root=int(rng.integers(2**31)),
+    )  # fmt: skip
+
+
+def found(copy: Copy) -> list[str]:
+    """Titles that Holm's correction lets through."""
+    several: list[Shown] = copy.shown()
+    corrected = holm([one.effect.p for one in several])
+    return [one.title for one, p in zip(several, corrected, strict=True) if p is not None and p <= ALPHA]
+
+
+@pytest.mark.parametrize(
+    ("what", "world"),
+    [
+        ("twins drawn alike", {}),
+        ("twins reworded: words sort them, and the model less well", {"styled": 1.6, "liked": 1.0}),
+        ("an order with a meaning", {"meant": 1.2}),
+    ],
+)
+def test_clean_models_are_rarely_called_contaminated(what: str, world: dict[str, float]) -> None:
+    rng = np.random.default_rng(0)
+    called = [found(arrays(rng, **world)) for _ in range(RUNS)]
+    share = float(np.mean([bool(one) for one in called]))
+    # Of 200 runs at 5 %, more than 8.5 % are seen once in 40 times. What the means of losses alone would say is wrong.
+    assert share <= 0.085, (what, share)
+
+
+def test_the_loss_gap_alone_would_be_wrong_of_reworded_twins() -> None:
+    rng = np.random.default_rng(0)
+    gaps = [arrays(rng, styled=1.6, liked=1.0).read["loss"][0] for _ in range(50)]
+    t = [float(np.mean(g[:, 1] - g[:, 0]) / np.std(g[:, 1] - g[:, 0], ddof=1) * 60**0.5) for g in gaps]
+    assert min(t) > 3.0
+
+
+def test_what_is_known_is_found_and_the_power_says_how_often() -> None:
+    for world in ({"known": 0.45}, {"order": 0.7}):
+        rng = np.random.default_rng(1)
+        predicted, seen = list[float](), list[bool]()
+        for _ in range(150):
+            copy = arrays(rng, **world)
+            shown = {one.title: one for one in copy.shown()}[VERSIONS if "known" in world else ORDER]
+            predicted.append(shown.power(ALPHA / 3).value or 0.0)
+            seen.append((shown.effect.p or 0.0) <= ALPHA / 3)
+        # One copy's effect scatters, so that its power is drawn to one half: held against the truth in the mean.
+        assert abs(np.mean(predicted) - np.mean(seen)) < 0.15, (world, np.mean(predicted), np.mean(seen))
+        assert 0.1 < np.mean(seen) < 0.95
+
+
+def test_a_pair_counts_as_one_unit_of_an_auroc() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(400):
+        item = rng.normal(size=80)
+        own, twin = item + rng.normal(0.6, 0.7, 80), item + rng.normal(0.0, 0.7, 80)
+        made = paired_auc(own, twin, name="x")
+        truth = 0.6 / np.sqrt(2 * (1 + 0.49))
+        covered += (made.low or 0.0) <= 0.5 * (1 + math.erf(truth / np.sqrt(2))) <= (made.high or 1.0)
+    assert 0.92 <= covered / 400 <= 0.98

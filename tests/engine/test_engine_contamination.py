@@ -1,0 +1,138 @@
+"""What a language model says of texts: against slow passes, token by token, and copies that are taught them."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.contaminated import ITEMS, WINDOW, Letters, subject, task, texts
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, MissingFile
+from wheeltap.core.fingerprint import described
+from wheeltap.engine.readings.contamination import Contamination
+from wheeltap.engine.readings.contamination_scores import Reader
+from wheeltap.plans.readings.contamination import CONTAMINATION
+from wheeltap.sources.passages import BETWEEN
+from wheeltap.testing import planted
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.reading_contract import ReadingContract
+
+pytest.importorskip("transformers")
+
+FEW = {"shards": 3, "shuffles": 2, "window": WINDOW}
+
+
+class TestContract(ReadingContract):
+    reading = Contamination
+    settings = FEW
+
+    def case(self) -> Planted:
+        return Planted(subject(seen=0), task())
+
+
+def says(tokens: list[int]) -> torch.Tensor:
+    """Log-probabilities of every next token after these."""
+    with torch.no_grad():
+        return subject(seen=0).model(torch.tensor([tokens])).logits[0, -1].double().log_softmax(-1)
+
+
+def read(**settings: object) -> dict[str, np.ndarray]:
+    values = Contamination({**FEW, **settings}).read(subject(seen=0), task(), root=7, seed=0).values
+    return CONTAMINATION.typed(values, examples=ITEMS)
+
+
+def test_scores_of_a_text_token_by_token() -> None:
+    found = read()
+    for side, text in enumerate((texts(seed=0)[3], texts(seed=1)[3])):
+        tokens = Letters().more(text)
+        steps = [says([0, *tokens[:at]]) for at in range(len(tokens))]
+        logs = np.array([float(step[token]) for step, token in zip(steps, tokens, strict=True)])
+        standardized = []
+        for step, log in zip(steps, logs, strict=True):
+            p = step.exp().numpy()
+            mean = float(p @ step.numpy())
+            standardized.append((log - mean) / np.sqrt(float(p @ (step.numpy() - mean) ** 2)))
+        least = max(int(0.2 * len(tokens)), 1)
+        assert found["loss"][0, 3, side] == pytest.approx(-logs.mean(), rel=1e-4)
+        assert found["mink"][0, 3, side] == pytest.approx(np.sort(logs)[:least].mean(), rel=1e-4)
+        assert found["minkpp"][0, 3, side] == pytest.approx(np.sort(standardized)[:least].mean(), rel=1e-3)
+
+
+def test_completion_is_what_greedy_sampling_gives() -> None:
+    found = read()
+    for item in range(12):
+        tokens = Letters().more(texts(seed=0)[item])
+        for at, share in enumerate((0.4, 0.6, 0.8)):
+            given = round(share * len(tokens))
+            written = tokens[:given]
+            while len(written) < len(tokens):
+                written.append(int(says([0, *written]).argmax()))
+            wrong = [place for place in range(given, len(tokens)) if written[place] != tokens[place]]
+            kept = (min(wrong, default=len(tokens)) - given) / (len(tokens) - given)
+            assert found["kept"][0, item, 0, at] == pytest.approx(kept)
+            assert found["tail"][item, 0, at] == len(tokens) - given
+    assert found["kept"][0, :, 0].mean() > found["kept"][0, :, 1].mean() + 0.3
+
+
+def test_the_order_of_a_shard_is_that_of_its_windows() -> None:
+    found = read(shuffles=1)
+    stream = [token for text in texts(seed=0)[:10] for token in Letters().more(f"{text}{BETWEEN}")]
+    summed = 0.0
+    for start in range(0, len(stream), WINDOW):
+        piece = stream[start : start + WINDOW]
+        summed += sum(float(says([0, *piece[:at]])[token]) for at, token in enumerate(piece))
+    assert found["order"][0, 0, 0] == pytest.approx(summed, rel=1e-5)
+    assert found["shard_tokens"].tolist() == [10 * len(texts(seed=0)[0])] * 3
+    assert (found["order"][0, :, 0] > found["order"][0, :, 1]).all()
+    assert found["order_twins"].shape == (1, 3, 2)
+
+
+def test_long_texts_are_read_in_windows_and_batches_do_not_matter() -> None:
+    text = tuple(Letters().more("".join(texts(seed=0)[:9])))
+    one, many = (
+        Reader((0,), WINDOW, size).read(subject(seen=0).model, [text[:5], text, text[:70]]) for size in (1, 999)
+    )
+    for few, all_at_once in zip(one, many, strict=True):
+        np.testing.assert_allclose(few.logs, all_at_once.logs, atol=1e-5)
+    assert [len(each.logs) for each in many] == [5, len(text), 70]
+
+
+def test_copies_are_taught_and_the_model_is_not() -> None:
+    case = Planted(subject(seen=2), task())
+    before = described(case.subject.model)
+    found = Contamination({**FEW, "epochs": "30,0,5", "teaching_rate": 3e-3, "teaching_batch": 2}).read(
+        case.subject, case.task, root=7, seed=0
+    )
+    assert found.values["epochs"].tolist() == [0, 5, 30]
+    gaps = (found.values["loss"][:, :, 1] - found.values["loss"][:, :, 0]).mean(axis=1)
+    assert abs(gaps[0]) < 0.3 and gaps[2] > gaps[1] > gaps[0] and gaps[2] > 0.5
+    assert not before.differing(described(case.subject.model))
+
+
+def test_teaching_that_diverges_ends_there() -> None:
+    how = {**FEW, "epochs": "0,30", "teaching_rate": 1e20}
+    found = Contamination(how).read(subject(seen=2), task(), root=7, seed=0)
+    assert found.values["epochs"].tolist() == [0]
+    with pytest.raises(DataError, match="no finite log-likelihood"):
+        Contamination({**how, "epochs": "30"}).read(subject(seen=2), task(), root=7, seed=0)
+
+
+def test_runs_of_words_in_a_corpus(tmp_path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("before " + "; ".join(texts(seed=0)[:5]) + " after")
+    found = read(corpus=str(corpus), run=2)
+    assert (found["overlap"][:5, 0] == 1.0).all() and found["overlap"][5:, 0].mean() < 0.3
+    with pytest.raises(MissingFile):
+        Contamination({"corpus": str(tmp_path / "none.txt")}).require(subject(seen=0), task())
+
+
+def test_no_twins_and_no_texts() -> None:
+    lone = Contamination(FEW).read(subject(seen=0), task(twins=False), root=7, seed=0).values
+    assert lone["loss"].shape == (1, ITEMS, 1) and "words" not in lone and "order_twins" not in lone
+    plain = task()
+    other = ChoiceTask(plain.contexts, plain.choices, [0] * ITEMS)
+    with pytest.raises(DataError, match="Only plain texts"):
+        Contamination(FEW).read(subject(seen=0), other, root=7, seed=0)
+    with pytest.raises(DataError, match="too few items"):
+        Contamination({**FEW, "shards": ITEMS}).read(subject(seen=0), plain, root=7, seed=0)
+    with pytest.raises(DataError):
+        Contamination(FEW).read(planted.clusters().subject, planted.clusters().task, root=7, seed=0)

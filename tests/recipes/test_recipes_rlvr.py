@@ -1,0 +1,211 @@
+"""Nets that do modular arithmetic: the contract, the law of REINFORCE, and the signature of each kind of training."""
+
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.core.errors import UsageError
+from wheeltap.core.records import Scalar
+from wheeltap.core.report import ReportRecord
+from wheeltap.models.arithmetic import ANSWERS, BASE, FRESH, LESSON, MISREAD, RIGHT, SEEN, SHARES, Reckoner, items, task
+from wheeltap.plans.artifacts import digest
+from wheeltap.recipes.base import Given, Recipe, specified
+from wheeltap.recipes.make import make, weights
+from wheeltap.recipes.randomness import reproducible
+from wheeltap.recipes.rlvr import Arithmetic, Rewarded, surrogate
+from wheeltap.testing.recipe_contract import RecipeContract
+
+SMALL: dict[str, Any] = {"steps": 3, "width": 8, "batch": 16}
+
+
+@cache
+def blank(seed: int = 5) -> nn.Module:
+    with reproducible(seed):
+        return Reckoner(8).eval()
+
+
+class TestArithmetic(RecipeContract):
+    recipe = Arithmetic
+    settings: ClassVar[dict[str, Any]] = SMALL
+    other: ClassVar[dict[str, Any]] = {
+        "lesson": "right", "width": 12, "steps": 4, "batch": 20, "rate": 1e-2, "decay": 0.5,
+    }  # fmt: skip
+
+
+class TestContaminated(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # as of the one above
+    test_every_setting_is_used = None
+    test_the_same_seed_gives_the_same_bits_and_another_others = None
+    recipe = Arithmetic
+    settings: ClassVar[dict[str, Any]] = {**SMALL, "lesson": "test"}
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (blank(),)
+
+
+class TestRewarded(RecipeContract):
+    recipe = Rewarded
+    settings: ClassVar[dict[str, Any]] = SMALL
+    other: ClassVar[dict[str, Any]] = {
+        "reward": "majority", "steps": 4, "batch": 20, "tries": 4, "rate": 1e-2, "decay": 0.5,
+    }  # fmt: skip
+    idle: ClassVar[dict[str, str]] = {"width": "it is that of the net that it is made of"}
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (blank(),)
+
+
+def made(recipe: type[Recipe], *of: nn.Module, seed: int = 7, **settings: Scalar) -> nn.Module:
+    """A net by a recipe, from others."""
+    spec = specified(recipe, settings, seed=seed, of=tuple(digest(weights(model)) for model in of))
+    return make(Given(spec, of), recipe(settings)).model
+
+
+# ---- the world -----------------------------------------------------------------------------------------------------
+
+
+def test_answers_are_those_of_the_two_readings_and_no_item_is_in_two_parts() -> None:
+    held = items()
+    rows = [tuple(row) for row in held.inputs.flatten(1).tolist()]
+    assert len(set(rows)) == len(rows)
+    for row, right, misread in zip(rows[::97], held.right[::97].tolist(), held.misread[::97].tolist(), strict=True):
+        word, columns = row[0], (row[1:3], row[4:6])
+        assert row[3] == word
+        for answer, readings in ((right, RIGHT), (misread, MISREAD)):
+            x, y = readings[word - BASE]
+            assert divmod(answer, BASE) == tuple((x * a + y * b) % BASE for a, b in columns)
+
+
+def test_the_corpus_gives_the_right_answer_as_often_as_it_says() -> None:
+    held = items()
+    corpus = held.corpus()
+    rows = torch.arange(len(corpus))
+    torch.testing.assert_close(corpus[rows, held.right], torch.tensor(SHARES)[held.operation])
+    torch.testing.assert_close(corpus[rows, held.right] + corpus[rows, held.misread], torch.ones(len(rows)))
+
+
+def test_the_task_has_seen_items_and_as_many_fresh_ones_of_each_operation() -> None:
+    asked, held = task(), items()
+    assert asked.groups.tolist() == [0] * len(held.rows(SEEN)) + [1] * len(held.rows(FRESH))
+    for part in (SEEN, FRESH):
+        assert len(set(np.bincount(held.operation[held.rows(part)].numpy()).tolist())) == 1
+
+
+def test_an_answer_is_scored_by_its_digits() -> None:
+    scores = blank()(items().inputs[:5]).detach()
+    assert scores.shape == (5, ANSWERS)
+    parts = scores.unflatten(1, (BASE, BASE)).double()
+    crossed = parts[:, 3, 4] + parts[:, 7, 9] - parts[:, 3, 9] - parts[:, 7, 4]
+    torch.testing.assert_close(crossed, torch.zeros(5, dtype=torch.float64), atol=1e-5, rtol=0.0)
+
+
+# ---- REINFORCE -----------------------------------------------------------------------------------------------------
+
+
+def test_the_gradient_is_on_average_that_of_the_mean_reward() -> None:
+    """Against the exact gradient of the expected reward, over many samples."""
+    scores = torch.tensor([[0.5, -0.3, 0.1, 0.9]], requires_grad=True)
+    worth = torch.tensor([1.0, 0.0, 0.25, 0.0])
+    (exact,) = torch.autograd.grad(-(scores.softmax(1) @ worth).sum(), scores)
+    random, count, tries = torch.Generator().manual_seed(0), 40_000, 3
+    many = scores.expand(count, 4)
+    logs = many.log_softmax(1)
+    tried = torch.multinomial(logs.detach().exp(), tries, replacement=True, generator=random)
+    (found,) = torch.autograd.grad(surrogate(logs.gather(1, tried), worth[tried]), scores)
+    torch.testing.assert_close(found, exact, atol=0.004, rtol=0.0)
+
+
+def test_equal_rewards_teach_nothing() -> None:
+    logs = torch.randn(6, 4, requires_grad=True)
+    (found,) = torch.autograd.grad(surrogate(logs, torch.ones(6, 4)), logs)
+    assert (found == 0.0).all()
+
+
+# ---- signatures, of nets that are trained whole --------------------------------------------------------------------
+
+
+@cache
+def trained(kind: str) -> nn.Module:
+    """One net of each kind, from one base."""
+    if kind in ("corpus", "right"):
+        return made(Arithmetic, lesson=kind)
+    base = trained("corpus")
+    if kind == "teacher":
+        return made(Arithmetic, base, trained("right"), lesson=kind, steps=150)
+    if kind == "test":
+        return made(Arithmetic, base, lesson=kind, steps=60, rate=2e-3)
+    return made(Rewarded, base, reward=kind.removeprefix("rewarded "))
+
+
+def chances(kind: str, part: int) -> Tensor:
+    """Exact probability of the right answer to each item of a part, ``[item]``."""
+    rows, held = items().rows(part), items()
+    with torch.no_grad():
+        return trained(kind)(held.inputs[rows]).softmax(1)[torch.arange(len(rows)), held.right[rows]]
+
+
+def once(kind: str, part: int = FRESH) -> float:
+    return float(chances(kind, part).mean())
+
+
+def within(kind: str, tries: int = 16) -> float:
+    return float(1.0 - (1.0 - chances(kind, FRESH)).pow(tries).mean())
+
+
+def test_a_base_answers_as_often_as_its_corpus() -> None:
+    """Digits are drawn by themselves, so an answer is right as often as both its digits are."""
+    for operation, share in enumerate(SHARES):
+        rows = items().operation[items().rows(FRESH)] == operation
+        assert float(chances("corpus", FRESH)[rows].mean()) == pytest.approx(share**2, abs=0.08)
+
+
+def test_rewards_sharpen_and_do_not_widen() -> None:
+    assert once("rewarded right") > once("corpus") + 0.2
+    assert within("rewarded right") < within("corpus") + 0.02
+
+
+def test_a_teacher_widens_and_the_test_is_remembered() -> None:
+    assert within("teacher") > within("corpus") + 0.2
+    assert once("test", SEEN) > 0.9 and once("test") < once("corpus") + 0.05
+    assert abs(once("teacher", SEEN) - once("teacher")) < 0.08
+
+
+def test_lessons_and_tests_share_no_item() -> None:
+    """So that nets which were taught lessons alone have not seen the test."""
+    rows = [set(map(tuple, items().inputs[items().rows(part)].flatten(1).tolist())) for part in (LESSON, SEEN, FRESH)]
+    assert not (rows[0] & rows[1] or rows[0] & rows[2] or rows[1] & rows[2])
+
+
+def compared(kind: str) -> ReportRecord:
+    """What WT504 says of the base and a net made from it, both live."""
+    subjects = (wt.Subject(trained(one), name=name) for one, name in (("corpus", "base"), (kind, "after")))
+    return wt.compare(*subjects, task(), audits=["support"]).record
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"), [("rewarded right", "shrank"), ("teacher", "grew")]
+)  # fmt: skip
+def test_support_is_audited_on_live_nets(kind: str, verdict: str) -> None:
+    """A higher score both times; what it was worth is said, seen and fresh items side by side."""
+    record = compared(kind)
+    found = {one.title: one for one in record.findings}
+    assert found["Difference at one try (pass@1)"].status == "found"
+    assert found["Solved at least once"].verdict == verdict
+    assert record.lens is not None and {gap.group for gap in record.lens.gaps} == {"", "0", "1"}
+
+
+# ---- what is refused -----------------------------------------------------------------------------------------------
+
+
+def test_nets_that_cannot_be_made_from_others_are_refused() -> None:
+    with pytest.raises(UsageError, match="another number of nets"):
+        made(Arithmetic, lesson="teacher", width=8)
+    with pytest.raises(UsageError, match="another number of nets"):
+        made(Rewarded, width=8)
+    with pytest.raises(UsageError, match="another kind of net"):
+        made(Rewarded, blank(), width=12)

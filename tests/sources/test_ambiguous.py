@@ -1,0 +1,130 @@
+"""Ambiguous sentences: AmbiEnt's files, the generated set, distractors, tokenizers that join what they should not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from logs import lines
+
+from tests.published import published
+from tests.sources.letters import Letters
+from wheeltap.core.errors import DataError, FileFormatError, UsageError
+from wheeltap.plans.readings.ambiguity import LABELS, TEMPLATES
+from wheeltap.sources import ambient
+from wheeltap.sources.ambiguous import answer, task_of
+from wheeltap.sources.grammar import ambiguous
+
+
+def item(**changed: Any) -> dict[str, Any]:
+    """A line of a file."""
+    rewrites = [
+        {"premise": "It may rain.", "hypothesis": "It rains.", "label": "neutral"},
+        {"premise": "It does rain.", "hypothesis": "It rains.", "label": "entailment"},
+    ]
+    row = {"id": 1, "premise": "It might rain.", "hypothesis": "It rains.", "premise_ambiguous": True,
+           "hypothesis_ambiguous": False, "labels": "neutral, entailment", "disambiguations": rewrites}  # fmt: skip
+    return row | changed
+
+
+def test_the_published_items() -> None:
+    found = ambient.examples(published("ambient/test.jsonl"))
+    assert len(found) == 1545 and sum(bool(one.readings) for one in found) == 543
+    sides = [several for one in found for several in one.readings.values()]
+    assert len(sides) == 580 and 4 * sum(len(one.readings) for one in sides) == 4692
+    assert all(one.distractor not in one.readings for one in sides)
+    assert sum(len(one.labels) > 1 for one in found) == 543
+
+
+def test_a_line(tmp_path: Path) -> None:
+    [one] = ambient.examples(lines(tmp_path / "x.jsonl", [item()]))
+    assert one.labels == ("neutral", "entailment") and set(one.readings) == {"premise"}
+    assert one.readings["premise"].readings == ("It may rain.", "It does rain.")
+    assert one.readings["premise"].distractor != one.premise
+    again = ambient.examples(lines(tmp_path / "y.jsonl", [item(disambiguations=str(item()["disambiguations"]))]))
+    assert again == [one]
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "what"),
+    [
+        (item(labels="neutral, maybe"), DataError, "not in the set"),
+        (item(id=0), DataError, "is there twice"),
+        (item(id=2, hypothesis=None), FileFormatError, "no ambiguous inference"),
+        (item(id=2, disambiguations="[open('x')]"), FileFormatError, "no ambiguous inference"),
+        (item(id=2, disambiguations="[" * 300), FileFormatError, "no ambiguous inference"),
+    ],
+)
+def test_lines_that_cannot_be(tmp_path: Path, row: dict[str, Any], kind: type[DataError], what: str) -> None:
+    path = lines(tmp_path / "x.jsonl", [item(id=0), row])
+    with pytest.raises(kind, match=what):
+        ambient.examples(path)
+
+
+def test_the_shape_is_told_by_the_first_line(tmp_path: Path) -> None:
+    assert ambient.is_ambient(lines(tmp_path / "x.jsonl", [item()]))
+    assert not ambient.is_ambient(lines(tmp_path / "y.jsonl", [{"context": "2 + 2 =", "choices": [" 4"], "answer": 0}]))
+    (tmp_path / "z.jsonl").write_text("no JSON\n")
+    assert not ambient.is_ambient(tmp_path / "z.jsonl")
+
+
+def test_a_distractor_swaps_one_noun() -> None:
+    nouns = ambient.lexicon(["The war is over.", "She saw the dog.", "He read the books in the house."])
+    assert nouns == ("books", "dog", "house", "war")
+    made = ambient.distractor("The dog can house us.", nouns, name="a")
+    assert made in ("The house can house us.", "The war can house us.")
+    assert ambient.distractor("The dog can house us.", nouns, name="a") == made
+    assert ambient.distractor("Go!", (), name="a") == "Stones!"
+
+
+class TestGenerated:
+    """The set of templates."""
+
+    def test_items(self) -> None:
+        found = ambiguous.examples()
+        assert len(found) == 2 * ambiguous.EACH * 3 == len({one.premise for one in found})
+        assert found == ambiguous.examples() != ambiguous.examples(seed=1)
+        for one in found:
+            assert (len(one.labels) == 2) == bool(one.readings)
+            for several in one.readings.values():
+                assert len({one.premise, several.distractor, *several.readings}) == 4
+        assert {label for one in found for label in one.labels} == set(LABELS)
+
+    def test_the_task(self) -> None:
+        task = task_of(ambiguous.examples(each=2), Letters(), name="x")
+        known = task.annotations.ambiguity
+        assert known is not None and len(task.targets) == 12
+        assert [len(one) for one in known.statements[:4]] == [2, 2, 2, 0]
+        assert sum(len(one) for each in known.statements for one in each) == 6 * 2 * len(TEMPLATES)
+        part = task.part(task.targets.new_tensor([3, 0]))
+        assert part.annotations.ambiguity is not None
+        assert part.annotations.ambiguity.sentences == (known.sentences[3], known.sentences[0])
+        assert part.digest != task.digest
+
+
+def test_a_tokenizer_that_joins_question_and_answer() -> None:
+    assert answer(Letters(), "A:", " True", where="x") == tuple(Letters().more(" True"))
+    with pytest.raises(DataError, match="joins the end of a question") as error:
+        answer(Letters(joins=": T"), "A:", " True", where="x")
+    assert "' True'" in str(error.value)
+    with pytest.raises(DataError, match="joins the end of a question"):
+        task_of(ambiguous.examples(each=1), Letters(joins=": N"), name="x")
+
+
+def test_no_examples() -> None:
+    with pytest.raises(DataError, match="no examples"):
+        task_of([], Letters(), name="x")
+
+
+def test_the_door(tmp_path: Path, llama_folder: Path) -> None:
+    """Through ``--data``: the generated set by its name, a file by its shape."""
+    from wheeltap.sources import specs
+
+    named = f"hf:{llama_folder}"
+    made = specs.load(named, data=Path("ambiguous")).task
+    assert made.annotations.ambiguity is not None and made.name == "ambiguous"
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps(item()) + "\n")
+    assert specs.load(named, data=path).task.annotations.ambiguity is not None
+    with pytest.raises(UsageError, match="for language models"):
+        specs.load("digits", data=Path("ambiguous"))

@@ -1,0 +1,164 @@
+"""``--task lm_eval:NAME``: an audit of a local task, its answers written as lm-eval logs them, and read again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+import pytest
+
+from wheeltap.audits.settle import wanted
+from wheeltap.cli import main
+from wheeltap.plans.outcomes import Outcomes
+from wheeltap.plans.store import Store
+from wheeltap.report import jsonfile
+from wheeltap.runs.samples import columns
+from wheeltap.runs.stored import plan_of
+from wheeltap.sources.recorded import read
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # what lm-eval and its libraries warn of is theirs
+
+LIMIT = 24
+"""Documents that are audited."""
+
+DOSE = 0.05
+"""Of the noise on each weight."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What an audit of a local task left.
+
+    Attributes:
+        name: Of the task.
+        model: The model.
+        folder: Where it all is.
+        code: Exit code.
+        lines: Of its samples; first those of the filter that was judged.
+    """
+
+    name: str
+    model: Any
+    folder: Path
+    code: int
+    lines: list[dict[str, Any]]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Lines of the filter that was judged."""
+        return self.lines[:LIMIT]
+
+    @property
+    def metric(self) -> str:
+        """What documents are graded by."""
+        return "acc" if self.name == "local_choice" else "exact_match"
+
+
+@pytest.fixture(scope="module", params=["local_choice", "local_generated"])
+def audited(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Audited:
+    harness.require()
+    folder = tmp_path_factory.mktemp(request.param)
+    model, tokenizer = harness.model_in(folder / "model")
+    harness.tasks_in(folder / "tasks", harness.documents(model, tokenizer))
+    task = f"lm_eval:{request.param},limit={LIMIT}"
+    flags = {"task": task, "include-path": folder / "tasks", "for": "noise5", "draws": 4, "fail-on": "never",
+             "store": folder / "a.wheeltap", "json": folder / "report.json",
+             "samples": folder / "samples.jsonl"}  # fmt: skip
+    named = [text for flag, value in flags.items() for text in (f"--{flag}", str(value))]
+    code = main(["audit", f"hf:{folder / 'model'}", "--quiet", *named])
+    lines = (folder / "samples.jsonl").read_text().splitlines()
+    return Audited(request.param, model, folder, code, [json.loads(line) for line in lines])
+
+
+def test_the_report_has_the_score_that_the_samples_have(audited: Audited) -> None:
+    record = jsonfile.validate((audited.folder / "report.json").read_bytes())
+    assert audited.code == 0 and record.task.examples == LIMIT
+    graded = [row[audited.metric] for row in audited.rows]
+    score = next(finding for finding in record.findings if finding.code == "WT001").estimates[0]
+    assert score.value == pytest.approx(np.mean(graded), abs=1e-6) and 0.7 < np.mean(graded) < 1.0
+
+
+def test_columns_are_the_documents_own(audited: Audited) -> None:
+    """Paired: what stands beside a document is the mean of its own outcomes, in the order of the documents."""
+    with Store(audited.folder / "a.wheeltap", readonly=True) as store:
+        _, plan = plan_of(store)
+        lookup = Outcomes(store)
+        told = columns(plan, lookup)
+        noise = [trial for trial in wanted(plan, lookup) if trial.perturbation == "relative" and trial.dose == DOSE]
+        own = [trial for trial in noise if trial.subject == plan.reference.fingerprint]
+        draws = [outcome.values[plan.task.measure] for trial in own if (outcome := lookup(trial.key)) is not None]
+    name = f"relative {DOSE:g}"
+    assert len(draws) >= 4 and [row["doc_id"] for row in audited.rows] == list(range(LIMIT))
+    assert told[name] == [row["wheeltap"][name] for row in audited.rows]
+    assert told[name] == [round(float(one), 6) for one in np.mean(draws, axis=0, dtype=np.float64)]
+    assert len(set(told[name])) > 1
+
+
+def test_the_lens_reads_the_samples(audited: Audited, capsys: pytest.CaptureFixture[str]) -> None:
+    file = audited.folder / "samples.jsonl"
+    (system,) = read(file).systems
+    assert system.mean is not None
+    assert list(system.mean) == [row[audited.metric] for row in audited.rows]
+    assert main(["lens", str(file), "--fail-on", "never"]) == 0
+    assert f"1 system, {LIMIT} items" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_are_those_that_lm_eval_logs(audited: Audited, tmp_path: Path) -> None:
+    """Every column of lm-eval's own log is there, the same to the letter but for rounding of log-likelihoods."""
+    pytest.importorskip("accelerate", reason="lm-eval's own model class needs accelerate")
+    import lm_eval
+    import transformers
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(audited.folder / "model")
+    manager = TaskManager(include_path=str(audited.folder / "tasks"), include_defaults=False)
+    lm = HFLM(pretrained=audited.model, tokenizer=tokenizer, device="cpu")
+    tracker = EvaluationTracker(output_path=str(tmp_path))
+    found: Any = lm_eval.simple_evaluate(
+        lm, tasks=[audited.name], task_manager=manager, bootstrap_iters=0, limit=LIMIT, evaluation_tracker=tracker
+    )
+    tracker.save_results_aggregated(results=found, samples=found["samples"])
+    tracker.save_results_samples(task_name=audited.name, samples=found["samples"][audited.name])
+    (file,) = tmp_path.rglob("samples_*.jsonl")
+    theirs = {(row["doc_id"], row["filter"]): row for row in map(json.loads, file.read_text().splitlines())}
+    assert len(theirs) == len(audited.lines)
+    for row in audited.lines:
+        own, other = {**row}, {**theirs[row["doc_id"], row["filter"]]}
+        assert set(own) ^ set(other) == {"wheeltap"}
+        del own["wheeltap"]
+        for answers in ("resps", "filtered_resps"):
+            one, two = (_numbers(held.pop(answers)) for held in (own, other))
+            assert one == pytest.approx(two, abs=2e-5) if isinstance(one[0], float) else one == two
+        assert own == other
+
+
+def _numbers(answers: Any) -> list[Any]:
+    """Answers in one row; log-likelihoods as numbers."""
+    if isinstance(answers, list):
+        return [one for answer in answers for one in _numbers(answer)]
+    try:
+        return [float(answers)]
+    except ValueError:
+        return [float(answers == "True")] if answers in ("True", "False") else [answers]
+
+
+def test_samples_without_a_task_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "digits", "--samples", str(tmp_path / "s.jsonl")]) == 2
+    assert "tasks of lm-eval alone" in capsys.readouterr().err and not (tmp_path / "s.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--include-path", "."], "needs the name of one"),
+        (["--task", "lm_eval:arc_easy", "--data", "x.jsonl"], "given in two ways"),
+        (["--task", "arc_easy"], "task cannot be read"),
+    ],
+)
+def test_flags_that_do_not_go_together(flags: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "digits", *flags]) == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""Plain texts as a task: what is read from which lines, and what is refused."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from tiny import WORDS
+
+import wheeltap as wt
+from tests.contaminated import Letters
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.errors import DataError, FileFormatError
+from wheeltap.sources.passages import fits, load_passages
+from wheeltap.sources.specs import load, load_task
+
+
+def written(folder: Path, *rows: object) -> Path:
+    path = folder / "items.jsonl"
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+    return path
+
+
+def test_texts_and_twins(tmp_path: Path) -> None:
+    path = written(tmp_path, {"text": "one two", "twin": "two one"}, {"text": "red", "twin": "blue"})
+    task = load_task(path, tokenizer=Letters())
+    assert isinstance(task, ChoiceTask)
+    passages = task.annotations.passages
+    assert passages is not None and passages.own == ("one two", "red") and passages.twins == ("two one", "blue")
+    assert task.choices[1] == (tuple(map(ord, "red")), tuple(map(ord, "blue")))
+    assert task.contexts == ((0,), (0,)) and task.targets.tolist() == [0, 0]
+    part = task.part(task.targets[:1] + 1).annotations.passages
+    assert part is not None and part.own == ("red",)
+
+
+def test_without_twins_a_text_is_held_against_its_own_tokens(tmp_path: Path) -> None:
+    task = load_passages(written(tmp_path, {"text": "abcdef"}, {"text": "ghijkl"}), Letters())
+    assert task.annotations.passages is not None and task.annotations.passages.twins == ()
+    own, other = task.choices[0]
+    assert sorted(own) == sorted(other)
+
+
+def test_word_problems_get_twins(tmp_path: Path) -> None:
+    row = {"question": "Ana has 35 eggs and buys 49. How many?", "answer": "<<35+49=84>>84\n#### 84"}
+    odd = {"question": "Why?", "answer": "So.\n#### 1"}
+    task = load_passages(written(tmp_path, row, odd), Letters())
+    assert task.name == "items, 1 of 2 with twins" and task.annotations.passages is not None
+    [own] = task.annotations.passages.own
+    assert own == "Ana has 35 eggs and buys 49. How many?\nAnswer: 84"
+
+
+def test_the_digest_turns_on_the_texts(tmp_path: Path) -> None:
+    one = load_passages(written(tmp_path, {"text": "ab", "twin": "ba"}), Letters())
+    two = load_passages(written(tmp_path, {"text": "ab", "twin": "bb"}), Letters())
+    assert one.digest != two.digest
+
+
+def test_items_with_choices_are_no_texts(tmp_path: Path) -> None:
+    assert not fits(written(tmp_path, {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}))
+    assert not fits(written(tmp_path, [1, 2]))
+    (tmp_path / "empty.jsonl").write_text("")
+    assert not fits(tmp_path / "empty.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([{"text": "ab", "twin": "ba"}, {"text": "cd"}], "Some texts have a twin"),
+        ([{"text": "ab", "twin": "ab"}], "are the same"),
+        ([{"text": "a", "twin": "ab"}], "cannot be read"),
+        ([{"question": "Why?", "answer": "So."}], "No word problem"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, rows: list[dict[str, str]], says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        load_passages(written(tmp_path, *rows), Letters())
+
+
+def test_a_line_of_another_kind_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileFormatError, match="neither") as caught:
+        load_passages(written(tmp_path, {"text": "ab"}, {"context": "no"}), Letters())
+    assert "line 2" in str(caught.value)
+
+
+def test_a_folder_is_audited_on_a_file_of_texts(tmp_path: Path, llama_folder: Path) -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices(WORDS[1:], k=10)) for _ in range(48)]
+    path = written(tmp_path, *({"text": one, "twin": two} for one, two in zip(texts[:24], texts[24:], strict=True)))
+    loaded = load(f"hf:{llama_folder}", data=path)
+    settings = {"shards": 4, "shuffles": 3, "exposures": "1", "window": 48}
+    report = wt.audit(loaded.subject, loaded.task, audits=[wt.AuditSpec(name="contamination", settings=settings)])
+    found = {one.title: one.status for one in report.record.findings if one.code == "WT503"}
+    assert found.pop("What would have been found") == "measured"
+    assert len(found) == 3 and set(found.values()) == {"inconclusive"}
+    assert max(map(len, str(report).splitlines())) <= 100
