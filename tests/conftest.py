@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -25,15 +26,17 @@ SHAPED = (
 _hook = install_import_hook(SHAPED, "beartype.beartype")
 
 LONGEST = (
-    "test_sources_audits", "test_audits_twins", "test_cli_verbs", "test_studies_pictures", "test_engine_kill",
-    "test_engine_pool", "test_audits_passes", "test_audits_heads", "test_page", "test_perturb_contract",
-    "test_ground_contracts", "test_audits_relearning", "test_audits_race", "test_responses", "test_cli_study",
-    "test_cli_planted", "test_studies_detection", "test_studies_decodable_shift",
+    "test_audits_twins", "test_sources_audits", "test_shipping", "test_three_sided", "test_engine_pool",
+    "test_studies_decodable_shift", "test_studies_pictures", "test_engine_kill", "test_plugin_package",
+    "test_ground_contracts", "test_cli_study", "test_perturb_contract", "test_audits_passes", "test_audits_heads",
+    "test_page", "test_cli_verbs", "test_cli_planted", "test_studies_detection", "test_studies_run",
+    "test_audits_relearning", "test_audits_race", "test_responses", "test_doctor", "test_engine_memory",
+    "test_engine_store_mishaps", "test_gauge_residual",
 )  # fmt: skip
 """Files that take longest, as measured. Each is one process's, so they come first: else one would idle in the end."""
 
 UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
-"""Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a fifth."""
+"""Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
 
 NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
@@ -61,9 +64,22 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost."""
+    """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost.
+
+    Of a test that is run with several parameters the first run is traced.
+    """
+    begun = set[str]()
     for item in items:
-        if item.get_closest_marker("slow") or item.path.parent.name in UNTRACED:
+        function = item.nodeid.partition("[")[0]
+        if item.get_closest_marker("slow") or item.path.parent.name in UNTRACED or function in begun:
             item.add_marker("no_cover")
+        begun.add(function)
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: else the garbage collector looks through all of it again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)

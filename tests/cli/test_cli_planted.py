@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from wheeltap.cli import main
 from wheeltap.cli.invariances import measured
 from wheeltap.gauge.settings import GAUGES
 from wheeltap.perturb import perturbations
+from wheeltap.sources import digits
 
 TANH = """
 import torch
@@ -35,8 +37,12 @@ def planted(*words: str, json_to: Path) -> dict[str, dict[str, Any]]:
     return {one["defect"]: one for one in json.loads(json_to.read_text())}
 
 
+@pytest.mark.slow
 def test_what_is_planted_is_found_and_sound_copies_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = planted("digits", "--defects", "super-weight", json_to=tmp_path / "counts.json")
+    split = digits.split()  # a third of the examples: the worst weight and its copies are measured on each
+    np.savez(tmp_path / "few.npz", inputs=split.test_inputs[::3].numpy(), targets=split.test_targets[::3].numpy())
+    few = ("--data", str(tmp_path / "few.npz"))
+    found = planted("digits", *few, "--defects", "super-weight", json_to=tmp_path / "counts.json")
     said = capsys.readouterr().out
     assert "one weight that holds everything" in said and "dead units" in said and "2 of 2" in said
     heavy, null = found["super-weight"], found["none"]

@@ -82,6 +82,7 @@ def judged(path: Path) -> bytes:
     return jsonfile.to_json(wt.judge(path).record)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed_or_harmless(whole: Path, tmp_path: Path) -> None:
     """Never another verdict or number, and never another kind of error than ours.
 

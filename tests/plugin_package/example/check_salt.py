@@ -23,7 +23,7 @@ class TestSalt(PerturbationContract):
     perturbation = Salt
     doses = (0.5, 1.0, 0.1)
     sensitive_to = frozenset({"cancel"})
-    draws = 256
+    draws = 128
 
 
 class TestSaltAudit(AuditContract):
