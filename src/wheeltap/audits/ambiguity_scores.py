@@ -57,7 +57,7 @@ class Scores:
         items: ``[item]``, the tested ones' places among the task's.
         values: ``[item]``, the score of each, 0 to 1.
         chance: ``[item]``, what counts as no skill; ``None`` where nothing does.
-        shares: With intervals, the most telling first.
+        shares: With intervals, the most informative first.
         words: What was found, in a sentence.
     """
 

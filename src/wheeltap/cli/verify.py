@@ -64,13 +64,13 @@ def verify(
     with said("verifying"):
         found = verified(subject, held, full=full)
     code = 0 if found.passed or (fail_on == "altered" and found.verdict.startswith("same")) else 1
-    told = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
+    text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
-        print(told.decode())
+        print(text.decode())
         return code
     _tell(found)
     if json is not None:
-        print(f"Written: {write(json, told)}")
+        print(f"Written: {write(json, text)}")
     return code
 
 

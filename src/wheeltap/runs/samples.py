@@ -43,8 +43,8 @@ def write(path: Path, plan: Plan, subject: Subject, store: Path) -> None:
     assert plan.data is not None, "see require_asked"
     with Store(store, readonly=True) as kept:
         lookup = Outcomes(kept)
-        told = columns(plan, lookup)
-    lines = rows(Path(plan.data), subject.model, _tokenizer(plan.sources[0]), told)
+        given = columns(plan, lookup)
+    lines = rows(Path(plan.data), subject.model, _tokenizer(plan.sources[0]), given)
     files.write(path, "".join(f"{line}\n" for line in lines).encode())
 
 

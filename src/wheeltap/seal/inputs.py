@@ -32,7 +32,7 @@ ENOUGH: Final = 8.0
 """Effect of a weight's sign, in tolerances, beyond which more of it is no better."""
 
 Watch = Callable[[str, int, int], None]
-"""Told what is under way, how much of it is done, and of how much."""
+"""Called with what is under way, how much of it is done, and of how much."""
 
 
 @final
@@ -41,7 +41,7 @@ class Choice:
     """Inputs of a seal.
 
     Attributes:
-        inputs: The most telling first.
+        inputs: The most sensitive first.
         own: How many are examples of the task.
         reached: Share of the weights looked at whose sign, flipped, moves the output beyond the tolerance.
         first: The same with the first five inputs.
@@ -126,7 +126,7 @@ def choose(
         keep: How many.
         unit: Tolerance of a projection.
         seed: Of the projections.
-        watch: Told of progress.
+        watch: Called with progress.
     """
     inputs, own = pool
     reach = _reach(subject, inputs, seed=seed, watch=watch) / unit

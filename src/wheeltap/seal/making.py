@@ -89,7 +89,7 @@ def make(
         subject: The model. Of one with 16-bit weights a copy in single precision is made.
         task: Where inputs come from.
         asked: What it is to hold.
-        watch: Told of progress.
+        watch: Called with progress.
 
     Raises:
         ModelError: If the model does not answer each input alike in two passes.

@@ -141,7 +141,7 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class SealedInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The inputs, the most telling first.
+    """The inputs, the most sensitive first.
 
     Attributes:
         arrays: By the name of the argument; an empty name where there is none.
@@ -255,7 +255,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 def digest_of(body: Body) -> str:
-    """What stands for a seal's contents: 128 bits, hexadecimal."""
+    """What identifies a seal's contents: 128 bits, hexadecimal."""
     return canon.key("seal", body)
 
 

@@ -18,7 +18,7 @@ def signed(seal: Seal, key: Path) -> Seal:
     """The seal with a signature.
 
     Args:
-        seal: What is signed: the digest of its body, which stands for all of it.
+        seal: What is signed: the digest of its body, which covers all of it.
         key: A PEM file with an Ed25519 private key, without a password (``openssl genpkey -algorithm ed25519``).
 
     Raises:

@@ -136,7 +136,7 @@ def moments(values: Tensor) -> Floats:
 
 
 def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
-    """Module paths of blocks: what is no module of its own stands for the module that holds it."""
+    """Module paths of blocks: of what is no module of its own, the module that holds it."""
     known = {path for path, _ in named_modules(model)}
     found = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
     return tuple(name for name in found if name and name in known)

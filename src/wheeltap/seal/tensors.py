@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 MARKS: Final = 4
 """Projections of each parameter."""
 
-EXACT: Final = 1e-6
+EXACT: Final = 2e-7
 """Relative change of a parameter below which it is the same: single precision."""
 
 ALIKE: Final = 1e-3
@@ -32,6 +32,9 @@ ANOTHER: Final = 0.5
 
 MOST: Final = 0.5
 """Share of the parameters that counts as most of them."""
+
+MANY: Final = 0.25
+"""Share of the parameters that training changes at least."""
 
 _BY: Final = 2**20
 
@@ -105,7 +108,7 @@ def _mark(name: str, held: Tensor, *, seed: int) -> Mark:
 
 
 def _signs(seed: int, start: int, length: int) -> Tensor:
-    """Signs ``[mark, number]``, the same for every parameter: so one that stands in another's place is recognized."""
+    """Signs ``[mark, number]``, the same for every parameter: so one that is in the place of another is recognized."""
     bits = np.unpackbits(
         seeds.generator(seed, "marks", start).integers(256, size=(MARKS, -(-length // 8)), dtype=np.uint8), axis=1
     )
@@ -209,9 +212,10 @@ class Compared:
         cast = self._cast(changed)
         if cast:
             return Change("cast", f"{amount}; all of them are numbers of {cast}.", tuple(changed))
-        if share > MOST and sizes.max() < _EVEN * sizes.min():
-            return Change("noise", f"{amount}, all about alike: noise in all weights.", tuple(changed))
-        if share > MOST:
+        low, high = np.quantile(sizes, (0.25, 0.75))
+        if share > MOST and high < _EVEN * low:
+            return Change("noise", f"{amount}, by about the same share: noise in all weights.", tuple(changed))
+        if share > MANY:
             return Change("fine-tune", f"{amount}: as further training leaves them.", tuple(changed))
         return Change("damaged", f"{amount}: {changed[0]} most, by {sizes[0]:.2g}.", tuple(changed))
 
@@ -244,8 +248,8 @@ class Compared:
 
 
 _TINY: Final = 1e-30
-_EVEN: Final = 4.0
-"""Largest change of a parameter over the least, where noise hit all of them alike."""
+_EVEN: Final = 2.0
+"""Upper quartile of the parameters' relative changes over the lower one, where noise changed all by one share: 1.7 expected."""
 
 _ROWS: Final = 8
 _LEVELS: Final = 256

@@ -227,7 +227,8 @@ def _altered(said: Verification, model: nn.Module, seal: Seal) -> Verification:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
     change = compared.explained()
-    return msgspec.structs.replace(said, kind=change.kind, detail=change.detail)
+    after = "" if said.block or not seal.body.blocks else " No block departs: it is after the last one."
+    return msgspec.structs.replace(said, kind=change.kind, detail=change.detail + after)
 
 
 def _inside(said: Verification, model: nn.Module, seal: Seal, looked: _Looked) -> Verification:

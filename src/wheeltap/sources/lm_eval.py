@@ -60,7 +60,7 @@ def opened(asked: Asked, model: nn.Module, tokenizer: Tokenizer | None) -> tuple
     texts = [harness.right(row) for row in harness.rows]
     if harness.kind == GENERATED:
         answering: Answering = Generated(encoder, harness)
-        right, more = [encoder.apart(*text) for text in texts], list[tuple[int, ...]]()
+        right, more = [encoder.separately(*text) for text in texts], list[tuple[int, ...]]()
     else:
         right = [encoder.shortened(pair) for pair in encoder.pairs(texts)]
         answering = Likelihoods.of(encoder, harness)

@@ -162,15 +162,15 @@ class Generated(Answering):
         alike: dict[str, list[int]] = {}
         for row in rows:
             alike.setdefault(repr((self._how[row], self._until[row])), []).append(row)
-        told: dict[int, str | None] = {}
+        stated: dict[int, str | None] = {}
         for several in alike.values():
             how, until = self._how[several[0]], self._until[several[0]]
             texts = sorted({self._contexts[row] for row in several}, key=lambda text: (len(text), text))
             said: dict[tuple[int, ...], str | None] = {}
             for batch in _batches(texts, self.tokens_per_batch, span=0, room=int(how["max_gen_toks"])):
                 said |= zip(batch, self._generated(model, batch, how, until), strict=True)
-            told |= {row: said[self._contexts[row]] for row in several}
-        return [None if (text := told[row]) is None else [text] for row in rows]
+            stated |= {row: said[self._contexts[row]] for row in several}
+        return [None if (text := stated[row]) is None else [text] for row in rows]
 
     def _generated(
         self, model: nn.Module, batch: list[tuple[int, ...]], how: dict[str, Any], until: list[str]
@@ -201,7 +201,7 @@ class Generated(Answering):
 
     @staticmethod
     def _cut(text: str, until: Iterable[str]) -> str:
-        """What stands before the first stop."""
+        """The text before the first stop."""
         for stop in until:
             text = text.split(stop, maxsplit=1)[0] if stop else text
         return text

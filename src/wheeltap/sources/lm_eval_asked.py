@@ -37,13 +37,15 @@ class Asked:
     @property
     def path(self) -> Path:
         """The same as a path, to be kept in a plan: ``asked_for`` reads it."""
-        told = {"metric": self.metric, "filter": self.filter, "limit": self.limit or "",
+        stated = {"metric": self.metric, "filter": self.filter, "limit": self.limit or "",
                 "fewshot": "" if self.fewshot is None else self.fewshot, "include": self.include}  # fmt: skip
-        return Path(PREFIX + ",".join([self.name, *(f"{name}={value}" for name, value in told.items() if value != "")]))
+        return Path(
+            PREFIX + ",".join([self.name, *(f"{name}={value}" for name, value in stated.items() if value != "")])
+        )
 
 
 def is_asked(data: Path) -> bool:
-    """Whether this stands for a task of lm-eval, and not for a file."""
+    """Whether this names a task of lm-eval, and not for a file."""
     return str(data).startswith(PREFIX)
 
 
@@ -61,19 +63,19 @@ def asked_for(data: Path, *, include: Path | None = None) -> Asked:
     """
     text, _, folder = str(data).removeprefix(PREFIX).partition(",include=")
     name, *settings = [part.strip() for part in text.split(",")]
-    told = dict[str, str]()
+    stated = dict[str, str]()
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals or not value:
             raise _unreadable(data, setting)
         if key not in ("metric", "filter", "limit", "fewshot"):
             raise UnknownName("setting of a task of lm-eval", key, ("metric", "filter", "limit", "fewshot"))
-        told[key] = value
+        stated[key] = value
     if not is_asked(data) or not name:
         raise _unreadable(data, name)
     return Asked(
-        name=name, metric=told.get("metric", ""), filter=told.get("filter", ""),
-        limit=_whole(data, told.get("limit"), least=1) or 0, fewshot=_whole(data, told.get("fewshot"), least=0),
+        name=name, metric=stated.get("metric", ""), filter=stated.get("filter", ""),
+        limit=_whole(data, stated.get("limit"), least=1) or 0, fewshot=_whole(data, stated.get("fewshot"), least=0),
         include=_folder(include if include is not None else Path(folder) if folder else None),
     )  # fmt: skip
 

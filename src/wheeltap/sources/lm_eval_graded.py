@@ -144,9 +144,11 @@ class GradedTask(BaseTask):
         """Grades ``[document, 1]``; not a number where the model's were not."""
         answers = self._answering.answers(model, self._rows)
         there = [at for at, given in enumerate(answers) if given is not None]
-        told = self._harness.graded([self._rows[at] for at in there], [given for given in answers if given is not None])
+        stated = self._harness.graded(
+            [self._rows[at] for at in there], [given for given in answers if given is not None]
+        )
         grades = torch.full((len(self._rows), 1), torch.nan)
-        grades[there, 0] = torch.tensor(told)
+        grades[there, 0] = torch.tensor(stated)
         return grades
 
     def loss(self, model: nn.Module, index: Tensor | None = None, *, targets: Tensor | None = None) -> Tensor:

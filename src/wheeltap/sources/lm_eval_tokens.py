@@ -36,7 +36,7 @@ class Encoder:
 
     @property
     def prefix_token_id(self) -> int:
-        """What stands before text without a context: the start token, else the end token.
+        """What precedes text without a context: the start token, else the end token.
 
         Raises:
             DataError: If the tokenizer has neither.
@@ -84,7 +84,7 @@ class Encoder:
         context, option = pair
         return context[max(len(context) + len(option) - self.longest - 1, 0) :], option
 
-    def apart(self, context: str, answer: str) -> Pair:
+    def separately(self, context: str, answer: str) -> Pair:
         """Tokens of a prompt, cut from the left to what the model can read, and of an answer to it, each by itself."""
         option: list[int] = self.raw(answer, add_special_tokens=False).input_ids
         return self.context(context, len(option)), tuple(option)
