@@ -249,7 +249,7 @@ class Compared:
 
 _TINY: Final = 1e-30
 _EVEN: Final = 2.0
-"""Upper quartile of the parameters' relative changes over the lower one, where noise changed all by one share: 1.7 expected."""
+"""Upper quartile of the relative changes over the lower one, up to which it is noise of one size: 1.7 is expected."""
 
 _ROWS: Final = 8
 _LEVELS: Final = 256
