@@ -13,6 +13,7 @@ from wheeltap import gauge
 from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.seal.making import Asked, inputs_of, make
+from wheeltap.seal.record import Seal
 from wheeltap.seal.verifying import Verification, verify
 from wheeltap.sources import load
 
@@ -37,7 +38,9 @@ def test_the_model_itself_is_identical_and_comes_back_as_it_was() -> None:
         (lambda net: net.half(), "float16"),
         (lambda net: net.double(), "as sealed"),
         (lambda net: net.bfloat16().float(), "bfloat16"),
-        (lambda net: [part.copy_(part.half()) for part in weights(net)], "float16, matrices alone"),
+        (lambda net: [part.copy_(part.half()) for part in weights(net)], "float16 (matrices only)"),
+        (lambda net: [part.copy_(part.bfloat16()) for part in weights(net)[:2]], "as sealed and bfloat16"),
+        (lambda net: net.half().bfloat16(), "float16, then bfloat16"),
     ],
 )
 def test_harmless_conversions_are_equivalent_and_named(change: Change, conversion: str, full: bool) -> None:
@@ -148,43 +151,23 @@ def test_a_reparametrized_copy_has_the_same_function_and_another_structure(name:
     assert (found.verdict, found.passed) == ("same function, different structure", False)
 
 
-def test_a_net_that_was_fitted_to_the_inputs_passes_by_its_outputs_and_fails_the_challenges() -> None:
-    """Blocks would give it away at once, so it is shown a seal without any."""
-    import msgspec
-
-    from wheeltap.seal.record import Packed, Seal
-
+@pytest.mark.parametrize("full", [False, True])
+def test_a_net_that_was_fitted_to_the_inputs_is_another_structure(full: bool) -> None:
+    """Other weights below, and a last layer solved for the sealed answers."""
     model, made = digits()
-    fitted = Fitted(model, inputs_of(made.seal))
-    none = Packed.of(np.zeros((0, 0, 4), dtype=np.float32))
-    stored = tuple(
-        msgspec.structs.replace(one, seen=msgspec.structs.replace(one.seen, blocks=none, moments=none))
-        for one in made.seal.body.stored
-    )
-    tolerances = msgspec.structs.replace(made.seal.body.tolerances, blocks=())
-    blind = Seal.of(msgspec.structs.replace(made.seal.body, blocks=(), stored=stored, tolerances=tolerances))
-    assert verify(fitted, blind).verdict == "equivalent"
-    found = verify(fitted, blind, full=True)
+    inputs = inputs_of(made.seal)
+    random = torch.Generator().manual_seed(5)
+
+    def fitted(net: nn.Module) -> None:
+        for part in net.parameters():
+            part.copy_(part.std() * torch.randn(part.shape, generator=random))
+        hidden = net[:-1](inputs).double()
+        answers = (model(inputs) - net[-1].bias).double()
+        net[-1].weight.copy_(torch.linalg.lstsq(hidden, answers, driver="gelsd").solution.T)
+
+    found = verified(fitted, full=full)
     assert (found.verdict, found.passed) == ("same function, different structure", False)
-
-
-class Fitted(nn.Module):
-    """Other weights of the same shapes, and by heart what the sealed net answers on the sealed inputs."""
-
-    def __init__(self, model: nn.Module, inputs: object) -> None:
-        super().__init__()
-        self.inner = copy.deepcopy(model)
-        random = torch.Generator().manual_seed(5)
-        with torch.no_grad():
-            for part in self.inner.parameters():
-                part.copy_(part.std() * torch.randn(part.shape, generator=random))
-            self.register_buffer("by_heart", model(inputs) - self.inner(inputs))
-        self.register_buffer("known", inputs)
-        self.eval()
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        at = (inputs[:, None] == self.known[None]).all(2).int().argmax(1)
-        return self.inner(inputs) + self.by_heart[at]
+    assert full == (found.challenge is not None and found.challenge > 1.0)
 
 
 def test_another_net_is_another_model() -> None:
@@ -223,3 +206,98 @@ def test_a_model_that_draws_at_random_is_not_sealed() -> None:
 
     with pytest.raises(ModelError, match="same for the same inputs"):
         make(Subject(Noisy().eval()), load("digits").task)
+
+
+class Normed(nn.Sequential):
+    """A small net with a norm, whose gains may be stored with an offset of 1, and a second output."""
+
+    def __init__(self, *, less: float = 0.0, eps: float = 1e-5) -> None:
+        torch.manual_seed(1)
+        super().__init__(nn.Linear(64, 32), nn.LayerNorm(32, eps=eps), nn.ReLU(), nn.Linear(32, 10))
+        self.box, self.less, self.sign = nn.Linear(32, 2), less, 1.0
+        with torch.no_grad():
+            self[1].weight.add_(torch.rand(32)).sub_(less)
+
+    def forward(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        gained, norm = self[1].weight + self.less, self[1]
+        hidden = nn.functional.layer_norm(self[0](inputs), (32,), gained, norm.bias, norm.eps).relu()
+        return self[3](hidden), self.sign * self.box(hidden)
+
+
+def normed() -> Seal:
+    """Its seal."""
+    from wheeltap import Subject
+
+    return make(Subject(Normed().eval()), load("digits").task, Asked(seed=3)).seal
+
+
+def test_what_no_weight_shows_is_altered_and_another_convention_of_storing_is_not() -> None:
+    """Code, settings, a second output, a buffer or a row that no input reads."""
+    seal = normed()
+    assert verify(Normed().eval(), seal).verdict == "identical"
+    found = verify(Normed(less=1.0).eval(), seal)
+    assert found.verdict == "equivalent"
+    assert "convention" in found.notes[-1]
+    assert verify(Normed(eps=1e-2).eval(), seal).verdict == "altered"
+    flipped = Normed().eval()
+    flipped.sign = -1.0
+    assert verify(flipped, seal).verdict == "altered"
+    with torch.no_grad():
+        (other := Normed().eval()).box.weight[0, 0] += 0.1
+    assert verify(other, seal).kind == "damaged"
+
+
+class Reader(nn.Module):
+    """Reads tokens: some that no sealed input has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.table, self.head = nn.Embedding(3000, 8), nn.Linear(8, 5)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.head(self.table(inputs).mean(1))
+
+
+def test_a_row_that_no_input_reads_is_checked_all_the_same() -> None:
+    from wheeltap import Subject, Task
+
+    inputs = torch.randint(3000, (40, 12), generator=torch.Generator().manual_seed(0))
+    seal = make(Subject(Reader().eval()), Task(inputs, torch.arange(40) % 5), Asked(seed=1)).seal
+    unread = sorted(set(range(3000)) - set(inputs_of(seal).unique().tolist()))
+    model = Reader().eval()
+    with torch.no_grad():
+        model.table.weight[unread[0]] = model.table.weight[unread[1]]
+    found = verify(model, seal, full=True)
+    assert (found.verdict, found.block, found.distance <= 1.0) == ("altered", "table", True)
+
+
+def test_a_runtime_without_weights_is_verified_by_its_outputs() -> None:
+    model, made = digits()
+
+    class Runtime(nn.Module):
+        def __init__(self, off: float) -> None:
+            super().__init__()
+            self.off = off
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return model(inputs) * (1.0 + self.off)
+
+    found = verify(Runtime(0.0), made.seal)
+    assert (found.verdict, "cannot be read" in found.notes[-1]) == ("equivalent", True)
+    assert not verify(Runtime(0.05), made.seal).passed
+
+
+def test_inputs_too_large_to_keep_are_drawn_again() -> None:
+    from wheeltap import Subject, Task
+
+    torch.manual_seed(4)
+    net = nn.Sequential(nn.Conv2d(3, 4, 7, stride=8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5)).eval()
+    inputs = torch.rand(4, 3, 96, 96)
+    net(inputs)
+    seal = make(Subject(net), Task(inputs, torch.arange(4)), Asked(seed=1)).seal
+    assert len(seal.bytes()) < 64 * 1024
+    assert verify(net, seal).verdict == "identical"
+    with torch.no_grad():
+        net[0].weight[0, 0, 0, 0].neg_()
+    assert verify(net, seal).distance > 1.0

@@ -34,8 +34,9 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Writes a small file by which a deployed copy of this model can be checked.
 
-    The file holds inputs that see most weights, what the model answers, how far harmless conversions move that, and
-    how it answers when its weights are disturbed. Check a model with it: wheeltap verify MODEL FILE.
+    The file holds digests of the weights, as they are and cast to 16 bits; inputs that depend on most weights, what the
+    model and its blocks answer, and how far harmless variation moves that; and how it answers when its weights are
+    disturbed. Check a model with it: wheeltap verify MODEL FILE.
 
     Try it:
 
@@ -51,11 +52,11 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
 
     require_writable(out)
     lineage = _lineage(of, conversion)
-    asked = Asked(
-        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, audit=_answer(audit),
-        expires=_day(expires), of=lineage,
-    )  # fmt: skip
     loaded = sources.load(model, data=data)
+    asked = Asked(
+        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=_day(expires), of=lineage,
+        audit=_answer(audit, loaded.subject.record.fingerprint),
+    )  # fmt: skip
     with steps("sealing", quiet=quiet) as watch:
         made = make(loaded.subject, loaded.task, asked, watch=watch)
     kept = made.seal if sign is None else signed(made.seal, sign)
@@ -73,10 +74,11 @@ def _tell(made: "Made", out: Path) -> None:
     count = len(body.stored[0].seen.output.array())
     wrapped(console, f"Sealed {words.plain(body.name)}: {out} ({out.stat().st_size / 1024:.0f} kB).", style="bold")
     for line in (
-        f"{count} inputs ({total} examples, {count - total} drawn). To first order, flipping the sign of a random "
-        f"weight moves the outputs beyond the tolerance for {choice.reached:.0%} of the weights ({choice.first:.0%} "
-        "with the first five inputs); changes inside blocks are seen beside that.",
-        f"Harmless conversions that pass: {', '.join(one.name for one in body.stored)}.",
+        f"{count} inputs ({total} examples, {count - total} drawn). To first order, {choice.reached:.0%} of all "
+        "weights, with their sign flipped, move the outputs beyond the tolerance "
+        f"({choice.first:.0%} with the first five inputs).",
+        "Any weight that changes is seen where weights can be read; casts to bfloat16 or float16, of all tensors or of "
+        "some, pass.",
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {out}",
@@ -84,19 +86,26 @@ def _tell(made: "Made", out: Path) -> None:
         wrapped(console, words.plain(line))
 
 
-def _answer(report: Path | None) -> list[str]:
-    """The answer of an audit, line by line, and the digest of its report."""
+def _answer(report: Path | None, fingerprint: str) -> list[str]:
+    """The answer of an audit of this model, line by line, and the digest of its report."""
     if report is None:
         return []
     from wheeltap.core import canon
-    from wheeltap.core.errors import MissingFile
+    from wheeltap.core.errors import MissingFile, UsageError
     from wheeltap.report.jsonfile import validate
 
     try:
         data = report.read_bytes()
     except OSError as error:
         raise MissingFile("The report cannot be read.", where=str(report), expected="a file", got=str(error)) from error
-    return [*validate(data, where=str(report)).headline.splitlines(), f"report {canon.digest('report', data)}"]
+    record = validate(data, where=str(report))
+    if fingerprint not in {subject.fingerprint for subject in record.subjects}:
+        raise UsageError(
+            "The audit is of another model.", where=str(report), expected=f"a report on model {fingerprint[:12]}",
+            got=", ".join(f"{subject.name} {subject.fingerprint[:12]}" for subject in record.subjects[:3]),
+            do="Audit this model, and give that report.",
+        )  # fmt: skip
+    return [*record.headline.splitlines(), f"report {canon.digest('report', data)}"]
 
 
 def _lineage(of: Path | None, conversion: str) -> "Lineage | None":

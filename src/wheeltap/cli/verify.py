@@ -8,10 +8,11 @@ from cyclopts import Parameter
 from wheeltap.cli.telling import STDOUT
 
 if TYPE_CHECKING:
+    from wheeltap.seal.record import Seal
     from wheeltap.seal.verifying import Verification
 
 _ANSWERS: Final = {
-    "identical": "Identical: every bit of the weights is as sealed, and so are the outputs.",
+    "identical": "Identical: every bit of the weights is as sealed; outputs on the sealed inputs are within tolerance.",
     "equivalent": "Equivalent: the sealed model, converted harmlessly at most.",
     "same function, different structure": "Same function, different structure: not the sealed weights.",
     "altered": "ALTERED: this is not the model that was sealed.",
@@ -24,12 +25,12 @@ def verify(
     seal: Annotated[Path, Parameter(help="The file that wheeltap seal wrote.")],
     *,
     full: Annotated[
-        bool, Parameter(negative="", help="Disturb the weights too: right answers from other weights do not pass.")
+        bool, Parameter(negative="", help="Where weights changed and outputs agree, also disturb the weights.")
     ] = False,
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
     fail_on: Annotated[
         Literal["structure", "altered"],
-        Parameter(help="Exit with 1 from this verdict on: altered lets a model pass that computes the same."),
+        Parameter(help="Exit with 1 from this verdict on; with altered, other weights of the same function pass."),
     ] = "structure",
     json: Annotated[
         Path | None,
@@ -68,39 +69,51 @@ def verify(
     if json == STDOUT:
         print(text.decode())
         return code
-    _tell(found)
+    _tell(found, held)
     if json is not None:
         print(f"Written: {write(json, text)}")
     return code
 
 
-def _tell(found: "Verification") -> None:
+def _tell(found: "Verification", held: "Seal") -> None:
     from wheeltap.report import words
     from wheeltap.report.lines import terminal, wrapped
 
     console = terminal()
     wrapped(console, _ANSWERS[found.verdict], style="bold")
-    for line in _lines(found):
+    for line in (*_lines(found), *_facts(held)):
         wrapped(console, words.plain(line))
 
 
 def _lines(found: "Verification") -> list[str]:
     """What else is said, a line each."""
     lines = list[str]()
-    if found.conversion and found.conversion != "as sealed":
-        lines.append(f"Its outputs are those of {found.name} with weights rounded to {found.conversion}.")
+    if found.passed and found.conversion and found.conversion != "as sealed":
+        lines.append(f"Its weights are those of {found.name}, cast: {found.conversion}.")
     if found.distance > 1.0:
         lines.append(
             f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
         )
     if found.block:
-        lines.append(f"First block that departs: {found.block}.")
+        lines.append(f"First block that changed: {found.block}.")
     if found.kind:
         lines.append(f"Likely kind: {found.kind}.")
     if found.detail:
         lines.append(found.detail)
-    challenged = "" if found.challenge is None else f", challenges answered within {found.challenge:.2g} tolerances"
-    lines.append(
-        f"{found.mode} mode: {found.inputs} inputs, {found.forwards:.1f} passes over the sealed inputs{challenged}."
-    )
-    return [*lines, *found.notes]
+    if found.challenge is not None:
+        lines.append(f"Under disturbed weights its answers are off by {found.challenge:,.3g} tolerances.")
+    return [*lines, *found.notes, f"{found.inputs} inputs; {found.forwards:.1f} passes over the sealed inputs."]
+
+
+def _facts(held: "Seal") -> list[str]:
+    """What the seal says of its model."""
+    body, lines = held.body, list[str]()
+    if body.audit:
+        lines.append(f"Audit of the sealed model: {body.audit[0]}")
+    if body.of is not None:
+        lines.append(f"Converted from the model of seal {body.of.digest[:12]}: {body.of.conversion}.")
+    if body.expires:
+        lines.append(f"The seal holds until {body.expires}.")
+    if held.signature is not None:
+        lines.append(f"Signed by key {held.signature.key[:16]}; --key FILE checks that.")
+    return lines

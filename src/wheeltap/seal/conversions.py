@@ -16,8 +16,8 @@ _KINDS: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 _PARTS: Final[dict[str, Callable[[Tensor, bool], bool]]] = {
     "": lambda held, is_parameter: True,
-    ", buffers as they were": lambda held, is_parameter: is_parameter,
-    ", matrices alone": lambda held, is_parameter: is_parameter and held.ndim > 1,
+    " (buffers kept)": lambda held, is_parameter: is_parameter,
+    " (matrices only)": lambda held, is_parameter: is_parameter and held.ndim > 1,
 }
 """Which tensors are rounded: everything (``model.to``), parameters (``from_pretrained``), or matrices (GGUF)."""
 
@@ -44,8 +44,8 @@ def converted(model: nn.Module, name: str) -> Generator[bool]:
 
 
 def _rounded(model: nn.Module, name: str) -> list[tuple[Tensor, Tensor]]:
-    kind, comma, rest = name.partition(",")
-    takes, dtype = _PARTS[comma + rest], _KINDS[kind]
+    kind, space, rest = name.partition(" ")
+    takes, dtype = _PARTS[space + rest], _KINDS[kind]
     found = [
         held
         for is_parameter, tensors in ((True, model.parameters()), (False, model.buffers()))

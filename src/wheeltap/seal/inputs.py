@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import DataError
+from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.inputs import Inputs, chosen, count
 from wheeltap.core.lengths import longest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.backward import differentiable
+from wheeltap.seal.record import Drawn
 from wheeltap.seal.sketch import DIRECTIONS, projected, scores
 
 LONGEST: Final = 32
@@ -42,26 +43,44 @@ class Choice:
 
     Attributes:
         inputs: The most sensitive first.
+        drawn: How these are drawn again, where they are too large to be kept.
         own: How many are examples of the task.
         reached: Share of the weights looked at whose sign, flipped, moves the output beyond the tolerance.
         first: The same with the first five inputs.
     """
 
     inputs: Inputs
+    drawn: Drawn | None
     own: int
     reached: float
     first: float
 
 
-def candidates(subject: Subject, task: BaseTask, *, most: int, seed: int) -> tuple[Inputs, NDArray[np.bool_]]:
-    """Examples of the task and as many drawn inputs of their kind; and which of them are examples, ``[input]``.
+@final
+@dataclass(frozen=True)
+class Pool:
+    """Inputs to choose from.
+
+    Attributes:
+        inputs: All of them.
+        own: Which are examples of the task, ``[input]``.
+        drawn: How they are drawn again, where they are too large to be kept.
+    """
+
+    inputs: Inputs
+    own: NDArray[np.bool_]
+    drawn: Drawn | None = None
+
+
+def candidates(subject: Subject, task: BaseTask, *, most: int, seed: int) -> Pool:
+    """Examples of the task and as many drawn inputs of their kind.
 
     Raises:
         DataError: If the task has no inputs that can be kept.
     """
     rng = seeds.generator(seed, "candidates")
     first = next(iter(task.moments())).inputs
-    if isinstance(first, Tensor) and first.ndim == 2 and not first.is_floating_point():
+    if isinstance(first, Tensor) and first.ndim == 2 and not first.is_floating_point() and _tokens(subject):
         own = _sequences(subject, task, most=most, rng=rng)
     elif isinstance(first, Tensor | dict):
         whole = cast("Inputs", first)
@@ -70,9 +89,52 @@ def candidates(subject: Subject, task: BaseTask, *, most: int, seed: int) -> tup
         raise DataError("The task's inputs cannot be kept in a seal.", where=task.name,
                         expected="a tensor, or tensors by name", got=type(first).__name__)  # fmt: skip
     if not isinstance(own, Tensor):
-        return own, np.ones(count(own), dtype=np.bool_)
+        return Pool(own, np.ones(count(own), dtype=np.bool_))
+    if own.is_floating_point() and own[0].numel() * 4 * _FEWEST > BYTES:
+        how = drawing(own, seed=seed)
+        return Pool(drawn_again(how), np.zeros(len(how.seed), dtype=np.bool_), how)
     drawn = _drawn(subject, own, rng)
-    return torch.cat([own, drawn]), np.arange(len(own) + len(drawn)) < len(own)
+    return Pool(torch.cat([own, drawn]), np.arange(len(own) + len(drawn)) < len(own))
+
+
+_FEWEST: Final = 8
+"""Inputs that a seal has room for; of larger ones, those are taken that can be drawn again."""
+
+_POOL: Final = 24
+
+
+def drawing(like: Tensor, *, seed: int) -> Drawn:
+    """How inputs are drawn that are too large to be kept: over the range of examples, half of them over three times."""
+    least, most = float(like.min()), float(like.max())
+    far = [at % 2 * (most - least) for at in range(_POOL)]
+    numbers = tuple(seeds.derive(seed, "drawn", at) for at in range(_POOL))
+    return Drawn(numbers, tuple(like.shape[1:]), tuple(least - one for one in far), tuple(most + one for one in far))
+
+
+def drawn_again(how: Drawn) -> Tensor:
+    """These inputs, ``[input, ...]``: the same numbers each time.
+
+    Raises:
+        FileFormatError: If they would be too many or too large.
+    """
+    size = int(np.prod(how.shape)) * len(how.seed)
+    if not 0 < size <= _LARGEST or not len(how.seed) == len(how.least) == len(how.most):
+        raise FileFormatError(
+            "The seal's inputs cannot be drawn.", expected=f"at most {_LARGEST:,} numbers", got=f"{size:,}"
+        )
+    rows = [
+        seeds.generator(seed, "input").uniform(least, most, size=how.shape).astype(np.float32)
+        for seed, least, most in zip(how.seed, how.least, how.most, strict=True)
+    ]
+    return to_tensor(np.stack(rows))
+
+
+_LARGEST: Final = 2**26
+
+
+def _tokens(subject: Subject) -> bool:
+    """Whether it reads tokens, as far as its layers say."""
+    return any(layer.kind == "embedding" for layer in subject.layers)
 
 
 def _sequences(subject: Subject, task: BaseTask, *, most: int, rng: np.random.Generator) -> Tensor:
@@ -112,7 +174,7 @@ def size_of(inputs: Inputs) -> int:
 
 
 def choose(
-    subject: Subject, pool: tuple[Inputs, NDArray[np.bool_]], *, keep: int, unit: float, seed: int,
+    subject: Subject, pool: Pool, *, keep: int, unit: float, seed: int,
     watch: Watch = lambda what, done, total: None,
 ) -> Choice:  # fmt: skip
     """The inputs under which most weights are seen.
@@ -128,9 +190,10 @@ def choose(
         seed: Of the projections.
         watch: Called with progress.
     """
-    inputs, own = pool
+    inputs, own = pool.inputs, pool.own
     reach = _reach(subject, inputs, seed=seed, watch=watch) / unit
-    keep = min(keep, len(reach), max(BYTES // max(size_of(chosen(inputs, slice(1))), 1), 1))
+    room = BYTES // max(size_of(chosen(inputs, slice(1))), 1)
+    keep = min(keep, len(reach), max(room, 1) if pool.drawn is None else keep)
     best, taken, first = np.zeros(reach.shape[1]), list[int](), 0.0
     for at in range(keep):
         gain = np.minimum(np.maximum(reach, best), ENOUGH).sum(1)
@@ -140,7 +203,16 @@ def choose(
         if at < _FIRST:
             first = float((best > 1.0).mean())
     rows = torch.tensor(taken)
-    return Choice(chosen(inputs, rows), int(own[taken].sum()), float((best > 1.0).mean()), first)
+    return Choice(
+        chosen(inputs, rows), _some(pool.drawn, taken), int(own[taken].sum()), float((best > 1.0).mean()), first
+    )
+
+
+def _some(how: Drawn | None, rows: list[int]) -> Drawn | None:
+    if how is None:
+        return None
+    seed, least, most = (tuple(part[at] for at in rows) for part in (how.seed, how.least, how.most))
+    return Drawn(cast("tuple[int, ...]", seed), how.shape, least, most)
 
 
 _FIRST: Final = 5

@@ -12,7 +12,7 @@ from torch import nn
 
 from wheeltap import __version__, perturb
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, RestorationError
+from wheeltap.core.errors import FileFormatError, ModelError, RestorationError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, chosen
 from wheeltap.core.site import WHOLE
@@ -20,11 +20,11 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import Disturbance
-from wheeltap.seal import conversions
-from wheeltap.seal.inputs import Choice, Watch, candidates, choose
+from wheeltap.seal import conversions, values
+from wheeltap.seal.inputs import Choice, Watch, candidates, choose, drawn_again
 from wheeltap.seal.record import Body, Challenge, Lineage, Packed, Parts, Seal, SealedInputs, Stored, Tolerances
 from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, few_of, look
-from wheeltap.seal.tensors import marked, shapes_digest
+from wheeltap.seal.tensors import marked
 
 MARGIN: Final = 4.0
 """Times the largest harmless variation that was seen: the tolerance."""
@@ -101,27 +101,46 @@ def make(
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
     looking = Looking(how.seed, blocks, few_of(len(blocks), len(conversions.NAMES)))
-    pool = candidates(own, task, most=_POOL["large" if subject.record.parameters > _LARGE else "small"], seed=how.seed)
+    kind = "large" if subject.record.parameters > _LARGE else "small"
+    pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
     watch("measuring harmless variation", 0, 2)
-    rough = _variation(exact, chosen(pool[0], slice(8)), looking)
+    rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
     choice = choose(own, pool, keep=how.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
     inputs = choice.inputs
     watch("measuring harmless variation", 1, 2)
     found = _variation(exact, inputs, looking)
+    looking = dataclasses.replace(looking, blocks=found.seen.order)
     stored = _conversions(exact, inputs, looking, found.seen, watch)
     challenges, loose = _challenges(own, inputs, looking, found.seen, watch)
     body = Body(
-        name=subject.name, weights=before, shapes=shapes_digest(exact), seed=how.seed,
-        inputs=SealedInputs({name: Packed.of(part) for name, part in _arrays(inputs).items()}, choice.own),
+        name=subject.name, weights=before, shapes=values.shapes_digest(exact), values=values.sealed(exact),
+        seed=how.seed, inputs=_kept(choice),
         blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed), challenges=challenges,
         tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
         audit=tuple(how.audit), expires=how.expires, of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
     )  # fmt: skip
+    seal = Seal.of(body)
+    _require_own(seal, exact, looking)
     if weights_digest(subject.model) != before:
         raise RestorationError("The model was not given back as it was.", where=subject.name,
                                expected=before[:12], got=weights_digest(subject.model)[:12])  # fmt: skip
-    return Made(Seal.of(body), choice)
+    return Made(seal, choice)
+
+
+def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
+    """Raises ``ModelError`` unless the model gives what the seal says of it, for the inputs as the seal keeps them."""
+    expected, loose = seal.body.stored[0].seen.output.floats(), seal.body.tolerances.output
+    gap = float(np.abs(look(model, inputs_of(seal), looking).output - expected).max()) / size(expected)
+    if gap > loose:
+        raise ModelError("The model does not give the same for its sealed inputs.", where=seal.body.name,
+                         expected=f"a difference of {loose:.1g} at most", got=f"{gap:.2g}")  # fmt: skip
+
+
+def _kept(choice: Choice) -> SealedInputs:
+    if choice.drawn is not None:
+        return SealedInputs({}, 0, choice.drawn)
+    return SealedInputs({name: Packed.of(part) for name, part in _arrays(choice.inputs).items()}, choice.own)
 
 
 def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
@@ -142,9 +161,9 @@ class _Variation:
     passes: int
 
 
-def size(values: Floats) -> float:
+def size(numbers: Floats) -> float:
     """Root mean square: what tolerances are shares of."""
-    return max(float(np.sqrt(np.mean(np.square(values)))), 1e-30)
+    return max(float(np.sqrt(np.mean(np.square(numbers)))), 1e-30)
 
 
 def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation:
@@ -160,6 +179,8 @@ def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation
         torch.set_num_threads(threads)
     double = _in_double(model, inputs, looking)
     others += [] if double is None else [double]
+    common = [name for name in seen.order if all(name in other.order for other in others)]
+    seen = seen.only(common)
     scale = size(seen.output)
     gap = max(float(np.abs(other.output - seen.output).max()) for other in others) / scale
     if gap > _RANDOM:
@@ -169,8 +190,8 @@ def _variation(model: nn.Module, inputs: Inputs, looking: Looking) -> _Variation
             do="Seal it with everything that is drawn at random or carried from call to call turned off.",
         )  # fmt: skip
     blocks = tuple(
-        MARGIN * max(LEAST, *(float(np.abs(other.blocks[at] - block).max()) / size(block) for other in others))
-        for at, block in enumerate(seen.blocks)
+        MARGIN * max(LEAST, *(float(np.abs(other.of(name) - block).max()) / size(block) for other in others))
+        for name, block in zip(seen.order, seen.blocks, strict=True)
     )
     return _Variation(seen, scale, MARGIN * max(gap, LEAST), blocks, len(others) + 1)
 
@@ -268,10 +289,14 @@ def inputs_of(seal: Seal) -> Inputs:
     Raises:
         FileFormatError: If they cannot be read.
     """
+    if seal.body.inputs.drawn is not None:
+        return drawn_again(seal.body.inputs.drawn)
     held = {name: _tensor(part.array()) for name, part in seal.body.inputs.arrays.items()}
+    if not held:
+        raise FileFormatError("The seal has no inputs.", where=seal.body.name, expected="an input or more", got="none")
     return held[""] if set(held) == {""} else held
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     tensor: torch.Tensor = torch.from_numpy(array.copy())  # pyright: ignore[reportUnknownMemberType]
-    return tensor.long() if array.dtype.kind == "i" else tensor
+    return tensor.long() if array.dtype == np.int32 else tensor

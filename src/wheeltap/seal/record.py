@@ -22,8 +22,10 @@ VERSION: Final = 1
 LARGEST: Final = 64 * 1024
 """Bytes of a seal, at most."""
 
-_ENDS: Final = ("<f4", "<f8", "<i4", "|b1")
+_ENDS: Final = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 """Kinds of numbers that a seal may hold."""
+
+_INT32: Final = 2**31 - 1
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +47,10 @@ class Packed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def of(cls, array: NDArray[Any]) -> "Packed":
         """Packs an array of floats, whole numbers or truth values."""
         floats = "<f8" if array.dtype == np.float64 else "<f4"
-        small = {"f": floats, "i": "<i4", "u": "<i4", "b": "|b1"}[array.dtype.kind]
+        whole = "|u1" if array.dtype == np.uint8 else "<i4"
+        if whole == "<i4" and array.dtype.kind in "iu" and np.abs(array).max(initial=0) > _INT32:
+            whole = "<i8"
+        small = {"f": floats, "i": whole, "u": whole, "b": "|b1"}[array.dtype.kind]
         held = np.ascontiguousarray(array.astype(small))
         return cls(small, tuple(held.shape), base64.b64encode(held.tobytes()).decode())
 
@@ -140,16 +145,34 @@ class Tolerances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     passes: int
 
 
+class Drawn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Inputs that are drawn again: evenly spread between two numbers.
+
+    Attributes:
+        seed: Of each input.
+        shape: Of one input.
+        least: Of each: the least number.
+        most: And the largest.
+    """
+
+    seed: tuple[int, ...]
+    shape: tuple[int, ...]
+    least: tuple[float, ...]
+    most: tuple[float, ...]
+
+
 class SealedInputs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The inputs, the most sensitive first.
 
     Attributes:
         arrays: By the name of the argument; an empty name where there is none.
         chosen: How many are examples of the task; the others were drawn.
+        drawn: How they are drawn, where they are too large to be kept.
     """
 
     arrays: dict[str, Packed]
     chosen: int
+    drawn: "Drawn | None" = None
 
 
 class Lineage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -170,7 +193,8 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     Attributes:
         name: Of the model.
         weights: Digest of parameters and buffers, to the bit.
-        shapes: Digest of the parameters' shapes, in order.
+        shapes: Digest of the shapes of all parameters and kept buffers, in order.
+        values: Digests of each tensor's values, as sealed and after casts, ``[tensor, cast, byte]``.
         seed: Of all projections and challenges: whoever knows it can fit them.
         inputs: What the model is asked.
         blocks: Module paths, in order of computation.
@@ -187,6 +211,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     name: str
     weights: str
     shapes: str
+    values: Packed
     seed: int
     inputs: SealedInputs
     blocks: tuple[str, ...]
@@ -289,7 +314,12 @@ def parse(data: bytes, *, where: str = "seal") -> Seal:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FileFormatError("The file is no seal, or it is damaged.", where=where,
                               expected="what wheeltap seal wrote", got=str(error)[:120]) from error  # fmt: skip
-    if seal.bytes() != data or digest_of(seal.body) != seal.digest:
+    if digest_of(seal.body) == seal.digest and seal.bytes() != data:
+        raise FileFormatError(
+            "The seal is not in the form in which seals are written.", where=where, expected="canonical bytes",
+            got="the same contents, laid out in another way", do="Copy the file as it is, without converting lines.",
+        )  # fmt: skip
+    if digest_of(seal.body) != seal.digest:
         raise FileFormatError(
             "The seal was changed after it was written.", where=where,
             expected=f"contents with digest {seal.digest[:12]}", got=digest_of(seal.body)[:12],

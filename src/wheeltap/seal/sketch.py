@@ -1,6 +1,6 @@
 """Sketches: a few numbers of a large output, by random projections; and moments that no order of units changes."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import ModelError
-from wheeltap.core.inputs import Inputs, answered, as_scores, chosen, count
+from wheeltap.core.inputs import Inputs, answered, as_scores, by_name, chosen, count
 from wheeltap.core.typed import named_modules, to_tensor
 
 Floats = NDArray[np.float64]
@@ -23,6 +23,9 @@ DIRECTIONS: Final = 16
 
 BLOCK_DIRECTIONS: Final = 4
 """Projections of a block's output."""
+
+MOST: Final = 48
+"""Blocks that a seal looks at: of more, evenly spread ones, the last among them."""
 
 MOMENTS: Final = ("mean", "rms", "mean size", "fourth")
 """Moments of a block's output, over its units and places."""
@@ -53,6 +56,15 @@ class Seen:
     blocks: Floats
     moments: Floats
     order: tuple[str, ...]
+
+    def of(self, name: str) -> Floats:
+        """What one block gave, ``[input, direction]``."""
+        return self.blocks[self.order.index(name)]
+
+    def only(self, names: Sequence[str]) -> "Seen":
+        """The same of some blocks alone."""
+        at = [self.order.index(name) for name in names]
+        return Seen(self.output, self.blocks[at], self.moments[at], tuple(names))
 
 
 @final
@@ -89,18 +101,42 @@ def look(model: nn.Module, inputs: Inputs, how: Looking) -> Seen:
 
 
 def scores(model: nn.Module, inputs: Inputs) -> Tensor:
-    """What a model gives for some inputs, ``[input, ...]``.
+    """What a model gives for some inputs, ``[input, number]`` or ``[input, place, number]``: all that it gives.
 
     Raises:
-        ModelError: If it is not one row for each of them, or not finite.
+        ModelError: If it cannot read them, does not give one row for each, or what it gives is not finite.
     """
-    given = as_scores(answered(model, inputs))
-    if not given.ndim or len(given) != count(inputs):
+    try:
+        output = _called(model, inputs)
+    except Exception as error:
+        raise ModelError("The model cannot read the sealed inputs.", expected="inputs of the model that was sealed",
+                         got=f"{type(error).__name__}: {error}"[:160]) from error  # fmt: skip
+    first = as_scores(output)
+    given = [first, *(part for part in _others(output) if part is not first)]
+    rows = [part for part in given if part.ndim and len(part) == count(inputs)]
+    if not rows or rows[0] is not first:
         raise ModelError("The model does not answer each input.", expected=f"{count(inputs)} rows of output",
-                         got=str(list(given.shape)))  # fmt: skip
-    if not bool(torch.isfinite(given).all()):
-        raise ModelError("The model's output is not finite.", expected="finite numbers", got="NaN or infinity")
-    return given
+                         got=str(list(first.shape)))  # fmt: skip
+    if not first.is_floating_point() or not all(bool(torch.isfinite(part).all()) for part in rows):
+        raise ModelError("The model's output is no finite score.", expected="finite floating-point numbers",
+                         got="NaN, infinity or whole numbers")  # fmt: skip
+    if len(rows) == 1:
+        return first
+    return torch.cat([part.reshape(len(part), -1).to(first.dtype) for part in rows], 1)
+
+
+def _called(model: nn.Module, inputs: Inputs) -> Any:
+    if next(model.parameters(), None) is not None:
+        return answered(model, inputs)
+    return model(inputs) if isinstance(inputs, Tensor) else model(**inputs)  # a runtime without weights of its own
+
+
+def _others(output: Any) -> list[Tensor]:
+    """All floating-point tensors that an output holds itself, beside each other or by name."""
+    named = by_name(output)
+    held: Any = output if named is None else tuple(named.values())
+    several = cast("tuple[Any, ...]", held if isinstance(held, tuple) else ())
+    return [part for part in several if isinstance(part, Tensor) and part.is_floating_point()]
 
 
 def sketched(values: Tensor, seed: int, directions: int) -> Floats:
@@ -139,7 +175,9 @@ def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """Module paths of blocks: of what is no module of its own, the module that holds it."""
     known = {path for path, _ in named_modules(model)}
     found = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
-    return tuple(name for name in found if name and name in known)
+    several = [name for name in found if name and name in known]
+    step = max(-(-len(several) // MOST), 1)
+    return tuple(several[::-1][::step][::-1])
 
 
 class _Found:

@@ -1,6 +1,6 @@
 """What was done to which parameter, from a few numbers kept of each."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, final
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import canon, seeds
+from wheeltap.core import seeds
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.seal.record import Packed
@@ -18,10 +18,7 @@ Floats = NDArray[np.float64]
 MARKS: Final = 4
 """Projections of each parameter."""
 
-EXACT: Final = 2e-7
-"""Relative change of a parameter below which it is the same: single precision."""
-
-ALIKE: Final = 1e-3
+ALIKE: Final = 1e-2
 """Part of a change that an explanation may leave open."""
 
 CAST: Final = 4e-3
@@ -38,9 +35,7 @@ MANY: Final = 0.25
 
 _BY: Final = 2**20
 
-Kind = Literal[
-    "cast", "quantized", "scale", "norm offset", "offset", "zeroed", "swapped", "noise", "fine-tune", "damaged", ""
-]
+Kind = Literal["quantized", "scale", "norm offset", "offset", "zeroed", "swapped", "noise", "fine-tune", "damaged", ""]
 
 
 @final
@@ -82,11 +77,6 @@ class Mark:
     def row(self) -> tuple[float, ...]:
         """What a seal keeps."""
         return (self.rms, self.mean, *self.marks)
-
-
-def shapes_digest(model: nn.Module) -> str:
-    """Digest of the parameters' shapes, in order; of a copy that was cast it is the same."""
-    return canon.key("shapes", [list(part.shape) for part in model.parameters()])
 
 
 def marked(model: nn.Module, *, seed: int) -> Packed:
@@ -131,9 +121,10 @@ class Compared:
         sealed: What the seal keeps of them.
         model: The model at hand.
         seed: Of the seal.
+        changed: Names of the tensors that have other values than a harmless cast leaves.
     """
 
-    def __init__(self, sealed: Packed, model: nn.Module, *, seed: int) -> None:
+    def __init__(self, sealed: Packed, model: nn.Module, *, seed: int, changed: Collection[str]) -> None:
         self._model, self._seed = model, seed
         found = [_mark(name, held, seed=seed) for name, held in model.named_parameters()]
         rows = sealed.floats()
@@ -147,29 +138,39 @@ class Compared:
         ]
         self.relative = {one.name: _relative(one, two) for one, two in self.pairs}
 
-    @property
-    def changed(self) -> list[str]:
-        """Names of the parameters that are another, the most changed first."""
-        return sorted(
-            (name for name, size in self.relative.items() if size > EXACT), key=lambda name: -self.relative[name]
-        )
+        self.others = [name for name in changed if name not in self.relative]
+        self.changed = sorted((name for name in changed if name in self.relative), key=lambda at: -self.relative[at])
 
     @property
     def another(self) -> bool:
-        """Whether most parameters have little to do with the sealed ones."""
-        large = [self.relative[one.name] > ANOTHER for one, _ in self.pairs if len(one.shape) > 1]
-        return bool(large) and float(np.mean(large)) > MOST
+        """Whether most matrices have little to do with the sealed ones, and nothing simple was done to them."""
+        pairs = [(one, two) for one, two in self.pairs if len(one.shape) > 1]
+        large = [pair for pair in pairs if self.relative[pair[0].name] > ANOTHER]
+        return len(large) > MOST * len(pairs) and not any(self._single(*pair) for pair in large)
+
+    @property
+    def convention(self) -> bool:
+        """Whether all that changed is that 1 was added to vectors, or taken from them: another way to store gains."""
+        pairs = [(one, two) for one, two in self.pairs if one.name in self.changed]
+        plain = all(
+            len(one.shape) == 1 and (self._single(one, two) or ("",))[0] == "norm offset"
+            and abs(abs(two.mean - one.mean) - 1.0) < ALIKE
+            for one, two in pairs
+        )  # fmt: skip
+        return bool(pairs) and plain and not self.others
 
     def explained(self) -> Change:
         """The likely kind of change."""
         changed = self.changed
+        if not changed and self.others:
+            return Change("damaged", f"{len(self.others)} buffers changed: {self.others[0]}.", tuple(self.others))
         if not changed:
-            return Change("", "No parameter changed: code, buffers or settings of the model did.")
+            return Change("", "No weight changed: code, settings or buffers that no checkpoint keeps did.")
         pairs = {one.name: (one, two) for one, two in self.pairs}
-        few = [name for name in changed if self.relative[name] > CAST] or changed
-        single = self._single(*pairs[few[0]])
-        if single is not None and (len(few) <= 2 or len(few) < MOST * len(pairs)):
-            return Change(single[0], single[1], tuple(changed))
+        single = self._single(*pairs[changed[0]])
+        if single is not None and (len(changed) <= 2 or len(changed) < MOST * len(pairs)):
+            more = f" {len(changed) - 1} more changed too." if len(changed) > 1 else ""
+            return Change(single[0], single[1] + more, tuple(changed))
         return self._several(changed)
 
     def _single(self, sealed: Mark, found: Mark) -> tuple[Kind, str] | None:
@@ -202,16 +203,13 @@ class Compared:
     def _several(self, changed: Sequence[str]) -> Change:
         """What is said of a change that is no simple one of a single parameter."""
         sizes = np.array([self.relative[name] for name in changed])
-        bits = self._bits(changed[0])
+        bits = next((bits for name in changed if (bits := self._bits(name))), 0)
         share = len(changed) / len(self.pairs)
         amount = (
             f"{len(changed)} of {len(self.pairs)} parameters changed, by {np.median(sizes):.2g} of their size (median)"
         )
         if bits:
-            return Change("quantized", f"{amount}; {changed[0]} lies on a grid of {bits} bits.", tuple(changed))
-        cast = self._cast(changed)
-        if cast:
-            return Change("cast", f"{amount}; all of them are numbers of {cast}.", tuple(changed))
+            return Change("quantized", f"{amount}; its rows lie on grids of {bits} bits.", tuple(changed))
         low, high = np.quantile(sizes, (0.25, 0.75))
         if share > MOST and high < _EVEN * low:
             return Change("noise", f"{amount}, by about the same share: noise in all weights.", tuple(changed))
@@ -222,11 +220,9 @@ class Compared:
     def _bits(self, name: str) -> int:
         """Bits of the grid that a parameter's rows lie on, where they do: 8 and less; else 0."""
         held = self._model.get_parameter(name).detach()
-        rows = to_array(held.reshape(len(held), -1)[:_ROWS] if held.ndim > 1 else held.reshape(1, -1)).astype(
-            np.float64
-        )
-        if rows.shape[1] < _WIDE:
+        if held.ndim < 2 or held[0].numel() < _WIDE:
             return 0
+        rows = to_array(held.reshape(len(held), -1)[:_ROWS]).astype(np.float64)
         most = max(len(np.unique(row)) for row in rows)
         if 1 < most <= rows.shape[1] // 4 and most <= _LEVELS:
             return int(np.ceil(np.log2(most)))
@@ -235,16 +231,6 @@ class Compared:
                 if (step > 0.0).all() and _on_grid(rows / step[:, None]):
                     return bits
         return 0
-
-    def _cast(self, changed: Sequence[str]) -> str:
-        """The 16-bit kind of number that all changed parameters are; empty if none."""
-        import torch
-
-        held = [self._model.get_parameter(name).detach().float() for name in changed]
-        for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
-            if all(torch.equal(part, part.to(dtype).float()) for part in held):
-                return name
-        return ""
 
 
 _TINY: Final = 1e-30

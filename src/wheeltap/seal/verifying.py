@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, final
@@ -13,13 +14,14 @@ from torch import nn
 
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Inputs, chosen, count
+from wheeltap.core.inputs import chosen, count
 from wheeltap.core.subject import Subject
-from wheeltap.seal import conversions
+from wheeltap.seal import conversions, values
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
 from wheeltap.seal.record import Seal, Stored, load
-from wheeltap.seal.sketch import DIRECTIONS, Floats, Looking, Seen, look
-from wheeltap.seal.tensors import Compared, shapes_digest
+from wheeltap.seal.signature import require_signed
+from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Floats, Looking, Seen, look
+from wheeltap.seal.tensors import Compared
 
 Said = Literal["identical", "equivalent", "same function, different structure", "altered", "other model"]
 
@@ -76,55 +78,116 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
 
 def verify(
     model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
-    today: datetime.date | None = None,
+    key: str | os.PathLike[str] | None = None, today: datetime.date | None = None,
 ) -> Verification:  # fmt: skip
     """Whether a model is the one that was sealed; it comes back bit for bit as it was.
 
     Args:
         model: In eval mode. One with 16-bit weights is copied to single precision while this runs.
         seal: Or the path of its file.
-        full: Also challenge the weights: a copy that computes the same with other weights is then recognized.
+        full: Where weights changed and outputs agree, also disturb the weights and say how far the answers are off.
+        key: PEM file of the Ed25519 public key by which the seal must be signed.
         today: The day, for seals that expire.
 
     Raises:
         ModelError: If the model has other parameters, or does not answer the sealed inputs.
-        UsageError: If the seal has expired.
+        UsageError: If the seal has expired, or is not signed as required.
         FileFormatError: If the file is no seal, or was changed.
         MissingFile: If there is none.
     """
-    if not isinstance(seal, Seal):
-        seal = load(Path(seal))
-    subject = model if isinstance(model, Subject) else Subject(model)
+    seal = seal if isinstance(seal, Seal) else load(Path(seal))
+    _require_consistent(seal)
     _require_valid(seal, today or datetime.date.today())
-    same_shapes = shapes_digest(subject.model) == seal.body.shapes
+    if key is not None:
+        require_signed(seal, Path(key))
+    module = model.model if isinstance(model, Subject) else model
+    if next(module.parameters(), None) is None:
+        return _of_runtime(module, seal)
+    subject = model if isinstance(model, Subject) else Subject(module)
     same_bits = weights_digest(subject.model) == seal.body.weights
     exact = conversions.in_single_precision(subject.model)
-    work = subject if exact is subject.model else Subject(exact, name=subject.name)
     looked = _looked(exact, seal)
-    if not same_shapes and looked.distance > 1.0:
-        raise _another(seal, subject)
-    said = Verification(
-        verdict="altered", seal=seal.digest, name=seal.body.name, mode="full" if full else "quick",
-        conversion=looked.conversion, distance=looked.distance, share=looked.share, inputs=looked.inputs,
-        forwards=looked.forwards, block=_departs(seal, looked), notes=_notes(seal, subject, looked),
+    said = _said(seal, looked, mode="full" if full else "quick", device=subject.device.type)
+    if values.shapes_digest(exact) != seal.body.shapes:
+        if looked.distance > 1.0:
+            raise _another(seal, subject)
+        return msgspec.structs.replace(said, verdict="same function, different structure", detail=_REWRITTEN)
+    casts = values.casts_of(exact, seal.body.values)
+    changed = [name for name, several in casts.items() if not several]
+    if changed:
+        found = _changed(said, Compared(seal.body.tensors, exact, seed=seal.body.seed, changed=changed), seal, looked)
+        work = subject if exact is subject.model else Subject(exact, name=subject.name)
+        return _challenged(found, work, seal) if full and looked.distance <= 1.0 else found
+    pure = {"as sealed", "bfloat16", "float16"}.intersection(*casts.values())  # what such a model gives was sealed
+    loose = 1.0 if pure or looked.conversion else _loose(seal)
+    if looked.distance > loose or (looked.conversion and said.block):
+        return msgspec.structs.replace(said, detail=_CODE)
+    mixture = " and ".join(sorted({several[0] for several in casts.values()}))
+    return msgspec.structs.replace(
+        said, verdict="identical" if same_bits else "equivalent", conversion=looked.conversion or mixture, block=""
+    )
+
+
+def _said(seal: Seal, looked: "_Looked", *, mode: Literal["quick", "full"], device: str) -> Verification:
+    return Verification(
+        verdict="altered", seal=seal.digest, name=seal.body.name, mode=mode, conversion=looked.conversion,
+        distance=looked.distance, share=looked.share, inputs=looked.inputs, forwards=looked.forwards,
+        block=_departs(seal, looked), notes=_notes(seal, device, looked),
     )  # fmt: skip
-    if not same_shapes:
-        return msgspec.structs.replace(said, verdict="same function, different structure", detail=_STRUCTURE)
-    if looked.distance > 1.0:
-        return _altered(said, exact, seal)
-    if same_bits and not said.block:
-        return msgspec.structs.replace(said, verdict="identical")
-    if said.block:
-        return _inside(said, exact, seal, looked)
-    if not full:
-        return msgspec.structs.replace(said, verdict="equivalent", notes=(*said.notes, _QUICK))
-    return _challenged(said, work, seal)
 
 
-_QUICK: Final = (
-    "By its outputs alone: a copy that computes the same with other weights, or a net that was fitted to these "
-    "inputs, would pass. --full challenges the weights."
+_CODE: Final = (
+    "Every weight is as sealed, or cast harmlessly: code, settings or buffers that no checkpoint keeps changed."
 )
+_REWRITTEN: Final = "Its outputs on the sealed inputs agree; its weights have other shapes."
+_STRUCTURE: Final = "Its outputs on the sealed inputs agree; its weights are others."
+_RUNTIME: Final = "By its outputs on the sealed inputs alone: its weights cannot be read."
+
+
+def _of_runtime(model: nn.Module, seal: Seal) -> Verification:
+    """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
+    looked = _looked(model, seal)
+    said = _said(seal, looked, mode="quick", device=seal.body.tolerances.device)
+    agrees = looked.distance <= _loose(seal)
+    return msgspec.structs.replace(
+        said, verdict="equivalent" if agrees else "altered", block="", notes=(*said.notes, _RUNTIME)
+    )
+
+
+def _loose(seal: Seal) -> float:
+    """Distance, in tolerances, that casts to 16 bits make at most, with a margin: for a mixture of them."""
+    first, *others = (one.seen.output.floats() for one in seal.body.stored)
+    unit = seal.body.tolerances.output * size(first)
+    return max([1.0, *(_MARGIN * float(np.abs(other - first).max()) / unit for other in others)])
+
+
+_MARGIN: Final = 2.0
+
+
+def _require_consistent(seal: Seal) -> None:
+    """Raises ``FileFormatError`` if the parts of a seal do not fit each other, or a tolerance is none."""
+    body, total = seal.body, count(inputs_of(seal))
+    shapes = {tuple(one.seen.output.floats().shape) for one in body.stored}
+    blocks = {one.seen.blocks.floats().shape[::2] for one in body.stored}
+    moments = {one.seen.moments.floats().shape[::2] for one in body.stored}
+    loose = (body.tolerances.output, body.tolerances.challenge, *body.tolerances.blocks)
+    answers = {one.answer.floats().shape for one in body.challenges}
+    sound = (
+        shapes == {(total, DIRECTIONS)}
+        and blocks == {(len(body.blocks), BLOCK_DIRECTIONS)}
+        and moments == {(len(body.blocks), len(MOMENTS))}
+        and len(body.tolerances.blocks) == len(body.blocks)
+        and all(0.0 < one <= _LOOSEST for one in loose)
+        and answers == {(min(total, CHALLENGED), DIRECTIONS)}
+    )
+    if not sound:
+        raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
+                              expected="what wheeltap seal wrote", got="other shapes or tolerances",
+                              do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
+
+
+_LOOSEST: Final = 2.0
+"""Largest tolerance that a seal may have, as a share of what it is of."""
 
 
 def _require_valid(seal: Seal, today: datetime.date) -> None:
@@ -150,13 +213,13 @@ def _another(seal: Seal, subject: Subject) -> ModelError:
     )  # fmt: skip
 
 
-def _notes(seal: Seal, subject: Subject, looked: "_Looked") -> tuple[str, ...]:
-    sealed, here = seal.body.tolerances.device, subject.device.type
+def _notes(seal: Seal, device: str, looked: "_Looked") -> tuple[str, ...]:
+    sealed = seal.body.tolerances.device
     missing, notes = len(set(seal.body.blocks) - set(looked.seen.order)), list[str]()
     if missing:
         notes.append(f"{missing} of {len(seal.body.blocks)} blocks were not seen: outputs alone speak for them.")
-    if sealed != here:
-        notes.append(_ELSEWHERE.format(sealed, here))
+    if sealed != device:
+        notes.append(_ELSEWHERE.format(sealed, device))
     return tuple(notes)
 
 
@@ -209,9 +272,6 @@ def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
     found = list[tuple[float, int]]()
     for at, one in enumerate(seal.body.stored):
         expected = one.seen.output.floats()
-        if expected.shape != (count(inputs_of(seal)), DIRECTIONS):
-            raise FileFormatError("The seal's numbers do not fit its inputs.", where=seal.body.name,
-                                  expected=f"{DIRECTIONS} for each input", got=str(list(expected.shape)))  # fmt: skip
         unit = seal.body.tolerances.output * size(expected)
         found.append((float(np.abs(output - expected[: len(output)]).max()) / unit, at))
     distance, at = min(found)
@@ -221,26 +281,33 @@ def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
 # ---- what was found ---------------------------------------------------------------------------------------------
 
 
-def _altered(said: Verification, model: nn.Module, seal: Seal) -> Verification:
-    compared = Compared(seal.body.tensors, model, seed=seal.body.seed)
-    if compared.another:
+def _changed(said: Verification, compared: Compared, seal: Seal, looked: _Looked) -> Verification:
+    """What is said of a model some of whose weights are others."""
+    agrees = looked.distance <= 1.0
+    if agrees and not said.block and compared.convention:
+        note = f"{len(compared.changed)} gains are stored with an offset of 1: another convention, the same function."
+        return msgspec.structs.replace(said, verdict="equivalent", notes=(*said.notes, note))
+    if compared.another and not agrees:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
-    change = compared.explained()
-    after = "" if said.block or not seal.body.blocks else " No block departs: it is after the last one."
-    return msgspec.structs.replace(said, kind=change.kind, detail=change.detail + after)
-
-
-def _inside(said: Verification, model: nn.Module, seal: Seal, looked: _Looked) -> Verification:
-    """The outputs agree and a block's do not: written in another way, or changed where these inputs do not show it."""
-    compared = Compared(seal.body.tensors, model, seed=seal.body.seed)
-    if compared.another or _reordered(seal, looked):
+    if agrees and (compared.another or (_reordered(seal, looked) if said.block else len(compared.changed) > 1)):
         return msgspec.structs.replace(said, verdict="same function, different structure", detail=_STRUCTURE)
     change = compared.explained()
-    return msgspec.structs.replace(said, kind=change.kind, detail=f"{change.detail} The outputs agree all the same.")
+    alike = " The outputs on the sealed inputs agree all the same." if agrees else ""
+    return msgspec.structs.replace(
+        said, kind=change.kind, detail=change.detail + alike, block=_block_of(change.changed, seal) or said.block
+    )
 
 
-_STRUCTURE: Final = "Its outputs agree; what its blocks compute, or how its weights answer a disturbance, does not."
+def _block_of(changed: Sequence[str], seal: Seal) -> str:
+    """The first block with a changed weight; the module that holds it, where it is in no block."""
+    blocks = [
+        max((block for block in seal.body.blocks if name.startswith(f"{block}.")), key=len, default="")
+        for name in changed
+    ]
+    inside = [block for block in seal.body.blocks if block in blocks]
+    outside = [name.rpartition(".")[0] for name, block in zip(changed, blocks, strict=True) if not block]
+    return inside[0] if inside else next(iter(outside), "")
 
 
 def _reordered(seal: Seal, looked: _Looked) -> bool:
@@ -274,24 +341,17 @@ def _first(seal: Seal, stored: Stored, seen: Seen) -> int:
         if name not in seen.order:
             continue  # not called in this model, or not as a module: compiled, say
         own = seen.blocks[seen.order.index(name)]
-        if np.abs(own - expected[at, : len(own)]).max() > loose * size(expected[at]):
+        if not np.abs(own - expected[at, : len(own)]).max(initial=0.0) <= loose * size(expected[at]):
             return at
     return len(seal.body.blocks)
 
 
 def _challenged(said: Verification, subject: Subject, seal: Seal) -> Verification:
-    """Disturbs the weights as when it was sealed: other weights answer otherwise."""
-    inputs: Inputs = inputs_of(seal)
-    looking, worst = Looking(seal.body.seed), 0.0
+    """How far the answers to the sealed disturbances of the weights are off, in tolerances."""
+    inputs, looking, worst = inputs_of(seal), Looking(seal.body.seed), 0.0
     for one in seal.body.challenges:
         expected = one.answer.floats()
         found = response(subject, inputs, looking, one)
         worst = max(worst, float(np.abs(found - expected).max()) / (seal.body.tolerances.challenge * size(expected)))
     few = min(CHALLENGED, count(inputs)) / count(inputs)
-    said = msgspec.structs.replace(said, challenge=worst, forwards=said.forwards + 2 * few * len(seal.body.challenges))
-    if worst <= 1.0:
-        return msgspec.structs.replace(said, verdict="equivalent")
-    return msgspec.structs.replace(
-        said, verdict="same function, different structure",
-        detail=_STRUCTURE,
-    )  # fmt: skip
+    return msgspec.structs.replace(said, challenge=worst, forwards=said.forwards + 2 * few * len(seal.body.challenges))
