@@ -52,18 +52,15 @@ def verify(
     from wheeltap.cli.progress import said
     from wheeltap.report.files import require_writable, write
     from wheeltap.seal.record import load
-    from wheeltap.seal.signature import require_signed
     from wheeltap.seal.verifying import verify as verified
 
     if json is not None and json != STDOUT:
         require_writable(json)
     held = load(seal)
-    if key is not None:
-        require_signed(held, key)
     with said("loading"):
         subject = sources.load_model(model)
     with said("verifying"):
-        found = verified(subject, held, full=full)
+        found = verified(subject, held, full=full, key=key)
     code = 0 if found.passed or (fail_on == "altered" and found.verdict.startswith("same")) else 1
     text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
