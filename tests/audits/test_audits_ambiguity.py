@@ -1,5 +1,6 @@
 """WT502: planted skill is found, none is not, what is recorded is compared, and a run that is broken off goes on."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,22 @@ def test_planted_skill_is_found() -> None:
 def test_without_skill_nothing_is_found() -> None:
     found, _ = judged(Sees(skill=0.0))
     assert all(one.status in ("excluded", "inconclusive", "measured") for one in found.values())
+
+
+def test_one_item_has_no_sets_of_labels() -> None:
+    """The threshold of each half is tuned on the other, and one item has no halves."""
+    single = items(3).part(torch.tensor([2]))
+    report = wt.audit(wt.Subject(Sees(skill=1.0).eval(), name="net"), single, audits=ASKED)
+    by_title = {one.title: one for one in report.findings if one.code == "WT502"}
+    assert by_title["Sets of labels"].status == "not_applicable"
+    assert "one item" in by_title["Sets of labels"].because
+    assert by_title["Statements about readings"].status == "measured"
+    assert "of 1 item)" in report.headline
+
+
+def test_the_headline_names_the_model_once_a_line() -> None:
+    lines = judged(Sees(skill=1.0))[1].headline.splitlines()
+    assert all(re.search("net: (?!net)|^No answer|^Cannot tell|^May", line) for line in lines), lines
 
 
 def test_what_has_no_readings_has_no_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,20 @@
 """WT503: texts that were read are found, others are never called seen, and nothing is ever called clean."""
 
 import functools
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import wheeltap as wt
-from tests.contaminated import WINDOW, subject, task
+from tests.contaminated import WINDOW, Letters, subject, task, texts
+from wheeltap.audits.claims import Draft, Words
 from wheeltap.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
+from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding
+from wheeltap.sources.passages import load_passages
 from wheeltap.stats.family import holm
 
 pytest.importorskip("transformers")
@@ -33,10 +38,14 @@ def findings(made: wt.Report) -> dict[str, Finding]:
 
 def test_a_net_that_has_read_the_items() -> None:
     made = findings(report(seen=0))
-    for title in (ORDER, VERSIONS):
-        assert (made[title].status, made[title].verdict, made[title].alarm) == ("found", "seen", True), made[title]
+    # A model may prefer published texts because the twins are worse English: only order and completion say "seen".
+    for title, verdict in ((ORDER, "seen"), (VERSIONS, "prefers published")):
+        assert (made[title].status, made[title].verdict, made[title].alarm) == ("found", verdict, True), made[title]
     assert made[COMPLETION].status in ("found", "inconclusive")
-    assert "read0 has seen the items in training" in report(seen=0).record.headline
+    headline = report(seen=0).record.headline
+    assert " has seen the items in training: it knows their order." in headline
+    assert "seen in training, or the twins are worse English" in headline
+    assert "A copy taught the items 1, 40 times would be found with probability" in headline  # also of what was found
     aurocs = {one.name: one for one in made[VERSIONS].estimates}
     assert all((aurocs[f"AUROC of {name}"].value or 0.0) >= 0.95 for name in ("loss", "Min-K%++"))
     assert abs((aurocs["AUROC of words, no model"].value or 0.0) - 0.5) < 0.2
@@ -109,6 +118,34 @@ def test_clean_models_are_rarely_called_contaminated(what: str, world: dict[str,
     share = float(np.mean([bool(one) for one in called]))
     # Of 200 runs at 5 %, more than 8.5 % are seen once in 40 times. What the means of losses alone would say is wrong.
     assert share <= 0.085, (what, share)
+
+
+def test_repeated_items_are_looked_at_once(tmp_path: Path) -> None:
+    lines = [{"text": text} for text in texts(seed=0, count=6) * 10]
+    path = tmp_path / "items.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines))
+    asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "shards": 3, "exposures": "1"})]
+    record = wt.audit(subject(seen=2), load_passages(path, Letters()), audits=asked).record
+    assert not [one for one in record.findings if one.status in ("found", "error")]
+    assert record.task.examples == 6 and record.task.name == "items, 6 of 60 without repeats"
+    assert "Of 60 lines 54 repeat another one and are left out." in record.headline
+    assert "copy taught the items once would" in record.headline and "No power" in record.headline
+
+
+def test_twins_with_errors_are_no_sign_of_training() -> None:
+    rng = np.random.default_rng(0)
+    read = {**arrays(rng).read, "words": np.zeros((60, 2))}  # no word with an error was met before: all are ties
+    read["loss"] = np.stack([np.full(60, 3.0), 3.3 + rng.random(60) / 10], axis=1)[None]
+    letters = np.stack([np.zeros(60), -rng.random(60) - 0.01], axis=1)
+    assert VERSIONS in found(Copy(read, 0, root=0)) and VERSIONS not in found(Copy({**read, "letters": letters}, 0, 0))
+    [shown] = [one for one in Copy({**read, "letters": letters}, 0, 0).shown() if one.title == VERSIONS]
+    assert "usual letters alone sort 100 %" in shown.numbers
+    # The interval of the gap leaves 0 out, and the test says nothing: then nothing leans.
+    said = Finding(code="WT503", title=VERSIONS, status="found", subject="x", estimates=(shown.effect,), because="x")
+    [settled] = settle(
+        [Draft(finding=said, test=shown.effect, one_sided=True, words=Words("a", "b", "may a"))], alpha=0.05
+    )
+    assert (shown.effect.low or 0.0) > 0.2 and settled.verdict == "cannot tell" and not settled.leaning
 
 
 def test_the_loss_gap_alone_would_be_wrong_of_reworded_twins() -> None:

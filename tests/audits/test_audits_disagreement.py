@@ -184,6 +184,8 @@ def test_scores_without_probabilities_are_shown_by_agreement(tmp_path: Path) -> 
     assert record.lens is not None
     scores = [one.scores[0] for one in record.lens.people[0].thresholds]
     assert scores[0] == pytest.approx(right.mean()) and scores[-1] > scores[0]
+    [panel] = context(record.lens)["panels"]
+    assert panel["scored"] == "score on the items kept, as it was recorded"
 
 
 # ---- published votes ----------------------------------------------------------------------------------------------
@@ -226,6 +228,16 @@ def test_people_who_always_agree_have_no_interval(tmp_path: Path) -> None:
     assert people.estimates[0].value == 1.0
     assert all(one.low is None and one.high is None for one in people.estimates)
     assert "1.000 (no interval: the same number on all 600 items)" in people.because
+    assert "(kappa undefined: nobody disagrees)" in people.because
+
+
+def test_shares_and_distances_of_two_items_lie_where_they_can(tmp_path: Path) -> None:
+    said = Votes(labels=LABELS, votes=np.array([[6, 1, 0], [2, 2, 2]], dtype=np.int32), ordinal=False)
+    people = finding(report(tmp_path, Recording(shape="votes", items=("a", "b"), votes=said)), "people",
+                     "Agreement of people")  # fmt: skip
+    same, _, far, soft, *_ = people.estimates
+    assert (same.low, same.high) == (0.0, 1.0) and (soft.low, soft.high) == (0.0, 1.0)
+    assert far.low == 0.0 and far.high is not None and far.high <= 0.8326
 
 
 def test_systems_that_all_tie_change_no_places(tmp_path: Path) -> None:

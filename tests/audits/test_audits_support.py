@@ -1,13 +1,16 @@
 """WT504 on recorded answers with a planted truth: sharper but narrower, more able, and the same."""
 
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from wheeltap.core.records import Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.plans.plan import AuditSpec
+from wheeltap.report.text import summary
 from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
 from wheeltap.sources.recorded.base import Answers, Recording
@@ -16,7 +19,9 @@ ITEMS, SAMPLES = 400, 32
 ONCE, SOLVED = "Difference at one try (pass@1)", "Solved at least once"
 
 
-def report(tmp_path: Path, *shares: np.ndarray, samples: tuple[int, ...] = (SAMPLES, SAMPLES)) -> ReportRecord:
+def report(
+    tmp_path: Path, *shares: np.ndarray, samples: tuple[int | np.ndarray, ...] = (SAMPLES, SAMPLES)
+) -> ReportRecord:
     """Of two systems with these chances of a right answer to each item."""
     rng = np.random.default_rng(7)
     items = tuple(f"q{at}" for at in range(len(shares[0])))
@@ -77,6 +82,25 @@ def test_other_numbers_of_answers_are_not_compared_by_what_is_solved_once(tmp_pa
     record = report(tmp_path, ability, ability, samples=(SAMPLES, 4))
     assert finding(record, SOLVED).status == "not_applicable"
     assert record.lens is not None and record.lens.gaps[0].ks[-1] == 4 and not record.lens.supports
+    assert "(base 32 an item, after 4)" in finding(record, SOLVED).because
+    assert record.lens.notes == ("k ends at 4: after has only 4 answers to every item.",)
+
+
+def test_one_item_with_few_answers_ends_k_and_that_is_said(tmp_path: Path, ability: np.ndarray) -> None:
+    several = [np.full(ITEMS, SAMPLES), np.full(ITEMS, SAMPLES)]
+    several[1][3] = 3
+    record = report(tmp_path, ability, ability, samples=tuple(several))
+    assert record.lens is not None and record.lens.curves[0].ks[-1] == 3
+    assert record.lens.notes == ("k ends at 3: after has only 3 answers to 1 item.",)
+    assert "(base 32 an item, after 3 to 32)" in finding(record, SOLVED).because
+    console = Console(record=True, width=100, file=StringIO())
+    summary(record, console)
+    assert record.lens.notes[0] in console.export_text()
+
+
+def test_all_that_there_is_ends_k_without_a_word(tmp_path: Path, ability: np.ndarray) -> None:
+    record = report(tmp_path, ability, ability)
+    assert record.lens is not None and not record.lens.notes
 
 
 def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said(tmp_path: Path) -> None:
@@ -85,7 +109,8 @@ def test_few_items_that_never_differ_are_undecided_and_what_would_decide_is_said
     assert once.status == "inconclusive" and not once.alarm and once.estimates[0].low != once.estimates[0].high
     assert once.estimates[0].name == "difference at one try (after - base)"
     assert "Cannot tell: base vs after, difference at one try (pass@1): 0.0 points [" in record.headline
-    assert "items would tell" in record.headline and "not shown to differ" not in record.headline
+    assert "items would show 4 points, or exclude 2 points if there is none" in record.headline
+    assert "not shown to differ" not in record.headline
 
 
 def test_nobody_differs(tmp_path: Path) -> None:

@@ -46,8 +46,28 @@ def test_the_answer_says_what_would_decide_and_that_tests_are_corrected(
     files = [log(tmp_path / f"{name}.jsonl", right) for name, right in (("a", "1011" * 8), ("b", "0111" * 8))]
     assert main(["lens", *files, log(tmp_path / "c.jsonl", "1100" * 8)]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"annot tell: a vs b, .*: 0\.0 points \[-[\d.]+, [\d.]+\]; about [\d,]+ items would tell\.", out)
+    assert re.search(r"annot tell: a vs b, .*: 0\.0 points \[-[\d.]+, [\d.]+\]; about [\d,]+ items would show", out)
+    assert "would show 4 points, or exclude 2 points if there is none." in out
     assert "Verdicts are corrected for all 3 tests of this report" in out
+
+
+def test_what_would_decide_is_left_out_where_an_effect_is_visible(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The number of items is that for no effect, or for one of twice the margin: here 6 points are seen."""
+    one, two = log(tmp_path / "one.jsonl", "1" * 100), log(tmp_path / "two.jsonl", "1" * 94 + "0" * 6)
+    main(["lens", one, log(tmp_path / "three.jsonl", "1" * 97 + "000"), two])
+    out = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"May differ: one vs two, .*?: -6\.0 points \[-[\d.]+, -[\d.]+\]\. Cannot", out), out
+
+
+def test_the_answer_alone_is_wrapped_like_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    main(["lens", log(tmp_path / "good.jsonl", "1" * 50), log(tmp_path / "bad.jsonl", "0" * 50), "--quiet"])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1 and max(map(len, lines)) <= 60
 
 
 @pytest.mark.parametrize("samples", [1, 3])

@@ -22,6 +22,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Of readings that would take long with their defaults."""
 
 OWN = (
+    "contamination",
     "continuations",
     "factor-effects",
     "head-effects",
@@ -33,7 +34,7 @@ OWN = (
     "statements",
     "votes",
 )
-"""Read by tests of their own, of tasks with factors, votes or readings, of models with attention, or that draw."""
+"""Read by tests of their own: of tasks with factors, votes, readings or texts, of models that attend or draw."""
 
 for _name in sorted(set(base.BUILTIN) - set(OWN)):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}

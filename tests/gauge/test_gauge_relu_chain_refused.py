@@ -35,7 +35,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "one layer": (lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU()), "fewer than two"),
     "random": (lambda: nn.Sequential(nn.Linear(4, 8), nn.RReLU(), nn.Linear(8, 3)), "RReLU"),
     "slope by value": (lambda: Wired(lambda m, x: m.b(F.leaky_relu(m.a(x), x.sum()))), "depends on other values"),
-    "exp": (lambda: Wired(lambda m, x: m.b(m.a(x).exp())), "exp"),
+    "running sum": (lambda: Wired(lambda m, x: m.b(m.a(x).cumsum(-1))), "cumsum"),
     "layer norm": (lambda: nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 3)), "LayerNorm"),
     "softmax": (lambda: nn.Sequential(nn.Linear(4, 8), nn.Softmax(-1), nn.Linear(8, 3)), "Softmax"),
     "clamp": (lambda: Wired(lambda m, x: m.b(m.a(x).clamp(min=-1))), "bound other than 0"),

@@ -38,6 +38,12 @@ def _shown_claim() -> ReportRecord:
     return msgspec.structs.replace(only("int8"), findings=(claim,))
 
 
+def _unanswered() -> ReportRecord:
+    """Beside the score, one scheme that does not apply to the model."""
+    record = only("wanda50")
+    return msgspec.structs.replace(record, findings=tuple(f for f in record.findings if f.status != "excluded"))
+
+
 # ---- exit codes -----------------------------------------------------------------------------------------------
 
 
@@ -56,6 +62,7 @@ def _shown_claim() -> ReportRecord:
         (single(), (1, 1, 1, 0)),
         (empty(), (0, 0, 0, 0)),
         (uncovered(), (2, 2, 2, 0)),
+        (_unanswered(), (2, 2, 2, 0)),  # nothing that was asked has an answer
         (shipped_void(), (3, 3, 3, 3)),
         (unfinished(only("int8"), 3), (2, 2, 2, 2)),
         (unfinished(shipped_void(), 3), (2, 2, 2, 2)),
@@ -111,8 +118,9 @@ def test_a_report_that_does_not_pass_says_what_stands_in_the_way() -> None:
         (shipped_void(), "failed: original, permuted and rescaled"),
         (unfinished(only("int8"), 1234), "at least 1,234 trials have not run"),
         (uncovered(), "--partial"),
+        (_unanswered(), "Nothing that was asked has an answer"),
     ],
-    ids=["void", "unfinished", "uncovered"],
+    ids=["void", "unfinished", "uncovered", "unanswered"],
 )
 def test_a_report_without_a_result_says_why(record: ReportRecord, says: str) -> None:
     with pytest.raises(NotPassed, match=says):

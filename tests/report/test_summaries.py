@@ -257,6 +257,9 @@ def test_junit_tells_of_the_run() -> None:
     assert set(void.values()) <= {"error", "skipped"}
     _, cut = _parsed(junit(unfinished(shipped(), 2), "never"))
     assert cut["wheeltap", "the run is over"] == "error"
+    alone = tuple(one for one in shipped().findings if one.status in ("measured", "not_applicable"))
+    _, silent = _parsed(junit(msgspec.structs.replace(shipped(), findings=alone), "costs"))
+    assert silent["wheeltap", "there is an answer"] == "error"
     _, bare = _parsed(junit(uncovered(), "costs"))
     assert Counter(bare.values()) == {"": 1, "error": 3}
 

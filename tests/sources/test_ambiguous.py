@@ -50,6 +50,9 @@ def test_a_line(tmp_path: Path) -> None:
     [
         (item(labels="neutral, maybe"), DataError, "not in the set"),
         (item(id=0), DataError, "is there twice"),
+        (item(id=2, premise=" "), DataError, "sentence is empty(.|\n)*line 2(.|\n)*nothing in premise"),
+        (item(id=2, disambiguations=[{"premise": "", "hypothesis": "x", "label": "neutral"}]), DataError, "reading 1"),
+        (item(id=2, labels="contradiction"), DataError, "No reading has a label of the item(.|\n)*line 2"),
         (item(id=2, hypothesis=None), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[open('x')]"), FileFormatError, "no ambiguous inference"),
         (item(id=2, disambiguations="[" * 300), FileFormatError, "no ambiguous inference"),

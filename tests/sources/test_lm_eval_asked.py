@@ -49,6 +49,11 @@ def test_what_cannot_be_read_is_said(text: str, kind: type[Exception]) -> None:
         asked_for(Path(text))
 
 
+def test_a_limit_of_nothing_says_what_is_possible() -> None:
+    with pytest.raises(UsageError, match=r"1 or more(.|\n)*got: 0(.|\n)*Leave limit out for all documents"):
+        asked_for(Path("lm_eval:arc_easy,limit=0"))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is not None, reason="lm-eval is installed")
 def test_without_lm_eval_the_line_that_installs_it_is_printed(llama_folder: Path) -> None:
     with pytest.raises(MissingExtra, match=r"wheeltap\[eval\]"):

@@ -47,6 +47,20 @@ class TestOwnRows:
         answers = found.systems[0].answers
         assert answers is not None and answers.tolist() == [[0, 1, 1], [-1, -1, -1]]
 
+    def test_votes_on_several_questions_are_refused(self, tmp_path: Path) -> None:
+        rows = [{"id": 0, "votes": {"yes": 2, "no": 1}}, {"id": 1, "votes": {"red": 2, "blue": 1}}]
+        with pytest.raises(DataError, match="different sets of labels") as error:
+            read(lines(tmp_path / "v.jsonl", rows))
+        assert error.value.got == "no, yes; blue, red"
+
+    def test_a_line_may_have_those_labels_alone_that_somebody_chose(self, tmp_path: Path) -> None:
+        rows = [{"id": 0, "votes": {"yes": 3}}, {"id": 1, "votes": {"no": 1, "maybe": 2}},
+                {"id": 2, "votes": {"yes": 1, "maybe": 2}}, {"id": 3, "votes": {"other": 3}}]  # fmt: skip
+        found = read(lines(tmp_path / "v.jsonl", rows))
+        assert found.says.startswith("rows of votes: 4 items")
+        scale = [{"id": 0, "votes": {"1": 2, "2": 1}}, {"id": 1, "votes": {"4": 2, "5": 1}}]
+        assert read(lines(tmp_path / "s.jsonl", scale)).votes is not None
+
     def test_an_answer_that_was_not_graded_is_left_out_and_counted(self, tmp_path: Path) -> None:
         rows = [{"id": at, "correct": (True, None, False, None)[at], "answer": "4"} for at in range(4)]
         found = read(lines(tmp_path / "m.jsonl", rows))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logs import DATA, choice, lines
+from logs import DATA, choice, generated, lines
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
@@ -117,6 +117,24 @@ def test_votes_on_other_labels_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="other labels than votes") as error:
         imported([answers, votes], audits=())
     assert (error.value.expected, error.value.got) == ("no, yes", "yes, maybe")
+
+
+def test_files_of_different_metrics_are_refused_and_named(tmp_path: Path) -> None:
+    """Two tasks may number their documents alike: what is right in one is not what is right in the other."""
+    chosen = read(lines(tmp_path / "mc.jsonl", [choice(at, [-1.0, -2.0], 0) for at in range(3)]))
+    written = [generated(at, ["4"], 1.0) for at in range(3)]
+    with pytest.raises(DataError, match="different metrics") as error:
+        imported([chosen, read(lines(tmp_path / "gen.jsonl", written))])
+    assert error.value.got == "acc in mc, exact_match in gen"
+    same = imported([chosen, read(lines(tmp_path / "other.jsonl", [choice(at, [-1.0, -2.0], 1) for at in range(3)]))])
+    assert same.notes.count("Right is acc; also there: acc_norm.") >= 1 and "mc:" not in "".join(same.notes)
+
+
+def test_notes_of_one_file_have_its_name(tmp_path: Path) -> None:
+    whole = graded(tmp_path / "a.jsonl", "1101")
+    rows = [{"id": f"item {at}", "correct": None if at == 3 else True} for at in range(4)]
+    held = imported([whole, read(lines(tmp_path / "b.jsonl", rows))])
+    assert "b: 1 answer without a grade (null) left out." in held.notes
 
 
 def test_answers_that_nobody_graded_are_nothing_to_judge(tmp_path: Path) -> None:

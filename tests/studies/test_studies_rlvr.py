@@ -73,7 +73,8 @@ class TestContract(StudyContract):
         record = self.run(folder).record
         assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
         count = sum(sum(values) for values in numbers(record)[own.NAMED].values())
-        assert record.headline.startswith(f"Sampled answers say how {count:.0f} of 25 nets were trained: all 5 ")
+        assert record.headline.startswith(f"Sampled answers say how {count:.0f} of 25 nets were trained. For ")
+        assert "bases they say it of all 5 nets made from that base." in record.headline
         status = {control.name: control.status for control in record.controls}
         assert status["a base that is sampled again is unchanged"] == "passed"
         assert status["teachers solve more than bases within many tries"] == "skipped"

@@ -38,6 +38,21 @@ def test_a_sound_study_is_taken(fields: dict[str, object]) -> None:
     require_sound(changed(**fields), alpha=0.05)
 
 
+def test_how_many_members_would_do_is_said() -> None:
+    few = tuple(Cohort(name=name, members=(f"{name}1", f"{name}2")) for name in "ab")
+    rule = msgspec.structs.replace(RULE, statistic="auc")
+    spec = msgspec.structs.replace(SPEC, cohorts=few, rules=(rule,))
+    with pytest.raises(UsageError, match="Give 3 more members in each cohort of several"):
+        require_sound(spec, alpha=0.05)
+    with pytest.raises(UsageError, match="Give --seeds 5 or more"):
+        require_sound(msgspec.structs.replace(spec, settings={"seeds": 2}), alpha=0.05)
+    enough = tuple(Cohort(name=name, members=tuple(f"{name}{at}" for at in range(5))) for name in "ab")
+    require_sound(msgspec.structs.replace(spec, cohorts=enough), alpha=0.05)
+    never = msgspec.structs.replace(spec, rules=(msgspec.structs.replace(rule, margin=0.5),))
+    with pytest.raises(UsageError, match="Give more members, fewer rules"):
+        require_sound(never, alpha=0.05)
+
+
 @pytest.mark.parametrize(
     ("fields", "hint"),
     [

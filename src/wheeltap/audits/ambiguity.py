@@ -10,6 +10,7 @@ import numpy as np
 
 from wheeltap.audits.ambiguity_scores import (
     CONFIRMED,
+    FEWEST_LABELLED,
     LABELLED,
     WENT_ON,
     Scores,
@@ -51,9 +52,15 @@ _TITLES: Final = {
 }
 
 _WORDS: Final = {
-    WENT_ON: Words("above chance", "at chance", "may be above chance"),
-    LABELLED: Words("above the most common set", "no better than the most common set", "may be above it"),
+    WENT_ON: Words("above chance", "not above chance", "may be above chance"),
+    LABELLED: Words("above the most common set", "not above the most common set", "may be above it"),
 }
+
+
+_TOO_FEW: Final = (
+    f"There is one item: sets of labels take {FEWEST_LABELLED} or more, for the threshold of each half is tuned on the "
+    "other."
+)
 
 
 class AmbiguitySettings(ContinuationSettings, frozen=True, kw_only=True):
@@ -136,6 +143,7 @@ class AmbiguityAudit(Audit):
                 verdict.drafts.append(self.unanswered(subject.name, gap))
                 continue
             held.append((subject, found))
+            verdict.drafts += self._too_few(case, subject)
             known = list(self._known(case, subject))
             verdict.drafts += [
                 self.draft(case, subject.name, claim, known) for claim in self._claims(case, subject, found)
@@ -171,14 +179,20 @@ class AmbiguityAudit(Audit):
             parts = arrays(self._parts(plan, subject, spec))
             made.append(None if parts is None else scored(parts))
         p = arrays([plan.reading(subject, LABEL_PROBABILITIES.name, {})])
-        if right is not None and p is not None:
+        if right is not None and p is not None and case.plan.task.examples >= FEWEST_LABELLED:
             made.append(of_labels(p[0]["probability"], right[0]["right"].astype(bool), seed=plan.seed))
         rewrites = arrays([plan.reading(subject, REWRITES.name, {})]) if recorded else None
         made.append(None if rewrites is None else of_rewrites(rewrites[0]))
         found = {one.test: one for one in made if one is not None}
         if not found:
-            raise Unanswered("not_applicable", "No item is ambiguous.")
+            raise Unanswered("not_applicable", "No item is ambiguous." if p is None else _TOO_FEW)
         return found
+
+    def _too_few(self, case: Case, subject: SubjectRecord) -> list[Draft]:
+        """That sets of labels were not tested, where there are too few items for that alone."""
+        if case.plan.task.examples >= FEWEST_LABELLED or subject.role == "recorded":
+            return []
+        return [self.unanswered(subject.name, Unanswered("not_applicable", _TOO_FEW), title=_TITLES[LABELLED])]
 
     def _claims(self, case: Case, subject: SubjectRecord, found: dict[str, Scores]) -> list[Tested]:
         return [self._claim(case, subject, one) for one in found.values()]

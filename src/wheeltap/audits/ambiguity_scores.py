@@ -37,7 +37,7 @@ class Share:
         """In percent, with the number of answers, and of items where that is another one."""
         one = self.estimate
         ends = "no interval" if one.low is None or one.high is None else f"{100 * one.low:.1f}, {100 * one.high:.1f}"
-        of = f"{self.answers:,}" if self.answers == self.items else f"{self.answers:,} of {self.items:,} items"
+        of = f"{self.answers:,}" if self.answers == self.items else _of_items(self.answers, self.items)
         return f"{100 * (one.value or 0.0):.1f} % [{ends}] (n {of})"
 
     def row(self, subject: str) -> Recognized:
@@ -132,12 +132,17 @@ def of_continuations(parts: Sequence[Arrays]) -> Scores | None:
     drawn = f"{counts.min():.0f}" if counts.min() == counts.max() else f"{counts.min():.0f} to {counts.max():.0f}"
     chance = float(by_chance[asked].mean())
     words = (
-        f"goes on from every reading more as from the ambiguous sentence than from a distractor for {share.said}: "
+        f"finds every reading closer to the ambiguous sentence than a distractor, by how it continues them, for "
+        f"{share.said}: "
         f"{int(right[asked].sum()):,} of {share.answers:,} sentences, by chance {100 * chance:.1f} % "
         f"(KL from {drawn} continuations of each)."
     )
     values = (right & asked).sum(1)[items] / several
     return Scores(WENT_ON, items, values, by_chance.sum(1)[items] / several, (share,), words)
+
+
+FEWEST_LABELLED: Final = 2
+"""Items that sets of labels take: the threshold of each half is tuned on the other."""
 
 
 def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> Scores:
@@ -148,7 +153,7 @@ def of_labels(probability: FloatArray, right: Flags, *, seed: int) -> Scores:
 
     Args:
         probability: ``[item, label]``.
-        right: ``[item, label]``, whether some reading has the label.
+        right: ``[item, label]``, whether some reading has the label; of ``FEWEST_LABELLED`` items or more.
         seed: Of the halves.
     """
     order = seeds.generator(seed, "ambiguity", "halves").permutation(len(right))
@@ -206,6 +211,10 @@ PUBLISHED: Final = (16, 50)
 """Items of which gpt-4's rewrites were right, of those that people judged.
 
 Source: arXiv:2304.14399, table 3 (32 %, 50 items a model)."""
+
+
+def _of_items(answers: int, items: int) -> str:
+    return f"{answers:,} of {items:,} item{'' if items == 1 else 's'}"
 
 
 def _plain(right: Flags, what: str, *, items: int | None = None) -> Share:

@@ -11,6 +11,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.audits.claims import Words
 from wheeltap.audits.contamination_tests import COMPLETION, LEVEL, ORDER, TITLES, VERSIONS, Copy, Shown
 from wheeltap.audits.controls import NO_POWER
+from wheeltap.audits.headline_recorded import POWER
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
@@ -20,16 +21,19 @@ from wheeltap.stats.exchangeability import mean_interval, more_often
 ENOUGH: Final = 0.8
 """Probability with which a taught copy must be found for the tests to be called able to."""
 
-OVERLAP: Final = "Overlap with the corpus"
-POWER: Final = "What would have been found"
+EASY: Final = 0.9
+"""Share of pairs that no model sorts rightly from which no preference of a model says much."""
 
+OVERLAP: Final = "Overlap with the corpus"
 _WORDS: Final = Words("seen", "not seen", "may have been seen", "cannot tell")
+_LIKELIER: Final = Words("prefers published", "does not prefer", "may prefer published", "cannot tell")
 _HELD: Final = Words("in the corpus", "not in the corpus", "may be in the corpus", "cannot tell")
 
-_SEEN_BY: Final = {
-    ORDER: "it knows their order",
-    VERSIONS: "it finds them likelier than their twins",
-    COMPLETION: "it completes them word by word",
+_SHOWS: Final = {
+    ORDER: "has seen the items in training: it knows their order.",
+    VERSIONS: "finds the items likelier than their twins, beyond what words and letters alone tell: seen in training, "
+    "or the twins are worse English.",
+    COMPLETION: "has seen the items in training: it completes them word by word.",
 }
 
 _ABSENT: Final = (
@@ -74,7 +78,7 @@ class ContaminationAudit(SingleReadingAudit[Known]):
     name = "contamination"
     code = "WT503"
     title = "Contamination"
-    brief = "seen in training"
+    brief = "signs of training"
     reads = (
         "Whether a language model knows the order of the items, finds their texts likelier than twins that were never "
         "published, or completes them word by word. Copies taught the items show how often each would have been found."
@@ -153,16 +157,22 @@ def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
     beside = () if shown.title != VERSIONS else tuple(read.model.detectors())
     if shown.title == COMPLETION:
         beside = tuple(read.model.completed())
-    brief = f"{read.name} has seen the items in training: {_SEEN_BY[shown.title]}."
+    brief = f"{read.name} {_SHOWS[shown.title]}"
     return Tested(
-        test=shown.effect, title=shown.title, one_sided=True, words=_WORDS, beside=beside,
+        test=shown.effect, title=shown.title, one_sided=True, beside=beside,
+        words=_LIKELIER if shown.title == VERSIONS else _WORDS,
         brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
         otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
     )  # fmt: skip
 
 
 def _meant(shown: Shown) -> str:
-    if shown.title in (VERSIONS, COMPLETION):
+    if shown.title == VERSIONS:
+        return (
+            "Any model of English finds twins with errors or in worse style less likely. Only twins that are as good "
+            "items as the published ones, fresh ones from the same source say, make this a sign of training."
+        )
+    if shown.title == COMPLETION:
         return "Twins that differ in style show style: the more words alone sort rightly, the less this says."
     return "Without twins, a file in the order of its subjects shows this without training on it."
 
@@ -200,19 +210,40 @@ def _measured(read: Known, power: dict[int, Estimate]) -> Tested:
         for epochs, estimate in power.items()
     )
     scores = [_sorted_by_scores(copy) for copy in read.taught if copy.paired]
+    said = " ".join(part for part in (_left_out(read), _said(power), _easy(read)) if part)
     return Tested(
-        test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=_said(power),
-        found=" ".join([_said(power), *scores]) or "No copy could be taught.",
+        test=None, title=POWER, status="measured", alarm=False, beside=beside, brief=said,
+        found=" ".join([said, *scores]) or "No copy could be taught.",
     )  # fmt: skip
+
+
+def _easy(read: Known) -> str:
+    """What sorts the pairs without any model, where that leaves a model nothing to show."""
+    if not read.model.paired:
+        return ""
+    share, name = max((float(np.mean(picks)), name) for name, picks in read.model.model_free().items())
+    sorted_rightly = (1.0 + share) / 2.0
+    if sorted_rightly < EASY:
+        return ""
+    return f"With these twins a preference shows little: {name} alone sort {100 * sorted_rightly:.0f} % of the pairs."
+
+
+def _left_out(read: Known) -> str:
+    """How many lines repeat another one."""
+    count = int(read.model.read["repeated"][0]) if "repeated" in read.model.read else 0
+    items = len(read.model.read["loss"][0])
+    return f"Of {items + count} lines {count} repeat another one and are left out." if count else ""
 
 
 def _said(power: dict[int, Estimate]) -> str:
     """The power in one sentence."""
     if not power:
         return ""
-    times = ", ".join(str(epochs) for epochs in power)
+    times = "once" if list(power) == [1] else f"{', '.join(str(epochs) for epochs in power)} times"
     chances = ", ".join(f"{one.value or 0.0:.2f}" for one in power.values())
-    return f"A copy taught the items {times} times would be found with probability {chances}."
+    said = f"A copy taught the items {times} would be found with probability {chances}."
+    blind = (max(power.items())[1].value or 0.0) < ENOUGH
+    return f"{said} {NO_POWER}: the one taught most would be missed too often." if blind else said
 
 
 def _sorted_by_scores(copy: Copy) -> str:

@@ -117,7 +117,7 @@ class Copy:
         )  # fmt: skip
         numbers = (
             f"Given order against {order.shape[1] - 1} shuffles of each of {len(tokens)} shards: {effect} nats a "
-            f"token, p = {found.p:.2g} (t test {found.p_t:.2g}){beyond}."
+            f"token, exact p = {found.p:.2g} (t test, as the interval, {found.p_t:.2g}){beyond}."
         )
         return Shown(ORDER, effect, reach, len(tokens), numbers)
 
@@ -134,7 +134,7 @@ class Copy:
         p = max(flipped(gaps, self._rng("flips")), more_often(picks, free[best]))
         effect = Estimate(
             name="own text likelier than its twin", value=mean, low=low, high=high, level=LEVEL, n=len(gaps),
-            unit="nats a token", method="exact sign flips and exact McNemar against words alone; t interval", p=p,
+            unit="nats a token", method="exact sign flips and exact McNemar against no model; t interval", p=p,
         )  # fmt: skip
         numbers = (
             f"Own texts are likelier than their twins by {effect} nats a token, in {_share(picks)} of {len(gaps)} "
@@ -146,8 +146,11 @@ class Copy:
         """Which of each pair is called the own text without a model: 1 the own, -1 the twin, 0 a tie."""
         words, size = self.read["words"], self.read["bytes"].astype(np.float64)
         # A model may not be outdone by a coin, which sorts nothing.
-        return {"words": np.sign(words[:, 0] - words[:, 1]), "compressed sizes": np.sign(size[:, 1] - size[:, 0]),
+        free = {"words": np.sign(words[:, 0] - words[:, 1]), "compressed sizes": np.sign(size[:, 1] - size[:, 0]),
                 "coins": np.zeros(len(words))}  # fmt: skip
+        if "letters" in self.read:
+            free["usual letters"] = np.sign(self.read["letters"][:, 0] - self.read["letters"][:, 1])
+        return free
 
     def recited(self) -> FloatArray:
         """Whether a long enough tail was completed to the last token, after any share: ``[pair, version]``."""
@@ -175,6 +178,7 @@ class Copy:
             "loss": loss, "zlib ratio": -read["zlib"][self.at], "Min-K%": read["mink"][self.at],
             "Min-K%++": read["minkpp"][self.at], "words, no model": read["words"],
             "compressed size, no model": -read["bytes"].astype(np.float64),
+            **({"usual letters, no model": read["letters"]} if "letters" in read else {}),
         }  # fmt: skip
         for name, scores in known.items():
             yield paired_auc(scores[:, 0], scores[:, 1], name=f"AUROC of {name}")

@@ -94,7 +94,7 @@ def bands_of(read: Believed) -> tuple[AgreementBand, ...]:
         made.append(
             AgreementBand(
                 subject=read.name, band=name, items=items, confidence=_mean(np.broadcast_to(p, got.shape), chosen),
-                share=_mean(got, chosen), gap=shown(read.name, mean_of(gap, "gap", "probability")),
+                share=_mean(got, chosen), gap=shown(read.name, mean_of(gap, "gap", "difference of probabilities")),
                 variation=_mean(far[0], chosen), people=_mean(far[1], chosen),
                 entropy=None if spread is None else _mean(spread, chosen),
                 points=tuple(point for _, point in levels), levels=tuple(level for level, _ in levels),

@@ -1,9 +1,11 @@
 """The people who voted, and what a model believed of the same items."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -143,9 +145,24 @@ def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int) -> Panel:
 def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
     """Mean over items. Each has people of its own, so that its interval holds for other people as well.
 
-    It has none where all items gave the same number: that says nothing of what others would give.
+    It has none where all items gave the same number: that says nothing of what others would give. Of few items the t
+    interval is cut where no number can lie.
     """
-    return without_point(score_interval(values, bounded=False, name=name, unit=unit))
+    found = without_point(score_interval(values, bounded=False, name=name, unit=unit))
+    most = _MOST.get(unit)
+    if most is None or found.low is None or found.high is None:
+        return found
+    return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, most))
+
+
+_MOST: Final = {
+    "probability": 1.0,
+    "share": 1.0,
+    "share of people": 1.0,
+    "nats, square root": math.sqrt(math.log(2.0)),
+    "of 2": 2.0,
+}
+"""The largest number of a unit whose least is 0."""
 
 
 def told(one: Estimate) -> str:

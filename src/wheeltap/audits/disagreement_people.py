@@ -36,8 +36,9 @@ def among_people(panel: Panel) -> Tested:
     if panel.ordinal:
         two = panel.halves
         more.append(mean_of(wasserstein(two.other, two.target).mean(0), "Wasserstein distance of two halves", "steps"))
+    known = "undefined: nobody disagrees" if beyond.value is None else told(beyond)
     said = (
-        f"Two people agree on an item with probability {told(same)} (kappa {told(beyond)}); half of them is "
+        f"Two people agree on an item with probability {told(same)} (kappa {known}); half of them is "
         f"{told(far)} from the other half (JS distance, nats, square root), and {told(soft)} of it chose the label "
         "that most of the other half chose."
     )

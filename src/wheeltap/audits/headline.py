@@ -60,7 +60,7 @@ def headline(
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
     more = of_benchmark(told.benchmark)
     if len(plan.subjects) == 1:
-        return "\n".join([*first, told.of_one(plan.reference), *more])
+        return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *more])
     lines = [line for _, line in sorted((told.of_pair(rival) for rival in plan.subjects[1:]), key=lambda one: -one[0])]
     first_same = next((at for at, line in enumerate(lines) if len(lines) > 1 and _SAME_OUTPUTS in line), None)
     if first_same is not None:  # explained once, where it is first read
@@ -127,7 +127,10 @@ class _Told:
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
         if not any(said[1:]):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
-            said.append(f"{known}." if self.benchmark else f"{known}: nothing else was asked.")
+            if not self.benchmark:
+                said.append(f"{known}: nothing else was asked.")
+            elif known != subject.name:  # a name alone says nothing: what was asked has lines of its own
+                said.append(f"{known}.")
         return " ".join(part for part in said if part)
 
     def _partly(self, *subjects: SubjectRecord) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from wheeltap.core.records import Estimate, Finding
+from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
 
 _SHARES: Final = ("accuracy", "share of items", "share of people", "probability")
@@ -11,6 +12,9 @@ _SHARES: Final = ("accuracy", "share of items", "share of people", "probability"
 
 _MOST: Final = 6
 """Undecided questions that have a line of their own; reasons for no answer, likewise."""
+
+POWER: Final = "What would have been found"
+"""Title of what planted contamination shows, which is said whatever was found."""
 
 _NAMED: Final = 3
 """Systems that a line names before it counts the rest."""
@@ -23,8 +27,8 @@ def of_recorded(plan: Plan, findings: Sequence[Finding]) -> str:
 
 def of_benchmark(findings: Sequence[Finding]) -> list[str]:
     """The same in lines, of these findings alone; none where nothing is known."""
-    found = [f"{finding.subject}: {finding.said}" for finding in findings if finding.status == "found"]
-    measured = [f"{finding.subject}: {finding.said}" for finding in findings if finding.status == "measured"]
+    found = [_named(finding) for finding in findings if finding.status == "found"]
+    measured = [f for f in findings if f.status == "measured" and (f.title == POWER or not _shown(findings))]
     less = [_excluded(finding) for finding in findings if finding.status == "excluded"]
     # The sentence for a headline is of what was found: of what was not, the reason begins with it.
     still = sorted((f for f in findings if f.status == "inconclusive"), key=_undecided)
@@ -34,9 +38,19 @@ def of_benchmark(findings: Sequence[Finding]) -> list[str]:
         *found,
         *less,
         *opened,
-        *([] if found or less else measured),
+        *map(_named, measured),
         *_unanswered([f for f in findings if f.status in ("not_applicable", "error")]),
     ]
+
+
+def _shown(findings: Sequence[Finding]) -> bool:
+    """Whether anything was found or excluded: then what was measured is not needed for an answer."""
+    return any(finding.status in ("found", "excluded") for finding in findings)
+
+
+def _named(finding: Finding) -> str:
+    """What was found, with the name of whom it is about, once."""
+    return f"{finding.subject}: {finding.said.removeprefix(f'{finding.subject} ')}"
 
 
 def _undecided(finding: Finding) -> bool:
@@ -45,20 +59,35 @@ def _undecided(finding: Finding) -> bool:
 
 
 def _excluded(finding: Finding) -> str:
-    what = "a difference" if " vs " in finding.subject else "an effect"
-    limit = finding.margin or 0.0
-    most = f"{100 * limit:.2g} points" if _in_points(finding.estimates[:1]) else f"{limit:.2g}"
-    first = finding.because.split(". ")[0].rstrip(".")
-    return f"{finding.subject}: {finding.verdict} ({what} of more than {most} is excluded): {first}."
+    what = "a difference of more than" if " vs " in finding.subject else "more than"
+    first = finding.because.split(". ")[0].rstrip(".").removeprefix(f"{finding.subject} ")
+    return f"{finding.subject}: {finding.verdict} ({what} {_limit(finding)} is excluded): {first}."
+
+
+def _limit(finding: Finding, times: int = 1) -> str:
+    """The margin, or a multiple of it."""
+    limit = times * (finding.margin or 0.0)
+    return f"{100 * limit:.2g} points" if _in_points(finding.estimates[:1]) else f"{limit:.2g}"
 
 
 def _open(finding: Finding) -> str:
-    """An undecided question with its number, and how many items would decide it."""
+    """An undecided question with its number, and for what effects how many items would decide it.
+
+    The number of items is that for no effect at all, and for one of twice the margin: it is not said where the interval
+    shows an effect already.
+    """
     number = f": {amount(finding.estimates[0])}" if finding.estimates else ""
-    items = None if finding.power is None else finding.power.examples
-    enough = "" if items is None else f"; about {rounded(items)} items would tell"
+    items = None if finding.power is None or any(map(_shows, finding.estimates[:1])) else finding.power.examples
+    enough = "" if items is None else (
+        f"; about {rounded(items)} items would show {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
+    )  # fmt: skip
     verdict = finding.verdict[:1].upper() + finding.verdict[1:]
     return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{enough}."
+
+
+def _shows(effect: Estimate) -> bool:
+    """Whether its interval leaves zero out."""
+    return (effect.low is not None and effect.low > 0.0) or (effect.high is not None and effect.high < 0.0)
 
 
 def _unanswered(findings: Sequence[Finding]) -> list[str]:
@@ -82,8 +111,8 @@ def amount(gap: Estimate) -> str:
     """A difference with its interval: in points, where it is one of shares."""
     if not _in_points([gap]) or gap.value is None:
         return str(gap)
-    value, low, high = ("open" if end is None else f"{100 * end + 0.0:.1f}" for end in (gap.value, gap.low, gap.high))
-    return f"{value} points [{low}, {high}]".replace("-0.0", "0.0")
+    value, low, high = ("open" if end is None else fixed(100 * end, 1) for end in (gap.value, gap.low, gap.high))
+    return f"{value} points [{low}, {high}]"
 
 
 def rounded(count: int) -> str:

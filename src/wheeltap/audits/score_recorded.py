@@ -11,6 +11,7 @@ from wheeltap.audits.claims import PAIR, Cells, Tested
 from wheeltap.audits.headline_recorded import amount
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
+from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import has_width, mean_effect, score_interval, share_interval, without_point
@@ -99,7 +100,7 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
 
 
 def _number(scores: Values, *, percent: bool) -> str:
-    return f"{100 * float(np.mean(scores)):.1f} %" if percent else f"{float(np.mean(scores)):.3g}"
+    return f"{fixed(100 * float(np.mean(scores)), 1)} %" if percent else f"{float(np.mean(scores)):.3g}"
 
 
 def are_shares(*several: Values) -> bool:

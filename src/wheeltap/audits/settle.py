@@ -214,10 +214,17 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
 
 
 def _leans(draft: Draft, test: Estimate) -> bool:
-    """Whether an effect was shown, though not against the margin: its interval leaves zero out."""
+    """Whether an effect was shown, though not against the margin: its interval leaves zero out.
+
+    Where the margin is zero, the p-value says so: it may be of more than the effect alone, and exact beside an interval
+    that is not.
+    """
     if draft.over is not None:
         shown = draft.over.above(0.0, draft.direction)
         return shown is not None and shown <= 1.0 - test.level
+    if draft.margin <= 0.0 and test.p is not None:
+        wrong_way = draft.one_sided and (test.value or 0.0) <= 0.0
+        return not wrong_way and test.p <= (1.0 - test.level) / (2.0 if draft.one_sided else 1.0)
     more = test.low is not None and test.low > 0.0
     return more or (not draft.one_sided and test.high is not None and test.high < 0.0)
 

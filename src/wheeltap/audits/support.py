@@ -67,6 +67,12 @@ class Sampled:
         """Samples of the item that has fewest: the largest number of tries that is defined for all."""
         return int(self.samples.min())
 
+    @property
+    def many(self) -> str:
+        """Answers to an item, in words."""
+        most = int(self.samples.max())
+        return f"{most:,}" if most == self.fewest else f"{self.fewest:,} to {most:,}"
+
 
 @final
 class SupportAudit(SingleReadingAudit[Sampled]):
@@ -123,7 +129,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         if not held:
             return verdict
         most = min(one.fewest for one in held)
-        lens = LensRecord(curves=curves_of(held, tries(most), seed=case.plan.seed))
+        lens = LensRecord(curves=curves_of(held, tries(most), seed=case.plan.seed), notes=self._notes(case, held, most))
         for rival in held[1:] if held[0].name == case.plan.reference.name else []:
             gaps = gaps_of(held[0], rival, tries(most), seed=case.plan.seed)
             drafts, supports = self._pair(case, held[0], rival)
@@ -132,13 +138,29 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         verdict.lens = named(lens, case.plan.names)
         return verdict
 
+    def _notes(self, case: Case, held: list[Sampled], most: int) -> tuple[str, ...]:
+        """How many answers there are and how they were drawn, where a live model was sampled; and where k ends."""
+        notes = list[str]()
+        if case.plan.reference.role != "recorded":
+            drawn = f"drawn from the probabilities of the options at temperature {self.settings.temperature or 1.0:g}"
+            same = ", with the same random numbers for all" if len(held) > 1 else ""
+            notes.append(f"{len(held[0].right):,} items, {held[0].many} answers each, {drawn}{same}.")
+        for one in held:
+            few = int((one.samples == most).sum())
+            if any(int(other.samples.max()) > most for other in held) and few:
+                items = "every item" if few == len(one.samples) else f"{few:,} item{'' if few == 1 else 's'}"
+                notes.append(
+                    f"k ends at {most:,}: {one.name} has only {most:,} answer{'' if most == 1 else 's'} to {items}."
+                )
+        return tuple(notes)
+
     def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Draft], tuple[Support, ...]]:
         name, trials = _pair(one, two), [self.trial(case.plan, subject) for subject in case.plan.subjects]
         drafts = [self.draft(case, name, self._once(case, one, two), trials)]
         if not np.array_equal(one.samples, two.samples):
             why = (
-                f"The items have other numbers of answers ({one.name} {one.fewest:,} and more, {two.name} "
-                f"{two.fewest:,} and more), so which are solved at least once is not comparable. pass@k is."
+                f"Not every item has as many answers by both ({one.name} {one.many} an item, {two.name} {two.many}), "
+                "so which are solved at least once is not comparable. pass@k is."
             )
             return [*drafts, self.unanswered(name, Unanswered("not_applicable", why), title=SOLVED)], ()
         found = solved(one.counts, two.counts, alpha=case.plan.alpha)

@@ -24,7 +24,7 @@ Try it:
 
 A MODEL is digits, smollm2, hf:FOLDER, gguf:FILE or module:callable.
 Exit codes: 0 passed; 1 a verdict at or above --fail-on; 2 usage or input error,
-or too few weights disturbed; 3 void.
+too few weights disturbed, or no answer to what was asked; 3 void.
 """
 
 _VERBS = {

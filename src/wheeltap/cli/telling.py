@@ -104,9 +104,10 @@ class Telling:
 
             print(to_json(report.record).decode())
         elif self.quiet:
-            from wheeltap.report.words import plain
+            from wheeltap.report.lines import paragraph, terminal
 
-            print("\n".join(plain(line) for line in report.headline.splitlines()))
+            for line in report.headline.splitlines():
+                paragraph(terminal(), line)
         else:
             report.text(full=self.full)
 

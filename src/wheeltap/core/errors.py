@@ -65,13 +65,33 @@ class UsageError(WheeltapError, ValueError):
 
 
 class UnknownName(UsageError, LookupError):
-    """A name that nothing is registered under; suggests the nearest ones."""
+    """A name that nothing is registered under; suggests the nearest ones.
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        names = sorted(known)
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-        hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {', '.join(names)}."
-        super().__init__(f"There is no {kind} called {name!r}.", expected=", ".join(names), got=name, do=hint)
+    Args:
+        kind: Of what.
+        name: What was asked for.
+        known: What there is; of more than ``MOST_NAMES``, the nearest are listed.
+        first: Those of them that are listed first.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, first: Iterable[str] = ()) -> None:
+        names, own = sorted(known), sorted(first)
+        if len(names) <= MOST_NAMES:
+            near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+            listed = ", ".join(names)
+        else:
+            nearest = difflib.get_close_matches(name.lower(), names, n=_FEW_NAMES, cutoff=0.5)
+            near = [*difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.5), *nearest]
+            some = list(dict.fromkeys([*own, *nearest]))[:_FEW_NAMES] or names[:_FEW_NAMES]
+            listed = f"{', '.join(some)} and {len(names) - len(some):,} more"
+        hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {listed}."
+        super().__init__(f"There is no {kind} called {name!r}.", expected=listed, got=name, do=hint)
+
+
+MOST_NAMES = 200
+"""Names up to which all are listed."""
+
+_FEW_NAMES = 10
 
 
 class ModelError(WheeltapError, ValueError):

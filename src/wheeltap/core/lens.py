@@ -224,7 +224,11 @@ class Recognized(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it."""
+    """All of it.
+
+    Attributes:
+        notes: Sentences on the answers that pass@k is counted from: how many there are, and where they end.
+    """
 
     scores: tuple[SystemScore, ...] = ()
     curves: tuple[TryCurve, ...] = ()
@@ -235,3 +239,4 @@ class LensRecord(msgspec.Struct, frozen=True, kw_only=True):
     bands: tuple[AgreementBand, ...] = ()
     far: tuple[FarItem, ...] = ()
     recognized: tuple[Recognized, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -16,11 +16,13 @@ class Passages:
         own: Text of each item.
         twins: Of each item a fresh version: as good an item, but never published; none where there are no twins.
         between: Token ids of what is between two items where they follow each other.
+        repeated: Lines that were left out, because an item before has the same text or twin.
     """
 
     own: tuple[str, ...]
     twins: tuple[str, ...] = ()
     between: tuple[int, ...] = ()
+    repeated: int = 0
 
     @property
     def digest(self) -> str:
@@ -30,4 +32,4 @@ class Passages:
     def part(self, index: Sequence[int]) -> "Passages":
         """The same of some items alone."""
         own, twins = (tuple(some[at] for at in index) if some else () for some in (self.own, self.twins))
-        return Passages(own, twins, self.between)
+        return Passages(own, twins, self.between, self.repeated)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.core import canon, seeds
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.canon import Scalar
+from wheeltap.core.rounding import fixed
 from wheeltap.core.site import WHOLE, Site
 
 TrialKind = Literal["clean", "disturb", "read", "make"]
@@ -223,8 +224,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
         def show(number: float | None) -> str:
             if number is None:
                 return "open"
-            # Plus zero: what rounds to nothing has no sign.
-            return f"{number:.3g}" if abs(number) >= 100 else f"{round(number, 3) + 0.0:.3f}"
+            return f"{number:.3g}" if abs(number) >= 100 else fixed(number, 3)
 
         value = "?" if self.value is None else show(self.value)
         return f"{value} [{show(self.low)}, {show(self.high)}]"

@@ -29,11 +29,24 @@ def levels(estimates: Iterable[Estimate]) -> str:
     return f"intervals at {words.percent(known[0])} to {words.percent(known[-1])}"
 
 
+def parts(estimate: Estimate, *, found: bool) -> tuple[str, str]:
+    """The value and its interval; of what an exact test found though an approximate interval holds 0, the p-value."""
+    value, bracket = words.parts(estimate)
+    if found and estimate.p is not None and None not in (estimate.low, estimate.high):
+        holds = (estimate.low or 0.0) <= 0.0 <= (estimate.high or 0.0)
+        return value, _p(estimate.p) if holds else bracket
+    return value, bracket
+
+
+def _p(p: float) -> str:
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}"
+
+
 def line(estimate: Estimate) -> tuple[str, str, str]:
     """Name, number with interval, and how the interval was made."""
     how = [f"n = {estimate.n:,}", words.plain(estimate.method)]
     if _bounded(estimate):
         how.insert(0, f"{words.percent(estimate.level)} interval")
     if estimate.p is not None:
-        how.append("p < 0.0001" if estimate.p < 0.0001 else f"p = {estimate.p:.4f}")
+        how.append(_p(estimate.p))
     return caption(estimate), words.interval(estimate), ", ".join(part for part in how if part)

@@ -55,6 +55,20 @@ def uncovered(record: ReportRecord) -> tuple[Finding, ...]:
     return tuple(finding for finding in record.findings if finding.verdict == UNCOVERED)
 
 
+def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
+    """The findings that say why, where nothing that was asked has an answer; none where anything has.
+
+    What comes with every audit of a model, its score and the census of its weights, is no answer.
+    """
+    unasked = () if any(one.role == "recorded" for one in record.subjects) else _UNASKED
+    asked = tuple(finding for finding in record.findings if record.instrument(finding.code).asks not in unasked)
+    silent = all(finding.status in ("not_applicable", "skipped") for finding in asked)
+    return asked if silent and not uncovered(record) else ()
+
+
+_UNASKED: Final = ("score", "census")
+
+
 def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     """What a program that acts on the report ends with.
 
@@ -64,7 +78,8 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
 
     Returns:
         2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where too few of the
-        weights were disturbed to conclude anything; 1 where a finding fails; else 0.
+        weights were disturbed to conclude anything, or nothing that was asked has an answer; 1 where a finding fails;
+        else 0.
     """
     if missing_trials(record):
         return NO_RESULT
@@ -72,7 +87,7 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
         return VOID
     if fail_on == "never":
         return PASSED
-    if uncovered(record):
+    if uncovered(record) or unanswered(record):
         return NO_RESULT
     return FAILED if failing(record, fail_on) else PASSED
 
@@ -91,6 +106,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
     if fail_on == "never":
         return
     _require_covered(uncovered(record))
+    _require_answered(unanswered(record))
     found = failing(record, fail_on)
     if found:
         raise NotPassed(
@@ -245,6 +261,17 @@ def _require_covered(found: tuple[Finding, ...]) -> None:
             expected="at least half of them",
             got=f"{least:.0%}",
             do="Give partial=True (--partial) to conclude all the same.",
+        )
+
+
+def _require_answered(found: tuple[Finding, ...]) -> None:
+    if found:
+        raise NotPassed(
+            "Nothing that was asked has an answer.",
+            where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
+            expected="an answer to one question at least",
+            got="; ".join(dict.fromkeys(words.plain(finding.because) for finding in found)),
+            do="Ask another audit, or give data that it can be asked of: wheeltap list audits.",
         )
 
 

@@ -38,8 +38,8 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     """One suite with a test for each finding; some test is red exactly where ``gate.exit_code`` is not 0.
 
     A verdict that fails is a failure. What leaves no result to go by is an error: an audit's own, too few weights; a
-    run that is not over or a control that failed, each as a test of its own. What was not decided, and does not fail,
-    is skipped.
+    run that is not over, a control that failed or no answer to anything, each as a test of its own. What was not
+    decided, and does not fail, is skipped.
 
     Args:
         record: The report.
@@ -48,7 +48,7 @@ def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     Returns:
         UTF-8 bytes.
     """
-    cases = [*_of_run(record), *(_of(finding, fail_on) for finding in record.findings)]
+    cases = [*_of_run(record, fail_on), *(_of(finding, fail_on) for finding in record.findings)]
     count = Counter(case.result for case in cases)
     suite = Xml.Element(
         "testsuite",
@@ -79,7 +79,7 @@ def _add(suite: Xml.Element, case: _Case, *, again: int) -> None:
     Xml.SubElement(test, "system-out").text = _legal(f"{case.message}\n{case.text}".strip())
 
 
-def _of_run(record: ReportRecord) -> list[_Case]:
+def _of_run(record: ReportRecord, fail_on: FailOn) -> list[_Case]:
     """What keeps the whole run from having a result: a test each."""
     found: list[_Case] = []
     missing = missing_trials(record)
@@ -90,6 +90,10 @@ def _of_run(record: ReportRecord) -> list[_Case]:
         failed = [control for control in record.controls if control.status == "failed"]
         said = "\n".join(f"{control.name}: {control.because}" for control in failed)
         found.append(_error("the controls pass", "void", words.VOID, said))
+    open_ones = () if fail_on == "never" else gate.unanswered(record)
+    if open_ones:
+        said = "\n".join(dict.fromkeys(one.because for one in open_ones))
+        found.append(_error("there is an answer", "no answer", "Nothing that was asked has an answer.", said))
     return found
 
 

@@ -46,7 +46,11 @@ def _cell(one: Recognized | None, *, short: bool) -> str:
         return ""
     low, high = one.score.low, one.score.high
     ends = "no interval" if low is None or high is None else f"{100 * low:.1f}, {100 * high:.1f}"
-    of = f"{one.answers:,}" if one.answers == one.items or short else f"{one.answers:,} of {one.items:,} items"
+    of = (
+        f"{one.answers:,}"
+        if one.answers == one.items or short
+        else f"{one.answers:,} of {one.items:,} item{'' if one.items == 1 else 's'}"
+    )
     return f"{100 * one.score.value:.1f} [{ends}]; {of}"
 
 

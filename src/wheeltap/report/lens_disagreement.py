@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from wheeltap.core.lens import AgreementBand, FarItem, LensRecord, People, SystemScore, Threshold
+from wheeltap.core.rounding import fixed
 from wheeltap.report import figures, words
 from wheeltap.report.drawn import markup
 from wheeltap.report.lines import wrapped
@@ -28,7 +29,8 @@ def tables(lens: LensRecord, console: "Console") -> None:
     for people in lens.people:
         heads, rows = _kept(people)
         if people.systems:
-            wrapped(console, f"{SCORED[0].upper()}{SCORED[1:]}:", style="dim")
+            caption = scored(lens, people)
+            wrapped(console, f"{caption[0].upper()}{caption[1:]}:", style="dim")
         _grid(console, heads, rows)
         wrapped(console, _hides(people))
 
@@ -58,8 +60,8 @@ def _close(lens: LensRecord) -> Rows:
 
 def _around(one: SystemScore) -> str:
     if one.low is None or one.high is None:
-        return f"{one.value:.3f}"
-    return f"{one.value:.3f} ± {(one.high - one.low) / 2.0:.3f}"
+        return fixed(one.value, 3)
+    return f"{fixed(one.value, 3)} ± {fixed((one.high - one.low) / 2.0, 3)}"
 
 
 def _kept(people: People) -> tuple[list[str], Rows]:
@@ -67,7 +69,7 @@ def _kept(people: People) -> tuple[list[str], Rows]:
     systems = [words.plain(name) for name in people.systems[:4]]
     heads = ["items kept if they must agree", "items", *systems]
     return heads, [
-        (threshold(one), [_share(one.items, people.items), *(f"{score:.3f}" for score in one.scores[: len(systems)])])
+        (threshold(one), [_share(one.items, people.items), *(fixed(score, 3) for score in one.scores[: len(systems)])])
         for one in people.thresholds
     ]
 
@@ -79,8 +81,14 @@ def threshold(one: Threshold) -> str:
     return "more than half" if one.share == _HALF else "two thirds or more"
 
 
-SCORED: Final = "share of right answers on the items kept, the label that most people chose being right"
-"""What the columns of systems hold."""
+def scored(lens: LensRecord, people: People) -> str:
+    """What the columns of systems hold: of those without probabilities, the score that was recorded."""
+    known = {one.subject for one in lens.closeness}
+    recorded = [words.plain(name) for name in people.systems if name not in known]
+    if len(recorded) == len(people.systems):
+        return "score on the items kept, as it was recorded"
+    right = "share of right answers on the items kept, the label that most people chose being right"
+    return f"{right}; of {', '.join(recorded)}, the score as it was recorded" if recorded else right
 
 
 def _share(some: int, whole: int) -> str:
@@ -109,7 +117,7 @@ def context(lens: LensRecord | None) -> dict[str, Any]:
         return {"panels": []}
     names = list(dict.fromkeys(band.subject for band in lens.bands))
     return {
-        "panels": [{"hides": _hides(one), "kept": _kept(one), "scored": SCORED if one.systems else "",
+        "panels": [{"hides": _hides(one), "kept": _kept(one), "scored": scored(lens, one) if one.systems else "",
                     "labels": ", ".join(map(words.plain, one.labels))} for one in lens.people],
         "close": _close(lens),
         "bands": [_banded([band for band in lens.bands if band.subject == name]) for name in names],

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, Final
 
 from wheeltap.core.lens import LensRecord, TryCurve, TryGap
+from wheeltap.core.rounding import fixed
 from wheeltap.report import figures, lens_ambiguity, lens_disagreement, words
 from wheeltap.report.drawn import markup
 from wheeltap.report.lens_text import decided, shown
@@ -17,10 +18,17 @@ _HEIGHT: Final = 250
 def context(lens: LensRecord | None) -> dict[str, Any]:
     """What the template of the page needs of it; empty lists where nothing is known."""
     if lens is None:
-        return {"tries": [], "supports": [], **lens_disagreement.context(None), **lens_ambiguity.context(None)}
+        return {
+            "tries": [],
+            "answers": [],
+            "supports": [],
+            **lens_disagreement.context(None),
+            **lens_ambiguity.context(None),
+        }
     groups = list(dict.fromkeys(curve.group for curve in lens.curves))
     return {
         "tries": [_part(lens, group) for group in groups],
+        "answers": [words.plain(note) for note in lens.notes],
         "supports": [
             {
                 "pair": words.plain(one.subject), "first": words.plain(one.subject.partition(" vs ")[0]),
@@ -43,8 +51,8 @@ def _part(lens: LensRecord, group: str) -> dict[str, Any]:
         {"said": decided(gap), "pair": words.plain(gap.subject), "drawing": markup(figures.svg(_gap(gap)))}
         for gap in gaps
     ]
-    rows = [(words.plain(curve.subject), [f"{curve.solved[at]:.3f}" for at in places]) for curve in curves]
-    rows += [(f"{words.plain(gap.subject)}: gain", [f"{gap.gap[at]:+.3f}" for at in places]) for gap in gaps]
+    rows = [(words.plain(curve.subject), [fixed(curve.solved[at], 3) for at in places]) for curve in curves]
+    rows += [(f"{words.plain(gap.subject)}: gain", [fixed(gap.gap[at], 3, sign=True) for at in places]) for gap in gaps]
     return {
         "title": words.plain(group) or "all items", "count": f"{curves[0].items:,}", "gaps": drawings,
         "solved": markup(figures.svg(_solved(curves))), "ks": [f"{curves[0].ks[at]:,}" for at in places], "rows": rows,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
 from wheeltap.core.report import ReportRecord
+from wheeltap.core.rounding import fixed
 from wheeltap.report import lens_ambiguity, lens_disagreement, words
 from wheeltap.report.lines import wrapped
 
@@ -23,6 +24,8 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
         _scores(lens, console)
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
         wrapped(console, decided(gap))
+    for note in lens.notes:
+        wrapped(console, words.plain(note))
     for support in lens.supports[:_MOST_PAIRS]:
         console.print()
         _support(support, console)
@@ -70,7 +73,7 @@ def _number(one: SystemScore, number: float | None) -> str:
     if number is None:
         return "open"
     share = one.low is not None and one.high is not None and one.low >= 0.0 and one.high <= 1.0
-    return f"{100 * number:.1f} %" if share else f"{number:.3g}"
+    return f"{fixed(100 * number, 1)} %" if share else f"{number:.3g}"
 
 
 def shown(ks: tuple[int, ...], most: int = _COLUMNS) -> list[int]:
@@ -90,9 +93,9 @@ def _curves(lens: LensRecord, console: "Console") -> None:
     for at in places:
         grid.add_column(f"{whole[0].ks[at]:,}", justify="right", no_wrap=True)
     for curve in whole:
-        grid.add_row(words.plain(curve.subject), *(f"{curve.solved[at]:.3f}" for at in places))
+        grid.add_row(words.plain(curve.subject), *(fixed(curve.solved[at], 3) for at in places))
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
-        grid.add_row(f"{words.plain(gap.subject)}: gain", *(f"{gap.gap[at]:+.3f}" for at in places))
+        grid.add_row(f"{words.plain(gap.subject)}: gain", *(fixed(gap.gap[at], 3, sign=True) for at in places))
     console.print(grid, highlight=False)
 
 
@@ -128,8 +131,7 @@ def _support(support: Support, console: "Console") -> None:
     wrapped(console, f"Solved at least once in {support.samples:,} {_tries(support.samples)}: {counts}")
     alone = support.first + support.second
     if alone:
-        many = f"{support.sure or 'none'} of the {alone} items that one alone solves"
-        sure = f"{many[0].upper()}{many[1:]} {'is' if support.sure == 1 else 'are'} sure by itself."
+        sure = f"Items that one alone solves: {alone:,}; for {support.sure or 'none'} of them that is sure by itself."
         named = (
             f"{words.plain(one.id) or f'item {one.item + 1}'} ({one.first} to {one.second})"
             for one in support.items[:_MOST_ITEMS]

@@ -257,4 +257,4 @@ def _rules(record: ReportRecord, study: StudyRecord, console: "Console") -> None
         least = ", ".join(one.least or "-" for one in shown)
         wrapped(console, f"detectable effect{'s, in this order' if len(shown) > 1 else ''}: {least}", style="dim")
     if len(several) > _MOST_RULES:
-        wrapped(console, f"and {len(several) - _MOST_RULES} more rules: --full", style="dim")
+        wrapped(console, f"and {len(several) - _MOST_RULES} more: --full", style="dim")

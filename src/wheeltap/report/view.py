@@ -235,7 +235,7 @@ def _cell(record: ReportRecord, findings: Sequence[Finding], *, pair: bool) -> C
     if not worst.estimates:
         return Cell(word=word, tone=tone)
     first = worst.estimates[0]
-    value, bracket = words.parts(first)
+    value, bracket = estimates.parts(first, found=worst.status == "found")
     return Cell(word=word, value=value, bracket=bracket, tone=tone, caption=estimates.caption(first))
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 from wheeltap.audits.controls import NO_POWER
 from wheeltap.core.records import Control, Estimate, FindingStatus, Scalar
+from wheeltap.core.rounding import rounded
 
 Tone = Literal["alarm", "warn", "calm", "quiet"]
 """Bad news; undecided, but leaning to it; shown to be no bad news; nothing to see."""
@@ -28,7 +29,7 @@ def paragraphs(text: str) -> tuple[str, ...]:
 
 
 _END = r"(?:-?[\d.,]+(?:e[-+]?\d+)?|open)"
-_INTERVAL = re.compile(rf"(?:\S+ )?\[{_END}, {_END}\]")
+_INTERVAL = re.compile(rf"(?:\S+ (?:(?:%|points) )?)?\[{_END}, {_END}\]")
 
 
 def hold(text: str) -> str:
@@ -49,7 +50,8 @@ def number(value: float | None, *, like: Iterable[float | None] = ()) -> str:
     size = max(abs(v) for v in (value, *like) if v is not None and math.isfinite(v))
     if 0 < size < 0.00005:
         return f"{value:.1e}"
-    text = f"{value:,.{_decimals(size) if size else 3}f}"
+    digits = _decimals(size) if size else 3
+    text = f"{rounded(value, digits):,.{digits}f}"
     return text.lstrip("-") if not text.strip("-0.,") else text
 
 

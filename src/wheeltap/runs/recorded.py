@@ -79,8 +79,10 @@ def imported(
         seed: Root of bootstrap draws.
 
     Raises:
-        DataError: If no item is in all files, or nobody answered and there are no votes.
+        DataError: If no item is in all files, files are graded by different metrics, or nobody answered and there are
+            no votes.
     """
+    _require_one_metric(recordings)
     items, notes = _common(recordings)
     parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
@@ -106,7 +108,32 @@ def imported(
         for outcome in _outcomes(plan, subject, one, _Known(votes, groups, more))
     ]
     said = tuple(recording.says for recording in recordings)
-    return Imported(plan, tuple(outcomes), said, (*notes, *(note for part in parts for note in part.notes)))
+    return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
+
+
+def _require_one_metric(recordings: Sequence[Recording]) -> None:
+    """Raises ``DataError`` if files name different metrics: their scores would differ for that alone."""
+    named = [one for one in recordings if one.metric]
+    if len({one.metric for one in named}) > 1:
+        raise DataError(
+            "The files are graded by different metrics.",
+            expected="one metric in all files",
+            got=", ".join(f"{one.metric} in {_whose(one)}" for one in named),
+            do="Compare logs of the same task, graded by the same metric; or look at each file by itself.",
+        )
+
+
+def _noted(parts: Sequence[Recording]) -> list[str]:
+    """Notes of all files: with the name of the file, where other files do not have the same one."""
+    return [
+        note if all(note in other.notes for other in parts) else f"{_whose(part)}: {note}"
+        for part in parts
+        for note in part.notes
+    ]
+
+
+def _whose(part: Recording) -> str:
+    return ", ".join(one.name for one in part.systems[:3]) or part.shape
 
 
 @dataclass(frozen=True)

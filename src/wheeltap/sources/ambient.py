@@ -124,6 +124,15 @@ def _item(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Example, di
     outside = sorted({*labels, *(one.label for one in rewrites)} - set(LABELS))
     if outside:
         raise DataError("A label is not in the set.", where=where, expected=", ".join(LABELS), got=", ".join(outside))
+    _require_said(row, rewrites, where)
+    if rewrites and not {one.label for one in rewrites} & set(labels):
+        raise DataError(
+            "No reading has a label of the item.",
+            where=where,
+            expected=", ".join(dict.fromkeys(one.label for one in rewrites)),
+            got=row.labels,
+            do="Correct the labels: they are those that are right under some reading.",
+        )
     flags = {"premise": row.premise_ambiguous, "hypothesis": row.hypothesis_ambiguous}
     readings = {
         side: tuple(dict.fromkeys(one.premise if side == "premise" else one.hypothesis for one in rewrites))
@@ -133,6 +142,17 @@ def _item(row: _Line, rewrites: list[_Rewrite], where: str) -> tuple[Example, di
     example = Example(id=str(row.id), premise=row.premise, hypothesis=row.hypothesis,
                       labels=tuple(cast("list[Label]", list(dict.fromkeys(labels)))))  # fmt: skip
     return example, readings
+
+
+def _require_said(row: _Line, rewrites: list[_Rewrite], where: str) -> None:
+    """Raises ``DataError`` if a sentence is empty."""
+    said = {"premise": row.premise, "hypothesis": row.hypothesis}
+    for at, one in enumerate(rewrites, start=1):
+        said |= {f"premise of reading {at}": one.premise, f"hypothesis of reading {at}": one.hypothesis}
+    empty = [name for name, text in said.items() if not text.strip()]
+    if empty:
+        raise DataError("A sentence is empty.", where=where, expected="words", got=f"nothing in {', '.join(empty)}",
+                        do="Give the sentence, or remove the line.")  # fmt: skip
 
 
 def lexicon(sentences: Sequence[str]) -> tuple[str, ...]:

@@ -71,8 +71,10 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         raise DataError(
             "The data file is empty.",
             where=str(path),
-            expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}',
+            expected='lines such as {"context": "2 + 2 =", "choices": [" 4", " 5"], "answer": 0}, or plain texts such '
+            'as {"text": "...", "twin": "..."}',
             got="no items",
+            do="Write one object a line; docs/lens.md says which audit reads which.",
         )
     task = notes.added_to(ChoiceTask(contexts, choices, targets, name=path.stem))
     return task.with_votes(votes) if votes else task

@@ -1,6 +1,7 @@
 """Which task of lm-eval is asked for: ``lm_eval:NAME``, with settings behind commas."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -75,16 +76,24 @@ def asked_for(data: Path, *, include: Path | None = None) -> Asked:
         raise _unreadable(data, name)
     return Asked(
         name=name, metric=stated.get("metric", ""), filter=stated.get("filter", ""),
-        limit=_whole(data, stated.get("limit"), least=1) or 0, fewshot=_whole(data, stated.get("fewshot"), least=0),
+        limit=_whole(data, "limit", stated, least=1) or 0, fewshot=_whole(data, "fewshot", stated, least=0),
         include=_folder(include if include is not None else Path(folder) if folder else None),
     )  # fmt: skip
 
 
-def _whole(data: Path, text: str | None, *, least: int) -> int | None:
+def _whole(data: Path, name: str, stated: Mapping[str, str], *, least: int) -> int | None:
+    text = stated.get(name)
     if text is None:
         return None
     if _WHOLE.fullmatch(text) is None or int(text) < least:
-        raise _unreadable(data, text)
+        whole = "all documents" if name == "limit" else "the number of the task itself"
+        raise UsageError(
+            "A setting of the task cannot be used.",
+            where=f"{data}: {name}",
+            expected=f"a whole number, {least} or more",
+            got=text,
+            do=f"Leave {name} out for {whole}.",
+        )
     return int(text)
 
 

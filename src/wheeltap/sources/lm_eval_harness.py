@@ -261,10 +261,11 @@ def _loaded(asked: Asked) -> Any:
     with _translated(asked.name), _offline(), _seeded():
         # Its own tasks are many: only where a folder does not have it are they looked through.
         known = manager(include_path=asked.include, include_defaults=False) if asked.include else manager()
+        own = list(known.all_tasks) if asked.include else []
         if asked.include and asked.name not in known.all_tasks:
             known = manager(include_path=asked.include)
         if asked.name not in known.all_tasks:
-            raise UnknownName("task of lm-eval", asked.name, known.all_tasks)
+            raise UnknownName("task of lm-eval", asked.name, known.all_tasks, first=own)
         tasks: dict[str, Any] = known.load([asked.name])["tasks"]
     if len(tasks) != 1:
         raise UsageError(

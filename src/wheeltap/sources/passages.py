@@ -46,20 +46,21 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def fits(path: Path) -> bool:
-    """Whether the first line is a text or a word problem, and no item with choices."""
+    """Whether the first line is meant as a text or a word problem, and no item with choices."""
     _, first = next(lines(path), (0, b""))
     try:
-        line = msgspec.json.decode(first, type=Line)
+        line: dict[str, object] = msgspec.json.decode(first, type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
-    return line.text is not None or (line.question is not None and line.answer is not None)
+    return not {"choices", "context"} & line.keys() and ("text" in line or {"question", "answer"} <= line.keys())
 
 
 def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
     """A task of the texts in ``path``: its score is how often a model finds a text likelier than its twin.
 
     Where there are no twins, a text is held against its own tokens in a random order. Of word problems those are left
-    out of which no twin can be made; the task's name says how many are left.
+    out of which no twin can be made, and of lines with the same text or twin all but the first: nothing that is found
+    of one of them is new of the next. The task's name says how many are left.
 
     Raises:
         MissingFile: If the file is not there.
@@ -67,26 +68,48 @@ def load_passages(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         DataError: If there is nothing in it, or only some lines have twins, or a text has too many tokens.
     """
     found: list[tuple[str, str | None]] = []
-    read = 0
+    places, known, read, paired = list[str](), set[str](), 0, 0
     for number, line in lines(path):
         read += 1
         pair = _line(line, f"{path}: line {number}").pair
-        if pair is not None:
+        if pair is None:
+            continue
+        paired += 1
+        _require_alike([*found[:1], pair], f"{path}: line {number}")
+        same = {" ".join(text.lower().split()) for text in pair if text is not None}
+        if not same & known:
             found.append(pair)
-            _require_alike(found, f"{path}: line {number}")
+            places.append(f"{path}: line {number}")
+        known |= same
     if not found:
         raise DataError(
             "There are no texts in the file." if not read else "No word problem in the file has a twin.",
             where=str(path),
             expected='lines such as {"text": "...", "twin": "..."}, or problems with steps such as <<16-3-4=9>>',
             got=f"{read} lines",
+            do="Give each problem its steps in the answer, or write texts and twins yourself; see docs/lens.md.",
         )
-    name = path.stem if len(found) == read else f"{path.stem}, {len(found)} of {read} with twins"
-    return task_of(found, tokenizer, name=name)
+    name = path.stem if paired == read else f"{path.stem}, {paired} of {read} with twins"
+    name = name if len(found) == paired else f"{name}, {len(found)} of {paired} without repeats"
+    return task_of(found, tokenizer, name=name, places=places, repeated=paired - len(found))
 
 
-def task_of(pairs: Sequence[tuple[str, str | None]], tokenizer: Tokenizer, *, name: str) -> ChoiceTask:
+def task_of(
+    pairs: Sequence[tuple[str, str | None]],
+    tokenizer: Tokenizer,
+    *,
+    name: str,
+    places: Sequence[str] = (),
+    repeated: int = 0,
+) -> ChoiceTask:
     """The task of texts and their twins; see ``load_passages``.
+
+    Args:
+        pairs: Text and twin, ``None`` where there is none.
+        tokenizer: Of the model.
+        name: Of the task.
+        places: Where each pair was read.
+        repeated: Lines that were left out because they repeat another one.
 
     Raises:
         DataError: If a text has no tokens or too many.
@@ -94,13 +117,14 @@ def task_of(pairs: Sequence[tuple[str, str | None]], tokenizer: Tokenizer, *, na
     start = tokenizer.start("") or tokenizer.start(_FIRST) or tokenizer.start(pairs[0][0])[:1]
     choices: list[list[list[int]]] = []
     for at, (text, twin) in enumerate(pairs):
-        own = _tokens(tokenizer.more(text), f"{name}: text {at + 1}")
-        other = _shuffled(own, at) if twin is None else _tokens(tokenizer.more(twin), f"{name}: twin {at + 1}")
+        place = places[at] if places else f"{name}: item {at + 1}"
+        own = _tokens(tokenizer.more(text), f"{place}, text")
+        other = _shuffled(own, at) if twin is None else _tokens(tokenizer.more(twin), f"{place}, twin")
         choices.append([own, other])
     own_texts = tuple(text for text, _ in pairs)
     twins = tuple(twin for _, twin in pairs if twin is not None)
     task = ChoiceTask([start] * len(pairs), choices, [0] * len(pairs), name=name)
-    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN))))
+    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), repeated))
 
 
 def _line(line: bytes, where: str) -> Line:
@@ -109,7 +133,7 @@ def _line(line: bytes, where: str) -> Line:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _no_text(where, str(error)) from error
     if not found.text and not (found.question and found.answer):
-        raise _no_text(where, "none of the two")
+        raise _no_text(where, "an empty text" if found.text == "" else "none of the two")
     return found
 
 
@@ -146,7 +170,11 @@ def _require_alike(found: list[tuple[str, str | None]], where: str) -> None:
 def _tokens(ids: list[int], where: str) -> list[int]:
     if not 2 <= len(ids) <= MAX_TOKENS:
         raise DataError(
-            "A text cannot be read.", where=where, expected=f"2 to {MAX_TOKENS} tokens", got=f"{len(ids)} tokens"
+            "A text cannot be read.",
+            where=where,
+            expected=f"2 to {MAX_TOKENS} tokens",
+            got=f"{len(ids)} tokens",
+            do="Remove the line, or give it a longer or shorter text.",
         )
     return ids
 

@@ -244,8 +244,8 @@ def _by_seed(table: Table) -> str:
     whole = [names for names in of_base if all(own.NAMED in table.numbers.get(name, {}) for name in names)]
     right = sum(all(table.numbers[name][own.NAMED].value > 0.0 for name in names) for names in whole)
     return (
-        f"Sampled answers say how {named_right:.0f} of {count} nets were trained: all {len(kinds)} that were made from "
-        f"a base, for {right} of {len(whole)} bases."
+        f"Sampled answers say how {named_right:.0f} of {count} nets were trained. For {right} of {len(whole)} bases "
+        f"they say it of all {len(kinds)} nets made from that base."
     )
 
 

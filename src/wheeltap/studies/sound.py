@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import get_args
+from typing import Final, get_args
 
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.study import Cast, Cohort, Metric, Rule, Statistic, StudySpec
@@ -119,12 +119,30 @@ def _require_alive(rule: Rule, spec: StudySpec, alpha: float) -> None:
             where=f"rule {rule.title}",
             expected="a rule that some outcome would decide",
             got=f"{why} ({len(spec.rules) * alpha:g} over {len(spec.rules)} rules)" if len(spec.rules) > 1 else why,
-            do="Give more members, fewer rules, or another margin.",
+            do=f"Give {_enough(spec, alpha)}, fewer rules, or another margin.",
         )
 
 
-def _asked(rule: Rule, spec: StudySpec) -> Asked:
-    counts = [len(_cohort(spec, name).members) for name in rule.cohorts]
+def _enough(spec: StudySpec, alpha: float) -> str:
+    """With how many members no rule would be dead, in words."""
+    for more in range(1, _MOST_MORE + 1):
+        if all(dead_because(_asked(rule, spec, more), alpha=alpha) is None for rule in spec.rules):
+            seeds = spec.settings.get("seeds")
+            alike = {len(cohort.members) for cohort in spec.cohorts} == {seeds}
+            return f"--seeds {seeds + more} or more" if alike and isinstance(seeds, int) else (
+                f"{more} more member{'' if more == 1 else 's'} in each cohort of several"
+            )  # fmt: skip
+    return "more members"
+
+
+_MOST_MORE: Final = 30
+"""Members more, in each cohort, up to which a number that would do is looked for."""
+
+
+def _asked(rule: Rule, spec: StudySpec, more: int = 0) -> Asked:
+    """The test of a rule, were there so many more members in each cohort of several."""
+    sizes = [len(_cohort(spec, name).members) for name in rule.cohorts]
+    counts = [size + more if size > 1 else size for size in sizes]
     if rule.statistic == "one_of":
         counts = counts[1:]
     elif rule.statistic == "paired" or (rule.statistic == "added" and rule.within):

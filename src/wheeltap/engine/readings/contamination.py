@@ -86,7 +86,10 @@ class Contamination(Reading):
             "shard_tokens": np.array([lengths[rows[0]].sum() for rows in arranged]),
         }
         if passages.twins:
-            found["words"] = model_free.by_words(list(zip(passages.own, passages.twins, strict=True)))
+            pairs = list(zip(passages.own, passages.twins, strict=True))
+            found["words"], found["letters"] = model_free.by_words(pairs), model_free.by_letters(pairs)
+        if passages.repeated:
+            found["repeated"] = np.array([passages.repeated])
         if self.settings.corpus:
             held, length = corpus_at(self.settings.corpus).read_text("utf-8", errors="replace"), self.settings.run
             both = [model_free.overlap(some, held, length=length) for some in (passages.own, passages.twins) if some]
@@ -106,7 +109,7 @@ def _arranged(items: int, how: ContaminationSettings, *, root: int, seed: int) -
         raise DataError(
             "There are too few items for so many shards.",
             where="contamination.shards",
-            expected=f"at least {2 * how.shards} items, 2 for each of {how.shards} shards",
+            expected=f"at least {2 * how.shards} different items, 2 for each of {how.shards} shards",
             got=f"{items} items",
             do="Give more items, or lower contamination.shards.",
         )

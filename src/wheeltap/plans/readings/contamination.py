@@ -43,6 +43,7 @@ class ContaminationSettings(Settings, frozen=True, kw_only=True):
 CONTAMINATION: Final = ReadingSpec(
     name="contamination",
     title="How well a language model knows texts, their twins and their order",
+    version=2,
     settings_type=ContaminationSettings,
     arrays={
         "epochs": Array("copy", "how often the copy was taught the items; 0: the model as it is", "count"),
@@ -59,6 +60,10 @@ CONTAMINATION: Final = ReadingSpec(
         "bytes": Array("example version", "bytes compressed by zlib", "count"),
         "words": Array("example version", "log-ratio of the text's words among own texts and twins, nats",
                        optional=True),
+        "letters": Array("example version", "mean log-likelihood of a letter by counts among own texts, nats",
+                         optional=True),
+        "repeated": Array("1", "lines left out because an item before has the same text or twin", "count",
+                          optional=True),
         "overlap": Array("example version", "share of its runs of words that the corpus holds", optional=True),
     },
 )  # fmt: skip

@@ -137,6 +137,7 @@ class Recording:
         labels: Names of the labels that probabilities are of.
         notes: What was left out or assumed, in sentences.
         more: What else is known of the items, whoever answers them.
+        metric: What says whether an answer is right, where the file names it.
 
     Raises:
         DataError: If there is no item, one is there twice, or nobody voted on one.
@@ -150,6 +151,7 @@ class Recording:
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     more: tuple[Measured, ...] = ()
+    metric: str = ""
 
     def __post_init__(self) -> None:
         if not self.items:
@@ -204,7 +206,7 @@ class Recording:
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
             groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels,
-            notes=self.notes, more=tuple(one.part(rows) for one in self.more),
+            notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
         )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ them, or none (the flattened shape); arguments are not needed. Several answers t
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -97,7 +98,7 @@ class _Read:
                 self._take(number, line, grade)
         self._require_alike()
         labels = () if self._choices is None or self._uneven else tuple(str(at) for at in range(self._choices))
-        return self._gathered.recording(labels=labels, notes=self._notes())
+        return replace(self._gathered.recording(labels=labels, notes=self._notes()), metric=self.metric)
 
     def _require_alike(self) -> None:
         """Raises ``DataError`` if filters are of different documents: then a log holds several tasks."""

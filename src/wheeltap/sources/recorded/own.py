@@ -1,5 +1,8 @@
 """Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?}``."""
 
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +15,9 @@ from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
 from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "rows of answers"
+
+VOTED: Final = "rows of votes"
+"""What a file is in which nobody answered."""
 
 _SAYS: Final = ("correct", "answer", "probabilities", "votes")
 
@@ -41,12 +47,13 @@ def read(path: Path) -> Recording:
     Raises:
         FileFormatError: If a line has other fields than the first one.
         DataError: If an item is there twice, probabilities do not sum to 1, a label is not in the set, or no answer
-            has a grade though all have the field.
+            has a grade though all have the field, or votes are on different sets of labels.
     """
     gathered = Gathered(SHAPE, str(path))
     fields: tuple[bool, ...] | None = None
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
+    together: list[set[str]] = []
     seen, ungraded, graded = set[str](), 0, 0
     for number, line in decoded(path, _Line, shape=SHAPE):
         has = _has(line)
@@ -62,6 +69,7 @@ def read(path: Path) -> Recording:
         if line.votes is not UNSET and not (answered and item in seen):
             seen.add(item)
             voted.update(dict.fromkeys(line.votes))
+            together = _joined(together, line.votes.keys())
             gathered.vote(item, number, line.votes, group)
         if answered and line.correct is None:
             ungraded += 1
@@ -74,9 +82,31 @@ def read(path: Path) -> Recording:
             )  # fmt: skip
             gathered.add(path.stem if line.system is UNSET else line.system, row, group)
     order, ordinal = in_order(list(labels or voted))
+    if not all(label.lstrip("-").isdecimal() for label in order):
+        _require_one_set(together, where=str(path))
     if labels is not None:
         order, ordinal = tuple(labels), ordinal and order == tuple(labels)
-    return gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, where=str(path)))
+    made = gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, where=str(path)))
+    return made if made.systems else replace(made, shape=VOTED)
+
+
+def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
+    """Sets of labels that people could choose among, one line more: those that share a label are one set."""
+    if len(labels) < 2 or any(labels <= one for one in sets):
+        return sets  # a line may have those labels alone that somebody chose
+    return [*(one for one in sets if not one & labels), set(labels).union(*(one for one in sets if one & labels))]
+
+
+def _require_one_set(sets: Sequence[AbstractSet[str]], *, where: str) -> None:
+    """Raises ``DataError`` if votes are on several questions."""
+    if len(sets) > 1:
+        raise DataError(
+            "Votes are on different sets of labels.",
+            where=where,
+            expected="one set of labels for all items",
+            got="; ".join(", ".join(sorted(one)[:5]) for one in sets[:3]),
+            do="Give each question a file of its own.",
+        )
 
 
 def _left_out(ungraded: int, graded: int, *, where: str) -> list[str]:
