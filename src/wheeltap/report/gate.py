@@ -63,7 +63,8 @@ def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
     unasked = () if any(one.role == "recorded" for one in record.subjects) else _UNASKED
     asked = tuple(finding for finding in record.findings if record.instrument(finding.code).asks not in unasked)
     silent = all(finding.status in ("not_applicable", "skipped") for finding in asked)
-    return asked if silent and not uncovered(record) else ()
+    # A score that fails is a result: of a model at chance nothing else has an answer.
+    return asked if silent and not uncovered(record) and not failing(record, "costs") else ()
 
 
 _UNASKED: Final = ("score", "census")
@@ -78,8 +79,8 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
 
     Returns:
         2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where too few of the
-        weights were disturbed to conclude anything, or nothing that was asked has an answer; 1 where a finding fails;
-        else 0.
+        weights were disturbed to conclude anything; 1 where a finding fails (of a model at chance its score does); 2
+        where nothing that was asked has an answer; else 0.
     """
     if missing_trials(record):
         return NO_RESULT
