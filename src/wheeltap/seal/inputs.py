@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.core.inputs import Inputs, chosen, count
+from wheeltap.core.inputs import Inputs, chosen, count, tensors
 from wheeltap.core.lengths import longest
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -169,8 +169,7 @@ def _drawn(subject: Subject, like: Tensor, rng: np.random.Generator) -> Tensor:
 
 def size_of(inputs: Inputs) -> int:
     """Bytes that inputs take in a seal."""
-    held = [inputs] if isinstance(inputs, Tensor) else list(inputs.values())
-    return sum(part.numel() * 4 for part in held)
+    return sum(part.numel() * 4 for part in tensors(inputs).values())
 
 
 def choose(

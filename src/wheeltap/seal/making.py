@@ -12,9 +12,10 @@ from torch import nn
 
 from wheeltap import __version__, perturb
 from wheeltap.core import seeds
+from wheeltap.core.copies import copied
 from wheeltap.core.errors import FileFormatError, ModelError, RestorationError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Inputs, chosen
+from wheeltap.core.inputs import Inputs, chosen, tensors
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -144,8 +145,10 @@ def _kept(choice: Choice) -> SealedInputs:
 
 
 def _arrays(inputs: Inputs) -> dict[str, np.ndarray]:
-    held = {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
-    return {name: to_array(part) if part.is_floating_point() else part.cpu().numpy() for name, part in held.items()}
+    return {
+        name: to_array(part) if part.is_floating_point() else part.cpu().numpy()
+        for name, part in tensors(inputs).items()
+    }
 
 
 # ---- harmless variation ---------------------------------------------------------------------------------------
@@ -201,18 +204,12 @@ _RANDOM: Final = 0.05
 
 def _in_double(model: nn.Module, inputs: Inputs, looking: Looking) -> Seen | None:
     """A pass in double precision: what all rounding together makes. ``None`` where the model refuses."""
-    from wheeltap.core.copies import copied
-
-    wide = {name: part.double() if part.is_floating_point() else part for name, part in _tensors(inputs).items()}
+    wide = {name: part.double() if part.is_floating_point() else part for name, part in tensors(inputs).items()}
     try:
         copy = copied(model).double().eval()
         return look(copy, wide.get("", wide), looking)
     except (RuntimeError, TypeError, NotImplementedError):
         return None
-
-
-def _tensors(inputs: Inputs) -> dict[str, torch.Tensor]:
-    return {"": inputs} if isinstance(inputs, torch.Tensor) else inputs
 
 
 # ---- conversions and challenges -------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ MOST: Final = 48
 MOMENTS: Final = ("mean", "rms", "mean size", "fourth")
 """Moments of a block's output, over its units and places."""
 
-_BLOCK_BYTES: Final = 24 * 1024
+_BLOCK_BYTES: Final = 16 * 1024
 """Of what a seal keeps of blocks."""
 
 

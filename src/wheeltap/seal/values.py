@@ -20,14 +20,17 @@ CASTS: Final[dict[str, tuple[torch.dtype, ...]]] = {
 }
 """What harmless conversions make of a tensor."""
 
-_BYTES: Final = 6
+_BYTES: Final = (6, 16)
+"""Of a digest, at least and at most: 48 bits are enough against accidents, 128 against whoever looks for a match."""
+
+_ROOM: Final = 16 * 1024
+"""Bytes of all digests, where there are so many tensors that not all can be long."""
 
 
 def held(model: nn.Module) -> list[tuple[str, Tensor]]:
     """Parameters, and buffers that a checkpoint keeps, in order; what is tied once."""
-    named = dict(model.named_parameters())
-    kept = [(name, part) for name, part in model.named_buffers() if name in model.state_dict(keep_vars=True)]
-    return [*named.items(), *kept]
+    kept = model.state_dict(keep_vars=True)
+    return [*model.named_parameters(), *((name, part) for name, part in model.named_buffers() if name in kept)]
 
 
 def shapes_digest(model: nn.Module) -> str:
@@ -37,11 +40,13 @@ def shapes_digest(model: nn.Module) -> str:
 
 def sealed(model: nn.Module) -> Packed:
     """Digests ``[tensor, cast, byte]``."""
-    rows = [[_digest(part, cast) for cast in CASTS.values()] for _, part in held(model)]
+    named = held(model)
+    length = int(np.clip(_ROOM // (len(named) * len(CASTS)), *_BYTES))
+    rows = [[_digest(part, cast, length=length) for cast in CASTS.values()] for _, part in named]
     return Packed.of(np.array([[list(one) for one in row] for row in rows], dtype=np.uint8))
 
 
-def _digest(part: Tensor, cast: tuple[torch.dtype, ...] = ()) -> bytes:
+def _digest(part: Tensor, cast: tuple[torch.dtype, ...] = (), *, length: int) -> bytes:
     values = part.detach()
     if values.is_floating_point():
         for dtype in cast:
@@ -49,7 +54,7 @@ def _digest(part: Tensor, cast: tuple[torch.dtype, ...] = ()) -> bytes:
         data = to_array(values.contiguous()).tobytes()
     else:
         data = values.cpu().contiguous().numpy().tobytes()
-    return hashlib.blake2b(data, digest_size=_BYTES).digest()
+    return hashlib.blake2b(data, digest_size=length).digest()
 
 
 def casts_of(model: nn.Module, known: Packed) -> dict[str, tuple[str, ...]]:
@@ -59,10 +64,12 @@ def casts_of(model: nn.Module, known: Packed) -> dict[str, tuple[str, ...]]:
         FileFormatError: If the seal's digests do not fit the model.
     """
     named, rows = held(model), known.array()
-    if rows.shape != (len(named), len(CASTS), _BYTES) or rows.dtype != np.uint8:
+    length = rows.shape[-1] if rows.ndim == len(("tensor", "cast", "byte")) else 0
+    fits = rows.shape[:2] == (len(named), len(CASTS)) and _BYTES[0] <= length <= _BYTES[1]
+    if not fits or rows.dtype != np.uint8:
         raise FileFormatError("The seal's digests do not fit its tensors.", expected=f"{len(named)} tensors",
                               got=str(list(rows.shape)))  # fmt: skip
-    return {name: _matching(_digest(part), row) for (name, part), row in zip(named, rows, strict=True)}
+    return {name: _matching(_digest(part, length=length), row) for (name, part), row in zip(named, rows, strict=True)}
 
 
 def _matching(own: bytes, row: np.ndarray) -> tuple[str, ...]:

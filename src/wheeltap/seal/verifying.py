@@ -14,7 +14,7 @@ from torch import nn
 
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import chosen, count
+from wheeltap.core.inputs import Inputs, chosen, count
 from wheeltap.core.subject import Subject
 from wheeltap.seal import conversions, values
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
@@ -42,7 +42,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         verdict: What the model is, beside the sealed one.
         seal: Digest of the seal.
         name: Of the sealed model.
-        mode: ``quick``: by inputs alone; ``full``: by challenges too.
+        mode: ``quick``: by weights, outputs and blocks; ``full``: by challenges too, where outputs agree.
         conversion: The conversion whose numbers it gives; empty where none fits.
         distance: Largest difference of an output projection, in tolerances: 1 and less is none.
         share: Size of the difference, as a share of the outputs' spread over inputs.
@@ -96,17 +96,18 @@ def verify(
         MissingFile: If there is none.
     """
     seal = seal if isinstance(seal, Seal) else load(Path(seal))
-    _require_consistent(seal)
+    inputs = inputs_of(seal)
+    _require_consistent(seal, count(inputs))
     _require_valid(seal, today or datetime.date.today())
     if key is not None:
         require_signed(seal, Path(key))
     module = model.model if isinstance(model, Subject) else model
     if next(module.parameters(), None) is None:
-        return _of_runtime(module, seal)
+        return _of_runtime(module, seal, inputs)
     subject = model if isinstance(model, Subject) else Subject(module)
     same_bits = weights_digest(subject.model) == seal.body.weights
     exact = conversions.in_single_precision(subject.model)
-    looked = _looked(exact, seal)
+    looked = _looked(exact, seal, inputs)
     said = _said(seal, looked, mode="full" if full else "quick", device=subject.device.type)
     if values.shapes_digest(exact) != seal.body.shapes:
         if looked.distance > 1.0:
@@ -117,7 +118,7 @@ def verify(
     if changed:
         found = _changed(said, Compared(seal.body.tensors, exact, seed=seal.body.seed, changed=changed), seal, looked)
         work = subject if exact is subject.model else Subject(exact, name=subject.name)
-        return _challenged(found, work, seal) if full and looked.distance <= 1.0 else found
+        return _challenged(found, work, seal, inputs) if full and looked.distance <= 1.0 else found
     pure = {"as sealed", "bfloat16", "float16"}.intersection(*casts.values())  # what such a model gives was sealed
     loose = 1.0 if pure or looked.conversion else _loose(seal)
     if looked.distance > loose or (looked.conversion and said.block):
@@ -141,12 +142,15 @@ _CODE: Final = (
 )
 _REWRITTEN: Final = "Its outputs on the sealed inputs agree; its weights have other shapes."
 _STRUCTURE: Final = "Its outputs on the sealed inputs agree; its weights are others."
-_RUNTIME: Final = "By its outputs on the sealed inputs alone: its weights cannot be read."
+_RUNTIME: Final = (
+    "By its outputs on the sealed inputs alone, for its weights cannot be read. They may be off by twice what casts to "
+    "16 bits make, and a small change of the weights makes less."
+)
 
 
-def _of_runtime(model: nn.Module, seal: Seal) -> Verification:
+def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
     """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
-    looked = _looked(model, seal)
+    looked = _looked(model, seal, inputs)
     said = _said(seal, looked, mode="quick", device=seal.body.tolerances.device)
     agrees = looked.distance <= _loose(seal)
     return msgspec.structs.replace(
@@ -164,9 +168,9 @@ def _loose(seal: Seal) -> float:
 _MARGIN: Final = 2.0
 
 
-def _require_consistent(seal: Seal) -> None:
+def _require_consistent(seal: Seal, total: int) -> None:
     """Raises ``FileFormatError`` if the parts of a seal do not fit each other, or a tolerance is none."""
-    body, total = seal.body, count(inputs_of(seal))
+    body = seal.body
     shapes = {tuple(one.seen.output.floats().shape) for one in body.stored}
     blocks = {one.seen.blocks.floats().shape[::2] for one in body.stored}
     moments = {one.seen.moments.floats().shape[::2] for one in body.stored}
@@ -241,9 +245,9 @@ class _Looked:
     forwards: float
 
 
-def _looked(model: nn.Module, seal: Seal) -> _Looked:
+def _looked(model: nn.Module, seal: Seal, inputs: Inputs) -> _Looked:
     """Asks the inputs, a few first; stops where it is sure that something changed."""
-    inputs, total = inputs_of(seal), count(inputs_of(seal))
+    total = count(inputs)
     few = seal.body.stored[0].seen.blocks.array().shape[1]
     looking = Looking(seal.body.seed, seal.body.blocks, few)
     seen = look(model, chosen(inputs, slice(_FIRST)), looking)
@@ -346,9 +350,9 @@ def _first(seal: Seal, stored: Stored, seen: Seen) -> int:
     return len(seal.body.blocks)
 
 
-def _challenged(said: Verification, subject: Subject, seal: Seal) -> Verification:
+def _challenged(said: Verification, subject: Subject, seal: Seal, inputs: Inputs) -> Verification:
     """How far the answers to the sealed disturbances of the weights are off, in tolerances."""
-    inputs, looking, worst = inputs_of(seal), Looking(seal.body.seed), 0.0
+    looking, worst = Looking(seal.body.seed), 0.0
     for one in seal.body.challenges:
         expected = one.answer.floats()
         found = response(subject, inputs, looking, one)
