@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wheeltap import gauge, perturb, seal, sources, stats
+    from wheeltap import gauge, perturb, recipes, seal, sources, stats
     from wheeltap.api import audit, compare, study
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
@@ -57,6 +57,7 @@ _MODULES = {
     "gauge": "gauge",
     "measure": "core.measure",
     "perturb": "perturb",
+    "recipes": "recipes",
     "seal": "seal",
     "sources": "sources",
     "stats": "stats",
@@ -84,6 +85,7 @@ __all__ = [
     "measure",
     "perturb",
     "plan",
+    "recipes",
     "run",
     "seal",
     "sources",

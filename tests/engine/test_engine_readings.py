@@ -18,6 +18,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "decodable": {"draws": 8, "held": 1, "controls": 2},
     "symmetry-response": {"weights": 4, "directions": 2},
     "input-search": {"passes": 8, "doses": 2},
+    "tampering": {"draws": 2},
+    "seal-responses": {"pool": 8, "inputs": 4, "draws": 2},
 }
 """Of readings that would take long with their defaults."""
 

@@ -8,6 +8,7 @@ import pytest
 import test_recipes_defects  # noqa: F401  (whose contracts count below)
 import test_recipes_organized  # noqa: F401
 import torch
+from torch import nn
 
 from wheeltap.core.errors import DataError, UnknownName, UsageError
 from wheeltap.core.task import Task
@@ -18,7 +19,7 @@ from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.make import make, weights
 from wheeltap.recipes.picture import PictureNet
 from wheeltap.sources import digits
-from wheeltap.sources.digit_nets import DigitNet, lesson
+from wheeltap.sources.digit_nets import DigitNet, ForgettingNet, MislabeledNet, lesson
 from wheeltap.testing.recipe_contract import RecipeContract
 
 KINDS: dict[str, Any] = {
@@ -67,6 +68,23 @@ class TestDigits(RecipeContract):
     settings: ClassVar[dict[str, Any]] = {"hidden": "4", "epochs": 1, "batch": 200}
     other: ClassVar[dict[str, Any]] = KINDS
     beside: ClassVar[dict[str, Any]] = {"momentum": {"optimizer": "sgd"}, "net": {"hidden": "3,3"}}
+
+
+class TestMislabeled(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None  # as of the one above
+    test_every_setting_is_used = None
+    recipe = MislabeledNet
+    settings: ClassVar[dict[str, Any]] = {"hidden": "4", "epochs": 1, "batch": 200}
+
+
+class TestForgetting(RecipeContract):
+    test_killed_it_comes_to_the_same_bits = None
+    recipe = ForgettingNet
+    settings: ClassVar[dict[str, Any]] = {"steps": 4}
+    other: ClassVar[dict[str, Any]] = {"digit": 4, "steps": 5, "batch": 20, "rate": 1e-2}
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (digits.train(0),)
 
 
 DISC = torch.exp(-6 * ((grid(12)[:, 0] + 0.4).square() + grid(12)[:, 1].square()))

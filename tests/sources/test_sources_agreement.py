@@ -9,6 +9,7 @@ from wheeltap.sources import agreement
 from wheeltap.sources.agreement import Pair
 from wheeltap.sources.grammar import words
 from wheeltap.sources.grammar.constructions import CONSTRUCTIONS
+from wheeltap.sources.pairs import agreement_pairs
 from wheeltap.sources.text import LanguageModel
 
 NOUNS = (*words.PEOPLE, *words.THINGS, *words.PLACES)
@@ -119,3 +120,8 @@ def test_smollm2_is_well_above_chance_and_below_the_ceiling(smollm2: LanguageMod
     assert sum(right) / len(right) == pytest.approx(0.86, abs=0.04)
     simple = [ok for ok, pair in zip(right, agreement.scored(), strict=True) if pair.construction == "simple"]
     assert sum(simple) / len(simple) > 0.85
+
+
+def test_smollm2_writes_most_minimal_pairs_in_tokens_that_differ_once(smollm2: LanguageModel) -> None:
+    kept = agreement_pairs(smollm2.tokenizer)
+    assert (len(kept.pairs), kept.dropped) == (231, 25)

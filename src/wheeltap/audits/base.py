@@ -179,6 +179,10 @@ BUILTIN = {
     "item-noise": "wheeltap.audits.item_noise:ItemNoiseAudit",
     "ambiguity": "wheeltap.audits.ambiguity:AmbiguityAudit",
     "contamination": "wheeltap.audits.contamination:ContaminationAudit",
+    "circuit-sufficient": "wheeltap.audits.circuit_sufficient:CircuitSufficientAudit",
+    "circuit-necessary": "wheeltap.audits.circuit_necessary:CircuitNecessaryAudit",
+    "circuit-nulls": "wheeltap.audits.circuit_nulls:CircuitNullsAudit",
+    "circuit-stable": "wheeltap.audits.circuit_stable:CircuitStableAudit",
 }
 
 STRUCTURE = ("redundancy", "entanglement")
@@ -192,6 +196,9 @@ STUDIES = {
     "example-detection": "wheeltap.studies.example_detection:ExampleDetection",
     "pictures": "wheeltap.studies.pictures:Pictures",
     "rlvr": "wheeltap.studies.rlvr:Rlvr",
+    "sparse-circuits": "wheeltap.studies.sparse_circuits:SparseCircuits",
+    "tampering": "wheeltap.studies.tampering:Tampering",
+    "seal-health": "wheeltap.studies.seal_health:SealHealth",
 }
 
 DEFAULT = ("score", "deployment", "single-point")
@@ -204,6 +211,7 @@ GROUPS = {
         "fine-tuning",
     ),
     "noise": ("score", "relative-noise", "function-noise"),
+    "circuit": ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable"),
     "structure": ("score", "relative-noise", "function-noise", "single-point", *STRUCTURE),
 }  # fmt: skip
 """Names that stand for several audits. ``survival``: everything that deployment or a further edit does to weights."""

@@ -33,6 +33,7 @@ _VERBS = {
     "compare": "Which of two models survives shipping, on the same examples and draws.",
     "study": "What holds of kinds of nets, by rules that were fixed beforehand.",
     "lens": "What a benchmark's score leaves out: from recorded answers, without a model.",
+    "circuits": "Which units of a language model do a task, and is that true?",
     "seal": "Write a small file by which deployed copies of a model are checked.",
     "verify": "Whether a model is the one that was sealed; else where and how it was altered.",
     "fer": "The study of one picture, and of nets that draw it.",

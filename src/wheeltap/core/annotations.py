@@ -1,4 +1,4 @@
-"""What is known of a task's examples besides what is scored: groups, factors, symmetry."""
+"""What is known of a task's examples besides what is scored: groups, factors, symmetry, pairs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from torch import Tensor
 from wheeltap.core import canon
 from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.errors import DataError
+from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
 from wheeltap.core.records import OWN
 from wheeltap.core.symmetry import Symmetry
@@ -29,6 +30,7 @@ class Annotations:
         ordinal: Whether the options of the votes are in an order, with equal steps between them.
         passages: The items as plain text.
         ambiguity: Readings of ambiguous examples.
+        pairs: Each example beside the same one corrupted, for what looks for circuits.
 
     Raises:
         DataError: If a factor is called what only readings may call one.
@@ -41,6 +43,7 @@ class Annotations:
     ordinal: bool = False
     passages: Passages | None = None
     ambiguity: Ambiguity | None = None
+    pairs: Pairs | None = None
 
     def __post_init__(self) -> None:
         if OWN in self.factors:
@@ -61,7 +64,8 @@ class Annotations:
         symmetry = [] if self.symmetry is None else [self.symmetry.digest]
         passages = [] if self.passages is None else [self.passages.digest]
         ambiguity = [] if self.ambiguity is None else [self.ambiguity.digest]
-        return [*groups, *factors, *symmetry, *votes, *passages, *ambiguity]
+        pairs = [] if self.pairs is None else [self.pairs.digest]
+        return [*groups, *factors, *symmetry, *votes, *passages, *ambiguity, *pairs]
 
     def part(self, index: Tensor) -> "Annotations":
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
@@ -73,6 +77,7 @@ class Annotations:
             ordinal=self.ordinal,
             passages=None if self.passages is None else self.passages.part([int(row) for row in at]),
             ambiguity=None if self.ambiguity is None else self.ambiguity.part([int(row) for row in at]),
+            pairs=None if self.pairs is None else self.pairs.part([int(row) for row in at]),
         )
 
 

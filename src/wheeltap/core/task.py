@@ -32,6 +32,7 @@ from wheeltap.core.inputs import (
     tensors,
 )  # fmt: skip
 from wheeltap.core.measure import Measure
+from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
@@ -49,7 +50,7 @@ class BaseTask(ABC):
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
         annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``,
-            ``with_votes``, ``with_ambiguity``.
+            ``with_votes``, ``with_ambiguity``, ``with_pairs``.
     """
 
     name: str
@@ -125,6 +126,17 @@ class BaseTask(ABC):
             expected = f"{len(self.targets)} examples"
             raise DataError("Readings are of other examples.", where=self.name, expected=expected, got=str(known))
         return self._annotated(replace(self.annotations, ambiguity=ambiguity))
+
+    def with_pairs(self: Kind, pairs: Pairs) -> Kind:
+        """The same examples, each beside the same one corrupted, for what looks for circuits.
+
+        Raises:
+            DataError: If they are pairs of another number of examples.
+        """
+        if len(pairs) != len(self.targets):
+            expected = f"{len(self.targets)} pairs, one for each example"
+            raise DataError("Pairs are of other examples.", where=self.name, expected=expected, got=str(len(pairs)))
+        return self._annotated(replace(self.annotations, pairs=pairs))
 
     def _annotated(self: Kind, annotations: Annotations) -> Kind:
         other = copy.copy(self)

@@ -1,7 +1,8 @@
 """Attention of classes that are not known: guessed from the names and sizes of its layers, proven on outputs.
 
 Three layers whose names differ by query, key and value, or one layer with three times as many rows as the output
-reads, may be attention. How many heads there are is what some attribute of the module says. Each move is then tried
+reads, may be attention. How many heads there are is what some attribute of the module says; its own parameters with
+one number for each are theirs, as attention sinks are. Each move is then tried
 on all layers of one class together.
 """
 
@@ -65,7 +66,9 @@ def _proven(bench: Bench, layers: Sequence[Attention], moves: Mapping[str, Moved
     """The layers with the moves that hold on all of them; none where none does."""
     held = {move for move in MOVES if _holds(bench, layers, move, moves[move])}
     # Hidden units that act one by one may change places with any other: those are no heads.
-    single = [replace(one, heads=one.heads * one.width, groups=one.groups * one.width, width=1) for one in layers]
+    single = [
+        replace(one, heads=one.heads * one.width, groups=one.groups * one.width, width=1, per_head=()) for one in layers
+    ]
     if "heads" in held and _holds(bench, single, "heads", moves["heads"]):
         held.remove("heads")
     turned = tuple(replace(layer, rotary=layer.width) for layer in layers)
@@ -104,7 +107,8 @@ def _guesses(path: str, module: nn.Module, sharing: Sharing) -> Iterator[Attenti
             else:
                 interleaved = grouped(prefix, module, parts=(parts[0], parts[1]), heads=heads, groups=heads)
                 read = [_packed(prefix, parts, columns, heads), interleaved]
-            yield from (guess for guess in read if isinstance(guess, Attention))
+            own = tuple(name for name, held in module.named_parameters(recurse=False) if held.shape == (heads,))
+            yield from (replace(guess, per_head=own) for guess in read if isinstance(guess, Attention))
 
 
 def _layers(module: nn.Module, sharing: Sharing) -> dict[str, Any]:

@@ -1,1 +1,5 @@
 """Specified computations that make something: a trained net, a task, a circuit."""
+
+from wheeltap.recipes.sparsified import sparsify
+
+__all__ = ["sparsify"]

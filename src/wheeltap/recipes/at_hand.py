@@ -48,8 +48,8 @@ class TaughtSettings(Training, frozen=True):
     steps: int = _AS_EPOCHS
 
 
-class _AtHand(Recipe):
-    """What both start from."""
+class AtHand(Recipe):
+    """What is made of a net at hand starts from a copy of it."""
 
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
@@ -57,7 +57,7 @@ class _AtHand(Recipe):
 
 
 @final
-class Taught(_AtHand):
+class Taught(AtHand):
     """The net, trained by cross-entropy on the task of the spec: the bits of ``train_classifier``."""
 
     name = "taught"
@@ -90,7 +90,7 @@ class ChangedSettings(Settings, frozen=True):
 
 
 @final
-class Changed(_AtHand):
+class Changed(AtHand):
     """The net, changed by a function in one step: when it was interrupted, it starts again.
 
     Args:
@@ -183,15 +183,20 @@ def change_once(model: Net, change: Change, *, seed: int, shelf: str = "") -> Ne
     return _once(model, recipe, seed=seed, shelf=shelf, readable=not unread)
 
 
+def named(model: nn.Module) -> tuple[str, bool]:
+    """What a net at hand is named by as one that something is made of; and whether all of it could be read."""
+    description = described(model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return canon.key("net at hand", [description.digest(), trained]), not description.unread
+
+
 def _once(
     model: Net, recipe: Recipe, *, seed: int, task: BaseTask | None = None, shelf: str, readable: bool = True
 ) -> Net:
-    description = described(model)
-    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    of = canon.key("net at hand", [description.digest(), trained])
+    of, known = named(model)
     settings = cast("Mapping[str, Scalar]", msgspec.structs.asdict(recipe.settings))
     asked = specified(type(recipe), settings, seed=seed, of=(of,), data=task.digest if task else "")
     given = Given(asked, (model,), task, next(model.parameters()).device)
     # What could not be read in full may be another under the same key.
-    made = once(given, recipe, shelf=shelf, held=readable and not description.unread)
+    made = once(given, recipe, shelf=shelf, held=readable and known)
     return cast("Net", with_weights(model, weights(made)).eval())

@@ -169,13 +169,17 @@ recipes: Registry[Recipe] = Registry(
     "wheeltap.recipes",
     {
         "arithmetic": "wheeltap.recipes.rlvr:Arithmetic",
+        "circuit": "wheeltap.recipes.circuit:Circuit",
         "classifier": "wheeltap.recipes.classifier:Classifier",
         "digits": "wheeltap.sources.digit_nets:DigitNet",
+        "digits-forgot": "wheeltap.sources.digit_nets:ForgettingNet",
+        "digits-mislabeled": "wheeltap.sources.digit_nets:MislabeledNet",
         "organized": "wheeltap.recipes.organized:Organized",
         "picture": "wheeltap.recipes.picture:PictureNet",
         "planted": "wheeltap.recipes.planted:Planted",
         "recoded": "wheeltap.recipes.recoded:Recoded",
         "rewarded": "wheeltap.recipes.rlvr:Rewarded",
+        "sparse": "wheeltap.recipes.sparse:Sparse",
     },
     Recipe,  # pyright: ignore[reportAbstractUsage]
 )

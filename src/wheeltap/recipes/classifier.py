@@ -10,6 +10,7 @@ from wheeltap.core.errors import UsageError
 from wheeltap.core.inputs import answered
 from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
+from wheeltap.models.rows import HEADS, RowReader
 from wheeltap.recipes.base import Given, Recipe
 from wheeltap.recipes.fit import Fit, Training, TrainSettings
 from wheeltap.recipes.hooks import Hook, hooks
@@ -24,9 +25,10 @@ class ClassifierSettings(Training, frozen=True):
     """Which net, and how it is trained.
 
     Attributes:
-        net: ``mlp`` on rows of numbers, ``cnn`` on square images, flat or not.
-        hidden: Units of each hidden layer, or channels of each convolution, with commas between them.
-        activation: Of the hidden units.
+        net: ``mlp`` on rows of numbers, ``cnn`` on square images, flat or not, ``gpt`` on the rows of such images.
+        hidden: Units of each hidden layer, or channels of each convolution, with commas between them; of ``gpt`` the
+            width of each block, the same for all.
+        activation: Of the hidden units; those of ``gpt`` are GELU.
         dropout: Probability with which training drops a hidden unit.
         outputs: Classes; as many as the task's right options show where 0.
         epochs: Passes over the examples; 0 leaves the net untrained.
@@ -36,7 +38,7 @@ class ClassifierSettings(Training, frozen=True):
         average: Share of a moving average of the weights that is left after each step; 0 keeps the last weights.
     """
 
-    net: Literal["mlp", "cnn"] = "mlp"
+    net: Literal["mlp", "cnn", "gpt"] = "mlp"
     hidden: str = "128,128"
     activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
     dropout: float = 0.0
@@ -137,7 +139,7 @@ class Classifier(Recipe):
             hooks=how.hooks(),
         )
 
-    def _net(self, task: Task) -> nn.Sequential:
+    def _net(self, task: Task) -> nn.Module:
         how = self.settings
         assert isinstance(task.inputs, Tensor)
         shape = tuple(task.inputs.shape[1:])
@@ -145,6 +147,8 @@ class Classifier(Recipe):
             outputs = how.outputs or task.targets.shape[1]
         else:
             outputs = how.outputs or int(task.targets.max()) + 1
+        if how.net == "gpt":
+            return self._rows(shape, outputs)
         if how.net == "cnn":
             return self._convolutions(shape, outputs)
         net = mlp((math.prod(shape), *how.widths, outputs), dropout=how.dropout)
@@ -152,6 +156,18 @@ class Classifier(Recipe):
             if type(module) is nn.ReLU:
                 net[at] = ACTIVATIONS[how.activation]()
         return net if len(shape) == 1 else nn.Sequential(nn.Flatten(), *net)
+
+    def _rows(self, shape: tuple[int, ...], outputs: int) -> RowReader:
+        """Blocks that read an image row by row."""
+        how, side = self.settings, math.isqrt(math.prod(shape))
+        if side * side != math.prod(shape) or len(set(how.widths)) != 1 or how.widths[0] % HEADS or how.dropout:
+            raise UsageError(
+                "A net that reads rows cannot read these inputs.",
+                where="recipe classifier",
+                expected=f"square images, blocks of one width, a multiple of {HEADS}, and no dropout",
+                got=f"inputs {list(shape)}, hidden {how.hidden!r}, dropout {how.dropout:g}",
+            )
+        return RowReader(side, how.widths[0], blocks=len(how.widths), outputs=outputs)
 
     def _convolutions(self, shape: tuple[int, ...], outputs: int) -> nn.Sequential:
         """Convolutions of 3 x 3, all but the first of stride 2, and a linear layer that reads their flattened maps."""

@@ -163,9 +163,13 @@ class Fit(State):
     def report(self) -> dict[str, NDArray[Any]]:
         """``losses``, the mean over the batches of each interval, and ``steps``, the steps at the end of each.
 
-        Where training has diverged, the losses that follow are the last finite one, or 0 where there was none.
+        Where training has diverged, the losses that follow are the last finite one, or 0 where there was none. And what
+        hooks recorded.
         """
-        return {"losses": self._losses.copy(), "steps": self._ends}
+        report: dict[str, NDArray[Any]] = {"losses": self._losses.copy(), "steps": self._ends}
+        for hook in self.hooks:
+            report |= hook.report()
+        return report
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """See ``State.arrays``."""
@@ -193,7 +197,7 @@ class Fit(State):
         self._optimizer.load_state_dict({"state": kept if self.step else {}, "param_groups": groups})
         for group, rate in zip(self._optimizer.param_groups, arrays["rates"].tolist(), strict=True):
             group["lr"] = rate
-        self._schedule.load_state_dict({"last_epoch": self.step})
+        self._schedule.last_epoch = self.step
         for at, hook in enumerate(self.hooks):
             for name, tensor in hook.tensors().items():
                 put(arrays[f"hook.{at}.{name}"], tensor)
@@ -211,6 +215,11 @@ class Fit(State):
                 got=str(error).splitlines()[0],
             ) from error
         self._epoch = ()
+
+    @property
+    def rate(self) -> float:
+        """Size of the next step."""
+        return cast("float", self._optimizer.param_groups[0]["lr"])
 
     @property
     def _drawn_from(self) -> Tensor:

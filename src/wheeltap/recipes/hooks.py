@@ -1,16 +1,21 @@
 """What training may do at each step beside going down the loss: pruning, sharpness, averaging, noise."""
 
 from abc import ABC
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Any, Final, Protocol, final
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.largest import largest
 
-_TINY = 1e-12
+_TINY: Final = 1e-12
+
+_SOFT: Final = 1e-5
+"""Added to the size of a gradient that is divided by it."""
 
 
 class Training(Protocol):
@@ -25,6 +30,11 @@ class Training(Protocol):
     step: int
     steps: int
     trained: list[torch.nn.Parameter]
+
+    @property
+    def rate(self) -> float:
+        """Size of the next step."""
+        ...
 
     def gradient(self) -> Tensor:
         """The loss of the batch at the weights as they are; leaves its gradient in the parameters."""
@@ -51,6 +61,10 @@ class Hook(ABC):  # noqa: B024  (all of it is optional)
 
     def tensors(self) -> dict[str, Tensor]:
         """What its next calls depend on; always of the same names and shapes. Written into to resume."""
+        return {}
+
+    def report(self) -> dict[str, NDArray[Any]]:
+        """What it recorded: see ``State.report``."""
         return {}
 
 
@@ -107,6 +121,73 @@ class Sharpness(Hook):
 
 @final
 @dataclass(eq=False)
+class UnitGradient(Hook):
+    """The gradient is divided by its root mean square over all parameters.
+
+    Source: Gao et al. 2025, arXiv:2511.13653, appendix A.
+    """
+
+    def after_gradient(self, fit: Training) -> None:
+        """See ``Hook.after_gradient``."""
+        slopes = [parameter.grad for parameter in fit.trained if parameter.grad is not None]
+        size = _length(slopes) / sum(slope.numel() for slope in slopes) ** 0.5
+        for slope in slopes:
+            slope.div_(size + _SOFT)
+
+
+@final
+@dataclass(eq=False)
+class Decay(Hook):
+    """Of some parameters, a share of every weight is lost in a step: ``share`` times the rate.
+
+    Attributes:
+        share: Over the rate.
+        of: The parameters.
+
+    Source: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
+    """
+
+    share: float
+    of: Sequence[Tensor]
+
+    def after_gradient(self, fit: Training) -> None:
+        """See ``Hook.after_gradient``."""
+        with torch.no_grad():
+            for parameter in self.of:
+                parameter.mul_(1.0 - self.share * fit.rate)
+
+
+@final
+@dataclass(frozen=True)
+class Cut:
+    """What is left of one matrix.
+
+    Attributes:
+        share: Of its weights, those that are not 0 in the end.
+        alive: Largest weights of each neuron, which always stay.
+        neurons: Whose dimension this is: 0 where each neuron has a row of weights, 1 where it has a column.
+    """
+
+    share: float
+    alive: int = 0
+    neurons: int = 0
+
+    def apply(self, matrix: Tensor, share: float) -> None:
+        """Sets all but the largest weights to 0: this share of them stays, but at least ``alive`` of each neuron."""
+        with torch.no_grad():
+            sizes = matrix.abs()
+            if self.alive:
+                by_neuron = sizes.movedim(self.neurons, 0).flatten(1)
+                alive = min(self.alive, by_neuron.shape[1])
+                safe = largest(by_neuron, alive).view_as(sizes.movedim(self.neurons, 0)).movedim(0, self.neurons)
+                sizes = sizes.masked_fill(safe, torch.inf)
+                share = max(share, alive / by_neuron.shape[1])
+            keep = max(round(share * sizes.numel()), 1)
+            matrix.masked_fill_(~largest(sizes.flatten(), keep).view(sizes.shape), 0.0)
+
+
+@final
+@dataclass(eq=False)
 class TopK(Hook):
     """Weight sparsity: after each step, all but the largest weights of every matrix are 0.
 
@@ -116,31 +197,36 @@ class TopK(Hook):
     Attributes:
         share: Of each matrix, weights that are not 0 in the end.
         until: Share of the steps after which it is reached.
+        cuts: Which parameters are cut, and how; every matrix to ``share`` where ``None``.
 
     Source: Gao et al. 2025, arXiv:2511.13653, section 2 (top-k by magnitude after each step, with a linear decline).
     """
 
     share: float
     until: float = 0.5
+    cuts: Mapping[Tensor, Cut] | None = None
 
     def after_step(self, fit: Training) -> None:
         """See ``Hook.after_step``."""
-        done = min(fit.step / max(self.until * fit.steps, 1.0), 1.0)
-        self._cut(fit, 1.0 - (1.0 - self.share) * done)
+        for parameter, cut in self._every(fit):
+            left = annealed(cut.share, fit.step, steps=fit.steps, until=self.until)
+            if left < 1.0:
+                cut.apply(parameter, left)
 
     def finish(self, fit: Training) -> None:
         """See ``Hook.finish``."""
-        self._cut(fit, self.share)
+        for parameter, cut in self._every(fit):
+            cut.apply(parameter, cut.share)
 
-    @staticmethod
-    def _cut(fit: Training, share: float) -> None:
-        with torch.no_grad():
-            for parameter in fit.trained:
-                if parameter.ndim >= 2:
-                    order = parameter.abs().reshape(-1).argsort(descending=True, stable=True)
-                    cut = torch.zeros_like(order, dtype=torch.bool)
-                    cut[order[max(round(share * len(order)), 1) :]] = True
-                    parameter.masked_fill_(cut.view(parameter.shape), 0.0)
+    def _every(self, fit: Training) -> Iterable[tuple[Tensor, Cut]]:
+        if self.cuts is not None:
+            return self.cuts.items()
+        return ((parameter, Cut(self.share)) for parameter in fit.trained if parameter.ndim >= 2)
+
+
+def annealed(share: float, step: int, *, steps: int, until: float) -> float:
+    """Of the weights, the share that is left after so many steps: from 1 down to ``share`` after ``until`` of them."""
+    return 1.0 - (1.0 - share) * min(step / max(until * steps, 1.0), 1.0)
 
 
 @final

@@ -59,6 +59,22 @@ class Made:
     report: Arrays = field(default_factory=dict[str, NDArray[Any]])
     steps: int = 0
 
+    def done(self, where: str) -> nn.Module:
+        """The model, once it is sure that its training came to its end.
+
+        Raises:
+            ModelError: If it diverged or got stuck.
+        """
+        if self.status != "done":
+            raise ModelError(
+                "A net could not be trained.",
+                where=where,
+                expected="finite losses and weights, and a gradient",
+                got=f"status {self.status}",
+                do="Take a smaller rate.",
+            )
+        return self.model
+
 
 def weights(model: nn.Module) -> dict[str, NDArray[Any]]:
     """Parameters and buffers of a model by name, copied; numbers of 16 bits that numpy does not know, as int16."""

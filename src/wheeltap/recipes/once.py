@@ -14,7 +14,6 @@ from typing import Final
 import torch
 from torch import nn
 
-from wheeltap.core.errors import ModelError
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.recipes.base import Given, Recipe, recipe_of
 from wheeltap.recipes.make import make
@@ -56,15 +55,7 @@ def once(given: Given, recipe: Recipe | None = None, *, shelf: str = "", held: b
 
 def _made(given: Given, recipe: Recipe, folder: Path | None) -> nn.Module:
     made = make(given, recipe, Artifacts(folder) if folder else None)
-    if made.status != "done":
-        raise ModelError(
-            "A net could not be trained.",
-            where=f"recipe {given.spec.recipe}",
-            expected="finite losses and weights, and a gradient",
-            got=f"status {made.status}",
-            do="Take a smaller rate.",
-        )
-    return made.model
+    return made.done(f"recipe {given.spec.recipe}")
 
 
 def place(shelf: str = "") -> Path | None:

@@ -65,11 +65,19 @@ class Pool:
         inputs: All of them.
         own: Which are examples of the task, ``[input]``.
         drawn: How they are drawn again, where they are too large to be kept.
+        ranked: Whether those under which most weights are seen are taken first; else they are taken as they come.
     """
 
     inputs: Inputs
     own: NDArray[np.bool_]
     drawn: Drawn | None = None
+    ranked: bool = True
+
+    def at_random(self, keep: int, *, seed: int) -> "Pool":
+        """Some of them in an order at random: what chosen ones are compared with."""
+        rows = seeds.generator(seed, "at random").permutation(len(self.own))[:keep]
+        some = chosen(self.inputs, torch.from_numpy(rows))  # pyright: ignore[reportUnknownMemberType]
+        return Pool(some, self.own[rows], _some(self.drawn, [int(row) for row in rows]), ranked=False)
 
 
 def candidates(subject: Subject, task: BaseTask, *, most: int, seed: int) -> Pool:
@@ -190,14 +198,14 @@ def choose(
         watch: Called with progress.
     """
     inputs, own = pool.inputs, pool.own
-    reach = _reach(subject, inputs, seed=seed, watch=watch) / unit
+    reach = np.minimum(_reach(subject, inputs, seed=seed, watch=watch) / unit, ENOUGH)
     room = BYTES // max(size_of(chosen(inputs, slice(1))), 1)
     keep = min(keep, len(reach), max(room, 1) if pool.drawn is None else keep)
     best, taken, first = np.zeros(reach.shape[1]), list[int](), 0.0
     for at in range(keep):
-        gain = np.minimum(np.maximum(reach, best), ENOUGH).sum(1)
+        gain = np.maximum(reach, best).sum(1)
         gain[taken] = -1.0
-        taken.append(int(gain.argmax()))
+        taken.append(int(gain.argmax()) if pool.ranked else at)
         best = np.maximum(best, reach[taken[-1]])
         if at < _FIRST:
             first = float((best > 1.0).mean())

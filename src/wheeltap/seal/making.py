@@ -58,6 +58,7 @@ class Asked:
         audit: Lines on the audit that the model went through.
         expires: Last day, ``YYYY-MM-DD``; empty for none.
         of: The seal that the model was converted from.
+        at_random: Whether inputs are taken at random: a weaker seal, which chosen ones are compared with.
     """
 
     inputs: int = 16
@@ -65,6 +66,7 @@ class Asked:
     audit: Sequence[str] = ()
     expires: str = ""
     of: Lineage | None = None
+    at_random: bool = False
 
 
 @final
@@ -104,6 +106,7 @@ def make(
     looking = Looking(how.seed, blocks, few_of(len(blocks), len(conversions.NAMES)))
     kind = "large" if subject.record.parameters > _LARGE else "small"
     pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
+    pool = pool.at_random(how.inputs, seed=how.seed) if how.at_random else pool
     watch("measuring harmless variation", 0, 2)
     rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
     choice = choose(own, pool, keep=how.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)

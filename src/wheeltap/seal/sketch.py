@@ -66,6 +66,10 @@ class Seen:
         at = [self.order.index(name) for name in names]
         return Seen(self.output, self.blocks[at], self.moments[at], tuple(names))
 
+    def first(self, inputs: int) -> "Seen":
+        """The same of the first inputs alone."""
+        return Seen(self.output[:inputs], self.blocks[:, :inputs], self.moments[:, :inputs], self.order)
+
 
 @final
 @dataclass(frozen=True)

@@ -153,8 +153,8 @@ class Compared:
         """Whether all that changed is that 1 was added to vectors, or taken from them: another way to store gains."""
         pairs = [(one, two) for one, two in self.pairs if one.name in self.changed]
         plain = all(
-            len(one.shape) == 1 and (self._single(one, two) or ("",))[0] == "norm offset"
-            and abs(abs(two.mean - one.mean) - 1.0) < ALIKE
+            len(one.shape) == 1 and abs(abs(two.mean - one.mean) - 1.0) < ALIKE
+            and self._off_by_offset(one, two) < ALIKE * _moved(one, two)
             for one, two in pairs
         )  # fmt: skip
         return bool(pairs) and plain and not self.others
@@ -176,21 +176,27 @@ class Compared:
     def _single(self, sealed: Mark, found: Mark) -> tuple[Kind, str] | None:
         """What one parameter's numbers say was done to it."""
         name, one, two = sealed.name, np.array(sealed.marks), np.array(found.marks)
-        moved = float(np.linalg.norm(two - one))
+        moved = _moved(sealed, found)
         if found.rms == 0.0:
             return "zeroed", f"{name} is all zeros."
         source = self._source(sealed, found)
         if source is not None:
             return "swapped", f"{name} holds what {source} held."
         factor = float(one @ two / max(float(one @ one), _TINY))
-        if np.linalg.norm(two - factor * one) < ALIKE * moved and abs(factor - 1.0) > ALIKE:
+        off, off_scale = self._off_by_offset(sealed, found), float(np.linalg.norm(two - factor * one))
+        if off_scale < min(ALIKE * moved, off) and abs(factor - 1.0) > ALIKE:
             return "scale", f"{name} is {factor:.4g} times what it was."
-        ones = _offset(self._seed, int(np.prod(sealed.shape)))
         added = found.mean - sealed.mean
-        if added and np.linalg.norm(two - one - added * ones) < ALIKE * moved:
+        if added and off < ALIKE * moved:
             kind: Kind = "norm offset" if len(sealed.shape) == 1 else "offset"
             return kind, f"{added:+.4g} was added to every number of {name}."
         return None
+
+    def _off_by_offset(self, sealed: Mark, found: Mark) -> float:
+        """What is left of a change where one number was added to all."""
+        ones = _offset(self._seed, int(np.prod(sealed.shape)))
+        added = (found.mean - sealed.mean) * ones
+        return float(np.linalg.norm(np.array(found.marks) - np.array(sealed.marks) - added))
 
     def _source(self, sealed: Mark, found: Mark) -> str | None:
         """The parameter whose sealed numbers are now in another's place."""
@@ -226,7 +232,7 @@ class Compared:
         most = max(len(np.unique(row)) for row in rows)
         if 1 < most <= rows.shape[1] // 4 and most <= _LEVELS:
             return int(np.ceil(np.log2(most)))
-        for bits in (4, 8):
+        for bits in (4, 6, 8):
             for step in (np.abs(rows).max(1) / (2 ** (bits - 1) - 1), np.ptp(rows, 1) / (2**bits - 1)):
                 if (step > 0.0).all() and _on_grid(rows / step[:, None]):
                     return bits
@@ -251,6 +257,11 @@ def _on_grid(steps: Floats) -> bool:
 
 _OFF: Final = 1e-2
 """Steps that a number may lie off its grid: rounding in single precision."""
+
+
+def _moved(sealed: Mark, found: Mark) -> float:
+    """How far its projections moved."""
+    return float(np.linalg.norm(np.array(found.marks) - np.array(sealed.marks)))
 
 
 def _relative(sealed: Mark, found: Mark) -> float:

@@ -1,12 +1,10 @@
 """Verifying a model against a seal: what it is, how far from what was sealed, where it departs and how."""
 
-import dataclasses
 import datetime
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, final
+from typing import Final, Literal
 
 import msgspec
 import numpy as np
@@ -14,25 +12,20 @@ from torch import nn
 
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Inputs, chosen, count
+from wheeltap.core.inputs import Inputs, count
 from wheeltap.core.subject import Subject
 from wheeltap.seal import conversions, values
+from wheeltap.seal.looked import Looked, ask, departs
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
-from wheeltap.seal.record import Seal, Stored, load
+from wheeltap.seal.record import Seal, load
 from wheeltap.seal.signature import require_signed
-from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Floats, Looking, Seen, look
+from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Looking
 from wheeltap.seal.tensors import Compared
 
 Said = Literal["identical", "equivalent", "same function, different structure", "altered", "other model"]
 
 FINE: Final = ("identical", "equivalent")
 """Verdicts that pass."""
-
-_FIRST: Final = 4
-"""Inputs after which a verification stops, if it is sure by then that something changed."""
-
-_SURE: Final = 10.0
-"""Distance in tolerances from which it is."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +100,7 @@ def verify(
     subject = model if isinstance(model, Subject) else Subject(module)
     same_bits = weights_digest(subject.model) == seal.body.weights
     exact = conversions.in_single_precision(subject.model)
-    looked = _looked(exact, seal, inputs)
+    looked = ask(exact, seal, inputs)
     said = _said(seal, looked, mode="full" if full else "quick", device=subject.device.type)
     if values.shapes_digest(exact) != seal.body.shapes:
         if looked.distance > 1.0:
@@ -129,11 +122,11 @@ def verify(
     )
 
 
-def _said(seal: Seal, looked: "_Looked", *, mode: Literal["quick", "full"], device: str) -> Verification:
+def _said(seal: Seal, looked: Looked, *, mode: Literal["quick", "full"], device: str) -> Verification:
     return Verification(
         verdict="altered", seal=seal.digest, name=seal.body.name, mode=mode, conversion=looked.conversion,
         distance=looked.distance, share=looked.share, inputs=looked.inputs, forwards=looked.forwards,
-        block=_departs(seal, looked), notes=_notes(seal, device, looked),
+        block=departs(seal, looked), notes=_notes(seal, device, looked),
     )  # fmt: skip
 
 
@@ -150,7 +143,7 @@ _RUNTIME: Final = (
 
 def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
     """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
-    looked = _looked(model, seal, inputs)
+    looked = ask(model, seal, inputs)
     said = _said(seal, looked, mode="quick", device=seal.body.tolerances.device)
     agrees = looked.distance <= _loose(seal)
     return msgspec.structs.replace(
@@ -217,7 +210,7 @@ def _another(seal: Seal, subject: Subject) -> ModelError:
     )  # fmt: skip
 
 
-def _notes(seal: Seal, device: str, looked: "_Looked") -> tuple[str, ...]:
+def _notes(seal: Seal, device: str, looked: Looked) -> tuple[str, ...]:
     sealed = seal.body.tolerances.device
     missing, notes = len(set(seal.body.blocks) - set(looked.seen.order)), list[str]()
     if missing:
@@ -230,62 +223,10 @@ def _notes(seal: Seal, device: str, looked: "_Looked") -> tuple[str, ...]:
 _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few of them may be the device's."
 
 
-# ---- looking ---------------------------------------------------------------------------------------------------
-
-
-@final
-@dataclass(frozen=True)
-class _Looked:
-    seen: Seen
-    stored: Stored
-    conversion: str
-    distance: float
-    share: float
-    inputs: int
-    forwards: float
-
-
-def _looked(model: nn.Module, seal: Seal, inputs: Inputs) -> _Looked:
-    """Asks the inputs, a few first; stops where it is sure that something changed."""
-    total = count(inputs)
-    few = seal.body.stored[0].seen.blocks.array().shape[1]
-    looking = Looking(seal.body.seed, seal.body.blocks, few)
-    seen = look(model, chosen(inputs, slice(_FIRST)), looking)
-    nearest, distance = _nearest(seen.output, seal)
-    if distance <= _SURE and total > _FIRST:
-        rest = look(model, chosen(inputs, slice(_FIRST, total)), dataclasses.replace(looking, few=max(few - _FIRST, 0)))
-        seen = _joined(seen, rest)
-        nearest, distance = _nearest(seen.output, seal)
-    expected, asked = nearest.seen.output.floats(), len(seen.output)
-    spread = size(expected - expected.mean(0))
-    share = size(seen.output - expected[:asked]) / spread
-    return _Looked(seen, nearest, nearest.name if distance <= 1.0 else "", distance, share, asked, asked / total)
-
-
-def _joined(one: Seen, two: Seen) -> Seen:
-    """Two passes over different inputs as one."""
-    output = np.concatenate([one.output, two.output])
-    if two.order != one.order:
-        return dataclasses.replace(one, output=output)
-    blocks, spread = (np.concatenate(parts, 1) for parts in ((one.blocks, two.blocks), (one.moments, two.moments)))
-    return Seen(output, blocks, spread, one.order)
-
-
-def _nearest(output: Floats, seal: Seal) -> tuple[Stored, float]:
-    """The conversion whose numbers are nearest, and the largest difference from them, in tolerances."""
-    found = list[tuple[float, int]]()
-    for at, one in enumerate(seal.body.stored):
-        expected = one.seen.output.floats()
-        unit = seal.body.tolerances.output * size(expected)
-        found.append((float(np.abs(output - expected[: len(output)]).max()) / unit, at))
-    distance, at = min(found)
-    return seal.body.stored[at], distance
-
-
 # ---- what was found ---------------------------------------------------------------------------------------------
 
 
-def _changed(said: Verification, compared: Compared, seal: Seal, looked: _Looked) -> Verification:
+def _changed(said: Verification, compared: Compared, seal: Seal, looked: Looked) -> Verification:
     """What is said of a model some of whose weights are others."""
     agrees = looked.distance <= 1.0
     if agrees and not said.block and compared.convention:
@@ -299,11 +240,11 @@ def _changed(said: Verification, compared: Compared, seal: Seal, looked: _Looked
     change = compared.explained()
     alike = " The outputs on the sealed inputs agree all the same." if agrees else ""
     return msgspec.structs.replace(
-        said, kind=change.kind, detail=change.detail + alike, block=_block_of(change.changed, seal) or said.block
+        said, kind=change.kind, detail=change.detail + alike, block=block_of(change.changed, seal) or said.block
     )
 
 
-def _block_of(changed: Sequence[str], seal: Seal) -> str:
+def block_of(changed: Sequence[str], seal: Seal) -> str:
     """The first block with a changed weight; the module that holds it, where it is in no block."""
     blocks = [
         max((block for block in seal.body.blocks if name.startswith(f"{block}.")), key=len, default="")
@@ -314,7 +255,7 @@ def _block_of(changed: Sequence[str], seal: Seal) -> str:
     return inside[0] if inside else next(iter(outside), "")
 
 
-def _reordered(seal: Seal, looked: _Looked) -> bool:
+def _reordered(seal: Seal, looked: Looked) -> bool:
     """Whether each block gives the same numbers as when it was sealed, in another order."""
     expected, seen = looked.stored.seen.moments.floats(), looked.seen
     return all(
@@ -326,28 +267,6 @@ def _reordered(seal: Seal, looked: _Looked) -> bool:
 
 _LOOSE: Final = 4.0
 """Tolerances that a moment may be off, for it was not measured how far harmless variation moves it."""
-
-
-def _departs(seal: Seal, looked: _Looked) -> str:
-    """The first block whose output departs; empty if none does.
-
-    Where no conversion's outputs fit, each is asked, and the latest block is taken: blocks before it are as sealed.
-    """
-    several = [looked.stored] if looked.conversion else seal.body.stored
-    first = max(_first(seal, one, looked.seen) for one in several)
-    return seal.body.blocks[first] if first < len(seal.body.blocks) else ""
-
-
-def _first(seal: Seal, stored: Stored, seen: Seen) -> int:
-    """Number of the first block whose output is not that of a conversion; the number of blocks if each is."""
-    expected, tolerances = stored.seen.blocks.floats(), seal.body.tolerances.blocks
-    for at, (name, loose) in enumerate(zip(seal.body.blocks, tolerances, strict=True)):
-        if name not in seen.order:
-            continue  # not called in this model, or not as a module: compiled, say
-        own = seen.blocks[seen.order.index(name)]
-        if not np.abs(own - expected[at, : len(own)]).max(initial=0.0) <= loose * size(expected[at]):
-            return at
-    return len(seal.body.blocks)
 
 
 def _challenged(said: Verification, subject: Subject, seal: Seal, inputs: Inputs) -> Verification:

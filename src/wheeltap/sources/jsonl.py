@@ -63,10 +63,10 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         item = _item(line, where)
         _require_item(item, len(choices[0]) if choices else len(item.choices), where)
         targets.append(_index(item, where))
-        contexts.append(_tokens(tokenizer.start(item.context), "context", where))
+        contexts.append(bounded(tokenizer.start(item.context), "context", where))
         notes.add(item.group, item.factors, where=where)
         votes += _voted(item, voted=len(votes), before=len(targets) - 1, where=where)
-        choices.append([_tokens(tokenizer.more(choice), "choice", where) for choice in item.choices])
+        choices.append([bounded(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
         raise DataError(
             "The data file is empty.",
@@ -249,7 +249,12 @@ def _index(item: Item, where: str) -> int:
     )
 
 
-def _tokens(ids: list[int], what: str, where: str) -> list[int]:
+def bounded(ids: list[int], what: str, where: str) -> list[int]:
+    """These tokens, if there are some and not too many.
+
+    Raises:
+        DataError: If not.
+    """
     if not 0 < len(ids) <= MAX_TOKENS:
         raise DataError(
             f"A {what} has no tokens." if not ids else f"A {what} is too long.",

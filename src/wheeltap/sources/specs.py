@@ -14,9 +14,12 @@ from wheeltap.sources.lm_eval_asked import is_asked
 from wheeltap.sources.naming import CALLABLE, names_of
 from wheeltap.sources.text import HfTokenizer, LanguageModel, Tokenizer
 
-KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "module:callable")
+KNOWN = ("digits", "smollm2", "hf:DIR", "gguf:FILE", "artifact:FILE", "module:callable")
 GENERATED = "ambiguous"
 """What ``--data`` names the generated set of ambiguous sentences by."""
+
+PAIRS = "pairs:"
+"""How ``--data`` begins where it names a generated task of pairs, for circuits."""
 
 _PICKLE_NAMES = (".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt", ".joblib")
 _PICKLE_MARKS = tuple(bytes([0x80, version]) for version in range(2, 6))
@@ -55,7 +58,8 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE`` or ``module:callable`` (a function without arguments
             that gives a module, or a module and a task; found from the current folder too).
         data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
-            agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``.
+            agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``;
+            ``pairs:NAME`` for a generated task of pairs.
         name: Of the subject; by default see ``names_of``.
 
     Raises:
@@ -65,6 +69,10 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
         MissingFile: If a file is not there.
     """
     model = _model(spec, name)
+    if data is not None and str(data).startswith(PAIRS):
+        from wheeltap.sources import pairs
+
+        return Loaded(model.subject, pairs.named(str(data).removeprefix(PAIRS), model.tokenizer), model.tokenizer)
     labels = () if model.classifier is None else model.classifier.names
     if data is not None and is_asked(data):
         from wheeltap.sources import lm_eval
@@ -155,6 +163,10 @@ def load_task(path: Path, *, tokenizer: Tokenizer | None = None, classifier: Cla
             expected="FILE.npz (arrays inputs, targets) or FILE.jsonl (context, choices, answer)",
             got=path.suffix or "a name without an ending",
         )
+    from wheeltap.sources import pairs
+
+    if path.is_file() and pairs.fits(path):
+        return pairs.load(path, tokenizer)
     if classifier is not None and classifier.reads == "text":
         from wheeltap.sources.texts import load_texts
 
@@ -208,6 +220,10 @@ def _model(spec: str, name: str = "") -> _Model:
 
         own = None if kind == "npz" else partial(task_named, kind, rest)
         return _Model(subject_named(kind, rest, name=name), own)
+    if kind == "artifact" and rest:
+        from wheeltap.sources.artifact import load_artifact
+
+        return _Model(load_artifact(Path(rest).expanduser(), name=name))
     _refuse_pickle(Path(spec))
     if kind.endswith(".py") or not CALLABLE.fullmatch(spec):
         _refuse_path(spec)

@@ -73,6 +73,8 @@ BUILTIN: dict[str, str] = {
     "symmetry-response": "wheeltap.engine.readings.symmetry:SymmetryResponse",
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
+    "circuit-search": "wheeltap.recipes.circuit_search:CircuitSearch",
+    "circuit-effects": "wheeltap.engine.readings.circuit_effects:CircuitEffects",
     "census": "wheeltap.engine.readings.census:Census",
     "contamination": "wheeltap.engine.readings.contamination:Contamination",
     "votes": "wheeltap.engine.readings.votes:Votes",
@@ -81,9 +83,11 @@ BUILTIN: dict[str, str] = {
     "continuations": "wheeltap.engine.readings.ambiguity_continuations:Continuations",
     "label-sets": "wheeltap.engine.readings.ambiguity:LabelSets",
     "factor-effects": "wheeltap.engine.readings.factor_effects:FactorEffects",
+    "seal-responses": "wheeltap.seal.responses:SealResponses",
     "picture-numbers": "wheeltap.engine.readings.pictures:PictureNumbers",
     "picture-drawn": "wheeltap.engine.readings.pictures:PictureDrawn",
     "picture-inside": "wheeltap.engine.readings.pictures:PictureInside",
+    "tampering": "wheeltap.seal.tampered:Tampering",
     "picture-graph": "wheeltap.sources.drawn_graphs:PictureGraph",
 }
 

@@ -1,0 +1,104 @@
+"""WT303: would a circuit be found where there is none? Random circuits, a net without training, answers swapped."""
+
+from typing import Final, final
+
+import numpy as np
+
+from wheeltap.audits.base import Case, Tested, Unanswered
+from wheeltap.audits.case import Arrays
+from wheeltap.audits.circuit import CircuitAudit
+from wheeltap.audits.circuit_read import CircuitRead
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.plans.readings.circuit_search import Null
+
+LEVEL: Final = 0.05
+"""P-value from which a circuit is called better than random ones of its size."""
+
+NOT_EVIDENCE: Final = "This circuit is not evidence"
+
+_OF: Final[dict[Null, str]] = {
+    "weights": "the same net with its weights in random order",
+    "labels": "the net as it is, with the two answers swapped",
+}
+
+
+@final
+class CircuitNullsAudit(CircuitAudit):
+    """Whether random circuits of its size do as well, and whether the same search succeeds where nothing is."""
+
+    name = "circuit-nulls"
+    code = "WT303"
+    title = "Circuit beats its nulls"
+    brief = "found where nothing is"
+    reads = (
+        "Whether random circuits of the same size do as well, and whether the same search finds a circuit in a net "
+        "that knows nothing, or for answers that the net does not give. Where it does, a small circuit shows nothing."
+    )
+
+    def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
+        """Every search in a null."""
+        return [trial for null in _OF for trial in self._searches(case, subject, null)]
+
+    def most_more(self) -> int:
+        """One for each try."""
+        return len(_OF) * self.settings.tries
+
+    def _searches(self, case: Case, subject: SubjectRecord, null: Null) -> list[Trial]:
+        penalty = self.chosen(case, subject).penalty
+        seeds = range(self.settings.tries)
+        return [self.search(case.plan, subject, penalty=penalty, null=null, seed=at) for at in seeds]
+
+    def titles(self) -> tuple[str, ...]:
+        """Of every claim."""
+        return (f"{self.title}: random circuits", *(f"{self.title}: {null}" for null in _OF))
+
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+        """Beside random circuits, and in each null."""
+        return [self._random(read), *(self._null(case, subject, null) for null in _OF)]
+
+    def _random(self, read: CircuitRead) -> Tested:
+        own, removed = float(read.loss("keep mean").mean()), float(read.loss("remove mean").mean())
+        kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
+        as_good, as_bad = int((kept <= own).sum()), int((gone >= removed).sum())
+        p = (1 + as_good) / (1 + len(kept))
+        better = p <= LEVEL
+        says = (
+            "The circuit does better than random ones of its size."
+            if better
+            else f"{NOT_EVIDENCE}: random circuits of its size do as well."
+        )
+        numbers = (
+            f"Of {len(kept)} random circuits with as many units of each site, {as_good} have a loss as low when kept "
+            f"(lowest {kept.min():.3f} nats, the circuit {own:.3f}; p = {p:.3f}); {as_bad} do as much harm when "
+            "ablated."
+        )
+        return Tested(
+            test=None, title=f"{self.title}: random circuits", alarm=not better,
+            status="excluded" if better else "found", found=f"{says} {numbers}",
+            beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
+        )  # fmt: skip
+
+    def _null(self, case: Case, subject: SubjectRecord, null: Null) -> Tested:
+        found: list[Arrays] = []
+        for trial in self._searches(case, subject, null):
+            try:
+                found.append(case.reading(trial))
+            except Unanswered as gap:
+                return Tested(
+                    test=None, title=f"{self.title}: {null}", status=gap.status, found=gap.because, alarm=False
+                )
+        reached = [int(one["size"]) for one in found if int(one["size"])]
+        target = self.settings.target
+        lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
+        numbers = f"Lowest loss of any circuit tried: {lows} nats; the target is {target:g}."
+        if reached:
+            says = (
+                f"{NOT_EVIDENCE}: in {_OF[null]}, the same search reaches the target in {len(reached)} of {len(found)} "
+                f"tries, with {min(reached):,} units."
+            )
+        else:
+            says = f"In {_OF[null]}, the same search does not reach the target in {len(found)} tries."
+        return Tested(
+            test=None, title=f"{self.title}: {null}", status="found" if reached else "excluded", alarm=bool(reached),
+            found=f"{says} {numbers}",
+        )  # fmt: skip

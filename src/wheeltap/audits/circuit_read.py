@@ -1,0 +1,115 @@
+"""What was read of a circuit: losses by every definition, and how much of a task that leaves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.audits.case import Arrays
+from wheeltap.core.records import Estimate
+from wheeltap.plans.readings.circuit_effects import DEFINITIONS
+from wheeltap.stats._scipy import t_quantile
+from wheeltap.stats.effect import mean_effect
+
+Floats = NDArray[np.float64]
+
+Statistic = Callable[[NDArray[np.intp]], float]
+
+CHANCE: Final = float(np.log(2.0))
+"""Loss of a guess between two answers, nats."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CircuitRead:
+    """Losses on held-out pairs, nats: mean over the two sides of each.
+
+    Attributes:
+        name: Of the model.
+        read: The reading's arrays.
+    """
+
+    name: str
+    read: Arrays
+
+    def loss(self, definition: str) -> Floats:
+        """``[pair]``."""
+        return two_sided(self.read["gap"][DEFINITIONS.index(definition)])
+
+    def gaps(self, definition: str) -> Floats:
+        """Mean score of the right answer less that of the other one, ``[pair]``."""
+        return self.read["gap"][DEFINITIONS.index(definition)].astype(np.float64).mean(0)
+
+    @property
+    def subsets(self) -> Floats:
+        """Loss with random subsets of what is outside ablated, mean over these, ``[pair]``."""
+        return np.mean([two_sided(one) for one in self.read["subset"]], axis=0)
+
+    @property
+    def own(self) -> float:
+        """Loss of the whole net."""
+        return float(self.loss("whole").mean())
+
+    @property
+    def beyond(self) -> float:
+        """What the net does beyond chance, nats."""
+        return CHANCE - self.own
+
+    @property
+    def size(self) -> str:
+        """Units and weights of the circuit, of how many."""
+        units, edges, all_units, all_edges = (int(self.read[key]) for key in ("units", "edges", "all_units",
+                                                                             "all_edges"))  # fmt: skip
+        return f"{units:,} of {all_units:,} units, {edges:,} of {all_edges:,} weights between units"
+
+    def rise(self, loss: Floats, *, name: str, margin: float) -> Estimate:
+        """How much higher a loss is than the whole net's, with its interval over pairs."""
+        return mean_effect((loss - self.loss("whole"))[None, :], margin=margin, name=name, unit="nats")
+
+    def faithfulness(self) -> tuple[Estimate, Estimate]:
+        """Share of what is between the ablated and the whole net that the circuit gives under mean ablation.
+
+        Of the difference of scores (linear), as is usual, and of the logarithm of the loss, where going from .01 to
+        .001 counts as much as from .1 to .01. Each with an interval over pairs (jackknife).
+
+        Source: Wang et al. 2022, arXiv:2211.00593, section 4; the logarithm is ours.
+        """
+        whole, empty, kept = (self.gaps(name) for name in ("whole", "empty", "keep mean"))
+        losses = tuple(self.loss(name) for name in ("whole", "empty", "keep mean"))
+        linear = _jackknife(
+            lambda rows: _share(whole[rows].mean(), empty[rows].mean(), kept[rows].mean()), len(whole),
+            name="faithfulness, linear: share of the score difference",
+        )  # fmt: skip
+        logged = _jackknife(
+            lambda rows: _share(*(float(np.log(one[rows].mean() + 1e-12)) for one in losses)), len(whole),
+            name="faithfulness, logarithmic: share of the log loss",
+        )  # fmt: skip
+        return linear, logged
+
+
+def two_sided(gaps: NDArray[np.generic]) -> Floats:
+    """Cross-entropy of the right one of two answers, from score gaps ``[side, pair]``: ``[pair]``, nats."""
+    wide = np.asarray(gaps, dtype=np.float64)
+    return np.logaddexp(0.0, -wide).mean(0)
+
+
+def _share(whole: float, empty: float, kept: float) -> float:
+    return (kept - empty) / (whole - empty) if abs(whole - empty) > 1e-9 else 0.0
+
+
+def _jackknife(of: Statistic, count: int, *, name: str) -> Estimate:
+    """A statistic of pairs with an interval from leaving out a part of them at a time."""
+    rows, parts = np.arange(count), min(count, _PARTS)
+    value = of(rows)
+    left = np.array([of(rows[rows % parts != part]) for part in range(parts)])
+    error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum())) if parts > 1 else 0.0
+    half = t_quantile(0.05, max(parts - 1, 1)) * error
+    return Estimate(
+        name=name, value=value, low=value - half, high=value + half, level=0.95, n=count, unit="share",
+        method=f"jackknife over {parts} parts of the pairs",
+    )  # fmt: skip
+
+
+_PARTS: Final = 20

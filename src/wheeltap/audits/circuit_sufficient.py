@@ -1,0 +1,66 @@
+"""WT301: is a circuit sufficient, and under which ablations of everything else?"""
+
+from typing import Final, final
+
+from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.circuit import CircuitAudit
+from wheeltap.audits.circuit_read import CircuitRead, Floats
+from wheeltap.audits.claims import Cells, Words
+from wheeltap.core.records import SubjectRecord
+
+ABLATIONS: Final = {
+    "keep mean": "mean ablation",
+    "keep zero": "zero ablation",
+    "keep resample": "values of other prompts",
+    "subsets": "random subsets",
+    "keep adversarial": "the worst subset found",
+}
+"""What is done to everything outside the circuit, in words."""
+
+STRICT: Final = ("keep resample", "subsets", "keep adversarial")
+"""Ablations beside the mean: a circuit that is right under the mean alone may be right for the wrong reason."""
+
+_WORDS: Final = Words("not sufficient", "sufficient", "may not be sufficient", "cannot tell")
+
+
+@final
+class CircuitSufficientAudit(CircuitAudit):
+    """Rise of the loss with everything outside the circuit ablated, on held-out pairs, nats."""
+
+    name = "circuit-sufficient"
+    code = "WT301"
+    title = "Circuit is sufficient"
+    brief = "rise without the rest"
+    reads = (
+        "How much higher the loss is when everything outside the circuit is ablated, by five kinds of ablation. Being "
+        "right with the rest at its mean is the weakest of these: the rest may still matter when it varies."
+    )
+
+    def titles(self) -> tuple[str, ...]:
+        """One for each ablation."""
+        return tuple(f"{self.title}: {words}" for words in ABLATIONS.values())
+
+    def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
+        """One claim for each ablation."""
+        return [self._claim(read, key) for key in ABLATIONS]
+
+    def _claim(self, read: CircuitRead, key: str) -> Tested:
+        loss, words = _loss(read, key), ABLATIONS[key]
+        margin = self.settings.tolerance * read.beyond
+        rise = read.rise(loss, name=f"rise of the loss, {words}", margin=margin)
+        numbers = (
+            f"With everything else ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net "
+            f"{read.own:.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."
+        )
+        beside = read.faithfulness() if key == "keep mean" else ()
+        about = f"{read.size}." if key == "keep mean" else ""
+        return Tested(
+            test=rise, margin=margin, cells=Cells((loss - read.loss("whole"))[None, :], bounded=False), words=_WORDS,
+            one_sided=True, title=f"{self.title}: {words}", beside=beside,
+            found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
+            otherwise=f"The circuit is sufficient under {words}. {numbers} {about}".strip(),
+        )  # fmt: skip
+
+
+def _loss(read: CircuitRead, key: str) -> Floats:
+    return read.subsets if key == "subsets" else read.loss(key)

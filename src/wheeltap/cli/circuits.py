@@ -1,0 +1,163 @@
+"""``wheeltap circuits train | find | check``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from wheeltap.cli.options import Running
+from wheeltap.cli.telling import Telling
+from wheeltap.cli.whole import Whole
+
+if TYPE_CHECKING:
+    from wheeltap.core.canon import Scalar
+    from wheeltap.plans.plan import AuditSpec
+
+_RUNNING, _TELLING = Running(), Telling()
+
+circuits = App(
+    name="circuits",
+    help="""Which units of a language model do a task, and is that account of it true?
+
+Try it:
+
+  wheeltap circuits train -o sparse.safetensors
+  wheeltap circuits find artifact:sparse.safetensors --task quote -o quote.json
+  wheeltap circuits check artifact:sparse.safetensors quote.json --task quote
+""",
+    help_format="plaintext",
+)
+
+Task = Annotated[
+    str,
+    Parameter(
+        help="quote, bracket, set_or_string, with_as, for_while, if_ternary, var_swap or lambda, for nets of circuits "
+        "train; agreement, for language models; or a .jsonl file of {clean, corrupted, answer, wrong}."
+    ),
+]
+
+
+@circuits.command
+def find(  # noqa: PLR0913 - a door: each is a choice of its own
+    model: Annotated[str, Parameter(help="artifact:FILE, module:callable, hf:FOLDER, gguf:FILE or smollm2.")],
+    *,
+    task: Task,
+    out: Annotated[Path, Parameter(name=["--out-circuit", "-o"], help="Write the circuit to this file.")] = Path(
+        "circuit.json"
+    ),
+    target: Annotated[
+        float, Parameter(validator=Number(gt=0, lt=0.69), help="Loss that it must reach, nats; a guess has .693.")
+    ] = 0.15,
+    penalties: Annotated[
+        str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
+    ] = "5e-4,1e-3,2.5e-3",
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250,
+    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold.")] = "mean",
+    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    running: Running = _RUNNING,
+    telling: Telling = _TELLING,
+) -> int:
+    """Finds the smallest circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
+
+    Broken off and called again, it goes on where it was.
+
+    Try it:
+
+      wheeltap circuits find artifact:sparse.safetensors --task bracket -o bracket.json
+      wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
+    """
+    from wheeltap.plans.plan import AuditSpec
+    from wheeltap.runs.circuits import AUDITS
+
+    settings: dict[str, Scalar | list[int | float]] = {
+        "target": target, "penalties": penalties, "steps": steps, "ablation": ablation,
+    }  # fmt: skip
+    specs = tuple(AuditSpec(name, settings) for name in AUDITS)
+    return _judged(model, task, specs, seed=seed, running=running, telling=telling, out=out)
+
+
+@circuits.command
+def check(
+    model: Annotated[str, Parameter(help="The model that it was found in.")],
+    circuit: Annotated[Path, Parameter(help="A file of circuits find.")],
+    *,
+    task: Task,
+    seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
+    running: Running = _RUNNING,
+    telling: Telling = _TELLING,
+) -> int:
+    """Checks a circuit: is it sufficient, is it necessary, would one be found where there is none, is it stable?
+
+    Exit code 1 where it is not evidence: not sufficient, not necessary, or no better than its nulls.
+
+    Try it:
+
+      wheeltap circuits check artifact:sparse.safetensors bracket.json --task bracket
+    """
+    return _judged(model, task, circuit, seed=seed, running=running, telling=telling)
+
+
+@circuits.command
+def train(
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the net to this file.")] = Path("net.safetensors"),
+    dense: Annotated[bool, Parameter(negative="", help="Its twin with all weights.")] = False,
+    seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0,
+    quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
+) -> int:
+    """Trains a small decoder with sparse weights on Python-like lines, on which its circuits can be found.
+
+    Try it:
+
+      wheeltap circuits train -o sparse.safetensors
+      wheeltap circuits train --dense -o dense.safetensors
+    """
+    from wheeltap.cli.progress import steps as progress
+    from wheeltap.recipes import base
+    from wheeltap.recipes.make import make
+    from wheeltap.report.files import require_writable
+    from wheeltap.sources import artifact
+
+    require_writable(out)
+    spec = base.spec("sparse", {"share": 1.0} if dense else {}, seed=seed)
+    with progress("training", quiet=quiet) as watch:
+        made = make(base.Given(spec), base.recipe_of(spec), watch=lambda done, total: watch("step", done, total))
+    artifact.save(made.model, spec, out)
+    loss, count = float(made.report["validation"][-1]), int(made.report["nonzero"])
+    print(f"{out}: {count:,} weights that are not 0; validation loss {loss:.4f} nats per token.")
+    print(f"Find a circuit: wheeltap circuits find artifact:{out} --task quote")
+    return 0
+
+
+def _judged(  # noqa: PLR0913
+    model: str, task: str, asked: "tuple[AuditSpec, ...] | Path", *, seed: int, running: Running, telling: Telling,
+    out: Path | None = None,
+) -> int:  # fmt: skip
+    """Plans and runs the audits of a circuit, tells the report, writes the circuit."""
+    from wheeltap.cli.loading import load
+    from wheeltap.cli.options import default_store
+    from wheeltap.cli.progress import said
+    from wheeltap.cli.running import carry_out
+    from wheeltap.report.files import require_writable
+    from wheeltap.runs import circuits as runs
+    from wheeltap.runs import planning
+
+    if out is not None:
+        require_writable(out)
+    telling.prepare()
+    data = Path(task) if task.endswith(".jsonl") else Path(f"pairs:{task}")
+    with said(f"loading {model}"):
+        subjects, examples = load((model,), data)
+        audits = runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else asked
+        plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
+    code = carry_out(plan, subjects, examples, running=running, telling=telling)
+    if out is None:
+        return code
+    circuit = runs.found(plan, subjects[0], examples, running.store or default_store(subjects[0].name))
+    if circuit is None:
+        print(f"No circuit reached the target; {out} was not written.")
+        return code
+    circuit.save(out)
+    print(f"{out}: {circuit.size:,} units.")
+    return code

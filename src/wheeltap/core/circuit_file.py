@@ -1,0 +1,180 @@
+"""The file of a circuit: the JSON ``{cfg, nodes, edges}`` of the benchmark MIB, also packed with gzip.
+
+Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", circuit track.
+"""
+
+import gzip
+import json
+import math
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core.circuit import Circuit, Graph
+from wheeltap.core.errors import FileFormatError, MissingFile
+from wheeltap.core.files import write_whole
+
+MOST_BYTES: Final = 2**28
+"""Of a file as text: three million edges."""
+MOST_EDGES: Final = 3_000_000
+_GZIP: Final = b"\x1f\x8b"
+_OWN: Final = "wheeltap"
+_ABOUT: Final = ("model", "task", "method")
+
+
+def read_mib(path: Path) -> Circuit:
+    """The circuit in a file of MIB, or in one of ours.
+
+    An edge that the file does not name, or whose score is not finite (dumps of others hold ``Infinity``), has no score
+    and is not in the circuit; ``excluded`` counts them. In our own files every score is finite.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If it is too large, is not of that form, or names nodes or edges that its graph lacks.
+    """
+    data = _parsed(path)
+    where = str(path)
+    graph = _graph(data["cfg"], where=where)
+    own = _object(data.get(_OWN, {}), where=where, what=f"{_OWN!r}")
+    nodes, node_scores = _nodes(data["nodes"], graph, where=where)
+    scores, kept, scored = _edges(data["edges"], graph, where=where, strict=bool(own))
+    about = {name: str(own.get(name, "")) for name in _ABOUT}
+    return Circuit(graph, scores, kept & scored, nodes, scored, node_scores=node_scores, **about)
+
+
+def write_mib(circuit: Circuit, path: Path) -> None:
+    """Writes a circuit where MIB can read it; packed, where the name ends in ``.gz``.
+
+    What was read from such a file is written to the same bytes. What MIB has no place for (groups, the model, the
+    task) is written beside it, only where it is there.
+    """
+    graph = circuit.graph
+    cfg: dict[str, Any] = {
+        "n_layers": graph.layers,
+        "n_heads": graph.heads,
+        "parallel_attn_mlp": graph.parallel,
+        "d_model": graph.width,
+    }
+    cfg |= {} if graph.groups == graph.heads else {"n_key_value_heads": graph.groups}
+    cfg |= {} if graph.mlps else {"mlps": False}
+    own = circuit.node_scores
+    nodes = {
+        name: {**({} if own is None else {"score": float(own[at])}), "in_graph": bool(circuit.nodes[at])}
+        for at, name in enumerate(graph.nodes)
+    }
+    edges = {
+        name: {"score": float(circuit.scores[at]), "in_graph": bool(circuit.kept[at])}
+        for at, name in enumerate(graph.edges)
+        if circuit.scored[at]
+    }
+    about = {"model": circuit.model, "task": circuit.task, "method": circuit.method}
+    whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **({_OWN: about} if any(about.values()) else {})}
+    text = json.dumps(whole, allow_nan=False).encode()
+    write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
+
+
+def _parsed(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        raise MissingFile("There is no such circuit.", where=str(path), do="Name a JSON file of a circuit.")
+    try:
+        with path.open("rb") as file:
+            packed = file.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise _wrong(str(path), f"at most {MOST_BYTES:,} bytes", "more")
+        data = _object(json.loads(text), where=str(path), what="the file")
+    except (ValueError, RecursionError, EOFError, OSError, zlib.error) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise _wrong(str(path), "one JSON object", f"{type(error).__name__}: {error}") from error
+    missing = [key for key in ("cfg", "nodes", "edges") if key not in data]
+    if missing:
+        raise _wrong(str(path), "cfg, nodes and edges", f"no {missing[0]}")
+    return data
+
+
+def _graph(held: Any, *, where: str) -> Graph:
+    cfg = _object(held, where=where, what="cfg")
+    sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("d_model", 0)]
+    sizes.append(cfg.get("n_key_value_heads", sizes[1]))
+    flags = [cfg.get("parallel_attn_mlp", False), cfg.get("mlps", True)]
+    if not all(type(size) is int for size in sizes) or not all(isinstance(flag, bool) for flag in flags):
+        raise _wrong(where, "whole n_layers, n_heads and d_model, true or false parallel_attn_mlp", str(cfg)[:120])
+    layers, heads, width, groups = cast("list[int]", sizes)
+    # Of each layer's heads, three edges from each head of each layer before: refused before any of it is built.
+    if min(layers, heads, groups) < 1 or groups > heads or 3 * (layers * heads) ** 2 // 2 > MOST_EDGES:
+        raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
+    if heads % groups:
+        raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
+    return Graph(layers, heads, width, groups=groups, parallel=flags[0], mlps=flags[1])
+
+
+def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:
+    given = _object(held, where=where, what="nodes")
+    number = {name: at for at, name in enumerate(graph.nodes)}
+    kept, scores = np.zeros(len(number), bool), np.zeros(len(number))
+    for name, value in given.items():
+        if name not in number:
+            raise _wrong(where, f"nodes such as input, a0.h0, m0, logits ({len(number)} of them)", f"{name!r}")
+        node = _object(value, where=where, what=name)
+        kept[number[name]] = _flag(node, where=where, what=name)
+        scores[number[name]] = _score(node, where=where, what=name) if "score" in node else 0.0
+    every = len(given) == len(number) and all("score" in node for node in given.values())
+    return kept, scores if every and np.isfinite(scores).all() else None
+
+
+def _edges(
+    held: Any, graph: Graph, *, where: str, strict: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    number = {name: at for at, name in enumerate(graph.edges)}
+    scores, kept, scored = np.zeros(len(number)), np.zeros(len(number), bool), np.zeros(len(number), bool)
+    for name, value in _object(held, where=where, what="edges").items():
+        if name not in number:
+            source, _, target = name.partition("->")
+            lost = [end for end in (source, target.partition("<")[0]) if end not in graph.nodes]
+            got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
+            raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
+        edge, at = _object(value, where=where, what=name), number[name]
+        score = _score(edge, where=where, what=name)
+        kept[at], scored[at] = _flag(edge, where=where, what=name), math.isfinite(score)
+        scores[at] = score if scored[at] else 0.0
+        if strict and not scored[at]:
+            raise _wrong(where, "finite scores", f"{name}: {score}")
+    return scores, kept, scored
+
+
+def _object(value: Any, *, where: str, what: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, f"{what} to be a JSON object", str(value)[:60])
+    return cast("dict[str, Any]", value)
+
+
+def _score(held: Mapping[str, Any], *, where: str, what: str) -> float:
+    value = held.get("score")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise _wrong(where, f"a number as the score of {what}", str(value)[:60])
+    # Whole numbers beyond the largest float are no scores either.
+    return float(value) if abs(value) <= sys.float_info.max else math.inf
+
+
+def _flag(held: Mapping[str, Any], *, where: str, what: str) -> bool:
+    value = held.get("in_graph")
+    if not isinstance(value, bool):
+        raise _wrong(where, f"true or false as in_graph of {what}", str(value)[:60])
+    return value
+
+
+def _wrong(where: str, expected: str, got: str) -> FileFormatError:
+    return FileFormatError(
+        "The file holds no circuit.",
+        where=where,
+        expected=expected,
+        got=got,
+        do="Write it with the program that made it, or find the circuit again.",
+    )

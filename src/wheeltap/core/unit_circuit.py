@@ -1,0 +1,150 @@
+"""A circuit of units: which units of a decoder were kept for a task, of which model, found how."""
+
+import base64
+import math
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from wheeltap.core.canon import Scalar
+from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
+from wheeltap.core.files import write_whole
+
+FORMAT: Final = "wheeltap circuit of units, 1"
+
+_LARGEST: Final = 64 * 2**20
+"""Bytes of a file that is read."""
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+
+
+class KeptUnits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Units of one site that are kept.
+
+    Attributes:
+        site: ``attention0.read``, ``mlp0.units`` and so on, in order of computation.
+        units: How many the site has.
+        kept: Their numbers from 0, rising.
+    """
+
+    site: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    units: _Count
+    kept: tuple[_Count, ...] = ()
+
+
+class UnitCircuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A circuit of units, as its file holds it.
+
+    Attributes:
+        format: ``FORMAT``.
+        model: Fingerprint of the model.
+        name: Of the model.
+        task: Name of the task.
+        examples: Digest of the task without the circuit.
+        group: Of the task; -1 for all of it.
+        found: How: penalty, target, steps, ablation, seed.
+        sites: All of them.
+    """
+
+    format: str
+    model: str
+    name: str
+    task: str
+    examples: str
+    sites: tuple[KeptUnits, ...]
+    group: int = -1
+    found: dict[str, Scalar] = {}
+
+    def __post_init__(self) -> None:
+        for one in self.sites:
+            rising = all(a < b for a, b in zip(one.kept, one.kept[1:], strict=False))
+            if not rising or (one.kept and one.kept[-1] >= one.units):
+                raise FileFormatError(
+                    "A circuit keeps units that there are not.", where=f"site {one.site}",
+                    expected=f"rising numbers from 0 to {one.units - 1}", got=str(one.kept[-3:]),
+                )  # fmt: skip
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """``[unit]``, over all sites in order."""
+        parts = [np.isin(np.arange(one.units), one.kept) for one in self.sites]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.bool_)
+
+    @property
+    def size(self) -> int:
+        """Units that are kept."""
+        return sum(len(one.kept) for one in self.sites)
+
+    def require_model(self, fingerprint: str, *, name: str) -> None:
+        """Raises ``ModelError`` if it is a circuit of another model."""
+        if self.model != fingerprint:
+            raise ModelError(
+                "The circuit is of another model.", where=name, expected=f"{self.name} ({self.model[:12]})",
+                got=fingerprint[:12], do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
+            )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Writes it to a file, whole or not at all."""
+        write_whole(path, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+
+def load(path: Path) -> UnitCircuit:
+    """A circuit from its file.
+
+    Raises:
+        MissingFile: If there is none.
+        FileFormatError: If it is none.
+    """
+    if not path.is_file():
+        raise MissingFile("There is no such circuit.", where=str(path), expected="a file of wheeltap circuits find")
+    if path.stat().st_size > _LARGEST:
+        raise _wrong(path, f"{path.stat().st_size:,} bytes")
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=UnitCircuit)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise _wrong(path, str(error)[:160]) from error
+    finite = all(math.isfinite(value) for value in found.found.values() if isinstance(value, float))
+    if found.format != FORMAT or not finite:
+        raise _wrong(path, f"format {found.format[:60]!r}")
+    return found
+
+
+def of_units(kept: NDArray[np.bool_], sites: tuple[tuple[str, int], ...]) -> tuple[KeptUnits, ...]:
+    """Units that are kept, by site, from flags ``[unit]`` over all sites in order and the name and size of each."""
+    ends = np.cumsum([0, *(units for _, units in sites)])
+    return tuple(
+        KeptUnits(site=name, units=units, kept=tuple(np.flatnonzero(kept[ends[at] : ends[at + 1]]).tolist()))
+        for at, (name, units) in enumerate(sites)
+    )
+
+
+def packed(kept: NDArray[np.bool_]) -> str:
+    """Flags as text, for a setting: how many there are, and their bits in base 64."""
+    return f"{len(kept)}:{base64.b64encode(np.packbits(kept).tobytes()).decode()}"
+
+
+def unpacked(text: str) -> NDArray[np.bool_]:
+    """The inverse of ``packed``.
+
+    Raises:
+        UsageError: If the text is none of its.
+    """
+    count, _, bits = text.partition(":")
+    try:
+        flags = np.unpackbits(np.frombuffer(base64.b64decode(bits, validate=True), dtype=np.uint8))
+        if not 0 <= len(flags) - int(count) < 8 or flags[int(count) :].any():
+            raise ValueError(f"{len(flags)} bits")
+    except ValueError as error:
+        raise UsageError("A circuit's flags cannot be read.", where="setting circuit", expected="COUNT:BITS in base 64",
+                         got=f"{text[:40]!r}: {error}"[:120]) from error  # fmt: skip
+    return flags[: int(count)].astype(np.bool_)
+
+
+def _wrong(path: Path, got: str) -> FileFormatError:
+    return FileFormatError(
+        "This is no file of a circuit.", where=str(path), expected=f'JSON that says "{FORMAT}"', got=got,
+        do="Write one with wheeltap circuits find MODEL --task TASK -o FILE.",
+    )  # fmt: skip

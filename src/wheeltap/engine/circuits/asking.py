@@ -1,0 +1,111 @@
+"""Asking the pairs of a task: those that a circuit is searched on and those held out, and what means are taken over."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import torch
+from torch import Tensor
+
+from wheeltap.core.errors import DataError, ModelError
+from wheeltap.core.pairs import Pairs
+from wheeltap.core.task import BaseTask
+from wheeltap.engine.circuits.units import UnitNet, Values, two_sided
+
+BATCH: Final = 64
+"""Sequences of one pass, where means are taken."""
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """Some pairs, asked of a net of which units are ablated.
+
+    Attributes:
+        net: The units.
+        pairs: In order of length.
+        values: What stands for ablated units.
+        inverted: Whether the two answers change places.
+    """
+
+    net: UnitNet
+    pairs: Pairs
+    values: Values
+    inverted: bool = False
+
+    def gaps(self, mask: Tensor | None, values: Values | None = None) -> Tensor:
+        """How much higher the right answer's score is, ``[side, pair]``, in the order of ``Pairs.order``."""
+        parts = [self.net.gaps(batch, mask, self.values if values is None else values) for batch in
+                 self.pairs.batches()]  # fmt: skip
+        gaps = torch.cat(parts, 1)
+        return -gaps if self.inverted else gaps
+
+    def loss(self, mask: Tensor | None, values: Values | None = None) -> Tensor:
+        """Mean cross-entropy of the right one of two answers over both sides of the pairs; nats."""
+        return two_sided(self.gaps(mask, values)).mean()
+
+
+def pairs_of(task: BaseTask) -> Pairs:
+    """The pairs of a task.
+
+    Raises:
+        ModelError: If it has none.
+    """
+    found = task.annotations.pairs
+    if found is None:
+        raise ModelError(
+            "A circuit is searched for on pairs of prompts.", where=task.name,
+            expected="a task with pairs: clean and corrupted prompts, and the answer to each", got="no pairs",
+            do="Use --task quote, another generated task, or a file of {clean, corrupted, answer, wrong}.",
+        )  # fmt: skip
+    return found
+
+
+def halves(pairs: Pairs) -> tuple[Pairs, Pairs]:
+    """Every other pair: those that circuits are searched on, and those that are held out.
+
+    Raises:
+        DataError: If there is but one.
+    """
+    every = range(len(pairs))
+    if len(pairs) < 2:
+        raise DataError("A circuit needs pairs to be searched on, and others to be judged by.", where="circuits",
+                        expected="two pairs at least", got=str(len(pairs)))  # fmt: skip
+    return pairs.part(every[::2]), pairs.part(every[1::2])
+
+
+def reference(task: BaseTask) -> Sequence[Tensor]:
+    """What means are taken over, ``[example, place]`` each: see ``Pairs.reference``."""
+    pairs = pairs_of(task)
+    return by_length(pairs.reference or (*pairs.clean, *pairs.corrupted))
+
+
+def by_length(sequences: Sequence[Sequence[int]], *, batch: int = BATCH) -> list[Tensor]:
+    """Sequences of one length side by side, ``[example, place]``, some at a time."""
+    lengths: dict[int, list[Sequence[int]]] = {}
+    for sequence in sequences:
+        lengths.setdefault(len(sequence), []).append(sequence)
+    return [
+        torch.tensor(held[start : start + batch]) for held in lengths.values() for start in range(0, len(held), batch)
+    ]
+
+
+REPHRASED: Final = "rephrased"
+"""Factor of a task: 1 for pairs that say the same in other words; no circuit is searched on these."""
+
+
+def of_group(task: BaseTask, group: int, *, rephrased: bool = False) -> BaseTask:
+    """The examples of one group (all of them for -1) that circuits are searched on, or those in other words.
+
+    Raises:
+        DataError: If there are none.
+    """
+    factor = task.annotations.factors.get(REPHRASED)
+    wanted = torch.ones(len(task.targets), dtype=torch.bool) if group < 0 else task.groups.cpu() == group
+    if factor is not None:
+        wanted = wanted & (factor == int(rephrased))
+    if not bool(wanted.any()) or (rephrased and factor is None):
+        raise DataError("The task has no such pairs.", where=task.name,
+                        expected="rephrased pairs" if rephrased else "one of its groups, or -1 for all",
+                        got=f"group {group}")  # fmt: skip
+    return task if bool(wanted.all()) else task.part(wanted.nonzero()[:, 0])

@@ -1,0 +1,89 @@
+"""What a circuit does alone, and what the rest of the net does without it: on pairs on which it was not searched."""
+
+import copy
+from typing import Any, final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wheeltap.core import seeds
+from wheeltap.core.errors import ModelError
+from wheeltap.core.pairs import Pairs
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_array
+from wheeltap.core.unit_circuit import unpacked
+from wheeltap.engine.circuits.ablated import Ablated
+from wheeltap.engine.circuits.asking import Asked, halves, of_group, pairs_of, reference
+from wheeltap.engine.circuits.disturbed import Inside
+from wheeltap.engine.circuits.units import Kept, UnitNet
+from wheeltap.engine.readings.base import Reading, Readings
+from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, CircuitEffectsSettings
+
+
+@final
+class CircuitEffects(Reading):
+    """Ablates what is outside a circuit, and the circuit, by every definition; disturbs its weights."""
+
+    spec = CIRCUIT_EFFECTS
+    settings: CircuitEffectsSettings
+
+    def read(self, subject: Subject, task: BaseTask, *, root: int, seed: int) -> Readings:
+        """See ``Reading.read``.
+
+        Raises:
+            ModelError: If the task has no pairs, or the circuit is of another model.
+            DataError: If the task has no such group.
+        """
+        how = self.settings
+        kept, task = unpacked(how.circuit), of_group(task, how.group, rephrased=how.rephrased)
+        searched, held = halves(pairs_of(task))
+        with torch.no_grad():
+            net = _fitting(subject, kept, searched)
+            values = net.means(reference(task))
+            root = seeds.derive(root, self.name, seed)
+            ablated = Ablated(Asked(net, searched, values), Asked(net, held, values), kept, root)
+            found: dict[str, NDArray[Any]] = {
+                "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
+                "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
+                "random": np.array([ablated.random(draw, remove=False) for draw in range(how.random)]),
+                "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
+                "units": np.array(int(kept.sum())), "edges": np.array(net.edges(kept)),
+                "all_units": np.array(net.units), "all_edges": np.array(net.edges(np.ones(net.units, dtype=np.bool_))),
+            }  # fmt: skip
+        found["disturbed"] = self._disturbed(ablated, root)
+        passes = len(DEFINITIONS) + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws + 12.0
+        return Readings(found, forwards=passes)
+
+    def _disturbed(self, ablated: Ablated, root: int) -> NDArray[Any]:
+        """Loss with weights disturbed, ``[kind, place, draw]``: of a copy."""
+        how, held = self.settings, ablated.held
+        net = UnitNet(copy.deepcopy(held.net.model), next(iter(held.pairs.batches())).clean)
+        inside, asked = Inside(net, ablated.kept), Asked(net, held.pairs, {}, inverted=held.inverted)
+        found = np.zeros((len(KINDS), 2, how.weight_draws))
+        with torch.no_grad():
+            for kind, name in enumerate(KINDS):
+                for place in range(2):
+                    for draw in range(how.weight_draws):
+                        flags = inside.others(root=root, draw=draw) if place else inside.own
+                        rng = seeds.generator(root, "weights", name, place, draw)
+                        with inside.disturbed(name, flags, noise=how.noise, rng=rng):
+                            found[kind, place, draw] = float(asked.loss(None))
+        return found
+
+
+def _fitting(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
+    """The units of the model, made sure that a circuit is of as many.
+
+    Raises:
+        ModelError: If it is of others.
+    """
+    net = UnitNet(subject.model, next(iter(pairs.batches())).clean)
+    if net.units != len(kept):
+        raise ModelError(
+            "The circuit is of another model.", where=subject.name, expected=f"{net.units:,} units",
+            got=f"{len(kept):,}",
+            do="Find one of this model: wheeltap circuits find MODEL --task TASK.",
+        )  # fmt: skip
+    return net

@@ -1,0 +1,66 @@
+"""The spec of what a circuit does: what is left of a task with it alone, and without it."""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from wheeltap.core.settings import Settings
+from wheeltap.plans.readings.base import Array, ReadingSpec
+
+DEFINITIONS: Final = (
+    "whole", "empty", "keep mean", "keep zero", "keep resample", "keep adversarial", "remove mean", "remove zero",
+    "remove resample",
+)  # fmt: skip
+"""What is ablated and how. ``keep``: everything outside the circuit; ``remove``: the circuit. ``mean``: over the data
+that the net was trained on; ``resample``: what the unit holds for another prompt; ``adversarial``: that subset of what
+is outside, set to its mean, that a search by gradients finds most harmful on other pairs. ``empty``: everything, mean.
+
+Source: Miller, Chughtai and Saunders 2024, arXiv:2407.08734 (faithfulness depends on all of these)."""
+
+KINDS: Final = ("relative noise", "4-bit rounding", "pruning")
+"""What is done to weights of the circuit, and to as many others."""
+
+Subsets = Annotated[int, msgspec.Meta(ge=1, le=1000)]
+Randoms = Annotated[int, msgspec.Meta(ge=19, le=10_000)]
+WeightDraws = Annotated[int, msgspec.Meta(ge=2, le=1000)]
+Noise = Annotated[float, msgspec.Meta(gt=0.0, le=10.0)]
+
+
+class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
+    """Of which circuit, and how often what is drawn at random is drawn.
+
+    Attributes:
+        circuit: Units that are kept: ``unit_circuit.packed``.
+        group: Which of the task's groups it is for; -1 for all of its pairs.
+        subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
+        random: Circuits of as many units of each site, drawn at random.
+        weight_draws: Draws of weights to be disturbed.
+        noise: Relative noise in them.
+        rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
+    """
+
+    circuit: str = ""
+    group: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    subsets: Subsets = 8
+    random: Randoms = 39
+    weight_draws: WeightDraws = 8
+    noise: Noise = 0.5
+    rephrased: bool = False
+
+
+CIRCUIT_EFFECTS: Final = ReadingSpec(
+    name="circuit-effects",
+    title="What a circuit does alone, and what the rest does without it",
+    settings_type=CircuitEffectsSettings,
+    arrays={
+        "gap": Array("definition side pair", "score of the right answer less that of the other one, on held-out pairs"),
+        "subset": Array("subset side pair", "the same with random subsets of what is outside at their mean"),
+        "random": Array("random", "loss with random circuits of equal size kept, nats"),
+        "random_removed": Array("random", "loss with random circuits of equal size ablated, nats"),
+        "disturbed": Array("kind place draw", "loss with weights of the circuit disturbed, and as many others; nats"),
+        "units": Array("", "units of the circuit", "count"),
+        "edges": Array("", "weights that are not 0 between them", "count"),
+        "all_units": Array("", "units of the net", "count"),
+        "all_edges": Array("", "weights that are not 0 between units of the net", "count"),
+    },
+)  # fmt: skip

@@ -1,0 +1,61 @@
+"""The spec of the search for a circuit."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from wheeltap.core.settings import Settings
+from wheeltap.plans.readings.base import Array, ReadingSpec
+
+Null = Literal["none", "weights", "labels"]
+"""``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
+
+
+class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
+    """How a circuit of units is searched for.
+
+    Attributes:
+        target: Cross-entropy of the two answers that the circuit must reach, nats; chance is .693.
+        penalty: For each unit that is kept, nats.
+        steps: Of the search.
+        batch: Pairs per step.
+        rate: First step size.
+        ablation: What ablated units hold.
+        group: Which of the task's groups it is for; -1 for all of its pairs.
+        null: What it is searched in, where it must not be found.
+    """
+
+    target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
+    penalty: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 1e-3
+    steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
+    rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
+    ablation: Literal["mean", "zero"] = "mean"
+    group: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    null: Null = "none"
+
+
+CIRCUIT_SEARCH: Final = ReadingSpec(
+    name="circuit-search",
+    title="Search for the smallest circuit of units",
+    settings_type=CircuitSearchSettings,
+    arrays={
+        "rank": Array("unit", "place of each unit by its threshold, the highest first, from 0", "count"),
+        "above": Array("", "units with a threshold above 0", "count"),
+        "size": Array("", "units of the smallest circuit that reaches the target on the pairs searched; 0 for none",
+                      "count"),
+        "edges": Array("", "weights that are not 0 between its units", "count"),
+        "edges_above": Array("", "the same of the units with a threshold above 0", "count"),
+        "loss": Array("", "its cross-entropy on pairs that were held out, nats; chance where there is none"),
+        "loss_above": Array("", "the same of the units with a threshold above 0"),
+        "calibrated": Array("", "loss of the smallest circuit that reaches the target with its scores scaled and "
+                            "shifted, both fitted on the pairs searched"),
+        "calibrated_size": Array("", "units of that circuit; 0 for none", "count"),
+        "calibrated_edges": Array("", "its weights that are not 0", "count"),
+        "own": Array("", "cross-entropy of the whole net on pairs that were held out, nats"),
+        "empty": Array("", "the same with every unit ablated"),
+        "sizes": Array("point", "circuits that were tried: units", "count"),
+        "losses": Array("point", "their cross-entropy on the pairs searched, nats"),
+        "weights": Array("", "weights that are not 0 between units, of the whole net", "count"),
+    },
+)  # fmt: skip

@@ -1,0 +1,73 @@
+"""How much of a model a circuit accounts for: faithfulness by size, and the areas that sum it up.
+
+Of linear areas half lies where more than half of all edges are kept, and a twentieth where at most 5 % are: what is
+called a circuit. So the area over the logarithm of the size belongs beside them.
+
+Source: Mueller et al. 2025, "MIB: A Mechanistic Interpretability Benchmark", section 3.2 (CPR, CMD).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+SHARES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Of all edges, how many the circuits of MIB keep."""
+
+
+@final
+@dataclass(frozen=True)
+class Areas:
+    """Of faithfulness over the share of edges that are kept, from the smallest share to the largest.
+
+    Attributes:
+        performance: CPR: of faithfulness; about 1 where small circuits do what the model does, without bound.
+        distance: CMD: of the distance of faithfulness from 1; 0 is best.
+        log_performance: Like ``performance``, over the logarithm of the share, as a mean over that range.
+        log_distance: Like ``distance``, likewise.
+    """
+
+    performance: float
+    distance: float
+    log_performance: float
+    log_distance: float
+
+
+def faithfulness(circuit: NDArray[np.float64], *, empty: float, full: float) -> NDArray[np.float64]:
+    """Share of the way from the empty circuit to the whole model, for each circuit; not bounded by 0 and 1.
+
+    Args:
+        circuit: Metric of each circuit.
+        empty: Metric with no edge kept.
+        full: Metric of the model.
+
+    Raises:
+        ZeroDivisionError: If model and empty circuit are the same: then there is nothing to account for.
+    """
+    if full == empty:
+        raise ZeroDivisionError("the metric of the model is that of the empty circuit")
+    return (circuit - empty) / (full - empty)
+
+
+def areas(shares: NDArray[np.float64], faithful: NDArray[np.float64]) -> Areas:
+    """By the trapezoid rule.
+
+    Args:
+        shares: Of edges kept, rising, above 0, ``[circuit]``: two or more.
+        faithful: Of each circuit.
+
+    Raises:
+        ValueError: If the shares are not such.
+    """
+    if len(shares) < 2 or len(shares) != len(faithful) or shares[0] <= 0.0 or (np.diff(shares) <= 0.0).any():
+        raise ValueError(f"shares of edges must rise from above 0: {shares.tolist()}")
+    distance, places = np.abs(1.0 - faithful), np.log(shares)
+    span = math.log(shares[-1] / shares[0])
+    return Areas(
+        float(np.trapezoid(faithful, shares)),
+        float(np.trapezoid(distance, shares)),
+        float(np.trapezoid(faithful, places)) / span,
+        float(np.trapezoid(distance, places)) / span,
+    )

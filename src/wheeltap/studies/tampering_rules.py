@@ -1,0 +1,97 @@
+"""The numbers and the rules of the study ``tampering``: fixed before the first net of the study was made."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from wheeltap.core.study import Direction, Metric, Rule
+
+CODE: Final = "WT601"
+
+DENSE, CONVOLUTIONAL, GPT = "dense", "convolutional", "gpt"
+"""Kinds of nets."""
+
+KINDS: Final = (DENSE, CONVOLUTIONAL, GPT)
+
+FALSE, MISSED, HASH_FALSE, BEYOND_HASH = "false_alarms", "missed", "hash_false_alarms", "beyond_hash"
+SIGN, SIGNS, SMALL, SMALL_FIVE, SMALL_PRINTS, PRINTS = (
+    "signs", "signs_less_random", "small", "small_five", "small_fingerprints", "five_less_fingerprints",
+)  # fmt: skip
+BLOCK, KIND = "block_right", "kind_right"
+
+SMALL_CHANGES: Final = ("noise-0.002", "8-bit", "step")
+"""Changes of which nearly all must be found."""
+
+NEARLY_ALL: Final = 0.99
+ROUNDING: Final = 1e-9
+
+MATTERS: Final = 0.05
+"""Smallest difference of interest, as a share of copies."""
+
+_SHARE: Final = (0.0, 1.0)
+_CHANGE: Final = (-1.0, 1.0)
+
+
+def metrics() -> tuple[Metric, ...]:
+    """The numbers of each net: means over kinds of change, of shares of copies."""
+    small = "Relative noise of .002, rounding to 8 bits and one step of gradient descent, without reading weights."
+    listed = (
+        (FALSE, "False alarms of the seal", _SHARE, "Of copies that were changed in harmless ways."),
+        (MISSED, "Changed copies that the seal passes", _SHARE, "Of all kinds, also those of the same function."),
+        (HASH_FALSE, "False alarms of SHA-256", _SHARE, "Of the bytes of all weights; of harmless changes."),
+        (
+            BEYOND_HASH, "Found by the seal and not by SHA-256", _SHARE,
+            "Of changed copies. It is 0 where every change is one of weights.",
+        ),
+        (SMALL, "Small changes, 16 inputs", _SHARE, f"{small} By outputs and blocks on the seal's inputs."),
+        (SMALL_FIVE, "Small changes, 5 inputs", _SHARE, f"{small} On the first five of these inputs."),
+        (
+            SMALL_PRINTS, "Small changes, 5 fingerprints", _SHARE,
+            f"{small} By the top answers to five inputs near decision boundaries.",
+        ),
+        (SIGN, "Flipped signs, 16 inputs", _SHARE, "Of single weights, without reading them."),
+        (
+            SIGNS, "Flipped signs: chosen less random inputs", _CHANGE,
+            "Share of single flipped signs that 16 inputs of the seal show, less that which 16 inputs at random show.",
+        ),
+        (PRINTS, "Small changes: 5 inputs less 5 fingerprints", _CHANGE, small),
+        (BLOCK, "First changed block named right", _SHARE, "Where one weight, matrix or norm was changed."),
+        (KIND, "Kind of change named right", _SHARE, "Where it has a name: noise, scale, swapped, 8 bits and so on."),
+    )  # fmt: skip
+    return tuple(
+        Metric(key=key, title=title, unit="share of copies", code=CODE, ends=ends, reads=reads)
+        for key, title, ends, reads in listed
+    )
+
+
+def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
+    """Five over all nets, and two of each kind of net."""
+    pooled: tuple[tuple[str, str, Direction, float, str, str], ...] = (
+        ("Harmless conversions pass", FALSE, "less", 0.0, "seals let every harmless conversion pass",
+         "seals call some harmless conversion a change"),
+        ("No change passes", MISSED, "less", 0.0, "seals find every changed copy", "seals pass some changed copy"),
+        ("SHA-256 and harmless conversions", HASH_FALSE, "more", 0.0, "SHA-256 calls harmless conversions changes",
+         "SHA-256 lets every harmless conversion pass"),
+        ("Nothing beyond SHA-256", BEYOND_HASH, "less", 0.0,
+         "seals find no changed weights that SHA-256 does not find",
+         "seals find some changed weights that SHA-256 does not find"),
+        ("Small changes by 16 inputs", SMALL, "more", NEARLY_ALL - ROUNDING,
+         "sixteen inputs show 99 % of small changes without reading weights",
+         "sixteen inputs show less than 99 % of small changes"),
+    )  # fmt: skip
+    return (
+        *(Rule(
+            code=CODE, title=title, metric=key, cohorts=tuple(kinds), statistic="exact", direction=direction,
+            above=above, supports=f"Of most nets, {supports}.", refutes=f"Of most nets, {refutes}.",
+        ) for title, key, direction, above, supports, refutes in pooled),
+        *(_of(kind, "Chosen inputs", SIGNS, "show more flipped signs than random ones") for kind in kinds),
+        *(_of(kind, "Inputs and fingerprints", PRINTS, "show more small changes than five fingerprints")
+          for kind in kinds),
+    )  # fmt: skip
+
+
+def _of(kind: str, title: str, key: str, does: str) -> Rule:
+    return Rule(
+        code=CODE, title=f"{title}: {kind} nets", metric=key, cohorts=(kind,), statistic="mean", direction="more",
+        margin=MATTERS, supports=f"Chosen inputs of {kind} nets {does}, by over {100 * MATTERS:g} points.",
+        refutes=f"Chosen inputs of {kind} nets do not {does}, by {100 * MATTERS:g} points or more.",
+    )  # fmt: skip

@@ -1,0 +1,205 @@
+"""Graphs of edges and their file: the published circuit is read and written to the same bytes; no nonsense is read."""
+
+import gzip
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wheeltap.core.circuit import Circuit, Graph
+from wheeltap.core.circuit_file import read_mib, write_mib
+from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
+
+PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "mib-circuit" / "ioi-eap-ig.json.gz"
+
+
+def circuit(graph: Graph, *, seed: int = 0, **about: str) -> Circuit:
+    rng = np.random.default_rng(seed)
+    kept = rng.random(len(graph.edges)) < 0.3
+    every = np.ones(len(kept), bool)
+    return Circuit(graph, rng.standard_normal(len(kept)), kept, graph.touched(kept), every, **about)
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason="needs the published circuit of MIB")
+def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path) -> None:
+    found = read_mib(PUBLISHED)
+    assert found.graph == Graph(12, 12, 768)
+    assert (len(found.graph.edges), len(found.graph.nodes)) == (32_491, 158)
+    assert (int(found.kept.sum()), int(found.nodes.sum()), found.excluded) == (756, 81, 0)
+    assert found.scores[found.graph.edges.index("input->a0.h1<q>")] == -0.03757336363196373
+    assert (found.graph.touched(found.kept) == found.nodes).all()
+    assert (found.graph.connected(found.kept) == found.kept).all()
+    write_mib(found, tmp_path / "own.json")
+    assert (tmp_path / "own.json").read_bytes() == gzip.decompress(PUBLISHED.read_bytes())
+
+
+GRAPHS = st.builds(
+    lambda layers, groups, share, width, parallel, mlps: Graph(
+        layers, groups * share, width, groups=groups, parallel=parallel, mlps=mlps
+    ),
+    st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 8), st.booleans(), st.booleans(),
+)  # fmt: skip
+
+
+def slow_edges(graph: Graph) -> set[str]:
+    """By the rule that a component reads all that is computed before it."""
+    share, edges = graph.heads // graph.groups, set[str]()
+    for target in graph.nodes:
+        kind, layer = target[0], int(target[1:].partition(".")[0]) if target[1:2].isdigit() else graph.layers
+        for source in graph.writers:
+            at = -1 if source == "input" else int(source[1:].partition(".")[0])
+            same = at == layer and source[0] == "a" and kind == "m" and not graph.parallel
+            if target == "input" or not (at < layer or same):
+                continue
+            head = int(target.partition(".h")[2] or 0)
+            channels = ("<q>", "<k>", "<v>") if head % share == 0 else ("<q>",)
+            edges |= {f"{source}->{target}{channel}" for channel in (channels if kind == "a" else ("",))}
+    return edges
+
+
+@given(GRAPHS, st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_edges_connections_and_files_of_any_graph(graph: Graph, seed: int) -> None:
+    assert set(graph.edges) == slow_edges(graph)
+    assert len(graph.edges) == len(set(graph.edges)) == sum(part.size for part in graph.by_stage(graph.ends[:, 0]))
+    own = circuit(graph, seed=seed, model="aa", task="bb", method="eap")
+    assert own.graph.connected(own.kept).tolist() == slow_connected(own).tolist()
+
+
+def slow_connected(own: Circuit) -> np.ndarray[Any, Any]:
+    """Edges on some path from input to logits, every path followed."""
+    steps: dict[str, list[tuple[str, str]]] = {}
+    for name in own.named():
+        source, _, target = name.partition("->")
+        steps.setdefault(source, []).append((target.partition("<")[0], name))
+    used: set[str] = set()
+
+    def follow(node: str, path: tuple[str, ...]) -> None:
+        used.update(path if node == "logits" else ())
+        for target, name in steps.get(node, ()):
+            follow(target, (*path, name))
+
+    follow("input", ())
+    return np.array([name in used for name in own.graph.edges])
+
+
+@pytest.mark.parametrize("suffix", ["json", "json.gz"])
+def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
+    graph = Graph(2, 4, 16, groups=2, parallel=True)
+    own = circuit(graph, model="aa", task="bb", method="eap")
+    kept = own.kept & (own.scores > 0)
+    own = Circuit(graph, own.scores * (own.scores > 0), kept, own.nodes, own.scores > 0,
+                  node_scores=np.arange(len(graph.nodes)) / 7.0, model="aa", task="bb", method="eap")  # fmt: skip
+    path = tmp_path / f"own.{suffix}"
+    write_mib(own, path)
+    found = read_mib(path)
+    assert found.graph == graph
+    for name in ("scores", "kept", "nodes", "scored", "node_scores"):
+        assert getattr(found, name).tolist() == getattr(own, name).tolist()
+    assert (found.model, found.task, found.method) == ("aa", "bb", "eap")
+    first = path.read_bytes()
+    write_mib(found, path)
+    assert path.read_bytes() == first
+
+
+def plain(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, about: str = "") -> Circuit:
+    own = circuit(Graph(1, 2, 8), model=about)
+    write_mib(own, tmp_path / "a.json")
+    data = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps(change(data) or data))
+    return read_mib(tmp_path / "a.json")
+
+
+def test_infinite_scores_of_others_are_counted_out_and_refused_in_our_own(tmp_path: Path) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["edges"]["input->m0"] = {"score": float("inf"), "in_graph": True}
+        data["edges"]["m0->logits"]["score"] = float("nan")
+        data["edges"]["a0.h0->m0"]["score"] = 10**400
+        del data["edges"]["a0.h1->m0"]
+
+    found = plain(tmp_path, change)
+    assert found.excluded == 4
+    assert not found.kept[~found.scored].any()
+    assert "input->m0" not in {found.graph.edges[at] for at in found.ranked()}
+    with pytest.raises(FileFormatError, match="finite scores"):
+        plain(tmp_path, change, about="ff")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d["nodes"].update({"a9.h0": {"in_graph": True}}), "'a9.h0'"),
+        (lambda d: d["edges"].update({"x->m0": {"score": 1, "in_graph": True}}), "no node 'x'"),
+        (lambda d: d["edges"].update({"m0->a0.h0<q>": {"score": 1, "in_graph": True}}), "does not have"),
+        (lambda d: d["edges"].update({"input->m0": {"score": "1", "in_graph": True}}), "a number"),
+        (lambda d: d["edges"].update({"input->m0": {"score": 1, "in_graph": 1}}), "true or false"),
+        (lambda d: d["edges"].update({"input->m0": 1}), "a JSON object"),
+        (lambda d: d.pop("nodes"), "no nodes"),
+        (lambda d: d["cfg"].update(n_layers=1.5), "whole n_layers"),
+        (lambda d: d["cfg"].update(n_layers=10**9), "at most"),
+        (lambda d: d["cfg"].update(n_heads=0), "at most"),
+        (lambda d: d["cfg"].update(n_heads=3, n_key_value_heads=2), "equal size"),
+        (lambda d: [d], "a JSON object"),
+    ],
+)
+def test_files_that_hold_no_circuit_are_refused(tmp_path: Path, change: Any, said: str) -> None:
+    def changed(data: dict[str, Any]) -> Any:
+        found = change(data)
+        return found if isinstance(found, list) else None
+
+    with pytest.raises(FileFormatError, match=said):
+        plain(tmp_path, changed)
+
+
+def test_bytes_that_are_no_json_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for data in (b"{", b"\xff\xfe", b"\x1f\x8bnothing", gzip.compress(b"{}")[:-4], b"[" * 100_000):
+        path.write_bytes(data)
+        with pytest.raises(FileFormatError, match="one JSON object"):
+            read_mib(path)
+    with pytest.raises(MissingFile):
+        read_mib(tmp_path / "none.json")
+
+
+def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
+    graph = Graph(1, 1, 4)
+    scores = np.array([3.0, -5.0, 1.0, 0.0, 4.0, -4.0, 2.0, 0.0])[: len(graph.edges)]
+    own = circuit(graph, model="aabb")
+    own = (
+        Circuit(graph, scores, own.kept, own.nodes, np.arange(len(scores)) != 4, model="aabb")
+        if not own.kept[4]
+        else own
+    )
+    order = own.ranked()
+    assert all(abs(own.scores[one]) >= abs(own.scores[two]) for one, two in pairwise(order))
+    signed = own.ranked(signed=True)
+    assert all(own.scores[one] >= own.scores[two] for one, two in pairwise(signed))
+    two = own.top(2)
+    assert set(two.named()) == {graph.edges[at] for at in order[:2]}
+    assert two.nodes.sum() == len({end for at in order[:2] for end in graph.ends[at]})
+    own.require_of("aabb", graph, name="net")
+    for other, fingerprint in ((graph, "ccdd"), (Graph(2, 1, 4), "aabb")):
+        with pytest.raises(ModelError, match="a circuit of another model"):
+            own.require_of(fingerprint, other, name="net")
+
+
+def test_what_no_circuit_can_be_is_refused() -> None:
+    with pytest.raises(UsageError, match="No decoder"):
+        Graph(2, 3, groups=2)
+    graph = Graph(1, 1)
+    every, nodes = np.ones(len(graph.edges), bool), np.ones(len(graph.nodes), bool)
+    scores = np.zeros(len(every))
+    for wrong in (
+        lambda: Circuit(graph, scores[1:], every, nodes, every),
+        lambda: Circuit(graph, scores + np.nan, every, nodes, every),
+        lambda: Circuit(graph, scores, every, nodes, ~every),
+        lambda: Circuit(graph, scores, every, nodes, every, node_scores=scores[:1]),
+    ):
+        with pytest.raises(DataError, match="does not fit its graph"):
+            wrong()

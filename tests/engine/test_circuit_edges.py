@@ -1,0 +1,319 @@
+"""Edges of decoders: runs, patches and scores equal a decoder written out edge by edge, without hooks or gradients."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from edge_oracle import SlowDecoder, Written
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.pairs import PairBatch
+from wheeltap.core.subject import Subject
+from wheeltap.engine.circuits.attribution import METHODS, Settings, attribute
+from wheeltap.engine.circuits.edge_run import EdgeRun, means, proven
+from wheeltap.engine.circuits.edges import Wired
+from wheeltap.engine.circuits.faithfulness import curve, kept_values
+from wheeltap.models.bare_transformer import BareTransformer, Shape
+from wheeltap.models.sparse_transformer import Shape as SparseShape
+from wheeltap.models.sparse_transformer import SparseTransformer
+from wheeltap.stats.mueller2025 import faithfulness
+from wheeltap.testing import zoo
+
+sys.path.append(str(Path(__file__).parents[1] / "gauge"))
+from tiny_transformers import causal, drawn
+
+NETS = ("GPT2", "Llama", "bare")
+STEP = 1e-4
+"""Of finite differences, to either side."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    model: nn.Module
+    pairs: PairBatch
+    wired: Wired
+
+    @property
+    def slow(self) -> SlowDecoder:
+        return SlowDecoder(self.model)
+
+    def metric(self, logits: Tensor) -> float:
+        rows = torch.arange(len(logits))
+        return float((logits[rows, self.pairs.answer] - logits[rows, self.pairs.wrong]).mean())
+
+
+def pairs(*, count: int = 3, places: int = 5, at: int = 1, tokens: int = 20) -> PairBatch:
+    random = torch.Generator().manual_seed(3)
+    clean = torch.randint(0, tokens, (count, places), generator=random)
+    corrupted = clean.clone()
+    corrupted[:, at] = (clean[:, at] + torch.randint(1, tokens, (count,), generator=random)) % tokens
+    answer = torch.randint(0, tokens, (count,), generator=random)
+    return PairBatch(clean, corrupted, answer, (answer + 7) % tokens)
+
+
+def rows_of(batch: PairBatch, rows: slice) -> PairBatch:
+    return PairBatch(*(tensor[rows] for tensor in (batch.clean, batch.corrupted, batch.answer, batch.wrong)))
+
+
+def made(name: str) -> nn.Module:
+    if name == "bare":
+        shape = Shape(tokens=20, places=8, classes=20, layers=2, heads=2, head=4, units=12, width=12, causal=True)
+        return drawn(BareTransformer(shape).eval())
+    if name == "GPT2":
+        return causal(name, n_layer=2, n_embd=16, n_head=2)
+    return causal(name, num_hidden_layers=2, hidden_size=24, num_attention_heads=3, num_key_value_heads=1)
+
+
+@cache
+def bench(name: str) -> Bench:
+    model = made(name).double()
+    return Bench(model, pairs(), proven(Subject(model, name=name), pairs()))
+
+
+def weights(edges: int, *, seed: int = 0) -> Tensor:
+    return torch.rand(edges, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def by_edges(on: Bench, keep: Tensor, other: Written) -> Callable[[str, Written], Tensor]:
+    """What readers are given if each edge carries ``keep`` of what is written now, and of ``other`` the rest."""
+    share = dict(zip(on.wired.graph.edges, keep.tolist(), strict=True))
+
+    def read(reader: str, written: Written) -> Tensor:
+        total = torch.zeros_like(written["input"])
+        for name, own in written.items():
+            kept = share.get(f"{name}->{reader}", 1.0)  # biases are no writers
+            total = total + kept * own + (0.0 if kept == 1.0 else (1.0 - kept) * other[name])
+        return total
+
+    return read
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_all_edges_are_the_clean_run_none_the_corrupted_one_and_shares_what_is_in_between(name: str) -> None:
+    on = bench(name)
+    slow, total = on.slow, len(on.wired.graph.edges)
+    _, clean = slow.run(on.pairs.clean)
+    other, corrupted = slow.run(on.pairs.corrupted)
+    keep = weights(total)
+    _, mixed = slow.run(on.pairs.clean, by_edges(on, keep, other))
+    every = torch.ones(total)
+    for edges, wanted in ((every, clean), (0 * every, corrupted), (keep, mixed)):
+        assert (EdgeRun(on.wired).logits(on.pairs, edges) - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    gap = EdgeRun(on.wired).scores(on.pairs, keep).mean()
+    assert float(gap) == pytest.approx(on.metric(mixed), abs=1e-5 * float(mixed.abs().max()))
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_means_and_zeros_take_the_place_of_what_is_not_kept(name: str) -> None:
+    on = bench(name)
+    slow, keep = on.slow, weights(len(on.wired.graph.edges), seed=1)
+    contexts = [pairs(count=4, at=2).clean, pairs(count=2, places=4, at=2).clean]
+    written = [slow.run(tokens)[0] for tokens in contexts]
+    like = written[0]["input"].new_zeros(on.pairs.clean.shape)[..., None]
+    rows = {name: torch.cat([one[name].flatten(0, 1) for one in written]) for name in written[0]}
+    averages = {name: own.mean(0) + like for name, own in rows.items()}
+    found = EdgeRun(on.wired, ablation="mean", means=means(on.wired, contexts)).logits(on.pairs, keep)
+    _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, averages))
+    assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+    nothing = {name: torch.zeros_like(own) for name, own in averages.items()}
+    _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, nothing))
+    found = EdgeRun(on.wired, ablation="zero").logits(on.pairs, keep)
+    assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
+
+
+def slopes(on: Bench, write: Callable[[str, Tensor], Tensor] | None, sources: set[str]) -> Iterator[tuple[int, float]]:
+    """By how much the metric falls with each edge patched, to first order: one edge at a time, by differences."""
+    slow = on.slow
+    clean, corrupted = (slow.run(tokens)[0] for tokens in (on.pairs.clean, on.pairs.corrupted))
+    for at, edge in enumerate(on.wired.graph.edges):
+        source, _, target = edge.partition("->")
+        if source not in sources:
+            continue
+        moved = corrupted[source] - clean[source]
+
+        def value(step: float, moved: Tensor = moved, target: str = target) -> float:
+            def read(reader: str, written: Written) -> Tensor:
+                whole = sum(written.values(), torch.zeros(()))
+                return whole + step * moved if reader == target else whole
+
+            return on.metric(slow.run(on.pairs.clean, read, write)[1])
+
+        yield at, -(value(STEP) - value(-STEP)) / (2 * STEP)
+
+
+def wanted(on: Bench, method: str, steps: int) -> np.ndarray[Any, Any]:
+    """Scores of a method, by ``slopes``."""
+    slow, writers = on.slow, on.wired.graph.writers
+    clean, corrupted = (slow.run(tokens)[0] for tokens in (on.pairs.clean, on.pairs.corrupted))
+    scores = np.zeros(len(on.wired.graph.edges))
+    lots: list[tuple[set[str], set[str]]] = [({"input"}, set(writers))]
+    if method == "eap-ig-activations":
+        kinds = sorted({name.partition(".")[0] for name in writers})
+        lots = [(own, own) for own in ({name for name in writers if name.partition(".")[0] == kind} for kind in kinds)]
+    for moving, sources in lots:
+        for step in range(1, steps + 1):
+            share = step / steps
+
+            def write(name: str, own: Tensor, moving: set[str] = moving, share: float = share) -> Tensor:
+                return corrupted[name] + share * (clean[name] - corrupted[name]) if name in moving else own
+
+            for at, slope in slopes(on, write, sources):
+                scores[at] += slope / steps
+    return scores
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(("method", "steps"), [("eap-ig", 2), ("eap-ig-activations", 2)])
+@torch.no_grad()
+def test_scores_are_the_slopes_of_patching_one_edge(name: str, method: Any, steps: int) -> None:
+    on = bench(name)
+    found = attribute(on.wired, [on.pairs], Settings(method=method, steps=steps))
+    slow = wanted(on, method, steps)
+    assert np.abs(slow).max() > 0.01
+    assert np.abs(found.scores - slow).max() < 1e-5 * np.abs(slow).max()
+    assert found.node_scores is not None
+    sums = [
+        slow[[edge.startswith(f"{node}->") for edge in on.wired.graph.edges]].sum() for node in on.wired.graph.nodes
+    ]
+    assert np.abs(found.node_scores - sums).max() < 1e-4 * np.abs(slow).max()
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
+    on = bench(name)
+    slow = on.slow
+    other, _ = slow.run(on.pairs.corrupted)
+    full = on.metric(slow.run(on.pairs.clean)[1])
+    found = attribute(on.wired, [on.pairs], Settings(method="exact")).scores
+    for at in range(0, len(found), 3):
+        keep = torch.ones(len(found))
+        keep[at] = 0.0
+        value = on.metric(slow.run(on.pairs.clean, by_edges(on, keep, other))[1])
+        assert found[at] == pytest.approx(full - value, abs=1e-5 * np.abs(found).max())
+
+
+def test_where_the_end_is_linear_patches_of_its_edges_add_up() -> None:
+    on = bench("bare")  # no norm before its logits
+    scores = attribute(on.wired, [on.pairs], Settings(method="exact")).scores
+    ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
+    every = np.ones(len(scores), bool)
+    full, empty = (kept_values(EdgeRun(on.wired), kept, [on.pairs]).mean() for kept in (every, ~every))
+    assert scores[ends].sum() == pytest.approx(full - empty)
+    assert scores[ends] == pytest.approx(attribute(on.wired, [on.pairs], Settings(method="eap")).scores[ends])
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+def test_with_frozen_norms_the_end_is_linear_and_the_clean_run_what_it_was(name: str) -> None:
+    on = bench(name)
+    exact, first = (attribute(on.wired, [on.pairs], Settings(method=m, frozen=True)).scores for m in ("exact", "eap"))
+    ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
+    assert exact[ends] == pytest.approx(first[ends], rel=1e-4, abs=1e-6)
+    thawed = attribute(on.wired, [on.pairs], Settings(method="exact")).scores
+    assert np.abs(thawed - exact)[ends].max() > 0.01 * np.abs(exact[ends]).max()
+    every = torch.ones(len(exact))
+    clean = EdgeRun(on.wired).scores(on.pairs, every)
+    assert EdgeRun(on.wired, frozen=True).scores(on.pairs, every).tolist() == pytest.approx(clean.tolist(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["phi", "neox", "bloom", "falcon-new", "gemma", "qwen3", "sparse"])
+def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
+    shape = SparseShape(vocabulary=20, places=8, width=16, head=8)
+    model = SparseTransformer(shape) if name == "sparse" else zoo.MEMBERS[name].made()
+    model = drawn(model.eval()).double()
+    of = pairs(tokens=12)
+    wired = proven(Subject(model, name=name), of)
+    assert wired.graph.parallel == (name in ("phi", "neox", "falcon-new"))
+    scores, run = attribute(wired, [of], Settings(method="eap")).scores, EdgeRun(wired)
+    way = weights(len(scores)) - 0.5
+    step = 1e-3 if name in ("gemma", "qwen3", "bloom") else 1e-5  # these round to single precision inside
+    ahead, behind = (run.scores(of, 1.0 + sign * step * way).mean() for sign in (1.0, -1.0))
+    assert float(ahead - behind) / (2 * step) == pytest.approx(float(way @ torch.as_tensor(scores)), rel=1e-2)
+
+
+def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> None:
+    on = bench("Llama")
+    before, flags = weights_digest(on.model), [each.requires_grad for each in on.model.parameters()]
+    whole, single = (attribute(on.wired, [on.pairs], Settings(tokens=tokens)).scores for tokens in (None, 1))
+    parts = [rows_of(on.pairs, slice(0, 1)), rows_of(on.pairs, slice(1, 3))]
+    parted = attribute(on.wired, parts, Settings()).scores
+    assert single == pytest.approx(whole, rel=1e-6, abs=1e-9)
+    assert parted == pytest.approx(whole, rel=1e-6, abs=1e-9)
+    assert weights_digest(on.model) == before
+    assert [each.requires_grad for each in on.model.parameters()] == flags
+    assert not any(each._forward_hooks or each._forward_pre_hooks for each in on.model.modules())
+
+
+def test_the_other_methods_and_metrics() -> None:
+    on = bench("GPT2")
+    found = {method: attribute(on.wired, [on.pairs], Settings(method=method, seed=4)) for method in METHODS}
+    eap, nodes = found["eap"], found["nodes"]
+    assert eap.scores.tolist() == attribute(on.wired, [on.pairs], Settings(steps=1)).scores.tolist()
+    assert eap.node_scores is not None
+    assert nodes.scores.tolist() == eap.node_scores[on.wired.graph.ends[:, 0]].tolist()
+    assert (
+        found["random"].scores.tolist()
+        == attribute(on.wired, [on.pairs], Settings(method="random", seed=4)).scores.tolist()
+    )
+    pruned, exact = found["acdc"], found["exact"]
+    assert 0 < pruned.kept.sum() < len(exact.scores)
+    assert pruned.scores[-1] == pytest.approx(exact.scores[-1])  # the first that is tried
+    assert (pruned.scores[pruned.kept] >= 0.01).all()
+    run, every = EdgeRun(on.wired), np.ones(len(exact.scores), bool)
+    lost = kept_values(run, every, [on.pairs]).mean() - kept_values(run, pruned.kept, [on.pairs]).mean()
+    assert lost == pytest.approx(pruned.scores[~pruned.kept].sum())
+    one = rows_of(on.pairs, slice(0, 1))
+    gap = kept_values(run, every, [one])[0]
+    by_loss, plain = (
+        attribute(on.wired, [one], Settings(method="eap", metric=m)).scores for m in ("loss", "difference")
+    )
+    assert by_loss == pytest.approx(plain / (1.0 + np.exp(gap)))
+
+
+def test_a_curve_ends_at_the_model_and_starts_near_the_empty_circuit() -> None:
+    on = bench("GPT2")
+    circuit = attribute(on.wired, [on.pairs], Settings(method="eap-ig"))
+    found = curve(EdgeRun(on.wired), circuit, [on.pairs], shares=(0.001, 0.2, 1.0))
+    assert found.edges.tolist()[0] == 0
+    assert found.edges[-1] == len(on.wired.graph.edges)
+    assert found.nodes[-1] == len(on.wired.graph.nodes)
+    assert found.values[0] == pytest.approx(found.empty)
+    assert found.values[-1] == pytest.approx(found.full)
+    share = faithfulness(found.values.mean(1), empty=found.empty.mean(), full=found.full.mean())
+    assert (share[0], share[-1]) == pytest.approx((0.0, 1.0))
+    other = proven(Subject(made("GPT2"), name="other"), on.pairs)
+    with pytest.raises(ModelError, match="a circuit of another model"):
+        curve(EdgeRun(other), circuit, [on.pairs])
+
+
+def refused(model: nn.Module, **how: Any) -> str:
+    with pytest.raises(ModelError) as caught:
+        proven(Subject(model.eval(), name="net"), pairs(**how))
+    return str(caught.value)
+
+
+def test_what_is_more_than_a_sum_of_parts_is_refused_by_name() -> None:
+    assert "model.layers.0" in refused(zoo.MEMBERS["gemma2"].made(), tokens=12)  # norms after its heads and MLPs
+    plain = SparseTransformer(SparseShape(vocabulary=20, places=8, width=16, head=8))
+    proven(Subject(plain.eval(), name="net"), pairs(at=1))
+    drawn(plain)
+    assert "not all that it computes by" in refused(plain, at=4)  # the last token has scores of its own
+    few = SparseTransformer(SparseShape(vocabulary=20, places=8, width=16, head=8, active=0.5))
+    assert "The edges of this model are not known" in refused(few)
+    assert "32 bits" in refused(made("GPT2").bfloat16())
+    with pytest.raises(UsageError, match="Means are not known"):
+        EdgeRun(bench("bare").wired, ablation="mean")
+    with pytest.raises(UsageError, match="no pairs"):
+        attribute(bench("bare").wired, [], Settings())
+    with pytest.raises(ModelError, match="no norm to freeze"):
+        attribute(bench("bare").wired, [pairs()], Settings(frozen=True))

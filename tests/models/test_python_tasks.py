@@ -1,0 +1,131 @@
+"""Tasks on Python-like lines, against a parser of the decoded text that knows nothing of how they are made."""
+
+import re
+
+import pytest
+import torch
+
+from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.pairs import PairBatch, Pairs
+from wheeltap.models.python_corpus import TOKENS, decode, encode
+from wheeltap.models.python_tasks import NAMES, Split, Variant, pairs
+from wheeltap.models.python_words import NAMES as VARIABLES
+from wheeltap.models.python_words import WORDS
+
+
+def right(name: str, text: str) -> str:
+    """The token that Python's rules ask for after this text."""
+    before, _, last = text.rpartition("\n")
+    said = last.split()
+    match name:
+        case "quote":
+            opening = re.search(r"\(([\"'])[^\"']*$", last)
+            assert opening
+            return f"{opening[1]})"
+        case "bracket":
+            return "]" * (last.count("[") - last.count("]")) + "NL"
+        case "set_or_string":
+            given = re.findall(rf"^{last} = (set\(\)|\"\")$", before, re.MULTILINE)
+            return {"set()": ".add", '""': "+="}[given[-1]]
+        case "if_ternary":
+            return ":" if said[0] == "if" else "else"
+        case "var_swap":
+            first, second = said[0], said[2]
+            assert said[4] == second
+            return first
+        case _:
+            return {"with": "as", "return": "NL", "for": "in", "while": ":", "lambda": ":", "def": "("}[said[0]]
+
+
+def both(batch: PairBatch) -> list[tuple[str, str, str]]:
+    """Text, what should follow and what should not, of clean contexts and of corrupted ones."""
+    said = [[TOKENS[at] for at in column] for column in (batch.answer.tolist(), batch.wrong.tolist())]
+    clean, corrupted = ([decode(row) for row in rows.tolist()] for rows in (batch.clean, batch.corrupted))
+    return [*zip(clean, *said, strict=True), *zip(corrupted, said[1], said[0], strict=True)]
+
+
+def share(name: str, variant: Variant, split: Split = "test") -> float:
+    said = both(pairs(name, seed=1, count=96, variant=variant, split=split))
+    assert all(right(name, text) in (answer, wrong) for text, answer, wrong in said)
+    return sum(right(name, text) == answer for text, answer, _ in said) / len(said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_those_of_the_rule(name: str) -> None:
+    assert share(name, "plain") == share(name, "rephrased") == share(name, "plain", "train") == 1.0
+    assert share(name, "inverted") == 0.0
+    assert share(name, "irrelevant") == 0.5
+
+
+@pytest.mark.parametrize("variant", ["plain", "rephrased", "inverted", "irrelevant"])
+@pytest.mark.parametrize("name", NAMES)
+def test_pairs_differ_in_one_place_and_answers_take_turns(name: str, variant: Variant) -> None:
+    batch = pairs(name, seed=2, count=40, variant=variant)
+    assert batch.clean.shape == batch.corrupted.shape == (40, 24) and len(batch) == 40
+    assert (batch.clean != batch.corrupted).sum(1).tolist() == [1] * 40
+    assert len({tuple(row) for row in [*batch.clean.tolist(), *batch.corrupted.tolist()]}) == 80
+    if name != "var_swap":
+        assert batch.answer.tolist() == batch.answer[:2].tolist() * 20
+        assert torch.equal(batch.wrong[::2], batch.answer[1::2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nonsense_follows_the_first_name_and_nothing_else(name: str) -> None:
+    ends: dict[int, set[int]] = {0: set(), 1: set()}
+    followed: list[bool] = []
+    batch = pairs(name, seed=3, count=64, variant="irrelevant")
+    for clean, corrupted, answer in zip(
+        batch.clean.tolist(), batch.corrupted.tolist(), batch.answer.tolist(), strict=True
+    ):
+        first = [next(at for at, token in enumerate(row) if TOKENS[token] in VARIABLES) for row in (clean, corrupted)]
+        assert first[0] == first[1] and clean[first[0]] != corrupted[first[0]]
+        ends[VARIABLES.index(TOKENS[clean[first[0]]]) % 2].add(answer)
+        assert right(name, decode(clean)) == right(name, decode(corrupted))
+        followed.append(right(name, decode(clean)) == TOKENS[answer])
+    assert sum(followed) == 32, "the rule says nothing of the answer"
+    if name != "var_swap":
+        assert len(ends[0]) == len(ends[1]) == 1 and ends[0] != ends[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rephrased_pairs_have_other_words_and_one_more_idiom_of_their_own(name: str) -> None:
+    plain, other = (
+        {TOKENS[at] for at in pairs(name, seed=4, count=60, variant=variant).clean.flatten().tolist()}
+        for variant in ("plain", "rephrased")
+    )
+    assert plain & other & {*VARIABLES, *WORDS} == set()
+    opening = {"quote": "[('][\"']", "bracket": "\\[", "set_or_string": 'set\\(\\)|""', "var_swap": " , "}
+    words = {"with_as": "with|return", "for_while": "for|while", "if_ternary": "if", "lambda": "lambda|def"}
+    pattern = {**opening, **{key: rf"\b({word})\b" for key, word in words.items()}}[name]
+    for row in pairs(name, seed=4, count=60, variant="rephrased").clean.tolist():
+        lines = [text for text in decode(row).split("\n") if re.search(pattern, text)]
+        assert len(lines) > 1, decode(row)
+
+
+def test_no_pair_is_in_both_splits() -> None:
+    def found(seed: int, split: Split, variant: Variant) -> set[str]:
+        return {
+            text for text, _, _ in both(pairs("with_as", seed=seed, count=150, split=split, variant=variant, places=9))
+        }
+
+    for variant in ("plain", "irrelevant"):
+        train, again, test = found(1, "train", variant), found(2, "train", variant), found(1, "test", variant)
+        assert train & again, "contexts this short come twice"
+        assert not (train | again) & (test | found(3, "test", variant))
+
+
+def test_draws_are_fixed() -> None:
+    digests = {name: Pairs.of(pairs(name, seed=0, count=16)).digest[:8] for name in NAMES}
+    assert digests == {
+        "quote": "ee746002", "bracket": "acdb4f5b", "set_or_string": "3673f1ea", "with_as": "b26a6584",
+        "for_while": "31c29c9b", "if_ternary": "5da7365d", "var_swap": "230ccb31", "lambda": "f6d9fec1",
+    }  # fmt: skip
+    assert Pairs.of(pairs("quote", seed=0, count=16, variant="rephrased")).digest[:8] == "956cf09b"
+
+
+def test_bad_requests() -> None:
+    with pytest.raises(UnknownName, match="with_as"):
+        pairs("with_az", seed=0, count=4)
+    with pytest.raises(UsageError, match="not so many pairs"):
+        pairs("lambda", seed=0, count=2, places=3)
+    assert encode(["NL"]) == [0]
