@@ -74,7 +74,7 @@ def measured(shape: str, method: Any, count: int, places: int, steps: int) -> di
     EdgeRun(wired).scores(pairs, torch.ones(len(wired.graph.edges)))
     run_seconds, began = time.process_time() - began, time.process_time()
     _plain(model, pairs, steps if method == "eap-ig" else 1)
-    store = len(wired.graph.writers) * wired.graph.width * 4 * count * places
+    store = len(wired.graph.writers) * wired.wiring.width * 4 * count * places
     return {
         "shape": shape, "method": method, "edges": len(wired.graph.edges), "seconds": seconds, "peak_bytes": rise,
         "public_store_bytes": store, "public_seconds": PUBLIC_SECONDS.get((shape, method)),

@@ -29,7 +29,7 @@ def circuit(graph: Graph, *, seed: int = 0, **about: str) -> Circuit:
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="needs the published circuit of MIB")
 def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path) -> None:
     found = read_mib(PUBLISHED)
-    assert found.graph == Graph(12, 12, 768)
+    assert found.graph == Graph(12, 12, 12, 768)
     assert (len(found.graph.edges), len(found.graph.nodes)) == (32_491, 158)
     assert (int(found.kept.sum()), int(found.nodes.sum()), found.excluded) == (756, 81, 0)
     assert found.scores[found.graph.edges.index("input->a0.h1<q>")] == -0.03757336363196373
@@ -41,10 +41,15 @@ def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path
 
 GRAPHS = st.builds(
     lambda layers, groups, share, width, parallel, mlps: Graph(
-        layers, groups * share, width, groups=groups, parallel=parallel, mlps=mlps
+        layers, groups * share, groups, width, parallel=parallel, mlps=mlps
     ),
-    st.integers(1, 3), st.integers(1, 2), st.integers(1, 2), st.integers(0, 8), st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.integers(1, 3),
+    st.integers(1, 2),
+    st.integers(1, 2),
+    st.none() | st.integers(1, 8),
+    st.booleans(),
+    st.booleans(),
+)
 
 
 def slow_edges(graph: Graph) -> set[str]:
@@ -91,7 +96,7 @@ def slow_connected(own: Circuit) -> np.ndarray[Any, Any]:
 
 @pytest.mark.parametrize("suffix", ["json", "json.gz"])
 def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
-    graph = Graph(2, 4, 16, groups=2, parallel=True)
+    graph = Graph(2, 4, 2, 16, parallel=True)
     own = circuit(graph, model="aa", task="bb", method="eap")
     kept = own.kept & (own.scores > 0)
     own = Circuit(graph, own.scores * (own.scores > 0), kept, own.nodes, own.scores > 0,
@@ -109,7 +114,7 @@ def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
 
 
 def plain(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, about: str = "") -> Circuit:
-    own = circuit(Graph(1, 2, 8), model=about)
+    own = circuit(Graph(1, 2, 2, 8), model=about)
     write_mib(own, tmp_path / "a.json")
     data = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(change(data) or data))
@@ -168,7 +173,7 @@ def test_bytes_that_are_no_json_are_refused(tmp_path: Path) -> None:
 
 
 def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
-    graph = Graph(1, 1, 4)
+    graph = Graph(1, 1, 1, 4)
     scores = np.array([3.0, -5.0, 1.0, 0.0, 4.0, -4.0, 2.0, 0.0])[: len(graph.edges)]
     own = circuit(graph, model="aabb")
     own = (
@@ -184,15 +189,15 @@ def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
     assert set(two.named()) == {graph.edges[at] for at in order[:2]}
     assert two.nodes.sum() == len({end for at in order[:2] for end in graph.ends[at]})
     own.require_of("aabb", graph, name="net")
-    for other, fingerprint in ((graph, "ccdd"), (Graph(2, 1, 4), "aabb")):
+    for other, fingerprint in ((graph, "ccdd"), (Graph(2, 1, 1, 4), "aabb")):
         with pytest.raises(ModelError, match="a circuit of another model"):
             own.require_of(fingerprint, other, name="net")
 
 
 def test_what_no_circuit_can_be_is_refused() -> None:
     with pytest.raises(UsageError, match="No decoder"):
-        Graph(2, 3, groups=2)
-    graph = Graph(1, 1)
+        Graph(2, 3, 2)
+    graph = Graph(1, 1, 1)
     every, nodes = np.ones(len(graph.edges), bool), np.ones(len(graph.nodes), bool)
     scores = np.zeros(len(every))
     for wrong in (

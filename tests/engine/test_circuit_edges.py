@@ -64,8 +64,9 @@ def rows_of(batch: PairBatch, rows: slice) -> PairBatch:
 
 
 def made(name: str) -> nn.Module:
-    if name == "bare":
-        shape = Shape(tokens=20, places=8, classes=20, layers=2, heads=2, head=4, units=12, width=12, causal=True)
+    if name in ("bare", "both ways"):
+        sizes = {"tokens": 20, "places": 8, "classes": 20, "layers": 2, "heads": 2, "head": 4, "units": 12, "width": 12}
+        shape = Shape(**sizes, causal=name == "bare")
         return drawn(BareTransformer(shape).eval())
     if name == "GPT2":
         return causal(name, n_layer=2, n_embd=16, n_head=2)
@@ -203,14 +204,18 @@ def test_exact_patching_moves_one_edge_at_a_time(name: str) -> None:
         assert found[at] == pytest.approx(full - value, abs=1e-5 * np.abs(found).max())
 
 
-def test_where_the_end_is_linear_patches_of_its_edges_add_up() -> None:
+@pytest.mark.parametrize("ablation", ["patch", "zero"])
+def test_where_the_end_is_linear_patches_of_its_edges_add_up(ablation: Any) -> None:
     on = bench("bare")  # no norm before its logits
-    scores = attribute(on.wired, [on.pairs], Settings(method="exact")).scores
+    scores = attribute(on.wired, [on.pairs], Settings(method="exact", ablation=ablation)).scores
     ends = [at for at, edge in enumerate(on.wired.graph.edges) if edge.endswith("->logits")]
-    every = np.ones(len(scores), bool)
-    full, empty = (kept_values(EdgeRun(on.wired), kept, [on.pairs]).mean() for kept in (every, ~every))
+    every, run = np.ones(len(scores), bool), EdgeRun(on.wired, ablation=ablation)
+    full, empty = (kept_values(run, kept, [on.pairs]).mean() for kept in (every, ~every))
     assert scores[ends].sum() == pytest.approx(full - empty)
-    assert scores[ends] == pytest.approx(attribute(on.wired, [on.pairs], Settings(method="eap")).scores[ends])
+    for method in ("eap", "eap-ig-activations"):
+        assert scores[ends] == pytest.approx(
+            attribute(on.wired, [on.pairs], Settings(method=method, ablation=ablation)).scores[ends]
+        )
 
 
 @pytest.mark.parametrize("name", ["GPT2", "Llama"])
@@ -226,10 +231,16 @@ def test_with_frozen_norms_the_end_is_linear_and_the_clean_run_what_it_was(name:
     assert EdgeRun(on.wired, frozen=True).scores(on.pairs, every).tolist() == pytest.approx(clean.tolist(), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["phi", "neox", "bloom", "falcon-new", "gemma", "qwen3", "sparse"])
+@pytest.mark.parametrize("name", ["phi", "neox", "bloom", "falcon-new", "gemma", "qwen3", "sparse", "both ways"])
 def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     shape = SparseShape(vocabulary=20, places=8, width=16, head=8)
-    model = SparseTransformer(shape) if name == "sparse" else zoo.MEMBERS[name].made()
+    model = (
+        SparseTransformer(shape)
+        if name == "sparse"
+        else zoo.MEMBERS[name].made()
+        if name in zoo.MEMBERS
+        else made(name)
+    )
     model = drawn(model.eval()).double()
     of = pairs(tokens=12)
     wired = proven(Subject(model, name=name), of)

@@ -121,7 +121,8 @@ def test_the_true_circuit_is_what_edge_by_edge_ablation_finds(name: str) -> None
     made = compiled(program(name), distractors=1)
     shape = made.net.shape
     inputs, _ = examples(made.program, seed=1, count=12)
-    assert {"->".join(edge) for edge in readings(made.net, inputs)} == {*Graph(shape.layers, shape.heads).edges}
+    graph = Graph(shape.layers, shape.heads, shape.heads)
+    assert {"->".join(edge) for edge in readings(made.net, inputs)} == {*graph.edges}
     assert changing(made, inputs, torch.zeros_like) == made.edges
     assert changing(made, inputs, lambda value: value.roll(1, 0)) == made.varying
     assert made.varying < made.edges < {"->".join(edge) for edge in readings(made.net, inputs)}

@@ -21,7 +21,7 @@ from wheeltap.seal.verifying import verify
 
 
 def reader() -> nn.Module:
-    """A small GPT that was not trained, with gains that are not all alike."""
+    """A small GPT that was not trained, with gains that differ."""
     torch.manual_seed(3)
     net = RowReader(8, 16, blocks=2, outputs=10).eval()
     with torch.no_grad():

@@ -26,7 +26,7 @@ class TestContract(StudyContract):
     settings: ClassVar[dict[str, Any]] = SMALL
 
     def test_what_is_known_beforehand_comes_out(self, folder: Path) -> None:
-        """Dense nets have no two layers alike and no norms: 19 changes of 22 and 7 harmless ones of 8 are possible."""
+        """Dense nets have no norms and no equal layers: 19 changes of 22 and 7 harmless ones of 8 are possible."""
         record = self.run(folder).record
         found = numbers(record)
         assert set(found[own.FALSE]) == {0.0}

@@ -99,38 +99,50 @@ def check(
 
 
 @circuits.command
-def train(
+def train(  # noqa: PLR0913 - a door: each is a choice of its own
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="Write the net to this file.")] = Path("net.safetensors"),
-    dense: Annotated[bool, Parameter(negative="", help="Its twin with all weights.")] = False,
+    share: Annotated[
+        float, Parameter(validator=Number(gt=0, lte=1), help="Of each matrix, weights that are not 0.")
+    ] = 0.05,
+    dense: Annotated[bool, Parameter(negative="", help="Its twin of equal loss, with all weights.")] = False,
+    steps: Annotated[
+        Whole | None, Parameter(validator=Number(gte=1), help="Batches in all; by default what the two nets need.")
+    ] = None,
+    model: Annotated[
+        str | None, Parameter(help="A decoder of your own, module:callable, instead of the small one.")
+    ] = None,
+    data: Annotated[
+        Path | None, Parameter(help="With --model: its sequences, .npz with an array tokens [sequence, place].")
+    ] = None,
     seed: Annotated[Whole, Parameter(help="Of weights and order.")] = 0,
     quiet: Annotated[bool, Parameter(negative="", help="Print no progress.")] = False,
 ) -> int:
-    """Trains a small decoder with sparse weights on Python-like lines, on which its circuits can be found.
+    """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
+
+    Or makes the weights of a decoder of your own sparse. Broken off and called again, it goes on where it was.
 
     Try it:
 
       wheeltap circuits train -o sparse.safetensors
       wheeltap circuits train --dense -o dense.safetensors
+      wheeltap circuits train --model my_nets:decoder --data tokens.npz -o mine.safetensors
     """
     from wheeltap.cli.progress import steps as progress
-    from wheeltap.recipes import base
-    from wheeltap.recipes.make import make
     from wheeltap.report.files import require_writable
-    from wheeltap.sources import artifact
+    from wheeltap.runs import circuits as runs
 
     require_writable(out)
-    spec = base.spec("sparse", {"share": 1.0} if dense else {}, seed=seed)
     with progress("training", quiet=quiet) as watch:
-        made = make(base.Given(spec), base.recipe_of(spec), watch=lambda done, total: watch("step", done, total))
-    artifact.save(made.model, spec, out)
-    loss, count = float(made.report["validation"][-1]), int(made.report["nonzero"])
-    print(f"{out}: {count:,} weights that are not 0; validation loss {loss:.4f} nats per token.")
-    print(f"Find a circuit: wheeltap circuits find artifact:{out} --task quote")
+        asked = runs.Training(share=1.0 if dense else share, steps=steps, seed=seed)
+        made = runs.train(asked, out, model=model, data=data, watch=lambda done, total: watch("step", done, total))
+    print(f"{out}: {made.nonzero:,} weights that are not 0; loss on sequences held out {made.loss:.4f} nats per token.")
+    if model is None:
+        print(f"Find a circuit: wheeltap circuits find artifact:{out} --task quote")
     return 0
 
 
-def _judged(  # noqa: PLR0913
+def _judged(  # noqa: PLR0913 - what the two doors have in common
     model: str, task: str, asked: "tuple[AuditSpec, ...] | Path", *, seed: int, running: Running, telling: Telling,
     out: Path | None = None,
 ) -> int:  # fmt: skip

@@ -48,9 +48,9 @@ class Graph:
     Attributes:
         layers: Blocks.
         heads: Of each.
-        width: Of the residual stream; 0 where a file does not say.
         groups: Heads of keys and values. Heads that share one read it together: the edge ``<k>`` or ``<v>`` goes to
-            the first head of the group and is of all of them. 0 stands for one each.
+            the first head of the group and is of all of them.
+        width: Of the residual stream, where it is known.
         parallel: Whether the MLP of a block reads what its heads read, and not what they write.
         mlps: Whether there are any.
 
@@ -60,15 +60,13 @@ class Graph:
 
     layers: int
     heads: int
-    width: int = 0
-    groups: int = 0
+    groups: int
+    width: int | None = None
     parallel: bool = False
     mlps: bool = True
 
     def __post_init__(self) -> None:
-        if not self.groups:
-            object.__setattr__(self, "groups", self.heads)
-        if min(self.layers, self.heads) < 1 or self.groups < 1 or self.heads % self.groups:
+        if min(self.layers, self.heads, self.groups) < 1 or self.heads % self.groups:
             raise UsageError(
                 "No decoder has such a graph.",
                 expected="at least one layer, and heads in groups of equal size",

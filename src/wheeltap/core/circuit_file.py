@@ -58,8 +58,8 @@ def write_mib(circuit: Circuit, path: Path) -> None:
         "n_layers": graph.layers,
         "n_heads": graph.heads,
         "parallel_attn_mlp": graph.parallel,
-        "d_model": graph.width,
     }
+    cfg |= {} if graph.width is None else {"d_model": graph.width}
     cfg |= {} if graph.groups == graph.heads else {"n_key_value_heads": graph.groups}
     cfg |= {} if graph.mlps else {"mlps": False}
     own = circuit.node_scores
@@ -101,18 +101,18 @@ def _parsed(path: Path) -> Mapping[str, Any]:
 
 def _graph(held: Any, *, where: str) -> Graph:
     cfg = _object(held, where=where, what="cfg")
-    sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("d_model", 0)]
-    sizes.append(cfg.get("n_key_value_heads", sizes[1]))
+    sizes = [cfg.get("n_layers"), cfg.get("n_heads"), cfg.get("n_key_value_heads", cfg.get("n_heads"))]
+    sizes += [cfg["d_model"]] if "d_model" in cfg else []
     flags = [cfg.get("parallel_attn_mlp", False), cfg.get("mlps", True)]
     if not all(type(size) is int for size in sizes) or not all(isinstance(flag, bool) for flag in flags):
         raise _wrong(where, "whole n_layers, n_heads and d_model, true or false parallel_attn_mlp", str(cfg)[:120])
-    layers, heads, width, groups = cast("list[int]", sizes)
+    layers, heads, groups, *width = cast("list[int]", sizes)
     # Of each layer's heads, three edges from each head of each layer before: refused before any of it is built.
     if min(layers, heads, groups) < 1 or groups > heads or 3 * (layers * heads) ** 2 // 2 > MOST_EDGES:
         raise _wrong(where, f"a decoder with at most {MOST_EDGES:,} edges", f"{layers} layers of {heads} heads")
     if heads % groups:
         raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
-    return Graph(layers, heads, width, groups=groups, parallel=flags[0], mlps=flags[1])
+    return Graph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
 
 
 def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:

@@ -1,11 +1,13 @@
 """Small transformers with sparse weights, and their dense twins, trained on a generated corpus."""
 
+from collections.abc import Mapping
 from typing import Annotated, Final, final
 
 import msgspec
 from torch import nn
 
 from wheeltap.core import seeds
+from wheeltap.core.canon import Scalar
 from wheeltap.models.python_corpus import TOKENS, corpus
 from wheeltap.models.sparse_transformer import Shape, SparseTransformer
 from wheeltap.recipes.base import Given, Recipe, require_fit
@@ -15,6 +17,9 @@ from wheeltap.recipes.sparsity import Share, SparsitySettings, sparse_fit
 
 HELD: Final = 128
 """Sequences on which every net is measured in the end: none is trained on them."""
+
+DENSE: Final[Mapping[str, Scalar]] = {"share": 1.0, "steps": 1250, "rate": 5e-3}
+"""What a dense twin is trained with instead: to a loss within 1 % of the sparse net's (measured: 1.695 and 1.684)."""
 
 _MOST: Final = 65_536
 """Sequences of a lesson; where there are more steps, they come again."""

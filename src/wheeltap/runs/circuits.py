@@ -1,19 +1,29 @@
-"""The circuit that a finished run judged, as a file."""
+"""Circuits from a spec on: nets that are trained for them, and the circuit that a finished run judged, as a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
 from wheeltap.audits.base import Case, Unanswered, create
 from wheeltap.audits.circuit import CircuitAudit
+from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed, unpacked
 from wheeltap.engine.circuits.asking import pairs_of
 from wheeltap.engine.circuits.units import UnitNet
+from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.store import Store
+from wheeltap.recipes import base, once
+from wheeltap.recipes.make import Watch, make
+from wheeltap.recipes.sparse import DENSE
+from wheeltap.recipes.sparsified import sparsified
+from wheeltap.sources import artifact
+from wheeltap.sources.arrays import load_sequences
+from wheeltap.sources.specs import load_model
 
 AUDITS: Final = ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable")
 
@@ -56,3 +66,66 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
     known = {key: value for key, value in circuit.found.items() if key != "seed"}
     settings = {**known, "group": circuit.group, "circuit": packed(circuit.kept)}
     return tuple(AuditSpec(name, dict(settings)) for name in AUDITS)
+
+
+@final
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is trained.
+
+    Attributes:
+        share: Of each matrix, weights that are not 0.
+        steps: Batches in all; as many as the recipe takes where ``None``.
+        seed: Of weights and order.
+    """
+
+    share: float = 0.05
+    steps: int | None = None
+    seed: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """What was trained.
+
+    Attributes:
+        nonzero: Weights of its matrices that are not 0.
+        loss: Mean over next tokens of sequences held out, nats.
+    """
+
+    nonzero: int
+    loss: float
+
+
+def train(
+    asked: Training, out: Path, *, model: str | None = None, data: Path | None = None, watch: Watch | None = None
+) -> Trained:
+    """Trains the small decoder of the recipe ``sparse``, or a decoder of the user's own; writes it to a file.
+
+    States are kept in the user's cache: broken off, it is taken up again.
+
+    Raises:
+        UsageError: If a model is given without data, or data without a model.
+        WheeltapError: If it cannot be trained.
+    """
+    shelf = once.place("circuits")
+    if model is None and data is None:
+        settings: dict[str, Scalar] = dict(DENSE) if asked.share == 1.0 else {"share": asked.share}
+        spec = base.spec("sparse", settings | ({} if asked.steps is None else {"steps": asked.steps}), seed=asked.seed)
+        made = make(base.Given(spec), base.recipe_of(spec), Artifacts(shelf) if shelf else None, watch=watch)
+        artifact.save(made.done(f"recipe {spec.recipe}"), spec, out)
+    elif model is None or data is None:
+        raise UsageError(
+            "A decoder of your own is trained on sequences of your own.", where="wheeltap circuits train",
+            expected="--model module:callable and --data FILE.npz, or neither",
+            got="--data alone" if model is None else "--model alone",
+        )  # fmt: skip
+    else:
+        how: dict[str, Scalar] = {"share": asked.share, "embedding_share": asked.share**0.5}
+        how |= {} if asked.steps is None else {"steps": asked.steps}
+        made = sparsified(
+            load_model(model).model, load_sequences(data), how, seed=asked.seed, folder=shelf, watch=watch
+        )
+        artifact.save_weights(made.done(f"{model}"), out)
+    return Trained(int(made.report["nonzero"][0]), float(made.report["validation"][-1]))

@@ -129,7 +129,7 @@ def _flipped(part_of: Literal["sign", "high", "low", "mantissa"]) -> Tamper:
 
 
 def _one_weight(model: nn.Module, rng: np.random.Generator) -> tuple[str, tuple[int, ...]]:
-    """A weight other than 0 of a matrix, all alike likely."""
+    """A weight other than 0 of a matrix, each as likely."""
     found = _matrices(model)
     sizes = np.array([part.numel() for part in found.values()])
     while True:
@@ -160,10 +160,10 @@ def _chosen(rng: np.random.Generator, several: list[Any], what: str) -> Any:
 def swapped(ground: Ground, rng: np.random.Generator) -> Changed:
     """Two matrices of one shape in each other's place."""
     model = ground.copy()
-    held, alike = _matrices(model), defaultdict[tuple[int, ...], list[str]](list)
+    held, by_shape = _matrices(model), defaultdict[tuple[int, ...], list[str]](list)
     for name, part in held.items():
-        alike[tuple(part.shape)].append(name)
-    group = _chosen(rng, [names for names in alike.values() if len(names) > 1], "two matrices of one shape")
+        by_shape[tuple(part.shape)].append(name)
+    group = _chosen(rng, [names for names in by_shape.values() if len(names) > 1], "two matrices of one shape")
     one, two = (group[int(at)] for at in rng.permutation(len(group))[:2])
     _exchange(held[one], held[two])
     return Changed(model, at=(one, two), kind="swapped")
@@ -172,12 +172,12 @@ def swapped(ground: Ground, rng: np.random.Generator) -> Changed:
 def layers(ground: Ground, rng: np.random.Generator) -> Changed:
     """Two modules of the same parameters in each other's place: the largest such."""
     model = ground.copy()
-    alike = defaultdict[tuple[object, ...], list[nn.Module]](list)
+    by_shape = defaultdict[tuple[object, ...], list[nn.Module]](list)
     for _, module in named_modules(model):
         shapes = tuple((name, tuple(part.shape)) for name, part in module.named_parameters())
         if any(len(shape) > 1 for _, shape in shapes):
-            alike[type(module), shapes].append(module)
-    largest = sorted((group for group in alike.values() if len(group) > 1), key=_numbers)[-1:]
+            by_shape[type(module), shapes].append(module)
+    largest = sorted((group for group in by_shape.values() if len(group) > 1), key=_numbers)[-1:]
     group = _chosen(rng, largest, "two layers of one shape")
     one, two = (list(group[int(at)].parameters()) for at in rng.permutation(len(group))[:2])
     for left, right in zip(one, two, strict=True):

@@ -84,6 +84,34 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     return task.with_factors({name.removeprefix(FACTOR): read[name] for name in factors}) if factors else task
 
 
+def load_sequences(path: Path, *, max_bytes: int = MAX_BYTES) -> torch.Tensor:
+    """The array ``tokens`` ``[sequence, place]`` of whole numbers in an ``.npz`` file.
+
+    Raises:
+        MissingFile: If the file is not there.
+        FileFormatError: If it is not an ``.npz`` file, or has no such array.
+        DataError: If the array is too large.
+    """
+    if not path.is_file():
+        raise MissingFile("The data file is not there.", where=str(path), do="Check the path given with --data.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            shape, dtype = _described(archive, "tokens", path)
+            _require_plain(path, "tokens", shape, dtype, max_bytes=max_bytes)
+            if len(shape) != 2 or dtype.kind not in "iu":
+                raise FileFormatError(
+                    "The file has no sequences of tokens.",
+                    where=str(path),
+                    expected="an array tokens [sequence, place] of whole numbers",
+                    got=f"{dtype} {list(shape)}",
+                    do="Write it with numpy.savez(path, tokens=...).",
+                )
+            with archive.open("tokens.npy") as member:
+                return _tensor(np.lib.format.read_array(member, allow_pickle=False))
+    except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
+        raise _not_npz(path, error) from error
+
+
 def _symmetry(moved: torch.Tensor, path: Path) -> Symmetry:
     if moved.is_floating_point() or moved.dtype is torch.bool:
         raise DataError(

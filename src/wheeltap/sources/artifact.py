@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final, cast
 
 import msgspec
-from torch import nn
+from torch import Tensor, nn
 
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.errors import FileFormatError, MissingFile
@@ -30,6 +30,19 @@ def save(model: nn.Module, spec: ArtifactSpec, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, bytes_of(weights(model), {_HOW: msgspec.json.encode(spec).decode()}))
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes the weights of a net that no recipe of this package shapes, for ``load_state_dict``.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    from safetensors.torch import save as bytes_of
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = cast("dict[str, Tensor]", model.state_dict())
+    write_whole(path, bytes_of({name: tensor.detach().clone().contiguous() for name, tensor in held.items()}))
 
 
 def load_artifact(path: Path, *, name: str = "") -> Subject:

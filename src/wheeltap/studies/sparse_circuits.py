@@ -54,6 +54,7 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
         share: Of each matrix of a sparse net, weights that are not 0.
         sparse_steps: Of the training of sparse nets.
         dense_steps: Of dense ones: as many as give an equal loss.
+        dense_rate: First step size of dense ones.
         tasks: The first so many tasks.
         target: Loss that a circuit must reach, nats.
         penalties: In turn; the smallest circuit counts.
@@ -64,7 +65,8 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     share: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
     sparse_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1800
-    dense_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1800
+    dense_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1250
+    dense_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 5e-3
     tasks: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
     target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
     penalties: str = "1e-3,2.5e-3"
@@ -114,7 +116,7 @@ class SparseCircuits(Study):
         how = self.settings
         settings: dict[str, Scalar] = (
             {"share": how.share, "steps": how.sparse_steps} if kind == SPARSE else
-            {"share": 1.0, "steps": how.dense_steps}
+            {"share": 1.0, "steps": how.dense_steps, "rate": how.dense_rate}
         )  # fmt: skip
         seed = seeds.derive(how.seed, self.name, self.version, at)
         return Asked(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed, on_task=False)
@@ -143,7 +145,7 @@ class SparseCircuits(Study):
         return (
             Rule(code="WT303", title="Sparse circuits have an eighth of the weights", metric=EDGES, cohorts=both,
                  statistic="paired", direction="more", margin=7.0,
-                 supports="Circuits of dense nets have more than 8 times as many weights as those of their sparse twins.",
+                 supports="Circuits of dense nets have over 8 times as many weights as those of their sparse twins.",
                  refutes="Circuits of dense nets have less than 8 times as many weights."),
             Rule(code="WT303", title="Sparse circuits have fewer units", metric=UNITS, cohorts=both,
                  statistic="paired", direction="more", margin=0.1,

@@ -58,6 +58,8 @@ class Settings:
             where that costs less than ``threshold``), ``random``.
         steps: On that way, for the methods with ``ig``.
         metric: ``difference`` of the logits of answer and wrong answer, or minus the ``loss`` between the two.
+        ablation: What an edge is patched with: what its source writes on the corrupted context, or nothing (``zero``):
+            then what is the same on both contexts, such as the places of tokens, counts too.
         frozen: Whether norms keep the scales that they have on the clean context.
         threshold: For ``acdc``, in units of the metric.
         tokens: Rows times places that are taken at once; by default as many as take some ``BYTES``.
@@ -67,6 +69,7 @@ class Settings:
     method: Method = "eap-ig"
     steps: int = 5
     metric: Metric = "difference"
+    ablation: Literal["patch", "zero"] = "patch"
     frozen: bool = False
     threshold: float = 0.01
     tokens: int | None = None
@@ -77,6 +80,8 @@ class Settings:
             raise UnknownName("method", self.method, METHODS)
         if self.metric not in ("difference", "loss"):
             raise UnknownName("metric", self.metric, ("difference", "loss"))
+        if self.ablation not in ("patch", "zero"):
+            raise UnknownName("ablation", self.ablation, ("patch", "zero"))
         if self.steps < 1 or (self.tokens is not None and self.tokens < 1) or not self.threshold >= 0.0:
             got = f"{self.steps} steps, {self.tokens} tokens, a threshold of {self.threshold}"
             raise UsageError(
@@ -141,7 +146,7 @@ def _one_by_one(
             got=f"{edges:,}",
             do="Use method 'eap-ig'.",
         )
-    run = EdgeRun(wired, frozen=settings.frozen)
+    run = EdgeRun(wired, ablation=settings.ablation, frozen=settings.frozen)
     like = next(wired.model.parameters())
     keep, scores = torch.ones(edges, dtype=like.dtype, device=like.device), np.zeros(edges)
 
@@ -231,7 +236,7 @@ def _first_order(wired: Wired, batches: Sequence[PairBatch], settings: Settings)
 
 
 def _at_once(wired: Wired) -> int:
-    number = wired.graph.width * next(wired.model.parameters()).element_size()
+    number = wired.wiring.width * next(wired.model.parameters()).element_size()
     return BYTES // (number * (_ACTIVATIONS * wired.graph.layers + 2 * _READERS))
 
 
@@ -241,11 +246,16 @@ class _Attribution:
 
     def __init__(self, wired: Wired, batch: PairBatch, settings: Settings) -> None:
         self.wired, self.batch, self.settings = wired, batch, settings
-        self.clean, self.corrupted = (wired.written(tokens).parts for tokens in (batch.clean, batch.corrupted))
-        # What is the same on both contexts (before the first place that differs) adds nothing.
-        differs = (batch.clean != batch.corrupted).any(0).nonzero()
+        self.clean = wired.written(batch.clean).parts
+        if settings.ablation == "zero":
+            self.corrupted = tuple(torch.zeros_like(part) for part in self.clean)
+        else:
+            self.corrupted = wired.written(batch.corrupted).parts
+        moved = [two - one for one, two in zip(self.clean, self.corrupted, strict=True)]
+        # Places where nothing differs add nothing: of causal models those before the first token that does.
+        differs = torch.stack([part.ne(0.0).any(-1).any(0) for part in moved]).any(0).nonzero()
         self.since = int(differs[0]) if len(differs) else 0
-        self.moved = [(two - one)[:, self.since :] for one, two in zip(self.clean, self.corrupted, strict=True)]
+        self.moved = [part[:, self.since :] for part in moved]
 
     def add_to(self, sums: list[Tensor]) -> None:
         """Adds the sum over this batch of every edge's score, times -1, to each stage's ``[writer, reader]``."""

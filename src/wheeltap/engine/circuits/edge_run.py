@@ -28,7 +28,7 @@ Ablation = Literal["patch", "mean", "zero"]
 """What is read over an edge that is not kept: what its source wrote on the corrupted context, its mean, nothing."""
 
 BYTES: Final = 2**27
-"""What components write and read apart from each other may take, where rows can be taken in parts."""
+"""What components write and read, one by one, may take, where rows can be taken in parts."""
 
 _PROOF: Final = 1e-4
 """By how much a pass edge by edge may miss the plain one, as a share of the largest logit."""
@@ -106,7 +106,7 @@ class EdgeRun:
         graph = self.wired.graph
         most = len(graph.writers) + max(len(stage.readers) for stage in graph.stages)
         size = next(self.wired.model.parameters()).element_size()
-        tokens = BYTES // (most * graph.width * size)
+        tokens = BYTES // (most * self.wired.wiring.width * size)
         found = [differences(self.logits(batch, keep), batch) for batch in self.wired.split(pairs, tokens=tokens)]
         return torch.cat(found)
 

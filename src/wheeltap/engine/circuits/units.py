@@ -140,7 +140,8 @@ class UnitNet:
         tokens = torch.cat([batch.clean, batch.corrupted]).to(self.device)
         right = torch.cat([batch.answer, batch.wrong]).to(self.device)
         other = torch.cat([batch.wrong, batch.answer]).to(self.device)
-        scores = self.scores(tokens, mask, values).float()
+        scores = self.scores(tokens, mask, values)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         rows = torch.arange(len(tokens), device=self.device)
         return (scores[rows, right] - scores[rows, other]).view(2, -1)
 

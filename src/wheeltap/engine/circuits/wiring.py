@@ -73,12 +73,14 @@ class Wiring:
     Attributes:
         graph: Its components and edges.
         blocks: In order.
+        width: Of the residual stream.
         end: The module that is given the last state.
         head: The linear layer that gives the scores; empty where they are more than that.
     """
 
     graph: Graph
     blocks: tuple[Block, ...]
+    width: int
     end: str
     head: str = ""
 
@@ -169,9 +171,9 @@ class _Finder:
             raise self._refused(self.subject.name, "blocks of one kind", f"{len(shapes)} kinds")
         heads, groups, parallel, mlps = shapes.pop()
         width = streams[0].given.shape[-1]
-        graph = Graph(len(blocks), heads, width, groups=groups, parallel=parallel, mlps=mlps)
+        graph = Graph(len(blocks), heads, groups, width, parallel=parallel, mlps=mlps)
         head = self.head if isinstance(self.model.get_submodule(self.head), nn.Linear) else ""
-        return Wiring(graph, blocks, self._end(blocks, streams[-1].gave), head)
+        return Wiring(graph, blocks, width, self._end(blocks, streams[-1].gave), head)
 
     def _attention(self, tokens: Tensor) -> tuple[Attention, ...]:
         def run(model: nn.Module) -> Tensor:
@@ -260,13 +262,13 @@ class _Finder:
         if not _close(wrote if bias is None else wrote + bias, output.returned):
             raise self._refused(call.path, "what attention returns to be the sum of its heads", "another sum")
         middle = call.took + output.returned
-        if _close(call.returned, middle):
-            return Block(call.path, layer, through)
         added, scale = call.returned - middle, float(call.returned.abs().max())
         inside = [one for path, one in self.by_path.items() if path.startswith(f"{call.path}.")]
         outside = [one for one in inside if not _related(one.path, layer.path)]
-        # A sum with what was there before rounds by a share of that.
+        # A sum with what was there before rounds by a share of that. An MLP that writes nothing is one all the same.
         writers = [one for one in outside if _close(one.returned, added, scale=scale)]
+        if not writers and _close(call.returned, middle):
+            return Block(call.path, layer, through)
         if not writers:
             gap = float(added.abs().max()) / scale
             raise self._refused(

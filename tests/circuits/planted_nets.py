@@ -1,0 +1,37 @@
+"""Small decoders whose circuits are known, and the pairs that they answer."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wheeltap.core.choices import ChoiceTask
+from wheeltap.core.pairs import Pairs
+from wheeltap.models.bare_transformer import BareTransformer, Shape
+from wheeltap.models.planted_circuit import Planted, planted_circuit
+from wheeltap.sources.pairs import task as task_of
+
+
+def flags(planted: Planted) -> NDArray[np.bool_]:
+    """The planted circuit, ``[unit]``."""
+    return np.concatenate([np.isin(np.arange(one.units), one.kept) for one in planted.units])
+
+
+def task(planted: Planted) -> ChoiceTask:
+    """Its pairs as a task."""
+    return task_of(Pairs.of(planted.pairs), name="planted")
+
+
+def true(seed: int = 3, count: int = 48) -> Planted:
+    """A net and its true circuit."""
+    return planted_circuit(seed, fake=False, count=count)
+
+
+def random_net(seed: int = 0) -> BareTransformer:
+    """A tiny decoder with random weights, some of them 0, in double precision."""
+    shape = Shape(tokens=9, places=6, classes=9, layers=2, heads=2, head=3, units=5, width=6, causal=True)
+    net, draw = BareTransformer(shape), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            drawn = torch.randn(parameter.shape, generator=draw)
+            parameter.copy_(drawn * (torch.rand(parameter.shape, generator=draw) < 0.7))
+    return net.double().eval()

@@ -1,0 +1,127 @@
+"""The search for circuits: its recipe keeps the contract, finds what was planted, and nothing where nothing is."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import planted_nets
+import pytest
+import torch
+from torch import nn
+
+from wheeltap.core.errors import DataError, ModelError, UsageError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask, Task
+from wheeltap.core.unit_circuit import FORMAT, KeptUnits, UnitCircuit, load, packed, unpacked
+from wheeltap.engine.readings import create
+from wheeltap.recipes.circuit import Circuit
+from wheeltap.recipes.circuit_search import CircuitSearch, drawn_again
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.reading_contract import ReadingContract
+from wheeltap.testing.recipe_contract import RecipeContract
+
+PLANTED = planted_nets.true(count=32)
+TASK = planted_nets.task(PLANTED)
+
+
+class TestCircuitContract(RecipeContract):
+    recipe = Circuit
+    settings: ClassVar[dict[str, Any]] = {"steps": 6, "batch": 4, "rate": 0.3, "spread": 0.1}
+    other: ClassVar[dict[str, Any]] = {
+        "penalty": 0.1, "steps": 9, "batch": 7, "rate": 0.1, "decay": 0.5, "start": 0.3, "spread": 0.2,
+        "ablation": "zero", "inverted": True,
+    }  # fmt: skip
+
+    def task(self) -> BaseTask:
+        return TASK
+
+    def of(self) -> tuple[nn.Module, ...]:
+        return (PLANTED.net,)
+
+
+class TestCircuitSearchContract(ReadingContract):
+    reading = CircuitSearch
+    settings: ClassVar[dict[str, Any]] = {"steps": 4, "batch": 4}
+
+    def case(self) -> Planted:
+        return Planted(Subject(PLANTED.net), TASK)
+
+
+def search(**settings: Any) -> dict[str, np.ndarray]:
+    how = {"steps": 80, "batch": 16, "penalty": 2e-3, "rate": 0.02, **settings}
+    reading = create("circuit-search", how)
+    found = reading.read(Subject(PLANTED.net), TASK, root=0, seed=0)
+    return reading.spec.typed(found.values, examples=len(TASK.targets))
+
+
+def test_a_planted_circuit_is_found_and_nothing_where_nothing_is() -> None:
+    found = search()
+    assert 0 < found["size"] < 200 and found["loss"] < 0.3 and found["own"] < 0.01
+    assert found["size"] <= found["sizes"].max() and found["edges"] < found["weights"]
+    kept = found["rank"] < found["size"]
+    assert kept.sum() == found["size"]
+    for null in ("weights", "labels"):
+        nothing = search(null=null)
+        assert nothing["size"] == 0 and nothing["losses"].min() > 0.4 and nothing["edges"] == 0
+
+
+def test_scores_that_are_scaled_need_no_more_units() -> None:
+    found = search(steps=40)
+    assert 0 < found["calibrated_size"] <= found["size"] or found["size"] == 0
+
+
+def test_weights_in_another_order_are_the_same_weights() -> None:
+    other = drawn_again(PLANTED.net, seed=1)
+    for one, two in zip(PLANTED.net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.flatten().sort().values, two.flatten().sort().values)
+    assert not torch.equal(PLANTED.net.embed.weight, other.embed.weight)
+
+
+def test_a_task_without_pairs_and_a_group_that_is_not_there_are_refused() -> None:
+    reading = create("circuit-search", {"group": 7})
+    with pytest.raises(DataError, match="no such pairs"):
+        reading.read(Subject(PLANTED.net), TASK, root=0, seed=0)
+    plain = Task(torch.zeros(4, 6, dtype=torch.long), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ModelError, match="pairs of prompts"):
+        create("circuit-search", {}).read(Subject(PLANTED.net), plain, root=0, seed=0)
+
+
+class TestFile:
+    def made(self) -> UnitCircuit:
+        return UnitCircuit(
+            format=FORMAT, model="a" * 32, name="net", task="quote", examples="b" * 32,
+            sites=(KeptUnits(site="mlp0.read", units=3, kept=(0, 2)), KeptUnits(site="mlp0.units", units=2)),
+            found={"penalty": 1e-3},
+        )  # fmt: skip
+
+    def test_it_comes_back_as_it_was(self, tmp_path: Any) -> None:
+        self.made().save(tmp_path / "circuit.json")
+        again = load(tmp_path / "circuit.json")
+        assert again == self.made() and again.size == 2
+        assert again.kept.tolist() == [True, False, True, False, False]
+
+    @pytest.mark.parametrize(
+        "change",
+        [b"[]", b"{", b'{"format": "other"}', ('"units": 3', '"units": 2'), ("[0, 2]", "[2, 0]"), ("0.001", "1e999"),
+         ("wheeltap circuit", "another circuit"), ('"group"', '"grupp"')],
+    )  # fmt: skip
+    def test_what_is_no_circuit_is_refused(self, tmp_path: Any, change: Any) -> None:
+        path = tmp_path / "circuit.json"
+        self.made().save(path)
+        text = path.read_text().replace("\n", "").replace("  ", "").replace("[0,2]", "[0, 2]")
+        path.write_bytes(change if isinstance(change, bytes) else text.replace(*change).encode())
+        if not isinstance(change, bytes):
+            assert change[0] in text
+        with pytest.raises((DataError, ValueError)):
+            load(path)
+
+    def test_it_is_of_one_model(self) -> None:
+        with pytest.raises(ModelError, match="another model"):
+            self.made().require_model("c" * 32, name="other")
+
+    def test_flags_as_text(self) -> None:
+        for count in (0, 1, 8, 13):
+            kept = np.random.default_rng(count).random(count) < 0.5
+            assert np.array_equal(unpacked(packed(kept)), kept)
+        for text in ("", "3:", "3:////", "x:AA==", "8:A!==", "1:/w=="):
+            with pytest.raises(UsageError, match="flags"):
+                unpacked(text)

@@ -1,0 +1,212 @@
+"""Units of decoders: found by watching, masked as a slow implementation masks them, counted one by one."""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import planted_nets
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import weights_digest
+from wheeltap.core.pairs import PairBatch
+from wheeltap.engine.circuits.units import UnitNet, two_sided
+from wheeltap.models.bare_transformer import BareTransformer
+
+TOKENS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 2], [3, 3, 1, 0, 8]])
+
+
+def slow_scores(net: BareTransformer, tokens: Tensor, cut: Callable[[str, np.ndarray], np.ndarray]) -> np.ndarray:
+    """The forward of the net in numpy, place by place and head by head; ``cut`` changes what each site holds."""
+    weight = {name: tensor.detach().numpy() for name, tensor in net.state_dict().items()}
+    shape, found = net.shape, []
+    for row in tokens.numpy():
+        stream = np.stack([weight["embed.weight"][t] + weight["position.weight"][at] for at, t in enumerate(row)])
+        for layer in range(shape.layers):
+            prefix, site = f"blocks.{layer}.attention.", f"attention{layer}"
+            read = cut(f"{site}.read", stream)
+            part = {}
+            for name in ("query", "key", "value"):
+                part[name] = cut(f"{site}.{name}", read @ weight[f"{prefix}{name}.weight"].T
+                                 + weight[f"{prefix}{name}.bias"])  # fmt: skip
+            mixed = np.zeros_like(part["value"])
+            for head in range(shape.heads):
+                own = slice(head * shape.head, (head + 1) * shape.head)
+                for at in range(len(row)):
+                    scores = [part["query"][at, own] @ part["key"][to, own] / math.sqrt(shape.head)
+                              for to in range(at + 1)]  # fmt: skip
+                    powers = np.exp(np.array(scores) - max(scores))
+                    mixed[at, own] = (powers / powers.sum()) @ part["value"][: at + 1, own]
+            wrote = mixed @ weight[f"{prefix}output.weight"].T + weight[f"{prefix}output.bias"]
+            stream = stream + cut(f"{site}.write", wrote)
+            prefix, site = f"blocks.{layer}.mlp.", f"mlp{layer}"
+            read = cut(f"{site}.read", stream)
+            units = np.maximum(read @ weight[f"{prefix}rise.weight"].T + weight[f"{prefix}rise.bias"], 0.0)
+            wrote = cut(f"{site}.units", units) @ weight[f"{prefix}fall.weight"].T + weight[f"{prefix}fall.bias"]
+            stream = stream + cut(f"{site}.write", wrote)
+        found.append(stream[-1] @ weight["unembed.weight"].T + weight["unembed.bias"])
+    return np.stack(found)
+
+
+def drawn_mask(net: UnitNet, seed: int) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(2, size=net.units).astype(np.float64))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_masks_do_what_a_slow_pass_does(seed: int) -> None:
+    model = planted_nets.random_net(seed)
+    net = UnitNet(model, TOKENS)
+    means = net.means([TOKENS])
+    mask = drawn_mask(net, seed)
+
+    def cut(site: str, held: np.ndarray) -> np.ndarray:
+        own = mask[net.slices[site]].numpy()
+        return held * own + means[site].double().numpy() * (1.0 - own)
+
+    with torch.no_grad():
+        assert np.allclose(net.scores(TOKENS, mask, means).numpy(), slow_scores(model, TOKENS, cut), atol=1e-5)
+        assert torch.equal(net.scores(TOKENS), model(TOKENS)[:, -1])
+        assert torch.allclose(net.scores(TOKENS, torch.ones(net.units)), model(TOKENS)[:, -1], atol=1e-12)
+
+
+def test_means_are_those_of_a_slow_pass() -> None:
+    model, held = planted_nets.random_net(), dict[str, list[np.ndarray]]()
+    net = UnitNet(model, TOKENS)
+
+    def note(site: str, values: np.ndarray) -> np.ndarray:
+        held.setdefault(site, []).append(values)
+        return values
+
+    slow_scores(model, TOKENS, note)
+    for site, mean in net.means([TOKENS[:1], TOKENS[1:]]).items():
+        assert np.allclose(mean.numpy(), np.concatenate(held[site]).mean(0), atol=1e-6)
+
+
+def test_gradients_of_masks_are_those_of_one_unit_at_a_time() -> None:
+    model = planted_nets.random_net(1)
+    net = UnitNet(model, TOKENS)
+    batch = PairBatch(TOKENS, TOKENS.roll(1, 0), torch.tensor([1, 2, 3]), torch.tensor([4, 5, 6]))
+    means = {name: mean.double() for name, mean in net.means([TOKENS]).items()}
+    mask = (0.25 + 0.5 * drawn_mask(net, 5)).requires_grad_()
+    (slope,) = torch.autograd.grad(net.loss(batch, mask, means).mean(), mask)
+    with torch.no_grad():
+        for unit in range(0, net.units, 7):
+            step = torch.zeros(net.units, dtype=torch.float64)
+            step[unit] = 1e-5
+            ends = [float(net.loss(batch, mask + sign * step, means).mean()) for sign in (1.0, -1.0)]
+            assert (ends[0] - ends[1]) / 2e-5 == pytest.approx(float(slope[unit]), abs=1e-5)
+
+
+def test_edges_are_weights_between_units_that_are_kept() -> None:
+    model = planted_nets.random_net(2)
+    net = UnitNet(model, TOKENS)
+    kept = drawn_mask(net, 9).numpy() > 0
+
+    def at(site: str, number: int) -> bool:
+        return bool(kept[net.slices[site].start + number])
+
+    count = 0
+    for layer in range(2):
+        for name in ("query", "key", "value"):
+            weight = model.state_dict()[f"blocks.{layer}.attention.{name}.weight"]
+            count += sum(
+                bool(weight[i, j] != 0) and at(f"attention{layer}.{name}", i) and at(f"attention{layer}.read", j)
+                for i in range(weight.shape[0]) for j in range(weight.shape[1])
+            )  # fmt: skip
+        between = (("output", f"attention{layer}.value", f"attention{layer}.write"),
+                   ("rise", f"mlp{layer}.read", f"mlp{layer}.units"),
+                   ("fall", f"mlp{layer}.units", f"mlp{layer}.write"))  # fmt: skip
+        for name, source, to in between:
+            part = "attention" if name == "output" else "mlp"
+            weight = model.state_dict()[f"blocks.{layer}.{part}.{name}.weight"]
+            count += sum(
+                bool(weight[i, j] != 0) and at(to, i) and at(source, j)
+                for i in range(weight.shape[0]) for j in range(weight.shape[1])
+            )  # fmt: skip
+    assert net.edges(kept) == count > 0
+    everything = sum(int((p != 0).sum()) for n, p in model.named_parameters() if "blocks" in n and p.ndim == 2)
+    assert net.edges(np.ones(net.units, dtype=bool)) == everything
+
+
+def library_net(kind: str) -> nn.Module:
+    transformers = pytest.importorskip("transformers", reason="extra llm")
+    small: dict[str, Any] = {"vocab_size": 20, "bos_token_id": 0, "eos_token_id": 0}
+    torch.manual_seed(0)
+    match kind:
+        case "gpt2":
+            return transformers.GPT2LMHeadModel(
+                transformers.GPT2Config(n_positions=8, n_embd=12, n_layer=2, n_head=3, **small)
+            ).eval()
+        case "llama":
+            return transformers.LlamaForCausalLM(
+                transformers.LlamaConfig(hidden_size=12, intermediate_size=10, num_hidden_layers=2, head_dim=2,
+                                         num_attention_heads=6, num_key_value_heads=3, **small)
+            ).eval()  # fmt: skip
+        case _:
+            return transformers.GPTNeoXForCausalLM(
+                transformers.GPTNeoXConfig(hidden_size=12, intermediate_size=10, num_hidden_layers=2,
+                                           num_attention_heads=3, **small)
+            ).eval()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("gpt2", list(range(24, 36))), ("llama", [12 + 6 + 2 * (at // 4) + at % 2 for at in range(12)]),
+     ("neox", [12 * (at // 4) + 8 + at % 4 for at in range(12)])],
+)  # fmt: skip
+def test_units_of_other_decoders_are_found(kind: str, values: list[int]) -> None:
+    model = library_net(kind)
+    before = weights_digest(model)
+    net = UnitNet(model, TOKENS)
+    assert [layer.name for layer in net.layers] == ["attention0", "mlp0", "attention1", "mlp1"]
+    wire = net.wires[len(net.layers[0].ins)]
+    held = net.layers[0].sites[1:-1]
+    start = net.slices[held[0].name].start
+    assert (wire.columns - start).tolist() == values
+    everything = sum(
+        int((p != 0).sum()) for n, p in model.named_parameters() if p.ndim == 2 and ("layers." in n or ".h." in n)
+    )
+    assert net.edges(np.ones(net.units, dtype=bool)) == everything
+    assert weights_digest(model) == before
+
+
+def test_what_is_no_such_decoder_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.one = nn.Embedding(9, 4), nn.Linear(4, 4)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.one(self.one(self.embed(tokens)))
+
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.one, self.two = nn.Embedding(9, 4), nn.Linear(4, 7), nn.Linear(7, 9)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            return self.two(self.one(self.embed(tokens)))
+
+    for model in (Twice(), Uneven()):
+        with pytest.raises(ModelError, match="units of this model are not known"):
+            UnitNet(model.eval(), TOKENS)
+
+
+def test_loss_is_the_cross_entropy_of_both_sides() -> None:
+    gaps = torch.tensor([[2.0, -1.0], [0.5, 3.0]])
+    expected = [math.log1p(math.exp(-a)) / 2 + math.log1p(math.exp(-b)) / 2 for a, b in ((2.0, 0.5), (-1.0, 3.0))]
+    assert np.allclose(two_sided(gaps).numpy(), expected)
+
+
+def test_a_net_is_left_as_it_was() -> None:
+    planted = planted_nets.true()
+    model = copy.deepcopy(planted.net)
+    net = UnitNet(model, planted.pairs.clean)
+    net.loss(planted.pairs, torch.ones(net.units), net.means([planted.pairs.clean]))
+    assert weights_digest(model) == weights_digest(planted.net)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
