@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import msgspec
+import numpy as np
 from report_cases import HOSTILE, NAMES
 from report_pieces import INSTRUMENTS, block_map, controls, curve, estimate, finding, task
 from shipped_cases import EVEN, ROWS, STURDY, Row, gap, model, row, score, worst_weight
 
 from wheeltap.audits import audits
-from wheeltap.core.records import Cost, Curve, Finding, SubjectRecord
+from wheeltap.core.circuit_view import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
+from wheeltap.core.records import Cost, Curve, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 
 LONG = "organization/A-Model-Of-7B-Parameters-Instruct-v2.1-int4-g12"
@@ -138,4 +140,40 @@ def _sized(made: Curve, at: int) -> Curve:
     return msgspec.structs.replace(made, variant=variant, norms=tuple(dose / (at + 1) for dose in made.doses))
 
 
-PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines)}
+def circuit() -> ReportRecord:
+    """A circuit of some units in every site of two blocks, with nulls, and names that would break a page."""
+    rng = np.random.default_rng(0)
+    sites = tuple(f"{part}{block}.{what}" for block in (0, 1) for part, kinds in (("attention", "read query key value "
+                  "write"), ("mlp", "read units write")) for what in kinds.split())  # fmt: skip
+    count = 5
+    units = tuple(
+        ShownUnit(
+            site=at // count, unit=(at * 7) % 31, mean=0.1, spread=1.0, held=tuple(map(float, rng.normal(size=8)))
+        )
+        for at in range(count * len(sites))
+    )
+    weights = tuple(
+        ShownWeight(source=at, target=at + count + int(rng.integers(-1, 2)), weight=float(rng.normal()))
+        for at in range(1, count * (len(sites) - 1) - 1)
+    )
+    examples = tuple(
+        ShownExample(tokens=(1, 2, at), answer=at, gap=2.0, text=f"{HOSTILE} = (", says="x") for at in range(8)
+    )
+    sizes, losses = tuple(range(1, 640, 40)), tuple(0.7 * 0.8**at for at in range(16))
+    tried = [Tried(name="quote", null=False, sizes=sizes, losses=losses, size=321)]
+    tried += [Tried(name=HOSTILE, null=True, sizes=sizes, losses=(0.7,) * 16, size=0) for _ in range(2)]
+    own = Estimate(name="loss", value=0.12, low=0.1, high=0.14, level=0.95, n=256, unit="nats", method="m")
+    shown = CircuitView(
+        subject=HOSTILE, task="quote", target=0.15, chance=0.693, parts="units", kept=len(units), of=640,
+        size=f"{len(units)} of 640 units, 200 of 13,650 weights between units", edges=200, sites=sites, units=units,
+        weights=weights, examples=examples, tried=tuple(tried),
+        losses=(DefinedLoss(name="whole net", loss=own),
+                DefinedLoss(name="circuit alone", loss=own, null="random circuits", beside=(0.5, 0.6, 0.7))),
+    )  # fmt: skip
+    audit = audits.get("circuit-sufficient")
+    base = _record(f"SUFFICIENT ONLY UNDER MEAN ABLATION: the circuit of {HOSTILE} does the task.", (model(HOSTILE),),
+                   finding(audit.code, "found", HOSTILE, estimate("rise of the loss", 0.3, 0.02)))  # fmt: skip
+    return msgspec.structs.replace(base, instruments=(audit.instrument(),), circuits=(shown,))
+
+
+PAGE_CASES = {f.__name__: f for f in (many_rows, long_pair, ten, shipped_hostile, research, many_lines, circuit)}

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Literal, final
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
@@ -30,7 +30,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     """How a circuit is searched for, or which one is given; what is drawn; thresholds.
 
     Attributes:
-        circuit: Units that are kept: ``unit_circuit.packed``; one is searched for where empty.
+        circuit: Units (edges) that are kept: ``unit_circuit.packed``; one is searched for where empty.
         subsets: See ``CircuitEffectsSettings``.
         random: See there.
         weight_draws: See there.
@@ -49,7 +49,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     weight_draws: WeightDraws = 8
     noise: Noise = 0.5
     penalties: str = "5e-4,1e-3,2.5e-3"
-    tolerance: Share = 0.2
+    tolerance: Share = 0.25
     half: Share = 0.5
     tries: Count = 2
     again: Count = 3
@@ -72,7 +72,7 @@ class Chosen:
 class CircuitAudit(Audit):
     """Searches for the smallest circuit that reaches the target, unless one is given; then reads what it does."""
 
-    asks = "weights"
+    asks = "circuit"
     settings_type = CircuitAuditSettings
     settings: CircuitAuditSettings
 
@@ -109,7 +109,14 @@ class CircuitAudit(Audit):
 
     @property
     def _penalties(self) -> list[float]:
+        if self.settings.method != "masks":
+            return [self.settings.penalty]  # which no other method has
         return [float(one) for one in self.settings.penalties.split(",")]
+
+    @property
+    def parts(self) -> Literal["units", "edges"]:
+        """What a circuit is made of."""
+        return "units" if self.settings.method == "masks" else "edges"
 
     def chosen(self, case: Case, subject: SubjectRecord) -> Chosen:
         """The circuit that is judged: the one given, or the smallest that a search found.
@@ -122,9 +129,17 @@ class CircuitAudit(Audit):
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
-            raise Unanswered("not_applicable", _none(subject, found, self.settings.target))
+            raise Unanswered("not_applicable", _none(subject, found))
         at = min(sizes, key=lambda one: sizes[one])
         return Chosen(packed(found[at]["rank"] < sizes[at]), self._penalties[at])
+
+    def aim(self, case: Case, subject: SubjectRecord) -> float:
+        """The loss that a circuit had to reach, nats.
+
+        Raises:
+            Unanswered: If it follows from a search that has not run.
+        """
+        return self.settings.target or float(case.reading(self.searches(case.plan, subject)[0])["target"])
 
     def effects(self, case: Case, subject: SubjectRecord, *, rephrased: bool = False) -> Trial:
         """What the circuit does.
@@ -134,7 +149,7 @@ class CircuitAudit(Audit):
         """
         names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
-        own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased}
+        own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased, "parts": self.parts}
         return case.plan.reading(subject, CIRCUIT_EFFECTS.name, {**given, **own})
 
     def ask(self, case: Case) -> list[Trial]:
@@ -156,7 +171,8 @@ class CircuitAudit(Audit):
     def most_passes(self, plan: Plan) -> float:
         """What they cost at most: a search is many small batches, forward and back."""
         how = self.settings
-        each = how.steps * how.batch * 6.0 / max(plan.task.examples, 1) + 30.0
+        steps = how.steps * how.batch * 6.0 / max(plan.task.examples, 1) if how.method == "masks" else 30.0
+        each = steps + 30.0
         reading = 12.0 + len(DEFINITIONS) + how.subsets + 2.0 * how.random + 6.0 * how.weight_draws
         searches = len(self.searches(plan, plan.reference)) + self.most_more()
         return len(plan.subjects) * (searches * each + 2.0 * reading)
@@ -187,17 +203,17 @@ class CircuitAudit(Audit):
         return [self.draft(case, subject.name, claim, trials) for claim in claims]
 
 
-def _none(subject: SubjectRecord, found: list[Arrays], target: float) -> str:
+def _none(subject: SubjectRecord, found: list[Arrays]) -> str:
     """Why there is no circuit."""
-    own = float(found[0]["own"])
+    own, target = float(found[0]["own"]), float(found[0]["target"])
     if own > target:
         return (
             f"{subject.name} cannot do the task as well as asked: its own loss is {own:.3f} nats, the target is "
-            f"{target:g}, a guess has {CHANCE:.3f}. There is nothing to explain; set a higher target."
+            f"{target:.3g}, a guess has {CHANCE:.3f}. There is nothing to explain; set a higher target."
         )
     lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
     return (
-        f"No search reached the target of {target:g} nats; lowest losses {lows}. Try smaller penalties or more steps."
+        f"No search reached the target of {target:.3g} nats; lowest losses {lows}. Try smaller penalties or more steps."
     )
 
 

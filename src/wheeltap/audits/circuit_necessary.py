@@ -21,6 +21,8 @@ _WEIGHTS: Final = Words("costs more than elsewhere", "costs no more than elsewhe
 _SMALL: Final = 0.1
 """Share of what the net does beyond chance: a smaller difference between disturbing the circuit and others is none."""
 
+_NO_WEIGHTS: Final = "The circuit is one of edges: no weight is of one edge alone."
+
 
 @final
 class CircuitNecessaryAudit(CircuitAudit):
@@ -55,12 +57,15 @@ class CircuitNecessaryAudit(CircuitAudit):
             test=left, margin=margin, cells=Cells((CHANCE - loss)[None, :], bounded=False), words=_WORDS,
             one_sided=True, title=f"{self.title}: {words}",
             found=f"The circuit is not necessary ({words}): the rest does the task without it. {numbers}",
-            otherwise=f"The circuit is necessary ({words}). {numbers}",
+            otherwise=numbers,
         )  # fmt: skip
 
 
 def _weights(read: CircuitRead, at: int) -> Tested:
     """What one disturbance of the circuit's weights costs beyond the same on as many others."""
+    title = f"Weights of the circuit: {KINDS[at]}"
+    if not read.weights:
+        return Tested(test=None, title=title, status="not_applicable", found=_NO_WEIGHTS, alarm=False)
     own, others = (read.read["disturbed"][at, place].astype(np.float64) for place in range(2))
     gap = mean_effect((own - others)[:, None], margin=_SMALL * read.beyond, name=f"{KINDS[at]}: rise in the circuit "
                       "beyond as many others", unit="nats")  # fmt: skip
@@ -70,7 +75,7 @@ def _weights(read: CircuitRead, at: int) -> Tested:
     )
     return Tested(
         test=gap, margin=_SMALL * read.beyond, words=_WEIGHTS, one_sided=True, alarm=False,
-        title=f"Weights of the circuit: {KINDS[at]}",
+        title=title,
         found=f"Disturbing the circuit's weights costs more than disturbing others. {numbers}",
         otherwise=f"Disturbing the circuit's weights is not shown to cost more than disturbing others. {numbers}",
     )  # fmt: skip

@@ -8,6 +8,7 @@ from wheeltap.audits.base import Case, Tested, Unanswered
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead
+from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.readings.circuit_search import Null
 
@@ -16,10 +17,15 @@ LEVEL: Final = 0.05
 
 NOT_EVIDENCE: Final = "This circuit is not evidence"
 
-_OF: Final[dict[Null, str]] = {
+NULLS: Final[dict[Null, str]] = {
     "weights": "the same net with its weights in random order",
     "labels": "the net as it is, with the two answers swapped",
 }
+"""What is searched where no circuit should be found, in words."""
+
+_WORDS: Final = Words("not evidence", "not found there", "cannot tell")
+
+_ALIKE: Final = {"units": "with as many units of each site", "edges": "with as many edges into each layer"}
 
 
 @final
@@ -37,11 +43,11 @@ class CircuitNullsAudit(CircuitAudit):
 
     def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         """Every search in a null."""
-        return [trial for null in _OF for trial in self._searches(case, subject, null)]
+        return [trial for null in NULLS for trial in self._searches(case, subject, null)]
 
     def most_more(self) -> int:
         """One for each try."""
-        return len(_OF) * self.settings.tries
+        return len(NULLS) * self.settings.tries
 
     def _searches(self, case: Case, subject: SubjectRecord, null: Null) -> list[Trial]:
         penalty = self.chosen(case, subject).penalty
@@ -50,11 +56,11 @@ class CircuitNullsAudit(CircuitAudit):
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
-        return (f"{self.title}: random circuits", *(f"{self.title}: {null}" for null in _OF))
+        return (f"{self.title}: random circuits", *(f"{self.title}: {null}" for null in NULLS))
 
     def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
         """Beside random circuits, and in each null."""
-        return [self._random(read), *(self._null(case, subject, null) for null in _OF)]
+        return [self._random(read), *(self._null(case, subject, null) for null in NULLS)]
 
     def _random(self, read: CircuitRead) -> Tested:
         own, removed = float(read.loss("keep mean").mean()), float(read.loss("remove mean").mean())
@@ -68,13 +74,14 @@ class CircuitNullsAudit(CircuitAudit):
             else f"{NOT_EVIDENCE}: random circuits of its size do as well."
         )
         numbers = (
-            f"Of {len(kept)} random circuits with as many units of each site, {as_good} have a loss as low when kept "
+            f"Of {len(kept)} random circuits {_ALIKE[self.parts]}, {as_good} have a loss as low when kept "
             f"(lowest {kept.min():.3f} nats, the circuit {own:.3f}; p = {p:.3f}); {as_bad} do as much harm when "
             "ablated."
         )
         return Tested(
             test=None, title=f"{self.title}: random circuits", alarm=not better,
             status="excluded" if better else "found", found=f"{says} {numbers}",
+            words=Words("not evidence", "better than these", "cannot tell"),
             beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
         )  # fmt: skip
 
@@ -88,17 +95,17 @@ class CircuitNullsAudit(CircuitAudit):
                     test=None, title=f"{self.title}: {null}", status=gap.status, found=gap.because, alarm=False
                 )
         reached = [int(one["size"]) for one in found if int(one["size"])]
-        target = self.settings.target
+        target = float(found[0]["target"])
         lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
-        numbers = f"Lowest loss of any circuit tried: {lows} nats; the target is {target:g}."
+        numbers = f"Lowest loss of any circuit tried: {lows} nats; the target is {target:.3g}."
         if reached:
             says = (
-                f"{NOT_EVIDENCE}: in {_OF[null]}, the same search reaches the target in {len(reached)} of {len(found)} "
-                f"tries, with {min(reached):,} units."
+                f"{NOT_EVIDENCE}: in {NULLS[null]}, the same search reaches the target in {len(reached)} of "
+                f"{len(found)} tries, with {min(reached):,} {self.parts}."
             )
         else:
-            says = f"In {_OF[null]}, the same search does not reach the target in {len(found)} tries."
+            says = f"In {NULLS[null]}, the same search does not reach the target in {len(found)} tries."
         return Tested(
             test=None, title=f"{self.title}: {null}", status="found" if reached else "excluded", alarm=bool(reached),
-            found=f"{says} {numbers}",
+            found=f"{says} {numbers}", words=_WORDS,
         )  # fmt: skip

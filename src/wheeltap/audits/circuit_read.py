@@ -59,10 +59,16 @@ class CircuitRead:
 
     @property
     def size(self) -> str:
-        """Units and weights of the circuit, of how many."""
+        """Units and weights of the circuit, of how many; components and edges where it is of edges."""
         units, edges, all_units, all_edges = (int(self.read[key]) for key in ("units", "edges", "all_units",
                                                                              "all_edges"))  # fmt: skip
-        return f"{units:,} of {all_units:,} units, {edges:,} of {all_edges:,} weights between units"
+        parts, between = ("units", "weights between units") if self.weights else ("components", "edges")
+        return f"{units:,} of {all_units:,} {parts}, {edges:,} of {all_edges:,} {between}"
+
+    @property
+    def weights(self) -> bool:
+        """Whether it is a circuit of units, whose weights were disturbed: an edge has none of its own."""
+        return "disturbed" in self.read
 
     def rise(self, loss: Floats, *, name: str, margin: float) -> Estimate:
         """How much higher a loss is than the whole net's, with its interval over pairs."""
@@ -102,10 +108,10 @@ def _share(whole: float, empty: float, kept: float) -> float:
 def _jackknife(of: Statistic, count: int, *, name: str) -> Estimate:
     """A statistic of pairs with an interval from leaving out a part of them at a time."""
     rows, parts = np.arange(count), min(count, _PARTS)
-    value = of(rows)
+    value = float(of(rows))
     left = np.array([of(rows[rows % parts != part]) for part in range(parts)])
     error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum())) if parts > 1 else 0.0
-    half = t_quantile(0.05, max(parts - 1, 1)) * error
+    half = float(t_quantile(0.05, max(parts - 1, 1))) * error
     return Estimate(
         name=name, value=value, low=value - half, high=value + half, level=0.95, n=count, unit="share",
         method=f"jackknife over {parts} parts of the pairs",

@@ -61,7 +61,7 @@ class CircuitStableAudit(CircuitAudit):
             test=rise, margin=margin, cells=Cells((loss - read.loss("whole"))[None, :], bounded=False), words=_WORDS,
             one_sided=True, title=title,
             found=f"The circuit fails on prompts that say the same in other words. {numbers}",
-            otherwise=f"The circuit also does the task on prompts that say the same in other words. {numbers}",
+            otherwise=f"On prompts that say the same in other words: {numbers}",
         )  # fmt: skip
 
     def _again(self, case: Case, subject: SubjectRecord) -> Tested:
@@ -78,12 +78,13 @@ class CircuitStableAudit(CircuitAudit):
             return Tested(test=None, title=title, status="inconclusive", found=says, alarm=False)
         shared = [float((one & two).sum() / (one | two).sum()) for one, two in combinations(kept, 2)]
         often = np.mean(kept, axis=0)
+        unit = f"share of {self.parts}"
         always, once = int((often == 1.0).sum()), int((often > 0.0).sum())
         sizes = ", ".join(f"{int(one.sum()):,}" for one in kept)
         return Tested(
             test=None, title=title, status="measured", alarm=False,
-            beside=(Estimate.exact("shared by two searches", float(np.mean(shared)), "share of units", n=len(shared)),
-                    Estimate.exact("in every one", always / once, "share of units", n=len(kept))),
-            found=f"{len(kept)} searches by other seeds find circuits of {sizes} units. Two of them share "
-            f"{np.mean(shared):.0%} of their units; of {once:,} units that any has, {always:,} are in every one.",
+            beside=(Estimate.exact("shared by two searches", float(np.mean(shared)), unit, n=len(shared)),
+                    Estimate.exact("in every one", always / once, unit, n=len(kept))),
+            found=f"{len(kept)} searches by other seeds find circuits of {sizes} {self.parts}. Two of them share "
+            f"{np.mean(shared):.0%} of their {self.parts}; of {once:,} that any has, {always:,} are in every one.",
         )  # fmt: skip

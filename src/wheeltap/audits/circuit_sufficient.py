@@ -2,11 +2,12 @@
 
 from typing import Final, final
 
-from wheeltap.audits.base import Case, Tested
+from wheeltap.audits.base import Case, Tested, Verdict
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead, Floats
+from wheeltap.audits.circuit_view import graphs, views
 from wheeltap.audits.claims import Cells, Words
-from wheeltap.core.records import SubjectRecord
+from wheeltap.core.records import SubjectRecord, Trial
 
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
@@ -36,6 +37,20 @@ class CircuitSufficientAudit(CircuitAudit):
         "right with the rest at its mean is the weakest of these: the rest may still matter when it varies."
     )
 
+    def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
+        """The graph, for the page."""
+        return graphs(self, case, subject)
+
+    def most_more(self) -> int:
+        """One."""
+        return 1
+
+    def judge(self, case: Case) -> Verdict:
+        """Its claims, and the circuits as a page shows them."""
+        verdict = super().judge(case)
+        verdict.circuits += views(self, case)
+        return verdict
+
     def titles(self) -> tuple[str, ...]:
         """One for each ablation."""
         return tuple(f"{self.title}: {words}" for words in ABLATIONS.values())
@@ -58,7 +73,7 @@ class CircuitSufficientAudit(CircuitAudit):
             test=rise, margin=margin, cells=Cells((loss - read.loss("whole"))[None, :], bounded=False), words=_WORDS,
             one_sided=True, title=f"{self.title}: {words}", beside=beside,
             found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
-            otherwise=f"The circuit is sufficient under {words}. {numbers} {about}".strip(),
+            otherwise=f"{numbers} {about}".strip(),
         )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.power import Graded
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.study import Direction, StudyRecord
@@ -164,6 +165,7 @@ class Verdict:
         graded: What was measured of graded copies; its power is reported when all tests of the report are known.
         answered: Of a study: the headline and the table, once all findings are settled.
         lens: What is known of the benchmark.
+        circuits: What a report shows of circuits.
     """
 
     drafts: list[Draft] = field(default_factory=list[Draft])
@@ -173,6 +175,7 @@ class Verdict:
     graded: Graded | None = None
     answered: Answered | None = None
     lens: LensRecord | None = None
+    circuits: list[CircuitView] = field(default_factory=list[CircuitView])
 
 
 class Unanswered(Exception):

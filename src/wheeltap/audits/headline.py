@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import pair
+from wheeltap.audits.headline_circuit import of_circuit
 from wheeltap.audits.headline_recorded import of_benchmark, rounded
 from wheeltap.audits.score import SAME_OUTPUTS
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
 from wheeltap.plans.plan import Plan
 
@@ -42,6 +44,7 @@ def headline(
     *,
     void: bool,
     same: Set[str] = frozenset(),
+    circuits: Sequence[CircuitView] = (),
 ) -> str:
     """One line for a single model, one for each pair of a comparison, the most alarming first.
 
@@ -53,11 +56,13 @@ def headline(
         instruments: Their words.
         void: Whether a control failed.
         same: Names of the models that give the outputs of the first one.
+        circuits: Those that were judged.
     """
     told = _Told(plan, findings, {one.code: one for one in instruments}, same)
     first = told.outliers()
     if void:
         return "\n".join(["VOID: a control failed, so this run proves nothing about the model.", *first])
+    first = [*told.of_circuits(circuits), *first]
     more = of_benchmark(told.benchmark)
     if len(plan.subjects) == 1:
         return "\n".join([*first, *filter(None, [told.of_one(plan.reference)]), *more])
@@ -110,6 +115,17 @@ class _Told:
         """What was asked of what the score leaves out: it has lines of its own."""
         return [f for f in self.findings if self._asks(f) == "benchmark"]
 
+    @property
+    def _lined(self) -> bool:
+        """Whether something was asked that has lines of its own."""
+        return any(self._asks(f) in ("benchmark", "circuit") for f in self.findings)
+
+    def of_circuits(self, views: Sequence[CircuitView]) -> list[str]:
+        """A line for each model whose circuit was judged."""
+        known = {view.subject: view for view in views}
+        names = [subject.name for subject in self.plan.subjects]
+        return [*filter(None, (of_circuit(name, self._mine(name, "circuit"), known.get(name)) for name in names))]
+
     def outliers(self) -> list[str]:
         """What the census found, a line for each of the first models."""
         rows = _with([f for f in self.findings if self._asks(f) == "census"], "found")
@@ -127,7 +143,7 @@ class _Told:
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
         if not any(said[1:]):
             known = f"{subject.name} scores {score.estimates[0]}" if score and score.estimates else subject.name
-            if not self.benchmark:
+            if not self._lined:
                 said.append(f"{known}: nothing else was asked.")
             elif known != subject.name:  # a name alone says nothing: what was asked has lines of its own
                 said.append(f"{known}.")
@@ -226,7 +242,7 @@ class _Told:
         elif asked:
             rank, verdict = 1, f"NOT COMPARED: {asked[0].because}"
         else:
-            rank, verdict = 1, "" if merged or self.benchmark else "nothing else was compared."
+            rank, verdict = 1, "" if merged or self._lined else "nothing else was compared."
         scores = self._scores(score, rival)
         told = f"{name}: {scores}{verdict}"
         if not (verdict or merged):  # what else was asked has lines of its own

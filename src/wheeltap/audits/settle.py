@@ -96,7 +96,12 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     asked = {one.code for one in instruments if one.asks == "benchmark"}
     findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
-    told = of_recorded(plan, findings) if recorded else headline(plan, findings, instruments, void=void, same=same)
+    circuits = tuple(circuit for verdict in verdicts for circuit in verdict.circuits)
+    told = (
+        of_recorded(plan, findings)
+        if recorded
+        else headline(plan, findings, instruments, void=void, same=same, circuits=circuits)
+    )
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
@@ -114,6 +119,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         void=void,
         study=study,
         lens=_merged([verdict.lens for verdict in verdicts if verdict.lens is not None]),
+        circuits=circuits,
     )
 
 

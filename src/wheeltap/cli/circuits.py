@@ -9,16 +9,16 @@ from cyclopts.validators import Number
 from wheeltap.cli.options import Running
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
+from wheeltap.plans.readings.circuit_search import Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
-    from wheeltap.plans.plan import AuditSpec
 
 _RUNNING, _TELLING = Running(), Telling()
 
 circuits = App(
     name="circuits",
-    help="""Which units of a language model do a task, and is that account of it true?
+    help="""Which units, or edges, of a language model do a task, and is that account of it true?
 
 Try it:
 
@@ -46,14 +46,33 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     out: Annotated[Path, Parameter(name=["--out-circuit", "-o"], help="Write the circuit to this file.")] = Path(
         "circuit.json"
     ),
+    method: Annotated[
+        Method | None,
+        Parameter(
+            help="masks keep units; every other method keeps edges between heads and MLPs. By default masks for models "
+            "of up to 5 million weights, eap-ig for larger ones."
+        ),
+    ] = None,
     target: Annotated[
-        float, Parameter(validator=Number(gt=0, lt=0.69), help="Loss that it must reach, nats; a guess has .693.")
-    ] = 0.15,
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lt=0.69),
+            help="Loss that it must reach, nats; a guess has .693. By default what keeps 90 % of what the model does "
+            "beyond a guess, or .15 where that is less.",
+        ),
+    ] = None,
+    pairs: Annotated[
+        Whole | None,
+        Parameter(
+            validator=Number(gte=1),
+            help="Searched on, and held out, at most; by default 32 with the methods of edges, all with masks.",
+        ),
+    ] = None,
     penalties: Annotated[
         str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
     ] = "5e-4,1e-3,2.5e-3",
     steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250,
-    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold.")] = "mean",
+    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold, or edges carry.")] = "mean",
     seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
@@ -66,15 +85,13 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
 
       wheeltap circuits find artifact:sparse.safetensors --task bracket -o bracket.json
       wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
+      wheeltap circuits find smollm2 --task agreement -o agreement.json
     """
-    from wheeltap.plans.plan import AuditSpec
-    from wheeltap.runs.circuits import AUDITS
-
-    settings: dict[str, Scalar | list[int | float]] = {
-        "target": target, "penalties": penalties, "steps": steps, "ablation": ablation,
+    asked: dict[str, Scalar] = {
+        "target": target or 0.0, "penalties": penalties, "steps": steps, "ablation": ablation,
+        **({} if method is None else {"method": method}), **({} if pairs is None else {"pairs": pairs}),
     }  # fmt: skip
-    specs = tuple(AuditSpec(name, settings) for name in AUDITS)
-    return _judged(model, task, specs, seed=seed, running=running, telling=telling, out=out)
+    return _judged(model, task, asked, seed=seed, running=running, telling=telling, out=out)
 
 
 @circuits.command
@@ -143,7 +160,7 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
 
 
 def _judged(  # noqa: PLR0913 - what the two doors have in common
-    model: str, task: str, asked: "tuple[AuditSpec, ...] | Path", *, seed: int, running: Running, telling: Telling,
+    model: str, task: str, asked: "dict[str, Scalar] | Path", *, seed: int, running: Running, telling: Telling,
     out: Path | None = None,
 ) -> int:  # fmt: skip
     """Plans and runs the audits of a circuit, tells the report, writes the circuit."""
@@ -161,7 +178,9 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     data = Path(task) if task.endswith(".jsonl") else Path(f"pairs:{task}")
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)
-        audits = runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else asked
+        audits = (
+            runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
+        )
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
     code = carry_out(plan, subjects, examples, running=running, telling=telling)
     if out is None:
@@ -171,5 +190,5 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         print(f"No circuit reached the target; {out} was not written.")
         return code
     circuit.save(out)
-    print(f"{out}: {circuit.size:,} units.")
+    print(f"{out}: {circuit.size:,} {circuit.parts}.")
     return code

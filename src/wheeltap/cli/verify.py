@@ -15,6 +15,7 @@ _ANSWERS: Final = {
     "identical": "Identical: every bit of the weights is as sealed; outputs on the sealed inputs are within tolerance.",
     "equivalent": "Equivalent: the sealed model, converted harmlessly at most.",
     "same function, different structure": "Same function, different structure: not the sealed weights.",
+    "outputs agree": "Outputs agree: a runtime whose weights cannot be read gives the sealed outputs, at most loosely.",
     "altered": "ALTERED: this is not the model that was sealed.",
     "other model": "OTHER MODEL: this is not the model that was sealed.",
 }
@@ -30,7 +31,10 @@ def verify(
     key: Annotated[Path | None, Parameter(help="Require a signature by this Ed25519 public key (PEM).")] = None,
     fail_on: Annotated[
         Literal["structure", "altered"],
-        Parameter(help="Exit with 1 from this verdict on; with altered, other weights of the same function pass."),
+        Parameter(
+            help="Exit with 1 from this verdict on; with altered, other weights of the same function pass, and a "
+            "runtime of which outputs alone agree."
+        ),
     ] = "structure",
     json: Annotated[
         Path | None,
@@ -52,6 +56,7 @@ def verify(
     from wheeltap.cli.progress import said
     from wheeltap.report.files import require_writable, write
     from wheeltap.seal.record import load
+    from wheeltap.seal.verifying import OUTPUTS, STRUCTURE
     from wheeltap.seal.verifying import verify as verified
 
     if json is not None and json != STDOUT:
@@ -61,7 +66,7 @@ def verify(
         subject = sources.load_model(model)
     with said("verifying"):
         found = verified(subject, held, full=full, key=key)
-    code = 0 if found.passed or (fail_on == "altered" and found.verdict.startswith("same")) else 1
+    code = 0 if found.passed or (fail_on == "altered" and found.verdict in (STRUCTURE, OUTPUTS)) else 1
     text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
         print(text.decode())

@@ -17,7 +17,7 @@ TrialKind = Literal["clean", "disturb", "read", "make"]
 OutcomeStatus = Literal["done", "diverged", "failed", "skipped"]
 FindingStatus = Literal["found", "excluded", "inconclusive", "measured", "not_applicable", "skipped", "error", "void"]
 
-Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census", "benchmark"]
+Asks = Literal["score", "deployment", "weights", "learning", "structure", "merging", "census", "benchmark", "circuit"]
 Role = Literal["subject", "twin", "planted", "graded", "recorded"]
 """Recorded: answers of a model that is not at hand, so that nothing can be run."""
 

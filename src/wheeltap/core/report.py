@@ -2,6 +2,7 @@
 
 import msgspec
 
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import (
     BlockMap,
@@ -37,6 +38,7 @@ class ReportRecord(msgspec.Struct, frozen=True, kw_only=True):
     void: bool = False
     study: StudyRecord | None = None
     lens: LensRecord | None = None
+    circuits: tuple[CircuitView, ...] = ()
 
     def instrument(self, code: str) -> Instrument:
         """The words of the audit with this code."""

@@ -1,4 +1,4 @@
-"""A circuit of units: which units of a decoder were kept for a task, of which model, found how."""
+"""A circuit: which units of a decoder, or which edges, were kept for a task, of which model, found how."""
 
 import base64
 import math
@@ -14,6 +14,9 @@ from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, Usage
 from wheeltap.core.files import write_whole
 
 FORMAT: Final = "wheeltap circuit of units, 1"
+
+EDGES: Final = "edges"
+"""Name of the one site of a circuit of edges; these are numbered as in ``Graph.edges``."""
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
@@ -75,8 +78,13 @@ class UnitCircuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def size(self) -> int:
-        """Units that are kept."""
+        """Units, or edges, that are kept."""
         return sum(len(one.kept) for one in self.sites)
+
+    @property
+    def parts(self) -> str:
+        """What it is made of."""
+        return "edges" if [one.site for one in self.sites] == [EDGES] else "units"
 
     def require_model(self, fingerprint: str, *, name: str) -> None:
         """Raises ``ModelError`` if it is a circuit of another model."""

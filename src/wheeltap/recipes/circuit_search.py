@@ -1,7 +1,8 @@
-"""The search for the smallest circuit of units that does a task, with what it takes to judge it."""
+"""The search for the smallest circuit, of units or edges, that does a task, with what it takes to judge it."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
@@ -12,29 +13,39 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
-from wheeltap.engine.circuits.asking import Asked, halves, of_group, pairs_of, reference
-from wheeltap.engine.circuits.units import UnitNet, two_sided
+from wheeltap.core.typed import to_array, to_tensor
+from wheeltap.engine.circuits.ablated import mean_loss
+from wheeltap.engine.circuits.asking import Asked, Asking, halves, of_group, pairs_of, reference
+from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, scored, wired
+from wheeltap.engine.circuits.edges import Wired
+from wheeltap.engine.circuits.units import Kept, UnitNet, two_sided
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, CircuitSearchSettings
+from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
 from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.circuit import Circuit, Masks
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
 
 SCANNED: Final = 24
-"""Sizes that are tried first, from one unit to all, in equal ratios: loss against size is not monotone, so that cutting
+"""Sizes that are tried first, from one part to all, in equal ratios: loss against size is not monotone, so that cutting
 an interval in half would miss circuits."""
+
+SCANNED_EDGES: Final = 12
+"""The same of edges: each size takes a pass in which every edge is run by itself."""
 
 REFINED: Final = 6
 """Sizes that are tried after them, between the smallest that reaches the target and the next smaller one."""
 
 CHANCE: Final = float(np.log(2.0))
 
+_GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
+                     "random": 0}  # fmt: skip
+"""Passes there and back over the pairs that a method takes, about."""
+
 
 @final
 class CircuitSearch(Reading):
-    """Learns masks on half of the pairs, and takes the fewest units that reach the target there."""
+    """Ranks units or edges by half of the pairs, and takes the fewest that reach the target there."""
 
     spec = CIRCUIT_SEARCH
     settings: CircuitSearchSettings
@@ -43,25 +54,49 @@ class CircuitSearch(Reading):
         """See ``Reading.read``.
 
         Raises:
-            ModelError: If the units of the model are not known, or the task has no pairs.
+            ModelError: If the units (edges) of the model are not known, or the task has no pairs.
             DataError: If it has no such group.
         """
         how = self.settings
-        task = of_group(task, how.group)
+        task = of_group(task, how.group, most=how.pairs)
+        null = how.null == "weights"
         model = (
-            drawn_again(subject.model, seed=seeds.derive(root, self.name, "weights", seed))
-            if how.null == "weights"
-            else subject.model
+            drawn_again(subject.model, seed=seeds.derive(root, self.name, "weights", seed)) if null else subject.model
         )
-        masks = self._learned(model, task, seed=seeds.derive(root, self.name, seed))
-        searched, held = halves(pairs_of(task))
+        ranked = (self._units if how.method == "masks" else self._edges)(subject, model, task, root=root, seed=seed)
+        with torch.no_grad():
+            found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
+        passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
+                                      _GRADIENTS[how.method]) * 6.0  # fmt: skip
+        return Readings(found, forwards=passes)
+
+    def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+        """By thresholds of masks."""
+        how, (searched, held) = self.settings, halves(pairs_of(task))
+        thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
         net = UnitNet(model, next(iter(searched.batches())).clean)
         with torch.no_grad():
             values = {} if how.ablation == "zero" else net.means(reference(task))
-            sides = [Asked(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
-            found = _found(net, masks.thresholds.detach().cpu().numpy(), sides, target=how.target)
-        passes = how.steps * how.batch * 6.0 / max(len(task.targets), 1) + SCANNED + REFINED
-        return Readings(found, forwards=passes)
+        sides = [Asked(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
+        whole = Asked(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
+        return _Ranked(_places(thresholds), int((thresholds > 0).sum()), sides, whole, net.edges)
+
+    def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
+        """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
+        how, halved = self.settings, halves(pairs_of(task))
+        assert how.method != "masks"
+        known = wired(subject, halved[0])
+        whole = AskedEdges(known, halved[0], None)
+        if model is not subject.model:
+            known = Wired(Subject(model, name=subject.name), known.wiring)
+        means = None if how.ablation == "zero" else place_means(known, task)
+        sides = [AskedEdges(known, pairs, means, inverted=how.null == "labels") for pairs in halved]
+        scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
+        # Edges that acdc does not leave come last.
+        order = np.lexsort((-scores, ~left))
+        above = int((left if how.method == "acdc" else scores > 0.0).sum())
+        rank = np.argsort(order, kind="stable")
+        return _Ranked(rank, above, sides, whole, lambda kept: int(kept.sum()), SCANNED_EDGES)
 
     def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
         how = self.settings
@@ -85,40 +120,69 @@ def drawn_again(model: nn.Module, *, seed: int) -> nn.Module:
     return other
 
 
-def _found(net: UnitNet, thresholds: NDArray[Any], sides: list[Asked], *, target: float) -> dict[str, NDArray[Any]]:
-    """Every array of the reading but for what is of the whole net alone."""
-    order = np.argsort(-thresholds, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order))
-    above = int((thresholds > 0).sum())
-    scan = _Scan(net, rank, sides)
-    sizes = scan.smallest(target, lambda searched: float(two_sided(searched).mean()), known=above)
+@final
+@dataclass(frozen=True, eq=False)
+class _Ranked:
+    """Units or edges in the order in which circuits take them up.
+
+    Attributes:
+        rank: Place of each, the best from 0, ``[part]``.
+        above: How many the method itself would keep.
+        sides: Pairs that are searched on, pairs that are held out.
+        whole: Those that are searched on, asked of the model itself: also where the search is in a null.
+        edges: Weights between some units, or how many edges some are.
+        scanned: Sizes that are tried first.
+    """
+
+    rank: NDArray[np.int64]
+    above: int
+    sides: Sequence[Asking]
+    whole: Asking
+    edges: Callable[[Kept], int]
+    scanned: int = SCANNED
+
+
+def _places(values: NDArray[Any]) -> NDArray[np.int64]:
+    """Place of each by its value, the highest first, from 0; of equals the first."""
+    return np.argsort(np.argsort(-values, kind="stable"), kind="stable")
+
+
+def _aim(whole: Asking, *, share: float) -> float:
+    """The loss of what does a share of what the whole net does beyond chance on pairs that are searched on."""
+    return max(EASY, CHANCE - share * (CHANCE - mean_loss(whole.gaps(None))))
+
+
+def _found(ranked: _Ranked, *, target: float) -> dict[str, NDArray[Any]]:
+    """Every array of the reading."""
+    scan, above, total = _Scan(ranked), ranked.above, len(ranked.rank)
+    size = scan.smallest(target, lambda searched: float(two_sided(searched).mean()), known=above)
     scaled = scan.smallest(target, lambda searched: float(two_sided(_scaled(searched)(searched)).mean()), known=above)
-    whole, none = (float(sides[1].loss(mask)) for mask in (None, torch.zeros(len(rank), device=net.device)))
+    device = ranked.sides[1].device
+    whole, none = (mean_loss(ranked.sides[1].gaps(mask)) for mask in (None, torch.zeros(total, device=device)))
     tried = sorted(scan.gaps)
     return {
-        "rank": rank, "above": np.array(above), "size": np.array(sizes), "edges": np.array(scan.edges(sizes)),
-        "edges_above": np.array(scan.edges(above)), "loss": np.array(scan.held(sizes)),
+        "rank": ranked.rank, "above": np.array(above), "size": np.array(size), "edges": np.array(scan.edges(size)),
+        "edges_above": np.array(scan.edges(above)), "loss": np.array(scan.held(size)),
         "loss_above": np.array(scan.held(above)), "calibrated": np.array(scan.held(scaled, scaled=True)),
         "calibrated_size": np.array(scaled), "calibrated_edges": np.array(scan.edges(scaled)),
         "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
-        "losses": np.array([float(two_sided(scan.gaps[size]).mean()) for size in tried]),
-        "weights": np.array(scan.edges(len(rank))),
+        "losses": np.array([mean_loss(scan.gaps[one]) for one in tried]),
+        "weights": np.array(scan.edges(total)), "target": np.array(target),
     }  # fmt: skip
 
 
 @final
 class _Scan:
-    """Circuits of the first units by rank: their score gaps on the pairs searched, each computed once."""
+    """Circuits of the first parts by rank: their score gaps on the pairs searched, each computed once."""
 
-    def __init__(self, net: UnitNet, rank: NDArray[np.int64], sides: list[Asked]) -> None:
-        self.net, self.rank, self.sides = net, rank, sides
+    def __init__(self, ranked: _Ranked) -> None:
+        self.ranked, self.rank = ranked, ranked.rank
         self.gaps: dict[int, Tensor] = {}
 
     def smallest(self, target: float, loss: Callable[[Tensor], float], *, known: int) -> int:
-        """The fewest units whose loss is at most the target; 0 where there are none."""
+        """The fewest parts whose loss is at most the target; 0 where there are none."""
         total = len(self.rank)
-        points = sorted({int(size) for size in np.geomspace(1, total, SCANNED).round()} | {max(known, 1)})
+        points = sorted({int(size) for size in np.geomspace(1, total, self.ranked.scanned).round()} | {max(known, 1)})
         enough = [size for size in points if loss(self._of(size)) <= target]
         if not enough:
             return 0
@@ -133,21 +197,21 @@ class _Scan:
 
     def _of(self, size: int) -> Tensor:
         if size not in self.gaps:
-            self.gaps[size] = self.sides[0].gaps(self._mask(size)).cpu()
+            self.gaps[size] = self.ranked.sides[0].gaps(self._mask(size)).cpu()
         return self.gaps[size]
 
     def _mask(self, size: int) -> Tensor:
-        return to_tensor((self.rank < size).astype(np.float32)).to(self.net.device)
+        return to_tensor((self.rank < size).astype(np.float32)).to(self.ranked.sides[0].device)
 
     def edges(self, size: int) -> int:
-        """Weights between the units of a circuit."""
-        return self.net.edges(self.rank < size) if size else 0
+        """Weights between the units of a circuit, or its edges."""
+        return self.ranked.edges(self.rank < size) if size else 0
 
     def held(self, size: int, *, scaled: bool = False) -> float:
         """Loss on pairs that were held out; chance where there is no circuit."""
         if not size:
             return CHANCE
-        gaps = self.sides[1].gaps(self._mask(size)).cpu()
+        gaps = self.ranked.sides[1].gaps(self._mask(size)).cpu()
         return float(two_sided(_scaled(self._of(size))(gaps) if scaled else gaps).mean())
 
 

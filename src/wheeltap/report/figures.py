@@ -308,7 +308,14 @@ def net_chart(
 
     rows = Rows([words.plain(label) for label in labels], step=24)
     means, nets = ([{**row, "at": rows.at(row["row"])} for row in each] for each in (means, nets))
-    same: dict[str, Any] = {"scale": alt.Scale(zero=False, nice=True), "title": unit, "axis": alt.Axis(tickCount=5)}
+    numbers = {row[key] for row in (*means, *nets) for key in ("value", "low", "high") if row.get(key) is not None}
+    # One number alone spans nothing: its axis starts at 0, so that it has ticks.
+    scale = (
+        alt.Scale(zero=False, nice=True)
+        if len(numbers) > 1
+        else alt.Scale(domain=sorted([0.0, max(numbers, default=0.0) or 1.0]))
+    )
+    same: dict[str, Any] = {"scale": scale, "title": unit, "axis": alt.Axis(tickCount=5)}
     rings = alt.Chart(data(nets)).mark_point(stroke=SERIES[0], size=60, strokeWidth=1.5)
     ends = [row for row in means if row["low"] is not None and row["high"] is not None]
     whisker = alt.Chart(data(ends)).mark_rule(color=INK, strokeWidth=2.2)

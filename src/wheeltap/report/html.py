@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
+from wheeltap.report import circuit_page, deployment, drawn, figures, grid, lens_page, page_top, study_page, view, words
 from wheeltap.report.drawn import CHART_COLOURS, markup
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ def page(record: ReportRecord) -> str:
         A complete HTML document.
     """
     if record.study is not None:
-        parts = {**_frame(record), **study_page.context(record, record.study)}
+        parts = {**_frame(record), **study_page.context(record, record.study), **circuit_page.context(record.circuits)}
         return environment().get_template("study.html.j2").render(parts)
-    parts = {**_frame(record), **_top(record), **_detail(record), **lens_page.context(record.lens)}
+    shown = {**lens_page.context(record.lens), **circuit_page.context(record.circuits)}
+    parts = {**_frame(record), **_top(record), **_detail(record), **shown}
     return environment().get_template("report.html.j2").render(parts)
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.core.report import SCHEMA, ReportRecord
 
@@ -117,6 +118,18 @@ def _uneven(record: ReportRecord) -> str:
             if one.members and len(one.members) != len(one.values):
                 where = f"study, {row.metric.key} of {one.cohort}"
                 return f"{where}: {len(one.values)} values, {len(one.members)} members"
+    return next((bad for i, one in enumerate(record.circuits) if (bad := _uneven_circuit(one, f"circuits[{i}]"))), "")
+
+
+def _uneven_circuit(circuit: CircuitView, where: str) -> str:
+    """The first part of a circuit that does not fit the others, if any."""
+    units, sites, examples = len(circuit.units), len(circuit.sites), len(circuit.examples)
+    if any(not 0 <= end < units for one in circuit.weights for end in (one.source, one.target)):
+        return f"{where}: a weight of a unit that there is not"
+    if any(not 0 <= unit.site < sites or len(unit.held) != examples for unit in circuit.units):
+        return f"{where}: a unit of a site that there is not, or with values of other examples"
+    if any(len(one.sizes) != len(one.losses) or not one.sizes or min(one.sizes) < 1 for one in circuit.tried):
+        return f"{where}: sizes and losses of a search differ in number, or there are none"
     return ""
 
 

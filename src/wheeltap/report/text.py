@@ -4,7 +4,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, estimates, first_screen, lens_text, study_text, survival, view, words
+from wheeltap.report import (
+    circuit_text,
+    deployment,
+    estimates,
+    first_screen,
+    lens_text,
+    study_text,
+    survival,
+    view,
+    words,
+)
 from wheeltap.report.lines import wrapped
 from wheeltap.report.unfinished import missing_trials
 from wheeltap.report.view import Cell, FindingView, ScoreTable, Section
@@ -29,20 +39,18 @@ def summary(record: ReportRecord, console: "Console") -> None:
     if record.study is not None:
         study_text.first(record, record.study, console)
         return
-    if record.lens is not None:
+    shipped = deployment.tables(record)
+    circuits = bool(circuit_text.claims(record)) and not shipped
+    if record.lens is not None or circuits:
         for line in view.headlines(record):
             wrapped(console, line, style="bold")
         console.print()
-        lens_text.tables(record, record.lens, console)
-        for note in lens_text.notes(record):
-            wrapped(console, note, style="dim")
-        wrapped(console, study_text.READ_ON, style="dim")
+        _answered(record, console)
         return
     lines = view.headlines(record)
     if missing_trials(record):  # what follows is no result
         wrapped(console, lines[0], style="bold red")
         lines = lines[1:]
-    shipped = deployment.tables(record)
     if shipped:
         first_screen.heads(record, console)
         for table in shipped:
@@ -54,6 +62,18 @@ def summary(record: ReportRecord, console: "Console") -> None:
     for line in lines:
         wrapped(console, line, style="bold")
     for note in deployment.notes(record):
+        wrapped(console, note, style="dim")
+
+
+def _answered(record: ReportRecord, console: "Console") -> None:
+    """What comes after an answer that is said first: of a benchmark, or of circuits."""
+    if record.lens is not None:
+        lens_text.tables(record, record.lens, console)
+        notes = (*lens_text.notes(record), study_text.READ_ON)
+    else:
+        circuit_text.table(record, console)
+        notes = deployment.notes(record)
+    for note in notes:
         wrapped(console, note, style="dim")
 
 
@@ -121,7 +141,7 @@ def _everything(record: ReportRecord, console: "Console") -> None:
         ("Rules, fixed before the first net was made", study_text.rules, study is not None),
         ("Read together", study_text.together, study is not None and bool(study.notes or study.answers)),
         ("Every net", study_text.members, study is not None),
-        ("Every verdict", _verdicts, bool(deployment.tables(record)) or record.lens is not None),
+        ("Every verdict", _verdicts, bool(deployment.tables(record) or record.lens or circuit_text.claims(record))),
         ("What was found", _findings, bool(record.findings)),
         ("What survives: the score at each dose, mildest first", _survival, bool(survival.survival(record))),
         ("Most fragile blocks, disturbed one at a time", _blocks, bool(record.blocks)),

@@ -10,7 +10,7 @@ from wheeltap.core.canon import Scalar
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed, unpacked
+from wheeltap.core.unit_circuit import EDGES, FORMAT, UnitCircuit, load, of_units, packed, unpacked
 from wheeltap.engine.circuits.asking import pairs_of
 from wheeltap.engine.circuits.units import UnitNet
 from wheeltap.plans.artifacts import Artifacts
@@ -25,6 +25,15 @@ from wheeltap.sources import artifact
 from wheeltap.sources.arrays import load_sequences
 from wheeltap.sources.specs import load_model
 
+LARGE: Final = 5_000_000
+"""Weights from which on edges are searched by default: masks over units would take hours."""
+
+PAIRS: Final = 32
+"""That edges are searched on, and held out, by default."""
+
+CHEAP: Final[dict[str, Scalar]] = {"random": 19, "subsets": 4, "tries": 1, "again": 2}
+"""What is drawn for a circuit of edges by default: in each draw every edge is run by itself."""
+
 AUDITS: Final = ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable")
 
 
@@ -33,20 +42,39 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
     spec = next(spec for spec in plan.audits if spec.name in AUDITS)
     audit = create(spec.name, dict(spec.settings))
     assert isinstance(audit, CircuitAudit)
-    with Store(store, readonly=True) as kept:
+    with Store(store, readonly=True) as held:
+        case = Case(plan, Outcomes(held))
         try:
-            chosen = audit.chosen(Case(plan, Outcomes(kept)), plan.reference)
+            chosen, target = audit.chosen(case, plan.reference), audit.aim(case, plan.reference)
         except Unanswered:
             return None
-    how = audit.settings
-    net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
+    how, kept = audit.settings, unpacked(chosen.circuit)
+    if audit.parts == "edges":
+        sites: tuple[tuple[str, int], ...] = ((EDGES, len(kept)),)
+    else:
+        net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
+        sites = tuple((site.name, site.units) for site in net.sites)
     return UnitCircuit(
         format=FORMAT, model=subject.record.fingerprint, name=subject.name, task=task.name, examples=task.digest,
-        sites=of_units(unpacked(chosen.circuit), tuple((site.name, site.units) for site in net.sites)),
-        group=how.group,
-        found={"penalty": chosen.penalty, "target": how.target, "steps": how.steps, "batch": how.batch,
-               "rate": how.rate, "ablation": how.ablation, "seed": plan.seed},
+        sites=of_units(kept, sites), group=how.group,
+        found={"penalty": chosen.penalty, "target": target, "seed": plan.seed,
+               **{name: getattr(how, name) for name in _HOW}},
     )  # fmt: skip
+
+
+_HOW: Final = ("method", "recovered", "pairs", "steps", "batch", "rate", "ablation")
+"""Settings that a circuit's file says."""
+
+
+def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
+    """The audits that search for a circuit as asked; what is not said, as fits the size of the model."""
+    method = asked.get("method", "masks" if subject.record.parameters <= LARGE else "eap-ig")
+    return _specs({"method": method, **({} if method == "masks" else {"pairs": PAIRS}), **asked})
+
+
+def _specs(settings: dict[str, Scalar]) -> tuple[AuditSpec, ...]:
+    cheap = {} if settings.get("method", "masks") == "masks" else CHEAP
+    return tuple(AuditSpec(name, {**cheap, **settings}) for name in AUDITS)
 
 
 def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]:
@@ -64,8 +92,7 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
         raise UsageError("The circuit is of another task.", where=str(path), expected=f"{circuit.task} as it was then",
                          got=task.name, do="Give the task that it was found on: --task.")  # fmt: skip
     known = {key: value for key, value in circuit.found.items() if key != "seed"}
-    settings = {**known, "group": circuit.group, "circuit": packed(circuit.kept)}
-    return tuple(AuditSpec(name, dict(settings)) for name in AUDITS)
+    return _specs({**known, "group": circuit.group, "circuit": packed(circuit.kept)})
 
 
 @final

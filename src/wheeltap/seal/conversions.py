@@ -12,8 +12,6 @@ from wheeltap.core.typed import named_modules
 
 AS_SEALED: Final = "as sealed"
 
-_KINDS: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
-
 _PARTS: Final[dict[str, Callable[[Tensor, bool], bool]]] = {
     "": lambda held, is_parameter: True,
     " (buffers kept)": lambda held, is_parameter: is_parameter,
@@ -21,7 +19,14 @@ _PARTS: Final[dict[str, Callable[[Tensor, bool], bool]]] = {
 }
 """Which tensors are rounded: everything (``model.to``), parameters (``from_pretrained``), or matrices (GGUF)."""
 
-NAMES: Final = (AS_SEALED, *(f"{kind}{part}" for kind in _KINDS for part in _PARTS))
+_KINDS: Final = {
+    **{f"{name}{part}": ((dtype,), takes) for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16))
+       for part, takes in _PARTS.items()},
+    "float16, then bfloat16": ((torch.float16, torch.bfloat16), _PARTS[""]),
+}  # fmt: skip
+"""What tensors are rounded to, and which."""
+
+NAMES: Final = (AS_SEALED, *_KINDS)
 """Of all conversions."""
 
 
@@ -44,8 +49,7 @@ def converted(model: nn.Module, name: str) -> Generator[bool]:
 
 
 def _rounded(model: nn.Module, name: str) -> list[tuple[Tensor, Tensor]]:
-    kind, space, rest = name.partition(" ")
-    takes, dtype = _PARTS[space + rest], _KINDS[kind]
+    dtypes, takes = _KINDS[name]
     found = [
         held
         for is_parameter, tensors in ((True, model.parameters()), (False, model.buffers()))
@@ -53,8 +57,9 @@ def _rounded(model: nn.Module, name: str) -> list[tuple[Tensor, Tensor]]:
         if held.is_floating_point() and takes(held, is_parameter)
     ]
     kept = [(held, held.detach().clone()) for held in found]
-    for held, before in kept:
-        held.copy_(before.to(dtype).to(held.dtype))
+    for held in found:
+        for dtype in dtypes:
+            held.copy_(held.to(dtype))
     return kept
 
 

@@ -73,6 +73,15 @@ class Pool:
     drawn: Drawn | None = None
     ranked: bool = True
 
+    @property
+    def each(self) -> int:
+        """Bytes that an input takes in a seal."""
+        return size_of(chosen(self.inputs, slice(1))) if self.drawn is None else _SEEDED
+
+    def fitting(self, keep: int) -> int:
+        """How many of so many inputs a seal takes, by their own size."""
+        return min(keep, count(self.inputs), max(BYTES // max(self.each, 1), 1))
+
     def at_random(self, keep: int, *, seed: int) -> "Pool":
         """Some of them in an order at random: what chosen ones are compared with."""
         rows = seeds.generator(seed, "at random").permutation(len(self.own))[:keep]
@@ -109,6 +118,9 @@ _FEWEST: Final = 8
 """Inputs that a seal has room for; of larger ones, those are taken that can be drawn again."""
 
 _POOL: Final = 24
+
+_SEEDED: Final = 80
+"""Bytes of an input that is drawn again: its seed and its range."""
 
 
 def drawing(like: Tensor, *, seed: int) -> Drawn:
@@ -199,8 +211,6 @@ def choose(
     """
     inputs, own = pool.inputs, pool.own
     reach = np.minimum(_reach(subject, inputs, seed=seed, watch=watch) / unit, ENOUGH)
-    room = BYTES // max(size_of(chosen(inputs, slice(1))), 1)
-    keep = min(keep, len(reach), max(room, 1) if pool.drawn is None else keep)
     best, taken, first = np.zeros(reach.shape[1]), list[int](), 0.0
     for at in range(keep):
         gain = np.maximum(reach, best).sum(1)

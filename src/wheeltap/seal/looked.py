@@ -52,8 +52,8 @@ class Looked:
         return self.inputs / self.stored.seen.output.shape[0]
 
 
-def ask(model: nn.Module, seal: Seal, inputs: Inputs) -> Looked:
-    """Asks the inputs, a few first; stops where it is sure that something changed.
+def ask(model: nn.Module, seal: Seal, inputs: Inputs, *, every: bool = False) -> Looked:
+    """Asks the inputs, a few first; stops where it is sure that something changed, unless every one is to be asked.
 
     Raises:
         ModelError: If the model does not answer them.
@@ -62,7 +62,7 @@ def ask(model: nn.Module, seal: Seal, inputs: Inputs) -> Looked:
     looking = looking_of(seal)
     seen = look(model, chosen(inputs, slice(_FIRST)), looking)
     found = beside(seal, seen)
-    if found.distance > _SURE or total <= _FIRST:
+    if (found.distance > _SURE and not every) or total <= _FIRST:
         return found
     few = max(looking.few - _FIRST, 0)
     return beside(seal, _joined(seen, look(model, chosen(inputs, slice(_FIRST, total)),

@@ -23,8 +23,20 @@ from wheeltap.core.typed import to_array
 from wheeltap.engine.apply import Disturbance
 from wheeltap.seal import conversions, values
 from wheeltap.seal.inputs import Choice, Watch, candidates, choose, drawn_again
-from wheeltap.seal.record import Body, Challenge, Lineage, Packed, Parts, Seal, SealedInputs, Stored, Tolerances
-from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, few_of, look
+from wheeltap.seal.record import (
+    LOOSEST,
+    Body,
+    Challenge,
+    Lineage,
+    Packed,
+    Parts,
+    Seal,
+    SealedInputs,
+    Stored,
+    Tolerances,
+)
+from wheeltap.seal.room import room_for, thinned
+from wheeltap.seal.sketch import Floats, Looking, Seen, blocks_of, look
 from wheeltap.seal.tensors import marked
 
 MARGIN: Final = 4.0
@@ -77,10 +89,12 @@ class Made:
     Attributes:
         seal: The seal.
         choice: Its inputs.
+        thinned: What is kept less of than of a smaller model, in sentences.
     """
 
     seal: Seal
     choice: Choice
+    thinned: tuple[str, ...] = ()
 
 
 def make(
@@ -103,13 +117,14 @@ def make(
     exact = conversions.in_single_precision(subject.model)
     own = subject if exact is subject.model else Subject(exact, name=subject.name)
     blocks = blocks_of(exact, subject.record.blocks)
-    looking = Looking(how.seed, blocks, few_of(len(blocks), len(conversions.NAMES)))
     kind = "large" if subject.record.parameters > _LARGE else "small"
     pool = candidates(own, task, most=_POOL[kind], seed=how.seed)
-    pool = pool.at_random(how.inputs, seed=how.seed) if how.at_random else pool
+    room = room_for(exact, blocks, pool.fitting(how.inputs), pool.each, how.audit)
+    pool = pool.at_random(room.inputs, seed=how.seed) if how.at_random else pool
+    looking = Looking(how.seed, room.some(blocks), room.few)
     watch("measuring harmless variation", 0, 2)
     rough = _variation(exact, chosen(pool.inputs, slice(8)), looking)
-    choice = choose(own, pool, keep=how.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
+    choice = choose(own, pool, keep=room.inputs, unit=rough.output * rough.size, seed=how.seed, watch=watch)
     inputs = choice.inputs
     watch("measuring harmless variation", 1, 2)
     found = _variation(exact, inputs, looking)
@@ -117,9 +132,10 @@ def make(
     stored = _conversions(exact, inputs, looking, found.seen, watch)
     challenges, loose = _challenges(own, inputs, looking, found.seen, watch)
     body = Body(
-        name=subject.name, weights=before, shapes=values.shapes_digest(exact), values=values.sealed(exact),
-        seed=how.seed, inputs=_kept(choice),
-        blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed), challenges=challenges,
+        name=subject.name, weights=before, shapes=values.shapes(exact),
+        values=values.sealed(exact, length=room.digest), seed=how.seed, inputs=_kept(choice),
+        blocks=found.seen.order, stored=stored, tensors=marked(exact, seed=how.seed, marks=room.marks),
+        challenges=challenges,
         tolerances=Tolerances(found.output, found.blocks, loose, subject.device.type, found.passes),
         audit=tuple(how.audit), expires=how.expires, of=how.of,
         provenance={"wheeltap": __version__, "torch": str(torch.__version__), "machine": platform.machine()},
@@ -129,7 +145,7 @@ def make(
     if weights_digest(subject.model) != before:
         raise RestorationError("The model was not given back as it was.", where=subject.name,
                                expected=before[:12], got=weights_digest(subject.model)[:12])  # fmt: skip
-    return Made(seal, choice)
+    return Made(seal, choice, thinned(room, len(blocks), how.inputs))
 
 
 def _require_own(seal: Seal, model: nn.Module, looking: Looking) -> None:
@@ -263,7 +279,7 @@ def _challenges(
             with conversions.converted(subject.model, conversion) as changes:
                 moved = response(subject, inputs, looking, one) if changes else answer
             loose = max(loose, float(np.abs(moved - answer).max()) / size(answer))
-    return tuple(found), MARGIN * loose
+    return tuple(found), min(MARGIN * loose, LOOSEST)  # of very deep nets even casts change the answers
 
 
 _NONE: Final = Packed("<f4", (0,), "")

@@ -22,6 +22,9 @@ VERSION: Final = 1
 LARGEST: Final = 64 * 1024
 """Bytes of a seal, at most."""
 
+LOOSEST: Final = 2.0
+"""Largest tolerance that a seal may have, as a share of what it is of."""
+
 _ENDS: Final = ("<f4", "<f8", "<i4", "<i8", "|u1", "|b1")
 """Kinds of numbers that a seal may hold."""
 
@@ -193,7 +196,7 @@ class Body(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     Attributes:
         name: Of the model.
         weights: Digest of parameters and buffers, to the bit.
-        shapes: Digest of the shapes of all parameters and kept buffers, in order.
+        shapes: Names and shapes of all parameters and kept buffers, in order, as compressed text.
         values: Digests of each tensor's values, as sealed and after casts, ``[tensor, cast, byte]``.
         seed: Of all projections and challenges: whoever knows it can fit them.
         inputs: What the model is asked.

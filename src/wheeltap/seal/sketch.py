@@ -30,15 +30,6 @@ MOST: Final = 48
 MOMENTS: Final = ("mean", "rms", "mean size", "fourth")
 """Moments of a block's output, over its units and places."""
 
-_BLOCK_BYTES: Final = 16 * 1024
-"""Of what a seal keeps of blocks."""
-
-
-def few_of(blocks: int, variants: int) -> int:
-    """Inputs of which blocks are looked at, the first ones: as many as a seal has room for."""
-    each = max(blocks * variants, 1) * (BLOCK_DIRECTIONS + len(MOMENTS)) * 4
-    return max(_BLOCK_BYTES // each, 2)
-
 
 @final
 @dataclass(frozen=True)
@@ -179,9 +170,7 @@ def blocks_of(model: nn.Module, names: tuple[str, ...]) -> tuple[str, ...]:
     """Module paths of blocks: of what is no module of its own, the module that holds it."""
     known = {path for path, _ in named_modules(model)}
     found = dict.fromkeys(name if name in known else name.rpartition(".")[0] for name in names)
-    several = [name for name in found if name and name in known]
-    step = max(-(-len(several) // MOST), 1)
-    return tuple(several[::-1][::step][::-1])
+    return tuple(name for name in found if name and name in known)
 
 
 class _Found:
@@ -220,10 +209,20 @@ class _Found:
         )
 
 
+def _places(model: nn.Module, names: tuple[str, ...]) -> list[tuple[str, nn.Module]]:
+    """The modules at some paths; also where the model is in a wrapper, under a path that only begins in another way."""
+    known = dict(named_modules(model))
+    found = list[tuple[str, nn.Module]]()
+    for name in names:
+        paths = [name] if name in known else [path for path in known if path.endswith(f".{name}")]
+        if len(paths) == 1 and not isinstance(known[paths[0]], torch.jit.ScriptModule):  # on which nothing can hook
+            found.append((name, known[paths[0]]))
+    return found
+
+
 @contextmanager
 def _watched(model: nn.Module, names: tuple[str, ...], found: _Found) -> Generator[None]:
-    known = dict(named_modules(model))
-    hooks = [known[name].register_forward_hook(partial(found.take, name)) for name in names if name in known]
+    hooks = [module.register_forward_hook(partial(found.take, name)) for name, module in _places(model, names)]
     try:
         yield
     finally:

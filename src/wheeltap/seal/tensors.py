@@ -1,7 +1,7 @@
 """What was done to which parameter, from a few numbers kept of each."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, final
 
 import numpy as np
@@ -12,6 +12,7 @@ from wheeltap.core import seeds
 from wheeltap.core.errors import FileFormatError
 from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.seal.record import Packed
+from wheeltap.seal.values import Matched
 
 Floats = NDArray[np.float64]
 
@@ -79,9 +80,11 @@ class Mark:
         return (self.rms, self.mean, *self.marks)
 
 
-def marked(model: nn.Module, *, seed: int) -> Packed:
-    """What a seal keeps of each parameter, ``[parameter, number]``."""
-    rows = [_mark(name, held, seed=seed).row for name, held in model.named_parameters()]
+def marked(model: nn.Module, *, seed: int, marks: int = MARKS) -> Packed:
+    """What a seal keeps of each parameter, ``[parameter, number]``: with so many projections; without any, nothing."""
+    if not marks:
+        return Packed.of(np.zeros((0, 2), dtype=np.float32))
+    rows = [_mark(name, held, seed=seed).row[: 2 + marks] for name, held in model.named_parameters()]
     return Packed.of(np.array(rows, dtype=np.float32))
 
 
@@ -119,25 +122,29 @@ class Compared:
 
     Args:
         sealed: What the seal keeps of them.
-        model: The model at hand.
+        found: The tensors of the model at hand, in their places.
         seed: Of the seal.
-        changed: Names of the tensors that have other values than a harmless cast leaves.
     """
 
-    def __init__(self, sealed: Packed, model: nn.Module, *, seed: int, changed: Collection[str]) -> None:
-        self._model, self._seed = model, seed
-        found = [_mark(name, held, seed=seed) for name, held in model.named_parameters()]
-        rows = sealed.floats()
-        if rows.shape != (len(found), 2 + MARKS):
-            wanted = f"{2 + MARKS} for each of {len(found)}"
+    def __init__(self, sealed: Packed, found: Matched, *, seed: int) -> None:
+        self._held, self._seed = found.held, seed
+        rows, names = sealed.floats(), found.order
+        self.blind = rows.shape == (0, 2)  # of a model with very many parameters a seal keeps digests alone
+        self._marks = rows.shape[1] - 2 if rows.ndim == len(("parameter", "number")) else 0
+        if not self.blind and (len(rows) > len(names) or not 0 < self._marks <= MARKS):
+            wanted = f"up to {2 + MARKS} for each of {len(names)}"
             raise FileFormatError("The seal's numbers do not fit its parameters.", expected=wanted,
                                   got=str(list(rows.shape)))  # fmt: skip
+        known = [(row, name) for row, name in zip(rows, names, strict=False) if name in found.held]
+        marks = [_mark(name, found.held[name], seed=seed) for _, name in known]
+        few = slice(self._marks)
         self.pairs = [
-            (Mark(one.name, one.shape, float(row[0]), float(row[1]), tuple(map(float, row[2:]))), one)
-            for row, one in zip(rows, found, strict=True)
-        ]
+            (Mark(one.name, one.shape, float(row[0]), float(row[1]), tuple(map(float, row[2:]))),
+             replace(one, marks=one.marks[few]))
+            for (row, _), one in zip(known, marks, strict=True)
+        ]  # fmt: skip
         self.relative = {one.name: _relative(one, two) for one, two in self.pairs}
-
+        changed = found.changed
         self.others = [name for name in changed if name not in self.relative]
         self.changed = sorted((name for name in changed if name in self.relative), key=lambda at: -self.relative[at])
 
@@ -163,7 +170,8 @@ class Compared:
         """The likely kind of change."""
         changed = self.changed
         if not changed and self.others:
-            return Change("damaged", f"{len(self.others)} buffers changed: {self.others[0]}.", tuple(self.others))
+            which = "1 tensor" if len(self.others) == 1 else f"{len(self.others)} tensors"
+            return Change("" if self.blind else "damaged", f"{which} changed: {self.others[0]}.", tuple(self.others))
         if not changed:
             return Change("", "No weight changed: code, settings or buffers that no checkpoint keeps did.")
         pairs = {one.name: (one, two) for one, two in self.pairs}
@@ -188,13 +196,14 @@ class Compared:
             return "scale", f"{name} is {factor:.4g} times what it was."
         added = found.mean - sealed.mean
         if added and off < ALIKE * moved:
-            kind: Kind = "norm offset" if len(sealed.shape) == 1 else "offset"
+            norm = len(sealed.shape) == 1 and abs(abs(added) - 1.0) < ALIKE  # as another convention stores gains
+            kind: Kind = "norm offset" if norm else "offset"
             return kind, f"{added:+.4g} was added to every number of {name}."
         return None
 
     def _off_by_offset(self, sealed: Mark, found: Mark) -> float:
         """What is left of a change where one number was added to all."""
-        ones = _offset(self._seed, int(np.prod(sealed.shape)))
+        ones = _offset(self._seed, int(np.prod(sealed.shape)))[: self._marks]
         added = (found.mean - sealed.mean) * ones
         return float(np.linalg.norm(np.array(found.marks) - np.array(sealed.marks) - added))
 
@@ -225,7 +234,7 @@ class Compared:
 
     def _bits(self, name: str) -> int:
         """Bits of the grid that a parameter's rows lie on, where they do: 8 and less; else 0."""
-        held = self._model.get_parameter(name).detach()
+        held = self._held[name].detach()
         if held.ndim < 2 or held[0].numel() < _WIDE:
             return 0
         rows = to_array(held.reshape(len(held), -1)[:_ROWS]).astype(np.float64)

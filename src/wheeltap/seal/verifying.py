@@ -3,29 +3,41 @@
 import datetime
 import os
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
-from wheeltap.core.inputs import Inputs, count
+from wheeltap.core.inputs import Inputs, count, tensors
 from wheeltap.core.subject import Subject
 from wheeltap.seal import conversions, values
 from wheeltap.seal.looked import Looked, ask, departs
 from wheeltap.seal.making import CHALLENGED, inputs_of, response, size
-from wheeltap.seal.record import Seal, load
+from wheeltap.seal.record import LOOSEST, Seal, load
 from wheeltap.seal.signature import require_signed
 from wheeltap.seal.sketch import BLOCK_DIRECTIONS, DIRECTIONS, MOMENTS, Looking
+from wheeltap.seal.structure import rewritten
 from wheeltap.seal.tensors import Compared
+from wheeltap.seal.values import Matched
 
-Said = Literal["identical", "equivalent", "same function, different structure", "altered", "other model"]
+Said = Literal[
+    "identical", "equivalent", "same function, different structure", "outputs agree", "altered", "other model"
+]
 
 FINE: Final = ("identical", "equivalent")
 """Verdicts that pass."""
+
+STRUCTURE: Final = "same function, different structure"
+"""Verdict on other weights that compute the same."""
+
+OUTPUTS: Final = "outputs agree"
+"""Verdict on a runtime whose weights cannot be read."""
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,45 +107,73 @@ def verify(
     if key is not None:
         require_signed(seal, Path(key))
     module = model.model if isinstance(model, Subject) else model
-    if next(module.parameters(), None) is None:
+    _require_plain(module)
+    if not values.has_weights(module):
         return _of_runtime(module, seal, inputs)
-    subject = model if isinstance(model, Subject) else Subject(module)
-    same_bits = weights_digest(subject.model) == seal.body.weights
-    exact = conversions.in_single_precision(subject.model)
-    looked = ask(exact, seal, inputs)
-    said = _said(seal, looked, mode="full" if full else "quick", device=subject.device.type)
-    if values.shapes_digest(exact) != seal.body.shapes:
+    subject = model if isinstance(model, Subject) or next(module.parameters(), None) is None else Subject(module)
+    exact = conversions.in_single_precision(module)
+    found = values.matched(exact, seal.body)
+    sealed = not found.missing and not found.changed
+    looked = ask(exact, seal, inputs, every=sealed)
+    said = _said(seal, looked, inputs, mode="full" if full else "quick", device=found.device)
+    said = msgspec.structs.replace(said, notes=(*said.notes, *_unlike(found)))
+    if found.missing:
         if looked.distance > 1.0:
-            raise _another(seal, subject)
-        return msgspec.structs.replace(said, verdict="same function, different structure", detail=_REWRITTEN)
-    casts = values.casts_of(exact, seal.body.values)
-    changed = [name for name, several in casts.items() if not several]
-    if changed:
-        found = _changed(said, Compared(seal.body.tensors, exact, seed=seal.body.seed, changed=changed), seal, looked)
-        work = subject if exact is subject.model else Subject(exact, name=subject.name)
-        return _challenged(found, work, seal, inputs) if full and looked.distance <= 1.0 else found
-    pure = {"as sealed", "bfloat16", "float16"}.intersection(*casts.values())  # what such a model gives was sealed
+            raise _another(seal, found)
+        return msgspec.structs.replace(said, verdict=STRUCTURE, detail=_REWRITTEN + _difference(found))
+    if sealed:
+        return _unchanged(said, seal, looked, found, same_bits=weights_digest(module) == seal.body.weights)
+    said = _changed(said, seal, looked, (found, exact, inputs))
+    if not full or looked.distance > 1.0 or not isinstance(subject, Subject):
+        return said
+    return _challenged(said, subject if exact is module else Subject(exact, name=subject.name), seal, inputs)
+
+
+def _unchanged(said: Verification, seal: Seal, looked: Looked, found: Matched, *, same_bits: bool) -> Verification:
+    """What is said of a model all of whose weights are as sealed, or cast harmlessly."""
+    pure = set(conversions.NAMES).intersection(*found.casts.values())  # what such a model gives was sealed
     loose = 1.0 if pure or looked.conversion else _loose(seal)
     if looked.distance > loose or (looked.conversion and said.block):
         return msgspec.structs.replace(said, detail=_CODE)
-    mixture = " and ".join(sorted({several[0] for several in casts.values()}))
+    mixture = " and ".join(sorted({several[0] for several in found.casts.values()}))
+    notes = said.notes if loose == 1.0 else (*said.notes, _MIXTURE.format(mixture, loose))
+    verdict: Said = "identical" if same_bits else "equivalent"
     return msgspec.structs.replace(
-        said, verdict="identical" if same_bits else "equivalent", conversion=looked.conversion or mixture, block=""
-    )
+        said, verdict=verdict, conversion=looked.conversion or mixture, block="", notes=notes
+    )  # fmt: skip
 
 
-def _said(seal: Seal, looked: Looked, *, mode: Literal["quick", "full"], device: str) -> Verification:
+_MIXTURE: Final = (
+    "No outputs were sealed of this mixture of casts ({}): code and settings were checked loosely, to within {:,.0f} "
+    "tolerances."
+)
+
+
+def _require_plain(module: object) -> None:
+    """Raises ``ModelError`` for what is no module, and where torch would round each product to 16 bits."""
+    if not isinstance(module, nn.Module):
+        raise ModelError("What is to be verified is no module.", expected="a torch.nn.Module",
+                         got=type(module).__name__, do="Call it in the forward of a module.")  # fmt: skip
+    part = next(chain(module.parameters(), module.buffers()), None)
+    if torch.is_autocast_enabled("cpu" if part is None else part.device.type):
+        raise ModelError("The model runs under autocast.", expected="a pass in the dtype of the weights",
+                         got="torch.autocast", do="Verify it outside of autocast.")  # fmt: skip
+
+
+def _said(
+    seal: Seal, looked: Looked, inputs: Inputs, *, mode: Literal["quick", "full"], device: str
+) -> Verification:  # fmt: skip
     return Verification(
         verdict="altered", seal=seal.digest, name=seal.body.name, mode=mode, conversion=looked.conversion,
         distance=looked.distance, share=looked.share, inputs=looked.inputs, forwards=looked.forwards,
-        block=departs(seal, looked), notes=_notes(seal, device, looked),
+        block=departs(seal, looked), notes=_notes(seal, device, looked, inputs),
     )  # fmt: skip
 
 
 _CODE: Final = (
     "Every weight is as sealed, or cast harmlessly: code, settings or buffers that no checkpoint keeps changed."
 )
-_REWRITTEN: Final = "Its outputs on the sealed inputs agree; its weights have other shapes."
+_REWRITTEN: Final = "Its outputs on the sealed inputs agree; its tensors are others: "
 _STRUCTURE: Final = "Its outputs on the sealed inputs agree; its weights are others."
 _RUNTIME: Final = (
     "By its outputs on the sealed inputs alone, for its weights cannot be read. They may be off by twice what casts to "
@@ -143,11 +183,11 @@ _RUNTIME: Final = (
 
 def _of_runtime(model: nn.Module, seal: Seal, inputs: Inputs) -> Verification:
     """Of a module without weights of its own, which calls another runtime: its outputs alone speak."""
-    looked = ask(model, seal, inputs)
-    said = _said(seal, looked, mode="quick", device=seal.body.tolerances.device)
+    looked = ask(model, seal, inputs, every=True)
+    said = _said(seal, looked, inputs, mode="quick", device=seal.body.tolerances.device)
     agrees = looked.distance <= _loose(seal)
     return msgspec.structs.replace(
-        said, verdict="equivalent" if agrees else "altered", block="", notes=(*said.notes, _RUNTIME)
+        said, verdict=OUTPUTS if agrees else "altered", block="", notes=(*said.notes, _RUNTIME)
     )
 
 
@@ -174,17 +214,13 @@ def _require_consistent(seal: Seal, total: int) -> None:
         and blocks == {(len(body.blocks), BLOCK_DIRECTIONS)}
         and moments == {(len(body.blocks), len(MOMENTS))}
         and len(body.tolerances.blocks) == len(body.blocks)
-        and all(0.0 < one <= _LOOSEST for one in loose)
+        and all(0.0 < one <= LOOSEST for one in loose)
         and answers == {(min(total, CHALLENGED), DIRECTIONS)}
     )
     if not sound:
         raise FileFormatError("The parts of the seal do not fit each other.", where=body.name,
                               expected="what wheeltap seal wrote", got="other shapes or tolerances",
                               do="Seal the model again; require a signature where seals may be forged.")  # fmt: skip
-
-
-_LOOSEST: Final = 2.0
-"""Largest tolerance that a seal may have, as a share of what it is of."""
 
 
 def _require_valid(seal: Seal, today: datetime.date) -> None:
@@ -201,42 +237,87 @@ def _require_valid(seal: Seal, today: datetime.date) -> None:
                          do="Audit the model again, and seal it.")  # fmt: skip
 
 
-def _another(seal: Seal, subject: Subject) -> ModelError:
+def _another(seal: Seal, found: Matched) -> ModelError:
     return ModelError(
-        "The seal is of another architecture.", where=subject.name,
-        expected=f"{len(seal.body.tensors.array())} parameters shaped as in {seal.body.name}, or the same outputs",
-        got=f"{len(list(subject.model.parameters()))} parameters and other outputs",
-        do="Verify the model that was sealed, loaded in the same way.",
+        "The seal is of another architecture.", where=seal.body.name,
+        expected=f"{len(found.order)} tensors shaped as in {seal.body.name}, or the same outputs",
+        got=_difference(found).removesuffix("."), do="Verify the model that was sealed, loaded in the same way.",
     )  # fmt: skip
 
 
-def _notes(seal: Seal, device: str, looked: Looked) -> tuple[str, ...]:
+def _difference(found: Matched) -> str:
+    """Which tensor is the first that is not as it was sealed, in words."""
+    if found.reshaped:
+        return f"{found.reshaped}."
+    return (
+        f"{_tensors(found.missing)} that {_was(found.missing)} sealed {_is(found.missing)} missing: {found.missing[0]}."
+    )
+
+
+def _unlike(found: Matched) -> tuple[str, ...]:
+    """Notes on tensors that are in no place, or in the place of others."""
+    notes = list[str]()
+    if found.extra:
+        notes.append(f"{_tensors(found.extra)} more than {_was(found.extra)} sealed: {found.extra[0]}.")
+    if found.moved:
+        notes.append("Tensors have other names than the sealed ones: they were recognized by their values.")
+    return tuple(notes)
+
+
+def _tensors(names: Sequence[str]) -> str:
+    return "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _is(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _notes(seal: Seal, device: str, looked: Looked, inputs: Inputs) -> tuple[str, ...]:
     sealed = seal.body.tolerances.device
     missing, notes = len(set(seal.body.blocks) - set(looked.seen.order)), list[str]()
     if missing:
-        notes.append(f"{missing} of {len(seal.body.blocks)} blocks were not seen: outputs alone speak for them.")
+        notes.append(f"{missing} of {len(seal.body.blocks)} blocks were not seen: a change may start before the "
+                     "block that is named.")  # fmt: skip
+    length = max((part.shape[1] for part in tensors(inputs).values() if _of_tokens(part)), default=_LONG + 1)
+    if length <= _LONG:
+        notes.append(_SHORT.format(length))
     if sealed != device:
         notes.append(_ELSEWHERE.format(sealed, device))
     return tuple(notes)
 
 
+def _of_tokens(part: Tensor) -> bool:
+    return part.ndim == len(("input", "place")) and not part.is_floating_point()
+
+
+_LONG: Final = 32
+"""Tokens of a sealed input, at most."""
+
+_SHORT: Final = (
+    "The sealed inputs have {} tokens at most: settings that matter only beyond (scaled positions, windows) are not "
+    "seen."
+)
 _ELSEWHERE: Final = "Tolerances were measured on {}, and this ran on {}: a few of them may be the device's."
 
 
 # ---- what was found ---------------------------------------------------------------------------------------------
 
 
-def _changed(said: Verification, compared: Compared, seal: Seal, looked: Looked) -> Verification:
+def _changed(said: Verification, seal: Seal, looked: Looked, about: tuple[Matched, nn.Module, Inputs]) -> Verification:
     """What is said of a model some of whose weights are others."""
-    agrees = looked.distance <= 1.0
+    compared, agrees = Compared(seal.body.tensors, about[0], seed=seal.body.seed), looked.distance <= 1.0
     if agrees and not said.block and compared.convention:
         note = f"{len(compared.changed)} gains are stored with an offset of 1: another convention, the same function."
         return msgspec.structs.replace(said, verdict="equivalent", notes=(*said.notes, note))
     if compared.another and not agrees:
         detail = "Most of its weights have nothing to do with the sealed ones."
         return msgspec.structs.replace(said, verdict="other model", detail=detail, block="")
-    if agrees and (compared.another or (_reordered(seal, looked) if said.block else len(compared.changed) > 1)):
-        return msgspec.structs.replace(said, verdict="same function, different structure", detail=_STRUCTURE)
+    if agrees and rewritten(seal, looked, compared, about):
+        return msgspec.structs.replace(said, verdict=STRUCTURE, detail=_STRUCTURE)
     change = compared.explained()
     alike = " The outputs on the sealed inputs agree all the same." if agrees else ""
     return msgspec.structs.replace(
@@ -253,20 +334,6 @@ def block_of(changed: Sequence[str], seal: Seal) -> str:
     inside = [block for block in seal.body.blocks if block in blocks]
     outside = [name.rpartition(".")[0] for name, block in zip(changed, blocks, strict=True) if not block]
     return inside[0] if inside else next(iter(outside), "")
-
-
-def _reordered(seal: Seal, looked: Looked) -> bool:
-    """Whether each block gives the same numbers as when it was sealed, in another order."""
-    expected, seen = looked.stored.seen.moments.floats(), looked.seen
-    return all(
-        name not in seen.order
-        or np.abs(seen.moments[seen.order.index(name)] - expected[at]).max() <= _LOOSE * loose * size(expected[at])
-        for at, (name, loose) in enumerate(zip(seal.body.blocks, seal.body.tolerances.blocks, strict=True))
-    )
-
-
-_LOOSE: Final = 4.0
-"""Tolerances that a moment may be off, for it was not measured how far harmless variation moves it."""
 
 
 def _challenged(said: Verification, subject: Subject, seal: Seal, inputs: Inputs) -> Verification:

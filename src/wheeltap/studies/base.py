@@ -11,6 +11,7 @@ import msgspec
 from wheeltap.audits.base import Audit
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered, Verdict
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
@@ -141,6 +142,10 @@ class Study(Audit):
         """What it shows beside its table."""
         return Shown(members=members_of(table), rows=table.rows())
 
+    def circuits(self, case: Case) -> list[CircuitView]:
+        """Circuits that its page shows."""
+        return []
+
     def spec(self) -> StudySpec:
         """The study as a plan keeps it."""
         cohorts = tuple(cohort_of(cast) for cast in self.cast())
@@ -183,7 +188,8 @@ class Study(Audit):
         planned = _planned(case)
         drafts = [rules.draft(rule, table, among=len(planned.rules), alpha=case.plan.alpha) for rule in planned.rules]
         controls = [*rules.left_out(table, planned.rules), *self.controls(case, table)]
-        return Verdict(drafts=drafts, controls=controls, answered=partial(self._answered, case, table))
+        answered = partial(self._answered, case, table)
+        return Verdict(drafts=drafts, controls=controls, answered=answered, circuits=self.circuits(case))
 
     def table(self, case: Case) -> Table:
         """Every member's numbers; of those that have none, why."""

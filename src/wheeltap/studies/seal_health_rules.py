@@ -1,6 +1,6 @@
 """What the study ``seal-health`` predicts, from what, and how that is judged: fixed before its first net was made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -12,7 +12,7 @@ from wheeltap.core.study import Metric, Rule
 from wheeltap.stats import held_out
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import Scale, over_nets
-from wheeltap.studies.rules import subject_of
+from wheeltap.studies.rules import listed, subject_of
 from wheeltap.studies.table import LEVEL, Table
 
 NETS, FORGOT = "nets", "nets that forgot a digit"
@@ -71,7 +71,7 @@ class Outcome:
 OUTCOMES: Final = (
     Outcome(LOST, NETS, "Score lost at 4 bits", "the score lost at 4 bits", "WT103"),
     Outcome(RISE, NETS, "Loss at 4 bits", "how much the loss rises at 4 bits", "WT103"),
-    Outcome(BACK, FORGOT, "Relearnt", "what comes back of a forgotten digit", "WT107"),
+    Outcome(BACK, FORGOT, "Digit relearned after 16 steps", "what comes back of a forgotten digit", "WT107"),
 )
 
 PLANTED: Final = Outcome(HALF, NETS, "Half dose of relative noise", "the half dose of relative noise", "WT101")
@@ -94,15 +94,19 @@ def metrics() -> tuple[Metric, ...]:
     return (*singles, *(metric for one in (*OUTCOMES, PLANTED) for metric in _predicted(one)))
 
 
+_UNIT: Final = "halvings; 1 is R2 .5, 0 is R2 0"
+
+
 def _predicted(one: Outcome) -> list[Metric]:
     reads = (
         "How often the squared error is halved against the mean of the other nets: 1 is R2 = .5, 0 is nothing. Each "
         "net is predicted by a ridge regression on all others; its number is what it adds to the mean (jackknife)."
     )
     found = [
-        Metric(key=one.by(source), title=f"{one.title}, from {words}", unit="halvings", code=one.code, reads=reads)
+        Metric(key=one.by(source), title=f"{one.title}, from {words}: R2 in halvings of the error", unit=_UNIT,
+               code=one.code, reads=reads)
         for source, words in SOURCES.items()
-    ]
+    ]  # fmt: skip
     added = Metric(
         key=one.added, title=f"{one.title}: R2 added to outputs", unit="R2", code=one.code,
         reads="R2 from outputs and seal responses less R2 from outputs alone.",
@@ -118,7 +122,7 @@ def rules() -> tuple[Rule, ...]:
 def _rules(one: Outcome) -> list[Rule]:
     return [
         Rule(
-            code=one.code, title=f"{one.title} is predicted by seal responses", metric=one.by(RESPONSES),
+            code=one.code, title=f"{one.title} is predicted by seal responses (R2 .5: 1 halving)", metric=one.by(RESPONSES),
             cohorts=(one.cohort,), statistic="mean", direction="more", margin=-float(np.log2(1.0 - WORKS)),
             supports=f"Seal responses predict {one.what}: R2 above {WORKS:g}.",
             refutes=f"Seal responses do not predict {one.what}: R2 below {WORKS:g}.",
@@ -145,7 +149,11 @@ def predicted(one: Outcome, sources: Sequence[Sources], outcome: FloatArray) -> 
         found[one.added] = held_out.gain(columns[BOTH], columns[OUTPUTS], outcome)
     except DataError:  # few nets, or all alike: rules on these numbers say that no member has them
         return {}
-    return found
+    return {key: np.round(numbers, _DIGITS) for key, numbers in found.items()}
+
+
+_DIGITS: Final = 9
+"""Decimals: what is below comes from rounding alone."""
 
 
 def r2(table: Table, one: Outcome, source: str) -> Estimate | None:
@@ -172,14 +180,31 @@ def said_of(table: Table, one: Outcome) -> str:
 
 
 def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
-    """Plainly whether the distillation works, then for what."""
+    """Plainly whether the distillation works; then for what, for what not, and of what that cannot be said."""
     status = {(one.title, one.subject): one.status for one in findings}
-    mine = [rule for rule in planned if rule.metric in {one.by(RESPONSES) for one in OUTCOMES}]
-    found = [status.get((rule.title, subject_of(rule))) for rule in mine]
-    if all(one == "found" for one in found):
+    by = {rule.metric: status.get((rule.title, subject_of(rule))) for rule in planned}
+    found, excluded, open_ = (
+        [one.what for one in OUTCOMES if kind(by.get(one.by(RESPONSES)))]
+        for kind in (_is("found"), _is("excluded"), lambda said: said not in ("found", "excluded"))
+    )
+    if not (excluded or open_):
         return "An audit can be distilled into seal responses here: they predict all that was asked."
-    if "found" in found:
-        return "An audit is distilled into seal responses in part."
-    if all(one == "excluded" for one in found):
+    if not (found or open_):
         return "An audit cannot be distilled into seal responses here: they predict nothing that was asked."
-    return "The distillation is not shown to work: for no outcome do seal responses explain more than half."
+    parts = (
+        (found, f"R2 above {WORKS:g} is shown for"), (excluded, "it is excluded for" if found else
+         f"R2 above {WORKS:g} is excluded for"), (open_, "it cannot be told for"),
+    )  # fmt: skip
+    said = "; ".join(f"{words} {listed(of)}" for of, words in parts if of)
+    if found:
+        return f"An audit is distilled into seal responses in part: {said}."
+    if excluded:
+        return f"The distillation is not shown to work: {said}."
+    return (
+        f"Whether an audit can be distilled into seal responses cannot be told here: of {len(open_)} outcomes, none "
+        "was decided."
+    )
+
+
+def _is(wanted: str) -> Callable[[str | None], bool]:
+    return lambda said: said == wanted

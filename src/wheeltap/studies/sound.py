@@ -142,7 +142,7 @@ _MOST_MORE: Final = 30
 def _asked(rule: Rule, spec: StudySpec, more: int = 0) -> Asked:
     """The test of a rule, were there so many more members in each cohort of several."""
     sizes = [len(_cohort(spec, name).members) for name in rule.cohorts]
-    counts = [size + more if size > 1 else size for size in sizes]
+    counts = [size + more if size > 1 or size == spec.settings.get("seeds") else size for size in sizes]
     if rule.statistic == "one_of":
         counts = counts[1:]
     elif rule.statistic == "paired" or (rule.statistic == "added" and rule.within):

@@ -12,11 +12,16 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.case import Arrays, Case
+from wheeltap.audits.circuit_read import CHANCE
+from wheeltap.audits.circuit_view import along, drawn
 from wheeltap.audits.claims import Unanswered
 from wheeltap.core import seeds
+from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, Metric, Rule
+from wheeltap.core.unit_circuit import packed
+from wheeltap.plans.readings.circuit_graph import CIRCUIT_GRAPH
 from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, Null
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.members import Single
@@ -158,7 +163,9 @@ class SparseCircuits(Study):
     def ask_of(self, case: Case, member: SubjectRecord) -> list[Trial]:
         """Every search; then, with the penalty that found each circuit, the same in what has none."""
         wanted = [trial for task in range(self.settings.tasks) for trial in self._searches(case, member, task)]
-        return [*wanted, *(trial for trial, _ in self._nulls(case, member))] if case.known(wanted) else wanted
+        if not case.known(wanted):
+            return wanted
+        return [*wanted, *(trial for trial, _ in self._nulls(case, member)), *self._graphs(case, member)]
 
     def _searches(self, case: Case, member: SubjectRecord, task: int) -> list[Trial]:
         return [self._search(case, member, task, penalty) for penalty in self._penalties]
@@ -175,15 +182,17 @@ class SparseCircuits(Study):
 
     def _nulls(self, case: Case, member: SubjectRecord) -> list[tuple[Trial, str]]:
         """Searches in nulls, each with what it is one of."""
-        found: list[tuple[Trial, str]] = []
-        for task in range(self.settings.tasks):
-            best = self._best(case, member, task)
-            if best is not None:
-                penalty = self._penalties[best[0]]
-                for words, null, nonsense in _NULLS:
-                    group = task + len(TASKS) * nonsense
-                    found.append((self._search(case, member, group, penalty, null), words))
-        return found
+        return [one for task in range(self.settings.tasks) for one in self._nulls_of(case, member, task)]
+
+    def _nulls_of(self, case: Case, member: SubjectRecord, task: int) -> list[tuple[Trial, str]]:
+        """The same of one task."""
+        best = self._best(case, member, task)
+        if best is None:
+            return []
+        penalty, groups = self._penalties[best[0]], (task, task + len(TASKS))
+        return [
+            (self._search(case, member, groups[nonsense], penalty, null), words) for words, null, nonsense in _NULLS
+        ]
 
     def _best(self, case: Case, member: SubjectRecord, task: int) -> tuple[int, Arrays] | None:
         """Which penalty found the smallest circuit, and what it found; ``None`` where none did.
@@ -235,8 +244,8 @@ class SparseCircuits(Study):
         return [Control(
             name="no circuit is found where there is none", kind="null", status=status,
             estimates=(Estimate.exact("searches that reached the target", float(count), "searches", n=max(tried, 1)),),
-            because=f"Of {tried} searches in nulls, with the penalty that found the circuit, {count} reached the target "
-            f"({listed}).",
+            because=f"Of {tried} searches in nulls, with the penalty that found the circuit, {count} reached the "
+            f"target ({listed}).",
         )]  # fmt: skip
 
     def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
@@ -259,6 +268,55 @@ class SparseCircuits(Study):
                 parts.append(f"{kind} {shown}")
             lines.append(f"{TASKS[task]}: units / weights of the circuit in {'; in '.join(parts)}.")
         return lines
+
+    # ---- the page -------------------------------------------------------------------------------------------------
+
+    def _pictured(self, case: Case) -> tuple[int, dict[str, Arrays]] | None:
+        """The first task of which both nets of the first pair have a circuit, and these circuits by net."""
+        names = [f"{kind} 1" for kind in (SPARSE, DENSE)]
+        pair = [one for one in case.whole.subjects if one.name in names]
+        for task in range(self.settings.tasks) if len(pair) == len(names) else ():
+            found = {one.name: self._found(case, one, task) for one in pair}
+            both = {name: read for name, read in found.items() if read is not None}
+            if len(both) == len(names):
+                return task, both
+        return None
+
+    def _graphs(self, case: Case, member: SubjectRecord) -> list[Trial]:
+        """The circuit of one task as a graph, of the first pair alone."""
+        pictured = self._pictured(case)
+        if pictured is None or member.name not in pictured[1]:
+            return []
+        task, found = pictured
+        circuit = packed(found[member.name]["rank"] < int(found[member.name]["size"]))
+        return [case.plan.reading(member, CIRCUIT_GRAPH.name, {"circuit": circuit, "group": task})]
+
+    def circuits(self, case: Case) -> list[CircuitView]:
+        """See ``Study.circuits``: one task in the first pair of twins, loss against size of both beside nulls."""
+        pictured = self._pictured(case)
+        if pictured is None:
+            return []
+        task, found = pictured
+        own = {name: along(name, read, null=False) for name, read in found.items()}
+        views: list[CircuitView] = []
+        for member in (one for one in case.plan.subjects if one.name in found):
+            alone, read = case.on(member), found[member.name]
+            kept, edges = int(read["size"]), int(read["edges"])
+            tried = [own[member.name], *(one for name, one in own.items() if name != member.name)]
+            try:
+                graph = drawn(case.reading(self._graphs(alone, member)[0]), worded=True)
+                tried += [
+                    along(words, case.reading(trial), null=True) for trial, words in self._nulls_of(alone, member, task)
+                ]
+            except Unanswered:
+                continue
+            views.append(CircuitView(
+                subject=member.name, task=TASKS[task], target=self.settings.target, chance=CHANCE, parts="units",
+                kept=kept, of=len(read["rank"]), tried=tuple(tried), **graph,
+                size=f"{kept:,} of {len(read['rank']):,} units, {edges:,} of {int(read['weights']):,} weights between "
+                "units",
+            ))  # fmt: skip
+        return views
 
     def _found(self, case: Case, member: SubjectRecord, task: int) -> Arrays | None:
         try:

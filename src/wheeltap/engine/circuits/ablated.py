@@ -1,4 +1,4 @@
-"""What is left of a task when units are ablated: by several definitions, on the same pairs.
+"""What is left of a task when units or edges are ablated: by several definitions, on the same pairs.
 
 Source: Gao et al. 2025, arXiv:2511.13653, section 2.3 and appendix E (mean ablation of what is outside, and of the
 circuit); Miller, Chughtai and Saunders 2024, arXiv:2407.08734 (other ablations, other verdicts); Chan et al. 2022,
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.circuits.asking import Asked
+from wheeltap.engine.circuits.asking import Asking
 from wheeltap.engine.circuits.units import Kept, two_sided
 
 ROUNDS: Final = 4
@@ -23,24 +23,24 @@ ROUNDS: Final = 4
 @final
 @dataclass(frozen=True)
 class Ablated:
-    """A circuit of units, held against pairs on which it was not searched.
+    """A circuit, held against pairs on which it was not searched.
 
     Attributes:
         searched: Pairs on which the most harmful subset is searched.
         held: Pairs on which everything is measured; values are means.
-        kept: The circuit.
+        kept: The circuit, ``[part]``.
         root: Of what is drawn.
     """
 
-    searched: Asked
-    held: Asked
+    searched: Asking
+    held: Asking
     kept: Kept
     root: int
 
     @property
     def mask(self) -> Tensor:
-        """1 for units of the circuit, ``[unit]``."""
-        return to_tensor(self.kept.astype("float32")).to(self.held.net.device)
+        """1 for parts of the circuit, ``[part]``."""
+        return to_tensor(self.kept.astype("float32")).to(self.held.device)
 
     def gaps(self, definition: str) -> Tensor:
         """How much higher the right answer's score is under one definition, ``[side, pair]``."""
@@ -54,51 +54,36 @@ class Ablated:
             case "mean":
                 return self.held.gaps(mask)
             case "zero":
-                return self.held.gaps(mask, {})
+                return self.held.zeroed(mask)
             case "resample":
-                return self._resampled(mask)
+                return self.held.resampled(mask, self.root)
             case _:
                 return self.held.gaps(self.worst())
-
-    def _resampled(self, mask: Tensor) -> Tensor:
-        """Ablated units hold what they hold for another prompt of the task, of either side, drawn at random."""
-        net, parts = self.held.net, list[Tensor]()
-        for at, batch in enumerate(self.held.pairs.batches()):
-            tokens = torch.cat([batch.clean, batch.corrupted])
-            order = seeds.generator(self.root, "resample", at).permutation(len(tokens))
-            values = net.recorded(tokens[to_tensor(order)].to(net.device))
-            parts.append(net.gaps(batch, mask, values))
-        gaps = torch.cat(parts, 1)
-        return -gaps if self.held.inverted else gaps
 
     def subset(self, draw: int) -> Tensor:
         """With a random half of what is outside at its mean, ``[side, pair]``."""
         drawn = seeds.generator(self.root, "subset", draw).random(len(self.kept)) < 0.5
-        return self.held.gaps(to_tensor((drawn | self.kept).astype("float32")).to(self.held.net.device))
+        return self.held.gaps(to_tensor((drawn | self.kept).astype("float32")).to(self.held.device))
 
     def worst(self) -> Tensor:
-        """The circuit and that part of what is outside which does it most harm, ``[unit]``; the rest at its mean."""
+        """The circuit and that part of what is outside which does it most harm, ``[part]``; the rest at its mean."""
         fixed, best = self.mask > 0, (-1.0, self.mask)
         mask = self.mask
         for _ in range(ROUNDS):
-            asked = mask.clone().requires_grad_()
-            with torch.enable_grad():
-                loss = self.searched.loss(asked)
-                (slope,) = torch.autograd.grad(loss, asked)
-            best = max(best, (float(loss), mask), key=lambda one: one[0])
+            loss, slope = self.searched.slope(mask)
+            best = max(best, (loss, mask), key=lambda one: one[0])
             changed = torch.where(fixed, self.mask, (slope > 0).to(mask.dtype))
             if torch.equal(changed, mask):
                 break
             mask = changed
-        return max(best, (float(self.searched.loss(mask)), mask), key=lambda one: one[0])[1]
+        return max(best, (mean_loss(self.searched.gaps(mask)), mask), key=lambda one: one[0])[1]
 
     def random(self, draw: int, *, remove: bool) -> float:
-        """Loss with as many units of each site as the circuit has, drawn at random, kept (or ablated); nats."""
-        net, rng = self.held.net, seeds.generator(self.root, "random circuit", draw)
-        drawn = self.mask.clone()
-        for held in net.slices.values():
+        """Loss with as many parts of each kind as the circuit has, drawn at random, kept (or ablated); nats."""
+        rng, drawn = seeds.generator(self.root, "random circuit", draw), self.mask.clone()
+        for held in self.held.slices.values():
             drawn[held] = drawn[held][to_tensor(rng.permutation(held.stop - held.start)).to(drawn.device)]
-        return float(self.held.loss(1.0 - drawn if remove else drawn))
+        return mean_loss(self.held.gaps(1.0 - drawn if remove else drawn))
 
 
 def mean_loss(gaps: Tensor) -> float:

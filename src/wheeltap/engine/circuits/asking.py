@@ -1,19 +1,54 @@
 """Asking the pairs of a task: those that a circuit is searched on and those held out, and what means are taken over."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import torch
 from torch import Tensor
 
+from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.pairs import Pairs
 from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_tensor
 from wheeltap.engine.circuits.units import UnitNet, Values, two_sided
 
 BATCH: Final = 64
 """Sequences of one pass, where means are taken."""
+
+
+class Asking(Protocol):
+    """Some pairs, asked of a net of which parts (units, or edges) are ablated. Masks are ``[part]``, 1 for kept.
+
+    Score gaps are those of ``Asked.gaps``.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        ...
+
+    @property
+    def slices(self) -> Mapping[str, slice]:
+        """Parts of one kind: random circuits have as many of each."""
+        ...
+
+    def gaps(self, mask: Tensor | None) -> Tensor:
+        """With what is not kept ablated as it was searched; nothing is ablated without a mask."""
+        ...
+
+    def zeroed(self, mask: Tensor) -> Tensor:
+        """With nothing in the place of what is not kept."""
+        ...
+
+    def resampled(self, mask: Tensor, root: int) -> Tensor:
+        """With what another prompt gives in the place of what is not kept."""
+        ...
+
+    def slope(self, mask: Tensor) -> tuple[float, Tensor]:
+        """The mean loss, and its gradient by the mask."""
+        ...
 
 
 @final
@@ -43,6 +78,38 @@ class Asked:
     def loss(self, mask: Tensor | None, values: Values | None = None) -> Tensor:
         """Mean cross-entropy of the right one of two answers over both sides of the pairs; nats."""
         return two_sided(self.gaps(mask, values)).mean()
+
+    @property
+    def device(self) -> torch.device:
+        """See ``Asking.device``."""
+        return self.net.device
+
+    @property
+    def slices(self) -> Mapping[str, slice]:
+        """The units of each site."""
+        return self.net.slices
+
+    def zeroed(self, mask: Tensor) -> Tensor:
+        """See ``Asking.zeroed``."""
+        return self.gaps(mask, {})
+
+    def resampled(self, mask: Tensor, root: int) -> Tensor:
+        """Ablated units hold what they hold for another prompt of the task, of either side, drawn at random."""
+        parts: list[Tensor] = []
+        for at, batch in enumerate(self.pairs.batches()):
+            tokens = torch.cat([batch.clean, batch.corrupted])
+            order = seeds.generator(root, "resample", at).permutation(len(tokens))
+            parts.append(self.net.gaps(batch, mask, self.net.recorded(tokens[to_tensor(order)].to(self.device))))
+        gaps = torch.cat(parts, 1)
+        return -gaps if self.inverted else gaps
+
+    def slope(self, mask: Tensor) -> tuple[float, Tensor]:
+        """See ``Asking.slope``."""
+        asked = mask.clone().requires_grad_()
+        with torch.enable_grad():
+            loss = self.loss(asked)
+            (slope,) = torch.autograd.grad(loss, asked)
+        return float(loss), slope
 
 
 def pairs_of(task: BaseTask) -> Pairs:
@@ -94,8 +161,14 @@ REPHRASED: Final = "rephrased"
 """Factor of a task: 1 for pairs that say the same in other words; no circuit is searched on these."""
 
 
-def of_group(task: BaseTask, group: int, *, rephrased: bool = False) -> BaseTask:
+def of_group(task: BaseTask, group: int, *, rephrased: bool = False, most: int = 0) -> BaseTask:
     """The examples of one group (all of them for -1) that circuits are searched on, or those in other words.
+
+    Args:
+        task: Of all.
+        group: Which.
+        rephrased: Whether those in other words are wanted.
+        most: How many each half of them has at most: those at equal distances; 0 for all.
 
     Raises:
         DataError: If there are none.
@@ -108,4 +181,7 @@ def of_group(task: BaseTask, group: int, *, rephrased: bool = False) -> BaseTask
         raise DataError("The task has no such pairs.", where=task.name,
                         expected="rephrased pairs" if rephrased else "one of its groups, or -1 for all",
                         got=f"group {group}")  # fmt: skip
-    return task if bool(wanted.all()) else task.part(wanted.nonzero()[:, 0])
+    rows = wanted.nonzero()[:, 0]
+    if most and len(rows) > 2 * most:
+        rows = rows[torch.arange(2 * most) * len(rows) // (2 * most)]
+    return task if len(rows) == len(wanted) else task.part(rows)

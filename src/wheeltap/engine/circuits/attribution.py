@@ -218,7 +218,7 @@ def _first_order(wired: Wired, batches: Sequence[PairBatch], settings: Settings)
     graph, pairs = wired.graph, sum(len(batch.clean) for batch in batches)
     sums = [torch.zeros(stage.writers, len(stage.readers), dtype=torch.float64, device=wired.subject.device)
             for stage in graph.stages]  # fmt: skip
-    with _weights_still(wired.model), differentiable(wired.model):
+    with weights_still(wired.model), differentiable(wired.model):
         tokens = settings.tokens or _at_once(wired)
         for batch in (part for whole in batches for part in wired.split(whole, tokens=tokens)):
             _Attribution(wired, batch, settings).add_to(sums)
@@ -345,7 +345,7 @@ _READERS: Final = 128
 
 
 @contextmanager
-def _weights_still(model: nn.Module) -> Generator[None]:
+def weights_still(model: nn.Module) -> Generator[None]:
     """While the block runs, no weight takes a gradient: a pass then keeps only what activations need."""
     before = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

@@ -148,8 +148,9 @@ class _Pass:
         self.wired, self.ablated = wired, ablated
         self.keep = {(stage.layer, stage.writers): mask for stage, mask in zip(
             wired.graph.stages, _matrices(wired.graph, keep), strict=True)}  # fmt: skip
-        self.still: dict[int, Tensor] = {}
-        self.moved: dict[int, Tensor] = {}
+        self.still: list[Tensor] = []
+        self.moved: list[Tensor] = []
+        self.gathered: Tensor | None = None
         self.streams: dict[tuple[int, int], Tensor] = {}
         self.projections: dict[str, Tensor] = {}
 
@@ -175,17 +176,28 @@ class _Pass:
         ablated = values.new_zeros(1, 1, values.shape[2]) if self.ablated is None else self.ablated[at]
         still = wired.spread(at, ablated).sum(0)
         bias = output_bias(wired.model, wired.wiring.blocks[part.layer].attention) if part.heads else None
-        self.still[at] = still if bias is None else still + bias
-        self.moved[at] = wired.spread(at, values - ablated)
+        # Parts come in order: the sum of what all of them so far write ablated.
+        still = still if bias is None else still + bias
+        self.still.append(still + self.still[-1] if at else still)
+        moved = wired.spread(at, values - ablated)
+        if torch.is_grad_enabled():
+            self.moved.append(moved)
+        else:  # one tensor for all writers: to put them together anew for each stage takes longer than the pass
+            if self.gathered is None:
+                self.gathered = moved.new_empty(len(wired.graph.writers), *moved.shape[1:])
+            self.gathered[part.first : part.first + part.count] = moved
         return values
 
     def _streams(self, stage: Stage) -> Tensor:
         """What each reader of a stage is given, ``[reader, row, place, width]``."""
-        earlier = [at for at, part in enumerate(self.wired.parts) if part.first < stage.writers]
-        moved = torch.cat([self.moved[at] for at in earlier])
+        earlier = sum(part.first < stage.writers for part in self.wired.parts)
+        moved = torch.cat(self.moved[:earlier]) if self.gathered is None else self.gathered[: stage.writers]
         mask = self.keep[stage.layer, stage.writers]
-        read = (mask.T @ moved.flatten(1)).view(-1, *moved.shape[1:])
-        return read + torch.stack([self.still[at].expand(moved.shape[1:]) for at in earlier]).sum(0)
+        if self.gathered is not None:
+            some = mask.any(1).nonzero()[:, 0]
+            if 2 * len(some) < len(mask):  # in small circuits few writers are read
+                moved, mask = moved[some], mask[some]
+        return (mask.T @ moved.flatten(1)).view(-1, *moved.shape[1:]) + self.still[earlier - 1]
 
     def _stage(self, layer: int) -> Tensor:
         stage = next(stage for stage in self.wired.graph.stages if stage.layer == layer)

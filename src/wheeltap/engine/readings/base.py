@@ -74,6 +74,7 @@ BUILTIN: dict[str, str] = {
     "input-shift": "wheeltap.engine.readings.input_shift:InputShift",
     "output-scores": "wheeltap.engine.readings.output_scores:OutputScores",
     "circuit-search": "wheeltap.recipes.circuit_search:CircuitSearch",
+    "circuit-graph": "wheeltap.engine.readings.circuit_graph:CircuitGraph",
     "circuit-effects": "wheeltap.engine.readings.circuit_effects:CircuitEffects",
     "census": "wheeltap.engine.readings.census:Census",
     "contamination": "wheeltap.engine.readings.contamination:Contamination",

@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError
 from wheeltap.core.pairs import Pairs
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -17,6 +16,7 @@ from wheeltap.core.unit_circuit import unpacked
 from wheeltap.engine.circuits.ablated import Ablated
 from wheeltap.engine.circuits.asking import Asked, halves, of_group, pairs_of, reference
 from wheeltap.engine.circuits.disturbed import Inside
+from wheeltap.engine.circuits.edge_asking import edges_asked, require_parts
 from wheeltap.engine.circuits.units import Kept, UnitNet
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, CircuitEffectsSettings
@@ -24,7 +24,7 @@ from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS
 
 @final
 class CircuitEffects(Reading):
-    """Ablates what is outside a circuit, and the circuit, by every definition; disturbs its weights."""
+    """Ablates what is outside a circuit, and the circuit, by every definition; disturbs the weights between units."""
 
     spec = CIRCUIT_EFFECTS
     settings: CircuitEffectsSettings
@@ -37,30 +37,28 @@ class CircuitEffects(Reading):
             DataError: If the task has no such group.
         """
         how = self.settings
-        kept, task = unpacked(how.circuit), of_group(task, how.group, rephrased=how.rephrased)
-        searched, held = halves(pairs_of(task))
+        kept, task = unpacked(how.circuit), of_group(task, how.group, rephrased=how.rephrased, most=how.pairs)
         with torch.no_grad():
-            net = _fitting(subject, kept, searched)
-            values = net.means(reference(task))
+            searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
-            ablated = Ablated(Asked(net, searched, values), Asked(net, held, values), kept, root)
+            ablated = Ablated(searched, held, kept, root)
             found: dict[str, NDArray[Any]] = {
                 "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
                 "random": np.array([ablated.random(draw, remove=False) for draw in range(how.random)]),
                 "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
-                "units": np.array(int(kept.sum())), "edges": np.array(net.edges(kept)),
-                "all_units": np.array(net.units), "all_edges": np.array(net.edges(np.ones(net.units, dtype=np.bool_))),
             }  # fmt: skip
-        found["disturbed"] = self._disturbed(ablated, root)
+        found |= {key: np.array(count) for key, count in counts.items()}
+        if isinstance(held, Asked):
+            found["disturbed"] = self._disturbed(held, kept, root)
         passes = len(DEFINITIONS) + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws + 12.0
         return Readings(found, forwards=passes)
 
-    def _disturbed(self, ablated: Ablated, root: int) -> NDArray[Any]:
+    def _disturbed(self, held: Asked, kept: Kept, root: int) -> NDArray[Any]:
         """Loss with weights disturbed, ``[kind, place, draw]``: of a copy."""
-        how, held = self.settings, ablated.held
+        how = self.settings
         net = UnitNet(copy.deepcopy(held.net.model), next(iter(held.pairs.batches())).clean)
-        inside, asked = Inside(net, ablated.kept), Asked(net, held.pairs, {}, inverted=held.inverted)
+        inside, asked = Inside(net, kept), Asked(net, held.pairs, {}, inverted=held.inverted)
         found = np.zeros((len(KINDS), 2, how.weight_draws))
         with torch.no_grad():
             for kind, name in enumerate(KINDS):
@@ -73,17 +71,21 @@ class CircuitEffects(Reading):
         return found
 
 
-def _fitting(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
+def units_asked(subject: Subject, task: BaseTask, kept: Kept) -> tuple[Asked, Asked, dict[str, int]]:
+    """Pairs that are searched on and pairs that are held out, asked of the units; how large circuit and net are."""
+    searched, held = halves(pairs_of(task))
+    net = fitting(subject, kept, searched)
+    values, every = net.means(reference(task)), np.ones(net.units, dtype=np.bool_)
+    counts = {"units": int(kept.sum()), "edges": net.edges(kept), "all_units": net.units, "all_edges": net.edges(every)}
+    return Asked(net, searched, values), Asked(net, held, values), counts
+
+
+def fitting(subject: Subject, kept: Kept, pairs: Pairs) -> UnitNet:
     """The units of the model, made sure that a circuit is of as many.
 
     Raises:
         ModelError: If it is of others.
     """
     net = UnitNet(subject.model, next(iter(pairs.batches())).clean)
-    if net.units != len(kept):
-        raise ModelError(
-            "The circuit is of another model.", where=subject.name, expected=f"{net.units:,} units",
-            got=f"{len(kept):,}",
-            do="Find one of this model: wheeltap circuits find MODEL --task TASK.",
-        )  # fmt: skip
+    require_parts(subject, kept, net.units, "units")
     return net

@@ -1,6 +1,6 @@
 """The spec of what a circuit does: what is left of a task with it alone, and without it."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -14,6 +14,8 @@ DEFINITIONS: Final = (
 """What is ablated and how. ``keep``: everything outside the circuit; ``remove``: the circuit. ``mean``: over the data
 that the net was trained on; ``resample``: what the unit holds for another prompt; ``adversarial``: that subset of what
 is outside, set to its mean, that a search by gradients finds most harmful on other pairs. ``empty``: everything, mean.
+
+Of edges the same, of what they carry: its mean at that place, nothing, what their source writes on the other side.
 
 Source: Miller, Chughtai and Saunders 2024, arXiv:2407.08734 (faithfulness depends on all of these)."""
 
@@ -30,16 +32,20 @@ class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
     """Of which circuit, and how often what is drawn at random is drawn.
 
     Attributes:
-        circuit: Units that are kept: ``unit_circuit.packed``.
+        circuit: Units, or edges, that are kept: ``unit_circuit.packed``.
+        parts: Which of the two they are.
+        pairs: How many are held out at most; 0 for all.
         group: Which of the task's groups it is for; -1 for all of its pairs.
         subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
-        random: Circuits of as many units of each site, drawn at random.
+        random: Circuits of as many units of each site, or edges into each layer, drawn at random.
         weight_draws: Draws of weights to be disturbed.
         noise: Relative noise in them.
         rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
     """
 
     circuit: str = ""
+    parts: Literal["units", "edges"] = "units"
+    pairs: Annotated[int, msgspec.Meta(ge=0)] = 0
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     subsets: Subsets = 8
     random: Randoms = 39
@@ -57,10 +63,11 @@ CIRCUIT_EFFECTS: Final = ReadingSpec(
         "subset": Array("subset side pair", "the same with random subsets of what is outside at their mean"),
         "random": Array("random", "loss with random circuits of equal size kept, nats"),
         "random_removed": Array("random", "loss with random circuits of equal size ablated, nats"),
-        "disturbed": Array("kind place draw", "loss with weights of the circuit disturbed, and as many others; nats"),
-        "units": Array("", "units of the circuit", "count"),
-        "edges": Array("", "weights that are not 0 between them", "count"),
-        "all_units": Array("", "units of the net", "count"),
-        "all_edges": Array("", "weights that are not 0 between units of the net", "count"),
+        "disturbed": Array("kind place draw", "loss with weights of the circuit disturbed, and as many others; nats",
+                           optional=True),
+        "units": Array("", "units of the circuit; components that its edges touch", "count"),
+        "edges": Array("", "weights that are not 0 between them; edges", "count"),
+        "all_units": Array("", "units (components) of the net", "count"),
+        "all_edges": Array("", "weights that are not 0 between units of the net; all edges", "count"),
     },
 )  # fmt: skip

@@ -1,0 +1,87 @@
+"""The line on a circuit: evidence only where every ablation, necessity and every null say so."""
+
+import msgspec
+import pytest
+
+from wheeltap.audits.circuit import CircuitAudit
+from wheeltap.audits.circuit_necessary import CircuitNecessaryAudit
+from wheeltap.audits.circuit_nulls import CircuitNullsAudit
+from wheeltap.audits.circuit_stable import CircuitStableAudit
+from wheeltap.audits.circuit_sufficient import CircuitSufficientAudit
+from wheeltap.audits.headline_circuit import of_circuit
+from wheeltap.core.circuit_view import CircuitView
+from wheeltap.core.records import Estimate, Finding, FindingStatus
+
+VIEW = CircuitView(
+    subject="net", task="quote", target=0.15, chance=0.693, parts="units", kept=37, of=2816, size="37 of 2,816 units"
+)
+
+
+def rows(audit: type[CircuitAudit], count: int, status: FindingStatus) -> list[Finding]:
+    """The first few claims of one audit, all of one status."""
+    titles = audit().titles()[:count]
+    shared = Estimate.exact("shared", 0.44, "share of units", n=3)
+    return [
+        Finding(
+            code=audit.code, title=title, status=status, subject="net", because=f"{audit.brief}, {title}. And more.",
+            margin=0.1, estimates=(shared,),
+        )
+        for title in titles
+    ]  # fmt: skip
+
+
+SOUND: list[Finding] = [
+    *rows(CircuitSufficientAudit, 5, "excluded"), *rows(CircuitNecessaryAudit, 3, "excluded"),
+    *rows(CircuitNullsAudit, 3, "excluded"), *rows(CircuitStableAudit, 1, "excluded"),
+]  # fmt: skip
+PLACES = {"mean": 0, "other prompts": 2, "remove mean": 5, "random": 8, "labels": 10, "rephrased": 11}
+
+
+def told(**changed: FindingStatus) -> str:
+    """The line where some findings have another status."""
+    findings = list(SOUND)
+    for name, status in changed.items():
+        at = PLACES[name.replace("_", " ")]
+        findings[at] = msgspec.structs.replace(findings[at], status=status)
+    return of_circuit("net", findings, VIEW)
+
+
+def test_a_sound_circuit_is_evidence_and_says_of_what() -> None:
+    line = told()
+    assert line.startswith("EVIDENCE: the circuit of net (37 of 2,816 units) does the task alone under mean ablation,")
+    assert "without it the task fails (mean ablation" in line.lower() and "Better than its nulls." in line
+    assert line.endswith("Holds when rephrased.")
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "start", "says"),
+    [
+        ("mean", "found", "SUFFICIENT ONLY UNDER ZERO ABLATION", "does not do it alone under mean ablation"),
+        ("other_prompts", "found", "SUFFICIENT ONLY UNDER MEAN ABLATION, ZERO", "So the rest may still be used."),
+        ("other_prompts", "inconclusive", "CANNOT TELL", "undecided under values of other prompts"),
+        ("remove_mean", "found", "NOT NECESSARY", "the rest does the task without it (mean ablation)"),
+        ("remove_mean", "inconclusive", "CANNOT TELL", "undecided whether the rest does"),
+        ("random", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: random circuits."),
+        ("labels", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: labels."),
+        ("labels", "error", "CANNOT TELL", "Nulls without an answer: labels."),
+        ("rephrased", "found", "NOT STABLE", "Fails when rephrased."),
+    ],
+)
+def test_one_thing_against_it_is_said_first(name: str, status: FindingStatus, start: str, says: str) -> None:
+    line = told(**{name: status})
+    assert line.startswith(start), line
+    assert says in line
+
+
+def test_a_null_outweighs_everything_and_a_failing_circuit_is_not_sufficient() -> None:
+    assert told(other_prompts="found", labels="found").startswith("NOT EVIDENCE")
+    failing = [*rows(CircuitSufficientAudit, 5, "found"), *SOUND[5:]]
+    assert of_circuit("net", failing, None).startswith("NOT SUFFICIENT: the circuit of net does not do it alone")
+
+
+def test_what_was_not_asked_is_no_evidence() -> None:
+    line = of_circuit("net", SOUND[:8], VIEW)
+    assert line.startswith("CANNOT TELL") and "Nulls were not asked for." in line
+    assert of_circuit("net", [], VIEW) == ""
+    none = [msgspec.structs.replace(finding, status="not_applicable") for finding in SOUND]
+    assert of_circuit("net", none, None) == f"NO ANSWER on a circuit of net: {SOUND[0].because}"

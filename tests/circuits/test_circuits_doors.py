@@ -1,0 +1,130 @@
+"""``wheeltap circuits`` as a user types it: found, checked, killed and resumed, refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import planted_nets
+import pytest
+
+from wheeltap.cli import main
+from wheeltap.core.errors import WheeltapError
+from wheeltap.core.unit_circuit import load
+from wheeltap.recipes import base
+from wheeltap.recipes.make import make
+from wheeltap.sources import artifact
+
+MODULE = """
+from wheeltap.models.planted_circuit import planted_circuit
+
+
+def net():
+    return planted_circuit(3, fake=False, count=32).net
+
+
+def other():
+    return planted_circuit(4, fake=False, count=32).net
+"""
+
+FAST = ["--steps", "8", "--penalties", "1e-4", "--target", "0.4"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a user's module and pairs in it; the current one."""
+    (tmp_path / "mynets.py").write_text(MODULE)
+    pairs = planted_nets.true(count=32).pairs
+    lines = [
+        {"clean": clean, "corrupted": corrupted, "answer": answer, "wrong": wrong}
+        for clean, corrupted, answer, wrong in zip(
+            pairs.clean.tolist(), pairs.corrupted.tolist(), pairs.answer.tolist(), pairs.wrong.tolist(), strict=True
+        )
+    ]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def find(*more: str) -> list[str]:
+    return ["circuits", "find", "mynets:net", "--task", "pairs.jsonl", *FAST, "--store", "found.wheeltap", *more]
+
+
+def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = main(find("-o", "circuit.json", "--json", "report.json"))
+    assert code in (0, 1)
+    circuit = load(place / "circuit.json")
+    assert 0 < circuit.size < 640 and f"{circuit.size:,} units" in capsys.readouterr().out
+    report = json.loads((place / "report.json").read_text())
+    codes = {finding["code"] for finding in report["findings"]}
+    assert {"WT301", "WT302", "WT303", "WT304"} <= codes
+    check = ["circuits", "check", "mynets:net", "circuit.json", "--task", "pairs.jsonl", "--store", "checked.wheeltap"]
+    assert main([*check, "--json", "checked.json"]) == code
+    again = json.loads((place / "checked.json").read_text())
+    for one in ("WT301", "WT302"):
+        said = [[f["because"] for f in held["findings"] if f["code"] == one] for held in (report, again)]
+        assert said[0] == said[1]
+    assert main(["circuits", "check", "mynets:other", "circuit.json", "--task", "pairs.jsonl"]) == 2
+    assert "another model" in capsys.readouterr().err
+
+
+def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:
+    assert main(find("-o", "whole.json", "--quiet")) in (0, 1)
+    command = [sys.executable, "-c", "import sys; from wheeltap.cli import main; sys.exit(main())",
+               *[word.replace("found", "killed") for word in find("-o", "killed.json", "--quiet")]]  # fmt: skip
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        child = subprocess.Popen(command, cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(float(rng.uniform(3.0, 6.0)))
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert main([word.replace("found", "killed") for word in find("-o", "killed.json", "--quiet")]) in (0, 1)
+    assert (place / "killed.json").read_bytes() == (place / "whole.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["find", "mynets:net", "--task", "quotes"], "quotes"),
+        (["find", "mynets:net", "--task", "agreement"], "reads no text"),
+        (["find", "artifact:there.safetensors", "--task", "quote"], "no such artifact"),
+        (["check", "mynets:net", "mynets.py", "--task", "pairs.jsonl"], "no file of a circuit"),
+        (["check", "mynets:net", "there.json", "--task", "pairs.jsonl"], "no such circuit"),
+        (["train", "--model", "mynets:net", "-o", "x.safetensors"], "sequences of your own"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main(["circuits", *words]) == 2
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_pair_that_is_none_is_named_by_its_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (place / "pairs.jsonl").read_text().splitlines()
+    broken = json.loads(lines[2])
+    broken["corrupted"] = broken["corrupted"][:-1]
+    (place / "pairs.jsonl").write_text("\n".join([*lines[:2], json.dumps(broken)]) + "\n")
+    assert main(find()) == 2
+    assert "line 3" in capsys.readouterr().err
+
+
+def test_a_net_of_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
+    spec = base.spec("sparse", {"steps": 2, "width": 16, "layers": 1}, seed=5)
+    made = make(base.Given(spec), base.recipe_of(spec))
+    artifact.save(made.model, spec, tmp_path / "net.safetensors")
+    again = artifact.load_artifact(tmp_path / "net.safetensors")
+    held = dict(again.model.named_parameters())
+    assert again.name == "net" and all((held[name] == one).all() for name, one in made.model.named_parameters())
+    data = (tmp_path / "net.safetensors").read_bytes()
+    for number, changed in enumerate((data[:100], data[:-8], data.replace(b'\\"sparse\\"', b'\\"sparsa\\"'), b"pickle")):
+        path = tmp_path / f"changed{number}.safetensors"
+        path.write_bytes(changed)
+        with pytest.raises(WheeltapError):
+            artifact.load_artifact(path)

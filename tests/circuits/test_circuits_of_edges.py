@@ -1,0 +1,200 @@
+"""Circuits of edges: asked by the laws of ablation, found where they were planted, judged as those of units are."""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import planted_nets
+import pytest
+import torch
+from torch.nn import functional
+
+import wheeltap as wt
+from wheeltap.core.errors import ModelError
+from wheeltap.core.subject import Subject
+from wheeltap.core.unit_circuit import packed
+from wheeltap.engine.circuits.asking import halves, of_group, pairs_of
+from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, wired
+from wheeltap.engine.readings import create
+from wheeltap.engine.readings.circuit_effects import CircuitEffects
+from wheeltap.plans.plan import AuditSpec
+from wheeltap.plans.readings.circuit_effects import DEFINITIONS
+from wheeltap.recipes.circuit_search import CircuitSearch
+from wheeltap.runs import circuits as runs
+from wheeltap.runs import planning
+from wheeltap.runs.loop import run
+from wheeltap.testing.planted import Planted
+from wheeltap.testing.reading_contract import ReadingContract
+
+PLANTED = planted_nets.true(count=32)
+TASK = planted_nets.task(PLANTED)
+SUBJECT = Subject(PLANTED.net, name="planted")
+EDGES = 110
+
+
+def asked(*, inverted: bool = False, zero: bool = False) -> AskedEdges:
+    pairs = halves(pairs_of(TASK))[1]
+    known = wired(SUBJECT, pairs)
+    return AskedEdges(known, pairs, None if zero else place_means(known, TASK), inverted=inverted)
+
+
+def plain() -> torch.Tensor:
+    """Score gaps of the net itself, ``[side, pair]``."""
+    (batch,) = halves(pairs_of(TASK))[1].batches()
+    rows = torch.arange(len(batch))
+    with torch.no_grad():
+        clean, corrupted = (PLANTED.net(tokens)[:, -1] for tokens in (batch.clean, batch.corrupted))
+    gaps = clean[rows, batch.answer] - clean[rows, batch.wrong]
+    return torch.stack([gaps, corrupted[rows, batch.wrong] - corrupted[rows, batch.answer]])
+
+
+class TestAsking:
+    def test_with_every_edge_it_is_the_net_and_with_none_the_other_side(self) -> None:
+        own, every, none = plain(), torch.ones(EDGES), torch.zeros(EDGES)
+        one = asked()
+        for found in (one.gaps(None), one.gaps(every), one.zeroed(every), one.resampled(every, 0)):
+            assert torch.allclose(found, own, atol=1e-3)
+        assert torch.allclose(one.resampled(none, 0), -own.flip(0), atol=1e-3)
+        assert torch.equal(asked(inverted=True).gaps(None), -one.gaps(None))
+        # Nothing that differs reaches the end: the two sides cannot differ but in which answer is right.
+        for found in (one.gaps(none), one.zeroed(none), asked(zero=True).gaps(none)):
+            assert torch.allclose(found[0], -found[1], atol=1e-4)
+
+    @pytest.mark.parametrize("inverted", [False, True])
+    def test_slopes_are_differences(self, inverted: bool) -> None:
+        one, mask = asked(inverted=inverted), torch.full((EDGES,), 0.5)
+        loss, slope = one.slope(mask)
+        assert loss == pytest.approx(float(functional.softplus(-one.gaps(mask)).mean()), rel=1e-4)
+        for at in slope.abs().topk(5).indices:
+            step = torch.zeros(EDGES)
+            step[at] = 1e-2
+            ends = [float(functional.softplus(-one.gaps(mask + sign * step)).double().mean()) for sign in (1.0, -1.0)]
+            assert float(slope[at]) == pytest.approx((ends[0] - ends[1]) / 2e-2, rel=0.02, abs=1e-4)
+
+    def test_means_are_of_each_place(self) -> None:
+        known = asked().wired
+        sequences = pairs_of(TASK).clean + pairs_of(TASK).corrupted
+        slow = [known.written(torch.tensor([sequence])).parts for sequence in sequences]
+        for at, mean in enumerate(place_means(known, TASK)):
+            whole = torch.stack([parts[at][0].double() for parts in slow]).mean(0)
+            assert mean.shape[0] == 1 and torch.allclose(mean[0].double(), whole, atol=1e-5)
+
+    def test_kinds_of_edges_cover_all(self) -> None:
+        held = [range(EDGES)[one] for one in asked().slices.values()]
+        assert [at for some in held for at in some] == list(range(EDGES))
+        names = asked().wired.graph.edges
+        assert all(len({names[at].split("->")[1].split(".")[0] for at in some}) == 1 for some in held)
+
+
+def search(**settings: Any) -> dict[str, np.ndarray]:
+    reading = create("circuit-search", {"method": "eap-ig", **settings})
+    return reading.spec.typed(reading.read(SUBJECT, TASK, root=0, seed=0).values, examples=len(TASK.targets))
+
+
+class TestSearch:
+    class TestContract(ReadingContract):
+        reading = CircuitSearch
+        settings: ClassVar[dict[str, Any]] = {"method": "eap", "pairs": 8, "target": 0.0}
+
+        def case(self) -> Planted:
+            return Planted(SUBJECT, TASK)
+
+    @pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "acdc"])
+    def test_a_planted_circuit_is_found(self, method: str) -> None:
+        found = search(method=method)
+        assert 0 < found["size"] == found["edges"] < 8 and found["loss"] < 0.15 and found["weights"] == EDGES
+        assert sorted(found["rank"]) == list(range(EDGES))
+        assert 8 < found["above"] < EDGES or method == "acdc"
+
+    def test_random_edges_are_many(self) -> None:
+        assert search(method="random")["size"] > 20
+
+    @pytest.mark.parametrize("null", ["weights", "labels"])
+    def test_nothing_is_found_where_nothing_is(self, null: str) -> None:
+        found = search(null=null, target=0.0)
+        assert found["size"] == 0 and found["losses"].min() > 0.5 and found["target"] == np.float32(0.15)
+
+    def test_without_a_target_it_follows_from_what_the_net_does(self) -> None:
+        weaker = planted_nets.true(count=32)
+        with torch.no_grad():
+            weaker.net.unembed.weight.mul_(0.07)
+        reading = create("circuit-search", {"method": "eap", "target": 0.0, "recovered": 0.75})
+        searched = halves(pairs_of(TASK))[0]
+        found = reading.read(Subject(weaker.net), TASK, root=0, seed=0).values
+        own = float(AskedEdges(wired(Subject(weaker.net), searched), searched, None).gaps(None).neg().double()
+                    .exp().log1p().mean())  # fmt: skip
+        chance = np.log(2.0)
+        assert 0.2 < own < 0.6 and float(found["target"]) == pytest.approx(chance - 0.75 * (chance - own), rel=1e-4)
+
+    def test_searches_by_other_seeds_score_other_draws_of_the_pairs(self) -> None:
+        ranks = [create("circuit-search", {"method": "eap"}).read(SUBJECT, TASK, root=0, seed=seed).values["rank"]
+                 for seed in (0, 1, 2)]  # fmt: skip
+        assert not np.array_equal(ranks[0], ranks[1]) and not np.array_equal(ranks[1], ranks[2])
+
+    def test_no_more_pairs_than_wanted_at_equal_distances(self) -> None:
+        few = of_group(TASK, -1, most=4)
+        assert [len(half) for half in halves(pairs_of(few))] == [4, 4]
+        assert pairs_of(few).clean == pairs_of(TASK).clean[::4]
+        assert of_group(TASK, -1, most=16) is TASK is of_group(TASK, -1)
+
+
+class TestEffects:
+    class TestContract(ReadingContract):
+        reading = CircuitEffects
+        settings: ClassVar[dict[str, Any]] = {
+            "circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "random": 19, "subsets": 2, "pairs": 4,
+        }  # fmt: skip
+
+        def case(self) -> Planted:
+            return Planted(SUBJECT, TASK)
+
+    @pytest.mark.parametrize("size", [2, 12])
+    def test_the_decoy_alone_is_enough_but_with_the_deciders_it_is_needed(self, size: int) -> None:
+        kept = search()["rank"] < size
+        reading = create("circuit-effects", {"circuit": packed(kept), "parts": "edges", "random": 19})
+        read = reading.read(SUBJECT, TASK, root=0, seed=0).values
+        loss = {name: float(np.logaddexp(0.0, -gap).mean()) for name, gap in zip(DEFINITIONS, read["gap"], strict=True)}
+        assert max(loss["whole"], loss["keep mean"], loss["keep resample"]) < 0.15
+        assert loss["remove mean"] > 0.5 and loss["empty"] > 0.5
+        # Mean ablation does not tell the two accounts apart: what the edges carry for the other answer does.
+        assert loss["remove resample"] > 5.0 if size == 12 else loss["remove resample"] < 0.15
+        assert read["random"].min() > loss["keep mean"] and "disturbed" not in read
+        assert loss["keep adversarial"] >= loss["keep mean"]
+        assert [int(read[key]) for key in ("edges", "all_edges", "all_units")] == [size, EDGES, 12]
+        assert 2 < int(read["units"]) < 12
+
+    def test_a_circuit_of_units_is_none_of_edges(self) -> None:
+        reading = create("circuit-effects", {"circuit": packed(planted_nets.flags(PLANTED)), "parts": "edges"})
+        with pytest.raises(ModelError, match="another model"):
+            reading.read(SUBJECT, TASK, root=0, seed=0)
+
+
+def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
+    asked_for = {"method": "eap-ig", "target": 0.0, "pairs": 16}
+    specs = runs.wanted(dict(asked_for), SUBJECT)
+    plan = planning.plan([SUBJECT], TASK, audits=specs, seed=0, sources=("planted",), data="planted")
+    report = run(plan, [SUBJECT], TASK, store=tmp_path / "store")
+    found = {one.title: one for one in report.findings if one.code.startswith("WT30")}
+    assert found["Circuit is sufficient: mean ablation"].status == "excluded"
+    assert found["Circuit is necessary: mean ablation"].status == "excluded"
+    assert found["Circuit is necessary: values of other prompts"].status == "found"  # it is the decoy
+    assert "edges" in found["Circuit is sufficient: mean ablation"].because
+    assert {found[f"Circuit beats its nulls: {null}"].status for null in ("random circuits", "weights", "labels")} == {
+        "excluded"
+    }
+    assert "of their edges" in found["Circuit is stable: other searches"].because
+    weights = [one for title, one in found.items() if title.startswith("Weights of the circuit")]
+    assert len(weights) == 3 and {one.status for one in weights} == {"not_applicable"}
+
+    circuit = runs.found(plan, SUBJECT, TASK, tmp_path / "store")
+    assert circuit is not None and circuit.parts == "edges" and 0 < circuit.size < 8
+    circuit.save(tmp_path / "circuit.json")
+    again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
+    judged = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", dict(again[0].settings))])
+    same = {one.title: one for one in judged.findings}["Circuit is sufficient: mean ablation"]
+    assert same.status == "excluded" and same.because == found["Circuit is sufficient: mean ablation"].because
+
+
+def test_masks_are_for_small_nets_and_edges_for_large_ones() -> None:
+    assert runs.wanted({}, SUBJECT)[0].settings["method"] == "masks"
+    assert SUBJECT.record.parameters < runs.LARGE

@@ -1,0 +1,208 @@
+"""What a verification says where tensors are more, fewer, moved or wrapped, and of code that a cast may hide."""
+
+import copy
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from torch import nn
+
+from wheeltap import Subject, Task
+from wheeltap.core.errors import ModelError
+from wheeltap.seal.making import Asked, inputs_of, make
+from wheeltap.seal.record import Seal
+from wheeltap.seal.verifying import Verification, verify
+from wheeltap.testing.sealed import assert_sealed
+
+
+class Net(nn.Module):
+    """Reads tokens, some that no sealed input has; one gain may be folded into the layer after it."""
+
+    def __init__(self, *, turned: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        parts = {"table": nn.Embedding(500, 16), "norm": nn.LayerNorm(16), "up": nn.Linear(16, 16)}
+        parts |= {"batch": nn.BatchNorm1d(16), "head": nn.Linear(16, 5)}
+        for name in sorted(parts) if turned else parts:
+            self.add_module(name, parts[name])
+        with torch.no_grad():
+            parts["norm"].weight.add_(torch.rand(16))
+            parts["norm"].bias[0] = 0.0
+            parts["head"].weight[0, 0] = 3.3e-7
+            parts["up"].weight[0, :2] = 2.3e-7
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        held = self._modules
+        hidden = held["batch"](held["up"](held["norm"](held["table"](inputs))).mean(1)).relu()
+        return held["head"](hidden)
+
+
+@cache
+def sealed() -> Seal:
+    """Its seal."""
+    inputs = torch.randint(500, (40, 12), generator=torch.Generator().manual_seed(0))
+    return make(Subject(Net().eval()), Task(inputs, torch.arange(40) % 5), Asked(seed=1)).seal
+
+
+def net(change: Callable[[Net], object] = lambda made: None) -> nn.Module:
+    """A net that was changed."""
+    made = Net().eval()
+    with torch.no_grad():
+        change(made)
+    return made
+
+
+def said(change: Callable[[Net], object]) -> Verification:
+    """Of a changed net."""
+    return verify(net(change), sealed())
+
+
+def mixed(made: Net) -> None:
+    head = copy.deepcopy(made.head)
+    made.bfloat16().float()
+    made.head = head
+
+
+def test_a_mixture_of_casts_does_not_hide_other_code() -> None:
+    """Code is wrong for all but the first inputs; and what is checked loosely is said to be."""
+    found = said(mixed)
+    assert (found.verdict, found.inputs, "loosely" in found.notes[-1]) == ("equivalent", 16, True)
+    known = inputs_of(sealed())
+    assert isinstance(known, torch.Tensor)
+
+    class Wrong(Net):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            few = (inputs[:, None] == known[None, :4]).all(-1).any(1)
+            return torch.where(few[:, None], super().forward(inputs), 7.0)
+
+    wrong = Wrong().eval()
+    mixed(wrong)
+    assert verify(wrong, sealed()).verdict == "altered"
+
+
+def test_a_setting_is_seen_after_two_casts() -> None:
+    assert said(lambda made: made.half().bfloat16().float()).verdict == "equivalent"
+
+    def other(made: Net) -> None:
+        made.batch.eps = 1e-3
+        made.half().bfloat16().float()
+
+    assert said(other).verdict == "altered"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.bfloat16().half().float(),
+        lambda made: made.batch.num_batches_tracked.add_(3),
+        lambda made: made.norm.bias[0].copy_(torch.tensor(-0.0)),
+    ],
+)
+def test_what_changes_no_value_is_equivalent(change: Callable[[Net], object]) -> None:
+    assert said(change).verdict == "equivalent"
+
+
+def test_the_same_weights_in_another_order_are_equivalent_and_exchanged_ones_are_not() -> None:
+    turned = Net(turned=True).eval()
+    turned.load_state_dict(Net().state_dict())
+    assert list(dict(turned.named_children())) != list(dict(Net().named_children()))
+    assert verify(turned, sealed()).verdict == "equivalent"
+
+    def exchanged(made: Net) -> None:
+        gain = made.norm.weight.clone()
+        made.norm.weight.copy_(made.batch.weight)
+        made.batch.weight.copy_(gain)
+
+    assert said(exchanged).kind == "swapped"
+
+
+def test_more_tensors_are_named_and_the_others_decide() -> None:
+    found = said(lambda made: made.register_parameter("scale", nn.Parameter(torch.ones(()))))
+    assert (found.verdict, found.notes[-1]) == ("equivalent", "1 tensor more than was sealed: scale.")
+    assert said(lambda made: made.register_buffer("copied", made.head.weight.clone())).passed
+
+    def damaged(made: Net) -> None:
+        made.register_buffer("places", torch.arange(3))
+        made.up.weight[3].neg_()
+
+    found = said(damaged)
+    assert (found.verdict, found.block, "places" in found.notes[-1]) == ("altered", "up", True)
+    with pytest.raises(ModelError, match=r"head.weight was \[5, 16\] and is \[6, 16\]"):
+        said(lambda made: setattr(made, "head", nn.Linear(16, 6).eval()))
+
+
+def unread(made: Net) -> list[int]:
+    return sorted(set(range(500)) - set(torch.as_tensor(inputs_of(sealed())).unique().tolist()))
+
+
+def folded(made: Net) -> None:
+    scale = 2.0 ** torch.arange(-3.0, 5.0).repeat(2)
+    made.norm.weight.mul_(scale)
+    made.norm.bias.mul_(scale)
+    made.up.weight.div_(scale)
+
+
+def rescaled(made: Net) -> None:
+    """One unit."""
+    made.batch.weight[3].mul_(2.0)
+    made.batch.bias[3].mul_(2.0)
+    made.head.weight[:, 3].div_(2.0)
+
+
+def hidden(made: Net) -> None:
+    """Damage where no input looks, beside a copy that computes the same."""
+    made.table.weight[unread(made)] = 5.0
+    rescaled(made)
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (folded, "same function, different structure"),
+        (rescaled, "same function, different structure"),
+        (hidden, "altered"),
+        (lambda made: [part.mul_(1 + 1e-7) for part in made.parameters()], "altered"),
+    ],
+)
+def test_only_what_is_shown_to_compute_the_same_is_called_so(change: Callable[[Net], object], verdict: str) -> None:
+    found = said(change)
+    assert (found.verdict, found.distance <= 1.0) == (verdict, True)
+
+
+class Held(nn.Module):
+    """Calls a net that it does not hold as a module."""
+
+    def __init__(self, made: nn.Module, *, buffers: bool) -> None:
+        super().__init__()
+        self.call = made.forward
+        for name, part in made.state_dict().items() if buffers else ():
+            self.register_buffer(name.replace(".", "_"), part)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.call(inputs)
+
+
+def test_weights_are_also_read_from_buffers_and_a_runtime_without_any_does_not_pass() -> None:
+    sealed_net, flipped = net(), net(lambda made: made.table.weight[unread(made)[0]].neg_())
+    assert verify(Held(sealed_net, buffers=True), sealed()).verdict == "equivalent"
+    assert verify(Held(flipped, buffers=True), sealed(), full=True).verdict == "altered"
+    assert verify(Held(flipped, buffers=False), sealed()).verdict == "outputs agree"
+    assert_sealed(Held(flipped, buffers=False), sealed(), outputs_only=True)
+    with pytest.raises(AssertionError, match="outputs agree"):
+        assert_sealed(Held(flipped, buffers=False), sealed())
+
+
+def test_blocks_are_named_as_sealed_inside_a_wrapper() -> None:
+    flipped = net(lambda made: made.up.weight[3].neg_())
+    found = verify(nn.DataParallel(flipped).eval(), sealed())
+    assert (found.block, found.detail.count("module.")) == ("up", 0)
+    assert not any("blocks were not seen" in note for note in found.notes)
+    assert any("32 tokens at most" in note for note in found.notes)
+
+
+def test_what_cannot_be_verified_is_refused() -> None:
+    with pytest.raises(ModelError, match="no module"):
+        verify(net().forward, sealed())  # pyright: ignore[reportArgumentType]
+    with torch.autocast("cpu", torch.bfloat16), pytest.raises(ModelError, match="autocast"):
+        verify(net(), sealed())
