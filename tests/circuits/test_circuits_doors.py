@@ -123,7 +123,8 @@ def test_a_net_of_a_recipe_comes_back_from_its_file(tmp_path: Path) -> None:
     held = dict(again.model.named_parameters())
     assert again.name == "net" and all((held[name] == one).all() for name, one in made.model.named_parameters())
     data = (tmp_path / "net.safetensors").read_bytes()
-    for number, changed in enumerate((data[:100], data[:-8], data.replace(b'\\"sparse\\"', b'\\"sparsa\\"'), b"pickle")):
+    renamed = data.replace(b'\\"sparse\\"', b'\\"sparsa\\"')
+    for number, changed in enumerate((data[:100], data[:-8], renamed, b"pickle")):
         path = tmp_path / f"changed{number}.safetensors"
         path.write_bytes(changed)
         with pytest.raises(WheeltapError):

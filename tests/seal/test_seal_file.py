@@ -5,12 +5,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import torch
 from sealed import digits
+from torch import nn
 
 from wheeltap.cli import main
 from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import Task
+from wheeltap.seal.making import Asked, make
 from wheeltap.seal.record import LARGEST, Seal, load, parse
+from wheeltap.seal.room import room_for
 from wheeltap.seal.signature import require_signed, signed
+from wheeltap.seal.verifying import verify
 
 
 def test_it_is_small_and_the_same_again(tmp_path: Path) -> None:
@@ -19,6 +26,39 @@ def test_it_is_small_and_the_same_again(tmp_path: Path) -> None:
     assert path.stat().st_size <= LARGEST
     assert load(path) == seal
     assert load(path).bytes() == path.read_bytes()
+
+
+class Deep(nn.Module):
+    """Very many tensors: blocks, and vectors that are all added to the output."""
+
+    def __init__(self, blocks: int, vectors: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(8, 8), nn.Tanh()) for _ in range(blocks))
+        self.vectors = nn.ParameterList(nn.Parameter(torch.randn(4)) for _ in range(vectors))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x[:, :4] + torch.stack(list(self.vectors)).mean(0)
+
+
+@pytest.mark.parametrize(("blocks", "vectors"), [(60, 600), (2, 1996)])
+def test_a_seal_of_up_to_two_thousand_tensors_has_room_for_a_signature(blocks: int, vectors: int) -> None:
+    """What is kept is fixed beforehand, and said; a single changed vector is found all the same."""
+    torch.manual_seed(3)
+    net, inputs = Deep(blocks, vectors).eval(), torch.randn(12, 8)
+    made = make(Subject(net), Task(inputs, torch.arange(12) % 4, name="rows"), Asked(inputs=8, seed=1))
+    assert len(made.seal.bytes()) + 300 <= LARGEST
+    assert any("bytes, which is enough against accidents" in line for line in made.thinned)
+    assert verify(net, made.seal).verdict == "identical"
+    with torch.no_grad():
+        [*net.parameters()][-1][0] += 1e-3
+    assert not verify(net, made.seal).passed
+
+
+def test_more_tensors_than_a_seal_has_room_for_are_refused_before_any_pass() -> None:
+    with pytest.raises(FileFormatError, match="too many tensors"):
+        room_for(Deep(2, 4000), ("blocks.0", "blocks.1"), 8, 32)
 
 
 def test_two_thousand_mutations_and_none_is_taken_for_a_seal() -> None:

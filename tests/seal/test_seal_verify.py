@@ -141,6 +141,13 @@ def test_nine_of_ten_flipped_signs_are_seen_also_where_no_output_shows_them() ->
     assert seen >= 90
 
 
+def test_noise_too_small_for_the_outputs_is_no_other_structure() -> None:
+    random = torch.Generator().manual_seed(3)
+    found = verified(lambda net: [part.mul_(1 + 1e-6 * torch.randn(part.shape, generator=random))
+                                  for part in net.parameters()])  # fmt: skip
+    assert (found.verdict, found.kind, found.distance <= 1.0) == ("altered", "noise", True)
+
+
 @pytest.mark.parametrize("name", ["permute", "rescale", "cancel"])
 def test_a_reparametrized_copy_has_the_same_function_and_another_structure(name: str) -> None:
     model, made = digits()

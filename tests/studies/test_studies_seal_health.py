@@ -27,7 +27,7 @@ from wheeltap.studies.sound import require_sound
 from wheeltap.studies.table import Table
 from wheeltap.testing.study_contract import StudyContract
 
-SMALL: dict[str, Any] = {"seeds": 7, "epochs": 8, "inputs": 4, "draws": 1}
+SMALL: dict[str, Any] = {"seeds": 6, "epochs": 8, "inputs": 4, "draws": 1}
 
 
 def numbers(record: ReportRecord) -> dict[str, tuple[float, ...]]:
@@ -42,7 +42,7 @@ class TestContract(StudyContract):
     def test_every_rule_has_its_finding_and_few_nets_decide_nothing(self, folder: Path) -> None:
         record = self.run(folder).record
         assert [one.title for one in record.findings] == [rule.title for rule in own.rules()]
-        assert record.headline.startswith("The distillation is not shown to work")
+        assert record.headline.startswith("Whether an audit can be distilled into seal responses cannot be told here")
         status = {control.name: control.status for control in record.controls}
         assert status["outcomes dealt to other nets are not predicted"] == "passed"
 
@@ -96,7 +96,7 @@ def test_relative_noise_has_the_size_that_theory_gives_it() -> None:
         made[0].weight.copy_(torch.eye(10))
     inputs = torch.randn(64, 10, generator=torch.Generator().manual_seed(2))
     task = Task(inputs, torch.arange(64) % 10, name="rows")
-    found = SealResponses({"pool": 64, "inputs": 64, "draws": 64}).read(Subject(made), task, root=0, seed=0).values
+    found = SealResponses({"pool": 64, "inputs": 64, "draws": 16}).read(Subject(made), task, root=0, seed=0).values
     assert np.sqrt(np.square(found["plain"][0]).mean()) == pytest.approx(0.1, rel=0.1)
 
 
@@ -119,7 +119,7 @@ def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.nda
         for f, o in zip(features, outputs, strict=True)
     ]
     held: dict[str, dict[str, Single]] = {}
-    for one in (*own.OUTCOMES, own.PLANTED):
+    for one in (one for one in (*own.OUTCOMES, own.PLANTED) if one.key in outcomes):
         members = next(cohort.members for cohort in cohorts if cohort.name == one.cohort)
         made = {one.key: outcomes[one.key], **own.predicted(one, sources, outcomes[one.key])}
         for key, values in made.items():
@@ -130,14 +130,18 @@ def table(outcomes: dict[str, np.ndarray], features: np.ndarray, outputs: np.nda
 
 @pytest.fixture(scope="module")
 def planted() -> Table:
-    """Of 48 nets: responses say all of the score lost, outputs all of the loss; nothing says what is relearnt."""
+    """Of 36 nets: responses say all of the score lost, outputs all of the loss; nothing says what is relearnt."""
     rng = np.random.default_rng(8)
-    features, outputs = rng.standard_normal((48, 6)), rng.standard_normal((48, 8))
+    features, outputs = rng.standard_normal((36, 6)), rng.standard_normal((36, 8))
     outcomes = {
-        own.LOST: features[:, 0] + 0.2 * rng.standard_normal(48), own.RISE: outputs[:, 0],
-        own.BACK: rng.standard_normal(48), own.HALF: features[:, 1],
+        own.LOST: features[:, 0] + 0.2 * rng.standard_normal(36), own.RISE: outputs[:, 0],
+        own.BACK: rng.standard_normal(36), own.HALF: features[:, 1],
     }  # fmt: skip
     return table(outcomes, features, outputs)
+
+
+def predicted(one: own.Outcome) -> str:
+    return next(rule.title for rule in own.rules() if rule.metric == one.by(own.RESPONSES))
 
 
 def test_planted_nets_are_decided_as_they_were_planted(planted: Table) -> None:
@@ -147,28 +151,31 @@ def test_planted_nets_are_decided_as_they_were_planted(planted: Table) -> None:
     by = [draft(rule, planted, among=6, alpha=0.05) for rule in own.rules()]
     p = {one.finding.title: one.test.p for one in by if one.test is not None and one.test.p is not None}
     below = [one.over.below(one.margin, "more") for one in by if one.over is not None]
-    assert p[f"{lost.title} is predicted by seal responses"] < 0.001
+    assert p[predicted(lost)] < 0.001
     assert p[f"{lost.title}: seal responses add to outputs"] < 0.001
-    assert p[f"{rise.title} is predicted by seal responses"] > 0.5 and (below[2] or 1.0) < 0.001
-    assert p[f"{back.title} is predicted by seal responses"] > 0.5 and (below[4] or 1.0) < 0.001
+    assert p[predicted(rise)] > 0.5 and (below[2] or 1.0) < 0.001
+    assert p[predicted(back)] > 0.5 and (below[4] or 1.0) < 0.001
     assert _planted(planted).status == "passed"
     assert "held-out R2: seal responses" in own.said_of(planted, lost)
 
 
 def test_responses_that_see_nothing_fail_the_control() -> None:
     rng = np.random.default_rng(9)
-    noise = rng.standard_normal((48, 6))
-    outcomes = {one.key: rng.standard_normal(48) for one in (*own.OUTCOMES, own.PLANTED)}
-    made = table(outcomes, noise, noise[:, ::-1])
+    noise = rng.standard_normal((36, 6))
+    made = table({own.HALF: rng.standard_normal(36)}, noise, noise[:, ::-1])
     assert _planted(made).status == "failed"
 
 
 @pytest.mark.parametrize(
     ("statuses", "words"),
     [
-        (("found", "found", "found"), "can be distilled"), (("found", "excluded", "inconclusive"), "in part"),
+        (("found", "found", "found"), "can be distilled"),
+        (("found", "excluded", "inconclusive"), "in part: R2 above 0.5 is shown for the score lost at 4 bits; it is "
+         "excluded for how much the loss rises at 4 bits; it cannot be told for what comes back"),
         (("excluded", "excluded", "excluded"), "cannot be distilled"),
-        (("excluded", "excluded", "inconclusive"), "not shown to work"),
+        (("excluded", "excluded", "inconclusive"), "not shown to work: R2 above 0.5 is excluded for the score lost at "
+         "4 bits and how much the loss rises at 4 bits; it cannot be told for"),
+        (("not_applicable", "inconclusive", "error"), "cannot be told here"),
     ],
 )  # fmt: skip
 def test_the_headline_says_plainly_whether_it_works(statuses: tuple[Any, ...], words: str, planted: Table) -> None:

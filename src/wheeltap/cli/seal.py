@@ -79,6 +79,7 @@ def _tell(made: "Made", out: Path) -> None:
         f"({choice.first:.0%} with the first five inputs).",
         "Any weight that changes is seen where weights can be read; casts to bfloat16 or float16, of all tensors or of "
         "some, pass.",
+        *made.thinned,
         f"Tolerance: {body.tolerances.output:.1g} of the outputs' size, {body.tolerances.passes} harmless passes on "
         f"{body.tolerances.device}.",
         f"Check a copy: wheeltap verify MODEL {out}",

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 _ANSWERS: Final = {
     "identical": "Identical: every bit of the weights is as sealed; outputs on the sealed inputs are within tolerance.",
-    "equivalent": "Equivalent: the sealed model, converted harmlessly at most.",
+    "equivalent": "Equivalent: the sealed model; each tensor as sealed, cast to 16 bits, or stored with an offset.",
     "same function, different structure": "Same function, different structure: not the sealed weights.",
-    "outputs agree": "Outputs agree: a runtime whose weights cannot be read gives the sealed outputs, at most loosely.",
+    "outputs agree": "Outputs agree: a runtime whose weights cannot be read gives the sealed outputs, checked loosely.",
     "altered": "ALTERED: this is not the model that was sealed.",
     "other model": "OTHER MODEL: this is not the model that was sealed.",
 }
@@ -93,8 +93,9 @@ def _lines(found: "Verification") -> list[str]:
     if found.passed and found.conversion and found.conversion != "as sealed":
         lines.append(f"Its weights are those of {found.name}, cast: {found.conversion}.")
     if found.distance > 1.0:
+        why = ": no more than casts to 16 bits make" if found.passed else ""
         lines.append(
-            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances)."
+            f"Outputs differ by {found.share:.2g} of their spread over inputs ({found.distance:,.0f} tolerances){why}."
         )
     if found.block:
         lines.append(f"First block that changed: {found.block}.")

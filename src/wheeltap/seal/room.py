@@ -52,7 +52,7 @@ class Room:
     def some(self, names: Sequence[str]) -> tuple[str, ...]:
         """So many of these blocks, evenly spread, the first and the last among them."""
         kept = min(len(names), self.blocks)
-        return tuple(names[round(at)] for at in np.linspace(0, len(names) - 1, kept))
+        return tuple(names[at * (len(names) - 1) // max(kept - 1, 1)] for at in range(kept))
 
 
 _EACH: Final = 4 * (BLOCK_DIRECTIONS + len(MOMENTS))

@@ -3,7 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, cast, final
 
 import numpy as np
@@ -155,8 +155,18 @@ def projected(values: Tensor, seed: int, directions: int) -> Tensor:
 
 
 def _signs(seed: int, name: str, shape: tuple[int, int], like: Tensor) -> Tensor:
+    drawn = _kept_signs if shape[0] * shape[1] <= _FEW_SIGNS else _drawn_signs
+    return to_tensor(drawn(seed, name, shape), like=like)
+
+
+def _drawn_signs(seed: int, name: str, shape: tuple[int, int]) -> NDArray[np.float32]:
     rng = seeds.generator(seed, "signs", name, *shape)
-    return to_tensor(2.0 * rng.integers(2, size=shape).astype(np.float32) - 1.0, like=like)
+    return 2.0 * rng.integers(2, size=shape).astype(np.float32) - np.float32(1.0)
+
+
+_kept_signs = lru_cache(maxsize=16)(_drawn_signs)
+_FEW_SIGNS: Final = 2**13
+"""Signs that are kept from pass to pass: half a megabyte in all."""
 
 
 def moments(values: Tensor) -> Floats:

@@ -25,7 +25,7 @@ from wheeltap.seal.making import MARGIN, Asked, inputs_of, make
 from wheeltap.seal.record import Seal
 from wheeltap.seal.sketch import look
 from wheeltap.seal.tampers import TAMPERS, Changed, Ground
-from wheeltap.seal.values import held
+from wheeltap.seal.values import stored
 from wheeltap.seal.verifying import Verification, block_of, verify
 
 FEW: Final = 5
@@ -170,7 +170,7 @@ class Checks:
 def storage_hash(model: nn.Module) -> str:
     """SHA-256 of all weights as they are stored, in order."""
     total = hashlib.sha256()
-    for _, part in held(model):
+    for _, part in stored(model):
         total.update(str(part.dtype).encode())
         total.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return total.hexdigest()

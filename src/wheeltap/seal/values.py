@@ -47,15 +47,19 @@ def plain(name: str) -> str:
     return name.replace(compiled, "").removeprefix(parallel)
 
 
-def held(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """Parameters, and buffers that a checkpoint keeps and eval mode reads, in order; what is tied once."""
+def stored(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Parameters, and buffers that a checkpoint keeps, in order; what is tied once."""
     kept = model.state_dict(keep_vars=True)
-    buffers = ((name, part) for name, part in model.named_buffers() if name in kept and not name.endswith(_COUNTED))
-    several = [*model.named_parameters(), *buffers]
+    return [*model.named_parameters(), *((name, part) for name, part in model.named_buffers() if name in kept)]
+
+
+def held(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """Those of them that eval mode reads, by names without wrappers."""
+    several = [(name, part) for name, part in stored(model) if not name.endswith(_COUNTED)]
     names = [plain(name) for name, _ in several]
     if len(set(names)) < len(names):  # what looks like a wrapper is a part of its own
         return several
-    return list(zip(names, (part for _, part in several), strict=True))
+    return [(name, part) for name, (_, part) in zip(names, several, strict=True)]
 
 
 def has_weights(model: nn.Module) -> bool:

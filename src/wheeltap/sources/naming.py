@@ -8,7 +8,7 @@ from pathlib import Path
 CALLABLE = re.compile(r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*")
 """A spec of the form ``module:callable``."""
 
-_IN_FILES = ("hf", "gguf")
+_IN_FILES = ("hf", "gguf", "artifact")
 
 
 def names_of(specs: Sequence[str]) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def _levels(spec: str, *, alone: bool) -> tuple[str, ...]:
     kind, _, rest = spec.partition(":")
     if kind in _IN_FILES and rest:
         path = Path(os.path.abspath(Path(rest).expanduser()))
-        inner = (path.stem if kind == "gguf" else path.name) or spec
+        inner = (path.name if kind == "hf" else path.stem) or spec
         places = [inner, *(parent.name for parent in path.parents if parent.name)]
         return tuple("-".join(reversed(places[:count])) for count in range(1, len(places) + 1))
     return (rest, spec) if CALLABLE.fullmatch(spec) and not alone else (spec,)

@@ -1,6 +1,6 @@
 """What the study ``seal-health`` predicts, from what, and how that is judged: fixed before its first net was made."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -122,8 +122,9 @@ def rules() -> tuple[Rule, ...]:
 def _rules(one: Outcome) -> list[Rule]:
     return [
         Rule(
-            code=one.code, title=f"{one.title} is predicted by seal responses (R2 .5: 1 halving)", metric=one.by(RESPONSES),
-            cohorts=(one.cohort,), statistic="mean", direction="more", margin=-float(np.log2(1.0 - WORKS)),
+            code=one.code, title=f"{one.title} is predicted by seal responses (R2 .5: 1 halving)",
+            metric=one.by(RESPONSES), cohorts=(one.cohort,), statistic="mean", direction="more",
+            margin=-float(np.log2(1.0 - WORKS)),
             supports=f"Seal responses predict {one.what}: R2 above {WORKS:g}.",
             refutes=f"Seal responses do not predict {one.what}: R2 below {WORKS:g}.",
             otherwise=f"Not decided whether seal responses predict {one.what}.",
@@ -183,10 +184,9 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
     """Plainly whether the distillation works; then for what, for what not, and of what that cannot be said."""
     status = {(one.title, one.subject): one.status for one in findings}
     by = {rule.metric: status.get((rule.title, subject_of(rule))) for rule in planned}
-    found, excluded, open_ = (
-        [one.what for one in OUTCOMES if kind(by.get(one.by(RESPONSES)))]
-        for kind in (_is("found"), _is("excluded"), lambda said: said not in ("found", "excluded"))
-    )
+    said = {one.what: by.get(one.by(RESPONSES)) for one in OUTCOMES}
+    found, excluded = ([what for what, status in said.items() if status == kind] for kind in ("found", "excluded"))
+    open_ = [what for what in said if what not in (*found, *excluded)]
     if not (excluded or open_):
         return "An audit can be distilled into seal responses here: they predict all that was asked."
     if not (found or open_):
@@ -195,16 +195,12 @@ def headline(planned: Sequence[Rule], findings: Sequence[Finding]) -> str:
         (found, f"R2 above {WORKS:g} is shown for"), (excluded, "it is excluded for" if found else
          f"R2 above {WORKS:g} is excluded for"), (open_, "it cannot be told for"),
     )  # fmt: skip
-    said = "; ".join(f"{words} {listed(of)}" for of, words in parts if of)
+    listing = "; ".join(f"{words} {listed(of)}" for of, words in parts if of)
     if found:
-        return f"An audit is distilled into seal responses in part: {said}."
+        return f"An audit is distilled into seal responses in part: {listing}."
     if excluded:
-        return f"The distillation is not shown to work: {said}."
+        return f"The distillation is not shown to work: {listing}."
     return (
         f"Whether an audit can be distilled into seal responses cannot be told here: of {len(open_)} outcomes, none "
         "was decided."
     )
-
-
-def _is(wanted: str) -> Callable[[str | None], bool]:
-    return lambda said: said == wanted

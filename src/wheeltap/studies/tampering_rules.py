@@ -72,8 +72,8 @@ def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
         ("Every harmless conversion passes", PASSED, "more", ALL, "seals let every harmless conversion pass",
          "seals call some harmless conversion a change"),
         ("Every change is found", FOUND, "more", ALL, "seals find every changed copy", "seals pass some changed copy"),
-        ("SHA-256 alarms on harmless conversions", HASH_FALSE, "more", 0.0, "SHA-256 calls harmless conversions changes",
-         "SHA-256 lets every harmless conversion pass"),
+        ("SHA-256 alarms on harmless conversions", HASH_FALSE, "more", 0.0,
+         "SHA-256 calls harmless conversions changes", "SHA-256 lets every harmless conversion pass"),
         ("SHA-256 finds every change that seals find", BY_HASH, "more", ALL,
          "seals find no changed weights that SHA-256 does not find",
          "seals find some changed weights that SHA-256 does not find"),
@@ -86,9 +86,8 @@ def rules(kinds: Sequence[str]) -> tuple[Rule, ...]:
             code=CODE, title=title, metric=key, cohorts=tuple(kinds), statistic="exact", direction=direction,
             above=above, supports=f"{_ON}, {supports}.", refutes=f"{_ON}, {refutes}.",
         ) for title, key, direction, above, supports, refutes in pooled),
-        *(_of(kind, "Chosen inputs find more flipped signs than random ones", SIGNS, "show more flipped signs than random ones") for kind in kinds),
-        *(_of(kind, "5 inputs find more small changes than 5 fingerprints", PRINTS, "show more small changes than five fingerprints")
-          for kind in kinds),
+        *(_of(kind, SIGNS, "more flipped signs than random ones") for kind in kinds),
+        *(_of(kind, PRINTS, "more small changes than five fingerprints") for kind in kinds),
     )  # fmt: skip
 
 
@@ -96,9 +95,10 @@ _ON: Final = "On most nets like these"
 """Of whatever share of the nets at hand it is true: that is what a test over nets can say."""
 
 
-def _of(kind: str, title: str, key: str, does: str) -> Rule:
+def _of(kind: str, key: str, what: str) -> Rule:
     return Rule(
-        code=CODE, title=f"{title}: {kind} nets", metric=key, cohorts=(kind,), statistic="mean", direction="more",
-        margin=MATTERS, supports=f"Chosen inputs of {kind} nets {does}, by over {100 * MATTERS:g} points.",
-        refutes=f"Chosen inputs of {kind} nets do not {does}, by {100 * MATTERS:g} points or more.",
+        code=CODE, title=f"Chosen inputs show {what}: {kind} nets", metric=key, cohorts=(kind,),
+        statistic="mean", direction="more", margin=MATTERS,
+        supports=f"Chosen inputs of {kind} nets show {what}, by over {100 * MATTERS:g} points.",
+        refutes=f"Chosen inputs of {kind} nets do not show {what}, by {100 * MATTERS:g} points or more.",
     )  # fmt: skip
