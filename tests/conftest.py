@@ -38,6 +38,12 @@ LONGEST = (
 UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
 """Folders of tests that run without a tracer: what they run is run by others too, and tracing costs a third."""
 
+ALL = "WHEELTAP_TESTS"
+"""Environment variable: ``all`` runs everything, in some 35 minutes on two cores; else broad sweeps are thinned."""
+
+EVERY = 3
+"""Of a sweep, every so many parameter sets run."""
+
 NETS = "WHEELTAP_NETS"
 """As ``wheeltap.recipes.once.FOLDER``, which must not be imported yet."""
 
@@ -63,11 +69,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the longest first; some run without a tracer: what is covered is a lower bound, at less cost.
 
     Of a test that is run with several parameters the first run is traced.
     """
+    if os.environ.get(ALL) != "all":
+        _thin(config, items)
     begun = set[str]()
     for item in items:
         function = item.nodeid.partition("[")[0]
@@ -76,6 +84,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         begun.add(function)
     place = {name: at for at, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
+def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out tests that are marked ``full``, and all but every third parameter set of those marked ``sweep``."""
+    kept, left, seen = list[pytest.Item](), list[pytest.Item](), dict[str, int]()
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        at = seen[function] = seen.get(function, -1) + 1
+        out = item.get_closest_marker("full") or (item.get_closest_marker("sweep") and at % EVERY)
+        (left if out else kept).append(item)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
 
 def pytest_collection_finish() -> None:

@@ -16,14 +16,16 @@ from tests.sources.letters import Letters
 from tests.sources.tiny import tiny_llama
 from wheeltap.audits import base
 from wheeltap.audits.noise import LARGE
+from wheeltap.core.pairs import Pairs
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
 from wheeltap.engine import run, workshop
 from wheeltap.engine.readings import create
 from wheeltap.models.mlp import mlp
+from wheeltap.models.planted_circuit import planted_circuit
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.runs.budget import most_passes
-from wheeltap.sources import digits
+from wheeltap.sources import digits, pairs
 from wheeltap.sources.ambiguous import task_of
 from wheeltap.sources.grammar import ambiguous
 from wheeltap.testing.planted import Planted
@@ -59,6 +61,15 @@ def _ambiguous() -> Planted:
     return Planted(Subject(model, name="llama"), task_of(ambiguous.examples(each=2), Letters(), name="ambiguous"))
 
 
+def _paired() -> Planted:
+    planted = planted_circuit(3, fake=False, count=8)
+    return Planted(Subject(planted.net, name="planted"), pairs.task(Pairs.of(planted.pairs), name="planted"))
+
+
+CIRCUIT: dict[str, Any] = {
+    "penalties": "1e-4", "target": 0.6, "steps": 3, "batch": 4, "random": 19, "weight_draws": 2, "tries": 1, "again": 1,
+}  # fmt: skip
+
 CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "score": (_digits, {}, 1.0),
     "relative-noise": (_digits, {}, 0.9),
@@ -81,6 +92,10 @@ CASES: dict[str, tuple[Callable[[], Planted], dict[str, Any], float]] = {
     "merging": (_digits, {}, 1.0),
     "contamination": (_texts, {"window": contaminated.WINDOW, "shuffles": 3, "exposures": "1,4"}, 0.9),
     "ambiguity": (_ambiguous, {"continuations": 4, "longest": 6}, 0.3),
+    "circuit-sufficient": (_paired, CIRCUIT, 0.3),
+    "circuit-necessary": (_paired, CIRCUIT, 0.3),
+    "circuit-nulls": (_paired, CIRCUIT, 0.3),
+    "circuit-stable": (_paired, CIRCUIT, 0.3),
     "relative-race": (_digits, {"rounds": 64}, 0.0),  # it stops as soon as it is decided
 }
 """Where each is run (on the digits, if not named), its settings, and the least share of the bound that a run takes."""

@@ -52,6 +52,7 @@ def compared(
     return wt.run(msgspec.structs.replace(plan, graded=()), [original, twin], task)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_twenty_gauge_twins(original: Subject, task: Task) -> None:
     clean = task.scores(original.model)

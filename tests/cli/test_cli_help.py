@@ -45,15 +45,20 @@ def test_help_says_of_which_draws_an_option_is(verb: str, capsys: pytest.Capture
         assert [audit.settings.draws for audit in audits_of(made) if audit.name == "bit-flips"] == [draws]
 
 
+CIRCUITS = ("train", "find", "check")
+
+
 def test_every_option_that_counts_refuses_parts() -> None:
     """A plain ``int`` would be rounded by cyclopts; also of an option that is added later."""
     (converts,) = (kind.converter for kind in get_args(Whole) if kind is not int)
     verbs = application(overview=False)
+    own = {verb: [verbs[verb]] for verb in VERBS} | {"circuits": [verbs["circuits"][name] for name in CIRCUITS]}
     counts = {
         (verb, one.name): one.parameter.converter
-        for verb in VERBS
-        for one in verbs[verb].assemble_argument_collection()
+        for verb, commands in own.items()
+        for command in commands
+        for one in command.assemble_argument_collection()
         if one.hint in (int, int | None)
     }
-    assert ("fer", "--seeds") in counts and ("audit", "--draws") in counts
+    assert {("fer", "--seeds"), ("audit", "--draws"), ("circuits", "--steps")} <= counts.keys()
     assert [option for option, converter in counts.items() if converter is not converts] == []

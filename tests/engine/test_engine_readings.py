@@ -24,6 +24,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 """Of readings that would take long with their defaults."""
 
 OWN = (
+    "circuit-effects",
+    "circuit-graph",
+    "circuit-search",
     "contamination",
     "continuations",
     "factor-effects",
@@ -36,7 +39,7 @@ OWN = (
     "statements",
     "votes",
 )
-"""Read by tests of their own: of tasks with factors, votes, readings or texts, of models that attend or draw."""
+"""Read by tests of their own: of tasks with factors, votes, readings, pairs or texts, of models that attend or draw."""
 
 for _name in sorted(set(base.BUILTIN) - set(OWN)):
     _held = {"reading": readings.readings.get(_name), "settings": SETTINGS.get(_name, {})}

@@ -332,6 +332,7 @@ def test_a_wrong_gauge_is_seen() -> None:
     assert gauge.check(logits(model), logits(twin)).difference > 0.1
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_every_move_on_smollm2() -> None:
     """SmolLM2-135M on 640 tokens."""

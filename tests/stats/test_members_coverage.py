@@ -39,6 +39,7 @@ def all_worlds() -> tuple[World, ...]:
     return tuple(worlds())
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("statistic", ["one_of", "paired", "difference", "ratio", "association", "auc"])
 def test_intervals_cover(statistic: str) -> None:

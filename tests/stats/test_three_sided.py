@@ -140,6 +140,7 @@ def slack(world: World) -> float:
     return 3.0 * math.sqrt(TESTS**2 * ONE * (1.0 - ONE) / world.samples + ALPHA * (1.0 - ALPHA) / FAMILIES)
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("truths", [[1.0], [1.0, 0.0, 0.5, 2.0]], ids=["at the margin", "mixed"])
 @pytest.mark.parametrize("name", WORLDS)
@@ -309,6 +310,7 @@ def told(name: str, share: float) -> list[tuple[float, float, float]]:
     return [(power.found, power.excluded, power.examples or math.inf) for power in each]
 
 
+@pytest.mark.sweep
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POWERS)
 @pytest.mark.parametrize("share", [0.0, 1.0])

@@ -86,7 +86,8 @@ class Pairs:
     @property
     def digest(self) -> str:
         """Of every token."""
-        return canon.key("pairs", [self.clean, self.corrupted, self.answer, self.wrong, self.reference])
+        further = [self.reference] if self.reference else []
+        return canon.key("pairs", [self.clean, self.corrupted, self.answer, self.wrong, *further])
 
     @property
     def order(self) -> tuple[int, ...]:
