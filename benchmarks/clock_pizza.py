@@ -29,7 +29,7 @@ from wheeltap.engine.readings import create
 from wheeltap.models.bare_transformer import BareTransformer, Shape
 from wheeltap.sources import pairs as sources
 
-DATA = Path("/work/shared/data/clock-pizza")
+DATA = Path(__file__).parents[2] / "shared" / "data" / "clock-pizza"
 NETS = {"clock": "l8k1hzciux", "pizza": "p99zdpze5l"}
 ASKED = 1_000
 """Examples of the comparisons; accuracy, the published measures and symmetry take all."""

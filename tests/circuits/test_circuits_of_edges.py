@@ -19,6 +19,7 @@ from wheeltap.engine.readings import create
 from wheeltap.engine.readings.circuit_effects import CircuitEffects
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.readings.circuit_effects import DEFINITIONS
+from wheeltap.plans.readings.circuit_search import EASY
 from wheeltap.recipes.circuit_search import CircuitSearch
 from wheeltap.runs import circuits as runs
 from wheeltap.runs import planning
@@ -112,7 +113,7 @@ class TestSearch:
     @pytest.mark.parametrize("null", ["weights", "labels"])
     def test_nothing_is_found_where_nothing_is(self, null: str) -> None:
         found = search(null=null, target=0.0)
-        assert found["size"] == 0 and found["losses"].min() > 0.5 and found["target"] == np.float32(0.15)
+        assert found["size"] == 0 and found["losses"].min() > 0.5 and found["target"] == np.float32(EASY)
 
     def test_without_a_target_it_follows_from_what_the_net_does(self) -> None:
         weaker = planted_nets.true(count=32)

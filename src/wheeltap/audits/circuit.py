@@ -49,7 +49,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     weight_draws: WeightDraws = 8
     noise: Noise = 0.5
     penalties: str = "5e-4,1e-3,2.5e-3"
-    tolerance: Share = 0.25
+    tolerance: Share = 0.2
     half: Share = 0.5
     tries: Count = 2
     again: Count = 3

@@ -2,29 +2,25 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
+from functools import partial
 
 import msgspec
-import numpy as np
 
 from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Verdict
+from wheeltap.audits.clean_passes import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
 from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
 from wheeltap.core.lens import LensRecord
-from wheeltap.core.records import UNCOVERED, Control, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
+from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, Lookup, Plan
 from wheeltap.stats import rare, three_sided
 from wheeltap.stats.family import holm
-
-BASELINE_TOLERANCE = 1e-6
-"""Largest difference of two clean passes, as a share of the scores' scale."""
 
 OPEN = (
     "The interval is open, so an effect of any size may have gone unseen: a single example or draw has no spread, and "
@@ -34,12 +30,6 @@ OPEN = (
 
 EXCLUDED = "An effect of more than {:.2g} is excluded."
 """What an equivalence test has shown, of the margin."""
-
-TWIN_TOLERANCE = 1e-4
-"""Largest difference between a gauge copy's scores and the original's, as a share of the scores' scale."""
-
-COARSE = {"bfloat16": 2.0**-7, "float16": 2.0**-10}
-"""The same where sums are rounded to 16 bits: two of their steps, for a copy sums the same numbers in another order."""
 
 
 def wanted(plan: Plan, lookup: Lookup, audits: Sequence[Audit] | None = None) -> list[Trial]:
@@ -81,10 +71,10 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     drafts = [draft for verdict in verdicts for draft in verdict.drafts]
     alpha = plan.alpha / _tests(plan, drafts)
     recorded = plan.reference.role == "recorded"
-    controls = [] if recorded else [_baseline(case), *_copies(plan, case)]
+    controls = [] if recorded else [baseline(case), *copies(plan, case)]
     for verdict in verdicts:
-        controls += verdict.controls
-        controls += [power_control(verdict.graded, alpha=alpha)] if verdict.graded is not None else []
+        graded = verdict.graded
+        controls += [*verdict.controls, *([] if graded is None else [power_control(graded, alpha=alpha)])]
     void = any(control.status == "failed" for control in controls)
     findings = settle(drafts, alpha=plan.alpha)
     if void:
@@ -97,11 +87,8 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
     findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
     circuits = tuple(circuit for verdict in verdicts for circuit in verdict.circuits)
-    told = (
-        of_recorded(plan, findings)
-        if recorded
-        else headline(plan, findings, instruments, void=void, same=same, circuits=circuits)
-    )
+    own = partial(headline, plan, findings, instruments, void=void, same=same, circuits=circuits)
+    told = of_recorded(plan, findings) if recorded else own()
     answer, study = _answered(verdicts, findings, void) or (told, None)
     task = msgspec.structs.replace(plan.task, chance=case.chance) if _started(case) else plan.task
     return ReportRecord(
@@ -272,107 +259,6 @@ def voided(finding: Finding) -> Finding:
     return msgspec.structs.replace(finding, status="void", verdict="void", because=because, leaning=False)
 
 
-@final
-@dataclass(frozen=True)
-class _Compared:
-    """Two clean passes.
-
-    Attributes:
-        gap: Largest difference of their scores, as a share of the scores' scale.
-        same: Share of equal answers.
-        constant: Whether every example has the same scores, so that much could differ and not be seen.
-        examples: How many there are.
-    """
-
-    gap: float
-    same: float
-    constant: bool
-    examples: int
-
-    @property
-    def estimate(self) -> Estimate:
-        """The difference as a number of a control."""
-        return Estimate.exact("largest_difference", self.gap, "share of the scores' scale", n=self.examples)
-
-
-def _compared(case: Case, one: Trial, two: Trial) -> _Compared | None:
-    """Two clean trials side by side; ``None`` where one of them has no scores."""
-    outcomes = [case.outcome(trial) for trial in (one, two)]
-    if any(outcome is None or "scores" not in outcome.values for outcome in outcomes):
-        return None
-    a, b = (outcome.values["scores"].astype(np.float64) for outcome in outcomes if outcome is not None)
-    # A single output has nothing beside it in its row: its scale is that over the examples, or its own size.
-    spread = a - a.mean(1 if a.shape[1] > 1 else 0, keepdims=True)
-    scale = float(np.abs(spread).max()) or float(np.abs(a).max()) or 1.0
-    same = float((a.argmax(1) == b.argmax(1)).mean())
-    constant = len(a) > 1 and bool((a == a[0]).all())
-    return _Compared(float(np.abs(a - b).max()) / scale, same, constant, len(a))
-
-
-def _baseline(case: Case) -> Control:
-    plan = case.plan
-    compared = _compared(case, plan.clean(plan.reference), plan.clean(plan.reference, seed=1))
-    if compared is None:
-        both = [plan.clean(plan.reference, seed=seed) for seed in (0, 1)]
-        if not case.known(both):
-            why = "The clean passes have not run."
-            return Control(name="two clean passes agree", kind="baseline", status="skipped", because=why)
-        return Control(name="two clean passes agree", kind="baseline", status="failed", because="A clean pass failed.")
-    failed = compared.gap > BASELINE_TOLERANCE
-    words = f"Two passes without any disturbance differ by at most {compared.gap:.1e} of the scores' scale."
-    return Control(
-        name="two clean passes agree",
-        kind="baseline",
-        status="failed" if failed else "skipped" if compared.constant else "passed",
-        estimates=(compared.estimate,),
-        because=words if failed or not compared.constant else f"{words} {_CONSTANT} would not show either.",
-    )
-
-
-_CONSTANT = "But every example has the same scores, so what is random in the model, or wrong in a copy of it,"
-
-
-def _copies(plan: Plan, case: Case) -> list[Control]:
-    """For each control subject: is it really a copy that computes the same function?"""
-    found: list[Control] = []
-    kinds = {"twin": "reparametrized copy", "planted": "planted copy"}
-    for subject in (*(() if plan.twin is None else (plan.twin,)), *plan.plants):
-        if subject in plan.stronger and case.outcome(plan.clean(subject)) is None:
-            continue  # it was not needed
-        kind = f"{kinds[subject.role]}{_strength(subject) if subject in plan.stronger else ''}"
-        exact, why, estimate = _same_function(case, subject)
-        found.append(
-            Control(
-                name=f"{kind} computes the same function",
-                kind="gate",
-                status="passed" if exact else "skipped",
-                estimates=() if estimate is None else (estimate,),
-                because=why if exact else f"{why} So it is not used as a control.",
-            )
-        )
-    return found
-
-
-def _strength(subject: SubjectRecord) -> str:
-    return "" if subject.made is None else f" at {subject.made.settings.get('scale', 0.0):g} times the outgoing weights"
-
-
-def _same_function(case: Case, subject: SubjectRecord) -> tuple[bool, str, Estimate | None]:
-    plan = case.plan
-    compared = _compared(case, plan.clean(plan.reference), plan.clean(subject))
-    if compared is None:
-        return False, "The copy gave no finite answer.", None
-    words = (
-        f"Its scores differ by at most {compared.gap:.1e} of the scores' scale; {compared.same:.1%} of answers are "
-        "equal."
-    )
-    tolerance = COARSE.get(subject.path.rpartition("/")[2], TWIN_TOLERANCE)
-    exact = compared.gap <= tolerance and compared.same == 1.0
-    if exact and compared.constant:
-        return False, f"{words} {_CONSTANT} would not show.", compared.estimate
-    return exact, words, compared.estimate
-
-
 def made_of(plan: Plan, lookup: Lookup) -> Plan:
     """The plan without the members whose making did not come to its end; as it is where that would leave none."""
     there = [
@@ -390,7 +276,7 @@ def usable(plan: Plan, lookup: Lookup) -> Plan:
     case = Case(plan, lookup)
 
     def exact(subject: SubjectRecord) -> bool:
-        return case.outcome(plan.clean(subject)) is None or _same_function(case, subject)[0]
+        return case.outcome(plan.clean(subject)) is None or same_function(case, subject)[0]
 
     twin = plan.twin if plan.twin is None or exact(plan.twin) else None
     plants, graded = (tuple(copy for copy in some if exact(copy)) for some in (plan.plants, plan.graded))

@@ -1,5 +1,7 @@
 """``wheeltap circuits train | find | check``."""
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,7 +16,48 @@ from wheeltap.plans.readings.circuit_search import Method
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
 
-_RUNNING, _TELLING = Running(), Telling()
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Searching:
+    """How a circuit is searched for."""
+
+    method: Annotated[
+        Method | None,
+        Parameter(
+            help="masks keep units; every other method keeps edges between heads and MLPs. By default masks for models "
+            "of up to 5 million weights, eap-ig for larger ones."
+        ),
+    ] = None
+    target: Annotated[
+        float | None,
+        Parameter(
+            validator=Number(gt=0, lt=0.69),
+            help="Loss that it must reach, nats; a guess has .693. By default what keeps 90 % of what the model does "
+            "beyond a guess, or .1 where that is less.",
+        ),
+    ] = None
+    pairs: Annotated[
+        Whole | None,
+        Parameter(
+            validator=Number(gte=1),
+            help="Searched on, and held out, at most; by default 32 with the methods of edges, all with masks.",
+        ),
+    ] = None
+    penalties: Annotated[
+        str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
+    ] = "5e-4,1e-3,2.5e-3"
+    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250
+    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold, or edges carry.")] = "mean"
+
+    @property
+    def settings(self) -> "dict[str, Scalar]":
+        """As the audits take them; those that were not given are left out, and no target is 0."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {"target": 0.0, **{name: value for name, value in given.items() if value is not None}}
+
+
+_RUNNING, _TELLING, _SEARCHING = Running(), Telling(), Searching()
 
 circuits = App(
     name="circuits",
@@ -46,40 +89,14 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     out: Annotated[Path, Parameter(name=["--out-circuit", "-o"], help="Write the circuit to this file.")] = Path(
         "circuit.json"
     ),
-    method: Annotated[
-        Method | None,
-        Parameter(
-            help="masks keep units; every other method keeps edges between heads and MLPs. By default masks for models "
-            "of up to 5 million weights, eap-ig for larger ones."
-        ),
-    ] = None,
-    target: Annotated[
-        float | None,
-        Parameter(
-            validator=Number(gt=0, lt=0.69),
-            help="Loss that it must reach, nats; a guess has .693. By default what keeps 90 % of what the model does "
-            "beyond a guess, or .15 where that is less.",
-        ),
-    ] = None,
-    pairs: Annotated[
-        Whole | None,
-        Parameter(
-            validator=Number(gte=1),
-            help="Searched on, and held out, at most; by default 32 with the methods of edges, all with masks.",
-        ),
-    ] = None,
-    penalties: Annotated[
-        str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
-    ] = "5e-4,1e-3,2.5e-3",
-    steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250,
-    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold, or edges carry.")] = "mean",
+    searching: Searching = _SEARCHING,
     seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
 ) -> int:
     """Finds the smallest circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
 
-    Broken off and called again, it goes on where it was.
+    If it is interrupted, the same command resumes it.
 
     Try it:
 
@@ -87,11 +104,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
       wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
       wheeltap circuits find smollm2 --task agreement -o agreement.json
     """
-    asked: dict[str, Scalar] = {
-        "target": target or 0.0, "penalties": penalties, "steps": steps, "ablation": ablation,
-        **({} if method is None else {"method": method}), **({} if pairs is None else {"pairs": pairs}),
-    }  # fmt: skip
-    return _judged(model, task, asked, seed=seed, running=running, telling=telling, out=out)
+    return _judged(model, task, searching.settings, seed=seed, running=running, telling=telling, out=out)
 
 
 @circuits.command
@@ -137,7 +150,7 @@ def train(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Trains a small decoder with sparse weights on lines that look like Python, on which its circuits can be found.
 
-    Or makes the weights of a decoder of your own sparse. Broken off and called again, it goes on where it was.
+    Or makes the weights of a decoder of your own sparse. If it is interrupted, the same command resumes it.
 
     Try it:
 

@@ -52,20 +52,14 @@ def verify(
     """
     import msgspec
 
-    from wheeltap import sources
-    from wheeltap.cli.progress import said
     from wheeltap.report.files import require_writable, write
     from wheeltap.seal.record import load
     from wheeltap.seal.verifying import OUTPUTS, STRUCTURE
-    from wheeltap.seal.verifying import verify as verified
 
     if json is not None and json != STDOUT:
         require_writable(json)
     held = load(seal)
-    with said("loading"):
-        subject = sources.load_model(model)
-    with said("verifying"):
-        found = verified(subject, held, full=full, key=key)
+    found = _verified(model, held, full=full, key=key)
     code = 0 if found.passed or (fail_on == "altered" and found.verdict in (STRUCTURE, OUTPUTS)) else 1
     text = msgspec.json.format(msgspec.json.encode({**msgspec.structs.asdict(found), "passed": code == 0}), indent=2)
     if json == STDOUT:
@@ -75,6 +69,18 @@ def verify(
     if json is not None:
         print(f"Written: {write(json, text)}")
     return code
+
+
+def _verified(model: str, held: "Seal", *, full: bool, key: Path | None) -> "Verification":
+    """Loads the model and verifies it, with a spinner."""
+    from wheeltap import sources
+    from wheeltap.cli.progress import said
+    from wheeltap.seal.verifying import verify as verified
+
+    with said("loading"):
+        subject = sources.load_model(model)
+    with said("verifying"):
+        return verified(subject, held, full=full, key=key)
 
 
 def _tell(found: "Verification", held: "Seal") -> None:

@@ -95,7 +95,7 @@ def sparsify(  # noqa: PLR0913 - a door: each is a choice of its own
         settings: Others of ``SparsifiedSettings``.
         places: Tokens of a sequence where ``data`` is one row.
         seed: Of the order of the sequences, and of which are held out.
-        folder: Where its state and the result are kept: called again, it goes on where it was broken off.
+        folder: Where its state and the result are kept: an interrupted call is resumed by the same call.
         watch: Called with the steps taken, and those in all.
 
     Raises:

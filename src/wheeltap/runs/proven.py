@@ -8,7 +8,8 @@ import torch
 
 from wheeltap import gauge
 from wheeltap.audits.base import LARGE
-from wheeltap.audits.settle import TWIN_TOLERANCE, usable
+from wheeltap.audits.clean_passes import TWIN_TOLERANCE
+from wheeltap.audits.settle import usable
 from wheeltap.core import copies, seeds
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome, SubjectRecord

@@ -46,8 +46,9 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
     null: Null = "none"
 
 
-EASY: Final = 0.15
-"""Loss that is low enough for any circuit, nats, where no target is given."""
+EASY: Final = 0.1
+"""Loss that is low enough for any circuit, nats, where no target is given: one that just reaches it is clearly within
+what the audits call sufficient."""
 
 CIRCUIT_SEARCH: Final = ReadingSpec(
     name="circuit-search",
