@@ -120,12 +120,6 @@ class Graph:
         ]
         return np.array(pairs, dtype=np.int64)
 
-    def by_stage(self, values: NDArray[np.generic]) -> tuple[NDArray[np.generic], ...]:
-        """Values ``[edge]`` as one matrix ``[writer, reader]`` for each stage."""
-        sizes = [stage.writers * len(stage.readers) for stage in self.stages]
-        parts = np.split(values, np.cumsum(sizes)[:-1])
-        return tuple(part.reshape(stage.writers, -1) for part, stage in zip(parts, self.stages, strict=True))
-
     def connected(self, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Those of the edges ``kept [edge]`` that lie on a path of kept edges from ``input`` to ``logits``."""
         ends, fed, heard = self.ends, np.zeros(len(self.nodes), bool), np.zeros(len(self.nodes), bool)

@@ -48,9 +48,6 @@ _SAME: Final = "resharded"
 _PLAIN: Final = "zeroed"
 """The change that is planted."""
 
-_MUST_SEE: Final = ("seal", "outputs", "random16", "hash")
-"""Checks that must see it; others may be blind, and that is a result."""
-
 _TITLES: Final = {
     "seal": "seal", "outputs": "16 inputs", "five": "5 inputs", "random16": "16 at random", "random5": "5 at random",
     "accuracy": "16 top answers", "hash": "SHA-256", "statistics": "statistics", "fingerprints5": "5 fingerprints",
