@@ -1,5 +1,6 @@
 """Circuits of edges: asked by the laws of ablation, found where they were planted, judged as those of units are."""
 
+import json
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +11,18 @@ import torch
 from torch.nn import functional
 
 import wheeltap as wt
-from wheeltap.core.errors import ModelError
+from wheeltap.core.circuit import Circuit
+from wheeltap.core.circuit_file import read_mib
+from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
 from wheeltap.core.unit_circuit import packed
 from wheeltap.engine.circuits.asking import halves, of_group, pairs_of
+from wheeltap.engine.circuits.attribution import Settings, attribute
 from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, wired
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.circuit_effects import CircuitEffects
+from wheeltap.engine.readings.circuit_graph import CircuitGraph
 from wheeltap.plans.plan import AuditSpec
 from wheeltap.plans.readings.circuit_effects import DEFINITIONS
 from wheeltap.plans.readings.circuit_search import EASY
@@ -188,12 +194,86 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     assert len(weights) == 3 and {one.status for one in weights} == {"not_applicable"}
 
     circuit = runs.found(plan, SUBJECT, TASK, tmp_path / "store")
-    assert circuit is not None and circuit.parts == "edges" and 0 < circuit.size < 8
-    circuit.save(tmp_path / "circuit.json")
+    assert isinstance(circuit, Circuit) and 0 < circuit.kept.sum() < 8
+    assert "edges" in runs.save(circuit, tmp_path / "circuit.json")
     again = runs.given(tmp_path / "circuit.json", SUBJECT, TASK)
+    kept = read_mib(tmp_path / "circuit.json")
+    assert kept.kept.tolist() == circuit.kept.tolist() and kept.scores[kept.kept].min() > kept.scores[~kept.kept].max()
     judged = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", dict(again[0].settings))])
     same = {one.title: one for one in judged.findings}["Circuit is sufficient: mean ablation"]
     assert same.status == "excluded" and same.because == found["Circuit is sufficient: mean ablation"].because
+
+    # As another program writes it: without where it comes from.
+    data = json.loads((tmp_path / "circuit.json").read_text())
+    del data["wheeltap"]
+    (tmp_path / "other.json").write_text(json.dumps(data))
+    other = runs.given(tmp_path / "other.json", SUBJECT, TASK)[0].settings
+    assert (other["circuit"], other["method"]) == (again[0].settings["circuit"], "eap-ig")
+    for edge in data["edges"].values():
+        edge["in_graph"] = False
+    (tmp_path / "other.json").write_text(json.dumps(data))
+    with pytest.raises(UsageError, match="empty"):
+        runs.given(tmp_path / "other.json", SUBJECT, TASK)
+    larger = Subject(planted_nets.true(count=32, seed=1).net, name="another")
+    with pytest.raises(ModelError, match="another model"):
+        runs.given(tmp_path / "circuit.json", larger, TASK)
+
+
+class TestGraph:
+    class TestContract(ReadingContract):
+        reading = CircuitGraph
+        settings: ClassVar[dict[str, Any]] = {"circuit": packed(np.arange(EDGES) < 40), "parts": "edges", "pairs": 2}
+
+        def case(self) -> Planted:
+            return Planted(SUBJECT, TASK)
+
+    def test_edges_have_their_scores_one_example_at_a_time(self) -> None:
+        kept = search()["rank"] < 12
+        reading = create("circuit-graph", {"circuit": packed(kept), "parts": "edges", "pairs": 2})
+        found = reading.spec.typed(reading.read(SUBJECT, TASK, root=0, seed=0).values, examples=len(TASK.targets))
+        held = halves(pairs_of(TASK))[1].part([0, 1])
+        known = wired(SUBJECT, held)
+        graph, names = known.graph, bytes(found["names"].tolist()).decode().split("\n")
+        swapped = [
+            (held.corrupted, held.clean, held.wrong, held.answer),
+            (held.clean, held.corrupted, held.answer, held.wrong),
+        ]
+        slow = [
+            attribute(known, [PairBatch(*(torch.tensor(one[at : at + 1]) for one in side))], Settings()).scores
+            for side in swapped[::-1] for at in range(2)
+        ]  # fmt: skip
+        worth = dict(zip(graph.edges, np.mean(slow, 0), strict=True))
+        components = [(names[site], unit) for site, unit in zip(found["site"], found["unit"], strict=True)]
+        touched = [graph.nodes[at] for at in np.flatnonzero(graph.touched(kept))]
+        assert [named(*one) for one in components] == touched
+        assert len(found["weight"]) == found["edges"] == 12
+        for source, target, weight in zip(found["source"], found["target"], found["weight"], strict=True):
+            alike = [value for name, value in worth.items() if ends(name) == (touched[source], touched[target])]
+            assert min(abs(float(weight) - value) for value in alike) < 1e-4
+        # Of one example: what leaves a component over the circuit.
+        own = sum(value for name, value, on in zip(graph.edges, slow[3], kept, strict=True) if on and
+                  ends(name)[0] == touched[0])  # fmt: skip
+        assert found["held"][1, 1, 0] == pytest.approx(own, abs=1e-4) and abs(own) > 0.1
+
+    def test_a_page_has_its_components(self, tmp_path: Path) -> None:
+        how = {"circuit": packed(search()["rank"] < 12), "method": "eap-ig", "random": 19, "subsets": 1}
+        report = wt.audit(SUBJECT, TASK, audits=[AuditSpec("circuit-sufficient", how)])
+        [view] = report.record.circuits
+        assert view.parts == "edges" and view.edges == len(view.weights) == 12 and len(view.examples) == 8
+        page = report.html(tmp_path / "report.html").read_text()
+        assert "Components and edges" in page and "Heads that an edge touches" in page
+
+
+def named(site: str, unit: int) -> str:
+    """A component as the graph calls it."""
+    kind, _, layer = site.partition(" ")
+    return {"embedding": "input", "logits": "logits", "MLP": f"m{layer}", "attention": f"a{layer}.h{unit}"}[kind]
+
+
+def ends(edge: str) -> tuple[str, str]:
+    """Source and target of an edge."""
+    source, _, target = edge.partition("->")
+    return source, target.partition("<")[0]
 
 
 def test_masks_are_for_small_nets_and_edges_for_large_ones() -> None:

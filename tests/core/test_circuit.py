@@ -13,17 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wheeltap.core.circuit import Circuit, Graph
-from wheeltap.core.circuit_file import read_mib, write_mib
+from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
+from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "mib-circuit" / "ioi-eap-ig.json.gz"
 
 
-def circuit(graph: Graph, *, seed: int = 0, **about: str) -> Circuit:
+ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
+
+
+def circuit(graph: Graph, *, seed: int = 0, origin: Origin | None = None) -> Circuit:
     rng = np.random.default_rng(seed)
     kept = rng.random(len(graph.edges)) < 0.3
     every = np.ones(len(kept), bool)
-    return Circuit(graph, rng.standard_normal(len(kept)), kept, graph.touched(kept), every, **about)
+    return Circuit(graph, rng.standard_normal(len(kept)), kept, graph.touched(kept), every, origin=origin)
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason="needs the published circuit of MIB")
@@ -34,6 +38,7 @@ def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path
     assert (int(found.kept.sum()), int(found.nodes.sum()), found.excluded) == (756, 81, 0)
     assert found.scores[found.graph.edges.index("input->a0.h1<q>")] == -0.03757336363196373
     assert (found.graph.touched(found.kept) == found.nodes).all()
+    assert Graph.of_numbers(found.graph.numbers) == found.graph and found.origin is None and is_mib(PUBLISHED)
     assert (found.graph.connected(found.kept) == found.kept).all()
     write_mib(found, tmp_path / "own.json")
     assert (tmp_path / "own.json").read_bytes() == gzip.decompress(PUBLISHED.read_bytes())
@@ -74,7 +79,7 @@ def test_edges_connections_and_files_of_any_graph(graph: Graph, seed: int) -> No
     assert set(graph.edges) == slow_edges(graph)
     by_stage = sum(stage.writers * len(stage.readers) for stage in graph.stages)
     assert len(graph.edges) == len(set(graph.edges)) == by_stage
-    own = circuit(graph, seed=seed, model="aa", task="bb", method="eap")
+    own = circuit(graph, seed=seed, origin=ORIGIN)
     assert own.graph.connected(own.kept).tolist() == slow_connected(own).tolist()
 
 
@@ -98,24 +103,24 @@ def slow_connected(own: Circuit) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("suffix", ["json", "json.gz"])
 def test_a_file_keeps_everything(tmp_path: Path, suffix: str) -> None:
     graph = Graph(2, 4, 2, 16, parallel=True)
-    own = circuit(graph, model="aa", task="bb", method="eap")
+    own = circuit(graph, origin=ORIGIN)
     kept = own.kept & (own.scores > 0)
     own = Circuit(graph, own.scores * (own.scores > 0), kept, own.nodes, own.scores > 0,
-                  node_scores=np.arange(len(graph.nodes)) / 7.0, model="aa", task="bb", method="eap")  # fmt: skip
+                  node_scores=np.arange(len(graph.nodes)) / 7.0, origin=ORIGIN)  # fmt: skip
     path = tmp_path / f"own.{suffix}"
     write_mib(own, path)
     found = read_mib(path)
     assert found.graph == graph
     for name in ("scores", "kept", "nodes", "scored", "node_scores"):
         assert getattr(found, name).tolist() == getattr(own, name).tolist()
-    assert (found.model, found.task, found.method) == ("aa", "bb", "eap")
+    assert found.origin == ORIGIN and is_mib(path)
     first = path.read_bytes()
     write_mib(found, path)
     assert path.read_bytes() == first
 
 
-def plain(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, about: str = "") -> Circuit:
-    own = circuit(Graph(1, 2, 2, 8), model=about)
+def plain(tmp_path: Path, change: Callable[[dict[str, Any]], Any], *, origin: Origin | None = None) -> Circuit:
+    own = circuit(Graph(1, 2, 2, 8), origin=origin)
     write_mib(own, tmp_path / "a.json")
     data = json.loads((tmp_path / "a.json").read_text())
     (tmp_path / "a.json").write_text(json.dumps(change(data) or data))
@@ -134,7 +139,7 @@ def test_infinite_scores_of_others_are_counted_out_and_refused_in_our_own(tmp_pa
     assert not found.kept[~found.scored].any()
     assert "input->m0" not in {found.graph.edges[at] for at in found.ranked()}
     with pytest.raises(FileFormatError, match="finite scores"):
-        plain(tmp_path, change, about="ff")
+        plain(tmp_path, change, origin=ORIGIN)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +157,8 @@ def test_infinite_scores_of_others_are_counted_out_and_refused_in_our_own(tmp_pa
         (lambda d: d["cfg"].update(n_heads=0), "at most"),
         (lambda d: d["cfg"].update(n_heads=3, n_key_value_heads=2), "equal size"),
         (lambda d: [d], "a JSON object"),
+        (lambda d: d.update(wheeltap={"model": "aa", "other": 1}), "what 'wheeltap' says"),
+        (lambda d: d.update(wheeltap={"model": "aa", "found": {"rate": float("nan")}}), "not finite"),
     ],
 )
 def test_files_that_hold_no_circuit_are_refused(tmp_path: Path, change: Any, said: str) -> None:
@@ -176,9 +183,9 @@ def test_bytes_that_are_no_json_are_refused(tmp_path: Path) -> None:
 def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
     graph = Graph(1, 1, 1, 4)
     scores = np.array([3.0, -5.0, 1.0, 0.0, 4.0, -4.0, 2.0, 0.0])[: len(graph.edges)]
-    own = circuit(graph, model="aabb")
+    own = circuit(graph, origin=Origin(model="aabb"))
     own = (
-        Circuit(graph, scores, own.kept, own.nodes, np.arange(len(scores)) != 4, model="aabb")
+        Circuit(graph, scores, own.kept, own.nodes, np.arange(len(scores)) != 4, origin=own.origin)
         if not own.kept[4]
         else own
     )
@@ -191,7 +198,7 @@ def test_circuits_rank_and_keep_edges_and_know_their_model() -> None:
     assert two.nodes.sum() == len({end for at in order[:2] for end in graph.ends[at]})
     own.require_of("aabb", graph, name="net")
     for other, fingerprint in ((graph, "ccdd"), (Graph(2, 1, 1, 4), "aabb")):
-        with pytest.raises(ModelError, match="a circuit of another model"):
+        with pytest.raises(ModelError, match="The circuit is of another model"):
             own.require_of(fingerprint, other, name="net")
 
 

@@ -303,7 +303,7 @@ def test_a_curve_ends_at_the_model_and_starts_near_the_empty_circuit() -> None:
     share = faithfulness(found.values.mean(1), empty=found.empty.mean(), full=found.full.mean())
     assert (share[0], share[-1]) == pytest.approx((0.0, 1.0))
     other = proven(Subject(made("GPT2"), name="other"), on.pairs)
-    with pytest.raises(ModelError, match="a circuit of another model"):
+    with pytest.raises(ModelError, match="The circuit is of another model"):
         curve(EdgeRun(other), circuit, [on.pairs])
 
 

@@ -146,6 +146,8 @@ def test_a_file_of_text_or_of_ids(tmp_path: Path) -> None:
     same = {**ids, "answer": ids["answer"][0], "wrong": ids["wrong"][0]}
     again = source.load(written(tmp_path / "ids.jsonl", same, same), vocabulary=129)
     assert task.annotations.pairs == again.annotations.pairs and task.name == "mine" and len(task.targets) == 2
+    texts = [one.annotations.pairs.texts for one in (task, again) if one.annotations.pairs]
+    assert texts == [(("for a", "while a", "in", ":"),) * 2, ()]
     assert task.digest == again.digest
 
 

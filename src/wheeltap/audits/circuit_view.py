@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,8 +13,7 @@ from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_nulls import NULLS
 from wheeltap.audits.circuit_read import CHANCE, CircuitRead
 from wheeltap.core.circuit_view import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
-from wheeltap.core.records import SubjectRecord, Trial
-from wheeltap.models import python_idioms, python_words
+from wheeltap.core.records import Scalar, SubjectRecord, Trial
 from wheeltap.plans.readings.circuit_effects import DEFINITIONS, KINDS
 from wheeltap.plans.readings.circuit_graph import CIRCUIT_GRAPH
 from wheeltap.stats.effect import mean_effect
@@ -32,15 +32,14 @@ _RANDOM: Final = {"keep mean": "random", "remove mean": "random_removed"}
 
 
 def graphs(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Trial]:
-    """The reading of a circuit of units as a graph; none of a circuit of edges.
+    """The reading of a circuit as a graph.
 
     Raises:
         Unanswered: If there is no circuit.
     """
-    if audit.parts == "edges":
-        return []
     circuit = audit.chosen(case, subject).circuit
-    return [case.plan.reading(subject, CIRCUIT_GRAPH.name, {"circuit": circuit, "group": audit.settings.group})]
+    given: dict[str, Scalar] = {"circuit": circuit, "parts": audit.parts, "group": audit.settings.group}
+    return [case.plan.reading(subject, CIRCUIT_GRAPH.name, given)]
 
 
 def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
@@ -120,17 +119,11 @@ def along(name: str, found: Arrays, *, null: bool) -> Tried:
 def _graph(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> dict[str, Any]:
     """Units, weights and examples; nothing where they were not read."""
     read = next((_read(case, trial) for trial in graphs(audit, case, subject)), None)
-    worded = case.plan.data in [f"pairs:{name}" for name in python_idioms.IDIOMS]
-    return {} if read is None else drawn(read, worded=worded)
+    return {} if read is None else drawn(read)
 
 
-def drawn(read: Arrays, *, worded: bool) -> dict[str, Any]:
-    """Fields of a view that hold its graph.
-
-    Args:
-        read: The reading of it.
-        worded: Whether tokens are those of ``models.python_words``.
-    """
+def drawn(read: Arrays) -> dict[str, Any]:
+    """Fields of a view that hold its graph, from the reading of it."""
     held = read["held"].reshape(read["gap"].size, len(read["unit"]))
     units = (
         ShownUnit(site=int(site), unit=int(unit), mean=float(mean), spread=float(spread), held=tuple(map(float, row)))
@@ -143,15 +136,15 @@ def drawn(read: Arrays, *, worded: bool) -> dict[str, Any]:
     )
     return {
         "edges": int(read["edges"]), "sites": tuple(bytes(read["names"].tolist()).decode().split("\n")),
-        "units": tuple(units), "weights": tuple(weights), "examples": tuple(_examples(read, worded=worded)),
+        "units": tuple(units), "weights": tuple(weights), "examples": tuple(_examples(read)),
     }  # fmt: skip
 
 
-def _examples(read: Arrays, *, worded: bool) -> Iterator[ShownExample]:
+def _examples(read: Arrays) -> Iterator[ShownExample]:
     """Clean contexts, then corrupted ones; in words where these are known."""
     contexts = read["tokens"].reshape(-1, read["tokens"].shape[-1]).tolist()
-    for tokens, answer, gap in zip(contexts, read["answer"].flatten().tolist(), read["gap"].flatten(), strict=True):
-        yield ShownExample(
-            tokens=tuple(tokens), answer=answer, gap=float(gap), text=python_words.decode(tokens) if worded else "",
-            says=python_words.decode([answer]) if worded else "",
-        )  # fmt: skip
+    known = bytes(read["text"].tolist()) if "text" in read else b"[]"
+    texts = msgspec.json.decode(known, type=list[tuple[str, str]]) or [("", "")] * len(contexts)
+    answers, gaps = read["answer"].flatten().tolist(), read["gap"].flatten().tolist()
+    for tokens, answer, gap, (text, says) in zip(contexts, answers, gaps, texts, strict=True):
+        yield ShownExample(tokens=tuple(tokens), answer=answer, gap=gap, text=text, says=says)

@@ -110,7 +110,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
 @circuits.command
 def check(
     model: Annotated[str, Parameter(help="The model that it was found in.")],
-    circuit: Annotated[Path, Parameter(help="A file of circuits find.")],
+    circuit: Annotated[Path, Parameter(help="A file of circuits find; or MIB's JSON of edges, by any program.")],
     *,
     task: Task,
     seed: Annotated[Whole, Parameter(help="Root of every draw.")] = 0,
@@ -202,6 +202,5 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     if circuit is None:
         print(f"No circuit reached the target; {out} was not written.")
         return code
-    circuit.save(out)
-    print(f"{out}: {circuit.size:,} {circuit.parts}.")
+    print(f"{out}: {runs.save(circuit, out)}.")
     return code

@@ -11,11 +11,12 @@ file).
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final, final
+from typing import ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import DataError, ModelError, UsageError
 
 CHANNELS: Final = ("q", "k", "v")
@@ -65,6 +66,9 @@ class Graph:
     parallel: bool = False
     mlps: bool = True
 
+    NUMBERS: ClassVar[tuple[str, ...]] = ("layers", "heads", "groups", "width", "parallel", "mlps")
+    """What ``numbers`` holds."""
+
     def __post_init__(self) -> None:
         if min(self.layers, self.heads, self.groups) < 1 or self.heads % self.groups:
             raise UsageError(
@@ -72,6 +76,17 @@ class Graph:
                 expected="at least one layer, and heads in groups of equal size",
                 got=f"{self.layers} layers of {self.heads} heads in {self.groups} groups",
             )
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """All that it is made of, in the order of ``NUMBERS``; 0 for a width that is not known."""
+        return np.array([int(getattr(self, name) or 0) for name in self.NUMBERS], dtype=np.int64)
+
+    @classmethod
+    def of_numbers(cls, numbers: NDArray[np.int64]) -> "Graph":
+        """The inverse of ``numbers``."""
+        layers, heads, groups, width, parallel, mlps = map(int, numbers)
+        return cls(layers, heads, groups, width or None, parallel=bool(parallel), mlps=bool(mlps))
 
     @cached_property
     def writers(self) -> tuple[str, ...]:
@@ -162,9 +177,7 @@ class Circuit:
         nodes: Whether a component is, ``[node]``.
         scored: Whether an edge has a score at all, ``[edge]``: one without is never kept.
         node_scores: ``[node]``; ``None`` where there are none.
-        model: Fingerprint of the model; empty where it is not known, as in files of others.
-        task: Digest of the task, likewise.
-        method: What scored the edges, likewise.
+        origin: Where it comes from; ``None`` where that is not known, as in files of others.
 
     Raises:
         DataError: If lengths do not fit the graph, a score is not finite, or an edge without one is kept.
@@ -176,9 +189,7 @@ class Circuit:
     nodes: NDArray[np.bool_]
     scored: NDArray[np.bool_]
     node_scores: NDArray[np.float64] | None = None
-    model: str = ""
-    task: str = ""
-    method: str = ""
+    origin: Origin | None = None
 
     def __post_init__(self) -> None:
         edges, nodes = len(self.graph.edges), len(self.graph.nodes)
@@ -230,15 +241,13 @@ class Circuit:
             f"{one.layers} layers, {one.heads} heads in {one.groups} groups, {len(one.edges):,} edges"
             for one in (self.graph, graph)
         )
-        if self.graph.edges != graph.edges or self.model not in ("", fingerprint):
-            same = self.graph.edges == graph.edges
+        if self.graph.edges != graph.edges:
             raise ModelError(
-                "This is a circuit of another model.",
-                where=name,
-                expected=f"fingerprint {fingerprint[:8]}" if same else other,
-                got=f"fingerprint {self.model[:8]}" if same else own,
-                do="Find the circuit again on this model, or name the model that it was found on.",
-            )
+                "The circuit is of another model.", where=name, expected=other, got=own,
+                do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
+            )  # fmt: skip
+        if self.origin is not None:
+            self.origin.require_model(fingerprint, name=name)
 
 
 def _unfit(expected: str, got: str) -> DataError:

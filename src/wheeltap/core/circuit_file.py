@@ -12,10 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.circuit import Circuit, Graph
+from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import FileFormatError, MissingFile
 from wheeltap.core.files import write_whole
 
@@ -23,8 +25,18 @@ MOST_BYTES: Final = 2**28
 """Of a file as text: three million edges."""
 MOST_EDGES: Final = 3_000_000
 _GZIP: Final = b"\x1f\x8b"
+_START: Final = 4096
+"""Bytes that show what a file is."""
 _OWN: Final = "wheeltap"
-_ABOUT: Final = ("model", "task", "method")
+
+
+def is_mib(path: Path) -> bool:
+    """Whether a file may be MIB's: packed, or with one of its keys at the start. A circuit of units has none."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(_START)
+    return start.startswith(_GZIP) or any(f'"{key}"'.encode() in start for key in ("cfg", "nodes", "edges"))
 
 
 def read_mib(path: Path) -> Circuit:
@@ -40,18 +52,17 @@ def read_mib(path: Path) -> Circuit:
     data = _parsed(path)
     where = str(path)
     graph = _graph(data["cfg"], where=where)
-    own = _object(data.get(_OWN, {}), where=where, what=f"{_OWN!r}")
+    origin = _origin(data[_OWN], where=where) if _OWN in data else None
     nodes, node_scores = _nodes(data["nodes"], graph, where=where)
-    scores, kept, scored = _edges(data["edges"], graph, where=where, strict=bool(own))
-    about = {name: str(own.get(name, "")) for name in _ABOUT}
-    return Circuit(graph, scores, kept & scored, nodes, scored, node_scores=node_scores, **about)
+    scores, kept, scored = _edges(data["edges"], graph, where=where, strict=origin is not None)
+    return Circuit(graph, scores, kept & scored, nodes, scored, node_scores=node_scores, origin=origin)
 
 
 def write_mib(circuit: Circuit, path: Path) -> None:
     """Writes a circuit where MIB can read it; packed, where the name ends in ``.gz``.
 
-    What was read from such a file is written to the same bytes. What MIB has no place for (groups, the model, the
-    task) is written beside it, only where it is there.
+    What was read from such a file is written to the same bytes. What MIB has no place for (groups, where the circuit
+    comes from) is written beside it, only where it is there.
     """
     graph = circuit.graph
     cfg: dict[str, Any] = {
@@ -72,8 +83,8 @@ def write_mib(circuit: Circuit, path: Path) -> None:
         for at, name in enumerate(graph.edges)
         if circuit.scored[at]
     }
-    about = {"model": circuit.model, "task": circuit.task, "method": circuit.method}
-    whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **({_OWN: about} if any(about.values()) else {})}
+    about = {} if circuit.origin is None else {_OWN: msgspec.to_builtins(circuit.origin)}
+    whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **about}
     text = json.dumps(whole, allow_nan=False).encode()
     write_whole(path, gzip.compress(text, mtime=0) if path.suffix == ".gz" else text)
 
@@ -113,6 +124,13 @@ def _graph(held: Any, *, where: str) -> Graph:
     if heads % groups:
         raise _wrong(where, "heads in groups of equal size", f"{heads} heads in {groups} groups")
     return Graph(layers, heads, groups, width[0] if width else None, parallel=flags[0], mlps=flags[1])
+
+
+def _origin(held: Any, *, where: str) -> Origin:
+    try:
+        return msgspec.convert(held, Origin)
+    except msgspec.ValidationError as error:
+        raise _wrong(where, f"what {_OWN!r} says of it", str(error)[:160]) from error
 
 
 def _nodes(held: Any, graph: Graph, *, where: str) -> tuple[NDArray[np.bool_], NDArray[np.float64] | None]:

@@ -6,14 +6,14 @@ from wheeltap.core.records import Estimate
 
 
 class ShownUnit(msgspec.Struct, frozen=True, kw_only=True):
-    """A unit of the circuit.
+    """A unit of the circuit, or a component: an end of its edges.
 
     Attributes:
         site: Its site, from 0.
         unit: Its number within the site, from 0.
-        mean: Over the data that the net was trained on.
-        spread: Its standard deviation there.
-        held: What it holds at the last place of each example.
+        mean: Over the data that the net was trained on; 0 of a component.
+        spread: Its standard deviation there; 1 of a component.
+        held: What it holds at the last place of each example; how much of the score difference a component gives.
     """
 
     site: int
@@ -24,7 +24,7 @@ class ShownUnit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShownWeight(msgspec.Struct, frozen=True, kw_only=True):
-    """A weight between two units of the circuit, counted from 0."""
+    """A weight between two units of the circuit, counted from 0; an edge between components, with its score."""
 
     source: int
     target: int
@@ -95,9 +95,9 @@ class CircuitView(msgspec.Struct, frozen=True, kw_only=True):
         kept: How many.
         of: Of how many.
         size: All that is known of its size, in words.
-        edges: Weights between its units, drawn or not.
+        edges: Weights between its units, or edges, drawn or not.
         sites: Names, in order of computation.
-        units: Those of the circuit.
+        units: Those of the circuit, or its components.
         weights: Those between them that carry most, falling.
         examples: The contexts that ``ShownUnit.held`` is of.
         losses: By definition.

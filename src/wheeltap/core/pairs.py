@@ -5,7 +5,7 @@ the corrupted one.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -54,6 +54,7 @@ class Pairs:
         wrong: The one that should follow each corrupted context.
         reference: Sequences of the data that the model was trained on: what the mean of a unit is taken over. The
             contexts themselves where there are none.
+        texts: Each pair as text where that is known: clean context, corrupted one, answer, wrong answer.
 
     Raises:
         DataError: If there are none, they differ in number, or one is no pair.
@@ -64,9 +65,11 @@ class Pairs:
     answer: Tokens
     wrong: Tokens
     reference: tuple[Tokens, ...] = ()
+    texts: tuple[tuple[str, str, str, str], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         counts = [len(held) for held in (self.clean, self.corrupted, self.answer, self.wrong)]
+        counts += [len(self.texts)] if self.texts else []
         if not counts[0] or len(set(counts)) > 1:
             expected = "as many clean contexts, corrupted ones, answers and wrong answers, one at least"
             raise DataError("The pairs are incomplete.", where="pairs", expected=expected, got=str(counts))
@@ -85,7 +88,7 @@ class Pairs:
 
     @property
     def digest(self) -> str:
-        """Of every token."""
+        """Of every token; texts are the same in words."""
         further = [self.reference] if self.reference else []
         return canon.key("pairs", [self.clean, self.corrupted, self.answer, self.wrong, *further])
 
@@ -98,7 +101,8 @@ class Pairs:
         """Of these examples alone, in this order."""
         clean, corrupted = (tuple(held[at] for at in index) for held in (self.clean, self.corrupted))
         answer, wrong = (tuple(held[at] for at in index) for held in (self.answer, self.wrong))
-        return Pairs(clean, corrupted, answer, wrong, self.reference)
+        texts = tuple(self.texts[at] for at in index) if self.texts else ()
+        return Pairs(clean, corrupted, answer, wrong, self.reference, texts)
 
     def batches(self, size: int = BATCH) -> Iterator[PairBatch]:
         """Pairs of one length at a time, at most ``size``; all of them in ``order``."""

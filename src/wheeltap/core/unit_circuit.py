@@ -1,7 +1,6 @@
-"""A circuit: which units of a decoder, or which edges, were kept for a task, of which model, found how."""
+"""A circuit of units: which units of a decoder were kept for a task, of which model, found how."""
 
 import base64
-import math
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -9,14 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.core.canon import Scalar
-from wheeltap.core.errors import FileFormatError, MissingFile, ModelError, UsageError
+from wheeltap.core.circuit_origin import Origin
+from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
 from wheeltap.core.files import write_whole
 
 FORMAT: Final = "wheeltap circuit of units, 1"
-
-EDGES: Final = "edges"
-"""Name of the one site of a circuit of edges; these are numbered as in ``Graph.edges``."""
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
@@ -38,30 +34,19 @@ class KeptUnits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     kept: tuple[_Count, ...] = ()
 
 
-class UnitCircuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UnitCircuit(Origin, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A circuit of units, as its file holds it.
 
     Attributes:
         format: ``FORMAT``.
-        model: Fingerprint of the model.
-        name: Of the model.
-        task: Name of the task.
-        examples: Digest of the task without the circuit.
-        group: Of the task; -1 for all of it.
-        found: How: penalty, target, steps, ablation, seed.
         sites: All of them.
     """
 
     format: str
-    model: str
-    name: str
-    task: str
-    examples: str
     sites: tuple[KeptUnits, ...]
-    group: int = -1
-    found: dict[str, Scalar] = {}
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for one in self.sites:
             rising = all(a < b for a, b in zip(one.kept, one.kept[1:], strict=False))
             if not rising or (one.kept and one.kept[-1] >= one.units):
@@ -78,21 +63,8 @@ class UnitCircuit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     @property
     def size(self) -> int:
-        """Units, or edges, that are kept."""
+        """Units that are kept."""
         return sum(len(one.kept) for one in self.sites)
-
-    @property
-    def parts(self) -> str:
-        """What it is made of."""
-        return "edges" if [one.site for one in self.sites] == [EDGES] else "units"
-
-    def require_model(self, fingerprint: str, *, name: str) -> None:
-        """Raises ``ModelError`` if it is a circuit of another model."""
-        if self.model != fingerprint:
-            raise ModelError(
-                "The circuit is of another model.", where=name, expected=f"{self.name} ({self.model[:12]})",
-                got=fingerprint[:12], do="Find one of this model first: wheeltap circuits find MODEL --task TASK.",
-            )  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Writes it to a file, whole or not at all."""
@@ -114,8 +86,7 @@ def load(path: Path) -> UnitCircuit:
         found = msgspec.json.decode(path.read_bytes(), type=UnitCircuit)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise _wrong(path, str(error)[:160]) from error
-    finite = all(math.isfinite(value) for value in found.found.values() if isinstance(value, float))
-    if found.format != FORMAT or not finite:
+    if found.format != FORMAT:
         raise _wrong(path, f"format {found.format[:60]!r}")
     return found
 

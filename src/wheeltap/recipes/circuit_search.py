@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
+from wheeltap.core.circuit import Graph
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
@@ -79,7 +80,9 @@ class CircuitSearch(Reading):
             values = {} if how.ablation == "zero" else net.means(reference(task))
         sides = [Asked(net, pairs, values, inverted=how.null == "labels") for pairs in (searched, held)]
         whole = Asked(UnitNet(subject.model, next(iter(searched.batches())).clean), searched, {})
-        return _Ranked(_places(thresholds), int((thresholds > 0).sum()), sides, whole, net.edges)
+        return _Ranked(
+            _places(thresholds), thresholds.astype(np.float64), int((thresholds > 0).sum()), sides, whole, net.edges
+        )
 
     def _edges(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
         """By scores of edges. A net whose weights were drawn again has the edges of the one that it was made of."""
@@ -96,7 +99,7 @@ class CircuitSearch(Reading):
         order = np.lexsort((-scores, ~left))
         above = int((left if how.method == "acdc" else scores > 0.0).sum())
         rank = np.argsort(order, kind="stable")
-        return _Ranked(rank, above, sides, whole, lambda kept: int(kept.sum()), SCANNED_EDGES)
+        return _Ranked(rank, scores, above, sides, whole, lambda kept: int(kept.sum()), known.graph)
 
     def _learned(self, model: nn.Module, task: BaseTask, *, seed: int) -> Masks:
         how = self.settings
@@ -127,19 +130,26 @@ class _Ranked:
 
     Attributes:
         rank: Place of each, the best from 0, ``[part]``.
+        scores: What they are ranked by, ``[part]``.
         above: How many the method itself would keep.
         sides: Pairs that are searched on, pairs that are held out.
         whole: Those that are searched on, asked of the model itself: also where the search is in a null.
         edges: Weights between some units, or how many edges some are.
-        scanned: Sizes that are tried first.
+        graph: Of edges; ``None`` of units.
     """
 
     rank: NDArray[np.int64]
+    scores: NDArray[np.float64]
     above: int
     sides: Sequence[Asking]
     whole: Asking
     edges: Callable[[Kept], int]
-    scanned: int = SCANNED
+    graph: Graph | None = None
+
+    @property
+    def scanned(self) -> int:
+        """Sizes that are tried first."""
+        return SCANNED if self.graph is None else SCANNED_EDGES
 
 
 def _places(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -160,11 +170,13 @@ def _found(ranked: _Ranked, *, target: float) -> dict[str, NDArray[Any]]:
     device = ranked.sides[1].device
     whole, none = (mean_loss(ranked.sides[1].gaps(mask)) for mask in (None, torch.zeros(total, device=device)))
     tried = sorted(scan.gaps)
-    return {
-        "rank": ranked.rank, "above": np.array(above), "size": np.array(size), "edges": np.array(scan.edges(size)),
-        "edges_above": np.array(scan.edges(above)), "loss": np.array(scan.held(size)),
-        "loss_above": np.array(scan.held(above)), "calibrated": np.array(scan.held(scaled, scaled=True)),
-        "calibrated_size": np.array(scaled), "calibrated_edges": np.array(scan.edges(scaled)),
+    decoder = {} if ranked.graph is None else {"decoder": ranked.graph.numbers}
+    return decoder | {
+        "rank": ranked.rank, "score": ranked.scores, "above": np.array(above),
+        "size": np.array(size), "edges": np.array(scan.edges(size)), "edges_above": np.array(scan.edges(above)),
+        "loss": np.array(scan.held(size)), "loss_above": np.array(scan.held(above)),
+        "calibrated": np.array(scan.held(scaled, scaled=True)), "calibrated_size": np.array(scaled),
+        "calibrated_edges": np.array(scan.edges(scaled)),
         "own": np.array(whole), "empty": np.array(none), "sizes": np.array(tried),
         "losses": np.array([mean_loss(scan.gaps[one]) for one in tried]),
         "weights": np.array(scan.edges(total)), "target": np.array(target),

@@ -73,7 +73,7 @@ def _data(view: CircuitView) -> dict[str, Any]:
     drawn = [at for at in every if len(view.units) <= _MOST_UNITS or at in linked]
     place = {at: number for number, at in enumerate(drawn)}
     return {
-        "name": f"{words.plain(view.subject)}, {words.plain(view.task)}",
+        "name": f"{words.plain(view.subject)}, {words.plain(view.task)}", "parts": view.parts,
         "sites": [words.plain(site) for site in view.sites],
         "units": [[one.site, one.unit, one.mean, one.spread, one.held] for one in (view.units[at] for at in drawn)],
         "weights": [[place[one.source], place[one.target], one.weight] for one in view.weights],

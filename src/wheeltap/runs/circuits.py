@@ -4,14 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from wheeltap.audits.base import Case, Unanswered, create
+from wheeltap.audits.case import Arrays
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.core.canon import Scalar
+from wheeltap.core.circuit import Circuit, Graph
+from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
+from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.unit_circuit import EDGES, FORMAT, UnitCircuit, load, of_units, packed, unpacked
+from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed, unpacked
 from wheeltap.engine.circuits.asking import pairs_of
+from wheeltap.engine.circuits.edge_asking import wired
 from wheeltap.engine.circuits.units import UnitNet
 from wheeltap.plans.artifacts import Artifacts
 from wheeltap.plans.outcomes import Outcomes
@@ -37,8 +46,8 @@ CHEAP: Final[dict[str, Scalar]] = {"random": 19, "subsets": 4, "tries": 1, "agai
 AUDITS: Final = ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable")
 
 
-def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCircuit | None:
-    """The circuit of a run; none where no search reached the target."""
+def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCircuit | Circuit | None:
+    """The circuit of a run that searched for one; none where no search reached the target."""
     spec = next(spec for spec in plan.audits if spec.name in AUDITS)
     audit = create(spec.name, dict(spec.settings))
     assert isinstance(audit, CircuitAudit)
@@ -46,24 +55,38 @@ def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCirc
         case = Case(plan, Outcomes(held))
         try:
             chosen, target = audit.chosen(case, plan.reference), audit.aim(case, plan.reference)
+            search = case.reading(audit.searches(plan, plan.reference)[0])
         except Unanswered:
             return None
     how, kept = audit.settings, unpacked(chosen.circuit)
-    if audit.parts == "edges":
-        sites: tuple[tuple[str, int], ...] = ((EDGES, len(kept)),)
-    else:
-        net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
-        sites = tuple((site.name, site.units) for site in net.sites)
-    return UnitCircuit(
-        format=FORMAT, model=subject.record.fingerprint, name=subject.name, task=task.name, examples=task.digest,
-        sites=of_units(kept, sites), group=how.group,
+    origin = Origin(
+        model=subject.record.fingerprint, name=subject.name, task=task.name, examples=task.digest, group=how.group,
         found={"penalty": chosen.penalty, "target": target, "seed": plan.seed,
                **{name: getattr(how, name) for name in _HOW}},
     )  # fmt: skip
+    if audit.parts == "edges":
+        return _of_edges(search, kept, origin)
+    net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
+    sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
+    return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
+
+
+def _of_edges(search: Arrays, kept: NDArray[np.bool_], origin: Origin) -> Circuit:
+    graph, every = Graph.of_numbers(search["decoder"]), np.ones(len(kept), bool)
+    return Circuit(graph, search["score"].astype(np.float64), kept, graph.touched(kept), every, origin=origin)
 
 
 _HOW: Final = ("method", "recovered", "pairs", "steps", "batch", "rate", "ablation")
 """Settings that a circuit's file says."""
+
+
+def save(circuit: UnitCircuit | Circuit, path: Path) -> str:
+    """Writes a circuit to its file, one of edges as MIB's JSON, and says how large it is."""
+    if isinstance(circuit, UnitCircuit):
+        circuit.save(path)
+        return f"{circuit.size:,} units"
+    write_mib(circuit, path)
+    return f"{int(circuit.kept.sum()):,} edges, in the JSON of MIB"
 
 
 def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
@@ -80,19 +103,41 @@ def _specs(settings: dict[str, Scalar]) -> tuple[AuditSpec, ...]:
 def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]:
     """The audits that judge the circuit in a file, searching for others as it was searched for.
 
+    Args:
+        path: A circuit of units, or MIB's JSON of one of edges; of one that others wrote, the model and the task are
+            taken on trust, but for the shape of the model, and others are searched for by EAP-IG.
+        subject: The model.
+        task: The task.
+
     Raises:
         MissingFile: If there is no such file.
         FileFormatError: If it is no circuit.
         ModelError: If it is a circuit of another model.
-        UsageError: If it is one of another task.
+        UsageError: If it is one of another task, or of no edges.
     """
-    circuit = load(path)
-    circuit.require_model(subject.record.fingerprint, name=subject.name)
-    if circuit.examples != task.digest:
-        raise UsageError("The circuit is of another task.", where=str(path), expected=f"{circuit.task} as it was then",
+    if is_mib(path):
+        edges = read_mib(path)
+        edges.require_of(subject.record.fingerprint, wired(subject, pairs_of(task)).graph, name=subject.name)
+        origin, kept = edges.origin, edges.kept
+    else:
+        origin = load(path)
+        origin.require_model(subject.record.fingerprint, name=subject.name)
+        kept = origin.kept
+    if not kept.any():
+        raise UsageError("The circuit is empty.", where=str(path), expected="one unit or edge that is kept", got="none",
+                         do="Mark the edges of it (in_graph), or find one: wheeltap circuits find.")  # fmt: skip
+    flags: dict[str, Scalar] = {"circuit": packed(kept)}
+    if origin is None:
+        return _specs({**_OTHERS, **flags})
+    if origin.examples != task.digest:
+        raise UsageError("The circuit is of another task.", where=str(path), expected=f"{origin.task} as it was then",
                          got=task.name, do="Give the task that it was found on: --task.")  # fmt: skip
-    known = {key: value for key, value in circuit.found.items() if key != "seed"}
-    return _specs({**known, "group": circuit.group, "circuit": packed(circuit.kept)})
+    known = {key: value for key, value in origin.found.items() if key != "seed"}
+    return _specs({**known, "group": origin.group, **flags})
+
+
+_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", "pairs": PAIRS, "target": 0.0}
+"""How other circuits are searched for where a file does not say how its own was."""
 
 
 @final

@@ -15,6 +15,7 @@ from wheeltap.core.errors import DataError, FileFormatError, UnknownName, UsageE
 from wheeltap.core.pairs import Pairs, Tokens, require_pair
 from wheeltap.models import python_corpus, python_tasks
 from wheeltap.models.python_tasks import Variant
+from wheeltap.models.python_words import decode
 from wheeltap.sources import agreement as sentences
 from wheeltap.sources import jsonl
 from wheeltap.sources.grammar import words
@@ -86,10 +87,10 @@ def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:
         for one, variant, count in asked
     ]
     corpus = python_corpus.corpus(seed=seed, sequences=REFERENCE)
+    rows = [row for part in parts for row in zip(part.clean, part.corrupted, part.answer, part.wrong, strict=True)]
     pairs = Pairs(
-        tuple(row for part in parts for row in part.clean), tuple(row for part in parts for row in part.corrupted),
-        tuple(one for part in parts for one in part.answer), tuple(one for part in parts for one in part.wrong),
-        tuple(tuple(map(int, row)) for row in corpus),
+        *zip(*rows, strict=True), reference=tuple(tuple(map(int, row)) for row in corpus),
+        texts=tuple((decode(one), decode(two), decode([answer]), decode([wrong])) for one, two, answer, wrong in rows),
     )  # fmt: skip
     marks = [int(variant == "rephrased") for _, variant, count in asked for _ in range(count)]
     return task(pairs, name=name).with_factors({"rephrased": marks})
@@ -126,12 +127,15 @@ def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentence
     """
     found = [item for item in sentences.pairs(seed=seed, each=each) if item.construction in CONSTRUCTIONS]
     kept: list[tuple[Tokens, Tokens, int, int]] = []
+    texts: list[tuple[str, str, str, str]] = []
     for item in found:
-        clean, corrupted = (tuple(tokenizer.start(text)) for text in (item.context, _other_number(item.context)))
+        contexts = (item.context, _other_number(item.context))
+        clean, corrupted = (tuple(tokenizer.start(text)) for text in contexts)
         answer, wrong = (tokenizer.more(item.choices[at]) for at in (item.answer, 1 - item.answer))
         differ = sum(one != two for one, two in zip(clean, corrupted, strict=False))
         if len(clean) == len(corrupted) and differ == 1 and len(answer) == len(wrong) == 1 and answer != wrong:
             kept.append((clean, corrupted, answer[0], wrong[0]))
+            texts.append((*contexts, item.choices[item.answer], item.choices[1 - item.answer]))
     if not kept:
         raise DataError(
             "No pair of the agreement task differs in one token.",
@@ -140,7 +144,7 @@ def agreement_pairs(tokenizer: Tokenizer, *, seed: int = 0, each: int = sentence
             got=f"{len(found)} pairs, none of them so",
             do="Give pairs of your own in a .jsonl file.",
         )
-    return Kept(Pairs(*zip(*kept, strict=True)), len(found) - len(kept))
+    return Kept(Pairs(*zip(*kept, strict=True), texts=tuple(texts)), len(found) - len(kept))
 
 
 def _forms(nouns: tuple[Forms, ...]) -> dict[str, str]:
@@ -200,7 +204,10 @@ def load(path: Path, tokenizer: Tokenizer | None = None, *, vocabulary: int | No
             got="no lines",
             do="Write one object a line.",
         )
-    return task(Pairs(*zip(*read, strict=True)), name=path.stem)
+    rows, texts = zip(*read, strict=True)
+    known = tuple(one for one in texts if one is not None)
+    pairs = Pairs(*zip(*rows, strict=True), texts=known if len(known) == len(rows) else ())
+    return task(pairs, name=path.stem)
 
 
 @final
@@ -243,7 +250,12 @@ class _Reader(NamedTuple):
             raise error.at(f"{self.where}: {what}") from error
 
 
-def _read(line: bytes, reader: _Reader) -> tuple[Tokens, Tokens, int, int]:
+_Row = tuple[Tokens, Tokens, int, int]
+_Text = tuple[str, str, str, str]
+
+
+def _read(line: bytes, reader: _Reader) -> tuple[_Row, _Text | None]:
+    """A pair as token ids, and as text where it is given so."""
     try:
         held = msgspec.json.decode(line, type=Line)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -262,7 +274,9 @@ def _read(line: bytes, reader: _Reader) -> tuple[Tokens, Tokens, int, int]:
         _one(reader, given, what) for given, what in ((held.answer, "answer"), (held.wrong, "wrong answer"))
     )
     require_pair(clean, corrupted, (answer, wrong), where=reader.where, places=1)
-    return clean, corrupted, answer, wrong
+    given = (held.clean, held.corrupted, held.answer, held.wrong)
+    text = cast("_Text", given) if all(isinstance(one, str) for one in given) else None
+    return (clean, corrupted, answer, wrong), text
 
 
 def _one(reader: _Reader, given: str | int, what: str) -> int:

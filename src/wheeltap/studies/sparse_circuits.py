@@ -64,6 +64,9 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
         target: Loss that a circuit must reach, nats.
         penalties: In turn; the smallest circuit counts.
         steps: Of each search.
+        pairs: Searched on, and held out.
+        batch: Pairs of a step.
+        nulls: Kinds of null that each circuit is compared with: all three, or so many of them in turn.
     """
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
@@ -76,6 +79,9 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
     penalties: str = "1e-3,2.5e-3"
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
+    pairs: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
+    nulls: Annotated[int, msgspec.Meta(ge=1, le=3)] = 3
 
 
 @final
@@ -97,7 +103,9 @@ class SparseCircuits(Study):
     @classmethod
     def sized(cls, size: Size) -> dict[str, Scalar]:
         """See ``Study.sized``."""
-        return {"seeds": 3, "tasks": 6, "steps": 150} if size == "small" else {}
+        if size != "small":
+            return {}
+        return {"seeds": 3, "tasks": 6, "penalties": "1e-3", "steps": 150, "pairs": 96, "batch": 16, "nulls": 1}
 
     @property
     def examples(self) -> str:
@@ -176,8 +184,10 @@ class SparseCircuits(Study):
 
     def _search(self, case: Case, member: SubjectRecord, task: int, penalty: float, null: Null = "none") -> Trial:
         how = self.settings
-        given: dict[str, Scalar] = {"target": how.target, "steps": how.steps, "penalty": penalty, "group": task,
-                                    "null": null}  # fmt: skip
+        given: dict[str, Scalar] = {
+            "target": how.target, "steps": how.steps, "pairs": how.pairs, "batch": how.batch, "penalty": penalty,
+            "group": task, "null": null,
+        }  # fmt: skip
         return case.plan.reading(member, CIRCUIT_SEARCH.name, given)
 
     def _nulls(self, case: Case, member: SubjectRecord) -> list[tuple[Trial, str]]:
@@ -190,9 +200,9 @@ class SparseCircuits(Study):
         if best is None:
             return []
         penalty, groups = self._penalties[best[0]], (task, task + len(TASKS))
-        return [
-            (self._search(case, member, groups[nonsense], penalty, null), words) for words, null, nonsense in _NULLS
-        ]
+        first = task + [one.name for one in case.whole.subjects].index(member.name)
+        kinds = [_NULLS[(first + at) % len(_NULLS)] for at in range(self.settings.nulls)]
+        return [(self._search(case, member, groups[nonsense], penalty, null), words) for words, null, nonsense in kinds]
 
     def _best(self, case: Case, member: SubjectRecord, task: int) -> tuple[int, Arrays] | None:
         """Which penalty found the smallest circuit, and what it found; ``None`` where none did.
@@ -304,7 +314,7 @@ class SparseCircuits(Study):
             kept, edges = int(read["size"]), int(read["edges"])
             tried = [own[member.name], *(one for name, one in own.items() if name != member.name)]
             try:
-                graph = drawn(case.reading(self._graphs(alone, member)[0]), worded=True)
+                graph = drawn(case.reading(self._graphs(alone, member)[0]))
                 tried += [
                     along(words, case.reading(trial), null=True) for trial, words in self._nulls_of(alone, member, task)
                 ]

@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from wheeltap.core import seeds
 from wheeltap.core.circuit import Circuit, Stage
+from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.pairs import PairBatch
 from wheeltap.engine.backward import differentiable
@@ -89,7 +90,7 @@ class Settings:
             )
 
 
-def attribute(wired: Wired, batches: Iterable[PairBatch], settings: Settings, *, task: str = "") -> Circuit:
+def attribute(wired: Wired, batches: Iterable[PairBatch], settings: Settings) -> Circuit:
     """Scores of every edge and every component, mean over pairs; nothing is left out of the circuit yet.
 
     A component's score is the sum of those of the edges that leave it: for ``eap``, what patching it would change.
@@ -98,7 +99,6 @@ def attribute(wired: Wired, batches: Iterable[PairBatch], settings: Settings, *,
         wired: The decoder.
         batches: Pairs; those of a batch have equally long contexts.
         settings: How.
-        task: Digest of the pairs.
 
     Raises:
         ModelError: If the metric or a gradient is not finite.
@@ -119,10 +119,10 @@ def attribute(wired: Wired, batches: Iterable[PairBatch], settings: Settings, *,
     np.add.at(nodes, graph.ends[:, 0], scores)
     if settings.method == "nodes":
         scores = nodes[graph.ends[:, 0]]
-    return Circuit(
-        graph, scores, kept, graph.touched(kept), np.ones(len(kept), bool), node_scores=nodes,
-        model=wired.subject.record.fingerprint, task=task, method=settings.method,
-    )  # fmt: skip
+    subject = wired.subject
+    origin = Origin(model=subject.record.fingerprint, name=subject.name, found={"method": settings.method})
+    every = np.ones(len(kept), bool)
+    return Circuit(graph, scores, kept, graph.touched(kept), every, node_scores=nodes, origin=origin)
 
 
 def metric_of(gap: Tensor, metric: Metric) -> Tensor:

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from typing import Any, final
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wheeltap.core.pairs import PairBatch, Pairs
+from wheeltap.core.pairs import Pairs
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.core.unit_circuit import unpacked
 from wheeltap.engine.circuits.asking import halves, of_group, pairs_of, reference
+from wheeltap.engine.circuits.edge_graph import edge_graph
 from wheeltap.engine.circuits.units import UnitNet
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.engine.readings.circuit_effects import fitting
@@ -40,6 +42,9 @@ class CircuitGraph(Reading):
         kept, task = unpacked(how.circuit), of_group(task, how.group)
         _, held = halves(pairs_of(task))
         some = _alike(held, how.pairs)
+        shown = {**_contexts(some), **_worded(some)}
+        if how.parts == "edges":
+            return Readings(shown | edge_graph(subject, some, kept, most=how.edges), forwards=12.0)
         with torch.no_grad():
             net = fitting(subject, kept, held)
             numbers = np.flatnonzero(kept)
@@ -51,16 +56,27 @@ class CircuitGraph(Reading):
             found |= {
                 "names": np.array(list("\n".join(site.name for site in net.sites).encode())),
                 "site": sites[numbers], "unit": within[numbers], "mean": mean, "spread": spread,
-                **_shown(net, numbers, some),
+                **_shown(net, numbers, some), **shown,
             }  # fmt: skip
         return Readings(found, forwards=2.0)
 
 
-def _alike(pairs: Pairs, count: int) -> PairBatch:
+def _alike(pairs: Pairs, count: int) -> Pairs:
     """The first few pairs that are as long as most are."""
     lengths = [len(one) for one in pairs.clean]
     usual = max(sorted(set(lengths)), key=lengths.count)
-    return next(pairs.part([at for at, length in enumerate(lengths) if length == usual][:count]).batches())
+    return pairs.part([at for at, length in enumerate(lengths) if length == usual][:count])
+
+
+def _contexts(some: Pairs) -> dict[str, NDArray[Any]]:
+    """Both sides of pairs of one length, and what should follow."""
+    return {"tokens": np.array([some.clean, some.corrupted]), "answer": np.array([some.answer, some.wrong])}
+
+
+def _worded(some: Pairs) -> dict[str, NDArray[Any]]:
+    """The same as text; nothing where it is not known."""
+    clean, corrupted = ([(one[at], one[2 + at]) for one in some.texts] for at in range(2))
+    return {"text": np.array(list(msgspec.json.encode([*clean, *corrupted])))} if some.texts else {}
 
 
 def _all(recorded: dict[str, Tensor], net: UnitNet) -> Tensor:
@@ -78,14 +94,12 @@ def _moments(net: UnitNet, numbers: NDArray[np.int64], sequences: Sequence[Tenso
     return mean, np.sqrt(np.maximum(squares / count - mean**2, 0.0))
 
 
-def _shown(net: UnitNet, numbers: NDArray[np.int64], some: PairBatch) -> dict[str, NDArray[Any]]:
-    """Both sides of some pairs, and what some units hold at their last places."""
-    tokens = torch.stack([some.clean, some.corrupted])
-    held = _all(net.recorded(tokens.flatten(0, 1).to(net.device)), net)[:, -1]
-    return {
-        "tokens": tokens.numpy(), "answer": torch.stack([some.answer, some.wrong]).numpy(),
-        "held": to_array(held)[:, numbers].reshape(2, len(some), len(numbers)), "gap": to_array(net.gaps(some)),
-    }  # fmt: skip
+def _shown(net: UnitNet, numbers: NDArray[np.int64], some: Pairs) -> dict[str, NDArray[Any]]:
+    """What some units hold at the last places of both sides of some pairs, and how the net answers them."""
+    (batch,) = some.batches()
+    held = _all(net.recorded(torch.cat([batch.clean, batch.corrupted]).to(net.device)), net)[:, -1]
+    held = to_array(held)[:, numbers].reshape(2, len(some), len(numbers))
+    return {"held": held, "gap": to_array(net.gaps(batch))}
 
 
 def _weights(net: UnitNet, numbers: NDArray[np.int64], spread: Floats, *, most: int) -> dict[str, NDArray[Any]]:

@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from wheeltap.core.circuit import Graph
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
@@ -54,8 +55,12 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     name="circuit-search",
     title="Search for the smallest circuit",
     settings_type=CircuitSearchSettings,
+    version=2,
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
+        "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
+        "decoder": Array("number", f"where parts are edges, of the model: {', '.join(Graph.NUMBERS)}", "count",
+                         optional=True),
         "above": Array("", "units with a threshold above 0; edges with a score above 0, or left by acdc", "count"),
         "target": Array("", "loss that had to be reached, nats"),
         "size": Array("", "units (edges) of the smallest circuit that reaches the target where searched; 0 for none",

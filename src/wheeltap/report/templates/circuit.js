@@ -18,6 +18,8 @@ class Graph {
     this.rows = [...new Set(this.nodes.map(node => node.site))].map(site => this.nodes.filter(node => node.site === site));
     this.edges = this.data.weights.map(([source, target, weight]) =>
       ({ source: this.nodes[source], target: this.nodes[target], weight, carried: Math.abs(weight) * this.nodes[source].spread }));
+    this.ofEdges = this.data.parts === "edges";
+    this.strongest = Math.max(...this.nodes.flatMap(node => node.held.map(Math.abs)), 1e-12);
     this.most = Math.max(...this.edges.map(edge => edge.carried), 1e-30);
     this.links = this.stream();
     this.current = null; this.pinned = new Set(); this.example = 0;
@@ -42,13 +44,15 @@ class Graph {
       this.select.append(make("option", { value: at }, `${side} ${at % half + 1}: ${example.answer}`));
     });
     label.append(this.select);
-    bar.append(label, make("span", { class: "small" }, "Filled: above its mean. Hollow: below. Larger: farther from it."));
+    bar.append(label, make("span", { class: "small" }, this.ofEdges
+      ? "Filled: helps the answer. Hollow: works against it. Larger: by more."
+      : "Filled: above its mean. Hollow: below. Larger: farther from it."));
     this.context = make("p", { class: "context" });
     this.frame = make("div", { class: "frame" });
     this.told = make("p", { class: "told", "aria-live": "polite" });
     this.svg = make("svg", {
       tabindex: 0, role: "application",
-      "aria-label": `Circuit of ${this.data.name}: ${this.nodes.length} units. Arrow keys move between units, Enter pins one, Escape lets go.`,
+      "aria-label": `Circuit of ${this.data.name}: ${this.nodes.length} ${this.kind()}s. Arrow keys move between them, Enter pins one, Escape lets go.`,
     }, "", true);
     this.frame.append(this.svg);
     this.root.append(bar, this.context, this.frame, this.told);
@@ -136,13 +140,19 @@ class Graph {
   }
 
   mark(node) {
-    const off = node.held.map(value => value - node.mean), most = Math.max(...off.map(Math.abs), 1e-12);
+    const off = node.held.map(value => value - node.mean);
+    const most = this.ofEdges ? this.strongest : Math.max(...off.map(Math.abs), 1e-12);
     const share = (off[this.example] ?? 0) / most;
     const kind = Math.abs(share) < 0.02 ? "rest" : share < 0 ? "minus" : "plus";
     return make("circle", { class: kind, cx: node.x, cy: node.y, r: 2.5 + 3 * Math.abs(share), "data-at": node.at }, "", true);
   }
 
-  name(node) { return `${this.data.sites[node.site]} ${node.unit}`; }
+  kind() { return this.ofEdges ? "component" : "unit"; }
+
+  name(node) {
+    const site = this.data.sites[node.site];
+    return this.ofEdges && !site.startsWith("attention") ? site : `${site} ${this.ofEdges ? "head " : ""}${node.unit}`;
+  }
 
   light() {
     if (!this.lines) return;
@@ -153,14 +163,16 @@ class Graph {
     this.rings.replaceChildren(...[...lit].map(node => make("circle", {
       class: this.pinned.has(node) ? "ring pin" : "ring", cx: node.x, cy: node.y, r: 9 }, "", true)));
     this.told.textContent = this.current ? this.words(this.current)
-      : "Point at a unit, or move to one with the arrow keys; Enter pins it.";
+      : `Point at a ${this.kind()}, or move to one with the arrow keys; Enter pins it.`;
   }
 
   words(node) {
     const listed = (title, edges, end) => edges.length ? ` ${title} ${edges.slice(0, MOST).map(edge =>
       `${this.name(edge[end])} (${shown(edge.weight)})`).join(", ")}${edges.length > MOST ? ` and ${edges.length - MOST} more` : ""}.` : "";
     const others = [...this.pinned].filter(one => one !== node).map(one => this.name(one)).join(", ");
-    return `${this.name(node)}: ${shown(node.held[this.example] ?? node.mean)} here; mean ${shown(node.mean)}, spread ${shown(node.spread)}.`
+    const held = shown(node.held[this.example] ?? node.mean);
+    return `${this.name(node)}: ` + (this.ofEdges ? `gives ${held} of the score difference here.`
+      : `${held} here; mean ${shown(node.mean)}, spread ${shown(node.spread)}.`)
       + listed("Reads", this.edges.filter(edge => edge.target === node), "source")
       + listed("Is read by", this.edges.filter(edge => edge.source === node), "target") + (others ? ` Pinned: ${others}.` : "");
   }
