@@ -62,8 +62,8 @@ def test_a_sound_circuit_is_evidence_and_says_of_what() -> None:
         ("remove_mean", "found", "NOT NECESSARY", "the rest does the task without it (mean ablation)"),
         ("remove_mean", "inconclusive", "CANNOT TELL", "undecided whether the rest does"),
         ("random", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: random circuits."),
-        ("labels", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: labels."),
-        ("labels", "error", "CANNOT TELL", "Nulls without an answer: labels."),
+        ("labels", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: answers swapped."),
+        ("labels", "error", "CANNOT TELL", "Nulls without an answer: answers swapped."),
         ("rephrased", "found", "NOT STABLE", "Fails when rephrased."),
     ],
 )

@@ -23,6 +23,8 @@ NULLS: Final[dict[Null, str]] = {
 }
 """What is searched where no circuit should be found, in words."""
 
+_TITLES: Final[dict[Null, str]] = {"weights": "weights in random order", "labels": "answers swapped"}
+
 _WORDS: Final = Words("not evidence", "not found there", "cannot tell")
 
 _ALIKE: Final = {"units": "with as many units of each site", "edges": "with as many edges into each layer"}
@@ -56,7 +58,7 @@ class CircuitNullsAudit(CircuitAudit):
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
-        return (f"{self.title}: random circuits", *(f"{self.title}: {null}" for null in NULLS))
+        return (f"{self.title}: random circuits", *(f"{self.title}: {_TITLES[null]}" for null in NULLS))
 
     def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
         """Beside random circuits, and in each null."""
@@ -86,14 +88,12 @@ class CircuitNullsAudit(CircuitAudit):
         )  # fmt: skip
 
     def _null(self, case: Case, subject: SubjectRecord, null: Null) -> Tested:
-        found: list[Arrays] = []
+        found, title = list[Arrays](), f"{self.title}: {_TITLES[null]}"
         for trial in self._searches(case, subject, null):
             try:
                 found.append(case.reading(trial))
             except Unanswered as gap:
-                return Tested(
-                    test=None, title=f"{self.title}: {null}", status=gap.status, found=gap.because, alarm=False
-                )
+                return Tested(test=None, title=title, status=gap.status, found=gap.because, alarm=False)
         reached = [int(one["size"]) for one in found if int(one["size"])]
         target = float(found[0]["target"])
         lows = ", ".join(f"{float(one['losses'].min()):.3f}" for one in found)
@@ -106,6 +106,6 @@ class CircuitNullsAudit(CircuitAudit):
         else:
             says = f"In {NULLS[null]}, the same search does not reach the target in {len(found)} tries."
         return Tested(
-            test=None, title=f"{self.title}: {null}", status="found" if reached else "excluded", alarm=bool(reached),
+            test=None, title=title, status="found" if reached else "excluded", alarm=bool(reached),
             found=f"{says} {numbers}", words=_WORDS,
         )  # fmt: skip

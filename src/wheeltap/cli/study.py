@@ -51,7 +51,7 @@ class Choosing:
         str | None,
         Parameter(
             help="Stop after so much: 90s, 10m, 2h or 2000f (passes over the examples). Nets and rules are fixed, so "
-            "nothing is cut; the same command goes on."
+            "nothing is cut; the same command resumes."
         ),
     ] = None
     plan: Annotated[Path | None, Parameter(help="Write the plan to this file, and run nothing.")] = None

@@ -55,8 +55,9 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
     """The subject and task that ``spec`` names.
 
     Args:
-        spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE`` or ``module:callable`` (a function without arguments
-            that gives a module, or a module and a task; found from the current folder too).
+        spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE``, ``artifact:FILE`` (a net of ``circuits train``) or
+            ``module:callable`` (a function without arguments that gives a module, or a module and a task; found from
+            the current folder too).
         data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
             agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``;
             ``pairs:NAME`` for a generated task of pairs.
@@ -223,7 +224,7 @@ def _model(spec: str, name: str = "") -> _Model:
     if kind == "artifact" and rest:
         from wheeltap.sources.artifact import load_artifact
 
-        return _Model(load_artifact(Path(rest).expanduser(), name=name))
+        return _made(load_artifact(Path(rest).expanduser(), name=name))
     _refuse_pickle(Path(spec))
     if kind.endswith(".py") or not CALLABLE.fullmatch(spec):
         _refuse_path(spec)
@@ -232,6 +233,14 @@ def _model(spec: str, name: str = "") -> _Model:
 
     subject, task = load_callable(spec, name=name)
     return _Model(subject, None if task is None else lambda: task)
+
+
+def _made(subject: Subject) -> _Model:
+    """A net of a recipe: the decoder of the recipe ``sparse`` reads lines that look like Python."""
+    from wheeltap.models.python_words import PythonTokenizer
+    from wheeltap.models.sparse_transformer import SparseTransformer
+
+    return _Model(subject, tokenizer=PythonTokenizer() if isinstance(subject.model, SparseTransformer) else None)
 
 
 def _from_files(kind: str, path: Path, name: str) -> _Model:

@@ -105,7 +105,10 @@ class SparseCircuits(Study):
         """See ``Study.sized``."""
         if size != "small":
             return {}
-        return {"seeds": 3, "tasks": 6, "penalties": "1e-3", "steps": 150, "pairs": 96, "batch": 16, "nulls": 1}
+        return {
+            "seeds": 4, "sparse_steps": 1200, "dense_steps": 850, "tasks": 5, "penalties": "1e-3", "steps": 150,
+            "pairs": 64, "batch": 16, "nulls": 1,
+        }  # fmt: skip
 
     @property
     def examples(self) -> str:
