@@ -20,6 +20,7 @@ from wheeltap.core.unit_circuit import packed
 from wheeltap.engine.circuits.asking import halves, of_group, pairs_of
 from wheeltap.engine.circuits.attribution import Settings, attribute
 from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, wired
+from wheeltap.engine.circuits.edge_run import EdgeRun
 from wheeltap.engine.readings import create
 from wheeltap.engine.readings.circuit_effects import CircuitEffects
 from wheeltap.engine.readings.circuit_graph import CircuitGraph
@@ -30,6 +31,7 @@ from wheeltap.recipes.circuit_search import CircuitSearch
 from wheeltap.runs import circuits as runs
 from wheeltap.runs import planning
 from wheeltap.runs.loop import run
+from wheeltap.stats.mueller2025 import SHARES
 from wheeltap.testing.planted import Planted
 from wheeltap.testing.reading_contract import ReadingContract
 
@@ -113,6 +115,21 @@ class TestSearch:
         assert sorted(found["rank"]) == list(range(EDGES))
         assert 8 < found["above"] < EDGES or method == "acdc"
 
+    def test_circuits_of_mibs_sizes_are_accounted_for(self) -> None:
+        found, held = search(), halves(pairs_of(TASK))[1]
+        run, batches = EdgeRun(wired(SUBJECT, held)), list(held.batches())
+
+        def value(kept: np.ndarray) -> float:
+            return float(torch.cat([run.scores(batch, torch.tensor(kept).double()) for batch in batches]).mean())
+
+        empty, full = value(np.zeros(EDGES)), value(np.ones(EDGES))
+        for row, by in zip(found["faithful"], (found["score"], np.abs(found["score"])), strict=True):
+            for share, faithful in zip(SHARES, row, strict=True):
+                kept = np.isin(np.arange(EDGES), np.argsort(-by, kind="stable")[: int(share * EDGES)])
+                assert float(faithful) == pytest.approx((value(kept) - empty) / (full - empty), abs=1e-4)
+            assert row[-1] == pytest.approx(1.0, abs=1e-4) and row[0] == 0.0
+        assert "faithful" not in search(null="labels")
+
     def test_random_edges_are_many(self) -> None:
         assert search(method="random")["size"] > 20
 
@@ -185,7 +202,8 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     assert found["Circuit is sufficient: mean ablation"].status == "excluded"
     assert found["Circuit is necessary: mean ablation"].status == "excluded"
     assert found["Circuit is necessary: values of other prompts"].status == "found"  # it is the decoy
-    assert "edges" in found["Circuit is sufficient: mean ablation"].because
+    mean = found["Circuit is sufficient: mean ablation"]
+    assert "edges" in mean.because and sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 4
     nulls = [one.status for title, one in found.items() if title.startswith("Circuit beats its nulls: ")]
     assert nulls == ["excluded"] * 3
     assert "of their edges" in found["Circuit is stable: other searches"].because

@@ -1,13 +1,18 @@
 """WT301: is a circuit sufficient, and under which ablations of everything else?"""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, final
+
+import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Verdict
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead, Floats
 from wheeltap.audits.circuit_view import graphs, views
 from wheeltap.audits.claims import Cells, Words
-from wheeltap.core.records import SubjectRecord, Trial
+from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.stats.mueller2025 import SHARES, areas
 
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
@@ -57,7 +62,23 @@ class CircuitSufficientAudit(CircuitAudit):
 
     def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
         """One claim for each ablation."""
-        return [self._claim(read, key) for key in ABLATIONS]
+        mean, *others = (self._claim(read, key) for key in ABLATIONS)
+        return [replace(mean, beside=(*mean.beside, *self._areas(case, subject))), *others]
+
+    def _areas(self, case: Case, subject: SubjectRecord) -> Iterator[Estimate]:
+        """What MIB sums up all sizes of a circuit of edges by, where the search for it has run."""
+        searched = [case.reading(trial) for trial in self.searches(case.plan, subject)]
+        if not searched or "faithful" not in searched[0]:
+            return
+        shares, (signed, large) = np.array(SHARES), searched[0]["faithful"].astype(np.float64)
+        by_score, by_size = areas(shares, signed), areas(shares, large)
+        for name, value in (
+            ("CPR: area under faithfulness by share of edges", by_score.performance),
+            ("CMD: area between faithfulness and 1", by_size.distance),
+            ("CPR over the logarithm of the share", by_score.log_performance),
+            ("CMD over the logarithm of the share", by_size.log_distance),
+        ):
+            yield Estimate.exact(name, value, "share")
 
     def _claim(self, read: CircuitRead, key: str) -> Tested:
         loss, words = _loss(read, key), ABLATIONS[key]

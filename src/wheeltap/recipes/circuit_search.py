@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
+from wheeltap.core.circuit import Circuit as EdgeCircuit
 from wheeltap.core.circuit import Graph
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -18,7 +19,9 @@ from wheeltap.core.typed import to_array, to_tensor
 from wheeltap.engine.circuits.ablated import mean_loss
 from wheeltap.engine.circuits.asking import Asked, Asking, halves, of_group, pairs_of, reference
 from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, scored, wired
+from wheeltap.engine.circuits.edge_run import EdgeRun
 from wheeltap.engine.circuits.edges import Wired
+from wheeltap.engine.circuits.faithfulness import curve
 from wheeltap.engine.circuits.units import Kept, UnitNet, two_sided
 from wheeltap.engine.readings.base import Reading, Readings
 from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, EASY, CircuitSearchSettings
@@ -26,6 +29,7 @@ from wheeltap.recipes.base import Given, specified
 from wheeltap.recipes.circuit import Circuit, Masks
 from wheeltap.recipes.make import make
 from wheeltap.recipes.randomness import reproducible
+from wheeltap.stats.mueller2025 import faithfulness
 
 SCANNED: Final = 24
 """Sizes that are tried first, from one part to all, in equal ratios: loss against size is not monotone, so that cutting
@@ -67,6 +71,9 @@ class CircuitSearch(Reading):
         ranked = (self._units if how.method == "masks" else self._edges)(subject, model, task, root=root, seed=seed)
         with torch.no_grad():
             found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
+            held = ranked.sides[1]
+            if how.null == "none" and isinstance(held, AskedEdges):
+                found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
                                       _GRADIENTS[how.method]) * 6.0  # fmt: skip
         return Readings(found, forwards=passes)
@@ -150,6 +157,20 @@ class _Ranked:
     def scanned(self) -> int:
         """Sizes that are tried first."""
         return SCANNED if self.graph is None else SCANNED_EDGES
+
+
+def _accounted(held: AskedEdges, scores: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+    """How much of the model circuits of MIB's sizes account for; nothing where both sides get the same answer."""
+    known = held.wired
+    none, every = np.zeros(len(scores), bool), np.ones(len(scores), bool)
+    circuit = EdgeCircuit(known.graph, scores, none, known.graph.touched(none), every)
+    found: list[NDArray[np.float64]] = []
+    for signed in (True, False):
+        one = curve(EdgeRun(known), circuit, list(held.pairs.batches()), signed=signed)
+        if one.full.mean() == one.empty.mean():
+            return {}
+        found.append(faithfulness(one.values.mean(1), empty=one.empty.mean(), full=one.full.mean()))
+    return {"faithful": np.stack(found)}
 
 
 def _places(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -106,7 +106,7 @@ class SparseCircuits(Study):
         if size != "small":
             return {}
         return {
-            "seeds": 4, "sparse_steps": 1200, "dense_steps": 850, "tasks": 5, "penalties": "1e-3", "steps": 150,
+            "seeds": 5, "sparse_steps": 1200, "dense_steps": 850, "tasks": 5, "penalties": "1e-3", "steps": 120,
             "pairs": 64, "batch": 16, "nulls": 1,
         }  # fmt: skip
 

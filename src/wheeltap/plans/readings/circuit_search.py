@@ -7,6 +7,7 @@ import msgspec
 from wheeltap.core.circuit import Graph
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
+from wheeltap.stats.mueller2025 import SHARES
 
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
@@ -59,6 +60,9 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
+        "faithful": Array(f"2 {len(SHARES)}", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
+                          "its size: share of the model's mean score difference on held-out pairs that is kept; other "
+                          "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(Graph.NUMBERS)}", "count",
                          optional=True),
         "above": Array("", "units with a threshold above 0; edges with a score above 0, or left by acdc", "count"),
