@@ -14,15 +14,16 @@ from rich.console import Console
 
 from wheeltap.core.circuit_view import ShownWeight
 from wheeltap.core.errors import FileFormatError
+from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, jsonfile, text
 
 
-def _open(browser: Any, path: Path, width: int = 1280) -> tuple[Any, list[str]]:
+def _open(browser: Any, path: Path, width: int = 1280, *, record: ReportRecord | None = None) -> tuple[Any, list[str]]:
     page, events = browser.new_page(viewport={"width": width, "height": 900}), list[str]()
     page.on("console", lambda message: events.append(message.text))
     page.on("pageerror", lambda error: events.append(str(error)))
     page.on("dialog", lambda dialog: (events.append("dialog"), dialog.dismiss()))
-    page.goto(Report(circuit()).html(path).as_uri())
+    page.goto(Report(record or circuit()).html(path).as_uri())
     return page, events
 
 
@@ -78,6 +79,29 @@ def test_values_follow_the_example_and_hostile_names_are_text(browser: Any, tmp_
     assert not any(scripts) and page.locator("img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert events == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_circuit_of_edges_names_heads_and_says_what_each_gives(browser: Any, tmp_path: Path) -> None:
+    record = circuit()
+    [view] = record.circuits
+    rows = ("embedding", *(f"{part} {layer}" for layer in range(9) for part in ("attention", "MLP")), "logits")
+    sites = tuple(rows[at] for at in range(len(view.sites)))
+    view = msgspec.structs.replace(view, parts="edges", sites=sites)
+    page, events = _open(browser, tmp_path / "page.html", 400, record=msgspec.structs.replace(record, circuits=(view,)))
+    graph = page.locator(".circuit-graph")
+    graph.locator("select").focus()
+    page.keyboard.press("Tab")
+    told = graph.locator(".told")
+    first, second = view.units[0], view.units[5]
+    assert told.inner_text().startswith(f"embedding: gives {first.held[0]:.3f} of the score difference here.")
+    page.keyboard.press("ArrowDown")
+    named = f"attention 0 head {second.unit}: gives {second.held[0]:.3f} of the score difference here."
+    assert told.inner_text().startswith(named)
+    assert "Filled: helps the answer." in graph.inner_text()
+    assert "Components and edges" in page.locator("figure.circuit").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400 and events == []
     page.close()
 
 

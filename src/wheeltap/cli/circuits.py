@@ -100,7 +100,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
 
     Try it:
 
-      wheeltap circuits find artifact:sparse.safetensors --task bracket -o bracket.json
+      wheeltap circuits find artifact:net.safetensors --task quote -o quote.json
       wheeltap circuits find my_nets:decoder --task pairs.jsonl --target .2
       wheeltap circuits find smollm2 --task agreement -o agreement.json
     """
@@ -123,7 +123,8 @@ def check(
 
     Try it:
 
-      wheeltap circuits check artifact:sparse.safetensors bracket.json --task bracket
+      wheeltap circuits check artifact:net.safetensors quote.json --task quote
+      wheeltap circuits check hf:gpt2 their_graph.json --task pairs.jsonl
     """
     return _judged(model, task, circuit, seed=seed, running=running, telling=telling)
 

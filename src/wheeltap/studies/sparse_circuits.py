@@ -66,7 +66,7 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
         steps: Of each search.
         pairs: Searched on, and held out.
         batch: Pairs of a step.
-        nulls: Kinds of null that each circuit is compared with: all three, or so many of them in turn.
+        nulls: Searches in nulls in each net: its tasks in turn, each with another of the three kinds; at most all.
     """
 
     seeds: Annotated[int, msgspec.Meta(ge=2, le=100)] = 8
@@ -81,7 +81,7 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
     pairs: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
-    nulls: Annotated[int, msgspec.Meta(ge=1, le=3)] = 3
+    nulls: Annotated[int, msgspec.Meta(ge=1, le=24)] = 24
 
 
 @final
@@ -106,8 +106,7 @@ class SparseCircuits(Study):
         if size != "small":
             return {}
         return {
-            "seeds": 5, "sparse_steps": 1200, "dense_steps": 850, "tasks": 5, "penalties": "1e-3", "steps": 120,
-            "pairs": 64, "batch": 16, "nulls": 1,
+            "seeds": 5, "tasks": 5, "penalties": "1e-3", "steps": 120, "pairs": 64, "batch": 12, "nulls": 3,
         }  # fmt: skip
 
     @property
@@ -195,17 +194,21 @@ class SparseCircuits(Study):
 
     def _nulls(self, case: Case, member: SubjectRecord) -> list[tuple[Trial, str]]:
         """Searches in nulls, each with what it is one of."""
-        return [one for task in range(self.settings.tasks) for one in self._nulls_of(case, member, task)]
+        return [one for found in self._nulls_by_task(case, member).values() for one in found]
 
-    def _nulls_of(self, case: Case, member: SubjectRecord, task: int) -> list[tuple[Trial, str]]:
-        """The same of one task."""
-        best = self._best(case, member, task)
-        if best is None:
-            return []
-        penalty, groups = self._penalties[best[0]], (task, task + len(TASKS))
-        first = task + [one.name for one in case.whole.subjects].index(member.name)
-        kinds = [_NULLS[(first + at) % len(_NULLS)] for at in range(self.settings.nulls)]
-        return [(self._search(case, member, groups[nonsense], penalty, null), words) for words, null, nonsense in kinds]
+    def _nulls_by_task(self, case: Case, member: SubjectRecord) -> dict[int, list[tuple[Trial, str]]]:
+        """The same by task, of those tasks of which a circuit was found."""
+        found: dict[int, list[tuple[Trial, str]]] = {task: [] for task in range(self.settings.tasks)}
+        net = [one.name for one in case.whole.subjects].index(member.name)
+        for at in range(min(self.settings.nulls, len(_NULLS) * len(found))):
+            task = (at + net * self.settings.nulls) % len(found)
+            words, null, nonsense = _NULLS[(task + at // len(found) + net) % len(_NULLS)]
+            best = self._best(case, member, task)
+            if best is not None:
+                group = task + len(TASKS) * nonsense
+                trial = self._search(case, member, group, self._penalties[best[0]], null)
+                found[task].append((trial, words))
+        return found
 
     def _best(self, case: Case, member: SubjectRecord, task: int) -> tuple[int, Arrays] | None:
         """Which penalty found the smallest circuit, and what it found; ``None`` where none did.
@@ -318,9 +321,8 @@ class SparseCircuits(Study):
             tried = [own[member.name], *(one for name, one in own.items() if name != member.name)]
             try:
                 graph = drawn(case.reading(self._graphs(alone, member)[0]))
-                tried += [
-                    along(words, case.reading(trial), null=True) for trial, words in self._nulls_of(alone, member, task)
-                ]
+                nulls = self._nulls_by_task(alone, member)[task]
+                tried += [along(words, case.reading(trial), null=True) for trial, words in nulls]
             except Unanswered:
                 continue
             views.append(CircuitView(
