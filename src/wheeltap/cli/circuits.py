@@ -1,14 +1,14 @@
 """``wheeltap circuits train | find | check``."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from wheeltap.cli.options import Running
+from wheeltap.cli.options import Running, processes
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
 from wheeltap.plans.readings.circuit_search import Method
@@ -58,6 +58,9 @@ class Searching:
 
 
 _RUNNING, _TELLING, _SEARCHING = Running(), Telling(), Searching()
+
+_PROCESSES = 2
+"""By default, where there are as many processors: each holds the model."""
 
 circuits = App(
     name="circuits",
@@ -189,6 +192,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     if out is not None:
         require_writable(out)
     telling.prepare()
+    running = replace(running, workers=running.workers or min(processes(), _PROCESSES))
     data = Path(task) if task.endswith(".jsonl") else Path(f"pairs:{task}")
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)

@@ -1,7 +1,9 @@
 """Options that several verbs share, and what they all do with a report."""
 
 import dataclasses
+import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,7 +299,10 @@ class Running:
         Path | None,
         Parameter(help="File that keeps every outcome; the same command resumes. [default: NAME.wheeltap, here]"),
     ] = None
-    workers: Annotated[Whole | None, Parameter(help="Processes; 1 computes in this one. [default: 1]")] = None
+    workers: Annotated[
+        Whole | None,
+        Parameter(help="Processes; 1 computes in this one. [default: 1; for circuits 2, if there are two processors]"),
+    ] = None
     memory: Annotated[
         str | None, Parameter(help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.")
     ] = None
@@ -315,6 +320,16 @@ class Running:
         if found is None:
             raise UsageError("The memory cannot be read.", expected="a size such as 500MB or 4GB", got=self.memory)
         return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+MOST = 8
+"""Processes that are used by default, at most."""
+
+
+def processes() -> int:
+    """As many as there are processors that may be used, but not many."""
+    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(usable, MOST)
 
 
 def slug(*names: str) -> str:

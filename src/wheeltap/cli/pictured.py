@@ -1,14 +1,12 @@
 """What ``wheeltap fer`` does: it names the picture, and calls the study ``pictures``."""
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wheeltap.cli import studying as cli
 from wheeltap.cli.fer import Training, Written
-from wheeltap.cli.options import Running
+from wheeltap.cli.options import Running, processes
 from wheeltap.cli.progress import said
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.telling import Telling
@@ -62,16 +60,6 @@ class Asked:
     def name(self) -> str:
         """What its folder is named after."""
         return self.picture or Path(str(self.genome)).stem
-
-
-MOST = 8
-"""Processes that are started without being asked for."""
-
-
-def processes() -> int:
-    """As many as there are processors that may be used, but not many."""
-    usable = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(usable, MOST)
 
 
 def carry_out(asked: Asked, training: Training, *, written: Written) -> int:

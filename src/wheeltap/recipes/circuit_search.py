@@ -72,7 +72,7 @@ class CircuitSearch(Reading):
         with torch.no_grad():
             found = _found(ranked, target=how.target or _aim(ranked.whole, share=how.recovered))
             held = ranked.sides[1]
-            if how.null == "none" and isinstance(held, AskedEdges):
+            if not seed and how.null == "none" and isinstance(held, AskedEdges):
                 found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
                                       _GRADIENTS[how.method]) * 6.0  # fmt: skip

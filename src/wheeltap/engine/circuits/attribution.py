@@ -297,17 +297,21 @@ class _Attribution:
             if stage.writers > first:
                 window[at] = self._by_reader(stage, slopes).flatten(1)
             if window and (at == len(stages) - 1 or sum(map(len, window.values())) >= _READERS):
-                for part in parts:
-                    self._add_part(sums, window, part, weight)
+                counts = {stage: len(one) for stage, one in window.items()}
+                together = torch.cat([*window.values()])
                 window.clear()
+                for part in parts:
+                    self._add_part({stage: sums[stage] for stage in counts}, together, part, weight)
 
-    def _add_part(self, sums: list[Tensor], window: Mapping[int, Tensor], at: int, weight: float) -> None:
+    def _add_part(self, sums: Mapping[int, Tensor], slopes: Tensor, at: int, weight: float) -> None:
+        """Adds one part's products to the sums of some stages; ``slopes`` are of all their readers, in order."""
         part, stages = self.wired.parts[at], self.wired.graph.stages
-        readers = {stage: slopes for stage, slopes in window.items() if stages[stage].writers > part.first}
-        if readers:
-            moved = self.wired.spread(at, self.moved[at]).flatten(1)
-            for stage, slopes in readers.items():
-                sums[stage][part.first : part.first + part.count] += weight * (moved @ slopes.T).double()
+        readers = [len(stages[stage].readers) for stage in sums]
+        if part.first < max(stages[stage].writers for stage in sums):
+            products = weight * (self.wired.spread(at, self.moved[at]).flatten(1) @ slopes.T).double()
+            for (stage, own), product in zip(sums.items(), torch.split_with_sizes(products, readers, 1), strict=True):
+                if part.first < stages[stage].writers:
+                    own[part.first : part.first + part.count] += product
 
     def _by_reader(self, stage: Stage, slopes: _Taps) -> Tensor:
         """Gradient by the stream that each reader of a stage is given, ``[reader, row, place, width]``."""
