@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from wheeltap import gauge, perturb, recipes, seal, sources, stats
+    from wheeltap import circuits, gauge, perturb, recipes, seal, sources, stats
     from wheeltap.api import audit, compare, study
     from wheeltap.audits import Audit
     from wheeltap.core import errors, measure, symmetry
@@ -53,6 +53,7 @@ _HOME = {
     "Subject": "core.subject",
 }
 _MODULES = {
+    "circuits": "circuits",
     "errors": "core.errors",
     "gauge": "gauge",
     "measure": "core.measure",
@@ -78,6 +79,7 @@ __all__ = [
     "Task",
     "__version__",
     "audit",
+    "circuits",
     "compare",
     "errors",
     "gauge",

@@ -76,7 +76,7 @@ def test_one_thing_against_it_is_said_first(name: str, status: FindingStatus, st
 def test_a_null_outweighs_everything_and_a_failing_circuit_is_not_sufficient() -> None:
     assert told(other_prompts="found", labels="found").startswith("NOT EVIDENCE")
     failing = [*rows(CircuitSufficientAudit, 5, "found"), *SOUND[5:]]
-    assert of_circuit("net", failing, None).startswith("NOT SUFFICIENT: the circuit of net does not do it alone")
+    assert of_circuit("net", failing, None).startswith("NOT SUFFICIENT: the circuit of net does not do the task alone")
 
 
 def test_what_was_not_asked_is_no_evidence() -> None:

@@ -7,14 +7,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import planted_nets
 import pytest
+import torch
 
+import wheeltap as wt
 from wheeltap.cli import main
+from wheeltap.core.circuit import Circuit
+from wheeltap.core.circuit_file import is_mib
 from wheeltap.core.errors import WheeltapError
-from wheeltap.core.unit_circuit import load
+from wheeltap.core.unit_circuit import UnitCircuit, load
+from wheeltap.engine.circuits.asking import halves, pairs_of
 from wheeltap.recipes import base
 from wheeltap.recipes.make import make
 from wheeltap.sources import artifact
@@ -30,6 +36,11 @@ def net():
 def other():
     return planted_circuit(4, fake=False, count=32).net
 """
+
+POOR = """net = planted_circuit(3, fake=False, count=32).net
+    for parameter in net.unembed.parameters():
+        parameter.data.mul_(1e-3)
+    return net"""
 
 FAST = ["--steps", "8", "--penalties", "1e-4", "--target", "0.4"]
 
@@ -71,6 +82,54 @@ def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixtu
         assert said[0] == said[1]
     assert main(["circuits", "check", "mynets:other", "circuit.json", "--task", "pairs.jsonl"]) == 2
     assert "another model" in capsys.readouterr().err
+
+
+def test_in_python_it_is_found_saved_and_checked(place: Path) -> None:
+    task = wt.circuits.pairs(place / "pairs.jsonl")
+    net = planted_nets.true(count=32).net
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    how: dict[str, Any] = {"steps": 8, "penalties": "1e-4", "target": 0.4}
+    found = wt.circuits.find(net, task, store=place / "one", **how)
+    assert isinstance(found.circuit, UnitCircuit) and 0 < found.circuit.size < 640
+    assert load(found.save(place / "units.json")) == found.circuit
+    report = wt.circuits.check(net, task, place / "units.json")
+    said = [[one.because for one in held.findings if one.code == "WT301"] for held in (found.report, report)]
+    assert said[0] == said[1]
+    edges = wt.circuits.find(net, task, method="eap")
+    assert isinstance(edges.circuit, Circuit) and is_mib(edges.save(place / "edges.json"))
+    # By default edges are patched: there an empty circuit gives swapped answers, which is no null.
+    assert edges.circuit.origin is not None and edges.circuit.origin.found["ablation"] == "patch"
+    nulls = [one.title for one in edges.report.findings if one.code == "WT303"]
+    assert nulls == ["Circuit beats its nulls: random circuits", "Circuit beats its nulls: weights in random order"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+
+
+def test_pairs_that_are_there_twice_are_asked_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (place / "pairs.jsonl").read_text().splitlines()
+    swap = {"clean": "corrupted", "corrupted": "clean", "answer": "wrong", "wrong": "answer"}
+    turned = [json.dumps({swap[key]: value for key, value in json.loads(line).items()}) for line in lines]
+    searched, held = halves(pairs_of(wt.circuits.pairs(written(place / "twice.jsonl", [*lines, *turned, *lines]))))
+    keys = [{(one, two) for one, two in zip(half.clean, half.corrupted, strict=True)} for half in (searched, held)]
+    assert len(keys[0]) == len(searched) and not keys[0] & keys[1]
+    assert len(searched) + len(held) == len(set(lines))
+    written(place / "pairs.jsonl", lines[:1] * 64)
+    assert main(find()) in (1, 2)
+    said = capsys.readouterr()
+    assert "two pairs that differ" in " ".join((said.out + said.err).split())
+
+
+def written(path: Path, lines: list[str]) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "poor.py").write_text(MODULE.replace("return planted_circuit(3, fake=False, count=32).net", POOR))
+    command = [word.replace("mynets:net", "poor:net") for word in find("-o", "poor.json", "--method", "eap")]
+    main([word for word in command if word not in ("--target", "0.4")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cannot do the task" in said and "There is no circuit: poor.json was not written." in said
+    assert not (place / "poor.json").exists()
 
 
 def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:

@@ -15,7 +15,7 @@ from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.pairs import PairBatch
 from wheeltap.engine.circuits.units import UnitNet, two_sided
-from wheeltap.models.bare_transformer import BareTransformer
+from wheeltap.models.bare_transformer import BareTransformer, Shape
 
 TOKENS = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 0, 2], [3, 3, 1, 0, 8]])
 
@@ -172,6 +172,31 @@ def test_units_of_other_decoders_are_found(kind: str, values: list[int]) -> None
     )
     assert net.edges(np.ones(net.units, dtype=bool)) == everything
     assert weights_digest(model) == before
+
+
+def wide_net(words: int, units: int) -> BareTransformer:
+    model = BareTransformer(
+        Shape(tokens=words, classes=words, places=8, layers=2, heads=2, head=4, units=units, width=12, causal=True)
+    )
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=draw))
+    return model.eval()
+
+
+@pytest.mark.parametrize(("words", "units"), [(12, 10), (12, 12), (10, 10)])
+def test_a_vocabulary_may_be_as_wide_as_the_stream_or_an_mlp(words: int, units: int) -> None:
+    net = UnitNet(wide_net(words, units), TOKENS)
+    assert [layer.name for layer in net.layers] == ["attention0", "mlp0", "attention1", "mlp1"]
+    assert [layer.out.rpartition(".")[2] for layer in net.layers] == ["output", "fall"] * 2
+
+
+def test_a_head_of_two_layers_is_no_mlp() -> None:
+    model = wide_net(12, 10)
+    model.unembed = nn.Sequential(nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 12))
+    with pytest.raises(ModelError, match="units of this model are not known"):
+        UnitNet(model, TOKENS)
 
 
 def test_what_is_no_such_decoder_is_refused() -> None:

@@ -328,6 +328,7 @@ def test_the_example_of_the_docs_is_a_sound_study(tmp_path: Path) -> None:
 QUICK = ("--seeds", "2", "--control-seeds", "1", "--controls", "abs-x,l1", "--size", "16", "--steps", "3")
 
 
+@pytest.mark.full
 def test_fer_is_a_call_of_the_study_of_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

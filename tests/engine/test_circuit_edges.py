@@ -252,6 +252,17 @@ def test_decoders_of_other_kinds_are_taken_to_pieces_too(name: str) -> None:
     assert float(ahead - behind) / (2 * step) == pytest.approx(float(way @ torch.as_tensor(scores)), rel=1e-2)
 
 
+@torch.no_grad()
+def test_heads_that_write_nothing_do_not_hide_what_an_mlp_reads() -> None:
+    for name, output in (("GPT2", "attn.c_proj"), ("Llama", "self_attn.o_proj"), ("neox", "attention.dense")):
+        model = drawn(zoo.MEMBERS[name].made().eval()) if name == "neox" else made(name)
+        for path, parameter in model.named_parameters():
+            if f".{output}." in path:
+                parameter.zero_()
+        of = pairs(tokens=12 if name == "neox" else 20)
+        assert proven(Subject(model, name=name), of).graph.parallel == (name == "neox")
+
+
 def test_the_size_of_batches_does_not_matter_and_nothing_is_left_behind() -> None:
     on = bench("Llama")
     before, flags = weights_digest(on.model), [each.requires_grad for each in on.model.parameters()]

@@ -2,7 +2,9 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Final, Literal, final
+from typing import Annotated, Final, Literal, final
+
+import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
@@ -30,6 +32,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     """How a circuit is searched for, or which one is given; what is drawn; thresholds.
 
     Attributes:
+        target: See ``CircuitSearchSettings``; by default what ``recovered`` says.
         circuit: Units (edges) that are kept: ``unit_circuit.packed``; one is searched for where empty.
         subsets: See ``CircuitEffectsSettings``.
         random: See there.
@@ -43,6 +46,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
         again: Searches by other seeds, to see which units come back.
     """
 
+    target: Annotated[float, msgspec.Meta(ge=0.0, lt=0.69)] = 0.0
     circuit: str = ""
     subsets: Subsets = 8
     random: Randoms = 39
@@ -127,6 +131,8 @@ class CircuitAudit(Audit):
         if self.settings.circuit:
             return Chosen(self.settings.circuit, self.settings.penalty)
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
+        if float(found[0]["own"]) > (1.0 - ABLE) * CHANCE:
+            raise Unanswered("not_applicable", _unable(subject.name, float(found[0]["own"])))
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
             raise Unanswered("not_applicable", _none(subject, found))

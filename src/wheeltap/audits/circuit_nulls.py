@@ -10,6 +10,7 @@ from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.plans.readings.circuit_effects import NAMED
 from wheeltap.plans.readings.circuit_search import Null
 
 LEVEL: Final = 0.05
@@ -45,11 +46,11 @@ class CircuitNullsAudit(CircuitAudit):
 
     def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
         """Every search in a null."""
-        return [trial for null in NULLS for trial in self._searches(case, subject, null)]
+        return [trial for null in self.searched for trial in self._searches(case, subject, null)]
 
     def most_more(self) -> int:
         """One for each try."""
-        return len(NULLS) * self.settings.tries
+        return len(self.searched) * self.settings.tries
 
     def _searches(self, case: Case, subject: SubjectRecord, null: Null) -> list[Trial]:
         penalty = self.chosen(case, subject).penalty
@@ -58,14 +59,20 @@ class CircuitNullsAudit(CircuitAudit):
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
-        return (f"{self.title}: random circuits", *(f"{self.title}: {_TITLES[null]}" for null in NULLS))
+        return (f"{self.title}: random circuits", *(f"{self.title}: {_TITLES[null]}" for null in self.searched))
 
     def singles(self, case: Case, subject: SubjectRecord, read: CircuitRead) -> list[Tested]:
         """Beside random circuits, and in each null."""
-        return [self._random(read), *(self._null(case, subject, null) for null in NULLS)]
+        return [self._random(read), *(self._null(case, subject, null) for null in self.searched)]
+
+    @property
+    def searched(self) -> tuple[Null, ...]:
+        """Nulls that are searched in. Where edges carry the other side's values, an empty circuit swaps the answers."""
+        return tuple(null for null in NULLS if null != "labels" or self.settings.ablation != "patch")
 
     def _random(self, read: CircuitRead) -> Tested:
-        own, removed = float(read.loss("keep mean").mean()), float(read.loss("remove mean").mean())
+        by = NAMED[self.settings.ablation]
+        own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
         as_good, as_bad = int((kept <= own).sum()), int((gone >= removed).sum())
         p = (1 + as_good) / (1 + len(kept))

@@ -109,9 +109,13 @@ def _jackknife(of: Statistic, count: int, *, name: str) -> Estimate:
     """A statistic of pairs with an interval from leaving out a part of them at a time."""
     rows, parts = np.arange(count), min(count, _PARTS)
     value = float(of(rows))
+    if count < 2:
+        return Estimate(
+            name=name, value=value, low=None, high=None, level=0.95, n=count, unit="share", method="one pair"
+        )
     left = np.array([of(rows[rows % parts != part]) for part in range(parts)])
-    error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum())) if parts > 1 else 0.0
-    half = float(t_quantile(0.05, max(parts - 1, 1))) * error
+    error = float(np.sqrt((parts - 1) / parts * ((left - left.mean()) ** 2).sum()))
+    half = float(t_quantile(0.05, parts - 1)) * error
     return Estimate(
         name=name, value=value, low=value - half, high=value + half, level=0.95, n=count, unit="share",
         method=f"jackknife over {parts} parts of the pairs",

@@ -14,7 +14,7 @@ from wheeltap.audits.circuit_nulls import NULLS
 from wheeltap.audits.circuit_read import CHANCE, CircuitRead
 from wheeltap.core.circuit_view import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
-from wheeltap.plans.readings.circuit_effects import DEFINITIONS, KINDS
+from wheeltap.plans.readings.circuit_effects import DEFINITIONS, KINDS, NAMED
 from wheeltap.plans.readings.circuit_graph import CIRCUIT_GRAPH
 from wheeltap.stats.effect import mean_effect
 
@@ -27,8 +27,8 @@ _WORDS: Final = {
 }  # fmt: skip
 """Definitions as rows of a table."""
 
-_RANDOM: Final = {"keep mean": "random", "remove mean": "random_removed"}
-"""Definitions by which random circuits of equal size were measured too, and where."""
+_RANDOM: Final = {"keep": "random", "remove": "random_removed"}
+"""Arrays of random circuits of equal size, by what is ablated."""
 
 
 def graphs(audit: CircuitAudit, case: Case, subject: SubjectRecord) -> list[Trial]:
@@ -54,7 +54,7 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
         yield CircuitView(
             subject=subject.name, task=case.plan.task.name, target=targets[0] if targets else None, chance=CHANCE,
             parts=audit.parts, kept=int(read.read[audit.parts]), of=int(read.read[f"all_{audit.parts}"]),
-            size=read.size, losses=tuple(_losses(read, f"random circuits of as many {audit.parts}")),
+            size=read.size, losses=tuple(_losses(read, NAMED[audit.settings.ablation])),
             tried=tuple(along(name, found, null=null) for name, null, found in searched),
             **_graph(audit, case, subject),
         )  # fmt: skip
@@ -63,11 +63,19 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
 # ---- losses ---------------------------------------------------------------------------------------------------
 
 
-def _losses(read: CircuitRead, random: str) -> Iterator[DefinedLoss]:
+def _losses(read: CircuitRead, by: str) -> Iterator[DefinedLoss]:
     """One for each definition, and for each disturbance of weights; nulls beside them where they were measured."""
+    parts = "unit" if read.weights else "edge"
     for name in DEFINITIONS:
-        known = _RANDOM.get(name)
-        yield _row(_WORDS[name], read.loss(name), random if known else "", read.read[known] if known else ())
+        what, _, how = name.partition(" ")
+        known = _RANDOM[what] if how == by else ""
+        random = f"random circuits of as many {parts}s" if known else ""
+        yield _row(
+            _WORDS[name].replace("every unit", f"every {parts}"),
+            read.loss(name),
+            random,
+            read.read[known] if known else (),
+        )
         if name == "keep resample":
             yield _row("circuit and random subsets of the rest", read.subsets, "", ())
     for kind, (own, others) in zip(KINDS, read.read["disturbed"], strict=True) if read.weights else ():

@@ -64,7 +64,9 @@ def _sufficient(rows: Sequence[Finding]) -> str:
     holds, fails, opened = _at(rows, "excluded"), _at(rows, "found"), _at(rows, "inconclusive")
     parts = [
         f"does the task alone under {holds}" if holds else "",
-        f"does not do it alone under {fails}" if fails else "",
+        (f"does not do it alone under {fails}" if holds else f"does not do the task alone under {fails}")
+        if fails
+        else "",
         f"undecided under {opened}" if opened else "",
     ]
     more = " So the rest may still be used." if holds and fails else ""
@@ -102,5 +104,7 @@ def _stable(rows: Sequence[Finding]) -> str:
              "inconclusive": "Undecided when rephrased."}  # fmt: skip
     said = [words[row.status] for row in rows if row.margin is not None and row.status in words]
     shared = [row.estimates[0].value for row in rows if row.status == "measured" and row.estimates]
-    said += [f"Two searches share {100 * value:.0f} % of what they keep." for value in shared if value is not None]
+    said += [
+        f"Two other searches share {100 * value:.0f} % of what they keep." for value in shared if value is not None
+    ]
     return " ".join(said)

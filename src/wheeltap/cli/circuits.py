@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from wheeltap.cli.options import Running, processes
 from wheeltap.cli.telling import Telling
 from wheeltap.cli.whole import Whole
-from wheeltap.plans.readings.circuit_search import Method
+from wheeltap.plans.readings.circuit_search import Ablation, Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
@@ -48,7 +48,13 @@ class Searching:
         str, Parameter(help="Nats for each unit that is kept, separated by commas; the smallest circuit is taken.")
     ] = "5e-4,1e-3,2.5e-3"
     steps: Annotated[Whole, Parameter(validator=Number(gte=1), help="Of each search.")] = 250
-    ablation: Annotated[Literal["mean", "zero"], Parameter(help="What ablated units hold, or edges carry.")] = "mean"
+    ablation: Annotated[
+        Ablation | None,
+        Parameter(
+            help="What ablated units hold, or edges carry: mean, zero, or (edges) patch: what they carry on the other "
+            "side of the pair. By default mean for units, patch for edges."
+        ),
+    ] = None
 
     @property
     def settings(self) -> "dict[str, Scalar]":
@@ -97,7 +103,7 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
     running: Running = _RUNNING,
     telling: Telling = _TELLING,
 ) -> int:
-    """Finds the smallest circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
+    """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
 
     If it is interrupted, the same command resumes it.
 
@@ -193,7 +199,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         require_writable(out)
     telling.prepare()
     running = replace(running, workers=running.workers or min(processes(), _PROCESSES))
-    data = Path(task) if task.endswith(".jsonl") else Path(f"pairs:{task}")
+    data = Path(f"pairs:{task}")
     with said(f"loading {model}"):
         subjects, examples = load((model,), data)
         audits = (
@@ -205,7 +211,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
         return code
     circuit = runs.found(plan, subjects[0], examples, running.store or default_store(subjects[0].name))
     if circuit is None:
-        print(f"No circuit reached the target; {out} was not written.")
+        print(f"There is no circuit: {out} was not written.")
         return code
     print(f"{out}: {runs.save(circuit, out)}.")
     return code

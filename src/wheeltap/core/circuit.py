@@ -175,12 +175,12 @@ class Circuit:
         scores: ``[edge]``, in units of the metric: how much it is expected to fall where the edge is patched.
         kept: Whether an edge is in the circuit, ``[edge]``.
         nodes: Whether a component is, ``[node]``.
-        scored: Whether an edge has a score at all, ``[edge]``: one without is never kept.
+        scored: Whether an edge has a score at all, ``[edge]``; its score is 0 where it has none.
         node_scores: ``[node]``; ``None`` where there are none.
         origin: Where it comes from; ``None`` where that is not known, as in files of others.
 
     Raises:
-        DataError: If lengths do not fit the graph, a score is not finite, or an edge without one is kept.
+        DataError: If lengths do not fit the graph, or a score is not finite.
     """
 
     graph: Graph
@@ -199,8 +199,6 @@ class Circuit:
         strange = int((~np.isfinite(self.scores)).sum() + (~np.isfinite(self._node_scores)).sum())
         if strange:
             raise _unfit("finite scores", f"{strange:,} that are NaN or infinite")
-        if (self.kept & ~self.scored).any():
-            raise _unfit("a score for every edge of the circuit", "edges without one")
 
     @property
     def _node_scores(self) -> NDArray[np.float64]:

@@ -42,8 +42,9 @@ def is_mib(path: Path) -> bool:
 def read_mib(path: Path) -> Circuit:
     """The circuit in a file of MIB, or in one of ours.
 
-    An edge that the file does not name, or whose score is not finite (dumps of others hold ``Infinity``), has no score
-    and is not in the circuit; ``excluded`` counts them. In our own files every score is finite.
+    An edge that the file does not name is not in the circuit. One whose score is missing or not finite (dumps of others
+    hold ``Infinity``) has no score, and is in the circuit where the file says so; ``excluded`` counts both. In our own
+    files every score is finite.
 
     Raises:
         MissingFile: If there is no such file.
@@ -55,7 +56,7 @@ def read_mib(path: Path) -> Circuit:
     origin = _origin(data[_OWN], where=where) if _OWN in data else None
     nodes, node_scores = _nodes(data["nodes"], graph, where=where)
     scores, kept, scored = _edges(data["edges"], graph, where=where, strict=origin is not None)
-    return Circuit(graph, scores, kept & scored, nodes, scored, node_scores=node_scores, origin=origin)
+    return Circuit(graph, scores, kept, nodes, scored, node_scores=node_scores, origin=origin)
 
 
 def write_mib(circuit: Circuit, path: Path) -> None:
@@ -79,9 +80,12 @@ def write_mib(circuit: Circuit, path: Path) -> None:
         for at, name in enumerate(graph.nodes)
     }
     edges = {
-        name: {"score": float(circuit.scores[at]), "in_graph": bool(circuit.kept[at])}
+        name: {
+            **({"score": float(circuit.scores[at])} if circuit.scored[at] else {}),
+            "in_graph": bool(circuit.kept[at]),
+        }
         for at, name in enumerate(graph.edges)
-        if circuit.scored[at]
+        if circuit.scored[at] or circuit.kept[at]
     }
     about = {} if circuit.origin is None else {_OWN: msgspec.to_builtins(circuit.origin)}
     whole = {"cfg": cfg, "nodes": nodes, "edges": edges, **about}
@@ -159,7 +163,7 @@ def _edges(
             got = f"{name!r}: there is no node {lost[0]!r}" if lost else f"{name!r}, which its graph does not have"
             raise _wrong(where, "edges such as a0.h1->a2.h3<q>, a0.h1->m2, m2->logits", got)
         edge, at = _object(value, where=where, what=name), number[name]
-        score = _score(edge, where=where, what=name)
+        score = _score(edge, where=where, what=name) if "score" in edge else math.nan
         kept[at], scored[at] = _flag(edge, where=where, what=name), math.isfinite(score)
         scores[at] = score if scored[at] else 0.0
         if strict and not scored[at]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wheeltap.core import seeds
 from wheeltap.core.circuit import Circuit as EdgeCircuit
 from wheeltap.core.circuit import Graph
+from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array, to_tensor
@@ -81,6 +82,10 @@ class CircuitSearch(Reading):
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":
         """By thresholds of masks."""
         how, (searched, held) = self.settings, halves(pairs_of(task))
+        if how.ablation == "patch":
+            raise UsageError("Masks are not learned against the other side of a pair.", where="ablation",
+                             expected="mean or zero", got="patch",
+                             do="Give --ablation mean, or search edges: --method eap-ig.")  # fmt: skip
         thresholds = to_array(self._learned(model, task, seed=seeds.derive(root, self.name, seed)).thresholds)
         net = UnitNet(model, next(iter(searched.batches())).clean)
         with torch.no_grad():
@@ -99,8 +104,9 @@ class CircuitSearch(Reading):
         whole = AskedEdges(known, halved[0], None)
         if model is not subject.model:
             known = Wired(Subject(model, name=subject.name), known.wiring)
-        means = None if how.ablation == "zero" else place_means(known, task)
-        sides = [AskedEdges(known, pairs, means, inverted=how.null == "labels") for pairs in halved]
+        means = place_means(known, task) if how.ablation == "mean" else None
+        inverted, patched = how.null == "labels", how.ablation == "patch"
+        sides = [AskedEdges(known, pairs, means, inverted=inverted, patched=patched) for pairs in halved]
         scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
         # Edges that acdc does not leave come last.
         order = np.lexsort((-scores, ~left))

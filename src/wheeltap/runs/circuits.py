@@ -15,7 +15,7 @@ from wheeltap.core.canon import Scalar
 from wheeltap.core.circuit import Circuit, Graph
 from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
 from wheeltap.core.circuit_origin import Origin
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed, unpacked
@@ -37,8 +37,9 @@ from wheeltap.sources.specs import load_model
 LARGE: Final = 5_000_000
 """Weights from which on edges are searched by default: masks over units would take hours."""
 
-PAIRS: Final = 32
-"""That edges are searched on, and held out, by default."""
+EDGES: Final[dict[str, Scalar]] = {"pairs": 32, "ablation": "patch"}
+"""How edges are searched by default: pairs searched on and held out; ablated edges carry what they carry on the other
+side of the pair, as the scores of EAP suppose. At their means, language models fail with most of their edges."""
 
 CHEAP: Final[dict[str, Scalar]] = {"random": 19, "subsets": 4, "tries": 1, "again": 2}
 """What is drawn for a circuit of edges by default: in each draw every edge is run by itself."""
@@ -92,7 +93,7 @@ def save(circuit: UnitCircuit | Circuit, path: Path) -> str:
 def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
     """The audits that search for a circuit as asked; what is not said, as fits the size of the model."""
     method = asked.get("method", "masks" if subject.record.parameters <= LARGE else "eap-ig")
-    return _specs({"method": method, **({} if method == "masks" else {"pairs": PAIRS}), **asked})
+    return _specs({"method": method, **({} if method == "masks" else EDGES), **asked})
 
 
 def _specs(settings: dict[str, Scalar]) -> tuple[AuditSpec, ...]:
@@ -117,7 +118,7 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
     """
     if is_mib(path):
         edges = read_mib(path)
-        edges.require_of(subject.record.fingerprint, wired(subject, pairs_of(task)).graph, name=subject.name)
+        edges.require_of(subject.record.fingerprint, _graph(subject, task), name=subject.name)
         origin, kept = edges.origin, edges.kept
     else:
         origin = load(path)
@@ -136,7 +137,21 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
     return _specs({**known, "group": origin.group, **flags})
 
 
-_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", "pairs": PAIRS, "target": 0.0}
+def _graph(subject: Subject, task: BaseTask) -> Graph:
+    """The edges of a model.
+
+    Raises:
+        ModelError: If they are not known, or it cannot read the pairs.
+    """
+    try:
+        return wired(subject, pairs_of(task)).graph
+    except (IndexError, RuntimeError) as error:
+        raise ModelError("The model cannot read these pairs.", where=subject.name, expected="token ids that it knows",
+                         got=f"{type(error).__name__}: {error}"[:120],
+                         do="Give pairs in ids of its own tokenizer, or as text.") from error  # fmt: skip
+
+
+_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", "target": 0.0, **EDGES}
 """How other circuits are searched for where a file does not say how its own was."""
 
 

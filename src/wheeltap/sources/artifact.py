@@ -63,7 +63,9 @@ def load_artifact(path: Path, *, name: str = "") -> Subject:
     try:
         with safe_open(path, "numpy") as file:  # pyright: ignore[reportUnknownVariableType]
             held = cast("dict[str, str]", file.metadata() or {})  # pyright: ignore[reportUnknownMemberType]
-        spec = msgspec.json.decode(held.get(_HOW, ""), type=ArtifactSpec)
+        if _HOW not in held:
+            raise _wrong(path, "weights that do not say what they are of")
+        spec = msgspec.json.decode(held[_HOW], type=ArtifactSpec)
         arrays = load(path.read_bytes())
     except (SafetensorError, msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
         raise _wrong(path, str(error)[:120]) from error
@@ -82,5 +84,5 @@ def _wrong(path: Path, got: str) -> FileFormatError:
         where=str(path),
         expected="safetensors of wheeltap circuits train",
         got=got,
-        do="For weights of your own use module:callable or hf:DIR.",
+        do="Load weights of a model of your own in a function of yours, and name that: module:callable.",
     )

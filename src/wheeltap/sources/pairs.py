@@ -303,14 +303,17 @@ def fits(path: Path) -> bool:
 
 
 def named(name: str, tokenizer: Tokenizer | None) -> ChoiceTask:
-    """The generated task of pairs with this name: one of ``python_tasks.NAMES``, or ``agreement``.
+    """The task of pairs with this name: one of ``python_tasks.NAMES``, ``agreement``, or a ``.jsonl`` file.
 
     Raises:
         UnknownName: If there is none.
+        DataError: If a line of the file is no pair.
         UsageError: If it is text, and the model reads none.
     """
     if name in python_tasks.NAMES:
         return python_task(name)
+    if name.endswith(".jsonl"):
+        return load(Path(name), tokenizer)
     if name != "agreement":
         raise UnknownName("task of pairs", name, (*python_tasks.NAMES, "agreement"))
     if tokenizer is None:

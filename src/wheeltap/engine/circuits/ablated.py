@@ -30,12 +30,14 @@ class Ablated:
         held: Pairs on which everything is measured; values are means.
         kept: The circuit, ``[part]``.
         root: Of what is drawn.
+        random_by: What random circuits are measured under: ``mean``, ``zero`` or ``resample``.
     """
 
     searched: Asking
     held: Asking
     kept: Kept
     root: int
+    random_by: str = "mean"
 
     @property
     def mask(self) -> Tensor:
@@ -49,7 +51,9 @@ class Ablated:
         if definition == "empty":
             return self.held.gaps(torch.zeros_like(self.mask))
         what, _, how = definition.partition(" ")
-        mask = self.mask if what == "keep" else 1.0 - self.mask
+        return self._gaps(self.mask if what == "keep" else 1.0 - self.mask, how)
+
+    def _gaps(self, mask: Tensor, how: str) -> Tensor:
         match how:
             case "mean":
                 return self.held.gaps(mask)
@@ -83,7 +87,7 @@ class Ablated:
         rng, drawn = seeds.generator(self.root, "random circuit", draw), self.mask.clone()
         for held in self.held.slices.values():
             drawn[held] = drawn[held][to_tensor(rng.permutation(held.stop - held.start)).to(drawn.device)]
-        return mean_loss(self.held.gaps(1.0 - drawn if remove else drawn))
+        return mean_loss(self._gaps(1.0 - drawn if remove else drawn, self.random_by))
 
 
 def mean_loss(gaps: Tensor) -> float:

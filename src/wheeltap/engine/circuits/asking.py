@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
-from wheeltap.core.pairs import Pairs
+from wheeltap.core.pairs import Pairs, Tokens
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.circuits.units import UnitNet, Values, two_sided
@@ -129,15 +129,21 @@ def pairs_of(task: BaseTask) -> Pairs:
 
 
 def halves(pairs: Pairs) -> tuple[Pairs, Pairs]:
-    """Every other pair: those that circuits are searched on, and those that are held out.
+    """Every other pair: those that circuits are searched on, and those that are held out; none is in it twice.
 
     Raises:
         DataError: If there is but one.
     """
-    every = range(len(pairs))
-    if len(pairs) < 2:
+    sides = zip(
+        zip(pairs.clean, pairs.answer, strict=True), zip(pairs.corrupted, pairs.wrong, strict=True), strict=True
+    )
+    first: dict[frozenset[tuple[Tokens, int]], int] = {}
+    for at, both in enumerate(sides):
+        first.setdefault(frozenset(both), at)
+    every = list(first.values())
+    if len(every) < 2:
         raise DataError("A circuit needs pairs to be searched on, and others to be judged by.", where="circuits",
-                        expected="two pairs at least", got=str(len(pairs)))  # fmt: skip
+                        expected="two pairs that differ, at least", got=f"{len(every)} (of {len(pairs)})")  # fmt: skip
     return pairs.part(every[::2]), pairs.part(every[1::2])
 
 

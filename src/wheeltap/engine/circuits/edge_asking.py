@@ -41,12 +41,14 @@ class AskedEdges:
         pairs: In order of length.
         means: Of each part at each place ``[1, place, feature]``; ablated edges carry nothing without them.
         inverted: Whether the two answers change places.
+        patched: Whether ablated edges carry what their source writes on the other side of the pair instead.
     """
 
     wired: Wired
     pairs: Pairs
     means: Sequence[Tensor] | None
     inverted: bool = False
+    patched: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -100,6 +102,8 @@ class AskedEdges:
         return differences(self.wired.logits(batch.clean), batch)
 
     def _run(self, batch: PairBatch) -> EdgeRun:
+        if self.patched:
+            return EdgeRun(self.wired)
         if self.means is None:
             return EdgeRun(self.wired, ablation="zero")
         return EdgeRun(self.wired, ablation="mean", means=[part[:, : batch.clean.shape[1]] for part in self.means])
@@ -195,6 +199,6 @@ def scored(
     batches = [both_sides(batch) for batch in pairs.batches()]
     if asked.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
-    ablation: Literal["patch", "zero"] = "zero" if asked.means is None else "patch"
+    ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.patched else "patch"
     found = attribute(asked.wired, batches, Settings(method=method, ablation=ablation, seed=seed))
     return found.scores, found.kept

@@ -62,7 +62,7 @@ def proven(subject: Subject, pairs: PairBatch) -> Wired:
                 where=subject.name,
                 expected=f"the {'clean' if keep else 'corrupted'} logits with {'all' if keep else 'no'} edges kept",
                 got=f"logits that differ by {float(gap):.2g} of the largest",
-                do="Leave out what goes around the residual stream, such as a table of bigrams; or use nodes.",
+                do="Leave out what goes around the residual stream (a table of bigrams), or use units: --method masks.",
             )
     return wired
 

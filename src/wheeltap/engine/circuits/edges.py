@@ -18,7 +18,7 @@ from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
 from wheeltap.engine.circuits import wiring as wirings
 from wheeltap.engine.circuits.norms import Frozen
-from wheeltap.engine.circuits.wiring import Wiring, gave, given, head_outputs, rows_of
+from wheeltap.engine.circuits.wiring import Wiring, gave, given, head_outputs, put, rows_of
 
 
 @final
@@ -188,7 +188,7 @@ def before(change: Callable[[Tensor], Tensor], _: nn.Module, args: tuple[Any, ..
     """A hook that runs before a module and changes the first tensor that it is given."""
     taken = given(args, kwargs)
     assert taken is not None, "found as a module that is given a tensor"
-    return _put(args, kwargs, change(taken))
+    return put(args, kwargs, change(taken))
 
 
 def _after(change: Callable[[Tensor], Tensor], _: nn.Module, __: Any, output: Any) -> Any:
@@ -196,12 +196,3 @@ def _after(change: Callable[[Tensor], Tensor], _: nn.Module, __: Any, output: An
     assert first is not None, "found as a module that returns a tensor"
     changed = change(first)
     return changed if isinstance(output, Tensor) else (changed, *output[1:])
-
-
-def _put(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments with their first tensor replaced."""
-    place = next((at for at, value in enumerate(args) if isinstance(value, Tensor)), None)
-    if place is not None:
-        return (*args[:place], tensor, *args[place + 1 :]), kwargs
-    name = next(key for key, value in kwargs.items() if isinstance(value, Tensor))
-    return args, {**kwargs, name: tensor}

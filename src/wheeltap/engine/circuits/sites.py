@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core.errors import ModelError
+from wheeltap.core.inputs import as_scores
 from wheeltap.core.typed import named_modules
 
 LAYERS: Final = ("Linear", "Conv1D", "NonDynamicallyQuantizableLinear")
@@ -89,18 +90,20 @@ def sublayers(model: nn.Module, tokens: Tensor) -> tuple[Sublayer, ...]:
         ModelError: If its layers are not of that form.
     """
     few = tokens[:1, -_TRIED:]
-    groups = _grouped(_calls(model, few))
+    calls, head = _calls(model, few)
+    groups = _grouped(calls)
     found, kinds = list[Sublayer](), dict[bool, int]()
     stream = groups[0].width if groups else 0
     for ins, out in zip(groups[::2], groups[1::2], strict=False):
-        if ins.width != stream or len(out.paths) != 1 or out.outputs != (stream,):
+        if ins.width != stream or len(out.paths) != 1 or out.outputs != (stream,) or out.paths[0] == head:
             break
         mixes = _mixes(model, few, ins.paths, out.paths[0])
         at = kinds[mixes] = kinds.get(mixes, -1) + 1
         name = f"{'attention' if mixes else 'mlp'}{at}"
         found.append(Sublayer(name, mixes, ins.paths, out.paths[0], ins.outputs, out.width, stream))
     rest = groups[2 * len(found) :]
-    if not found or any(group.outputs == (stream,) for group in rest) or sum(len(one.paths) for one in rest) > 1:
+    others = [group for group in rest if group.paths != (head,)]  # a vocabulary may be as wide as the stream
+    if not found or any(group.outputs == (stream,) for group in others) or sum(len(one.paths) for one in rest) > 1:
         raise _unknown(groups, stream)
     return tuple(found)
 
@@ -233,20 +236,22 @@ class _Call:
     width: int
 
 
-def _calls(model: nn.Module, tokens: Tensor) -> list[_Call]:
-    """Every call of a linear layer, in order.
+def _calls(model: nn.Module, tokens: Tensor) -> tuple[list[_Call], str]:
+    """Every call of a linear layer, in order, and which layer gives the scores (empty: none does).
 
     Raises:
         ModelError: If a layer is called twice, or the model cannot read the tokens.
     """
     calls: list[_Call] = []
+    last: list[Tensor] = []
 
     def note(path: str, _module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         calls.append(_Call(path, cast("Tensor", args[0]).detach().clone(), int(output.shape[-1])))
+        last[:] = [output]
 
     leaves = [(path, module) for path, module in named_modules(model) if type(module).__name__ in LAYERS]
     with _hooked((module, partial(note, path)) for path, module in leaves), torch.no_grad():
-        model(tokens)
+        scores = as_scores(model(tokens))
     paths = [call.path for call in calls]
     shaped = all(call.given.shape[:-1] == tokens.shape for call in calls)
     if len(set(paths)) != len(paths) or not shaped:
@@ -255,7 +260,8 @@ def _calls(model: nn.Module, tokens: Tensor) -> list[_Call]:
             expected="linear layers that are called once for each pass, with [example, place, unit]",
             got="a layer that is called twice" if shaped else "inputs of another shape",
         )  # fmt: skip
-    return calls
+    gives = bool(last) and last[0].shape == scores.shape and torch.equal(last[0].to(scores), scores)
+    return calls, paths[-1] if gives else ""
 
 
 def _grouped(calls: Sequence[_Call]) -> list[_Group]:

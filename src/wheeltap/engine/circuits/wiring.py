@@ -2,13 +2,15 @@
 
 A block adds to the stream what its heads mix, each through its own part of the output weights, and what its MLP gives;
 each of them reads the stream through modules that act on it alone, such as a norm. That this is all is checked: what a
-block returns must be what it was given and these parts. No class of block needs to be known.
+block returns must be what it was given and these parts. Where an MLP reads is found by passes in which blocks and heads
+give other numbers: tensors alone do not tell, where a norm returns the one it was given or a block adds to it in place.
+No class of block needs to be known.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final, cast, final
 
@@ -106,6 +108,14 @@ def gave(output: Any) -> Tensor | None:
     return first if isinstance(first, Tensor) else None
 
 
+def put(args: tuple[Any, ...], kwargs: dict[str, Any], tensor: Tensor) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What a module was called with, its first tensor replaced."""
+    place = next((at for at, value in enumerate(args) if isinstance(value, Tensor)), None)
+    if place is not None:
+        return (*args[:place], tensor, *args[place + 1 :]), kwargs
+    return args, {**kwargs, next(key for key, value in kwargs.items() if isinstance(value, Tensor)): tensor}
+
+
 def rows_of(part: Affine, outputs: int) -> Tensor:
     """Which outputs of its module the rows of a map are, ``[row]``."""
     return torch.arange(outputs).view(-1, part.period or outputs)[:, part.first : part.last].flatten()
@@ -154,14 +164,14 @@ class _Call:
 @final
 class _Finder:
     def __init__(self, subject: Subject, tokens: Tensor) -> None:
-        self.subject, self.model = subject, subject.model
+        self.subject, self.model, self.tokens = subject, subject.model, tokens
         self.layers = self._attention(tokens)
-        self.calls = self._watched(tokens)
+        self.calls = self._watched()
         self.by_path = {call.path: call for call in self.calls if call.path in self.once}
 
     @torch.no_grad()
     def wiring(self) -> Wiring:
-        blocks = tuple(self._block(layer) for layer in self.layers)
+        blocks = self._with_readers([self._block(layer) for layer in self.layers])
         streams = [self.by_path[block.path] for block in blocks]
         for one, two, block in zip(streams, streams[1:], blocks[1:], strict=False):
             if not torch.equal(one.returned, two.took):
@@ -198,7 +208,7 @@ class _Finder:
         return found
 
     @torch.no_grad()
-    def _watched(self, tokens: Tensor) -> list[_Call]:
+    def _watched(self) -> list[_Call]:
         """Every call of a module from a tensor to a tensor, in order of return; keeps which are called once."""
         calls: list[_Call] = []
         took: dict[str, Tensor] = {}
@@ -220,7 +230,7 @@ class _Finder:
                 hook = module.register_forward_pre_hook(partial(before, path), with_kwargs=True)
                 undo.callback(hook.remove)
                 undo.callback(module.register_forward_hook(partial(after, path), with_kwargs=True).remove)
-            scores = as_scores(self.model(tokens))
+            scores = as_scores(self.model(self.tokens))
         self.head = next((one.path for one in calls if one.gave is scores and counts[one.path] == 1), "")
         self.once = {path for path, count in counts.items() if count == 1}
         return calls
@@ -237,24 +247,26 @@ class _Finder:
             call = self.by_path.get(".".join(names[:count]))
             if call is None or call.given.shape != call.gave.shape or call.given.shape != output.gave.shape:
                 continue
-            through = self._through(first.given, call.given)
+            through = self._through(first, call)
             if through is not None:
                 return self._parts(call, layer, through, output)
         raise self._refused(
             layer.path, "projections of the residual stream or of a norm of it", "something else in between"
         )
 
-    def _through(self, read: Tensor, stream: Tensor) -> tuple[str, ...] | None:
-        """The modules by which ``stream`` becomes ``read``, in order; ``None`` where it does so otherwise."""
+    def _through(self, reader: _Call, stream: _Call) -> tuple[str, ...] | None:
+        """The modules by which ``stream`` becomes what ``reader`` is given; ``None`` where it does so otherwise."""
         through: list[str] = []
-        while read is not stream:
+        while reader.given is not stream.given:
             # Of modules that return the same tensor the outermost one returns last.
+            read = reader.given
             call = next((one for one in reversed(self.calls) if one.gave is read and one.given is not read), None)
             if call is None or call.path in through:
                 return None
             through.insert(0, call.path)
-            read = call.given
-        return tuple(through)
+            reader = call
+        # The tensor may have been added to in between.
+        return tuple(through) if torch.equal(reader.took, stream.took) else None
 
     def _parts(self, call: _Call, layer: Attention, through: tuple[str, ...], output: _Call) -> Block:
         wrote = head_outputs(self.model, layer, self.by_path[layer.output.path].took).sum(0)
@@ -276,23 +288,72 @@ class _Finder:
                 "a block that gives what it was given, what its heads write, and what one module (its MLP) returns",
                 f"a rest of {gap:.2g} of the stream, which no module in it returns",
             )
-        reads, parallel = self._mlp_reader(call, through, middle, outside)
-        return Block(call.path, layer, through, _outermost(writers)[0].path, reads, parallel)
+        return Block(call.path, layer, through, _outermost(writers)[0].path)
 
-    def _mlp_reader(
-        self, call: _Call, through: tuple[str, ...], middle: Tensor, outside: Sequence[_Call]
-    ) -> tuple[Reader, bool]:
-        """Where the MLP takes the stream in, and whether that is the one which the heads read."""
-        own = [one for one in outside if one.path not in through]
-        normed = self.by_path[through[-1]].gave if through else None
-        beside = _outermost([one for one in own if one.given is call.given])
-        behind = _outermost([one for one in own if one.given is normed])
-        after = _outermost([one for one in own if _close(one.took, middle)])
-        found = beside or behind or after
-        if len(found) != 1:
-            expected = "one module that takes the residual stream in for the MLP"
-            raise self._refused(call.path, expected, f"{len(found)} of them")
-        return Reader(found[0].path, through if found is behind else ()), found is not after
+    def _with_readers(self, blocks: Sequence[Block]) -> tuple[Block, ...]:
+        """The blocks, with where their MLPs take the stream in and whether that is what the heads read.
+
+        Each block and its heads give other numbers. A reader is a module that is then given the stream before or
+        after the heads, and by which alone the MLP reads: given the old numbers, the MLP does what it did.
+        """
+        with self._moved(blocks, ()):
+            moved = {call.path: call for call in self._watched()}
+        choices = [self._choices(block, moved) if block.mlp else [] for block in blocks]
+        found = [list[tuple[Reader, bool]]() for _ in blocks]
+        for at in range(max(map(len, choices))):
+            tried = [own[at] if at < len(own) else None for own in choices]
+            with self._moved(blocks, [one[0].path for one in tried if one is not None]):
+                held = {call.path: call for call in self._watched()}
+            for block, one, fits in zip(blocks, tried, found, strict=True):
+                if one is not None and self._same(held[block.mlp]):
+                    fits.append(one)
+        for block, fits in zip(blocks, found, strict=True):
+            if block.mlp and len({parallel for _, parallel in fits}) != 1:
+                expected = "one module that takes the residual stream in for the MLP, before the heads or after them"
+                raise self._refused(block.path, expected, f"{len(fits)} of them")
+        # Of several in a row the last one: what the others return is read by the MLP alone, or by heads too.
+        return tuple(
+            replace(block, reads=fits[-1][0], parallel=fits[-1][1]) if fits else block
+            for block, fits in zip(blocks, found, strict=True)
+        )
+
+    def _choices(self, block: Block, moved: dict[str, _Call]) -> list[tuple[Reader, bool]]:
+        """Modules that are given the stream, or what the heads read of it, and whether before what the heads write."""
+        stream, inside = moved[block.path].took, f"{block.path}."
+        apart = [path for path in self.by_path if path.startswith(inside) and path not in block.through]
+        own = [moved[path] for path in apart if not _related(path, block.attention.path)]
+        middle = stream + moved[block.attention.output.path].returned
+        kinds: list[tuple[Tensor, tuple[str, ...], bool]] = [(stream, (), True), (middle, (), False)]
+        if block.through:
+            kinds.insert(1, (moved[block.through[-1]].returned, block.through, True))
+        return [
+            (Reader(one.path, through), parallel)
+            for what, through, parallel in kinds
+            for one in _outermost([one for one in own if _close(one.took, what)])
+        ]
+
+    def _same(self, call: _Call) -> bool:
+        clean = self.by_path[call.path]
+        return _close(call.took, clean.took) and _close(call.returned, clean.returned)
+
+    @contextmanager
+    def _moved(self, blocks: Sequence[Block], pinned: Sequence[str]) -> Generator[None]:
+        """Blocks are given other numbers and heads write others, of the stream's size; ``pinned`` are given the old."""
+        drawn, instead = torch.Generator().manual_seed(0), dict[str, Tensor]()
+        with ExitStack() as undo:
+            for block in blocks:
+                taken = self.by_path[block.path].took
+                scale = float(taken.abs().max()) or 1.0
+                one, two = (scale * torch.randn(taken.shape, generator=drawn).to(taken) for _ in range(2))
+                instead[block.path] = taken + one
+                module = self.model.get_submodule(block.attention.output.path)
+                undo.callback(module.register_forward_hook(partial(_more, two)).remove)
+            instead |= {path: self.by_path[path].took for path in pinned}
+            for path, tensor in instead.items():
+                module = self.model.get_submodule(path)
+                hook = module.register_forward_pre_hook(partial(_instead, tensor), with_kwargs=True)
+                undo.callback(hook.remove)
+            yield
 
     def _end(self, blocks: Sequence[Block], last: Tensor) -> str:
         inside = tuple(f"{block.path}." for block in blocks)
@@ -312,8 +373,16 @@ class _Finder:
             where=named,
             expected=expected,
             got=got,
-            do="Search its circuit among nodes instead, or use a decoder whose blocks add to one residual stream.",
+            do="Use units instead (--method masks), or a decoder whose blocks add to one residual stream.",
         )
+
+
+def _more(added: Tensor, _: nn.Module, __: Any, output: Tensor) -> Tensor:
+    return output + added
+
+
+def _instead(tensor: Tensor, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return put(args, kwargs, tensor.clone())  # it may be added to in place
 
 
 def _related(path: str, other: str) -> bool:

@@ -19,7 +19,7 @@ from wheeltap.engine.circuits.disturbed import Inside
 from wheeltap.engine.circuits.edge_asking import edges_asked, require_parts
 from wheeltap.engine.circuits.units import Kept, UnitNet
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, CircuitEffectsSettings
+from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, NAMED, CircuitEffectsSettings
 
 
 @final
@@ -41,7 +41,7 @@ class CircuitEffects(Reading):
         with torch.no_grad():
             searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
-            ablated = Ablated(searched, held, kept, root)
+            ablated = Ablated(searched, held, kept, root, NAMED[how.ablation])
             found: dict[str, NDArray[Any]] = {
                 "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),

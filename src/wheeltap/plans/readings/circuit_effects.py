@@ -6,6 +6,7 @@ import msgspec
 
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
+from wheeltap.plans.readings.circuit_search import Ablation
 
 DEFINITIONS: Final = (
     "whole", "empty", "keep mean", "keep zero", "keep resample", "keep adversarial", "remove mean", "remove zero",
@@ -18,6 +19,9 @@ is outside, set to its mean, that a search by gradients finds most harmful on ot
 Of edges the same, of what they carry: its mean at that place, nothing, what their source writes on the other side.
 
 Source: Miller, Chughtai and Saunders 2024, arXiv:2407.08734 (faithfulness depends on all of these)."""
+
+NAMED: Final[dict[Ablation, str]] = {"mean": "mean", "zero": "zero", "patch": "resample"}
+"""Ablations of a search by the names that definitions have for them."""
 
 KINDS: Final = ("relative noise", "4-bit rounding", "pruning")
 """What is done to weights of the circuit, and to as many others."""
@@ -38,6 +42,7 @@ class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
         group: Which of the task's groups it is for; -1 for all of its pairs.
         subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
         random: Circuits of as many units of each site, or edges into each layer, drawn at random.
+        ablation: What random circuits are measured under.
         weight_draws: Draws of weights to be disturbed.
         noise: Relative noise in them.
         rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
@@ -49,6 +54,7 @@ class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     subsets: Subsets = 8
     random: Randoms = 39
+    ablation: Ablation = "mean"
     weight_draws: WeightDraws = 8
     noise: Noise = 0.5
     rephrased: bool = False
@@ -58,6 +64,7 @@ CIRCUIT_EFFECTS: Final = ReadingSpec(
     name="circuit-effects",
     title="What a circuit does alone, and what the rest does without it",
     settings_type=CircuitEffectsSettings,
+    version=2,
     arrays={
         "gap": Array("definition side pair", "score of the right answer less that of the other one, on held-out pairs"),
         "subset": Array("subset side pair", "the same with random subsets of what is outside at their mean"),

@@ -7,10 +7,13 @@ import msgspec
 from wheeltap.core.circuit import Graph
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
-from wheeltap.stats.mueller2025 import SHARES
 
 Null = Literal["none", "weights", "labels"]
 """``weights``: a net of the same shapes whose weights were drawn again; ``labels``: the two answers change places."""
+
+Ablation = Literal["mean", "zero", "patch"]
+"""What ablated units hold, or ablated edges carry: their mean, nothing, or (edges alone) what they carry on the other
+side of the pair."""
 
 Method = Literal["masks", "eap", "eap-ig", "eap-ig-activations", "nodes", "acdc", "exact", "random"]
 """``masks`` keeps units; every other method keeps edges between components (see ``engine.circuits.attribution``)."""
@@ -30,7 +33,7 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
         steps: Of the search.
         batch: Pairs per step.
         rate: First step size.
-        ablation: What ablated units hold; what ablated edges carry.
+        ablation: What ablated units hold, or edges carry.
         group: Which of the task's groups it is for; -1 for all of its pairs.
         null: What it is searched in, where it must not be found.
     """
@@ -43,7 +46,7 @@ class CircuitSearchSettings(Settings, frozen=True, kw_only=True):
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
     rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1e-2
-    ablation: Literal["mean", "zero"] = "mean"
+    ablation: Ablation = "mean"
     group: Annotated[int, msgspec.Meta(ge=-1)] = -1
     null: Null = "none"
 
@@ -60,7 +63,7 @@ CIRCUIT_SEARCH: Final = ReadingSpec(
     arrays={
         "rank": Array("unit", "place of each unit (edge) by its threshold (score), the highest first, from 0", "count"),
         "score": Array("unit", "threshold of each unit; score of each edge, in logits"),
-        "faithful": Array(f"2 {len(SHARES)}", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
+        "faithful": Array("ranking share", "of the shares of edges in stats.mueller2025.SHARES, by score, then by "
                           "its size: share of the model's mean score difference on held-out pairs that is kept; other "
                           "edges carry what they carry on the corrupted side", optional=True),
         "decoder": Array("number", f"where parts are edges, of the model: {', '.join(Graph.NUMBERS)}", "count",
