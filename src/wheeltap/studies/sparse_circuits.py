@@ -106,7 +106,7 @@ class SparseCircuits(Study):
         if size != "small":
             return {}
         return {
-            "seeds": 5, "tasks": 5, "penalties": "1e-3", "steps": 120, "pairs": 64, "batch": 12, "nulls": 3,
+            "seeds": 4, "tasks": 5, "penalties": "1e-3", "steps": 120, "pairs": 64, "batch": 12, "nulls": 3,
         }  # fmt: skip
 
     @property
