@@ -82,6 +82,20 @@ def test_values_follow_the_example_and_hostile_names_are_text(browser: Any, tmp_
     page.close()
 
 
+def test_random_circuits_beyond_the_axis_leave_the_drawing_as_it_is(tmp_path: Path) -> None:
+    record = circuit()
+    [view] = record.circuits
+    far = [msgspec.structs.replace(one, beside=(9.0, 12.0)) if one.beside else one for one in view.losses]
+    pages = [
+        Report(msgspec.structs.replace(record, circuits=(msgspec.structs.replace(view, losses=losses),)))
+        .html(tmp_path / "page.html").read_text()
+        for losses in (view.losses, tuple(far), ())
+    ]  # fmt: skip
+    frames = [page.split("Loss against size</h3>")[1].split("<svg")[1].split('class="mark-group')[0] for page in pages]
+    assert frames[0] == frames[1] and "median 10.500" in pages[1]
+    assert ["Loss by every definition" in page for page in pages] == [True, True, False]
+
+
 @pytest.mark.browser
 def test_a_circuit_of_edges_names_heads_and_says_what_each_gives(browser: Any, tmp_path: Path) -> None:
     record = circuit()

@@ -166,10 +166,14 @@ def _judged(view: CircuitView, x: Any) -> Iterator[Any]:
     if own is None or own.loss.value is None or not view.kept:
         return
     y: Any = alt.Y("loss:Q")
+    # What lies outside the axis would push the whole drawing aside.
     top = _HIGHEST * view.chance
-    random = [{"size": view.kept, "loss": min(own.beside), "high": min(max(own.beside), top)}]
-    bar = alt.Chart(figures.data(random)).mark_rule(color=figures.BAND, strokeWidth=6)
-    yield bar.encode(x=x, y=y, y2="high:Q")
+    if min(own.beside) <= top:
+        random = [{"size": view.kept, "loss": min(own.beside), "high": min(max(own.beside), top)}]
+        bar = alt.Chart(figures.data(random)).mark_rule(color=figures.BAND, strokeWidth=6)
+        yield bar.encode(x=x, y=y, y2="high:Q")
+    if own.loss.value > top:
+        return
     point = alt.Chart(figures.data([{"size": view.kept, "loss": own.loss.value}]))
     yield point.mark_point(filled=True, shape="diamond", size=130, color=figures.INK, opacity=1).encode(x=x, y=y)
 
