@@ -190,7 +190,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     from wheeltap.cli.loading import load
     from wheeltap.cli.options import default_store
     from wheeltap.cli.progress import said
-    from wheeltap.cli.running import carry_out
+    from wheeltap.cli.running import ran
     from wheeltap.report.files import require_writable
     from wheeltap.runs import circuits as runs
     from wheeltap.runs import planning
@@ -206,12 +206,13 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
             runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
         )
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
-    code = carry_out(plan, subjects, examples, running=running, telling=telling)
-    if out is None:
-        return code
-    circuit = runs.found(plan, subjects[0], examples, running.store or default_store(subjects[0].name))
-    if circuit is None:
-        print(f"There is no circuit: {out} was not written.")
-        return code
-    print(f"{out}: {runs.save(circuit, out)}.")
+    report, place = ran(plan, subjects, examples, running=running, telling=telling), None
+    if out is not None:  # first of all: whoever reads the report may stop reading
+        circuit = runs.found(plan, subjects[0], examples, running.store or default_store(subjects[0].name))
+        place = (
+            f"There is no circuit: {out} was not written." if circuit is None else f"{out}: {runs.save(circuit, out)}."
+        )
+    code = telling.tell(report)
+    if place:
+        print(place)
     return code

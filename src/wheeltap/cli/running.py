@@ -12,6 +12,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.plans.plan import Plan
 from wheeltap.report import files
+from wheeltap.report.report import Report
 from wheeltap.runs import loop, studying
 from wheeltap.runs.samples import require_asked, write
 
@@ -66,11 +67,15 @@ def run_plan(path: Path, *, running: Running, telling: Telling) -> int:
 
 
 def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running, telling: Telling) -> int:
-    """Runs a plan with progress, tells the report."""
+    """Runs a plan with progress, prints the report; gives the exit code."""
+    return telling.tell(ran(plan, subjects, task, running=running, telling=telling))
+
+
+def ran(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running, telling: Telling) -> Report:
+    """Runs a plan with progress; nothing is printed of the report yet."""
     names = [subject.name for subject in subjects]
     store = running.store or default_store(*names)
     telling.require_apart(store)
     with shown(" vs ".join(names), quiet=telling.quiet) as watch:
         workers = 1 if running.workers is None else running.workers
-        report = loop.run(plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes)
-    return telling.tell(report)
+        return loop.run(plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes)
