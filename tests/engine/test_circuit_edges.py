@@ -18,7 +18,7 @@ from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
 from wheeltap.engine.circuits.attribution import METHODS, Settings, attribute
-from wheeltap.engine.circuits.edge_run import EdgeRun, means, proven
+from wheeltap.engine.circuits.edge_run import EdgeRun, proven
 from wheeltap.engine.circuits.edges import Wired
 from wheeltap.engine.circuits.faithfulness import curve, kept_values
 from wheeltap.models.bare_transformer import BareTransformer, Shape
@@ -123,7 +123,9 @@ def test_means_and_zeros_take_the_place_of_what_is_not_kept(name: str) -> None:
     like = written[0]["input"].new_zeros(on.pairs.clean.shape)[..., None]
     rows = {name: torch.cat([one[name].flatten(0, 1) for one in written]) for name in written[0]}
     averages = {name: own.mean(0) + like for name, own in rows.items()}
-    found = EdgeRun(on.wired, ablation="mean", means=means(on.wired, contexts)).logits(on.pairs, keep)
+    parts = [on.wired.written(tokens).parts for tokens in contexts]
+    means = [torch.cat([part.flatten(0, 1) for part in own]).mean(0)[None, None] for own in zip(*parts, strict=True)]
+    found = EdgeRun(on.wired, ablation="mean", means=means).logits(on.pairs, keep)
     _, wanted = slow.run(on.pairs.clean, by_edges(on, keep, averages))
     assert (found - wanted).abs().max() < 1e-5 * wanted.abs().max()
     nothing = {name: torch.zeros_like(own) for name, own in averages.items()}

@@ -58,9 +58,9 @@ class Searching:
 
     @property
     def settings(self) -> "dict[str, Scalar]":
-        """As the audits take them; those that were not given are left out, and no target is 0."""
+        """As the audits take them; those that were not given are left out."""
         given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return {"target": 0.0, **{name: value for name, value in given.items() if value is not None}}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 _RUNNING, _TELLING, _SEARCHING = Running(), Telling(), Searching()

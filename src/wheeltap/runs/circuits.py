@@ -151,7 +151,7 @@ def _graph(subject: Subject, task: BaseTask) -> Graph:
                          do="Give pairs in ids of its own tokenizer, or as text.") from error  # fmt: skip
 
 
-_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", "target": 0.0, **EDGES}
+_OTHERS: Final[dict[str, Scalar]] = {"method": "eap-ig", **EDGES}
 """How other circuits are searched for where a file does not say how its own was."""
 
 

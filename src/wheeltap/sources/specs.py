@@ -55,9 +55,8 @@ def load(spec: str, *, data: Path | None = None, name: str = "") -> Loaded:
     """The subject and task that ``spec`` names.
 
     Args:
-        spec: ``digits``, ``smollm2``, ``hf:DIR``, ``gguf:FILE``, ``artifact:FILE`` (a net of ``circuits train``) or
-            ``module:callable`` (a function without arguments that gives a module, or a module and a task; found from
-            the current folder too).
+        spec: One of ``KNOWN``; ``artifact:FILE`` is a net of ``circuits train``, ``module:callable`` a function without
+            arguments that gives a module, or a module and a task; found from the current folder too.
         data: An ``.npz`` or ``.jsonl`` file to task with, instead of the model's own task (test digits; subject-verb
             agreement for language models); ``ambiguous`` for the generated ambiguous sentences; ``lm_eval:NAME``;
             ``pairs:NAME`` for a generated task of pairs.

@@ -7,7 +7,7 @@ model on the clean context, and keeping none the model on the corrupted one; all
 Source: Wang et al. 2023, "Interpretability in the wild" (path patching); Hanna et al. 2024, section 2.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final, Literal, final
@@ -74,7 +74,7 @@ class EdgeRun:
     Args:
         wired: The decoder.
         ablation: What is read over an edge that is not kept.
-        means: For ``mean``: the mean of each part over rows and places of other contexts, see ``means``.
+        means: For ``mean``: the mean of each part over rows and places of other contexts.
         frozen: Whether norms keep the scale that they have on the clean context: else what is left of a circuit can
             work through the scale alone.
 
@@ -96,7 +96,7 @@ class EdgeRun:
                 where=wired.subject.name,
                 expected="means with the ablation 'mean', and only with it",
                 got=f"ablation {ablation!r} {'without' if means is None else 'with'} means",
-                do="Give means(wired, contexts).",
+                do="Give edge_asking.place_means(wired, task).",
             )
         self.wired, self.ablation, self.means, self.frozen = wired, ablation, means, frozen
 
@@ -122,22 +122,6 @@ class EdgeRun:
 
     def _ablated(self, batch: PairBatch) -> Sequence[Tensor] | None:
         return self.wired.written(batch.corrupted).parts if self.ablation == "patch" else self.means
-
-
-def means(wired: Wired, batches: Iterable[Tensor]) -> list[Tensor]:
-    """The mean of each part over rows and places ``[1, 1, feature]``, in float64 sums.
-
-    Args:
-        wired: The decoder.
-        batches: Contexts ``[row, place]``.
-    """
-    sums, count = [torch.zeros((), dtype=torch.float64)] * len(wired.parts), 0
-    for tokens in batches:
-        parts = wired.written(tokens.to(wired.subject.device)).parts
-        sums = [total.to(part.device) + part.double().sum((0, 1)) for total, part in zip(sums, parts, strict=True)]
-        count += tokens.numel()
-    like = next(wired.model.parameters())
-    return [(total / count).to(like.dtype)[None, None] for total in sums]
 
 
 @final

@@ -1,4 +1,4 @@
-"""Circuits from Python: found, checked and trained as ``wheeltap circuits`` does on the command line.
+"""Circuits from Python, ``wt.circuits``: found, checked and trained as ``wheeltap circuits`` does on the command line.
 
 For example: ``task = wt.circuits.pairs("pairs.jsonl")``, ``found = wt.circuits.find(net, task, target=0.2)``,
 ``found.report.html("report.html")``, ``found.save("circuit.json")``, ``wt.circuits.check(net, task, "circuit.json")``.
