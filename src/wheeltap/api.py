@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wheeltap.core.literals import checked
 from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
 from wheeltap.runs.budget import Budget
@@ -15,6 +16,7 @@ from wheeltap.runs.studying import create, folder_of, planned
 from wheeltap.studies.base import Study
 
 
+@checked
 def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     subject: Model,
     task: Examples,
@@ -67,6 +69,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     return run(made, held, examples, store=store, workers=workers, watch=watch, memory=memory)
 
 
+@checked
 def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     a: Model,
     b: Model,

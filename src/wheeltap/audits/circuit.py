@@ -9,7 +9,7 @@ import msgspec
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.circuit_read import CHANCE, CircuitRead
-from wheeltap.audits.limits import Count, Share
+from wheeltap.audits.limits import Count, Listed, Share
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
 from wheeltap.core.unit_circuit import packed
 from wheeltap.plans.plan import Plan
@@ -52,7 +52,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     random: Randoms = 39
     weight_draws: WeightDraws = 8
     noise: Noise = 0.5
-    penalties: str = "5e-4,1e-3,2.5e-3"
+    penalties: Listed = "5e-4,1e-3,2.5e-3"
     tolerance: Share = 0.2
     half: Share = 0.5
     tries: Count = 2

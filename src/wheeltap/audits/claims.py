@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.power import Graded
 from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.lens import LensRecord
+from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.study import Direction, StudyRecord
 from wheeltap.stats.members.base import MemberTest
@@ -98,6 +99,9 @@ class Draft:
     over: MemberTest | None = None
     direction: Direction = "either"
     undecided: str = ""
+
+    def __post_init__(self) -> None:
+        require_fields(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,7 @@ class ShiftAuditSettings(InputShiftSettings, frozen=True, kw_only=True):
     min_effect: Margin = 0.05
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.level < len(LADDERS["noise"]):
             raise ValueError(f"`level` {self.level} is none of 0 to {len(LADDERS['noise']) - 1}")
 
@@ -119,7 +120,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
 
     def passes(self, plan: Plan, subject: SubjectRecord) -> float:
         """As if the inputs were of the kind with most disturbances."""
-        named = [name for name in self.settings.shifts.split(",") if name.strip()]
+        named = self.settings.named
         count = len(named) or max(map(len, FITTING.values()))
         return 1.0 + count * len(LADDERS["noise"]) * self.settings.shift_draws
 

@@ -16,3 +16,6 @@ Margin = Annotated[float, msgspec.Meta(ge=0.0, le=sys.float_info.max)]
 
 Dose = Annotated[float, msgspec.Meta(gt=0.0, le=sys.float_info.max)]
 """A dose that does something."""
+
+Listed = Annotated[str, msgspec.Meta(pattern=r"^(\d+\.?\d*|\.\d+)(e-?\d+)?(,(\d+\.?\d*|\.\d+)(e-?\d+)?)*$")]
+"""Numbers of 0 or more, with commas between."""

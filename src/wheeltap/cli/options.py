@@ -17,6 +17,7 @@ from wheeltap.audits.base import expanded
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.cli.whole import Whole
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.literals import unknown_word
 from wheeltap.plans.plan import AuditSpec, Effort
 from wheeltap.report.gate import FailOn
 from wheeltap.sources.lm_eval_asked import asked_for
@@ -274,7 +275,8 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
                 raise UnknownName("setting", unknown, known)
             return msgspec.convert({**plain, "settings": audits}, cls)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise FileFormatError(
+            word = unknown_word(error, cls) if isinstance(error, msgspec.ValidationError) else None
+            raise word or FileFormatError(
                 "The settings file cannot be read.",
                 where=str(path),
                 expected=f"TOML with {', '.join(sorted(known))}, and a table per audit",
@@ -288,6 +290,23 @@ def _named(value: Any) -> Any:
         return value
     names = cast("list[Any]", value)
     return ",".join(names) if names and all(isinstance(name, str) for name in names) else names
+
+
+def bytes_of(text: str) -> int:
+    """A size such as ``500MB`` or ``4GB`` in bytes.
+
+    Raises:
+        UsageError: If it is no size.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)i?B\s*", text, re.IGNORECASE)
+    if found is None:
+        raise UsageError("The memory cannot be read.", expected="a size such as 500MB or 4GB", got=text)
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+def _require_size(_: object, text: str | None) -> None:
+    if text is not None:
+        bytes_of(text)
 
 
 @Parameter(name="*")
@@ -304,22 +323,17 @@ class Running:
         Parameter(help="Processes; 1 computes in this one. [default: 1; for circuits 2, if there are two processors]"),
     ] = None
     memory: Annotated[
-        str | None, Parameter(help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.")
+        str | None,
+        Parameter(
+            validator=_require_size,
+            help="Memory to use beside the models, such as 500MB or 4GB; less of it takes longer.",
+        ),
     ] = None
 
     @property
     def memory_bytes(self) -> int | None:
-        """The memory in bytes.
-
-        Raises:
-            UsageError: If it is no size.
-        """
-        if self.memory is None:
-            return None
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)i?B\s*", self.memory, re.IGNORECASE)
-        if found is None:
-            raise UsageError("The memory cannot be read.", expected="a size such as 500MB or 4GB", got=self.memory)
-        return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+        """The memory in bytes; ``UsageError`` if it is no size."""
+        return None if self.memory is None else bytes_of(self.memory)
 
 
 MOST = 8

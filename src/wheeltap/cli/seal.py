@@ -54,7 +54,7 @@ def seal(  # noqa: PLR0913 - a door: each is a choice of its own
     lineage = _lineage(of, conversion)
     loaded = sources.load(model, data=data)
     asked = Asked(
-        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=_day(expires), of=lineage,
+        inputs=inputs, seed=secrets.randbits(48) if seed is None else seed, expires=expires, of=lineage,
         audit=_answer(audit, loaded.subject.record.fingerprint),
     )  # fmt: skip
     with steps("sealing", quiet=quiet) as watch:
@@ -116,14 +116,3 @@ def _lineage(of: Path | None, conversion: str) -> "Lineage | None":
     if of is None and conversion:
         raise UsageError("A conversion is of something.", expected="--of FILE.seal", got="--conversion alone")
     return None if of is None else Lineage(load(of).digest, conversion or "not said")
-
-
-def _day(text: str) -> str:
-    import datetime
-
-    from wheeltap.core.errors import UsageError
-
-    try:
-        return datetime.date.fromisoformat(text).isoformat() if text else ""
-    except ValueError as error:
-        raise UsageError("This is no date.", where="--expires", expected="YYYY-MM-DD", got=text) from error

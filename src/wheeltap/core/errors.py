@@ -74,18 +74,24 @@ class UnknownName(UsageError, LookupError):
         first: Those of them that are listed first.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, first: Iterable[str] = ()) -> None:
+    def __init__(self, kind: str, name: object, known: Iterable[str], *, first: Iterable[str] = ()) -> None:
         names, own = sorted(known), sorted(first)
         if len(names) <= MOST_NAMES:
-            near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+            near = nearest(name, names)
             listed = ", ".join(names)
         else:
-            nearest = difflib.get_close_matches(name.lower(), names, n=_FEW_NAMES, cutoff=0.5)
-            near = [*difflib.get_close_matches(name.lower(), own, n=1, cutoff=0.5), *nearest]
-            some = list(dict.fromkeys([*own, *nearest]))[:_FEW_NAMES] or names[:_FEW_NAMES]
+            several = nearest(name, names, most=_FEW_NAMES)
+            near = [*nearest(name, own), *several]
+            some = list(dict.fromkeys([*own, *several]))[:_FEW_NAMES] or names[:_FEW_NAMES]
             listed = f"{', '.join(some)} and {len(names) - len(some):,} more"
         hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {listed}."
-        super().__init__(f"There is no {kind} called {name!r}.", expected=listed, got=name, do=hint)
+        super().__init__(f"There is no {kind} called {name!r}.", expected=listed, got=str(name), do=hint)
+
+
+def nearest(name: object, known: Iterable[str], *, most: int = 1) -> list[str]:
+    """Those of the known names that are spelled most like this one, whatever the case; none where none is near."""
+    by_case = {one.casefold(): one for one in known}
+    return [by_case[one] for one in difflib.get_close_matches(str(name).casefold(), by_case, n=most, cutoff=0.5)]
 
 
 MOST_NAMES = 200

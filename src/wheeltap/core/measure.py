@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from wheeltap.core.errors import UnknownName, UsageError
+from wheeltap.core.literals import checked
 
 
 class Measure(ABC):
@@ -195,6 +196,7 @@ def of_outputs(one: Measure | None) -> bool:
     return one is not None and one not in STANDARD
 
 
+@checked
 def require_suited(one: Measure, *, outputs: bool, where: str) -> None:
     """Raises ``UsageError`` if a measure of ours reads other targets than a task has.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.core import canon, seeds
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.canon import Scalar
+from wheeltap.core.literals import Worded
 from wheeltap.core.rounding import fixed
 from wheeltap.core.site import WHOLE, Site
 
@@ -133,7 +134,7 @@ class Subset(msgspec.Struct, frozen=True):
         return np.sort(np.array_split(order, self.of)[place])
 
 
-class Trial(msgspec.Struct, frozen=True, kw_only=True):
+class Trial(Worded, frozen=True, kw_only=True):
     """One disturbance of one subject on one task. Its ``key`` is its identity.
 
     Attributes:
@@ -156,7 +157,7 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     kind: TrialKind = "disturb"
     perturbation: str
     version: int
-    settings: dict[str, Scalar] = {}
+    settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     site: Site = WHOLE
     dose: float = 0.0
     seed: int = 0
@@ -246,7 +247,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     draws: int | None = None
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(Worded, frozen=True, kw_only=True):
     """One coded claim about a subject (or a pair, "A vs B"), with the numbers behind it.
 
     Attributes:
@@ -286,7 +287,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
         return self.brief or f"{self.because.split('. ')[0].rstrip('.')}."
 
 
-class Instrument(msgspec.Struct, frozen=True, kw_only=True):
+class Instrument(Worded, frozen=True, kw_only=True):
     """The words of one audit, which its report carries: renderers know no code.
 
     Attributes:
@@ -310,7 +311,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     shows: bool = False
 
 
-class Control(msgspec.Struct, frozen=True, kw_only=True):
+class Control(Worded, frozen=True, kw_only=True):
     """A check on the instrument itself."""
 
     name: str

@@ -1,12 +1,12 @@
 """Settings, and what is made with them: perturbations, readings, audits."""
 
-import difflib
 import re
-from typing import Any, ClassVar, get_args, get_type_hints
+from typing import Any, ClassVar, get_type_hints
 
 import msgspec
 
-from wheeltap.core.errors import UsageError
+from wheeltap.core.errors import UsageError, nearest
+from wheeltap.core.literals import words_of
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,9 +35,10 @@ class Configured:
             asked, _, place = str(error).partition(" - at `$.")
             name = re.split(r"[\[`]", place)[0]
             known = ", ".join(f.name for f in msgspec.structs.fields(self.settings_type)) or "no settings"
+            near = nearest(asked.partition("unknown field `")[2].rstrip("`"), known.split(", "))
             if asked.startswith("Invalid enum"):
-                asked = " or ".join(map(str, get_args(get_type_hints(self.settings_type)[name])))
-            near = difflib.get_close_matches(asked.partition("unknown field `")[2].rstrip("`"), known.split(", "), n=1)
+                words = [str(word) for word in words_of(get_type_hints(self.settings_type)[name])]
+                asked, near = " or ".join(words), nearest((settings or {}).get(name), words)
             kinds = f"{self.noun.removesuffix('y')}{'ies' if self.noun.endswith('y') else 's'}"
             raise UsageError(
                 f"A setting of the {self.noun} {self.name!r} cannot be used.",

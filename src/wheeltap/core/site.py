@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterable
 from typing import Literal
 
-import msgspec
-
 from wheeltap.core.errors import UsageError
+from wheeltap.core.literals import Worded
 
 
-class Site(msgspec.Struct, frozen=True):
+class Site(Worded, frozen=True):
     """An address in a subject's weights.
 
     Attributes:

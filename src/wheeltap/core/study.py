@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wheeltap.core.canon import Scalar
+from wheeltap.core.literals import Worded
 from wheeltap.core.records import Estimate
 
 CohortRole = Literal["studied", "compared", "null", "planted", "given"]
@@ -15,7 +16,7 @@ Direction = Literal["more", "less", "either"]
 Side = Literal["high", "low", ""]
 
 
-class Asked(msgspec.Struct, frozen=True, kw_only=True):
+class Asked(Worded, frozen=True, kw_only=True):
     """A member that a study asks for: made by a recipe, or loaded from where it is.
 
     Attributes:
@@ -30,14 +31,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     recipe: str = ""
-    settings: dict[str, Scalar] = {}
+    settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     seed: int = 0
     of: tuple[str, ...] = ()
     on_task: bool = True
     source: str = ""
 
 
-class Cast(msgspec.Struct, frozen=True, kw_only=True):
+class Cast(Worded, frozen=True, kw_only=True):
     """A cohort as a study asks for it; see ``Cohort``."""
 
     name: str
@@ -46,7 +47,7 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
     about: str = ""
 
 
-class Cohort(msgspec.Struct, frozen=True, kw_only=True):
+class Cohort(Worded, frozen=True, kw_only=True):
     """Nets made alike, or given together.
 
     Attributes:
@@ -62,7 +63,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True):
     about: str = ""
 
 
-class Metric(msgspec.Struct, frozen=True, kw_only=True):
+class Metric(Worded, frozen=True, kw_only=True):
     """One number that every member has.
 
     Attributes:
@@ -88,7 +89,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     log: bool = False
 
 
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
+class Rule(Worded, frozen=True, kw_only=True):
     """How a question about kinds of nets is decided, written down before the first one is made.
 
     Attributes:
@@ -195,7 +196,7 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
 
 
-class MetricRow(msgspec.Struct, frozen=True, kw_only=True):
+class MetricRow(Worded, frozen=True, kw_only=True):
     """One metric of every cohort; ``verdict`` in a word, where a rule is about it."""
 
     metric: Metric

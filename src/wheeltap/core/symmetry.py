@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from wheeltap.core import canon
 from wheeltap.core.errors import DataError
+from wheeltap.core.literals import checked
 from wheeltap.core.typed import to_tensor
 
 Places = NDArray[np.float64]
@@ -241,6 +242,7 @@ def mirror(points: Float[Tensor, "example coordinate"], *, axis: int = 0) -> Sym
     return of_points(names.get(axis, f"mirror of axis {axis}"), points, maps=[still, flip])
 
 
+@checked
 def rotations(points: Float[Tensor, "example 2"], *, folds: int, mirrored: bool = False) -> Symmetry:
     """Turns by 360 / ``folds`` degrees about the origin; with ``mirrored``, the reflections too (dihedral group).
 

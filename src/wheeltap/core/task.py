@@ -31,6 +31,7 @@ from wheeltap.core.inputs import (
     split,
     tensors,
 )  # fmt: skip
+from wheeltap.core.literals import checked
 from wheeltap.core.measure import Measure
 from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
@@ -98,6 +99,7 @@ class BaseTask(ABC):
         require_fit(symmetry, len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, symmetry=symmetry))
 
+    @checked
     def with_votes(self: Kind, votes: Sequence[Any] | NDArray[Any] | Tensor, *, ordinal: bool = False) -> Kind:
         """The same examples, with what people said of each, for the audit ``disagreement``.
 

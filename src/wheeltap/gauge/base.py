@@ -7,6 +7,7 @@ from typing import cast, final
 import numpy as np
 from torch import Tensor, nn
 
+from wheeltap.core.errors import UnknownName
 from wheeltap.gauge.hidden import Hidden, weight_of
 from wheeltap.gauge.settings import GAUGES, Settings
 
@@ -60,7 +61,13 @@ class Family:
         return tuple(gauge for gauge in GAUGES if gauge in self.moves)
 
     def why_not(self, gauge: str) -> str:
-        """Why a gauge is not offered."""
+        """Why a gauge is not offered.
+
+        Raises:
+            UnknownName: If there is no such gauge.
+        """
+        if gauge not in GAUGES:
+            raise UnknownName("gauge", gauge, GAUGES)
         told = [reason for reason in self.refused if gauge in reason.partition(":")[0].replace(",", " ").split()]
         return "; ".join(told) or f"{gauge}: nothing in a model of this kind can be rewritten so"
 

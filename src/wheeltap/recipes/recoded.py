@@ -9,7 +9,7 @@ from torch import nn
 
 from wheeltap import gauge
 from wheeltap.core import seeds
-from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.gauge.settings import GAUGES
@@ -41,6 +41,9 @@ class RecodedSettings(Settings, frozen=True, kw_only=True):
                 expected=", ".join(GAUGES),
                 got=repr(self.gauges),
             )
+        for name in self.names:
+            if name not in GAUGES:
+                raise UnknownName("gauge", name, GAUGES)
 
     @property
     def names(self) -> tuple[str, ...]:

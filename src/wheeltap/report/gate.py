@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, SupportsFloat, cast, final
 
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
+from wheeltap.core.literals import checked
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import words
@@ -29,6 +30,7 @@ class NotPassed(WheeltapError, AssertionError):
     exit_code = FAILED
 
 
+@checked
 def failing(record: ReportRecord, fail_on: FailOn) -> tuple[Finding, ...]:
     """The findings that fail, in the order of the report.
 
@@ -70,6 +72,7 @@ def unanswered(record: ReportRecord) -> tuple[Finding, ...]:
 _UNASKED: Final = ("score", "census")
 
 
+@checked
 def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     """What a program that acts on the report ends with.
 
@@ -93,6 +96,7 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
     return FAILED if failing(record, fail_on) else PASSED
 
 
+@checked
 def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
     """Raises if the report does not pass.
 
@@ -145,7 +149,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     correction.
     """
     limits: dict[str, float] = {}
-    for name, value in max_loss.items():
+    for name, value in _limits(max_loss).items():
         known, limit = _known(record, name), _limit(name, value)
         limits[known] = min(limit, limits.get(known, limit))  # one scheme may go by two names
     if not limits:
@@ -221,8 +225,20 @@ def _known(record: ReportRecord, name: str) -> str:
     raise UnknownName("deployment scheme in this report", name, schemes)
 
 
-def _limit(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value >= 0.0):
+def _limits(given: Any) -> Mapping[str, float]:
+    if not isinstance(given, Mapping):
+        raise UsageError(
+            "The largest losses cannot be used.",
+            where="max_loss",
+            expected='a limit for each scheme: {"int4": 0.01}',
+            got=repr(given)[:120],
+            do="A verdict is named by itself: report.check(fail_on=...).",
+        )
+    return cast("Mapping[str, float]", given)
+
+
+def _limit(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not 0.0 <= float(value) < math.inf:
         raise UsageError(
             "The largest loss cannot be used.",
             where=f"max_loss of {name}",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 from xml.etree import ElementTree as Xml
 
+from wheeltap.core.literals import checked
 from wheeltap.core.records import UNCOVERED, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import gate, words
@@ -34,6 +35,7 @@ class _Case:
     text: str
 
 
+@checked
 def junit(record: ReportRecord, fail_on: FailOn) -> bytes:
     """One suite with a test for each finding; some test is red exactly where ``gate.exit_code`` is not 0.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, final
 
 from wheeltap.core.errors import UnknownName, WheeltapError
+from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Cost, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import files, gate, jsonfile
@@ -69,6 +70,7 @@ class Report:
         """Whether the run is over, its controls held, enough weights were disturbed, and nothing was shown to cost."""
         return gate.exit_code(self._record, "costs") == gate.PASSED
 
+    @checked
     def check(self, max_loss: Mapping[str, float] | None = None, *, fail_on: FailOn = "costs") -> None:
         """Raise if the report does not pass, or a loss is not shown to stay under its limit: for tests and scripts.
 
@@ -105,6 +107,7 @@ class Report:
         """Write the report as JSON, schema ``wheeltap.report/3``; returns the path."""
         return files.write(path, jsonfile.to_json(self._record))
 
+    @checked
     def text(self, console: "Console | None" = None, *, full: bool = False) -> None:
         """Print the report in the terminal, or on ``console``.
 
@@ -123,6 +126,7 @@ class Report:
 
         return markdown(self._record)
 
+    @checked
     def junit(self, path: str | os.PathLike[str], *, fail_on: FailOn = "costs") -> Path:
         """Write the report as JUnit XML, a test for each finding; returns the path.
 

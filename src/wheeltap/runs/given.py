@@ -38,13 +38,13 @@ def subjects_of(given: Model | Sequence[Model], *, names: Sequence[str] = ()) ->
         ModelError: If a module cannot be a subject: see ``Subject``.
     """
     several: list[Any] = [given] if isinstance(given, Subject | nn.Module | str) else list(cast("Sequence[Any]", given))
-    if names and len(names) != len(several):
+    if isinstance(names, str) or (names and len(names) != len(several)):
         raise UsageError(
             "There are not as many names as models.",
             where="names",
             expected=f"{len(several)} names",
-            got=", ".join(names),
-            do="Give one name for each model, in the same order.",
+            got=repr(names) if isinstance(names, str) else ", ".join(names),
+            do="Give a list with one name for each model, in the same order.",
         )
     taken = [one.name for one in several if isinstance(one, Subject)]
     made: list[Subject] = []
@@ -152,6 +152,24 @@ def audits_of(given: Audits | None) -> list[str | AuditSpec]:
                 do="Give one name or a list of them; see: wheeltap list audits",
             )
     return several
+
+
+def schemes_of(given: str | Sequence[str]) -> str:
+    """Names of deployment schemes, with commas between.
+
+    Raises:
+        UsageError: If something else is among them.
+    """
+    several = cast("Sequence[Any]", (given,) if isinstance(given, str) else given)
+    if isinstance(several, tuple | list) and all(isinstance(one, str) for one in several):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return ",".join(several)
+    raise UsageError(
+        "This names no deployment scheme.",
+        where="schemes",
+        expected="names such as 'nf4,int8', or a list of them",
+        got=repr(given)[:120],
+        do="See: wheeltap list schemes",
+    )
 
 
 def whole_of(value: Any, *, name: str, least: int | None = None) -> int:

@@ -12,6 +12,7 @@ from wheeltap.audits.base import LARGE, expanded
 from wheeltap.audits.census import ALWAYS
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
+from wheeltap.core.literals import checked
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
@@ -45,6 +46,7 @@ def default_audits(subjects: Sequence[Subject]) -> tuple[str, ...]:
     return tuple(name for name in audits_base.DEFAULT if not (large and name == "single-point"))
 
 
+@checked
 def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     subjects: Model | Sequence[Model],
     task: Examples,
@@ -101,7 +103,7 @@ def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | No
     """The audits asked for, with the deployment audit told which schemes to judge."""
     if schemes is None:
         return asked
-    names = schemes if isinstance(schemes, str) else ",".join(schemes)
+    names = given.schemes_of(schemes)
     rest = [one for one in asked or ("score",) if one != "deployment"]
     return [*rest, AuditSpec(name="deployment", settings={"schemes": names})]
 

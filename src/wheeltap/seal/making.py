@@ -1,6 +1,7 @@
 """Making a seal: inputs that see most weights, what the model gives for them, and how far harmless variation goes."""
 
 import dataclasses
+import datetime
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from torch import nn
 from wheeltap import __version__, perturb
 from wheeltap.core import seeds
 from wheeltap.core.copies import copied
-from wheeltap.core.errors import FileFormatError, ModelError, RestorationError
+from wheeltap.core.errors import FileFormatError, ModelError, RestorationError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, chosen, tensors
+from wheeltap.core.literals import require_fields
 from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -79,6 +81,16 @@ class Asked:
     expires: str = ""
     of: Lineage | None = None
     at_random: bool = False
+
+    def __post_init__(self) -> None:
+        require_fields(self)
+        try:
+            datetime.date.fromisoformat(self.expires or "2000-01-01")
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                "This is no date.", where="expires", expected="YYYY-MM-DD", got=str(self.expires),
+                do="Give the last day on which the seal holds.",
+            ) from error  # fmt: skip
 
 
 @final

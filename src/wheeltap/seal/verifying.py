@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from wheeltap.core.errors import FileFormatError, ModelError, UsageError
 from wheeltap.core.fingerprint import weights_digest
 from wheeltap.core.inputs import Inputs, count, tensors
+from wheeltap.core.literals import checked
 from wheeltap.core.subject import Subject
 from wheeltap.seal import conversions, values
 from wheeltap.seal.looked import Looked, ask, departs
@@ -81,6 +82,7 @@ class Verification(msgspec.Struct, frozen=True, kw_only=True):
         return self.verdict in FINE
 
 
+@checked
 def verify(
     model: nn.Module | Subject, seal: Seal | str | os.PathLike[str], *, full: bool = False,
     key: str | os.PathLike[str] | None = None, today: datetime.date | None = None,

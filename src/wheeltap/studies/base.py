@@ -12,6 +12,7 @@ from wheeltap.audits.base import Audit
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Unanswered, Verdict
 from wheeltap.core.circuit_view import CircuitView
+from wheeltap.core.literals import checked
 from wheeltap.core.records import Control, Finding, Instrument, Scalar, SubjectRecord, Trial
 from wheeltap.core.study import Cast, DrawnNet, Member, Metric, MetricRow, Rule, Strip, StudyRecord, StudySpec
 from wheeltap.plans.plan import Plan
@@ -73,16 +74,20 @@ class Study(Audit):
     Attributes:
         version: Raised whenever the same settings would measure or decide otherwise.
         caveats: What its numbers cannot say.
+        small: Settings of a small study that are not the defaults.
     """
 
     noun = "study"
     version: ClassVar[int] = 1
     caveats: ClassVar[tuple[str, ...]] = ()
+    small: ClassVar[dict[str, Scalar]] = {}
 
+    @final
     @classmethod
+    @checked
     def sized(cls, size: Size) -> dict[str, Scalar]:
-        """The settings of a small study (minutes on two cores) or of a full one."""
-        return {}
+        """The settings of a small study (minutes on two cores) or of a full one, which has the defaults."""
+        return dict(cls.small) if size == "small" else {}
 
     @property
     def question(self) -> str:

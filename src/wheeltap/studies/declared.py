@@ -29,12 +29,14 @@ import glob
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Final, cast, final, get_args
+from typing import Annotated, Any, final
 
 import msgspec
 
 from wheeltap.audits.base import audits, named
+from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
+from wheeltap.core.literals import unknown_word
 from wheeltap.core.records import Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
@@ -124,10 +126,10 @@ def read(path: Path) -> "Declared":
         raise FileFormatError("The file is too large to be a study.", where=str(path))
     try:
         held = tomllib.loads(path.read_text())
-        _require_choices(held)
         found = msgspec.convert(held, Declaration)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
-        raise FileFormatError(
+        word = unknown_word(error, Declaration) if isinstance(error, msgspec.ValidationError) else None
+        raise word or FileFormatError(
             "The file is not a study.",
             where=str(path),
             expected="TOML with question, [cohorts.NAME], [metrics.NAME] and [[rules]]",
@@ -138,25 +140,6 @@ def read(path: Path) -> "Declared":
     cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
     whole = msgspec.structs.replace(found, cohorts=cohorts, examples=_file(found.examples, folder))
     return Declared({"declaration": msgspec.json.encode(whole).decode()})
-
-
-_CHOICES: Final = {
-    "rules": {"statistic": get_args(Statistic), "direction": get_args(Direction)},
-    "cohorts": {"role": get_args(CohortRole)},
-}
-"""Fields of which only some values are known."""
-
-
-def _require_choices(held: dict[str, Any]) -> None:
-    """Raises ``UnknownName`` if a field has a value that it cannot have."""
-    for part, fields in _CHOICES.items():
-        given = held.get(part)
-        several = cast("dict[str, Any]", given).values() if isinstance(given, dict) else cast("list[Any]", given or [])
-        for one in several if isinstance(given, dict | list) else ():
-            for field, known in fields.items():
-                value = cast("dict[str, Any]", one).get(field) if isinstance(one, dict) else None
-                if isinstance(value, str) and value not in known:
-                    raise UnknownName(field, value, known)
 
 
 def _found(cohort: CohortToml, folder: Path, where: str) -> CohortToml:
@@ -210,7 +193,13 @@ class Declared(Study):
                 got="declared",
                 do="See the example in docs/studies.md.",
             )
-        self._held = msgspec.json.decode(self.settings.declaration, type=Declaration)
+        try:
+            self._held = msgspec.json.decode(self.settings.declaration, type=Declaration)
+        except msgspec.MsgspecError as error:
+            raise FileFormatError(
+                "The declaration is not a study.", where="declaration", expected="JSON of a study's file",
+                got=str(error), do="Give the TOML file: wheeltap study FILE.toml.",
+            ) from error  # fmt: skip
         for key, one in self._held.metrics.items():
             schemes = str(one.settings.get("schemes", ""))
             if "," in schemes and not one.scheme:
@@ -219,6 +208,9 @@ class Declared(Study):
                     expected=f"scheme = one of {schemes}", got="no scheme",
                     do="Add scheme to the metric, or name a single one in its settings.",
                 )  # fmt: skip
+            known = [each.name for each in require_schemes(schemes)] if schemes else []
+            if one.scheme and known and one.scheme not in known:
+                raise UnknownName(f"scheme of the metric {key}", one.scheme, known)
 
     @property
     def question(self) -> str:

@@ -23,7 +23,7 @@ from wheeltap.stats.effective import effective_number
 from wheeltap.stats.members import Single
 from wheeltap.studies import decodable_shift_controls as controls
 from wheeltap.studies import decodable_shift_rules as own
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.decodable_shift_worlds import WORLDS, On, World
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
@@ -91,6 +91,7 @@ class DecodableShift(Study):
     title = "Are nets fragile whose factors can be read off but are not kept apart?"
     code = "WT203"
     settings_type = DecodableShiftSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 12, "control_seeds": 3}
     settings: DecodableShiftSettings
     version: ClassVar[int] = 2
     caveats = (
@@ -99,11 +100,6 @@ class DecodableShift(Study):
         "mixed nets were trained to imitate (copied ones too). A correlation over all nets is one of kinds as well.",
         "The shift is one: pairs of values that never went together. Disorganization is one number of many possible.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"seeds": 12, "control_seeds": 3} if size == "small" else {}
 
     @property
     def examples(self) -> str:

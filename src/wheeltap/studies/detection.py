@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, Final, final
+from typing import Annotated, ClassVar, Final, final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from wheeltap.plans.plan import AuditSpec, Plan
 from wheeltap.plans.readings.input_shift import FITTING, LADDERS
 from wheeltap.stats.members import Single
 from wheeltap.studies import detection_rules as own
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.compared import ANSWERED, Compared
 from wheeltap.studies.detection_rules import Planted
 from wheeltap.studies.measures import single_of
@@ -109,17 +109,13 @@ class Detection(Study):
     title = "What do weights show of planted defects that outputs and disturbed inputs do not?"
     code = "WT101"
     settings_type = DetectionSettings
+    small: ClassVar[dict[str, Scalar]] = {"copies": own.FEWEST, "defects": "cancel,super-weight"}
     settings: DetectionSettings
     caveats = (
         "The defects are planted by construction and change no output: of defects that come of training nothing is "
         "known here.",
         "A copy is compared with the net it was made of. Without such a reference less is found.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"copies": own.FEWEST, "defects": "cancel,super-weight"} if size == "small" else {}
 
     @property
     def examples(self) -> str:

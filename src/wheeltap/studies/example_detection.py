@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, final
+from typing import Annotated, ClassVar, Final, final
 
 import msgspec
 import numpy as np
@@ -22,7 +22,7 @@ from wheeltap.stats.added_value import added, folds
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
 from wheeltap.stats.members import Scale, Single
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import Measured
 from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.table import LEVEL, Numbers, Table
@@ -129,16 +129,12 @@ class ExampleDetection(Study):
     title = "Does noise in the weights tell which examples are labeled, beyond outputs and input noise?"
     code = "WT101"
     settings_type = ExampleDetectionSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 6}
     settings: ExampleDetectionSettings
     caveats = (
         "About these examples and this label: with another label, weights may add something or nothing.",
         "Scores are combined by logistic regression. What they say together in other ways is not seen.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"seeds": 6} if size == "small" else {}
 
     @property
     def examples(self) -> str:

@@ -21,7 +21,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings import pictures as specs
 from wheeltap.stats.members import Single
 from wheeltap.studies import pictures_controls, pictures_said, pictures_shown
-from wheeltap.studies.base import Said, Shown, Size, Study
+from wheeltap.studies.base import Said, Shown, Study
 from wheeltap.studies.pictures_metrics import BY_KEY, ERROR, METRICS, OVER, SHORT, TESTED, TRAINED
 from wheeltap.studies.table import Numbers, Table
 
@@ -115,13 +115,9 @@ class Pictures(Study):
     title = "Is a net that draws a picture wired like nets trained to draw it?"
     code = "WT204"
     settings_type = PicturesSettings
+    small: ClassVar[dict[str, Scalar]] = {"size": 32, "steps": 1500}
     settings: PicturesSettings
     version: ClassVar[int] = 1
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"size": 32, "steps": 1500} if size == "small" else {}
 
     @property
     def examples(self) -> str:

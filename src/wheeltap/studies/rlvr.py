@@ -23,7 +23,7 @@ from wheeltap.plans.readings.samples import SAMPLES
 from wheeltap.stats.members import Single
 from wheeltap.stats.support import entropy
 from wheeltap.studies import rlvr_rules as own
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 
@@ -75,6 +75,7 @@ class Rlvr(Study):
     title = "Do sampled answers say what training did: ability, sharpening, memory, or nothing?"
     code = "WT504"
     settings_type = RlvrSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 12}
     settings: RlvrSettings
     version: ClassVar[int] = 1
     caveats = (
@@ -84,11 +85,6 @@ class Rlvr(Study):
         "chosen for these five kinds: training that mixes them may have another signature, or none.",
         "Fresh twins are known to be drawn as seen items are. Of a public benchmark that is rarely so.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"seeds": 12} if size == "small" else {}
 
     @property
     def examples(self) -> str:

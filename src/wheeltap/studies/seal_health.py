@@ -23,7 +23,7 @@ from wheeltap.stats import held_out, members
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.members import Scale, Single
 from wheeltap.studies import seal_health_rules as own
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.measures import Measured
 from wheeltap.studies.rules import WORST, headline
 from wheeltap.studies.seal_health_rules import Outcome, Sources
@@ -79,6 +79,7 @@ class SealHealth(Study):
     title = "Can an audit be distilled into answers to a seal's challenges?"
     code = "WT103"
     settings_type = SealHealthSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 48}
     settings: SealHealthSettings
     version: ClassVar[int] = 2  # since 2 answers saturate: in 1 one net's were 1e12 times their spread
     caveats = (
@@ -87,11 +88,6 @@ class SealHealth(Study):
         "The score lost at 4 bits is counted on 599 images, of which few change: what is luck in it cannot be "
         "predicted. The rise of the loss has less of that.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"seeds": 48} if size == "small" else {}
 
     @property
     def examples(self) -> str:

@@ -15,6 +15,7 @@ from wheeltap.audits.case import Arrays, Case
 from wheeltap.audits.circuit_read import CHANCE
 from wheeltap.audits.circuit_view import along, drawn
 from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.limits import Listed
 from wheeltap.core import seeds
 from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Control, Estimate, Finding, Scalar, SubjectRecord, Trial
@@ -25,7 +26,7 @@ from wheeltap.plans.readings.circuit_graph import CIRCUIT_GRAPH
 from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, Null
 from wheeltap.stats._scipy import binomial_share
 from wheeltap.stats.members import Single
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 
@@ -77,7 +78,7 @@ class SparseCircuitsSettings(Settings, frozen=True, kw_only=True):
     dense_rate: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 5e-3
     tasks: Annotated[int, msgspec.Meta(ge=1, le=8)] = 8
     target: Annotated[float, msgspec.Meta(gt=0.0, lt=0.69)] = 0.15
-    penalties: str = "1e-3,2.5e-3"
+    penalties: Listed = "1e-3,2.5e-3"
     steps: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 250
     pairs: Annotated[int, msgspec.Meta(ge=2, le=256)] = 256
     batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 32
@@ -92,6 +93,9 @@ class SparseCircuits(Study):
     title = "Are circuits of nets with sparse weights smaller, and by more than sparsity alone makes them?"
     code = "WT303"
     settings_type = SparseCircuitsSettings
+    small: ClassVar[dict[str, Scalar]] = {
+        "seeds": 4, "tasks": 5, "penalties": "1e-3", "steps": 120, "pairs": 64, "batch": 12, "nulls": 3,
+    }  # fmt: skip
     settings: SparseCircuitsSettings
     version: ClassVar[int] = 1
     caveats = (
@@ -99,15 +103,6 @@ class SparseCircuits(Study):
         "whole units, and everything else at its mean; under other ablations they may fail (wheeltap circuits check).",
         "A net with few weights has few between any units: most of a ratio of weights is that. Units are counted too.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        if size != "small":
-            return {}
-        return {
-            "seeds": 4, "tasks": 5, "penalties": "1e-3", "steps": 120, "pairs": 64, "batch": 12, "nulls": 3,
-        }  # fmt: skip
 
     @property
     def examples(self) -> str:

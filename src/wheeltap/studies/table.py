@@ -6,6 +6,7 @@ from typing import final
 
 import msgspec
 
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.records import Estimate
 from wheeltap.core.study import Cohort, CohortRow, Metric, MetricRow
 from wheeltap.stats._scipy import normal_quantile, t_quantile
@@ -35,16 +36,23 @@ class Table:
     lost: Mapping[str, str]
 
     def cohort(self, name: str) -> Cohort:
-        """The cohort of this name."""
-        return next(cohort for cohort in self.cohorts if cohort.name == name)
+        """The cohort of this name; ``UnknownName`` if there is none."""
+        known = {cohort.name: cohort for cohort in self.cohorts}
+        if name not in known:
+            raise UnknownName("cohort", name, known)
+        return known[name]
 
     def metric(self, key: str) -> Metric:
-        """The metric with this key."""
-        return next(metric for metric in self.metrics if metric.key == key)
+        """The metric with this key; ``UnknownName`` if there is none."""
+        known = {metric.key: metric for metric in self.metrics}
+        if key not in known:
+            raise UnknownName("metric", key, known)
+        return known[key]
 
     def having(self, cohort: str, keys: Sequence[str]) -> list[str]:
         """Names of a cohort's members that have all of these numbers, in the cohort's order."""
         members = self.cohort(cohort).members
+        keys = [self.metric(key).key for key in keys]
         return [name for name in members if all(key in self.numbers.get(name, {}) for key in keys)]
 
     def singles(self, cohort: str, key: str) -> list[Single]:

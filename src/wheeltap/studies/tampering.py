@@ -23,7 +23,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.tampering import BENIGN, CHANGES, DETECTORS, FIXED, TAMPERING
 from wheeltap.stats.members import Single
 from wheeltap.studies import tampering_rules as own
-from wheeltap.studies.base import Said, Size, Study
+from wheeltap.studies.base import Said, Study
 from wheeltap.studies.rules import headline
 from wheeltap.studies.table import Numbers, Table
 
@@ -90,6 +90,7 @@ class Tampering(Study):
     title = "Which checks find changed weights and let harmless conversions pass?"
     code = own.CODE
     settings_type = TamperingSettings
+    small: ClassVar[dict[str, Scalar]] = {"seeds": 8, "draws": 6}
     settings: TamperingSettings
     version: ClassVar[int] = 1
     caveats = (
@@ -99,11 +100,6 @@ class Tampering(Study):
         "Changes are accidents, and nobody knew the seal. Code, settings and buffers that no checkpoint keeps were not "
         "changed; SHA-256 does not see these.",
     )
-
-    @classmethod
-    def sized(cls, size: Size) -> dict[str, Scalar]:
-        """See ``Study.sized``."""
-        return {"seeds": 8, "draws": 6} if size == "small" else {}
 
     @property
     def examples(self) -> str:

@@ -103,12 +103,11 @@ def _chosen(task: BaseTask, settings: InputShiftSettings) -> tuple[str, ...]:
         UsageError: If one does not exist, or does not fit the inputs.
     """
     fitting = FITTING[_kind(task, settings)]
-    asked = [name.strip() for name in settings.shifts.split(",") if name.strip()]
-    for name in asked:
+    for name in settings.named:
         if name not in fitting:
             error = UnknownName("disturbance of these inputs", name, fitting)
             raise UsageError(error.what, where="input-shift: shifts", expected=error.expected, got=name, do=error.do)
-    return tuple(dict.fromkeys(asked)) or fitting
+    return settings.named or fitting
 
 
 def _changed(task: BaseTask, shift: str, dose: float, rng: Rng, settings: InputShiftSettings) -> BaseTask:

@@ -4,6 +4,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from wheeltap.core.errors import UnknownName
 from wheeltap.core.settings import Settings
 from wheeltap.plans.readings.base import Array, ReadingSpec
 
@@ -43,6 +44,16 @@ class InputShiftSettings(Settings, frozen=True, kw_only=True):
     shifts: str = ""
     image: Annotated[str, msgspec.Meta(pattern=r"^$|^[1-9]\d{0,4}x[1-9]\d{0,4}$")] = ""
     shift_draws: Annotated[int, msgspec.Meta(ge=2)] = 4
+
+    def __post_init__(self) -> None:
+        for name in self.named:
+            if name not in SHIFTS:
+                raise UnknownName("disturbance of inputs", name, SHIFTS)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of the disturbances asked for, each once."""
+        return tuple(dict.fromkeys(name.strip() for name in self.shifts.split(",") if name.strip()))
 
 
 INPUT_SHIFT: Final = ReadingSpec(

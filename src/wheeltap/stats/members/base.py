@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import final
 
 from wheeltap.core.errors import UsageError
+from wheeltap.core.literals import checked
 from wheeltap.core.records import Estimate, Power
 from wheeltap.core.study import Direction
 from wheeltap.stats._scipy import root
@@ -97,6 +98,7 @@ class MemberTest:
             method=self.method, p=self.above(0.0),
         )  # fmt: skip
 
+    @checked
     def toward(self, direction: Direction, *, margin: float = 0.0) -> Estimate:
         """The effect, positive where it is what the rule is about, with the p-value of "it is within the margin"."""
         made, sign = self.estimate, -1.0 if direction == "less" else 1.0
@@ -108,6 +110,7 @@ class MemberTest:
             method=made.method, p=self.above(margin, direction),
         )  # fmt: skip
 
+    @checked
     def above(self, margin: float, direction: Direction = "either") -> float | None:
         """P-value of "the effect is within the margin": the smallest alpha at which it is found to be beyond.
 
@@ -123,6 +126,7 @@ class MemberTest:
         more, less = self.law.at_most(self.null + margin), self.law.at_least(self.null - margin)
         return min(1.0, 2.0 * {"more": more, "less": less, "either": min(more, less)}[direction])
 
+    @checked
     def below(self, margin: float, direction: Direction = "either") -> float | None:
         """P-value of "the effect is beyond the margin": the smallest alpha at which that is excluded.
 
@@ -142,6 +146,7 @@ class MemberTest:
         more, less = self.law.at_least(self.null + margin), self.law.at_most(self.null - margin)
         return min(1.0, 2.0 * {"more": more, "less": less, "either": max(more, less)}[direction])
 
+    @checked
     def power(self, margin: float, direction: Direction = "either", *, alpha: float = 0.05) -> Power | None:
         """What a repetition with as many members can decide: find an effect of twice the margin, and exclude none.
 
@@ -160,6 +165,7 @@ class MemberTest:
         chances = None if self.law is None else self._chances(self.law, margin, direction, alpha=alpha)
         return None if chances is None else Power(found=chances[0], excluded=chances[1])
 
+    @checked
     def needed(self, margin: float, direction: Direction = "either", *, alpha: float = 0.05) -> int | None:
         """How many members (as ``count`` counts them) would give both sides of ``power`` a probability of .8.
 
@@ -181,6 +187,7 @@ class MemberTest:
                 return larger.members
         return None
 
+    @checked
     def smallest_detectable(
         self, margin: float = 0.0, direction: Direction = "either", *, alpha: float = 0.05
     ) -> float | None:
