@@ -24,17 +24,17 @@ def rows(audit: type[CircuitAudit], count: int, status: FindingStatus) -> list[F
     return [
         Finding(
             code=audit.code, title=title, status=status, subject="net", because=f"{audit.brief}, {title}. And more.",
-            margin=0.1, estimates=(shared,),
+            brief=f"{audit.brief}, {title}.", margin=0.1, estimates=(shared,),
         )
         for title in titles
     ]  # fmt: skip
 
 
 SOUND: list[Finding] = [
-    *rows(CircuitSufficientAudit, 5, "excluded"), *rows(CircuitNecessaryAudit, 3, "excluded"),
-    *rows(CircuitNullsAudit, 3, "excluded"), *rows(CircuitStableAudit, 1, "excluded"),
+    *rows(CircuitSufficientAudit, 6, "excluded"), *rows(CircuitNecessaryAudit, 4, "excluded"),
+    *rows(CircuitNullsAudit, 3, "excluded"), *rows(CircuitStableAudit, 2, "excluded"),
 ]  # fmt: skip
-PLACES = {"mean": 0, "other prompts": 2, "remove mean": 5, "random": 8, "labels": 10, "rephrased": 11}
+PLACES = {"mean": 0, "other prompts": 3, "remove mean": 6, "random": 10, "labels": 12, "held out": 13, "rephrased": 14}
 
 
 def told(**changed: FindingStatus) -> str:
@@ -64,6 +64,7 @@ def test_a_sound_circuit_is_evidence_and_says_of_what() -> None:
         ("random", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: random circuits."),
         ("labels", "found", "NOT EVIDENCE", "found where nothing is, Circuit beats its nulls: answers swapped."),
         ("labels", "error", "CANNOT TELL", "Nulls without an answer: answers swapped."),
+        ("held_out", "found", "NOT STABLE", "rise when rephrased, Circuit is stable: held-out pairs."),
         ("rephrased", "found", "NOT STABLE", "Fails when rephrased."),
     ],
 )
@@ -75,12 +76,12 @@ def test_one_thing_against_it_is_said_first(name: str, status: FindingStatus, st
 
 def test_a_null_outweighs_everything_and_a_failing_circuit_is_not_sufficient() -> None:
     assert told(other_prompts="found", labels="found").startswith("NOT EVIDENCE")
-    failing = [*rows(CircuitSufficientAudit, 5, "found"), *SOUND[5:]]
+    failing = [*rows(CircuitSufficientAudit, 6, "found"), *SOUND[6:]]
     assert of_circuit("net", failing, None).startswith("NOT SUFFICIENT: the circuit of net does not do the task alone")
 
 
 def test_what_was_not_asked_is_no_evidence() -> None:
-    line = of_circuit("net", SOUND[:8], VIEW)
+    line = of_circuit("net", SOUND[:10], VIEW)
     assert line.startswith("CANNOT TELL") and "Nulls were not asked for." in line
     assert of_circuit("net", [], VIEW) == ""
     none = [msgspec.structs.replace(finding, status="not_applicable") for finding in SOUND]

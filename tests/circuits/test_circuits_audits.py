@@ -28,7 +28,7 @@ def by_title(report: Report) -> dict[str, Finding]:
 def test_a_false_account_is_flagged_and_a_true_one_is_not(seed: int) -> None:
     for fake in (False, True):
         found = by_title(judged(planted_circuit(seed, fake=fake, count=48), "circuit-sufficient"))
-        assert len(found) == 5
+        assert len(found) == 6
         verdicts = {title.partition(": ")[2]: finding.status for title, finding in found.items()}
         assert verdicts["mean ablation"] == verdicts["zero ablation"] == "excluded"
         strict = [verdicts[key] for key in ("values of other prompts", "the worst subset found")]
@@ -40,7 +40,7 @@ def test_a_true_circuit_is_necessary_and_better_than_random_ones() -> None:
     report = judged(planted_nets.true(), "circuit-necessary", "circuit-nulls", "circuit-stable")
     found = by_title(report)
     assert {found[f"Circuit is necessary: {how}"].status for how in ("mean ablation", "zero ablation",
-            "values of other prompts")} == {"excluded"}  # fmt: skip
+            "counterfactual values", "values of other prompts")} == {"excluded"}  # fmt: skip
     assert found["Weights of the circuit: pruning"].status == "found"
     assert not found["Weights of the circuit: pruning"].alarm
     nulls = [finding for title, finding in found.items() if title.startswith("Circuit beats its nulls")]

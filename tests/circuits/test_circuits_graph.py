@@ -100,7 +100,7 @@ def test_a_report_shows_the_circuit_with_its_losses_and_nulls(tmp_path: Path) ->
     assert losses["whole net"].loss.value == pytest.approx(float(whole), abs=1e-6)
     alone = losses["circuit alone, the rest at its mean"]
     assert len(alone.beside) == 19 and min(alone.beside) > 5 * (alone.loss.value or 0.0)
-    assert len(losses) == len(view.losses) == 13
+    assert len(losses) == len(view.losses) == 15
     assert wt.Report.read(report.json(tmp_path / "report.json")).record == report.record
     assert "circuit-graph" in report.html(tmp_path / "report.html").read_text()
 

@@ -17,7 +17,7 @@ from wheeltap.core.errors import ModelError, UsageError
 from wheeltap.core.pairs import PairBatch
 from wheeltap.core.subject import Subject
 from wheeltap.core.unit_circuit import packed
-from wheeltap.engine.circuits.asking import halves, of_group, pairs_of
+from wheeltap.engine.circuits.asking import halves, of_group, other_sides, pairs_of
 from wheeltap.engine.circuits.attribution import Settings, attribute
 from wheeltap.engine.circuits.edge_asking import AskedEdges, place_means, wired
 from wheeltap.engine.circuits.edge_run import EdgeRun
@@ -61,9 +61,10 @@ class TestAsking:
     def test_with_every_edge_it_is_the_net_and_with_none_the_other_side(self) -> None:
         own, every, none = plain(), torch.ones(EDGES), torch.zeros(EDGES)
         one = asked()
-        for found in (one.gaps(None), one.gaps(every), one.zeroed(every), one.resampled(every, 0)):
+        sides = other_sides(one.pairs)
+        for found in (one.gaps(None), one.gaps(every), one.zeroed(every), one.patched(every, sides)):
             assert torch.allclose(found, own, atol=1e-3)
-        assert torch.allclose(one.resampled(none, 0), -own.flip(0), atol=1e-3)
+        assert torch.allclose(one.patched(none, sides), -own.flip(0), atol=1e-3)
         assert torch.equal(asked(inverted=True).gaps(None), -one.gaps(None))
         # Nothing that differs reaches the end: the two sides cannot differ but in which answer is right.
         for found in (one.gaps(none), one.zeroed(none), asked(zero=True).gaps(none)):
@@ -178,10 +179,10 @@ class TestEffects:
         reading = create("circuit-effects", {"circuit": packed(kept), "parts": "edges", "random": 19})
         read = reading.read(SUBJECT, TASK, root=0, seed=0).values
         loss = {name: float(np.logaddexp(0.0, -gap).mean()) for name, gap in zip(DEFINITIONS, read["gap"], strict=True)}
-        assert max(loss["whole"], loss["keep mean"], loss["keep resample"]) < 0.15
+        assert max(loss["whole"], loss["keep mean"], loss["keep patch"]) < 0.15
         assert loss["remove mean"] > 0.5 and loss["empty"] > 0.5
         # Mean ablation does not tell the two accounts apart: what the edges carry for the other answer does.
-        assert loss["remove resample"] > 5.0 if size == 12 else loss["remove resample"] < 0.15
+        assert loss["remove patch"] > 5.0 if size == 12 else loss["remove patch"] < 0.15
         assert read["random"].min() > loss["keep mean"] and "disturbed" not in read
         assert loss["keep adversarial"] >= loss["keep mean"]
         assert [int(read[key]) for key in ("edges", "all_edges", "all_units")] == [size, EDGES, 12]
@@ -201,7 +202,7 @@ def test_it_is_found_judged_kept_and_judged_again(tmp_path: Path) -> None:
     found = {one.title: one for one in report.findings if one.code.startswith("WT30")}
     assert found["Circuit is sufficient: mean ablation"].status == "excluded"
     assert found["Circuit is necessary: mean ablation"].status == "excluded"
-    assert found["Circuit is necessary: values of other prompts"].status == "found"  # it is the decoy
+    assert found["Circuit is necessary: counterfactual values"].status == "found"  # it is the decoy
     mean = found["Circuit is sufficient: mean ablation"]
     assert "edges" in mean.because and sum(one.name.startswith(("CPR", "CMD")) for one in mean.estimates) == 4
     nulls = [one.status for title, one in found.items() if title.startswith("Circuit beats its nulls: ")]

@@ -27,6 +27,11 @@ from wheeltap.plans.readings.circuit_search import CIRCUIT_SEARCH, CircuitSearch
 ABLE: Final = 0.2
 """Share of the loss of a guess that a net's own must be below it for a circuit of it to be judged."""
 
+_OTHER_VERSION: Final = (
+    "This run measured by version {} of circuit-effects, and this wheeltap has version {}, whose values of other "
+    "prompts are of other pairs. Run the command again with this store: what was searched is kept."
+)
+
 
 class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     """How a circuit is searched for, or which one is given; what is drawn; thresholds.
@@ -44,6 +49,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
         half: Share of it that the rest may not do without the circuit, if that is necessary.
         tries: Searches in each null, by other seeds.
         again: Searches by other seeds, to see which units come back.
+        searched_here: Whether a circuit that is given was found on the half of the pairs that is searched on here.
     """
 
     target: Annotated[float, msgspec.Meta(ge=0.0, lt=0.69)] = 0.0
@@ -57,6 +63,7 @@ class CircuitAuditSettings(CircuitSearchSettings, frozen=True, kw_only=True):
     half: Share = 0.5
     tries: Count = 2
     again: Count = 3
+    searched_here: bool = False
 
 
 @final
@@ -151,8 +158,11 @@ class CircuitAudit(Audit):
         """What the circuit does.
 
         Raises:
-            Unanswered: If there is none.
+            Unanswered: If there is none, or the plan is of another version of the reading.
         """
+        version = case.plan.versions.get(CIRCUIT_EFFECTS.name, CIRCUIT_EFFECTS.version)
+        if version != CIRCUIT_EFFECTS.version:
+            raise Unanswered("not_applicable", _OTHER_VERSION.format(version, CIRCUIT_EFFECTS.version))
         names = set(CircuitEffectsSettings.__struct_fields__) & set(CircuitAuditSettings.__struct_fields__)
         given: dict[str, Scalar] = {name: getattr(self.settings, name) for name in sorted(names)}
         own = {"circuit": self.chosen(case, subject).circuit, "rephrased": rephrased, "parts": self.parts}

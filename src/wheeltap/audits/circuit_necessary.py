@@ -6,13 +6,14 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Tested
 from wheeltap.audits.circuit import CircuitAudit
-from wheeltap.audits.circuit_read import CHANCE, CircuitRead
+from wheeltap.audits.circuit_read import CHANCE, NO_OTHERS, CircuitRead
 from wheeltap.audits.claims import Cells, Words
 from wheeltap.core.records import SubjectRecord
 from wheeltap.plans.readings.circuit_effects import KINDS
 from wheeltap.stats.effect import mean_effect
 
 ABLATIONS: Final = {"remove mean": "mean ablation", "remove zero": "zero ablation",
+                    "remove patch": "counterfactual values",
                     "remove resample": "values of other prompts"}  # fmt: skip
 
 _WORDS: Final = Words("not necessary", "necessary", "may not be necessary", "cannot tell")
@@ -47,12 +48,18 @@ class CircuitNecessaryAudit(CircuitAudit):
         return [*(self._left(read, key) for key in ABLATIONS), *(_weights(read, at) for at in range(len(KINDS)))]
 
     def _left(self, read: CircuitRead, key: str) -> Tested:
-        loss, words, margin = read.loss(key), ABLATIONS[key], self.settings.half * read.beyond
+        words, margin = ABLATIONS[key], self.settings.half * read.beyond
+        if not read.asked(key):
+            return Tested(
+                test=None, title=f"{self.title}: {words}", status="not_applicable", found=NO_OTHERS, alarm=False
+            )
+        loss = read.loss(key)
         left = mean_effect((CHANCE - loss)[None, :], margin=margin, name=f"left without it, {words}", unit="nats")
         numbers = (
-            f"With the circuit ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net {read.own:.3f}, "
-            f"of a guess {CHANCE:.3f}: {left} of {read.beyond:.3f} is left."
-        )
+            f"With the circuit ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net "
+            f"{read.whole(key).mean():.3f}, of a guess {CHANCE:.3f}: {left} of {read.beyond:.3f} is left. "
+            f"{read.left_out(key)}"
+        ).strip()
         return Tested(
             test=left, margin=margin, cells=Cells((CHANCE - loss)[None, :], bounded=False), words=_WORDS,
             one_sided=True, title=f"{self.title}: {words}",

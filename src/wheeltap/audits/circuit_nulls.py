@@ -10,7 +10,6 @@ from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
-from wheeltap.plans.readings.circuit_effects import NAMED
 from wheeltap.plans.readings.circuit_search import Null
 
 LEVEL: Final = 0.05
@@ -67,11 +66,11 @@ class CircuitNullsAudit(CircuitAudit):
 
     @property
     def searched(self) -> tuple[Null, ...]:
-        """Nulls that are searched in. Where edges carry the other side's values, an empty circuit swaps the answers."""
+        """Nulls that are searched in. Where edges are patched, an empty circuit swaps the answers."""
         return tuple(null for null in NULLS if null != "labels" or self.settings.ablation != "patch")
 
     def _random(self, read: CircuitRead) -> Tested:
-        by = NAMED[self.settings.ablation]
+        by = self.settings.ablation
         own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
         as_good, as_bad = int((kept <= own).sum()), int((gone >= removed).sum())

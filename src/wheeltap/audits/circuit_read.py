@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Estimate
-from wheeltap.plans.readings.circuit_effects import DEFINITIONS
+from wheeltap.plans.readings.circuit_effects import DEFINITIONS, RESAMPLED
 from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.effect import mean_effect
 
@@ -19,6 +19,8 @@ Statistic = Callable[[NDArray[np.intp]], float]
 
 CHANCE: Final = float(np.log(2.0))
 """Loss of a guess between two answers, nats."""
+
+NO_OTHERS: Final = "No two held-out pairs have contexts of equal length, so no value of another prompt can be taken."
 
 
 @final
@@ -35,17 +37,45 @@ class CircuitRead:
     read: Arrays
 
     def loss(self, definition: str) -> Floats:
-        """``[pair]``."""
+        """By one definition, ``[pair]``; by random subsets (``subsets``) and other prompts the mean over draws.
+
+        With values of other prompts only of pairs that have one: see ``comparable``.
+        """
+        if definition == "subsets":
+            return np.mean([two_sided(one) for one in self.read["subset"]], axis=0)
+        if definition in RESAMPLED:
+            draws = self.read["resampled"][RESAMPLED.index(definition)]
+            return np.mean([two_sided(one) for one in draws], axis=0)[self.comparable]
         return two_sided(self.read["gap"][DEFINITIONS.index(definition)])
+
+    @property
+    def comparable(self) -> NDArray[np.bool_]:
+        """Which held-out pairs have another prompt of their length, ``[pair]``."""
+        return ~self.read["alone"].astype(np.bool_)
+
+    def whole(self, definition: str) -> Floats:
+        """Loss of the whole net on the pairs that a definition is measured on, ``[pair]``."""
+        return self.loss("whole")[self.comparable] if definition in RESAMPLED else self.loss("whole")
+
+    def asked(self, definition: str) -> bool:
+        """Whether there is a pair that a definition can be measured on."""
+        return definition not in RESAMPLED or bool(self.comparable.any())
+
+    def left_out(self, definition: str) -> str:
+        """How many pairs a definition leaves out, in words; empty where it leaves out none."""
+        missing = int((~self.comparable).sum()) if definition in RESAMPLED else 0
+        if not missing:
+            return ""
+        return f"{missing:,} of {len(self.comparable):,} pairs are left out: no other pair is as long."
+
+    @property
+    def searched(self) -> Floats:
+        """Loss of the circuit alone on the pairs searched, by the ablation it was searched by, ``[searched pair]``."""
+        return two_sided(self.read["searched"])
 
     def gaps(self, definition: str) -> Floats:
         """Mean score of the right answer less that of the other one, ``[pair]``."""
         return self.read["gap"][DEFINITIONS.index(definition)].astype(np.float64).mean(0)
-
-    @property
-    def subsets(self) -> Floats:
-        """Loss with random subsets of what is outside ablated, mean over these, ``[pair]``."""
-        return np.mean([two_sided(one) for one in self.read["subset"]], axis=0)
 
     @property
     def own(self) -> float:
@@ -70,9 +100,10 @@ class CircuitRead:
         """Whether it is a circuit of units, whose weights were disturbed: an edge has none of its own."""
         return "disturbed" in self.read
 
-    def rise(self, loss: Floats, *, name: str, margin: float) -> Estimate:
-        """How much higher a loss is than the whole net's, with its interval over pairs."""
-        return mean_effect((loss - self.loss("whole"))[None, :], margin=margin, name=name, unit="nats")
+    def rise(self, definition: str, *, name: str, margin: float) -> tuple[Estimate, Floats]:
+        """How much higher the loss is than the whole net's, with its interval over pairs; of each pair, ``[pair]``."""
+        rises = self.loss(definition) - self.whole(definition)
+        return mean_effect(rises[None, :], margin=margin, name=name, unit="nats"), rises
 
     def faithfulness(self) -> tuple[Estimate, Estimate]:
         """Share of what is between the ablated and the whole net that the circuit gives under mean ablation.

@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Verdict
 from wheeltap.audits.circuit import CircuitAudit
-from wheeltap.audits.circuit_read import CircuitRead, Floats
+from wheeltap.audits.circuit_read import NO_OTHERS, CircuitRead
 from wheeltap.audits.circuit_view import graphs, views
 from wheeltap.audits.claims import Cells, Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
@@ -17,14 +17,12 @@ from wheeltap.stats.mueller2025 import SHARES, areas
 ABLATIONS: Final = {
     "keep mean": "mean ablation",
     "keep zero": "zero ablation",
+    "keep patch": "counterfactual values",
     "keep resample": "values of other prompts",
     "subsets": "random subsets",
     "keep adversarial": "the worst subset found",
 }
 """What is done to everything outside the circuit, in words."""
-
-STRICT: Final = ("keep resample", "subsets", "keep adversarial")
-"""Ablations beside the mean: a circuit that is right under the mean alone may be right for the wrong reason."""
 
 _WORDS: Final = Words("not sufficient", "sufficient", "may not be sufficient", "cannot tell")
 
@@ -38,8 +36,9 @@ class CircuitSufficientAudit(CircuitAudit):
     title = "Circuit is sufficient"
     brief = "rise without the rest"
     reads = (
-        "How much higher the loss is when everything outside the circuit is ablated, by five kinds of ablation. Being "
-        "right with the rest at its mean is the weakest of these: the rest may still matter when it varies."
+        "How much higher the loss is when everything outside the circuit is ablated, by six kinds of ablation. Being "
+        "right with the rest at its mean, or at what it holds for the pair's own counterfactual, is weak evidence: the "
+        "rest may still matter when it varies from prompt to prompt."
     )
 
     def more(self, case: Case, subject: SubjectRecord) -> list[Trial]:
@@ -81,22 +80,20 @@ class CircuitSufficientAudit(CircuitAudit):
             yield Estimate.exact(name, value, "share")
 
     def _claim(self, read: CircuitRead, key: str) -> Tested:
-        loss, words = _loss(read, key), ABLATIONS[key]
+        words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"
+        if not read.asked(key):
+            return Tested(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
         margin = self.settings.tolerance * read.beyond
-        rise = read.rise(loss, name=f"rise of the loss, {words}", margin=margin)
+        rise, rises = read.rise(key, name=f"rise of the loss, {words}", margin=margin)
         numbers = (
-            f"With everything else ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net "
-            f"{read.own:.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."
+            f"With everything else ablated ({words}) the loss is {read.loss(key).mean():.3f} nats, of the whole net "
+            f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."
         )
         beside = read.faithfulness() if key == "keep mean" else ()
-        about = f"{read.size}." if key == "keep mean" else ""
+        about = f"{read.size}." if key == "keep mean" else read.left_out(key)
         return Tested(
-            test=rise, margin=margin, cells=Cells((loss - read.loss("whole"))[None, :], bounded=False), words=_WORDS,
-            one_sided=True, title=f"{self.title}: {words}", beside=beside,
+            test=rise, margin=margin, cells=Cells(rises[None, :], bounded=False), words=_WORDS,
+            one_sided=True, title=title, beside=beside,
             found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
             otherwise=f"{numbers} {about}".strip(),
         )  # fmt: skip
-
-
-def _loss(read: CircuitRead, key: str) -> Floats:
-    return read.subsets if key == "subsets" else read.loss(key)

@@ -14,16 +14,19 @@ from wheeltap.audits.circuit_nulls import NULLS
 from wheeltap.audits.circuit_read import CHANCE, CircuitRead
 from wheeltap.core.circuit_view import CircuitView, DefinedLoss, ShownExample, ShownUnit, ShownWeight, Tried
 from wheeltap.core.records import Scalar, SubjectRecord, Trial
-from wheeltap.plans.readings.circuit_effects import DEFINITIONS, KINDS, NAMED
+from wheeltap.plans.readings.circuit_effects import KINDS
 from wheeltap.plans.readings.circuit_graph import CIRCUIT_GRAPH
 from wheeltap.stats.effect import mean_effect
 
 _WORDS: Final = {
     "whole": "whole net", "empty": "every unit at its mean", "keep mean": "circuit alone, the rest at its mean",
     "keep zero": "circuit alone, the rest at zero",
+    "keep patch": "circuit alone, the rest at counterfactual values",
     "keep resample": "circuit alone, the rest at values of other prompts",
+    "subsets": "circuit and random subsets of the rest",
     "keep adversarial": "circuit and the worst part of the rest", "remove mean": "without the circuit: at its mean",
-    "remove zero": "without the circuit: at zero", "remove resample": "without the circuit: values of other prompts",
+    "remove zero": "without the circuit: at zero", "remove patch": "without the circuit: counterfactual values",
+    "remove resample": "without the circuit: values of other prompts",
 }  # fmt: skip
 """Definitions as rows of a table."""
 
@@ -54,7 +57,7 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
         yield CircuitView(
             subject=subject.name, task=case.plan.task.name, target=targets[0] if targets else None, chance=CHANCE,
             parts=audit.parts, kept=int(read.read[audit.parts]), of=int(read.read[f"all_{audit.parts}"]),
-            size=read.size, losses=tuple(_losses(read, NAMED[audit.settings.ablation])),
+            size=read.size, losses=tuple(_losses(read, audit.settings.ablation)),
             tried=tuple(along(name, found, null=null) for name, null, found in searched),
             **_graph(audit, case, subject),
         )  # fmt: skip
@@ -66,7 +69,7 @@ def views(audit: CircuitAudit, case: Case) -> Iterator[CircuitView]:
 def _losses(read: CircuitRead, by: str) -> Iterator[DefinedLoss]:
     """One for each definition, and for each disturbance of weights; nulls beside them where they were measured."""
     parts = "unit" if read.weights else "edge"
-    for name in DEFINITIONS:
+    for name in filter(read.asked, _WORDS):
         what, _, how = name.partition(" ")
         known = _RANDOM[what] if how == by else ""
         random = f"random circuits of as many {parts}s" if known else ""
@@ -76,8 +79,6 @@ def _losses(read: CircuitRead, by: str) -> Iterator[DefinedLoss]:
             random,
             read.read[known] if known else (),
         )
-        if name == "keep resample":
-            yield _row("circuit and random subsets of the rest", read.subsets, "", ())
     for kind, (own, others) in zip(KINDS, read.read["disturbed"], strict=True) if read.weights else ():
         yield _row(f"whole net, {kind} of the circuit's weights", own, "as many other weights", others)
 

@@ -99,10 +99,13 @@ def _nulls(rows: Sequence[Finding]) -> str:
 
 
 def _stable(rows: Sequence[Finding]) -> str:
-    """Rephrased, and searched again."""
+    """On held-out pairs, rephrased, and searched again."""
     words = {"found": "Fails when rephrased.", "excluded": "Holds when rephrased.",
              "inconclusive": "Undecided when rephrased."}  # fmt: skip
-    said = [words[row.status] for row in rows if row.margin is not None and row.status in words]
+    held = [row for row in rows if row.title.endswith("held-out pairs")]
+    said = [row.said for row in held if row.brief]
+    worded = [row for row in rows if row not in held and row.margin is not None]
+    said += [words[row.status] for row in worded if row.status in words]
     shared = [row.estimates[0].value for row in rows if row.status == "measured" and row.estimates]
     said += [
         f"Two other searches share {100 * value:.0f} % of what they keep." for value in shared if value is not None

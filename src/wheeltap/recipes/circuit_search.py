@@ -106,7 +106,7 @@ class CircuitSearch(Reading):
             known = Wired(Subject(model, name=subject.name), known.wiring)
         means = place_means(known, task) if how.ablation == "mean" else None
         inverted, patched = how.null == "labels", how.ablation == "patch"
-        sides = [AskedEdges(known, pairs, means, inverted=inverted, patched=patched) for pairs in halved]
+        sides = [AskedEdges(known, pairs, means, inverted=inverted, counterfactual=patched) for pairs in halved]
         scores, left = scored(sides[0], how.method, seed=seeds.derive(root, self.name, seed), again=seed > 0)
         # Edges that acdc does not leave come last.
         order = np.lexsort((-scores, ~left))

@@ -41,7 +41,7 @@ EDGES: Final[dict[str, Scalar]] = {"pairs": 32, "ablation": "patch"}
 """How edges are searched by default: pairs searched on and held out; ablated edges carry what they carry on the other
 side of the pair, as the scores of EAP suppose. At their means, language models fail with most of their edges."""
 
-CHEAP: Final[dict[str, Scalar]] = {"random": 19, "subsets": 4, "tries": 1, "again": 2}
+CHEAP: Final[dict[str, Scalar]] = {"subsets": 4, "tries": 1, "again": 2}
 """What is drawn for a circuit of edges by default: in each draw every edge is run by itself."""
 
 AUDITS: Final = ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "circuit-stable")
@@ -134,7 +134,7 @@ def given(path: Path, subject: Subject, task: BaseTask) -> tuple[AuditSpec, ...]
         raise UsageError("The circuit is of another task.", where=str(path), expected=f"{origin.task} as it was then",
                          got=task.name, do="Give the task that it was found on: --task.")  # fmt: skip
     known = {key: value for key, value in origin.found.items() if key != "seed"}
-    return _specs({**known, "group": origin.group, **flags})
+    return _specs({**known, "group": origin.group, **flags, "searched_here": True})
 
 
 def _graph(subject: Subject, task: BaseTask) -> Graph:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.circuits.asking import Asking
+from wheeltap.engine.circuits.asking import Asking, other_prompts, other_sides
 from wheeltap.engine.circuits.units import Kept, two_sided
 
 ROUNDS: Final = 4
@@ -30,14 +30,14 @@ class Ablated:
         held: Pairs on which everything is measured; values are means.
         kept: The circuit, ``[part]``.
         root: Of what is drawn.
-        random_by: What random circuits are measured under: ``mean``, ``zero`` or ``resample``.
+        by: What random circuits, and the pairs searched, are measured under: ``mean``, ``zero`` or ``patch``.
     """
 
     searched: Asking
     held: Asking
     kept: Kept
     root: int
-    random_by: str = "mean"
+    by: str = "mean"
 
     @property
     def mask(self) -> Tensor:
@@ -51,18 +51,18 @@ class Ablated:
         if definition == "empty":
             return self.held.gaps(torch.zeros_like(self.mask))
         what, _, how = definition.partition(" ")
-        return self._gaps(self.mask if what == "keep" else 1.0 - self.mask, how)
+        if how == "adversarial":
+            return self.held.gaps(self.worst())
+        return _gaps(self.held, self.mask if what == "keep" else 1.0 - self.mask, how)
 
-    def _gaps(self, mask: Tensor, how: str) -> Tensor:
-        match how:
-            case "mean":
-                return self.held.gaps(mask)
-            case "zero":
-                return self.held.zeroed(mask)
-            case "resample":
-                return self.held.resampled(mask, self.root)
-            case _:
-                return self.held.gaps(self.worst())
+    def fitted(self) -> Tensor:
+        """With the circuit alone on the pairs searched, ``[side, pair]``."""
+        return _gaps(self.searched, self.mask, self.by)
+
+    def resampled(self, draw: int, *, remove: bool) -> Tensor:
+        """With values of prompts of other pairs, drawn anew in each draw, ``[side, pair]``; see ``other_prompts``."""
+        mask = 1.0 - self.mask if remove else self.mask
+        return self.held.patched(mask, other_prompts(self.held.pairs, root=self.root, draw=draw))
 
     def subset(self, draw: int) -> Tensor:
         """With a random half of what is outside at its mean, ``[side, pair]``."""
@@ -87,7 +87,18 @@ class Ablated:
         rng, drawn = seeds.generator(self.root, "random circuit", draw), self.mask.clone()
         for held in self.held.slices.values():
             drawn[held] = drawn[held][to_tensor(rng.permutation(held.stop - held.start)).to(drawn.device)]
-        return mean_loss(self._gaps(1.0 - drawn if remove else drawn, self.random_by))
+        return mean_loss(_gaps(self.held, 1.0 - drawn if remove else drawn, self.by))
+
+
+def _gaps(asked: Asking, mask: Tensor, how: str) -> Tensor:
+    """With what is not kept at its mean, at zero, or patched from the counterfactual."""
+    match how:
+        case "zero":
+            return asked.zeroed(mask)
+        case "patch":
+            return asked.patched(mask, other_sides(asked.pairs))
+        case _:
+            return asked.gaps(mask)
 
 
 def mean_loss(gaps: Tensor) -> float:

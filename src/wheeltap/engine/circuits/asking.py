@@ -1,21 +1,26 @@
 """Asking the pairs of a task: those that a circuit is searched on and those held out, and what means are taken over."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.pairs import Pairs, Tokens
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_tensor
 from wheeltap.engine.circuits.units import UnitNet, Values, two_sided
 
 BATCH: Final = 64
 """Sequences of one pass, where means are taken."""
+
+Prompts = NDArray[np.intp]
+"""For each context of some pairs, ``[side, pair]`` in the order of ``Pairs.order``, another one, by its number: the
+clean contexts in that order, then the corrupted ones."""
 
 
 class Asking(Protocol):
@@ -27,6 +32,11 @@ class Asking(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
+        ...
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs."""
         ...
 
     @property
@@ -42,8 +52,8 @@ class Asking(Protocol):
         """With nothing in the place of what is not kept."""
         ...
 
-    def resampled(self, mask: Tensor, root: int) -> Tensor:
-        """With what another prompt gives in the place of what is not kept."""
+    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
+        """With what another prompt gives, at the same places, in the place of what is not kept."""
         ...
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
@@ -93,13 +103,12 @@ class Asked:
         """See ``Asking.zeroed``."""
         return self.gaps(mask, {})
 
-    def resampled(self, mask: Tensor, root: int) -> Tensor:
-        """Ablated units hold what they hold for another prompt of the task, of either side, drawn at random."""
-        parts: list[Tensor] = []
-        for at, batch in enumerate(self.pairs.batches()):
-            tokens = torch.cat([batch.clean, batch.corrupted])
-            order = seeds.generator(root, "resample", at).permutation(len(tokens))
-            parts.append(self.net.gaps(batch, mask, self.net.recorded(tokens[to_tensor(order)].to(self.device))))
+    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
+        """See ``Asking.patched``."""
+        parts = [
+            self.net.gaps(batch, mask, self.net.recorded(tokens.to(self.device)))
+            for batch, tokens in zip(self.pairs.batches(), contexts(self.pairs, prompts), strict=True)
+        ]
         gaps = torch.cat(parts, 1)
         return -gaps if self.inverted else gaps
 
@@ -110,6 +119,50 @@ class Asked:
             loss = self.loss(asked)
             (slope,) = torch.autograd.grad(loss, asked)
         return float(loss), slope
+
+
+def other_sides(pairs: Pairs) -> Prompts:
+    """The counterfactual of each context: the other one of its own pair."""
+    return np.roll(np.arange(2 * len(pairs)).reshape(2, -1), 1, axis=0)
+
+
+def other_prompts(pairs: Pairs, *, root: int, draw: int) -> Prompts:
+    """A context of another pair for each, as long as it is, and neither of its own pair's contexts.
+
+    Pairs of one length are drawn from each other in one cycle through all of them, either side with probability 1/2;
+    where that gives a pair what is also a context of its own, one of the others is drawn. A pair without any keeps its
+    own contexts: see ``alone``.
+
+    Source: Chan et al. 2022, "Causal scrubbing" (values of other prompts).
+    """
+    rng = seeds.generator(root, "other prompts", draw)
+    tokens = [side[at] for side in (pairs.clean, pairs.corrupted) for at in pairs.order]
+    lengths = np.array([len(one) for one in tokens])
+    own = np.arange(len(tokens)).reshape(2, -1)
+    source = np.arange(len(pairs))
+    for length in np.unique(lengths):
+        cycle = rng.permutation(np.flatnonzero(lengths[: len(pairs)] == length))
+        source[cycle] = np.roll(cycle, 1)
+    found = own[rng.integers(2, size=own.shape), source]
+    for pair, both in enumerate(own.T):
+        theirs = {tokens[int(at)] for at in both}
+        for side in np.flatnonzero([tokens[int(at)] in theirs for at in found[:, pair]]):
+            others = [at for at in np.flatnonzero(lengths == lengths[pair]) if tokens[int(at)] not in theirs]
+            found[side, pair] = rng.choice(others) if others else own[side, pair]
+    return found
+
+
+def alone(prompts: Prompts) -> NDArray[np.bool_]:
+    """Which pairs have no other prompt of their length, ``[pair]``."""
+    return np.equal(prompts[0], np.arange(prompts.shape[1]))
+
+
+def contexts(pairs: Pairs, prompts: Prompts) -> Iterator[Tensor]:
+    """The contexts of ``prompts`` as tokens ``[context, place]``, both sides of each batch of ``Pairs.batches``."""
+    tokens, start = [side[at] for side in (pairs.clean, pairs.corrupted) for at in pairs.order], 0
+    for batch in pairs.batches():
+        yield torch.tensor([tokens[at] for at in prompts[:, start : start + len(batch)].flat])
+        start += len(batch)
 
 
 def pairs_of(task: BaseTask) -> Pairs:

@@ -1,12 +1,12 @@
 """Asking the pairs of a task of a decoder of which edges are ablated; how edges are scored on some of them.
 
 What an ablated edge carries: the mean of what its source writes at that place, over some sequences; nothing; or what
-the source writes on the other side of the pair. A mean over all places would not do: what the first place of a language
-model holds is many times as large as what the others do.
+the source writes in another prompt: the counterfactual (the other side of its pair), or one of another pair. A mean
+over all places would not do: what the first place of a language model holds is many times as large as what others do.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, final
 
 import numpy as np
@@ -21,7 +21,7 @@ from wheeltap.core.pairs import PairBatch, Pairs
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.engine.backward import differentiable
-from wheeltap.engine.circuits.asking import halves, pairs_of, reference
+from wheeltap.engine.circuits.asking import Prompts, contexts, halves, pairs_of, reference
 from wheeltap.engine.circuits.attribution import Method, Settings, attribute, weights_still
 from wheeltap.engine.circuits.edge_run import EdgeRun, proven
 from wheeltap.engine.circuits.edges import Wired, differences
@@ -41,14 +41,14 @@ class AskedEdges:
         pairs: In order of length.
         means: Of each part at each place ``[1, place, feature]``; ablated edges carry nothing without them.
         inverted: Whether the two answers change places.
-        patched: Whether ablated edges carry what their source writes on the other side of the pair instead.
+        counterfactual: Whether ablated edges carry what their source writes on the other side of the pair instead.
     """
 
     wired: Wired
     pairs: Pairs
     means: Sequence[Tensor] | None
     inverted: bool = False
-    patched: bool = False
+    counterfactual: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -70,9 +70,10 @@ class AskedEdges:
         """See ``Asking.zeroed``."""
         return self._gaps(lambda batch: EdgeRun(self.wired, ablation="zero").scores(batch, mask))
 
-    def resampled(self, mask: Tensor, root: int) -> Tensor:
-        """Ablated edges carry what their source writes on the other side of the pair; nothing is drawn."""
-        return self._gaps(lambda batch: EdgeRun(self.wired).scores(batch, mask))
+    def patched(self, mask: Tensor, prompts: Prompts) -> Tensor:
+        """See ``Asking.patched``."""
+        tokens, run = contexts(self.pairs, prompts), EdgeRun(self.wired)
+        return self._gaps(lambda whole: run.scores(replace(whole, corrupted=next(tokens)), mask))
 
     def slope(self, mask: Tensor) -> tuple[float, Tensor]:
         """See ``Asking.slope``: a few pairs at a time."""
@@ -102,7 +103,7 @@ class AskedEdges:
         return differences(self.wired.logits(batch.clean), batch)
 
     def _run(self, batch: PairBatch) -> EdgeRun:
-        if self.patched:
+        if self.counterfactual:
             return EdgeRun(self.wired)
         if self.means is None:
             return EdgeRun(self.wired, ablation="zero")
@@ -199,6 +200,6 @@ def scored(
     batches = [both_sides(batch) for batch in pairs.batches()]
     if asked.inverted:
         batches = [PairBatch(one.clean, one.corrupted, one.wrong, one.answer) for one in batches]
-    ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.patched else "patch"
+    ablation: Literal["patch", "zero"] = "zero" if asked.means is None and not asked.counterfactual else "patch"
     found = attribute(asked.wired, batches, Settings(method=method, ablation=ablation, seed=seed))
     return found.scores, found.kept

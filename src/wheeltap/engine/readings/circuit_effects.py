@@ -14,12 +14,18 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.core.unit_circuit import unpacked
 from wheeltap.engine.circuits.ablated import Ablated
-from wheeltap.engine.circuits.asking import Asked, halves, of_group, pairs_of, reference
+from wheeltap.engine.circuits.asking import Asked, alone, halves, of_group, other_prompts, pairs_of, reference
 from wheeltap.engine.circuits.disturbed import Inside
 from wheeltap.engine.circuits.edge_asking import edges_asked, require_parts
 from wheeltap.engine.circuits.units import Kept, UnitNet
 from wheeltap.engine.readings.base import Reading, Readings
-from wheeltap.plans.readings.circuit_effects import CIRCUIT_EFFECTS, DEFINITIONS, KINDS, NAMED, CircuitEffectsSettings
+from wheeltap.plans.readings.circuit_effects import (
+    CIRCUIT_EFFECTS,
+    DEFINITIONS,
+    KINDS,
+    RESAMPLES,
+    CircuitEffectsSettings,
+)
 
 
 @final
@@ -41,9 +47,14 @@ class CircuitEffects(Reading):
         with torch.no_grad():
             searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
-            ablated = Ablated(searched, held, kept, root, NAMED[how.ablation])
+            ablated = Ablated(searched, held, kept, root, how.ablation)
+            resampled = [[ablated.resampled(draw, remove=remove) for draw in range(RESAMPLES)]
+                         for remove in (False, True)]  # fmt: skip
             found: dict[str, NDArray[Any]] = {
                 "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
+                "resampled": np.stack([[to_array(draw) for draw in draws] for draws in resampled]),
+                "alone": alone(other_prompts(held.pairs, root=root, draw=0)),
+                "searched": to_array(ablated.fitted()),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
                 "random": np.array([ablated.random(draw, remove=False) for draw in range(how.random)]),
                 "random_removed": np.array([ablated.random(draw, remove=True) for draw in range(how.random)]),
@@ -51,7 +62,8 @@ class CircuitEffects(Reading):
         found |= {key: np.array(count) for key, count in counts.items()}
         if isinstance(held, Asked):
             found["disturbed"] = self._disturbed(held, kept, root)
-        passes = len(DEFINITIONS) + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws + 12.0
+        drawn = 2.0 * RESAMPLES + how.subsets + 2.0 * how.random + 2.0 * len(KINDS) * how.weight_draws
+        passes = len(DEFINITIONS) + drawn + 12.0
         return Readings(found, forwards=passes)
 
     def _disturbed(self, held: Asked, kept: Kept, root: int) -> NDArray[Any]:

@@ -9,19 +9,22 @@ from wheeltap.plans.readings.base import Array, ReadingSpec
 from wheeltap.plans.readings.circuit_search import Ablation
 
 DEFINITIONS: Final = (
-    "whole", "empty", "keep mean", "keep zero", "keep resample", "keep adversarial", "remove mean", "remove zero",
-    "remove resample",
+    "whole", "empty", "keep mean", "keep zero", "keep patch", "keep adversarial", "remove mean", "remove zero",
+    "remove patch",
 )  # fmt: skip
 """What is ablated and how. ``keep``: everything outside the circuit; ``remove``: the circuit. ``mean``: over the data
-that the net was trained on; ``resample``: what the unit holds for another prompt; ``adversarial``: that subset of what
-is outside, set to its mean, that a search by gradients finds most harmful on other pairs. ``empty``: everything, mean.
-
-Of edges the same, of what they carry: its mean at that place, nothing, what their source writes on the other side.
+that the net was trained on; ``patch``: what the unit holds for the counterfactual, the other side of the same pair;
+``adversarial``: that subset of what is outside, set to its mean, that a search by gradients finds most harmful on other
+pairs. ``empty``: everything, mean. Of edges the same, of what they carry: its mean at that place, nothing, what their
+source writes for the counterfactual. Values of other prompts (``resample``) are drawn: see ``RESAMPLES``.
 
 Source: Miller, Chughtai and Saunders 2024, arXiv:2407.08734 (faithfulness depends on all of these)."""
 
-NAMED: Final[dict[Ablation, str]] = {"mean": "mean", "zero": "zero", "patch": "resample"}
-"""Ablations of a search by the names that definitions have for them."""
+RESAMPLED: Final = ("keep resample", "remove resample")
+"""What is ablated when values of prompts of other pairs stand for it, at the same places."""
+
+RESAMPLES: Final = 5
+"""Draws of which other prompt each prompt gets."""
 
 KINDS: Final = ("relative noise", "4-bit rounding", "pruning")
 """What is done to weights of the circuit, and to as many others."""
@@ -42,7 +45,7 @@ class CircuitEffectsSettings(Settings, frozen=True, kw_only=True):
         group: Which of the task's groups it is for; -1 for all of its pairs.
         subsets: Random subsets of what is outside that are ablated, each unit with probability 1/2.
         random: Circuits of as many units of each site, or edges into each layer, drawn at random.
-        ablation: What random circuits are measured under.
+        ablation: What random circuits, and the pairs searched, are measured under.
         weight_draws: Draws of weights to be disturbed.
         noise: Relative noise in them.
         rephrased: Whether pairs are asked that say the same in other words; else those a circuit is searched on.
@@ -64,9 +67,14 @@ CIRCUIT_EFFECTS: Final = ReadingSpec(
     name="circuit-effects",
     title="What a circuit does alone, and what the rest does without it",
     settings_type=CircuitEffectsSettings,
-    version=2,
+    version=3,
     arrays={
         "gap": Array("definition side pair", "score of the right answer less that of the other one, on held-out pairs"),
+        "resampled": Array("resampled prompt_draw side pair", "the same with values of prompts of other pairs; as it "
+                           "is where there is no other prompt"),
+        "alone": Array("pair", "held-out pairs without another prompt of their length", "flag"),
+        "searched": Array("side searched_pair", "the circuit alone, by the ablation it was searched by, on the pairs "
+                          "searched"),
         "subset": Array("subset side pair", "the same with random subsets of what is outside at their mean"),
         "random": Array("random", "loss with random circuits of equal size kept, nats"),
         "random_removed": Array("random", "loss with random circuits of equal size ablated, nats"),
