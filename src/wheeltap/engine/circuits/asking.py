@@ -154,7 +154,7 @@ def other_prompts(pairs: Pairs, *, root: int, draw: int) -> Prompts:
 
 def alone(prompts: Prompts) -> NDArray[np.bool_]:
     """Which pairs have no other prompt of their length, ``[pair]``."""
-    return np.equal(prompts[0], np.arange(prompts.shape[1]))
+    return prompts[0] == np.arange(int(prompts.shape[1]))
 
 
 def contexts(pairs: Pairs, prompts: Prompts) -> Iterator[Tensor]:
