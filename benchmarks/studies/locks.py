@@ -109,8 +109,7 @@ class Locks(Study):
         given: dict[str, Scalar] = {"kind": kind, "share": share, "on": how.on}
         drawn = [seeds.derive(how.seed, self.name, self.version, at) for at in range(count)]
         members = tuple(
-            Asked(name=f"{name} {at + 1}", recipe="gated", settings=given, seed=seed, on_task=False)
-            for at, seed in enumerate(drawn)
+            Asked(name=f"{name} {at + 1}", recipe="gated", settings=given, seed=seed) for at, seed in enumerate(drawn)
         )
         return Cast(name=name, members=members, role=ROLES.get(kind, "null"))
 

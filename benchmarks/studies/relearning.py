@@ -86,7 +86,7 @@ class Relearning(Study):
         given |= {} if stage == ORIGINAL else {"group": self._group(at)}
         given |= {"how": how.how} if stage == UNLEARNED else {}
         return Asked(
-            name=f"{stage} {at + 1}", recipe="unlearned", settings=given, on_task=False,
+            name=f"{stage} {at + 1}", recipe="unlearned", settings=given,
             seed=seeds.derive(how.seed, self.name, self.version, at),
             of=(f"{ORIGINAL} {at + 1}",) if stage == UNLEARNED else (),
         )  # fmt: skip

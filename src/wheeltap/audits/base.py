@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Audit(Configured, ABC):
         large: Settings, unless others are asked for, on a model so large that a pass takes seconds.
         spares: Settings that a budget may lower, each with the fewest that still tell something.
         copies: Gauges of the control copies that it needs: those of the null twin, and ``cancel`` for a planted one.
+        number: What its first number of a model is: its score, a loss of score, or (empty) something else.
         by_units: Whether its cost depends on how many hidden units a subject has, so that a plan must count them.
     """
 
@@ -57,6 +58,7 @@ class Audit(Configured, ABC):
     spares: ClassVar[dict[str, int]] = {}
     copies: ClassVar[tuple[str, ...]] = ()
     by_units: ClassVar[bool] = False
+    number: ClassVar[Literal["", "score", "loss"]] = ""
 
     @abstractmethod
     def ask(self, case: Case) -> list[Trial]:

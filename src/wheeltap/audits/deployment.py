@@ -69,6 +69,7 @@ class DeploymentAudit(Audit):
         "flipped bits. Each row is the score that is lost on the same examples, compared with the margin."
     )
     asks = "deployment"
+    number = "loss"
     settings_type = DeploymentSettings
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"schemes": USUAL_LARGE, "draws": 4}
     copies = ("permute", "heads")

@@ -106,6 +106,7 @@ class ModifyAudit(Audit):
     """
 
     unit: ClassVar[str]
+    number = "loss"
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"draws": 2}
     spares: ClassVar[dict[str, int]] = {"draws": 4}
 

@@ -67,6 +67,7 @@ class ScoreAudit(Audit):
         " it is the difference, example by example; equal scores say nothing yet about what computes them."
     )
     asks = "score"
+    number = "score"
     settings_type = ScoreSettings
 
     def ask(self, case: Case) -> list[Trial]:

@@ -158,6 +158,7 @@ class SinglePointAudit(ReadingAudit[_Read]):
         "backward passes, then removed one at a time; random weights of the same size are removed beside them."
     )
     asks = "deployment"
+    number = "loss"
     settings_type = SinglePointAuditSettings
     large: ClassVar[dict[str, Scalar | list[int | float]]] = {"confirm": 3, "states": 1}
     spares: ClassVar[dict[str, int]] = {"nulls": 5, "confirm": 1, "states": 1}

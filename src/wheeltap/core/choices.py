@@ -95,6 +95,12 @@ class ChoiceTask(BaseTask):
         return canon.key("choices", [*what, *groups, *replace(self.annotations, groups=None).digests])
 
     @property
+    def contents(self) -> tuple[str, ...]:
+        """See ``BaseTask.contents``: context and options, in whichever order."""
+        items = zip(self.contexts, self.choices, strict=True)
+        return tuple(canon.key("example", [context, sorted(options)]) for context, options in items)
+
+    @property
     def tokens(self) -> int:
         """Distinct positions: two positions with the same tokens up to them hold the same activations."""
         prefixes = {s[: end + 1] for s in (*self.sequences, *self.more) for end in range(len(s))}

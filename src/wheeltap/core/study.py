@@ -25,7 +25,7 @@ class Asked(Worded, frozen=True, kw_only=True):
         settings: Of the recipe, that differ from its defaults.
         seed: Root of the recipe's draws.
         of: Names of the members that it is made from.
-        on_task: Whether the recipe is given the study's examples.
+        on_task: Whether it is meant to learn the very examples that it is measured on: nets that know them by heart.
         source: ``hf:DIR``, ``module:callable`` and so on, where it is loaded.
     """
 
@@ -34,7 +34,7 @@ class Asked(Worded, frozen=True, kw_only=True):
     settings: dict[str, Scalar] = msgspec.field(default_factory=dict[str, Scalar])
     seed: int = 0
     of: tuple[str, ...] = ()
-    on_task: bool = True
+    on_task: bool = False
     source: str = ""
 
 
@@ -55,12 +55,14 @@ class Cohort(Worded, frozen=True, kw_only=True):
         members: Names of its subjects.
         role: What they are for.
         about: What they have in common, in one sentence.
+        training: How many examples they were trained on and are measured on, in one sentence; empty where not known.
     """
 
     name: str
     members: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     role: CohortRole = "studied"
     about: str = ""
+    training: str = ""
 
 
 class Metric(Worded, frozen=True, kw_only=True):
@@ -76,6 +78,7 @@ class Metric(Worded, frozen=True, kw_only=True):
         ends: What the number cannot be below or above, so that intervals end there.
         grain: Step in which it is counted; 0 where it is not a count.
         log: Whether members are compared by the ratio: of losses, norms and doses, which are skewed from net to net.
+        of_score: Whether it is a score, or a difference of two, in units of the examples' measure.
     """
 
     key: str
@@ -87,6 +90,7 @@ class Metric(Worded, frozen=True, kw_only=True):
     ends: tuple[float | None, float | None] = (None, None)
     grain: float = 0.0
     log: bool = False
+    of_score: bool = False
 
 
 class Rule(Worded, frozen=True, kw_only=True):

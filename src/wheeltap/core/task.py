@@ -64,6 +64,14 @@ class BaseTask(ABC):
     def digest(self) -> str:
         """Digest of examples, order, targets and scoring rule; of the annotations where they were given."""
 
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """Digest of the input of each example, whatever its right answer; empty where examples cannot be told apart.
+
+        Numbers are compared in single precision, so that a copy in another one is the same example.
+        """
+        return ()
+
     def with_groups(self: Kind, groups: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
         """The same examples, with the group of each: without this, that of its right option.
 
@@ -322,6 +330,12 @@ class Task(BaseTask):
         if self.more is not None:
             parts += self._digests("more", self.more)
         return canon.key("task", [*self.measure.identity, *parts, *self.annotations.digests])
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """See ``BaseTask.contents``."""
+        rows = flat(self.inputs) + np.float32(0.0)  # -0 is 0
+        return tuple(canon.digest("example", np.ascontiguousarray(row).tobytes()) for row in rows)
 
     @staticmethod
     def _digests(kind: str, inputs: Inputs) -> list[str]:

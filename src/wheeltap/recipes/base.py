@@ -19,6 +19,9 @@ from wheeltap.core.task import BaseTask
 from wheeltap.plans.artifacts import Arrays, Note
 from wheeltap.recipes.randomness import CPU
 
+Needs = Literal["", "training", "measured"]
+"""Which examples a recipe is given: none, for it needs none or brings its own; those to train on; those measured."""
+
 Status = Literal["training", "done", "stuck", "diverged"]
 """Stuck: nothing moves it any more; diverged: to numbers that are not finite."""
 
@@ -55,6 +58,7 @@ class Given:
                 where=where,
                 expected=f"the task {self.spec.data}" if self.spec.data else "a task, and its digest in the spec",
                 got="none",
+                do="Let the property `needs` of the recipe say which examples it is given: training, or measured.",
             )
         if self.task.digest != self.spec.data:
             raise DataError(
@@ -141,6 +145,19 @@ class Recipe(Configured, ABC):
     def keeps(self, parameters: int) -> bool:
         """Whether a net of so many parameters is kept in a file; else it is made again whenever it is needed."""
         return True
+
+    @property
+    def needs(self) -> Needs:
+        """Which examples it is given."""
+        return ""
+
+    def lesson(self, given: Given) -> BaseTask | None:
+        """Examples that it trains on, so that none of them is measured; none where that is not known.
+
+        Raises:
+            UsageError: If it needs some and has none.
+        """
+        return given.examples if self.needs == "training" else None
 
     @property
     def shaped_by_seed(self) -> bool:

@@ -16,7 +16,7 @@ from wheeltap.core import seeds
 from wheeltap.core.settings import Settings
 from wheeltap.engine.circuits.asking import Asked, halves, pairs_of, reference
 from wheeltap.engine.circuits.units import UnitNet
-from wheeltap.recipes.base import Given, Recipe, require_fit
+from wheeltap.recipes.base import Given, Needs, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.recipes.hooks import Hook, Training
 from wheeltap.recipes.randomness import reproducible
@@ -101,6 +101,11 @@ class Circuit(Recipe):
     title = "circuit: masks over units, learned on the pairs of a task"
     settings_type = CircuitSettings
     settings: CircuitSettings
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: half of the pairs are searched, the others are held out."""
+        return "measured"
 
     def blank(self, given: Given) -> Masks:
         """See ``Recipe.blank``."""

@@ -11,7 +11,7 @@ from wheeltap.core.inputs import answered
 from wheeltap.core.task import Task, as_scores, mean_loss
 from wheeltap.models.mlp import mlp
 from wheeltap.models.rows import HEADS, RowReader
-from wheeltap.recipes.base import Given, Recipe
+from wheeltap.recipes.base import Given, Needs, Recipe
 from wheeltap.recipes.fit import Fit, Training, TrainSettings
 from wheeltap.recipes.hooks import Hook, hooks
 from wheeltap.recipes.randomness import own_random_numbers, reproducible
@@ -99,6 +99,11 @@ class Classifier(Recipe):
 
     stream: ClassVar[str] = "classifier"
     """What the random numbers of the start and of the order are derived by."""
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``."""
+        return "training"
 
     def lesson(self, given: Given) -> Task:
         """What it is trained on.

@@ -12,11 +12,11 @@ from typing import Final, cast
 from torch import Tensor
 
 from wheeltap.core.errors import DataError
-from wheeltap.core.task import Task
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.models.cppn import INPUTS, Cppn, Layout, folded, grid
 from wheeltap.models.pictures import picture
-from wheeltap.recipes.base import Given, Recipe
+from wheeltap.recipes.base import Given, Needs, Recipe
 from wheeltap.recipes.picture_loss import PictureLoss
 from wheeltap.recipes.trainee import PaintSettings, Trainee
 
@@ -46,6 +46,15 @@ class PictureNet(Recipe):
     title = "net trained to draw a picture"
     settings_type = PictureSettings
     settings: PictureSettings
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: what it draws is what is measured."""
+        return "" if self.settings.picture else "measured"
+
+    def lesson(self, given: Given) -> BaseTask | None:
+        """See ``Recipe.lesson``."""
+        return None if self.settings.picture else given.examples
 
     def blank(self, given: Given) -> Cppn:
         """See ``Recipe.blank``."""

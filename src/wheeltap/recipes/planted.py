@@ -14,7 +14,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.engine.inside.few import few
 from wheeltap.plans.defects import SOUND, names_of
 from wheeltap.recipes import defects
-from wheeltap.recipes.base import Given, Recipe, State, require_fit
+from wheeltap.recipes.base import Given, Needs, Recipe, State, require_fit
 from wheeltap.recipes.recoded import Rewriting
 
 Plant = Callable[[nn.Module, BaseTask, float, int], nn.Module]
@@ -53,6 +53,11 @@ class Planted(Recipe):
     title = "copy of a net with a planted defect: the same function, written so that it breaks"
     settings_type = PlantedSettings
     settings: PlantedSettings
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: what flows through the net, to find where a defect can be planted."""
+        return "measured"
 
     def keeps(self, parameters: int) -> bool:
         """Copies are many, and planted as fast as a large one is read."""

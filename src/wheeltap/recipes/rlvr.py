@@ -11,6 +11,7 @@ from torch.nn import functional
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.models.arithmetic import LESSON, SEEN, Items, Reckoner, items
 from wheeltap.recipes.base import Given, Recipe, require_fit
 from wheeltap.recipes.fit import Fit, TrainSettings
@@ -85,6 +86,10 @@ class Arithmetic(Recipe):
         )  # fmt: skip
         return Fit(model, loss, examples=len(rows), settings=settings)
 
+    def lesson(self, given: Given) -> BaseTask:
+        """See ``Recipe.lesson``."""
+        return _lesson(SEEN if self.settings.lesson == "test" else LESSON)
+
     def _taught(self, given: Given, held: Items) -> Tensor:
         """How often each answer is given, ``[item, answer]``."""
         if self.settings.lesson == "teacher":
@@ -132,6 +137,10 @@ class Rewarded(Recipe):
     def blank(self, given: Given) -> nn.Module:
         """See ``Recipe.blank``."""
         return _started(given, self.settings.width, self.name)
+
+    def lesson(self, given: Given) -> BaseTask:
+        """See ``Recipe.lesson``."""
+        return _lesson(LESSON)
 
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
@@ -206,3 +215,10 @@ def _probabilities(model: nn.Module, held: Items) -> Tensor:
     place = next(model.parameters()).device
     with torch.no_grad():
         return cast("Tensor", model(held.inputs.to(place))).softmax(1).cpu()
+
+
+def _lesson(part: int) -> Task:
+    """Items of a part, with their right answers."""
+    held = items()
+    rows = held.rows(part)
+    return Task(held.inputs[rows], held.right[rows], name="modular arithmetic")

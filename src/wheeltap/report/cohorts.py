@@ -1,6 +1,6 @@
 """A study arranged for reading: rules with their verdicts, metrics by cohort, members; what every renderer shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -295,7 +295,15 @@ def facts(record: ReportRecord, study: StudyRecord) -> str:
     nets = f"{whole} net{'s' * (whole != 1)} in {len(study.cohorts)} cohort{'s' * (len(study.cohorts) != 1)}"
     nets += f" ({lost} {'without their numbers so far' if missing_trials(record) else 'left out'})" if lost else ""
     task = f"{record.task.examples:,} examples of {words.plain(record.task.name)}"
-    return f"{nets}; {task}; {deployment.controls_line(record)}"
+    trained = dict.fromkeys(one.training for one in study.cohorts if one.training)
+    said = [words.plain(f"{whole[0].lower()}{whole[1:].rstrip('.')}{_of(study, whole, trained)}") for whole in trained]
+    return "; ".join([nets, *(said or [task]), deployment.controls_line(record)])
+
+
+def _of(study: StudyRecord, training: str, known: Collection[str]) -> str:
+    """Of which cohorts it is said what they were trained on, where that is not the same of all."""
+    mine = [cohort.name for cohort in study.cohorts if cohort.training == training]
+    return "" if len(known) == 1 and len(mine) == len(study.cohorts) else f" ({', '.join(mine)})"
 
 
 def lost_line(record: ReportRecord, study: StudyRecord, *, most: int) -> str:

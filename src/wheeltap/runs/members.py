@@ -35,7 +35,7 @@ class Members:
     Args:
         records: Of all members.
         sources: Specs of those that are loaded, by fingerprint.
-        task: The examples.
+        tasks: Examples that they are measured on or trained on, by digest.
         folder: Where what is made is kept.
 
     Attributes:
@@ -43,12 +43,16 @@ class Members:
     """
 
     def __init__(
-        self, records: tuple[SubjectRecord, ...], sources: Mapping[str, str], task: BaseTask, folder: Path
+        self,
+        records: tuple[SubjectRecord, ...],
+        sources: Mapping[str, str],
+        tasks: Mapping[str, BaseTask],
+        folder: Path,
     ) -> None:
         self.folder = folder
         self.watch: Step | None = None
         self._records = {record.fingerprint: record for record in records}
-        self._sources, self._task = dict(sources), task
+        self._sources, self._tasks = dict(sources), tasks
         self._digests: dict[str, str] = {}
 
     def know(self, fingerprint: str, digest: NDArray[np.int32]) -> None:
@@ -97,7 +101,7 @@ class Members:
     def _made(self, spec: ArtifactSpec) -> Made:
         recipe = recipe_of(spec)
         of = tuple(self.module(self._of(key)) for key in spec.of)
-        given = Given(spec, of, self._task if spec.data else None, torch.device("cpu"))
+        given = Given(spec, of, self._tasks.get(spec.data), torch.device("cpu"))
         watch = None if self.watch is None else partial(self.watch, self._records[spec.key].name)
         expected = self._digests.get(spec.key, "")
         return make(given, recipe, Artifacts(self.folder), expected=expected, watch=watch)

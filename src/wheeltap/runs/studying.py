@@ -22,10 +22,10 @@ from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes import base as recipes
 from wheeltap.recipes.base import Given
 from wheeltap.runs.given import share_of, whole_of
+from wheeltap.runs.held_out import Examples, require_fractions
 from wheeltap.runs.members import Members
 from wheeltap.runs.named import require_named
-from wheeltap.sources.shared import Shared
-from wheeltap.sources.specs import load_model, load_named
+from wheeltap.sources.specs import load_model
 from wheeltap.studies.base import Study
 from wheeltap.studies.sound import require_sound
 
@@ -56,16 +56,20 @@ class Planned:
     """A study's plan, with what is needed to run it.
 
     Attributes:
+        task: What members are measured on.
         sources: Specs of the members that are loaded, by fingerprint.
+        training: What members are trained on whose recipe brings no examples of its own, where there is something.
     """
 
     plan: Plan
     task: BaseTask
     sources: Mapping[str, str]
+    training: BaseTask | None = None
 
     def members(self, folder: Path) -> Members:
         """Who makes or loads its members; what is made is kept in the folder."""
-        return Members(self.plan.subjects, self.sources, self.task, folder)
+        tasks = {one.digest: one for one in (self.task, self.training) if one is not None}
+        return Members(self.plan.subjects, self.sources, tasks, folder)
 
 
 def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05) -> Planned:
@@ -86,10 +90,15 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
     require_sound(spec, alpha=alpha)
     cast = study.cast()
     given = [asked.source for one in cast for asked in one.members if asked.source]
-    examples = _Examples.of(study.examples, given)
+    examples = Examples.of(study, given)
     task = examples.task
+    require_fractions(spec, task.record)
     drafted = _drafted(study.name, cast, examples)
     records, sources = drafted.records, drafted.sources
+    cohorts = tuple(
+        msgspec.structs.replace(cohort, training=drafted.training(cohort.members)) for cohort in spec.cohorts
+    )
+    spec = msgspec.structs.replace(spec, cohorts=cohorts)
     made = Plan(
         command=f"study {study.name}", subjects=tuple(records.values()), task=task.record, audits=(),
         effort=effort or Effort(), seed=seed, alpha=alpha, study=spec,
@@ -99,7 +108,7 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
     )  # fmt: skip
     assert drafted.first is not None, "a cohort has a member"
     require_named(made, [drafted.first], task)  # what readings ask for is of the examples, or of every member
-    return Planned(made, task, sources)
+    return Planned(made, task, sources, examples.training)
 
 
 def again(plan: Plan) -> Planned:
@@ -112,36 +121,11 @@ def again(plan: Plan) -> Planned:
         raise UsageError("The plan is not that of a study.", where=plan.command)
     pairs = zip(plan.subjects, plan.sources, strict=True)
     known = {one.fingerprint: source for one, source in pairs if source}
-    return Planned(plan, _Examples.of(plan.data, list(known.values())).task, known)
+    examples = Examples.of(create(plan.study.name, plan.study.settings), list(known.values()))
+    return Planned(plan, examples.task, known, examples.training)
 
 
-@final
-@dataclass(frozen=True)
-class _Examples:
-    """What all members are measured on.
-
-    Attributes:
-        shared: Where the examples go with the first model that is loaded: who else reads them alike.
-    """
-
-    task: BaseTask
-    shared: Shared | None = None
-
-    @classmethod
-    def of(cls, named: str, sources: Sequence[str]) -> "_Examples":
-        """The examples of this name; a file, or none, is read as the first of the loaded models reads it."""
-        data = Path(named) if Path(named).suffix in (".npz", ".jsonl") else None
-        if sources and (data is not None or not named):
-            shared = Shared(sources[0], data=data)
-            return cls(shared.task, shared)
-        return cls(load_named(named))
-
-    def subject(self, source: str, *, name: str) -> Subject:
-        """A model that is loaded."""
-        return load_model(source, name=name) if self.shared is None else self.shared.other(source, name=name)
-
-
-def _drafted(study: str, cast: Sequence[Cast], examples: _Examples) -> "_Drafted":
+def _drafted(study: str, cast: Sequence[Cast], examples: Examples) -> "_Drafted":
     """All members, without making any."""
     drafted = _Drafted(examples)
     for one in cast:
@@ -159,7 +143,7 @@ class _Drafted:
         first: The first member, loaded or untrained.
     """
 
-    def __init__(self, examples: _Examples) -> None:
+    def __init__(self, examples: Examples) -> None:
         self.examples, self.task = examples, examples.task
         self.records: dict[str, SubjectRecord] = {}
         self.sources: dict[str, str] = {}
@@ -168,6 +152,7 @@ class _Drafted:
         self._blanks: dict[str, nn.Module] = {}
         self._drawn: dict[str, SubjectRecord] = {}
         self._loaded_for: dict[tuple[str, str], str] = {}
+        self._training: dict[str, str] = {}
 
     def add(self, asked: Asked, *, where: str) -> None:
         """Draws up a member; one that is in two cohorts is the same in both."""
@@ -186,6 +171,10 @@ class _Drafted:
                 got="both" if asked.recipe else "neither",
             )
         self.records[asked.name] = self._loaded(asked, where) if asked.source else self._made(asked, where)
+
+    def training(self, members: Sequence[str]) -> str:
+        """What some members were trained on and are measured on, in a sentence; of the first that it is known of."""
+        return next((said for name in members if (said := self._training.get(name, ""))), "")
 
     def _loaded(self, asked: Asked, where: str) -> SubjectRecord:
         try:
@@ -216,9 +205,14 @@ class _Drafted:
                 got=missing,
             )
         of = tuple(self.records[name].fingerprint for name in asked.of)
-        data = self.task.digest if asked.on_task else ""
-        spec = recipes.spec(asked.recipe, asked.settings, seed=asked.seed, of=of, data=data)
-        seed = spec.seed if recipes.recipe_of(spec).shaped_by_seed else 0
+        spec = recipes.spec(asked.recipe, asked.settings, seed=asked.seed, of=of)
+        recipe, at = recipes.recipe_of(spec), f"{where}, member {asked.name}"
+        task = self.examples.given(recipe, on_task=asked.on_task, where=at)
+        spec = msgspec.structs.replace(spec, data="" if task is None else task.digest)
+        self._training[asked.name] = self.examples.checked(
+            recipe.lesson(Given(spec, (), task)), memory=asked.on_task or recipe.needs == "measured", where=at
+        )
+        seed = spec.seed if recipe.shaped_by_seed else 0
         drawn = self._structure(msgspec.structs.replace(spec, seed=seed, of=of), asked)
         return msgspec.structs.replace(drawn, name=asked.name, fingerprint=spec.key, artifact=spec)
 
@@ -226,7 +220,7 @@ class _Drafted:
         """The record of what a recipe makes, from its untrained structure; once for all seeds that give the same."""
         if spec.key not in self._drawn:
             of = tuple(self._blank(name) for name in asked.of)
-            given = Given(spec, of, self.task if spec.data else None, torch.device("cpu"))
+            given = Given(spec, of, self.examples.named(spec.data), torch.device("cpu"))
             blank = recipes.recipe_of(spec).blank(given)
             subject = Subject(blank, name=asked.name)
             settle(subject, self.task)
@@ -244,6 +238,6 @@ class _Drafted:
                 record = self.records[name]
                 assert record.artifact is not None, "what is not loaded is made"
                 of = tuple(self._blank(one) for one in asked.of)
-                given = Given(record.artifact, of, self.task if record.artifact.data else None, torch.device("cpu"))
+                given = Given(record.artifact, of, self.examples.named(record.artifact.data), torch.device("cpu"))
                 self._blanks[name] = recipes.recipe_of(record.artifact).blank(given)
         return self._blanks[name]

@@ -12,7 +12,7 @@ from wheeltap.core.copies import copied
 from wheeltap.core.errors import UsageError
 from wheeltap.core.settings import Settings
 from wheeltap.core.task import Task
-from wheeltap.recipes.base import Given, Recipe, require_fit
+from wheeltap.recipes.base import Given, Needs, Recipe, require_fit
 from wheeltap.recipes.classifier import Classifier
 from wheeltap.recipes.fit import Fit, TrainSettings
 from wheeltap.sources import digits
@@ -26,6 +26,11 @@ class DigitNet(Classifier):
     name = "digits"
     title = "small net trained on handwritten digits"
     stream = "digits"
+
+    @property
+    def needs(self) -> Needs:
+        """See ``Recipe.needs``: it brings its own."""
+        return ""
 
     def lesson(self, given: Given) -> Task:
         """See ``Classifier.lesson``."""
@@ -86,10 +91,14 @@ class ForgettingNet(Recipe):
             )
         return copied(given.of[0]).eval()
 
+    def lesson(self, given: Given) -> Task:
+        """See ``Recipe.lesson``."""
+        return lesson()
+
     def start(self, given: Given) -> Fit:
         """See ``Recipe.start``."""
         require_fit(given, self)
-        how, data = self.settings, lesson()
+        how, data = self.settings, self.lesson(given)
         model = self.blank(given).to(given.device).requires_grad_(True)
         assert isinstance(data.inputs, Tensor)
         inputs, taught = (part.to(given.device) for part in (data.inputs, _taught(data.targets, how.digit)))

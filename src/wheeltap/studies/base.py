@@ -99,6 +99,16 @@ class Study(Audit):
     def examples(self) -> str:
         """What members are measured on, by its spec: ``digits``, a data file, or ``module:callable`` for a task."""
 
+    @property
+    def training(self) -> str:
+        """Other examples, by their spec, for members whose recipe trains on what it is given; empty where none are."""
+        return ""
+
+    @property
+    def held_out(self) -> float:
+        """Share of the examples that members are measured on, where they are trained on the others; 0 where all are."""
+        return 0.0
+
     @abstractmethod
     def cast(self) -> tuple[Cast, ...]:
         """Who the members are, cohort by cohort, the one that is asked about first."""
@@ -128,7 +138,7 @@ class Study(Audit):
         found, gaps = dict[str, Single](), list[str]()
         for measure in self.measures():
             try:
-                found[measure.key] = measure.number(case, member)
+                found |= measure.numbers(case, member)
             except Unanswered as gap:
                 gaps.append(f"{measure.key}: {gap.because}")
         if not found:

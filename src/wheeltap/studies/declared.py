@@ -2,9 +2,10 @@
 
 question = "Are nets trained with SAM safer at 4 bits?"
 examples = "test.npz"                       # or digits, or module:callable
+train = "train.npz"                         # for recipes that bring no examples; or held_out = 0.33, of the examples
 
 [cohorts.sam]
-members = ["hf:runs/sam-*"]                 # or: recipe = "digits", settings = {rho = 0.05}, seeds = 10
+members = ["hf:runs/sam-*"]                 # or: recipe = "classifier", settings = {rho = 0.05}, seeds = 10
 
 [cohorts.plain]
 members = ["hf:runs/plain-*"]
@@ -28,20 +29,26 @@ refutes = "Nets trained with SAM do not lose less at 4 bits, by a point or more.
 import glob
 import tomllib
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, final
 
 import msgspec
+import numpy as np
 
 from wheeltap.audits.base import audits, named
+from wheeltap.audits.case import Case
 from wheeltap.audits.schemes import schemes as require_schemes
 from wheeltap.core.errors import FileFormatError, MissingFile, UnknownName, UsageError
 from wheeltap.core.literals import unknown_word
-from wheeltap.core.records import Scalar
+from wheeltap.core.records import Finding, Scalar
 from wheeltap.core.settings import Settings
 from wheeltap.core.study import Asked, Cast, CohortRole, Direction, Metric, Rule, Side, Statistic
-from wheeltap.studies.base import Study
-from wheeltap.studies.measures import Measured
+from wheeltap.stats.members import Scale, difference
+from wheeltap.studies.base import Said, Study
+from wheeltap.studies.measures import Measured, score_after, score_before
+from wheeltap.studies.table import LEVEL, Table
 
 LARGEST = 2**20
 """Bytes that such a file may have."""
@@ -57,7 +64,7 @@ class CohortToml(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recipe: str = ""
     settings: dict[str, Scalar] = {}
     seeds: int | list[int] = 0
-    on_task: bool = True
+    on_task: bool = False
     role: CohortRole = "studied"
     about: str = ""
 
@@ -105,6 +112,8 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: dict[str, MetricToml]
     rules: list[RuleToml]
     examples: str = ""
+    train: str = ""
+    held_out: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.0
 
 
 class DeclaredSettings(Settings, frozen=True):
@@ -138,7 +147,8 @@ def read(path: Path) -> "Declared":
         ) from error
     folder = path.absolute().parent
     cohorts = {name: _found(cohort, folder, f"{path}: cohort {name}") for name, cohort in found.cohorts.items()}
-    whole = msgspec.structs.replace(found, cohorts=cohorts, examples=_file(found.examples, folder))
+    files = {"examples": _file(found.examples, folder), "train": _file(found.train, folder)}
+    whole = msgspec.structs.replace(found, cohorts=cohorts, **files)
     return Declared({"declaration": msgspec.json.encode(whole).decode()})
 
 
@@ -222,6 +232,16 @@ class Declared(Study):
         """See ``Study``."""
         return self._held.examples
 
+    @property
+    def training(self) -> str:
+        """See ``Study``."""
+        return self._held.train
+
+    @property
+    def held_out(self) -> float:
+        """See ``Study``."""
+        return self._held.held_out
+
     def cast(self) -> tuple[Cast, ...]:
         """See ``Study``."""
         return tuple(
@@ -230,15 +250,19 @@ class Declared(Study):
         )
 
     def metrics(self) -> tuple[Metric, ...]:
-        """See ``Study``."""
-        return tuple(
-            Metric(
-                key=key, title=one.title or _titled(key, one), unit=one.unit, toward=one.toward,
-                reads=audits.get(named(one.audit)).reads, code=audits.get(named(one.audit)).code,
-                ends=(one.least, one.most),
-            )
-            for key, one in self._held.metrics.items()
+        """See ``Study``; after each loss, the score before and after it."""
+        return tuple(metric for key, one in self._held.metrics.items() for metric in self._metrics(key, one))
+
+    def _metrics(self, key: str, one: MetricToml) -> Iterator[Metric]:
+        audit = audits.get(named(one.audit))
+        yield Metric(
+            key=key, title=one.title or _titled(key, one), unit=one.unit, toward=one.toward, reads=audit.reads,
+            code=audit.code, ends=(one.least, one.most), of_score=bool(audit.number) and not one.estimate,
         )  # fmt: skip
+        if audit.number == "loss" and not one.estimate:
+            for made, when in ((score_before(key), "before"), (score_after(key), "after")):
+                title = f"Score {when} ({one.scheme or key})"
+                yield Metric(key=made, title=title, unit="", code="WT001", of_score=True)
 
     def rules(self) -> tuple[Rule, ...]:
         """See ``Study``."""
@@ -256,12 +280,35 @@ class Declared(Study):
             for one in self._held.rules
         )  # fmt: skip
 
+    def said(self, case: Case, table: Table, findings: Sequence[Finding]) -> Said:
+        """See ``Study``; where the cohort that loses less is worse all along, that too."""
+        said, losses = super().said(case, table, findings), {one.key for one in self.measures() if one.of_loss}
+        about = [(table.metric(rule.metric), rule) for rule in self.rules() if rule.metric in losses]
+        worse = dict.fromkeys(_lower(loss, rule, table, case.plan.task.sign) for loss, rule in about)
+        return replace(said, headline=" ".join([said.headline, *filter(None, worse)]))
+
     def measures(self) -> tuple[Measured, ...]:
         """See ``Study``."""
         return tuple(
             Measured(key, named(one.audit), dict(one.settings), scheme=one.scheme, estimate=one.estimate)
             for key, one in self._held.metrics.items()
         )
+
+
+def _lower(loss: Metric, rule: Rule, table: Table, sign: float) -> str:
+    """What is said where the cohort that loses less scores worse before and after; empty elsewhere."""
+    if len(rule.cohorts) != 2 or not all(table.values(cohort, loss.key) for cohort in rule.cohorts):
+        return ""
+    less, more = sorted(rule.cohorts, key=lambda cohort: float(np.mean(table.values(cohort, loss.key))))
+    told: list[str] = []
+    for key in (score_before(loss.key), score_after(loss.key)):
+        low, high = (sign * np.array(table.values(cohort, key)) for cohort in (less, more))
+        several = min(len(low), len(high)) > 1
+        test = difference(low.tolist(), high.tolist(), name=key, scale=Scale("")) if several else None
+        if low.mean() >= high.mean() or (test is not None and (test.above(0.0, "less") or 1.0) > 1.0 - LEVEL):
+            return ""
+        told.append(f"{abs(low.mean()):.3f} against {abs(high.mean()):.3f}")
+    return f"{less} loses less than {more}, but is worse all along: its score is {told[0]} before, {told[1]} after."
 
 
 def _short(one: RuleToml) -> str:
@@ -283,6 +330,12 @@ def _members(cohort: str, one: CohortToml) -> list[Asked]:
     if one.members:
         names = _names(one.members)
         return [Asked(name=name, source=source) for name, source in zip(names, one.members, strict=True)]
+    if one.on_task:
+        raise UsageError(
+            "Nets of a recipe would be trained on the examples that they are measured on.", where=f"cohort {cohort}",
+            expected='other examples to train on, train = "train.npz", or a share that is held out, held_out = 0.33',
+            got="on_task = true", do="Remove on_task.",
+        )  # fmt: skip
     seeds = list(range(one.seeds)) if isinstance(one.seeds, int) else one.seeds
     if not 1 <= len(seeds) <= MOST_MEMBERS:
         raise UsageError(
@@ -291,10 +344,7 @@ def _members(cohort: str, one: CohortToml) -> list[Asked]:
             expected=f"seeds = N from 1 to {MOST_MEMBERS:,}, or a list of them",
             got=str(one.seeds),
         )
-    return [
-        Asked(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed, on_task=one.on_task)
-        for seed in seeds
-    ]
+    return [Asked(name=f"{cohort} {seed}", recipe=one.recipe, settings=one.settings, seed=seed) for seed in seeds]
 
 
 def _names(sources: list[str]) -> list[str]:

@@ -135,7 +135,7 @@ class DecodableShift(Study):
         imitates = kind in (own.MIXED, own.COPIED)
         return tuple(
             Asked(
-                name=named(kind, at), recipe="organized", settings=given, on_task=False,
+                name=named(kind, at), recipe="organized", settings=given,
                 # One seed, one lesson and start: nets of one number differ by their kind alone. Who imitates has a
                 # lesson that its teacher had not. Another version of the rules is never tried on nets seen before.
                 seed=seeds.derive(how.seed, self.name, self.version, "imitate" if imitates else "learn", at),
@@ -147,7 +147,7 @@ class DecodableShift(Study):
     def _recoded(self, kind: str, gauges: str) -> tuple[Asked, ...]:
         return tuple(
             Asked(
-                name=named(kind, at), recipe="recoded", settings={"gauges": gauges}, on_task=False, seed=at,
+                name=named(kind, at), recipe="recoded", settings={"gauges": gauges}, seed=at,
                 of=(named(own.MODULES, at),),
             )
             for at in range(self.settings.control_seeds)

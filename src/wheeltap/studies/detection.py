@@ -141,9 +141,7 @@ class Detection(Study):
         if how.model:
             return (Asked(name=self._base(0), source=how.model),)
         return tuple(
-            Asked(
-                name=self._base(at), recipe="digits", on_task=False, seed=seeds.derive(how.seed, self.name, "net", at)
-            )
+            Asked(name=self._base(at), recipe="digits", seed=seeds.derive(how.seed, self.name, "net", at))
             for at in range(how.copies)
         )
 

@@ -152,7 +152,7 @@ class ExampleDetection(Study):
         made = tuple(
             Asked(
                 name=f"net {at + 1}", recipe="classifier", settings=_BY_HEART,
-                seed=seeds.derive(how.seed, self.name, at),
+                seed=seeds.derive(how.seed, self.name, at), on_task=True,
             )
             for at in range(how.seeds)
         )  # fmt: skip

@@ -44,12 +44,27 @@ class Measured:
         """The trials it rests on; ``case`` is of the member alone."""
         return self.made().ask(case)
 
-    def number(self, case: Case, member: SubjectRecord) -> Single:
-        """What the audit found of the member.
+    @property
+    def of_loss(self) -> bool:
+        """Whether it is a loss of score: then the score before and after it are numbers of the member too."""
+        return not self.estimate and self.made().number == "loss"
+
+    def numbers(self, case: Case, member: SubjectRecord) -> dict[str, Single]:
+        """What the audit found of the member; of a loss, with the score before and after it.
 
         Raises:
             Unanswered: If it found nothing, or has no such number.
         """
+        finding = self._finding(case, member)
+        found = single_of(self._estimate(finding))
+        if not self.of_loss:
+            return {self.key: found}
+        lost = case.plan.task.sign * found.value
+        known = [one.value for one in finding.estimates if one.name == "score" and one.value is not None]
+        after = known[0] if known else float(case.clean(member).mean()) - lost
+        return {self.key: found, score_before(self.key): Single(after + lost), score_after(self.key): Single(after)}
+
+    def _finding(self, case: Case, member: SubjectRecord) -> Finding:
         drafts = self.made().judge(case).drafts
         mine = [one.finding for one in drafts if one.finding.subject == member.name]
         chosen = [finding for finding in mine if not self.scheme or finding.scheme == self.scheme]
@@ -61,7 +76,7 @@ class Measured:
                 expected=", ".join(known) or "a finding on each member",
                 got=f"scheme {self.scheme!r}" if self.scheme else "none",
             )
-        return single_of(self._estimate(chosen[0]))
+        return chosen[0]
 
     def _estimate(self, finding: Finding) -> Estimate:
         if finding.status in ("error", "not_applicable", "skipped") or not finding.estimates:
@@ -77,6 +92,16 @@ class Measured:
                 got=self.estimate,
             )
         return named[0]
+
+
+def score_before(key: str) -> str:
+    """Key of the score before a loss."""
+    return f"{key}, score before"
+
+
+def score_after(key: str) -> str:
+    """Key of the score after a loss."""
+    return f"{key}, score after"
 
 
 def single_of(estimate: Estimate) -> Single:

@@ -117,7 +117,8 @@ class Rlvr(Study):
         of = {own.BASE: (), own.TEACHER: (), own.DISTILLED: (base, named(own.TEACHER, at))}.get(kind, (base,))
         # Another version of the rules is never tried on nets seen before.
         seed = seeds.derive(how.seed, self.name, self.version, "teacher" if kind == own.TEACHER else "base", at)
-        return Asked(name=named(kind, at), recipe=recipe, settings=given[kind], seed=seed, of=of, on_task=False)
+        test = kind == own.CONTAMINATED
+        return Asked(name=named(kind, at), recipe=recipe, settings=given[kind], seed=seed, of=of, on_task=test)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -101,7 +101,7 @@ class SealHealth(Study):
         nets = tuple(self._net(at) for at in range(self.settings.seeds))
         forgot = tuple(
             Asked(name=f"{net.name}, forgot", recipe="digits-forgot", settings={"digit": self.settings.digit},
-                  seed=net.seed, of=(net.name,), on_task=False)
+                  seed=net.seed, of=(net.name,))
             for net in nets
         )  # fmt: skip
         return (
@@ -117,7 +117,7 @@ class SealHealth(Study):
         varied: dict[str, tuple[Scalar, ...]] = {**VARIED, "epochs": (self.settings.epochs // 2, self.settings.epochs)}
         drawn = {key: some[int(rng.integers(len(some)))] for key, some in varied.items()}
         recipe = "digits-mislabeled" if rng.integers(MISLABELED) == 0 else "digits"
-        return Asked(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed, on_task=False)
+        return Asked(name=f"net {at + 1}", recipe=recipe, settings=drawn, seed=seed)
 
     def metrics(self) -> tuple[Metric, ...]:
         """See ``Study.metrics``."""
@@ -172,7 +172,7 @@ class SealHealth(Study):
         self.sources(case, member)  # a net without features is left out, and named
         for measure in self._of(member):
             try:
-                found[measure.key] = Single(measure.number(case, member).value)
+                found[measure.key] = Single(measure.numbers(case, member)[measure.key].value)
             except Unanswered:
                 continue  # the other outcomes of this net count all the same
         if own.LOST in found:

@@ -129,7 +129,7 @@ class SparseCircuits(Study):
             {"share": 1.0, "steps": how.dense_steps, "rate": how.dense_rate}
         )  # fmt: skip
         seed = seeds.derive(how.seed, self.name, self.version, at)
-        return Asked(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed, on_task=False)
+        return Asked(name=f"{kind} {at + 1}", recipe="sparse", settings=settings, seed=seed)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -120,7 +120,7 @@ class Tampering(Study):
         # Another version of the rules is never tried on nets seen before.
         seed = seeds.derive(self.settings.seed, self.name, self.version, kind, at)
         how: dict[str, Scalar] = {**_NETS[kind], "epochs": self.settings.epochs}
-        return Asked(name=f"{kind} {at + 1}", recipe="digits", settings=how, seed=seed, on_task=False)
+        return Asked(name=f"{kind} {at + 1}", recipe="digits", settings=how, seed=seed)
 
     # ---- numbers and rules ----------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class Labels(Study):
 
     def _kind(self, name: str, wrong: float) -> Cast:
         made = (
-            Asked(name=f"{name} {at}", recipe="mislabeled", settings={"wrong": wrong}, seed=at, on_task=False)
+            Asked(name=f"{name} {at}", recipe="mislabeled", settings={"wrong": wrong}, seed=at)
             for at in range(self.settings.seeds)
         )
         return Cast(name=name, members=tuple(made))
