@@ -51,8 +51,8 @@ def _curve(one: Counted, rows: NDArray[np.intp], group: str, ks: tuple[int, ...]
     right, samples = one.right[rows], one.samples[rows]
     made = band(pass_at(right, samples, most=most)[:, at], rng=_rng(seed, one.name, group))
     return TryCurve(
-        subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made, made.low),
-        high=_ends(made, made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),
+        subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made.low),
+        high=_ends(made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),
     )  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def _gap(made: Band, ks: tuple[int, ...], which: tuple[str, str, int]) -> TryGap
     name, group, items = which
     return TryGap(
         subject=name, group=group, items=items, ks=ks, gap=_floats(made.mean),
-        low=_ends(made, made.low), high=_ends(made, made.high), more=runs_of(ks, more), fewer=runs_of(ks, fewer),
+        low=_ends(made.low), high=_ends(made.high), more=runs_of(ks, more), fewer=runs_of(ks, fewer),
         undecided=runs_of(ks, ~(more | fewer)),
     )  # fmt: skip
 
@@ -104,5 +104,5 @@ def _floats(values: NDArray[Any]) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def _ends(made: Band, values: NDArray[Any]) -> tuple[float | None, ...]:
-    return tuple(float(value) if known else None for value, known in zip(values, made.known, strict=True))
+def _ends(values: NDArray[Any]) -> tuple[float | None, ...]:
+    return tuple(float(value) if np.isfinite(value) else None for value in values)

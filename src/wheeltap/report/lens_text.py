@@ -103,7 +103,7 @@ def decided(gap: TryGap) -> str:
     """At how many tries the second of a pair surely solves more or fewer items, in one sentence."""
     first, _, second = gap.subject.partition(" vs ")
     if gap.low[0] is None and not (gap.more or gap.fewer):
-        return f"{second} against {first}: too few items, or items too alike, for a band."
+        return f"{second} against {first}: too few items for a band."
     said = [
         f"{word} at {ranges(runs)}"
         for word, runs in (("more", gap.more), ("fewer", gap.fewer), ("undecided", gap.undecided))
