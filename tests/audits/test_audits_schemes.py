@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 import wheeltap as wt
 from wheeltap.audits.deployment import USUAL, USUAL_LARGE, DeploymentSettings
-from wheeltap.audits.schemes import READY, Scheme, scheme, schemes
+from wheeltap.audits.schemes import FORMATS, READY, Scheme, scheme, schemes
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.core.records import Scalar, SubjectRecord
 from wheeltap.perturb import create
@@ -76,6 +76,11 @@ def test_every_scheme_fits_its_perturbation(name: str) -> None:
         ("bfloat16", "bf16"),
         ("float16", "fp16"),
         (" int4 ", "int4"),
+        ("INT4", "int4"),
+        ("Int3-G32", "int3-g32"),
+        ("FLIPS1E-6-INT8", "flips1e-6-int8"),
+        ("LOAD_IN_8BIT", "int8"),
+        ("INT4WO-64", "int4-g64"),
     ],
 )
 def test_what_other_tools_call_it_is_understood(other: str, name: str) -> None:
@@ -85,7 +90,6 @@ def test_what_other_tools_call_it_is_understood(other: str, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("INT4", "int4"),
         ("int1", "int8"),  # below the fewest bits
         ("int17", "int8"),  # above the most
         ("int", "int8"),
@@ -99,14 +103,14 @@ def test_what_other_tools_call_it_is_understood(other: str, name: str) -> None:
         ("nf4-g1", "nf4"),
         ("nf8", "nf4"),
         ("prune0", "prune50"),
-        ("prune100", "prune50"),
-        ("prune12.5", "prune50"),
+        ("prune100", "prune10"),
+        ("prune12.5", "prune12"),
         ("wanda0", "wanda50"),
-        ("wanda100", "wanda50"),
+        ("wanda100", "wanda10"),
         ("prune-4:8", "prune-2:4"),
         ("noise0", "noise5"),
         ("noise-5", "noise5"),
-        ("noise1000.5", "noise5"),
+        ("noise1000.5", "noise1000"),
         ("flips0", "flips1e-6"),
         ("flips1", "flips1e-6"),
         ("flips1e3", "flips1e-6"),
@@ -119,6 +123,53 @@ def test_what_is_no_scheme_is_refused_with_what_may_have_been_meant(name: str, m
     with pytest.raises(UnknownName, match="no deployment scheme") as caught:
         scheme(name)
     assert caught.value.do == f"Did you mean {meant!r}?"
+
+
+def test_a_name_with_something_after_it_means_the_part_before() -> None:
+    for name, meant in {
+        "int5x": "int5",
+        "int12-g48y": "int12-g48",
+        "prune12.5": "prune12",
+        "noise7%": "noise7",
+    }.items():
+        with pytest.raises(UnknownName, match="intN, N from 2 to 16 bits") as caught:
+            scheme(name)
+        assert caught.value.do == f"Did you mean {meant!r}?"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("awq", "int4-g128-aware"),
+        ("AWQ", "int4-g128-aware"),
+        ("gptq", "int4-g128"),
+        ("gptq-3bit", "int3-g128"),
+        ("q4_k_m", "int4-g32"),
+        ("Q5_K_S", "int5-g32"),
+        ("q6_k", "int6-g16"),
+        ("q2_k", "int2-g16"),
+        ("q4_0", "int4-g32"),
+        ("iq4_nl", "nf4-g32"),
+        ("bnb", "nf4"),
+        ("bitsandbytes-8bit", "int8"),
+        ("fp8", "int8"),
+        ("float8_e4m3fn", "int8"),
+        ("mxfp4", "fp4-g32"),
+        ("w4a16", "int4-g128"),
+        ("hqq", "int4-g64"),
+    ],
+)
+def test_a_format_that_is_not_simulated_says_so_and_which_scheme_is_nearest(name: str, nearest: str) -> None:
+    with pytest.raises(UnknownName) as caught:
+        scheme(name)
+    assert caught.value.do == (
+        f"{name} itself is not simulated; the nearest scheme is {nearest!r} ({scheme(nearest).label})."
+    )
+
+
+def test_every_scheme_that_is_named_as_nearest_exists() -> None:
+    for form, like in FORMATS:
+        assert scheme(like.format(4)), form
 
 
 @pytest.mark.parametrize("name", ["four", "", "?"])

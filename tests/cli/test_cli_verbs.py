@@ -2,8 +2,11 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from wheeltap.cli import main
 from wheeltap.cli.demo import cast_of_four
 from wheeltap.cli.loading import planned
 from wheeltap.cli.options import Measuring
+from wheeltap.core.errors import WheeltapError
+from wheeltap.plans.store import Store
 from wheeltap.report import jsonfile
 from wheeltap.runs import loop
 from wheeltap.sources import digits
@@ -124,14 +129,14 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        loop.run(plan, subjects, task, store="d.wheeltap", watch=stop)
+        loop.run(plan, subjects, task, store="d.wheeltap", watch=stop, again=shlex.join(("wheeltap", *audit)))
     assert main(["status", "d.wheeltap"]) == 0
-    left = re.search(r"(\d+) trials to go", capsys.readouterr().out)
+    left = re.search(rf"(\d+) trials to go.*: resume with: wheeltap {' '.join(audit)}$", capsys.readouterr().out, re.M)
     assert left is not None
     assert main(["judge", "d.wheeltap", "--out", "out"]) == 2
     words = f"Unfinished: at least {left[1]} trials have not run"
     told = " ".join(capsys.readouterr().out.split())
-    assert told.startswith(words) and "same command again (wheeltap audit digits ...)" in told
+    assert told.startswith(words) and f"same command again (wheeltap {' '.join(audit)})" in told
     data = report(here / "out" / "report.json")
     assert data["headline"].startswith(words) and data["provenance"]["missing_trials"] == int(left[1])
     assert words in (here / "out" / "report.html").read_text()
@@ -142,6 +147,35 @@ def test_an_unfinished_run_says_what_is_missing_and_how_to_go_on(
     assert main(audit) == main(["judge", "d.wheeltap", "--json", "whole.json"]) == 0
     assert "Unfinished" not in capsys.readouterr().out
     assert "missing_trials" not in report(here / "whole.json")["provenance"]
+
+
+def test_status_prints_the_very_command_that_resumes_a_run_that_was_killed(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of its flags: with any other, another plan would be run into the store beside the first."""
+    flags = ["--audits", "score,relative-noise,bit-flips", "--draws", "60", "--margin", ".03", "--seed", "3"]
+    audit = ["audit", "digits", *flags, "--name", "my net", "--store", "kept/in here.wheeltap", "--fail-on", "never"]
+    store = here / "kept" / "in here.wheeltap"
+    with subprocess.Popen([sys.executable, "-m", "wheeltap", *audit], stdout=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and run.poll() is None and not _some(store):
+            time.sleep(0.05)
+        run.kill()
+    assert main(["status", str(store)]) == 0
+    (command,) = re.findall(r"resume with: (.*)", capsys.readouterr().out)
+    assert shlex.split(command) == ["wheeltap", *audit]
+    assert main(shlex.split(command)[1:]) == 0
+    capsys.readouterr()
+    assert main(["status", str(store)]) == 0
+    said = capsys.readouterr().out
+    assert "complete" in said and "plan 1 of" not in said, said
+
+
+def _some(store: Path) -> bool:
+    """Whether some outcomes are in a store that is being written to."""
+    with suppress(WheeltapError), Store(store, readonly=True) as kept:
+        return sum(kept.count().values()) > 5
+    return False
 
 
 def test_compare_and_exit_codes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,11 +18,13 @@ from store_outcomes import LITTLE, outcome, same
 
 import wheeltap as wt
 from wheeltap.core.errors import MissingFile, StoreError
+from wheeltap.core.files import write_whole
 from wheeltap.core.records import Outcome, OutcomeStatus
 from wheeltap.core.subject import Subject
 from wheeltap.models.mlp import mlp
 from wheeltap.plans.outcomes import Outcomes
 from wheeltap.plans.store import STORE_VERSION, Store
+from wheeltap.report.files import write
 
 AUDITS = ("score", "relative-noise", "function-noise", "quantization", "pruning")
 """One pass a trial, so that passes can be counted against outcomes."""
@@ -196,11 +198,23 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_missing_store_or_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="no store at this path"):
         Store(tmp_path / "s.wheeltap", readonly=True)
-    with pytest.raises(MissingFile, match="folder does not exist"):
-        Store(tmp_path / "none" / "s.wheeltap")
     with pytest.raises(MissingFile):
         wt.judge(tmp_path / "none" / "s.wheeltap")
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be opened"):
+        Store(tmp_path / "file" / "s.wheeltap")
+
+
+def test_a_missing_folder_is_made_for_whatever_is_written(tmp_path: Path) -> None:
+    """A store, a report, a file of any other kind: all alike."""
+    with Store(tmp_path / "a" / "b" / "s.wheeltap") as held:
+        assert not held.readonly
+    write(tmp_path / "c" / "d" / "report.json", b"{}")
+    write_whole(tmp_path / "e" / "f", b"")
+    assert {str(one.relative_to(tmp_path)) for one in tmp_path.rglob("*") if one.is_file()} >= {
+        "a/b/s.wheeltap", "c/d/report.json", "e/f",
+    }  # fmt: skip
 
 
 def test_a_store_without_a_plan_cannot_be_judged(tmp_path: Path) -> None:

@@ -22,6 +22,36 @@ def of_examples(**changes: object) -> ReportRecord:
     return msgspec.structs.replace(record, task=msgspec.structs.replace(record.task, **changes))
 
 
+def lines(record: ReportRecord, width: int) -> list[str]:
+    buffer = io.StringIO()
+    Report(record).text(Console(file=buffer, width=width, color_system=None))
+    return buffer.getvalue().splitlines()
+
+
+def test_each_row_of_the_table_is_one_line_at_100_columns() -> None:
+    """Those without a number to wait for too, and of names that are long."""
+    record = shipped()
+    long = [
+        msgspec.structs.replace(
+            f, estimates=tuple(msgspec.structs.replace(e, name=e.name.replace("8 bits, per channel", NAME))
+                               for e in f.estimates),
+        ) for f in record.findings
+    ]  # fmt: skip
+    for each in (record, msgspec.structs.replace(record, findings=tuple(long))):
+        (table,) = deployment.tables(each)
+        printed = lines(each, 100)
+        first = next(at for at, line in enumerate(printed) if line.startswith("shipped as"))
+        rows = printed[first + 1 : first + 1 + len(table.lines)]
+        for line, row in zip(table.lines, rows, strict=True):
+            assert row.startswith(line.label[:25]) and line.verdict in row, row
+            assert len(row) <= 100
+        assert printed[first + 1 + len(table.lines)].strip() == ""
+    assert any("(needs 1,400)" in line for line in printed), "examples that would tell"
+
+
+NAME = "8 bits, per channel, and a name that is much longer than any other"
+
+
 def test_repeated_examples_are_warned_of() -> None:
     warning = "Warning: only 40 of the 2,000 examples differ"
     assert warning in screen(of_examples(examples=2000, tokens=40))

@@ -154,11 +154,13 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["folder", "report.json"]
 
 
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_made_and_one_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     for write in (Report(empty()).json, Report(empty()).html):
-        with pytest.raises(MissingFile, match="nowhere") as caught:
-            write(tmp_path / "nowhere" / "r")
-        assert isinstance(caught.value, WheeltapError | FileNotFoundError)
+        assert write(tmp_path / "new" / "folder" / "r").is_file()
+        with pytest.raises(files.ReportFileError, match="file/r") as caught:
+            write(tmp_path / "file" / "r")
+        assert isinstance(caught.value, WheeltapError)
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

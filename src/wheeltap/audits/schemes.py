@@ -40,11 +40,11 @@ class Scheme:
         return subject.ends if self.kind in ("rounding", "pruning") else ()
 
 
-def _rounded(found: re.Match[str]) -> Scheme:
+def _rounded(found: re.Match[str]) -> Scheme | None:
     bits, grid = int(found["bits"]), found["grid"] or ""
     group, aware = int(found["group"] or 0), bool(found["aware"])
     if not 2 <= bits <= 16 or (found["group"] and group < 2):
-        raise _unknown(found[0])
+        return None
     label = f"groups of {group}" if group else "one grid per tensor" if grid else "per channel"
     settings: dict[str, Scalar] = {"scale": "group" if group else "tensor" if grid else "channel"}
     settings |= {"group": group} if group else {}
@@ -54,10 +54,10 @@ def _rounded(found: re.Match[str]) -> Scheme:
     )  # fmt: skip
 
 
-def _format(found: re.Match[str]) -> Scheme:
+def _format(found: re.Match[str]) -> Scheme | None:
     grid, group = found["grid"], int(found["group"] or 64)
     if group < 2:
-        raise _unknown(found[0])
+        return None
     settings: dict[str, Scalar] = {"scale": "group", "group": group, "grid": grid}
     label = f"4 bits, {grid.upper()}, groups of {group}"
     return Scheme(name=found[0], label=label, kind="rounding", perturbation="quantize", dose=4, settings=settings)
@@ -69,10 +69,10 @@ def _cast(found: re.Match[str]) -> Scheme:
     return Scheme(name=found[0], label=label, kind="storing", perturbation="cast", dose=16, settings={"dtype": dtype})
 
 
-def _pruned(found: re.Match[str]) -> Scheme:
+def _pruned(found: re.Match[str]) -> Scheme | None:
     share, wanda = int(found["percent"]), found["rule"] == "wanda"
     if not 0 < share < 100:
-        raise _unknown(found[0])
+        return None
     return Scheme(
         name=found[0], label=f"{share} % pruned{', Wanda' if wanda else ''}", kind="pruning",
         perturbation="prune-wanda" if wanda else "prune", dose=share / 100, needs=wanda,
@@ -83,27 +83,27 @@ def _pattern(found: re.Match[str]) -> Scheme:
     return Scheme(name=found[0], label="2 of every 4 pruned", kind="pruning", perturbation="prune-nm", dose=0.5)
 
 
-def _noise(found: re.Match[str]) -> Scheme:
+def _noise(found: re.Match[str]) -> Scheme | None:
     percent = float(found["percent"])
     if not 0 < percent <= 1000:
-        raise _unknown(found[0])
+        return None
     return Scheme(
         name=found[0], label=f"{percent:g} % noise on each weight", kind="noise", perturbation="relative",
         dose=percent / 100, random=True,
     )  # fmt: skip
 
 
-def _flips(found: re.Match[str]) -> Scheme:
+def _flips(found: re.Match[str]) -> Scheme | None:
     rate, stored = float(found["rate"]), found["format"] or "float32"
     if not 0 < rate < 1:
-        raise _unknown(found[0])
+        return None
     return Scheme(
         name=found[0], label=f"bit errors, rate {rate:.2g}, {stored}", kind="bits", perturbation="flip", dose=rate,
         settings={"format": stored}, random=True, rare=True,
     )  # fmt: skip
 
 
-_FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme]], ...] = (
+_FORMS: tuple[tuple[str, Callable[[re.Match[str]], Scheme | None]], ...] = (
     (r"int(?P<bits>\d+)(-(?P<grid>tensor)|-g(?P<group>\d+)(?P<aware>-aware)?)?", _rounded),
     (r"(?P<grid>nf4|fp4)(-g(?P<group>\d+))?", _format),
     (r"bf16|fp16", _cast),
@@ -128,20 +128,63 @@ ALSO = {
 """What torchao, bitsandbytes and GGUF call them. Our grids are symmetric and keep an exact zero."""
 
 
+FORMATS: tuple[tuple[str, str], ...] = (
+    (r"awq(-int4)?", "int4-g128-aware"),
+    (r"w8a8|w8a16|smoothquant|eetq|llm\.int8(\(\))?|(bnb|bitsandbytes)[-_]?(8|8bit|int8)", "int8"),
+    (r"(bnb|bitsandbytes)([-_]?(4|4bit|int4))?|qlora|load_in_4bit", "nf4"),
+    (r"gptq([-_]?(4|4bit|int4))?(-marlin)?|marlin|w4a16|w4a8|autoround", "int4-g128"),
+    (r"gptq[-_]?([238])(bit)?", "int{0}-g128"),
+    (r"hqq|exl2|exl3", "int4-g64"),
+    (r"iq4_(nl|xs)", "nf4-g32"),
+    (r"q([236])_k(_\w+)?", "int{0}-g16"),
+    (r"i?q([23458])_\w+", "int{0}-g32"),
+    (r"nvfp4", "fp4-g16"),
+    (r"mxfp4", "fp4-g32"),
+    (r"(mx)?fp8(_?e[45]m[32](fn)?)?|float8(_?e[45]m[32](fn)?)?|mxfp6|fp6", "int8"),
+    (r"aqlm|quip#?|squeezellm|omniquant", "int2-g64"),
+    (r"sparsegpt", "wanda50"),
+)
+"""Formats and methods that are not simulated, and the nearest scheme to each: as many bits, in groups alike."""
+
+_GRAMMAR = (
+    "intN, N from 2 to 16 bits, such as int5 (-tensor: one grid; -gK: groups of K; -gK-aware: large inputs spared); "
+    "nf4 or fp4 (-gK); bf16, fp16; pruneP or wandaP, P in percent; prune-2:4; noiseP; flipsRATE (-int8, -bfloat16)"
+)
+
+
+def _unknown(name: str) -> UnknownName:
+    """What is said of a name that no scheme has: how names are made, and the nearest scheme."""
+    asked = name.strip().casefold()
+    parts = (asked[:end] for end in range(len(asked) - 1, 2, -1))
+    known = {*READY, *(part for part in parts if _made(part) is not None)}
+    formats = ((re.fullmatch(form, asked), like) for form, like in FORMATS)
+    found, like = next(((found, like) for found, like in formats if found), (None, ""))
+    if found is None:
+        return UnknownName("deployment scheme", name, known, expected=_GRAMMAR)
+    like = like.format(next((part for part in found.groups() if part and part.isdigit()), ""))
+    do = f"{name} itself is not simulated; the nearest scheme is {like!r} ({scheme(like).label})."
+    return UnknownName("deployment scheme", name, known, expected=_GRAMMAR, do=do)
+
+
+def _made(name: str) -> Scheme | None:
+    """The scheme that a name spells; none where it spells none."""
+    fitting = ((re.fullmatch(form, name), made) for form, made in _FORMS)
+    return next((made(found) for found, made in fitting if found), None)
+
+
 def scheme(name: str) -> Scheme:
-    """The scheme with this name.
+    """The scheme with this name, whatever its case.
 
     Raises:
         UnknownName: If there is none.
     """
-    asked = ALSO.get(name.strip(), name.strip())
+    asked = name.strip().casefold()
+    asked = {one.casefold(): ours for one, ours in ALSO.items()}.get(asked, asked)
     group = re.fullmatch(r"int4wo-(\d+)", asked)
-    asked = f"int4-g{group[1]}" if group else asked
-    for form, made in _FORMS:
-        found = re.fullmatch(form, asked)
-        if found:
-            return made(found)
-    raise _unknown(name)
+    found = _made(f"int4-g{group[1]}" if group else asked)
+    if found is None:
+        raise _unknown(name)
+    return found
 
 
 def schemes(names: str) -> tuple[Scheme, ...]:
@@ -161,7 +204,3 @@ def schemes(names: str) -> tuple[Scheme, ...]:
             do="Leave it out for the usual schemes, or see: wheeltap list schemes",
         )
     return tuple(found.values())
-
-
-def _unknown(name: str) -> UnknownName:
-    return UnknownName("deployment scheme", name, READY)

@@ -1,6 +1,7 @@
 """The command line: one verb a file, loaded when it is called."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 
 from wheeltap import __version__
+from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import WheeltapError
 
 _HELP = """What do 4 bits, pruning, noise and flipped bits cost this checkpoint, and which of
@@ -71,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # before torch starts its threads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    TYPED.set(shlex.join(("wheeltap", *words)))
     try:
         code = application(overview=not words or words[0] in ("--help", "-h"))(
             words,

@@ -44,6 +44,7 @@ def demo(
       wheeltap demo --out /tmp/demo --draws 32
     """
     from wheeltap.cli.progress import said, shown
+    from wheeltap.cli.typed import TYPED
     from wheeltap.plans.plan import AuditSpec
     from wheeltap.runs import loop, planning
     from wheeltap.sources import digits
@@ -57,7 +58,7 @@ def demo(
             subjects, task, audits=["score", shipped, "single-point"], seed=seed, margin=_MARGIN, command="demo"
         )
     with shown("demo") as watch:
-        report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch)
+        report = loop.run(made, subjects, task, store=out / "demo.wheeltap", watch=watch, again=TYPED.get())
     return telling.tell(report)
 
 

@@ -26,7 +26,7 @@ def judge(
       wheeltap judge smollm2.wheeltap
       wheeltap judge digits.wheeltap --json digits.json
     """
-    from wheeltap.cli.show import judged
+    from wheeltap.runs.stored import judge as judged
 
     telling.prepare()
     return telling.tell(judged(store, plan=plan))

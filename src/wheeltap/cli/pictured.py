@@ -7,7 +7,6 @@ from typing import Any
 from wheeltap.cli import studying as cli
 from wheeltap.cli.fer import Training, Written
 from wheeltap.cli.options import Running, processes
-from wheeltap.cli.progress import said
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.telling import Telling
 from wheeltap.core.errors import UsageError
@@ -65,8 +64,7 @@ class Asked:
 def carry_out(asked: Asked, training: Training, *, written: Written) -> int:
     """Makes the study and writes its files; gives the exit code."""
     found = studying.create("pictures", asked.settings(training))
-    with said(f"planning {asked.name}"):
-        planned = cli.planned(found, asked.command, Choosing(seed=training.seed))
+    planned = cli.planned(found, asked.command, Choosing(seed=training.seed))
     out = written.folder(asked.name)
     telling = Telling(out=out, json=written.json, fail_on=written.fail_on, full=written.full)
     telling.prepare()

@@ -11,7 +11,7 @@ from rich.table import Table
 from wheeltap import sources
 from wheeltap.audits.power import smallest_found
 from wheeltap.cli.options import Measuring
-from wheeltap.cli.progress import said, shown
+from wheeltap.cli.progress import said, shown, steps
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
@@ -53,7 +53,8 @@ def planted(
     chosen = tuple(dict.fromkeys((*(USUAL if names is None else names_of(names)), SOUND)))
     if json is not None:
         require_writable(json)
-    loaded = sources.load(model, data=data)
+    with said("loading"):
+        loaded = sources.load(model, data=data)
     subject, task = loaded.subject, loaded.task
     effort = Measuring(draws=draws).settled().effort(subject.record.parameters)
     console = Console(highlight=False)
@@ -100,7 +101,8 @@ def _shifts(subject: Subject, task: BaseTask) -> bool:
 
 def _studied(settings: dict[str, str | int | bool], effort: Effort) -> ReportRecord:
     """The study, made and measured in a folder that is deleted."""
-    asked = studying.planned(studying.create("detection", settings), effort=effort)
+    with steps("planning") as planning:
+        asked = studying.planned(studying.create("detection", settings), effort=effort, watch=planning)
     with tempfile.TemporaryDirectory(prefix="wheeltap-") as folder, shown("planting") as watch:
         members = asked.members(Path(folder) / "made")
         report = loop.run(

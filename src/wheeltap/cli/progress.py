@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, nullcontext
+from threading import Event, Thread
 from time import monotonic
 from typing import final
 
@@ -134,32 +135,58 @@ def _lines(label: str) -> Watch:
 @contextmanager
 def steps(label: str, *, quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
     """A watch of work in named parts, each of so many steps: a line that is written over, or one every half minute."""
-    console = Console(stderr=True)
+    console, pace = Console(stderr=True), _Pace(label)
     if quiet or console.is_terminal:
         with nullcontext() if quiet else console.status(label) as status:
-            yield lambda what, done, total: None if status is None else status.update(_part(label, what, done, total))
+            yield lambda what, done, total: None if status is None else status.update(pace.said(what, done, total))
         return
     last = monotonic()
 
     def watch(what: str, done: int, total: int) -> None:
         nonlocal last
+        line = pace.said(what, done, total)
         if monotonic() - last >= EVERY:
             last = monotonic()
-            print(f"wheeltap: {_part(label, what, done, total)}", file=sys.stderr, flush=True)
+            print(f"wheeltap: {line}", file=sys.stderr, flush=True)
 
     yield watch
 
 
-def _part(label: str, what: str, done: int, total: int) -> str:
-    return f"{label}: {what}, {done} of {total}"
+@final
+class _Pace:
+    """How far named parts of some work are, each with the time left at its own pace so far."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._what, self._first, self._since = label, "", 0, 0.0
+
+    def said(self, what: str, done: int, total: int) -> str:
+        """``planning: nets, 5 of 48, about 2 min left``."""
+        now = monotonic()
+        if what != self._what:
+            self._what, self._first, self._since = what, done, now
+        taken = done - self._first
+        left = f", about {lasting((now - self._since) * (total - done) / taken)} left" if taken else ""
+        return f"{self._label}: {what}, {done} of {total}{left}"
 
 
 @contextmanager
 def said(label: str) -> Generator[None]:
-    """A spinner on standard error while something of unknown length runs."""
+    """A spinner on standard error while something of unknown length runs; in a log, a line every half minute."""
     console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
+    if console.is_terminal:
+        with console.status(label):
+            yield
         return
-    with console.status(label):
+    over, began = Event(), monotonic()
+
+    def beat() -> None:
+        while not over.wait(EVERY):
+            print(f"wheeltap: {label}: {lasting(monotonic() - began)} so far", file=sys.stderr, flush=True)
+
+    thread = Thread(target=beat, daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        over.set()
+        thread.join()

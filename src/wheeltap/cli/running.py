@@ -7,6 +7,7 @@ from wheeltap.cli.options import Measuring, Running, default_store
 from wheeltap.cli.progress import said, shown
 from wheeltap.cli.studying import run as run_study
 from wheeltap.cli.telling import Telling
+from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -78,4 +79,7 @@ def ran(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running
     telling.require_apart(store)
     with shown(" vs ".join(names), quiet=telling.quiet) as watch:
         workers = 1 if running.workers is None else running.workers
-        return loop.run(plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes)
+        return loop.run(
+            plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes,
+            again=TYPED.get(),
+        )  # fmt: skip

@@ -95,7 +95,9 @@ def read(source: Path, *, plan: int | None = None) -> "Report":
             do="Run an audit first: wheeltap audit digits",
         )
     if _is_store(source):
-        return judged(source, plan=plan)
+        from wheeltap.runs.stored import judge
+
+        return judge(source, plan=plan)
     if plan is not None:
         raise UsageError(
             "A report in a file is that of one plan.",
@@ -105,14 +107,3 @@ def read(source: Path, *, plan: int | None = None) -> "Report":
             do="Leave --plan out, or give the store.",
         )
     return Report.read(source)
-
-
-def judged(store: Path, *, plan: int | None = None) -> "Report":
-    """The report on what is in a store; of a run that is not over, it says so first."""
-    from wheeltap.cli.status import again_of
-    from wheeltap.plans.store import Store
-    from wheeltap.runs.stored import judge, plan_of
-
-    with Store(store, readonly=True) as kept:
-        _, chosen = plan_of(kept, plan)
-    return judge(store, again=again_of(chosen), plan=plan)

@@ -11,6 +11,7 @@ from wheeltap.core.errors import WheeltapError
 if TYPE_CHECKING:
     from wheeltap.plans.outcomes import Outcomes
     from wheeltap.plans.plan import Plan
+    from wheeltap.plans.store import Store
     from wheeltap.runs.stored import Kept
 
 
@@ -31,7 +32,7 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
             plan_of(kept)  # says what to do
         for each in plans:
             print(title(each, of=len(plans)))
-            for line in _told(each, known, store):
+            for line in _told(each, known, kept):
                 print(f"  {line}")
         counts = ", ".join(f"{number:,} {name}" for name, number in kept.count().items()) or "none"
     print(f"outcomes in the store: {counts}")
@@ -60,27 +61,20 @@ def described(plan: "Plan") -> str:
     return f"{nets}{f' ({made:,} made by recipes)' if made else ''} in {others[0]}, {others[1]}"
 
 
-def again_of(plan: "Plan") -> str:
-    """How the run of a plan was started, as far as that is known."""
-    if plan.study is not None:
-        return f"wheeltap {plan.command} ..."
-    return " ".join(("wheeltap", plan.command, *plan.sources, "...")) if plan.sources else ""
-
-
-def _told(kept: "Kept", known: "Outcomes", store: Path) -> list[str]:
+def _told(kept: "Kept", known: "Outcomes", store: "Store") -> list[str]:
     """What there is to say on a plan's trials."""
-    from wheeltap.runs.stored import require_audits
+    from wheeltap.runs.stored import again_of, require_audits
 
     if kept.plan is None:
         return ["Use the wheeltap that made it."]
     try:
-        require_audits(kept.plan, where=str(store))
-        return _counted(kept.plan, known)
+        require_audits(kept.plan, where=str(store.path))
+        return _counted(kept.plan, known, again_of(store, kept.key))
     except WheeltapError as error:
         return [error.in_line()]
 
 
-def _counted(plan: "Plan", known: "Outcomes") -> list[str]:
+def _counted(plan: "Plan", known: "Outcomes", again: str) -> list[str]:
     from wheeltap.audits.settle import wanted
     from wheeltap.runs.budget import most_trials
 
@@ -94,12 +88,11 @@ def _counted(plan: "Plan", known: "Outcomes") -> list[str]:
         return [first, f"complete, but {failed:,} failed: the same command tries them again" if failed else "complete"]
     most = most_trials(plan)
     later = f"Later rounds depend on what these give and may ask for more: at most {most:,} in all."
-    again = again_of(plan)
     made = [outcome for trial in plan.makings() if (outcome := known(trial.key)) is not None]
     return [
         first,
         *([f"{len(made):,} of {len(plan.makings()):,} nets are made"] if plan.makings() else []),
-        f"{missing:,} trial{'s' * (missing != 1)} to go{' so far' * (most > len(asked))}: run the same command again"
-        + (f" ({again})" if again else ""),
+        f"{missing:,} trial{'s' * (missing != 1)} to go{' so far' * (most > len(asked))}: "
+        + (f"resume with: {again}" if again else "run the same command again"),
         *([later] if most > len(asked) else []),
     ]

@@ -12,10 +12,11 @@ import msgspec
 
 from wheeltap.audits.base import studies
 from wheeltap.cli.options import Running, default_store
-from wheeltap.cli.progress import said, share, shown
-from wheeltap.cli.status import again_of, described
+from wheeltap.cli.progress import share, shown, steps
+from wheeltap.cli.status import described
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.telling import Telling
+from wheeltap.cli.typed import TYPED
 from wheeltap.core.errors import UnknownName, UsageError
 from wheeltap.plans.plan import Effort, Plan
 from wheeltap.recipes.make import Pace
@@ -39,8 +40,7 @@ def carry_out(name: str, choosing: Choosing, *, running: Running, telling: Telli
     if choosing.plan is not None:
         files.require_writable(choosing.plan)
     found = chosen(name, choosing)
-    with said(f"planning {name}"):
-        asked = planned(found, f"{VERB}{name}", choosing)
+    asked = planned(found, f"{VERB}{name}", choosing)
     if choosing.plan is None:
         return telling.tell(run(asked, running=running, telling=telling, budget=budget))
     files.write(choosing.plan, asked.plan.to_bytes())
@@ -115,7 +115,8 @@ def planned(found: Study, command: str, choosing: Choosing) -> Planned:
     """The plan of a study, as this command made it."""
     draws = choosing.draws
     effort = None if draws is None else Effort(draws=draws, control_draws=draws)
-    made = studying.planned(found, effort=effort, seed=choosing.seed, alpha=choosing.alpha)
+    with steps(f"planning {command}") as watch:
+        made = studying.planned(found, effort=effort, seed=choosing.seed, alpha=choosing.alpha, watch=watch)
     return dataclasses.replace(made, plan=msgspec.structs.replace(made.plan, command=command))
 
 
@@ -139,10 +140,10 @@ def run(
         try:
             return loop.run(
                 asked.plan, [], asked.task, store=store, workers=running.workers or 1, watch=watched,
-                memory=running.memory_bytes, members=asked.members(folder),
+                memory=running.memory_bytes, members=asked.members(folder), again=TYPED.get(),
             )  # fmt: skip
         except _Spent:
-            return stored.judge(store, again=again_of(asked.plan))
+            return stored.judge(store)
         except KeyboardInterrupt:
             if watched.member is not None and not telling.quiet:
                 print(_stopped(watched.member, folder), file=sys.stderr)

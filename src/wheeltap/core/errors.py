@@ -72,9 +72,14 @@ class UnknownName(UsageError, LookupError):
         name: What was asked for.
         known: What there is; of more than ``MOST_NAMES``, the nearest are listed.
         first: Those of them that are listed first.
+        expected: How names are made, where what there is cannot be listed.
+        do: What to do, where that is not to take the nearest.
     """
 
-    def __init__(self, kind: str, name: object, known: Iterable[str], *, first: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: str, name: object, known: Iterable[str], *, first: Iterable[str] = (), expected: str = "",
+        do: str = "",
+    ) -> None:  # fmt: skip
         names, own = sorted(known), sorted(first)
         if len(names) <= MOST_NAMES:
             near = nearest(name, names)
@@ -85,7 +90,8 @@ class UnknownName(UsageError, LookupError):
             some = list(dict.fromkeys([*own, *several]))[:_FEW_NAMES] or names[:_FEW_NAMES]
             listed = f"{', '.join(some)} and {len(names) - len(some):,} more"
         hint = f"Did you mean {near[0]!r}?" if near else f"Choose one of: {listed}."
-        super().__init__(f"There is no {kind} called {name!r}.", expected=listed, got=str(name), do=hint)
+        what = f"There is no {kind} called {name!r}."
+        super().__init__(what, expected=expected or listed, got=str(name), do=do or hint)
 
 
 def nearest(name: object, known: Iterable[str], *, most: int = 1) -> list[str]:

@@ -23,7 +23,11 @@ def write_whole(target: Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def beside(target: Path) -> Generator[tuple[Path, int]]:
-    """A new file beside ``target``, open for writing; gone afterwards unless it was put in the place of another."""
+    """A new file beside ``target``, open for writing; gone afterwards unless it was put in the place of another.
+
+    The folder is made where it is missing.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
     # Drawn, not the number of the process: two containers on one volume may have the same.
     temporary = target.parent / f".{target.name}.{secrets.token_hex(6)}.tmp"
     # Not tempfile: its files are private to the user, and these may be shared (the umask decides).

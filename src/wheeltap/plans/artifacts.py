@@ -188,7 +188,6 @@ class Artifacts:
         arrays = {name: np.asarray(array, order="C") for name, array in {**kept.arrays, **reports}.items()}
         data = save(arrays, {"note": json.dumps(note)})
         with _written(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
 
     def _read(self, path: Path, spec: ArtifactSpec, like: Arrays) -> Kept | None:

@@ -62,11 +62,11 @@ class Store:
     """Outcomes and plans in one file.
 
     Args:
-        path: The file; made where it is missing, unless ``readonly``.
+        path: The file; made where it is missing, with its folder, unless ``readonly``.
         readonly: Only read; needs no lock.
 
     Raises:
-        MissingFile: If ``readonly`` and the file is not there, or its folder is not.
+        MissingFile: If ``readonly`` and the file is not there.
         StoreError: If the file is no wheeltap store, of another version, corrupt, locked, or the disk is full.
     """
 
@@ -74,12 +74,15 @@ class Store:
         self.path = Path(path)
         self.readonly = readonly
         self._lock: sqlite3.Connection | None = None
-        if (readonly and not self.path.is_file()) or not self.path.parent.is_dir():
+        if readonly and not self.path.is_file():
             raise MissingFile(
-                "There is no store at this path." if readonly else "The store's folder does not exist.",
-                where=str(self.path),
-                do="Give the path of a .wheeltap file." if readonly else f"Make the folder {self.path.parent} first.",
+                "There is no store at this path.", where=str(self.path), do="Give the path of a .wheeltap file."
             )
+        if not readonly:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise self._shut(error.strerror or str(error)) from error
         try:
             with self._explained():
                 self._require_ours()

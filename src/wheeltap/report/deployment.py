@@ -240,7 +240,11 @@ def _note(finding: Finding) -> str:
         return f"{few}{rounded(power.examples)} examples would tell"
     if power.draws is not None:
         return f"{rounded(power.draws)} draws would tell"
-    return "near the margin" if power.examples is not None else "more draws and examples"
+    return "near the margin" if power.examples is not None else MORE
+
+
+MORE = "more draws and examples"
+"""What an open row needs, where neither alone would do."""
 
 
 _FEW = 200

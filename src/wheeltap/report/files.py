@@ -17,24 +17,16 @@ def write(path: str | os.PathLike[str], data: bytes) -> Path:
     """Write ``data`` to ``path`` atomically: a reader sees the old file or the new one, never half of it.
 
     Args:
-        path: Where to; its folder must exist.
+        path: Where to; its folder is made where it is missing.
         data: The whole content.
 
     Returns:
         The path written.
 
     Raises:
-        MissingFile: If the folder does not exist.
         ReportFileError: If the disk is full, or the file cannot be written.
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise MissingFile(
-            "The folder for the report does not exist.",
-            where=str(target),
-            expected=f"a folder {target.parent}",
-            do=f"Create it (mkdir -p {target.parent}) or give another path.",
-        )
     _refuse_database(target)
     try:
         if target.exists() and not (target.is_file() or target.is_dir()):
@@ -57,7 +49,6 @@ def require_writable(path: str | os.PathLike[str]) -> None:
     """
     target = Path(path)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         with beside(target) as (_, handle):

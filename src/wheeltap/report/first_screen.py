@@ -72,8 +72,17 @@ def _grid(shown: Table, console: "Console") -> "Grid":
     from rich.table import Table as Grid
 
     grid = Grid(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-    label = min(_LABEL if console.width >= _WIDE else _NARROW_LABEL, max(len(line.label) for line in shown.lines))
-    grid.add_column(shown.headings[0], min_width=label, overflow="fold", ratio=None)
+    longest = max(len(line.label) for line in shown.lines)
+    verdicts = max((len(_verdict(line)) for line in shown.lines), default=0)
+    # A line each, where the numbers leave that much room; else what is words folds.
+    cells = sum(1 + _wide(shown, at) for at in _kept(shown, console))
+    room = console.width - cells - 1 - max(verdicts, len(shown.headings[-1]))
+    flat = console.width >= _WIDE and room >= min(longest, _LABEL)
+    label = min(longest, room) if flat else min(_LABEL if console.width >= _WIDE else _NARROW_LABEL, longest)
+    grid.add_column(
+        shown.headings[0], min_width=label, max_width=label if flat else None, no_wrap=flat,
+        overflow="ellipsis" if flat else "fold",
+    )  # fmt: skip
     for at in _kept(shown, console):
         # A number is never broken; a cell of words may be.
         number = "95 %" in shown.headings[at + 1]
@@ -81,9 +90,15 @@ def _grid(shown: Table, console: "Console") -> "Grid":
         least = widest if number else min(widest, 11)
         heading = shown.headings[at + 1].replace(" loses more", "\nloses more")
         grid.add_column(heading, justify="right", min_width=least, no_wrap=number, overflow="fold")
-    verdicts = max((len(line.verdict) for line in shown.lines), default=0)
-    grid.add_column(shown.headings[-1], min_width=verdicts, overflow="fold")
+    least = verdicts if flat else max((len(line.verdict) for line in shown.lines), default=0)
+    grid.add_column(shown.headings[-1], min_width=least, overflow="fold")
     return grid
+
+
+def _wide(shown: Table, at: int) -> int:
+    """Columns that a cell takes, its heading included, which is in two lines where it says who loses more."""
+    heading = shown.headings[at + 1].replace(" loses more", "\nloses more")
+    return max(map(len, (*(line.cells[at] for line in shown.lines), *heading.split("\n"))))
 
 
 def _cut(text: str, width: int) -> str:
@@ -98,7 +113,10 @@ def _verdict(line: Line) -> "Text":
     from rich.text import Text
 
     text = Text(line.verdict, style=_style(line.tone))
-    return text.append(f" ({line.note})", style="") if line.note else text
+    count = line.note.removesuffix(" would tell")  # in short: a row is one line
+    note = line.note if count == line.note else f"needs {count.removesuffix(' examples')}"
+    note = "needs more" if line.note == deployment.MORE else note
+    return text.append(f" ({note})", style="") if note else text
 
 
 def bars(shown: Table, console: "Console") -> None:

@@ -14,7 +14,7 @@ def unfinished(record: ReportRecord, missing: int, *, again: str = "") -> Report
     Args:
         record: The report on what is there.
         missing: Trials known to be wanted that have not run.
-        again: How the run was started, as far as it is known.
+        again: The command that resumes it; empty where it is not known.
     """
     if not missing:
         return record

@@ -82,6 +82,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     watch: Watch | None = None,
     memory: int | None = None,
     members: Members | None = None,
+    again: str = "",
 ) -> Report:
     """Runs what the store lacks of a plan, and judges.
 
@@ -94,6 +95,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
         watch: Called after each trial; where this process makes a member, several times a second too. What it raises
             ends the run, and what was measured or made so far is kept.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
+        again: The command that started it, which resumes it; kept in the store and said where it is not over.
         members: Who makes or loads the subjects that are not given: see ``studying.members_of``.
 
     Raises:
@@ -114,7 +116,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
             store = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wheeltap-"))) / "run.wheeltap"
         kept = stack.enter_context(Store(store))
         stack.enter_context(executor)
-        note_run(kept, plan, provenance(plan, several))
+        note_run(kept, plan, provenance(plan, several), again)
         records = (*plan.subjects, *plan.controls)
         workshop = Workshop(several, records, task, memory=memory, maker=members)
         running = _Run(plan, workshop, kept, executor, watch)

@@ -35,13 +35,20 @@ class Kept:
     plan: Plan | None
 
 
-def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar]) -> None:
-    """Keeps a plan that is about to be run, what it is run with, and when."""
+def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar], again: str) -> None:
+    """Keeps a plan that is about to be run, what it is run with, when, and by which command."""
     store.put_plan(plan.key, plan.to_bytes())
     told = msgspec.json.encode(provenance)
     store.put_note("provenance", told)
     store.put_note(f"provenance:{plan.key}", told)
     store.put_note(f"when:{plan.key}", f"{datetime.now(UTC):%Y-%m-%d %H:%M}".encode())
+    if again:
+        store.put_note(f"again:{plan.key}", again.encode())
+
+
+def again_of(store: Store, key: str) -> str:
+    """The command that resumes the run of a plan; empty where none started it."""
+    return (store.note(f"again:{key}") or b"").decode()
 
 
 def noted(store: Store, key: str) -> dict[str, Scalar]:
@@ -108,12 +115,11 @@ def require_audits(plan: Plan, *, where: str) -> None:
             )
 
 
-def judge(store: str | Path, *, again: str = "", plan: int | None = None) -> Report:
+def judge(store: str | Path, *, plan: int | None = None) -> Report:
     """The report on a plan of a store, from what is there; it says so first if trials are missing.
 
     Args:
         store: The file.
-        again: How the run was started, to be told where it is not over.
         plan: Number of the plan, as ``wheeltap show STORE`` lists them; by default the one that was run last.
 
     Raises:
@@ -128,4 +134,4 @@ def judge(store: str | Path, *, again: str = "", plan: int | None = None) -> Rep
         reused = sum(known(trial.key) is not None for trial in asked)
         cost = Cost(forwards=0.0, seconds=0.0, trials=0, reused=reused)
         found = judged(chosen, known, cost=cost, provenance=noted(kept, key))
-        return Report(unfinished(found, len(asked) - reused, again=again))
+        return Report(unfinished(found, len(asked) - reused, again=again_of(kept, key)))

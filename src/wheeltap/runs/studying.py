@@ -1,6 +1,6 @@
 """Studies as plans: the members' records without making them, the examples, the rules; then run like any plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -72,7 +72,10 @@ class Planned:
         return Members(self.plan.subjects, self.sources, tasks, folder)
 
 
-def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05) -> Planned:
+def planned(
+    study: Study, *, effort: Effort | None = None, seed: int = 0, alpha: float = 0.05,
+    watch: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Planned:  # fmt: skip
     """The plan of a study; no member is made.
 
     Args:
@@ -80,6 +83,7 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
         effort: Draws of the audits that are measures of its members.
         seed: Root of every draw of a disturbance or reading; what a recipe draws follows from the study's settings.
         alpha: Probability of any false ``found`` over all rules together; of any false ``excluded``, likewise.
+        watch: Called with how many nets are drawn up: each takes passes over the examples.
 
     Raises:
         UnknownName: If a recipe, cohort, metric or statistic is not known.
@@ -93,7 +97,7 @@ def planned(study: Study, *, effort: Effort | None = None, seed: int = 0, alpha:
     examples = Examples.of(study, given)
     task = examples.task
     require_fractions(spec, task.record)
-    drafted = _drafted(study.name, cast, examples)
+    drafted = _drafted(study.name, cast, examples, watch)
     records, sources = drafted.records, drafted.sources
     cohorts = tuple(
         msgspec.structs.replace(cohort, training=drafted.training(cohort.members)) for cohort in spec.cohorts
@@ -125,12 +129,14 @@ def again(plan: Plan) -> Planned:
     return Planned(plan, examples.task, known, examples.training)
 
 
-def _drafted(study: str, cast: Sequence[Cast], examples: Examples) -> "_Drafted":
+def _drafted(
+    study: str, cast: Sequence[Cast], examples: Examples, watch: Callable[[str, int, int], None]
+) -> "_Drafted":
     """All members, without making any."""
-    drafted = _Drafted(examples)
-    for one in cast:
-        for asked in one.members:
-            drafted.add(asked, where=f"{study}, cohort {one.name}")
+    drafted, every = _Drafted(examples), [(one.name, asked) for one in cast for asked in one.members]
+    for done, (cohort, asked) in enumerate(every):
+        watch("nets", done, len(every))
+        drafted.add(asked, where=f"{study}, cohort {cohort}")
     return drafted
 
 

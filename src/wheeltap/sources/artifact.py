@@ -28,7 +28,6 @@ def save(model: nn.Module, spec: ArtifactSpec, path: Path) -> None:
     """
     from safetensors.numpy import save as bytes_of
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, bytes_of(weights(model), {_HOW: msgspec.json.encode(spec).decode()}))
 
 
@@ -40,7 +39,6 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """
     from safetensors.torch import save as bytes_of
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     held = cast("dict[str, Tensor]", model.state_dict())
     write_whole(path, bytes_of({name: tensor.detach().clone().contiguous() for name, tensor in held.items()}))
 

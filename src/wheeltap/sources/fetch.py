@@ -150,7 +150,6 @@ def _downloaded(genome: Published, address: str) -> bytes:
 
 def _write(path: Path, data: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, data)
     except OSError as error:
         raise _unusable(path, error) from error
