@@ -49,7 +49,7 @@ FREE = {
 """Reviewed: text that is no choice, by what it is."""
 
 LATER = {
-    "Asked": {"of", "recipe", "settings", "source"}, "Cohort": {"members"}, "StudySpec": {"settings"},
+    "Asked": {"of", "recipe", "settings", "source"}, "Cohort": {"members", "training"}, "StudySpec": {"settings"},
     "Rule": {"code", "metric", "cohorts", "with_metric", "beyond", "supports", "refutes", "otherwise"},
     "Measured": {"settings", "estimate"}, "Metric": {"code", "unit", "reads"}, "MetricRow": {"verdict"},
     "Plan.trial": {"perturbation", "settings"}, "Plan.reading": {"reading", "settings"},
