@@ -164,10 +164,10 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     store = tmp_path / "mine.wheeltap"
     members = asked.members(studying.folder_of(store))
     with pytest.raises(KeyboardInterrupt):
-        loop.run(asked.plan, [], asked.task, store=store, watch=stop, members=members)
+        loop.run(asked.plan, [], asked.task, store=store, watch=stop, members=members, again="wheeltap study mine.toml")
     assert main(["status", "mine.wheeltap"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "4 of 8 nets are made" in said and "same command again (wheeltap study mine.toml ...)" in said
+    assert "4 of 8 nets are made" in said and "resume with: wheeltap study mine.toml" in said
     assert main(["judge", "mine.wheeltap"]) == 2
     assert "Unfinished: at least 4 trials have not run" in " ".join(capsys.readouterr().out.split())
     assert main(["study", "mine.toml", "--json", "whole.json"]) == 0
@@ -234,7 +234,7 @@ def test_a_budget_stops_a_study_and_cuts_nothing(
     folder = tmp_path / "s.wheeltap.made"
     states = list(folder.glob("*.state.safetensors"))
     assert (len(list(folder.glob("*.safetensors"))) - len(states), len(states)) == (made, 0 if made else 1)
-    assert part["provenance"]["missing_trials"] > 0 and "(wheeltap study mine.toml ...)" in part["headline"]
+    assert part["provenance"]["missing_trials"] > 0 and "again (wheeltap study mine.toml" in part["headline"]
     assert main(words) == 0
     first, whole = report(here / "out" / "report.json"), report(tmp_path / "r.json")
     for name in ("findings", "controls", "study", "headline"):
