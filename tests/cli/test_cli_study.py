@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -234,7 +235,8 @@ def test_a_budget_stops_a_study_and_cuts_nothing(
     folder = tmp_path / "s.wheeltap.made"
     states = list(folder.glob("*.state.safetensors"))
     assert (len(list(folder.glob("*.safetensors"))) - len(states), len(states)) == (made, 0 if made else 1)
-    assert part["provenance"]["missing_trials"] > 0 and "again (wheeltap study mine.toml" in part["headline"]
+    again = shlex.join(("wheeltap", *words, "--budget", limit))
+    assert part["provenance"]["missing_trials"] > 0 and f"again ({again})" in part["headline"]
     assert main(words) == 0
     first, whole = report(here / "out" / "report.json"), report(tmp_path / "r.json")
     for name in ("findings", "controls", "study", "headline"):
