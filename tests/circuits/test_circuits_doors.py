@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,15 @@ import torch
 import wheeltap as wt
 from wheeltap.cli import main
 from wheeltap.core.circuit import Circuit
-from wheeltap.core.circuit_file import is_mib
+from wheeltap.core.circuit_file import is_mib, read_mib
 from wheeltap.core.errors import WheeltapError
 from wheeltap.core.unit_circuit import UnitCircuit, load
 from wheeltap.engine.circuits.asking import halves, pairs_of
+from wheeltap.plans.store import Store
 from wheeltap.recipes import base
 from wheeltap.recipes.make import make
+from wheeltap.runs import circuits as runs
+from wheeltap.runs import planning
 from wheeltap.sources import artifact
 
 MODULE = """
@@ -130,6 +134,51 @@ def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path, capsys: pytes
     said = " ".join(capsys.readouterr().out.split())
     assert "cannot do the task" in said and "There is no circuit: poor.json was not written." in said
     assert not (place / "poor.json").exists()
+
+
+def test_where_no_search_reaches_the_target_the_best_is_written_and_marked(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, more in {"units": ["--method", "masks"], "edges": ["--method", "eap"]}.items():
+        command = find("-o", f"{name}.json", *more)
+        command[command.index("--target") + 1] = "1e-9"
+        command[command.index("--store") + 1] = f"{name}.wheeltap"
+        assert main(command) in (1, 2)
+        said = capsys.readouterr()
+        assert re.search(r"wheeltap: about \d+ s as the machine is now: \d+ searches, 1 reading of", said.err)
+        assert "UNDECIDED: No search reached the target of 1e-09 nats." in " ".join(said.out.split())
+        circuit = read_mib(place / "edges.json") if name == "edges" else load(place / "units.json")
+        origin = circuit.origin if isinstance(circuit, Circuit) else circuit
+        assert origin is not None and origin.undecided.startswith("No search reached the target")
+        assert 0 < circuit.kept.sum() < len(circuit.kept)
+        # It is the smallest that was tried which does 90 % of what the best one does.
+        lowest, loss = lowest_loss(place / f"{name}.wheeltap"), float(origin.undecided.split(" nats on")[0].split()[-1])
+        assert lowest - 5e-4 <= loss <= np.log(2.0) - 0.9 * (np.log(2.0) - lowest) + 5e-4
+        assert main(["circuits", "check", "mynets:net", f"{name}.json", "--task", "pairs.jsonl"]) in (0, 1)
+        assert f"{name}.json: UNDECIDED: No search reached" in " ".join(capsys.readouterr().out.split())
+
+
+def lowest_loss(store: Path) -> float:
+    with Store(store, readonly=True) as held:
+        outcomes = list(map(held.get, held.keys()))
+    [losses] = [one.values["losses"] for one in outcomes if one is not None and "losses" in one.values]
+    return float(losses.min())
+
+
+def test_while_searches_have_not_run_the_best_so_far_says_so(place: Path) -> None:
+    assert main(find("-o", "one.json", "--quiet")) in (0, 1)
+    task, subject = wt.circuits.pairs(place / "pairs.jsonl"), wt.Subject(planted_nets.true(count=32).net, name="net")
+    asked: dict[str, Any] = {"steps": 8, "penalties": "1e-4,1e-3", "target": 0.4}
+    plan = planning.plan([subject], task, audits=runs.wanted(asked, subject), seed=0)
+    circuit = runs.found(plan, subject, task, place / "found.wheeltap")
+    assert isinstance(circuit, UnitCircuit) and circuit.undecided == "Only 1 of 2 searches have run."
+    whole = load(place / "one.json")
+    assert (whole.undecided, circuit.sites) == ("", whole.sites)
+    # Files that do not say whether they are undecided are read too.
+    old = json.loads((place / "one.json").read_text())
+    del old["undecided"]
+    (place / "old.json").write_text(json.dumps(old | {"format": "wheeltap circuit of units, 1"}))
+    assert load(place / "old.json").sites == whole.sites
 
 
 def test_killed_it_goes_on_to_the_same_circuit(place: Path) -> None:

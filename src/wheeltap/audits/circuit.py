@@ -116,10 +116,11 @@ class CircuitAudit(Audit):
 
     def searches(self, plan: Plan, subject: SubjectRecord) -> list[Trial]:
         """One for each penalty; none where a circuit is given."""
-        return [] if self.settings.circuit else [self.search(plan, subject, penalty=one) for one in self._penalties]
+        return [] if self.settings.circuit else [self.search(plan, subject, penalty=one) for one in self.penalties]
 
     @property
-    def _penalties(self) -> list[float]:
+    def penalties(self) -> list[float]:
+        """Of each search."""
         if self.settings.method != "masks":
             return [self.settings.penalty]  # which no other method has
         return [float(one) for one in self.settings.penalties.split(",")]
@@ -138,21 +139,17 @@ class CircuitAudit(Audit):
         if self.settings.circuit:
             return Chosen(self.settings.circuit, self.settings.penalty)
         found = [case.reading(trial) for trial in self.searches(case.plan, subject)]
-        if float(found[0]["own"]) > (1.0 - ABLE) * CHANCE:
+        if self.unable(found[0]):
             raise Unanswered("not_applicable", _unable(subject.name, float(found[0]["own"])))
         sizes = {at: int(one["size"]) for at, one in enumerate(found) if int(one["size"])}
         if not sizes:
             raise Unanswered("not_applicable", _none(subject, found))
         at = min(sizes, key=lambda one: sizes[one])
-        return Chosen(packed(found[at]["rank"] < sizes[at]), self._penalties[at])
+        return Chosen(packed(found[at]["rank"] < sizes[at]), self.penalties[at])
 
-    def aim(self, case: Case, subject: SubjectRecord) -> float:
-        """The loss that a circuit had to reach, nats.
-
-        Raises:
-            Unanswered: If it follows from a search that has not run.
-        """
-        return self.settings.target or float(case.reading(self.searches(case.plan, subject)[0])["target"])
+    def unable(self, found: Arrays) -> bool:
+        """Whether the whole net hardly does better than a guess, by a search: there is nothing to explain."""
+        return float(found["own"]) > (1.0 - ABLE) * CHANCE
 
     def effects(self, case: Case, subject: SubjectRecord, *, rephrased: bool = False) -> Trial:
         """What the circuit does.

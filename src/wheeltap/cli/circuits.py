@@ -1,6 +1,7 @@
 """``wheeltap circuits train | find | check``."""
 
 import dataclasses
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,7 @@ from wheeltap.plans.readings.circuit_search import Ablation, Method
 
 if TYPE_CHECKING:
     from wheeltap.core.canon import Scalar
+    from wheeltap.runs.circuit_time import Foreseen
 
 
 @Parameter(name="*")
@@ -52,7 +54,7 @@ class Searching:
         Ablation | None,
         Parameter(
             help="What ablated units hold, or edges carry: mean, zero, or (edges) patch: what they carry on the other "
-            "side of the pair. By default mean for units, patch for edges."
+            "side of their pair (the counterfactual). By default mean for units, patch for edges."
         ),
     ] = None
 
@@ -105,7 +107,8 @@ def find(  # noqa: PLR0913 - a door: each is a choice of its own
 ) -> int:
     """Finds a small circuit that does a task, and checks it: sufficient, necessary, nulls, stable.
 
-    If it is interrupted, the same command resumes it.
+    It says first about how long that takes. The file holds the best circuit so far from the first search on, marked as
+    undecided until a search has reached the target. If it is interrupted, the same command resumes it.
 
     Try it:
 
@@ -194,6 +197,7 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
     from wheeltap.report.files import require_writable
     from wheeltap.runs import circuits as runs
     from wheeltap.runs import planning
+    from wheeltap.runs.circuit_time import foreseen
 
     if out is not None:
         require_writable(out)
@@ -206,13 +210,33 @@ def _judged(  # noqa: PLR0913 - what the two doors have in common
             runs.given(asked, subjects[0], examples) if isinstance(asked, Path) else runs.wanted(asked, subjects[0])
         )
         plan = planning.plan(subjects, examples, audits=audits, seed=seed, sources=(model,), data=str(data))
-    report, place = ran(plan, subjects, examples, running=running, telling=telling), None
-    if out is not None:  # first of all: whoever reads the report may stop reading
-        circuit = runs.found(plan, subjects[0], examples, running.store or default_store(subjects[0].name))
-        place = (
-            f"There is no circuit: {out} was not written." if circuit is None else f"{out}: {runs.save(circuit, out)}."
-        )
+    store = running.store or default_store(subjects[0].name)
+    if not telling.quiet:
+        with said("timing a pass"):
+            left = foreseen(plan, subjects[0], examples, store=store, workers=running.workers or 1)
+        print(f"wheeltap: {_told(left)}", file=sys.stderr, flush=True)
+    place = runs.marked(asked) if isinstance(asked, Path) else ""
+
+    def keep() -> None:
+        """Writes the best circuit so far: also where the run is killed, or the reader of the report goes away."""
+        nonlocal place
+        if out is not None:
+            circuit = runs.found(plan, subjects[0], examples, store)
+            size = "" if circuit is None else runs.save(circuit, out)
+            place = f"{out}: {size}" if size else f"There is no circuit: {out} was not written."
+
+    report = ran(plan, subjects, examples, running=running, telling=telling, after=keep)
+    keep()
     code = telling.tell(report)
     if place:
         print(place)
     return code
+
+
+def _told(left: "Foreseen") -> str:
+    """What is left to do, and about how long it takes."""
+    from wheeltap.cli.progress import lasting
+
+    searches = f"{left.searches} search{'es' * (left.searches != 1)}"
+    readings = f"{left.judgments} reading{'s' * (left.judgments != 1)} of what the circuit does"
+    return f"about {lasting(left.seconds)} as the machine is now: {searches}, {readings}"

@@ -85,7 +85,8 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
         yield lambda state: None
         return
     if not console.is_terminal:
-        yield _lines(label)
+        with _lines(label) as printing:
+            yield printing
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=_BAR), MofNCompleteColumn(),
@@ -107,29 +108,38 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
         yield watch
 
 
-def _lines(label: str) -> Watch:
-    began = since = last = monotonic()
-    phase, net = Phase(), Net()
+@contextmanager
+def _lines(label: str) -> Generator[Watch]:
+    """A line every half minute, by a thread of its own: one trial may take many minutes."""
+    began = since = monotonic()
+    phase, net, over, last = Phase(), Net(), Event(), list[State]()
 
     def watch(state: State) -> None:
-        nonlocal last, since
-        now = monotonic()
+        nonlocal since
         if phase.begins(state) and phase.before:
-            since = now
-        making = net.said(state, now)
-        if now - last < EVERY:
-            return
-        last = now
-        done, total = phase.of(state)
-        left = f", about {lasting((now - since) * (total - done) / done)} left" if done else ""
-        print(
-            f"wheeltap: {label}: {int(done):,} of {total:,} {phase.unit}, {lasting(now - began)}{left}"
-            + (f"; {making}" if making else ""),
-            file=sys.stderr,
-            flush=True,
-        )
+            since = monotonic()
+        last[:] = [state]
 
-    return watch
+    def said(now: float) -> str:
+        if not last:
+            return "started"
+        done, total = phase.of(last[0])
+        left = f", about {lasting((now - since) * (total - done) / done)} left" if done else ""
+        making = net.said(last[0], now)
+        return f"{int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
+
+    def lines() -> None:
+        while not over.wait(EVERY):
+            now = monotonic()
+            print(f"wheeltap: {label}: {lasting(now - began)}, {said(now)}", file=sys.stderr, flush=True)
+
+    thread = Thread(target=lines, daemon=True)
+    thread.start()
+    try:
+        yield watch
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

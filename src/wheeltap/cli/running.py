@@ -1,5 +1,6 @@
 """What ``audit``, ``compare`` and ``run`` share: load, plan, run, tell."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from wheeltap.cli.loading import load, planned
@@ -72,14 +73,32 @@ def carry_out(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: R
     return telling.tell(ran(plan, subjects, task, running=running, telling=telling))
 
 
-def ran(plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running, telling: Telling) -> Report:
-    """Runs a plan with progress; nothing is printed of the report yet."""
+def ran(
+    plan: Plan, subjects: list[Subject], task: BaseTask, *, running: Running, telling: Telling,
+    after: Callable[[], None] | None = None,
+) -> Report:  # fmt: skip
+    """Runs a plan with progress; nothing is printed of the report yet.
+
+    Args:
+        plan: What to run.
+        subjects: The models.
+        task: The examples.
+        running: Where outcomes are kept.
+        telling: Where the report goes.
+        after: Called after each trial.
+    """
     names = [subject.name for subject in subjects]
     store = running.store or default_store(*names)
     telling.require_apart(store)
     with shown(" vs ".join(names), quiet=telling.quiet) as watch:
+
+        def each(state: loop.Progress) -> None:
+            watch(state)
+            if after is not None:
+                after()
+
         workers = 1 if running.workers is None else running.workers
         return loop.run(
-            plan, subjects, task, store=store, workers=workers, watch=watch, memory=running.memory_bytes,
+            plan, subjects, task, store=store, workers=workers, watch=each, memory=running.memory_bytes,
             again=TYPED.get(),
         )  # fmt: skip

@@ -18,6 +18,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         examples: Digest of the task without the circuit.
         group: Of the task; -1 for all of it.
         found: How: method, penalty, target, steps, ablation, seed.
+        undecided: Why it is only the best of what was tried; empty where a search reached its target.
 
     Raises:
         FileFormatError: If a number of ``found`` is not finite.
@@ -29,6 +30,7 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     examples: str = ""
     group: int = -1
     found: dict[str, Scalar] = {}
+    undecided: str = ""
 
     def __post_init__(self) -> None:
         for name, value in self.found.items():

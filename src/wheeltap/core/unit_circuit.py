@@ -12,7 +12,9 @@ from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import FileFormatError, MissingFile, UsageError
 from wheeltap.core.files import write_whole
 
-FORMAT: Final = "wheeltap circuit of units, 1"
+FORMAT: Final = "wheeltap circuit of units, 2"
+_READ: Final = (FORMAT, "wheeltap circuit of units, 1")
+"""Formats that are read: the first one did not say whether a circuit is undecided."""
 
 _LARGEST: Final = 64 * 2**20
 """Bytes of a file that is read."""
@@ -86,7 +88,7 @@ def load(path: Path) -> UnitCircuit:
         found = msgspec.json.decode(path.read_bytes(), type=UnitCircuit)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise _wrong(path, str(error)[:160]) from error
-    if found.format != FORMAT:
+    if found.format not in _READ:
         raise _wrong(path, f"format {found.format[:60]!r}")
     return found
 

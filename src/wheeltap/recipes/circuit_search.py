@@ -44,7 +44,7 @@ REFINED: Final = 6
 
 CHANCE: Final = float(np.log(2.0))
 
-_GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
+GRADIENTS: Final = {"eap": 1, "nodes": 1, "eap-ig": 5, "eap-ig-activations": 500, "acdc": 1000, "exact": 1000,
                      "random": 0}  # fmt: skip
 """Passes there and back over the pairs that a method takes, about."""
 
@@ -76,7 +76,7 @@ class CircuitSearch(Reading):
             if not seed and how.null == "none" and isinstance(held, AskedEdges):
                 found |= _accounted(held, ranked.scores)
         passes = SCANNED + REFINED + (how.steps * how.batch / max(len(task.targets), 1) if how.method == "masks" else
-                                      _GRADIENTS[how.method]) * 6.0  # fmt: skip
+                                      GRADIENTS[how.method]) * 6.0  # fmt: skip
         return Readings(found, forwards=passes)
 
     def _units(self, subject: Subject, model: nn.Module, task: BaseTask, *, root: int, seed: int) -> "_Ranked":

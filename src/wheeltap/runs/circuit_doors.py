@@ -48,11 +48,17 @@ class Found:
 
     Attributes:
         report: What the audits say of it: sufficient, necessary, better than its nulls, stable.
-        circuit: Of units, or of edges between heads and MLPs; ``None`` where no search reached the target.
+        circuit: Of units, or of edges between heads and MLPs; ``None`` where the model cannot do the task. Where no
+            search reached the target it is the best that was tried: see ``undecided``.
     """
 
     report: Report
     circuit: UnitCircuit | Circuit | None
+
+    @property
+    def undecided(self) -> str:
+        """Why the circuit is only the best of what was tried; empty where a search reached the target."""
+        return "" if self.circuit is None else runs.undecided(self.circuit)
 
     def save(self, path: str | Path) -> Path:
         """Writes the circuit to a file, one of edges as MIB's JSON.
@@ -61,7 +67,7 @@ class Found:
             ValueError: If there is none.
         """
         if self.circuit is None:
-            raise ValueError("no search reached the target: there is no circuit")
+            raise ValueError("the model cannot do the task: there is no circuit")
         runs.save(self.circuit, Path(path))
         return Path(path)
 

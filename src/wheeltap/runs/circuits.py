@@ -1,5 +1,6 @@
 """Circuits from a spec on: nets that are trained for them, and the circuit that a finished run judged, as a file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
@@ -11,14 +12,16 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Unanswered, create
 from wheeltap.audits.case import Arrays
 from wheeltap.audits.circuit import CircuitAudit
+from wheeltap.audits.circuit_read import CHANCE
 from wheeltap.core.canon import Scalar
 from wheeltap.core.circuit import Circuit, Graph
 from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
 from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import ModelError, UsageError
+from wheeltap.core.records import Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed, unpacked
+from wheeltap.core.unit_circuit import FORMAT, UnitCircuit, load, of_units, packed
 from wheeltap.engine.circuits.asking import pairs_of
 from wheeltap.engine.circuits.edge_asking import wired
 from wheeltap.engine.circuits.units import UnitNet
@@ -48,28 +51,64 @@ AUDITS: Final = ("circuit-sufficient", "circuit-necessary", "circuit-nulls", "ci
 
 
 def found(plan: Plan, subject: Subject, task: BaseTask, store: Path) -> UnitCircuit | Circuit | None:
-    """The circuit of a run that searched for one; none where no search reached the target."""
+    """The circuit of a run that searched for one, also while it runs.
+
+    Where no search reached the target, or some have not run, it says so (``undecided``) and is the best so far. There
+    is none where the model cannot do the task, or no search has run.
+    """
     spec = next(spec for spec in plan.audits if spec.name in AUDITS)
     audit = create(spec.name, dict(spec.settings))
     assert isinstance(audit, CircuitAudit)
     with Store(store, readonly=True) as held:
-        case = Case(plan, Outcomes(held))
-        try:
-            chosen, target = audit.chosen(case, plan.reference), audit.aim(case, plan.reference)
-            search = case.reading(audit.searches(plan, plan.reference)[0])
-        except Unanswered:
-            return None
-    how, kept = audit.settings, unpacked(chosen.circuit)
+        case, trials = Case(plan, Outcomes(held)), audit.searches(plan, plan.reference)
+        searches = {at: read for at, trial in enumerate(trials) if (read := _read(case, trial)) is not None}
+    if not searches or audit.unable(next(iter(searches.values()))):
+        return None
+    how, undecided = audit.settings, ""
+    target = how.target or float(next(iter(searches.values()))["target"])
+    reached = [(int(read["size"]), at) for at, read in searches.items() if int(read["size"])]
+    if reached:
+        size, at = min(reached)
+    else:
+        size, at, loss = _closest(searches, share=how.recovered)
+        undecided = (
+            f"No search reached the target of {target:.3g} nats. This is the smallest circuit tried that does "
+            f"{100.0 * how.recovered:.0f} % of what the best one does beyond a guess: its loss is {loss:.3f} nats on "
+            "the pairs searched."
+        )
+    if len(searches) < len(trials):
+        undecided = f"Only {len(searches)} of {len(trials)} searches have run. {undecided}".strip()
+    kept = searches[at]["rank"] < size
     origin = Origin(
         model=subject.record.fingerprint, name=subject.name, task=task.name, examples=task.digest, group=how.group,
-        found={"penalty": chosen.penalty, "target": target, "seed": plan.seed,
+        found={"penalty": audit.penalties[at], "target": target, "seed": plan.seed,
                **{name: getattr(how, name) for name in _HOW}},
+        undecided=undecided,
     )  # fmt: skip
     if audit.parts == "edges":
-        return _of_edges(search, kept, origin)
+        return _of_edges(searches[at], kept, origin)
     net = UnitNet(subject.model, next(iter(pairs_of(task).batches())).clean)
     sites = of_units(kept, tuple((site.name, site.units) for site in net.sites))
     return UnitCircuit(format=FORMAT, sites=sites, **msgspec.structs.asdict(origin))
+
+
+def _read(case: Case, trial: Trial) -> Arrays | None:
+    try:
+        return case.reading(trial)
+    except Unanswered:
+        return None
+
+
+def _closest(searches: Mapping[int, Arrays], *, share: float) -> tuple[int, int, float]:
+    """Size, search and loss of the smallest circuit tried that does a share of what the best one does beyond chance."""
+    tried = [
+        (int(size), at, float(loss))
+        for at, read in searches.items()
+        for size, loss in zip(read["sizes"], read["losses"], strict=True)
+    ]
+    lowest = min(loss for _, _, loss in tried)
+    enough = max(lowest, CHANCE - share * (CHANCE - lowest)) if lowest < CHANCE else lowest
+    return min(one for one in tried if one[2] <= enough)
 
 
 def _of_edges(search: Arrays, kept: NDArray[np.bool_], origin: Origin) -> Circuit:
@@ -82,12 +121,29 @@ _HOW: Final = ("method", "recovered", "pairs", "steps", "batch", "rate", "ablati
 
 
 def save(circuit: UnitCircuit | Circuit, path: Path) -> str:
-    """Writes a circuit to its file, one of edges as MIB's JSON, and says how large it is."""
+    """Writes a circuit to its file, one of edges as MIB's JSON; gives its size, and why it is undecided if it is."""
     if isinstance(circuit, UnitCircuit):
         circuit.save(path)
-        return f"{circuit.size:,} units"
+        return f"{circuit.size:,} units. {undecided(circuit)}".strip()
     write_mib(circuit, path)
-    return f"{int(circuit.kept.sum()):,} edges, in the JSON of MIB"
+    return f"{int(circuit.kept.sum()):,} edges, in the JSON of MIB. {undecided(circuit)}".strip()
+
+
+def marked(path: Path) -> str:
+    """Says that a circuit's file is undecided, where it is.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If it is no circuit.
+    """
+    why = undecided(read_mib(path) if is_mib(path) else load(path))
+    return f"{path}: {why}" if why else ""
+
+
+def undecided(circuit: UnitCircuit | Circuit) -> str:
+    """Why a circuit is only the best of what was tried, in capitals first; empty where a search reached its target."""
+    origin = circuit if isinstance(circuit, UnitCircuit) else circuit.origin
+    return f"UNDECIDED: {origin.undecided}" if origin is not None and origin.undecided else ""
 
 
 def wanted(asked: dict[str, Scalar], subject: Subject) -> tuple[AuditSpec, ...]:
