@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from wheeltap.cli import main
-from wheeltap.cli.progress import Net, Phase, lasting
+from wheeltap.cli.progress import Net, Phase, _Pace, lasting
 from wheeltap.cli.study import Choosing
 from wheeltap.cli.studying import chosen, planned
 from wheeltap.core.study import Statistic
@@ -176,6 +176,17 @@ def test_a_broken_off_study_says_how_far_it_is_and_resumes(
     for part in ("findings", "controls", "study", "headline"):
         assert first[part] == whole[part]
     assert whole["cost"]["reused"] == 4
+
+
+def test_planning_says_how_many_nets_are_drawn_up_and_how_long_the_rest_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.toml").write_text(TOML)
+    said, pace = list[str](), _Pace("planning")
+    studying.planned(chosen("mine.toml", Choosing()), watch=lambda *state: said.append(pace.said(*state)))
+    assert said[0] == "planning: nets, 0 of 8"
+    assert all(re.fullmatch(rf"planning: nets, {at} of 8, about \d+ s left", said[at]) for at in range(1, 8)), said
 
 
 def test_a_net_in_the_making_says_how_far_it_is_and_goes_on_where_it_was_stopped(
