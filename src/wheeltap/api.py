@@ -29,7 +29,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
     budget: Budget | str | None = None,
     alpha: float = 0.05,
     schemes: str | Sequence[str] | None = None,
-    margin: float = 0.02,
+    margin: float | None = None,
     partial: bool = False,
     workers: int = 1,
     watch: Watch | None = None,
@@ -52,7 +52,8 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
-        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
+            bound (.1), or of the way from chance to any other score (.02).
         partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
@@ -83,7 +84,7 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
     budget: Budget | str | None = None,
     alpha: float = 0.05,
     schemes: str | Sequence[str] | None = None,
-    margin: float = 0.02,
+    margin: float | None = None,
     partial: bool = False,
     workers: int = 1,
     watch: Watch | None = None,
@@ -105,7 +106,8 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
         budget: What the run may cost, such as ``200f`` (passes over the task) or ``10m``: effort is cut to fit.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
-        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
+            bound (.1), or of the way from chance to any other score (.02).
         partial: Whether verdicts are given although most weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.

@@ -1,20 +1,53 @@
 """What an audit sees: a plan, and what is known so far of its trials."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.claims import Unanswered
-from wheeltap.core.records import Outcome, SubjectRecord, Trial
-from wheeltap.plans.plan import Lookup, Plan
+from wheeltap.audits.claims import Edge, Unanswered
+from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.effect import score_interval
 
 Values = NDArray[np.floating[Any]]
 Arrays = dict[str, NDArray[Any]]
 """What a reading gave, by name."""
+
+
+NO_ERROR = 1e-9
+"""Error, as a share of that of an answer without information, below which there is none to take a share of."""
+
+AT_CHANCE, WORSE, TOO_FEW = "at chance", "worse than chance", "too few examples"
+"""Why there is nothing to lose, as a verdict."""
+
+
+@final
+@dataclass(frozen=True)
+class Standing:
+    """How an undisturbed score stands to chance.
+
+    Attributes:
+        verdict: Why there is nothing to lose: see ``AT_CHANCE``; empty where there is something.
+        because: The same in a sentence.
+    """
+
+    verdict: str = ""
+    because: str = ""
+
+
+def _wrong_way(task: TaskRecord) -> str:
+    """What may be wrong where a score is worse than chance."""
+    if task.bounded:
+        return "are the labels shifted or in another order than the model's outputs, or is less of the measure better?"
+    if task.higher_is_better:
+        return "is less of the measure better (higher_is_better = False), or are the targets in another order?"
+    if task.measure in ("nll", "kl"):
+        return "are the outputs no logits, or the labels shifted or in another order than the model's outputs?"
+    return "are the targets in other units or in another order than the outputs, or are the outputs logits of labels?"
 
 
 @final
@@ -63,9 +96,50 @@ class Case:
             raise Unanswered("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
 
+    def edge(self, *subjects: SubjectRecord, own: float | None = None) -> Edge:
+        """The smallest loss of score of interest, in units of the measure.
+
+        Of a share of right answers it is the share that was asked for, yet at most half of what the score has above the
+        better of chance and the most common answer: with less than half of that left, little was learned that is not
+        lost. Of an error it is a share of the undisturbed one; of what is neither, of the way from chance.
+
+        Args:
+            *subjects: Whose loss it is: one, or the two of a pair, of which the first one's error counts and the better
+                one's score.
+            own: The audit's share; the plan's, where it has none.
+        """
+        share, task = self.plan.margin if own is None else own, self.plan.task
+        if task.bounded:
+            least = max(self.chance, task.common or 0.0)
+            clean = max((self.clean(subject) for subject in subjects), key=lambda scores: float(scores.mean()))
+            half = (clean - least) / 2.0
+            if not 0.0 < float(half.mean()) < share:
+                return Edge(share)
+            what, value = "chance" if least == self.chance else task.always, float(half.mean())
+            because = f"The margin is half of what the undisturbed score has above {what} ({least:.1%}): {value:.2g}."
+            return Edge(value, half, because=because)
+        clean = self.clean(subjects[0])
+        if self.is_error(subjects[0]):
+            return Edge(share * float(clean.mean()), share * clean, share=share)
+        return Edge(self.scaled(share))
+
+    def is_error(self, subject: SubjectRecord) -> bool:
+        """Whether the score is an error of which a share can be taken: without a bound, never below 0, and not 0."""
+        task, clean = self.plan.task, self.clean(subject)
+        positive = float(clean.min()) >= 0.0 and float(clean.mean()) > NO_ERROR * abs(self.chance)
+        return not task.bounded and not task.higher_is_better and positive
+
     def margin(self, own: float | None = None) -> float:
-        """The smallest loss of score of interest, in units of the measure: an audit's own, or else the plan's."""
-        return self.scaled(self.plan.margin if own is None else own)
+        """The reference's ``edge`` alone."""
+        return self.edge(self.plan.reference, own=own).value
+
+    def way(self, own: float | None = None) -> float:
+        """The smallest difference of interest of whole curves, which lead from the score to chance: see ``scaled``.
+
+        Of an error the plan's share is one of the error, so an audit that has no share of its own takes the usual one.
+        """
+        usual = self.plan.margin if self.plan.task.bounded or self.plan.task.higher_is_better else MARGIN
+        return self.scaled(usual if own is None else own)
 
     def scaled(self, share: float) -> float:
         """A share of the score in units of the measure: thresholds must not depend on the unit of the targets.
@@ -150,27 +224,50 @@ class Case:
         """The undisturbed score per example."""
         return self.values(self.plan.clean(subject))
 
-    def at_chance(self, subject: SubjectRecord) -> str:
-        """Why nothing can be lost, in words, if the undisturbed score is not shown to be better than chance."""
+    def standing(self, subject: SubjectRecord) -> Standing:
+        """Whether the undisturbed score is shown to be better than chance, so that there is something to lose."""
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score = score_interval(clean, bounded=task.bounded, name=task.measure, unit=task.measure)
-        near = score.low if task.higher_is_better else score.high
-        if near is None:
-            return ""
+        near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
+        if near is None or far is None:
+            said = f"{subject.name} scores {score.value:.3g} on {score.n} example, and one has no spread"
+            return Standing(TOO_FEW, f"{said}: too few examples to say anything of the model.")
+        common = 0.0 if task.common is None else task.common
+        if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
+            return Standing()
+        scores = f"{subject.name} scores {score}"
+        if task.sign * (far - chance) < 0.0:
+            return Standing(WORSE, f"{scores}, shown to be worse than chance ({chance:.3g}): {_wrong_way(task)}")
+        if self._says_nothing(near, far):
+            few = f"{task.examples:,} example{'s' * (task.examples != 1)}"
+            least = f"{max(chance, common) if task.bounded else chance:.3g}"
+            return Standing(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
         if task.sign * (near - chance) <= 0.0:
-            return f"{subject.name} scores {score}, chance is {chance:.3f}: there is nothing to lose."
-        if task.common is not None and near <= task.common:
-            return (
-                f"{subject.name} scores {score}, and always giving the most common answer scores {task.common:.3f}: "
-                "not shown to be better, so there is nothing to lose."
-            )
-        return ""
+            return Standing(AT_CHANCE, f"{scores}, chance is {chance:.3f}: there is nothing to lose.")
+        return Standing(
+            AT_CHANCE,
+            f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
+        )
+
+    def _says_nothing(self, near: float, far: float) -> bool:
+        """Whether the examples are too few for an interval from ``near`` chance to ``far`` from it to say anything.
+
+        It reaches more than half of the way from chance to the best score there is; or not even right answers alone
+        would be shown to be better than what is to beat.
+        """
+        task, chance = self.plan.task, self.chance
+        if task.bounded:
+            all_right = score_interval(np.ones(task.examples), bounded=True, unit=task.measure).low
+            if all_right is not None and all_right <= max(chance, task.common or 0.0) < 1.0:
+                return True
+            return far - chance > (1.0 - chance) / 2.0
+        return not task.higher_is_better and far < chance / 2.0
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
         """Raises ``Unanswered`` if the subject has nothing to lose."""
-        why = self.at_chance(subject)
-        if why:
-            raise Unanswered("not_applicable", why)
+        standing = self.standing(subject)
+        if standing.verdict:
+            raise Unanswered("not_applicable", standing.because)
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""

@@ -1,9 +1,10 @@
 """What audits say: claims with their tests, before one correction over all of them settles each status."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +14,9 @@ from wheeltap.core.lens import LensRecord
 from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
 from wheeltap.core.study import Direction, StudyRecord
+from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.members.base import MemberTest
+from wheeltap.stats.rare import rare_effect
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,31 @@ CLAIM = Words("found", "excluded", "maybe")
 
 
 @dataclass(frozen=True, eq=False)
+class Edge:
+    """The smallest effect of interest, in the unit of the effect.
+
+    Where it is a share of what was measured on the same examples, it has noise of its own. So each example's effect is
+    held against its own part of the margin: the mean of ``against`` is compared with ``value``, which is to compare the
+    mean of the effect less that part with 0.
+
+    Attributes:
+        value: The margin.
+        each: ``[example]``, whose mean is the margin; ``None`` where it is a number that was given.
+        share: Of the undisturbed error, where it is a share of that; else 0.
+        because: How it came about, as a sentence; empty where it is what was asked for.
+    """
+
+    value: float
+    each: NDArray[np.floating[Any]] | None = None
+    share: float = 0.0
+    because: str = ""
+
+    def against(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+        """Effects ``[draw, example]`` whose mean, compared with ``value``, is compared with the margin exactly."""
+        return values if self.each is None else values - (self.each - self.each.mean())
+
+
+@dataclass(frozen=True, eq=False)
 class Cells:
     """The numbers that a tested mean is the mean of.
 
@@ -54,17 +82,45 @@ class Cells:
         values: ``[draw, example]``, in the unit of the effect.
         bounded: Whether each is a difference of two scores in [0, 1].
         ends: The least and the most of a draw's mean, where few draws hit hard; ``None`` where draws are alike.
+        edge: The margin, where it varies with the examples.
     """
 
     values: NDArray[np.floating[Any]]
     bounded: bool
     ends: tuple[float | None, float | None] | None = None
+    edge: Edge | None = None
+
+    def tested(self, margin: float, *, level: float = 0.95, name: str, unit: str) -> Estimate:
+        """The mean effect with its interval, and the p-value of "it is no larger than the margin", either way."""
+
+        def effect(cells: Cells, margin: float) -> Estimate:
+            if cells.ends is not None:
+                return rare_effect(cells.values, cells.ends, margin=margin, bounded=self.bounded, name=name, unit=unit)
+            return mean_effect(cells.values, level=level, margin=margin, bounded=self.bounded, name=name, unit=unit)
+
+        plain = effect(self, margin)
+        if self.edge is None or self.edge.each is None:
+            return plain
+        # The p-value is of the side on which the effect is.
+        side = self.facing(1.0 if float(self.values.mean()) >= 0.0 else -1.0, margin)
+        return msgspec.structs.replace(plain, p=effect(*side).p)
+
+    def facing(self, sign: float, margin: float) -> tuple["Cells", float]:
+        """One side of the test as a plain one: effects of this sign that are held against a margin for all examples.
+
+        Where margins vary a value may lie beyond 1 though none of a score can: both are then scaled.
+        """
+        values = sign * self.values if self.edge is None else self.edge.against(sign * self.values)
+        scale = max(1.0, float(np.abs(values).max())) if self.bounded else 1.0
+        ends = None if self.ends is None else [None if end is None else sign * end / scale for end in self.ends]
+        low, high = (None, None) if ends is None else ends if sign > 0.0 else ends[::-1]
+        return replace(self, values=values / scale, ends=ends and (low, high), edge=None), margin / scale
 
     def __eq__(self, other: object) -> bool:
         """Whether the numbers and their bounds are the same."""
         if not isinstance(other, Cells):
             return NotImplemented
-        same = (self.bounded, self.ends) == (other.bounded, other.ends)
+        same = (self.bounded, self.ends, self.edge) == (other.bounded, other.ends, other.edge)
         return same and np.array_equal(self.values, other.values)
 
     __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays

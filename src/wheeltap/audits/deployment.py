@@ -8,10 +8,10 @@ from typing import ClassVar, final
 import msgspec
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
-from wheeltap.audits.claims import LOSS, PAIR
+from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.audits.losses import Disturbed, losing, shipped
+from wheeltap.audits.losses import Disturbed, losing, shipped, told
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -187,14 +187,15 @@ class DeploymentAudit(Audit):
             there = self._disturbed(case, subject, one)
         except Unanswered as gap:
             return self.unanswered(subject.name, gap, title=one.label, scheme=one.name)
-        margin = case.margin(self.settings.margin)
-        lost = there.loss(one.label, margin=margin)
+        edge = there.edge(subject, own=self.settings.margin)
+        lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
         words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
+        left = there.no_better
+        rest = f"{told(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
         claim = Tested(
-            test=lost, margin=margin, cells=there.cells(), one_sided=True, words=LOSS, title=one.label,
-            scheme=one.name, beside=(there.score, *there.expected),
-            found=f"{words}: more than {margin:.2g}. {shipped(there.expected)}{self._spared(subject, one)}",
-            otherwise=f"{words}. {shipped(there.expected)}{self._spared(subject, one)}",
+            test=lost, margin=edge.value, cells=there.cells(edge=edge), one_sided=True, words=LOSS, title=one.label,
+            scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),
+            found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, there.trials)
 
@@ -210,13 +211,14 @@ class DeploymentAudit(Audit):
             mine, theirs = (self._disturbed(case, subject, one) for subject in (reference, rival))
         except Unanswered as gap:
             return self.unanswered(name, gap, title=one.label, scheme=one.name)
-        margin = case.margin(self.settings.margin)
-        more = theirs.loss_beyond(mine, one.label, margin=margin)
+        edge = theirs.edge(reference, rival, own=self.settings.margin)
+        more = theirs.loss_beyond(mine, one.label, edge=edge)
         words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
         claim = Tested(
-            test=more, margin=margin, cells=theirs.cells(mine), words=PAIR, title=one.label, scheme=one.name,
-            beside=(mine.score, theirs.score), found=f"{words}: more than {margin:.2g} either way.",
-            otherwise=f"{words}.",
+            test=more, margin=edge.value, cells=theirs.cells(mine, edge=edge), words=PAIR, title=one.label,
+            scheme=one.name, beside=(mine.score, theirs.score),
+            found=f"{words}: more than {edge.value:.2g} either way. {edge.because}".rstrip(),
+            otherwise=f"{words}. {edge.because}".rstrip(),
         )  # fmt: skip
         return self.draft(case, name, claim, (*mine.trials, *theirs.trials))
 
@@ -226,10 +228,10 @@ class DeploymentAudit(Audit):
         name = f"{self.code} 16 bits per weight"
         try:
             fine = [self._fine(case.plan)]
-            lost = Disturbed.of(case, case.plan.reference, fine).loss("loss at 16 bits", margin=0.0)
+            lost = Disturbed.of(case, case.plan.reference, fine).loss("loss at 16 bits")
         except Unanswered as gap:
             return Control(name=name, kind="null", status="skipped", because=gap.because)
-        margin = case.margin(self.settings.margin)
+        margin = max(case.margin(self.settings.margin), case.scaled(_FINEST))
         words = f"Rounding to 16 bits must cost nothing: it costs {lost}."
         return silent(name, lost, margin=margin / 2, min_effect=_SEEN * margin, because=words, one_sided=True)
 
@@ -249,7 +251,7 @@ class DeploymentAudit(Audit):
 
     def _null_of(self, case: Case) -> Null:
         """How much more the twin loses than the reference, by fresh draws too where they were made."""
-        plan, margin, again = case.plan, case.margin(self.settings.margin), None
+        plan, margin, again = case.plan, case.way(self.settings.margin), None
         assert plan.twin is not None, "asked only where there is a twin"
         one, both = _shared(plan.twin), (plan.twin, plan.reference)
         gap = self._beyond(case, [self.trials(plan, copy, one) for copy in both], level=_NULL_LEVEL)
@@ -260,13 +262,13 @@ class DeploymentAudit(Audit):
 
     def _beyond(self, case: Case, both: list[list[Trial]], *, level: float) -> Estimate:
         """How much more the twin (first) loses than the reference; open where one draw of noise has no spread."""
-        plan, margin = case.plan, case.margin(self.settings.margin)
+        plan, edge = case.plan, Edge(case.way(self.settings.margin))
         assert plan.twin is not None, "asked only where there is a twin"
         case.require_above_chance(plan.reference)
         theirs, mine = (
             Disturbed.of(case, copy, trials) for copy, trials in zip((plan.twin, plan.reference), both, strict=True)
         )
-        more = theirs.loss_beyond(mine, "loss_difference", margin=margin, level=level)
+        more = theirs.loss_beyond(mine, "loss_difference", edge=edge, level=level)
         single = _shared(plan.twin).random and len(both[0]) == 1
         return msgspec.structs.replace(more, low=None, high=None, p=None) if single else more
 
@@ -292,8 +294,8 @@ class DeploymentAudit(Audit):
         reference = case.plan.reference
         case.require_above_chance(reference)
         noisy = Disturbed.of(case, reference, trials)
-        lost = noisy.loss("loss under strong noise", margin=0.0)
-        surely = noisy.loss("loss under strong noise", margin=0.0, level=_SURE) if len(trials) > 1 else None
+        lost = noisy.loss("loss under strong noise")
+        surely = noisy.loss("loss under strong noise", level=_SURE) if len(trials) > 1 else None
         above = abs(float(case.clean(reference).mean()) - case.chance)
         words = f"Noise {_STRONG / 100:g} times as large as each weight must cost most of the score: it costs {lost}."
         return destroyed(self._noise_name, lost, least=above / 4, surely=surely, because=words)
@@ -324,6 +326,9 @@ _NULL_LEVEL = 0.99
 
 _AGAIN_FROM = 20_000
 """Seeds of draws that no scheme uses."""
+
+_FINEST = 1e-6
+"""Share of the way from chance to the score that rounding to 16 bits may cost of itself."""
 
 _SEEN = 5.0
 """Loss that the null control must have been able to see, in margins."""

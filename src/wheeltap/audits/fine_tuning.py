@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Unanswered, Verdict, training_passes
 from wheeltap.audits.losses import Disturbed
 from wheeltap.audits.modify import Lost, ModifyAudit, ModifySettings, Variant
-from wheeltap.core.records import Estimate, Scalar, Trial
+from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.effect import mean_effect
 
@@ -86,8 +86,11 @@ class FineTuningAudit(ModifyAudit):
         taught = variant.label or f"on group {self.settings.group} with new answers"
         return f"{dose:g} step{'s' * (dose != 1)} {taught}"
 
-    def shipped(self, there: Disturbed) -> str:
+    def shipped(self, there: Disturbed, subject: SubjectRecord) -> str:
         """What was kept of the other examples."""
+        grown = there.grown(subject)
+        if grown is not None:
+            return f"The error of the other examples is {grown} times the undisturbed one."
         return f"Of their score above chance the other examples keep {there.kept}."
 
     def scored(self, case: Case, trials: list[list[Trial]]) -> NDArray[np.bool_]:

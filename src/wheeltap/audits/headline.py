@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from typing import final
 
 from wheeltap.audits.base import pair
+from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.headline_circuit import of_circuit
 from wheeltap.audits.headline_recorded import of_benchmark, rounded
+from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.records import Estimate, Finding, Instrument, SubjectRecord, TaskRecord
@@ -137,8 +139,8 @@ class _Told:
     def of_one(self, subject: SubjectRecord) -> str:
         """What it costs to ship it; what else was found."""
         score = next(iter(self._mine(subject.name, "score")), None)
-        if score is not None and score.status == "found":
-            return f"AT CHANCE: {score.because}"
+        if score is not None and (score.status == "found" or score.verdict == TOO_FEW):
+            return f"{score.verdict.upper()}: {score.because}"
         rows = self._mine(subject.name, "deployment")
         said = [self._partly(subject), self._shipping(rows), self._others(subject.name)]
         if not any(said[1:]):
@@ -169,18 +171,20 @@ class _Told:
         opened = costs or leaning or undecided
         unanswered = not opened and (failed or not safe)
         if costs:
-            start = f"COSTS WHEN SHIPPED: loses {self._listed(costs, largest=False)}."
+            start = f"COSTS WHEN SHIPPED: {self._listed(costs, largest=False, verb=True)}."
         elif leaning:
-            lost = self._listed(leaning, largest=False)
-            start = f"MAY COST WHEN SHIPPED: loses {lost}, not shown to be above or below the margin."
+            lost = self._listed(leaning, largest=False, verb=True)
+            start = f"MAY COST WHEN SHIPPED: {lost}, not shown to be above or below the margin."
         elif undecided:
             start = f"CANNOT TELL {_at(undecided)}{_would_do(undecided)}."
         elif unanswered:
             start = f"NO ANSWER {_at(gaps)}: {_without_numbers((failed or gaps)[0])}"
         else:
-            margin = amount(safe[0].margin or 0.0, self.plan.task)
             tried = f"AT ALL {len(safe)} SCHEMES TRIED" if len(safe) > 1 else _at(safe)
-            start = f"SAFE {tried}: loses no more than {margin}."
+            most = f"loses no more than {amount(safe[0].margin or 0.0, self.plan.task)}"
+            if all(map(_grown, safe)):
+                most = f"{self.plan.task.measure} grows by no more than {self.plan.margin:.3g} of itself"
+            start = f"SAFE {tried}: {most}."
         beside = [
             f"May cost {_at(leaning)}." if costs and leaning else "",
             f"Cannot tell {_at(undecided)}{_would_do(undecided)}." if (costs or leaning) and undecided else "",
@@ -189,10 +193,12 @@ class _Told:
         ]
         return " ".join(part for part in (start, *beside) if part)
 
-    def _listed(self, rows: Sequence[Finding], *, largest: bool = True) -> str:
+    def _listed(self, rows: Sequence[Finding], *, largest: bool = True, verb: bool = False) -> str:
         """How much is lost at each of the first rows: in their own order, or the largest loss first."""
         worst = sorted(rows, key=lambda row: -abs(_value(row))) if largest else rows
-        told = [f"{amount(abs(_value(row)), self.plan.task)} {_where(row)}" for row in worst[:_NAMED]]
+        grow, task = all(map(_grown, rows)), self.plan.task
+        told = [f"{_grown(row) if grow else amount(abs(_value(row)), task)} {_where(row)}" for row in worst[:_NAMED]]
+        told[0] = f"{f'{task.measure} grows' if grow else 'loses'} {told[0]}" if verb else told[0]
         more = len(worst) - len(told)
         return f"{'; '.join(told)}{f'; and at {more} more' if more else ''}"
 
@@ -329,6 +335,17 @@ def _without_numbers(row: Finding) -> str:
 
 def _with(rows: Sequence[Finding], status: str) -> list[Finding]:
     return [row for row in rows if row.status == status]
+
+
+def times(ratio: float) -> str:
+    """How many times, in three digits."""
+    return f"{ratio:.2f}" if abs(ratio) < 10.0 else f"{ratio:.3g}"
+
+
+def _grown(row: Finding) -> str:
+    """How many times the undisturbed error it is, of a row about an error; else empty."""
+    found = next((one.value for one in row.estimates if one.name == GROWN), None)
+    return "" if found is None else f"x {times(found)}"
 
 
 def _value(row: Finding) -> float:

@@ -164,7 +164,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
         noise_words = f"relative noise of {DOSES[at]:g} in the weights"
         costs = (
             f"{noise_words[0].upper()}{noise_words[1:]} costs about as much ({noise})"
-            if read.is_matched(at, level, margin)
+            if read.is_matched(at, level, case.way(how.margin))
             else f"No dose of relative noise that was tried costs as much; {noise_words} is nearest ({noise})"
         )
         rest = (
@@ -218,7 +218,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             for losses in ([read.at(self.settings.level) for read in reads], [read.under_noise[at] for read in reads])
         )
         tau = _tau(shifted, noisy)
-        if tau is None or not reads[0].is_matched(at, self.settings.level, case.margin(self.settings.margin)):
+        if tau is None or not reads[0].is_matched(at, self.settings.level, case.way(self.settings.margin)):
             return drafts  # all lose the same, or no dose of noise costs as much: there is nothing to compare
         ranked = Estimate(
             name="rank agreement of all subjects", value=tau, low=None, high=None, level=0.95, n=len(reads),

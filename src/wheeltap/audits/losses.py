@@ -1,17 +1,24 @@
 """What a disturbance of the weights costs: the loss of score on each example, and what is reported with it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec.structs import replace as replace_in
 from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.case import Values
-from wheeltap.audits.claims import Cells
+from wheeltap.audits.claims import Cells, Edge
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept
-from wheeltap.stats.rare import Ends, allowing, inner, rare_effect
+from wheeltap.stats.rare import Ends, allowing, inner
+
+GROWN = "times the undisturbed error"
+"""Name of the estimate that says so."""
+
+NOTHING = Edge(0.0)
+"""A margin of nothing: any loss is of interest."""
 
 _TELLS_NOTHING = 1.5
 """Width of an interval of the share kept from which it says nothing."""
@@ -52,11 +59,14 @@ class Disturbed:
         """Loss of score, ``[draw, example]``."""
         return self.case.plan.task.sign * (self.clean[None, :] - self.scores)
 
-    def cells(self, other: "Disturbed | None" = None) -> Cells:
-        """What the tested loss, or how much more is lost here than by ``other``, is the mean of."""
+    def cells(self, other: "Disturbed | None" = None, *, edge: Edge | None = None) -> Cells:
+        """What the tested loss, or how much more is lost here than by ``other``, is the mean of; ``edge`` the margin.
+
+        Its margin holds for the examples that are scored here.
+        """
         values = self.lost if other is None else self.more_than(other)
         ends = self._ends if other is None else self._ends_beyond(other)
-        return Cells(values, self._bounded(values), ends if self.rare else None)
+        return Cells(values, self._bounded(values), ends if self.rare else None, edge)
 
     @property
     def _ends(self) -> Ends:
@@ -72,19 +82,21 @@ class Disturbed:
         """How much more is lost here than by another subject, ``[draw, example]``."""
         return self.lost - other.lost
 
-    def loss(self, name: str, *, margin: float, level: float = 0.95) -> Estimate:
+    def edge(self, *subjects: SubjectRecord, own: float | None = None) -> Edge:
+        """The smallest loss of interest on the examples that are scored here; see ``Case.edge``."""
+        edge = self.case.edge(*subjects, own=own)
+        if edge.each is None or self.on.all():
+            return edge
+        each = edge.each[self.on]
+        return replace(edge, value=float(each.mean()), each=each)
+
+    def loss(self, name: str, *, edge: Edge = NOTHING, level: float = 0.95) -> Estimate:
         """Mean loss, tested against the margin; of rare losses the interval is a 95 % one."""
-        return self._tested(self.lost, self._ends, name, margin, level)
+        return self.cells(edge=edge).tested(edge.value, level=level, name=name, unit=self.case.plan.task.measure)
 
-    def loss_beyond(self, other: "Disturbed", name: str, *, margin: float, level: float = 0.95) -> Estimate:
+    def loss_beyond(self, other: "Disturbed", name: str, *, edge: Edge, level: float = 0.95) -> Estimate:
         """How much more is lost here than by another subject, tested against the margin."""
-        return self._tested(self.more_than(other), self._ends_beyond(other), name, margin, level)
-
-    def _tested(self, values: Values, ends: Ends, name: str, margin: float, level: float) -> Estimate:
-        unit, bounded = self.case.plan.task.measure, self._bounded(values)
-        if self.rare:
-            return rare_effect(values, ends, margin=margin, bounded=bounded, name=name, unit=unit)
-        return mean_effect(values, margin=margin, bounded=bounded, level=level, name=name, unit=unit)
+        return self.cells(other, edge=edge).tested(edge.value, level=level, name=name, unit=self.case.plan.task.measure)
 
     def _bounded(self, values: Values) -> bool:
         # Two losses may differ by more than a score can.
@@ -98,6 +110,14 @@ class Disturbed:
             name="score", value=float(self.scores.mean()), low=None, high=None, level=0.95, n=self.scores.shape[1],
             unit=task.measure, method=f"mean over {len(self.scores)} draws",
         )  # fmt: skip
+
+    def grown(self, subject: SubjectRecord) -> Estimate | None:
+        """How many times the undisturbed error the error is; ``None`` of a score that is no error."""
+        if not self.case.is_error(subject):
+            return None
+        before = float(self.clean.mean())
+        grown = grown_of(self.scores, self.clean, level=inner(0.95) if self.rare else 0.95)
+        return allowing(grown, self.scores.mean(1) / before, ends_of(self.case, 0.0, before)) if self.rare else grown
 
     @property
     def kept(self) -> Estimate:
@@ -121,10 +141,22 @@ class Disturbed:
         changed = score_interval(rest.mean(0), bounded=True, name=name, unit=unit, level=level)
         return allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed
 
+    def expected(self, subject: SubjectRecord) -> tuple[Estimate, ...]:
+        """What to expect when it is shipped so: share of the score kept and, where there are answers, changed.
+
+        Of an error it is how many times the undisturbed one it is.
+        """
+        changed = self.changed
+        return (self.grown(subject) or self.kept, *(() if changed is None else (changed,)))
+
     @property
-    def expected(self) -> tuple[Estimate, ...]:
-        """What to expect when it is shipped so: share of the score kept and, where there are answers, changed."""
-        return (self.kept,) if self.changed is None else (self.kept, self.changed)
+    def no_better(self) -> Estimate | None:
+        """How far the score is above always giving the most common answer, where it is not shown to be above it."""
+        task = self.case.plan.task
+        if task.common is None or self.rare:
+            return None
+        gap = mean_effect(self.scores - task.common, name=f"above {task.always}", unit=task.measure)
+        return None if gap.low is not None and gap.low > 0.0 else gap
 
     @property
     def diverged(self) -> str:
@@ -137,10 +169,27 @@ class Disturbed:
 def shipped(expected: Sequence[Estimate]) -> str:
     """What to expect of it when it is shipped so, in words."""
     kept, *changed = expected
+    answers = f", with {changed[0]} of its answers changed" if changed else ""
+    if kept.name == GROWN:
+        return f"Shipped this way, its error is expected to be {kept} times the undisturbed one{answers}."
     if kept.low is not None and kept.high is not None and kept.high - kept.low > _TELLS_NOTHING:
         return "Its score is too near chance to estimate what share of it is kept when it is shipped this way."
-    told = f"Shipped this way, it is expected to keep {kept} of its score above chance"
-    return f"{told}, with {changed[0]} of its answers changed." if changed else f"{told}."
+    return f"Shipped this way, it is expected to keep {kept} of its score above chance{answers}."
+
+
+def grown_of(scores: Values, clean: Values, *, level: float = 0.95) -> Estimate:
+    """How many times the undisturbed error ``[example]`` the error ``[draw, example]`` is."""
+    return replace_in(share_kept(scores, clean, chance=0.0, level=level), name=GROWN, unit="ratio")
+
+
+def told(edge: Edge, left: Estimate | None) -> str:
+    """How the margin came about, and that nothing is left of a score, in sentences that another one follows."""
+    said = f"{edge.because} " if edge.because else ""
+    return (
+        said
+        if left is None
+        else f"{said}It is not shown to be better than {left.name.removeprefix('above ')}: {left}. "
+    )
 
 
 def losing(case: Case) -> list[SubjectRecord]:
@@ -148,7 +197,7 @@ def losing(case: Case) -> list[SubjectRecord]:
 
     def loses(subject: SubjectRecord) -> bool:
         try:
-            return not case.at_chance(subject)
+            return not case.standing(subject).verdict
         except Unanswered:  # its clean pass failed, and so would everything else
             return False
 

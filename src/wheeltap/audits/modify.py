@@ -12,7 +12,7 @@ from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.audits.losses import Disturbed, ends_of, shipped
+from wheeltap.audits.losses import Disturbed, ends_of, shipped, told
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
@@ -232,21 +232,24 @@ class ModifyAudit(Audit):
             read = self._read(case, subject, self.variants()[0])
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
-        variant, margin = read.variant, case.margin(self.settings.margin)
-        losses = {dose: read.at(case, dose).loss(self.label(variant, dose), margin=margin) for dose in variant.doses}
-        tested, there = losses.pop(self.settings.tested), read.at(case, self.settings.tested)
+        variant, there = read.variant, read.at(case, self.settings.tested)
+        edge = there.edge(subject, own=self.settings.margin)
+        losses = {dose: read.at(case, dose).loss(self.label(variant, dose), edge=edge) for dose in variant.doses}
+        tested = losses.pop(self.settings.tested)
         words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
+        left = there.no_better
+        rest = f"{told(edge, left)}{self.shipped(there, subject)}"
         claim = Tested(
-            test=tested, margin=margin, cells=there.cells(), one_sided=True, words=LOSS,
-            beside=(there.score, *there.expected, *losses.values()),
-            found=f"{words}: more than {margin:.2g}. {self.shipped(there)}",
-            otherwise=f"{words}: not shown to be more than {margin:.2g}. {self.shipped(there)}",
+            test=tested, margin=edge.value, cells=there.cells(edge=edge), one_sided=True, words=LOSS,
+            beside=(there.score, *there.expected(subject), *losses.values(), *(() if left is None else (left,))),
+            found=f"{words}: more than {edge.value:.2g}. {rest}",
+            otherwise=f"{words}: not shown to be more than {edge.value:.2g}. {rest}",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, (trial for row in read.trials for trial in row))
 
-    def shipped(self, there: Disturbed) -> str:
+    def shipped(self, there: Disturbed, subject: SubjectRecord) -> str:
         """What to expect of it when it is shipped so, in words."""
-        return shipped(there.expected)
+        return shipped(there.expected(subject))
 
     def _curves(self, case: Case, subject: SubjectRecord) -> list[Curve]:
         found: list[Curve] = []
@@ -309,7 +312,8 @@ class ModifyAudit(Audit):
         try:
             reads = [self._read(case, subject, variant) for subject in (plan.reference, rival)]
             one, two = (read.at(case, self.settings.tested) for read in reads)
-            gap = two.loss_beyond(one, "loss_difference", margin=case.margin(self.settings.margin))
+            edge = two.edge(plan.reference, rival, own=self.settings.margin)
+            gap = two.loss_beyond(one, "loss_difference", edge=edge)
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)
         kept = [
@@ -322,7 +326,7 @@ class ModifyAudit(Audit):
             f"{kept[1]}: where the clean scores differ, compare these."
         )
         claim = Tested(
-            test=gap, margin=case.margin(self.settings.margin), cells=two.cells(one), words=PAIR,
+            test=gap, margin=edge.value, cells=two.cells(one, edge=edge), words=PAIR,
             beside=(*kept, one.score, two.score), found=words, otherwise=words,
             brief=keeps_less(self.title, plan.reference, rival, gap),
         )  # fmt: skip

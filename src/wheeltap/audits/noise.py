@@ -277,7 +277,7 @@ class NoiseAudit(Audit):
 
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
-        margin = case.margin(self.settings.margin)
+        margin = case.way(self.settings.margin)
         gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.task.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
@@ -300,7 +300,7 @@ class NoiseAudit(Audit):
         reference, draws = measured[case.plan.reference.name], case.plan.effort.draws
         copies = case.plan.graded if draws > 1 and case.plan.task.examples > 1 else ()
         gaps = [Gap.of_cells(copy, area_cells(reference, measured[copy.name])) for copy in copies]
-        return Graded(self.code, case.margin(self.settings.margin), gaps)
+        return Graded(self.code, case.way(self.settings.margin), gaps)
 
     # ---- block map --------------------------------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ class RaceAudit(Audit):
         how, plan = self.settings, case.plan
         ladder = self._ladder.doses(centre, how.rungs)
         level, bounds = self._level(plan, other), (-_MOST, _MOST)
-        race = Race(Rules(margin=case.margin(how.margin), min_effect=how.min_effect, alpha=level, bounds=bounds))
+        race = Race(Rules(margin=case.way(how.margin), min_effect=how.min_effect, alpha=level, bounds=bounds))
         doses, run = Doses(area_weights(np.array(ladder)), most=_MOST), _Run(race, [], [])
         for start, stop in self._blocks():
             shares = doses.shares.copy()

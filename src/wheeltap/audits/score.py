@@ -5,13 +5,14 @@ from typing import final
 import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
+from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.claims import PAIR, Cells, Words
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.effect import score_interval
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):
@@ -53,6 +54,23 @@ def same_outputs(case: Case, rival: SubjectRecord) -> Estimate | None:
         name=SAME_OUTPUTS, value=gap, low=None, high=None, level=0.95, n=len(one), unit="share of their scale",
         method="largest over examples and options",
     )  # fmt: skip
+
+
+_SUM = 0.01
+"""How far the sum of probabilities in 16 bits may be from 1: as where a measure takes scores for such."""
+
+
+def _as_probabilities(case: Case, subject: SubjectRecord) -> str:
+    """That scores were taken for probabilities, as a paragraph, where the measure would else have taken logits."""
+    scores = case.measured([case.plan.clean(subject)], "scores")
+    if case.plan.task.measure not in ("nll", "kl") or scores is None or scores.shape[2] < 2:
+        return ""
+    if scores.min() < 0.0 or float(np.abs(scores.sum(2) - 1.0).max()) > _SUM:
+        return ""
+    return (
+        f"\n\nWarning: the outputs of {subject.name} are probabilities (each row is positive and sums to 1) and were "
+        "taken as such, without a softmax: if they are logits all the same, shift them by a constant."
+    )
 
 
 @final
@@ -108,10 +126,11 @@ class ScoreAudit(Audit):
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
         )
-        chance = case.at_chance(subject)
+        standing = case.standing(subject)
+        status = "inconclusive" if standing.verdict == TOO_FEW else "found" if standing.verdict else "measured"
         claim = Tested(
-            test=None, status="found" if chance else "measured", found=chance or because, beside=(score,),
-            words=Words("at chance", "measured", "measured"),
+            test=None, status=status, found=standing.because or f"{because}{_as_probabilities(case, subject)}",
+            beside=(score,), words=Words(standing.verdict, "measured", "measured", undecided=standing.verdict),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 
@@ -124,13 +143,14 @@ class ScoreAudit(Audit):
             values = (case.clean(plan.reference) - case.clean(rival))[None, :]
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)
-        margin, bounded, unit = case.margin(self.settings.margin), plan.task.bounded, plan.task.measure
-        gap = mean_effect(values, margin=margin, bounded=bounded, name="score_difference", unit=unit)
+        edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
+        margin, cells = edge.value, Cells(values, bounded, edge=edge)
+        gap = cells.tested(margin, name="score_difference", unit=plan.task.measure)
         words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
         same = same_outputs(case, rival)
         claim = Tested(
-            test=gap, margin=margin, cells=Cells(values, bounded), words=PAIR, beside=() if same is None else (same,),
+            test=gap, margin=margin, cells=cells, words=PAIR, beside=() if same is None else (same,),
             found=f"{words}: a benchmark tells these two apart.",
-            otherwise=f"{words}: not shown to be more than {margin:.2g} either way.",
+            otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {edge.because}".rstrip(),
         )  # fmt: skip
         return self.draft(case, name, claim, trials, title=title)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import msgspec
@@ -179,6 +180,10 @@ def _below(draft: Draft) -> float | None:
     cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
     if cells is None:
         return three_sided.from_interval(draft.test, margin=margin, one_sided=one_sided)
+    if cells.edge is not None and cells.edge.each is not None:
+        sides = [cells.facing(sign, margin) for sign in ((1.0,) if one_sided else (1.0, -1.0))]
+        each = [_below(replace(draft, cells=side, margin=least, one_sided=True)) for side, least in sides]
+        return None if None in each else max(p for p in each if p is not None)
     if cells.ends is not None:
         return rare.p_below(cells.values, cells.ends, margin=margin, bounded=cells.bounded, one_sided=one_sided)
     return three_sided.p_below(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided)
@@ -231,9 +236,12 @@ def _power(draft: Draft, *, alpha: float) -> Power | None:
     cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
     if cells is None:
         return three_sided.power_from_interval(draft.test, margin=margin, one_sided=one_sided, alpha=alpha)
+    if cells.edge is not None and cells.edge.each is not None:
+        cells, margin = cells.facing(1.0, margin)
+    values = cells.values
     if cells.ends is not None:
-        return rare.power_of(cells.values, cells.ends, margin=margin, bounded=cells.bounded, alpha=alpha)
-    return three_sided.power_of(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided, alpha=alpha)
+        return rare.power_of(values, cells.ends, margin=margin, bounded=cells.bounded, alpha=alpha)
+    return three_sided.power_of(values, margin=margin, bounded=cells.bounded, one_sided=one_sided, alpha=alpha)
 
 
 def covered(finding: Finding) -> Finding:

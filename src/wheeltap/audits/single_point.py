@@ -11,6 +11,7 @@ from wheeltap.audits.base import Case, Tested, Unanswered, keeps_less
 from wheeltap.audits.case import Arrays, Values
 from wheeltap.audits.claims import LOSS, Cells
 from wheeltap.audits.limits import Margin
+from wheeltap.audits.losses import grown_of
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import Site
@@ -242,13 +243,20 @@ class SinglePointAudit(ReadingAudit[_Read]):
         weight, loss = read.worst
         case.require_above_chance(subject)
         # Found is more than the margin and than any random weight costs; excluded is no more than the margin alone.
-        margin = case.margin(self.settings.margin)
-        bar, chosen = max(margin, read.floor), len(read.candidates)
-        tested = _worst_of(chosen, self._loss(case, weight, loss, margin=bar, of=chosen))
+        edge = case.edge(subject, own=self.settings.margin)
+        margin, bar, chosen = edge.value, max(edge.value, read.floor), len(read.candidates)
+        cells = Cells(loss[None, :], case.plan.task.bounded, edge=edge)
+        alone = cells.tested(
+            bar,
+            level=1.0 - case.plan.alpha / chosen,
+            name=f"loss without {weight.address}",
+            unit=case.plan.task.measure,
+        )
+        tested = _worst_of(chosen, alone)
         rest = f"{_compared(read)} {_cost(read, self.settings.states)}"
         named = "the screens of the compared models rank highest" if read.others else "the screens rank highest"
         claim = Tested(
-            test=tested, margin=margin, cells=Cells(loss[None, :], case.plan.task.bounded), among=chosen,
+            test=tested, margin=margin, cells=cells, among=chosen,
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
             coverage=read.screened,
             found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
@@ -291,13 +299,13 @@ class SinglePointAudit(ReadingAudit[_Read]):
 
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
         """By what the twin loses more, each by its own screens alone: that the two agree is what is tested."""
-        return super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
+        found = super().null(case, *(replace(read, others=[], nulls=[]) for read in (one, two)))
+        return replace(found, margin=max(found.margin, case.way(self.settings.margin)))
 
-    def _loss(self, case: Case, weight: _Weight, loss: Values, *, margin: float = 0.0, of: int = 1) -> Estimate:
-        task, level = case.plan.task, 1.0 - case.plan.alpha / of
-        name = f"loss without {weight.address}"
+    def _loss(self, case: Case, weight: _Weight, loss: Values) -> Estimate:
+        task, name = case.plan.task, f"loss without {weight.address}"
         return mean_effect(
-            loss[None, :], level=level, margin=margin, bounded=task.bounded, name=name, unit=task.measure
+            loss[None, :], level=1.0 - case.plan.alpha, bounded=task.bounded, name=name, unit=task.measure
         )
 
     def _beside(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
@@ -314,7 +322,9 @@ class SinglePointAudit(ReadingAudit[_Read]):
             name="score", value=without, low=None, high=None, level=0.95, n=len(read.worst[1]), unit=unit, method="mean"
         )
         # They only stand beside the tested one: their p-values are nobody's question.
-        return (score, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), *values)
+        clean, scores = case.clean(read.subject), case.values(read.worst[0].trial)[None, :]
+        grown = (grown_of(scores, clean),) if case.is_error(read.subject) else ()
+        return (score, *grown, *(msgspec.structs.replace(estimate, p=None) for estimate in losses), *values)
 
 
 def _exactly(weight: _Weight, value: float) -> Estimate:

@@ -43,7 +43,10 @@ class Measuring:
     ] = None
     margin: Annotated[
         float | None,
-        Parameter(help="Smallest loss of score that you care about, such as .01 for one point. [default: .02]"),
+        Parameter(
+            help="Smallest loss that you care about: .01 is one point of a share of right answers, or 1 % more of an "
+            "error without a bound (squared error, nll). [default: .02, of an error .1]"
+        ),
     ] = None
     audits: Annotated[
         str | None, Parameter(help="Names, codes or groups, separated by commas (see: wheeltap list audits).")
@@ -130,7 +133,7 @@ class Measuring:
         return Settled(
             audits=_asked(names, schemes),
             schemes=schemes,
-            margin=_first(self.margin, file.margin, default=0.02),
+            margin=file.margin if self.margin is None else self.margin,
             partial=_first(self.partial, file.partial, default=False),
             names=_listed(_first(self.name, file.name, default="")),
             data=_examples(
@@ -193,7 +196,7 @@ class Settled:
 
     audits: tuple[str, ...] | None
     schemes: str | None
-    margin: float
+    margin: float | None
     partial: bool
     names: tuple[str, ...]
     data: Path | None

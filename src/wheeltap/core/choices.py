@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from wheeltap.core import canon, lengths, measure
 from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.measure import Measure
+from wheeltap.core.repeats import rows_of
 from wheeltap.core.targets import require_fitting
 from wheeltap.core.task import BaseTask, Moments, as_scores
+from wheeltap.core.typed import to_array
 
 _SPAN = 2
 """Largest difference of length within a batch: filling up costs fewer tokens than more and smaller batches cost time
@@ -123,6 +125,18 @@ class ChoiceTask(BaseTask):
             tokens_per_batch=self.tokens_per_batch,
         )
         return part._annotated(self.annotations.part(index))
+
+    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object]:
+        """See ``BaseTask``."""
+        rows = [] if inputs_alone else [self.targets, *rows_of(self.annotations)]
+        items = zip(self.contexts, self.choices, strict=True)
+        return [(item, *(to_array(row[at]).tobytes() for row in rows)) for at, item in enumerate(items)]
+
+    def once(self) -> "ChoiceTask":
+        """See ``BaseTask.once``; further sequences are kept."""
+        some = super().once()
+        some.more = self.more
+        return some
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""

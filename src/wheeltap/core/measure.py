@@ -1,6 +1,7 @@
 """Measures: one value per example from a model's scores over the options each example offers."""
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, final
 
@@ -60,6 +61,72 @@ class Measure(ABC):
         return f"wt.measure.{self.name}"
 
 
+def values_of(
+    one: Measure, scores: Float[Tensor, "example option"], targets: Tensor, clean: Float[Tensor, "example option"]
+) -> Float[Tensor, " example"]:
+    """A measure's value per example; of a measure that is not ours, checked.
+
+    Infinite values are left: where outputs are huge, an error is. NaN of finite outputs is the measure's own.
+
+    Raises:
+        UsageError: If there is not one number per example, one is NaN, or one is not within the bounds it claims.
+    """
+    given: Any = one(scores, targets, clean)
+    if type(one) is type(BY_NAME.get(one.name)):
+        return given
+    expected = f"a tensor [{len(scores)}]: one finite number per example"
+    if not isinstance(given, Tensor) or given.shape != (len(scores),):
+        got = f"shape {list(given.shape)}" if isinstance(given, Tensor) else type(given).__name__
+        raise UsageError(
+            "The measure does not give one number per example.",
+            where=one.name,
+            expected=expected,
+            got=got,
+            do="Take the mean over all axes but the first: values.flatten(1).mean(1).",
+        )
+    values = given.float()
+    undefined = values.isnan()
+    if bool(undefined.any()):
+        first = int(undefined.nonzero()[0])
+        raise UsageError(
+            "The measure gives NaN, although the model's outputs are finite.",
+            where=f"{one.name}: example {first}",
+            expected=expected,
+            got=f"NaN for {int(undefined.sum())} of {len(values)} examples",
+            do="Say in the measure what such an example is worth (an empty mask that is left empty: 1), or leave the "
+            "example out of the task.",
+        )
+    beyond = (values < 0.0) | (values > 1.0)
+    if one.bounded and bool(beyond.any()):
+        first = int(beyond.nonzero()[0])
+        raise UsageError(
+            "The measure says that it is bounded, and is not.",
+            where=f"{one.name}: example {first}",
+            expected="values from 0 to 1",
+            got=f"{float(values[first]):g}",
+            do="Set bounded = False in the measure, or scale its values.",
+        )
+    return values
+
+
+def chance_of(one: Measure, scores: Float[Tensor, "example option"], targets: Tensor) -> float:
+    """The value that an answer without information gets on average.
+
+    Raises:
+        UsageError: If it is not finite.
+    """
+    found = float(one.chance(scores, targets))
+    if not math.isfinite(found):
+        raise UsageError(
+            "The measure gives no finite value for an answer without information.",
+            where=f"{one.name}: chance",
+            expected="a finite number",
+            got=f"{found:g}, by default the mean of what it gives where all scores are 0",
+            do="Define chance(self, scores, targets) in the measure: the value of answers that ignore the inputs.",
+        )
+    return found
+
+
 @final
 class Accuracy(Measure):
     """Share of examples whose highest-scored option is the right one. Unit: share."""
@@ -76,16 +143,36 @@ class Accuracy(Measure):
         return 1.0 / scores.shape[-1]
 
 
+_SUM = 0.01
+"""How far the sum of probabilities in 16 bits may be from 1."""
+
+
+def are_probabilities(scores: Float[Tensor, "example option"]) -> bool:
+    """Whether every row is a distribution over the options already, as after a softmax: logits never are."""
+    if scores.shape[1] < 2 or not scores.is_floating_point():
+        return False
+    return bool((scores >= 0.0).all()) and bool(((scores.sum(1) - 1.0).abs() <= _SUM).all())
+
+
+def log_probabilities(
+    scores: Float[Tensor, "example option"], clean: Float[Tensor, "example option"]
+) -> Float[Tensor, "example option"]:
+    """Log-probabilities of the options, of logits or (where the undisturbed scores are such) of probabilities."""
+    if not are_probabilities(clean):
+        return scores.log_softmax(-1)
+    return scores.clamp_min(torch.finfo(torch.float32).tiny).log().log_softmax(-1)
+
+
 @final
 class NLL(Measure):
-    """Negative log-likelihood of the right option among those offered. Unit: nats."""
+    """Negative log-likelihood of the right option among those offered, of logits or probabilities. Unit: nats."""
 
     name = "nll"
     higher_is_better = False
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
         """See ``Measure.__call__``."""
-        return torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+        return torch.nn.functional.nll_loss(log_probabilities(scores, clean), targets, reduction="none")
 
 
 @final
@@ -126,7 +213,7 @@ class KL(Measure):
 
     def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
         """See ``Measure.__call__``."""
-        here, there = scores.log_softmax(-1), clean.log_softmax(-1)
+        here, there = log_probabilities(scores, clean), log_probabilities(clean, clean)
         return (there.exp() * (there - here)).sum(-1).clamp_min(0.0)
 
 
@@ -146,7 +233,29 @@ class SquaredError(Measure):
         return float((targets - targets.mean(0)).square().sum(-1).mean())
 
 
+@final
+class LabelAccuracy(Measure):
+    """Share of an example's labels, each 0 or 1, that its scores get right. Unit: share.
+
+    A score above 0 (a logit) says 1; where all undisturbed scores lie in [0, 1] (probabilities), one above .5 does.
+    """
+
+    name = "label_accuracy"
+    bounded = True
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        """See ``Measure.__call__``."""
+        shares = bool((clean >= 0.0).all()) and bool((clean <= 1.0).all())
+        return ((scores > (0.5 if shares else 0.0)) == (targets > 0.5)).float().mean(-1)
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """The share that always giving each label's more common value gets right."""
+        ones = (targets > 0.5).float().mean(0)
+        return float(torch.maximum(ones, 1.0 - ones).mean())
+
+
 accuracy, nll, margin, agreement, kl, squared_error = Accuracy(), NLL(), Margin(), Agreement(), KL(), SquaredError()
+label_accuracy = LabelAccuracy()
 
 STANDARD: tuple[Measure, ...] = (accuracy, nll, margin, agreement, kl)
 """Of options; every one can be what a task is scored by."""
@@ -155,7 +264,7 @@ RECORDED: tuple[Measure, ...] = (accuracy, nll, agreement)
 """What every trial records beside the task's own measure: what audits read. Others would double a store's size."""
 
 
-BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error)}
+BY_NAME: dict[str, Measure] = {m.name: m for m in (*STANDARD, squared_error, label_accuracy)}
 
 
 def named(given: Any, *, where: str) -> Measure:
@@ -205,11 +314,13 @@ def require_suited(one: Measure, *, outputs: bool, where: str) -> None:
         outputs: Whether the targets are wanted outputs; else they are indices of right options.
         where: Name of the task.
     """
-    if (one in STANDARD and outputs) or (one is squared_error and not outputs):
+    if (one in STANDARD and outputs) or (one in (squared_error, label_accuracy) and not outputs):
         raise UsageError(
             f"The measure {one.name} does not fit these targets.",
             where=f"{where}: measure",
-            expected="squared_error" if outputs else ", ".join(each.name for each in STANDARD),
+            expected="squared_error, or label_accuracy for several labels of 0 or 1"
+            if outputs
+            else ", ".join(each.name for each in STANDARD),
             got=f"{one.name}, with {'floating-point' if outputs else 'whole'} numbers as targets",
             do="Class labels are whole numbers: targets.long(). Wanted outputs are floating point: targets.float().",
         )

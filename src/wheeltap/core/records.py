@@ -98,6 +98,10 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
         bounded: Whether the measure is a share of right answers (0 or 1 per example).
         tokens: Distinct rows (tokens or examples) the weights' inputs can be estimated from.
         common: Share of the examples with the most common right answer, where answers are classes.
+        answer: The most common right answer, where at least half of the examples have it.
+        repeats: How many further examples were given that repeat these: each counts once.
+        distinct: How many examples differ in their inputs, where these are clearly fewer than the examples.
+        alike: About how many examples differ by more than a tiny change of their inputs, where most have near copies.
     """
 
     name: str
@@ -110,11 +114,22 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     bounded: bool = True
     tokens: int = 0
     common: float | None = None
+    answer: int | None = None
+    repeats: int | None = None
+    distinct: int | None = None
+    alike: int | None = None
 
     @property
     def sign(self) -> float:
         """1 where more of the measure is better, -1 where less is: what makes a change a gain."""
         return 1.0 if self.higher_is_better else -1.0
+
+    @property
+    def always(self) -> str:
+        """What a net does that answers without looking, in words."""
+        return (
+            "always giving the most common answer" if self.answer is None else f"always answering class {self.answer}"
+        )
 
 
 class Subset(msgspec.Struct, frozen=True):

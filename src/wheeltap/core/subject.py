@@ -243,14 +243,37 @@ def derived_record(base: SubjectRecord, made: Made, *, role: Role, label: str = 
     )
 
 
+def _described_as(given: object) -> str:
+    """What was given in place of a module, in words."""
+    if given is None:
+        return "None"
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def _made_of(given: object) -> str:
+    """How a module is made of what was given in place of one."""
+    if given is None:
+        return "Give the model. Where a function made it, check that the function returns it."
+    if isinstance(given, type):
+        return f"Make an instance: {given.__name__}(...).eval()."
+    if isinstance(given, Mapping):
+        return "These look like weights alone. Build the module, then module.load_state_dict(weights); module.eval()."
+    if callable(given):
+        return (
+            "A function has no weights that can be disturbed. Put it into the forward of a torch.nn.Module that holds "
+            "its weights as parameters. To judge answers without a model: wheeltap lens."
+        )
+    return "Pass the module itself, or a subclass of torch.nn.Module that wraps what you have."
+
+
 def _require_auditable(model: nn.Module, name: str) -> None:
     if not isinstance(model, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise ModelError(
             "The subject is not a torch module.",
             where=name,
             expected="a torch.nn.Module",
-            got=type(model).__name__,
-            do="Pass the module itself, or a subclass of torch.nn.Module that wraps your callable.",
+            got=_described_as(model),
+            do=_made_of(model),
         )
     training = [path or "the model itself" for path, module in named_modules(model) if module.training]
     if training:

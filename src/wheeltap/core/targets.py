@@ -70,7 +70,9 @@ def _reshaped(targets: Tensor) -> str:
         return "For regression give one row of outputs per example: targets.reshape(len(targets), -1)."
     if targets.ndim == 2 and targets.shape[1] == 1:
         return "For class labels: targets.squeeze(1). For regression make them floating point: targets.float()."
-    return "Give one whole number per example: the index of its right option. For regression use floating point."
+    labels = targets.ndim == 2 and bool(((targets == 0) | (targets == 1)).all())
+    more = " For several labels of 0 or 1: targets.float() with measure='label_accuracy'." if labels else ""
+    return f"Give one whole number per example: the index of its right option. For regression use floating point.{more}"
 
 
 def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
@@ -87,7 +89,9 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
                 where=where,
                 expected=f"[{len(targets)}, {options}]",
                 got=str(list(targets.shape)),
-                do="Give one wanted output per output of the model.",
+                do="These look like numbers of right options: give targets.squeeze(1).long()."
+                if _are_classes(targets, options)
+                else "Give one wanted output per output of the model.",
             )
         return
     if options < 2:
@@ -111,6 +115,12 @@ def require_fitting(targets: Tensor, options: int, *, where: str) -> None:
         )
 
 
+def _are_classes(targets: Tensor, options: int) -> bool:
+    """Whether a single column of floating-point numbers holds indices of options."""
+    whole = targets.shape[1] == 1 and options > 1 and bool((targets == targets.round()).all())
+    return whole and bool(((targets >= 0) & (targets < options)).all())
+
+
 def require_scores(scores: Tensor, examples: int, *, where: str) -> None:
     """Raises ``ModelError`` if a model's scores are not one row per example."""
     if scores.ndim == 2 and scores.shape[0] == examples:
@@ -126,6 +136,48 @@ def require_scores(scores: Tensor, examples: int, *, where: str) -> None:
         expected=f"shape [{examples}, options]",
         got=str(list(scores.shape)),
         do=do,
+    )
+
+
+def are_labels(targets: Tensor) -> bool:
+    """Whether wanted outputs are all 0 or 1, as labels are of which each may hold or not."""
+    return targets.is_floating_point() and bool(((targets == 0.0) | (targets == 1.0)).all())
+
+
+def require_no_logits(scores: Tensor, targets: Tensor, *, where: str) -> None:
+    """Checks that scores held against wanted outputs of 0 and 1 by their squared error are no logits of labels.
+
+    They are where they are worse than always answering the mean of the targets, and yet, read as logits, tell the
+    labels better than the labels' shares do. Outputs that learned the numbers 0 and 1 pass, however good they are.
+
+    Args:
+        scores: ``[example, output]``, undisturbed.
+        targets: ``[example, output]``.
+        where: Name of the task.
+
+    Raises:
+        DataError: If they are logits.
+    """
+    if not are_labels(targets):
+        return
+    shares = targets.mean(0, keepdim=True).expand_as(targets)
+    worse = (scores - targets).square().mean() > (shares - targets).square().mean()
+    as_logits = functional.binary_cross_entropy_with_logits(scores, targets)
+    if not (bool(worse) and bool(as_logits < functional.binary_cross_entropy(shares, targets))):
+        return
+    several = targets.shape[1] > 1
+    raise DataError(
+        f"The targets look like {'several labels' if several else 'a label'} of 0 or 1, and the outputs like their "
+        "logits: a squared error says nothing of these.",
+        where=f"{where}: measure",
+        expected="outputs near 0 and 1, or a measure of labels",
+        got=f"outputs from {float(scores.min()):.3g} to {float(scores.max()):.3g}",
+        do="Give measure='label_accuracy' (share of the labels that are right)"
+        + (
+            "."
+            if several
+            else "; or whole numbers as targets, with two logits: torch.cat([torch.zeros_like(z), z], 1)."
+        ),
     )
 
 

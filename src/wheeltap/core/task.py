@@ -4,7 +4,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, final
+from typing import Any, TypeVar, cast, final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from wheeltap.core import canon, lengths
+from wheeltap.core import canon, lengths, repeats
 from wheeltap.core import measure as measures
 from wheeltap.core.ambiguity import Ambiguity
 from wheeltap.core.annotations import Annotations, checked_groups, checked_votes, require_fit, tensor_digest
@@ -37,10 +37,20 @@ from wheeltap.core.pairs import Pairs
 from wheeltap.core.passages import Passages
 from wheeltap.core.records import TaskRecord
 from wheeltap.core.symmetry import Symmetry
-from wheeltap.core.targets import mean_loss, require_finite, require_fitting, require_scores, require_targets
+from wheeltap.core.targets import (
+    are_labels,
+    mean_loss,
+    require_finite,
+    require_fitting,
+    require_scores,
+    require_targets,
+)
 from wheeltap.core.typed import to_array
 
 Kind = TypeVar("Kind", bound="BaseTask")
+
+_MANY = 0.5
+"""Share of the examples from which their most common answer has a name."""
 
 
 class BaseTask(ABC):
@@ -52,12 +62,14 @@ class BaseTask(ABC):
         measure: What the benchmark would score.
         annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``,
             ``with_votes``, ``with_ambiguity``, ``with_pairs``.
+        repeats: How many examples that repeat others were left out: see ``once``.
     """
 
     name: str
     targets: Tensor
     measure: Measure
     annotations: Annotations = Annotations()
+    repeats: int = 0
 
     @property
     @abstractmethod
@@ -174,6 +186,31 @@ class BaseTask(ABC):
             do="Write one that returns the task of the examples index, and their groups.",
         )
 
+    def once(self: Kind) -> Kind:
+        """The same task with one example of each, where so many repeat others that intervals would be too narrow.
+
+        Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. The task
+        itself where there are few, and where its examples belong together: by a symmetry, as passages, or as pairs.
+        """
+        known = self.annotations
+        whole = (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None)
+        keys = None if whole else self._keys()
+        first = None if keys is None else repeats.firsts(keys)
+        if first is None:
+            return self
+        some = cast("Kind", self.part(torch.tensor(first)))
+        some.repeats = len(self.targets) - len(first)
+        return some
+
+    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object] | None:
+        """What tells each example from others, its inputs alone or with target and annotations; ``None``: not known."""
+        return None
+
+    @property
+    def alike(self) -> int | None:
+        """About how many examples differ by more than a tiny change of their inputs, where most have near copies."""
+        return None
+
     @property
     def adaptive(self) -> bool:
         """Whether later calls of the model depend on what it answered to earlier ones, as where it generates text.
@@ -246,6 +283,7 @@ class BaseTask(ABC):
     @property
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
+        keys = self._keys(inputs_alone=True)
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -256,7 +294,16 @@ class BaseTask(ABC):
             bounded=self.measure.bounded,
             tokens=self.tokens,
             common=self.common,
+            answer=self._answer,
+            repeats=self.repeats or None,
+            distinct=None if keys is None else repeats.few_different(keys, len(self.targets)),
+            alike=self.alike,
         )
+
+    @property
+    def _answer(self) -> int | None:
+        """The most common right answer, where at least half of the examples have it."""
+        return None if (self.common or 0.0) < _MANY else int(self.targets.mode()[0])
 
     @property
     def common(self) -> float | None:
@@ -307,6 +354,14 @@ class Task(BaseTask):
             self.targets = self.targets.long()
         self.measure = wanted or (measures.squared_error if outputs else measures.accuracy)
         measures.require_suited(self.measure, outputs=outputs, where=name)
+        if self.measure is measures.label_accuracy and not are_labels(self.targets):
+            raise DataError(
+                "The targets are no labels.",
+                where=name,
+                expected="floating point [example, label], each 0 or 1",
+                got=f"numbers from {float(self.targets.min()):g} to {float(self.targets.max()):g}",
+                do="Give 1 where a label holds and 0 where it does not; wanted outputs are scored by squared_error.",
+            )
         self._require_sound()
 
     def _require_sound(self) -> None:
@@ -348,6 +403,16 @@ class Task(BaseTask):
             return None
         return float(np.unique(to_array(self.targets), return_counts=True)[1].max()) / len(self.targets)
 
+    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object]:
+        """See ``BaseTask``."""
+        more = [] if inputs_alone else [self.targets, *repeats.rows_of(self.annotations)]
+        return repeats.keys_of(self.inputs, *more)
+
+    @property
+    def alike(self) -> int | None:
+        """See ``BaseTask.alike``."""
+        return repeats.but_for_little(self.inputs)
+
     @property
     def tokens(self) -> int:
         """Distinct rows of input available for estimating layer moments."""
@@ -370,6 +435,12 @@ class Task(BaseTask):
             batch=self.batch,
         )
         return part._annotated(self.annotations.part(index))
+
+    def once(self) -> "Task":
+        """See ``BaseTask.once``; further inputs are kept."""
+        some = super().once()
+        some.more = self.more
+        return some
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""

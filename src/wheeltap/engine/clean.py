@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.fingerprint import besides, described
+from wheeltap.core.measure import squared_error
 from wheeltap.core.subject import Settled, Subject
+from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.apply import Before, same_random_numbers
@@ -61,6 +63,8 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
         try:
             drawn = _random_state(subject)
             scores = clean_scores(subject, task)
+            if task.measure is squared_error:
+                require_no_logits(scores, task.targets.cpu().float(), where=task.name)
             draws = _random_state(subject) != drawn
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
+from wheeltap.core.measure import chance_of, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -230,8 +231,19 @@ class Workshop:
             require_repeatable(subject, settled.scores, scores)
         require_repeatable(subject, self._clean.setdefault(subject.record.fingerprint, scores), scores)
         values = self.measured(subject, scores)
+        for name, array in values.items():
+            infinite = ~np.isfinite(array)
+            if infinite.any():
+                raise UsageError(
+                    "The measure is infinite before anything was disturbed.",
+                    where=f"{name}: example {int(infinite.argmax())} of {subject.name}",
+                    expected="finite values",
+                    got=f"infinite for {int(infinite.sum())} of {len(array)} examples",
+                    do="Check the scale of the model's outputs and of the targets; let a logarithm begin above 0.",
+                )
         values["scores"] = to_array(scores)
-        values["chance"] = np.array(self.task.measure.chance(scores, self.task.targets.cpu()), dtype=np.float32)
+        chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
+        values["chance"] = np.array(chance, dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def measured(
@@ -241,7 +253,7 @@ class Workshop:
         clean, targets = self.clean(subject), self.task.targets.cpu()
         if chosen is not None:
             clean, targets = clean[chosen.index], targets[chosen.index]
-        return {m.name: to_array(m(scores, targets, clean)) for m in self.task.measures}
+        return {m.name: to_array(values_of(m, scores, targets, clean)) for m in self.task.measures}
 
     def disturbed(self, trial: Trial, disturbance: Disturbance, *, share: float = 1.0, keep: bool = False) -> Outcome:
         """One trial inside an entered disturbance. Diverging and failing are statuses, not exceptions."""

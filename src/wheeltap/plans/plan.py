@@ -62,7 +62,10 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     moments: float = 1.0
 
 
-_LATER = ("study", "artifact", "names")
+MARGIN, ERROR_MARGIN = 0.02, 0.1
+"""The usual smallest loss of interest: a share of right answers, or of the way from chance; a share of an error."""
+
+_LATER = ("answer", "repeats", "distinct", "alike", "study", "artifact", "names")
 """Fields that came after the first plans of this schema."""
 
 
@@ -106,7 +109,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         no_controls: Why there is no twin or planted copy.
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
-        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        margin: Smallest loss of score of interest: a share of right answers, of an error, or of the way from chance to
+            the score; see ``Case.edge``.
         partial: Whether verdicts are given although most weights were left alone.
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
@@ -130,7 +134,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     no_controls: str = ""
     seed: int = 0
     alpha: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.05
-    margin: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 0.02
+    margin: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = MARGIN
     partial: bool = False
     sizes: Sizes = Sizes()
     cuts: tuple[str, ...] = ()

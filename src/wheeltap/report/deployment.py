@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
-from wheeltap.audits.headline import FULL, of_all, percent, rounded
+from wheeltap.audits.headline import FULL, of_all, percent, rounded, times
+from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import lens_text, view, words
@@ -143,10 +144,20 @@ _PROVES = "Holds for these examples only; passing does not make a network correc
 def _examples(record: ReportRecord) -> list[str]:
     """What is odd about the examples: few distinct ones, or one answer that is nearly always right."""
     task, found = record.task, list[str]()
-    if 0 < task.tokens < 0.9 * task.examples:
+    if task.repeats:
         found.append(
-            f"Warning: only {task.tokens:,} of the {task.examples:,} examples differ, and intervals take them for "
-            "independent: they are too narrow."
+            f"Warning: {task.repeats:,} of the {task.examples + task.repeats:,} examples given repeat others and were "
+            f"left out: {task.examples:,} differ, and each counts once."
+        )
+    if task.distinct is not None:
+        found.append(
+            f"Warning: only {task.distinct:,} of the {task.examples:,} examples differ in their inputs, and intervals "
+            "take them for independent: they are too narrow."
+        )
+    if task.alike is not None:
+        found.append(
+            f"Warning: near-duplicates: only about {task.alike:,} of the {task.examples:,} examples differ by more "
+            "than a tiny change of their inputs, and intervals take all for independent: they are too narrow."
         )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
@@ -203,8 +214,12 @@ def _score(record: ReportRecord, value: float | None, *, unit: bool = False) -> 
     return f"{words.number(value)}{f' {words.plain(record.task.measure)}' if unit else ''}"
 
 
-def _effect(record: ReportRecord, effect: Estimate) -> str:
-    """A loss or difference with its interval; in points, for a share of right answers."""
+def _effect(record: ReportRecord, row: Finding) -> str:
+    """A loss or difference with its interval: in points, for a share of right answers; of an error, as its growth."""
+    effect = row.estimates[0]
+    if grown := _named(row, GROWN):
+        value, low, high = (words.OPEN if end is None else times(end) for end in _ends(grown[0]))
+        return f"x {value} [{low}, {high}]"
     if not record.task.bounded:
         return words.interval(effect)
     value, low, high = (words.OPEN if end is None else f"{100 * end + 0.0:.1f}" for end in _ends(effect))
@@ -230,6 +245,8 @@ def _note(finding: Finding) -> str:
     part = finding.coverage
     if part is not None and part < FULL and finding.status in ("found", "excluded", "inconclusive"):
         return f"{percent(part)} of the weights"
+    if finding.status in ("found", "inconclusive") and (left := _left(finding)):
+        return f"no better than {left}"
     if finding.status != "inconclusive":
         return ""
     n, power = (finding.estimates[0].n if finding.estimates else 0), finding.power
@@ -245,6 +262,12 @@ def _note(finding: Finding) -> str:
 
 MORE = "more draws and examples"
 """What an open row needs, where neither alone would do."""
+
+
+def _left(finding: Finding) -> str:
+    """What the disturbed score is not shown to be better than; empty where it is."""
+    named = next((one.name for one in finding.estimates if one.name.startswith("above always ")), "")
+    return named.removeprefix("above ")
 
 
 _FEW = 200
@@ -274,8 +297,9 @@ def _single(record: ReportRecord, rows: Sequence[Finding], name: str, *, most: i
     mine = [row for row in rows if row.subject == name]
     lines = [_line(record, row, _single_cells(record, row)) for row in mine]
     measure = words.plain(record.task.measure)
+    lost = "grows, 95 %" if any(_named(row, GROWN) for row in mine) else "lost, 95 %"
     return Table(
-        title=words.plain(name), headings=("shipped as", measure, "lost, 95 %", "changed", _heading(record, mine)),
+        title=words.plain(name), headings=("shipped as", measure, lost, "changed", _heading(record, mine)),
         lines=tuple(lines[:most]), more=max(len(lines) - most, 0), scale=_scale(record),
     )  # fmt: skip
 
@@ -286,14 +310,20 @@ def _single_cells(record: ReportRecord, row: Finding) -> list[tuple[str, Tone]]:
     score, changed = _named(row, "score"), _named(row, "answers changed")
     return [
         (_score(record, score[0].value) if score else "", "quiet"),
-        (_effect(record, row.estimates[0]), "quiet"),
+        (_effect(record, row), "quiet"),
         (f"{100 * (changed[0].value or 0.0):.1f} %" if changed else "", "quiet"),
     ]
 
 
 def _heading(record: ReportRecord, rows: Sequence[Finding]) -> str:
     margins = sorted({row.margin for row in rows if row.margin is not None})
-    return f"verdict (margin {_scale(record) * margins[0]:.3g})" if margins else "verdict"
+    if not margins:
+        return "verdict"
+    known = next((row for row in rows if row.margin is not None and _named(row, GROWN) and _named(row, "score")), None)
+    if known is not None:
+        before = (_named(known, "score")[0].value or 0.0) - (known.estimates[0].value or 0.0)
+        return f"verdict (margin x {times(1.0 + (known.margin or 0.0) / before)})" if before > 0.0 else "verdict"
+    return f"verdict (margin {_scale(record) * margins[0]:.3g})"
 
 
 def _pair(
@@ -325,7 +355,7 @@ def _size(row: Finding) -> float:
 def _pair_cells(
     record: ReportRecord, rows: Sequence[Finding], row: Finding, both: Sequence[str]
 ) -> list[tuple[str, Tone]]:
-    gap = _effect(record, row.estimates[0]) if row.estimates else ""
+    gap = _effect(record, row) if row.estimates else ""
     if not both:
         return [(words.plain(row.subject), "quiet"), (gap, "quiet")]
     own = [[one for one in rows if one.subject == name and _same(one, row)] for name in both]

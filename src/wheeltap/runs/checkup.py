@@ -178,6 +178,7 @@ def checkup(subject: Subject, task: BaseTask) -> Checkup:
         ModelError: If an audit refuses the model: it fails on the task, changes its weights in each pass, or is not
             deterministic.
     """
+    task = task.once()
     made = plan(subject, task, audits=(*default_audits([subject]), *GROUPS["noise"]))
     both = [made.clean(made.reference, seed=seed) for seed in (0, 1)]
     outcomes: dict[str, Outcome] = {}
@@ -213,7 +214,7 @@ def _largest(sizes: Mapping[str, int]) -> tuple[Untouched, ...]:
 def _at_chance(made: Plan, outcomes: Mapping[str, Outcome]) -> str:
     """Why an audit would find nothing to lose, in its words; empty where it would not."""
     try:
-        return Case(made, outcomes.get).at_chance(made.reference)
+        return Case(made, outcomes.get).standing(made.reference).because
     except Unanswered as gap:
         return gap.because
 

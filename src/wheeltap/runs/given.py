@@ -37,7 +37,8 @@ def subjects_of(given: Model | Sequence[Model], *, names: Sequence[str] = ()) ->
         UsageError: If there are not as many names, a subject has a name already, or a model is given by its spec.
         ModelError: If a module cannot be a subject: see ``Subject``.
     """
-    several: list[Any] = [given] if isinstance(given, Subject | nn.Module | str) else list(cast("Sequence[Any]", given))
+    # Anything else than a list or tuple is meant as one model: what it lacks is said of it, and not of its parts.
+    several: list[Any] = list(cast("Sequence[Any]", given)) if isinstance(given, list | tuple) else [given]
     if isinstance(names, str) or (names and len(names) != len(several)):
         raise UsageError(
             "There are not as many names as models.",

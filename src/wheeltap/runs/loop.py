@@ -107,6 +107,7 @@ def run(  # noqa: PLR0913 - each is a choice of its own for whoever runs a plan
     memory = None if memory is None else whole_of(memory, name="memory", least=1)
     require_audits(plan, where="the plan")
     several, task = subjects_of(subjects) if subjects else [], task_of(task)
+    task = task if task.digest == plan.task.digest else task.once()  # as a plan takes them
     settled = [settled_since_planned(subject, task) for subject in several]
     _require_same(plan, several, task, members)
     require_named(plan, several, task)

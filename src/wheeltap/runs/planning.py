@@ -9,10 +9,12 @@ import numpy as np
 from wheeltap import gauge
 from wheeltap.audits import base as audits_base
 from wheeltap.audits.base import LARGE, expanded
+from wheeltap.audits.case import NO_ERROR
 from wheeltap.audits.census import ALWAYS
 from wheeltap.core import seeds
 from wheeltap.core.errors import UsageError
 from wheeltap.core.literals import checked
+from wheeltap.core.measure import chance_of, values_of
 from wheeltap.core.records import SubjectRecord
 from wheeltap.core.subject import Subject, derived_record
 from wheeltap.core.task import BaseTask
@@ -23,7 +25,7 @@ from wheeltap.engine.inside.few import few
 from wheeltap.engine.inside.units import hidden_units
 from wheeltap.engine.readings import readings
 from wheeltap.perturb import create, perturbations
-from wheeltap.plans.plan import AuditSpec, Effort, Plan, Sizes
+from wheeltap.plans.plan import ERROR_MARGIN, MARGIN, AuditSpec, Effort, Plan, Sizes
 from wheeltap.runs import given
 from wheeltap.runs.budget import Budget, within
 from wheeltap.runs.given import Audits, Examples, Model
@@ -57,7 +59,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     seed: int = 0,
     alpha: float = 0.05,
     schemes: str | Sequence[str] | None = None,
-    margin: float = 0.02,
+    margin: float | None = None,
     partial: bool = False,
     command: str | None = None,
     sources: tuple[str, ...] = (),
@@ -74,7 +76,8 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         seed: Root of every draw.
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
-        margin: Smallest loss of score of interest: a share of right answers, or of the way from chance to the score.
+        margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
+            bound (.1), or of the way from chance to any other score (.02).
         partial: Whether verdicts are given although most weights were left alone.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
@@ -84,7 +87,9 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         UsageError: If an audit, a setting or what it names is not known, names are equal, or the budget is too small.
         ModelError: If a model fails on the task, or rewrites its weights in each pass.
     """
-    seed, alpha, margin = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha"), _margin(margin)
+    seed, alpha = given.whole_of(seed, name="seed"), given.share_of(alpha, name="alpha")
+    if margin is not None:
+        margin = _margin(margin)
     asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
     specs = _specs([*(asked or default_audits(several)), *ALWAYS], largest := max(s.record.parameters for s in several))
     made = Plan(
@@ -92,7 +97,8 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         subjects=tuple(subject.record for subject in several), task=task.record, audits=specs,
         effort=given.effort_of(effort) or default_effort(largest), sizes=_sizes(several, task, specs),
         versions={name: kind.get(name).version for kind in (perturbations, readings) for name in kind},
-        seed=seed, alpha=alpha, margin=margin, partial=partial, sources=sources, data=data,
+        seed=seed, alpha=alpha, margin=_usual_margin(several[0], task) if margin is None else margin, partial=partial,
+        sources=sources, data=data,
         **_copies(several[0], task, specs, seed),
     )  # fmt: skip
     require_named(made, several, task)
@@ -110,7 +116,7 @@ def _shipped(asked: Sequence[str | AuditSpec], schemes: str | Sequence[str] | No
 
 def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Subject], BaseTask]:
     """The subjects after their first pass, by which their fingerprints are known, and the task."""
-    examples, several = given.task_of(task), given.subjects_of(subjects)
+    examples, several = given.task_of(task).once(), given.subjects_of(subjects)
     _require_names(several)
     for subject in several:
         settle(subject, examples)
@@ -122,11 +128,22 @@ def _margin(margin: Any) -> float:
         raise UsageError(
             "The margin cannot be used.",
             where="margin",
-            expected="a share of the score above 0 and at most 1, such as .02 (2 points of accuracy)",
+            expected="a share above 0 and at most 1, such as .02 (2 points of accuracy, or 2 % more of an error)",
             got=f"{margin!r}",
             do="Give the smallest loss that you care about, as a share: for two points, .02.",
         )
     return float(margin)
+
+
+def _usual_margin(subject: Subject, task: BaseTask) -> float:
+    """The margin where none is asked for: a tenth of an error that has no bound; see ``Case.is_error``."""
+    measure = task.measure
+    if measure.bounded or measure.higher_is_better or subject.settled is None:
+        return MARGIN
+    scores, targets = subject.settled.scores, task.targets.cpu()
+    errors = values_of(measure, scores, targets, scores)
+    some = bool((errors >= 0.0).all()) and float(errors.mean()) > NO_ERROR * abs(chance_of(measure, scores, targets))
+    return ERROR_MARGIN if some else MARGIN
 
 
 def _copies(subject: Subject, task: BaseTask, specs: Sequence[AuditSpec], seed: int) -> dict[str, Any]:
