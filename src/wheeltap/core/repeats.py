@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.annotations import Annotations
@@ -37,9 +39,9 @@ def keys_of(inputs: Inputs, *others: Tensor) -> list[bytes]:
     parts = tensors(inputs)
     mask = parts.get("attention_mask")
     seen = None if mask is None or mask.ndim != 2 else to_array(mask) != 0
-    rows = [np.ascontiguousarray(to_array(part.detach())) for part in (*parts.values(), *others)]
+    rows = [_numbers(part) for part in (*parts.values(), *others)]
     masked = [
-        seen is not None and at < len(parts) and row.shape == seen.shape and row.dtype.kind in "iub"
+        seen is not None and at < len(parts) and row.shape == seen.shape and row.dtype.kind == "i"
         for at, row in enumerate(rows)
     ]
     found: list[bytes] = []
@@ -50,6 +52,13 @@ def keys_of(inputs: Inputs, *others: Tensor) -> list[bytes]:
             digest.update(f"{one.shape}".encode() + one.tobytes())
         found.append(digest.digest())
     return found
+
+
+def _numbers(part: Tensor) -> NDArray[Any]:
+    """Whole numbers as they are (ids of tokens may be large), others in single precision."""
+    whole = not part.is_floating_point() and not part.is_complex()
+    given: Any = part.detach().cpu().long().numpy() if whole else to_array(part)  # pyright: ignore[reportUnknownMemberType]
+    return np.ascontiguousarray(given)
 
 
 def rows_of(annotations: Annotations) -> list[Tensor]:

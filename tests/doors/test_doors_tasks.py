@@ -1,0 +1,368 @@
+"""Tasks that were misread: errors without a bound, rare classes, labels, probabilities, repeats, measures that fail."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import wheeltap as wt
+from wheeltap.core.errors import DataError, ModelError, UsageError, WheeltapError
+from wheeltap.core.measure import Measure, label_accuracy, nll
+from wheeltap.core.repeats import but_for_little
+from wheeltap.report.report import Report
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        if bias is not None:
+            made.bias.copy_(bias)
+    return made.eval()
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {row.scheme: row.verdict for row in report["WT100"]}
+
+
+# ---- errors without a bound -----------------------------------------------------------------------------------
+
+
+def sensor(noise: float, examples: int = 600) -> tuple[nn.Linear, tuple[Tensor, Tensor]]:
+    """A linear net and targets that it misses by this much."""
+    net, inputs = linear(drawn(3, 6, seed=1)), drawn(examples, 6, seed=2)
+    return net, (inputs, net(inputs).detach() + noise * drawn(examples, 3, seed=3))
+
+
+def test_an_error_that_grows_many_times_is_not_safe() -> None:
+    net, (inputs, targets) = sensor(0.05)
+    report = wt.audit(net, (inputs, targets), audits="score", schemes="int8,int4")
+    before = (net(inputs) - targets).square().sum(1).detach()
+    step = net.weight.detach().abs().amax(1, keepdim=True) / 7.0
+    rounded = (net.weight.detach() / step).round() * step
+    after = (inputs @ rounded.T - targets).square().sum(1)
+    row = next(row for row in report["WT100"] if row.scheme == "int4")
+    grown = next(one for one in row.estimates if one.name == "times the undisturbed error")
+    times = float(after.mean() / before.mean())
+    assert times > 10.0 and grown.value == pytest.approx(times, rel=1e-4)
+    assert grown.low is not None and grown.high is not None and grown.low < times < grown.high
+    assert row.verdict == "costs" and row.margin == pytest.approx(0.1 * float(before.mean()), rel=1e-4)
+    assert verdicts(report)["int8"] == "safe"
+    assert f"squared_error grows x {times:.3g} at 4 bits" in report.headline and not report.void
+    assert "margin x 1.10" in report.markdown() and f"x {times:.3g} [" in report.markdown()
+
+
+def test_a_share_of_an_error_is_what_was_asked_for() -> None:
+    net, data = sensor(0.02)
+    wide = wt.audit(net, data, audits="score", schemes="int8", margin=0.5)
+    assert wide["WT100"][0].margin == pytest.approx(
+        5 * float(wt.audit(net, data, schemes="int8")["WT100"][0].margin or 0)
+    )
+
+
+def test_where_there_is_no_error_the_margin_is_of_the_way_from_chance() -> None:
+    net, (inputs, targets) = sensor(0.0)
+    report = wt.audit(net, (inputs, targets), audits="score", schemes="int8,int2")
+    chance = float((targets - targets.mean(0)).square().sum(1).mean())
+    assert report["WT100"][0].margin == pytest.approx(0.02 * chance, rel=1e-3) and not report.void
+    assert verdicts(report) == {"int8": "safe", "int2": "costs"}
+
+
+# ---- rare classes -----------------------------------------------------------------------------------------------
+
+
+def rare(examples: int = 3000) -> tuple[nn.Linear, tuple[Tensor, Tensor]]:
+    """A net that knows a class of 1.5 % by its smallest weight alone."""
+    targets = (torch.arange(examples) % 67 == 0).long()
+    inputs = 0.1 * drawn(examples, 4)
+    inputs[:, 2] = targets.float()
+    return linear(torch.tensor([[9.0, 9.0, 0.0, 0.0], [9.0, 9.0, 1.0, 0.0]]), torch.tensor([0.5, 0.0])), (
+        inputs,
+        targets,
+    )
+
+
+def test_a_net_that_becomes_the_most_common_answer_is_not_safe() -> None:
+    net, data = rare()
+    report = wt.audit(net, data, audits="score", schemes="int8,prune50")
+    assert verdicts(report) == {"int8": "safe", "prune50": "costs"} and not report.passed
+    row = next(row for row in report["WT100"] if row.scheme == "prune50")
+    assert row.estimates[0].value is not None and 0.01 < row.estimates[0].value < 0.02, "less than two points"
+    assert "not shown to be better than always answering class 0" in row.because
+    assert "no better than always answering class 0" in report.markdown()
+
+
+def test_where_all_can_be_lost_the_margin_stays_what_was_asked_for() -> None:
+    targets = torch.arange(400) % 2
+    inputs = torch.eye(2)[targets] + 0.1 * drawn(400, 2)
+    report = wt.audit(linear(torch.eye(2)), (inputs, targets), audits="score", schemes="int8")
+    assert {row.margin for row in report["WT100"]} == {0.02}
+
+
+# ---- what is no better than chance ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("examples", [1, 2])
+def test_one_or_two_examples_are_too_few_to_say(examples: int) -> None:
+    targets = torch.arange(examples) % 4
+    report = wt.audit(linear(torch.eye(4)), (torch.eye(4)[targets], targets), schemes="int8")
+    score = report["WT001"][0]
+    assert report.headline.startswith("TOO FEW EXAMPLES") and (score.status, score.verdict) == (
+        "inconclusive",
+        "too few examples",
+    )
+    assert not report.passed
+
+
+def test_a_single_error_is_too_few_to_say() -> None:
+    report = wt.audit(linear(torch.eye(3)), (torch.ones(1, 3), torch.ones(1, 3) + 0.1), schemes="int8")
+    assert report.headline.startswith("TOO FEW EXAMPLES")
+
+
+def test_far_worse_than_chance_is_named() -> None:
+    targets = torch.arange(400) % 4
+    net, inputs = linear(torch.eye(4)), torch.eye(4)[targets] + 0.01 * drawn(400, 4)
+    rotated = wt.audit(net, (inputs, (targets + 1) % 4), schemes="int8")
+    assert rotated.headline.startswith("WORSE THAN CHANCE") and "labels shifted" in rotated.headline
+    assert rotated["WT001"][0].verdict == "worse than chance" and not rotated.passed
+    scaled = wt.audit(net, (inputs, 100.0 + inputs), schemes="int8")
+    assert scaled.headline.startswith("WORSE THAN CHANCE") and "units" in scaled.headline
+
+
+# ---- labels and probabilities -------------------------------------------------------------------------------------
+
+
+def several(examples: int = 300) -> tuple[Tensor, Tensor]:
+    inputs = drawn(examples, 4)
+    return inputs, (inputs > 0).float()
+
+
+@pytest.mark.parametrize("columns", [4, 1])
+def test_logits_of_labels_are_not_scored_by_squared_error(columns: int) -> None:
+    inputs, targets = several()
+    net = linear(20.0 * torch.eye(4)[:columns])
+    with pytest.raises(DataError, match="label_accuracy"):
+        wt.audit(net, (inputs, targets[:, :columns]), schemes="int8")
+    right = wt.Task(inputs, targets[:, :columns], measure="label_accuracy")
+    report = wt.audit(net, right, schemes="int8,int2")
+    assert report["WT001"][0].estimates[0].value == 1.0 and report.record.task.bounded
+
+
+def test_numbers_that_happen_to_be_0_and_1_are_wanted_outputs() -> None:
+    _, targets = several()
+    good = wt.audit(linear(torch.eye(4)), (targets + 0.1 * drawn(300, 4, seed=5), targets), schemes="int8")
+    assert good.record.task.measure == "squared_error" and good["WT001"][0].verdict == "measured"
+    # A bad net is no net of logits: that it is bad is what its report says.
+    bad = wt.audit(linear(3.0 * torch.eye(4)), (drawn(300, 4, seed=6), targets), schemes="int8")
+    assert bad.headline.startswith("WORSE THAN CHANCE")
+
+
+def test_labels_are_counted_from_logits_and_from_probabilities() -> None:
+    _, targets = several(40)
+    logits = drawn(40, 4, seed=7)
+    wanted = ((logits > 0) == (targets > 0.5)).float().mean(1)
+    assert torch.equal(label_accuracy(logits, targets, logits), wanted)
+    assert torch.equal(label_accuracy(logits.sigmoid(), targets, logits.sigmoid()), wanted)
+    shares = targets.mean(0)
+    assert label_accuracy.chance(logits, targets) == pytest.approx(float(torch.maximum(shares, 1 - shares).mean()))
+
+
+def test_probabilities_are_not_read_as_logits() -> None:
+    logits, targets = drawn(200, 5), torch.arange(200) % 5
+    plain, told = nll(logits, targets, logits), nll(logits.softmax(1), targets, logits.softmax(1))
+    torch.testing.assert_close(told, plain, atol=1e-5, rtol=1e-4)
+    answers = torch.eye(5)[targets] + 0.3 * drawn(200, 5, seed=8)
+    net = nn.Sequential(linear(4.0 * torch.eye(5)), nn.Softmax(-1)).eval()
+    report = wt.audit(net, wt.Task(answers, targets, measure="nll"), schemes="int8")
+    held = wt.audit(net[0], wt.Task(answers, targets, measure="nll"), schemes="int8")
+    scores = [one["WT001"][0].estimates[0].value for one in (report, held)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-4)
+    assert "are probabilities" in report["WT001"][0].because and "are probabilities" not in held["WT001"][0].because
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (torch.zeros(8, 1) + torch.arange(8.0)[:, None] % 3, "targets.squeeze(1).long()"),
+        (torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0)), "label_accuracy"),
+        (torch.randint(0, 2, (8, 3), generator=torch.Generator().manual_seed(0)).bool(), "label_accuracy"),
+    ],
+)
+def test_targets_of_another_kind_say_what_to_give(targets: Tensor, words: str) -> None:
+    with pytest.raises(WheeltapError) as caught:
+        wt.audit(linear(torch.eye(3)), (drawn(8, 3), targets), schemes="int8")
+    assert words in str(caught.value)
+
+
+def test_label_accuracy_is_of_labels() -> None:
+    with pytest.raises(DataError, match="no labels"):
+        wt.Task(drawn(4, 2), drawn(4, 2), measure="label_accuracy")
+    with pytest.raises(UsageError, match="does not fit"):
+        wt.Task(drawn(4, 2), torch.arange(4), measure="label_accuracy")
+
+
+# ---- repeats ------------------------------------------------------------------------------------------------------
+
+
+def four_classes(examples: int) -> tuple[Tensor, Tensor]:
+    targets = torch.arange(examples) % 4
+    return torch.eye(4)[targets] + 0.4 * drawn(examples, 4, seed=9), targets
+
+
+def test_to_repeat_examples_changes_nothing() -> None:
+    inputs, targets = four_classes(20)
+    net = linear(torch.eye(4) + 0.3 * drawn(4, 4, seed=4))
+    once = wt.audit(net, (inputs, targets), schemes="int8,int3,noise5")
+    many = wt.audit(net, (inputs.repeat(100, 1), targets.repeat(100)), schemes="int8,int3,noise5")
+    assert [row.estimates for row in many["WT100"]] == [row.estimates for row in once["WT100"]]
+    assert many.headline == once.headline and "SAFE" not in many.headline
+    assert (many.record.task.examples, many.record.task.repeats) == (20, 1980)
+    assert "1,980 of the 2,000 examples given repeat others" in many.markdown()
+    assert once.record.task.repeats is None and "repeat" not in once.markdown()
+
+
+def test_one_example_among_many_may_not_outweigh_them() -> None:
+    inputs, targets = four_classes(500)
+    heavy = torch.cat([torch.arange(500), torch.zeros(200, dtype=torch.long)])
+    assert len(wt.Task(inputs[heavy], targets[heavy]).once().targets) == 500
+    # A few pairs leave intervals as they are, and scores as benchmarks count them.
+    few = torch.cat([torch.arange(500), torch.arange(10)])
+    task = wt.Task(inputs[few], targets[few])
+    assert task.once() is task
+
+
+def test_padding_does_not_tell_prompts_apart() -> None:
+    left, right = torch.tensor([[0, 0, 5, 6]] * 30), torch.tensor([[5, 6, 9, 9]] * 30)
+    other = torch.tensor([[0, 7, 5, 6]] * 30)
+    masks = torch.tensor([[0, 0, 1, 1]] * 30 + [[1, 1, 0, 0]] * 30 + [[0, 1, 1, 1]] * 30)
+    held = {"input_ids": torch.cat([left, right, other]), "attention_mask": masks}
+    task = wt.Task(held, torch.ones(90, dtype=torch.long)).once()
+    assert (len(task.targets), task.repeats) == (2, 88)
+    # The same inputs with two answers are two examples, of which the report says that their inputs are one.
+    both = wt.Task(held, torch.arange(90) % 2).once()
+    assert (len(both.targets), both.record.distinct) == (4, 2)
+
+
+def test_items_of_a_language_model_are_counted_and_not_their_tokens() -> None:
+    def items(count: int) -> wt.ChoiceTask:
+        contexts = [[1, at % 47] for at in range(count)]
+        return wt.ChoiceTask(contexts, [[[2], [3]]] * count, [at % 47 % 2 for at in range(count)])
+
+    task = items(141).once()
+    assert (len(task.targets), task.repeats, task.record.distinct) == (47, 94, None)
+    assert items(47).once().repeats == 0
+
+
+def test_near_duplicates_are_noticed() -> None:
+    inputs, targets = four_classes(40)
+    near = inputs.repeat(25, 1) + 1e-4 * drawn(1000, 4, seed=11)
+    report = wt.audit(linear(torch.eye(4)), (near, targets.repeat(25)), schemes="int8")
+    assert report.record.task.alike == 40 and "near-duplicates: only about 40 of the 1,000" in report.markdown()
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        torch.linspace(-1, 1, 800)[:, None],  # dense, on a line
+        torch.cartesian_prod(torch.linspace(0, 1, 30), torch.linspace(0, 1, 30)),
+        drawn(800, 8).cumsum(0),  # a walk
+        drawn(900, seed=2).cumsum(0).unfold(0, 32, 1),  # windows of a series
+        drawn(10, 20)[torch.arange(800) % 10] * 10 + drawn(800, 20, seed=1),  # classes far apart
+        (drawn(800, 10) > 0).float(),
+        torch.ones(50, 3),
+        drawn(3, 2),
+    ],
+)
+def test_what_merely_lies_close_is_no_duplicate(inputs: Tensor) -> None:
+    assert but_for_little(inputs) is None
+
+
+# ---- errors in Python ---------------------------------------------------------------------------------------------
+
+
+class Given(Measure):
+    """Gives what a function makes of right answers."""
+
+    name = "given"
+
+    def __init__(self, made: Callable[[Tensor], Any], *, chance: float = 0.0) -> None:
+        self.made, self.least = made, chance
+
+    def __call__(self, scores: Tensor, targets: Tensor, clean: Tensor) -> Tensor:
+        return self.made((scores.argmax(-1) == targets).float())
+
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        return self.least
+
+
+def with_one(value: float) -> Callable[[Tensor], Tensor]:
+    return lambda right: torch.cat([right[:3], torch.tensor([value]), right[4:]])
+
+
+def as_list(right: Tensor) -> list[float]:
+    return [float(one) for one in right]
+
+
+def same(x: Tensor) -> Tensor:
+    return x
+
+
+@pytest.mark.parametrize(
+    ("measure", "words"),
+    [
+        (Given(with_one(np.nan)), "given: example 3"),
+        (Given(with_one(np.inf)), "example 3"),
+        (Given(Tensor.mean), "one number per example"),
+        (Given(lambda right: right[:, None]), "one number per example"),
+        (Given(as_list), "one number per example"),
+        (Given(lambda right: right, chance=np.nan), "chance"),
+    ],
+)
+def test_a_measure_that_gives_no_number_is_named(measure: Measure, words: str) -> None:
+    inputs, targets = four_classes(40)
+    with pytest.raises(UsageError) as caught:
+        wt.audit(linear(torch.eye(4)), wt.Task(inputs, targets, measure=measure), schemes="int8")
+    assert words in str(caught.value) and "what to do" in str(caught.value) and "bug" not in str(caught.value)
+
+
+def test_a_measure_that_fails_under_a_disturbance_alone_is_no_divergence() -> None:
+    inputs, targets = four_classes(40)
+    clean = linear(torch.eye(4))(inputs).detach()
+
+    class Strict(Given):
+        """Not defined where outputs changed."""
+
+        def __call__(self, scores: Tensor, targets: Tensor, clean_scores: Tensor) -> Tensor:
+            right = super().__call__(scores, targets, clean_scores)
+            return right if torch.equal(scores, clean) else with_one(np.nan)(right)
+
+    task = wt.Task(inputs, targets, measure=Strict(lambda right: right))
+    row = wt.audit(linear(torch.eye(4)), task, schemes="noise5")["WT100"][0]
+    assert row.status == "error" and "gives NaN" in row.because
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (None, "got: None"),
+        (same, "forward of a torch.nn.Module"),
+        (3, "got: int"),
+        (nn.Linear, "Linear(...).eval()"),
+        (nn.Linear(2, 2).state_dict(), "load_state_dict"),
+    ],
+)
+def test_what_is_no_model_says_how_to_make_one(given: Any, words: str) -> None:
+    for door in (
+        lambda: wt.audit(given, four_classes(8)),
+        lambda: wt.compare(linear(torch.eye(4)), given, four_classes(8)),
+    ):
+        with pytest.raises(ModelError) as caught:
+            door()
+        assert words in str(caught.value) and "what to do" in str(caught.value)
