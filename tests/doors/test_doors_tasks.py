@@ -121,9 +121,18 @@ def test_one_or_two_examples_are_too_few_to_say(examples: int) -> None:
     assert not report.passed
 
 
-def test_a_single_error_is_too_few_to_say() -> None:
-    report = wt.audit(linear(torch.eye(3)), (torch.ones(1, 3), torch.ones(1, 3) + 0.1), schemes="int8")
-    assert report.headline.startswith("TOO FEW EXAMPLES")
+def test_of_a_single_error_nothing_is_concluded() -> None:
+    report = wt.audit(linear(torch.eye(3)), (torch.ones(1, 3), torch.ones(1, 3) + 0.1), audits="score", schemes="int8")
+    assert verdicts(report) == {"int8": "cannot tell"}
+    net, (inputs, targets) = sensor(0.05, examples=2)
+    two = wt.audit(net, (inputs, targets), audits="score", schemes="int8")
+    assert two.headline.startswith("TOO FEW EXAMPLES")
+
+
+def test_a_net_that_gives_one_answer_is_at_chance_however_few_the_examples() -> None:
+    targets = (torch.arange(90) % 10 == 0).long()
+    report = wt.audit(linear(torch.zeros(2, 2), torch.tensor([1.0, 0.0])), (drawn(90, 2), targets), schemes="int8")
+    assert report.headline.startswith("AT CHANCE") and "always answering class 0" in report.headline
 
 
 def test_far_worse_than_chance_is_named() -> None:

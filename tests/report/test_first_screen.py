@@ -54,8 +54,10 @@ NAME = "8 bits, per channel, and a name that is much longer than any other"
 
 def test_repeated_examples_are_warned_of() -> None:
     warning = "Warning: only 40 of the 2,000 examples differ"
-    assert warning in screen(of_examples(examples=2000, tokens=40))
-    assert "Warning" not in screen(of_examples(examples=2000, tokens=1990))
+    assert warning in screen(of_examples(examples=2000, distinct=40))
+    assert "Warning: 1,960 of the 2,000 examples given" in screen(of_examples(examples=40, repeats=1960))
+    assert "Warning: near-duplicates: only about 40 of" in screen(of_examples(examples=2000, alike=40))
+    assert "Warning" not in screen(of_examples(examples=2000, tokens=40)), "tokens are no examples"
 
 
 def test_one_answer_that_is_nearly_always_right_is_warned_of() -> None:

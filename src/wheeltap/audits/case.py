@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.claims import Edge, Unanswered
-from wheeltap.core.records import Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
 from wheeltap.stats.effect import score_interval
 
@@ -230,15 +230,14 @@ class Case:
         score = score_interval(clean, bounded=task.bounded, name=task.measure, unit=task.measure)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
         if near is None or far is None:
-            said = f"{subject.name} scores {score.value:.3g} on {score.n} example, and one has no spread"
-            return Standing(TOO_FEW, f"{said}: too few examples to say anything of the model.")
+            return Standing()  # one example has no spread: its losses still vary from draw to draw
         common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
             return Standing()
         scores = f"{subject.name} scores {score}"
         if task.sign * (far - chance) < 0.0:
             return Standing(WORSE, f"{scores}, shown to be worse than chance ({chance:.3g}): {_wrong_way(task)}")
-        if self._says_nothing(near, far):
+        if self._says_nothing(score, far):
             few = f"{task.examples:,} example{'s' * (task.examples != 1)}"
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
             return Standing(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
@@ -249,19 +248,21 @@ class Case:
             f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
         )
 
-    def _says_nothing(self, near: float, far: float) -> bool:
-        """Whether the examples are too few for an interval from ``near`` chance to ``far`` from it to say anything.
+    def _says_nothing(self, score: Estimate, far: float) -> bool:
+        """Whether the examples are too few for a score that may be as good as ``far`` to say anything.
 
-        It reaches more than half of the way from chance to the best score there is; or not even right answers alone
-        would be shown to be better than what is to beat.
+        That is more than half of the way from what is to beat to the best score there is; or not even right answers
+        alone would be shown to be better. A score that is no better than the most common answer says what it is.
         """
         task, chance = self.plan.task, self.chance
-        if task.bounded:
-            all_right = score_interval(np.ones(task.examples), bounded=True, unit=task.measure).low
-            if all_right is not None and all_right <= max(chance, task.common or 0.0) < 1.0:
-                return True
-            return far - chance > (1.0 - chance) / 2.0
-        return not task.higher_is_better and far < chance / 2.0
+        if not task.bounded:
+            return not task.higher_is_better and far < chance / 2.0
+        least, all_right = max(chance, task.common or 0.0), np.ones(task.examples)
+        surely = score_interval(all_right, bounded=True, unit=task.measure).low
+        if surely is not None and (surely <= chance or surely <= least < 1.0):
+            return True
+        above = least == chance or (score.value or 0.0) > least
+        return above and far - least > (1.0 - least) / 2.0
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
         """Raises ``Unanswered`` if the subject has nothing to lose."""
