@@ -126,7 +126,7 @@ def test_of_a_single_error_nothing_is_concluded() -> None:
     assert verdicts(report) == {"int8": "cannot tell"}
     net, (inputs, targets) = sensor(0.05, examples=2)
     two = wt.audit(net, (inputs, targets), audits="score", schemes="int8")
-    assert two.headline.startswith("TOO FEW EXAMPLES")
+    assert verdicts(two) == {"int8": "cannot tell"}
 
 
 def test_a_net_that_gives_one_answer_is_at_chance_however_few_the_examples() -> None:
