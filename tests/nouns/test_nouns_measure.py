@@ -84,6 +84,8 @@ def test_chance_is_what_no_information_gets(options: int) -> None:
     assert measure.agreement.chance(scores, targets) == pytest.approx(1 / options)
     assert measure.nll.chance(scores, targets) == pytest.approx(math.log(options))
     assert measure.margin.chance(scores, targets) == 0
+    entropy = torch.distributions.Categorical(logits=scores).entropy().mean()
+    assert measure.kl.chance(scores, targets) == pytest.approx(math.log(options) - float(entropy), rel=1e-4)
     wanted = numbers(40, options, seed=6)
     spread = ((wanted - wanted.mean(0)) ** 2).sum(1).mean()
     assert measure.squared_error.chance(scores, wanted) == pytest.approx(float(spread))
@@ -97,6 +99,7 @@ def test_names_and_directions() -> None:
         "agreement": (True, True),
         "kl": (False, False),
         "squared_error": (False, False),
+        "label_accuracy": (True, True),
     }
     assert all(m.name == name for name, m in BY_NAME.items())
     assert repr(measure.kl) == "wt.measure.kl"

@@ -216,6 +216,10 @@ class KL(Measure):
         here, there = log_probabilities(scores, clean), log_probabilities(clean, clean)
         return (there.exp() * (there - here)).sum(-1).clamp_min(0.0)
 
+    def chance(self, scores: Tensor, targets: Tensor) -> float:
+        """The divergence from the clean model's distribution to one without information."""
+        return float(self(torch.zeros_like(scores), targets, scores).mean())
+
 
 @final
 class SquaredError(Measure):
