@@ -214,14 +214,15 @@ def test_a_random_weight_that_failed_leaves_the_question_open() -> None:
 
 
 def test_where_less_is_better_a_rise_is_the_loss() -> None:
-    """Thresholds are shares of the way from chance to the score."""
+    """The margin is a share of the undisturbed error."""
 
     def right(trial: Trial, row: int) -> NDArray[np.floating]:
         return 0.3 + (0.15 if row == 1 else 0.0) + 0.05 * np.sin(np.arange(EXAMPLES))
 
     plan = plan_of(("net",), measure="nll")
     known = answered(plan, right, clean=0.3, chance=0.5)
-    assert known.margin(0.05) == pytest.approx(0.05 * 0.2) and known.margin() == pytest.approx(0.02 * 0.2)
+    assert known.margin(0.05) == pytest.approx(0.05 * 0.3) and known.margin() == pytest.approx(0.02 * 0.3)
+    assert known.way(0.05) == pytest.approx(0.05 * 0.2) and known.way() == pytest.approx(0.02 * 0.2)
     [found] = settled(known)
     assert found.status == "found" and found.estimates[0].value == pytest.approx(0.15, abs=0.01)
 

@@ -236,7 +236,8 @@ class Case:
             return Standing()
         scores = f"{subject.name} scores {score}"
         if task.sign * (far - chance) < 0.0:
-            return Standing(WORSE, f"{scores}, shown to be worse than chance ({chance:.3g}): {_wrong_way(task)}")
+            shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
+            return Standing(WORSE, f"{shown}: {_wrong_way(task)}")
         if self._says_nothing(score, far):
             few = f"{task.examples:,} example{'s' * (task.examples != 1)}"
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
