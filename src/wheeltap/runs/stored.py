@@ -35,7 +35,7 @@ class Kept:
     plan: Plan | None
 
 
-def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar], again: str) -> None:
+def note_run(store: Store, plan: Plan, provenance: dict[str, Scalar], again: str = "") -> None:
     """Keeps a plan that is about to be run, what it is run with, when, and by which command."""
     store.put_plan(plan.key, plan.to_bytes())
     told = msgspec.json.encode(provenance)
