@@ -230,3 +230,37 @@ def test_pairs_without_another_prompt_are_left_out_and_it_is_said() -> None:
     none = sufficient("edges", shorter.part([0, 1, 2, 3]), with_second=False)
     assert none["values of other prompts"].status == "not_applicable"
     assert "No two held-out pairs" in none["values of other prompts"].because
+
+
+# ---- pairs held out -------------------------------------------------------------------------------------------
+
+
+def stable(count: int, *, searched_here: bool) -> tuple[Finding, str]:
+    """WT304 on held-out pairs, and the headline, of a circuit that is right for all pairs searched, half of the others.
+
+    With the second head at its mean, which is .5, the net takes the second sign for a plus. Pairs searched have that.
+    """
+    subject, pairs = Subject(product_net(), name="product"), product_pairs(4 * count)
+    once = {frozenset(both): at for at, both in enumerate(zip(pairs.clean, pairs.corrupted, strict=True))}.values()
+    plus, minus = (iter([at for at in once if pairs.clean[at][1] == token]) for token in (2, 3))
+    pairs = pairs.part([next(minus if at % 4 == 3 else plus) for at in range(count)])
+    kept = np.array([not edge.startswith("a0.h1->") for edge in wired(subject, pairs).graph.edges])
+    how: dict[str, Any] = {"circuit": packed(kept), "searched_here": searched_here, "method": "eap", "ablation": "mean",
+                           "again": 1, "random": 19, "subsets": 1}  # fmt: skip
+    report = wt.audit(subject, task_of(pairs, name="product"), audits=[wt.AuditSpec("circuit-stable", how)])
+    [found] = [one for one in report.findings if one.title == "Circuit is stable: held-out pairs"]
+    return found, report.headline
+
+
+def test_a_circuit_that_fits_the_pairs_searched_alone_is_found_out() -> None:
+    found, headline = stable(32, searched_here=True)
+    assert found.status == "found" and found.verdict == "worse on held-out pairs" and found.alarm
+    assert "on the 16 pairs that it was searched on" in found.because and "on 16 held out" in headline
+    assert "too few" not in headline and "only" not in found.because
+    few, headline = stable(8, searched_here=True)
+    assert few.status == "inconclusive" and "It was searched on only 4 pairs" in headline
+
+
+def test_of_a_circuit_that_others_found_nobody_knows_the_pairs() -> None:
+    found, headline = stable(8, searched_here=False)
+    assert found.status == "not_applicable" and "not known which pairs the circuit was found on" in headline
