@@ -124,7 +124,8 @@ def _lines(label: str) -> Generator[Watch]:
         if not last:
             return "started"
         done, total = phase.of(last[0])
-        left = f", about {lasting((now - since) * (total - done) / done)} left" if done else ""
+        # Where all that is known has run, what follows from it is not known yet.
+        left = f", about {lasting((now - since) * (total - done) / done)} left" if 0 < done < total else ""
         making = net.said(last[0], now)
         return f"{int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
 
