@@ -4,13 +4,16 @@ Nets are GPT-2-like and trained here, on windows of problems one after the other
 million numbers that saw 200 problems again and again, against problems that they never saw. ``--only clean``: nets that
 saw other problems, each asked of 20 sets of items; half of the sets are held against problems from the same source,
 half against rewordings of the same items (GSM8K, where the data are at hand). ``--only power``: what the audit itself
-says that it would have found.
+says that it would have found. ``--only invented``: 48 sets written on the spot, whose order their texts tell, asked of SmolLM2:
+none may be said to be known. ``--only taught``: nets that read 20 sets again and again, by the order of the items alone,
+as it was before an order that texts tell was left out and new items of the same form had to be beaten, and now.
 """
 
 import argparse
+import datetime
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +31,7 @@ from wheeltap.plans.readings.contamination import CONTAMINATION
 from wheeltap.recipes.randomness import reproducible
 from wheeltap.sources import fresh_twins, hf
 from wheeltap.sources.passages import task_of
+from wheeltap.sources.smollm2 import load_smollm2
 from wheeltap.stats.exchangeability import order_test
 from wheeltap.stats.family import holm
 
@@ -209,9 +213,177 @@ def power() -> None:
             print(f"  {time.process_time() - start:.0f} s of processor time", flush=True)
 
 
+def _dated(form: str, step: int) -> Callable[[int], str]:
+    return lambda at: (datetime.date(2024, 1, 3) + datetime.timedelta(days=step * at)).strftime(form)
+
+
+NOUNS: Final = [
+    "apple",
+    "river",
+    "stone",
+    "cloud",
+    "paper",
+    "lamp",
+    "horse",
+    "bridge",
+    "garden",
+    "window",
+    "coffee",
+    "button",
+    "forest",
+    "mirror",
+    "pencil",
+    "basket",
+    "candle",
+    "rocket",
+    "violin",
+    "hammer",
+    "island",
+    "jacket",
+    "kettle",
+    "ladder",
+    "magnet",
+    "needle",
+    "orange",
+    "pillow",
+    "quartz",
+    "ribbon",
+    "saddle",
+    "tunnel",
+    "umbrella",
+    "valley",
+    "wagon",
+    "yarn",
+    "zipper",
+    "anchor",
+    "barrel",
+    "castle",
+]
+_ROMAN: Final = [
+    "I",
+    "II",
+    "III",
+    "IV",
+    "V",
+    "VI",
+    "VII",
+    "VIII",
+    "IX",
+    "X",
+    "XI",
+    "XII",
+    "XIII",
+    "XIV",
+    "XV",
+    "XVI",
+    "XVII",
+    "XVIII",
+    "XIX",
+    "XX",
+]
+_DAYS: Final = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+_MONTHS: Final = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
+_WORDS: Final = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+]
+
+MARKS_OF: Final[dict[str, tuple[Callable[[int], str], ...]]] = {
+    "numbered": (
+        lambda at: f"Question {at + 1}", lambda at: f"{at + 1}", lambda at: f"Task {60 - at}", lambda at: _ROMAN[at % 20],
+        lambda at: f"Step {_WORDS[at % 15]}", lambda at: f"Exercise {at // 10 + 1}.{at % 10 + 1}",
+        lambda at: "ABCDEFGHIJ"[at % 10], lambda at: f"ID {1000 + 7 * at}",
+    ),
+    "dated": (
+        _dated("%Y-%m-%d", 1), _dated("%B %d, %Y", 3), _dated("%d.%m.%Y", 5), _dated("%d %b %Y", 11),
+        _dated("%m/%d/%y", 2), lambda at: _DAYS[at % 7], lambda at: _MONTHS[at % 12], lambda at: f"In {1900 + 3 * at}",
+    ),
+}  # fmt: skip
+ASKED: Final = (
+    "What is a {}?", "Describe a {} in one line.", "Who would buy a {}?", "Where do people keep a {}?",
+    "Name a use of a {}.", "How old can a {} be?", "Is a {} heavy?", "Which color has a {}?",
+)  # fmt: skip
+
+
+def inventions() -> Iterator[tuple[str, list[str]]]:
+    """48 sets of 40 items, eight of each form."""
+    for at, ask in enumerate(ASKED):
+        nouns = [str(noun) for noun in np.random.default_rng(at).permutation(NOUNS)]
+        for name, marks in MARKS_OF.items():
+            yield name, [f"{marks[at](place)}: {ask.format(noun)}" for place, noun in enumerate(nouns)]
+        yield "sorted", [ask.format(noun) for noun in sorted(nouns, reverse=at % 2 == 1)]
+        yield "by length", [f"{ask.format(noun)}{' Explain it well.' * (place // 10)}"
+                            for place, noun in enumerate(sorted(nouns, key=len))]  # fmt: skip
+        yield "templated", [ask.format(noun) for noun in nouns]
+        cycle = [ASKED[(at + turn) % 8] for turn in range(2 + at % 3)]
+        yield "cycle of templates", [cycle[place % len(cycle)].format(noun) for place, noun in enumerate(nouns)]
+
+
+def invented() -> None:
+    """What is said of a published model and sets that nobody can have seen."""
+    model, claims = load_smollm2(), list[str]()
+    for name, texts in inventions():
+        start = time.process_time()
+        reading = Contamination({"shards": 8, "shuffles": 5})
+        task = task_of([(text, None) for text in texts], model.tokenizer, name=name)
+        values = reading.read(model.subject, task, root=0, seed=0).values
+        one = Copy(CONTAMINATION.typed(values, examples=len(texts)), 0, root=0)
+        claims += [name for _ in found(one.shown())]
+        print(f"{name}, {texts[1]!r}: {'; '.join(found(one.shown())) or 'no claim'}. {one.untested()[:120]} "
+              f"{time.process_time() - start:.0f} s", flush=True)  # fmt: skip
+    print(f"claims: {len(claims)} {claims}")
+
+
+def taught(sets: int) -> None:
+    """Nets of 150,000 numbers that read 60 items in order, half from GSM8K and half generated, without twins."""
+    questions = [own for own, _ in gsm8k()]
+    before, after = list[bool](), list[bool]()
+    for at in range(sets):
+        if questions and at % 2:
+            name, members, rest = "GSM8K", questions[60 * at : 60 * at + 60], questions[1240:]
+        else:
+            name, rest = "generated", [text for text, _ in generated(300, seed=2)]
+            members = [text for text, _ in generated(60, seed=50 + at)]
+        tokenizer, start = Bytes.of(rest, 400), time.process_time()
+        for _, copy in trained(net(400, width=64, seed=at), tokenizer, members, epochs=[100], seed=at):
+            one = read(copy, tokenizer, [(text, None) for text in members], seed=at, shards=6, shuffles=8)
+            alone = order_test(one.read["order"][0], np.random.default_rng(at)).p if "order" in one.read else 1.0
+            before.append(alone <= ALPHA)
+            after.append(bool(found(one.shown())))
+            print(f"{name}: by the order alone p = {alone:.2g}; {one.untested() or one.order().numbers} "
+                  f"{time.process_time() - start:.0f} s", flush=True)  # fmt: skip
+    print(f"of {sets} taught sets found before {sum(before)}, now {sum(after)}")
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--only", choices=("planted", "clean", "power"))
+    asked.add_argument("--only", choices=("planted", "clean", "power", "invented", "taught"))
     asked.add_argument("--nets", type=int, default=5)
     asked.add_argument("--sets", type=int, default=20)
     given = asked.parse_args()
@@ -222,6 +394,10 @@ def main() -> None:
         clean(given.nets, given.sets)
     if given.only in (None, "power"):
         power()
+    if given.only in (None, "invented"):
+        invented()
+    if given.only in (None, "taught"):
+        taught(given.sets)
 
 
 if __name__ == "__main__":

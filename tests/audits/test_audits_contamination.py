@@ -3,18 +3,22 @@
 import functools
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import wheeltap as wt
-from tests.contaminated import WINDOW, Letters, subject, task, texts
+from tests.contaminated import WINDOW, Letters, knows_marks, marked, subject, task, texts
 from wheeltap.audits.claims import Draft, Words
 from wheeltap.audits.contamination_tests import COMPLETION, ORDER, TITLES, VERSIONS, Copy, Shown, paired_auc
 from wheeltap.audits.settle import settle
 from wheeltap.core.records import Finding
-from wheeltap.sources.passages import load_passages
+from wheeltap.core.subject import Subject
+from wheeltap.engine.readings.contamination import Contamination
+from wheeltap.sources.passages import load_passages, task_of
+from wheeltap.stats.exchangeability import order_test
 from wheeltap.stats.family import holm
 
 pytest.importorskip("transformers")
@@ -73,6 +77,46 @@ def test_without_twins_the_order_is_all_there_is(tmp_path) -> None:
     assert made["Overlap with the corpus"].status == "measured"
 
 
+def asked_of(subject: Subject, items: list[str]) -> tuple[Finding, str]:
+    """What is found of the order of items without twins, and the headline."""
+    named = task_of([(text, None) for text in items], Letters(), name="items")
+    asked = [wt.AuditSpec(name="contamination", settings={**SETTINGS, "exposures": "1"})]
+    made = wt.audit(subject, named, audits=asked)
+    return findings(made)[ORDER], made.record.headline
+
+
+def test_an_order_that_the_form_tells_is_no_sign_of_memory() -> None:
+    order, _ = asked_of(knows_marks(), marked(seed=0))
+    items = task_of([(text, None) for text in marked(seed=0)], Letters(), name="items")
+    read = Contamination({"window": WINDOW, "shards": 6, "shuffles": 5}).read(knows_marks(), items, root=0, seed=0)
+    assert order_test(read.values["order"][0], np.random.default_rng(0)).p < 0.001  # by itself it would be called seen
+    assert order.status == "inconclusive" and not order.alarm
+    assert "new items of the same form in the same order gain" in order.because
+
+
+@pytest.mark.parametrize(
+    ("items", "why"),
+    [
+        ([f"{at + 1}. {text}" for at, text in enumerate(texts(seed=0))], "it follows numbers"),
+        (sorted(texts(seed=0)), "it follows alphabetical order"),
+        ([f"Say {text.replace(' ', '')}" for text in texts(seed=0)], "one template with one part of its own each"),
+    ],
+)
+def test_an_order_that_the_texts_tell_is_not_tested(items: list[str], why: str) -> None:
+    order, headline = asked_of(subject(seen=0), items)
+    assert (order.status, order.verdict, order.alarm) == ("inconclusive", "cannot tell", False)
+    assert why in order.because and why in headline and not order.estimates
+    assert "No test is left that could find anything." in headline
+
+
+def test_power_that_is_not_known_is_not_given_as_a_number() -> None:
+    order, versions = findings(report(seen=2))[ORDER].because, findings(report(seen=2))["What would have been found"]
+    assert re.search(r"taught the items 1, 40 times would be found with probability .* \[0\.\d\d, [01]\.\d\d\]", order)
+    once, often = versions.estimates
+    assert (once.low or 0.0) <= (once.value or 0.0) <= (once.high or 1.0) <= (often.high or 0.0)
+    assert (often.low or 0.0) >= (once.low or 0.0)
+
+
 def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy:
     """What a reading gives of a model that knows so much of the items' own texts, and of texts that differ in style.
 
@@ -91,7 +135,7 @@ def arrays(rng: np.random.Generator, *, items: int = 60, **world: float) -> Copy
         {
             "epochs": np.array([0]), "loss": np.stack([base, base + 0.1 * gaps], axis=1)[None], "words": words,
             "bytes": rng.integers(90, 110, (items, 2)), "kept": kept, "tail": np.full((items, 2, 3), 9),
-            "order": orders[0], "order_twins": orders[1], "shard_tokens": np.full(6, 100),
+            "order": orders[0], "order_twins": orders[1], "cues": np.ones(6), "shard_tokens": np.full(6, 100),
         },
         0, root=int(rng.integers(2**31)),
     )  # fmt: skip
@@ -162,7 +206,7 @@ def test_what_is_known_is_found_and_the_power_says_how_often() -> None:
         for _ in range(150):
             copy = arrays(rng, **world)
             shown = {one.title: one for one in copy.shown()}[VERSIONS if "known" in world else ORDER]
-            predicted.append(shown.power(ALPHA / 3).value or 0.0)
+            predicted.append(shown.power(ALPHA / 3, level=0.95).value or 0.0)
             seen.append((shown.effect.p or 0.0) <= ALPHA / 3)
         # One copy's effect scatters, so that its power is drawn to one half: held against the truth in the mean.
         assert abs(np.mean(predicted) - np.mean(seen)) < 0.15, (world, np.mean(predicted), np.mean(seen))

@@ -21,6 +21,9 @@ from wheeltap.stats.exchangeability import mean_interval, more_often
 ENOUGH: Final = 0.8
 """Probability with which a taught copy must be found for the tests to be called able to."""
 
+WIDE: Final = 0.5
+"""Width of the interval of such a probability from which it is not known."""
+
 EASY: Final = 0.9
 """Share of pairs that no model sorts rightly from which no preference of a model says much."""
 
@@ -102,14 +105,15 @@ class ContaminationAudit(SingleReadingAudit[Known]):
     def most_passes(self, plan: Plan) -> float:
         """Every arrangement of items and twins once, for the model and each copy; and the teaching."""
         rounds = [int(one) for one in self.settings.exposures.split(",")]
-        return len(plan.subjects) * ((1 + len(rounds)) * (2.0 + self.settings.shuffles) + 1.5 * max(rounds) + 1.0)
+        read = 2.5 + 1.5 * self.settings.shuffles  # items, twins, and new items of the same form
+        return len(plan.subjects) * ((1 + len(rounds)) * read + 1.5 * max(rounds) + 1.0)
 
     def parsed(self, case: Case, subject: SubjectRecord, read: Arrays) -> Known:
         """The model and its taught copies."""
         taught = case.reading(self._taught(case.plan, subject))
         root = case.plan.seed
-        copies = [Copy(taught, at, root=root) for at in range(len(taught["epochs"]))]
-        return Known(subject.name, Copy(read, 0, root=root), tuple(copies))
+        copies = (Copy(taught, at, root=root) for at in range(len(taught["epochs"])))
+        return Known(subject.name, Copy(read, 0, root=root), tuple(copy for copy in copies if copy.epochs))
 
     def titles(self) -> tuple[str, ...]:
         """Of every claim."""
@@ -119,6 +123,8 @@ class ContaminationAudit(SingleReadingAudit[Known]):
         """What each test says, and with which probability a taught copy would have been found."""
         power = _power(read, alpha=case.plan.alpha)
         claims = [_claim(read, shown, power) for shown in read.model.shown()]
+        if why := read.model.untested():
+            claims = [Tested(test=None, title=ORDER, status="inconclusive", found=why, words=_WORDS), *claims]
         if not read.model.paired:
             claims += [Tested(test=None, title=title, status="not_applicable", found=_NO_TWINS)
                        for title in (VERSIONS, COMPLETION)]  # fmt: skip
@@ -134,6 +140,8 @@ class ContaminationAudit(SingleReadingAudit[Known]):
                 power = _power(self.read(case, subject), alpha=case.plan.alpha)
             except Unanswered:
                 continue
+            if not power:
+                continue  # no test is left whose power could be shown
             epochs, best = max(power.items())
             seen = (best.value or 0.0) >= ENOUGH
             name = f"{self.code} copy taught the items, {subject.name}"
@@ -145,12 +153,28 @@ class ContaminationAudit(SingleReadingAudit[Known]):
 
 
 def _power(read: Known, *, alpha: float) -> dict[int, Estimate]:
-    """For each number of epochs the probability that the best test finds it, whatever Holm's correction does."""
+    """For each number of epochs the probability that the best test finds it, whatever Holm's correction does.
+
+    Which test is best is not known beforehand, so the interval holds for all of them together. A copy that was taught
+    more is found no less often: what is known of one bounds the others, where their intervals do not contradict that.
+    """
     best: dict[int, Estimate] = {}
     for copy in read.taught:
-        shown = copy.shown()
-        best[copy.epochs] = max((one.power(alpha / len(shown)) for one in shown), key=lambda one: one.value or 0.0)
-    return best
+        if shown := copy.shown():
+            level = 1.0 - (1.0 - LEVEL) / len(shown)
+            each = [one.power(alpha / len(shown), level=level) for one in shown]
+            low, high = max(one.low or 0.0 for one in each), max(one.high or 0.0 for one in each)
+            first = max(each, key=lambda one: one.value or 0.0)
+            best[copy.epochs] = msgspec.structs.replace(first, low=low, high=high, level=LEVEL)
+    several = list(best.values())
+    lows = np.maximum.accumulate([one.low or 0.0 for one in several]) if several else np.zeros(0)
+    highs = np.minimum.accumulate([one.high or 0.0 for one in several][::-1])[::-1] if several else np.zeros(0)
+    if (lows > highs).any():
+        return best
+    return {
+        epochs: msgspec.structs.replace(one, value=min(max(one.value or 0.0, low), high), low=low, high=high)
+        for (epochs, one), low, high in zip(best.items(), lows.tolist(), highs.tolist(), strict=True)
+    }
 
 
 def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
@@ -174,7 +198,7 @@ def _meant(shown: Shown) -> str:
         )
     if shown.title == COMPLETION:
         return "Twins that differ in style show style: the more words alone sort rightly, the less this says."
-    return "Without twins, a file in the order of its subjects shows this without training on it."
+    return "Whoever knows such a series elsewhere shows this without training on the file."
 
 
 def _overlap(read: Known, *, run: int) -> Tested:
@@ -238,12 +262,17 @@ def _left_out(read: Known) -> str:
 def _said(power: dict[int, Estimate]) -> str:
     """The power in one sentence."""
     if not power:
-        return ""
+        return "No test is left that could find anything."
     times = "once" if list(power) == [1] else f"{', '.join(str(epochs) for epochs in power)} times"
-    chances = ", ".join(f"{one.value or 0.0:.2f}" for one in power.values())
+    chances = ", ".join(map(_chance, power.values()))
     said = f"A copy taught the items {times} would be found with probability {chances}."
     blind = (max(power.items())[1].value or 0.0) < ENOUGH
     return f"{said} {NO_POWER}: the one taught most would be missed too often." if blind else said
+
+
+def _chance(one: Estimate) -> str:
+    low, high = one.low or 0.0, one.high or 0.0
+    return f"{'not known' if high - low >= WIDE else f'{one.value or 0.0:.2f}'} [{low:.2f}, {high:.2f}]"
 
 
 def _sorted_by_scores(copy: Copy) -> str:

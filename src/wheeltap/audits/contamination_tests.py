@@ -16,6 +16,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.delong1988 import placements
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.exchangeability import flipped, mean_interval, more_often, order_test
+from wheeltap.stats.order_cues import CUES, SHOWN
 
 LEVEL: Final = 0.95
 
@@ -29,6 +30,10 @@ FEWEST: Final = 20
 
 LONG_ENOUGH: Final = 8
 """Tokens of a tail whose exact completion says something: shorter ones are often the only way to go on."""
+
+TIMES: Final = 2.0
+"""How many times the gain of new items of the same form must be exceeded: what form and contents give together differs
+from item to item."""
 
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""
@@ -53,14 +58,14 @@ class Shown:
     units: int
     numbers: str
 
-    def power(self, alpha: float) -> Estimate:
+    def power(self, alpha: float, *, level: float) -> Estimate:
         """Probability that a model with this effect is found at ``alpha``, one-sided, by the normal approximation."""
         least = t_quantile(2.0 * alpha, self.units - 1) if self.units > 1 else SURE
-        spread = normal_quantile((1.0 + LEVEL) / 2.0)
+        spread = normal_quantile((1.0 + level) / 2.0)
         value, low, high = (normal_share(self.reach + shift - least) for shift in (0.0, -spread, spread))
         return Estimate(
             name=f"would be found by {self.title[:1].lower()}{self.title[1:]}", value=value, low=low, high=high,
-            level=LEVEL, n=self.units, unit="probability", method=f"normal, of one taught copy, at {alpha:.3g}",
+            level=level, n=self.units, unit="probability", method=f"normal, of one taught copy, at {alpha:.3g}",
         )  # fmt: skip
 
 
@@ -92,16 +97,35 @@ class Copy:
 
     def shown(self) -> list[Shown]:
         """Every test that can be made."""
-        return [self.order(), *([self.versions(), self.completion()] if self.paired else [])]
+        ordered = [] if self.untested() else [self.order()]
+        return [*ordered, *([self.versions(), self.completion()] if self.paired else [])]
+
+    def untested(self) -> str:
+        """Why the order of the items shows nothing of memory; empty where it does."""
+        known = [cue for cue, p in zip(CUES, self.read["cues"], strict=True) if p <= SHOWN]
+        if known:
+            least = float(self.read["cues"].min())
+            return (
+                f"The order of the items can be known from their texts: it follows {' and '.join(known[:2])} "
+                f"(exact p = {least:.2g}). A model that never saw them prefers such an order, so that it is no sign of "
+                "memory."
+            )
+        if "order_twins" not in self.read and "order_fresh" not in self.read:
+            return (
+                "The items are one template with one part of its own each, so that no new items of the same form can "
+                "be made to compare with. Whoever knows such a series elsewhere prefers its order; give twins."
+            )
+        return ""
 
     def _rng(self, name: str) -> np.random.Generator:
         return seeds.generator(self.root, "contamination", name, self.epochs)
 
     def order(self) -> Shown:
-        """The given order of the items against shuffles, shard by shard, and by more than that of the twins.
+        """The given order of the items against shuffles, shard by shard, and by more than that of other items.
 
-        An order may carry meaning, by subject or difficulty: then twins in the same order, and in the same shuffles,
-        show it too. Both must be shown, so the larger p-value is the test's.
+        An order may carry meaning, by subject or difficulty: then twins, and new items of the same form, in the same
+        order and in the same shuffles show it too. All must be shown, so the largest p-value is the test's. New items
+        have half of each text of the items, and what a model remembers of these counts against the claim.
         """
         order = self.read["order"][self.at]
         found, tokens = order_test(order, self._rng("order")), self.read["shard_tokens"]
@@ -110,6 +134,17 @@ class Copy:
             more = order_test(order - self.read["order_twins"][self.at], self._rng("order of twins"))
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond = f"; beyond the twins in the same order p = {more.p:.2g}"
+        if "order_fresh" in self.read:
+            fresh = self.read["order_fresh"][self.at]
+            form = float(((fresh[:, 0] - fresh[:, 1:].mean(axis=1)) / tokens).mean())
+            less = order.copy()
+            less[:, 0] -= TIMES * max(form, 0.0) * tokens
+            more = order_test(less, self._rng("order of new items"))
+            p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
+            beyond += (
+                f"; new items of the same form in the same order gain {form:.3g} nats a token, beyond {TIMES:g} times "
+                f"that p = {more.p:.2g}"
+            )
         mean, low, high = mean_interval(found.gains / tokens, level=LEVEL)
         effect = Estimate(
             name="likelier in the given order", value=mean, low=low, high=high, level=LEVEL, n=len(tokens),

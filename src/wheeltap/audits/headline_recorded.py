@@ -76,7 +76,8 @@ def _open(finding: Finding) -> str:
     The number of items is that for no effect at all, and for one of twice the margin: it is not said where the interval
     shows an effect already.
     """
-    number = f": {amount(finding.estimates[0])}" if finding.estimates else ""
+    # Without a test, what is undecided is so for the reason that is given.
+    number = f": {amount(finding.estimates[0])}" if finding.estimates else f": {finding.because.removesuffix('.')}"
     items = None if finding.power is None or any(map(_shows, finding.estimates[:1])) else finding.power.examples
     enough = "" if items is None else (
         f"; about {rounded(items)} items would show {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"

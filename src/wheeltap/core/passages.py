@@ -16,12 +16,15 @@ class Passages:
         own: Text of each item.
         twins: Of each item a fresh version: as good an item, but never published; none where there are no twins.
         between: Token ids of what is between two items where they follow each other.
+        fresh: Token ids of new items in the form of the own texts, one in the place of each; none where none can be
+            made.
         repeated: Lines that were left out, because an item before has the same text or twin.
     """
 
     own: tuple[str, ...]
     twins: tuple[str, ...] = ()
     between: tuple[int, ...] = ()
+    fresh: tuple[tuple[int, ...], ...] = ()
     repeated: int = 0
 
     @property
@@ -32,4 +35,5 @@ class Passages:
     def part(self, index: Sequence[int]) -> "Passages":
         """The same of some items alone."""
         own, twins = (tuple(some[at] for at in index) if some else () for some in (self.own, self.twins))
-        return Passages(own, twins, self.between, self.repeated)
+        fresh = tuple(self.fresh[at] for at in index) if self.fresh else ()
+        return Passages(own, twins, self.between, fresh, self.repeated)

@@ -1,5 +1,6 @@
 """Tasks of plain texts for language models, from ``.jsonl`` files: a text and perhaps its twin, or a word problem."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ from wheeltap.sources.text import Tokenizer
 
 BETWEEN: Final = "\n\n"
 """What is between two items where they follow each other."""
+
+_WORD: Final = re.compile(r"\S+")
 
 _FIRST: Final = "\n"
 """What a text follows where the tokenizer has no token that starts a sequence; a token of a text, if this is none."""
@@ -124,7 +127,28 @@ def task_of(
     own_texts = tuple(text for text, _ in pairs)
     twins = tuple(twin for _, twin in pairs if twin is not None)
     task = ChoiceTask([start] * len(pairs), choices, [0] * len(pairs), name=name)
-    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), repeated))
+    fresh = tuple(tuple(tokenizer.more(text)) for text in recombined(own_texts))
+    return task.with_passages(Passages(own_texts, twins, tuple(tokenizer.more(BETWEEN)), fresh, repeated))
+
+
+def recombined(texts: Sequence[str]) -> list[str]:
+    """New texts of the same form: the first half of each text's words, and the last half of those of one far away.
+
+    Both halves stay in their order. So what either half tells of the order, a number, a date or an initial, the new
+    texts tell as well, and only what a whole text and the next one have in common is gone. Where fewer than half of
+    them are new, there are none: then texts are one template with one word of its own each.
+    """
+    halves = [_halves(text) for text in texts]
+    far = len(texts) // 2
+    made = [first + halves[(at + far) % len(texts)][1] for at, (first, _) in enumerate(halves)]
+    return made if 2 * len(set(made) - set(texts)) >= len(texts) else []
+
+
+def _halves(text: str) -> tuple[str, str]:
+    words = [word.start() for word in _WORD.finditer(text)]
+    unspaced = len(text) if text.isascii() else len(text) // 2  # where words are not spaced, signs are as good
+    at = words[len(words) // 2] if len(words) > 1 else unspaced
+    return text[:at], text[at:]
 
 
 def _line(line: bytes, where: str) -> Line:

@@ -1,6 +1,7 @@
 """How well a language model knows the texts of a benchmark: by token, by completion, by their order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise, takewhile
 from typing import Any, final
 
 import numpy as np
@@ -17,7 +18,7 @@ from wheeltap.engine.readings.contamination_scores import Reader, Scores, given,
 from wheeltap.engine.readings.contamination_taught import Taught
 from wheeltap.engine.readings.contamination_texts import Texts, corpus_at, texts_of
 from wheeltap.plans.readings.contamination import CONTAMINATION, FRACTIONS, ContaminationSettings
-from wheeltap.stats import model_free
+from wheeltap.stats import model_free, order_cues
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -43,12 +44,18 @@ class Contamination(Reading):
         texts, passages = texts_of(task)
         how, versions = self.settings, texts.versions(passages)
         arranged = _arranged(len(texts.items), how, root=root, seed=seed)
+        fixed = self._fixed(texts, passages, arranged, root=root)
+        free = bool(fixed["cues"].min() > order_cues.SHOWN) and bool(passages.twins or passages.fresh)
+        orders = {"order": 0, **({"order_twins": 1} if passages.twins else {}),
+                  **({"order_fresh": 2} if passages.fresh else {})} if free else {}  # fmt: skip
+        # Where no test is left, nothing is learned of copies.
+        epochs = sorted({int(one) for one in how.epochs.split(",")}) if orders or passages.twins else [0]
         reader = Reader(texts.start, window=how.window, tokens_per_batch=texts.tokens_per_batch)
         taught = Taught(subject, texts, window=reader.window_of(subject.model), how=how, draw=(root, seed))
         rows = list[Arrays]()
-        for epochs, model in taught.copies(sorted({int(one) for one in how.epochs.split(",")})):
-            rows.append({"epochs": np.array(epochs), **self._known(model, reader, texts, passages)})
-            for name, version in zip(("order", "order_twins")[: len(versions)], range(len(versions)), strict=True):
+        for epoch, model in taught.copies(epochs):
+            rows.append({"epochs": np.array(epoch), **self._known(model, reader, texts, passages)})
+            for name, version in orders.items():
                 rows[-1][name] = _order(model, reader, texts, version, arranged)
             if not all(np.isfinite(array).all() for array in rows[-1].values()):
                 rows.pop()  # it diverged: what comes after has too
@@ -62,9 +69,9 @@ class Contamination(Reading):
                 do="Lower contamination.teaching_rate.",
             )
         values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-        orders = len(versions) * (1 + how.shuffles) * min(how.ordered, len(texts.items)) / len(texts.items)
-        cost = len(rows) * (len(versions) + orders) / 2 + taught.forwards
-        return Readings({**values, **self._fixed(texts, passages, arranged)}, forwards=cost)
+        arrangements = len(orders) * (1 + how.shuffles) * min(how.ordered, len(texts.items)) / len(texts.items)
+        cost = len(rows) * (len(versions) + arrangements) / 2 + taught.forwards
+        return Readings({**values, **fixed}, forwards=cost)
 
     def _known(self, model: nn.Module, reader: Reader, texts: Texts, passages: Passages) -> Arrays:
         """Scores of each text of every version: ``[example, version, ...]``."""
@@ -75,15 +82,22 @@ class Contamination(Reading):
         tokens = np.array([[len(text) for text in version] for version in versions]).T
         return {**known, "zlib": known["loss"] * tokens / size}
 
-    def _fixed(self, texts: Texts, passages: Passages, arranged: list[NDArray[np.intp]]) -> Arrays:
+    def _fixed(self, texts: Texts, passages: Passages, arranged: list[NDArray[np.intp]], *, root: int) -> Arrays:
         """What does not turn on the model."""
         versions = texts.versions(passages)
-        left = [[[len(text) - given(len(text), f) for f in FRACTIONS] for text in version] for version in versions]
+        left = [
+            [[max(len(text) - given(len(text), f) - same, 0) for f in FRACTIONS]
+             for text, same in zip(version, _shared(version), strict=True)]
+            for version in versions
+        ]  # fmt: skip
         lengths = np.array([len(text) for text in versions[0]])
+        shards, rng = [rows[0] for rows in arranged], seeds.generator(root, "contamination", "cues")
+        cues = order_cues.cues(passages.own, shards, rng)
         found: Arrays = {
+            "cues": np.array([cues[cue] for cue in order_cues.CUES]),
             "tail": np.moveaxis(np.array(left), 0, 1),
             "bytes": _bytes(passages),
-            "shard_tokens": np.array([lengths[rows[0]].sum() for rows in arranged]),
+            "shard_tokens": np.array([lengths[shard].sum() for shard in shards]),
         }
         if passages.twins:
             pairs = list(zip(passages.own, passages.twins, strict=True))
@@ -95,6 +109,17 @@ class Contamination(Reading):
             both = [model_free.overlap(some, held, length=length) for some in (passages.own, passages.twins) if some]
             found["overlap"] = np.stack(both, axis=1)
         return found
+
+
+def _shared(texts: Sequence[tuple[int, ...]]) -> list[int]:
+    """How many last tokens each text has in common with another one: a template, which says nothing of the item."""
+    order = sorted(range(len(texts)), key=lambda at: texts[at][::-1])
+    shared = [0] * len(texts)
+    for one, two in pairwise(order):
+        both = zip(reversed(texts[one]), reversed(texts[two]), strict=False)
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], both))
+        shared[one], shared[two] = max(shared[one], same), max(shared[two], same)
+    return shared
 
 
 def _bytes(passages: Passages) -> NDArray[np.float64]:

@@ -21,13 +21,14 @@ class Texts:
 
     Attributes:
         start: What every text follows.
-        items: Of each item the tokens of its own text and of its twin (or shuffled text).
+        items: Of each item the tokens of its own text, of its twin (or shuffled text), and of a new item of the same
+            form, where there is one.
         between: Tokens between two items.
         tokens_per_batch: Bound on the tokens of one call.
     """
 
     start: tuple[int, ...]
-    items: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    items: tuple[tuple[tuple[int, ...], ...], ...]
     between: tuple[int, ...]
     tokens_per_batch: int
 
@@ -55,7 +56,8 @@ def texts_of(task: BaseTask) -> tuple[Texts, Passages]:
             got="examples of another kind",
             do="Give the items as plain text; see docs/lens.md, Contamination.",
         )
-    items = tuple((own, other) for own, other in task.choices)
+    rows = (*zip(*task.choices, strict=True), *([passages.fresh] if passages.fresh else []))
+    items = tuple(zip(*rows, strict=True))
     return Texts(task.contexts[0], items, passages.between, task.tokens_per_batch), passages
 
 
