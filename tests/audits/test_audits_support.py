@@ -1,5 +1,6 @@
 """WT504 on recorded answers with a planted truth: sharper but narrower, more able, and the same."""
 
+from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
 
@@ -39,6 +40,9 @@ def report(
     return judge(tmp_path / "planted.wheeltap").record
 
 
+Change = Callable[[np.ndarray], np.ndarray]
+
+
 def finding(record: ReportRecord, title: str) -> Finding:
     [one] = [one for one in record.findings if one.title == title]
     return one
@@ -67,6 +71,31 @@ def test_sharper_and_narrower(tmp_path: Path, ability: np.ndarray) -> None:
 def test_more_able(tmp_path: Path, ability: np.ndarray) -> None:
     record = report(tmp_path, np.where(ability > 0.5, ability, 0.0), ability)
     assert finding(record, SOLVED).verdict == "grew" and not finding(record, SOLVED).alarm
+
+
+def said(record: ReportRecord) -> str:
+    """What is printed, on one line."""
+    console = Console(record=True, width=100, file=StringIO())
+    summary(record, console)
+    return " ".join(console.export_text().split())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "answer"),
+    [
+        (lambda p: p, lambda p: np.where(p > 0.3, np.minimum(p + 0.25, 1.0), 0.0),
+         "after is more certain, base is more able: it solves more items within {} tries."),
+        (lambda p: np.where(p > 0.5, p, 0.0), lambda p: p,
+         "after is more able: it solves more items within {} tries and is more often right at one try."),
+        (lambda p: p, lambda p: p, "Who is more able (solves more within {} tries) is undecided."),
+    ],
+)  # fmt: skip
+def test_who_is_more_able_and_who_more_certain_is_said(
+    tmp_path: Path, ability: np.ndarray, first: Change, second: Change, answer: str
+) -> None:
+    out = said(report(tmp_path, first(ability), second(ability)))
+    assert answer.format(SAMPLES) in out
+    assert "base: all k right (pass^k)" in out and "after: all k right (pass^k)" in out  # at every k shown
 
 
 def test_the_same(tmp_path: Path, ability: np.ndarray) -> None:

@@ -65,7 +65,41 @@ class TestOwnRows:
         rows = [{"id": at, "correct": (True, None, False, None)[at], "answer": "4"} for at in range(4)]
         found = read(lines(tmp_path / "m.jsonl", rows))
         assert found.items == ("0", "2") and only(found) == ([1, 0], [1, 1])
-        assert found.notes == ("2 answers without a grade (null) left out.",)
+        # Were they wrong or right, the score would be another one: no score without that bound.
+        bound = "m: 50.0 % without them, 25.0 % of all answers if they are wrong, 75.0 % if they are right."
+        assert found.notes == ("2 answers without a grade (null) left out.", bound)
+
+    def test_a_table_of_answers_is_read_as_its_rows_are(self, tmp_path: Path) -> None:
+        rows = [
+            ("a", "x", 0, "true", "4"),
+            ("a", "x", 1, "False", "05"),
+            ("b", "x", 0, "1", ""),
+            ("b", "x", 1, "", "5"),
+        ]
+        path = tmp_path / "t.csv"
+        path.write_text("id,system,sample,correct,answer\n" + "\n".join(",".join(map(str, row)) for row in rows))
+        grades = {"true": True, "False": False, "1": 1, "": None}
+        same = [{"id": item, "system": name, "sample": at, "correct": grades[grade], "answer": said or None}
+                for item, name, at, grade, said in rows]  # fmt: skip
+        table, lined = read(path), read(lines(tmp_path / "t.jsonl", same))
+        assert only(table) == only(lined) == ([1, 1], [2, 1]) and table.systems[0].name == "x"
+        assert table.notes == lined.notes and table.systems[0].digest == lined.systems[0].digest
+
+    @pytest.mark.parametrize(
+        ("row", "got"), [("a,x,maybe", "maybe"), ("a,one,1", "one"), (",0,1", "'id': ''"), ("a,0", "2 columns")]
+    )
+    def test_a_wrong_row_of_a_table_is_named(self, tmp_path: Path, row: str, got: str) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text(f"id,sample,correct\nb,0,1\n{row}\n")
+        with pytest.raises(FileFormatError, match="line 3") as error:
+            read(path)
+        assert got in (error.value.got or "")
+
+    def test_a_table_with_one_answer_each_needs_no_numbers(self, tmp_path: Path) -> None:
+        path = tmp_path / "t.csv"
+        path.write_text("id,correct\n1,0.5\n2,1\n")
+        [one] = read(path).systems
+        assert one.mean is not None and one.mean.tolist() == [0.5, 1.0]
 
     def test_of_several_answers_only_those_without_a_grade_are_left_out(self, tmp_path: Path) -> None:
         rows = [
@@ -315,3 +349,22 @@ class TestSolutions:
 def test_no_file_at_all(tmp_path: Path) -> None:
     with pytest.raises(MissingFile):
         read(tmp_path / "nowhere.jsonl")
+
+
+class TestWithinTries:
+    """Logs of lm-eval that are graded by what k answers reach."""
+
+    def rows(self, answers: int) -> list[dict[str, object]]:
+        graded = {"metrics": ["pass@4"], "pass@4": 1.0}
+        given = {"resps": [["x"] * answers], "filtered_resps": ["x"] * answers}
+        return [{"doc_id": at, "doc_hash": f"h{at}", **given, **graded} for at in range(3)]
+
+    def test_of_fewer_answers_it_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="pass@4 is not defined for so few answers") as error:
+            read(lines(tmp_path / "samples_x.jsonl", self.rows(1)))
+        assert error.value.got == "1" and (error.value.where or "").endswith("line 1")
+
+    def test_of_enough_it_is_the_score_and_not_that_of_single_answers(self, tmp_path: Path) -> None:
+        found = read(lines(tmp_path / "samples_x.jsonl", self.rows(5)))
+        assert only(found) == ([1, 1, 1], [1, 1, 1])
+        assert "The score is pass@4 of each item's answers, not of single ones." in found.notes

@@ -269,3 +269,14 @@ def test_votes_of_several_files_are_those_of_the_first(tmp_path: Path) -> None:
     held = imported([crowd(tmp_path / "v.jsonl", 2, 3), crowd(tmp_path / "w.jsonl", 4, 4)])
     assert arrays(held, 0, "votes")["votes"][:, 0].tolist() == [2, 3]
     assert held.notes == ("Several files have votes: those of the first are read.",)
+
+
+def test_several_right_answers_are_no_people(tmp_path: Path) -> None:
+    marks = [{"id": f"item {at}", "votes": {"a": 1, "b": at % 2, "c": 0}} for at in range(6)]
+    votes = read(lines(tmp_path / "v.jsonl", marks))
+    with pytest.raises(DataError, match="look like marks of right answers"):
+        imported([votes])
+    held = imported([graded(tmp_path / "a.jsonl", "101101"), votes])
+    assert asked(held) == ["score"] and "Votes are not judged: on 3 items several labels" in " ".join(held.notes)
+    people = [*marks[1:], {"id": "item 0", "votes": {"a": 2, "b": 0, "c": 0}}]  # somewhere two agree
+    assert asked(imported([read(lines(tmp_path / "p.jsonl", people))])) == ["disagreement"]

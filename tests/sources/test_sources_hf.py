@@ -38,6 +38,19 @@ def test_a_spec_and_own_items(llama_folder: Path, tmp_path: Path) -> None:
     assert load(f"hf:{llama_folder}").task.name == "agreement"
 
 
+def test_token_ids_need_no_tokenizer(llama_folder: Path, tmp_path: Path) -> None:
+    (llama_folder / "tokenizer.json").unlink()
+    pair = {"clean": [3, 4, 5], "corrupted": [3, 6, 5], "answer": 7, "wrong": 8}
+    (tmp_path / "ids.jsonl").write_text(f"{json.dumps(pair)}\n{json.dumps(pair)}\n")
+    loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
+    assert loaded.task.scores(loaded.subject.model).shape == (1, 2)
+    assert load_model(f"hf:{llama_folder}").name == "tiny-llama"
+    text = {"clean": "the dogs", "corrupted": "the dog", "answer": " are", "wrong": " is"}
+    (tmp_path / "text.jsonl").write_text(json.dumps(text))
+    with pytest.raises(MissingFile, match="no tokenizer"):
+        load(f"hf:{llama_folder}", data=tmp_path / "text.jsonl")
+
+
 def test_half_precision_weights_become_float32(llama_folder: Path) -> None:
     tiny_llama().to(torch.bfloat16).save_pretrained(llama_folder)
     assert {p.dtype for p in load_model(f"hf:{llama_folder}").model.parameters()} == {torch.float32}

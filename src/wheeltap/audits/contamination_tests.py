@@ -32,8 +32,11 @@ LONG_ENOUGH: Final = 8
 """Tokens of a tail whose exact completion says something: shorter ones are often the only way to go on."""
 
 TIMES: Final = 2.0
-"""How many times the gain of new items of the same form must be exceeded: what form and contents give together differs
-from item to item."""
+"""How many times the gain of new items of the same form must be exceeded, where these show the order themselves: what
+form and contents give together differs from item to item."""
+
+_FLAT: Final = 1e-12
+"""Least spread among the arrangements of a shard that is divided by, nats."""
 
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""
@@ -135,15 +138,16 @@ class Copy:
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond = f"; beyond the twins in the same order p = {more.p:.2g}"
         if "order_fresh" in self.read:
-            fresh = self.read["order_fresh"][self.at]
-            form = float(((fresh[:, 0] - fresh[:, 1:].mean(axis=1)) / tokens).mean())
-            less = order.copy()
-            less[:, 0] -= TIMES * max(form, 0.0) * tokens
-            more = order_test(less, self._rng("order of new items"))
+            fresh = order_test(self.read["order_fresh"][self.at], self._rng("order of new items"))
+            spread = order.std(axis=1)
+            form = float((fresh.gains / np.maximum(spread, _FLAT)).mean())
+            less, times = order.copy(), TIMES if fresh.p <= 1.0 - LEVEL else 1.0
+            less[:, 0] -= times * max(form, 0.0) * spread
+            more = order_test(less, self._rng("beyond new items"))
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond += (
-                f"; new items of the same form in the same order gain {form:.3g} nats a token, beyond {TIMES:g} times "
-                f"that p = {more.p:.2g}"
+                f"; new items of the same form in the same order gain {float((fresh.gains / tokens).mean()):.3g} (p = "
+                f"{fresh.p:.2g}), beyond {'twice ' if times == TIMES else ''}that p = {more.p:.2g}"
             )
         mean, low, high = mean_interval(found.gains / tokens, level=LEVEL)
         effect = Estimate(

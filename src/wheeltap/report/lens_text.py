@@ -22,6 +22,8 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
         _curves(lens, console)
     elif lens.scores:
         _scores(lens, console)
+        if len(lens.scores) > 1:
+            wrapped(console, "Scores alone do not tell more able from more certain: give several answers an item.")
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
         wrapped(console, decided(gap))
     for note in lens.notes:
@@ -94,13 +96,21 @@ def _curves(lens: LensRecord, console: "Console") -> None:
         grid.add_column(f"{whole[0].ks[at]:,}", justify="right", no_wrap=True)
     for curve in whole:
         grid.add_row(words.plain(curve.subject), *(fixed(curve.solved[at], 3) for at in places))
+    if whole[0].ks[-1] > 1:
+        for curve in whole:
+            said = f"{words.plain(curve.subject)}: all k right (pass^k)"
+            grid.add_row(said, *(fixed(curve.always[at], 3) for at in places))
     for gap in [gap for gap in lens.gaps if not gap.group][:_MOST_PAIRS]:
         grid.add_row(f"{words.plain(gap.subject)}: gain", *(fixed(gap.gap[at], 3, sign=True) for at in places))
     console.print(grid, highlight=False)
 
 
 def decided(gap: TryGap) -> str:
-    """At how many tries the second of a pair surely solves more or fewer items, in one sentence."""
+    """Whether the second of a pair is more able or more certain, and at how many tries it surely solves more or fewer.
+
+    More able is who solves more items within the most tries there are; more certain, who solves more at one try and not
+    within the most.
+    """
     first, _, second = gap.subject.partition(" vs ")
     if gap.low[0] is None and not (gap.more or gap.fewer):
         return f"{second} against {first}: too few items for a band."
@@ -110,7 +120,32 @@ def decided(gap: TryGap) -> str:
         if runs
     ]
     what = f"{'; '.join(said)} {_tries(gap.ks[-1])} (95 %, all k at once)"
-    return f"{words.plain(second)} solves, against {words.plain(first)}: {what}."
+    return f"{_able(gap)} {words.plain(second)} solves, against {words.plain(first)}: {what}."
+
+
+def _able(gap: TryGap) -> str:
+    """The answer in one sentence."""
+    first, _, second = (words.plain(part) for part in gap.subject.partition(" vs "))
+    most = gap.ks[-1]
+    once, within = _sign(gap, 1), _sign(gap, most)
+    if most == 1:
+        return "With one try at an item, more able and more certain cannot be told apart."
+    if within == 0:
+        sure = {1: f"{second} is more often right at one try", -1: f"{first} is more often right at one try", 0: ""}[
+            once
+        ]
+        return f"{f'{sure}; who' if sure else 'Who'} is more able (solves more within {most:,} tries) is undecided."
+    better, other = (second, first) if within > 0 else (first, second)
+    if once == -within:
+        return f"{other} is more certain, {better} is more able: it solves more items within {most:,} tries."
+    certain = " and is more often right at one try" if once else ""
+    return f"{better} is more able: it solves more items within {most:,} tries{certain}."
+
+
+def _sign(gap: TryGap, k: int) -> int:
+    """1 where the second surely solves more within k tries, -1 where it solves fewer, 0 where that is undecided."""
+    more, fewer = (any(low <= k <= high for low, high in runs) for runs in (gap.more, gap.fewer))
+    return int(more) - int(fewer)
 
 
 def _tries(most: int) -> str:

@@ -243,6 +243,11 @@ def _fitting(systems: Sequence[Answers], votes: Votes | None, more: Sequence[Mea
     named += [one.audit for one in (*more, *(own for system in systems for own in system.more))]
     if votes is not None:
         several = int((votes.votes.sum(1) > 1).sum())
+        marks = several > 1 and int(votes.votes.max()) == 1
+        if marks and not named:
+            raise _marks(several)
+        if marks:
+            return named, [*why, _MARKS.format(several)]
         if several < 2 and not named:
             raise _unsplit(several, len(votes.votes))
         named[plain:plain] = ["disagreement"] * (several > 1)
@@ -274,6 +279,21 @@ def _uncounted(systems: Sequence[Answers]) -> str:
             "The score is pass@1, and it alone is judged."
         )
     return ""
+
+
+_MARKS: Final = (
+    "Votes are not judged: on {:,} items several labels have one vote each, and no label of any item has two, as where "
+    "several answers are right; people would agree somewhere."
+)
+
+
+def _marks(several: int) -> DataError:
+    return DataError(
+        "Votes look like marks of right answers.",
+        expected="how many people chose each label; some label of some item with two votes or more",
+        got=f"one vote for each of several labels on {several} items, and never two",
+        do="Give the number of people who chose each label. Several right answers are no people who disagree.",
+    )
 
 
 def _unsplit(several: int, items: int) -> DataError:

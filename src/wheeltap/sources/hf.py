@@ -19,7 +19,7 @@ from wheeltap.core.errors import FileFormatError, MissingExtra, MissingFile, Mod
 from wheeltap.core.subject import Subject
 from wheeltap.sources.architectures import DOORS, Architecture, architecture_of, require_language, without_head
 from wheeltap.sources.classifiers import Classifier
-from wheeltap.sources.text import HfTokenizer, LanguageModel
+from wheeltap.sources.text import HfTokenizer, LanguageModel, NoTokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -85,22 +85,22 @@ def quiet(transformers: Any) -> Generator[None]:
 def load_folder(folder: Path, *, name: str) -> LanguageModel | Classifier:
     """The model in ``folder``, in float32 and eval mode, on the CPU: ``architectures`` in its config says of what kind.
 
-    A causal language model comes with its tokenizer; a classifier of texts does where there is one.
+    It comes with its tokenizer, where there is one; without one a language model reads token ids alone.
 
     Raises:
-        MissingFile: If the folder, its config, weights or (of a language model) tokenizer is not there.
+        MissingFile: If the folder, its config or weights are not there.
         FileFormatError: If a file is damaged, or the weights are only there as a pickle.
         ModelError: If it is of another kind, or transformers cannot load it.
         MissingExtra: If transformers is not installed.
     """
     found = architecture_of(_config(folder), where=str(folder))
     _require_weights(folder)
-    if found.kind == "language":
-        _require_tokenizer(folder)
     transformers = library(needed_for=name)
     model = read_model(transformers, folder, found)
     if found.kind == "language":
-        return LanguageModel(Subject(model, name=name), read_tokenizer(transformers, folder))
+        known = _has_tokenizer(folder)
+        tokenizer = read_tokenizer(transformers, folder) if known else NoTokenizer(str(folder), _TOKENIZER_FILES[:3])
+        return LanguageModel(Subject(model, name=name), tokenizer)
     config: Any = model.config
     labels = tuple(str(config.id2label.get(at, f"LABEL_{at}")) for at in range(config.num_labels))
     tokenizer = read_tokenizer(transformers, folder).raw if found.kind == "text" and _has_tokenizer(folder) else None
@@ -277,14 +277,3 @@ def require_safetensors(file: Path) -> None:
 
 def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in _TOKENIZER_FILES)
-
-
-def _require_tokenizer(folder: Path) -> None:
-    if not _has_tokenizer(folder):
-        raise MissingFile(
-            "The model has no tokenizer.",
-            where=str(folder),
-            expected=" or ".join(_TOKENIZER_FILES[:3]),
-            got="none of them",
-            do="Save it beside the model: tokenizer.save_pretrained(folder).",
-        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, final, runtime_checkable
 
+from wheeltap.core.errors import MissingFile
 from wheeltap.core.subject import Subject
 
 
@@ -42,6 +43,34 @@ class HfTokenizer:
         """Ids of text that goes on from other text."""
         ids: Sequence[int] = self.raw(text, add_special_tokens=False).input_ids
         return [int(i) for i in ids]
+
+
+@final
+@dataclass(frozen=True)
+class NoTokenizer:
+    """Where a model came without its tokenizer: token ids can be read, and text cannot.
+
+    Attributes:
+        folder: Of the model.
+        files: What a tokenizer's file may be called.
+    """
+
+    folder: str
+    files: tuple[str, ...]
+
+    def start(self, text: str) -> list[int]:
+        """Raises ``MissingFile``."""
+        return self.more(text)
+
+    def more(self, text: str) -> list[int]:
+        """Raises ``MissingFile``."""
+        raise MissingFile(
+            "The model has no tokenizer.",
+            where=self.folder,
+            expected=f"{' or '.join(self.files)}, for the data are text",
+            got="none of them",
+            do="Save it beside the model (tokenizer.save_pretrained(folder)), or write the data as token ids.",
+        )
 
 
 @final

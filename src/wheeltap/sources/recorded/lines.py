@@ -1,6 +1,7 @@
 """JSON lines, read one at a time and checked against a type: a wrong line is named."""
 
 import codecs
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,3 +132,38 @@ def placed(where: str, data: bytes, error: Exception) -> str:
 
 
 _BYTE: Final = re.compile(r"\(byte (\d+)\)")
+
+
+def head_of(path: Path) -> list[str]:
+    """Names of the columns of a table."""
+    require_file(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return [name.strip() for name in next(csv.reader(file), list[str]())]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _no_table(path, error) from error
+
+
+def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Rows of a table with commas and a head, each with its line.
+
+    Raises:
+        MissingFile: If there is no such file.
+        FileFormatError: If it is no table, or a row has another number of cells than the head.
+    """
+    head = head_of(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.reader(file)
+            next(rows, None)
+            for row in rows:
+                if row and len(row) != len(head):
+                    raise misfit(path, rows.line_num, expected=f"{len(head)} columns", got=f"{len(row)} columns")
+                if row:
+                    yield rows.line_num, dict(zip(head, row, strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise _no_table(path, error) from error
+
+
+def _no_table(path: Path, error: Exception) -> FileFormatError:
+    return FileFormatError("A table cannot be read.", where=str(path), expected="UTF-8 with commas", got=str(error))

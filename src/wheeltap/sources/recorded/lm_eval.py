@@ -6,6 +6,7 @@ them, or none (the flattened shape); arguments are not needed. Several answers t
 """
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from wheeltap.sources.recorded.gathered import WHOLE, Gathered, Row
 from wheeltap.sources.recorded.lines import decoded, misfit
 
 SHAPE = "samples logged by lm-eval"
+
+_TRIES: Final = re.compile(r"pass@(\d{1,9})")
 
 METRICS: Final = ("acc", "exact_match", "pass@1", "mc1", "em", "acc_norm")
 """Metrics that say whether an answer is right, the first that is there is taken."""
@@ -78,6 +81,8 @@ class _Read:
         self._voted: bool | None = None
         self._seen = set[str]()
         self.metric, self._also = _metric(path)
+        found = _TRIES.fullmatch(self.metric)
+        self._tries = int(found[1]) if found else 1
         # Only this metric is read of each line, under a name of its own.
         grade = ("grade", _Grade, msgspec.field(name=self.metric, default=None))
         made = msgspec.defstruct("Line", [grade], bases=(_Line,), kw_only=True, frozen=True)
@@ -126,8 +131,23 @@ class _Read:
             return
         given = [None if one is None else str(one) for one in answers] or [None]
         sampled = _sampled(line)
+        if self._tries > 1:
+            self._require_tries(number, max(sampled, len(given)))
+            self._gathered.add(self._name, Row(item, number, grade, None, sample))
+            return
         self._unjudged = max(self._unjudged, sampled - len(given))
         self._repeats(Row(item, number, grade, None, sample), given)
+
+    def _require_tries(self, number: int, sampled: int) -> None:
+        """Raises ``DataError`` if a grade within k tries is of fewer answers."""
+        if sampled < self._tries:
+            raise DataError(
+                f"{self.metric} is not defined for so few answers.",
+                where=f"{self._path}, line {number}",
+                expected=f"{self._tries:,} answers to the item, or more",
+                got=f"{sampled:,}",
+                do="Log pass@1 as well, or sample as many answers.",
+            )
 
     def _vote(self, item: str, number: int, doc: Any) -> None:
         """Votes that ride along in the document, one count for each choice; in all documents or in none."""
@@ -159,6 +179,8 @@ class _Read:
         chosen, *others = self._filters
         also = f"; also there: {', '.join(self._also)}" if self._also else ""
         notes = [f"Right is {self.metric}{also}."]
+        if self._tries > 1:
+            notes.append(f"The score is {self.metric} of each item's answers, not of single ones.")
         if others:
             notes.append(f"Answers are those of the filter {chosen}; also there: {', '.join(others)}.")
         if chosen.startswith(_MAJORITY):

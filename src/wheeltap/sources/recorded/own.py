@@ -1,6 +1,7 @@
 """Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?}``."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from wheeltap.core.errors import DataError
 from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
-from wheeltap.sources.recorded.lines import decoded, misfit
+from wheeltap.sources.recorded.lines import decoded, misfit, table
 
 SHAPE = "rows of answers"
 
@@ -33,6 +34,12 @@ class _Line(msgspec.Struct, frozen=True):
     votes: dict[str, int] | UnsetType = UNSET
 
 
+_CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
+_GRADES: Final = {"true": True, "false": False, "yes": True, "no": False}
+
+_BOUNDS: Final = 4
+"""Systems whose score with answers that were not graded is given."""
+
 _FIELDS: Final = _Line.__struct_fields__
 
 
@@ -41,8 +48,42 @@ def fits(first: Any) -> bool:
     return isinstance(first, dict) and "id" in first and any(name in first for name in _SAYS)
 
 
+def heads_table(head: Sequence[str]) -> bool:
+    """Whether a table whose first line is this holds such rows."""
+    return {"id", "correct"} <= set(head)
+
+
 def read(path: Path) -> Recording:
-    """The rows of a file.
+    """The rows of a file."""
+    return _recording(path, decoded(path, _Line, shape=SHAPE))
+
+
+def read_table(path: Path) -> Recording:
+    """The rows of a table with a head: ``id``, ``correct``, and perhaps ``system``, ``sample``, ``answer``, ``group``.
+
+    An empty cell is what null is in a line of JSON.
+    """
+    return _recording(path, _cells(path))
+
+
+def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
+    for number, row in table(path):
+        texts = {name: cell.strip() for name, cell in row.items() if name in _CELLS}
+        correct, sample = texts.pop("correct").casefold(), texts.pop("sample", "")
+        held: dict[str, Any] = {name: cell or (None if name == "answer" else cell) for name, cell in texts.items()}
+        try:
+            held["correct"] = None if correct in ("", "null") else float(_GRADES.get(correct, correct))
+            held |= {"sample": int(sample)} if "sample" in row else {}
+        except ValueError as error:
+            raise misfit(path, number, expected="correct: true, false, a number or empty; sample: a whole number",
+                         got=str(error)) from error  # fmt: skip
+        if not held["id"] or not math.isfinite(held["correct"] or 0.0):
+            raise misfit(path, number, expected="an id, and a finite number", got=str(row)[:80])
+        yield number, msgspec.convert(held, _Line)
+
+
+def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
+    """The answers and votes in rows.
 
     Raises:
         FileFormatError: If a line has other fields than the first one.
@@ -55,7 +96,8 @@ def read(path: Path) -> Recording:
     voted: dict[str, None] = {}
     together: list[set[str]] = []
     seen, ungraded, graded = set[str](), 0, 0
-    for number, line in decoded(path, _Line, shape=SHAPE):
+    totals: dict[str, list[float]] = {}
+    for number, line in rows:
         has = _has(line)
         fields = has if fields is None else fields
         if has != fields:
@@ -71,6 +113,11 @@ def read(path: Path) -> Recording:
             voted.update(dict.fromkeys(line.votes))
             together = _joined(together, line.votes.keys())
             gathered.vote(item, number, line.votes, group)
+        system = path.stem if line.system is UNSET else line.system
+        if answered and (line.correct is None or isinstance(line.correct, int | float)):
+            of_all = totals.setdefault(system, [0.0, 0.0, 0.0])  # scores, and answers with and without a grade
+            of_all[0] += float(line.correct or 0.0)
+            of_all[2 if line.correct is None else 1] += 1.0
         if answered and line.correct is None:
             ungraded += 1
         elif answered:
@@ -80,13 +127,13 @@ def read(path: Path) -> Recording:
                 None if line.answer is UNSET or line.answer is None else str(line.answer),
                 None if line.sample is UNSET else line.sample, p,
             )  # fmt: skip
-            gathered.add(path.stem if line.system is UNSET else line.system, row, group)
+            gathered.add(system, row, group)
     order, ordinal = in_order(list(labels or voted))
     if not all(label.lstrip("-").isdecimal() for label in order):
         _require_one_set(together, where=str(path))
     if labels is not None:
         order, ordinal = tuple(labels), ordinal and order == tuple(labels)
-    made = gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, where=str(path)))
+    made = gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, totals, where=str(path)))
     return made if made.systems else replace(made, shape=VOTED)
 
 
@@ -109,8 +156,8 @@ def _require_one_set(sets: Sequence[AbstractSet[str]], *, where: str) -> None:
         )
 
 
-def _left_out(ungraded: int, graded: int, *, where: str) -> list[str]:
-    """What is said of answers whose grade is null."""
+def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]], *, where: str) -> list[str]:
+    """What is said of answers whose grade is null, with the scores that they could make."""
     if ungraded and not graded:
         raise DataError(
             "No answer is graded.",
@@ -119,7 +166,16 @@ def _left_out(ungraded: int, graded: int, *, where: str) -> list[str]:
             got=f"null in {many(ungraded, 'line')}",
             do="Leave the field out where only probabilities or votes are of interest.",
         )
-    return [f"{many(ungraded, 'answer')} without a grade (null) left out."] if ungraded else []
+    if not ungraded:
+        return []
+    bounds = [
+        f"{name}: {100 * total / known:.1f} % without them, {100 * total / (known + unknown):.1f} % of all answers if "
+        f"they are wrong, {100 * (total + unknown) / (known + unknown):.1f} % if they are right."
+        for name, (total, known, unknown) in totals.items()
+        if unknown and known > 0.0 and 0.0 <= total <= known
+    ]
+    more = [f"{len(bounds) - _BOUNDS} more systems have such answers."] if len(bounds) > _BOUNDS else []
+    return [f"{many(ungraded, 'answer')} without a grade (null) left out.", *bounds[:_BOUNDS], *more]
 
 
 def _has(line: _Line) -> tuple[bool, ...]:

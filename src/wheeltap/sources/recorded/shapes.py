@@ -21,7 +21,7 @@ from wheeltap.sources.recorded import (
 )
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.bounded import whole
-from wheeltap.sources.recorded.lines import BROKEN, first, no_json, numbered, require_file
+from wheeltap.sources.recorded.lines import BROKEN, first, head_of, no_json, numbered, require_file
 
 LINES = (
     passk,
@@ -66,7 +66,7 @@ def _read(path: Path) -> Recording:
     if start == _ZIP or path.suffix == ".eval":
         return inspect_logs.read_archive(path)
     if path.suffix.lower() == ".csv":
-        return counted_csv.read(path)
+        return own.read_table(path) if own.heads_table(head_of(path)) else counted_csv.read(path)
     for shape in LINES:
         if shape.fits(row):
             return shape.read(path)
