@@ -131,10 +131,8 @@ def _able(gap: TryGap) -> str:
     if most == 1:
         return "With one try at an item, more able and more certain cannot be told apart."
     if within == 0:
-        sure = {1: f"{second} is more often right at one try", -1: f"{first} is more often right at one try", 0: ""}[
-            once
-        ]
-        return f"{f'{sure}; who' if sure else 'Who'} is more able (solves more within {most:,} tries) is undecided."
+        sure = f"{second if once > 0 else first} is more often right at one try; who" if once else "Who"
+        return f"{sure} is more able (solves more within {most:,} tries) is undecided."
     better, other = (second, first) if within > 0 else (first, second)
     if once == -within:
         return f"{other} is more certain, {better} is more able: it solves more items within {most:,} tries."
