@@ -43,7 +43,7 @@ def test_token_ids_need_no_tokenizer(llama_folder: Path, tmp_path: Path) -> None
     pair = {"clean": [3, 4, 5], "corrupted": [3, 6, 5], "answer": 7, "wrong": 8}
     (tmp_path / "ids.jsonl").write_text(f"{json.dumps(pair)}\n{json.dumps(pair)}\n")
     loaded = load(f"hf:{llama_folder}", data=tmp_path / "ids.jsonl")
-    assert loaded.task.scores(loaded.subject.model).shape == (1, 2)
+    assert loaded.task.scores(loaded.subject.model).shape == (2, 2)
     assert load_model(f"hf:{llama_folder}").name == "tiny-llama"
     text = {"clean": "the dogs", "corrupted": "the dog", "answer": " are", "wrong": " is"}
     (tmp_path / "text.jsonl").write_text(json.dumps(text))
