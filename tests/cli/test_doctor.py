@@ -311,7 +311,7 @@ def test_weights_in_buffers_are_named_and_the_model_is_never_called_ready() -> N
     found = of(model)
     assert found.fixed == (Untouched("0.weight", kept.numel()),) and found.covered < 0.9
     said = told(found)
-    assert "Ready" not in said and f"Activations are multiplied by these tensors: 0.weight ({kept.numel():,})" in said
+    assert "Ready" not in said and f"The answers are computed from these, too: 0.weight ({kept.numel():,})" in said
     assert "torch.nn.Parameter" in said
 
 

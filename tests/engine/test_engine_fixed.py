@@ -1,16 +1,23 @@
-"""Weights that are no parameters: what activations are multiplied by, wherever it is kept, is named and counted."""
+"""Weights that are no parameters: whatever the answers are computed from, wherever it is kept, is named and counted."""
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.hidden_weights import CLOSE, HIDDEN, LARGE, SMALL, WAYS, by_bits, cases, made
 from wheeltap.core.coverage import sizes
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import described
+from wheeltap.core.site import WHOLE
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import Task
+from wheeltap.engine.apply import Disturbance
 from wheeltap.engine.clean import settle
+from wheeltap.perturb import create
 
 INPUTS = torch.randn(40, 6, 8, generator=torch.Generator().manual_seed(0))
 
@@ -78,8 +85,11 @@ class Held(nn.Module):
 
 UNNAMED = "a constant [12, 8] of the forward"
 BODIES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
-    "linear": (lambda: frozen(nn.Linear(8, 12)), {"body.weight": 96}),
-    "lstm": (lambda: frozen(nn.LSTM(8, 12, batch_first=True)), {"body.weight_ih_l0": 384, "body.weight_hh_l0": 576}),
+    "linear": (lambda: frozen(nn.Linear(8, 12)), {"body.weight": 96, "body.bias": 12}),
+    "lstm": (
+        lambda: frozen(nn.LSTM(8, 12, batch_first=True)),
+        {"body.weight_hh_l0": 576, "body.weight_ih_l0": 384, "body.bias_ih_l0": 48, "body.bias_hh_l0": 48},
+    ),
     "list": (lambda: Held("list"), {"body.held[0]": 96}),
     "closure": (lambda: Held("closure"), {"body.held[0]": 96}),
     "array": (lambda: Held("array"), {"body.held[0]": 96}),
@@ -150,3 +160,139 @@ def test_a_copy_that_a_module_keeps_of_its_weights_counts_beside_them() -> None:
 def test_what_quantized_layers_pack_into_objects_counts_as_weights(make: Callable[[], nn.Module], count: int) -> None:
     quantized = torch.ao.quantization.quantize_dynamic(nn.Sequential(make()), {nn.GRU, nn.Linear}, dtype=torch.qint8)
     assert sizes(quantized) == {"0.packed weights": count}
+
+
+# ---- beside a count by bits --------------------------------------------------------------------------------------
+
+MIXED = [ways for ways, _ in cases() if len(ways) > 1]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+@pytest.mark.parametrize("ways", [*((way,) for way in WAYS), *MIXED], ids="+".join)
+def test_the_share_that_is_disturbed_is_that_of_a_count_by_bits(ways: tuple[str, ...]) -> None:
+    net, examples = made(ways, width=SMALL if len(ways) == 1 else LARGE)
+    subject = Subject(net)
+    settle(subject, examples)
+    for scheme, dose in (("quantize", 8.0), ("relative", 0.05), ("low-rank", 0.05), ("cast", 16.0)):
+        with Disturbance(subject, create(scheme), WHOLE) as disturbance:
+            disturbance.apply(dose, root=0, seed=0)
+        assert disturbance.coverage == pytest.approx(by_bits(net, subject, scheme, dose), abs=CLOSE / 2), scheme
+    assert sum(subject.fixed.values()) == pytest.approx(HIDDEN * len(ways), rel=0.01)
+    assert not any("unread" in name for name in subject.fixed), "of this buffer no answer is computed"
+
+
+class Beside(nn.Module):
+    """A net of parameters; what it does with something else is given by a name."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+        self.inner, self.head = nn.Linear(8, 32), nn.Linear(32, 3)
+        draw = torch.Generator().manual_seed(3)
+        drawn = torch.randn(8, 4, generator=draw)
+        table = {
+            "turned": torch.polar(torch.ones(4, 4), drawn[:4]),
+            "chosen": torch.randperm(32, generator=draw),
+            "looked up among parameters": torch.randint(96, (8, 4), generator=draw),
+            "pooled": torch.kron(torch.eye(16), torch.ones(1, 2)) / 2,
+            "hidden from itself": torch.full((64, 64), -1e9).triu(1),
+        }.get(what, drawn)
+        self.register_buffer("table", table)
+        if what == "divided by its norm":
+            nn.utils.parametrizations.spectral_norm(self.inner)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rows = self.inner(inputs.flatten(0, 1)).relu()
+        blocks, width = rows.view(-1, 8, 4), 32
+        match self.what:
+            case "added" | "never read":
+                blocks = blocks + self.table if self.what == "added" else blocks
+            case "turned":
+                blocks = torch.view_as_real(torch.view_as_complex(rows.view(-1, 4, 4, 2)) * self.table)
+            case "chosen":
+                blocks = rows[:, self.table]
+            case "looked up among parameters":
+                blocks = blocks + self.head.weight.flatten()[self.table]
+            case "pooled":
+                blocks = F.pad(rows @ self.table.T, (0, 16))
+            case "hidden from itself":
+                blocks = F.scaled_dot_product_attention(blocks, blocks, blocks, attn_mask=self.table[:8, :8])
+            case "clipped by numpy":
+                blocks = torch.from_numpy(np.clip(rows.numpy(), 0.0, 1.0))
+            case _:
+                pass
+        return self.head(blocks.reshape(-1, width)).view(*inputs.shape[:2], 3).mean(1)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "added", "turned", "chosen", "looked up among parameters", "pooled", "hidden from itself",
+        "divided by its norm", "clipped by numpy", "never read",
+    ],
+)  # fmt: skip
+def test_what_moves_masks_or_chooses_activations_is_no_weight(what: str) -> None:
+    subject = Subject(seeded(lambda: Beside(what)))
+    settle(subject, task())
+    assert subject.fixed == {} and not subject.idle
+
+
+def test_a_view_that_shares_its_storage_with_a_parameter_is_none() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            both = torch.randn(24, 8)
+            self.own, self.head = nn.Parameter(both[:12]), nn.Linear(12, 3)
+            self.register_buffer("other", both[12:])
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.head(F.linear(inputs, self.own).relu().mean(1) * F.linear(inputs, self.other).relu().mean(1))
+
+    subject = Subject(seeded(Shared))
+    settle(subject, task())
+    assert subject.fixed == {"other": 96}
+
+
+def test_weights_that_nothing_can_read_are_refused_where_answers_come_from_them() -> None:
+    class Opaque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(12, 3)
+            drawn = torch.randn(8, 12, generator=torch.Generator().manual_seed(1)).numpy()
+            self.view = memoryview(drawn.tobytes())
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            weight = np.frombuffer(self.view, np.float32).reshape(8, 12)
+            return self.head(torch.from_numpy(inputs.numpy() @ weight).relu().mean(1))
+
+    with pytest.raises(ModelError, match="outside of torch") as caught:
+        settle(Subject(seeded(Opaque)), task())
+    assert "view" in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_sparse_tensors_of_a_model_are_refused_with_what_to_do(kind: str, layout: str) -> None:
+    dense = torch.eye(8)
+    sparse = dense.to_sparse() if layout == "coo" else dense.to_sparse_csr()
+    model = nn.Sequential(nn.Linear(8, 3))
+    if kind == "parameter":
+        model.register_parameter("more", nn.Parameter(sparse))
+    else:
+        model.register_buffer("more", sparse)
+    with pytest.raises(ModelError, match="layout") as caught:
+        Subject(model.eval())
+    assert "more" in str(caught.value) and "to_dense()" in str(caught.value)
+
+
+def test_attributes_of_a_weight_are_part_of_the_fingerprint() -> None:
+    model = seeded(lambda: nn.Sequential(nn.Linear(8, 3)))
+    fingerprints = set[str]()
+    for limit in (None, 1.0, 2.0):
+        if limit is not None:
+            model.get_parameter("0.weight").limit = limit
+        fingerprints.add(described(model).digest())
+    assert len(fingerprints) == 3
+    model.get_parameter("0.weight").limit = memoryview(b"what no one reads")
+    assert "0.weight.limit" in described(model).unread

@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "_original_object_hash"})
+ORIGINS = frozenset({"_name_or_path", "name_or_path", "_commit_hash", "_original_object_hash", "_is_hf_initialized"})
 """Attributes that say where a model was loaded from, which does not change what it computes.
 
-The last is Python's own hash of a generation configuration as it was loaded: another number in each process.
+``_original_object_hash`` is Python's own hash of a generation configuration as it was loaded: another number in each
+process. ``_is_hf_initialized`` says of a weight or module that it came from a file.
 """
 
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})

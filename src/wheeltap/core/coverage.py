@@ -26,11 +26,16 @@ def parameters(model: nn.Module) -> dict[str, int]:
     return {name: parameter.numel() for name, parameter in model.named_parameters()}
 
 
-def sizes(model: nn.Module) -> dict[str, int]:
-    """The same, and how many are packed beside parameters, by the module that holds them."""
+def sizes(model: nn.Module, *, buffers: bool = True) -> dict[str, int]:
+    """The same, and how many are packed beside parameters, by the module that holds them.
+
+    Args:
+        model: Whose weights.
+        buffers: Whether in buffers too, or only in objects of torch's own.
+    """
     beside: dict[str, int] = {}
     for path, module in named_modules(model):
-        count = sum(one.numel() for one in _beside(module))
+        count = sum(one.numel() for one in _beside(module, buffers=buffers))
         if count:
             name = ".".join(part for part in (_holder(path), "packed weights") if part)
             beside[name] = beside.get(name, 0) + count
@@ -49,11 +54,6 @@ def packed(model: nn.Module) -> tuple[Untouched, ...]:
     return tuple(Untouched(path, count) for path, count in sorted(found.items(), key=lambda item: -item[1]))
 
 
-def packs(tensor: Tensor) -> bool:
-    """Whether a buffer holds packed weights."""
-    return tensor.dtype in PACKED and _is_matrix(tensor)
-
-
 def _is_matrix(tensor: Tensor) -> bool:
     return sum(size > 1 for size in tensor.shape) >= 2
 
@@ -64,9 +64,10 @@ def _holder(path: str) -> str:
     return ".".join(parts[: next((at for at, part in enumerate(parts) if part.startswith("_")), len(parts))])
 
 
-def _beside(module: nn.Module) -> Iterator[Tensor]:
+def _beside(module: nn.Module, *, buffers: bool = True) -> Iterator[Tensor]:
     """The packed matrices of a module beside parameters: in buffers, and in objects that torch's layers pack."""
-    yield from (buffer for buffer in module.buffers(recurse=False) if packs(buffer))
+    if buffers:
+        yield from (one for one in module.buffers(recurse=False) if one.dtype in PACKED and _is_matrix(one))
     for held in vars(module).values():
         if isinstance(held, torch.ScriptObject) and not isinstance(held, torch.ScriptModule):
             yield from (tensor for tensor in _unpacked(held) if _is_matrix(tensor))
@@ -87,9 +88,9 @@ def _unpacked(part: Any) -> Iterator[Tensor]:
         yield from _unpacked(state)
 
 
-def held(layers: Iterable[Layer], size: Mapping[str, int]) -> int:
-    """How many weights some layers have: their weights and their biases, which noise disturbs too, each once."""
-    return sum(size[name] for name in _names(layers))
+def held(layers: Iterable[Layer], size: Mapping[str, int], *, biases: bool = True) -> int:
+    """How many weights some layers have, each once: with their biases, which noise disturbs too, or without."""
+    return sum(size.get(name, 0) for name in _names(layers, biases=biases))  # an idle one has none
 
 
 def untouched(
@@ -144,5 +145,6 @@ def ends(model: nn.Module, layers: tuple[Layer, ...]) -> tuple[str, ...]:
     return tuple(layer.name for layer in layers if layer.name in embeddings or is_head(layer))
 
 
-def _names(layers: Iterable[Layer]) -> set[str]:
-    return {name for layer in layers for name in (layer.weight, layer.bias, layer.length) if name is not None}
+def _names(layers: Iterable[Layer], *, biases: bool = True) -> set[str]:
+    held = ((layer.weight, layer.bias if biases else None, layer.length) for layer in layers)
+    return {name for names in held for name in names if name is not None}

@@ -14,6 +14,7 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any, cast, final
@@ -49,16 +50,42 @@ _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, ra
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
 
+_SINGLE = 4
+"""Bytes of a number in single precision."""
+
+LEAST = 8
+"""Numbers below which nothing is kept in mind as a possible weight."""
+
+
+@final
+@dataclass(frozen=True)
+class Holding:
+    """Numbers that a model holds besides its parameters and buffers.
+
+    Attributes:
+        size: How many; of bytes, as many as there are in single precision.
+        at: The tensor or array; ``None`` where it is neither.
+    """
+
+    size: int
+    at: "weakref.ref[Any] | None"
+
+
 @final
 class Reader:
     """Reads objects into digests; classes and globals met on the way become items of their own.
 
     Args:
         names: Of tensors and modules that are described elsewhere, by ``id``: here only their name counts.
+
+    Attributes:
+        unread: Where something stands that could not be read, and what it is.
+        held: Numbers that may be weights, by where they stand.
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
         self.unread: dict[str, str] = {}
+        self.held: dict[str, Holding] = {}
         self._names = names
         self._known: dict[int, str] = {}
         self._alive: list[object] = []  # so that no id is used again
@@ -100,6 +127,8 @@ class Reader:
 
     def _digest(self, value: Any) -> str:
         if isinstance(value, _PLAIN) and type(value) in _PLAIN:
+            if isinstance(value, bytes):
+                self._hold(len(value) // _SINGLE)
             return _digested(type(value).__name__, repr(value))
         held = id(value)
         if held in self._names:
@@ -133,12 +162,13 @@ class Reader:
             return self._tensor(value)
         if isinstance(value, np.ndarray | np.generic):
             array = cast("np.ndarray[Any, np.dtype[Any]]", np.asarray(cast("Any", value)))
+            self._hold(array.size, cast("object", value))
             held = self._each(array.ravel().tolist()) if array.dtype.hasobject else array.tobytes()
             return _digested("array", str(array.dtype), list(array.shape), held)
         if isinstance(value, _NAMED):
             return _digested(type(cast("Any", value)).__name__, str(cast("Any", value)))
         if isinstance(value, torch.Generator):
-            return _digested("generator", self._digest(value.get_state()))
+            return _digested("generator", *tensor_parts(value.get_state()))
         if isinstance(value, Enum):
             return _digested("enum", self.class_of(type(value)), value.name)
         if isinstance(value, type):
@@ -181,13 +211,20 @@ class Reader:
         self._items[f"{place}{SHAPE}"] = _digested(*kind, reached)
         return _digested("at", place)
 
+    def _hold(self, size: int, value: object = None) -> None:
+        """Keeps in mind what may hold weights."""
+        if size >= LEAST:
+            self.held.setdefault("".join(self._place), Holding(size, None if value is None else weakref.ref(value)))
+
     def _tensor(self, tensor: Tensor) -> str:
         if tensor.is_meta:
             return _digested("meta", str(tensor.dtype), list(tensor.shape))
+        self._hold(tensor.numel(), tensor)
+        more = [self._pairs(own)] if (own := vars(tensor)) else []
         try:
             if tensor.layout is not torch.strided:
                 tensor = tensor.detach().to_dense()
-            return _digested("tensor", *tensor_parts(tensor))
+            return _digested("tensor", *tensor_parts(tensor), *more)
         except (RuntimeError, NotImplementedError) as error:
             return self._unreadable(tensor, " ".join(str(error).split())[:100])
 
@@ -202,8 +239,13 @@ class Reader:
         elif isinstance(value, set | frozenset):
             parts.append(sorted(self._each(value)))
         elif isinstance(value, list | tuple | deque):
-            held += [(f"[{at}]", one) for at, one in enumerate(cast("list[Any]", value))]
+            listed_parts = list(cast("list[Any]", value))
+            if listed_parts and all(type(one) is float for one in listed_parts):
+                self._hold(len(listed_parts))
+            held += [(f"[{at}]", one) for at, one in enumerate(listed_parts)]
         elif isinstance(value, int | float | complex | str | bytes | bytearray):
+            if isinstance(value, bytes | bytearray):
+                self._hold(len(value) // _SINGLE)
             parts.append(repr(value))
         elif holds_more(kind):
             # Not written in Python: what a copy of it would be made from says what it holds.

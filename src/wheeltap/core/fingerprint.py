@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from wheeltap.core import canon
-from wheeltap.core.anatomy import module_parts, tensor_parts
-from wheeltap.core.describe import SHAPE, Reader
+from wheeltap.core.anatomy import ORIGINS, module_parts, tensor_parts
+from wheeltap.core.describe import SHAPE, Holding, Reader
 from wheeltap.core.typed import named_modules
 
 
@@ -23,15 +23,17 @@ class Description:
         items: Name to digest: of structure, attributes and hooks of every module, every parameter and buffer to the
             bit, code of the user's own classes and functions, and the globals that these load.
         unread: Where something stands that could not be read, and what it is.
+        held: Numbers besides parameters and buffers that may be weights, by where they stand.
     """
 
     items: dict[str, str]
     unread: dict[str, str]
+    held: dict[str, Holding]
 
     def digest(self, *, without: Set[str] = frozenset()) -> str:
         """The fingerprint: a digest of all items but those in ``without``, and the parts of what is another there."""
         kept = besides(self.items.keys(), without)
-        return canon.key("model", sorted((name, self.items[name]) for name in kept))
+        return canon.key("model", [_VERSION, *sorted((name, self.items[name]) for name in kept)])
 
     def differing(self, other: "Description") -> frozenset[str]:
         """Names of the items that two descriptions do not have in common."""
@@ -61,14 +63,25 @@ def described(model: nn.Module) -> Description:
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
             items[f"{kind} {name}"] = _of_tensor(name, tensor)
+            for attribute, value in vars(tensor).items():
+                if attribute not in ORIGINS:
+                    items[f"{_ATTRIBUTE}{name}.{attribute}"] = reader.read(f"{_ATTRIBUTE}{name}.{attribute}", value)
     items["hooks of all modules"] = reader.read("hooks of all modules", _hooks_of_all())
     items |= dict(reader.items())
-    unread = {where.removeprefix(_ATTRIBUTE).lstrip("."): what for where, what in reader.unread.items()}
-    return Description(items, unread)
+    unread = {_place(where): what for where, what in reader.unread.items()}
+    return Description(items, unread, {_place(where): what for where, what in reader.held.items()})
 
+
+_VERSION = 2
+"""Since 2 attributes of tensors count, and so do weights that no layer holds: shares of before are not kept."""
 
 _ATTRIBUTE = "attribute "
 """How the names of items begin that are attributes of modules."""
+
+
+def _place(item: str) -> str:
+    """Where a part of a model stands: an attribute by its path."""
+    return item.removeprefix(_ATTRIBUTE).lstrip(".")
 
 
 def _places(module: nn.Module, names: dict[int, str]) -> Iterator[list[list[str]]]:

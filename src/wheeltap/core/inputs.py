@@ -161,10 +161,12 @@ class Moments:
         """How many there are."""
         return count(cast("Inputs", self.inputs)) if self._tensors else len(self.inputs)
 
-    def first(self) -> "Moments":
-        """The first example alone."""
-        some = chosen(cast("Inputs", self.inputs), slice(1)) if self._tensors else self.inputs[:1]
-        return Moments(some, sinks=self.sinks)
+    def one(self, at: int) -> "Moments":
+        """One example alone."""
+        some = slice(at, at + 1)
+        return Moments(
+            chosen(cast("Inputs", self.inputs), some) if self._tensors else self.inputs[some], sinks=self.sinks
+        )
 
     def run(self, model: nn.Module) -> Any:
         """One call of the model."""

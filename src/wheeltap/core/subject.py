@@ -51,8 +51,8 @@ class Subject:
     Attributes:
         layers: What disturbances change.
         settled: What passes over a task told, once one was made.
-        fixed: What activations are multiplied by that is no parameter, by name, with how many numbers it has: known
-            once it is settled.
+        fixed: Weights that are no parameters, by name, with how many numbers each has: known once it is settled.
+        idle: Parameters that the answers do not depend on, where something else holds weights.
 
     Raises:
         ModelError: If the model is not a module, is in training mode, or has non-finite or missing weights.
@@ -64,6 +64,8 @@ class Subject:
         self.name = name
         self.layers: tuple[Layer, ...] = find_layers(model)
         self.fixed: dict[str, int] = {}
+        self.idle: Set[str] = frozenset()
+        self._traced = False
         self._apart: tuple[Layer, ...] = ()
         self._record: SubjectRecord | None = None
         self._squared_norm: float | None = None
@@ -96,10 +98,11 @@ class Subject:
     def sizes(self) -> dict[str, int]:
         """How many weights each parameter has, by its path, a tied one once; of a copy, those of its base.
 
-        So are packed weights, and what the forward multiplies by that is no parameter (``fixed``).
+        So are packed weights, and others that are no parameters (``fixed``); ``idle`` parameters are left out.
         """
-        apart = {layer.weight for layer in self._apart}
-        return {name: size for name, size in coverage.sizes(self.model).items() if name not in apart} | self.fixed
+        apart = {layer.weight for layer in self._apart} | self.idle
+        sizes = coverage.sizes(self.model, buffers=not self._traced)
+        return {name: size for name, size in sizes.items() if name not in apart} | self.fixed
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -142,7 +145,6 @@ class Subject:
         *,
         tied: Set[str],
         right: Set[str] = frozenset(),
-        fixed: Mapping[str, int] | None = None,
     ) -> None:
         """Takes what passes over the task told; the record is made again of the model as it is now.
 
@@ -150,10 +152,8 @@ class Subject:
             settled: That.
             tied: Paths of weights that are used in more than one place: by functions, not only by modules.
             right: Paths of weights on the right of a product: of those that no known module stores, a column is a unit.
-            fixed: What activations are multiplied by that is no parameter, by name: how many numbers it has.
         """
         self.settled, self._record, self._squared_norm = settled, None, None
-        self.fixed = dict(fixed or {})
         self.layers = tuple(
             replace(
                 layer,
@@ -162,6 +162,10 @@ class Subject:
             )
             for layer in self.layers
         )
+
+    def count(self, fixed: Mapping[str, int], *, idle: Set[str], traced: bool) -> None:
+        """Takes which numbers the answers depend on (see ``engine.counted``); the record is made again."""
+        self.fixed, self.idle, self._traced, self._record = dict(fixed), idle, traced, None
 
     def known_as(self, record: SubjectRecord) -> None:
         """Takes the record that a plan has of it: the fingerprint of a member that a recipe makes is how it is made.
@@ -188,7 +192,7 @@ class Subject:
         its layers are then its own.
         """
         child = Subject(model, name=record.name)
-        child.fixed = self.fixed
+        child.count(self.fixed, idle=self.idle, traced=self._traced)
         known = {layer.name: layer for layer in self.layers}
         anew = record.made is not None and "regroup" in record.made.operations
         child._apart = () if anew else tuple(layer for layer in child.layers if layer.name not in known)
@@ -295,6 +299,14 @@ def _require_auditable(model: nn.Module, name: str) -> None:
         )
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for path, tensor in tensors:
+            if tensor.layout is not torch.strided:
+                raise ModelError(
+                    f"A {kind} is stored in a layout that cannot be disturbed.",
+                    where=f"{name}: {path}",
+                    expected="a dense tensor (torch.strided)",
+                    got=str(tensor.layout).removeprefix("torch."),
+                    do="Store it dense: tensor.to_dense().",
+                )
             lazy = is_lazy(tensor)
             if lazy or tensor.is_meta:
                 raise ModelError(

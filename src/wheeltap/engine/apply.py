@@ -65,8 +65,7 @@ class Disturbance:
         self.relative_norm = 0.0
         self.coverage: float | None = None
         self._asked = asked(subject, site) if site.everywhere else 0
-        sizes = subject.sizes if site.everywhere else {}
-        self._extents = {one.name: coverage.held((one,), sizes) for one in self.layers} if site.everywhere else {}
+        self._sizes = subject.sizes if site.everywhere else {}
 
     @property
     def untouched(self) -> str:
@@ -118,8 +117,8 @@ class Disturbance:
         """Writes the disturbed weights for this dose and draw, from the clean copy each time.
 
         Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights, and ``coverage`` the
-        share of what the site asks for that is in layers it replaced: of all parameters but those that it spares;
-        ``None`` at a site of a part. A layer's bias goes with it, also where it is left alone, as rounding does.
+        share of what the site asks for that was replaced: of all weights but those that it spares; ``None`` at a site
+        of a part. A bias that is left alone, as rounding does, was not.
 
         Args:
             dose: How much.
@@ -134,28 +133,30 @@ class Disturbance:
         # The first layers last: those of a small net are then still in the processor's cache when it runs.
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
-            draw = Draw(root, seed, known.get(layer.name))
+            draw, biased = Draw(root, seed, known.get(layer.name)), False
             if self._position is not None:
                 self._write_one(layer, self._position, dose, draw)
                 moved += _distance(held.weight, clean.weight)
             elif isinstance(self.perturbation, Noise):
                 moved += dose**2 * self._move(self.perturbation, layer, dose, draw, keep=keep)
+                biased = self.perturbation.moves_biases
             else:
                 new = self.perturbation.replace(layer, clean, dose, draw)
                 # A bias that is left alone is the clean one, not what the last dose made of it.
                 _write(held, Weights(new.weight, clean.bias if new.bias is None else new.bias))
                 moved += _distance(held.weight, clean.weight)
+                biased = new.bias is not None
                 if held.bias is not None and clean.bias is not None and new.bias is not None:
                     moved += _distance(held.bias, clean.bias)
             if layer.length is not None:
                 self._set_lengths(layer, layer.length)
-            touched += self._reached(layer, draw)
+            touched += self._reached(layer, draw, biased=biased)
         self.relative_norm = (moved / self._size) ** 0.5
         self.coverage = touched / self._asked if self._asked else None
 
-    def _reached(self, layer: Layer, draw: Draw) -> float:
+    def _reached(self, layer: Layer, draw: Draw, *, biased: bool) -> float:
         """How many weights of a layer are disturbed: of experts that hardly any input reaches, none."""
-        size = self._extents.get(layer.name, 0)
+        size = coverage.held((layer,), self._sizes, biases=biased)
         return size * draw.known.reached if isinstance(draw.known, Blocks) else size
 
     def _set_lengths(self, layer: Layer, path: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from torch.overrides import TorchFunctionMode
 
 from wheeltap.core.errors import ModelError, WheeltapError
 from wheeltap.core.fingerprint import besides, described
+from wheeltap.core.inputs import Moments
 from wheeltap.core.measure import squared_error
 from wheeltap.core.subject import Settled, Subject
 from wheeltap.core.targets import require_no_logits
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import named_modules, to_array
 from wheeltap.engine.apply import Before, same_random_numbers
+from wheeltap.engine.counted import counted
 from wheeltap.engine.fixed import Fixed
 
 ONE_THREAD_BELOW = 2_000_000
@@ -69,11 +71,13 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
             first = described(subject.model)
             rewritten = any(name.startswith(_WEIGHT) for name in found.differing(first))
             writes = _writes(subject)
-            tied, right, fixed = _used(subject, task)
+            tied, right, traces = _used(subject, task)
             _require_unwritten(subject, writes)
             after = described(subject.model)
             passing = first.differing(after)
             _require_still(subject, passing)
+            weights = counted(subject, task, traces, described=first, passing=passing, scores=scores)
+            forwards += weights.forwards
             if draws or _tensors_among(subject, passing):
                 require_repeatable(subject, scores, clean_scores(subject, task))
                 forwards += 1.0
@@ -86,7 +90,8 @@ def settle(subject: Subject, task: BaseTask) -> Settled:
     settled = Settled(
         task=task.digest, scores=scores, description=after, found=found, passing=passing, forwards=forwards
     )
-    subject.settle(settled, tied=tied, right=right, fixed=fixed)
+    subject.settle(settled, tied=tied, right=right)
+    subject.count(weights.fixed, idle=weights.idle, traced=weights.traced)
     return settled
 
 
@@ -327,37 +332,55 @@ def _flat(parts: tuple[Any, ...]) -> list[Any]:
     return found
 
 
-def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], dict[str, int]]:
+def _used(subject: Subject, task: BaseTask) -> tuple[frozenset[str], frozenset[str], tuple[Fixed, ...]]:
     """Where weights are used, from one example.
 
-    Weights of layers that are used in more than one place; those on the right of a product; and what is multiplied by
-    that is no parameter, by name, with its size.
+    Weights of layers that are used in more than one place; those on the right of a product; and what the answers are
+    computed from, once more from another example where a constant of the forward is part of it.
 
     Not those that are known to be used otherwise than in one product: of what is computed from them, or how often
     the forward looks at them, follows nothing.
 
     ``nn.functional.linear(h, layer.weight.T)`` is a second use that the modules do not show.
     """
-    uses, fixed = _Uses(subject.model), Fixed(subject.model)
+    model = subject.model
+    uses, traces = _Uses(model), tuple(Fixed(model.named_parameters()) for _ in range(2))
+    batch = next(iter(task.moments()))
     # Where the forward does not run below what watches each product, its parameters are watched alone.
-    if not _watched(subject.model, task, uses, fixed):
-        uses, fixed = _Uses(subject.model), None
-        _watched(subject.model, task, uses, None)
+    if not _watched(model, batch.one(0), uses, traces[0]):
+        uses, traces = _Uses(model), ()
+        _watched(model, batch.one(0), uses, None)
+    elif batch.examples < 2 or not _watched(model, batch.one(1), _Uses(model), traces[1]):
+        traces = traces[:1]
     read = [layer.weight for layer in subject.layers if not layer.unread]
     tied = frozenset(weight for weight in read if len(uses.uses.get(weight, ())) > 1)
-    return tied, frozenset(uses.right), {} if fixed is None else fixed.sizes
+    return tied, frozenset(uses.right), traces
 
 
-def _watched(model: nn.Module, task: BaseTask, uses: _Uses, fixed: Fixed | None) -> bool:
+@final
+class _Entry(nn.Module):
+    """A model whose inputs and answers are noted; nothing can hook on a scripted one."""
+
+    def __init__(self, model: nn.Module, fixed: Fixed | None) -> None:
+        super().__init__()
+        self.model, self._fixed = model, fixed
+
+    def forward(self, *args: Any, **named: Any) -> Any:
+        if self._fixed is not None:
+            self._fixed.inputs((args, named))
+        output = self.model(*args, **named)
+        if self._fixed is not None:
+            self._fixed.answer(output)
+        return output
+
+
+def _watched(model: nn.Module, example: Moments, uses: _Uses, fixed: Fixed | None) -> bool:
     """Runs one example, and says whether that was possible."""
     undo: list[Callable[[], None]] = []
-
-    def take(module: nn.Module, args: Any, named: Any) -> None:
-        if fixed is not None:
-            fixed.inputs((args, named))
-
     try:
         for path, module in named_modules(model):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue
 
             def enter(module: nn.Module, args: Any, path: str = path) -> None:
                 uses.inside.append(path)
@@ -367,13 +390,11 @@ def _watched(model: nn.Module, task: BaseTask, uses: _Uses, fixed: Fixed | None)
 
             undo.append(module.register_forward_pre_hook(enter).remove)
             undo.append(module.register_forward_hook(leave).remove)
-        undo.append(model.register_forward_pre_hook(take, with_kwargs=True, prepend=True).remove)
         with torch.no_grad(), ExitStack() as watching:
-            example = next(iter(task.moments())).first()
             if fixed is not None:
                 watching.enter_context(fixed)
             watching.enter_context(uses)
-            example.run(model)
+            example.run(_Entry(model, fixed).eval())
     except Exception:
         # A model that reads inputs in a way of its own may not take one example: then its weights' uses stay unknown
         # here, and whatever it cannot do fails where it is asked for.

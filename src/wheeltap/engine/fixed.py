@@ -1,11 +1,16 @@
-"""What a forward multiplies activations by that is no parameter: weights that no disturbance reaches.
+"""What a forward computes its answers from, number by number: parameters, and weights that are no parameters.
 
-A frozen backbone in buffers, weights in a list or in a closure, a copy that a module keeps of its own weights: all of
-them decide the answers as parameters do. They are seen where they are used, below torch's own functions: as the one
-factor of a linear product, convolution or lookup whose other factor comes from the inputs.
+A frozen backbone in buffers, weights in a list, a closure, an array or a scripted graph, a table that is read by index,
+a codebook, a copy that a module keeps of its own weights: all of them decide the answers as parameters do. They are
+seen where they meet what comes from the inputs, below torch's own functions.
 
-What is only added (positions), multiplied number by number and not summed (masks, rotary tables, gains, running
-statistics), or has no two signs (adjacency, averages, filter banks) is a table and no weight.
+What no rule knows is a weight. No weights are, where they are used in no other way:
+
+- what is added to activations, or scales them, number by number: positions, rotary tables, gains, statistics of norms;
+- masks, and indices into activations;
+- what varies along one axis, unless it is looked up, or summed and has two signs;
+- what has one sign and at most one bit of information a number: adjacency, averages, filter banks;
+- vectors and masks that go into a weight beside parameters: what a spectral norm or a pruning keeps.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,41 +18,31 @@ from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from wheeltap.core.coverage import packs
-from wheeltap.core.typed import named_modules
+_INDICES: Final = ("index", "indices", "idx", "offsets")
+"""Names of arguments that say which numbers are read."""
 
-_FACTORS: Final[dict[str, tuple[int, ...]]] = {
-    "linear": (0, 1), "mm": (0, 1), "bmm": (0, 1), "mv": (0, 1), "matmul": (0, 1), "_int_mm": (0, 1),
-    "addmm": (1, 2), "baddbmm": (1, 2), "addbmm": (1, 2), "addmv": (1, 2), "_addmm_activation": (1, 2),
-    "convolution": (0, 1), "_convolution": (0, 1), "embedding": (0, 1), "_embedding_bag": (0, 1),
-    "_embedding_bag_forward_only": (0, 1), "_trilinear": (0, 1, 2), "bilinear": (0, 1, 2),
-    "mkldnn_rnn_layer": (0, 1, 2), "einsum": (1,), "_cudnn_rnn": (0, 1),
-}  # fmt: skip
-"""Functions of torch that multiply and sum, with the places of what they multiply; lists of tensors count too."""
+_BESIDE: Final = ("mask", "attn_mask", "attn_bias", "condition", "grid", "running_mean", "running_var")
+"""Names of arguments that choose or shift what is computed."""
 
-_ATTENTION: Final = "_scaled_dot_product"
-"""How the names of those begin that multiply their first three."""
+_SUMS: Final = ("sum", "mean", "nansum", "prod", "logsumexp")
+"""Functions that make a product of what was multiplied number by number. Transforms of Fourier do as well."""
 
-_ADDING: Final = frozenset(
-    {
-        "add", "add_", "sub", "sub_", "rsub", "cat", "stack", "where", "lerp", "lerp_", "copy_", "index_put",
-        "index_put_", "scatter", "scatter_", "slice_scatter", "select_scatter", "masked_scatter", "masked_scatter_",
-        "index_copy", "index_copy_", "index_add", "index_add_", "addmm", "addmm_", "baddbmm", "addcmul", "addcmul_",
-    }
-)  # fmt: skip
-"""Functions whose result is a sum, or holds each of what goes in: a disturbed part hides no undisturbed one."""
+_SCALES: Final = ("mul", "div")
 
-_PLACES: Final = (torch.int64, torch.bool)
-"""Types of indices and masks."""
+_COPIES: Final = ("clone", "_to_copy", "copy")
+"""Functions that give the same numbers in another place."""
+
+_KNOWN: Final = ("aten", "prims", "prim", "quantized", "onednn", "mkldnn", "mkl", "fbgemm", "torchvision", "torchaudio")
+"""Whose functions compute with what they are given alone."""
 
 _MOST_BYTES: Final = 2**28
 """Of activations that are kept alive; of later ones the key may be that of an earlier one, which is one as well."""
 
-_DEPTH: Final = 3
-"""Containers inside of containers among whose contents a tensor's name is looked for."""
+_BITS: Final = 1.0
+"""Information of a number, above which a table of one sign is a weight."""
 
 
 @final
@@ -57,168 +52,316 @@ class _Origin:
 
     Attributes:
         inputs: Whether from the inputs.
-        parameters: Whether from parameters.
-        fixed: From which tensors that are neither: their keys.
+        leaves: From which stored tensors: a set of bits.
+        masks: From which others as masks of parameters.
+        scaled: Which of these its numbers were multiplied by, one by one, and not summed since.
     """
 
     inputs: bool = False
-    parameters: bool = False
-    fixed: frozenset[int] = frozenset()
+    leaves: int = 0
+    masks: int = 0
+    scaled: int = 0
+
+
+@final
+@dataclass
+class Leaf:
+    """A tensor that no function of the forward made.
+
+    Attributes:
+        tensor: That.
+        parameter: Its path, where it is a parameter.
+        unpacked: Numbers of the largest weight that it went into.
+    """
+
+    tensor: Tensor
+    parameter: str = ""
+    unpacked: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many weights it holds: several to a number where integers are unpacked."""
+        stored = numbers(self.tensor)
+        whole = not self.tensor.is_floating_point() and not self.tensor.is_complex()
+        return min(max(stored, self.unpacked), 8 * self.tensor.element_size() * stored) if whole else stored
+
+
+@final
+@dataclass(frozen=True)
+class _Part:
+    """A tensor that a function is called with, and what the argument is called."""
+
+    role: str
+    tensor: Tensor
+    origin: _Origin
 
 
 @final
 class Fixed(TorchDispatchMode):
-    """Notes, while a forward runs, what activations are multiplied by that no parameter goes into.
+    """Follows, while a forward runs, what every tensor is computed from.
 
     Args:
-        model: Whose forward runs.
+        parameters: By their paths.
+
+    Attributes:
+        reached: Leaves that the answers depend on, once ``answer`` was called: a set of bits.
+        weights: Leaves that are weights: a set of bits.
+        outside: Whether the answers do not come from the inputs by functions of torch.
+        scalars: Numbers of the code that activations are combined with, each once.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, Tensor]]) -> None:
         super().__init__()  # pyright: ignore[reportUnknownMemberType]
-        self._model = model
         self._held: list[Tensor] = []  # as long as one lives, no other has its key
         self._bytes = 0
-        self._origins: dict[int, _Origin] = {}
-        self._tensors: dict[int, Tensor] = {}
-        self._found: dict[int, None] = {}
-        self._scaled: dict[int, frozenset[int]] = {}
-        for parameter in model.parameters():
-            self._know(parameter, _Origin(parameters=True))
-        self._packed = {key for buffer in model.buffers() if packs(buffer) and (key := _key(buffer)) is not None}
+        self._regions: dict[int, list[tuple[int, int, _Origin]]] = {}
+        self.leaves: list[Leaf] = []
+        self.weights = self.reached = 0
+        self.outside = False
+        self.scalars: set[float] = set()
+        for path, parameter in parameters:
+            self._leaf(parameter, path)
+        self._parameters = (1 << len(self.leaves)) - 1
 
     def inputs(self, given: Any) -> None:
         """Takes what the model is called with."""
-        for tensor in _tensors(given):
-            self._know(tensor, _Origin(inputs=True))
+        for tensor in tensors(given):
+            self._make(tensor, _Origin(inputs=True))
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """How many numbers each of them has, by its name."""
-        names = dict(_named(self._model))
-        found: dict[str, int] = {}
-        for key in self._found:
-            tensor = self._tensors[key]
-            name = names.get(key) or f"a constant {list(tensor.shape)} of the forward"
-            found[name] = found.get(name, 0) + tensor.numel()
-        return found
+    def answer(self, output: Any) -> None:
+        """Takes what the model gives."""
+        origins = [self._origin(tensor) for tensor in tensors(output)]
+        self.outside |= not any(origin.inputs for origin in origins)
+        for origin in origins:
+            self.reached |= origin.leaves | origin.masks
+
+    def of(self, bits: int) -> list[Leaf]:
+        """The leaves of a set of bits."""
+        return [leaf for at, leaf in enumerate(self.leaves) if bits >> at & 1]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given = kwargs or {}
         name = str(func.overloadpacket.__name__)
-        read = [self._origin(tensor) for tensor in _tensors((args, given))]
-        self._note(name, args)
+        if name == "lift_fresh":  # a constant, at a place that an activation may have had
+            for tensor in tensors(args):
+                if self._origin(tensor).inputs:
+                    self._regions.pop(place(tensor)[0])
+        parts = [_Part(role, tensor, self._origin(tensor)) for role, tensor in _roles(func, args, given)]
+        before = {place(part.tensor)[0] for part in parts}
+        if any(part.origin.inputs for part in parts):
+            # A function of a library of its own may compute with whatever that holds.
+            self.outside |= func.namespace not in _KNOWN
+            self.scalars |= {value for value in (*args, *given.values()) if isinstance(value, float)}
         result = func(*args, **given)
-        origin = _merged(name, read)
-        self._note_sum(name, args, result)
-        for tensor in _tensors(result):
-            self._know(tensor, origin)
-        if name.endswith("_"):  # written in place, under whatever name it has
-            for tensor in _tensors(args[:1]):
-                self._know(tensor, origin)
+        shared = any(place(tensor)[0] in before for tensor in tensors(result))
+        origin = self._merged(func, parts, result, shared=shared)
+        for tensor in tensors(result):
+            (self._write if shared else self._make)(tensor, origin)
+        if name.endswith("_") or given.get("out") is not None:  # written in place, under whatever name it has
+            for tensor in tensors([args[:1], given.get("out")]):
+                self._write(tensor, origin)
         return result
 
-    def _note(self, name: str, args: tuple[Any, ...]) -> None:
-        places = (0, 1, 2) if name.startswith(_ATTENTION) else _FACTORS.get(name, ())
-        self._found |= dict.fromkeys(sorted(self._weights([args[at] for at in places if at < len(args)])))
+    # ---- what is a weight -------------------------------------------------------------------------------------
 
-    def _weights(self, factors: Any) -> frozenset[int]:
-        """Those among factors of one product that no parameter goes into, where another factor is of the inputs."""
-        known = [(factor, self._origin(factor)) for factor in _tensors(factors)]
-        if not any(origin.inputs for _, origin in known):
-            return frozenset()
-        some = (origin.fixed for factor, origin in known if not origin.inputs and origin.fixed and _is_weight(factor))
-        return frozenset[int]().union(*(fixed for fixed in some if not fixed & self._packed))
+    def _merged(self, func: Any, parts: list[_Part], result: Any, *, shared: bool) -> _Origin:
+        """The origin of what is computed from some tensors; weights among them are noted."""
+        base = str(func.overloadpacket.__name__).removesuffix("_")
+        if "_like" in base or base.startswith(("new_", "empty")):
+            return _Origin()  # of the shape alone
+        leaves, masks = _union(part.origin.leaves for part in parts), _union(part.origin.masks for part in parts)
+        if any(part.origin.inputs for part in parts):
+            pointwise = torch.Tag.pointwise in func.tags
+            scales = self._met(base, parts, result, pointwise=pointwise)
+            if base in _SCALES or base in _COPIES or (shared and not pointwise):  # a view
+                scales |= _union(part.origin.scaled for part in parts)
+            return _Origin(inputs=True, leaves=leaves, masks=masks, scaled=scales)
+        if leaves & self._parameters and (base in _SCALES or base == "where"):
+            alone = [part for part in parts if self._fixed(part.origin.leaves) == part.origin.leaves]
+            new = _union(p.origin.leaves for p in alone if p.role in _BESIDE or not is_informative(p.tensor))
+            leaves, masks = leaves & ~new, masks | new
+        return _Origin(leaves=leaves, masks=masks)
 
-    def _note_sum(self, name: str, args: tuple[Any, ...], result: Any) -> None:
-        """A product that is written as one number by number, and then summed."""
-        if name in ("mul", "mul_") and isinstance(result, Tensor):
-            weights, key = self._weights(args[:2]), _key(result)
-            if weights and key is not None:
-                self._scaled[key] = weights
-        elif name in ("sum", "mean"):
-            for tensor in _tensors(args[:1]):
-                self._found |= dict.fromkeys(sorted(self._scaled.get(_key(tensor) or 0, ())))
+    def _met(self, base: str, parts: list[_Part], result: Any, *, pointwise: bool) -> int:
+        """Notes weights among what meets activations; gives what these are scaled by, number by number."""
+        if base in _SUMS or base.startswith("_fft"):
+            self.weights |= _union(part.origin.scaled for part in parts)
+        beside = (*_BESIDE, *_INDICES)
+        moving = [part for part in parts if part.origin.inputs]
+        still = [part for part in parts if not part.origin.inputs and part.role not in beside]
+        still = [part for part in still if self._fixed(part.origin.leaves)]
+        if not still or "norm" in base:  # gains and statistics
+            return 0
+        if all(part.role in _INDICES for part in moving):  # looked up
+            self._note(part for part in still if is_informative(part.tensor))
+            return 0
+        some = [part for part in still if part.tensor.dtype is not torch.bool and _is_weight(part.tensor)]
+        most = max(_varying(part.tensor) for part in moving)
+        if not pointwise:
+            self._note(some)
+        elif max((one.numel() for one in tensors(result)), default=0) > most:  # each number meets several
+            self._note(part for part in some if _axes(part.tensor) >= _MATRIX)
+        elif base in _SCALES:
+            return _union(self._fixed(part.origin.leaves) for part in some)
+        return 0
 
-    def _know(self, tensor: Tensor, origin: _Origin) -> None:
-        key = _key(tensor)
-        if key is not None:
+    def _note(self, parts: Iterable[_Part]) -> None:
+        for part in parts:
+            bits = self._fixed(part.origin.leaves)
+            self.weights |= bits
+            whole = [leaf for leaf in self.of(bits) if not leaf.tensor.is_floating_point()]
+            for leaf in sorted(whole, key=lambda leaf: -numbers(leaf.tensor))[:1]:
+                leaf.unpacked = max(leaf.unpacked, _varying(part.tensor))
+
+    def _fixed(self, bits: int) -> int:
+        """Those of some leaves that are no parameters; beside parameters vectors are none of these either."""
+        fixed = bits & ~self._parameters
+        if bits & self._parameters:
+            for at, leaf in enumerate(self.leaves):
+                if fixed >> at & 1 and _axes(leaf.tensor) < _MATRIX:
+                    fixed &= ~(1 << at)
+        return fixed
+
+    # ---- where tensors are ------------------------------------------------------------------------------------
+
+    def _leaf(self, tensor: Tensor, parameter: str = "") -> _Origin:
+        origin = _Origin(leaves=1 << len(self.leaves))
+        self.leaves.append(Leaf(tensor, parameter))
+        key, start, end = place(tensor)
+        self._held.append(tensor)
+        self._regions.setdefault(key, []).append((start, end, origin))
+        return origin
+
+    def _make(self, tensor: Tensor, origin: _Origin) -> None:
+        """Takes a tensor with memory of its own."""
+        key = place(tensor)[0]
+        if key:
             if not origin.inputs or self._bytes < _MOST_BYTES:
                 self._held.append(tensor)
                 self._bytes += tensor.nbytes if origin.inputs else 0
-            self._origins[key] = origin
+            self._regions[key] = [(0, _EVERYWHERE, origin)]
+
+    def _write(self, tensor: Tensor, origin: _Origin) -> None:
+        """Takes what was written into memory that was there, or is a view of it."""
+        key, start, end = place(tensor)
+        if key and self._origin(tensor) != origin:
+            self._regions[key].append((start, end, origin))
 
     def _origin(self, tensor: Tensor) -> _Origin:
-        """What is known of a tensor; one that was never seen is no parameter, and of no input."""
-        key = _key(tensor)
-        if key is None:
-            return _Origin()
-        if key not in self._origins:
-            self._know(tensor, _Origin(fixed=frozenset() if tensor.dtype in _PLACES else frozenset([key])))
-            self._tensors[key] = tensor
-        return self._origins[key]
+        """What is known of a tensor; one that was never seen is a leaf."""
+        key, start, end = place(tensor)
+        found = [origin for first, last, origin in self._regions.get(key, ()) if first < end and start < last]
+        if not found:
+            return self._leaf(tensor) if key else _Origin()
+        merged = found[-1]
+        for origin in found[:-1]:
+            merged = _Origin(
+                inputs=merged.inputs or origin.inputs,
+                leaves=merged.leaves | origin.leaves,
+                masks=merged.masks | origin.masks,
+                scaled=merged.scaled,
+            )
+        return merged
 
 
-def _merged(name: str, read: Iterable[_Origin]) -> _Origin:
-    """The origin of what is computed from some tensors."""
-    origins = list(read)
-    if any(origin.inputs for origin in origins):
-        return _Origin(inputs=True)
-    disturbed = [origin for origin in origins if origin.parameters]
-    # A mask that a weight is multiplied by is no weight of its own; what is added to one is.
-    some = disturbed if disturbed and name not in _ADDING else origins
-    return _Origin(parameters=bool(disturbed), fixed=frozenset[int]().union(*(origin.fixed for origin in some)))
+def _union(sets: Iterable[int]) -> int:
+    found = 0
+    for bits in sets:
+        found |= bits
+    return found
 
 
-def _key(tensor: Tensor) -> int | None:
-    """The same for all views of one storage; nothing where there is none."""
+_EVERYWHERE: Final = 2**63
+_MATRIX: Final = 2
+"""Axes of a weight."""
+
+
+def numbers(tensor: Tensor) -> int:
+    """How many numbers a tensor stores."""
+    return _stored(tensor).numel()
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """What holds the numbers of a tensor: of a sparse one, those that are not zero."""
+    match tensor.layout:
+        case torch.sparse_coo:
+            return tensor._values()
+        case torch.sparse_csr | torch.sparse_csc | torch.sparse_bsr | torch.sparse_bsc:
+            return tensor.values()
+        case _:
+            return tensor
+
+
+def place(tensor: Tensor) -> tuple[int, int, int]:
+    """Of a tensor's memory: its key, the first byte, and the one behind the last; zeros where there are no numbers."""
+    stored = _stored(tensor)
+    if not stored.numel():
+        return 0, 0, 0
     try:
-        return tensor.untyped_storage().data_ptr() or None
-    except (NotImplementedError, RuntimeError):  # sparse, say
-        return None
+        storage, start = stored.untyped_storage().data_ptr(), stored.data_ptr()
+    except (NotImplementedError, RuntimeError):  # a layout or class of its own
+        storage = start = 0
+    if not storage:
+        return -id(tensor), 0, 1
+    reach = sum((size - 1) * step for size, step in zip(stored.shape, stored.stride(), strict=True))
+    return storage, start, start + (reach + 1) * stored.element_size()
 
 
 def _is_weight(factor: Tensor) -> bool:
-    """Whether it varies along two axes, and has both signs."""
-    axes = sum(size > 1 and stride != 0 for size, stride in zip(factor.shape, factor.stride(), strict=True))
-    if axes < 2 or factor.is_quantized or factor.is_complex():
-        return axes >= 2
-    return bool((factor < 0).any()) and bool((factor > 0).any())
+    """Whether it tells enough: along two axes, or with two signs."""
+    return is_informative(factor) if _axes(factor) >= _MATRIX else _has_signs(factor)
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def _has_signs(tensor: Tensor) -> bool:
+    stored = _stored(tensor)
+    if stored.is_complex() or stored.is_quantized:
+        return True
+    return bool((stored < 0).any()) and bool((stored > 0).any())
+
+
+def _axes(tensor: Tensor) -> int:
+    if tensor.layout is not torch.strided:
+        return _MATRIX
+    return sum(size > 1 and step != 0 for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def _varying(tensor: Tensor) -> int:
+    """How many numbers it has, what is expanded once."""
+    if tensor.layout is not torch.strided:
+        return numbers(tensor)
+    found = 1
+    for size, step in zip(tensor.shape, tensor.stride(), strict=True):
+        found *= size if step else 1
+    return found
+
+
+def is_informative(tensor: Tensor) -> bool:
+    """Whether numbers have two signs, or more than a bit of information each."""
+    if _has_signs(tensor):
+        return True
+    torched: Any = torch
+    counts: Tensor = torched.unique(_stored(tensor), return_counts=True)[1]
+    share = counts.double() / counts.sum()
+    return float(-(share * share.log2()).sum()) > _BITS
+
+
+def _roles(func: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that a function is called with, and the name of its argument."""
+    names = [argument.name for argument in func._schema.arguments]
+    for name, value in (*zip(names, args, strict=False), *given.items()):
+        for tensor in tensors(value):
+            yield name, tensor
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value: itself, or what containers hold."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, list | tuple):
         for part in cast("Iterable[Any]", value):
-            yield from _tensors(part)
+            yield from tensors(part)
     elif isinstance(value, Mapping):
         for part in cast("Mapping[Any, Any]", value).values():
-            yield from _tensors(part)
-
-
-def _named(model: nn.Module) -> Iterator[tuple[int, str]]:
-    """Every tensor that modules hold, by key: buffers last, for their names are the known ones."""
-    for path, module in named_modules(model):
-        for name, value in vars(module).items():
-            if not name.startswith(("_parameters", "_buffers", "_modules")):
-                yield from _within(f"{path}.{name}".removeprefix("."), value, _DEPTH)
-    for name, buffer in model.named_buffers():
-        key = _key(buffer)
-        if key is not None:
-            yield key, name
-
-
-def _within(name: str, value: Any, depth: int) -> Iterator[tuple[int, str]]:
-    if isinstance(value, Tensor):
-        key = _key(value)
-        if key is not None:
-            yield key, name
-    elif depth and isinstance(value, list | tuple):
-        for at, part in enumerate(cast("Iterable[Any]", value)):
-            yield from _within(f"{name}[{at}]", part, depth - 1)
-    elif depth and isinstance(value, dict):
-        for at, part in cast("dict[Any, Any]", value).items():
-            yield from _within(f"{name}[{at!r}]", part, depth - 1)
+            yield from tensors(part)

@@ -227,7 +227,13 @@ EVERY_GAUGE = frozenset(
 
 
 class Noise(Perturbation):
-    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve."""
+    """A perturbation linear in its dose: weights + dose x direction. One draw serves a whole curve.
+
+    Attributes:
+        moves_biases: Whether biases move too.
+    """
+
+    moves_biases: ClassVar[bool] = True
 
     def replace(self, layer: Layer, weights: Weights, dose: float, draw: Draw) -> Weights:
         """Weights moved by ``dose`` along the draw's direction."""

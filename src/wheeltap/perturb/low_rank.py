@@ -59,6 +59,7 @@ class LowRankNoise(Noise):
     lowest, highest = 0.0, 4096.0
     invariant_to: ClassVar[frozenset[str]] = frozenset({"permute", "heads", "experts"})
     settings_type: ClassVar[type[Settings]] = LowRankSettings
+    moves_biases: ClassVar[bool] = False
 
     def factors(self, layer: Layer, weight: Tensor, draw: Draw, *, norm: float | None = None) -> LowRank:
         """The change of ``weight`` at dose 1.

@@ -96,7 +96,7 @@ class Checkup(msgspec.Struct, frozen=True, kw_only=True):
         subject: The model; what is in no layer is named there.
         examples: How many the task has.
         packed: Modules that hold weights as integers, which nothing disturbs.
-        fixed: Tensors that are no parameters, by which activations are multiplied.
+        fixed: Weights that are no parameters.
         complex: Parameters of complex numbers, which no disturbance is defined on.
         at_chance: Why there is nothing to lose, where that is so.
         family: How its structure was recognized; empty where it was not.
@@ -286,7 +286,7 @@ def _uncovered(found: Checkup) -> Iterator[Gap]:
     elif found.covered < ENOUGH and found.fixed:
         yield Gap(
             title=f"{left} are no parameters and not disturbed",
-            what=f"Activations are multiplied by these tensors: {_named(found.fixed)}.",
+            what=f"The answers are computed from these, too: {_named(found.fixed)}.",
             do="Nothing is concluded of these. Make them parameters (torch.nn.Parameter) of the modules that use them.",
         )
     elif found.covered < ENOUGH and found.complex:

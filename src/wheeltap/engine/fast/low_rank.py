@@ -179,7 +179,7 @@ class LowRankCopies:
     @property
     def coverage(self) -> float | None:
         """Share of what the site asks for that is disturbed: see ``Disturbance.apply``."""
-        touched = coverage.held(self._layers, self.subject.sizes)
+        touched = coverage.held(self._layers, self.subject.sizes, biases=self.noise.moves_biases)
         return touched / asked(self.subject, self.site) if self.site.everywhere and touched else None
 
     def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:

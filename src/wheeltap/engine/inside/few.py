@@ -22,7 +22,7 @@ def few(task: BaseTask, model: nn.Module) -> Run:
 
     def run(model: nn.Module) -> Tensor:
         scores = some.scores(model)
-        first = next(iter(task.moments())).first()
+        first = next(iter(task.moments())).one(0)
         tokens = isinstance(first.inputs, Tensor) and not first.inputs.is_floating_point()
         if tokens and not torch.is_grad_enabled():
             first.run(model)  # a plain call may do more than one that is made for scores: keep a state, say

@@ -207,7 +207,7 @@ def _require_positions(subject: Subject, task: BaseTask, layers: Iterable[Layer]
                 positions[layer.name] = positions.get(layer.name, 0) + output.numel() // layer.units
 
             stack.callback(subject.model.get_submodule(layer.module).register_forward_hook(count).remove)
-        next(iter(task.moments())).first().run(subject.model)
+        next(iter(task.moments())).one(0).run(subject.model)
     examples = sum(batch.examples for batch in task.moments())
     for layer in convolutions:
         inputs = layer.fan_in + (layer.bias is not None)

@@ -1,0 +1,240 @@
+"""Which numbers a model's answers depend on: its parameters, and what else holds weights, by name and size.
+
+What one example shows (see ``engine.fixed``) is tried where it does not tell: what the forward did not come across is
+changed, and the answers to the whole task are compared.
+"""
+
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from typing import Any, Final, cast, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wheeltap.core.errors import ModelError
+from wheeltap.core.fingerprint import Description
+from wheeltap.core.subject import Subject
+from wheeltap.core.task import BaseTask
+from wheeltap.core.typed import to_tensor
+from wheeltap.engine.fixed import Fixed, Leaf, numbers, place
+
+_LEAST: Final = 0.005
+"""Share of the parameters below which what is left open is not tried."""
+
+_FACTORS: Final = 256
+"""Different numbers in the code of a forward below which they are scales, and bounds of rounding."""
+
+_SINGLY: Final = 8
+"""Tensors that are tried one by one, the largest first; smaller ones count as weights."""
+
+_SAME: Final = 1e-6
+"""Largest difference of scores, as a share of the largest one, at which they are the same."""
+
+
+@final
+@dataclass(frozen=True)
+class Counted:
+    """What an answer depends on.
+
+    Attributes:
+        fixed: Weights that are no parameters, by name: how many.
+        idle: Paths of parameters that the answers do not depend on, where something else holds weights.
+        traced: Whether the forward could be followed, packed buffers too.
+        forwards: Passes over the task that this took.
+    """
+
+    fixed: dict[str, int]
+    idle: frozenset[str]
+    traced: bool
+    forwards: float = 0.0
+
+
+@final
+@dataclass(frozen=True)
+class _Open:
+    """Something that may hold weights: how much, and the tensor, where it can be changed in place."""
+
+    name: str
+    size: int
+    tensor: Tensor | None
+
+
+def counted(
+    subject: Subject,
+    task: BaseTask,
+    traces: tuple[Fixed, ...],
+    *,
+    described: Description,
+    passing: Set[str],
+    scores: Tensor,
+) -> Counted:
+    """Counts the weights that are no parameters.
+
+    Args:
+        subject: The model.
+        task: The examples.
+        traces: Of one example, and of another one; none where the forward could not be followed.
+        described: What the model holds.
+        passing: What each call of it changes: that is no weight.
+        scores: Of the undisturbed model, ``[example, option]``.
+
+    Raises:
+        ModelError: If answers are computed outside of torch by something that cannot be read.
+    """
+    held = [one for one in _held(subject.model, described) if not _passes(one.name, passing)]
+    seen = _Seen({}, frozenset(), frozenset(), outside=False)
+    if traces:
+        seen = _followed(traces, held, least=_least(subject))
+    trial = _Trial(subject, task, scores)
+    left = [one for one in held if one.name not in seen.names and (one.tensor is not None or seen.outside)]
+    mattering = trial.mattering(left)
+    if seen.outside and not mattering and described.unread:
+        where, what = next(iter(described.unread.items()))
+        raise ModelError(
+            "The model computes its answers outside of torch, with something that cannot be read.",
+            where=f"{subject.name}: {where}",
+            expected="weights that are parameters, tensors or arrays",
+            got=what,
+            do="Give a model whose weights are parameters (torch.nn.Parameter) of its modules.",
+        )
+    fixed = {name: size for name, size in seen.fixed.items() if not _passes(name, passing)}
+    fixed |= {one.name: one.size for one in mattering}
+    unused = [subject.parameter(path) for path in sorted(seen.idle)]
+    alone = bool(fixed) and bool(unused) and not trial.moves(unused)
+    return Counted(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the forward of one example came across.
+
+    Attributes:
+        fixed: See ``Counted``.
+        names: Of everything that the answers depend on.
+        idle: Paths of the parameters that they do not depend on.
+        outside: Whether some of it was computed outside of torch.
+    """
+
+    fixed: dict[str, int]
+    names: frozenset[str]
+    idle: frozenset[str]
+    outside: bool
+
+
+def _followed(traces: tuple[Fixed, ...], held: list[_Open], *, least: float) -> _Seen:
+    [first, *_] = traces
+    names = {key: one.name for one in reversed(held) if one.tensor is not None for key in place(one.tensor)[:2]}
+    made = _from_inputs(*(_constants(trace, names) for trace in traces))
+    fixed: dict[str, int] = {}
+    for leaf in first.of(first.weights & first.reached):
+        if id(leaf) not in made:
+            name = _name(leaf, names)
+            fixed[name] = fixed.get(name, 0) + leaf.size
+    if len(first.scalars) >= max(least, _FACTORS):
+        fixed["numbers in the code of the forward"] = len(first.scalars)
+    reached = first.of(first.reached)
+    idle = {leaf.parameter for leaf in first.leaves if leaf.parameter} - {leaf.parameter for leaf in reached}
+    names_reached = frozenset(_name(leaf, names) for leaf in reached)
+    return _Seen(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
+
+
+def _held(model: nn.Module, described: Description) -> Iterator[_Open]:
+    """Whatever is no parameter and may hold weights: buffers first, for their names are the known ones."""
+    places = {place(parameter)[1] for parameter in model.parameters()}
+    for name, buffer in model.named_buffers():
+        places.add(place(buffer)[1])
+        yield _Open(name, numbers(buffer), buffer)
+    for name, one in described.held.items():
+        part: Any = None if one.at is None else one.at()
+        if isinstance(part, np.ndarray):
+            array = cast("np.ndarray[Any, np.dtype[Any]]", part)
+            part = to_tensor(array) if array.dtype.kind in "fiub" and array.flags.writeable else None
+        tensor = part if isinstance(part, Tensor) else None
+        at = 0 if tensor is None else place(tensor)[1]
+        if not at or at not in places:  # else it is known under another name
+            places.add(at)
+            yield _Open(name, one.size, tensor)
+
+
+def _least(subject: Subject) -> float:
+    """Numbers below which what is left open is not tried."""
+    return _LEAST * sum(parameter.numel() for parameter in subject.model.parameters())
+
+
+def _passes(name: str, passing: Set[str]) -> bool:
+    return not passing.isdisjoint((f"buffer {name}", f"attribute {name}", f"attribute .{name}"))
+
+
+def _name(leaf: Leaf, names: dict[int, str]) -> str:
+    storage, start, _ = place(leaf.tensor)
+    known = names.get(start) or names.get(storage)
+    return leaf.parameter or known or f"a constant {list(leaf.tensor.shape)} of the forward"
+
+
+def _constants(trace: Fixed, names: dict[int, str]) -> list[Leaf]:
+    """What the answers depend on that the model does not hold."""
+    some = (leaf for leaf in trace.of(trace.reached) if not leaf.parameter)
+    return [leaf for leaf in some if not names.keys() & set(place(leaf.tensor)[:2])]
+
+
+def _from_inputs(some: list[Leaf], *others: list[Leaf]) -> set[int]:
+    """Identities of those that are other ones with another example: they come from the inputs, outside of torch."""
+    found = set[int]()
+    for other in others:
+        if len(some) != len(other):
+            return {id(leaf) for leaf in some}
+        for one, two in zip(some, other, strict=True):
+            if one.tensor.shape != two.tensor.shape or not torch.equal(one.tensor, two.tensor):
+                found.add(id(one))
+    return found
+
+
+@final
+class _Trial:
+    """Changes what is left open, and looks whether the answers change."""
+
+    def __init__(self, subject: Subject, task: BaseTask, clean: Tensor) -> None:
+        self.subject, self.task, self.clean = subject, task, clean
+        self.forwards = 0.0
+
+    def mattering(self, left: list[_Open]) -> list[_Open]:
+        """Those that the answers depend on, as far as that can be tried."""
+        if sum(one.size for one in left) < _least(self.subject):
+            return []
+        given = [one for one in left if one.tensor is None]
+        some = sorted((one for one in left if one.tensor is not None), key=lambda one: -one.size)
+        if not self.moves([one.tensor for one in some if one.tensor is not None]):
+            return given
+        single = len(some) == 1
+        return given + [
+            one
+            for at, one in enumerate(some)
+            if single or at >= _SINGLY or (one.tensor is not None and self.moves([one.tensor]))
+        ]
+
+    @torch.no_grad()
+    def moves(self, tensors: list[Tensor]) -> bool:
+        """Whether the answers change with some tensors; these come back as they were."""
+        if not tensors:
+            return False
+        before = [tensor.detach().clone() for tensor in tensors]
+        try:
+            for tensor in tensors:
+                _change(tensor)
+            self.forwards += 1.0
+            scores = self.task.scores(self.subject.model)
+        except Exception:  # an index out of range, say
+            return True
+        finally:
+            for tensor, kept in zip(tensors, before, strict=True):
+                tensor.data.copy_(kept)
+        return not bool((scores - self.clean).abs().max() <= _SAME * self.clean.abs().max())
+
+
+def _change(tensor: Tensor) -> None:
+    """Writes other numbers of the same range: they come in reverse, floating-point ones larger too."""
+    other = tensor.detach().flatten().flip(0).reshape(tensor.shape)
+    if other.is_floating_point():
+        other = 1.5 * other + other.abs().mean()
+    tensor.data.copy_(other)
