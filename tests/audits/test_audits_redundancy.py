@@ -23,6 +23,7 @@ from wheeltap.plans.plan import Plan
 from wheeltap.report.report import Report
 from wheeltap.sources import digits as source
 from wheeltap.stats.effect import mean_effect
+from wheeltap.testing import zoo
 
 NETS, SEEDS = 4, 12
 SETTINGS = RedundancySettings()
@@ -194,12 +195,34 @@ class TestStatuses:
         values = {
             "moved": rng.lognormal(0.0, 1.5, (2, 2, 3, 4)), "lost": np.zeros((2, 2, 3, 4)), "layer": np.zeros(2),
             "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
-            "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0),
+            "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.zeros(2),
         }  # fmt: skip
         read = Outcome(key="", status="done", values={n: np.asarray(v, dtype=np.float32) for n, v in values.items()})
         assert {f.status for f in judged(plan_of(["a", "b"]), read)} <= {"inconclusive", "excluded"}
         assert judged(plan_of(["a"]), read)[0].status == "inconclusive"
 
+    def test_what_was_not_looked_at_is_named(self) -> None:
+        values = {
+            "moved": np.ones((2, 2, 3, 20)), "lost": np.zeros((2, 2, 3, 20)), "layer": np.zeros(2),
+            "ratio": np.ones(1), "ratio_null": np.ones((1, 9)), "duplicates": np.zeros(1),
+            "duplicates_null": np.zeros((1, 9)), "living": np.full(1, 8.0), "beside": np.array([0.0, 24.0]),
+        }  # fmt: skip
+        read = Outcome(key="", status="done", values={n: np.asarray(v, dtype=np.float32) for n, v in values.items()})
+        said = judged(plan_of(["a"]), read)[0].because
+        assert "It did not look inside the other layers, with 29% of the weights: 2." in said
+
     def test_unknown_settings_are_refused(self) -> None:
         with pytest.raises(UsageError):
             RedundancyAudit({"pairings": 3})
+
+
+@pytest.mark.parametrize("family", ["qwen2-moe", pytest.param("deepseek", marks=pytest.mark.full)])
+def test_experts_that_no_unit_is_taken_from_are_said_not_to_be_looked_at(family: str) -> None:
+    case = zoo.made(family)
+    plan = wt.plan(case.subject, case.task, audits=[wt.AuditSpec("redundancy", {"permutations": 9, "shuffles": 1})])
+    plan = msgspec.structs.replace(plan, twin=None, planted=None, stronger=(), graded=())
+    [found] = [f for f in wt.run(plan, case.subject, case.task).findings if f.code == "WT201"]
+    said = found.because.partition("It did not look inside the other layers, with ")[2]
+    assert ".mlp.experts.gate_up_proj" in said and ".mlp.experts.down_proj" in said
+    experts = sum(p.numel() for name, p in case.subject.model.named_parameters() if ".experts." in name)
+    assert float(said.partition("%")[0]) / 100 > experts / case.subject.record.parameters

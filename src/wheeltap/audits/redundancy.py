@@ -107,7 +107,7 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         how, name = self.settings, subject.name
         tested = self._beyond_random(read, level=0.95, margin=how.margin)
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
-        rest = _words(read, case.plan.task.measure)
+        rest = f"{_words(read, case.plan.task.measure)}{_not_in(subject, read.values['beside'])}"
         claim = Tested(
             test=tested, margin=how.margin, beside=self._more(case, read), one_sided=True,
             found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
@@ -190,6 +190,21 @@ def _words(read: _Read, measure: str) -> str:
         f"({null:.1f} with outgoing weights permuted). {copies} of {living} living units have a copy "
         f"({float(values['duplicates_null'].mean(1).sum()):.1f} with values shuffled)."
     )
+
+
+def _not_in(subject: SubjectRecord, beside: Values) -> str:
+    """What was not looked at: the layers without such units, the largest first."""
+    left = sorted((-float(size), name) for name, size in zip(subject.layers, beside, strict=True) if size)
+    if not left:
+        return ""
+    share = -sum(size for size, _ in left) / subject.parameters
+    named = ", ".join(name for _, name in left[:_NAMED])
+    more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+    return f" It did not look inside the other layers, with {share:.0%} of the weights: {named}{more}."
+
+
+_NAMED = 4
+"""Layers that are named, the largest first."""
 
 
 def _worst_ratio(values: Arrays) -> tuple[float, float, int]:

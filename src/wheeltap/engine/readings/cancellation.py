@@ -1,5 +1,6 @@
 """Pairs of hidden units whose contributions undo each other, and what it costs to lose one of them or both."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -66,6 +67,7 @@ class Cancellation(Reading):
         values = {**pairs.of_pairs(sets), **_described(held, sets)}
         values |= _ratios(held, settings.permutations, seeds.generator(root, "cancellation", "writes", seed))
         shuffles = [seeds.generator(root, "cancellation", "rows", seed, at) for at in range(settings.shuffles)]
+        values["beside"] = _beside(subject, hiddens)
         values |= _duplicates(subject, first, dict(zip(hiddens, held, strict=True)), settings.duplicate, shuffles)
         return Readings(values, forwards=0.5 * (1 + pairs.passes + settings.shuffles))
 
@@ -185,6 +187,21 @@ def _ratios(held: list[Contributions], permutations: int, rng: np.random.Generat
         "ratio_null": np.array([permuted(layer) for layer in held]),
         "living": np.array([float(len(layer.alive)) for layer in held]),
     }
+
+
+def _beside(subject: Subject, hiddens: tuple[HiddenUnits, ...]) -> NDArray[np.float64]:
+    """Weights of each layer, in the order of the subject's record; 0 for those around the units.
+
+    A gate goes with the layer that it multiplies: it is of the same shape, in the same module.
+    """
+    around = {name for hidden in hiddens for name in (hidden.layer, hidden.reader)}
+    gated = {(layer.name.rpartition(".")[0], layer.shape) for layer in subject.layers if layer.name in around}
+    sizes = {
+        layer.name: float(math.prod(layer.shape))
+        for layer in subject.layers
+        if layer.name not in around and (layer.name.rpartition(".")[0], layer.shape) not in gated
+    }
+    return np.array([sizes.get(name, 0.0) for name in subject.record.layers])
 
 
 def _duplicates(

@@ -43,5 +43,7 @@ CANCELLATION: Final = ReadingSpec(
         "duplicates": Array("layer", "units that have a copy"),
         "duplicates_null": Array("layer shuffle", "the same with each unit's values shuffled"),
         "living": Array("layer", "units that move at all", "count"),
+        "beside": Array("part", "weights of each layer of the model that neither writes nor reads these units"),
     },
+    version=2,  # since 2 it says what was not looked at
 )
