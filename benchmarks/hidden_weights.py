@@ -1,6 +1,6 @@
 """Coverage of nets that hide weights, beside a count by bits.
 
-``python -m benchmarks.hidden_weights`` audits 43 nets: 20 ways to hold weights that are no parameters, at two shares,
+``python -m benchmarks.hidden_weights`` audits 49 nets: 23 ways to hold weights that are no parameters, at two shares,
 and three mixed ones. The count knows nothing of wheeltap: it compares the bytes of everything that a net stores before
 and during a disturbance. Of the numbers that answers depend on it knows how each net was built.
 """
@@ -244,7 +244,7 @@ def by_bits(net: Net, subject: Subject, scheme: str, dose: float) -> float:
 
 
 def cases() -> list[tuple[tuple[str, ...], int]]:
-    """Ways and width of each of the 43 nets."""
+    """Ways and width of each net."""
     single = [((way,), width) for way in WAYS for width in (SMALL, LARGE)]
     mixed = [("scripted", "rows", "bytes"), ("codebook", "cached"), ("array outside", "bits", "squares", "sparse")]
     return [*single, *((ways, LARGE) for ways in mixed)]
