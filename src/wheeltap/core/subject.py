@@ -279,7 +279,9 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             got=_described_as(model),
             do=_made_of(model),
         )
-    training = [path or "the model itself" for path, module in named_modules(model) if module.training]
+    # A frozen scripted module has no mode.
+    modes = {path: getattr(module, "training", False) for path, module in named_modules(model)}
+    training = [path or "the model itself" for path, on in modes.items() if on]
     if training:
         raise ModelError(
             "The model is in training mode.",
