@@ -34,9 +34,8 @@ def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
         spared = [layer for layer in find_layers(model) if layer.name in trial.site.name.split(",") and layer.name]
         kept = {name for layer in spared for name in (layer.weight, layer.bias, layer.length)}
         left = sum(p.numel() for name, p in model.named_parameters() if name not in kept)
-        # A layer's bias goes with its weight, replaced or not.
-        layers = [layer for layer in find_layers(model) if layer.weight in replaced]
-        touched = {name for layer in layers for name in (layer.weight, layer.bias, layer.length) if name is not None}
+        lengths = {layer.length for layer in find_layers(model) if layer.weight in replaced and layer.length}
+        touched = replaced | lengths
         found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in touched) / left)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
 
