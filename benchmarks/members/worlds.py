@@ -20,7 +20,8 @@ Draw = Callable[[Rng, int], Array]
 
 SIZES: Final = (3, 5, 10, 30)
 ASSOCIATED: Final = (4, 5, 10, 30)
-SCALE: Final = Scale("u")
+SCALE: Final = Scale("u", bounded=True)
+"""Student's t by itself: ``benchmarks.levels.members`` is about what allows for skewed numbers."""
 RATIOS: Final = Scale("u", log=True)
 ALPHA: Final = 0.05
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.levels.members import ranked
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.stats.members import (
     Asked,
@@ -23,7 +24,7 @@ from wheeltap.stats.members import (
     ratio,
 )
 
-SHARE = Scale("share")
+SHARE = Scale("share", bounded=True)
 RATIOS = Scale("loss", log=True)
 A = [0.61, 0.58, 0.70, 0.66, 0.64, 0.55]
 B = [0.52, 0.57, 0.60, 0.49, 0.61, 0.50]
@@ -111,9 +112,9 @@ def test_ratios_are_differences_of_logarithms() -> None:
 
 def test_the_grain_of_counts_widens_intervals() -> None:
     x, y = [3.0, 4.0, 4.0], [2.0, 2.0, 3.0]
-    fine, coarse = (difference(x, y, scale=Scale("maps", grain)) for grain in (0.0, 1.0))
+    fine, coarse = (difference(x, y, scale=Scale("maps", grain, bounded=True)) for grain in (0.0, 1.0))
     assert ends(coarse)[0] < ends(fine)[0] < ends(fine)[1] < ends(coarse)[1]
-    alike = difference([3.0, 3.0, 3.0], [2.0, 2.0, 2.0], scale=Scale("maps", 1.0))
+    alike = difference([3.0, 3.0, 3.0], [2.0, 2.0, 2.0], scale=Scale("maps", 1.0, bounded=True))
     error = math.sqrt(2 * (1 / 12) / 3)
     assert ends(alike)[1] == pytest.approx(1.0 + stats.t.ppf(0.975, 4) * error)
 
@@ -330,3 +331,41 @@ def test_a_rule_that_cannot_be_planned_is_refused() -> None:
     for counts, margin in (((), 0.0), ((-1,), 0.0), ((3,), -0.1)):
         with pytest.raises(UsageError, match="planned"):
             dead_because(Asked(statistic="exact", counts=counts, margin=margin), alpha=0.05)
+
+
+LONG = Scale("u")
+"""Of numbers that may have a long tail."""
+
+
+@pytest.mark.parametrize("mirrored", [1.0, -1.0])
+@pytest.mark.parametrize("n", [3, 6])
+def test_a_long_tail_that_few_members_lack_excludes_and_finds_nothing(n: int, mirrored: float) -> None:
+    rng, runs, margin = np.random.default_rng(n), 1500, 0.5
+    said = {scale: np.zeros(2) for scale in (LONG, SHARE)}
+    for _ in range(runs):
+        gaps = mirrored * (np.exp(rng.standard_normal(n) - 0.5) - 1.0) + margin
+        for scale, wrong in said.items():
+            test = paired(gaps, np.zeros(n), scale=scale)
+            wrong += [(p or 0.0) <= 0.05 for p in (test.above(margin, "more"), test.below(margin, "more"))]
+    assert said[LONG].max() / runs <= 0.06 + 3.1 * math.sqrt(0.06 * 0.94 / runs)
+    assert said[SHARE].max() / runs > 0.12  # Student's t by itself
+
+
+@pytest.mark.parametrize("n", range(4, 9))
+def test_no_correlation_is_tested_by_every_order_of_few_members(n: int) -> None:
+    for rules in (1, 10, 50):
+        [row] = ranked(n, (rules,))
+        assert row.rate <= 0.05, row
+    places = np.arange(n, dtype=float)
+    best = association(places, places)
+    assert best.estimate.p == pytest.approx(max(2.0 / math.factorial(n), best.estimate.p or 0.0))
+
+
+def test_what_few_members_could_show_allows_for_a_long_tail_too() -> None:
+    x = np.random.default_rng(2).normal(3.0, 1.0, 6)
+    tests = [paired(x, np.zeros(6), scale=scale) for scale in (SHARE, LONG)]
+    assert ["skewed" in test.method for test in tests] == [False, True]
+    sizes = [test.smallest_detectable(0.5, "more") for test in tests]
+    needed = [test.needed(1.0, "more") for test in tests]
+    assert None not in (*sizes, *needed)
+    assert sizes[1] > 1.5 * sizes[0] and needed[1] > needed[0]  # pyright: ignore[reportOptionalOperand]

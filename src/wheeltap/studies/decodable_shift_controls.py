@@ -113,7 +113,7 @@ def wiring(table: Table) -> Control:
 def imitation(table: Table) -> list[str]:
     """What imitation does to modular nets: beside the rules, not corrected, no verdict."""
     tests = {
-        key: members.difference(copied, learned, name=key, scale=Scale("accuracy"))
+        key: members.difference(copied, learned, name=key, scale=Scale("accuracy", bounded=True))
         for key in (own.NOISE, own.SHIFT)
         if (copied := table.values(own.COPIED, key)) and (learned := table.values(own.MODULES, key))
     }

@@ -294,7 +294,8 @@ class ExampleDetection(Study):
                 numbers = held.combined(dealt)
                 for key in map(gain_of, held.weights):
                     found.setdefault(key, []).append(numbers[key])
-        tests = [members.mean(singles, name=key, scale=Scale(_AUC), level=LEVEL) for key, singles in found.items()]
+        scale = Scale(_AUC, bounded=True)
+        tests = [members.mean(singles, name=key, scale=scale, level=LEVEL) for key, singles in found.items()]
         above = [p for test in tests if (p := test.above(WORTH, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
         return Control(

@@ -11,7 +11,7 @@ from wheeltap.core.records import Estimate, Finding
 from wheeltap.core.study import CohortRow, MetricRow
 from wheeltap.stats.members import Scale, Single, one_of, over_nets
 from wheeltap.studies.pictures_metrics import ERROR, TESTED, TRAINED
-from wheeltap.studies.table import LEVEL, Table, quantile
+from wheeltap.studies.table import LEVEL, Table, quantile, scale_of
 
 ROUNDING: Final = 1e-6
 """Share of a number that a difference may be by rounding alone."""
@@ -127,7 +127,7 @@ class Words:
         own = self.table.numbers.get(self.own, {}).get(key)
         if own is None or not values or not metric.toward or cohort in (self.own, TRAINED):
             return ""
-        return _likeness(own, values, Scale(metric.unit, metric.grain), toward=metric.toward, tests=self._tests)
+        return _likeness(own, values, scale_of(metric), toward=metric.toward, tests=self._tests)
 
     @property
     def _tests(self) -> int:

@@ -13,7 +13,7 @@ from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import MetricRow, Rule
 from wheeltap.stats import members
 from wheeltap.stats.members import MemberTest, Scale
-from wheeltap.studies.table import LEVEL, Table, within
+from wheeltap.studies.table import LEVEL, Table, scale_of, within
 
 WORST = 0.001
 """A null control fails below this p-value, corrected for all its tests: a sound study is rarely void by chance."""
@@ -80,10 +80,8 @@ def tested(rule: Rule, table: Table) -> MemberTest:
         if not table.having(cohort, keys):
             why = "; ".join(dict.fromkeys(table.lost[m] for m in table.cohort(cohort).members if m in table.lost))
             raise Unanswered("not_applicable", f"No member of {cohort} has this number. {why}".strip())
-    metric = table.metric(rule.metric)
-    scale = Scale(metric.unit, metric.grain, metric.log)
     try:
-        return _statistic(rule, table, scale, keys)
+        return _statistic(rule, table, scale_of(table.metric(rule.metric)), keys)
     except DataError as error:
         raise Unanswered("error", error.in_line()) from error
 
@@ -287,8 +285,7 @@ _HALVES = 4
 
 
 def _among_alike(rule: Rule, table: Table, values: Sequence[float]) -> list[MemberTest]:
-    metric, key = table.metric(rule.metric), rule.metric
-    scale = Scale(metric.unit, metric.grain, metric.log)
+    key, scale = rule.metric, scale_of(table.metric(rule.metric))
     if rule.statistic == "one_of":
         rest = [[*values[:at], *values[at + 1 :]] for at in range(len(values))]
         singles = [members.Single(value) for value in values]

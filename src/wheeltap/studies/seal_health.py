@@ -236,7 +236,7 @@ class SealHealth(Study):
                 except DataError:
                     break
                 singles = [Single(float(value)) for value in halved]
-                tests.append(members.mean(singles, name=one.key, scale=Scale("halvings")))
+                tests.append(members.mean(singles, name=one.key, scale=Scale("halvings", bounded=True)))
         above = [p for test in tests if (p := test.above(0.0, "more")) is not None]
         status = "skipped" if not above else "failed" if min(above) * len(above) < WORST else "passed"
         least = f"the smallest p-value is {min(above):.2g}, of {len(above)}" if above else "there was none to deal"

@@ -73,7 +73,7 @@ class Table:
         return tuple(found)
 
     def _row(self, metric: Metric, cohort: Cohort) -> CohortRow:
-        singles, scale = self.singles(cohort.name, metric.key), Scale(metric.unit, metric.grain, metric.log)
+        singles, scale = self.singles(cohort.name, metric.key), scale_of(metric)
         values = [single.value for single in singles]
         whole = len(cohort.members) > 1
         if whole and metric.ends == (0.0, 1.0) and set(values) <= {0.0, 1.0}:
@@ -89,6 +89,11 @@ class Table:
             cohort=cohort.name, values=tuple(values), mean=within(metric, mean), next_net=_cut(metric, ends),
             members=tuple(self.having(cohort.name, [metric.key])),
         )  # fmt: skip
+
+
+def scale_of(metric: Metric) -> Scale:
+    """On which its numbers are compared."""
+    return Scale(metric.unit, metric.grain, metric.log, bounded=None not in metric.ends)
 
 
 def of_one(metric: Metric, own: Single) -> Estimate:

@@ -95,7 +95,7 @@ def mean(singles: Sequence[Single], *, name: str = "mean", scale: Scale, level: 
     )  # fmt: skip
     if count > 1:
         own = float(np.mean(np.square(checked([single.se for single in singles]))))
-        return with_spread(test, Sampled(variance(x, scale), count, own), scale=Scale(scale.unit), of=(x,))
+        return with_spread(test, Sampled(variance(x, scale), count, own), scale=replace(scale, log=False), of=(x,))
     [own] = singles
     test = replace(test, method=f"one member: {own.method}, which says nothing of others")
     return replace(test, law=Located(own.value, Own(own))) if float(checked((own.se,))[0]) > 0.0 else test

@@ -38,11 +38,14 @@ class Scale:
             so that nets that happen to have the same count are not called all alike.
         log: Whether members are compared by ratios and not by differences. Of positive numbers with a long tail
             (losses, norms, errors) the logarithms are nearer to normal, which tests of few members rest on.
+        bounded: Whether the numbers lie between two ends (shares, correlations), or are logarithms already. Others, not
+            compared by ratios, may have a long tail that few members do not show: their intervals allow for it.
     """
 
     unit: str
     grain: float = 0.0
     log: bool = False
+    bounded: bool = False
 
     @property
     def rounding(self) -> float:

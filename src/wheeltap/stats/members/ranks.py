@@ -3,6 +3,8 @@
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import permutations
 from typing import final
 
 import numpy as np
@@ -19,14 +21,24 @@ _FEW = 5
 """Members of the smaller cohort from which an AUC's interval is as wide as it has to be on average. With fewer, where
 its coverage jumps from .85 to 1 between neighbouring AUCs, it is made wider so that it does not fall below .97."""
 
+_ORDERS = 8
+"""Members up to which every order is looked at; of more, Student's t is as good."""
+
 _NOTHING = 1e-9
 """Share of a metric's spread at or below which nothing is left of it beyond others."""
+
+
+@cache
+def _of_orders(members: int) -> FloatArray:
+    """Rank correlations of all orders of so many members with one order."""
+    places = np.arange(members) - (members - 1) / 2.0
+    return np.array(list(permutations(places))) @ places / (places @ places)
 
 
 @final
 @dataclass(frozen=True)
 class Ranked(Law):
-    """A rank correlation, by Fisher's z with Bonett and Wright's error.
+    """A rank correlation, by Fisher's z with Bonett and Wright's error; of no correlation, by the order of the members.
 
     Members in perfect order are no proof of a perfect correlation: with 5 members that happens to one of .9 in every
     fourth sample. They count as half a step short of it where smaller correlations are tested.
@@ -37,7 +49,7 @@ class Ranked(Law):
         used: Numbers that were fitted beside it: other metrics, and cohorts less one.
 
     Source: Bonett & Wright (2000), "Sample size requirements for estimating Pearson, Kendall and Spearman
-    correlations", eq. 3; chosen after Bishara & Hittner (2017).
+    correlations", eq. 3; chosen after Bishara & Hittner (2017). Hotelling & Pabst (1936) for the exact test.
     """
 
     correlation: float
@@ -60,7 +72,8 @@ class Ranked(Law):
             return 1.0
         if x <= -1.0:
             return 0.0
-        return normal_share((math.atanh(x) - self._z) / self._error(self._short))
+        p = normal_share((math.atanh(x) - self._z) / self._error(self._short))
+        return max(p, self._by_order) if x >= 0.0 else p
 
     def at_least(self, x: float) -> float:
         """One-sided p-value of "the true number is at least ``x``"."""
@@ -70,7 +83,12 @@ class Ranked(Law):
         """Both ends."""
         half = -normal_quantile(alpha / 2.0) * self._error(self._short)
         low = -1.0 if self.correlation < -self._most else math.tanh(self._z - half)
-        return low, 1.0 if self.correlation > self._most else math.tanh(self._z + half)
+        high = 1.0 if self.correlation > self._most else math.tanh(self._z + half)
+        if self._by_order > alpha / 2.0:
+            low = min(low, 0.0)
+        if replace(self, correlation=-self.correlation)._by_order > alpha / 2.0:
+            high = max(high, 0.0)
+        return low, high
 
     def rejects(self, x: float, *, truth: float, alpha: float) -> float:
         """By the normal approximation, with the error that the true number has."""
@@ -91,6 +109,14 @@ class Ranked(Law):
     @property
     def _free(self) -> int:
         return self.count - self.used
+
+    @property
+    def _by_order(self) -> float:
+        """One-sided p-value of "there is no correlation": how often members in any order have as much of one."""
+        if self._free > _ORDERS:
+            free = self._free - 2
+            return t_share(-self._short * math.sqrt(free / (1.0 - self._short**2)), free)
+        return float((_of_orders(self._free) >= self.correlation - _NOTHING).mean())
 
     @property
     def _most(self) -> float:
@@ -222,7 +248,7 @@ def association(
     given = f", given {used} other number{'s' if used > 1 else ''}" if used else ""
     test = MemberTest(
         name=name, unit="correlation", value=None, count=members, level=level,
-        method=f"Spearman, {members} members{given}; Fisher's z with Bonett and Wright's error",
+        method=f"Spearman, {members} members{given}; Fisher's z with Bonett and Wright's error, and order",
     )  # fmt: skip
     a, b = (_beyond(mean_ranks(values), held) for values in several[:2])
     if a is None or b is None:

@@ -11,11 +11,15 @@ import numpy as np
 from wheeltap.core.errors import DataError
 from wheeltap.stats._scipy import t_beyond, t_quantile, t_share
 from wheeltap.stats.crossed import FloatArray
+from wheeltap.stats.members import skewed
 from wheeltap.stats.members.base import Law, MemberTest
 from wheeltap.stats.members.over import Scale, Single, checked
 
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
+
+_PLENTY = 1000.0
+"""Degrees of freedom beyond which there are no more."""
 
 _ROUNDING = 1e-12
 """Standard error, as a share of the largest number, at or below which a spread is that of rounding."""
@@ -42,6 +46,11 @@ class Spread(ABC):
     @abstractmethod
     def among(self, members: int) -> "Spread":
         """The same with another number of members."""
+
+    @property
+    def reference(self) -> FloatArray:
+        """How far such a location is off where members are skewed, in standard errors; see ``skewed``."""
+        return skewed.of_means(int(min(self.df, _PLENTY)) + 1)
 
 
 @final
@@ -128,6 +137,11 @@ class Prediction(Spread):
         return replace(self, count=max(2, members))
 
     @property
+    def reference(self) -> FloatArray:
+        """See ``Spread.reference``."""
+        return skewed.of_predictions(self.count)
+
+    @property
     def _others(self) -> float:
         return self.variance * (1.0 + 1.0 / self.count)
 
@@ -155,17 +169,20 @@ LOG = Link(math.log, lambda x: math.exp(max(-700.0, min(x, 700.0))), (0.0, math.
 @final
 @dataclass(frozen=True)
 class Located(Law):
-    """A location whose estimate errs by Student's t.
+    """A location whose estimate errs by Student's t, or by what that would be of skewed members, if that is more.
 
     Attributes:
         centre: The estimate, on the scale of ``link``.
         spread: Of it, on that scale.
         link: That scale.
+        skewed: Whether members may have a long tail on that scale. They have it on one side, which is not known; so
+            that side has all of an interval's alpha, and Student's t half of it.
     """
 
     centre: float
     spread: Spread
     link: Link = PLAIN
+    skewed: bool = False
 
     @property
     def members(self) -> int:
@@ -187,13 +204,13 @@ class Located(Law):
 
     def interval(self, alpha: float) -> tuple[float, float]:
         """Student's, on the scale of ``link``."""
-        half = t_quantile(alpha, self.spread.df) * self.spread.error
+        half = self._reach(alpha) * self.spread.error
         return self.link.back(self.centre - half), self.link.back(self.centre + half)
 
     def rejects(self, x: float, *, truth: float, alpha: float) -> float:
         """By the noncentral t distribution."""
         distance = abs(self.link.to(truth) - self.link.to(x)) / self.spread.error
-        return t_beyond(t_quantile(alpha, self.spread.df), self.spread.df, distance)
+        return t_beyond(self._reach(alpha), self.spread.df, distance)
 
     def among(self, members: int) -> "Located":
         """The same with another number of members."""
@@ -203,7 +220,16 @@ class Located(Law):
         """Of the t distribution, from its far end to ``x``; beyond what the true number can be, none or all."""
         if not self.span[0] < x < self.span[1]:
             return float((x >= self.span[1]) == (toward > 0.0))
-        return t_share(toward * (self.link.to(x) - self.centre) / self.spread.error, self.spread.df)
+        distance = toward * (self.centre - self.link.to(x)) / self.spread.error
+        p = t_share(-distance, self.spread.df)
+        if not self.skewed or distance <= 0.0:
+            return p
+        return max(p, skewed.beyond(distance, self.spread.reference, self.spread.df) / 2.0)
+
+    def _reach(self, alpha: float) -> float:
+        """Standard errors that the end of an interval is away."""
+        reach = t_quantile(alpha, self.spread.df)
+        return max(reach, skewed.reach(alpha, self.spread.reference, self.spread.df)) if self.skewed else reach
 
 
 def one_of(one: Single, others: Sequence[float], *, name: str = "gap", scale: Scale, level: float = 0.95) -> MemberTest:
@@ -359,5 +385,6 @@ def with_spread(test: MemberTest, spread: Spread, *, scale: Scale, of: Sequence[
     if spread.error <= _ROUNDING * largest:
         return replace(test, method=NO_SPREAD)
     assert test.value is not None, "a mean is always defined"
-    link = LOG if scale.log else PLAIN
-    return replace(test, law=Located(link.to(test.value), spread, link))
+    link, long_tail = LOG if scale.log else PLAIN, not (scale.log or scale.bounded)
+    law = Located(link.to(test.value), spread, link, skewed=long_tail)
+    return replace(test, law=law, method=f"{test.method}{', allowing for skewed numbers' if long_tail else ''}")
