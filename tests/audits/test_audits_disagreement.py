@@ -212,6 +212,59 @@ def test_the_people_of_convabuse(tmp_path: Path) -> None:
     assert (people.items, people.single, people.fewest, people.most, people.ordinal) == (851, 2, 2, 6, True)
 
 
+# ---- who voted ----------------------------------------------------------------------------------------------------
+
+
+def by_raters(raters: int, each: int, *, odd: float = 0.0) -> Votes:
+    """Votes of named people; the first says "yes" whatever the item on a share of them."""
+    rng = np.random.default_rng(3)
+    who = np.argsort(rng.random((ITEMS, raters)), axis=1)[:, :each].ravel()
+    item = np.repeat(np.arange(ITEMS), each)
+    label = np.array([rng.choice(3, p=truth()[at]) for at in item])
+    label = np.where((who == 0) & (rng.random(len(who)) < odd), 2, label)
+    counts = np.zeros((ITEMS, 3), dtype=np.int32)
+    np.add.at(counts, (item, label), 1)
+    ballots = np.column_stack([item, who, label]).astype(np.int32)
+    return Votes(labels=LABELS, votes=counts, raters=tuple(f"p{at}" for at in range(raters)), ballots=ballots)
+
+
+def test_people_who_are_known_are_a_sample_too(tmp_path: Path) -> None:
+    said = by_raters(6, 3, odd=0.8)
+    for name in ("apart", "strangers"):
+        (tmp_path / name).mkdir()
+    apart = report(tmp_path / "apart", recording(said, "knows", "far"))
+    strangers = report(tmp_path / "strangers", recording(replace(said, raters=(), ballots=None), "knows", "far"))
+    for subject, title, name in (
+        ("people", "Agreement of people", "agreement of two people"),
+        ("far", "Distance to people", "JS distance to votes"),
+        ("far", AGAINST, "further than people"),
+    ):
+        both = [
+            {one.name: one for one in finding(record, subject, title).estimates}[name] for record in (apart, strangers)
+        ]
+        widths = [one.high - one.low for one in both if one.low is not None and one.high is not None]
+        assert both[0].value == pytest.approx(both[1].value) and widths[0] > 1.1 * widths[1], name
+    odd = finding(apart, "people", "Raters")
+    assert "1 of them differs" in odd.because and "p0 chooses yes" in odd.because
+    assert "of single people it is" in finding(apart, "people", "One person left out").because
+    follows = finding(apart, "knows", "One person left out").estimates[0]
+    assert follows.value is not None and follows.value > 0.0
+    alone = finding(strangers, "people", "Agreement of people").because
+    assert "intervals suppose other people on every item" in alone
+    assert "suppose" not in finding(apart, "people", "Agreement of people").because
+    assert not [one for one in strangers.findings if one.title == "Raters"]
+
+
+def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
+    said = by_raters(2, 2)
+    assert said.ballots is not None
+    alone = replace(said, ballots=said.ballots * np.array([1, 0, 1], dtype=np.int32), raters=("p0",))
+    record = report(tmp_path, recording(alone, "knows"))
+    assert finding(record, "people", "Raters").status == "not_applicable"
+    agreed = finding(record, "people", "Agreement of people").estimates[0]
+    assert agreed.low is agreed.high is None and "1 rater" in agreed.method
+
+
 # ---- a live model -------------------------------------------------------------------------------------------------
 
 

@@ -7,10 +7,11 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.disagreement_bands import bands_of, far_items, unsure
 from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, panel_of, shown, told
 from wheeltap.audits.disagreement_people import SUBJECT, among_people, hidden, one_label
+from wheeltap.audits.disagreement_raters import by_choice, raters
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.lens import Closeness, LensRecord
@@ -97,12 +98,15 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
 
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
-        return panel_of(read, labels=() if names is None else names.labels, seed=case.plan.seed)
+        labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
+        return panel_of(read, labels=labels, seed=case.plan.seed, raters=people)
 
     def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Tested]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        return [_distances(read), _against(read, margin), unsure(read, margin=margin, title=UNSURE)]
+        return [
+            _distances(read), _against(read, margin), unsure(read, margin=margin, title=UNSURE), *by_choice(read)
+        ]  # fmt: skip
 
     def judge(self, case: Case) -> Verdict:
         """Also what people say without any model, what one label hides, and each pair; tables for the page."""
@@ -110,7 +114,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         if panel is None:
             return super().judge(case)
         held: list[Believed] = []
-        verdict = Verdict([self.draft(case, SUBJECT, among_people(panel), [])])
+        verdict = Verdict([self.draft(case, SUBJECT, claim, []) for claim in (among_people(panel), *raters(panel))])
         for subject in case.plan.subjects:
             try:
                 one = self.read(case, subject)
@@ -155,9 +159,13 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
     def _pair(self, case: Case, one: Believed, two: Believed) -> Draft:
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
-        gap = (far[1] - far[0])[None, :]
+        gap = far[1] - far[0]
+        cells = one.panel.cells(gap, lambda known: known.counting(
+            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
         less = f"({two.name} - {one.name})"
-        test = mean_effect(gap, margin=margin, bounded=True, name=f"difference of JS distances {less}", unit=JS)
+        test = mean_effect(
+            cells.values, margin=margin, bounded=cells.bounded, name=f"difference of JS distances {less}", unit=JS
+        )
         square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
         squared = (square[1] - square[0])[None, :]
         beside = without_point(mean_effect(squared, name=f"difference of squared distances {less}", unit="of 2"))
@@ -165,7 +173,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
         said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
         claim = Tested(
-            test=test, margin=margin, cells=Cells(gap, bounded=True), words=PAIR, alarm=closer is one, title=CLOSER,
+            test=test, margin=margin, cells=cells, words=PAIR, alarm=closer is one, title=CLOSER,
             found=f"{numbers}: {closer.name} is closer than {other.name} (difference {test}).{said}",
             otherwise=f"{numbers} (difference {test}).{said}", beside=(beside,),
             brief=f"{closer.name} is closer to people (JS distance {far[0].mean():.3f} v {far[1].mean():.3f}, "
@@ -179,16 +187,24 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
 def _distances(read: Believed) -> Tested:
     """Everything that is measured of one system, each by its full name."""
     panel, p = read.panel, read.p
-    distance = mean_of(js_distance(p, panel.held), "JS distance to votes", JS)
-    soft = mean_of(soft_accuracy(panel.held, p), "soft accuracy", "share of people")
+    distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
+    soft = panel.of_shares(lambda held, at: soft_accuracy(held, p[at]), "soft accuracy", "share of people")
+    square = squared_to_all(panel.votes, p)
     kept = [
-        distance, _over_people(read), soft,
-        mean_of(kl_divergence(panel.held, p), f"KL(people || model), floor {FLOOR:g}", "nats"),
-        mean_of(manhattan(p, panel.held), "Manhattan distance to votes", "of 2"),
-        mean_of(squared_to_all(panel.votes, p), "squared distance to all people", "of 2"),
+        distance, *([_over_people(read)] if panel.ballots is None else []), soft,
+        panel.of_shares(
+            lambda held, at: kl_divergence(held, p[at]), f"KL(people || model), floor {FLOOR:g}", "nats"
+        ),
+        panel.of_shares(lambda held, at: manhattan(p[at], held), "Manhattan distance to votes", "of 2"),
+        panel.mean(
+            square, "squared distance to all people", "of 2",
+            table=lambda known: known.counting(square, lambda held, at: np.square(held - p[at]).sum(-1)),
+        ),
     ]  # fmt: skip
     if panel.ordinal:
-        kept.append(mean_of(wasserstein(p, panel.held), "Wasserstein distance to votes", "steps"))
+        kept.append(
+            panel.of_shares(lambda held, at: wasserstein(p[at], held), "Wasserstein distance to votes", "steps")
+        )
     spread, refused = panel.entropies(p)
     said = (
         f"is {told(distance)} from the votes of people (JS distance, {JS}; {panel.people} votes an item), and "
@@ -218,8 +234,10 @@ def _against(read: Believed, margin: float) -> Tested:
     """Whether a model is further from half of the people than the other half is."""
     halves = read.panel.halves
     own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
-    gap = (own - others)[None, :]
-    test = mean_effect(gap, margin=margin, bounded=True, name="further than people", unit=JS)
+    gap = own - others
+    cells = read.panel.cells(gap, lambda known: known.halved(
+        gap, lambda one, two, at: js_distance(read.p[at], one) - js_distance(two, one), halves))  # fmt: skip
+    test = mean_effect(cells.values, margin=margin, bounded=cells.bounded, name="further than people", unit=JS)
     further = (test.value or 0.0) > 0.0
     numbers = (
         f"JS distance to half of the people is {own.mean():.3f}, that of the other half {others.mean():.3f} "
@@ -227,10 +245,10 @@ def _against(read: Believed, margin: float) -> Tested:
     )
     side = "further from people than they are from" if further else "closer to people than they are to"
     return Tested(
-        test=test, margin=margin, cells=Cells(gap, bounded=True), alarm=further, title=AGAINST,
+        test=test, margin=margin, cells=cells, alarm=further, title=AGAINST,
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",
-        otherwise=numbers, beside=(_over_people(read),),
+        otherwise=numbers, beside=(_over_people(read),) if read.panel.ballots is None else (),
         brief=f"{side} each other (JS distance to half of them {own.mean():.3f}, theirs {others.mean():.3f}; "
         f"difference {test}).",
     )  # fmt: skip
@@ -240,7 +258,7 @@ def _close(read: Believed) -> Closeness:
     halves = read.panel.halves
     return Closeness(
         subject=read.name,
-        distance=shown(read.name, mean_of(js_distance(read.p, read.panel.held), "JS", JS)),
+        distance=shown(read.name, read.panel.of_shares(lambda held, at: js_distance(read.p[at], held), "JS", JS)),
         half=shown(read.name, mean_of(js_distance(read.p, halves.target).mean(0), HALF, JS)),
         soft=shown(read.name, mean_of(soft_accuracy(halves.target, read.p).mean(0), "soft", "share")),
     )

@@ -1,6 +1,7 @@
 """The people who voted, and what a model believed of the same items."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, final
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import Unanswered
+from wheeltap.audits.claims import Cells, Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate
@@ -18,6 +19,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, shares, soft_accuracy
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.panels import Counts, Halves, correlation, halves, splits_for
+from wheeltap.stats.raters import Ballots, mean_over
 
 FEW_FOR_ENTROPY: Final = 5
 """Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
@@ -26,6 +28,9 @@ Source: arXiv:2605.29797: correlations of entropies need 20 to 50 votes an item.
 
 ENOUGH_FOR_ENTROPY: Final = 20
 """Votes below which a correlation of entropies is said to be too low."""
+
+
+_SEVERAL: Final = 2
 
 
 @final
@@ -40,6 +45,8 @@ class Panel:
         ordinal: Whether the labels are in an order.
         labels: Their names; none where they have none.
         seed: Of splits.
+        ballots: Who chose what; ``None`` where that is not known.
+        raters: Names of the people, by their number; none where they have none.
     """
 
     votes: Counts
@@ -48,6 +55,8 @@ class Panel:
     ordinal: bool
     labels: tuple[str, ...]
     seed: int
+    ballots: Ballots | None = None
+    raters: tuple[str, ...] = ()
 
     @cached_property
     def held(self) -> FloatArray:
@@ -82,9 +91,37 @@ class Panel:
     def ceiling(self) -> tuple[Estimate, Estimate]:
         """How close half of the people is to the other half: JS distance, and share who chose its label."""
         two = self.halves
-        far = mean_of(js_distance(two.other, two.target).mean(0), "JS distance of two halves", "nats, square root")
+        far = js_distance(two.other, two.target).mean(0)
         soft = soft_accuracy(two.target, two.other).mean(0)
-        return far, mean_of(soft, "soft accuracy of the other half", "share of people")
+        return (
+            self.mean(far, "JS distance of two halves", "nats, square root",
+                      table=lambda known: known.halved(far, lambda one, two, _: js_distance(two, one), self.halves)),
+            # The label that most of a half chose does not move with one person's weight: what follows it does.
+            self.mean(soft, "soft accuracy of the other half", "share of people",
+                      table=lambda known: known.crossed(soft, 2.0 * known.agreed)),
+        )  # fmt: skip
+
+    def mean(
+        self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray] | None = None
+    ) -> Estimate:
+        """Mean over items; over raters as well, where they are known and ``table`` says what each of them moves."""
+        made = mean_of(values, name, unit)
+        if self.ballots is None or table is None or made.low is None:
+            return made
+        return _cut(mean_over(table(self.ballots), name=name, unit=unit))
+
+    def of_shares(
+        self, measure: Callable[[FloatArray, NDArray[np.integer]], FloatArray], name: str, unit: str
+    ) -> Estimate:
+        """Mean of a measure of shares ``[..., label]`` and the items they are of."""
+        values = measure(self.held, np.arange(len(self.held)))
+        return self.mean(values, name, unit, table=lambda known: known.counting(values, measure))
+
+    def cells(self, values: FloatArray, table: Callable[[Ballots], FloatArray]) -> Cells:
+        """What a tested mean of differences of scores in [0, 1] is the mean of: with raters as draws, where known."""
+        if self.ballots is None or self.ballots.raters < _SEVERAL:
+            return Cells(values[None, :], bounded=True)
+        return Cells(table(self.ballots), bounded=False)
 
     @property
     def refused(self) -> str:
@@ -127,7 +164,7 @@ class Believed:
     p: FloatArray
 
 
-def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int) -> Panel:
+def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int, raters: tuple[str, ...] = ()) -> Panel:
     """The panel that a reading of votes holds.
 
     Raises:
@@ -139,7 +176,20 @@ def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int) -> Panel:
         why = f"{len(rows)} of {len(votes)} items have two votes: how people agree needs two people on an item."
         raise Unanswered("not_applicable", why)
     named = labels if len(labels) == votes.shape[1] else ()
-    return Panel(votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed)
+    return Panel(
+        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters
+    )
+
+
+def _known(read: Arrays, rows: NDArray[np.intp]) -> Ballots | None:
+    """Who chose what, on these items."""
+    if "ballots" not in read:
+        return None
+    place = np.full(len(read["votes"]), -1)
+    place[rows] = np.arange(len(rows))
+    item, rater, label = read["ballots"].astype(np.int64).T
+    kept = place[item] >= 0
+    return Ballots(place[item[kept]], rater[kept], label[kept], read["votes"].astype(np.int64)[rows])
 
 
 def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
@@ -148,8 +198,11 @@ def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
     It has none where all items gave the same number: that says nothing of what others would give. Of few items the t
     interval is cut where no number can lie.
     """
-    found = without_point(score_interval(values, bounded=False, name=name, unit=unit))
-    most = _MOST.get(unit)
+    return _cut(without_point(score_interval(values, bounded=False, name=name, unit=unit)))
+
+
+def _cut(found: Estimate) -> Estimate:
+    most = _MOST.get(found.unit)
     if most is None or found.low is None or found.high is None:
         return found
     return msgspec.structs.replace(found, low=max(found.low, 0.0), high=min(found.high, most))

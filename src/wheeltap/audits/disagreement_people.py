@@ -13,9 +13,15 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, top, wasserstein
 from wheeltap.stats.effect import without_point
 from wheeltap.stats.panels import agreement, another, kappa, resampled
+from wheeltap.stats.raters import kappa_of
 
 SUBJECT: Final = "people"
 """Who is said to have been measured."""
+
+STRANGERS: Final = (
+    "Who voted is not known: intervals suppose other people on every item. Where the same people vote on many items, "
+    "those are too narrow."
+)
 
 SHARES: Final = (0.0, 0.5, 2 / 3, 1.0)
 """Shares of the people who must agree on an item for it to be kept; more than half, at .5."""
@@ -30,8 +36,10 @@ _ROUNDING: Final = 1e-9
 def among_people(panel: Panel) -> Tested:
     """How far people agree, and how far one half of them is from the other: the ceiling of any score by votes."""
     far, soft = panel.ceiling
-    same = mean_of(agreement(panel.votes), "agreement of two people", "probability")
-    beyond = without_point(kappa(panel.votes))
+    alike = agreement(panel.votes)
+    same = panel.mean(alike, "agreement of two people", "probability",
+                      table=lambda known: known.crossed(alike, 2.0 * known.agreed))  # fmt: skip
+    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots))
     more = [] if panel.refused else [mean_of(entropy(panel.held), "entropy of votes", "nats")]
     if panel.ordinal:
         two = panel.halves
@@ -43,8 +51,9 @@ def among_people(panel: Panel) -> Tested:
         "that most of the other half chose."
     )
     left = f" {panel.single:,} items with one vote are left out." if panel.single else ""
+    who = f" {STRANGERS}" if panel.ballots is None else ""
     return Tested(
-        test=None, status="measured", title="Agreement of people", found=f"{said}{left}", brief=said,
+        test=None, status="measured", title="Agreement of people", found=f"{said}{left}{who}", brief=said,
         beside=(same, beyond, far, soft, *more),
     )  # fmt: skip
 

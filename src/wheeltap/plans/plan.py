@@ -65,7 +65,7 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
 MARGIN, ERROR_MARGIN = 0.02, 0.1
 """The usual smallest loss of interest: a share of right answers, or of the way from chance; a share of an error."""
 
-_LATER = ("answer", "repeats", "distinct", "alike", "study", "artifact", "names")
+_LATER = ("answer", "repeats", "distinct", "alike", "study", "artifact", "names", "raters")
 """Fields that came after the first plans of this schema."""
 
 
@@ -87,11 +87,13 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         items: One for each example; none where there are too many to be named.
         groups: Of the parts of the benchmark, by their number.
         labels: Of votes and of probabilities, in their order.
+        raters: Of the people who voted, by their number, where they are known.
     """
 
     items: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    raters: tuple[str, ...] | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -169,11 +169,12 @@ def _labelled(part: Recording, parts: Sequence[Recording], votes: Votes | None) 
 
 
 def _names(items: tuple[str, ...], groups: tuple[str, ...], parts: Sequence[Recording]) -> Names:
-    voted = next((part.votes.labels for part in parts if part.votes is not None), None)
+    votes = next((part.votes for part in parts if part.votes is not None), None)
     return Names(
         items=tuple(item[:_LONGEST_NAME] for item in items) if len(items) <= _MOST_NAMED else (),
         groups=tuple(sorted(set(groups))),
-        labels=next((part.labels for part in parts if part.labels), ()) if voted is None else voted,
+        labels=next((part.labels for part in parts if part.labels), ()) if votes is None else votes.labels,
+        raters=None if votes is None or votes.ballots is None else tuple(name[:_LONGEST_NAME] for name in votes.raters),
     )
 
 
@@ -334,7 +335,8 @@ def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _K
         found.append(Outcome(key=key, status="done", values=spec.typed(dict(values), examples=plan.task.examples)))
 
     if known.votes is not None:
-        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal)})
+        who = {} if known.votes.ballots is None else {"ballots": known.votes.ballots}
+        reading(VOTES, {"votes": known.votes.votes, "ordinal": np.array(known.votes.ordinal), **who})
     for given in (*known.more, *(() if one is None else one.more)):
         reading(given.spec, given.values)
     if one is None:

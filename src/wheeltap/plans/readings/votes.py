@@ -17,6 +17,8 @@ VOTES: Final = ReadingSpec(
     arrays={
         "votes": Array("example label", "how many people chose it", "count"),
         "ordinal": Array("", "whether the labels are in an order, with equal steps between them", "flag"),
+        "ballots": Array("ballot 3", "item, person and label of each vote, where it is known who voted", "count",
+                         optional=True),
     },
-)
+)  # fmt: skip
 """Votes: a distribution over labels for each item, and not one right answer."""

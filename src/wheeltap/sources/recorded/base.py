@@ -107,20 +107,32 @@ class Votes:
         labels: Names.
         votes: ``[item, label]``, how many people chose it.
         ordinal: Whether the labels are in an order, with equal steps between them.
+        raters: Names of the people; none where it is not known who chose what.
+        ballots: ``[ballot, 3]``: item, rater and label of each vote, where the raters are known.
     """
 
     labels: tuple[str, ...]
     votes: Counts
     ordinal: bool = False
+    raters: tuple[str, ...] = ()
+    ballots: Counts | None = None
 
     @property
     def digest(self) -> str:
-        """Of labels and votes."""
-        return canon.key("votes", [list(self.labels), canon.array_digest("votes", self.votes), self.ordinal])
+        """Of labels, votes and who gave them."""
+        who = [] if self.ballots is None else [list(self.raters), canon.array_digest("ballots", self.ballots)]
+        return canon.key("votes", [list(self.labels), canon.array_digest("votes", self.votes), self.ordinal, *who])
 
     def part(self, rows: NDArray[np.intp]) -> "Votes":
         """Of these items, in this order."""
-        return Votes(labels=self.labels, votes=self.votes[rows], ordinal=self.ordinal)
+        ballots = self.ballots
+        if ballots is not None:
+            place = np.full(len(self.votes), -1, dtype=ballots.dtype)
+            place[rows] = np.arange(len(rows))
+            ballots = np.column_stack([place[ballots[:, 0]], ballots[:, 1:]])
+            ballots = ballots[ballots[:, 0] >= 0]
+        return Votes(labels=self.labels, votes=self.votes[rows], ordinal=self.ordinal, raters=self.raters,
+                     ballots=ballots)  # fmt: skip
 
 
 @final

@@ -1,5 +1,10 @@
-"""Votes as a table: a column of identifiers and a column ``c_LABEL`` for each label, as counted from ConvAbuse."""
+"""Votes as a table: a column of identifiers and a column ``c_LABEL`` for each label, as counted from ConvAbuse.
 
+Columns ``a1``, ``a2`` ... hold the label that each person chose, where that is known.
+"""
+
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,6 +20,7 @@ SHAPE = "a table of votes"
 _PREFIX: Final = "c_"
 _NAMES: Final = ("id", "example_id", "uid", "item", "item_id")
 _SUM: Final = "n"
+_PERSON: Final = re.compile("a[0-9]+")
 
 
 def read(path: Path) -> Recording:
@@ -26,10 +32,14 @@ def read(path: Path) -> Recording:
         DataError: If an item is there twice, or nobody voted on it.
     """
     gathered = Gathered(SHAPE, str(path))
-    name, labels = _columns(head_of(path), str(path))
+    head = head_of(path)
+    name, labels = _columns(head, str(path))
+    people = [one for one in head if _PERSON.fullmatch(one)]
     for number, row in table(path):
-        votes = _counts(path, number, row, list(labels.values()))
-        gathered.vote(plain(row[name]), number, dict(zip(labels, votes, strict=True)))
+        votes = dict(zip(labels, _counts(path, number, row, list(labels.values())), strict=True))
+        raters = {who: plain(row[who]) for who in people if row[who]}
+        _require_same(path, number, raters, votes)
+        gathered.vote(plain(row[name]), number, votes, raters=raters)
     order, ordinal = in_order(list(labels))
     return gathered.recording(labels=order, ordinal=ordinal)
 
@@ -59,6 +69,14 @@ def _counts(path: Path, line: int, row: Mapping[str, str], columns: Sequence[str
     if total != sum(votes):
         raise misfit(path, line, expected=f"{total} votes, as {_SUM} says", got=f"{sum(votes)} votes")
     return votes
+
+
+def _require_same(path: Path, line: int, raters: Mapping[str, str], votes: Mapping[str, int]) -> None:
+    """Raises ``FileFormatError`` if people chose what is not counted."""
+    chosen = Counter(raters.values())
+    if raters and chosen != Counter({label: count for label, count in votes.items() if count}):
+        got = ", ".join(f"{who} {label}" for who, label in raters.items())
+        raise misfit(path, line, expected="people (a1, a2 ...) who chose what the columns c_LABEL count", got=got)
 
 
 def _whole(text: str) -> int:

@@ -85,6 +85,8 @@ class Gathered:
         self._votes: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("q"))
         self._labels: dict[str, int] = {}
         self._voted_on: dict[int, int] = {}
+        self._raters: dict[str, int] = {}
+        self._ballots: tuple[array[int], array[int], array[int]] = (array("i"), array("i"), array("i"))
 
     def item(self, name: str, group: str = "") -> int:
         """Number of an item, a new one where it was not there."""
@@ -117,8 +119,23 @@ class Gathered:
         if row.probability is not None:
             held.probability.extend(row.probability)
 
-    def vote(self, item: str, line: int, counts: Mapping[str, int], group: str = "") -> None:
+    def vote(
+        self,
+        item: str,
+        line: int,
+        counts: Mapping[str, int],
+        group: str = "",
+        *,
+        raters: Mapping[str, str] | None = None,
+    ) -> None:
         """Takes what people said of an item.
+
+        Args:
+            item: Its name.
+            line: Where it is in the file.
+            counts: Votes by label.
+            group: Part of the benchmark.
+            raters: The label that each person chose, where they have names: as many of each label as ``counts`` has.
 
         Raises:
             DataError: If that was there already, or it is no count.
@@ -135,6 +152,10 @@ class Gathered:
             for column, number in zip(
                 self._votes, (at, self._labels.setdefault(label, len(self._labels)), count), strict=True
             ):
+                column.append(number)
+        for rater, label in (raters or {}).items():
+            who = self._raters.setdefault(rater, len(self._raters))
+            for column, number in zip(self._ballots, (at, who, self._labels[label]), strict=True):
                 column.append(number)
 
     def recording(self, *, labels: tuple[str, ...] = (), ordinal: bool = False, notes: Sequence[str] = ()) -> Recording:
@@ -243,7 +264,12 @@ class Gathered:
         at, label, count = (np.asarray(column) for column in self._votes)
         votes = np.zeros((items, len(labels)), dtype=np.int64)
         np.add.at(votes, (at, place[label]), count)
-        return Votes(labels=labels, votes=votes.astype(np.int32), ordinal=ordinal)
+        ballots = None
+        item, rater, chosen = (_ints(column) for column in self._ballots)
+        if len(item) == votes.sum():  # who gave some of the votes is nothing to go by
+            ballots = np.column_stack([item, rater, place[chosen]]).astype(np.int32)
+        return Votes(labels=labels, votes=votes.astype(np.int32), ordinal=ordinal,
+                     raters=() if ballots is None else tuple(self._raters), ballots=ballots)  # fmt: skip
 
 
 def _too_large(what: str, got: int, most: int, where: str) -> DataError:

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded.ballots import counted, plain
+from wheeltap.sources.recorded.ballots import Ballot, counted, one_each, plain
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.bounded import whole
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, in_order
@@ -44,8 +44,10 @@ def read(path: Path) -> Recording:
     gathered = Gathered(SHAPE, str(path))
     known = _soft(held, str(path))
     labels: dict[str, None] = dict.fromkeys(known)
+    several = 0
     for at, (item, row) in enumerate(held.items(), start=1):
-        votes = _votes(row, where=f"{path}: {item}")
+        ballot = _votes(row, where=f"{path}: {item}")
+        votes, several = ballot.counts, several + ballot.several
         outside = [label for label in votes if known and label not in known]
         if outside:
             raise DataError(
@@ -56,9 +58,9 @@ def read(path: Path) -> Recording:
                 do="Correct the label, or the soft labels.",
             )
         labels.update(dict.fromkeys(votes))
-        gathered.vote(item, at, votes)
+        gathered.vote(item, at, votes, raters=ballot.raters)
     order, ordinal = in_order(list(labels))
-    return gathered.recording(labels=order, ordinal=ordinal)
+    return gathered.recording(labels=order, ordinal=ordinal, notes=one_each(several))
 
 
 def _soft(held: Mapping[str, dict[str, Any]], where: str) -> frozenset[str]:
@@ -68,7 +70,7 @@ def _soft(held: Mapping[str, dict[str, Any]], where: str) -> frozenset[str]:
     """
     soft = {plain(label) for row in held.values() for label in _dict(row.get("soft_label"))}
     name, first = next(iter(held.items()))
-    chosen = set(counted(first["annotations"], where=f"{where}: {name}")) if "annotations" in first else soft
+    chosen = set(counted(first["annotations"], where=f"{where}: {name}").counts) if "annotations" in first else soft
     return frozenset(soft) if {plain(label) for label in chosen} <= soft and len(soft) != 2 else frozenset()
 
 
@@ -76,12 +78,15 @@ def _dict(value: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
-def _votes(row: dict[str, Any], *, where: str) -> dict[str, int]:
+def _votes(row: dict[str, Any], *, where: str) -> Ballot:
     if "annotations" in row:
+        named = row.get("annotators")
+        names = [name.strip() for name in named.split(",")] if isinstance(named, str) else []
+        own = counted(row["annotations"], where=where, names=[] if isinstance(row["annotations"], dict) else names)
         votes: dict[str, int] = {}
-        for label, count in counted(row["annotations"], where=where).items():
+        for label, count in own.counts.items():
             votes[plain(label)] = votes.get(plain(label), 0) + count
-        return votes
+        return Ballot(votes, {name: plain(label) for name, label in own.raters.items()}, own.several)
     soft = _dict(row.get("soft_label"))
     people = next((_number(row[name], where) for name in _COUNT if name in row), 0.0)
     if not soft or people < 1.0:
@@ -100,7 +105,7 @@ def _votes(row: dict[str, Any], *, where: str) -> dict[str, int]:
             expected=f"shares of {people:g} votes",
             got=str(soft)[:80],
         )
-    return {label: round(count) for label, count in counts.items() if round(count)}
+    return Ballot({label: round(count) for label, count in counts.items() if round(count)}, {})
 
 
 def _number(value: Any, where: str) -> float:

@@ -1,6 +1,5 @@
 """Votes on natural language inference: rows as AmbiEnt's crowd (``q0_gold``) and ChaosNLI (``label_counter``) have."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +8,7 @@ import msgspec
 
 from wheeltap.core.errors import DataError
 from wheeltap.sources.recorded import ambient_rewrites
-from wheeltap.sources.recorded.ballots import counted
+from wheeltap.sources.recorded.ballots import Ballot, counted, one_each
 from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import WHOLE, Gathered
 from wheeltap.sources.recorded.lines import decoded, first, misfit, numbered
@@ -50,10 +49,12 @@ def read(path: Path) -> Recording:
     """
     gathered, panels, assumed = Gathered(SHAPE, str(path)), _Panels(), False
     labels: tuple[str, ...] = ()
+    several = 0
     for number, line in decoded(path, _Line, shape=SHAPE):
         name = line.uid if line.id is None else line.id
-        votes, shares = _votes(line, where=f"{path}, line {number}")
-        if name is None or votes is None:
+        ballot, shares = _votes(line, where=f"{path}, line {number}")
+        votes = None if ballot is None else ballot.counts
+        if name is None or ballot is None or votes is None:
             raise misfit(path, number, expected="id or uid, and votes (q0_gold, label_counter ...)", got="none")
         assumed |= shares
         labels = labels or (_PAIR if set(votes) <= set(_PAIR) else LABELS)
@@ -66,9 +67,10 @@ def read(path: Path) -> Recording:
                 got=", ".join(outside[:5]),
                 do="Correct the label: a set with more labels needs rows of our own (votes).",
             )
-        gathered.vote(panels.item(str(name), line.q0_gold), number, votes)
+        several += ballot.several
+        gathered.vote(panels.item(str(name), line.q0_gold), number, votes, raters=ballot.raters)
     notes = [f"The file has shares and no counts: {HUNDRED} votes an item, as ChaosNLI has."] if assumed else []
-    found = gathered.recording(labels=labels, notes=[*notes, *panels.notes()])
+    found = gathered.recording(labels=labels, notes=[*notes, *panels.notes(), *one_each(several)])
     if not ambient_rewrites.has_rewrites(first(path)):
         return found
     return replace(found, more=(ambient_rewrites.confirmed([line for _, line in numbered(path)], where=str(path)),))
@@ -100,14 +102,17 @@ class _Panels:
         ]
 
 
-def _votes(line: _Line, *, where: str) -> tuple[Mapping[str, int] | None, bool]:
+def _votes(line: _Line, *, where: str) -> tuple[Ballot | None, bool]:
     """Votes by label, and whether their number was assumed."""
     if line.label_counter is not None:
-        return {_SHORT.get(label, label): count for label, count in line.label_counter.items()}, False
+        return Ballot({_SHORT.get(label, label): count for label, count in line.label_counter.items()}, {}), False
     if line.q0_gold is not None:
-        return {_SHORT.get(label, label): count for label, count in counted(line.q0_gold, where=where).items()}, False
+        own = counted(line.q0_gold, where=where)
+        counts = {_SHORT.get(label, label): count for label, count in own.counts.items()}
+        raters = {name: _SHORT.get(label, label) for name, label in own.raters.items()}
+        return Ballot(counts, raters, own.several), False
     if line.label_count is not None:
-        return dict(zip(_of(len(line.label_count), where), line.label_count, strict=True)), False
+        return Ballot(dict(zip(_of(len(line.label_count), where), line.label_count, strict=True)), {}), False
     if line.label_dist is None:
         return None, False
     counts = [HUNDRED * share for share in line.label_dist]
@@ -119,7 +124,7 @@ def _votes(line: _Line, *, where: str) -> tuple[Mapping[str, int] | None, bool]:
             got=str(line.label_dist),
             do="Give the counts: shares do not say how many people voted.",
         )
-    return dict(zip(_of(len(counts), where), map(round, counts), strict=True)), True
+    return Ballot(dict(zip(_of(len(counts), where), map(round, counts), strict=True)), {}), True
 
 
 def _of(labels: int, where: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?}``."""
+"""Our own rows: ``{"id", "system"?, "sample"?, "correct"?, "answer"?, "probabilities"?, "group"?, "votes"?, ...}``."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from wheeltap.core.errors import DataError
+from wheeltap.sources.recorded.ballots import Ballot, counted, one_each
 from wheeltap.sources.recorded.base import Recording, many
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, Row, in_order
 from wheeltap.sources.recorded.lines import decoded, misfit, table
@@ -20,7 +21,7 @@ SHAPE = "rows of answers"
 VOTED: Final = "rows of votes"
 """What a file is in which nobody answered."""
 
-_SAYS: Final = ("correct", "answer", "probabilities", "votes")
+_SAYS: Final = ("correct", "answer", "probabilities", "votes", "raters")
 
 
 class _Line(msgspec.Struct, frozen=True):
@@ -32,6 +33,7 @@ class _Line(msgspec.Struct, frozen=True):
     probabilities: dict[str, float] | UnsetType = UNSET
     group: str | UnsetType = UNSET
     votes: dict[str, int] | UnsetType = UNSET
+    raters: dict[str, str | int | list[str]] | UnsetType = UNSET
 
 
 _CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
@@ -95,7 +97,7 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
     labels: dict[str, int] | None = None
     voted: dict[str, None] = {}
     together: list[set[str]] = []
-    seen, ungraded, graded = set[str](), 0, 0
+    seen, ungraded, graded, several = set[str](), 0, 0, 0
     totals: dict[str, list[float]] = {}
     for number, line in rows:
         has = _has(line)
@@ -108,11 +110,13 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
             labels = {label: at for at, label in enumerate(line.probabilities)} if labels is None else labels
             p = _probabilities(line.probabilities, labels, where=f"{path}, line {number}")
         answered = line.correct is not UNSET or line.answer is not UNSET or p is not None
-        if line.votes is not UNSET and not (answered and item in seen):
+        ballot = _ballot(line, where=f"{path}, line {number}")
+        if ballot is not None and not (answered and item in seen):
             seen.add(item)
-            voted.update(dict.fromkeys(line.votes))
-            together = _joined(together, line.votes.keys())
-            gathered.vote(item, number, line.votes, group)
+            voted.update(dict.fromkeys(ballot.counts))
+            together = _joined(together, ballot.counts.keys())
+            several += ballot.several
+            gathered.vote(item, number, ballot.counts, group, raters=ballot.raters)
         system = path.stem if line.system is UNSET else line.system
         if answered and (line.correct is None or isinstance(line.correct, int | float)):
             of_all = totals.setdefault(system, [0.0, 0.0, 0.0])  # scores, and answers with and without a grade
@@ -133,8 +137,17 @@ def _recording(path: Path, rows: Iterable[tuple[int, _Line]]) -> Recording:
         _require_one_set(together, where=str(path))
     if labels is not None:
         order, ordinal = tuple(labels), ordinal and order == tuple(labels)
-    made = gathered.recording(labels=order, ordinal=ordinal, notes=_left_out(ungraded, graded, totals, where=str(path)))
+    notes = [*_left_out(ungraded, graded, totals, where=str(path)), *one_each(several)]
+    made = gathered.recording(labels=order, ordinal=ordinal, notes=notes)
     return made if made.systems else replace(made, shape=VOTED)
+
+
+def _ballot(line: _Line, *, where: str) -> Ballot | None:
+    """The votes of a line: those of named people, or counts."""
+    if line.raters is not UNSET:
+        chosen = {who: ", ".join(label) if isinstance(label, list) else label for who, label in line.raters.items()}
+        return counted(chosen, where=where)
+    return None if line.votes is UNSET else Ballot(line.votes, {})
 
 
 def _joined(sets: list[set[str]], labels: AbstractSet[str]) -> list[set[str]]:
@@ -181,7 +194,7 @@ def _left_out(ungraded: int, graded: int, totals: Mapping[str, Sequence[float]],
 def _has(line: _Line) -> tuple[bool, ...]:
     return (
         line.system is UNSET, line.sample is UNSET, line.correct is UNSET, line.answer is UNSET,
-        line.probabilities is UNSET, line.group is UNSET, line.votes is UNSET,
+        line.probabilities is UNSET, line.group is UNSET, line.votes is UNSET, line.raters is UNSET,
     )  # fmt: skip
 
 
