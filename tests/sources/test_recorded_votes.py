@@ -36,15 +36,15 @@ def document(path: Path, rows: dict[str, Any]) -> Path:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (["a", "b", "a"], ["a", "b", "a"]),
-        ("a,b, a", ["a", "b", "a"]),
-        ("['a', 'b', None]", ["a", "b"]),
-        ("[1, -1.0, 0]", ["1", "-1", "0"]),
-        ({"Ann1": "a", "Ann2": "a,b"}, ["a", "a", "b"]),
-        ([1, True, 2.0], ["1", "True", "2"]),
+        (["a", "b", "a"], [["a"], ["b"], ["a"]]),
+        ("a,b, a", [["a"], ["b"], ["a"]]),
+        ("['a', 'b', None]", [["a"], ["b"], []]),
+        ("[1, -1.0, 0]", [["1"], ["-1"], ["0"]]),
+        ({"Ann1": "a", "Ann2": "a,b"}, [["a"], ["a", "b"]]),
+        ([1, True, 2.0], [["1"], ["True"], ["2"]]),
     ],
 )
-def test_ballots(value: object, expected: list[str]) -> None:
+def test_ballots(value: object, expected: list[list[str]]) -> None:
     assert ballots(value, where="here") == expected
 
 
