@@ -141,7 +141,7 @@ class Copy:
             fresh = order_test(self.read["order_fresh"][self.at], self._rng("order of new items"))
             spread = order.std(axis=1)
             form = float((fresh.gains / np.maximum(spread, _FLAT)).mean())
-            less, times = order.copy(), TIMES if fresh.p <= 1.0 - LEVEL else 1.0
+            less, times = order.copy(), TIMES if fresh.p <= SHOWN else 1.0
             less[:, 0] -= times * max(form, 0.0) * spread
             more = order_test(less, self._rng("beyond new items"))
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
