@@ -361,6 +361,17 @@ def test_no_correlation_is_tested_by_every_order_of_few_members(n: int) -> None:
     assert best.estimate.p == pytest.approx(max(2.0 / math.factorial(n), best.estimate.p or 0.0))
 
 
+def test_a_cohort_that_hardly_varies_lends_the_other_no_freedom() -> None:
+    rng, rules, runs = np.random.default_rng(7), 10, 8000
+    x = 1.0 - np.exp(rng.standard_normal((runs, 5)) - 0.5)  # of mean 0
+    y = 0.05 * rng.standard_normal((runs, 5))
+    found = [
+        (difference(list(a), list(b), scale=LONG).above(0.0, "more") or 0.0) <= 0.05 / rules
+        for a, b in zip(x, y, strict=True)
+    ]
+    assert rules * np.mean(found) <= 0.06 + 3.1 * rules * math.sqrt(0.006 / runs)
+
+
 def test_what_few_members_could_show_allows_for_a_long_tail_too() -> None:
     x = np.random.default_rng(2).normal(3.0, 1.0, 6)
     tests = [paired(x, np.zeros(6), scale=scale) for scale in (SHARE, LONG)]

@@ -209,6 +209,6 @@ pytestmark = pytest.mark.slow  # simulations
 
 @pytest.mark.full
 def test_whole_studies_of_few_nets_are_wrong_as_seldom_as_promised() -> None:
-    rows = levels.run(100)
-    assert len(rows) > 500
-    assert [str(row) for row in rows if row.rate > row.high + 0.08 * (row.families < 1000)] == []
+    rows = levels.run(100, nets=(3, 5, 8), rules=(1, 10))  # of 50 rules so few families say too little
+    assert len(rows) > 150
+    assert [str(row) for row in rows if row.rate > row.high + 0.07] == []

@@ -18,9 +18,6 @@ from wheeltap.stats.members.over import Scale, Single, checked
 NO_SPREAD = "members without any spread: no interval over members"
 """Why nothing is tested where all numbers are the same: the next member may differ all the same."""
 
-_PLENTY = 1000.0
-"""Degrees of freedom beyond which there are no more."""
-
 _ROUNDING = 1e-12
 """Standard error, as a share of the largest number, at or below which a spread is that of rounding."""
 
@@ -50,7 +47,7 @@ class Spread(ABC):
     @property
     def reference(self) -> FloatArray:
         """How far such a location is off where members are skewed, in standard errors; see ``skewed``."""
-        return skewed.of_means(int(min(self.df, _PLENTY)) + 1)
+        return skewed.of_means(self.members)
 
 
 @final
@@ -88,6 +85,11 @@ class Welch(Spread):
     def among(self, members: int) -> "Welch":
         """The same with another number of members."""
         return replace(self, counts=tuple(max(2, math.ceil(n * members / self.members)) for n in self.counts))
+
+    @property
+    def reference(self) -> FloatArray:
+        """See ``Spread.reference``: of the smaller cohort, since only one of the two may vary."""
+        return skewed.of_means(min(self.counts))
 
     @property
     def _parts(self) -> list[float]:
