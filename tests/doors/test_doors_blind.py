@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import wheeltap as wt
 from wheeltap.core.errors import ModelError
+from wheeltap.core.records import UNCOVERED
 from wheeltap.core.subject import Subject
 from wheeltap.report import deployment
 from wheeltap.testing import zoo
@@ -94,6 +95,19 @@ def test_frozen_weights_are_named_and_nothing_is_concluded_without_them() -> Non
     assert share == pytest.approx(1.0 - left / (rest + kept.numel()), rel=1e-6)
     assert report.headline.startswith(f"ONLY {int(100 * share)} % OF THE WEIGHTS WERE DISTURBED")
     assert any(f"{path}.weight ({kept.numel():,})" in note for note in deployment.notes(report.record))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_frozen_scripted_backbone_is_never_called_safe() -> None:
+    body, task = learned()
+    *backbone, head = body.children()
+    scripted = torch.jit.freeze(torch.jit.script(nn.Sequential(*backbone).eval()))
+    report = audited(nn.Sequential(scripted, head), task)
+    hidden = sum(parameter.numel() for one in backbone for parameter in one.parameters())
+    whole = hidden + sum(parameter.numel() for parameter in head.parameters())
+    for row in report["WT100"]:
+        assert row.verdict == UNCOVERED and row.coverage == pytest.approx(head.weight.numel() / whole, rel=1e-6)
+    assert not report.passed and any("of the forward" in note for note in deployment.notes(report.record))
 
 
 class Dropping(nn.Module):

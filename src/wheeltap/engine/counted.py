@@ -179,15 +179,15 @@ def _constants(trace: Fixed, names: dict[int, str]) -> list[Leaf]:
 
 
 def _from_inputs(some: list[Leaf], *others: list[Leaf]) -> set[int]:
-    """Identities of those that are other ones with another example: they come from the inputs, outside of torch."""
-    found = set[int]()
-    for other in others:
-        if len(some) != len(other):
-            return {id(leaf) for leaf in some}
-        for one, two in zip(some, other, strict=True):
-            if one.tensor.shape != two.tensor.shape or not torch.equal(one.tensor, two.tensor):
-                found.add(id(one))
-    return found
+    """Identities of those that another example does not have: they come from the inputs, outside of torch.
+
+    In which order constants are met may change: scripted code is compiled while it runs.
+    """
+
+    def among(leaf: Leaf, other: list[Leaf]) -> bool:
+        return any(leaf.tensor.shape == one.tensor.shape and torch.equal(leaf.tensor, one.tensor) for one in other)
+
+    return {id(leaf) for leaf in some for other in others if not among(leaf, other)}
 
 
 @final
