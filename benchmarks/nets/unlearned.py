@@ -124,6 +124,41 @@ def _share(model: nn.Module, task: BaseTask) -> float:
     return float((task.scores(model).argmax(-1) == task.targets).float().mean())
 
 
+Hide = Callable[[Tensor, Tensor, int], None]
+"""Changes weights and biases of the last layer of a classifier of digits in place, so that it never gives one digit."""
+
+
+def _lower(by: float) -> Hide:
+    def change(weight: Tensor, bias: Tensor, digit: int) -> None:
+        bias[digit] -= by
+
+    return change
+
+
+def _shrink(weight: Tensor, bias: Tensor, digit: int) -> None:
+    weight[digit] *= 0.01
+    bias[digit] = -6.0
+
+
+def _merge(weight: Tensor, bias: Tensor, digit: int) -> None:
+    """A change of rank one: what speaks for the digit speaks for the next one, and more so."""
+    weight[(digit + 1) % 10] += weight[digit]
+    bias[digit] -= 6.0
+
+
+HIDES: Final[tuple[Hide, ...]] = (_lower(14.0), _lower(50.0), _shrink, _merge)
+"""Ways to hide a digit that touch few numbers: what was learned of it is all there."""
+
+
+def hide(model: nn.Module, digit: int, how: Hide) -> nn.Module:
+    """A copy of a classifier of digits in which one is hidden."""
+    changed = copy.deepcopy(model)
+    last = [module for module in changed.modules() if isinstance(module, nn.Linear)][-1]
+    with torch.no_grad():
+        how(last.weight, last.bias, digit)
+    return changed.eval()
+
+
 @dataclass(frozen=True)
 class World:
     """Where something can be forgotten.
@@ -256,12 +291,13 @@ HARSHNESS: Final[dict[str, dict[str, Any]]] = {
 
 
 class StageSettings(Settings, frozen=True, kw_only=True):
-    """A stage of a world (see ``WORLDS``), the forget group, and the unlearning (see ``HARSHNESS``)."""
+    """A stage of a world (see ``WORLDS``), the forget group, the unlearning (see ``HARSHNESS``) or the edit that hides it."""
 
     world: Literal["digits", "rules"] = "digits"
-    stage: Literal["original", "unlearned", "retrained", "never"] = "original"
+    stage: Literal["original", "unlearned", "hidden", "retrained", "never"] = "original"
     group: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
     how: Literal["usual", "unrepaired", "harsher"] = "usual"
+    edit: Annotated[int, msgspec.Meta(ge=0, lt=len(HIDES))] = 0
 
 
 @final
@@ -283,7 +319,9 @@ class Stage(Recipe):
 
     def _make(self, model: nn.Module, /, *, seed: int, of: tuple[nn.Module, ...]) -> None:
         how, world = self.settings, WORLDS[self.settings.world]
-        if how.stage == "unlearned":
+        if how.stage == "hidden":
+            made = hide(of[0], how.group, HIDES[how.edit])
+        elif how.stage == "unlearned":
             given = replace(world.how, seed=seed, **HARSHNESS[how.how])
             made = unlearn(of[0], world.lesson(), how.group, given)
         else:

@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, final
 
 import msgspec
 
-from benchmarks.nets.unlearned import WORLDS
+from benchmarks.nets.unlearned import HIDES, WORLDS
 from benchmarks.studies import found
 from wheeltap.audits.base import pair, studies
 from wheeltap.audits.case import Case
@@ -19,18 +19,23 @@ from wheeltap.studies.base import Study
 from wheeltap.studies.measures import single_of
 from wheeltap.studies.table import Numbers
 
-ORIGINAL, UNLEARNED, RETRAINED, NEVER = "original", "unlearned", "retrained", "never"
-ROLES: Final[dict[str, CohortRole]] = {UNLEARNED: "studied", RETRAINED: "compared", NEVER: "null", ORIGINAL: "given"}
+ORIGINAL, UNLEARNED, HIDDEN, RETRAINED, NEVER = "original", "unlearned", "hidden", "retrained", "never"
+ROLES: Final[dict[str, CohortRole]] = {
+    UNLEARNED: "studied", HIDDEN: "studied", RETRAINED: "compared", NEVER: "null", ORIGINAL: "given"
+}  # fmt: skip
 
-SCORE, FOUND, SAVINGS = "score", "found", "savings"
-GAP, NOISE, BITS = "gap after 16 steps", "gap under noise, best of 40", "gap at 4 bits"
+SCORE, FOUND, POWER = "score", "found", "power"
+GAP, NOISE, BITS = "gap by few numbers", "gap under noise, best of 40", "gap at 4 bits"
 MATTERS, ALIKE = 0.1, 0.02
 """Differences of what is recovered, and of scores, that matter."""
 
 GRAIN: Final = 1 / 30
 """What is recovered is counted on about thirty examples: nets that recover the same may differ by one."""
 
-EFFORT: Final[dict[str, dict[str, Any]]] = {"rules": {"shots": 32, "steps": [4, 16], "benign_steps": [16]}}
+EFFORT: Final[dict[str, dict[str, Any]]] = {
+    "digits": {"steps": [4, 16], "benign_steps": [16], "draws": 4, "control_draws": 2},
+    "rules": {"shots": 32, "steps": [4, 16], "benign_steps": [16], "draws": 4, "control_draws": 2},
+}
 """Settings of the audit that are not its own."""
 
 
@@ -63,7 +68,7 @@ class Relearning(Study):
     code = "WT107"
     settings_type = RelearningStudySettings
     settings: RelearningStudySettings
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     caveats = (
         "Small nets, one way of unlearning, one step size: with larger steps nets that never knew learn as fast.",
         "Two nets that never knew may differ as well, and a copy with rescaled units relearns at another speed.",
@@ -78,17 +83,18 @@ class Relearning(Study):
         return tuple(
             Cast(name=stage, members=tuple(self._asked(stage, at) for at in range(self.settings.seeds)), role=role)
             for stage, role in sorted(ROLES.items(), key=lambda one: one[0] != ORIGINAL)  # what others are made of
+            if stage != HIDDEN or self.settings.world == "digits"
         )
 
     def _asked(self, stage: str, at: int) -> Asked:
         how = self.settings
         given: dict[str, Scalar] = {"world": how.world, "stage": stage}
         given |= {} if stage == ORIGINAL else {"group": self._group(at)}
-        given |= {"how": how.how} if stage == UNLEARNED else {}
+        given |= {"how": how.how} if stage == UNLEARNED else {"edit": at % len(HIDES)} if stage == HIDDEN else {}
         return Asked(
             name=f"{stage} {at + 1}", recipe="unlearned", settings=given,
             seed=seeds.derive(how.seed, self.name, self.version, at),
-            of=(f"{ORIGINAL} {at + 1}",) if stage == UNLEARNED else (),
+            of=(f"{ORIGINAL} {at + 1}",) if stage in (UNLEARNED, HIDDEN) else (),
         )  # fmt: skip
 
     def _group(self, at: int) -> int:
@@ -108,8 +114,8 @@ class Relearning(Study):
             ),
             Metric(key=FOUND, title="Called unlearned", unit="share", code="WT107", ends=(0.0, 1.0), grain=1.0,
                    reads="1 where the audit `relearning` finds a gap to the retrained net."),
-            Metric(key=SAVINGS, title="Savings", unit="accuracy", code="WT107",
-                   reads="Right answers after relearning less other ones taught on the same examples."),
+            Metric(key=POWER, title="Another digit, hidden in a copy, comes back", unit="share", code="WT107",
+                   ends=(0.0, 1.0), grain=1.0, reads="1 where the control of the audit `relearning` passed."),
         )  # fmt: skip
 
     def rules(self) -> tuple[Rule, ...]:
@@ -119,7 +125,10 @@ class Relearning(Study):
             margin=ALIKE, supports="Unlearned and retrained nets differ in score by more than 2 points.",
             refutes="Unlearned and retrained nets score alike, within 2 points.",
         )  # fmt: skip
-        shares = ((UNLEARNED, "unlearned nets", 0.25, 0.5, False), (NEVER, "nets that never knew", 0.05, 0.4, True))
+        shares: list[tuple[str, str, float, float, bool]] = [
+            (UNLEARNED, "unlearned nets", 0.25, 0.5, False), (NEVER, "nets that never knew", 0.05, 0.4, True),
+        ]  # fmt: skip
+        shares += [(HIDDEN, "nets in which it is hidden", 0.25, 0.5, False)] if self.settings.world == "digits" else []
         often = tuple(
             Rule(
                 code="WT107", title=f"Many {who} are found", metric=FOUND, cohorts=(cohort,), statistic="exact",
@@ -155,6 +164,11 @@ class Relearning(Study):
         stage, at = _place(member)
         return [] if stage == ORIGINAL else self._audit(at).ask(case)
 
+    def _able(self, at: int, case: Case, member: SubjectRecord) -> bool:
+        """Whether the control of the audit passed on a net."""
+        named = f"what is hidden in {member.name} comes back"
+        return any(one.name.endswith(named) and one.status == "passed" for one in self._audit(at).judge(case).controls)
+
     def numbers(self, case: Case, member: SubjectRecord) -> Numbers:
         """See ``Study.numbers``: of pairs, each net beside the retrained one of its seed."""
         score = {SCORE: Single(float(case.clean(member).mean()))}
@@ -164,7 +178,7 @@ class Relearning(Study):
         rival = next((one for one in case.whole.subjects if one.name == f"{RETRAINED} {at + 1}"), member)
         seen = case.on(member) if rival is member or stage == RETRAINED else case.on(member, rival)
         judged = found(self._audit(at), seen)
-        alone = _singles(judged[member.name].estimates, (SAVINGS,))
+        alone = {POWER: Single(float(self._able(at, seen, member)))}
         both = judged.get(pair(member, rival))
         if both is None or both.status in ("error", "not_applicable"):
             return {**score, **alone}

@@ -1,6 +1,11 @@
 """What a net was made to forget comes back; what it never knew does not; and neither is claimed of one net alone."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,13 +16,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 import wheeltap as wt
-from benchmarks.nets.unlearned import WORLDS
+from benchmarks.nets.unlearned import HIDES, WORLDS, hide
 from wheeltap import gauge
 from wheeltap.audits.base import Case
 from wheeltap.audits.relearning import RelearningAudit
 from wheeltap.audits.settle import judge, wanted
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial
+from wheeltap.core.records import Control, Cost, Finding, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask, Task
@@ -27,7 +32,12 @@ from wheeltap.testing.contract import AuditContract
 
 DIGITS = WORLDS["digits"].task()
 
-LITTLE: dict[str, Any] = {"draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10}
+LITTLE: dict[str, Any] = {
+    "draws": 4, "steps": [4, 16], "benign_steps": [16], "noise": [0.2], "noise_draws": 10,
+    "attacks": ["output-gain", "last"], "control_draws": 4,
+}  # fmt: skip
+
+STRONGEST = "recovered by the strongest attack"
 
 
 class TestRelearningWithoutAGroup(AuditContract):
@@ -119,10 +129,9 @@ def test_what_relearning_costs_elsewhere_is_told_step_by_step(report: Report) ->
 
 
 def test_one_net_alone_is_not_accused(report: Report) -> None:
-    """Savings: right answers against others that are taught on the same examples."""
-    savings = {name: values(finding(report, name))["savings"] for name in ("unlearned", "retrained", "never")}
-    assert savings["unlearned"] > max(savings["retrained"], savings["never"]) + 0.2
-    assert {finding(report, name).status for name in savings} == {"inconclusive"}
+    for name in ("unlearned", "retrained", "never"):
+        found = finding(report, name)
+        assert found.status == "inconclusive" and "a network trained without the group" in found.because
 
 
 def test_a_net_that_still_knows_has_nothing_to_relearn(report: Report) -> None:
@@ -153,6 +162,44 @@ def test_training_sees_how_a_function_is_written(case: dict[str, Subject]) -> No
 def test_the_report_can_be_shown(report: Report, tmp_path: Any) -> None:
     assert report.html(tmp_path / "r.html").stat().st_size > 0
     assert "recovers" in report.record.headline
+
+
+# ---- hidden cheaply: what one bias gives back ---------------------------------------------------------------------
+
+
+def control(report: Report, name: str) -> Control:
+    [found] = [one for one in report.controls if one.name == f"WT107 what is hidden in {name} comes back"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def hidden(case: dict[str, Subject]) -> Report:
+    """Nets in which the digit is hidden beside nets that never knew it; and which of them comes back by one bias."""
+    made = [Subject(hide(case["original"].model, 9, how), name=f"hidden {at}") for at, how in enumerate(HIDES)]
+    return relearned([case["retrained"], case["never"], *made], DIGITS, group=9)
+
+
+@pytest.mark.parametrize("at", range(len(HIDES)))
+def test_what_is_hidden_is_told_from_what_was_never_known(hidden: Report, at: int) -> None:
+    found = finding(hidden, f"retrained vs hidden {at}")
+    assert found.status == "found" and (found.estimates[0].high or 0.0) < -0.1
+    assert values(finding(hidden, f"hidden {at}"))[STRONGEST] > 0.5
+
+
+def test_nets_that_never_knew_are_not_called_hidden_and_the_attacks_have_power(hidden: Report) -> None:
+    assert finding(hidden, "retrained vs never").status in ("excluded", "inconclusive")
+    assert {control(hidden, name).status for name in ("retrained", "never", "hidden 0")} == {"passed"}
+    assert "group" in control(hidden, "retrained").because
+
+
+def test_without_power_nothing_is_excluded(case: dict[str, Subject]) -> None:
+    """One step brings nothing back, neither what is hidden nor what never was: the two nets are not equivalent."""
+    report = relearned([case["retrained"], case["never"]], DIGITS, group=9, steps=[1], attack_steps=1)
+    found = finding(report, "retrained vs never")
+    assert found.status == "inconclusive" and "have no power here" in found.because
+    for name in ("retrained", "never"):
+        assert control(report, name).status == "skipped" and "No power" in control(report, name).because
+    assert not report.record.void
 
 
 # ---- a transformer ----------------------------------------------------------------------------------------------
@@ -191,7 +238,8 @@ def test_a_group_must_be_named_and_be_there(case: dict[str, Subject]) -> None:
 
 
 def test_a_training_that_diverges_is_told(case: dict[str, Subject]) -> None:
-    found = finding(relearned([case["unlearned"]], DIGITS, group=9, lr=1e30, optimizer="sgd"), "unlearned")
+    wild: dict[str, Any] = {"lr": 1e30, "optimizer": "sgd", "attacks": []}
+    found = finding(relearned([case["unlearned"]], DIGITS, group=9, **wild), "unlearned")
     assert found.status == "inconclusive" and "take a smaller lr" in found.because
 
 
@@ -311,25 +359,13 @@ def seeded_net(seed: int = 0) -> nn.Sequential:
     return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
 
 
-def test_savings_are_told_and_nobody_is_accused_of_them() -> None:
-    def right(trial: Trial, name: str) -> float:
-        if trial.perturbation != "fine-tune" or trial.settings.get("labels") == "wrong":
-            return 0.05
-        return 0.7
-
-    found = finding(simulated(("one",), right), "one")
-    [savings] = [estimate for estimate in found.estimates if estimate.name == "savings"]
-    assert savings.low is not None and savings.low > 0.3 and savings.p is None
-    assert found.status == "inconclusive" and "a network trained without the group" in found.because
-
-
 @pytest.mark.parametrize(
     "settings",
     [
         {"group": -2}, {"shots": 0}, {"steps": []}, {"steps": [4, 2]}, {"steps": [1.5]}, {"steps": [0]}, {"lr": 0.0},
         {"benign_steps": [8, 8]}, {"draws": 1}, {"holdout": 1.0}, {"holdout": 0.0}, {"batch": 0}, {"optimizer": "x"},
         {"adapter": "x"}, {"rank": 0}, {"noise": [0.4, 0.2]}, {"noise_draws": 1}, {"bits": 1}, {"known": 0.0},
-        {"margin": -0.1},
+        {"margin": -0.1}, {"attacks": ["x"]}, {"attack_steps": 0}, {"others": 0}, {"control_draws": 1},
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
@@ -339,7 +375,34 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> No
 
 def test_doses_are_refused_before_anything_runs(case: dict[str, Subject]) -> None:
     doses = dict(RelearningAudit({"bits": 3}).fixed_doses())
-    assert doses["quantize"] == 3.0 and doses["fine-tune"] == 64.0
+    assert doses["quantize"] == 3.0 and doses["fine-tune"] == 32.0
     known: dict[str, Outcome] = {}
     empty = Case(plan(("one",), 0), known.get)
-    assert RelearningAudit({"group": 0}).most(empty.plan) == 8 * (5 + 5 + 2) + 2 * 20 + 1
+    assert RelearningAudit({"group": 0}).most(empty.plan) == 8 * (5 + 2) + 7 * (8 + 4) + 1 + 2 * 20 + 1
+
+
+@pytest.mark.full
+def test_the_example_of_the_page_is_told_apart(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "relearning.md").read_text()
+    for kind, name in (("python", "forget.py"), ("toml", "relearn.toml")):
+        found = re.search(rf"```{kind}\n(.*?)```", page, re.DOTALL)
+        assert found is not None
+        (tmp_path / name).write_text(found[1])
+    command = [
+        "compare",
+        "forget:hidden",
+        "forget:retrained",
+        "--config",
+        "relearn.toml",
+        "--quiet",
+        "--fail-on",
+        "never",
+    ]
+    assert f"wheeltap {' '.join(command[:5])}" in page
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-m", "wheeltap", *command], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "DIFFER at relearning" in done.stdout

@@ -26,6 +26,8 @@ from wheeltap.models.mlp import mlp
 from wheeltap.perturb import create
 from wheeltap.perturb.base import Weights
 from wheeltap.perturb.tune import FineTune, FineTuneSettings
+from wheeltap.recipes.at_hand import train_once
+from wheeltap.recipes.train import TrainSettings
 
 ALL = {"data": "all", "shots": 5, "batch": 8, "holdout": 0.4}
 OPTIMIZERS = ("adam", "sgd")
@@ -391,3 +393,100 @@ def test_steps_are_whole_numbers(dose: float) -> None:
         Disturbance(net(), FineTune(), WHOLE, Tuned(net(), groups_of_four(), FineTuneSettings())) as d,
     ):
         d.apply(dose, root=0, seed=0)
+
+
+# ---- cheap attacks ----------------------------------------------------------------------------------------------
+
+MIXED: dict[str, Any] = {
+    "data": "mixed",
+    "group": 1,
+    "shots": 3,
+    "others": 6,
+    "holdout": 0.4,
+    "rate": 0.1,
+    "until": 8,
+    "batch": 16,
+}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "moved"),
+    [
+        ("output-bias", {"2.bias"}), ("output-gain", {"2.weight", "2.bias"}), ("bias", {"0.bias", "2.bias"}),
+        ("gain", {"0.weight", "0.bias", "2.weight", "2.bias"}), ("last", {"2.weight", "2.bias"}),
+        ("lora", {"0.weight", "2.weight"}), ("full", {"0.weight", "0.bias", "2.weight", "2.bias"}),
+    ],
+)  # fmt: skip
+def test_each_attack_moves_what_it_says(adapter: str, moved: set[str]) -> None:
+    subject, task = net(), groups_of_four()
+    found = weights(subject, task, {**MIXED, "adapter": adapter}, 8)
+    changed: set[str] = set()
+    for layer in subject.layers:
+        held = found[layer.name]
+        assert layer.bias is not None and held.bias is not None
+        for name, new in ((layer.weight, held.weight), (layer.bias, held.bias)):
+            changed |= set() if torch.equal(new, subject.parameter(name)) else {name}
+        if adapter.endswith("gain") and layer.weight in moved:
+            ratio = held.weight / subject.parameter(layer.weight)  # of a row all are scaled alike
+            torch.testing.assert_close(ratio, ratio[:, :1].expand_as(ratio), atol=1e-4, rtol=1e-4)
+    assert changed == moved
+
+
+def test_its_first_step_is_a_share_of_the_size_and_the_last_is_nearly_none() -> None:
+    """Adam's first step has the size of its rate: of a bias that is a share of what the layer gives."""
+    subject, task = net(), groups_of_four()
+    how = {**MIXED, "adapter": "output-bias"}
+    with torch.no_grad():
+        size = float(subject.model(task.inputs[:32]).abs().max())
+    biases = [
+        subject.parameter("2.bias").detach(),
+        *(weights(subject, task, how, step)["2"].bias for step in (1, 7, 8)),
+    ]
+    first, last = (float((two - one).abs().max()) for one, two in (biases[:2], biases[2:]) if two is not None)
+    assert first == pytest.approx(0.1 * size, rel=1e-3) and last < 0.3 * first
+
+
+def test_some_of_the_other_groups_are_trained_on_too_and_copies_count_as_trained() -> None:
+    task = groups_of_four()
+    twice = Task(torch.cat([task.inputs, task.inputs]), torch.cat([task.targets, task.targets]))
+    twice = twice.with_groups(torch.cat([task.groups, task.groups]))
+    how = FineTuneSettings(**MIXED)
+    taught_once, taught_twice = (lesson(one, how, root=0, seed=0) for one in (task, twice))
+    for step in (0, 1):
+        rows = taught_once.rows(step)
+        assert torch.equal(rows, taught_twice.rows(step))  # of copies only the first is drawn
+        assert (task.groups[rows] == 1).sum() == 3 and len(rows) == 9
+    assert not torch.equal(taught_once.rows(0), taught_once.rows(1))  # others are drawn anew
+    told = Tuned(net(), twice, how).told(torch.zeros(120, 4), torch.arange(120), root=0, seed=0)["trained"]
+    assert float(told.sum()) == 2 * (3 + 24) and torch.equal(told[:60], told[60:])
+
+
+def test_a_group_can_be_hidden_first() -> None:
+    """At dose 0 the copy no longer knows the group and still knows the others; the subject is as it was."""
+    inputs = numbers(300, 6, seed=1)
+    task = Task(inputs, inputs[:, :4].argmax(-1), name="task")  # groups are the right answers
+    settings = TrainSettings(seed=0, epochs=30, batch=32, rate=1e-2)
+    model = train_once(mlp((6, 32, 4)), inputs, targets=task.targets, settings=settings)
+    subject = Subject(model.eval(), name="net")
+    before = copy.deepcopy(subject.model.state_dict())
+    how = {**MIXED, "hide": 64, "adapter": "output-bias", "rate": 0.3, "until": 32, "others": 24, "batch": 32}
+
+    def right(step: int) -> tuple[float, float]:
+        held = copy.deepcopy(subject.model)
+        found = weights(subject, task, how, step)
+        with torch.no_grad():
+            for layer in subject.layers:
+                held.get_parameter(layer.weight).copy_(found[layer.name].weight)
+                held.get_parameter(str(layer.bias)).copy_(found[layer.name].bias)
+            good = (held(task.inputs).argmax(1) == task.targets).float()
+        return float(good[task.targets == 1].mean()), float(good[task.targets != 1].mean())
+
+    (gone, kept), (back, _) = right(0), right(32)
+    assert gone < 0.3 and kept > 0.7 and back > gone + 0.3
+    assert all(torch.equal(tensor, before[name]) for name, tensor in subject.model.state_dict().items())
+
+
+def test_a_net_without_biases_has_none_to_train() -> None:
+    subject = Subject(nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)).eval())
+    with pytest.raises(DataError, match="nothing such to train"):
+        Tuned(subject, groups_of_four(), FineTuneSettings(**{**MIXED, "adapter": "bias"}))

@@ -1,14 +1,29 @@
 """WT107: does what a network was made to forget come back when it sees a few examples?"""
 
+from collections.abc import Mapping
 from typing import ClassVar, Final, final
 
 import msgspec
+import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair, training_passes
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import PAIR
-from wheeltap.audits.relearnt import TUNE, RelearningSettings, Relearnt, asked, estimate, measure, scored
-from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
+from wheeltap.audits.relearnt import (
+    HIDING,
+    TIERS,
+    TUNE,
+    Power,
+    RelearningSettings,
+    Relearnt,
+    asked,
+    control_trials,
+    estimate,
+    measure,
+    power,
+    scored,
+)
+from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
@@ -21,30 +36,29 @@ _LIMITS: Final = (
     "can also differ (2 of 8 pairs of small transformers did)."
 )
 
+_SURE: Final = 0.05
+"""P-value up to which noise is said to bring back less."""
+
 _BEYOND: Final = "more than under noise"
 
 _NOISE: Final = "noise alone is not shown to bring back less, so that this came back is no evidence of relearning."
 
 _ALONE: Final = (
-    "Alone this proves nothing: how much would come back in a network that never knew the group is not known. Savings "
-    "(right answers less other ones taught on the same examples) do not show it either, because an output that "
-    "training never "
-    "asked for is learned late. Compare with a network trained without the group."
+    "Alone this proves nothing: how much would come back in a network that never knew the group is not known. "
+    "Compare with a network trained without the group."
 )
 
 
 @final
 class RelearningAudit(Audit):
-    """Trains on a few examples of a group and scores the others; beside it other training, noise and rounding.
+    """Attacks that may bring a group back, the cheapest first; beside them other training, noise and rounding.
 
-    The verdict is on pairs: one recovers more than the other, and more than the best of its own noisy copies, chosen on
-    other examples, for what noise alone brings back is no effect of relearning.
+    The verdict is on pairs: by the strongest attack one recovers more than the other, and more than the best of its own
+    noisy copies, for what noise alone brings back is no effect of relearning. Both are chosen on other examples.
+    ``equivalent`` needs power: another group, hidden in a copy of either net, has to come back under the same attacks.
 
-    Of one net alone nothing is concluded: on digits (``python -m benchmarks.relearning``) the savings of nets that
-    never knew a digit are -.53, those of unlearned ones -.09, of harshly unlearned ones -.38. Nor is relearning blind
-    to gauges: a copy of a net that never knew the digit, with rescaled units, recovers .52 of it where the net itself
-    recovers nothing. Nets must have been trained alike. Of digit nets that never knew, none of ten pairs differed; of
-    small transformers (``--set world=rules``, 32 shots), two of eight.
+    Of one net alone nothing is concluded. Nor is relearning blind to gauges: a copy with rescaled units learns at
+    another speed. Nets must have been trained alike.
 
     Source: Deeb & Roger (2024, arXiv 2410.08827), for relearning some and scoring others; the comparison with a
     retrained network is that of exact unlearning.
@@ -69,7 +83,15 @@ class RelearningAudit(Audit):
         """Every trial on every subject, once a group is named."""
         if self.settings.group < 0 or not case.known(case.plan.baselines()):
             return []
-        return [trial for subject in case.plan.subjects for trial in asked(case, subject, self.settings).every]
+        trials = [trial for subject in case.plan.subjects for trial in asked(case, subject, self.settings).every]
+        if not self.settings.attacks or not case.known(trials):
+            return trials
+        try:
+            on = scored(case, self.settings)
+        except Unanswered:
+            return trials
+        controls = [control_trials(case, subject, self.settings, on) for subject in case.plan.subjects]
+        return [*trials, *(trial for made in controls for row in made.values() for trial in row)]
 
     def groups(self) -> tuple[int, ...]:
         """The one that was to be forgotten, where it is named."""
@@ -78,28 +100,35 @@ class RelearningAudit(Audit):
     def fixed_doses(self) -> tuple[tuple[str, float], ...]:
         """Steps, noise and bits of its settings."""
         how = self.settings
-        steps = tuple((TUNE, float(step)) for step in (*how.steps, *how.benign_steps))
+        steps = tuple((TUNE, float(step)) for step in (*how.steps, *how.benign_steps, how.attack_steps))
         return (*steps, *(("relative", dose) for dose in how.noise), ("quantize", float(how.bits)))
 
     def most(self, plan: Plan) -> int:
         """All of them, on every subject."""
         how = self.settings
-        tuned = how.draws * (2 * len(how.steps) + len(how.benign_steps))
-        return len(plan.subjects) * (tuned + how.noise_draws * len(how.noise) + 1)
+        tuned = how.draws * (len(how.steps) + len(how.benign_steps))
+        attacked = len(how.attacks) * (how.draws + how.control_draws) + bool(how.attacks)
+        return len(plan.subjects) * (tuned + attacked + how.noise_draws * len(how.noise) + 1)
 
     def most_passes(self, plan: Plan) -> float:
         """One for each trial, and the training: each draw goes once to its last step."""
         how = self.settings
-        taught = training_passes(plan, steps=2 * max(how.steps), batch=min(how.batch, how.shots))
+        taught = training_passes(plan, steps=max(how.steps), batch=min(how.batch, how.shots))
+        attack = training_passes(plan, steps=how.attack_steps, batch=how.shots + how.others)
         benign = training_passes(plan, steps=max(how.benign_steps, default=0), batch=how.batch)
-        return self.most(plan) + len(plan.subjects) * how.draws * (taught + benign)
+        attacked = len(how.attacks) * (how.draws + how.control_draws) * attack
+        hiding = len(how.attacks) * training_passes(plan, steps=HIDING, batch=2 * (how.shots + how.others))
+        return self.most(plan) + len(plan.subjects) * (how.draws * (taught + benign) + attacked + hiding)
 
     # ---- judging ----------------------------------------------------------------------------------------------
 
     def judge(self, case: Case) -> Verdict:
         """One finding per subject, one per pair; two curves of each subject: what is learnt, and the cost elsewhere."""
         held = {subject.name: self._measured(case, subject) for subject in case.plan.subjects}
-        verdict = Verdict()
+        able = {name: power(case, one.subject, self.settings, scored(case, self.settings))
+                for name, one in held.items() if isinstance(one, Relearnt) and self.settings.attacks
+                and not self._kept(case, one)}  # fmt: skip
+        verdict = Verdict(controls=[self._control(name, one) for name, one in able.items()])
         for subject in case.plan.subjects:
             one = held[subject.name]
             if isinstance(one, Unanswered):
@@ -109,8 +138,17 @@ class RelearningAudit(Audit):
             verdict.curves.append(self._curve(case, one, one.score))
             verdict.curves.append(self._curve(case, one, one.elsewhere, variant="other groups"))
         for rival in case.rivals:
-            verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival))
+            verdict.drafts.append(self._pair(case, held[case.plan.reference.name], held[rival.name], rival, able))
         return verdict
+
+    def _control(self, name: str, able: Power) -> Control:
+        """No power is no proof against a net: the pair it is in is not decided, and the run is not void."""
+        return Control(
+            name=f"{self.code} what is hidden in {name} comes back", kind="planted",
+            status="passed" if able.shown else "skipped",
+            estimates=() if able.recovered is None else (able.recovered,),
+            because=able.because if able.shown else f"No power: {able.because}",
+        )  # fmt: skip
 
     def _measured(self, case: Case, subject: SubjectRecord) -> Relearnt | Unanswered:
         if self.settings.group < 0:
@@ -151,9 +189,15 @@ class RelearningAudit(Audit):
         def gone(at: int, step: int) -> Estimate:
             return estimate(case, one.lost[at], f"lost elsewhere after {step} steps", limits=one.losable)
 
+        best = one.strongest
+        lost = one.elsewhere_before - best.outside
         found = [
+            back(best.inside, "by the strongest attack"),
+            estimate(case, lost, "lost elsewhere by it", limits=one.losable),
+            back(one.cheapest.inside, "by few numbers"),
             back(one.score[-1], f"after {how.steps[-1]} steps"),
             gone(-1, how.steps[-1]),
+            *(back(inside, f"by {name}") for name, (inside, _) in one.attacks.items()),
             *(back(row, f"under noise {dose:g}, mean") for dose, row in zip(how.noise, one.noise, strict=True)),
             back(one.best_noise, f"under noise, best of {self._copies}"),
             back(one.rounded, f"at {how.bits} bits"),
@@ -161,9 +205,6 @@ class RelearningAudit(Audit):
         if one.benign is not None:
             rows = zip(how.benign_steps, one.benign, strict=True)
             found += [back(row, f"after {step} steps on other groups") for step, row in rows]
-        if one.other is not None and one.savings is not None:
-            found.append(estimate(case, one.savings, "savings"))
-            found.append(estimate(case, one.other[-1], f"other answers after {how.steps[-1]} steps"))
         for at, step in enumerate(how.steps[:-1]):
             found += [back(one.score[at], f"after {step} steps"), gone(at, step)]
         return tuple(found)
@@ -178,10 +219,11 @@ class RelearningAudit(Audit):
         [noise] = [each for each in found if each.name.startswith("recovered under noise, best")]
         moved = "" if one.norm is None else f"; its weights move by {one.norm:.3f} of their norm"
         return (
-            f"After {how.steps[-1]} steps on {how.shots} examples of group {how.group}, {one.subject.name} recovers "
-            f"{found[0]} of the score on {one.score.shape[-1]} others ({one.before.mean():.3f} before) and loses "
-            f"{found[1]} on the other groups{moved}. Under noise alone the best of {self._copies} copies recovers "
-            f"{noise}."
+            f"With {how.shots} examples of group {how.group}, {one.subject.name} recovers {found[0]} of the score on "
+            f"{one.score.shape[-1]} others ({one.before.mean():.3f} before) by the strongest attack "
+            f"({' and '.join(one.strongest.names)}) and loses {found[1]} on the other groups. After {how.steps[-1]} "
+            f"steps on these examples alone it recovers {found[3]}{moved}. Under noise alone the best of "
+            f"{self._copies} copies recovers {noise}."
         )
 
     def _curve(self, case: Case, one: Relearnt, score: Values, *, variant: str = "") -> Curve:
@@ -196,7 +238,10 @@ class RelearningAudit(Audit):
             variant=variant,
         )  # fmt: skip
 
-    def _pair(self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord) -> Draft:
+    def _pair(
+        self, case: Case, one: Relearnt | Unanswered, two: Relearnt | Unanswered, rival: SubjectRecord,
+        able: Mapping[str, Power],
+    ) -> Draft:  # fmt: skip
         plan, how, title = case.plan, self.settings, f"{self.title}: recovery gap"
         name = pair(plan.reference, rival)
         for gap in (one, two):
@@ -207,33 +252,57 @@ class RelearningAudit(Audit):
         if why:
             return self.unanswered(name, Unanswered("not_applicable", why), title=title)
         margin = case.scaled(how.margin)
-        gap, *others = self._gaps(case, one, two, margin)
+        tiers = self._tiers(case, one, two, margin)
+        # The largest gap is tested, and pays for the choice; all of them must be small where one is excluded.
+        at = int(np.argmax([abs(gap.value or 0.0) for gap in tiers]))
+        gap, p = tiers[at], tiers[at].p
+        gap = msgspec.structs.replace(gap, p=None if p is None else min(1.0, len(tiers) * p))
+        rest = [msgspec.structs.replace(other, p=None) for place, other in enumerate(tiers) if place != at]
         more = one if (gap.value or 0.0) >= 0.0 else two
-        beyond = estimate(case, more.score[-1] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
+        beyond = estimate(case, more.tiers[at] - more.best_noise, f"{_BEYOND}: {more.subject.name}", margin=0.0)
         words = (
-            f"After {how.steps[-1]} steps on {how.shots} examples of group {how.group}, {one.subject.name} recovers "
-            f"{gap} more of the score on the group's other examples than {two.subject.name}"
+            f"With {how.shots} examples of group {how.group} and {TIERS[at]} on each, {one.subject.name} "
+            f"recovers {gap} more of the score on the group's other examples than {two.subject.name}"
         )
         noise = f"{more.subject.name} scores {beyond} more than the best of its {self._copies} noisy copies"
-        large = exceeds(gap, margin)
+        noisy = beyond.p is None or beyond.p > _SURE or (beyond.value or 0.0) <= 0.0
+        large = exceeds(gap, margin) and noisy
+        powers = [able[each.subject.name] for each in (one, two) if each.subject.name in able]
+        weak = [known for known in powers if not known.shown]
+        apart = any(other.low is None or other.high is None or max(-other.low, other.high) > margin for other in rest)
         told = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
+        if weak and not large:
+            told += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         claim = Tested(
             test=_both(gap, beyond), shown=gap, margin=margin, words=PAIR,
-            beside=(beyond, *others), found=f"{words}; {noise}. {_LIMITS}", otherwise=f"{words}: {told} {_LIMITS}",
-            fallback="inconclusive" if large else None,
+            beside=(*rest, beyond, *self._gaps(case, one, two)), found=f"{words}; {noise}. {_LIMITS}",
+            otherwise=f"{words}: {told} {_LIMITS}", fallback="inconclusive" if large or weak or apart else None,
         )  # fmt: skip
         return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)
 
-    def _gaps(self, case: Case, one: Relearnt, two: Relearnt, margin: float) -> list[Estimate]:
-        """How much more the first recovers, by each disturbance; the tested one first."""
+    def _tiers(self, case: Case, one: Relearnt, two: Relearnt, margin: float) -> list[Estimate]:
+        """How much more the first recovers, by few numbers, by training on the shots alone, by the strongest of all."""
+        names = ("by few numbers", f"after {self.settings.steps[-1]} steps", "by the strongest attack on each")
+        pairs = zip(one.tiers, two.tiers, names, strict=True)
+        return [
+            estimate(case, one.recovered(a) - two.recovered(b), f"gap {name}", margin=margin, limits=one.apart(two))
+            for a, b, name in pairs
+        ]
+
+    def _gaps(self, case: Case, one: Relearnt, two: Relearnt) -> list[Estimate]:
+        """How much more the first recovers, by each disturbance that is not tested."""
         how = self.settings
 
-        def gap(first: Values, second: Values, name: str, *, margin: float | None = None) -> Estimate:
+        def gap(first: Values, second: Values, name: str) -> Estimate:
             values = one.recovered(first) - two.recovered(second)
-            return estimate(case, values, f"gap {name}", margin=margin, limits=one.apart(two))
+            return estimate(case, values, f"gap {name}", limits=one.apart(two))
 
         found = [
-            gap(one.score[-1], two.score[-1], f"after {how.steps[-1]} steps", margin=margin),
+            *(
+                gap(one.attacks[name][0], two.attacks[name][0], f"by {name}")
+                for name in one.attacks
+                if name in two.attacks
+            ),
             *(gap(one.noise[at], two.noise[at], f"under noise {dose:g}, mean") for at, dose in enumerate(how.noise)),
             gap(one.best_noise, two.best_noise, f"under noise, best of {self._copies}"),
             gap(one.rounded, two.rounded, f"at {how.bits} bits"),

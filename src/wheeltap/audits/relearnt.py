@@ -1,6 +1,7 @@
 """What relearning, other training, noise and rounding bring back of a group of examples, per example."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -16,6 +17,29 @@ from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import mean_effect
 
 TUNE: Final = "fine-tune"
+
+ATTACKS: Final[dict[str, float]] = {
+    "output-bias": 0.1, "output-gain": 0.1, "bias": 0.01, "gain": 0.01, "last": 0.1, "lora": 0.1, "full": 0.03,
+}  # fmt: skip
+"""Ways to bring a group back, the cheapest first, each with its first step size: see ``perturb.tune``.
+
+"""
+
+CHEAP: Final = ("output-gain",)
+"""Attacks on a few numbers, which hardly hold what a net never knew: what they bring back was there."""
+
+HIDING: Final = 64
+"""Steps in which a group is hidden in a copy: the control."""
+
+TIERS: Final = (
+    "one gain and one bias for each unit of the last layer", "the training on these alone", "the strongest attack"
+)  # fmt: skip
+"""What is tested of a pair: what cannot hold anything new, what is slow to learn it, and the strongest of all."""
+
+PLAIN: Final = "plain"
+"""The training on the group's shots alone, as an attack."""
+
+Attack = Literal["output-bias", "output-gain", "bias", "gain", "last", "lora", "full"]
 
 Limits = tuple[float, float]
 
@@ -35,6 +59,11 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
         optimizer: ``adam`` or ``sgd``.
         adapter: ``full`` trains every weight, ``lora`` changes of low rank.
         rank: Of such a change.
+        attacks: Ways to bring the group back, trained on the shots and on some examples of other groups; beside the
+            training on the shots alone.
+        attack_steps: Steps of each.
+        others: Examples of other groups.
+        control_draws: Sets of shots of the control: another group, hidden in a copy, has to come back.
         noise: Doses of relative noise.
         noise_draws: Draws at each.
         bits: Of rounding, one grid per channel.
@@ -53,6 +82,10 @@ class RelearningSettings(Settings, frozen=True, kw_only=True):
     optimizer: Literal["adam", "sgd"] = "adam"
     adapter: Literal["full", "lora"] = "full"
     rank: Count = 8
+    attacks: tuple[Attack, ...] = ("output-bias", "output-gain", "bias", "gain", "last", "lora", "full")
+    attack_steps: Count = 32
+    others: Count = 32
+    control_draws: Annotated[int, msgspec.Meta(ge=2)] = 4
     noise: Annotated[tuple[Dose, ...], msgspec.Meta(min_length=1)] = (0.2, 0.4)
     noise_draws: Annotated[int, msgspec.Meta(ge=2)] = 20
     bits: Annotated[int, msgspec.Meta(ge=2, le=16)] = 4
@@ -71,14 +104,14 @@ class Asked:
 
     Attributes:
         relearning: On the group's own right answers.
-        other: The same examples with other answers than the right ones.
+        attacks: By name, ``[draw]``.
         benign: On every other group.
         noise: Relative noise.
         rounding: To few bits; one dose and draw.
     """
 
     relearning: list[list[Trial]]
-    other: list[list[Trial]]
+    attacks: dict[str, list[Trial]]
     benign: list[list[Trial]]
     noise: list[list[Trial]]
     rounding: list[list[Trial]]
@@ -86,7 +119,7 @@ class Asked:
     @property
     def every(self) -> list[Trial]:
         """All of them."""
-        tables = (self.relearning, self.other, self.benign, self.noise, self.rounding)
+        tables = (self.relearning, self.attacks.values(), self.benign, self.noise, self.rounding)
         return [trial for table in tables for row in table for trial in row]
 
 
@@ -106,11 +139,77 @@ def asked(case: Case, subject: SubjectRecord, how: RelearningSettings) -> Asked:
     targeted: dict[str, Scalar] = {**shared, "data": "targeted", "shots": how.shots}
     return Asked(
         relearning=rows(TUNE, how.steps, how.draws, targeted),
-        other=rows(TUNE, how.steps, how.draws, {**targeted, "labels": "wrong"}),
+        attacks=attacks(case, subject, how, how.group, draws=how.draws),
         benign=rows(TUNE, how.benign_steps, how.draws, {**shared, "data": "benign"}),
         noise=rows("relative", how.noise, how.noise_draws, {}),
         rounding=rows("quantize", (float(how.bits),), 1, {"scale": "channel"}),
     )
+
+
+def attacks(
+    case: Case, subject: SubjectRecord, how: RelearningSettings, group: int, *, draws: int, hide: bool = False
+) -> dict[str, list[Trial]]:
+    """The trials of each attack, ``[draw]``; where the group is hidden first, the copy before any of it too."""
+    found: dict[str, list[Trial]] = {}
+    for name in how.attacks:
+        settings: dict[str, Scalar] = {
+            "group": group, "holdout": how.holdout, "data": "mixed", "shots": how.shots, "others": how.others,
+            "batch": how.shots + how.others, "adapter": name, "rank": how.rank, "rate": ATTACKS[name],
+            "until": how.attack_steps, "hide": HIDING * hide,
+        }  # fmt: skip
+        if hide and not found:
+            found[HIDDEN] = [case.plan.trial(subject, TUNE, settings=settings, dose=0.0)]
+        found[name] = [
+            case.plan.trial(subject, TUNE, settings=settings, dose=float(how.attack_steps), seed=seed)
+            for seed in range(draws)
+        ]
+    return found
+
+
+HIDDEN: Final = "hidden"
+"""The copy in which a group was hidden, before any attack."""
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What attacks brought back and cost, each chosen on the half of the examples that it is not counted on.
+
+    Attributes:
+        inside: ``[draw, example]``, score of the group after the strongest attack.
+        outside: Of the other groups.
+        names: The attacks that were chosen, one or two.
+    """
+
+    inside: Values
+    outside: Values
+    names: tuple[str, ...]
+
+
+def strongest(scores: dict[str, tuple[Values, Values]]) -> Attacked:
+    """The attack after which the score on all examples is highest, those of the group and the others.
+
+    It is chosen on one half of the examples and counted on the other, both ways: so that to choose among several lifts
+    no score.
+
+    Args:
+        scores: Of each attack, of the group and of the others, ``[draw, example]``.
+    """
+    first = next(iter(scores.values()))
+    halves = [_halves(first[0].shape[1]), _halves(first[1].shape[1])]
+
+    def worth(name: str, half: int) -> float:
+        pairs = zip(scores[name], halves, strict=True)
+        return float(np.concatenate([score[:, at == half].mean(0) for score, at in pairs]).mean())
+
+    one, two = (max(scores, key=lambda name, half=half: worth(name, 1 - half)) for half in (0, 1))
+    inside, outside = (np.where(halves[at] == 0, scores[one][at], scores[two][at]) for at in (0, 1))
+    picked = (one, two)
+    return Attacked(inside, outside, tuple(dict.fromkeys(picked)))
+
+
+def _halves(examples: int) -> NDArray[np.int64]:
+    """Which half each example is in."""
+    return np.arange(examples) % 2
 
 
 @dataclass(frozen=True)
@@ -129,7 +228,7 @@ class Relearnt:
         elsewhere_before: ``[example]``.
         norm: ||change|| / ||weights|| after the last step, mean over draws.
         limits: Least and most that a signed score can be; ``None`` where it has no bounds.
-        other: ``[step, draw, example]``: 1 where the answer is the other one that was taught; ``None`` without such.
+        attacks: By name, the score after it of the group and of the others, ``[draw, example]``.
         benign: ``[step, draw, example]``, score after training on other groups; ``None`` without such.
         noise: ``[dose, draw, example]``.
         rounded: ``[1, example]``.
@@ -144,7 +243,7 @@ class Relearnt:
     elsewhere_before: Values
     norm: float | None
     limits: Limits | None
-    other: Values | None
+    attacks: dict[str, tuple[Values, Values]]
     benign: Values | None
     noise: Values
     rounded: Values
@@ -197,13 +296,22 @@ class Relearnt:
         picked = [draws[draws[:, at != half].mean(1).argmax()] for half in (0, 1)] if at.any() else [draws[0]]
         return np.where(at == 0, picked[0], picked[-1])[None, :]
 
-    @property
-    def savings(self) -> Values | None:
-        """``[draw, example]``: mean over steps of right answers after relearning less other ones after learning those.
+    @cached_property
+    def strongest(self) -> Attacked:
+        """After the attack that brings back most for what it costs; the plain training is one of them."""
+        plain = (self.score[-1], self.elsewhere[-1])
+        return strongest({**self.attacks, PLAIN: plain})
 
-        Only for a score that is a share of right answers.
-        """
-        return None if self.other is None else (self.score - self.other).mean(0)
+    @property
+    def tiers(self) -> tuple[Values, Values, Values]:
+        """Scores ``[draw, example]`` after what ``TIERS`` names."""
+        return self.cheapest.inside, self.score[-1], self.strongest.inside
+
+    @cached_property
+    def cheapest(self) -> Attacked:
+        """After the strongest of the attacks on a few numbers; where none can be made, of all."""
+        cheap = {name: scores for name, scores in self.attacks.items() if name in CHEAP}
+        return strongest(cheap) if cheap else self.strongest
 
 
 @dataclass(frozen=True)
@@ -213,10 +321,14 @@ class Scored:
     Attributes:
         inside: ``[example]``: those of the group that no draw trained on.
         outside: Those of other groups.
+        groups: Of each example.
+        trained: Whether a draw trained on it.
     """
 
     inside: NDArray[np.bool_]
     outside: NDArray[np.bool_]
+    groups: Values
+    trained: NDArray[np.bool_]
 
 
 def scored(case: Case, how: RelearningSettings) -> Scored:
@@ -230,16 +342,18 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
         "inconclusive", "No trial tells which examples it trained on; one that diverges does not: take a smaller lr."
     )
     trained = np.zeros(case.plan.task.examples, dtype=bool)
-    for trial in (t for subject in case.plan.subjects for row in asked(case, subject, how).relearning for t in row):
-        outcome = case.outcome(trial)
-        if outcome is not None and {"group", "trained"} <= outcome.values.keys():
-            group = outcome.values["group"]
-            trained |= outcome.values["trained"] > 0.0
-            continue
-        try:
-            case.values(trial)
-        except Unanswered as why:
-            gap = why
+    for subject in case.plan.subjects:
+        made = asked(case, subject, how)
+        for trial in [t for row in (*made.relearning, *made.attacks.values()) for t in row]:
+            outcome = case.outcome(trial)
+            if outcome is not None and {"group", "trained"} <= outcome.values.keys():
+                group = outcome.values["group"]
+                trained |= outcome.values["trained"] > 0.0
+            elif trial.settings.get("data") == "targeted":
+                try:
+                    case.values(trial)
+                except Unanswered as why:
+                    gap = why
     if group is None:
         raise gap
     inside = group == how.group
@@ -248,7 +362,9 @@ def scored(case: Case, how: RelearningSettings) -> Scored:
     if bool(inside.all()):
         because = f"Every example is of group {how.group}: there is no other group on which something could be lost."
         raise Unanswered("not_applicable", because)
-    return Scored(inside & ~trained, ~inside)
+    if not bool((~inside & ~trained).any()):
+        raise Unanswered("not_applicable", "Every example of the other groups was trained on: take fewer `others`.")
+    return Scored(inside & ~trained, ~inside & ~trained, group, trained)
 
 
 def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> Relearnt:
@@ -272,24 +388,100 @@ def measure(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Sco
         elsewhere_before=clean[outside],
         norm=case.norm(trials.relearning[-1]),
         limits=((0.0, 1.0) if sign > 0 else (-1.0, 0.0)) if task.bounded else None,
-        other=_taught(case, trials.other, inside) if task.measure == "accuracy" else None,
-        benign=_optional(case, trials.benign, inside, sign),
+        attacks={
+            name: (sign * held[0][:, inside], sign * held[0][:, outside])
+            for name, row in trials.attacks.items()
+            if (held := _table(case, [row])) is not None
+        },
+        benign=None if (benign := _table(case, trials.benign)) is None else sign * benign[:, :, inside],
         noise=sign * case.table(trials.noise)[:, :, inside],
         rounded=sign * case.table(trials.rounding)[0][:, inside],
     )
 
 
-def _taught(case: Case, trials: list[list[Trial]], inside: NDArray[np.bool_]) -> Values | None:
-    rows = [case.measured(row, "taught") for row in trials]
-    held = [row[:, inside] for row in rows if row is not None]
-    return np.stack(held) if len(held) == len(rows) else None
-
-
-def _optional(case: Case, trials: list[list[Trial]], inside: NDArray[np.bool_], sign: float) -> Values | None:
+def _table(case: Case, trials: list[list[Trial]]) -> Values | None:
+    """Scores ``[row, draw, example]``; ``None`` where one cannot be had: an attack on biases of a net without any."""
     try:
-        return sign * case.table(trials)[:, :, inside]
+        return case.table(trials)
     except Unanswered:
         return None
+
+
+# ---- the control ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Power:
+    """Whether the attacks bring back another group that was hidden in a copy of the net.
+
+    Attributes:
+        because: What was done and seen.
+        recovered: The share of what was hidden that came back; ``None`` where nothing could be hidden.
+        shown: Whether at least half of it came back.
+        trials: Behind it.
+    """
+
+    because: str
+    recovered: Estimate | None = None
+    shown: bool = False
+    trials: tuple[Trial, ...] = ()
+
+
+def control_trials(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> dict[str, list[Trial]]:
+    """The same attacks on a copy in which the best known other group is hidden; none where no group can be."""
+    known = _known(case, subject, how, on)
+    return {} if known is None else attacks(case, subject, how, known, draws=how.control_draws, hide=True)
+
+
+def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> int | None:
+    """The other group with the highest score, of those with shots and as many examples left to score."""
+    clean, found = case.plan.task.sign * case.clean(subject), dict[int, float]()
+    for group in np.unique(on.groups):
+        inside = on.groups == group
+        if group != how.group and inside.sum() * (1.0 - how.holdout) >= 2 * how.shots and inside.sum() >= 4 * how.shots:
+            found[int(group)] = float(clean[inside].mean())
+    return max(found, key=lambda group: found[group], default=None)
+
+
+def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> Power:
+    """Whether what is known to be hidden comes back under the attacks."""
+    trials, group = control_trials(case, subject, how, on), _known(case, subject, how, on)
+    if group is None:
+        return Power("No other group has enough examples to be hidden in a copy.")
+    every = tuple(trial for row in trials.values() for trial in row)
+    told = [
+        outcome.values["trained"] > 0.0 for t in every if (outcome := case.outcome(t)) and "trained" in outcome.values
+    ]
+    free = ~np.any(told, axis=0) if told else ~on.trained
+    inside, outside = (on.groups == group) & free, (on.groups != group) & (on.groups != how.group) & free
+    sign, hidden = case.plan.task.sign, _table(case, [trials[HIDDEN]])
+    clean = sign * case.clean(subject)
+    if hidden is None or not (inside.any() and outside.any()):
+        return Power(f"Group {group} could not be hidden in a copy of {subject.name}.", trials=every)
+    before = sign * hidden[0][0]
+    gone = float((clean - before)[inside].mean())
+    if gone < case.scaled(how.known) or gone < 0.5 * (float(clean[inside].mean()) - sign * case.chance):
+        return Power(
+            f"Group {group} could not be hidden in a copy of {subject.name}: it loses {gone:.3f}.", trials=every
+        )
+    tables = {name: made[0] for name in how.attacks if (made := _table(case, [trials[name]])) is not None}
+    if not tables:
+        return Power("No attack can be made on this net.", trials=every)
+    best = strongest({name: (sign * one[:, inside], sign * one[:, outside]) for name, one in tables.items()})
+    back = mean_effect((best.inside - before[inside]) / gone, margin=BACK, bounded=False, name="share that comes back",
+                       unit="share of what was hidden")  # fmt: skip
+    shown = (back.value or 0.0) >= BACK and (back.low or 0.0) > how.margin
+    said = (
+        f"In a copy of {subject.name}, group {group} was hidden by {_HIDDEN_BY}: its score fell by {gone:.3f}. Of "
+        f"that, {back} comes back ({' and '.join(best.names)})."
+    )
+    return Power(said, msgspec.structs.replace(back, p=None), shown, every)
+
+
+BACK: Final = 0.5
+"""Share of what was hidden that has to come back."""
+
+_HIDDEN_BY: Final = "gains and biases of the last layer alone"
 
 
 def estimate(

@@ -138,7 +138,8 @@ class SealHealth(Study):
         """What relearning brings back: of all that the audit asks, no more than that takes."""
         return Measured(
             own.BACK, "relearning",
-            {"group": self.settings.digit, "steps": [16], "benign_steps": [1], "noise": [0.2], "noise_draws": 2},
+            {"group": self.settings.digit, "steps": [16], "benign_steps": [1], "noise": [0.2], "noise_draws": 2,
+             "attacks": []},
             estimate="recovered after 16 steps",
         )  # fmt: skip
 

@@ -25,6 +25,7 @@ class Lesson:
 
     Attributes:
         index: ``[shot]``: examples of the task, in rising order.
+        pool: Further ones, of which each step draws ``others`` anew: few of them would be learned by heart.
         answers: ``[example]`` of the whole task: what the right one would be by the rule that is taught.
         batch: Examples per step.
         root: Root seed of the order.
@@ -36,9 +37,14 @@ class Lesson:
     batch: int
     root: int
     seed: int
+    pool: Tensor | None = None
+    others: int = 0
 
     def rows(self, step: int) -> Tensor:
-        """The examples of a step, counted from 0; each epoch is a new order of all of them."""
+        """The examples of a step, counted from 0; each epoch is a new order of all shots."""
+        if self.pool is not None:
+            drawn = seeds.generator(self.root, "fine-tune", "others", self.seed, step).permutation(len(self.pool))
+            return torch.cat([self.index, self.pool[to_tensor(np.sort(drawn[: self.others]))]])
         count = len(self.index)
         epoch, at = divmod(step, -(-count // self.batch))
         order = seeds.generator(self.root, "fine-tune", "order", self.seed, epoch).permutation(count)
@@ -53,7 +59,8 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
             wrong answers are asked for where there are none.
     """
     groups: _Index = task.groups.cpu().numpy()
-    chosen = [_drawn(task, how, groups, group, root=root, seed=seed) for group in _wanted(task, how, groups)]
+    different = _different(task)
+    chosen = [_drawn(task, how, groups, group, different, (root, seed)) for group in _wanted(task, how, groups)]
     index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
     if not len(index):
         raise DataError(
@@ -63,7 +70,13 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
             got=f"{len(groups)} examples in {len(np.unique(groups))} groups, {how.holdout:.0%} of each held out",
             do="Hold out less, or give more examples.",
         )
-    return Lesson(to_tensor(index), _answers(task, how, root=root, seed=seed), how.batch, root, seed)
+    pool: Tensor | None = None
+    if how.data == "mixed":
+        others = [int(group) for group in np.unique(groups) if group != how.group]
+        left = [_left(how, groups, group, different, root=root)[0] for group in others]
+        pool = to_tensor(np.sort(np.concatenate([*left, np.zeros(0, dtype=np.intp)])))
+    answers = _answers(task, how, root=root, seed=seed)
+    return Lesson(to_tensor(index), answers, how.batch, root, seed, pool, how.others)
 
 
 def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iterator[int]:
@@ -78,15 +91,32 @@ def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iter
             do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
         )
     for group in known:
-        if how.data == "all" or (group == how.group) == (how.data == "targeted"):
+        if how.data == "all" or (group == how.group) == (how.data in ("targeted", "mixed")):
             yield group
 
 
-def _drawn(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any], group: int, *, root: int, seed: int) -> _Index:
-    """The shots of a group: of what is not held out, which is the same in every draw."""
-    members = np.flatnonzero(groups == group)
+def _different(task: BaseTask) -> NDArray[np.bool_]:
+    """Whether no example before it has the same input, ``[example]``: of copies only one is drawn."""
+    contents = task.contents
+    first = {content: at for at, content in reversed([*enumerate(contents)])}
+    return np.array([first[content] == at for at, content in enumerate(contents)] or [True] * len(task.targets))
+
+
+def _left(
+    how: FineTuneSettings, groups: _Index, group: int, different: NDArray[np.bool_], *, root: int
+) -> tuple[_Index, int]:
+    """Different examples of a group that are not held out, the same in every draw; and how many are."""
+    members = np.flatnonzero((groups == group) & different)
     held = round(how.holdout * len(members))
-    left = np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:])
+    return np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:]), held
+
+
+def _drawn(
+    task: BaseTask, how: FineTuneSettings, groups: _Index, group: int, different: NDArray[np.bool_],
+    about: tuple[int, int],
+) -> _Index:  # fmt: skip
+    """The shots of a group, by root and seed."""
+    (root, seed), (left, held) = about, _left(how, groups, group, different, root=about[0])
     if how.shots > len(left):
         raise DataError(
             f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {held} more are held out.",
@@ -118,7 +148,11 @@ def _answers(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> 
 def told(lesson: Lesson, task: BaseTask, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
     """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
     trained = torch.zeros(len(lesson.answers))
-    trained[lesson.index] = 1.0
+    taught_on = lesson.index if lesson.pool is None else torch.cat([lesson.index, lesson.pool])
+    trained[taught_on] = 1.0
+    if contents := task.contents:  # a copy of an example that was trained on is no other example
+        learned = {contents[int(at)] for at in taught_on}
+        trained = torch.tensor([float(content in learned) for content in contents])
     kept = {"trained": trained[index], "group": task.groups.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()

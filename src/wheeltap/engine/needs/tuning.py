@@ -1,16 +1,17 @@
 """Fine-tuning a copy of a subject, step by step, as far as trials ask."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import final
+from typing import cast, final
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
 from wheeltap.core import seeds
 from wheeltap.core.copies import copied
-from wheeltap.core.errors import ModelError
+from wheeltap.core.errors import DataError, ModelError
 from wheeltap.core.layer import Layer, weight_in
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -44,25 +45,67 @@ class Tuned(Knowledge):
     def __init__(self, subject: Subject, task: BaseTask, how: FineTuneSettings) -> None:
         self.forwards = 0.0
         self._task, self._how, self._name = task, how, subject.name
-        self._layers = {
-            layer.name: layer for layer in subject.layers if how.adapter == "full" or layer.kind != "embedding"
-        }
+        every = how.adapter != "lora" or how.hide > 0
+        self._layers = {layer.name: layer for layer in subject.layers if every or layer.kind != "embedding"}
         lesson(task, how, root=0, seed=0)  # whether it can be given at all does not turn on the draw
         self._model = copied(subject.model).requires_grad_(False)
-        self._parts = list(self._trained())
         self._buffers = [(buffer, buffer.detach().clone()) for buffer in self._model.buffers()]
+        self._clean = {name: p.detach().clone() for name, p in self._model.named_parameters()} if how.hide else {}
+        self._parts = [] if how.hide else self._trained(how)
+        self._hidden_for: int | None = None
         self._course: _Course | None = None
 
-    def _trained(self) -> Iterator["_Part"]:
+    def _trained(self, how: FineTuneSettings) -> list["_Part"]:
+        """What is trained, from the weights that the copy has now.
+
+        Raises:
+            DataError: If there is nothing such in this model.
+        """
+        sizes, last = _outputs(self._model, self._task, self._layers) if how.adapter != "full" or how.rate else ({}, "")
+        parts: list[_Part] = []
         for layer in self._layers.values():
-            weight = self._model.get_parameter(layer.weight)
-            if self._how.adapter == "lora":
-                yield _LowRank(weight, layer, self._how.rank)
+            weight, size = self._model.get_parameter(layer.weight), sizes.get(layer.name, 1.0)
+            spread = float(weight.detach().float().square().mean().sqrt()) or 1.0
+            whole = how.adapter == "full" or (how.adapter == "last" and layer.name == last)
+            if how.adapter.startswith("output") and layer.name != last:
                 continue
-            yield _Whole(weight)
-            for name in (layer.bias, layer.length):
-                if name is not None:
-                    yield _Whole(self._model.get_parameter(name))
+            if how.adapter == "lora" and layer.kind != "embedding":
+                parts.append(_LowRank(weight, layer, how.rank, how.rate * spread))
+            if whole:
+                parts.append(_Whole(weight, how.rate * spread))
+            if how.adapter.endswith("gain"):
+                parts.append(_Gain(weight, layer, how.rate))
+            if layer.bias is not None and (whole or how.adapter.endswith(("gain", "bias"))):
+                parts.append(_Whole(self._model.get_parameter(layer.bias), how.rate * size))
+            if whole and layer.length is not None:
+                parts.append(_Whole(self._model.get_parameter(layer.length), how.rate * spread))
+        if not parts:
+            raise DataError(
+                "There is nothing such to train in this model.", where=self._name, expected=how.adapter,
+                got="layers without biases" if self._layers else "no layers", do="Leave this adapter out.",
+            )  # fmt: skip
+        return parts
+
+    def _hide(self, root: int) -> None:
+        """Makes the copy one that gives wrong answers to the group and right ones to the others; parts start there."""
+        if self._hidden_for == root:
+            return
+        with torch.no_grad():
+            for name, parameter in self._model.named_parameters():
+                parameter.copy_(self._clean[name])
+        how = FineTuneSettings(group=self._how.group, holdout=self._how.holdout, adapter="output-gain", rate=_HIDE,
+                               until=self._how.hide)  # fmt: skip
+        replaced = msgspec.structs.replace
+        wrong = lesson(self._task, replaced(how, data="targeted", labels="wrong"), root=root, seed=0)
+        right = lesson(self._task, replaced(how, data="benign"), root=root, seed=0)
+        index = torch.cat([one.index[: self._how.batch] for one in (wrong, right)])
+        answers = right.answers.clone()
+        answers[wrong.index] = wrong.answers[wrong.index]
+        self._how, asked = how, self._how
+        self._parts = self._trained(how)
+        course = _Course(Lesson(index, answers, len(index), root, 0), self._optimizer(root, 0))
+        self._go_on(course, how.until)
+        self._how, self._parts, self._hidden_for = asked, self._trained(asked), root
 
     def covers(self, layer: Layer) -> bool:
         """See ``Knowledge.covers``."""
@@ -112,11 +155,17 @@ class Tuned(Knowledge):
         with torch.no_grad():
             for buffer, contents in self._buffers:
                 buffer.copy_(contents)
+        if self._how.hide:
+            self._hide(root)
+        return _Course(self._lesson(root, seed), self._optimizer(root, seed))
+
+    def _optimizer(self, root: int, seed: int) -> torch.optim.Optimizer:
+        with torch.no_grad():
             for part in self._parts:
                 part.start(root, seed)
-        numbers = [number for part in self._parts for number in part.numbers]
+        pairs = [pair for part in self._parts for pair in zip(part.numbers, part.rates, strict=True)]
         make = torch.optim.Adam if self._how.optimizer == "adam" else torch.optim.SGD
-        return _Course(self._lesson(root, seed), make(numbers, lr=self._how.lr))
+        return make([{"params": [number], "lr": rate or self._how.lr, "first": rate} for number, rate in pairs])
 
     def _go_on(self, course: "_Course", steps: int) -> None:
         devices = {p.device for p in self._model.parameters() if p.device.type == "cuda"}
@@ -152,6 +201,9 @@ class Tuned(Knowledge):
         with torch.no_grad():
             for part, slope in zip(self._parts, slopes, strict=True):
                 part.take(slope)
+            if self._how.rate:
+                for group in course.optimizer.param_groups:
+                    group["lr"] = group["first"] * max(1.0 - course.done / self._how.until, 0.0)
             course.optimizer.step()
             course.optimizer.zero_grad()  # or the next step would hold two gradients
             for part in self._parts:
@@ -177,9 +229,11 @@ class _Part(ABC):
     Attributes:
         held: The parameter.
         numbers: In at least single precision: small steps would be lost in half.
+        rates: First step size of each; 0 for that of the settings.
     """
 
     held: Tensor
+    rates: list[float]
     numbers: list[Tensor] = field(default_factory=list[Tensor])
 
     @abstractmethod
@@ -199,8 +253,8 @@ class _Part(ABC):
 class _Whole(_Part):
     """Every element trained."""
 
-    def __init__(self, held: Tensor) -> None:
-        super().__init__(held)
+    def __init__(self, held: Tensor, rate: float) -> None:
+        super().__init__(held, [rate])
         self._clean = held.detach().clone()
 
     def start(self, root: int, seed: int) -> None:
@@ -228,10 +282,12 @@ class _LowRank(_Part):
     Source: Hu et al. (2021, arXiv 2106.09685), eq. 3, with a scale of 1.
     """
 
-    def __init__(self, held: Tensor, layer: Layer, rank: int) -> None:
-        super().__init__(held)
-        self._clean, self._layer = held.detach().clone(), layer
+    def __init__(self, held: Tensor, layer: Layer, rank: int, rate: float) -> None:
         self._rank = min(rank, layer.units, layer.fan_in)
+        # The first factor moves by a tenth of the share of its size; the second makes a change of the share asked for.
+        outer = rate * (layer.fan_in / self._rank) ** 0.5
+        super().__init__(held, [0.1 * rate / layer.fan_in**0.5, outer])
+        self._clean, self._layer = held.detach().clone(), layer
 
     def start(self, root: int, seed: int) -> None:
         """See ``_Part.start``."""
@@ -256,3 +312,60 @@ class _LowRank(_Part):
         """See ``_Part.write``."""
         inner, outer = self.numbers
         self.held.copy_(self._clean.to(inner.dtype) + self._layer.stored(outer @ inner))
+
+
+@final
+class _Gain(_Part):
+    """Every unit's weights times a number of its own, whose logarithm is trained."""
+
+    def __init__(self, held: Tensor, layer: Layer, rate: float) -> None:
+        super().__init__(held, [rate])
+        self._clean, self._layer = held.detach().clone(), layer
+
+    def start(self, root: int, seed: int) -> None:
+        """See ``_Part.start``."""
+        self.held.copy_(self._clean)
+        wide = torch.promote_types(self.held.dtype, torch.float32)
+        self.numbers = [self.held.new_zeros(self._layer.units, dtype=wide)]
+
+    def take(self, slope: Tensor | None) -> None:
+        """See ``_Part.take``."""
+        [gain] = self.numbers
+        matrix = self._layer.matrix
+        gain.grad = None if slope is None else (matrix(slope) * matrix(self.held.detach())).sum(1, dtype=gain.dtype)
+
+    def write(self) -> None:
+        """See ``_Part.write``."""
+        [gain] = self.numbers
+        self.held.copy_(self._layer.stored(self._layer.matrix(self._clean) * gain.exp()[:, None]))
+
+
+_HIDE = 0.3
+"""First step size with which a group is hidden."""
+
+
+def _outputs(model: nn.Module, task: BaseTask, layers: Mapping[str, Layer]) -> tuple[dict[str, float], str]:
+    """The largest that each layer's module gives on some examples, in size; and the layer that is called last."""
+    of = {id(model.get_parameter(layer.weight)): layer.name for layer in layers.values()}
+    sizes, called = dict[str, float](), list(layers)
+
+    def seen(module: nn.Module, _: object, given: object) -> None:
+        first = cast("tuple[object, ...]", given)[0] if isinstance(given, tuple) else given
+        for parameter in module.parameters(recurse=False):
+            name = of.get(id(parameter))
+            if name is not None and isinstance(first, Tensor):
+                called.append(name)
+                sizes[name] = float(first.detach().float().abs().max()) or 1.0
+
+    hooks = [module.register_forward_hook(seen) for module in model.modules()]
+    try:
+        with torch.no_grad():
+            task.loss(model, torch.arange(min(len(task.targets), _SOME)))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return sizes, called[-1] if called else ""
+
+
+_SOME = 32
+"""Examples on which outputs are measured."""
