@@ -1,6 +1,7 @@
 """Weights that are no parameters: whatever the answers are computed from, wherever it is kept, is named and counted."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,87 @@ def test_the_share_that_is_disturbed_is_that_of_a_count_by_bits(ways: tuple[str,
         assert disturbance.coverage == pytest.approx(by_bits(net, subject, scheme, dose), abs=CLOSE / 2), scheme
     assert sum(subject.fixed.values()) == pytest.approx(HIDDEN * len(ways), rel=0.01)
     assert not any("unread" in name for name in subject.fixed), "of this buffer no answer is computed"
+
+
+class Planes(nn.Module):
+    """Codes of eight bits, plane by plane; or masks of four relations, one kind for each pair."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, draw = way, torch.Generator().manual_seed(4)
+        codes = (torch.randn(12, 8, generator=draw) * 32 + 128).round().clamp(0, 255).to(torch.int64)
+        if way == "relations":
+            self.planes = list(torch.randint(4, (12, 8), generator=draw) == torch.arange(4)[:, None, None])
+        else:
+            self.planes = list(codes >> torch.arange(8)[:, None, None] & 1 == 1)
+        if way == "product":
+            self.planes = [plane.float() for plane in self.planes]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        total = torch.zeros(*inputs.shape[:-1], 12)
+        for power, plane in enumerate(self.planes):
+            wide = inputs[..., None, :]
+            match self.way:
+                case "product":
+                    part = inputs @ plane.T
+                case "filled":
+                    part = wide.masked_fill(plane, 0.0).sum(-1)
+                case "signed":
+                    part = torch.where(plane, wide, -wide).sum(-1)
+                case _:
+                    part = torch.where(plane, wide, 0.0).sum(-1)
+            total = total + 2**power * part
+        return total / 128
+
+
+@pytest.mark.parametrize("way", ["chosen", "filled", "signed", "product", "relations"])
+def test_planes_of_bits_are_weights_and_masks_of_relations_are_none(way: str) -> None:
+    subject = Subject(seeded(lambda: Net(lambda: Planes(way))))
+    settle(subject, task())
+    assert sum(subject.fixed.values()) == (0 if way == "relations" else 8 * 96)
+
+
+def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch(tmp_path: Path) -> None:
+    np.save(tmp_path / "weight.npy", np.random.default_rng(1).normal(size=(8, 12)).astype(np.float32))
+
+    class Reading(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return torch.from_numpy(inputs.numpy() @ np.load(tmp_path / "weight.npy"))
+
+    subject = Subject(seeded(lambda: Net(Reading)))
+    settle(subject, task())
+    assert subject.fixed == {"an array [8, 12] of the forward": 96}
+
+
+class Sound(nn.Module):
+    """Positions below a norm by hand, segments that are averaged one by one, or numpy with the model's own weights."""
+
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way, self.inner = way, nn.Linear(8, 12)
+        draw = torch.Generator().manual_seed(5)
+        self.register_buffer("positions", torch.randn(6, 12, generator=draw))
+        self.segments = [(torch.arange(12) // 3 == at).float() / (at + 1) for at in range(4)]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        rows = self.inner(inputs)
+        match self.way:
+            case "norm":
+                rows = rows + self.positions
+                return rows * (rows.pow(2).mean(-1, keepdim=True) + 1e-6).rsqrt()
+            case "segments":
+                means = torch.stack([(rows * one).sum(-1) for one in self.segments], -1)
+                return means.repeat_interleave(3, -1)
+            case _:
+                weight = self.inner.weight.detach().numpy() * 2
+                return torch.from_numpy(inputs.numpy() @ weight.T)
+
+
+@pytest.mark.parametrize("way", ["norm", "segments", "own weights in numpy"])
+def test_norms_segments_and_own_weights_in_numpy_are_no_hidden_weights(way: str) -> None:
+    subject = Subject(seeded(lambda: Net(lambda: Sound(way))))
+    settle(subject, task())
+    assert subject.fixed == {}
 
 
 class Beside(nn.Module):

@@ -4,7 +4,8 @@ What one example shows (see ``engine.fixed``) is tried where it does not tell: w
 changed, and the answers to the whole task are compared.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Generator, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, cast, final
 
@@ -18,6 +19,7 @@ from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_tensor
 from wheeltap.engine.fixed import Fixed, Leaf, numbers, place
+from wheeltap.engine.outside import constants
 
 _LEAST: Final = 0.005
 """Share of the parameters below which what is left open is not tried."""
@@ -100,9 +102,20 @@ def counted(
         )
     fixed = {name: size for name, size in seen.fixed.items() if not _passes(name, passing)}
     fixed |= {one.name: one.size for one in mattering}
+    if seen.outside and all(one.tensor is not None for one in mattering):
+        fixed |= _at_hand(subject, task, held)
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
     alone = bool(fixed) and bool(unused) and not trial.moves(unused)
     return Counted(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
+
+
+def _at_hand(subject: Subject, task: BaseTask, held: list[_Open]) -> dict[str, int]:
+    """What the forward computes with outside of torch that is not held: a file, a text, a cache."""
+    batch = next(iter(task.moments()))
+    own = [*subject.model.parameters(), *(one.tensor for one in held if one.tensor is not None)]
+    with torch.no_grad():
+        found = constants(lambda at: batch.one(at).run(subject.model), _changed(own))
+    return found if sum(found.values()) >= _least(subject) else {}
 
 
 @dataclass(frozen=True)
@@ -218,23 +231,26 @@ class _Trial:
         """Whether the answers change with some tensors; these come back as they were."""
         if not tensors:
             return False
-        before = [tensor.detach().clone() for tensor in tensors]
+        self.forwards += 1.0
         try:
-            for tensor in tensors:
-                _change(tensor)
-            self.forwards += 1.0
-            scores = self.task.scores(self.subject.model)
+            with _changed(tensors):
+                scores = self.task.scores(self.subject.model)
         except Exception:  # an index out of range, say
             return True
-        finally:
-            for tensor, kept in zip(tensors, before, strict=True):
-                tensor.data.copy_(kept)
         return not bool((scores - self.clean).abs().max() <= _SAME * self.clean.abs().max())
 
 
-def _change(tensor: Tensor) -> None:
-    """Writes other numbers of the same range: they come in reverse, floating-point ones larger too."""
-    other = tensor.detach().flatten().flip(0).reshape(tensor.shape)
-    if other.is_floating_point():
-        other = 1.5 * other + other.abs().mean()
-    tensor.data.copy_(other)
+@contextmanager
+def _changed(tensors: list[Tensor]) -> Generator[None]:
+    """Other numbers of the same range: they come in reverse, floating-point ones larger too."""
+    before = [tensor.detach().clone() for tensor in tensors]
+    try:
+        for tensor in tensors:
+            other = tensor.detach().flatten().flip(0).reshape(tensor.shape)
+            if other.is_floating_point():
+                other = 1.5 * other + other.abs().mean()
+            tensor.data.copy_(other)
+        yield
+    finally:
+        for tensor, kept in zip(tensors, before, strict=True):
+            tensor.data.copy_(kept)

@@ -27,10 +27,21 @@ _INDICES: Final = ("index", "indices", "idx", "offsets")
 _BESIDE: Final = ("mask", "attn_mask", "attn_bias", "condition", "grid", "running_mean", "running_var")
 """Names of arguments that choose or shift what is computed."""
 
-_SUMS: Final = ("sum", "mean", "nansum", "prod", "logsumexp")
+_SUMS: Final = (
+    "sum", "mean", "nansum", "prod", "logsumexp", "cumsum", "index_add", "scatter_add", "scatter_reduce",
+    "index_reduce", "segment_reduce",
+)  # fmt: skip
 """Functions that make a product of what was multiplied number by number. Transforms of Fourier do as well."""
 
 _SCALES: Final = ("mul", "div")
+
+_SHIFTS: Final = ("add", "sub", "rsub")
+
+_SQUARES: Final = ("pow", "square", "abs")
+"""Functions after which a sum of differences is a distance."""
+
+_CHOICES: Final = ("where", "masked_fill")
+"""Functions that activations meet truth values in."""
 
 _COPIES: Final = ("clone", "_to_copy", "copy")
 """Functions that give the same numbers in another place."""
@@ -44,6 +55,12 @@ _MOST_BYTES: Final = 2**28
 _BITS: Final = 1.0
 """Information of a number, above which a table of one sign is a weight."""
 
+_SEVERAL: Final = 4
+"""Rows or planes that the same activations meet one by one, from which they are judged together."""
+
+_PLANE_BITS: Final = 3.0
+"""Information of planes of bits at one place, above which they are digits of weights; and of each half a bit."""
+
 
 @final
 @dataclass(frozen=True)
@@ -55,12 +72,32 @@ class _Origin:
         leaves: From which stored tensors: a set of bits.
         masks: From which others as masks of parameters.
         scaled: Which of these its numbers were multiplied by, one by one, and not summed since.
+        rows: Which rows and planes its numbers met, and were not summed since: bits of their numbers.
+        shifts: Which rows were added or subtracted, and not squared since: the same.
     """
 
     inputs: bool = False
     leaves: int = 0
     masks: int = 0
     scaled: int = 0
+    rows: int = 0
+    shifts: int = 0
+
+
+@final
+@dataclass(frozen=True)
+class _Row:
+    """A vector or a table that activations met number by number, or a plane of bits.
+
+    Attributes:
+        beside: Of the activations: what they were, and where.
+        tensor: The row.
+        leaves: What it was computed from.
+    """
+
+    beside: tuple[str, int, int]
+    tensor: Tensor
+    leaves: int
 
 
 @final
@@ -117,6 +154,8 @@ class Fixed(TorchDispatchMode):
         self._regions: dict[int, list[tuple[int, int, _Origin]]] = {}
         self.leaves: list[Leaf] = []
         self.weights = self.reached = 0
+        self._rows: list[_Row] = []
+        self._summed = 0
         self.outside = False
         self.scalars: set[float] = set()
         for path, parameter in parameters:
@@ -134,6 +173,13 @@ class Fixed(TorchDispatchMode):
         self.outside |= not any(origin.inputs for origin in origins)
         for origin in origins:
             self.reached |= origin.leaves | origin.masks
+        together: dict[tuple[Any, ...], list[_Row]] = {}
+        for at, row in enumerate(self._rows):
+            if self._summed >> at & 1:
+                together.setdefault((*row.beside, row.tensor.numel()), []).append(row)
+        for (kind, *_), rows in together.items():
+            if _are_weights([row.tensor for row in rows], shifts=kind == "shift"):
+                self.weights |= _union(row.leaves for row in rows)
 
     def of(self, bits: int) -> list[Leaf]:
         """The leaves of a set of bits."""
@@ -175,9 +221,12 @@ class Fixed(TorchDispatchMode):
         if any(part.origin.inputs for part in parts):
             pointwise = torch.Tag.pointwise in func.tags
             scales = self._met(base, parts, result, pointwise=pointwise)
-            if base in _SCALES or base in _COPIES or (shared and not pointwise):  # a view
+            rows, shifts = self._one_by_one(base, parts, pointwise=pointwise)
+            if base in _SCALES or base in _COPIES or base == "neg" or (shared and not pointwise):  # a view
                 scales |= _union(part.origin.scaled for part in parts)
-            return _Origin(inputs=True, leaves=leaves, masks=masks, scaled=scales)
+                rows |= _union(part.origin.rows for part in parts)
+                shifts |= _union(part.origin.shifts for part in parts)
+            return _Origin(inputs=True, leaves=leaves, masks=masks, scaled=scales, rows=rows, shifts=shifts)
         if leaves & self._parameters and (base in _SCALES or base == "where"):
             alone = [part for part in parts if self._fixed(part.origin.leaves) == part.origin.leaves]
             new = _union(p.origin.leaves for p in alone if p.role in _BESIDE or not is_informative(p.tensor))
@@ -197,7 +246,7 @@ class Fixed(TorchDispatchMode):
         if all(part.role in _INDICES for part in moving):  # looked up
             self._note(part for part in still if is_informative(part.tensor))
             return 0
-        some = [part for part in still if part.tensor.dtype is not torch.bool and _is_weight(part.tensor)]
+        some = [part for part in still if part.tensor.dtype is not torch.bool and is_weight(part.tensor)]
         most = max(_varying(part.tensor) for part in moving)
         if not pointwise:
             self._note(some)
@@ -206,6 +255,38 @@ class Fixed(TorchDispatchMode):
         elif base in _SCALES:
             return _union(self._fixed(part.origin.leaves) for part in some)
         return 0
+
+    def _one_by_one(self, base: str, parts: list[_Part], *, pointwise: bool) -> tuple[int, int]:
+        """Keeps rows and planes that activations meet; gives those that they are combined with, and are shifted by."""
+        moving = [part for part in parts if part.origin.inputs]
+        if base in _SUMS:
+            self._summed |= _union(part.origin.rows for part in moving)
+        if "vector_norm" in base or base == "norm":
+            self._summed |= _union(part.origin.shifts for part in moving)
+        rows = shifts = 0
+        if base in _SQUARES or (base == "mul" and len(moving) > 1):
+            rows = moving[0].origin.shifts & moving[-1].origin.shifts
+        kind = "shift" if base in _SHIFTS else "row"
+        if pointwise and base not in (*_SCALES, *_SHIFTS, *_CHOICES):
+            return rows, shifts
+        for part in parts:
+            leaves = 0 if part.origin.inputs or part.tensor.layout is not torch.strided else part.origin.leaves
+            leaves = self._fixed(leaves)
+            truths = part.tensor.dtype is torch.bool
+            if not leaves or not _axes(part.tensor) or truths != (base in _CHOICES):
+                continue
+            other = part.role in (*_BESIDE, *_INDICES) or "norm" in base or _axes(part.tensor) < _MATRIX
+            if part.tensor.is_complex() or part.tensor.is_quantized or (not pointwise and other):
+                continue
+            bit = 1 << len(self._rows)
+            self._rows.append(_Row((kind, *place(moving[0].tensor)[:2]), part.tensor, leaves))
+            if not pointwise:
+                self._summed |= bit
+            elif kind == "shift":
+                shifts |= bit
+            else:
+                rows |= bit
+        return rows, shifts
 
     def _note(self, parts: Iterable[_Part]) -> None:
         for part in parts:
@@ -309,9 +390,25 @@ def place(tensor: Tensor) -> tuple[int, int, int]:
     return storage, start, start + (reach + 1) * stored.element_size()
 
 
-def _is_weight(factor: Tensor) -> bool:
+def is_weight(factor: Tensor) -> bool:
     """Whether it tells enough: along two axes, or with two signs."""
     return is_informative(factor) if _axes(factor) >= _MATRIX else _has_signs(factor)
+
+
+def _are_weights(rows: list[Tensor], *, shifts: bool) -> bool:
+    """Whether several of them tell enough together: rows as one table, planes of bits as digits of numbers."""
+    rows = list({place(row): row for row in rows}.values())
+    if len(rows) < _SEVERAL:
+        return False
+    table = torch.stack([row.flatten() for row in rows])
+    if shifts:
+        return is_informative(table)
+    low, high = table.amin(1, keepdim=True), table.amax(1, keepdim=True)
+    if min(map(_axes, rows)) >= _MATRIX:
+        truths = table > low
+        planes = bool((table == torch.where(truths, high, low)).all())
+        return planes and _information(truths, axis=1) > max(_PLANE_BITS, len(rows) / 2)
+    return is_informative(table if bool((low < 0).any()) else table / high)
 
 
 def _has_signs(tensor: Tensor) -> bool:
@@ -341,10 +438,15 @@ def is_informative(tensor: Tensor) -> bool:
     """Whether numbers have two signs, or more than a bit of information each."""
     if _has_signs(tensor):
         return True
+    return _information(_stored(tensor)) > _BITS
+
+
+def _information(values: Tensor, *, axis: int | None = None) -> float:
+    """Bits of a number, or of a slice along an axis."""
     torched: Any = torch
-    counts: Tensor = torched.unique(_stored(tensor), return_counts=True)[1]
+    counts: Tensor = torched.unique(values, return_counts=True, dim=axis)[1]
     share = counts.double() / counts.sum()
-    return float(-(share * share.log2()).sum()) > _BITS
+    return float(-(share * share.log2()).sum())
 
 
 def _roles(func: Any, args: tuple[Any, ...], given: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
