@@ -62,7 +62,7 @@ class _Watch:
                 if isinstance(one, _CACHE):
                     some += gc.get_referents(one)
         for value in some:
-            if id(value) not in self._seen and isinstance(value, _KINDS):
+            if id(value) not in self._seen and issubclass(type(value), _KINDS):
                 self._seen[id(value)] = value
                 for numbers in _numbers(value):
                     self.found.setdefault(_content(numbers), numbers)
