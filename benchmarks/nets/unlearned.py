@@ -82,7 +82,7 @@ def unlearn(model: nn.Module, task: BaseTask, group: int, how: Unlearning) -> nn
     """
     changed = copy.deepcopy(model)
     own = torch.Generator().manual_seed(seeds.derive(how.seed, "unlearned", "batches"))
-    gone, kept = ((task.groups == group).nonzero()[:, 0], (task.groups != group).nonzero()[:, 0])
+    gone, kept = ((task.behaviors == group).nonzero()[:, 0], (task.behaviors != group).nonzero()[:, 0])
     lost = task.part(gone)
 
     def some(rows: Tensor) -> Tensor:
@@ -237,7 +237,7 @@ def rules(examples: int = 300, *, seed: int = 1) -> ChoiceTask:
         cast("list[list[int]]", _listed(tokens)), [letters] * examples, cast("list[int]", _listed(answers)),
         name="rules", tokens_per_batch=4096,
     )  # fmt: skip
-    return task.with_groups(rule)
+    return task.with_behaviors(rule)
 
 
 def _listed(tensor: Tensor) -> list[Any]:

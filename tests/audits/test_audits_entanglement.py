@@ -119,15 +119,15 @@ class TestByHand:
             wanted = separate()(task.inputs)
         report = run(Task(task.inputs, wanted), separate())
         assert finding(report, "net 0").status == "not_applicable"
-        assert "with_groups" in finding(report, "net 0").because
-        grouped = run(Task(task.inputs, wanted).with_groups(task.targets), separate())
+        assert "with_behaviors" in finding(report, "net 0").because
+        grouped = run(Task(task.inputs, wanted).with_behaviors(task.targets), separate())
         assert finding(grouped, "net 0").status in ("excluded", "inconclusive")
 
     def test_small_groups_are_left_out(self) -> None:
         task = six_inputs(60)
         groups = task.targets.clone()
         groups[:2] = 9
-        report = run(task.with_groups(groups), separate())
+        report = run(task.with_behaviors(groups), separate())
         assert "of 6 behaviors" in finding(report, "net 0").because
 
     def test_a_sample_of_units_says_so_and_is_less_sure(self) -> None:

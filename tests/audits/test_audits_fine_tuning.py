@@ -55,5 +55,5 @@ def test_where_all_others_have_the_answer_that_is_taught_nothing_can_be_lost() -
 def test_where_others_have_other_answers_too_it_is_measured(groups: bool) -> None:
     subject, points, targets = sorted_by(2 if groups else 3)
     task = wt.Task(points, targets, name="more")
-    found = of(tuned(subject, task.with_groups((points[:, 1] > 0).long()) if groups else task))
+    found = of(tuned(subject, task.with_behaviors((points[:, 1] > 0).long()) if groups else task))
     assert found.status != "not_applicable" and found.estimates[0].value is not None

@@ -7,21 +7,30 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Cells, Draft, Words
+from wheeltap.audits.claims import CLAIM, LOSS, PAIR, Draft, Words
 from wheeltap.audits.settle import EXCLUDED, OPEN, settle, voided
 from wheeltap.core.records import Estimate, Finding, FindingStatus
 from wheeltap.stats import rare, three_sided
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import Evidence, NoEvidence
+from wheeltap.stats.sample import Sample
 
 MARGIN = 0.02
 NORMAL = NormalDist()
 
 
-def planted(above: float | None, below: float | None, *, value: float = 0.001, **more: Any) -> Draft:
-    """A tested effect with these p-values of "at most the margin" and "at least the margin".
+class Planted(Evidence):
+    """What excludes with a p-value that the test chose; nothing without a margin, as a mean."""
 
-    The latter is told from the interval: a normal one that reaches as far as such a p-value says.
-    """
+    def __init__(self, p: float | None) -> None:
+        self.p = p
+
+    def below(self, margin: float, *, one_sided: bool) -> float | None:
+        return self.p if margin > 0.0 else None
+
+
+def planted(above: float | None, below: float | None, *, value: float = 0.001, **more: Any) -> Draft:
+    """A tested effect with these p-values of "at most the margin" and "at least the margin", and a fitting interval."""
     high = None
     if below is not None:
         score = NORMAL.inv_cdf(1.0 - below / 2.0)
@@ -29,7 +38,9 @@ def planted(above: float | None, below: float | None, *, value: float = 0.001, *
     low = None if high is None else 2.0 * value - high
     test = Estimate(name="e", value=value, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=above)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="It is so.")
-    return Draft(told, test=test, **{"margin": MARGIN, "otherwise": "It may be so.", **more})
+    return Draft(
+        told, test=test, **{"evidence": Planted(below), "margin": MARGIN, "otherwise": "It may be so.", **more}
+    )
 
 
 def statuses(*drafts: Draft, alpha: float = 0.05) -> list[FindingStatus]:
@@ -64,13 +75,13 @@ def test_each_side_is_decided_by_its_own_p_value(
     assert found.because == words.get(status, opened)
 
 
-def test_the_planted_p_value_is_the_one_that_is_told_from_the_interval() -> None:
-    for below in (0.001, 0.01, 0.04, 0.3):
-        for one_sided in (False, True):
-            test = planted(0.5, below).test
-            assert test is not None
-            told = three_sided.from_interval(test, margin=MARGIN, one_sided=one_sided)
-            assert told == pytest.approx(below, rel=1e-6)
+def test_a_test_has_evidence() -> None:
+    """An interval alone excludes nothing: at zero width it would exclude everything."""
+    test = Estimate.exact("e", 0.0, "u")
+    told = Finding(code="WT1", title="t", status="found", subject="s", because="yes")
+    with pytest.raises(AssertionError, match="without its evidence"):
+        Draft(told, test=test, margin=MARGIN)
+    assert statuses(Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN)) == ["inconclusive"]
 
 
 @pytest.mark.parametrize("margin", [0.0, -0.1])
@@ -91,7 +102,8 @@ def test_a_one_sided_test_finds_only_losses_and_excludes_any_gain() -> None:
 
 def replace_test(draft: Draft, test: Estimate, *, one_sided: bool) -> Draft:
     finding = replace(draft.finding, estimates=(test,))
-    return Draft(finding, test=test, margin=MARGIN, one_sided=one_sided, otherwise=draft.otherwise)
+    evidence = Planted(1e-9 if one_sided else None)
+    return Draft(finding, test=test, evidence=evidence, margin=MARGIN, one_sided=one_sided, otherwise=draft.otherwise)
 
 
 @pytest.mark.parametrize("fallback", ["excluded", "inconclusive"])
@@ -151,7 +163,7 @@ def at_the_margin(rng: np.random.Generator, rate: float, *, count: int = 6) -> l
         values = (rng.random((1, 150)) < rate).astype(np.float64)
         test = mean_effect(values, margin=rate, bounded=True, unit="u")
         told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-        made.append(Draft(told, test=test, margin=rate, cells=Cells(values, True), one_sided=True))
+        made.append(Draft(told, test=test, margin=rate, evidence=Sample(values, 1.0), one_sided=True))
     return made
 
 
@@ -169,18 +181,18 @@ def test_any_false_verdict_is_as_rare_as_alpha_says_on_either_side(rate: float) 
 # ---- what the numbers are the mean of ------------------------------------------------------------------------------
 
 
-def test_where_the_cells_are_known_they_decide_and_not_the_interval() -> None:
+def test_the_values_decide_and_not_the_interval() -> None:
     """None of 150 answers is lost: its interval ends at 1.8 %, yet a loss of 2 % leaves no trace in one case of 20."""
     none = np.zeros((1, 150))
     test = mean_effect(none, margin=MARGIN, bounded=True, unit="u")
     assert test.high is not None and test.high < MARGIN
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    by_interval = Draft(told, test=test, margin=MARGIN, one_sided=True)
-    by_cells = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(none, True))
-    assert statuses(by_interval) == ["excluded"] and statuses(by_cells) == ["inconclusive"]
-    one_test = three_sided.p_below(none, margin=MARGIN, bounded=True, one_sided=True)
+    by_values = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(none, 1.0))
+    assert statuses(by_values) == ["inconclusive"]
+    one_test = three_sided.p_below(none, margin=MARGIN, bound=1.0, one_sided=True)
     assert one_test == pytest.approx(2.0 * (1.0 - MARGIN) ** 150, rel=0.1)  # of a two-sided alpha
-    assert statuses(Draft(told, test=test, margin=0.04, one_sided=True, cells=Cells(none, True))) == ["excluded"]
+    wider = Draft(told, test=test, margin=0.04, one_sided=True, evidence=Sample(none, 1.0))
+    assert statuses(wider) == ["excluded"]
 
 
 def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
@@ -189,21 +201,13 @@ def test_where_few_draws_hit_hard_what_none_showed_is_allowed_for() -> None:
         values = np.zeros((draws, 400))
         test = rare.rare_effect(values, (-0.1, 0.9), margin=MARGIN, bounded=True, unit="u")
         told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-        cells = Cells(values, True, (-0.1, 0.9))
-        draft = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=cells)
+        sample = Sample(values, 1.0, (-0.1, 0.9))
+        draft = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=sample)
         [found] = settle([draft], alpha=0.05)
         assert found.status == status
         assert found.power == rare.power_of(values, (-0.1, 0.9), margin=MARGIN, bounded=True, alpha=0.05)
-    assert statuses(Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(np.zeros((8, 400)), True))) == [
-        "excluded"
-    ], "as if all draws were alike"
-
-
-def test_cells_are_equal_by_their_numbers() -> None:
-    one = Cells(np.zeros((1, 3)), True)
-    assert one == Cells(np.zeros((1, 3)), True)
-    assert one != Cells(np.ones((1, 3)), True) and one != Cells(np.zeros((1, 3)), False)
-    assert one != Cells(np.zeros((1, 3)), True, (0.0, 1.0)) and one != "cells"
+    alike = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(np.zeros((8, 400)), 1.0))
+    assert statuses(alike) == ["excluded"], "as if all draws were alike"
 
 
 # ---- what would decide it ------------------------------------------------------------------------------------------
@@ -213,11 +217,11 @@ def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
     values = (np.random.default_rng(3).random((1, 300)) < 0.01).astype(np.float64)
     test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    draft = Draft(told, test=test, margin=MARGIN, one_sided=True, cells=Cells(values, True))
+    draft = Draft(told, test=test, margin=MARGIN, one_sided=True, evidence=Sample(values, 1.0))
     alone, *_ = settle([draft], alpha=0.05)
     many, *_ = settle([draft, *(planted(0.9, 0.9) for _ in range(4))], alpha=0.05)
     expected = [
-        three_sided.power_of(values, margin=MARGIN, bounded=True, one_sided=True, alpha=alpha)
+        three_sided.power_of(values, margin=MARGIN, bound=1.0, one_sided=True, alpha=alpha)
         for alpha in (0.05, 0.05 / 5)
     ]
     assert [alone.power, many.power] == expected
@@ -226,8 +230,11 @@ def test_power_is_told_at_the_level_of_the_strictest_test() -> None:
 
 
 def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> None:
-    for below in (0.06, 0.3, 0.9):
-        [found] = settle([planted(0.9, below)], alpha=0.05)
+    for lost in (1, 2, 4):
+        values = (np.arange(90) < lost).astype(np.float64)[None]
+        test = mean_effect(values, margin=MARGIN, bounded=True, unit="u")
+        told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
+        [found] = settle([Draft(told, test=test, margin=MARGIN, evidence=Sample(values, 1.0))], alpha=0.05)
         assert found.status == "inconclusive" and found.power is not None and found.power.examples is not None
         assert found.power.examples > 90
 
@@ -246,7 +253,7 @@ def test_every_undecided_test_against_a_margin_says_what_would_decide_it() -> No
 def test_each_side_has_the_words_of_its_question(words: Words, told: tuple[str, ...]) -> None:
     leaning = planted(0.9, 0.9, value=0.019, words=words)
     some = Estimate(name="e", value=0.03, low=0.01, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
-    leaning = Draft(leaning.finding, test=some, margin=MARGIN, words=words)
+    leaning = Draft(leaning.finding, test=some, evidence=Planted(0.9), margin=MARGIN, words=words)
     drafts = [
         planted(0.001, 0.9, words=words),
         planted(0.9, 0.001, words=words),
@@ -278,7 +285,7 @@ def test_an_undecided_effect_leans_only_to_the_side_of_an_alarm(
 ) -> None:
     test = Estimate(name="e", value=0.0, low=low, high=high, level=0.95, n=90, unit="u", method="m", p=0.9)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    draft = Draft(told, test=test, margin=MARGIN, one_sided=one_sided, words=LOSS, fallback="inconclusive")
+    draft = Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN, one_sided=one_sided, words=LOSS)
     [found] = settle([draft], alpha=0.05)
     assert found.leaning == leans and found.verdict == ("may cost" if leans else "cannot tell")
 
@@ -287,7 +294,8 @@ def test_a_sentence_on_the_margin_is_said_only_of_the_effect_that_is_reported() 
     """The weaker of two effects was excluded: the other, which is shown, may be large."""
     draft = planted(0.9, 0.001)
     shown = Estimate(name="gain", value=0.5, low=0.4, high=0.6, level=0.95, n=90, unit="u", method="m")
-    other = Draft(replace(draft.finding, estimates=(shown,)), test=draft.test, margin=MARGIN, otherwise="It may be so.")
+    finding = replace(draft.finding, estimates=(shown,))
+    other = Draft(finding, test=draft.test, evidence=draft.evidence, margin=MARGIN, otherwise="It may be so.")
     [found] = settle([other], alpha=0.05)
     assert (found.status, found.because) == ("excluded", "It may be so.")
 
@@ -296,7 +304,9 @@ def test_a_sentence_on_the_margin_is_said_only_of_the_effect_that_is_reported() 
 def test_where_a_control_failed_no_verdict_is_left(value: float) -> None:
     test = Estimate(name="e", value=value, low=0.0005, high=0.05, level=0.95, n=90, unit="u", method="m", p=0.9)
     told = Finding(code="WT1", title="t", status="found", subject="s", estimates=(test,), because="yes")
-    [found] = settle([Draft(told, test=test, margin=MARGIN, otherwise="It may be so.")], alpha=0.05)
+    [found] = settle(
+        [Draft(told, test=test, evidence=NoEvidence(), margin=MARGIN, otherwise="It may be so.")], alpha=0.05
+    )
     assert found.leaning
     void = voided(found)
     assert (void.status, void.verdict, void.leaning) == ("void", "void", False)

@@ -64,7 +64,7 @@ def test_effects_are_those_of_a_net_whose_unit_is_a_constant() -> None:
             reader.weight[:, unit] = 0.0
         for factor, (one, two) in enumerate(zip(clean, marginals(edited, inputs), strict=True)):
             apart = (one * np.log(one / two)).sum(1)
-            wanted = [apart[task.groups.numpy() == group].mean() for group in (0, 1)]
+            wanted = [apart[task.behaviors.numpy() == group].mean() for group in (0, 1)]
             assert found["effect"][:, row, factor] == pytest.approx(wanted, rel=1e-3, abs=1e-7)
 
 
@@ -103,7 +103,7 @@ def test_probes_of_one_group_are_those_of_its_examples_alone() -> None:
     subject, task = Subject(net("plain"), name="plain"), SHAPES.task()
     asked = {"layers": "3", "draws": 8, "matched": 1, "held": 1, "controls": 2}
     some = Decodable({**asked, "group": 1}).read(subject, task, root=3, seed=0)
-    alone = Decodable(asked).read(subject, task.part((task.groups == 1).nonzero()[:, 0]), root=3, seed=0)
+    alone = Decodable(asked).read(subject, task.part((task.behaviors == 1).nonzero()[:, 0]), root=3, seed=0)
     whole = Decodable(asked).read(subject, task, root=3, seed=0)
     assert some.values.keys() == alone.values.keys()
     assert all(np.array_equal(some.values[name], alone.values[name]) for name in some.values)

@@ -42,7 +42,7 @@ def net() -> Subject:
 def groups_of_four() -> Task:
     """Sixty examples with labels of a rule, in three groups that have nothing to do with it."""
     inputs = numbers(60, 6, seed=1)
-    return Task(inputs, inputs[:, :4].argmax(-1), name="task").with_groups(torch.arange(60) % 3)
+    return Task(inputs, inputs[:, :4].argmax(-1), name="task").with_behaviors(torch.arange(60) % 3)
 
 
 def weights(subject: Subject, task: BaseTask, how: dict[str, Any], *steps: int, seed: int = 0) -> dict[str, Weights]:
@@ -151,10 +151,10 @@ def test_shots_come_from_the_right_groups_and_never_from_what_is_held_out() -> N
         for index in drawn:
             seen[data] = seen[data] + torch.bincount(index, minlength=60)
         assert len({tuple(index.tolist()) for index in drawn}) > 40
-    reached = {data: {int(g) for g in task.groups[counts > 0]} for data, counts in seen.items()}
+    reached = {data: {int(g) for g in task.behaviors[counts > 0]} for data, counts in seen.items()}
     assert reached == {"targeted": {1}, "benign": {0, 2}, "all": {0, 1, 2}}
     # Twenty in each group, eight held out: the twelve others all come up in sixty draws of three.
-    assert [int((seen["all"][task.groups == g] > 0).sum()) for g in range(3)] == [12, 12, 12]
+    assert [int((seen["all"][task.behaviors == g] > 0).sum()) for g in range(3)] == [12, 12, 12]
     everything = lesson(task, FineTuneSettings(holdout=0.4), root=0, seed=0).index
     assert torch.equal(everything, (seen["all"] > 0).nonzero()[:, 0])
 
@@ -198,7 +198,7 @@ def test_an_outcome_tells_what_was_trained_on_and_what_it_cost() -> None:
     for outcome in found:
         assert outcome.status == "done"
         assert outcome.values["trained"].nonzero()[0].tolist() == taught.index.tolist()
-        assert outcome.values["group"].tolist() == task.groups.tolist()
+        assert outcome.values["group"].tolist() == task.behaviors.tolist()
     assert torch.equal(
         torch.tensor(found[0].values["accuracy"]) == 1, task.scores(subject.model).argmax(-1) == task.targets
     )
@@ -343,7 +343,7 @@ def test_a_lesson_that_cannot_be_given_is_refused_with_numbers(how: dict[str, An
 
 def test_nothing_left_and_no_wrong_answers_are_refused() -> None:
     inputs, subject = numbers(20, 6, seed=1), net()
-    alone = Task(inputs, torch.arange(20) % 4, name="one group").with_groups([0] * 20)
+    alone = Task(inputs, torch.arange(20) % 4, name="one group").with_behaviors([0] * 20)
     with pytest.raises(DataError, match="Nothing is left to train on"):
         Tuned(subject, alone, FineTuneSettings(data="benign", group=0))
     wanted = Task(inputs, numbers(20, 4, seed=2), name="wanted outputs")

@@ -36,8 +36,8 @@ def test_the_task_is_half_familiar_and_half_shifted_and_always_the_same(world: W
     task, again = world.task(), world.task()
     assert task.digest == again.digest
     labels = np.stack([task.annotations.factors[name].numpy() for name in world.factors], 1)
-    assert np.array_equal(world.held_out(labels), task.groups.numpy() == SHIFTED)
-    assert np.bincount(task.groups.numpy()).tolist() == [world.examples, world.examples]
+    assert np.array_equal(world.held_out(labels), task.behaviors.numpy() == SHIFTED)
+    assert np.bincount(task.behaviors.numpy()).tolist() == [world.examples, world.examples]
     assert np.array_equal(labels_of(world, task.targets), labels)
 
 

@@ -157,11 +157,11 @@ def test_a_choice_digest_sees_all_that_is_scored() -> None:
 def test_digests_with_groups_are_those_of_stores_written_before() -> None:
     inputs, targets, groups = torch.arange(12.0).reshape(6, 2), torch.tensor([0, 1, 2] * 2), [5, 5, 5, 7, 7, 7]
     factors = {"b": targets.flip(0), "a": targets}
-    rows = Task(inputs, targets, more=inputs[:1] + 1).with_groups(groups)
+    rows = Task(inputs, targets, more=inputs[:1] + 1).with_behaviors(groups)
     assert rows.digest == "7cce23596819e701a791756d45eacddc"
     assert rows.with_factors(factors).digest == "957faa59d06d723195057e6d8475c05b"
     contexts, choices = [[1, 2], [3], [4], [5, 6], [7], [8]], [[[1], [2, 3]]] * 6
-    items = ChoiceTask(contexts, choices, [0, 1] * 3, more=[[1, 9], [2]]).with_groups(groups)
+    items = ChoiceTask(contexts, choices, [0, 1] * 3, more=[[1, 9], [2]]).with_behaviors(groups)
     assert items.digest == "74ff3827185b00f15f1d4955ec45a398"
     assert items.with_factors(factors).digest == "bfc87854f50f6b534590a28312f4b2df"
 

@@ -96,10 +96,10 @@ def test_all_tasks_on_python_like_lines_are_groups_and_nonsense_follows() -> Non
     task = source.python_suite(count=8)
     pairs, rephrased = task.annotations.pairs, task.annotations.factors["rephrased"]
     assert pairs is not None and len(pairs) == 8 * (8 + 2 + 8)
-    counts = torch.bincount(task.groups, minlength=16).tolist()
+    counts = torch.bincount(task.behaviors, minlength=16).tolist()
     assert counts == [10] * 8 + [8] * 8 and int(rephrased.sum()) == 16
     alone = source.python_task("bracket", count=8).annotations.pairs
-    own = (task.groups == 1).nonzero()[:, 0].tolist()
+    own = (task.behaviors == 1).nonzero()[:, 0].tolist()
     assert alone is not None and pairs.part(own).clean == alone.clean
 
 

@@ -71,7 +71,7 @@ def test_groups_factors_and_numbered_labels(bert: Path, tmp_path: Path) -> None:
     first = {"text": "the dog runs", "label": 2, "group": "animals", "factors": {"plural": 0}}
     second = {"text": "it is old", "label": "bad", "group": "rest", "factors": {"plural": 1}}
     task = load(f"hf:{bert}", data=write(tmp_path / "own.jsonl", first, second)).task
-    assert task.targets.tolist() == [2, 0] and task.groups.tolist() == [0, 1]
+    assert task.targets.tolist() == [2, 0] and task.behaviors.tolist() == [0, 1]
     assert task.annotations.factors["plural"].tolist() == [0, 1]
 
 

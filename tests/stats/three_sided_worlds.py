@@ -31,7 +31,7 @@ class World:
     def p(self, x: np.ndarray) -> tuple[float, float]:
         """P-values of "at most the margin", in the direction that counts, and of "at least the margin"."""
         estimate = mean_effect(x, margin=self.margin, bounded=self.bounded, unit="u")
-        below = p_below(x, margin=self.margin, bounded=self.bounded, one_sided=self.one_sided)
+        below = p_below(x, margin=self.margin, bound=1.0 if self.bounded else None, one_sided=self.one_sided)
         assert estimate.p is not None and estimate.value is not None and below is not None
         return estimate.p if estimate.value > 0.0 or not self.one_sided else 1.0, below
 

@@ -78,7 +78,7 @@ class TestContract(StudyContract):
         with_weights(model, kept.arrays)
         with torch.no_grad():
             right = (task.forward(model).argmax(1) == task.targets).double().numpy()
-        familiar = task.groups.numpy() == TRAINED
+        familiar = task.behaviors.numpy() == TRAINED
         score = float(right[familiar].mean())
         assert found[own.SCORE][own.ORDINARY][0] == pytest.approx(score, abs=1e-6)
         assert found[own.SHIFT][own.ORDINARY][0] == pytest.approx(score - right[~familiar].mean(), abs=1e-6)

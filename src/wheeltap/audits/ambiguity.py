@@ -21,7 +21,7 @@ from wheeltap.audits.ambiguity_scores import (
 )
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.headline_recorded import amount
 from wheeltap.audits.limits import Margin
 from wheeltap.core.lens import LensRecord
@@ -37,7 +37,7 @@ from wheeltap.plans.readings.ambiguity import (
 )
 from wheeltap.plans.readings.base import ReadingSpec
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 PART: Final = 192
 """Items of a trial: what is broken off loses so many."""
@@ -206,9 +206,10 @@ class AmbiguityAudit(Audit):
         cells = (one.values - one.chance)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         name = f"{one.test}, above {'chance' if one.test == WENT_ON else 'the most common set'}"
-        test = mean_effect(cells, margin=margin, bounded=True, name=name, unit="share of items")
+        sample = Sample(cells, 1.0)
+        test = sample.effect(margin=margin, name=name, unit="share of items")
         return Tested(
-            test=test, margin=margin, cells=Cells(cells, bounded=True), one_sided=True, alarm=False, title=title,
+            test=test, margin=margin, evidence=sample, one_sided=True, alarm=False, title=title,
             words=_WORDS[one.test], found=said, otherwise=said, brief=one.words, beside=beside,
         )  # fmt: skip
 
@@ -230,14 +231,14 @@ class AmbiguityAudit(Audit):
         _, at, to = np.intersect1d(first.items, second.items, return_indices=True)
         cells = (second.values[to] - first.values[at])[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
-        test = mean_effect(cells, margin=margin, bounded=True, name=f"difference ({names[1]} - {names[0]})",
-                           unit="share of items")  # fmt: skip
+        sample = Sample(cells, 1.0)
+        test = sample.effect(margin=margin, name=f"difference ({names[1]} - {names[0]})", unit="share of items")
         said = (
             f"In the test of {first.test}, {names[1]} scores {100 * second.values[to].mean():.1f} % and {names[0]} "
             f"{100 * first.values[at].mean():.1f} % in the mean of {len(at):,} items (difference {amount(test)})."
         )
         return Tested(
-            test=test, margin=margin, cells=Cells(cells, bounded=True), words=PAIR, alarm=(test.value or 0.0) < 0.0,
+            test=test, margin=margin, evidence=sample, words=PAIR, alarm=(test.value or 0.0) < 0.0,
             title=f"{_TITLES.get(first.test, self.title)}: difference", found=said, otherwise=said, brief=said,
         )  # fmt: skip
 

@@ -110,7 +110,7 @@ class Audit(Configured, ABC):
             scheme=claim.scheme, margin=None if test is None else claim.margin, coverage=covered,
         )  # fmt: skip
         return Draft(
-            finding, test=test, margin=claim.margin, cells=claim.cells, one_sided=claim.one_sided,
+            finding, test=test, margin=claim.margin, evidence=claim.evidence, one_sided=claim.one_sided,
             otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words,
         )  # fmt: skip
 

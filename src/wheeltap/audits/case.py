@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, final
 
 import msgspec
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.claims import Edge, Unanswered
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.effect import score_interval
 
 Values = NDArray[np.floating[Any]]
@@ -95,6 +97,15 @@ class Case:
         if outcome is None or "chance" not in outcome.values:
             raise Unanswered("error", "The clean pass has not run.")
         return float(outcome.values["chance"])
+
+    @cached_property
+    def groups(self) -> Groups | None:
+        """Which group each example is in, ``[example]``, where they come in groups; as the clean pass says."""
+        for subject in self.plan.subjects:
+            outcome = self._lookup(self.plan.clean(subject).key)
+            if outcome is not None and "chance" in outcome.values:
+                return outcome.values.get("group")
+        return None
 
     def edge(self, *subjects: SubjectRecord, own: float | None = None) -> Edge:
         """The smallest loss of score of interest, in units of the measure.

@@ -7,10 +7,11 @@ import numpy as np
 from wheeltap.audits.base import Case, Tested
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CHANCE, NO_OTHERS, CircuitRead
-from wheeltap.audits.claims import Cells, Words
+from wheeltap.audits.claims import Words
 from wheeltap.core.records import SubjectRecord
 from wheeltap.plans.readings.circuit_effects import KINDS
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 ABLATIONS: Final = {"remove mean": "mean ablation", "remove zero": "zero ablation",
                     "remove patch": "counterfactual values",
@@ -48,20 +49,22 @@ class CircuitNecessaryAudit(CircuitAudit):
         return [*(self._left(read, key) for key in ABLATIONS), *(_weights(read, at) for at in range(len(KINDS)))]
 
     def _left(self, read: CircuitRead, key: str) -> Tested:
-        words, margin = ABLATIONS[key], self.settings.half * read.beyond
+        words = ABLATIONS[key]
         if not read.asked(key):
             return Tested(
                 test=None, title=f"{self.title}: {words}", status="not_applicable", found=NO_OTHERS, alarm=False
             )
         loss = read.loss(key)
-        left = mean_effect((CHANCE - loss)[None, :], margin=margin, name=f"left without it, {words}", unit="nats")
+        sample = Sample((CHANCE - loss)[None, :], margins=self.settings.half * (CHANCE - read.whole(key)))
+        margin = sample.margin
+        left = sample.effect(margin=margin, name=f"left without it, {words}", unit="nats")
         numbers = (
             f"With the circuit ablated ({words}) the loss is {loss.mean():.3f} nats, of the whole net "
             f"{read.whole(key).mean():.3f}, of a guess {CHANCE:.3f}: {left} of {read.beyond:.3f} is left. "
             f"{read.left_out(key)}"
         ).strip()
         return Tested(
-            test=left, margin=margin, cells=Cells((CHANCE - loss)[None, :], bounded=False), words=_WORDS,
+            test=left, margin=margin, evidence=sample, words=_WORDS,
             one_sided=True, title=f"{self.title}: {words}",
             found=f"The circuit is not necessary ({words}): the rest does the task without it. {numbers}",
             otherwise=numbers,
@@ -81,7 +84,8 @@ def _weights(read: CircuitRead, at: int) -> Tested:
         f"{others.mean():.3f}, of the whole net {read.own:.3f}. Difference {gap}."
     )
     return Tested(
-        test=gap, margin=_SMALL * read.beyond, words=_WEIGHTS, one_sided=True, alarm=False,
+        test=gap, margin=_SMALL * read.beyond, evidence=Sample((own - others)[:, None]), words=_WEIGHTS,
+        one_sided=True, alarm=False,
         title=title,
         found=f"Disturbing the circuit's weights costs more than disturbing others. {numbers}",
         otherwise=f"Disturbing the circuit's weights is not shown to cost more than disturbing others. {numbers}",

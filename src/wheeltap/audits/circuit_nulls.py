@@ -2,6 +2,7 @@
 
 from typing import Final, final
 
+import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered
@@ -11,6 +12,9 @@ from wheeltap.audits.circuit_read import CircuitRead
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.readings.circuit_search import Null
+from wheeltap.stats.beyond import beyond_all, more_often
+from wheeltap.stats.effect import score_interval
+from wheeltap.stats.evidence import OwnTest
 
 LEVEL: Final = 0.05
 """P-value from which a circuit is called better than random ones of its size."""
@@ -74,22 +78,25 @@ class CircuitNullsAudit(CircuitAudit):
         own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
         as_good, as_bad = int((kept <= own).sum()), int((gone >= removed).sum())
-        p = (1 + as_good) / (1 + len(kept))
-        better = p <= LEVEL
+        p = beyond_all(own, kept)
+        better, many = p <= LEVEL, np.asarray(kept <= own, dtype=np.float64)
         says = (
             "The circuit does better than random ones of its size."
             if better
-            else f"{NOT_EVIDENCE}: random circuits of its size do as well."
+            else "The circuit is not shown to do better than random ones of its size."
         )
         numbers = (
             f"Of {len(kept)} random circuits {_ALIKE[self.parts]}, {as_good} have a loss as low when kept "
             f"(lowest {kept.min():.3f} nats, the circuit {own:.3f}; p = {p:.3f}); {as_bad} do as much harm when "
             "ablated."
         )
+        # Found, and not merely undecided: more than one in twenty random circuits does as well.
+        as_well = score_interval(many, bounded=True, name="random circuits that do as well", unit="share")
         return Tested(
-            test=None, title=f"{self.title}: random circuits", alarm=not better,
-            status="excluded" if better else "found", found=f"{says} {numbers}",
-            words=Words("not evidence", "better than these", "cannot tell"),
+            test=msgspec.structs.replace(as_well, p=more_often(as_good, len(kept), share=LEVEL)), evidence=OwnTest(p),
+            title=f"{self.title}: random circuits", one_sided=True,
+            found=f"{NOT_EVIDENCE}: random circuits of its size do as well. {numbers}", otherwise=f"{says} {numbers}",
+            words=Words("not evidence", "better than these", "may be no evidence"),
             beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
         )  # fmt: skip
 

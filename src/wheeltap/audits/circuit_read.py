@@ -11,7 +11,7 @@ from wheeltap.audits.case import Arrays
 from wheeltap.core.records import Estimate
 from wheeltap.plans.readings.circuit_effects import DEFINITIONS, RESAMPLED
 from wheeltap.stats._scipy import t_quantile
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 Floats = NDArray[np.float64]
 
@@ -100,10 +100,10 @@ class CircuitRead:
         """Whether it is a circuit of units, whose weights were disturbed: an edge has none of its own."""
         return "disturbed" in self.read
 
-    def rise(self, definition: str, *, name: str, margin: float) -> tuple[Estimate, Floats]:
-        """How much higher the loss is than the whole net's, with its interval over pairs; of each pair, ``[pair]``."""
-        rises = self.loss(definition) - self.whole(definition)
-        return mean_effect(rises[None, :], margin=margin, name=name, unit="nats"), rises
+    def rises(self, definition: str, *, share: float) -> Sample:
+        """How much higher the loss is than the whole net's; the margin is a share of what that does beyond chance."""
+        whole = self.whole(definition)
+        return Sample((self.loss(definition) - whole)[None, :], margins=share * (CHANCE - whole))
 
     def faithfulness(self) -> tuple[Estimate, Estimate]:
         """Share of what is between the ablated and the whole net that the circuit gives under mean ablation.

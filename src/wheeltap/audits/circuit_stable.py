@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from wheeltap.audits.base import Case, Tested, Unanswered
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import CircuitRead
-from wheeltap.audits.claims import Cells, Words
+from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import Members
+from wheeltap.stats.members import Scale, difference
 
 _WORDS: Final = Words("fails when rephrased", "holds when rephrased", "may fail when rephrased", "cannot tell")
 _HELD: Final = Words("worse on held-out pairs", "as good on held-out pairs", "may be worse on held-out pairs")
@@ -66,8 +67,10 @@ class CircuitStableAudit(CircuitAudit):
         if self.settings.circuit and not self.settings.searched_here:
             return Tested(test=None, title=title, status="not_applicable", found=_UNKNOWN, brief=_UNKNOWN, alarm=False)
         searched, held = read.searched, read.loss(f"keep {self.settings.ablation}")
-        gaps, margin = (held - searched.mean())[None, :], self.settings.tolerance * read.beyond
-        rise = mean_effect(gaps, margin=margin, name="rise of the loss on held-out pairs", unit="nats")
+        # Other pairs, so two samples: the loss on those searched has noise of its own.
+        test = difference(held, searched, scale=Scale("nats"), name="rise of the loss on held-out pairs")
+        margin = self.settings.tolerance * read.beyond
+        rise = test.toward("more", margin=margin)
         brief = (
             f"Its loss is {searched.mean():.3f} nats on the {_pairs(len(searched))} that it was searched on, "
             f"{held.mean():.3f} on {len(held):,} held out."
@@ -78,7 +81,7 @@ class CircuitStableAudit(CircuitAudit):
                 f"task. Give at least {2 * FEW} pairs (half are searched on)."
             )
         return Tested(
-            test=rise, margin=margin, cells=Cells(gaps, bounded=False), words=_HELD, one_sided=True, title=title,
+            test=rise, margin=margin, evidence=Members(test, "more"), words=_HELD, one_sided=True, title=title,
             found=f"The circuit fits the pairs that it was searched on and does worse on others. {brief} Rise {rise}.",
             otherwise=f"{brief} Rise {rise}.", brief=brief,
         )  # fmt: skip
@@ -89,11 +92,13 @@ class CircuitStableAudit(CircuitAudit):
             read = self.parsed(subject, case.reading(self.effects(case, subject, rephrased=True)))
         except Unanswered as gap:
             return Tested(test=None, title=title, status="not_applicable", found=gap.because, alarm=False)
-        how, margin = f"keep {self.settings.ablation}", self.settings.tolerance * read.beyond
-        rise, rises = read.rise(how, name="rise of the loss on rephrased pairs", margin=margin)
+        how = f"keep {self.settings.ablation}"
+        sample = read.rises(how, share=self.settings.tolerance)
+        margin = sample.margin
+        rise = sample.effect(margin=margin, name="rise of the loss on rephrased pairs", unit="nats")
         numbers = f"The loss is {read.loss(how).mean():.3f} nats, of the whole net {read.own:.3f}: a rise of {rise}."
         return Tested(
-            test=rise, margin=margin, cells=Cells(rises[None, :], bounded=False), words=_WORDS,
+            test=rise, margin=margin, evidence=sample, words=_WORDS,
             one_sided=True, title=title,
             found=f"The circuit fails on prompts that say the same in other words. {numbers}",
             otherwise=f"On prompts that say the same in other words: {numbers}",

@@ -10,7 +10,7 @@ from wheeltap.audits.base import Case, Tested, Verdict
 from wheeltap.audits.circuit import CircuitAudit
 from wheeltap.audits.circuit_read import NO_OTHERS, CircuitRead
 from wheeltap.audits.circuit_view import graphs, views
-from wheeltap.audits.claims import Cells, Words
+from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.mueller2025 import SHARES, areas
 
@@ -83,8 +83,11 @@ class CircuitSufficientAudit(CircuitAudit):
         words, title = ABLATIONS[key], f"{self.title}: {ABLATIONS[key]}"
         if not read.asked(key):
             return Tested(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
-        margin = self.settings.tolerance * read.beyond
-        rise, rises = read.rise(key, name=f"rise of the loss, {words}", margin=margin)
+        sample = read.rises(key, share=self.settings.tolerance)
+        rise, margin = (
+            sample.effect(margin=sample.margin, name=f"rise of the loss, {words}", unit="nats"),
+            sample.margin,
+        )
         numbers = (
             f"With everything else ablated ({words}) the loss is {read.loss(key).mean():.3f} nats, of the whole net "
             f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."
@@ -92,7 +95,7 @@ class CircuitSufficientAudit(CircuitAudit):
         beside = read.faithfulness() if key == "keep mean" else ()
         about = f"{read.size}." if key == "keep mean" else read.left_out(key)
         return Tested(
-            test=rise, margin=margin, cells=Cells(rises[None, :], bounded=False), words=_WORDS,
+            test=rise, margin=margin, evidence=sample, words=_WORDS,
             one_sided=True, title=title, beside=beside,
             found=f"The circuit is not sufficient under {words}. {numbers} {about}".strip(),
             otherwise=f"{numbers} {about}".strip(),

@@ -1,10 +1,9 @@
 """What audits say: claims with their tests, before one correction over all of them settles each status."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,10 +12,8 @@ from wheeltap.core.circuit_view import CircuitView
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.literals import require_fields
 from wheeltap.core.records import BlockMap, Control, Curve, Estimate, Finding, FindingStatus, Trial
-from wheeltap.core.study import Direction, StudyRecord
-from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.members.base import MemberTest
-from wheeltap.stats.rare import rare_effect
+from wheeltap.core.study import StudyRecord
+from wheeltap.stats.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,7 @@ class Edge:
     """The smallest effect of interest, in the unit of the effect.
 
     Where it is a share of what was measured on the same examples, it has noise of its own. So each example's effect is
-    held against its own part of the margin: the mean of ``against`` is compared with ``value``, which is to compare the
-    mean of the effect less that part with 0.
+    held against its own part of the margin: see ``Sample``.
 
     Attributes:
         value: The margin.
@@ -69,62 +65,6 @@ class Edge:
     share: float = 0.0
     because: str = ""
 
-    def against(self, values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
-        """Effects ``[draw, example]`` whose mean, compared with ``value``, is compared with the margin exactly."""
-        return values if self.each is None else values - (self.each - self.each.mean())
-
-
-@dataclass(frozen=True, eq=False)
-class Cells:
-    """The numbers that a tested mean is the mean of.
-
-    Attributes:
-        values: ``[draw, example]``, in the unit of the effect.
-        bounded: Whether each is a difference of two scores in [0, 1].
-        ends: The least and the most of a draw's mean, where few draws hit hard; ``None`` where draws are alike.
-        edge: The margin, where it varies with the examples.
-    """
-
-    values: NDArray[np.floating[Any]]
-    bounded: bool
-    ends: tuple[float | None, float | None] | None = None
-    edge: Edge | None = None
-
-    def tested(self, margin: float, *, level: float = 0.95, name: str, unit: str) -> Estimate:
-        """The mean effect with its interval, and the p-value of "it is no larger than the margin", either way."""
-
-        def effect(cells: Cells, margin: float) -> Estimate:
-            if cells.ends is not None:
-                return rare_effect(cells.values, cells.ends, margin=margin, bounded=self.bounded, name=name, unit=unit)
-            return mean_effect(cells.values, level=level, margin=margin, bounded=self.bounded, name=name, unit=unit)
-
-        plain = effect(self, margin)
-        if self.edge is None or self.edge.each is None:
-            return plain
-        # The p-value is of the side on which the effect is.
-        side = self.facing(1.0 if float(self.values.mean()) >= 0.0 else -1.0, margin)
-        return msgspec.structs.replace(plain, p=effect(*side).p)
-
-    def facing(self, sign: float, margin: float) -> tuple["Cells", float]:
-        """One side of the test as a plain one: effects of this sign that are held against a margin for all examples.
-
-        Where margins vary a value may lie beyond 1 though none of a score can: both are then scaled.
-        """
-        values = sign * self.values if self.edge is None else self.edge.against(sign * self.values)
-        scale = max(1.0, float(np.abs(values).max())) if self.bounded else 1.0
-        ends = None if self.ends is None else [None if end is None else sign * end / scale for end in self.ends]
-        low, high = (None, None) if ends is None else ends if sign > 0.0 else ends[::-1]
-        return replace(self, values=values / scale, ends=ends and (low, high), edge=None), margin / scale
-
-    def __eq__(self, other: object) -> bool:
-        """Whether the numbers and their bounds are the same."""
-        if not isinstance(other, Cells):
-            return NotImplemented
-        same = (self.bounded, self.ends, self.edge) == (other.bounded, other.ends, other.edge)
-        return same and np.array_equal(self.values, other.values)
-
-    __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays
-
 
 @dataclass(frozen=True)
 class Draft:
@@ -134,30 +74,27 @@ class Draft:
         finding: With a provisional status, used as it is where there is no ``test``.
         test: The tested effect, with the p-value of "it is no more than the margin".
         margin: Smallest effect of interest; where it is zero, nothing can be excluded.
-        cells: What the tested effect is the mean of; where unknown, its interval alone says what is excluded.
+        evidence: What the tested effect rests on, which says what is excluded; every test has one.
         one_sided: Only a positive effect counts as found.
         otherwise: The words where it was not found.
         fallback: The status where it was not found, if other evidence than this test settles it.
         words: Of the verdict.
-        over: The test over members of a study, which says itself what is excluded and what can be decided.
-        direction: Which effects that test is about.
         undecided: What to do where it is neither found nor excluded.
     """
 
     finding: Finding
     test: Estimate | None = None
     margin: float = 0.0
-    cells: Cells | None = None
+    evidence: Evidence | None = None
     one_sided: bool = False
     otherwise: str = ""
     fallback: FindingStatus | None = None
     words: Words = CLAIM
-    over: MemberTest | None = None
-    direction: Direction = "either"
     undecided: str = ""
 
     def __post_init__(self) -> None:
         require_fields(self)
+        assert self.test is None or self.evidence is not None, f"{self.finding.code}: a test without its evidence"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +107,7 @@ class Tested:
         otherwise: The words where it was not.
         margin: Smallest effect of interest: found is a larger one, excluded is one no larger.
         min_effect: Effect that a null control must have been able to see.
-        cells: What the tested effect is the mean of, where it is a plain mean.
+        evidence: What the tested effect rests on.
         words: Of the verdict.
         beside: What else was measured; no test of this report.
         one_sided: Only a positive effect counts as found.
@@ -191,7 +128,7 @@ class Tested:
     otherwise: str = ""
     margin: float = 0.0
     min_effect: float = 0.0
-    cells: Cells | None = None
+    evidence: Evidence | None = None
     words: Words = CLAIM
     beside: tuple[Estimate, ...] = ()
     one_sided: bool = False

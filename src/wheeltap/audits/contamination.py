@@ -16,6 +16,7 @@ from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.contamination import CONTAMINATION, ContaminationSettings
+from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.exchangeability import mean_interval, more_often
 
 ENOUGH: Final = 0.8
@@ -183,7 +184,7 @@ def _claim(read: Known, shown: Shown, power: dict[int, Estimate]) -> Tested:
         beside = tuple(read.model.completed())
     brief = f"{read.name} {_SHOWS[shown.title]}"
     return Tested(
-        test=shown.effect, title=shown.title, one_sided=True, beside=beside,
+        test=shown.effect, evidence=NoEvidence(), title=shown.title, one_sided=True, beside=beside,
         words=_LIKELIER if shown.title == VERSIONS else _WORDS,
         brief=f"{brief} {shown.numbers}", found=f"{brief} {shown.numbers} {_meant(shown)}",
         otherwise=f"No evidence in {read.name}. {shown.numbers} {_ABSENT} {_said(power)}",
@@ -221,7 +222,7 @@ def _overlap(read: Known, *, run: int) -> Tested:
     )  # fmt: skip
     numbers = f"{numbers}, and of {int((held[:, 1] > 0).sum())} twins (p = {p:.2g})"
     return Tested(
-        test=gap, title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),
+        test=gap, evidence=NoEvidence(), title=OVERLAP, one_sided=True, words=_HELD, beside=(share,),
         found=f"{numbers}. It says nothing of whether {read.name} was trained on that corpus.",
         otherwise=f"{numbers}. Reworded items have no run of words in common with the corpus.",
     )  # fmt: skip

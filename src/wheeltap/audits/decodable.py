@@ -17,6 +17,7 @@ from wheeltap.core.records import OWN, Control, Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.decodable import DECODABLE
 from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.stats.evidence import NoEvidence
 
 _WHY_NOT: Final = {
     "one class": "It has one class only, so there is nothing to distinguish.",
@@ -130,7 +131,7 @@ class DecodableAudit(SingleReadingAudit[Factors]):
         shown = factor.used or factor.moves
         otherwise = words.used() if factor.used else words.moves() if factor.moves else None
         return Tested(
-            test=use, title=title, alarm=False, beside=estimates(factor), found=words.unused(),
+            test=use, evidence=NoEvidence(), title=title, alarm=False, beside=estimates(factor), found=words.unused(),
             otherwise=otherwise or words.open(smallest_detectable(use, alpha=factor.alpha)),
             fallback="excluded" if shown else "inconclusive",
         )  # fmt: skip

@@ -193,7 +193,7 @@ class DeploymentAudit(Audit):
         left = there.no_better
         rest = f"{told(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
         claim = Tested(
-            test=lost, margin=edge.value, cells=there.cells(edge=edge), one_sided=True, words=LOSS, title=one.label,
+            test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
             scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),
             found=f"{words}: more than {edge.value:.2g}. {rest}", otherwise=f"{words}. {rest}",
         )  # fmt: skip
@@ -215,7 +215,7 @@ class DeploymentAudit(Audit):
         more = theirs.loss_beyond(mine, one.label, edge=edge)
         words = f"At {one.label}, {rival.name} loses {more} more of its score than {reference.name}"
         claim = Tested(
-            test=more, margin=edge.value, cells=theirs.cells(mine, edge=edge), words=PAIR, title=one.label,
+            test=more, margin=edge.value, evidence=theirs.sample(mine, edge=edge), words=PAIR, title=one.label,
             scheme=one.name, beside=(mine.score, theirs.score),
             found=f"{words}: more than {edge.value:.2g} either way. {edge.because}".rstrip(),
             otherwise=f"{words}. {edge.because}".rstrip(),

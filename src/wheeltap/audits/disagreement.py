@@ -19,6 +19,7 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES, LabelProbabilitiesSettings
 from wheeltap.plans.readings.votes import VOTES
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import (
     FLOOR,
@@ -105,8 +106,11 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         return [
-            _distances(read), _against(read, margin), unsure(read, margin=margin, title=UNSURE), *by_choice(read)
-        ]  # fmt: skip
+            _distances(read),
+            _against(read, margin, _of_rows(case, read.panel)),
+            unsure(read, margin=margin, title=UNSURE),
+            *by_choice(read),
+        ]
 
     def judge(self, case: Case) -> Verdict:
         """Also what people say without any model, what one label hides, and each pair; tables for the page."""
@@ -160,12 +164,11 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = far[1] - far[0]
-        cells = one.panel.cells(gap, lambda known: known.counting(
-            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
+        sample = one.panel.sample(gap, lambda known: known.counting(
+            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)),
+            _of_rows(case, one.panel))  # fmt: skip
         less = f"({two.name} - {one.name})"
-        test = mean_effect(
-            cells.values, margin=margin, bounded=cells.bounded, name=f"difference of JS distances {less}", unit=JS
-        )
+        test = sample.effect(margin=margin, name=f"difference of JS distances {less}", unit=JS)
         square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
         squared = (square[1] - square[0])[None, :]
         beside = without_point(mean_effect(squared, name=f"difference of squared distances {less}", unit="of 2"))
@@ -173,7 +176,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
         said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
         claim = Tested(
-            test=test, margin=margin, cells=cells, words=PAIR, alarm=closer is one, title=CLOSER,
+            test=test, margin=margin, evidence=sample, words=PAIR, alarm=closer is one, title=CLOSER,
             found=f"{numbers}: {closer.name} is closer than {other.name} (difference {test}).{said}",
             otherwise=f"{numbers} (difference {test}).{said}", beside=(beside,),
             brief=f"{closer.name} is closer to people (JS distance {far[0].mean():.3f} v {far[1].mean():.3f}, "
@@ -230,14 +233,19 @@ def _over_people(read: Believed) -> Estimate:
 HALF: Final = "JS distance to half of the people"
 
 
-def _against(read: Believed, margin: float) -> Tested:
+def _of_rows(case: Case, panel: Panel) -> Groups | None:
+    """The groups of the items that people voted on."""
+    return None if case.groups is None else case.groups[panel.rows]
+
+
+def _against(read: Believed, margin: float, groups: Groups | None) -> Tested:
     """Whether a model is further from half of the people than the other half is."""
     halves = read.panel.halves
     own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
     gap = own - others
-    cells = read.panel.cells(gap, lambda known: known.halved(
-        gap, lambda one, two, at: js_distance(read.p[at], one) - js_distance(two, one), halves))  # fmt: skip
-    test = mean_effect(cells.values, margin=margin, bounded=cells.bounded, name="further than people", unit=JS)
+    sample = read.panel.sample(gap, lambda known: known.halved(
+        gap, lambda one, two, at: js_distance(read.p[at], one) - js_distance(two, one), halves), groups)  # fmt: skip
+    test = sample.effect(margin=margin, name="further than people", unit=JS)
     further = (test.value or 0.0) > 0.0
     numbers = (
         f"JS distance to half of the people is {own.mean():.3f}, that of the other half {others.mean():.3f} "
@@ -245,7 +253,7 @@ def _against(read: Believed, margin: float) -> Tested:
     )
     side = "further from people than they are from" if further else "closer to people than they are to"
     return Tested(
-        test=test, margin=margin, cells=cells, alarm=further, title=AGAINST,
+        test=test, margin=margin, evidence=sample, alarm=further, title=AGAINST,
         words=Words("further" if further else "closer", "as close as people", "may differ"),
         found=f"{read.name} is {side} each other: its {numbers}",
         otherwise=numbers, beside=(_over_people(read),) if read.panel.ballots is None else (),

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from wheeltap.audits.claims import Cells, Tested, Words
+from wheeltap.audits.claims import Tested, Words
 from wheeltap.audits.disagreement_panel import FEW_FOR_ENTROPY, Believed, Panel, mean_of, shown
 from wheeltap.audits.headline_recorded import amount
 from wheeltap.core import seeds
@@ -19,6 +19,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, soft_accuracy, total_variation
 from wheeltap.stats.effect import has_width, mean_effect, without_point
 from wheeltap.stats.panels import among, to_all_people
+from wheeltap.stats.sample import Sample
 
 Chosen = NDArray[np.bool_]
 
@@ -59,7 +60,7 @@ def unsure(read: Believed, *, margin: float, title: str) -> Tested:
     way = "overconfident" if over else "underconfident"
     said = f"{way.capitalize()} where people disagree: {numbers}"
     return Tested(
-        test=test, margin=margin, cells=Cells(cells[None, :], bounded=False), alarm=over, title=title, found=said,
+        test=test, margin=margin, evidence=Sample(cells[None, :]), alarm=over, title=title, found=said,
         otherwise=numbers[0].upper() + numbers[1:], words=Words(way, "calibrated", "may be off"),
         brief=f"{way} where people disagree (gives {sure:.3f} to labels that {chose:.3f} of them chose; difference "
         f"{amount(test)}).",

@@ -11,15 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import Cells, Unanswered
+from wheeltap.audits.claims import Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, shares, soft_accuracy
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.panels import Counts, Halves, correlation, halves, splits_for
 from wheeltap.stats.raters import Ballots, mean_over
+from wheeltap.stats.sample import Sample
 
 FEW_FOR_ENTROPY: Final = 5
 """Votes up to which entropies are not compared: those of so few people say next to nothing of what all would say.
@@ -117,11 +119,13 @@ class Panel:
         values = measure(self.held, np.arange(len(self.held)))
         return self.mean(values, name, unit, table=lambda known: known.counting(values, measure))
 
-    def cells(self, values: FloatArray, table: Callable[[Ballots], FloatArray]) -> Cells:
+    def sample(
+        self, values: FloatArray, table: Callable[[Ballots], FloatArray], groups: Groups | None = None
+    ) -> Sample:
         """What a tested mean of differences of scores in [0, 1] is the mean of: with raters as draws, where known."""
         if self.ballots is None or self.ballots.raters < _SEVERAL:
-            return Cells(values[None, :], bounded=True)
-        return Cells(table(self.ballots), bounded=False)
+            return Sample(values[None, :], 1.0, groups=groups)
+        return Sample(table(self.ballots), groups=groups)
 
     @property
     def refused(self) -> str:

@@ -18,6 +18,7 @@ from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.unit_effects import UNIT_EFFECTS, UnitEffectsSettings
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import OwnTest
 from wheeltap.stats.modularity import (
     Breadth,
     Modularity,
@@ -27,6 +28,7 @@ from wheeltap.stats.modularity import (
     shuffled_breadth,
     strongest,
 )
+from wheeltap.stats.sample import Sample
 
 
 class EntanglementSettings(UnitEffectsSettings, frozen=True, kw_only=True):
@@ -138,8 +140,8 @@ class EntanglementAudit(ReadingAudit[_Read]):
         if len(np.unique(groups)) < 2:
             raise Unanswered(
                 "not_applicable",
-                "Fewer than two groups of examples are large enough: give the task groups, one per behavior "
-                "(task.with_groups; groups in .npz, group in .jsonl).",
+                "Fewer than two groups of examples are large enough: give the task its behaviors "
+                "(task.with_behaviors; behaviors in .npz, behavior in .jsonl).",
             )
         everything = read["all"][:, kept]
         effects = read["right"][:, kept] if "right" in read else everything
@@ -152,7 +154,13 @@ class EntanglementAudit(ReadingAudit[_Read]):
         divided = modularity(graph, rewirings=self.settings.rewirings, rng=rng)
         modular, beside = divided.p <= self.settings.modular_at, self._estimates(case, read, divided)
         words = _words(subject.name, read, beside, divided, modular=modular)
-        return [Tested(test=None, found=words, beside=beside, status="excluded" if modular else "inconclusive")]
+        # Never found; that it is more modular than rewired graphs counts among the tests of the report.
+        test = msgspec.structs.replace(_modular(divided), p=None)
+        return [
+            Tested(
+                test=test, evidence=OwnTest(divided.p), shown=beside[0], beside=beside[1:], found=words, otherwise=words
+            )
+        ]
 
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Whose units serve more behaviours."""
@@ -160,10 +168,11 @@ class EntanglementAudit(ReadingAudit[_Read]):
         if (plan.reference.layers, plan.reference.parameters) == (rival.layers, rival.parameters):
             _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.margin, self.settings.min_effect))
-        gap = _gap(one, two, margin=margin)
+        gaps = _gaps(one, two)
+        gap = mean_effect(gaps, margin=margin, name="breadth_difference", unit="behaviours")
         words = f"A unit of {rival.name} serves {gap} behaviors more than one of {case.plan.reference.name}."
         return Tested(
-            test=gap, margin=margin, min_effect=min_effect,
+            test=gap, margin=margin, evidence=Sample(gaps), min_effect=min_effect,
             found=f"{words} Cancelling units and the way a net was trained (dropout, other labels) change this number "
             "too.",
             otherwise=f"{words} Not shown to be more than {margin:.2g} either way.",
@@ -174,7 +183,7 @@ class EntanglementAudit(ReadingAudit[_Read]):
         _require_same_units(one, two)
         margin, min_effect = (share * one.behaviours for share in (self.settings.null_margin, self.settings.min_effect))
         level = self.settings.null_level
-        gap = _gap(one, two, margin=margin, level=level)
+        gap = mean_effect(_gaps(one, two), level=level, margin=margin, name="breadth_difference", unit="behaviours")
         return Tested(
             test=gap, margin=margin, min_effect=min_effect,
             found=f"A copy with permuted and rescaled units must not look different: its units affect {gap} "
@@ -214,12 +223,11 @@ def _require_same_units(one: _Read, two: _Read) -> None:
         )
 
 
-def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
-    """How much broader the units of ``two`` are, on the same examples; with samples of units, those by rank."""
+def _gaps(one: _Read, two: _Read) -> Values:
+    """How much broader the units of ``two`` are, ``[unit, example]``; with samples of units, those by rank."""
     a, b = one.pieces, two.pieces
     shared = min(len(a), len(b))
-    gaps = b - a if shared == 1 else b[:shared] - a[:shared]
-    return mean_effect(gaps, level=level, margin=margin, name="breadth_difference", unit="behaviours")
+    return b - a if shared == 1 else b[:shared] - a[:shared]
 
 
 def _breadth(pieces: Values, of: str = "") -> Estimate:

@@ -17,6 +17,8 @@ from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.head_effects import HEAD_EFFECTS, HeadEffectsSettings
 from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.evidence import Evidence, Largest, NoEvidence
+from wheeltap.stats.sample import Sample, largest_gap
 from wheeltap.stats.selection import Halves
 from wheeltap.stats.top_ranked import TopRanked
 
@@ -97,6 +99,11 @@ class _Read:
     def sampled(self) -> int:
         """Heads drawn at random."""
         return len(self.places) - self.top if self.top else 0
+
+    def evidence(self, case: Case) -> Evidence:
+        """That no head costs as much as the margin: known only where every head was ablated."""
+        costs = np.asarray(self.top_ranked.costs)
+        return NoEvidence() if self.top else Largest([Sample(row[None], groups=case.groups) for row in costs])
 
     @cached_property
     def best(self) -> str:
@@ -180,7 +187,7 @@ class HeadsAudit(ReadingAudit[_Read]):
         rest = f"{_beside(read, beside)} {_measured(read)} {_LIMITS}"
         rise = f"its loss rises by {tested} {tested.unit} an example"
         claim = Tested(
-            test=tested, margin=margin, beside=beside, one_sided=True, alarm=False,
+            test=tested, margin=margin, evidence=read.evidence(case), beside=beside, one_sided=True, alarm=False,
             found=f"{subject.name} depends on {read.best}: without it {rise}, more than {margin:.2g} and more than "
             f"without a head at random. {rest}",
             otherwise=f"Of its attention heads {subject.name} depends most on {read.best}: without it {rise}, not "
@@ -200,7 +207,8 @@ class HeadsAudit(ReadingAudit[_Read]):
             f"example more than that of {one.subject.name} without its own ({one.best})"
         )
         return Tested(
-            test=gap, margin=margin, min_effect=min_effect, found=f"{words}. {_LIMITS}",
+            test=gap, margin=margin, evidence=_gap_evidence(case, one, two), min_effect=min_effect,
+            found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
         )  # fmt: skip
 
@@ -217,6 +225,14 @@ class HeadsAudit(ReadingAudit[_Read]):
             found=f"A reparametrized copy must not look different: without its top-ranked head the loss rises by "
             f"{gap} more ({level:.1%} interval); the run is void if it is shown to differ by more than {margin:.2g}.",
         )  # fmt: skip
+
+
+def _gap_evidence(case: Case, one: _Read, two: _Read) -> Evidence:
+    """That neither model's top-ranked head costs more by the margin than the other's; see ``_Read.evidence``."""
+    if one.top or two.top:
+        return NoEvidence()
+    first, second = (np.asarray(read.top_ranked.costs) for read in (one, two))
+    return largest_gap(first, second, bound=None, groups=case.groups)
 
 
 def _place(subject: SubjectRecord, read: Arrays, number: int) -> str:

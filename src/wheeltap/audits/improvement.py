@@ -23,6 +23,8 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_search import INPUT_SEARCH, KINDS
+from wheeltap.stats.evidence import Evidence, Largest, Smallest
+from wheeltap.stats.sample import Sample, largest_gap
 from wheeltap.stats.selection import Halves
 
 
@@ -71,6 +73,7 @@ class _Searched:
 
     Attributes:
         start: ``[example]``: the clean score, or the floor for every example where that is higher.
+        gains: ``[copy, example]``, of every noisy copy.
         clean: Mean clean score.
         floor: The score without any ability: chance, or always giving the most common answer.
         weights: Under the best noise in the weights.
@@ -84,6 +87,7 @@ class _Searched:
     subject: SubjectRecord
     halves: Halves
     start: Values
+    gains: Values
     clean: float
     floor: float
     weights: Values
@@ -229,13 +233,15 @@ class ImprovementAudit(Audit):
         halves = Halves.drawn(len(clean), splits=self.settings.splits, rng=rng)
         outcome = case.outcome(case.plan.clean(subject))
         assert outcome is not None, "its score was read above"
+        start, table = clean if clean.mean() >= floor else np.full(len(clean), floor), case.table([grid])[0]
         return _Searched(
             subject=subject,
             halves=halves,
-            start=clean if clean.mean() >= floor else np.full(len(clean), floor),
+            start=start,
+            gains=table - start,
             clean=float(clean.mean()),
             floor=floor,
-            weights=halves.chosen(case.table([grid])[0]),
+            weights=halves.chosen(table),
             inputs=halves.chosen(read["right"]) if "right" in read else None,
             stand_in=INPUT_SEARCH.meant("entrance", read["entrance"]) == "embedding",
             shifted=halves.shifted(outcome.values["scores"], targets),
@@ -259,7 +265,7 @@ class ImprovementAudit(Audit):
             ]
         claim = Tested(
             test=_weaker(gain, beyond_shift), shown=gain, beside=tuple(estimates[1:]), margin=margin,
-            one_sided=True,
+            evidence=_too_little(case, one, margin), one_sided=True,
             found=self._found(one, estimates), otherwise=self._excluded(one, estimates),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, one.trials)
@@ -277,8 +283,11 @@ class ImprovementAudit(Audit):
             gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.task.measure
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
+        bounded = 1.0 if plan.task.bounded else None
         claim = Tested(
-            test=difference, margin=margin, words=PAIR, found=f"{words}. {_EXPLAINED}",
+            test=difference, margin=margin, words=PAIR,
+            evidence=largest_gap(one.gains, two.gains, bound=bounded and 2 * bounded, groups=case.groups),
+            found=f"{words}. {_EXPLAINED}",
             otherwise=f"{words}: not shown to differ by more than {margin:g}, as nets that hide nothing do.",
         )  # fmt: skip
         return self.draft(case, name, claim, [*one.trials, *two.trials], title=title)
@@ -340,6 +349,15 @@ _EXPLAINED: Final = (
     "large honest model may have better ones all around it (arXiv 2603.12228), so that a margin from small nets does "
     "not carry over; and a base below chance makes every relative gain look huge."
 )
+
+
+def _too_little(case: Case, one: _Searched, margin: float) -> Evidence:
+    """That no copy gains as much as the margin; or none by as much more than a constant added to each output."""
+    rows = one.gains + one.start
+    least = [one.start, one.shifted.mean(0)]
+    bound = 1.0 if case.plan.task.bounded else None
+    copies = [Largest([Sample((row - before)[None], bound, groups=case.groups) for row in rows]) for before in least]
+    return Smallest([(some, margin) for some in copies])
 
 
 def _weaker(*effects: Estimate) -> Estimate:

@@ -15,7 +15,7 @@ from wheeltap.core.records import Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.input_shift import FITTING, INPUT_SHIFT, LADDERS, InputShiftSettings
 from wheeltap.stats.curve import band, band_ends
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 DOSES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6)
 """Relative noise in the weights, among which the one of matched loss is looked for."""
@@ -150,7 +150,8 @@ class InputShiftAudit(ReadingAudit[_Read]):
         """Whether the inputs' disturbances cost more than the margin, and which; the noise that costs as much."""
         how, level = self.settings, self.settings.level
         margin = case.margin(how.margin)
-        tested = self._loss(case, read.at(level), "loss under input shift", margin=margin)
+        lost = self._sample(case, read.at(level), most=1.0)
+        tested = lost.effect(margin=margin, name="loss under input shift", unit=case.plan.task.measure)
         each = [
             self._loss(case, losses[level], f"loss under {name} {LADDERS[name][level]:g}")
             for name, losses in read.by_shift.items()
@@ -172,7 +173,7 @@ class InputShiftAudit(ReadingAudit[_Read]):
             f"{_LIMITS}"
         )
         claim = Tested(
-            test=tested, margin=margin, words=LOSS, one_sided=True,
+            test=tested, margin=margin, evidence=lost, words=LOSS, one_sided=True,
             beside=(*each, noise, alike),
             found=f"{words}, more than {margin:.2g}. {rest}",
             trials=tuple(trial for row in self._noise(case.plan, subject) for trial in row),
@@ -183,10 +184,11 @@ class InputShiftAudit(ReadingAudit[_Read]):
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """Who loses more, under the same changed inputs."""
         how, margin = self.settings, case.margin(self.settings.margin)
-        gap = self._loss(case, two.at(how.level) - one.at(how.level), "loss_difference", margin=margin)
+        more = self._sample(case, two.at(how.level) - one.at(how.level), most=2.0)
+        gap = more.effect(margin=margin, name="loss_difference", unit=case.plan.task.measure)
         words = f"{rival.name} loses {gap} more of its score under input shift than {one.subject.name}"
         return Tested(
-            test=gap, margin=margin, min_effect=case.scaled(how.min_effect), found=f"{words}. {_LIMITS}",
+            test=gap, margin=margin, evidence=more, min_effect=case.scaled(how.min_effect), found=f"{words}. {_LIMITS}",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {_LIMITS}",
             brief=keeps_less(self.title, one.subject, rival, gap),
         )  # fmt: skip
@@ -232,12 +234,14 @@ class InputShiftAudit(ReadingAudit[_Read]):
         names = {subject.name for subject in case.plan.subjects}
         return [_with(draft, ranked, words) if draft.finding.subject in names else draft for draft in drafts]
 
-    def _loss(self, case: Case, lost: Values, name: str, *, margin: float | None = None) -> Estimate:
-        """Mean of ``[draw, example]``; without a p-value where it stands beside the tested one."""
-        task = case.plan.task
-        bounded = task.bounded and bool(np.abs(lost).max() <= 1.0)
-        found = mean_effect(lost, margin=margin or 0.0, bounded=bounded, name=name, unit=task.measure)
-        return found if margin is not None else msgspec.structs.replace(found, p=None)
+    def _sample(self, case: Case, lost: Values, *, most: float) -> Sample:
+        """Losses ``[draw, example]``; ``most`` is the largest there can be of a share of right answers."""
+        return Sample(lost, most if case.plan.task.bounded else None, groups=case.groups, skewed=True)
+
+    def _loss(self, case: Case, lost: Values, name: str) -> Estimate:
+        """Mean of ``[draw, example]`` that stands beside the tested one: without a p-value."""
+        found = self._sample(case, lost, most=1.0).effect(name=name, unit=case.plan.task.measure)
+        return msgspec.structs.replace(found, p=None)
 
     def _curves(self, case: Case, read: _Read) -> list[Curve]:
         task, sign, clean = case.plan.task, case.plan.task.sign, case.clean(read.subject)

@@ -8,7 +8,7 @@ import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.claims import Cells, Words
+from wheeltap.audits.claims import Words
 from wheeltap.audits.controls import silent, surely
 from wheeltap.audits.disagreement_panel import mean_of, panel_of
 from wheeltap.audits.limits import Count, Margin
@@ -24,6 +24,7 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import FLOOR, entropy, probabilities
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.panels import correlation
+from wheeltap.stats.sample import Sample
 
 DOSES: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Relative noise in the weights."""
@@ -169,7 +170,7 @@ class ItemNoiseAudit(SingleReadingAudit[Items]):
         trials = tuple(trial for row in self._noise(case.plan, subject) for trial in row)
         return [
             Tested(
-                test=test, margin=margin, cells=Cells(made.cells[None, :], bounded=False), one_sided=True, alarm=False,
+                test=test, margin=margin, evidence=Sample(made.cells[None, :]), one_sided=True, alarm=False,
                 words=Words("adds", "adds nothing", "may add", "no evidence of added value"), trials=trials,
                 beside=(alone, output, changed),
                 found=f"Noise in the weights of {read.name} shows on which items people disagree. {numbers} {_LIMITS}",

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Unanswered
 from wheeltap.audits.case import Values
-from wheeltap.audits.claims import Cells, Edge
+from wheeltap.audits.claims import Edge
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.effect import mean_effect, score_interval, share_kept
 from wheeltap.stats.rare import Ends, allowing, inner
+from wheeltap.stats.sample import Sample
 
 GROWN = "times the undisturbed error"
 """Name of the estimate that says so."""
@@ -59,14 +61,20 @@ class Disturbed:
         """Loss of score, ``[draw, example]``."""
         return self.case.plan.task.sign * (self.clean[None, :] - self.scores)
 
-    def cells(self, other: "Disturbed | None" = None, *, edge: Edge | None = None) -> Cells:
+    def sample(self, other: "Disturbed | None" = None, *, edge: Edge = NOTHING) -> Sample:
         """What the tested loss, or how much more is lost here than by ``other``, is the mean of; ``edge`` the margin.
 
         Its margin holds for the examples that are scored here.
         """
-        values = self.lost if other is None else self.more_than(other)
+        values, most = (self.lost, 1.0) if other is None else (self.more_than(other), 2.0)
         ends = self._ends if other is None else self._ends_beyond(other)
-        return Cells(values, self._bounded(values), ends if self.rare else None, edge)
+        bound = most if self.case.plan.task.bounded else None
+        return Sample(values, bound, ends if self.rare else None, self._groups, edge.each, skewed=not self.rare)
+
+    @property
+    def _groups(self) -> Groups | None:
+        """Of the examples that are scored."""
+        return None if self.case.groups is None else self.case.groups[self.on]
 
     @property
     def _ends(self) -> Ends:
@@ -92,15 +100,13 @@ class Disturbed:
 
     def loss(self, name: str, *, edge: Edge = NOTHING, level: float = 0.95) -> Estimate:
         """Mean loss, tested against the margin; of rare losses the interval is a 95 % one."""
-        return self.cells(edge=edge).tested(edge.value, level=level, name=name, unit=self.case.plan.task.measure)
+        sample, unit = self.sample(edge=edge), self.case.plan.task.measure
+        return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
 
     def loss_beyond(self, other: "Disturbed", name: str, *, edge: Edge, level: float = 0.95) -> Estimate:
         """How much more is lost here than by another subject, tested against the margin."""
-        return self.cells(other, edge=edge).tested(edge.value, level=level, name=name, unit=self.case.plan.task.measure)
-
-    def _bounded(self, values: Values) -> bool:
-        # Two losses may differ by more than a score can.
-        return self.case.plan.task.bounded and bool(np.abs(values).max() <= 1.0)
+        sample, unit = self.sample(other, edge=edge), self.case.plan.task.measure
+        return sample.effect(margin=edge.value, level=level, name=name, unit=unit)
 
     @property
     def score(self) -> Estimate:
@@ -124,7 +130,7 @@ class Disturbed:
         """Share of the above-chance score that is kept."""
         chance, bounded = self.case.chance, self.case.plan.task.bounded
         level = inner(0.95) if self.rare else 0.95
-        kept = share_kept(self.scores, self.clean, chance=chance, bounded=bounded, level=level)
+        kept = share_kept(self.scores, self.clean, chance=chance, bounded=bounded, level=level, groups=self._groups)
         above = float(self.clean.mean()) - chance
         if self.rare and above:
             kept = allowing(kept, (self.scores.mean(1) - chance) / above, ends_of(self.case, chance, above))
@@ -138,7 +144,7 @@ class Disturbed:
             return None
         rest, level = 1.0 - agreement[:, self.on], inner(0.95) if self.rare else 0.95
         name, unit = "answers changed", "share of answers"
-        changed = score_interval(rest.mean(0), bounded=True, name=name, unit=unit, level=level)
+        changed = score_interval(rest.mean(0), bounded=True, groups=self._groups, name=name, unit=unit, level=level)
         return allowing(changed, rest.mean(1), (0.0, 1.0)) if self.rare else changed
 
     def expected(self, subject: SubjectRecord) -> tuple[Estimate, ...]:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
+from wheeltap.stats.clusters import Groups
 from wheeltap.stats.curve import Response, area_values
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,15 @@ def area_cells(one: Measured, two: Measured) -> NDArray[np.float64]:
     return np.asarray(sign * (areas[0] - areas[1]), dtype=np.float64)
 
 
-def area_difference(one: Measured, two: Measured, *, level: float, margin: float, unit: str) -> Estimate:
+def area_difference(
+    one: Measured, two: Measured, *, level: float = 0.95, margin: float, groups: Groups | None, unit: str
+) -> Estimate:
     """Mean of ``area_cells``: area minus area, tested against the margin.
 
     Noise is drawn at random, so a single draw says nothing of how much draws differ: the interval is open then.
     """
     cells = area_cells(one, two)
-    found = mean_effect(cells, level=level, margin=margin, name="area_difference", unit=unit)
+    found = Sample(cells, groups=groups).effect(level=level, margin=margin, name="area_difference", unit=unit)
     if len(cells) == 1:
         return msgspec.structs.replace(found, low=None, high=None, p=None, method=f"{found.method}: no spread of draws")
     both = (one.response, two.response)

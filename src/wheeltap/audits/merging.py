@@ -13,7 +13,8 @@ from wheeltap.audits.limits import Margin, Share
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.effect import score_interval
+from wheeltap.stats.sample import Sample
 
 Place = Annotated[float, msgspec.Meta(ge=-1.0, le=2.0)]
 """Share of the way to another checkpoint, or beyond it."""
@@ -102,22 +103,22 @@ class MergingAudit(Audit):
             return (1.0 - place) * case.clean(plan.reference) + place * case.clean(rival)
 
         try:
-            barriers = [
-                self._barrier(case, ends(place), trials[place], f"barrier at {place:g} of the way")
+            barriers = {
+                f"barrier at {place:g} of the way": self._barrier(case, ends(place), trials[place])
                 for place in how.between
-            ]
+            }
             scores = [self._score(case, place, trials[place]) for place in how.beyond]
         except Unanswered as gap:
             return self.unanswered(pair(plan.reference, rival), gap)
         words = (
-            f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {barriers[0]} "
+            f"At {how.between[0]:g} of the way from {plan.reference.name} to {rival.name} the score is {{}} "
             f"below what the two have between them"
         )
         means = (
             "Checkpoints that lie in one basin can be averaged; those that do not may still compute the same, written "
             "in another order of units."
         )
-        return self._draft(case, pair(plan.reference, rival), (*barriers, *scores), trials, (words, means))
+        return self._draft(case, pair(plan.reference, rival), barriers, scores, trials, (words, means))
 
     def _sum(self, case: Case, one: SubjectRecord, two: SubjectRecord) -> Draft:
         """What two others changed, both added to the reference."""
@@ -125,41 +126,41 @@ class MergingAudit(Audit):
         name, trials = f"{base} + {one.name} + {two.name}", self._sums(case.plan, one, two)
         try:
             middle = (case.clean(one) + case.clean(two)) / 2.0
-            losses = [
-                self._barrier(case, middle, trial, f"loss with {share:g} of both changes")
+            losses = {
+                f"loss with {share:g} of both changes": self._barrier(case, middle, trial)
                 for share, trial in trials.items()
-            ]
+            }
         except Unanswered as gap:
             return self.unanswered(name, gap)
         words = (
-            f"With {next(iter(trials)):g} of what {one.name} and {two.name} changed in {base} the score is {losses[0]} "
+            f"With {next(iter(trials)):g} of what {one.name} and {two.name} changed in {base} the score is {{}} "
             f"below the mean of theirs"
         )
         means = "That is task arithmetic where both were trained from the first; where not, the sum means little."
-        return self._draft(case, name, tuple(losses), trials, (words, means))
+        return self._draft(case, name, losses, [], trials, (words, means))
 
-    def _barrier(self, case: Case, ends: Values, trial: Trial, name: str) -> Estimate:
+    def _barrier(self, case: Case, ends: Values, trial: Trial) -> Sample:
         """How far the score of a merged model is below ``ends`` ``[example]``."""
         task = case.plan.task
-        sign = task.sign
-        return mean_effect(
-            sign * (ends - case.values(trial))[None, :], margin=case.margin(self.settings.margin),
-            bounded=task.bounded, name=name, unit=task.measure,
-        )  # fmt: skip
+        lost = task.sign * (ends - case.values(trial))
+        return Sample(lost[None, :], 1.0 if task.bounded else None, groups=case.groups)
 
     def _draft(
         self,
         case: Case,
         name: str,
-        estimates: tuple[Estimate, ...],
+        losses: dict[str, Sample],
+        scores: list[Estimate],
         trials: dict[float, Trial],
         because: tuple[str, str],
     ) -> Draft:
-        """The finding that tests the first of ``estimates``; ``because`` is what was seen, and what that means."""
-        margin, (tested, *beside) = case.margin(self.settings.margin), estimates
-        words, means = because
+        """The finding that tests the first of ``losses``; ``because`` is what was seen, and what that means."""
+        margin, unit = case.margin(self.settings.margin), case.plan.task.measure
+        tested, *beside = (lost.effect(margin=margin, name=name, unit=unit) for name, lost in losses.items())
+        words, means = because[0].format(tested), because[1]
         claim = Tested(
-            test=tested, margin=margin, beside=tuple(beside), words=LOSS, one_sided=True, found=f"{words}. {means}",
+            test=tested, margin=margin, evidence=next(iter(losses.values())), beside=(*beside, *scores), words=LOSS,
+            one_sided=True, found=f"{words}. {means}",
             otherwise=f"{words}: not shown to be more than {margin:.2g}. {means}",
         )  # fmt: skip
         return self.draft(case, name, claim, trials.values())
@@ -168,4 +169,6 @@ class MergingAudit(Audit):
         """The score beyond either end."""
         task = case.plan.task
         name = f"score at {place:g} of the way"
-        return score_interval(case.values(trial), bounded=task.bounded, name=name, unit=task.measure)
+        return score_interval(
+            case.values(trial), bounded=task.bounded, groups=case.groups, name=name, unit=task.measure
+        )

@@ -240,7 +240,7 @@ class ModifyAudit(Audit):
         left = there.no_better
         rest = f"{told(edge, left)}{self.shipped(there, subject)}"
         claim = Tested(
-            test=tested, margin=edge.value, cells=there.cells(edge=edge), one_sided=True, words=LOSS,
+            test=tested, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS,
             beside=(there.score, *there.expected(subject), *losses.values(), *(() if left is None else (left,))),
             found=f"{words}: more than {edge.value:.2g}. {rest}",
             otherwise=f"{words}: not shown to be more than {edge.value:.2g}. {rest}",
@@ -326,7 +326,7 @@ class ModifyAudit(Audit):
             f"{kept[1]}: where the clean scores differ, compare these."
         )
         claim = Tested(
-            test=gap, margin=edge.value, cells=two.cells(one, edge=edge), words=PAIR,
+            test=gap, margin=edge.value, evidence=two.sample(one, edge=edge), words=PAIR,
             beside=(*kept, one.score, two.score), found=words, otherwise=words,
             brief=keeps_less(self.title, plan.reference, rival, gap),
         )  # fmt: skip

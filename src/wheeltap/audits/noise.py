@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 
 from wheeltap.audits.base import RECODED, Audit, Case, Draft, Tested, Unanswered, Verdict, keeps_less, pair
-from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Dose, Margin, Share
 from wheeltap.audits.measured import Measured, area_cells, area_difference, within_range
@@ -16,6 +16,8 @@ from wheeltap.core.site import WHOLE, Site
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import Response, area_values, band, band_ends, half_dose, half_dose_ratio
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import NoEvidence
+from wheeltap.stats.sample import Sample
 
 _FRAGILE = Words("fragile", "not fragile", "maybe fragile")
 
@@ -278,13 +280,14 @@ class NoiseAudit(Audit):
     def _pair(self, case: Case, reference: Measured, rival: Measured) -> Draft:
         plan, names = case.plan, (reference.subject.name, rival.subject.name)
         margin = case.way(self.settings.margin)
-        gap = area_difference(reference, rival, level=0.95, margin=margin, unit=plan.task.measure)
+        gap = area_difference(reference, rival, margin=margin, groups=case.groups, unit=plan.task.measure)
         ratio = half_dose_ratio(reference.response, rival.response)
         sound, fragile = names if (gap.value or 0.0) > 0 else names[::-1]
         sees = f"{self.sees}{_sentence(case.untouched([*reference.trials, *rival.trials]))}"
         cells = area_cells(reference, rival)
+        sample = Sample(cells, 1.0 if plan.task.bounded else None, groups=case.groups, skewed=True)
         claim = Tested(
-            test=gap, margin=margin, cells=Cells(cells, plan.task.bounded) if len(cells) > 1 else None, words=PAIR,
+            test=gap, margin=margin, evidence=sample if len(cells) > 1 else NoEvidence(), words=PAIR,
             beside=(ratio,),
             brief=keeps_less(self.title, reference.subject, rival.subject, gap),
             found=f"{fragile} is more fragile than {sound}: the area under the curves differs by {gap} "

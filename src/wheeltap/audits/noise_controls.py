@@ -164,7 +164,8 @@ class NoiseControls:
         return self.measured(self.case.plan.reference)
 
     def _gap(self, one: Measured, two: Measured, *, level: float, margin: float) -> Estimate:
-        return area_difference(one, two, level=level, margin=margin, unit=self.case.plan.task.measure)
+        unit = self.case.plan.task.measure
+        return area_difference(one, two, level=level, margin=margin, groups=self.case.groups, unit=unit)
 
     @cached_property
     def _limits(self) -> Thresholds:

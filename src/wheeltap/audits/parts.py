@@ -14,6 +14,8 @@ from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
 from wheeltap.stats.beyond import beyond_random
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import Smallest
+from wheeltap.stats.sample import Sample
 
 _SHOWN: Final = 12
 
@@ -65,6 +67,7 @@ class Ablation:
         least: What ``own`` must exceed; nothing is asked of it where ``None``.
         beyond: How much more that is than with random sets.
         margin: What ``beyond`` must exceed; nothing is asked of it where ``None``.
+        sample: What ``own`` is the mean of.
         best: The same as ``own`` for the random set that does best.
         loss: What ``beyond`` is in the loss.
     """
@@ -74,6 +77,7 @@ class Ablation:
     least: float | None
     beyond: Estimate
     margin: float | None
+    sample: Sample
     best: Estimate
     loss: Estimate
 
@@ -103,6 +107,11 @@ class Answer:
         """
         tests = [test for ablation in self.ablations for test in ablation.tests]
         return max(tests, key=lambda test: (test[0].p or 0.0, test[1] - (test[0].value or 0.0)))
+
+    @property
+    def evidence(self) -> Smallest:
+        """That one ablation leaves too much (or keeps too little), whichever: the claim does not hold then."""
+        return Smallest([(one.sample, one.least) for one in self.ablations if one.least is not None])
 
 
 @final
@@ -149,7 +158,7 @@ class PartsAudit(SingleReadingAudit[Arrays]):
         words = _Words(case, subject, read, answer, self.settings)
         numbers = [e for a in answer.ablations for e in (a.own, a.beyond, a.best, a.loss)]
         return Tested(
-            test=test, margin=threshold, title=side.title,
+            test=test, margin=threshold, evidence=answer.evidence, title=side.title,
             beside=tuple(e for e in numbers if e is not test), one_sided=True, alarm=False,
             found=words.found(), otherwise=words.otherwise(),
         )  # fmt: skip
@@ -163,7 +172,8 @@ class PartsAudit(SingleReadingAudit[Arrays]):
             raise Unanswered("not_applicable", "The model does no better than chance here, so no part does anything.")
         effects = clean - scores if side is NECESSARY else scores - sign * case.chance
         losses = (1.0 if side is NECESSARY else -1.0) * read[f"{side.name}_loss"]
-        least, margin = self.settings.at_least * above, case.scaled(self.settings.margin)
+        least = self.settings.at_least * (clean - sign * case.chance)
+        margin = case.scaled(self.settings.margin)
         return Answer(
             side,
             tuple(
@@ -174,13 +184,15 @@ class PartsAudit(SingleReadingAudit[Arrays]):
 
 
 def _ablation(
-    case: Case, side: Side, kind: str, *, effects: Values, losses: Values, thresholds: tuple[float, float]
+    case: Case, side: Side, kind: str, *, effects: Values, losses: Values, thresholds: tuple[Values, float]
 ) -> Ablation:
-    """The numbers of one ablation from effects and losses ``[set, example]``."""
-    least, margin = thresholds
+    """The numbers of one ablation from effects and losses ``[set, example]``; the first threshold by example."""
+    shares, margin = thresholds
+    least = float(shares.mean())
     scale: dict[str, Any] = {"bounded": case.plan.task.bounded, "unit": case.plan.task.measure}
     best = effects[1 + int(effects[1:].mean(1).argmax())]
-    own = mean_effect(effects[:1], margin=least, name=f"{kind}: the set {side.does}", **scale)
+    sample = Sample(effects[:1], 1.0 if case.plan.task.bounded else None, groups=case.groups, margins=shares)
+    own = sample.effect(margin=least, name=f"{kind}: the set {side.does}", unit=case.plan.task.measure)
     beyond = beyond_random(effects[0], effects[1:], margin=margin, name=f"{kind}: more than random sets", **scale)
     # Half of a side is ablated at random: less than what the claim is about. A set that holds a spare of itself may
     # stand that and be necessary as a whole; where there are spares, random sets may stand it no worse than one that
@@ -192,6 +204,7 @@ def _ablation(
         None if mild and side is NECESSARY else least,
         _upwards(beyond, margin),
         None if mild and side is SUFFICIENT else margin,
+        sample,
         mean_effect(best[None], name=f"{kind}: the best random set {side.does}", **scale),
         beyond_random(losses[0], losses[1:], name=f"{kind}: more than random sets, loss", unit="loss"),
     )

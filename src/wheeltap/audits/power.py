@@ -40,7 +40,9 @@ class Gap:
         """Of a mean over ``[draw, example]``, at least two of each."""
         spread = crossed(cells)
         error = float(np.sqrt(spread.draw if len(cells) > 1 else spread.example))
-        return cls(strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha)))
+        return cls(
+            strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha, side="down"))
+        )
 
     @classmethod
     def of(cls, copy: SubjectRecord, effect: Estimate) -> "Gap":

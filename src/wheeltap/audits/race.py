@@ -13,9 +13,10 @@ from wheeltap.audits.controls import Plants, found_planted, plant_level
 from wheeltap.audits.ladder import Ladder, LadderSettings
 from wheeltap.audits.limits import Count, Dose, Margin, Share
 from wheeltap.core import seeds
-from wheeltap.core.records import Control, FindingStatus, SubjectRecord, Subset, Trial
+from wheeltap.core.records import Control, SubjectRecord, Subset, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import area_weights
+from wheeltap.stats.evidence import OwnTest
 from wheeltap.stats.sequential import Doses, Race, Rules
 
 NOISE: Final = "relative"
@@ -271,10 +272,9 @@ class RaceAudit(Audit):
             sound, fragile = fragile, sound
         cost = f"{race.n} rounds, {self._cost(case, run):.2g} passes over the examples in all"
         even = race.decided == "even"
-        ruled_out: FindingStatus = "excluded" if even else "inconclusive"
         told = f"a difference of {how.min_effect:g} is ruled out" if even else "not decided"
         claim = Tested(
-            test=difference, margin=how.min_effect, fallback=ruled_out, words=PAIR,
+            test=difference, margin=how.min_effect, evidence=OwnTest(float(race.tests.even)), words=PAIR,
             found=f"{fragile} is more fragile than {sound}: the area under their curves differs by {difference} "
             f"({plan.reference.name} minus {rival.name}). Decided after {cost}; on these examples.",
             otherwise=f"The areas under the two curves differ by {difference}: {told} after {cost}.",

@@ -13,6 +13,7 @@ from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.cancellation import CANCELLATION, CancellationSettings
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 _OPPOSING, _RANDOM = 0, 1
 _BOTH = 2
@@ -109,7 +110,8 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
         share = f"ablating both of a pair undoes {tested} more than in random pairs"
         rest = f"{_words(read, case.plan.task.measure)}{_not_in(subject, read.values['beside'])}"
         claim = Tested(
-            test=tested, margin=how.margin, beside=self._more(case, read), one_sided=True,
+            test=tested, margin=how.margin, evidence=Sample(read.undone(_OPPOSING) - read.undone(_RANDOM)),
+            beside=self._more(case, read), one_sided=True,
             found=f"Hidden units of {name} cancel each other: {share}. {rest} So the function depends on their "
             "balance; noise in the weights shows how much (WT101).",
             otherwise=f"Hidden units of {name} are not shown to cancel each other: {share}, not shown to be more than "
@@ -126,7 +128,8 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
             f"{rival.name} than in {case.plan.reference.name}."
         )
         return Tested(
-            test=gap, margin=margin, min_effect=self.settings.min_effect, found=words,
+            test=gap, margin=margin, evidence=Sample(_more_undone(one, two)), min_effect=self.settings.min_effect,
+            found=words,
             otherwise=f"{words} Not shown to be more than {margin:g} either way.",
         )  # fmt: skip
 
@@ -171,10 +174,16 @@ class RedundancyAudit(PlantedReadingAudit[_Read]):
 
     @staticmethod
     def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
-        """How much larger the share undone is in ``two``, on the same examples; pairs by rank."""
-        a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
-        shared = min(len(a), len(b))
-        return mean_effect(b[:shared] - a[:shared], level=level, margin=margin, name="share_difference", unit="share")
+        """The mean of that, on the same examples."""
+        gaps = _more_undone(one, two)
+        return mean_effect(gaps, level=level, margin=margin, name="share_difference", unit="share")
+
+
+def _more_undone(one: _Read, two: _Read) -> Values:
+    """How much larger the share undone is in ``two``, ``[pair, example]``; pairs by rank."""
+    a, b = one.undone(_OPPOSING), two.undone(_OPPOSING)
+    shared = min(len(a), len(b))
+    return b[:shared] - a[:shared]
 
 
 def _words(read: _Read, measure: str) -> str:

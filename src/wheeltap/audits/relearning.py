@@ -27,6 +27,7 @@ from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
+from wheeltap.stats.evidence import NoEvidence
 
 _LIMITS: Final = (
     "It holds for this step size, optimizer and number of examples: with larger steps a network that never knew the "
@@ -274,7 +275,7 @@ class RelearningAudit(Audit):
         if weak and not large:
             told += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         claim = Tested(
-            test=_both(gap, beyond), shown=gap, margin=margin, words=PAIR,
+            test=_both(gap, beyond), evidence=NoEvidence(), shown=gap, margin=margin, words=PAIR,
             beside=(*rest, beyond, *self._gaps(case, one, two)), found=f"{words}; {noise}. {_LIMITS}",
             otherwise=f"{words}: {told} {_LIMITS}", fallback="inconclusive" if large or weak or apart else None,
         )  # fmt: skip

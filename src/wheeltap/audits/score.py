@@ -6,13 +6,14 @@ import numpy as np
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict, pair
 from wheeltap.audits.case import TOO_FEW
-from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.limits import Margin
 from wheeltap.audits.score_recorded import DIFFERENCE, alone, compared, of_answers, score_of_answers, scores_of
 from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.stats.effect import score_interval
+from wheeltap.stats.sample import Sample
 
 
 class ScoreSettings(Settings, frozen=True, kw_only=True):
@@ -120,7 +121,7 @@ class ScoreAudit(Audit):
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
         if subject.role == "recorded":
-            claim = alone(subject, score, items=task.examples)
+            claim = alone(case, subject, score)
             return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
         because = (
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
@@ -144,12 +145,13 @@ class ScoreAudit(Audit):
         except Unanswered as missing:
             return self.unanswered(name, missing, title=title)
         edge, bounded = case.edge(plan.reference, rival, own=self.settings.margin), plan.task.bounded
-        margin, cells = edge.value, Cells(values, bounded, edge=edge)
-        gap = cells.tested(margin, name="score_difference", unit=plan.task.measure)
+        margin = edge.value
+        sample = Sample(values, 1.0 if bounded else None, groups=case.groups, margins=edge.each)
+        gap = sample.effect(margin=margin, name="score_difference", unit=plan.task.measure)
         words = f"The scores of {plan.reference.name} and {rival.name} differ by {gap} (paired on the same examples)"
         same = same_outputs(case, rival)
         claim = Tested(
-            test=gap, margin=margin, cells=cells, words=PAIR, beside=() if same is None else (same,),
+            test=gap, margin=margin, evidence=sample, words=PAIR, beside=() if same is None else (same,),
             found=f"{words}: a benchmark tells these two apart.",
             otherwise=f"{words}: not shown to be more than {margin:.2g} either way. {edge.because}".rstrip(),
         )  # fmt: skip

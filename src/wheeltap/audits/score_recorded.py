@@ -7,14 +7,16 @@ from typing import Final
 import numpy as np
 
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import PAIR, Cells, Tested
+from wheeltap.audits.claims import PAIR, Tested
 from wheeltap.audits.headline_recorded import amount
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
+from wheeltap.stats.clusters import one_by_one
 from wheeltap.stats.crossed import Values
-from wheeltap.stats.effect import has_width, mean_effect, score_interval, share_interval, without_point
+from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point
+from wheeltap.stats.sample import Sample
 from wheeltap.stats.unpaired import unpaired_effect
 
 DIFFERENCE: Final = "Difference of benchmark scores"
@@ -38,13 +40,16 @@ def score_of_answers(case: Case, subject: SubjectRecord) -> Estimate:
     """The score of recorded answers, of any kind of score."""
     values, unit = case.clean(subject), case.plan.task.measure
     if are_shares(values):
-        return share_interval(values, unit=unit)
-    return without_point(score_interval(values, bounded=False, unit=SCORE))
+        return share_interval(values, groups=case.groups, unit=unit)
+    return without_point(score_interval(values, bounded=False, groups=case.groups, unit=SCORE))
 
 
-def alone(subject: SubjectRecord, score: Estimate, *, items: int) -> Tested:
+def alone(case: Case, subject: SubjectRecord, score: Estimate) -> Tested:
     """The score that recorded answers give; what chance would score is not known of them."""
-    said = f"scores {score} on {items:,} items"
+    said, groups = f"scores {score} on {case.plan.task.examples:,} items", case.groups
+    if groups is not None:
+        few = one_by_one(case.clean(subject), groups)
+        said = f"{said} in {len(np.unique(groups)):,} groups, which count as about {few:,.0f} independent ones"
     return Tested(
         test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
         beside=(score,), words=PAIR, brief=f"{said}.",
@@ -75,7 +80,8 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
     unit = case.plan.task.measure if shares else SCORE
     least = (case.plan.margin if margin is None else margin) if shares else case.margin(margin)
     cells, less = (b - a)[None, :], f"({two.name} - {one.name})"
-    gap = mean_effect(cells, bounded=shares, name=f"score difference {less}", unit=unit)
+    sample = Sample(cells, 1.0 if shares else None, groups=case.groups)
+    gap = sample.effect(name=f"score difference {less}", unit=unit)
     apart = unpaired_effect(b, a, name=f"unpaired difference {less}", unit=unit)
     first, second = int((cells < 0).sum()), int((cells > 0).sum())
     differ = f"{one.name} does better on {first:,} items, {two.name} on {second:,}"
@@ -92,7 +98,7 @@ def of_answers(case: Case, one: SubjectRecord, two: SubjectRecord, *, margin: fl
     better = one.name if worse else two.name
     words = f"{differ}, of {cells.shape[1]:,}."
     return Tested(
-        test=gap, margin=least, cells=Cells(cells, shares), words=PAIR, beside=(apart,), alarm=worse,
+        test=gap, margin=least, evidence=sample, words=PAIR, beside=(apart,), alarm=worse,
         found=f"{scores}: {better} is better (difference {amount(gap)}; {tests}). {words}",
         otherwise=f"{scores} (difference {amount(gap)}; {tests}). {words}",
         brief=f"{of_one} v {of_two}: {better} is better (difference {amount(gap)}; {tests}).",

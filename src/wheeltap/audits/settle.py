@@ -2,14 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 
 import msgspec
+import numpy as np
 
 from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
-from wheeltap.audits.claims import Draft, Verdict
+from wheeltap.audits.claims import Draft, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
 from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
 from wheeltap.audits.headline_recorded import of_recorded
@@ -19,8 +19,8 @@ from wheeltap.core.lens import LensRecord
 from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Scalar, SubjectRecord, Trial
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
-from wheeltap.plans.plan import CUT, Lookup, Plan
-from wheeltap.stats import rare, three_sided
+from wheeltap.plans.plan import CUT, GROUPED, Lookup, Plan
+from wheeltap.stats.clusters import one_by_one
 from wheeltap.stats.family import holm
 
 OPEN = (
@@ -100,7 +100,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         findings=tuple(findings),
         controls=tuple(controls),
         cost=cost,
-        provenance={**provenance, **_paths(plan, lookup), **({CUT: plan.cut} if plan.cut else {})},
+        provenance={**provenance, **_paths(plan, lookup), **_grouped(case), **({CUT: plan.cut} if plan.cut else {})},
         curves=tuple(c for v in verdicts for c in v.curves),
         blocks=tuple(b for v in verdicts for b in v.blocks),
         instruments=instruments,
@@ -150,6 +150,19 @@ def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
     return {"shortcuts": told or "none"}
 
 
+def _grouped(case: Case) -> dict[str, Scalar]:
+    """What it costs that the examples come in groups, in words; nothing where they do not."""
+    if (groups := case.groups) is None:
+        return {}
+    try:
+        clean = case.clean(case.plan.reference)
+    except Unanswered:
+        return {}
+    many = len(np.unique(groups))
+    few = one_by_one(clean, groups)
+    return {GROUPED: f"in {many:,} groups, which count as about {few:,.0f} independent ones"}
+
+
 def _started(case: Case) -> bool:
     return case.known([case.plan.clean(case.plan.reference)])
 
@@ -173,20 +186,9 @@ def settle(drafts: Sequence[Draft], *, alpha: float) -> list[Finding]:
 
 def _below(draft: Draft) -> float | None:
     """P-value of "the effect is at least the margin"; ``None`` where that cannot be rejected at all."""
-    if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
+    if draft.evidence is None or draft.fallback is not None:
         return None
-    if draft.over is not None:
-        return draft.over.below(draft.margin, draft.direction)
-    cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
-    if cells is None:
-        return three_sided.from_interval(draft.test, margin=margin, one_sided=one_sided)
-    if cells.edge is not None and cells.edge.each is not None:
-        sides = [cells.facing(sign, margin) for sign in ((1.0,) if one_sided else (1.0, -1.0))]
-        each = [_below(replace(draft, cells=side, margin=least, one_sided=True)) for side, least in sides]
-        return None if None in each else max(p for p in each if p is not None)
-    if cells.ends is not None:
-        return rare.p_below(cells.values, cells.ends, margin=margin, bounded=cells.bounded, one_sided=one_sided)
-    return three_sided.p_below(cells.values, margin=margin, bounded=cells.bounded, one_sided=one_sided)
+    return draft.evidence.below(draft.margin, one_sided=draft.one_sided)
 
 
 def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: float, among: int) -> Finding:
@@ -199,7 +201,9 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
         status, because = "found", finding.because
     elif draft.fallback is None and below is not None and below <= alpha:
         status = "excluded"
-        if finding.estimates[:1] == (test,):  # else the tested effect is not the one that is reported
+        if draft.margin > 0.0 and finding.estimates[:1] == (
+            test,
+        ):  # else the tested effect is not the one that is reported
             because = f"{because} {EXCLUDED.format(draft.margin)}"
     if status == "inconclusive" and draft.undecided:
         because = f"{because} {draft.undecided}"
@@ -217,9 +221,8 @@ def _leans(draft: Draft, test: Estimate) -> bool:
     Where the margin is zero, the p-value says so: it may be of more than the effect alone, and exact beside an interval
     that is not.
     """
-    if draft.over is not None:
-        shown = draft.over.above(0.0, draft.direction)
-        return shown is not None and shown <= 1.0 - test.level
+    if draft.evidence is not None and (leans := draft.evidence.leans(test.level)) is not None:
+        return leans
     if draft.margin <= 0.0 and test.p is not None:
         wrong_way = draft.one_sided and (test.value or 0.0) <= 0.0
         return not wrong_way and test.p <= (1.0 - test.level) / (2.0 if draft.one_sided else 1.0)
@@ -229,19 +232,9 @@ def _leans(draft: Draft, test: Estimate) -> bool:
 
 def _power(draft: Draft, *, alpha: float) -> Power | None:
     """What the test can decide at the level of the strictest test of the correction."""
-    if draft.test is None or draft.margin <= 0.0 or draft.fallback is not None:
+    if draft.evidence is None or draft.fallback is not None:
         return None
-    if draft.over is not None:
-        return draft.over.power(draft.margin, draft.direction, alpha=alpha)
-    cells, margin, one_sided = draft.cells, draft.margin, draft.one_sided
-    if cells is None:
-        return three_sided.power_from_interval(draft.test, margin=margin, one_sided=one_sided, alpha=alpha)
-    if cells.edge is not None and cells.edge.each is not None:
-        cells, margin = cells.facing(1.0, margin)
-    values = cells.values
-    if cells.ends is not None:
-        return rare.power_of(values, cells.ends, margin=margin, bounded=cells.bounded, alpha=alpha)
-    return three_sided.power_of(values, margin=margin, bounded=cells.bounded, one_sided=one_sided, alpha=alpha)
+    return draft.evidence.power(draft.margin, one_sided=draft.one_sided, alpha=alpha)
 
 
 def covered(finding: Finding) -> Finding:

@@ -6,18 +6,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, final
 
 import msgspec
+import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered, keeps_less
 from wheeltap.audits.case import Arrays, Values
-from wheeltap.audits.claims import LOSS, Cells
+from wheeltap.audits.claims import LOSS, Edge
 from wheeltap.audits.limits import Margin
-from wheeltap.audits.losses import grown_of
+from wheeltap.audits.losses import NOTHING, grown_of
 from wheeltap.audits.reading_audit import ReadingAudit
 from wheeltap.core.records import Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.site import Site
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.single_point import SINGLE_POINT, SORTS, SinglePointSettings, held, text
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.evidence import Largest
+from wheeltap.stats.sample import Sample, largest_gap
 
 _PASSES = 3
 """Of one screen: one forward, and a backward that counts as two."""
@@ -245,9 +247,8 @@ class SinglePointAudit(ReadingAudit[_Read]):
         # Found is more than the margin and than any random weight costs; excluded is no more than the margin alone.
         edge = case.edge(subject, own=self.settings.margin)
         margin, bar, chosen = edge.value, max(edge.value, read.floor), len(read.candidates)
-        cells = Cells(loss[None, :], case.plan.task.bounded, edge=edge)
-        alone = cells.tested(
-            bar,
+        alone = _sample(case, loss, edge).effect(
+            margin=bar,
             level=1.0 - case.plan.alpha / chosen,
             name=f"loss without {weight.address}",
             unit=case.plan.task.measure,
@@ -256,7 +257,8 @@ class SinglePointAudit(ReadingAudit[_Read]):
         rest = f"{_compared(read)} {_cost(read, self.settings.states)}"
         named = "the screens of the compared models rank highest" if read.others else "the screens rank highest"
         claim = Tested(
-            test=tested, margin=margin, cells=cells, among=chosen,
+            test=tested, margin=margin, among=chosen,
+            evidence=Largest([_sample(case, lost, edge) for _, lost in read.candidates]),
             one_sided=True, words=LOSS, beside=self._beside(case, read), trials=read.trials, scheme="worst-weight",
             coverage=read.screened,
             found=f"{subject.name} depends on one weight. Without {weight} it loses {tested} of its score, more than "
@@ -280,17 +282,19 @@ class SinglePointAudit(ReadingAudit[_Read]):
         # differ where they do by both, their own and those of both.
         ways = [(replace(one, others=[]).worst, replace(two, others=[]).worst), (one.worst, two.worst)]
         first, second = min(ways, key=lambda pair: abs(float((pair[1][1] - pair[0][1]).mean())))
-        difference, level = second[1] - first[1], 1.0 - plan.alpha / chosen
-        alone = mean_effect(
-            difference[None, :], level=level, margin=bar, name="loss_difference", unit=plan.task.measure
-        )
+        bound, level = 2.0 if plan.task.bounded else None, 1.0 - plan.alpha / chosen
+        difference = Sample((second[1] - first[1])[None, :], bound, groups=case.groups)
+        alone = difference.effect(level=level, margin=bar, name="loss_difference", unit=plan.task.measure)
         gap = _worst_of(chosen, alone)
+        losses = [np.stack([lost for _, lost in read.candidates]) for read in (one, two)]
         words = (
             f"Without its worst weight, {second[0]}, {rival.name} loses {gap} more of its score than "
             f"{plan.reference.name} without {first[0]}"
         )
         return Tested(
-            test=gap, margin=margin, among=chosen, title="without its worst weight", scheme="worst-weight",
+            test=gap, margin=margin, among=chosen,
+            evidence=largest_gap(*losses, bound=bound, groups=case.groups),
+            title="without its worst weight", scheme="worst-weight",
             coverage=min(one.screened, two.screened), min_effect=case.scaled(self.settings.min_effect),
             trials=(*one.trials, *two.trials), brief=keeps_less(self.title, plan.reference, rival, gap),
             found=f"{words}. {_MEANS}",
@@ -303,10 +307,8 @@ class SinglePointAudit(ReadingAudit[_Read]):
         return replace(found, margin=max(found.margin, case.way(self.settings.margin)))
 
     def _loss(self, case: Case, weight: _Weight, loss: Values) -> Estimate:
-        task, name = case.plan.task, f"loss without {weight.address}"
-        return mean_effect(
-            loss[None, :], level=1.0 - case.plan.alpha, bounded=task.bounded, name=name, unit=task.measure
-        )
+        name = f"loss without {weight.address}"
+        return _sample(case, loss).effect(level=1.0 - case.plan.alpha, name=name, unit=case.plan.task.measure)
 
     def _beside(self, case: Case, read: _Read) -> tuple[Estimate, ...]:
         """The other candidates, the worst random weight, and the worst candidate's own number."""
@@ -332,6 +334,11 @@ def _exactly(weight: _Weight, value: float) -> Estimate:
         name=f"weight {weight.address}", value=value, low=value, high=value, level=1.0, n=1, unit="weight",
         method="exact",
     )  # fmt: skip
+
+
+def _sample(case: Case, loss: Values, edge: Edge = NOTHING) -> Sample:
+    """A loss per example, to be held against a margin."""
+    return Sample(loss[None, :], 1.0 if case.plan.task.bounded else None, groups=case.groups, margins=edge.each)
 
 
 def _worst_of(several: int, effect: Estimate) -> Estimate:

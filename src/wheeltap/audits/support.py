@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
-from wheeltap.audits.claims import PAIR, Cells, Words
+from wheeltap.audits.claims import PAIR, Words
 from wheeltap.audits.headline_recorded import amount
 from wheeltap.audits.lens_names import named
 from wheeltap.audits.limits import Margin
@@ -19,7 +19,9 @@ from wheeltap.core.lens import LensRecord, Support
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.readings.samples import SAMPLES, SamplesSettings
 from wheeltap.stats.effect import mean_effect, score_interval, share_interval, without_point
+from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.passk import pass_all, pass_at
+from wheeltap.stats.sample import Sample
 from wheeltap.stats.support import Solved, entropy, solved
 
 Counts = NDArray[np.int64]
@@ -171,7 +173,8 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         gap = (two.right / two.samples - one.right / one.samples)[None, :]
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin  # of shares: as it is
         name = f"difference at one try ({two.name} - {one.name})"
-        test = mean_effect(gap, margin=margin, bounded=True, name=name, unit="share of items")
+        sample = Sample(gap, 1.0, groups=case.groups)
+        test = sample.effect(margin=margin, name=name, unit="share of items")
         more = (test.value or 0.0) > 0.0
         first, second = (float((held.right / held.samples).mean()) for held in (one, two))
         said = (
@@ -179,7 +182,7 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             f"than {one.name} (pass@1 {first:.3f} to {second:.3f}; difference {amount(test)})."
         )
         return Tested(
-            test=test, margin=margin, cells=Cells(gap, bounded=True), words=PAIR, found=said, alarm=not more,
+            test=test, margin=margin, evidence=sample, words=PAIR, found=said, alarm=not more,
             otherwise=said, title="Difference at one try (pass@1)",
         )  # fmt: skip
 
@@ -204,7 +207,8 @@ def _solved(one: Sampled, two: Sampled, found: Solved) -> Tested:
     )
     said = f"Within {most:,} tries {two.name} solves {'fewer' if shrank else 'more'} items: {counts}."
     return Tested(
-        test=effect, found=f"{said} {single}", otherwise=f"Within {most:,} tries: {counts}. {single}", title=SOLVED,
+        test=effect, evidence=NoEvidence(), found=f"{said} {single}",
+        otherwise=f"Within {most:,} tries: {counts}. {single}", title=SOLVED,
         words=Words("shrank" if shrank else "grew", "equivalent", "may differ"), alarm=shrank,
     )  # fmt: skip
 

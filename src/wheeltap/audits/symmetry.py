@@ -18,6 +18,7 @@ from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Tria
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.symmetry import SYMMETRY_RESPONSE, TRIES, ResponseSettings
 from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 _NONE = (
     "The task knows no symmetry of its examples: give it one, task.with_symmetry(wt.symmetry.mirror(points)), "
@@ -148,7 +149,8 @@ class SymmetryAudit(ReadingAudit[_Read]):
     def singles(self, case: Case, subject: SubjectRecord, read: _Read) -> list[Tested]:
         """Whether S is larger than in the shuffled copies."""
         copies, how = self._shuffled(case, subject), self.settings
-        gap, beside = self._tested(read, copies)
+        cells, name, beside = self._tested(read, copies)
+        gap = _over_weights(cells, margin=how.margin, name=name)
         mean = _mean(read.weights[read.reached], "single_weights")
         share = f"{mean} of the effect of changing one weight has the task's symmetry, {gap} more than {beside}"
         rest = (
@@ -157,7 +159,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
             f"{_left_out(read)} {_LIMITS}{_warning(read)}"
         )
         claim = Tested(
-            test=gap, margin=how.margin, beside=(mean, *self._beside(read, copies)),
+            test=gap, margin=how.margin, evidence=Sample(cells), beside=(mean, *self._beside(read, copies)),
             one_sided=True, alarm=False,
             found=f"{subject.name} responds more symmetrically than chance: {share}. {rest}",
             otherwise=f"{subject.name} is not shown to respond more symmetrically than chance: {share}, not shown to "
@@ -165,22 +167,21 @@ class SymmetryAudit(ReadingAudit[_Read]):
         )  # fmt: skip
         return [claim]
 
-    def _tested(self, read: _Read, copies: list[_Read]) -> tuple[Estimate, str]:
-        """How much S lies above that of copies whose weights mean nothing, and what that is in words.
+    def _tested(self, read: _Read, copies: list[_Read]) -> tuple[Values, str, str]:
+        """How much S lies above that of copies whose weights mean nothing, its name, and what that is in words.
 
         Where such copies answer symmetrically too, any weights would: it is built in, and S is compared with the floor.
         """
-        margin, floor = self.settings.margin, read.weights[read.reached] - read.floor
-        gap = _above_shuffled(read, copies, margin=margin)
+        floor = read.weights[read.reached] - read.floor
+        gaps = _above_shuffled(read, copies)
         shuffled = "with the weights shuffled within each layer"
-        if gap is None:
+        if gaps is None:
             why = "no copy with shuffled weights could be compared"
         elif min(float(copy.weights[copy.reached].mean()) for copy in copies) >= self.settings.built_in:
             why = f"the symmetry is built in: {shuffled} the share is as large"
         else:
-            return gap, f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
-        above = _over_weights(floor[None, :], margin=margin, name="above_floor")
-        return above, f"for a change unrelated to it ({why})"
+            return gaps, "above_shuffled", f"{shuffled} ({len(copies)} cop{'y' if len(copies) == 1 else 'ies'})"
+        return floor[None, :], "above_floor", f"for a change unrelated to it ({why})"
 
     def _beside(self, read: _Read, copies: list[_Read]) -> list[Estimate]:
         """What stands beside the tested number."""
@@ -197,14 +198,16 @@ class SymmetryAudit(ReadingAudit[_Read]):
     def compared(self, case: Case, rival: SubjectRecord, one: _Read, two: _Read) -> Tested:
         """In which of the two S is larger."""
         how = self.settings
-        gap = _gap(one, two, margin=how.difference)
+        cells = _gaps(one, two)
+        gap = _over_weights(cells, margin=how.difference, name="difference")
         words = (
             f"The symmetric share of the response to a change of one weight is {gap} larger in {rival.name} than in "
             f"{case.plan.reference.name}."
         )
         limits = f"{_LIMITS}{_warning(one)}"
         return Tested(
-            test=gap, margin=how.difference, min_effect=how.difference_min_effect, beside=_direction_gap(one, two),
+            test=gap, margin=how.difference, evidence=Sample(cells), min_effect=how.difference_min_effect,
+            beside=_direction_gap(one, two),
             found=f"{words} {limits}",
             otherwise=f"{words} Not shown to be more than {how.difference:g} either way. {limits}",
         )  # fmt: skip
@@ -212,7 +215,7 @@ class SymmetryAudit(ReadingAudit[_Read]):
     def null(self, case: Case, one: _Read, two: _Read) -> Tested:
         """The same function, so the same S."""
         level, margin = self.settings.null_level, self.settings.null_margin
-        gap = _gap(one, two, margin=margin, level=level)
+        gap = _over_weights(_gaps(one, two), level=level, margin=margin, name="difference")
         return Tested(
             test=gap, margin=margin, min_effect=self.settings.difference_min_effect,
             found=f"A copy that computes the same must not look different: its S is {gap} larger ({level:.1%} "
@@ -230,8 +233,8 @@ class SymmetryAudit(ReadingAudit[_Read]):
         return [Control(name=name, kind="gate", status="skipped" if read.broken else "passed", because=because)]
 
 
-def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estimate:
-    """How much larger S is in ``two``: weight by weight, at the same places where the nets are of one shape.
+def _gaps(one: _Read, two: _Read) -> Values:
+    """How much larger S is in ``two``, ``[1, weight]``: at the same places where the nets are of one shape.
 
     Places are drawn at random, so pairing other ones only loses precision.
 
@@ -242,19 +245,17 @@ def _gap(one: _Read, two: _Read, *, margin: float, level: float = 0.95) -> Estim
     both = one.reached[:shared] & two.reached[:shared]
     if both.sum() < 2:
         raise Unanswered("not_applicable", "Fewer than two weights can have the effect in both networks.")
-    gaps = (two.weights[:shared] - one.weights[:shared])[both]
-    return _over_weights(gaps[None, :], level=level, margin=margin, name="difference")
+    return (two.weights[:shared] - one.weights[:shared])[both][None, :]
 
 
-def _above_shuffled(read: _Read, copies: list[_Read], *, margin: float) -> Estimate | None:
-    """How much larger S is than in the shuffled copies, at the same places; ``None`` where too few can be compared."""
+def _above_shuffled(read: _Read, copies: list[_Read]) -> Values | None:
+    """How much larger S is than in the shuffled copies, ``[copy, weight]``; ``None`` where too few can be compared."""
     if not copies:
         return None
     common = read.reached & np.stack([copy.reached for copy in copies]).all(0)
     if common.sum() < 2:
         return None
-    gaps = np.stack([read.weights - copy.weights for copy in copies])[:, common]
-    return _over_weights(gaps, margin=margin, name="above_shuffled")
+    return np.stack([read.weights - copy.weights for copy in copies])[:, common]
 
 
 def _direction_gap(one: _Read, two: _Read) -> tuple[Estimate, ...]:

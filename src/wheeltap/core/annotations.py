@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, final
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,10 +21,12 @@ from wheeltap.core.symmetry import Symmetry
 @final
 @dataclass(frozen=True, kw_only=True)
 class Annotations:
-    """Knowledge that readings use and scores do not.
+    """Knowledge that readings and statistics use and scores do not.
 
     Attributes:
-        groups: The behaviour that each example is one of, integer ``[example]``, where it is not its right option.
+        behaviors: The behavior that each example is one of, integer ``[example]``, where it is not its right option.
+        groups: Which examples come together (of one template, passage or speaker), integer ``[example]``: they are
+            then the sample, and examples within them are not independent.
         factors: For each factor its value per example, integer ``[example]``.
         symmetry: The group that moves examples (and outputs) into each other.
         votes: How many people chose each option, integer ``[example, option]``.
@@ -36,6 +39,7 @@ class Annotations:
         DataError: If a factor is called what only readings may call one.
     """
 
+    behaviors: Tensor | None = None
     groups: Tensor | None = None
     factors: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     symmetry: Symmetry | None = None
@@ -58,7 +62,8 @@ class Annotations:
     @property
     def digests(self) -> list[str]:
         """One for each annotation; none where nothing is known."""
-        groups = [] if self.groups is None else [tensor_digest("groups", self.groups)]
+        named = (("groups", self.behaviors), ("clusters", self.groups))  # the first as in stores written before
+        groups = [tensor_digest(name, values) for name, values in named if values is not None]
         factors = [tensor_digest(f"factor {name}", values) for name, values in sorted(self.factors.items())]
         votes = [] if self.votes is None else [tensor_digest("ordinal votes" if self.ordinal else "votes", self.votes)]
         symmetry = [] if self.symmetry is None else [self.symmetry.digest]
@@ -71,6 +76,7 @@ class Annotations:
         """What is known of the examples ``index`` alone: a symmetry does not outlive division."""
         at = index.cpu()
         return Annotations(
+            behaviors=None if self.behaviors is None else self.behaviors[at],
             groups=None if self.groups is None else self.groups[at],
             factors={name: values[at] for name, values in self.factors.items()},
             votes=None if self.votes is None else self.votes[at],
@@ -79,6 +85,33 @@ class Annotations:
             ambiguity=None if self.ambiguity is None else self.ambiguity.part([int(row) for row in at]),
             pairs=None if self.pairs is None else self.pairs.part([int(row) for row in at]),
         )
+
+
+def outermost(groups: Sequence[Any] | NDArray[Any] | Tensor) -> Sequence[Any] | NDArray[Any] | Tensor:
+    """Of groups within groups ``[example, level]`` the outermost: examples that share it are not independent.
+
+    Names are numbered in order of their first use.
+
+    Raises:
+        DataError: If no level holds all others.
+    """
+    given = np.asarray(groups.cpu() if isinstance(groups, Tensor) else groups)
+    if given.dtype.kind in "USO" and given.ndim in (1, 2) and all(isinstance(one, str) for one in given.flat):
+        numbers = {name: at for at, name in enumerate(dict.fromkeys(given.flat))}
+        given = np.vectorize(numbers.__getitem__, otypes=[np.int64])(given)
+    if given.ndim != 2 or given.dtype.kind not in "iu" or not given.size:
+        return given
+    columns = [np.unique(column, return_inverse=True)[1] for column in given.T]
+    outer = min(columns, key=lambda column: int(column.max()))
+    for at, inner in enumerate(columns):
+        if len(np.unique(np.stack([outer, inner]), axis=1).T) != int(inner.max()) + 1:
+            raise DataError(
+                "The groups are not nested.",
+                expected="that each inner group lies in one outer group",
+                got=f"level {at + 1} has groups in several outer ones",
+                do="Give the groups that were sampled: all examples that share anything belong to one.",
+            )
+    return outer
 
 
 def checked_groups(groups: Sequence[Any] | NDArray[Any] | Tensor, *, examples: int, where: str) -> Tensor:

@@ -92,9 +92,10 @@ class ChoiceTask(BaseTask):
         """Digest of every token, the order of the items and the scoring rule."""
         targets = [int(target) for target in self.targets]
         what = ["summed log-likelihood", self.contexts, self.choices, targets, self.more]
-        # Groups as numbers, not as a digest of their own: so they stand in every key there is.
-        groups = [] if self.annotations.groups is None else [[int(group) for group in self.annotations.groups]]
-        return canon.key("choices", [*what, *groups, *replace(self.annotations, groups=None).digests])
+        # Behaviors as numbers, not as a digest of their own: so they stand in every key there is.
+        known = self.annotations.behaviors
+        kinds = [] if known is None else [[int(one) for one in known]]
+        return canon.key("choices", [*what, *kinds, *replace(self.annotations, behaviors=None).digests])
 
     @property
     def contents(self) -> tuple[str, ...]:

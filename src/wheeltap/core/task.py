@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from wheeltap.core import canon, lengths, repeats
 from wheeltap.core import measure as measures
 from wheeltap.core.ambiguity import Ambiguity
-from wheeltap.core.annotations import Annotations, checked_groups, checked_votes, require_fit, tensor_digest
+from wheeltap.core.annotations import (
+    Annotations,
+    checked_groups,
+    checked_votes,
+    outermost,
+    require_fit,
+    tensor_digest,
+)
 from wheeltap.core.errors import DataError
 from wheeltap.core.inputs import (
     Inputs,
@@ -60,8 +67,8 @@ class BaseTask(ABC):
         name: For reports.
         targets: Index of the right option per example, or the wanted outputs.
         measure: What the benchmark would score.
-        annotations: What else is known of the examples: ``with_groups``, ``with_factors``, ``with_symmetry``,
-            ``with_votes``, ``with_ambiguity``, ``with_pairs``.
+        annotations: What else is known of the examples: ``with_groups``, ``with_behaviors``, ``with_factors``,
+            ``with_symmetry``, ``with_votes``, ``with_ambiguity``, ``with_pairs``.
         repeats: How many examples that repeat others were left out: see ``once``.
     """
 
@@ -84,16 +91,30 @@ class BaseTask(ABC):
         """
         return ()
 
-    def with_groups(self: Kind, groups: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
-        """The same examples, with the group of each: without this, that of its right option.
+    def with_behaviors(self: Kind, behaviors: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
+        """The same examples, with the behavior that each is one of: without this, its group, or its right option.
 
         Args:
-            groups: Integers ``[example]``: the number of its group.
+            behaviors: Integers ``[example]``.
 
         Raises:
             DataError: If they have another length, or are not whole numbers.
         """
-        checked = checked_groups(groups, examples=len(self.targets), where=self.name)
+        checked = checked_groups(behaviors, examples=len(self.targets), where=self.name)
+        return self._annotated(replace(self.annotations, behaviors=checked))
+
+    def with_groups(self: Kind, groups: Sequence[Any] | NDArray[Any] | Tensor) -> Kind:
+        """The same examples, with what each shares with others: a template, a passage, a document, a speaker.
+
+        Every interval and test is then over groups. Groups that are the right options are kinds, and no sample.
+
+        Args:
+            groups: Integers or names ``[example]``, or ``[example, level]`` of groups within groups.
+
+        Raises:
+            DataError: If they have another length, are neither whole numbers nor names, or are not nested.
+        """
+        checked = checked_groups(outermost(groups), examples=len(self.targets), where=self.name)
         return self._annotated(replace(self.annotations, groups=checked))
 
     def with_factors(self: Kind, factors: Mapping[str, Sequence[Any] | NDArray[Any] | Tensor]) -> Kind:
@@ -166,10 +187,21 @@ class BaseTask(ABC):
         return other
 
     @property
-    def groups(self) -> Tensor:
-        """The behaviour that each example belongs to, ``[example]``: as given, else its right option."""
-        if self.annotations.groups is not None:
-            return self.annotations.groups
+    def clusters(self) -> Tensor | None:
+        """The groups, ``[example]``, where they are a sample: those that are the right options themselves are not."""
+        groups, targets = self.annotations.groups, self.targets.cpu()
+        if groups is None or targets.is_floating_point() or targets.ndim != 1:
+            return groups
+        both = np.stack([to_array(groups), to_array(targets)])
+        kinds, options = (len(np.unique(row)) for row in both)
+        return None if len(np.unique(both, axis=1).T) == kinds == options else groups
+
+    @property
+    def behaviors(self) -> Tensor:
+        """The behavior that each example belongs to, ``[example]``: as given, else its group or its right option."""
+        for known in (self.annotations.behaviors, self.annotations.groups):
+            if known is not None:
+                return known
         return torch.zeros(len(self.targets), dtype=torch.long) if self.targets.is_floating_point() else self.targets
 
     def part(self, index: Tensor) -> "BaseTask":

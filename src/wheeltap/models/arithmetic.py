@@ -141,4 +141,4 @@ def task() -> Task:
     held = items()
     rows = torch.cat([held.rows(part) for part in (SEEN, FRESH)])
     made = Task(held.inputs[rows], held.right[rows], name="arithmetic")
-    return made.with_groups((held.part[rows.numpy()] == FRESH).astype(np.int64))
+    return made.with_behaviors((held.part[rows.numpy()] == FRESH).astype(np.int64))

@@ -88,7 +88,7 @@ class World:
         apart = self.held_out(every)
         labels = np.concatenate([part[np.arange(self.examples) % len(part)] for part in (every[~apart], every[apart])])
         made = Task(self.drawn(labels, rng), self.options(labels), name=self.name)
-        made = made.with_groups(np.repeat([TRAINED, SHIFTED], self.examples))
+        made = made.with_behaviors(np.repeat([TRAINED, SHIFTED], self.examples))
         return made.with_factors({name: labels[:, at] for at, name in enumerate(self.factors)})
 
 

@@ -18,6 +18,9 @@ _LARGEST_PLAN = 16 * 2**20
 CUT = "cut to the budget"
 """Name in the provenance of what a budget cut."""
 
+GROUPED = "examples that come in groups"
+"""Name in the provenance of how many there are, and how many independent examples they count as."""
+
 Lookup = Callable[[str], Outcome | None]
 """From a trial's key to its outcome, if it is known."""
 

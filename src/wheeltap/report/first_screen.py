@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from wheeltap.core.report import ReportRecord
-from wheeltap.report import deployment, words
+from wheeltap.report import deployment, view
 from wheeltap.report.deployment import Line, Table
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def heads(record: ReportRecord, console: "Console") -> None:
         text = Text(f"{_cut(head.name, width):<{width}}  {head.score:<10}  ", style="bold")
         text.append(head.covered, style=STYLES["alarm"] if head.partly else "")
         console.print(text, highlight=False)
-    task = f"{record.task.examples:,} examples of {words.plain(record.task.name)} ({words.plain(record.task.measure)})"
-    console.print(Text(f"{task}; {deployment.controls_line(record)}"), highlight=False)
+    console.print(Text(f"{view.examples(record)}; {deployment.controls_line(record)}"), highlight=False)
 
 
 def table(shown: Table, console: "Console") -> None:

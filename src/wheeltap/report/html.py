@@ -70,6 +70,7 @@ def _frame(record: ReportRecord) -> dict[str, Any]:
         "chart_colours": CHART_COLOURS,
         "command": words.plain(record.command),
         "said": page_top.said(record),
+        "examples": view.examples(record),
         "controls_line": deployment.controls_line(record),
         "failed": [control.name for control in view.controls(record) if control.status == "failed"],
         "controls": view.controls(record),

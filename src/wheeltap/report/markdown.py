@@ -142,7 +142,4 @@ def _facts(record: ReportRecord) -> str:
     told = [", ".join(part for part in (head.name, head.score, head.covered) if part) for head in heads[:_MOST_LINES]]
     more = len(heads) - len(told)
     told += [f"and {more} more models"] if more > 0 else []
-    examples = (
-        f"{record.task.examples:,} examples of {words.plain(record.task.name)} ({words.plain(record.task.measure)})"
-    )
-    return "; ".join(escaped(part) for part in (*told, examples, deployment.controls_line(record)))
+    return "; ".join(escaped(part) for part in (*told, view.examples(record), deployment.controls_line(record)))

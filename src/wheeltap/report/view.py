@@ -6,7 +6,7 @@ from itertools import takewhile
 
 from wheeltap.core.records import UNCOVERED, BlockMap, Control, Finding, FindingStatus
 from wheeltap.core.report import ReportRecord
-from wheeltap.plans.plan import CUT
+from wheeltap.plans.plan import CUT, GROUPED
 from wheeltap.report import estimates, words
 from wheeltap.report.words import Tone
 
@@ -322,6 +322,14 @@ def _fragile(record: ReportRecord, blocks: BlockMap, *, most: int) -> Iterable[F
         )
 
 
+def examples(record: ReportRecord) -> str:
+    """How many examples there are, of what, scored how; and what it costs that they come in groups."""
+    task = record.task
+    told = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
+    grouped = record.provenance.get(GROUPED)
+    return f"{told} {words.plain(str(grouped))}" if grouped else told
+
+
 def explanation(record: ReportRecord) -> str:
     """One paragraph: what was done, to what, and how to take the result; nothing of what was not asked."""
     task, paired = record.task, pairs(record)
@@ -333,10 +341,9 @@ def explanation(record: ReportRecord) -> str:
         )
     names = dict.fromkeys(finding.subject for finding in record.findings if finding.subject not in paired)
     nets = "the network" if len(names) == 1 else f"{len(names)} networks" if names else "the networks"
-    examples = f"{task.examples:,} examples of {words.plain(task.name)} ({words.plain(task.measure)})"
-    disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples}"
+    disturbed = f"wheeltap disturbed {nets} in controlled ways and measured, on the same {examples(record)}"
     if all(is_score(record, code) or is_census(record, code) for code in codes(record)):
-        asks = f"no more: wheeltap scored {nets} on {examples} and disturbed nothing"
+        asks = f"no more: wheeltap scored {nets} on {examples(record)} and disturbed nothing"
     elif any(record.instrument(curve.code).asks == "weights" for curve in record.curves):
         asks = f"how robust they are: {disturbed}, how fast the score falls"
     else:

@@ -66,12 +66,12 @@ def _require_taken(subject: Subject, label: str, trial: Trial) -> None:
 
 
 def _require_group(task: BaseTask, group: int, audit: str) -> None:
-    known = sorted({int(one) for one in task.groups})
+    known = sorted({int(one) for one in task.behaviors})
     if group not in known:
         raise UsageError(
-            f"The task has no group {group}.",
+            f"The task has no behavior {group}.",
             where=f"{audit}: group",
             expected=", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else ""),
             got=str(group),
-            do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
+            do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
         )

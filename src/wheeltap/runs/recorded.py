@@ -342,7 +342,9 @@ def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _K
     if one is None:
         return found
     if (share := one.mean) is not None:
-        clean = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
+        clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
+        if known.groups:
+            clean["group"] = np.unique(np.array(known.groups), return_inverse=True)[1]
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
     if one.right is not None and one.samples is not None:
         values: dict[str, NDArray[Any]] = {"right": one.right, "samples": one.samples}

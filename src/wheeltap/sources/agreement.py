@@ -102,7 +102,7 @@ def task(tokenizer: Tokenizer, *, seed: int = 0) -> ChoiceTask:
         more=[tokenizer.start(item.context) + tokenizer.more(item.choices[item.answer]) for item in extra],
     )
     constructions = [list(CONSTRUCTIONS).index(item.construction) for item in items]
-    return made.with_groups(constructions).with_factors(factors(items))
+    return made.with_behaviors(constructions).with_factors(factors(items))
 
 
 def factors(items: Sequence[Pair]) -> dict[str, Tensor]:

@@ -95,7 +95,7 @@ def task_of(examples: Sequence[Example], tokenizer: Tokenizer, *, name: str) -> 
         [LABELS.index(one.labels[0]) for one in examples], name=name, tokens_per_batch=2048,
     )  # fmt: skip
     kinds = {kind: number for number, kind in enumerate(dict.fromkeys(one.kind for one in examples))}
-    grouped = task.with_groups([kinds[one.kind] for one in examples]) if len(kinds) > 1 else task
+    grouped = task.with_behaviors([kinds[one.kind] for one in examples]) if len(kinds) > 1 else task
     return grouped.with_ambiguity(known)
 
 

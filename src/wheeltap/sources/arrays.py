@@ -22,8 +22,8 @@ MAX_BYTES = 4_000_000_000
 NAMED = ("input_ids", "attention_mask", "token_type_ids", "pixel_values")
 """Inputs that stand by their name in the file, for a model that is called by name."""
 
-GROUPS, SYMMETRY, VOTES, ORDINAL_VOTES = "groups", "symmetry", "votes", "ordinal_votes"
-OPTIONAL = (GROUPS, SYMMETRY, VOTES, ORDINAL_VOTES)
+GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES = "groups", "behaviors", "symmetry", "votes", "ordinal_votes"
+OPTIONAL = (GROUPS, BEHAVIORS, SYMMETRY, VOTES, ORDINAL_VOTES)
 
 FACTOR = "factor_"
 """What the names of arrays that are labels of a factor begin with."""
@@ -76,6 +76,8 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     task = Task(named.get("inputs", named), read["targets"], name=path.stem)
     if GROUPS in read:
         task = task.with_groups(read[GROUPS])
+    if BEHAVIORS in read:
+        task = task.with_behaviors(read[BEHAVIORS])
     if SYMMETRY in read:
         task = task.with_symmetry(_symmetry(read[SYMMETRY], path))
     for name in (VOTES, ORDINAL_VOTES):

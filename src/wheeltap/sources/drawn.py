@@ -106,7 +106,7 @@ def task_named(kind: str, rest: str) -> Task:
     name = f"{drawn.name}, {size} x {size} pixels"
     task = Task(inputs, target, measure=measure.squared_error, batch=len(inputs), name=name)
     if drawn.parts:
-        task = task.with_groups(drawn.masks(size).argmax(0))
+        task = task.with_behaviors(drawn.masks(size).argmax(0))
     return task.with_symmetry(mirror(inputs[:, :2])) if drawn.symmetric is mirror_image else task
 
 

@@ -29,7 +29,8 @@ class Item(msgspec.Struct, frozen=True):
         context: What the model reads first.
         choices: How it may go on. A choice keeps its leading space: ``" Paris"`` after ``"The capital is"``.
         answer: Index of the right choice, or its text.
-        group: Name or number of the behaviour that the item is one of; in all lines or in none.
+        group: Name or number of what the item shares with others, a template or passage; in all lines or in none.
+        behavior: Name or number of the behavior that the item is one of, where that is another; likewise.
         factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
         votes: How many people chose each choice, for the audit ``disagreement``; in all lines or in none.
     """
@@ -38,6 +39,7 @@ class Item(msgspec.Struct, frozen=True):
     choices: list[str]
     answer: int | str
     group: int | str | None = None
+    behavior: int | str | None = None
     factors: dict[str, int] = {}
     votes: list[int] | None = None
 
@@ -64,7 +66,7 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
         _require_item(item, len(choices[0]) if choices else len(item.choices), where)
         targets.append(_index(item, where))
         contexts.append(bounded(tokenizer.start(item.context), "context", where))
-        notes.add(item.group, item.factors, where=where)
+        notes.add({"group": item.group, "behavior": item.behavior}, item.factors, where=where)
         votes += _voted(item, voted=len(votes), before=len(targets) - 1, where=where)
         choices.append([bounded(tokenizer.more(choice), "choice", where) for choice in item.choices])
     if not targets:
@@ -82,30 +84,34 @@ def load_items(path: Path, tokenizer: Tokenizer) -> ChoiceTask:
 
 @final
 class Notes:
-    """Groups and factors of the lines of a file, as they come."""
+    """Groups, behaviors and factors of the lines of a file, as they come."""
 
     def __init__(self) -> None:
         self._lines = 0
-        self._groups: list[int | str] = []
+        self._labels: dict[str, list[int | str]] = {"group": [], "behavior": []}
         self._factors: list[dict[str, int]] = []
 
-    def add(self, group: int | str | None, factors: dict[str, int], *, where: str) -> None:
+    def add(self, labels: dict[str, int | str | None], factors: dict[str, int], *, where: str) -> None:
         """Takes those of one line.
 
         Raises:
             DataError: If they are not of the same kind as those of the lines before.
         """
         self._lines += 1
-        if group is not None:
-            self._groups.append(group)
-        _require_grouped(len(self._groups), self._lines, where)
+        for name, label in labels.items():
+            if label is not None:
+                self._labels[name].append(label)
+            _require_grouped(name, len(self._labels[name]), self._lines, where)
         self._factors.append(_same_factors(factors, self._factors[0] if self._factors else factors, where))
 
     def added_to(self, task: Kind) -> Kind:
         """The task of these lines, told of them."""
-        if self._groups:
-            numbers = {group: number for number, group in enumerate(dict.fromkeys(self._groups))}
-            task = task.with_groups([numbers[group] for group in self._groups])
+        numbers = dict[str, list[int]]()
+        for name, labels in self._labels.items():
+            known = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+            numbers[name] = [known[label] for label in labels]
+        task = task.with_groups(numbers["group"]) if numbers["group"] else task
+        task = task.with_behaviors(numbers["behavior"]) if numbers["behavior"] else task
         labels = {name: torch.tensor([one[name] for one in self._factors]) for name in self._factors[0]}
         return task.with_factors(labels) if labels else task
 
@@ -194,14 +200,14 @@ def _voted(item: Item, *, voted: int, before: int, where: str) -> list[list[int]
     return [] if item.votes is None else [item.votes]
 
 
-def _require_grouped(groups: int, items: int, where: str) -> None:
-    if groups not in (0, items):
+def _require_grouped(name: str, labels: int, items: int, where: str) -> None:
+    if labels not in (0, items):
         raise DataError(
-            "Some items have a group and some have none.",
+            f"Some items have a {name} and some have none.",
             where=where,
-            expected="a group in every line, or in none",
-            got=f"{groups} groups in {items} items so far",
-            do="Give each item the name of its group, or take the groups out.",
+            expected=f"a {name} in every line, or in none",
+            got=f"{labels} {name}s in {items} items so far",
+            do=f"Give each item the name of its {name}, or take the {name}s out.",
         )
 
 

@@ -77,7 +77,7 @@ def python_suite(*, seed: int = 0, count: int = COUNT) -> ChoiceTask:
     groups = [
         names.index(name) + len(names) * (variant == "irrelevant") for name, variant, some in asked for _ in range(some)
     ]
-    return made.with_groups(groups)
+    return made.with_behaviors(groups)
 
 
 def _marked(asked: Sequence[_Some], *, name: str, seed: int) -> ChoiceTask:

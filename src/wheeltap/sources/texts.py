@@ -28,7 +28,8 @@ class Text(msgspec.Struct, frozen=True):
         text: What is classified.
         label: Number or name of the right label; of a model with one output, the number it should give.
         text_pair: The second text of a pair; in all lines or in none.
-        group: Name or number of the behaviour that the text is one of; in all lines or in none.
+        group: Name or number of what the text shares with others, a template or passage; in all lines or in none.
+        behavior: Name or number of the behavior that the text is one of, where that is another; likewise.
         factors: Labels of factors, by name, for the audit ``decodable``; the same names in all lines.
     """
 
@@ -36,6 +37,7 @@ class Text(msgspec.Struct, frozen=True):
     label: int | float | str
     text_pair: str | None = None
     group: int | str | None = None
+    behavior: int | str | None = None
     factors: dict[str, int] = {}
 
 
@@ -68,7 +70,7 @@ def load_texts(path: Path, classifier: Classifier) -> Task:
         text = _text(line, where)
         _require_paired(text, texts[0] if texts else text, where)
         targets.append(_target(text.label, classifier.labels, where))
-        notes.add(text.group, text.factors, where=where)
+        notes.add({"group": text.group, "behavior": text.behavior}, text.factors, where=where)
         texts.append(text)
     if not texts:
         raise DataError(

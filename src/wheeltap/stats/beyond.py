@@ -2,12 +2,40 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
+from wheeltap.stats._scipy import binomial_share, t_share
 from wheeltap.stats.crossed import Values, checked, crossed, within
 
 LEVEL = 0.95
 """Of the interval."""
+
+
+def beyond_all(one: float, draws: Values) -> float:
+    """P-value of "``one`` is itself such a draw", against its being lower: by ranks, or beyond all draws by how far.
+
+    Ranks alone give no p-value below 1 / (1 + draws), too large to stand beside many tests. Where ``one`` is lower than
+    every draw it is that of a further draw from a normal distribution, if that is less.
+
+    Args:
+        one: The number.
+        draws: ``[draw]``, of things like it drawn at random; two or more.
+
+    Source: Phipson & Smyth (2010) for ranks; Crawford & Howell (1998) for one against few.
+    """
+    x = checked(draws, ("draw",), what="values drawn")
+    by_rank = float(1 + (x <= one).sum()) / (1 + len(x))
+    spread = float(x.std(ddof=1)) * float(np.sqrt(1.0 + 1.0 / len(x))) if len(x) > 1 else 0.0
+    if by_rank > 1.0 / (1 + len(x)) or spread <= 0.0:
+        return by_rank
+    return min(by_rank, 2.0 * t_share((one - float(x.mean())) / spread, len(x) - 1))
+
+
+def more_often(count: int, of: int, *, share: float) -> float:
+    """Two-sided exact p-value of "it happens in no more than this share": in ``count`` of ``of`` it did."""
+    return min(1.0, 2.0 * (1.0 - binomial_share(count - 1, of, share))) if count else 1.0
 
 
 def beyond_random(

@@ -9,15 +9,25 @@ import numpy as np
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import beta_quantile, normal_quantile, sign_test, t_quantile, t_reach
+from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
 
 
-def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: str = "score", unit: str) -> Estimate:
+def score_interval(
+    values: Values,
+    *,
+    level: float = 0.95,
+    bounded: bool,
+    groups: Groups | None = None,
+    name: str = "score",
+    unit: str,
+) -> Estimate:
     """Mean score over examples drawn from a larger population, in ``unit``.
 
     Args:
         values: [example].
         level: Confidence level.
+        groups: [example], the cluster of each; with clusters a share has the interval of as many answers as vary alike.
         bounded: Whether each value is 0 or 1 (a share of right answers). Clopper-Pearson is used then: near a score
             of 1, where good models are, Wilson's interval covers as little as 84 % (50 examples). Values between 0 and
             1 (a mean over draws) vary less than 0/1 ones of the same mean, so the interval covers them too.
@@ -27,21 +37,24 @@ def score_interval(values: Values, *, level: float = 0.95, bounded: bool, name: 
     Raises:
         DataError: If the values are not finite, or not within [0, 1] though ``bounded``.
 
-    Source: Clopper & Pearson (1934), eq. 1-2; Student's t for an unbounded measure.
+    Source: Clopper & Pearson (1934), eq. 1-2; Student's t for an unbounded measure; Korn & Graubard (1998), "Confidence
+    intervals for proportions with small expected number of positive counts estimated from survey data", for clusters.
     """
     x = checked(values, ("example",), what="values")
     alpha = checked_alpha(level)
     mean, n = float(x.mean()), len(x)
     if not bounded:
-        spread = crossed(x[None, :])
+        spread = crossed(clustered(x[None, :], groups))
         low, high = _ends(spread, alpha)
-        method = "t over examples"
+        method = f"t over {'examples' if groups is None else 'groups'}"
     else:
         within(x, 0.0, 1.0, what="values")
-        right = float(x.sum())
-        low = beta_quantile(alpha / 2, right, n - right + 1) if right > 0 else 0.0
-        high = beta_quantile(1 - alpha / 2, right + 1, n - right) if right < n else 1.0
+        count = n if groups is None else effective_count(x, groups, alpha=alpha)
+        right = mean * count
+        low = beta_quantile(alpha / 2, right, count - right + 1) if mean > 0 else 0.0
+        high = beta_quantile(1 - alpha / 2, right + 1, count - right) if mean < 1 else 1.0
         method = "Clopper-Pearson over examples"
+        method = method if groups is None else f"Korn-Graubard over {len(np.unique(groups))} groups"
     return Estimate(name=name, value=mean, low=low, high=high, level=level, n=n, unit=unit, method=method)
 
 
@@ -52,7 +65,33 @@ _NO_WIDTH: Final = 1e-9
 """Width of an interval, in the values' unit, that is none: what rounding leaves of it."""
 
 
-def share_interval(values: Values, *, level: float = 0.95, name: str = "score", unit: str) -> Estimate:
+def effective_count(values: Values, groups: Groups, *, alpha: float = 0.05) -> float:
+    """How many examples drawn one by one would tell their mean share as well as these in clusters do.
+
+    At least 1, at most as many as there are; where no value differs, as many as there are clusters.
+
+    Args:
+        values: [example], in [0, 1].
+        groups: [example], the cluster of each.
+        alpha: Of the interval in which the number is used: few clusters tell their own spread badly.
+
+    Source: Korn & Graubard (1998), eq. 3.
+    """
+    x = checked(values, ("example",), what="values")
+    clusters = len(np.unique(groups))
+    mean, n = float(x.mean()), len(x)
+    if clusters == 1:
+        return 1.0
+    variance = float(crossed(clustered(x[None, :], groups)).example)
+    if variance <= 0.0:
+        return float(clusters)
+    known = mean * (1.0 - mean) / variance * (t_quantile(alpha, n - 1) / t_quantile(alpha, clusters - 1)) ** 2
+    return float(np.clip(known, 1.0, n))
+
+
+def share_interval(
+    values: Values, *, level: float = 0.95, groups: Groups | None = None, name: str = "score", unit: str
+) -> Estimate:
     """Mean over examples of scores in [0, 1] that need not be 0 or 1: partial credit, means of repeated answers.
 
     Its interval always has a width: Clopper-Pearson's of 0/1 values, of fewer than ``FEW`` examples and where all
@@ -62,6 +101,7 @@ def share_interval(values: Values, *, level: float = 0.95, name: str = "score", 
     Args:
         values: [example].
         level: Confidence level.
+        groups: [example], the cluster of each.
         name: Name of the estimate.
         unit: Unit of the values.
 
@@ -69,10 +109,10 @@ def share_interval(values: Values, *, level: float = 0.95, name: str = "score", 
         DataError: If the values are not finite, or not within [0, 1].
     """
     x = within(checked(values, ("example",), what="values"), 0.0, 1.0, what="values")
-    spread = score_interval(x, level=level, bounded=False, name=name, unit=unit)
+    spread = score_interval(x, level=level, bounded=False, groups=groups, name=name, unit=unit)
     few = len(x) < FEW or bool(np.isin(x, (0.0, 1.0)).all()) or not has_width(spread)
     if few or spread.low is None or spread.high is None:
-        return score_interval(x, level=level, bounded=True, name=name, unit=unit)
+        return score_interval(x, level=level, bounded=True, groups=groups, name=name, unit=unit)
     return msgspec.structs.replace(spread, low=max(spread.low, 0.0), high=min(spread.high, 1.0))
 
 
@@ -135,7 +175,15 @@ def mean_effect(
     )
 
 
-def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False, level: float = 0.95) -> Estimate:
+def share_kept(
+    x: Values,
+    clean: Values,
+    *,
+    chance: float,
+    bounded: bool = False,
+    level: float = 0.95,
+    groups: Groups | None = None,
+) -> Estimate:
     """Share of the above-chance score that is kept under a disturbance: (score - chance) / (clean - chance).
 
     What makes losses comparable between subjects whose clean scores differ. The interval is that of the numerator
@@ -147,6 +195,7 @@ def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False
         chance: Score of an answer without information.
         bounded: Whether scores lie in [0, 1]: two imaginary examples are then added, as in ``mean_effect``.
         level: Confidence level.
+        groups: [example], the cluster of each.
 
     Returns:
         Without a value or ends where the clean score is chance.
@@ -170,7 +219,7 @@ def share_kept(x: Values, clean: Values, *, chance: float, bounded: bool = False
         )
     share = (float(cells.mean()) - chance) / above
     rest = cells - chance - share * (before - chance)
-    spread = crossed(rest, pseudo=amplitude(cells - before) if bounded else 0.0)
+    spread = crossed(clustered(rest, groups), pseudo=amplitude(cells - before) if bounded else 0.0)
     alpha = checked_alpha(level)
     half = float(spread.half_width(alpha)) / abs(above) if spread.example_df else None
     ends = (None, None) if half is None else (share - half, share + half)

@@ -9,7 +9,8 @@ adjusted Wald interval excludes a true loss of 2 % in 1.8 % of samples. So the e
 any values with a known maximum its validity is a conjecture without a known exception, and for 0/1 answers the tests
 enumerate it. Without a maximum no test is valid for every distribution (Bahadur & Savage 1956): the imaginary example
 then lies twice as far above the mean as any seen, enough where ten of the losses that make up the mean are expected.
-From draw to draw Student's t has to be enough: a rare draw that hits hard is what ``rare`` is for.
+From draw to draw an imaginary one lies several times as far out as the furthest seen (``crossed.unseen_reach``); a rare
+draw that ruins everything is what ``rare`` is for.
 
 Source: Goeman, Solari & Stijnen (2010), "Three-sided hypothesis testing"; Gaffke (2005), "Three test statistics for a
 nonparametric one-sided hypothesis on the mean of a nonnegative variable"; Learned-Miller & Thomas (2020), "A new
@@ -26,9 +27,9 @@ import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.records import Estimate, Power
+from wheeltap.core.records import Power
 from wheeltap.stats._scipy import normal_quantile, normal_share, root, t_quantile
-from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, within
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed, unseen_reach, within
 from wheeltap.stats.effect import amplitude
 
 _ndtr = cast(Callable[[FloatArray], FloatArray], special.ndtr)
@@ -45,7 +46,9 @@ _NODES = 32  # quantiles of the draws' chi-squared distribution
 _MOST = 10**8  # so many examples or draws are as good as any number
 
 
-def p_below(values: Values, *, margin: float, bounded: bool, one_sided: bool) -> float | None:
+def p_below(
+    values: Values, *, margin: float, bound: float | None, one_sided: bool, skewed: bool = False
+) -> float | None:
     """P-value of "the effect is at least ``margin``": the smallest alpha at which it is shown to be less.
 
     Of a two-sided alpha, like ``Estimate.p``: where the 95 % interval of ``mean_effect`` reaches the margin it is
@@ -54,26 +57,30 @@ def p_below(values: Values, *, margin: float, bounded: bool, one_sided: bool) ->
     Args:
         values: [draw, example], losses or differences of losses.
         margin: Smallest effect of interest, in the values' unit.
-        bounded: As for ``mean_effect``.
+        bound: Most that the size of a value can be: 1 of a difference of two scores in [0, 1], 2 of a difference of two
+            such differences; ``None`` where there is no such bound.
         one_sided: Whether only a positive mean is an effect; else the larger p-value of both sides is taken.
+        skewed: Whether a draw that nobody made may hit much harder than any of these: see ``unseen_reach``.
 
     Returns:
         ``None`` where a single number says nothing of its spread.
 
     Raises:
-        DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
+        DataError: If values are not finite, or beyond the bound.
         UsageError: If the margin is not positive: an effect of 0 or more can never be excluded.
 
     Source: Schuirmann (1987), two one-sided tests; for each of them, those of this module.
     """
-    x, edge = _checked(values, bounded=bounded), _checked_margin(margin)
+    x, edge = _checked(values, bound=bound), _checked_margin(margin)
     if x.size == 1:
         return None
-    above = _p_one_sided(x, edge, bounded=bounded)
-    return above if one_sided else max(above, _p_one_sided(-x, edge, bounded=bounded))
+    above = _p_one_sided(x, edge, bound=bound, skewed=skewed)
+    return above if one_sided else max(above, _p_one_sided(-x, edge, bound=bound, skewed=skewed))
 
 
-def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, alpha: float) -> Power | None:
+def power_of(
+    values: Values, *, margin: float, bound: float | None, one_sided: bool, alpha: float, skewed: bool = False
+) -> Power | None:
     """What a repetition with as many draws and examples can decide, and how many of either would be enough.
 
     With the spread that ``values`` have. Of 0/1 answers to one draw the share gained is kept, and as much and the
@@ -82,28 +89,29 @@ def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, a
     Args:
         values: [draw, example].
         margin: Smallest effect of interest, in the values' unit.
-        bounded: As for ``mean_effect``.
+        bound: As for ``p_below``.
         one_sided: As for ``p_below``; if not, ``found`` is of the direction that is harder to find.
         alpha: Of one test, after correction.
+        skewed: As for ``p_below``.
 
     Returns:
         ``None`` where a single number says nothing of its spread. With a single example, ``examples`` is ``None``.
 
     Raises:
-        DataError: If values are not finite, or outside [-1, 1] though ``bounded``.
+        DataError: If values are not finite, or beyond the bound.
         UsageError: If ``margin`` or ``alpha`` cannot be used.
     """
-    x, edge = _checked(values, bounded=bounded), _checked_margin(margin)
+    x, edge = _checked(values, bound=bound), _checked_margin(margin)
     checked_alpha(alpha)
     draws, examples = x.shape
     if x.size == 1:
         return None
-    if draws == 1 and bounded and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
+    if draws == 1 and bound is not None and bool(np.isin(x, (-1.0, 0.0, 1.0)).all()):
         share = _churn(int((x > 0.0).sum()), int((x < 0.0).sum()), one_sided=one_sided) / examples
-        none, twice = (_Means.answers(share, effect, examples) for effect in (0.0, 2.0 * edge))
+        none, twice = (_Means.answers(share, effect, examples, bound=bound) for effect in (0.0, 2.0 * edge))
     else:
         sample = x if examples > 1 else x.T  # draws of a single example are the only sample, as its examples would be
-        none = twice = _Means.of(sample, pseudo=amplitude(x) if bounded else 0.0)
+        none = twice = _Means.of(sample, bound=bound, skewed=skewed)
 
     def chances(draws: int, examples: int) -> tuple[float, float]:
         large, small = twice.at(draws, examples), none.at(draws, examples)
@@ -122,49 +130,6 @@ def power_of(values: Values, *, margin: float, bounded: bool, one_sided: bool, a
         examples=_smallest(lambda n: chances(draws, n), examples),
         draws=_smallest(lambda k: chances(k, examples), draws) if draws > 1 else None,
     )
-
-
-def from_interval(estimate: Estimate, *, margin: float, one_sided: bool) -> float | None:
-    """``p_below`` where only an interval is known: a normal one around its value, as wide as it is on the far side.
-
-    An interval made with few draws is wider than a normal one, but not by enough at an alpha far below 1 - level; and
-    no interval tells of rare losses that it did not allow for.
-
-    Returns:
-        ``None`` where the value is unknown or a far side is open.
-
-    Raises:
-        UsageError: If the margin is not positive.
-    """
-    edge, (below, above) = _checked_margin(margin), _errors(estimate)
-    if estimate.value is None or above is None or (below is None and not one_sided):
-        return None
-    sides = [(edge - estimate.value, above), (edge + estimate.value, below)][: 1 if one_sided else 2]
-    scores = [0.0 if far <= 0.0 else far / error if error else _Z for far, error in sides]
-    return max(_two_sided(z) for z in scores)
-
-
-def power_from_interval(estimate: Estimate, *, margin: float, one_sided: bool, alpha: float) -> Power | None:
-    """``power_of`` where only an interval is known, whose whole width is taken to shrink with ``estimate.n``.
-
-    Returns:
-        ``None`` where both sides are open. Where one is, what it would have to show has probability 0.
-
-    Raises:
-        UsageError: If ``margin`` or ``alpha`` cannot be used.
-    """
-    edge, errors = _checked_margin(margin), _errors(estimate)
-    checked_alpha(alpha)
-    if errors == (None, None):
-        return None
-
-    def chances(examples: int) -> tuple[float, float]:
-        z, far = normal_quantile(alpha / 2.0), edge * math.sqrt(examples / estimate.n)
-        seen = [0.0 if error is None else normal_share(z + far / error) if error else 1.0 for error in errors]
-        return (seen[0], seen[1]) if one_sided else (min(seen), max(sum(seen) - 1.0, 0.0))
-
-    found, excluded = chances(estimate.n)
-    return Power(found=found, excluded=excluded, examples=_smallest(chances, estimate.n))
 
 
 @final
@@ -242,6 +207,8 @@ class _Means:
         draws: How many there are in the repetition; ``examples`` likewise.
         draw: Variance of the mean from draw to draw; ``example`` and ``residual`` likewise.
         pseudo: How far the imaginary examples of ``mean_effect`` moved; 0 of an unbounded measure.
+        bound: Of a value; ``None`` of an unbounded measure.
+        up: How far the furthest draw lies above their mean.
     """
 
     points: FloatArray
@@ -252,25 +219,28 @@ class _Means:
     example: float
     residual: float
     pseudo: float
+    bound: float | None
+    up: float = 0.0
 
     @classmethod
-    def of(cls, x: FloatArray, *, pseudo: float) -> "_Means":
-        spread, means = crossed(x), x.mean(0)
+    def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
+        spread, means, pseudo = crossed(x), x.mean(0), 0.0 if bound is None else amplitude(x)
         points, counts = np.unique(means - means.mean(), return_counts=True)
         draw, example, residual = float(spread.draw), float(spread.example), float(spread.residual)
         return cls(
             points=points, shares=counts / len(means), draws=x.shape[0], examples=x.shape[1], pseudo=pseudo,
-            draw=max(draw - residual, 0.0), example=max(example - residual, 0.0), residual=residual,
+            bound=bound, draw=max(draw - residual, 0.0), example=max(example - residual, 0.0), residual=residual,
+            up=float(spread.up) if skewed else 0.0,
         )  # fmt: skip
 
     @classmethod
-    def answers(cls, gained: float, effect: float, examples: int) -> "_Means":
+    def answers(cls, gained: float, effect: float, examples: int, *, bound: float) -> "_Means":
         """Of right and wrong answers to one draw: a share is gained, and as much and the effect are lost."""
         lost = min(gained + effect, 1.0 - gained)
         shares = np.array([gained, 1.0 - gained - lost, lost])
         points = np.array([-1.0, 0.0, 1.0]) - (lost - gained)
         return cls(
-            points=points, shares=shares, draws=1, examples=examples, pseudo=1.0,
+            points=points, shares=shares, draws=1, examples=examples, pseudo=1.0, bound=bound,
             draw=0.0, example=float(shares @ np.square(points)) / examples, residual=0.0,
         )  # fmt: skip
 
@@ -296,11 +266,12 @@ class _Means:
 
     def below(self, margin: float, alpha: float) -> FloatArray:
         """Probability that no effect is shown to be below the margin, for each outcome of the draws' mean square."""
-        weighing = _Weighing.of(self.points, self.shares * self.examples, most=1.0 if self.pseudo else None)
+        weighing = _Weighing.of(self.points, self.shares * self.examples, most=self.bound)
         by_example, pull = weighing.upper(-normal_quantile(alpha / 2.0))
         by_draw = np.maximum((self.draw + self.residual) * self._nodes - self.residual, 0.0)
         draws = t_quantile(alpha, self.draws - 1) if self.draws > 1 else 0.0
-        upper = np.maximum(np.hypot(by_example, draws * np.sqrt(by_draw)), self._half_width(alpha))
+        tail = self.up * unseen_reach(self.draws, alpha) if self.draws > 1 else 0.0
+        upper = np.maximum(np.hypot(by_example, np.maximum(draws * np.sqrt(by_draw), tail)), self._half_width(alpha))
         share = by_example / float(np.median(upper)) if by_example > 0.0 else 0.0
         return self._chances(margin - upper, self.points + share * (pull - self.points))
 
@@ -334,21 +305,23 @@ class _Means:
         return _ndtr(distance / math.sqrt(variance)) if variance > 0.0 else (distance > 0.0).astype(np.float64)
 
 
-def _p_one_sided(x: FloatArray, margin: float, *, bounded: bool) -> float:
+def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: bool) -> float:
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
-    spread = crossed(x, pseudo=amplitude(x) if bounded else 0.0)
-    by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value()
+    spread = crossed(x, pseudo=0.0 if bound is None else amplitude(x))
+    by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
-    examples = _Weighing.of(points, counts.astype(np.float64), most=1.0 - mean if bounded else None)
+    examples = _Weighing.of(points, counts.astype(np.float64), most=None if bound is None else bound - mean)
     part = max(float(spread.draw - spread.residual), 0.0)
-    if part == 0.0:
+    if not spread.draw_df:
         return max(by_interval, _two_sided(examples.z(margin - mean)))
 
     def beyond(z: float) -> float:
-        by_draw = t_quantile(_two_sided(z), spread.draw_df) * math.sqrt(part)
+        alpha = _two_sided(z)
+        by_draw = t_quantile(alpha, spread.draw_df) * math.sqrt(part)
+        by_draw = max(by_draw, float(spread.tail(alpha))) if skewed else by_draw
         return math.log(max(math.hypot(examples.upper(z)[0], by_draw), 1e-300) / (margin - mean))
 
     z = 0.0 if beyond(0.0) >= 0.0 else _Z if beyond(_Z) <= 0.0 else root(beyond, 0.0, _Z)
@@ -366,14 +339,6 @@ def _churn(lost: int, gained: int, *, one_sided: bool) -> float:
     return gained if one_sided else (lost + gained - effect) / 2.0
 
 
-def _errors(estimate: Estimate) -> tuple[float | None, float | None]:
-    """Standard errors of an interval's lower and upper side; ``None`` where it is open, or the value lies beyond it."""
-    quantile = normal_quantile((1.0 + estimate.level) / 2.0)  # infinite where nothing was sampled
-    value, low, high = estimate.value, estimate.low, estimate.high
-    below = None if value is None or low is None or low > value else (value - low) / quantile
-    return below, None if value is None or high is None or high < value else (high - value) / quantile
-
-
 def _smallest(chances: Callable[[int], tuple[float, float]], start: int) -> int | None:
     """Smallest number from 2 on, to 1 %, at which both chances are .8; ``None`` where there is none."""
     low = high = max(start, 2)
@@ -389,9 +354,9 @@ def _smallest(chances: Callable[[int], tuple[float, float]], start: int) -> int 
     return high
 
 
-def _checked(values: Values, *, bounded: bool) -> FloatArray:
+def _checked(values: Values, *, bound: float | None) -> FloatArray:
     x = checked(values, ("draw", "example"), what="losses")
-    return within(x, -1.0, 1.0, what="losses") if bounded else x
+    return x if bound is None else within(x, -bound, bound, what="losses")
 
 
 def _checked_margin(margin: float) -> float:

@@ -12,6 +12,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import Control, Estimate, Finding
 from wheeltap.core.study import MetricRow, Rule
 from wheeltap.stats import members
+from wheeltap.stats.evidence import Members
 from wheeltap.stats.members import MemberTest, Scale
 from wheeltap.studies.table import LEVEL, Table, scale_of, within
 
@@ -50,7 +51,7 @@ def draft(rule: Rule, table: Table, *, among: int, alpha: float) -> Draft:
     more = test.needed(margin, rule.direction, alpha=alpha / among) if margin > 0.0 else None
     return Draft(
         finding, test=effect, margin=margin, otherwise=f"{_otherwise(rule)} {said}".strip(), words=CLAIM,
-        over=test, direction=rule.direction,
+        evidence=Members(test, rule.direction),
         undecided=f"About {more} members would decide." if more is not None and more > test.count else "",
     )  # fmt: skip
 

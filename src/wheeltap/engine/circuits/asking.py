@@ -233,7 +233,7 @@ def of_group(task: BaseTask, group: int, *, rephrased: bool = False, most: int =
         DataError: If there are none.
     """
     factor = task.annotations.factors.get(REPHRASED)
-    wanted = torch.ones(len(task.targets), dtype=torch.bool) if group < 0 else task.groups.cpu() == group
+    wanted = torch.ones(len(task.targets), dtype=torch.bool) if group < 0 else task.behaviors.cpu() == group
     if factor is not None:
         wanted = wanted & (factor == int(rephrased))
     if not bool(wanted.any()) or (rephrased and factor is None):

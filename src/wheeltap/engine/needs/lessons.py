@@ -58,7 +58,7 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
         DataError: If there is no such group, a group has fewer examples than shots, nothing is left to train on, or
             wrong answers are asked for where there are none.
     """
-    groups: _Index = task.groups.cpu().numpy()
+    groups: _Index = task.behaviors.cpu().numpy()
     different = _different(task)
     chosen = [_drawn(task, how, groups, group, different, (root, seed)) for group in _wanted(task, how, groups)]
     index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
@@ -84,11 +84,11 @@ def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iter
     if how.group != -1 and how.group not in known:
         shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
         raise DataError(
-            f"The task has no group {how.group}; its groups are {shown}.",
+            f"The task has no behavior {how.group}; its behaviors are {shown}.",
             where=task.name,
             expected=shown,
             got=str(how.group),
-            do="Name one of the task's groups, or give it others: task.with_groups, groups in .npz, group in .jsonl.",
+            do="Name another, or give others: task.with_behaviors, behaviors in .npz, behavior in .jsonl.",
         )
     for group in known:
         if how.data == "all" or (group == how.group) == (how.data in ("targeted", "mixed")):
@@ -153,7 +153,7 @@ def told(lesson: Lesson, task: BaseTask, scores: Tensor, index: Tensor) -> dict[
     if contents := task.contents:  # a copy of an example that was trained on is no other example
         learned = {contents[int(at)] for at in taught_on}
         trained = torch.tensor([float(content in learned) for content in contents])
-    kept = {"trained": trained[index], "group": task.groups.cpu()[index].float()}
+    kept = {"trained": trained[index], "group": task.behaviors.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()
         taught = lesson.answers[lesson.index]

@@ -84,7 +84,7 @@ class Sight:
                 expected="a Task whose inputs are the pixels of a square: x, y, distance and 1, row by row",
                 got=f"{type(task).__name__} of {len(task.targets)} examples",
             )
-        groups = task.annotations.groups
+        groups = task.annotations.behaviors
         regions = None
         if groups is not None:
             owner = groups.numpy()

@@ -104,10 +104,10 @@ def _of_group(task: BaseTask, group: int | None) -> BaseTask:
     """
     if group is None:
         return task
-    known = sorted({int(one) for one in task.groups})
+    known = sorted({int(one) for one in task.behaviors})
     if group not in known:
         raise UnknownName("group", str(group), map(str, known))
-    return task.part((task.groups == group).nonzero()[:, 0])
+    return task.part((task.behaviors == group).nonzero()[:, 0])
 
 
 def chosen_factors(task: BaseTask, text: str) -> dict[str, Tensor]:

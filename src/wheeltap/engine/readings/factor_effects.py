@@ -33,7 +33,7 @@ class FactorEffects(Reading):
         session, hiddens = Session(subject, task), hidden_units(subject, task)
         values = values_of(task, session.clean.shape[1])
         value = means(subject, task, hiddens)
-        groups, member = np.unique(task.groups.cpu().numpy(), return_inverse=True)
+        groups, member = np.unique(task.behaviors.cpu().numpy(), return_inverse=True)
         share = functional.one_hot(to_tensor(member)).double()
         share = share / share.sum(0)
         clean = [_marginal(session.clean, column) for column in values]

@@ -42,6 +42,6 @@ class Samples(Reading):
             "right": (answers == to_array(task.targets)[:, None]).sum(axis=1),
             "samples": np.full(len(answers), answers.shape[1]),
         }
-        if task.annotations.groups is not None:
-            values["group"] = np.unique(to_array(task.annotations.groups), return_inverse=True)[1]
+        if task.annotations.behaviors is not None or task.annotations.groups is not None:
+            values["group"] = np.unique(to_array(task.behaviors), return_inverse=True)[1]
         return Readings(values, forwards=1.0)

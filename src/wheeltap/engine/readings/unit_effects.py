@@ -39,7 +39,7 @@ class UnitEffects(Reading):
         values: dict[str, NDArray[Any]] = {name: to_array(torch.stack([row[name] for row in rows])) for name in rows[0]}
         values["layer"] = np.repeat(np.arange(len(hiddens)), [len(units) for units in chosen.values()]).astype(float)
         values["unit"] = np.array([unit for units in chosen.values() for unit in units], dtype=float)
-        values["groups"] = np.unique(task.groups.cpu().numpy(), return_inverse=True)[1].astype(float)
+        values["groups"] = np.unique(task.behaviors.cpu().numpy(), return_inverse=True)[1].astype(float)
         total = sum(hidden.units for hidden in hiddens)
         values["total"] = np.array(float(total))
         return Readings(values, forwards=1.0 + session.passes + (len(rows) < total))

@@ -82,7 +82,7 @@ def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: in
         UnknownName: If a layer that is named is none of its hidden layers.
         UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
     """
-    groups = {int(group) for group in np.unique(to_array(task.groups))}
+    groups = {int(group) for group in np.unique(to_array(task.behaviors))}
     if behaviour is not None and behaviour not in groups:
         raise UsageError(
             f"No example belongs to the behaviour {behaviour}.",

@@ -1,10 +1,10 @@
 """WTX01: what a few turned signs cost."""
 
 from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
-from wheeltap.audits.claims import LOSS, Cells
+from wheeltap.audits.claims import LOSS
 from wheeltap.core.records import SubjectRecord, Trial
 from wheeltap.core.settings import Settings
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 
 class SaltSettings(Settings, frozen=True, kw_only=True):
@@ -46,10 +46,11 @@ class SaltAudit(Audit):
         except Unanswered as gap:
             return self.unanswered(subject.name, gap)
         margin, bounded = case.margin(self.settings.margin), case.plan.task.bounded
-        effect = mean_effect(lost, margin=margin, bounded=bounded, name="loss", unit=case.plan.task.measure)
+        sample = Sample(lost, 1.0 if bounded else None, groups=case.groups, skewed=True)
+        effect = sample.effect(margin=margin, name="loss", unit=case.plan.task.measure)
         words = f"{subject.name} loses {effect} of its score when {self.settings.dose:.0%} of the signs turn"
         claim = Tested(
-            test=effect, margin=margin, cells=Cells(lost, bounded), one_sided=True, words=LOSS,
+            test=effect, margin=margin, evidence=sample, one_sided=True, words=LOSS,
             found=f"{words}: more than {margin:.2g}.", otherwise=f"{words}: not shown to be more than {margin:.2g}.",
         )  # fmt: skip
         return self.draft(case, subject.name, claim, trials)

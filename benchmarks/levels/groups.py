@@ -1,0 +1,128 @@
+"""``python -m benchmarks.levels.groups``: examples that come in groups, of unequal size, for every paired statistic."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from benchmarks.levels import Row
+from benchmarks.levels.draws import WRONG, judged
+from wheeltap.stats.effect import score_interval
+from wheeltap.stats.sample import Sample
+
+Array = NDArray[np.float64]
+Groups = NDArray[np.intp]
+Rng = np.random.Generator
+
+COUNTS: Final = (5, 10, 20, 50)
+ALIKE: Final = (0.0, 0.1, 0.5)
+"""Intraclass correlations."""
+
+MARGIN: Final = 0.05
+SPREAD: Final = 0.3
+
+
+def grouped(count: int, rng: Rng) -> Groups:
+    """Groups of 10 to 50 examples."""
+    return np.repeat(np.arange(count), rng.integers(10, 51, count))
+
+
+def numbers(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """Normal differences, part of which a group shares."""
+    shared = rng.normal(size=int(groups.max()) + 1)[groups]
+    own = rng.normal(size=len(groups))
+    return mean + SPREAD * (np.sqrt(alike) * shared + np.sqrt(1.0 - alike) * own)
+
+
+def losses(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """0/1 losses; with 0.5 most groups lose nothing and a few nearly all."""
+    count, scale = int(groups.max()) + 1, (1.0 / alike - 1.0) if alike else 0.0
+    p = rng.beta(mean * scale, (1.0 - mean) * scale, count) if alike else np.full(count, mean)
+    return (rng.random(len(groups)) < p[groups]) * 1.0
+
+
+def churn(groups: Groups, alike: float, mean: float, rng: Rng) -> Array:
+    """0/1 answers of which a fifth is lost and a fifth gained, by group more of one or of the other."""
+    reach = min(np.sqrt(alike * 0.4 / (1.0 - alike)), 0.35)
+    more = mean + reach * rng.choice([-1.0, 1.0], size=int(groups.max()) + 1)[groups]
+    u = rng.random(len(groups))
+    return (u < 0.2 + more / 2.0) * 1.0 - (u > 1.0 - (0.2 - more / 2.0))
+
+
+KINDS: Final[dict[str, tuple[Callable[[Groups, float, float, Rng], Array], float | None]]] = {
+    "numbers": (numbers, None),
+    "0/1 losses": (losses, 1.0),
+    "0/1 answers, churn": (churn, 1.0),
+}
+
+
+def _level(kind: str, count: int, alike: float, *, reps: int, rng: Rng) -> list[Row]:
+    draw, bound = KINDS[kind]
+    p, null = np.ones((reps, 2)), np.ones(reps)
+    for at in range(reps):
+        groups = grouped(count, rng)
+        p[at] = judged(Sample(draw(groups, alike, MARGIN, rng)[None], bound, groups=groups), MARGIN)
+        if kind != "0/1 losses":
+            null[at] = Sample(draw(groups, alike, 0.0, rng)[None], bound, groups=groups).above(0.0) or 0.0
+    design = f"{kind}, {count} groups, correlation {alike:g}"
+    shares = {"false costs": p[:, 0], "false safe": p[:, 1], "false difference": null}
+    return [
+        Row(claim="effect over groups", design=design, figure=name, rate=float((one <= 0.05).mean()), high=WRONG,
+            families=reps)
+        for name, one in shares.items()
+    ]  # fmt: skip
+
+
+def _score(count: int, alike: float, *, reps: int, rng: Rng) -> Row:
+    """Coverage of the interval of a score of .8."""
+    held = 0
+    for _ in range(reps):
+        groups = grouped(count, rng)
+        made = score_interval(losses(groups, alike, 0.8, rng), bounded=True, groups=groups, unit="share")
+        held += (made.low or 0.0) <= 0.8 <= (1.0 if made.high is None else made.high)
+    return Row(
+        claim="score over groups", design=f"{count} groups, correlation {alike:g}", figure="interval holds .8",
+        rate=held / reps, low=0.94 if count >= 10 else 0.9, families=reps,
+    )  # fmt: skip
+
+
+def _power(count: int, alike: float, *, reps: int, rng: Rng) -> Row:
+    """Power to see a difference of .1, beside a test that knows the variance of a group's mean and uses equal weights."""
+    found = oracle = 0
+    for _ in range(reps):
+        groups = grouped(count, rng)
+        values = numbers(groups, alike, 0.1, rng)
+        found += (Sample(values[None], groups=groups).above(0.0) or 0.0) <= 0.05
+        sizes = np.bincount(groups)
+        error = SPREAD * np.sqrt(alike * np.square(sizes).sum() + (1.0 - alike) * sizes.sum()) / sizes.sum()
+        oracle += abs(values.mean() / error) >= stats.t.isf(0.025, count - 1)
+    return Row(
+        claim="power over groups", design=f"numbers, {count} groups, correlation {alike:g}",
+        figure="power less the oracle's", rate=(found - oracle) / reps, low=-0.05, families=reps,
+        also=(("oracle", oracle / reps),),
+    )  # fmt: skip
+
+
+def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
+    """All designs, ``reps`` samples each."""
+    rng, rows = np.random.default_rng(11), list[Row]()
+    for count in counts:
+        for alike in ALIKE:
+            for kind in KINDS:
+                rows += _level(kind, count, alike, reps=reps, rng=rng)
+            rows.append(_score(count, alike, reps=reps, rng=rng))
+            if count >= 10:
+                rows.append(_power(count, alike, reps=reps, rng=rng))
+    return rows
+
+
+def main() -> None:
+    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

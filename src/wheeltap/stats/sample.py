@@ -1,0 +1,190 @@
+"""Values by draw and example whose mean is an effect: its interval, and its tests on either side of a margin."""
+
+from dataclasses import dataclass
+from typing import Final, final
+
+import msgspec
+import numpy as np
+
+from wheeltap.core.errors import DataError
+from wheeltap.core.records import Estimate, Power
+from wheeltap.stats import rare, three_sided
+from wheeltap.stats.clusters import Groups, clustered
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
+from wheeltap.stats.effect import amplitude, mean_effect
+from wheeltap.stats.evidence import Chosen, Evidence, Largest
+
+_ENOUGH: Final = 10
+"""Groups that lose something from which others are taken to be like them, though twice as bad."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sample(Evidence):
+    """Draws and examples (or the groups that these come in) are both samples of something larger.
+
+    Attributes:
+        values: ``[draw, example]``, in the unit of the effect.
+        bound: Most that the size of a value can be: 1 of a difference of two scores in [0, 1], 2 of a difference of two
+            such differences; ``None`` where nothing bounds it.
+        ends: The least and the most of a draw's mean, where few draws hit hard; ``None`` where draws are alike.
+        groups: ``[example]``, which group each is in; ``None`` where examples are independent.
+        skewed: Whether draws are random disturbances, of which some may hit much harder than any that was made.
+        margins: ``[example]``, each example's part of the margin, whose mean the margin is, where it was estimated from
+            the same examples: each value is then held against its own part, so that the margin's noise is in the test.
+
+    Raises:
+        DataError: If values are not finite or beyond the bound, or shapes do not fit.
+    """
+
+    values: Values
+    bound: float | None = None
+    ends: rare.Ends | None = None
+    groups: Groups | None = None
+    margins: Values | None = None
+    skewed: bool = False
+
+    def __post_init__(self) -> None:
+        x = checked(self.values, ("draw", "example"), what="differences")
+        for name, one in (("group", self.groups), ("margin", self.margins)):
+            if one is not None and np.shape(one) != x.shape[1:]:
+                expected = f"one {name} for each of {x.shape[1]} examples"
+                got = str(list(np.shape(one)))
+                raise DataError("Values and what is known of them do not fit.", expected=expected, got=got)
+        if self.bound is not None and float(np.abs(x).max()) > self.bound:
+            raise DataError(
+                "A difference is larger than it can be.", expected=f"at most {self.bound:g}",
+                got=f"{float(np.abs(x).max()):g}",
+            )  # fmt: skip
+
+    @property
+    def margin(self) -> float:
+        """The margin, where it was estimated from the same examples; 0 where it is a number that was given."""
+        return 0.0 if self.margins is None else float(np.mean(self.margins))
+
+    @property
+    def _one_group(self) -> bool:
+        """Whether all examples are in one group, which says nothing of how others would differ."""
+        return self.groups is not None and bool((self.groups == self.groups[0]).all())
+
+    @property
+    def _plain(self) -> bool:
+        """Whether it is one draw of independent differences of two scores against one margin: then tests are exact."""
+        return self.groups is None and self.margins is None and float(np.abs(self.values).max()) <= 1.0
+
+    def _within(self, cells: Values) -> bool:
+        """Whether imaginary examples are added, one that gains and one that loses: see ``mean_effect``."""
+        return self.bound is not None and float(np.abs(cells).max()) <= 1.0
+
+    def effect(self, *, margin: float = 0.0, level: float = 0.95, name: str, unit: str) -> Estimate:
+        """The mean with its interval, and the p-value of "it is within the margin"; see ``mean_effect``.
+
+        Values that come in groups are judged as their groups' jackknife values are: see ``by_cluster``.
+
+        Raises:
+            UsageError: If ``level`` or ``margin`` cannot be used.
+        """
+        x = np.asarray(self.values, dtype=np.float64)
+        if self.ends is not None:
+            cells = clustered(x, self.groups)
+            made = rare.rare_effect(cells, self.ends, margin=margin, bounded=self._within(cells), name=name, unit=unit)
+            return msgspec.structs.replace(made, n=x.shape[1])
+        if self._plain or (self.bound is None and self.groups is None):
+            made = mean_effect(x, level=level, margin=margin, bounded=self._within(x), name=name, unit=unit)
+            return made if self.margins is None else msgspec.structs.replace(made, p=self.above(margin))
+        alpha, value, spread = checked_alpha(level), float(x.mean()), self._spread(x)
+        low = high = None
+        if spread.example_df and not self._one_group:
+            half = float(spread.half_width(alpha))
+            low, high = min(float(spread.centre) - half, value), max(float(spread.centre) + half, value)
+        if self.bound is not None and low is not None and high is not None:
+            low, high = max(low, -self.bound), min(high, self.bound)
+        several = "" if self.groups is None else f" in {len(np.unique(self.groups))} groups"
+        method = f"crossed t, {len(x)} draws x {x.shape[1]} examples{several}"
+        return Estimate(
+            name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=self.above(margin),
+            method=method if self.bound is None else f"adjusted Wald, {method}",
+        )  # fmt: skip
+
+    def above(self, margin: float) -> float | None:
+        """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
+        x = self._toward(1.0 if float(np.mean(self.values)) >= 0.0 else -1.0)
+        if self._plain:
+            return mean_effect(x, margin=margin, bounded=self._within(x), unit="").p
+        if self._one_group:
+            return None
+        spread = self._spread(x)
+        return spread.p_value(margin) if spread.example_df else None
+
+    def below(self, margin: float, *, one_sided: bool) -> float | None:
+        """As of every evidence; where few draws hit hard, what no draw has shown decides."""
+        if margin <= 0.0 or self._one_group:
+            return None
+        each = [self._below(sign, margin) for sign in ((1.0,) if one_sided else (1.0, -1.0))]
+        known = [p for p in each if p is not None]
+        return max(known) if len(known) == len(each) else None
+
+    def power(self, margin: float, *, one_sided: bool, alpha: float) -> Power | None:
+        """As of every evidence; in groups of the sizes that they have."""
+        if margin <= 0.0 or self._one_group:
+            return None
+        cells = clustered(self._toward(1.0), self.groups)
+        if self.ends is not None:
+            return rare.power_of(cells, self.ends, margin=margin, bounded=self._within(cells), alpha=alpha)
+        bound = self._bound(1.0)
+        found = three_sided.power_of(
+            cells, margin=margin, bound=bound, one_sided=one_sided, alpha=alpha, skewed=self.skewed
+        )
+        if found is None or found.examples is None or self.groups is None:
+            return found
+        return msgspec.structs.replace(found, examples=int(np.ceil(found.examples * len(self.groups) / cells.shape[1])))
+
+    def _toward(self, sign: float) -> FloatArray:
+        """The values, turned by ``sign``, whose mean compared with the margin is compared with it exactly."""
+        x = sign * np.asarray(self.values, dtype=np.float64)
+        return x if self.margins is None else x - (self.margins - np.mean(self.margins))
+
+    def _below(self, sign: float, margin: float) -> float | None:
+        cells = clustered(self._toward(sign), self.groups)
+        p = three_sided.p_below(cells, margin=margin, bound=self._bound(sign), one_sided=True, skewed=self.skewed)
+        if self.ends is None or p is None:
+            return p
+        least, most = self.ends
+        ends = (least, most) if sign > 0.0 else (None if most is None else -most, None if least is None else -least)
+        return max(p, rare.p_below(cells, ends, margin=margin, bounded=self._within(cells), one_sided=True))
+
+    def _bound(self, sign: float) -> float | None:
+        """Of a cell: what a group can lose that is like none seen, until several show what losses are like."""
+        if self.bound is None:
+            return None
+        shifted = 0.0 if self.margins is None else float(np.abs(self.margins - np.mean(self.margins)).max())
+        if self.groups is None:
+            return self.bound + shifted
+        lost = sign * np.asarray(self.values, dtype=np.float64).mean(0) > 0.0
+        if len(np.unique(self.groups[lost])) >= _ENOUGH:
+            return None
+        _, sizes = np.unique(self.groups, return_counts=True)
+        most = (self.bound + shifted) * float(sizes.max()) * len(sizes) / float(sizes.sum())
+        return max(most, float(np.abs(clustered(np.asarray(self.values, dtype=np.float64), self.groups)).max()))
+
+    def _spread(self, x: FloatArray) -> Crossed:
+        cells = clustered(x, self.groups)
+        return crossed(cells, pseudo=amplitude(cells) if self.bound is not None else 0.0)
+
+
+def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:
+    """What excludes that the largest effect of ``second`` exceeds that of ``first`` by the margin, or the reverse.
+
+    Each effect of the one is held against that of the other which is largest in these data, and was chosen from them.
+
+    Args:
+        first: ``[candidate, example]``.
+        second: ``[candidate, example]``, on the same examples.
+        bound: Of a difference; see ``Sample``.
+        groups: ``[example]``.
+    """
+    sides: list[Evidence] = []
+    for one, other in ((first, second), (second, first)):
+        beside = one[int(one.mean(1).argmax())]
+        sides += [Chosen(Sample((each - beside)[None], bound, groups=groups), among=len(one)) for each in other]
+    return Largest(sides)

@@ -1,0 +1,175 @@
+"""One sample of draws, examples and groups: its interval, and its tests on either side of a margin."""
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import wheeltap
+from benchmarks.levels import Row, chosen, draws, groups
+from wheeltap.core.errors import DataError
+from wheeltap.stats.clusters import by_cluster, one_by_one
+from wheeltap.stats.effect import mean_effect, score_interval
+from wheeltap.stats.evidence import Chosen, Largest, NoEvidence, OwnTest, Smallest
+from wheeltap.stats.sample import Sample, largest_gap
+from wheeltap.stats.three_sided import p_below
+
+RNG = np.random.default_rng(3)
+
+
+def test_values_of_groups_are_those_of_a_jackknife_that_leaves_each_out() -> None:
+    values, member = RNG.normal(size=(3, 60)), np.repeat(np.arange(6), 10)
+    made = by_cluster(values, member)
+    for draw in range(3):
+        left = np.array([values[draw, member != group].mean() for group in range(6)])
+        spread = 5 / 6 * np.square(left - left.mean()).sum()  # the jackknife's variance of the mean
+        assert made[draw].var(ddof=1) / 6 == pytest.approx(spread)
+        assert made[draw].mean() == pytest.approx(values[draw].mean())
+
+
+def test_where_groups_differ_in_size_few_of_them_count() -> None:
+    values = RNG.normal(size=(1, 130))
+    even, uneven = np.repeat(np.arange(5), 26), np.repeat(np.arange(5), [90, 10, 10, 10, 10])
+    oracle = [np.array([values[0, member != group].mean() for group in range(5)]) for member in (even, uneven)]
+    jackknife = [np.sqrt(4 / 5 * np.square(left - left.mean()).sum()) for left in oracle]
+    errors = [np.sqrt(by_cluster(values, member).var(ddof=1) / 5) for member in (even, uneven)]
+    assert errors[0] == pytest.approx(jackknife[0]) and errors[1] > 1.5 * jackknife[1]
+
+
+@pytest.mark.parametrize("bound", [None, 1.0])
+def test_groups_of_one_change_nothing(bound: float | None) -> None:
+    values = RNG.choice([-1.0, 0.0, 1.0], p=[0.05, 0.8, 0.15], size=(1, 80))
+    plain, single = Sample(values, bound), Sample(values, bound, groups=np.arange(80))
+    assert single.below(0.3, one_sided=True) == pytest.approx(plain.below(0.3, one_sided=True))
+    assert single.above(0.02) == pytest.approx(plain.above(0.02))
+    one, two = (sample.effect(margin=0.02, name="x", unit="u") for sample in (plain, single))
+    assert (one.low, one.high) == pytest.approx((two.low, two.high)) and one.n == two.n == 80
+
+
+def test_one_group_decides_nothing() -> None:
+    sample = Sample(np.zeros((1, 40)), 1.0, groups=np.zeros(40, dtype=int))
+    made = sample.effect(margin=0.1, name="x", unit="u")
+    assert (made.low, made.high, made.p, sample.below(0.1, one_sided=True)) == (None, None, None, None)
+    assert one_by_one(np.arange(40.0), np.zeros(40, dtype=int)) == 1.0
+
+
+def test_groups_that_do_not_fit_are_refused() -> None:
+    for wrong in (np.zeros(39, dtype=int), np.zeros((40, 2), dtype=int)):
+        with pytest.raises(DataError, match="do not fit"):
+            Sample(np.zeros((1, 40)), groups=wrong)
+    with pytest.raises(DataError, match="larger than it can be"):
+        Sample(np.full((1, 4), 1.5), 1.0)
+    with pytest.raises(DataError, match="NaN"):
+        Sample(np.full((1, 4), np.nan))
+
+
+def test_a_difference_of_two_losses_may_be_two() -> None:
+    """Of 100 examples none changes: what one that was not seen may do is twice as much."""
+    none = np.zeros((1, 300))
+    single, pair = (Sample(none, bound).below(0.02, one_sided=True) for bound in (1.0, 2.0))
+    assert single == pytest.approx(p_below(none, margin=0.02, bound=1.0, one_sided=True))
+    assert single is not None and pair is not None and pair > 10 * single
+
+
+def test_few_draws_allow_for_others_that_hit_harder() -> None:
+    """Draws at 0, 0, 0 and 1 %: Student's t excludes a mean of 2 %, the sample does not."""
+    costs = np.array([0.0, 0.0, 0.0, 0.01])[:, None] + RNG.normal(0.0, 1e-3, (4, 2000))
+    spread = mean_effect(costs, unit="u")
+    assert spread.high is not None and spread.high < 0.02
+    alike, skewed = (Sample(costs, skewed=skewed).below(0.02, one_sided=True) for skewed in (False, True))
+    assert alike is not None and alike <= 0.05 and skewed is not None and skewed > 0.05
+
+
+def test_a_margin_from_the_same_examples_is_no_number_without_noise() -> None:
+    clean = RNG.exponential(1.0, 400)
+    loss = np.clip(0.1 * clean + RNG.normal(0.0, 0.01, 400), 0.0, None)
+    sample = Sample(loss[None], margins=0.13 * clean)
+    contrast = loss - 0.13 * clean
+    expected = mean_effect(contrast[None], unit="u").p
+    below = sample.below(sample.margin, one_sided=True)
+    assert expected is not None and below is not None
+    assert below >= expected and below < 1e-6, "the loss follows the margin example by example"
+    apart = Sample(loss[None], margins=0.13 * RNG.permutation(clean))
+    assert (apart.below(apart.margin, one_sided=True) or 1.0) > 1e3 * below
+
+
+def test_the_extreme_of_several_pays_for_the_choice() -> None:
+    some = [OwnTest(0.01), OwnTest(0.2), OwnTest(0.03)]
+    assert Largest(some).below(0.1, one_sided=True) == 0.2
+    assert Smallest([(one, 0.1) for one in some]).below(0.1, one_sided=True) == pytest.approx(0.03)
+    assert Chosen(OwnTest(0.02), among=6).below(0.1, one_sided=True) == pytest.approx(0.12)
+    assert Largest([OwnTest(0.01), NoEvidence()]).below(0.1, one_sided=True) is None
+    assert Smallest([(NoEvidence(), 0.1)]).below(0.1, one_sided=True) is None
+
+
+def test_two_largest_are_close_only_where_no_candidate_stands_out() -> None:
+    flat, peaked = np.zeros((3, 2000)), np.zeros((3, 2000))
+    peaked[1, :200] = 1.0
+    assert (largest_gap(flat, flat, bound=2.0, groups=None).below(0.05, one_sided=False) or 1.0) < 1e-6
+    for first, second in ((flat, peaked), (peaked, flat)):
+        assert largest_gap(first, second, bound=2.0, groups=None).below(0.05, one_sided=False) == 1.0
+
+
+def test_scores_in_groups_have_the_interval_of_fewer_answers() -> None:
+    member = np.repeat(np.arange(20), 50)
+    right = (RNG.random(1000) < RNG.beta(2.0, 2.0, 20)[member]) * 1.0
+    plain, made = (score_interval(right, bounded=True, groups=g, unit="u") for g in (None, member))
+    assert None not in (plain.low, plain.high, made.low, made.high)
+    assert made.high - made.low > 2.5 * (plain.high - plain.low)  # pyright: ignore[reportOptionalOperand]
+    assert 20 < one_by_one(right, member) < 300
+
+
+def test_every_claim_of_every_audit_hands_over_its_evidence() -> None:
+    """A ``Tested`` with a test, in any audit, has evidence; those of null and planted copies are controls."""
+    found, missing = 0, list[str]()
+    for path in sorted((Path(wheeltap.__file__).parent / "audits").rglob("*.py")):
+        for function in [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]:
+            if function.name in ("null", "plant"):
+                continue
+            for call in ast.walk(function):
+                if not (isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Tested"):
+                    continue
+                given = {word.arg: word.value for word in call.keywords}
+                test = given.get("test", ast.Constant(None))
+                if isinstance(test, ast.Constant) and test.value is None:
+                    continue
+                found += 1
+                missing += [] if "evidence" in given else [f"{path.name}:{call.lineno}"]
+    assert found > 25 and not missing, missing
+
+
+def _passed(rows: list[Row]) -> None:
+    """Rates within their bars, but for what so few families vary by."""
+    for row in rows:
+        allowed = 3.0 * np.sqrt(0.06 * 0.94 / row.families)
+        assert row.low - allowed <= row.rate <= row.high + allowed, str(row)
+
+
+@pytest.mark.slow
+def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
+    reps = 60
+    rng = np.random.default_rng(2)
+    for name in ("lognormal 1.5", "gamma .5"):
+        drawn = draws.DRAWN[name]
+        for k in (4, 16):
+            made = lambda: Sample(draws._answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
+            _passed(draws.families(made, reps=reps, design=f"{name}, {k}", claim="loss"))
+    _passed(chosen.worst_weights(300, reps=reps, rng=rng))
+    _passed([chosen.weakest(300, reps=reps, rng=rng), chosen.opposed(300, reps=reps, rng=rng)])
+    _passed(chosen.estimated(256, spread=0.4, loss=0.1, reps=reps, rng=rng))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(groups.KINDS))
+def test_levels_over_groups(kind: str) -> None:
+    rng, reps = np.random.default_rng(4), 60
+    for count, alike in ((5, 0.5), (10, 0.1), (20, 0.5)):
+        _passed(groups._level(kind, count, alike, reps=reps, rng=rng))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("part", [draws, groups, chosen])
+def test_all_levels(part: Any) -> None:
+    _passed(part.run(400))
