@@ -68,7 +68,8 @@ class CircuitStableAudit(CircuitAudit):
             return Tested(test=None, title=title, status="not_applicable", found=_UNKNOWN, brief=_UNKNOWN, alarm=False)
         searched, held = read.searched, read.loss(f"keep {self.settings.ablation}")
         # Other pairs, so two samples: the loss on those searched has noise of its own.
-        test = difference(held.tolist(), searched.tolist(), scale=Scale("nats"), name="rise of the loss on held-out pairs")
+        name = "rise of the loss on held-out pairs"
+        test = difference(held.tolist(), searched.tolist(), scale=Scale("nats"), name=name)
         margin = self.settings.tolerance * read.beyond
         rise = test.toward("more", margin=margin)
         brief = (
