@@ -238,7 +238,7 @@ class Case:
     def standing(self, subject: SubjectRecord) -> Standing:
         """Whether the undisturbed score is shown to be better than chance, so that there is something to lose."""
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
-        score = score_interval(clean, bounded=task.bounded, name=task.measure, unit=task.measure)
+        score = score_interval(clean, bounded=task.bounded, groups=self.groups, name=task.measure, unit=task.measure)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
         if near is None or far is None:
             return Standing()  # one example has no spread: its losses still vary from draw to draw

@@ -12,7 +12,7 @@ from wheeltap.audits.case import Values
 from wheeltap.audits.claims import Edge
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.stats.clusters import Groups
-from wheeltap.stats.effect import mean_effect, score_interval, share_kept
+from wheeltap.stats.effect import score_interval, share_kept
 from wheeltap.stats.rare import Ends, allowing, inner
 from wheeltap.stats.sample import Sample
 
@@ -161,7 +161,8 @@ class Disturbed:
         task = self.case.plan.task
         if task.common is None or self.rare:
             return None
-        gap = mean_effect(self.scores - task.common, name=f"above {task.always}", unit=task.measure)
+        above = Sample(self.scores - task.common, groups=self._groups)
+        gap = above.effect(name=f"above {task.always}", unit=task.measure)
         return None if gap.low is not None and gap.low > 0.0 else gap
 
     @property

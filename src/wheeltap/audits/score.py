@@ -31,7 +31,9 @@ def score_of(case: Case, subject: SubjectRecord) -> Estimate:
     task = case.plan.task
     if subject.role == "recorded":
         return score_of_answers(case, subject)
-    return score_interval(case.clean(subject), bounded=task.bounded, name=task.measure, unit=task.measure)
+    return score_interval(
+        case.clean(subject), bounded=task.bounded, groups=case.groups, name=task.measure, unit=task.measure
+    )
 
 
 SAME_OUTPUTS = "difference of outputs"
