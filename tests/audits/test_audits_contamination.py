@@ -18,6 +18,7 @@ from wheeltap.core.records import Finding
 from wheeltap.core.subject import Subject
 from wheeltap.engine.readings.contamination import Contamination
 from wheeltap.sources.passages import load_passages, task_of
+from wheeltap.stats.evidence import NoEvidence
 from wheeltap.stats.exchangeability import order_test
 from wheeltap.stats.family import holm
 
@@ -187,7 +188,8 @@ def test_twins_with_errors_are_no_sign_of_training() -> None:
     # The interval of the gap leaves 0 out, and the test says nothing: then nothing leans.
     said = Finding(code="WT503", title=VERSIONS, status="found", subject="x", estimates=(shown.effect,), because="x")
     [settled] = settle(
-        [Draft(finding=said, test=shown.effect, one_sided=True, words=Words("a", "b", "may a"))], alpha=0.05
+        [Draft(said, test=shown.effect, evidence=NoEvidence(), one_sided=True, words=Words("a", "b", "may a"))],
+        alpha=0.05,
     )
     assert (shown.effect.low or 0.0) > 0.2 and settled.verdict == "cannot tell" and not settled.leaning
 

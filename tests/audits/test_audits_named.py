@@ -24,8 +24,8 @@ WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("parts", {"behaviour": 9}, "No example belongs to the behaviour 9"),
     ("decodable", {"factors": "evn"}, r"no factor called 'evn'\.(?s:.*)Did you mean 'even'"),
     ("decodable", {"layers": "0,7"}, "no module called '7'"),
-    ("fine-tuning", {"group": 9}, "The task has no group 9"),
-    ("relearning", {"group": 9}, "The task has no group 9"),
+    ("fine-tuning", {"group": 9}, "The task has no behavior 9"),
+    ("relearning", {"group": 9}, "The task has no behavior 9"),
 )
 
 

@@ -17,6 +17,8 @@ from wheeltap.report import jsonfile
 from wheeltap.report.report import Report
 from wheeltap.report.survival import survival
 from wheeltap.stats.effect import mean_effect, smallest_detectable
+from wheeltap.stats.evidence import NoEvidence
+from wheeltap.stats.sample import Sample
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "bit-flips": {"draws": 4},
@@ -90,11 +92,17 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
     assert told.smallest_detectable is None
     some = [
-        Draft(told, test=msgspec.structs.replace(opened, p=p), margin=10.0, otherwise="Nothing.") for p in (1e-4, 0.9)
+        Draft(
+            told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing."
+        )
+        for p in (1e-4, 0.9)
     ]
     found, rest = settle(some, alpha=0.05)
     assert (found.status, rest.status) == ("found", "inconclusive")
     assert rest.because == f"Nothing. {OPEN}"
-    assert rest.power is not None and rest.power.excluded == 0.0 and rest.power.examples is None
-    closed = Draft(told, test=msgspec.structs.replace(effect, p=0.9), margin=10.0, otherwise="Nothing.")
+    assert rest.power is None
+    values = Sample(np.linspace(0.1, 0.3, 20)[None])
+    closed = Draft(
+        told, test=msgspec.structs.replace(effect, p=0.9), evidence=values, margin=10.0, otherwise="Nothing."
+    )
     assert settle([closed], alpha=0.05)[0].status == "excluded", "the same with an end is far below the margin"

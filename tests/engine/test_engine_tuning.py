@@ -327,7 +327,7 @@ def test_the_loss_of_wanted_outputs_is_their_squared_error() -> None:
 @pytest.mark.parametrize(
     ("how", "what"),
     [
-        ({"data": "targeted", "group": 7}, "The task has no group 7; its groups are 0, 1, 2."),
+        ({"data": "targeted", "group": 7}, "The task has no behavior 7; its behaviors are 0, 1, 2."),
         ({"data": "targeted", "group": 1, "shots": 11}, "Group 1 has 10 examples to draw 11 shots from; 10 more"),
         ({"shots": 13, "holdout": 0.4}, "Group 0 has 12 examples to draw 13 shots from; 8 more are held out."),
     ],

@@ -40,9 +40,7 @@ class Gap:
         """Of a mean over ``[draw, example]``, at least two of each."""
         spread = crossed(cells)
         error = float(np.sqrt(spread.draw if len(cells) > 1 else spread.example))
-        return cls(
-            strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha, side="down"))
-        )
+        return cls(strength_of(copy), float(cells.mean()), error, lambda alpha: float(spread.half_width(alpha)))
 
     @classmethod
     def of(cls, copy: SubjectRecord, effect: Estimate) -> "Gap":

@@ -10,7 +10,7 @@ from wheeltap.core.task import BaseTask
 from wheeltap.core.typed import to_array
 from wheeltap.engine.readings import Reading, Readings
 from wheeltap.plans.readings import Array, ReadingSpec
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 
 CONFIDENCE = ReadingSpec(
     name="confidence",
@@ -53,7 +53,8 @@ class ConfidenceAudit(ReadingAudit[Values]):
 
     def over(self, gap: Values, words: str, *, either: bool = False) -> Tested:
         how = self.settings
-        test = mean_effect(gap[None, :], margin=how.margin, name="confidence above accuracy", unit="share")
+        sample = Sample(gap[None, :])
+        test = sample.effect(margin=how.margin, name="confidence above accuracy", unit="share")
         found, otherwise = f"{words}, by {test}.", f"Not shown by more than {how.margin:g}: {test}."
         sides = {"one_sided": not either, "margin": how.margin, "min_effect": how.min_effect}
-        return Tested(test=test, found=found, otherwise=otherwise, **sides)
+        return Tested(test=test, evidence=sample, found=found, otherwise=otherwise, **sides)
