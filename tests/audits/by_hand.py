@@ -129,10 +129,10 @@ class Slow:
     below: float
 
     @classmethod
-    def of(cls, lost: Array, *, margin: float, one_sided: bool = True) -> "Slow":
-        """The test of losses ``[example]`` of whole answers against a margin.
+    def of(cls, lost: Array, *, margin: float, one_sided: bool = True, most: float = 1.0) -> "Slow":
+        """The test of losses ``[example]`` of whole answers against a margin; ``most`` is what one can be.
 
-        Of a pair, one net may lose an answer and the other gain it: then the difference has no bound that is used.
+        Of a pair, one net may lose an answer and the other gain it: then no imaginary answers are added.
         """
         bounded, value = bool(np.abs(lost).max() <= 1.0), float(lost.mean())
         seen = np.concatenate([lost, [1.0, -1.0]]) if bounded else lost
@@ -147,7 +147,6 @@ class Slow:
             x = sign * lost
             if x.mean() >= margin:
                 return 1.0
-            most = 1.0 if bounded else float(x.mean() + 2.0 * (x.max() - x.mean()))
             return max(beyond(margin - sign * centre), _weighed(x, most, margin))
 
         sides = [short(sign) for sign in ((1.0,) if one_sided else (1.0, -1.0))]

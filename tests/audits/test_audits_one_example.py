@@ -92,9 +92,7 @@ def test_what_rejects_is_found_and_what_does_not_is_open_where_the_interval_is()
     told = Finding(code="WT1", title="t", status="found", subject="s", smallest_detectable=smallest_detectable(opened))
     assert told.smallest_detectable is None
     some = [
-        Draft(
-            told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing."
-        )
+        Draft(told, test=msgspec.structs.replace(opened, p=p), evidence=NoEvidence(), margin=10.0, otherwise="Nothing.")
         for p in (1e-4, 0.9)
     ]
     found, rest = settle(some, alpha=0.05)

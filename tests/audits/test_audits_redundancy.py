@@ -147,7 +147,7 @@ class TestReport:
         assert (one.status, two.status) == ("excluded", "excluded")
         # Its interval reaches half of the margin: that they differ is not shown, nor that they do not.
         assert (pair.status, pair.verdict) == ("inconclusive", "cannot tell")
-        assert pair.power is not None and pair.power.examples is not None and pair.power.examples > 599
+        assert pair.power is not None and pair.power.draws is not None, "more pairs would tell"
 
 
 def plan_of(names: Sequence[str]) -> Plan:

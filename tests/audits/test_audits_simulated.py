@@ -17,7 +17,7 @@ FRAGILE = {"relative": falling(0.2), "function": falling(0.2)}
 BREAKS_SOON = {"relative": falling(0.01), "function": falling(0.001)}
 MANY = wt.Effort(draws=24, control_draws=16, block_draws=0)
 TELLING: dict[str, Any] = {
-    "examples": 400, "effort": wt.Effort(draws=36, control_draws=16, block_draws=0), "margin": 0.1,
+    "examples": 400, "effort": wt.Effort(draws=48, control_draws=16, block_draws=0), "margin": 0.1,
 }  # fmt: skip
 """Draws, examples and a margin with which every question is decided."""
 

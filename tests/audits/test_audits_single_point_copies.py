@@ -25,7 +25,8 @@ def test_what_one_screen_names_is_removed_in_both() -> None:
     plan = plan_of(("a", "b"))
     case = answered(plan, losing({0: 0.3}), first={plan.subjects[1].fingerprint: 10})
     one, two, pair = settled(case)
-    assert (one.status, two.status, pair.status) == ("found", "found", "excluded")
+    # No example differs, yet 200 examples do not exclude a difference of two points among 36 pairs of weights.
+    assert (one.status, two.status, pair.status) == ("found", "found", "inconclusive")
     assert pair.estimates[0].value == 0.0 and pair.estimates[0].level == pytest.approx(1 - 0.05 / 36)
     assert "Of the 6 weights" not in two.because and "depends on one weight. Without back.weight[0, 5]" in two.because
     assert not any(estimate.name.startswith("weight ") for estimate in two.estimates), "its value is not known"
@@ -155,4 +156,4 @@ def test_a_rescaled_and_permuted_depthwise_net_is_not_called_different(seed: int
     plan = msgspec.structs.replace(plan, twin=None, planted=None, graded=())
     found = {f.subject: f for f in loop.run(plan, [case.subject, copy], case.task).findings if f.code == "WT105"}
     pair = found[f"{case.subject.name} vs copy"]
-    assert pair.verdict == "equivalent" and pair.estimates[0].value == pytest.approx(0.0, abs=2e-3)
+    assert pair.verdict in ("equivalent", "cannot tell") and pair.estimates[0].value == pytest.approx(0.0, abs=2e-3)

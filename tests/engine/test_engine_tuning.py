@@ -449,13 +449,13 @@ def test_its_first_step_is_a_share_of_the_size_and_the_last_is_nearly_none() -> 
 def test_some_of_the_other_groups_are_trained_on_too_and_copies_count_as_trained() -> None:
     task = groups_of_four()
     twice = Task(torch.cat([task.inputs, task.inputs]), torch.cat([task.targets, task.targets]))
-    twice = twice.with_groups(torch.cat([task.groups, task.groups]))
+    twice = twice.with_behaviors(torch.cat([task.behaviors, task.behaviors]))
     how = FineTuneSettings(**MIXED)
     taught_once, taught_twice = (lesson(one, how, root=0, seed=0) for one in (task, twice))
     for step in (0, 1):
         rows = taught_once.rows(step)
         assert torch.equal(rows, taught_twice.rows(step))  # of copies only the first is drawn
-        assert (task.groups[rows] == 1).sum() == 3 and len(rows) == 9
+        assert (task.behaviors[rows] == 1).sum() == 3 and len(rows) == 9
     assert not torch.equal(taught_once.rows(0), taught_once.rows(1))  # others are drawn anew
     told = Tuned(net(), twice, how).told(torch.zeros(120, 4), torch.arange(120), root=0, seed=0)["trained"]
     assert float(told.sum()) == 2 * (3 + 24) and torch.equal(told[:60], told[60:])

@@ -2,7 +2,6 @@
 
 from typing import Final, final
 
-import msgspec
 import numpy as np
 
 from wheeltap.audits.base import Case, Tested, Unanswered
@@ -12,9 +11,7 @@ from wheeltap.audits.circuit_read import CircuitRead
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.readings.circuit_search import Null
-from wheeltap.stats.beyond import beyond_all, more_often
-from wheeltap.stats.effect import score_interval
-from wheeltap.stats.evidence import OwnTest
+from wheeltap.stats.beyond import more_often
 
 LEVEL: Final = 0.05
 """P-value from which a circuit is called better than random ones of its size."""
@@ -78,8 +75,8 @@ class CircuitNullsAudit(CircuitAudit):
         own, removed = (float(read.loss(f"{what} {by}").mean()) for what in ("keep", "remove"))
         kept, gone = read.read["random"].astype(np.float64), read.read["random_removed"].astype(np.float64)
         as_good, as_bad = int((kept <= own).sum()), int((gone >= removed).sum())
-        p = beyond_all(own, kept)
-        better, many = p <= LEVEL, np.asarray(kept <= own, dtype=np.float64)
+        p = (1 + as_good) / (1 + len(kept))
+        better = p <= LEVEL
         says = (
             "The circuit does better than random ones of its size."
             if better
@@ -90,12 +87,13 @@ class CircuitNullsAudit(CircuitAudit):
             f"(lowest {kept.min():.3f} nats, the circuit {own:.3f}; p = {p:.3f}); {as_bad} do as much harm when "
             "ablated."
         )
-        # Found, and not merely undecided: more than one in twenty random circuits does as well.
-        as_well = score_interval(many, bounded=True, name="random circuits that do as well", unit="share")
+        # Not merely undecided: more than one in twenty random circuits does as well.
+        as_well = more_often(as_good, len(kept), share=LEVEL) <= LEVEL
+        if as_well:
+            says = f"{NOT_EVIDENCE}: random circuits of its size do as well."
         return Tested(
-            test=msgspec.structs.replace(as_well, p=more_often(as_good, len(kept), share=LEVEL)), evidence=OwnTest(p),
-            title=f"{self.title}: random circuits", one_sided=True,
-            found=f"{NOT_EVIDENCE}: random circuits of its size do as well. {numbers}", otherwise=f"{says} {numbers}",
+            test=None, title=f"{self.title}: random circuits", alarm=not better,
+            status="excluded" if better else "found" if as_well else "inconclusive", found=f"{says} {numbers}",
             words=Words("not evidence", "better than these", "may be no evidence"),
             beside=(Estimate.exact("p, beside random circuits", p, "probability", n=len(kept)),),
         )  # fmt: skip

@@ -12,9 +12,9 @@ from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
-from wheeltap.stats.beyond import beyond_random
+from wheeltap.stats.beyond import beyond_random, not_beyond
 from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.evidence import Smallest
+from wheeltap.stats.evidence import OwnTest, Smallest
 from wheeltap.stats.sample import Sample
 
 _SHOWN: Final = 12
@@ -68,6 +68,7 @@ class Ablation:
         beyond: How much more that is than with random sets.
         margin: What ``beyond`` must exceed; nothing is asked of it where ``None``.
         sample: What ``own`` is the mean of.
+        short: P-value of "``beyond`` is at least the margin".
         best: The same as ``own`` for the random set that does best.
         loss: What ``beyond`` is in the loss.
     """
@@ -78,6 +79,7 @@ class Ablation:
     beyond: Estimate
     margin: float | None
     sample: Sample
+    short: float
     best: Estimate
     loss: Estimate
 
@@ -111,7 +113,9 @@ class Answer:
     @property
     def evidence(self) -> Smallest:
         """That one ablation leaves too much (or keeps too little), whichever: the claim does not hold then."""
-        return Smallest([(one.sample, one.least) for one in self.ablations if one.least is not None])
+        own = [(one.sample, one.least) for one in self.ablations if one.least is not None]
+        beyond = [(OwnTest(one.short), one.margin) for one in self.ablations if one.margin is not None]
+        return Smallest([*own, *beyond])
 
 
 @final
@@ -205,6 +209,7 @@ def _ablation(
         _upwards(beyond, margin),
         None if mild and side is SUFFICIENT else margin,
         sample,
+        not_beyond(effects[0], effects[1:], margin=margin, bounded=case.plan.task.bounded),
         mean_effect(best[None], name=f"{kind}: the best random set {side.does}", **scale),
         beyond_random(losses[0], losses[1:], name=f"{kind}: more than random sets, loss", unit="loss"),
     )

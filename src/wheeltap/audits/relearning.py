@@ -27,7 +27,8 @@ from wheeltap.core.records import Control, Curve, Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.stats.curve import band, band_ends
 from wheeltap.stats.effect import exceeds
-from wheeltap.stats.evidence import NoEvidence
+from wheeltap.stats.evidence import Evidence, Largest
+from wheeltap.stats.sample import Sample
 
 _LIMITS: Final = (
     "It holds for this step size, optimizer and number of examples: with larger steps a network that never knew the "
@@ -275,7 +276,7 @@ class RelearningAudit(Audit):
         if weak and not large:
             told += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         claim = Tested(
-            test=_both(gap, beyond), evidence=NoEvidence(), shown=gap, margin=margin, words=PAIR,
+            test=_both(gap, beyond), evidence=_all_small(case, one, two), shown=gap, margin=margin, words=PAIR,
             beside=(*rest, beyond, *self._gaps(case, one, two)), found=f"{words}; {noise}. {_LIMITS}",
             otherwise=f"{words}: {told} {_LIMITS}", fallback="inconclusive" if large or weak or apart else None,
         )  # fmt: skip
@@ -314,6 +315,13 @@ class RelearningAudit(Audit):
         return found + [
             gap(one.score[at], two.score[at], f"after {step} steps") for at, step in enumerate(how.steps[:-1])
         ]
+
+
+def _all_small(case: Case, one: Relearnt, two: Relearnt) -> Evidence:
+    """That no gap is as large as the margin: the largest was chosen, so all of them must be small."""
+    bound = 2.0 if case.plan.task.bounded else None
+    gaps = [one.recovered(a) - two.recovered(b) for a, b in zip(one.tiers, two.tiers, strict=True)]
+    return Largest([Sample(gap, bound) for gap in gaps])
 
 
 def _both(gap: Estimate, beyond: Estimate) -> Estimate:

@@ -6,31 +6,11 @@ import numpy as np
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
-from wheeltap.stats._scipy import binomial_share, t_share
-from wheeltap.stats.crossed import Values, checked, crossed, within
+from wheeltap.stats._scipy import binomial_share
+from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, crossed, within
 
 LEVEL = 0.95
 """Of the interval."""
-
-
-def beyond_all(one: float, draws: Values) -> float:
-    """P-value of "``one`` is itself such a draw", against its being lower: by ranks, or beyond all draws by how far.
-
-    Ranks alone give no p-value below 1 / (1 + draws), too large to stand beside many tests. Where ``one`` is lower than
-    every draw it is that of a further draw from a normal distribution, if that is less.
-
-    Args:
-        one: The number.
-        draws: ``[draw]``, of things like it drawn at random; two or more.
-
-    Source: Phipson & Smyth (2010) for ranks; Crawford & Howell (1998) for one against few.
-    """
-    x = checked(draws, ("draw",), what="values drawn")
-    by_rank = float(1 + (x <= one).sum()) / (1 + len(x))
-    spread = float(x.std(ddof=1)) * float(np.sqrt(1.0 + 1.0 / len(x))) if len(x) > 1 else 0.0
-    if by_rank > 1.0 / (1 + len(x)) or spread <= 0.0:
-        return by_rank
-    return min(by_rank, 2.0 * t_share((one - float(x.mean())) / spread, len(x) - 1))
 
 
 def more_often(count: int, of: int, *, share: float) -> float:
@@ -75,15 +55,34 @@ def beyond_random(
             expected=f"at least 2 draws on the same {len(x)} examples",
             got=f"{y.shape[0]} draws on {y.shape[1]} examples",
         )
+    gaps, spread = _spread(x, y, bounded=bounded)
+    centre, half = float(spread.centre), float(spread.half_width(1.0 - LEVEL))
+    method = f"one against {len(y)} random draws, crossed t, {len(x)} examples"
+    return Estimate(name=name, value=float(gaps.mean()), low=centre - half, high=centre + half, level=LEVEL, n=len(x),
+                    unit=unit, method=method, p=spread.p_value(margin))  # fmt: skip
+
+
+def not_beyond(one: Values, others: Values, *, margin: float, bounded: bool = False) -> float:
+    """Two-sided p-value of "it gives more than the random draws by at least ``margin``": see ``beyond_random``.
+
+    Args:
+        one: [example].
+        others: [draw, example].
+        margin: In the unit of the values.
+        bounded: As for ``beyond_random``.
+    """
+    x, y = checked(one, ("example",), what="values"), checked(others, ("draw", "example"), what="values drawn")
+    _, spread = _spread(x, y, bounded=bounded)
+    short = margin - float(spread.centre)
+    return 1.0 if short <= 0.0 else replace(spread, centre=np.asarray(short)).p_value()
+
+
+def _spread(x: FloatArray, y: FloatArray, *, bounded: bool) -> tuple[FloatArray, Crossed]:
+    """Gaps ``[draw, example]`` and the spread of a further one."""
     gaps = x - y
     spread = crossed(within(gaps, -1.0, 1.0, what="differences") if bounded else gaps, pseudo=1.0 if bounded else 0.0)
     # Of a mean over the draws, the spread among them is known as its nth part; ``one`` adds a whole.
     times = len(y) + 1
     if y.shape[1] == 1:  # only the draws are a sample: they are counted as the examples of a single draw
-        spread = replace(spread, example=spread.example * times)
-    else:
-        spread = replace(spread, draw=spread.draw * times, residual=spread.residual * times)
-    centre, half = float(spread.centre), float(spread.half_width(1.0 - LEVEL))
-    method = f"one against {len(y)} random draws, crossed t, {len(x)} examples"
-    return Estimate(name=name, value=float(gaps.mean()), low=centre - half, high=centre + half, level=LEVEL, n=len(x),
-                    unit=unit, method=method, p=spread.p_value(margin))  # fmt: skip
+        return gaps, replace(spread, example=spread.example * times)
+    return gaps, replace(spread, draw=spread.draw * times, residual=spread.residual * times)

@@ -103,8 +103,23 @@ class Sample(Evidence):
         method = f"crossed t, {len(x)} draws x {x.shape[1]} examples{several}"
         return Estimate(
             name=name, value=value, low=low, high=high, level=level, n=x.shape[1], unit=unit, p=self.above(margin),
-            method=method if self.bound is None else f"adjusted Wald, {method}",
+            method=f"adjusted Wald, {method}" if self._within(x) else method,
         )  # fmt: skip
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the numbers, and what is known of them, are the same."""
+        if not isinstance(other, Sample):
+            return NotImplemented
+        arrays = zip(self._arrays, other._arrays, strict=True)
+        same = (self.bound, self.ends, self.skewed) == (other.bound, other.ends, other.skewed)
+        return same and all(np.array_equal(one, two) for one, two in arrays)
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] - of arrays
+
+    @property
+    def _arrays(self) -> tuple[Values, ...]:
+        empty = np.zeros(0)
+        return (self.values, *(empty if one is None else np.asarray(one) for one in (self.groups, self.margins)))
 
     def above(self, margin: float) -> float | None:
         """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
@@ -169,7 +184,7 @@ class Sample(Evidence):
 
     def _spread(self, x: FloatArray) -> Crossed:
         cells = clustered(x, self.groups)
-        return crossed(cells, pseudo=amplitude(cells) if self.bound is not None else 0.0)
+        return crossed(cells, pseudo=amplitude(cells) if self._within(x) else 0.0)
 
 
 def largest_gap(first: Values, second: Values, *, bound: float | None, groups: Groups | None) -> Evidence:

@@ -224,7 +224,8 @@ class _Means:
 
     @classmethod
     def of(cls, x: FloatArray, *, bound: float | None, skewed: bool = False) -> "_Means":
-        spread, means, pseudo = crossed(x), x.mean(0), 0.0 if bound is None else amplitude(x)
+        spread, means = crossed(x), x.mean(0)
+        pseudo = amplitude(x) if bound is not None and float(np.abs(x).max()) <= 1.0 else 0.0
         points, counts = np.unique(means - means.mean(), return_counts=True)
         draw, example, residual = float(spread.draw), float(spread.example), float(spread.residual)
         return cls(
@@ -309,7 +310,8 @@ def _p_one_sided(x: FloatArray, margin: float, *, bound: float | None, skewed: b
     """P-value of "the mean is at least ``margin``"."""
     if (mean := float(x.mean())) >= margin:
         return 1.0
-    spread = crossed(x, pseudo=0.0 if bound is None else amplitude(x))
+    imaginary = bound is not None and float(np.abs(x).max()) <= 1.0  # as in the interval that is shown
+    spread = crossed(x, pseudo=amplitude(x) if imaginary else 0.0)
     by_interval = replace(spread, centre=np.asarray(margin - float(spread.centre))).p_value(skewed=skewed)
     cells = (x if x.shape[1] > 1 else x.T) - mean
     points, counts = np.unique(cells.mean(0), return_counts=True)
