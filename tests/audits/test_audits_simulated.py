@@ -182,7 +182,7 @@ def test_headlines_say_what_was_found() -> None:
     assert other.startswith(
         "a vs b: scores are equivalent (0.8 points [-2.0, 3.5]); DIFFER: Under relative noise in the"
     )
-    assert "b keeps 0.310 [" in other and other.endswith("less of the score. Equivalent at function-space noise.")
+    assert "b keeps 0.318 [" in other and other.endswith("less of the score. Equivalent at function-space noise.")
     worse = World({"a": Simulated(SOUND), "b": Simulated(FRAGILE, clean=0.6)}, **TELLING).run()
     assert worse.headline.startswith(
         "a vs b: scores differ (33.8 points [28.5, 38.6]; the first is better); DIFFER: Under relative noise"

@@ -131,9 +131,10 @@ class SupportAudit(SingleReadingAudit[Sampled]):
         if not held:
             return verdict
         most = min(one.fewest for one in held)
-        lens = LensRecord(curves=curves_of(held, tries(most), seed=case.plan.seed), notes=self._notes(case, held, most))
+        curves = curves_of(held, tries(most), seed=case.plan.seed, groups=case.groups)
+        lens = LensRecord(curves=curves, notes=self._notes(case, held, most))
         for rival in held[1:] if held[0].name == case.plan.reference.name else []:
-            gaps = gaps_of(held[0], rival, tries(most), seed=case.plan.seed)
+            gaps = gaps_of(held[0], rival, tries(most), seed=case.plan.seed, groups=case.groups)
             drafts, supports = self._pair(case, held[0], rival)
             verdict.drafts += drafts
             lens = msgspec.structs.replace(lens, gaps=(*lens.gaps, *gaps), supports=(*lens.supports, *supports))

@@ -1,6 +1,7 @@
 """pass@k as curves with bands, for all of a benchmark and for each part of it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -8,9 +9,14 @@ from numpy.typing import NDArray
 
 from wheeltap.core import seeds
 from wheeltap.core.lens import Kept, TryCurve, TryGap
+from wheeltap.stats.clusters import Groups, by_cluster
+from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.passk import pass_all, pass_at, runs_of
 from wheeltap.stats.simultaneous import Band, band
 from wheeltap.stats.support import Solved
+
+Drawn = Callable[[str, str], np.random.Generator]
+"""Random numbers of a subject and a part of the benchmark."""
 
 ALL: Final = 512
 """Numbers of tries up to which every one is looked at; beyond, so many in equal ratios."""
@@ -41,28 +47,37 @@ def tries(most: int) -> tuple[int, ...]:
     return tuple(sorted({round(k) for k in np.geomspace(1, most, ALL)}))
 
 
-def curves_of(held: Sequence[Counted], ks: tuple[int, ...], *, seed: int) -> tuple[TryCurve, ...]:
-    """One curve for each subject and part of the benchmark."""
-    return tuple(_curve(one, rows, group, ks, seed) for one in held for group, rows in _parts(one))
+def curves_of(
+    held: Sequence[Counted], ks: tuple[int, ...], *, seed: int, groups: Groups | None
+) -> tuple[TryCurve, ...]:
+    """One curve for each subject and part of the benchmark; the band of the whole is over groups, where there are."""
+    rng = partial(_rng, seed)
+    return tuple(_curve(one, part, ks, rng, groups) for one in held for part in _parts(one))
 
 
-def _curve(one: Counted, rows: NDArray[np.intp], group: str, ks: tuple[int, ...], seed: int) -> TryCurve:
-    at, most = np.array(ks) - 1, ks[-1]
+def _curve(
+    one: Counted, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], rng: Drawn, groups: Groups | None
+) -> TryCurve:
+    (group, rows), at, most = part, np.array(ks) - 1, ks[-1]
     right, samples = one.right[rows], one.samples[rows]
-    made = band(pass_at(right, samples, most=most)[:, at], rng=_rng(seed, one.name, group))
+    made = band(_units(pass_at(right, samples, most=most)[:, at], group, groups), rng=rng(one.name, group))
     return TryCurve(
         subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made.low),
         high=_ends(made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),
     )  # fmt: skip
 
 
-def gaps_of(one: Counted, two: Counted, ks: tuple[int, ...], *, seed: int) -> tuple[TryGap, ...]:
+def gaps_of(one: Counted, two: Counted, ks: tuple[int, ...], *, seed: int, groups: Groups | None) -> tuple[TryGap, ...]:
     """The second's pass@k minus the first's, item by item, for each part of the benchmark."""
     at, name = np.array(ks) - 1, f"{one.name} vs {two.name}"
     solved = [pass_at(*held.counts, most=ks[-1])[:, at] for held in (one, two)]
     gap = solved[1] - solved[0]
     return tuple(
-        _gap(band(gap[rows], difference=True, rng=_rng(seed, name, group)), ks, (name, group, len(rows)))
+        _gap(
+            band(_units(gap[rows], group, groups), difference=True, rng=_rng(seed, name, group)),
+            ks,
+            (name, group, len(rows)),
+        )  # fmt: skip
         for group, rows in _parts(one)
     )
 
@@ -94,6 +109,11 @@ def _parts(one: Counted) -> Iterator[tuple[str, NDArray[np.intp]]]:
         largest = sorted(range(len(counts)), key=lambda name: -counts[name])[:MOST_GROUPS]
         for name in sorted(name for name in largest if 0 < counts[name] < len(one.right)):
             yield str(name), np.flatnonzero(one.group == name)
+
+
+def _units(values: FloatArray, group: str, groups: Groups | None) -> FloatArray:
+    """What is sampled: the items of one part of the benchmark; of the whole, the groups, where items come in groups."""
+    return values if group or groups is None else by_cluster(values.T, groups).T
 
 
 def _rng(seed: int, name: str, group: str) -> np.random.Generator:

@@ -86,12 +86,12 @@ def imported(
     items, notes = _common(recordings)
     parts = [one if one.items == items else one.part(items) for one in recordings]
     votes = next((part.votes for part in parts if part.votes is not None), None)
-    groups = next((part.groups for part in parts if part.groups), ())
+    groups, sampled = next(((part.groups, not part.parts) for part in parts if part.groups), ((), False))
     more = tuple(one for part in parts for one in part.more)
     systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     if audits is None:
         asked, why = _fitting(systems, votes, more)
-        notes = [*notes, *why, *_unused(groups, asked)]
+        notes = [*notes, *why, *_unused(() if sampled else groups, asked)]
         audits = [AuditSpec(name=name) for name in asked]
     if sum(part.votes is not None for part in parts) > 1:
         notes.append("Several files have votes: those of the first are read.")
@@ -105,7 +105,7 @@ def imported(
     outcomes = [
         outcome
         for subject, one in zip(subjects, systems or (None,), strict=True)
-        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, more))
+        for outcome in _outcomes(plan, subject, one, _Known(votes, groups, sampled, more))
     ]
     said = tuple(recording.says for recording in recordings)
     return Imported(plan, tuple(outcomes), said, (*notes, *_noted(parts)))
@@ -142,6 +142,7 @@ class _Known:
 
     votes: Votes | None
     groups: tuple[str, ...]
+    sampled: bool
     more: tuple[Measured, ...]
 
 
@@ -343,7 +344,7 @@ def _outcomes(plan: Plan, subject: SubjectRecord, one: Answers | None, known: _K
         return found
     if (share := one.mean) is not None:
         clean: dict[str, NDArray[Any]] = {"accuracy": share, "chance": np.array(0.0, dtype=np.float32)}
-        if known.groups:
+        if known.groups and known.sampled:
             clean["group"] = np.unique(np.array(known.groups), return_inverse=True)[1]
         found.append(Outcome(key=plan.clean(subject).key, status="done", values=clean))
     if one.right is not None and one.samples is not None:

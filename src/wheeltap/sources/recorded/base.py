@@ -145,7 +145,8 @@ class Recording:
         items: Identifiers, each once.
         systems: Who answered; none in a file of votes.
         votes: What people said, where that is known.
-        groups: Part of the benchmark that each item is from, where that is known; an empty name where it is not.
+        groups: What each item shares with others, where that is known; an empty name where it is not.
+        parts: Whether the groups are all the parts that the benchmark has, and no sample of templates or passages.
         labels: Names of the labels that probabilities are of.
         notes: What was left out or assumed, in sentences.
         more: What else is known of the items, whoever answers them.
@@ -160,6 +161,7 @@ class Recording:
     systems: tuple[Answers, ...] = ()
     votes: Votes | None = None
     groups: tuple[str, ...] = ()
+    parts: bool = False
     labels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     more: tuple[Measured, ...] = ()
@@ -217,7 +219,7 @@ class Recording:
         return Recording(
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
-            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels,
+            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels, parts=self.parts,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
         )  # fmt: skip
 

@@ -53,5 +53,5 @@ def read(path: Path) -> Recording:
     return Recording(
         shape=SHAPE, items=tuple(str(row.id) for row in held),
         systems=(Answers(name=path.stem, right=right, samples=samples),),
-        groups=tuple(row.source for row in held) if any(row.source for row in held) else (),
+        groups=tuple(row.source for row in held) if any(row.source for row in held) else (), parts=True,
     )  # fmt: skip
