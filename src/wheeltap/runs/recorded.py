@@ -91,7 +91,7 @@ def imported(
     systems = _named([system for part in parts for system in _labelled(part, parts, votes)])
     if audits is None:
         asked, why = _fitting(systems, votes, more)
-        notes = [*notes, *why, *_unused(() if sampled else groups, asked)]
+        notes = [*notes, *why, *_unused(groups, asked)]
         audits = [AuditSpec(name=name) for name in asked]
     if sum(part.votes is not None for part in parts) > 1:
         notes.append("Several files have votes: those of the first are read.")

@@ -219,7 +219,8 @@ class Recording:
         return Recording(
             shape=self.shape, items=items, systems=tuple(one.part(rows) for one in self.systems),
             votes=None if self.votes is None else self.votes.part(rows),
-            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (), labels=self.labels, parts=self.parts,
+            groups=tuple(self.groups[place[item]] for item in items) if self.groups else (),
+            labels=self.labels, parts=self.parts,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
         )  # fmt: skip
 
