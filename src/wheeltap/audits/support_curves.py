@@ -77,7 +77,7 @@ def gaps_of(one: Counted, two: Counted, ks: tuple[int, ...], *, seed: int, group
             band(_units(gap[rows], group, groups), difference=True, rng=_rng(seed, name, group)),
             ks,
             (name, group, len(rows)),
-        )  # fmt: skip
+        )
         for group, rows in _parts(one)
     )
 

@@ -119,7 +119,10 @@ class Sample(Evidence):
     @property
     def _arrays(self) -> tuple[Values, ...]:
         empty = np.zeros(0)
-        return (self.values, *(empty if one is None else np.asarray(one) for one in (self.groups, self.margins)))
+        return (
+            self.values,
+            *(empty if one is None else np.asarray(one, dtype=np.float64) for one in (self.groups, self.margins)),
+        )
 
     def above(self, margin: float) -> float | None:
         """P-value of "the effect is within the margin, either way"; ``None`` where a single number has no spread."""
