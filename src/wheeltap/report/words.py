@@ -237,7 +237,8 @@ READING: tuple[tuple[str, str], ...] = (
         (
             "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of "
             "twice the margin would be called costly, each four times out of five. A loss near the margin takes "
-            "more; at the margin itself no number decides."
+            "more; at the margin itself no number decides. Fix the number before you look again: looking until a row is "
+            "decided raises its error."
         ),
     ),
 )
@@ -283,7 +284,7 @@ LENS_READING: tuple[tuple[str, str], ...] = (
         "How many items would tell",
         (
             "With so many items of the same kind, no difference at all would be called equivalent, and one of twice "
-            "the margin would be shown, each four times out of five."
+            "the margin would be shown, each four times out of five. Fix the number before you look again."
         ),
     ),
 )
