@@ -237,8 +237,8 @@ READING: tuple[tuple[str, str], ...] = (
         (
             "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of "
             "twice the margin would be called costly, each four times out of five. A loss near the margin takes "
-            "more; at the margin itself no number decides. Fix the number before you look again: looking until a row is "
-            "decided raises its error."
+            "more; at the margin itself no number decides. Fix the number before you look again: looking until a row "
+            "is decided raises its error."
         ),
     ),
 )
