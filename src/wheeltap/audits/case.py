@@ -246,7 +246,7 @@ class Case:
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
             return Standing()
         scores = f"{subject.name} scores {score}"
-        if task.sign * (far - chance) < 0.0:
+        if task.sign * (far - chance) < 0.0 and not self._one_answer(subject):
             shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
             return Standing(WORSE, f"{shown}: {_wrong_way(task)}")
         if self._says_nothing(score, far):
@@ -259,6 +259,14 @@ class Case:
             AT_CHANCE,
             f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
         )
+
+    def _one_answer(self, subject: SubjectRecord) -> bool:
+        """Whether a classifier gives one answer to most examples: that of a rare class is below chance by itself."""
+        scores = self.measured([self.plan.clean(subject)], "scores") if self.plan.task.bounded else None
+        if scores is None or scores.shape[2] < 2:
+            return False
+        answers = scores[0].argmax(1)
+        return int(np.bincount(answers).max()) > len(answers) / 2
 
     def _says_nothing(self, score: Estimate, far: float) -> bool:
         """Whether the examples are too few for a score that may be as good as ``far`` to say anything.

@@ -18,7 +18,7 @@ _SEED_OF_COPIES = 101
 _SPREAD = 0.55
 """How unevenly the rescaled net is written: standard deviation of the logarithm of its units' factors."""
 
-_MARGIN = 0.03
+_MARGIN = 0.05
 """What 600 examples can decide of four nets at once."""
 
 _SCHEMES = "int8,nf4,int4,int4-tensor,prune30,noise30"
