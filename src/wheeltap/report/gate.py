@@ -150,7 +150,7 @@ def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
     """
     limits: dict[str, float] = {}
     for name, value in _limits(max_loss).items():
-        known, limit = _known(record, name), _limit(name, value)
+        known, limit = _known(record, name), _limit(name, value, record.task.bounded)
         limits[known] = min(limit, limits.get(known, limit))  # one scheme may go by two names
     if not limits:
         raise UsageError(
@@ -237,13 +237,16 @@ def _limits(given: Any) -> Mapping[str, float]:
     return cast("Mapping[str, float]", given)
 
 
-def _limit(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, SupportsFloat) or not 0.0 <= float(value) < math.inf:
+def _limit(name: str, value: Any, of_answers: bool) -> float:
+    """In units of the measure; of right answers less than all of them: 5 was meant as points."""
+    number = isinstance(value, SupportsFloat) and not isinstance(value, bool)
+    if not (number and 0.0 <= float(value) < (1.0 if of_answers else math.inf)):
         raise UsageError(
             "The largest loss cannot be used.",
             where=f"max_loss of {name}",
-            expected="a number of 0 or more, in units of the measure (0.01 is one point)",
+            expected="a number of 0 or more, in units of the measure (0.01 is one point of right answers)",
             got=str(value),
+            do="For five points of right answers, write 0.05.",
         )
     return float(value)
 

@@ -91,6 +91,8 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
     if margin is not None:
         margin = _margin(margin)
     asked, several, task = _shipped(given.audits_of(audits), schemes), *_settled(subjects, task)
+    if margin is not None:
+        margin = _margin(margin, of_answers=task.measure.bounded)
     specs = _specs([*(asked or default_audits(several)), *ALWAYS], largest := max(s.record.parameters for s in several))
     made = Plan(
         command=command or ("audit" if len(several) == 1 else "compare"),
@@ -123,14 +125,15 @@ def _settled(subjects: Model | Sequence[Model], task: Examples) -> tuple[list[Su
     return several, examples
 
 
-def _margin(margin: Any) -> float:
-    if not (isinstance(margin, int | float) and 0.0 < margin <= 1.0):
+def _margin(margin: Any, *, of_answers: bool = False) -> float:
+    """A share; of right answers less than all of them: 1 was meant as a point."""
+    if not (isinstance(margin, int | float) and 0.0 < margin <= 1.0) or (of_answers and margin == 1.0):
         raise UsageError(
             "The margin cannot be used.",
             where="margin",
             expected="a share above 0 and at most 1, such as .02 (2 points of accuracy, or 2 % more of an error)",
             got=f"{margin!r}",
-            do="Give the smallest loss that you care about, as a share: for two points, .02.",
+            do="Give the smallest loss that you care about, as a share: for one point, .01.",
         )
     return float(margin)
 
