@@ -145,12 +145,12 @@ class Members(Evidence):
     def below(self, margin: float, *, one_sided: bool) -> float | None:
         """In the rule's own direction."""
         del one_sided
-        return self.test.below(margin, self.direction)
+        return self.test.below(margin, self.direction) if margin > 0.0 else None
 
     def power(self, margin: float, *, one_sided: bool, alpha: float) -> Power | None:
         """In the rule's own direction."""
         del one_sided
-        return self.test.power(margin, self.direction, alpha=alpha)
+        return self.test.power(margin, self.direction, alpha=alpha) if margin > 0.0 else None
 
     def leans(self, level: float) -> bool:
         """In the rule's own direction."""
