@@ -61,7 +61,7 @@ def values(found: Finding) -> dict[str, float]:
 
 def strength(case: dict[str, Subject], whole: BaseTask, group: int) -> tuple[float, float, float, float]:
     """Share right of the group and of the others, of these by the retrained net; ||change|| / ||weights||."""
-    inside, outside = whole.groups == group, whole.groups != group
+    inside, outside = whole.behaviors == group, whole.behaviors != group
 
     def right(subject: Subject, rows: torch.Tensor) -> float:
         task = whole.part(rows.nonzero()[:, 0])
@@ -234,7 +234,7 @@ def because(task: Any, subject: Subject, **settings: Any) -> str:
 
 def test_a_group_must_be_named_and_be_there(case: dict[str, Subject]) -> None:
     assert "give this audit the setting group=" in because(DIGITS, case["unlearned"])
-    with pytest.raises(UsageError, match="no group 11"):
+    with pytest.raises(UsageError, match="no behavior 11"):
         because(DIGITS, case["unlearned"], group=11)
     why = because(DIGITS, case["unlearned"], group=9, shots=40)
     assert "Group 9 has 30 examples to draw 40 shots from; 29 more are held out." in why or "draw 40 shots" in why
