@@ -113,8 +113,8 @@ def test_a_task_holds_what_is_known_of_its_picture() -> None:
     assert torch.equal(face.inputs, grid(20))
     assert np.array_equal(face.targets.numpy(), picture("face").genome.render(20).reshape(-1, 3))
     masks = picture("face").masks(20)
-    assert face.annotations.groups is not None
-    assert np.array_equal(face.annotations.groups.numpy() == np.arange(len(masks))[:, None], masks)
+    assert face.annotations.behaviors is not None
+    assert np.array_equal(face.annotations.behaviors.numpy() == np.arange(len(masks))[:, None], masks)
     known = [task.annotations.symmetry is not None for task in (face, flower, scene)]
     assert known == [True, False, False]  # the flower's acts on circles, not on the square
     assert face.name == "face, 20 x 20 pixels"

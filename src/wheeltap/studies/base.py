@@ -220,7 +220,8 @@ class Study(Audit):
             except Unanswered as gap:
                 lost[member.name] = gap.because
         planned = _planned(case)
-        return Table(cohorts=planned.cohorts, metrics=planned.metrics, numbers=numbers, lost=lost)
+        metrics = tuple(_with_ends(metric) if case.plan.task.bounded else metric for metric in planned.metrics)
+        return Table(cohorts=planned.cohorts, metrics=metrics, numbers=numbers, lost=lost)
 
     def _answered(
         self, case: Case, table: Table, findings: Sequence[Finding], void: bool
@@ -246,6 +247,13 @@ def members_of(table: Table) -> tuple[Member, ...]:
         for cohort in table.cohorts
         for name in cohort.members
     )  # fmt: skip
+
+
+def _with_ends(metric: Metric) -> Metric:
+    """A score that is a share of right answers, or a loss of such a score, has two ends; its study need not say so."""
+    return (
+        msgspec.structs.replace(metric, ends=(-1.0, 1.0)) if metric.of_score and metric.ends == (None, None) else metric
+    )
 
 
 def _planned(case: Case) -> StudySpec:
