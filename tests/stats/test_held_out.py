@@ -95,7 +95,7 @@ def test_a_feature_that_is_constant_says_nothing() -> None:
 
 
 def ends(values: FloatArray) -> tuple[float, float]:
-    estimate = mean([Single(float(value)) for value in values], scale=Scale("halvings")).estimate
+    estimate = mean([Single(float(value)) for value in values], scale=Scale("halvings", bounded=True)).estimate
     assert estimate.low is not None and estimate.high is not None
     return estimate.low, estimate.high
 

@@ -150,7 +150,7 @@ def test_planted_nets_are_decided_as_they_were_planted(planted: Table) -> None:
     assert all(estimate is not None and estimate.low is not None for estimate in found.values())
     by = [draft(rule, planted, among=6, alpha=0.05) for rule in own.rules()]
     p = {one.finding.title: one.test.p for one in by if one.test is not None and one.test.p is not None}
-    below = [one.over.below(one.margin, "more") for one in by if one.over is not None]
+    below = [one.evidence.below(one.margin, one_sided=True) for one in by if one.evidence is not None]
     assert p[predicted(lost)] < 0.001
     assert p[f"{lost.title}: seal responses add to outputs"] < 0.001
     assert p[predicted(rise)] > 0.5 and (below[2] or 1.0) < 0.001
