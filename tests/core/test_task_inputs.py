@@ -276,12 +276,31 @@ def test_a_measure_of_options_does_not_fit_wanted_outputs() -> None:
 
 
 @pytest.mark.parametrize("groups", [["a", "b", "a", "b"], np.array(["a", "b", "a", "b"]), [None] * 4])
-def test_groups_that_are_no_numbers_say_how_to_number_them(groups: Any) -> None:
+def test_factors_that_are_no_numbers_say_how_to_number_them(groups: Any) -> None:
     task = Task(torch.zeros(4, 2), torch.tensor([0, 1, 0, 1]))
-    for told in (lambda: task.with_groups(groups), lambda: task.with_factors({"kind": groups})):
-        with pytest.raises(DataError) as caught:
-            told()
-        assert "names.index(group)" in str(caught.value)
+    with pytest.raises(DataError) as caught:
+        task.with_factors({"kind": groups})
+    assert "names.index(group)" in str(caught.value)
+
+
+def test_groups_may_be_names_and_lie_in_groups() -> None:
+    task = Task(torch.zeros(6, 2), torch.tensor([0, 1] * 3))
+    named = task.with_groups(["b", "b", "a", "a", "c", "c"]).clusters
+    assert named is not None and named.tolist() == [0, 0, 1, 1, 2, 2]
+    nested = task.with_groups([["d", "p"], ["d", "q"], ["e", "r"], ["e", "r"], ["e", "s"], ["d", "p"]]).clusters
+    assert nested is not None and len({int(one) for one in nested[[0, 1, 5]]}) == 1 and len(nested.unique()) == 2
+    with pytest.raises(DataError, match="not nested"):
+        task.with_groups([[0, 0], [0, 1], [0, 2], [1, 2], [1, 3], [1, 4]])
+    with pytest.raises(DataError, match="do not fit"):
+        task.with_groups(["a"] * 5)
+    with pytest.raises(DataError, match="not numbers"):
+        task.with_groups([None] * 6)
+
+
+def test_groups_that_are_the_right_options_are_kinds() -> None:
+    task = Task(torch.zeros(6, 2), torch.tensor([0, 1, 2] * 2))
+    assert task.with_groups([7, 3, 5] * 2).clusters is None
+    assert task.with_groups([0, 0, 0, 1, 1, 1]).clusters is not None
 
 
 def test_groups_may_be_an_array() -> None:

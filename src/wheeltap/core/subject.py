@@ -12,6 +12,7 @@ from wheeltap.core import canon, coverage
 from wheeltap.core.errors import ModelError
 from wheeltap.core.fingerprint import Description, described
 from wheeltap.core.layer import Layer, find_blocks, find_layers, weight_in
+from wheeltap.core.literals import checked
 from wheeltap.core.records import Made, Role, SubjectRecord
 from wheeltap.core.typed import named_modules, squares
 
@@ -163,6 +164,7 @@ class Subject:
             for layer in self.layers
         )
 
+    @checked
     def count(self, fixed: Mapping[str, int], *, idle: Set[str], traced: bool) -> None:
         """Takes which numbers the answers depend on (see ``engine.counted``); the record is made again."""
         self.fixed, self.idle, self._traced, self._record = dict(fixed), idle, traced, None
