@@ -319,15 +319,15 @@ class TestGroups:
     def test_given_groups_are_part_of_the_digest(self) -> None:
         inputs, targets = numbers(6, 3), torch.tensor([0, 1, 2, 0, 1, 2])
         plain, grouped = Task(inputs, targets), Task(inputs, targets).with_groups([5, 5, 5, 7, 7, 7])
-        assert plain.groups.tolist() == targets.tolist() and grouped.groups.tolist() == [5, 5, 5, 7, 7, 7]
+        assert plain.behaviors.tolist() == targets.tolist() and grouped.behaviors.tolist() == [5, 5, 5, 7, 7, 7]
         assert plain.digest != grouped.digest
         one, two = choices(6), choices(6)
         again = one.with_groups(torch.tensor([1, 2, 1, 2, 1, 2]))
         assert one.digest == two.digest != again.digest
-        assert again.groups.tolist() == [1, 2, 1, 2, 1, 2]
+        assert again.behaviors.tolist() == [1, 2, 1, 2, 1, 2]
 
     @pytest.mark.parametrize(
-        "groups", [torch.tensor([1, 2]), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([[1], [2], [3]])]
+        "groups", [torch.tensor([1, 2]), torch.tensor([0.5, 1.0, 2.0]), torch.tensor([[[1]], [[2]], [[3]]])]
     )
     def test_wrong_groups_are_refused(self, groups: Tensor) -> None:
         with pytest.raises(DataError, match="groups do not fit"):
@@ -341,7 +341,7 @@ class TestGroups:
         assert torch.allclose(part.scores(model), task.scores(model)[index], atol=1e-6)
         assert torch.equal(part.targets, task.targets[index])
         grouped = task.with_groups(torch.arange(9)).part(index)
-        assert grouped.groups.tolist() == [7, 0, 3]
+        assert grouped.behaviors.tolist() == [7, 0, 3]
         some = choices(6)
         assert [some.part(index[1:]).contexts[at] for at in range(2)] == [some.contexts[0], some.contexts[3]]
 
@@ -364,8 +364,8 @@ class TestGroups:
         arrays = {"inputs": np.zeros((3, 2), dtype=np.float32), "targets": np.array([0, 1, 1])}
         np.savez(tmp_path / "plain.npz", **arrays)
         np.savez(tmp_path / "grouped.npz", **arrays, groups=np.array([4, 4, 2], dtype=np.uint8))
-        assert load_arrays(tmp_path / "plain.npz").groups.tolist() == [0, 1, 1]
-        assert load_arrays(tmp_path / "grouped.npz").groups.tolist() == [4, 4, 2]
+        assert load_arrays(tmp_path / "plain.npz").behaviors.tolist() == [0, 1, 1]
+        assert load_arrays(tmp_path / "grouped.npz").behaviors.tolist() == [4, 4, 2]
 
     def test_items_may_carry_groups(self, tmp_path: Path) -> None:
         class Letters:
@@ -378,7 +378,7 @@ class TestGroups:
                  enumerate(["cats", "dogs", "cats"])]  # fmt: skip
         path = tmp_path / "items.jsonl"
         path.write_text("\n".join(json.dumps(item) for item in items))
-        assert load_items(path, Letters()).groups.tolist() == [0, 1, 0]
+        assert load_items(path, Letters()).behaviors.tolist() == [0, 1, 0]
         del items[1]["group"]
         path.write_text("\n".join(json.dumps(item) for item in items))
         with pytest.raises(DataError, match="Some items have a group"):
