@@ -220,7 +220,7 @@ def test_a_fast_path_spares_what_the_plain_one_spares() -> None:
         assert (outcome.status, outcome.path) == ("done", "low-rank folded, rank 1")
         for name, values in measured_slowly(one, case.subject.model, case.task).items():
             assert np.abs(values - outcome.values[name]).max() <= 1e-4 * max(1.0, float(np.abs(values).max())), name
-    assert float(outcome.values["coverage"]) == 1.0  # biases of layers go with them
+    assert 0.99 < float(outcome.values["coverage"]) < 1.0  # biases are left alone, and count
 
 
 def test_numbered_parameters_are_no_blocks_of_a_stack() -> None:
