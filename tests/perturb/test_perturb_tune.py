@@ -13,7 +13,7 @@ class TestFineTune(PerturbationContract):
     """Adam's steps turn on the scale of a unit too; a few of them show it by less than the margin."""
 
     perturbation = FineTune
-    settings: ClassVar = {"batch": 8, "lr": 0.02}
+    settings: ClassVar = {"batch": 4, "lr": 0.02}
     doses = (1, 20, 10)
     draws = 12
 
@@ -26,8 +26,8 @@ class TestFineTuneByGradientDescent(TestFineTune):
     """A unit that is scaled down on its way in and up on its way out has other slopes."""
 
     sensitive_to = frozenset({"rescale"})
-    settings: ClassVar = {"batch": 8, "lr": 0.2, "optimizer": "sgd"}
+    settings: ClassVar = {"batch": 4, "lr": 0.2, "optimizer": "sgd"}
 
 
 class TestLowRankFineTune(TestFineTune):
-    settings: ClassVar = {"batch": 8, "lr": 0.02, "adapter": "lora", "rank": 2}
+    settings: ClassVar = {"batch": 4, "lr": 0.02, "adapter": "lora", "rank": 2}
