@@ -68,7 +68,7 @@ def test_nets_before_and_after_unlearning_are_made_by_their_recipe(stage: str, c
     ("name", "cohorts", "rules"),
     [
         ("locks", {"locked 0.6", "label noise 0.6", "weak 0.6", "permuted 0.6", "biased 0.6", "brittle lock"}, 6),
-        ("relearning", {"original", "unlearned", "retrained", "never"}, 7),
+        ("relearning", {"original", "unlearned", "retrained", "never", "hidden"}, 8),
     ],
 )
 def test_the_commands_plan_a_sound_study(name: str, cohorts: set[str], rules: int, tmp_path: Path) -> None:
