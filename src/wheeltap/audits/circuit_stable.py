@@ -69,7 +69,8 @@ class CircuitStableAudit(CircuitAudit):
         searched, held = read.searched, read.loss(f"keep {self.settings.ablation}")
         # Other pairs, so two samples: the loss on those searched has noise of its own.
         name = "rise of the loss on held-out pairs"
-        test = difference(held.tolist(), searched.tolist(), scale=Scale("nats"), name=name)
+        # Pairs are examples, and no few nets of a study: Welch's t alone.
+        test = difference(held.tolist(), searched.tolist(), scale=Scale("nats", bounded=True), name=name)
         margin = self.settings.tolerance * read.beyond
         rise = test.toward("more", margin=margin)
         brief = (
