@@ -217,7 +217,7 @@ def test_it_costs_no_more_than_it_says() -> None:
     ("settings", "message"),
     [
         ({"shifts": "blur"}, "disturbance of these inputs"),
-        ({"shifts": "nosuch"}, "disturbance of these inputs"),
+        ({"shifts": "nosuch"}, "no disturbance of inputs called 'nosuch'"),
         ({"image": "5x5"}, "The examples are no images of this size"),
         ({"image": "5 x 5"}, "cannot be used"),
         ({"level": 4}, "cannot be used"),
