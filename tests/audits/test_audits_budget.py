@@ -259,6 +259,7 @@ def test_what_a_modification_reads_first_is_within_the_bound(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "settings"), [("fine-tuning", {}), ("relearning", {"group": 1})])
+@pytest.mark.sweep
 def test_what_training_takes_is_within_the_bound(name: str, settings: dict[str, Any]) -> None:
     subject, task = digits.subject(name="digits"), digits.task()
     made = wt.plan(subject, task, audits=["score", wt.AuditSpec(name=name, settings=settings)])

@@ -54,6 +54,7 @@ def test_equals_are_called_even_and_the_smallest_difference_is_told() -> None:
     assert "a difference of 0.1 is ruled out" in found.because
 
 
+@pytest.mark.full
 def test_equals_are_rarely_told_apart() -> None:
     alarms = sum(finding(raced(falling(0.5), seed=n)[1], "WT101", "one vs two").status == "found" for n in range(40))
     assert alarms <= 4  # at .05 more than 4 of 40 have a chance of 5 %
@@ -82,6 +83,7 @@ def test_alone_it_does_not_apply() -> None:
     assert found.status == "not_applicable" and "two models" in found.because
 
 
+@pytest.mark.full
 def test_on_the_digits_net() -> None:
     one, task = load_model("digits"), digits.task()
     family = gauge.find(one.model)

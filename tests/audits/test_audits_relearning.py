@@ -96,6 +96,7 @@ def test_the_unlearned_net_is_as_good_as_one_that_never_knew(case: dict[str, Sub
 
 
 @pytest.mark.parametrize("rival", ["retrained", "never"])
+@pytest.mark.sweep
 def test_a_few_examples_bring_back_what_was_unlearned(report: Report, rival: str) -> None:
     found = finding(report, f"unlearned vs {rival}")
     gap = found.estimates[0]
@@ -145,6 +146,7 @@ def test_nets_that_never_knew_do_not_differ(case: dict[str, Subject]) -> None:
     assert finding(report, "retrained vs never").status in ("excluded", "inconclusive")
 
 
+@pytest.mark.full
 def test_training_sees_how_a_function_is_written(case: dict[str, Subject]) -> None:
     """Why the words warn of it: a rescaled copy of a net that never knew learns sooner than the net itself."""
     family = gauge.find(case["retrained"].model)
@@ -210,6 +212,7 @@ def test_without_power_nothing_is_excluded(case: dict[str, Subject]) -> None:
 # ---- a transformer ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_forgotten_rule_comes_back_in_a_transformer() -> None:
     """With 32 shots: few show only some of the eight answers, and for these alone the rule comes back."""
     case, task = WORLDS["rules"].unlearned(1), WORLDS["rules"].task()

@@ -187,6 +187,7 @@ def test_no_copy_is_skipped_and_said_so() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_sound_controls_are_rarely_void_and_broken_ones_nearly_always() -> None:
     count = 40
     assert sum(with_controls(seed=seed).void for seed in range(count)) == 0

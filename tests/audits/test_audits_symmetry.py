@@ -229,6 +229,7 @@ def test_nets_of_other_shapes_can_be_compared() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_untrained_nets_raise_no_alarm() -> None:
     """S of smooth untrained nets is far above 1/2, but not above that of their shuffled copies."""
     found = [finding(audit(mirrored("plain", seed=seed, size=8), **SHORT)) for seed in range(16)]

@@ -88,6 +88,7 @@ def test_a_circuit_is_found_and_checked(place: Path, capsys: pytest.CaptureFixtu
     assert "another model" in capsys.readouterr().err
 
 
+@pytest.mark.full
 def test_in_python_it_is_found_saved_and_checked(place: Path) -> None:
     task = wt.circuits.pairs(place / "pairs.jsonl")
     net = planted_nets.true(count=32).net
@@ -136,6 +137,7 @@ def test_a_net_that_cannot_do_the_task_has_no_circuit(place: Path, capsys: pytes
     assert not (place / "poor.json").exists()
 
 
+@pytest.mark.full
 def test_where_no_search_reaches_the_target_the_best_is_written_and_marked(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

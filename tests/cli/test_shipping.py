@@ -195,6 +195,7 @@ def test_a_comparison_says_what_differs_when_shipped(one: str, two: str, screen:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_two_architectures_are_compared_by_what_they_lose(screen: Screen) -> None:
     _, printed, report = screen("compare", "llama", "qwen2", "--for", "int8,int3,int2")
     pairs = [f for f in report["findings"] if " vs " in f["subject"] and f["scheme"]]

@@ -98,6 +98,7 @@ def test_the_expected_rise_is_inside_the_interval(setting: Setting) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_intervals_over_draws_and_examples_cover_at_their_level(setting: Setting) -> None:
     """Each repetition draws its own examples and its own noise."""
     roots, fixed, population = 400, 0, 0

@@ -49,6 +49,7 @@ def test_batches_are_halved_until_they_fit() -> None:
     assert torch.allclose(scores, model.body(task.inputs).detach(), atol=1e-6)
 
 
+@pytest.mark.full
 def test_an_audit_of_a_hungry_model_gives_the_numbers_of_one_that_is_not(tmp_path: Path) -> None:
     torch.manual_seed(0)
     hungry = Hungry(16)

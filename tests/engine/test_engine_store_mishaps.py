@@ -83,6 +83,7 @@ def judged(path: Path) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_flipped_bit_is_noticed_or_harmless(whole: Path, tmp_path: Path) -> None:
     """Never another verdict or number, and never another kind of error than ours.
 

@@ -80,6 +80,7 @@ def test_a_rank_below_one_is_refused() -> None:
         create("low-rank", {"rank": 0})
 
 
+@pytest.mark.full
 def test_agreement_with_independent_noise_on_the_digits_net() -> None:
     """At a relative norm of .6: the mean loss of accuracy agrees, its spread over draws does so only at rank 16.
 

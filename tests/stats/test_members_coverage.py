@@ -72,6 +72,7 @@ SKEWED = {("one_of", name) for name in ("gamma 4", "accuracy, beta(20, 2)", "log
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 10])
+@pytest.mark.sweep
 def test_families_of_rules_are_wrong_as_seldom_as_promised(n: int) -> None:
     for family in families(n):
         if (family.statistic, family.world) in SKEWED:

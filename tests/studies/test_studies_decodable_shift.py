@@ -22,6 +22,7 @@ from wheeltap.testing.study_contract import StudyContract
 SMALL: dict[str, Any] = {"seeds": 3, "control_seeds": 1, "units": 6, "examples": 2000, "epochs": 15, "draws": 8}
 
 
+@pytest.mark.full
 class TestContract(StudyContract):
     study = DecodableShift
     settings: ClassVar[dict[str, Any]] = SMALL
@@ -165,6 +166,7 @@ def wt_task(spec: str) -> Any:
 
 
 @pytest.mark.parametrize("on", ["agreement", "pictures"])
+@pytest.mark.full
 def test_other_nets_are_made_and_measured_by_the_same_rules(on: str, tmp_path: Path) -> None:
     """Two nets of a kind: every number is there, and what was built is measured."""
     given = {**SMALL, "on": on, "seeds": 2, "units": 4, "examples": 600, "epochs": 8, "draws": 2}

@@ -165,6 +165,7 @@ wt.study("pictures", settings=settings, store=store, watch=print_done)
 """
 
 
+@pytest.mark.full
 def test_killed_anywhere_it_comes_to_the_same_report(
     record: ReportRecord, folder: Path, settings: dict[str, Any], tmp_path: Path
 ) -> None:

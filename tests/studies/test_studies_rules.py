@@ -96,6 +96,7 @@ def test_several_rules_together_raise_no_false_alarm(
     assert wrong <= 27
 
 
+@pytest.mark.full
 def test_an_effect_on_the_margin_is_rarely_excluded() -> None:
     planned, wrong, runs, rng = rule("difference", "a", "b", margin=1.0), 0, 400, np.random.default_rng(6)
     for _ in range(runs):
