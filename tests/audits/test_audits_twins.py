@@ -115,6 +115,7 @@ def test_an_imposter_of_cancelling_duplicates_is_found_by_relative_noise_and_by_
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_a_copy_with_its_units_in_another_order_ships_alike_and_one_that_cancels_does_not(
     original: Subject, task: Task
 ) -> None:

@@ -197,6 +197,7 @@ def test_a_script_that_is_guarded_may_define_its_model(tmp_path: Path) -> None:
     assert done.stdout.strip() == "['WT001', 'WT104', 'WT002']", done.stderr
 
 
+@pytest.mark.full
 def test_a_script_that_is_not_guarded_is_told_so(tmp_path: Path) -> None:
     """Each worker imports the script, which would start workers of its own."""
     (tmp_path / "sizes.py").write_text("HIDDEN = 8\n")
