@@ -165,6 +165,7 @@ def test_the_last_screen_answers(kind: str, screen: Screen) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_every_row_of_a_residual_net_agrees_with_its_interval(screen: Screen) -> None:
     """Safe is never said of an interval that reaches beyond the margin, costs never of one that does not lie beyond."""
     _, _, report = screen("audit", "resnet")
