@@ -61,7 +61,6 @@ def test_scores_of_a_text_token_by_token() -> None:
         assert found["minkpp"][0, 3, side] == pytest.approx(np.sort(standardized)[:least].mean(), rel=1e-3)
 
 
-@pytest.mark.full
 def test_completion_is_what_greedy_sampling_gives() -> None:
     found = read()
     for item in range(12):

@@ -33,7 +33,6 @@ def shares(record: ReportRecord, key: str) -> dict[str, float]:
     return {row.cohort: sum(row.values) / len(row.values) for row in rows[key].cohorts}
 
 
-@pytest.mark.full
 class TestContract(StudyContract):
     study = Detection
     settings: ClassVar[dict[str, Any]] = {"model": "digits", "defects": "cancel", "strengths": "16,1", "copies": 2}

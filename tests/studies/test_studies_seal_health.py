@@ -35,7 +35,6 @@ def numbers(record: ReportRecord) -> dict[str, tuple[float, ...]]:
     return {row.metric.key: one.values for row in record.study.rows for one in row.cohorts if one.cohort != own.FORGOT}
 
 
-@pytest.mark.full
 class TestContract(StudyContract):
     study = SealHealth
     settings: ClassVar[dict[str, Any]] = SMALL
