@@ -41,7 +41,7 @@ UNTRACED = ("audits", "detection", "doors", "plugin_package", "testing")
 ALL = "WHEELTAP_TESTS"
 """Environment variable: ``all`` runs everything, in some 35 minutes on two cores; else broad sweeps are thinned."""
 
-EVERY = 5
+EVERY = 3
 """Of a sweep, every so many parameter sets run."""
 
 NETS = "WHEELTAP_NETS"
@@ -87,12 +87,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _thin(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests that are marked ``full``, and all but every fifth parameter set of those marked ``sweep``."""
+    """Leaves out tests marked ``full``, and all but every third parameter set of sweeps, slow and untraced ones."""
     kept, left, seen = list[pytest.Item](), list[pytest.Item](), dict[str, int]()
     for item in items:
         function = item.nodeid.partition("[")[0]
         at = seen[function] = seen.get(function, -1) + 1
-        out = item.get_closest_marker("full") or (item.get_closest_marker("sweep") and at % EVERY)
+        many = any(item.get_closest_marker(name) for name in ("sweep", "slow")) or item.path.parent.name in UNTRACED
+        out = item.get_closest_marker("full") or (many and at % EVERY)
         (left if out else kept).append(item)
     config.hook.pytest_deselected(items=left)
     items[:] = kept
