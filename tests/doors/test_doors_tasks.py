@@ -253,9 +253,23 @@ def test_padding_does_not_tell_prompts_apart() -> None:
     held = {"input_ids": torch.cat([left, right, other]), "attention_mask": masks}
     task = wt.Task(held, torch.ones(90, dtype=torch.long)).once()
     assert (len(task.targets), task.repeats) == (2, 88)
+    longer = {name: nn.functional.pad(part, (0, 3)) for name, part in reversed(held.items())}
+    assert {*wt.Task(longer, torch.ones(90, dtype=torch.long)).contents} == {*task.contents}
     # The same inputs with two answers are two examples, of which the report says that their inputs are one.
     both = wt.Task(held, torch.arange(90) % 2).once()
     assert (len(both.targets), both.record.distinct) == (4, 2)
+
+
+def test_large_numbers_are_told_apart() -> None:
+    ids = torch.tensor([[2**24], [2**24 + 1]])
+    assert len({*wt.Task(ids, torch.tensor([0, 1])).contents}) == 2
+    inputs, targets = four_classes(60)
+    net, groups = linear(torch.eye(4) + 0.3 * drawn(4, 4, seed=4)), torch.arange(60) // 3
+    small, large = (
+        wt.audit(net, wt.Task(inputs, targets).with_groups(groups + start), audits="score", schemes="int4")
+        for start in (0, 10**9)
+    )
+    assert [row.estimates for row in small.findings] == [row.estimates for row in large.findings]
 
 
 def test_items_of_a_language_model_are_counted_and_not_their_tokens() -> None:

@@ -64,7 +64,7 @@ def test_a_sharper_copy_solves_more_at_one_try_and_fewer_within_many() -> None:
 
 
 def test_parts_of_a_task_are_numbered_in_order_where_they_are_given() -> None:
-    parts = torch.tensor([7, -2, 7]).repeat(40)
+    parts = torch.tensor([10**9 + 7, -2, 10**9]).repeat(40)
     read = Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK.with_groups(parts), root=0, seed=0).values
-    assert read["group"].tolist() == [1, 0, 1] * 40
+    assert read["group"].tolist() == [2, 0, 1] * 40
     assert "group" not in Samples({"draws": 2}).read(Subject(Given(1.0).eval()), TASK, root=0, seed=0).values

@@ -486,6 +486,17 @@ def test_a_group_can_be_hidden_first() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in subject.model.state_dict().items())
 
 
+def test_where_hiding_a_group_fails_the_next_call_hides_it_again() -> None:
+    task, how = groups_of_four(), {**MIXED, "hide": 6, "adapter": "output-bias"}
+    sound, failing = Unruly(), Unruly(fail_at=3)
+    failing.load_state_dict(sound.state_dict())
+    known = Tuned(Subject(failing), task, FineTuneSettings(**how))
+    with pytest.raises(RuntimeError):
+        known.at(4, root=0, seed=0)
+    found = {name: held for name, held in known.at(4, root=0, seed=0).items() if isinstance(held, Weights)}
+    assert torch.equal(together(found), together(weights(Subject(sound), task, how, 4)))
+
+
 def test_a_net_without_biases_has_none_to_train() -> None:
     subject = Subject(nn.Sequential(nn.Linear(6, 8, bias=False), nn.ReLU(), nn.Linear(8, 4, bias=False)).eval())
     with pytest.raises(DataError, match="nothing such to train"):

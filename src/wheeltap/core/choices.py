@@ -127,17 +127,10 @@ class ChoiceTask(BaseTask):
         )
         return part._annotated(self.annotations.part(index))
 
-    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object]:
-        """See ``BaseTask``."""
-        rows = [] if inputs_alone else [self.targets, *rows_of(self.annotations)]
+    def _keys(self) -> Sequence[object]:
+        rows = [self.targets, *rows_of(self.annotations)]
         items = zip(self.contexts, self.choices, strict=True)
         return [(item, *(to_array(row[at]).tobytes() for row in rows)) for at, item in enumerate(items)]
-
-    def once(self) -> "ChoiceTask":
-        """See ``BaseTask.once``; further sequences are kept."""
-        some = super().once()
-        some.more = self.more
-        return some
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""

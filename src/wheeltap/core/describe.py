@@ -49,11 +49,10 @@ _SKIPPED_OF_CLASSES = frozenset(
 _NAMED = (torch.dtype, torch.device, torch.layout, torch.memory_format, Path, range, slice)
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 
-
 _SINGLE = 4
 """Bytes of a number in single precision."""
 
-LEAST = 8
+_LEAST = 8
 """Numbers below which nothing is kept in mind as a possible weight."""
 
 
@@ -213,7 +212,7 @@ class Reader:
 
     def _hold(self, size: int, value: object = None) -> None:
         """Keeps in mind what may hold weights."""
-        if size >= LEAST:
+        if size >= _LEAST:
             self.held.setdefault("".join(self._place), Holding(size, None if value is None else weakref.ref(value)))
 
     def _tensor(self, tensor: Tensor) -> str:

@@ -120,7 +120,7 @@ def require_fields(record: object) -> None:
         require(getattr(record, name), annotation, of=name)
 
 
-class Worded(msgspec.Struct, frozen=True):
+class ChoiceRecord(msgspec.Struct, frozen=True):
     """Base of records that callers write: a field that is a choice refuses any other word when the record is made."""
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wheeltap.core import canon, seeds
 from wheeltap.core.artifact import ArtifactSpec
 from wheeltap.core.canon import Scalar
-from wheeltap.core.literals import Worded
+from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.rounding import fixed
 from wheeltap.core.site import WHOLE, Site
 
@@ -149,7 +149,7 @@ class Subset(msgspec.Struct, frozen=True):
         return np.sort(np.array_split(order, self.of)[place])
 
 
-class Trial(Worded, frozen=True, kw_only=True):
+class Trial(ChoiceRecord, frozen=True, kw_only=True):
     """One disturbance of one subject on one task. Its ``key`` is its identity.
 
     Attributes:
@@ -262,7 +262,7 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     draws: int | None = None
 
 
-class Finding(Worded, frozen=True, kw_only=True):
+class Finding(ChoiceRecord, frozen=True, kw_only=True):
     """One coded claim about a subject (or a pair, "A vs B"), with the numbers behind it.
 
     Attributes:
@@ -302,7 +302,7 @@ class Finding(Worded, frozen=True, kw_only=True):
         return self.brief or f"{self.because.split('. ')[0].rstrip('.')}."
 
 
-class Instrument(Worded, frozen=True, kw_only=True):
+class Instrument(ChoiceRecord, frozen=True, kw_only=True):
     """The words of one audit, which its report carries: renderers know no code.
 
     Attributes:
@@ -326,7 +326,7 @@ class Instrument(Worded, frozen=True, kw_only=True):
     shows: bool = False
 
 
-class Control(Worded, frozen=True, kw_only=True):
+class Control(ChoiceRecord, frozen=True, kw_only=True):
     """A check on the instrument itself."""
 
     name: str

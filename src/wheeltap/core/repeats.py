@@ -1,6 +1,6 @@
 """Examples that repeat others: the same inputs and target once more, or inputs that differ by next to nothing."""
 
-import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wheeltap.core import canon
 from wheeltap.core.annotations import Annotations
 from wheeltap.core.inputs import Inputs, tensors
 from wheeltap.core.typed import to_array
@@ -30,35 +31,29 @@ _MOST = 10_000
 """Examples among which neighbors are looked for."""
 
 
-def keys_of(inputs: Inputs, *others: Tensor) -> list[bytes]:
+def keys_of(inputs: Inputs, *others: Tensor) -> tuple[str, ...]:
     """A digest of each example's inputs and of its row in ``others``: equal where these are.
 
-    Of named token ids what an ``attention_mask`` leaves out, and so the side on which a prompt is filled up, is not
-    part of the example.
+    Numbers are compared in single precision, whole ones in double (ids of tokens may be large). Of named token ids
+    what an ``attention_mask`` leaves out, and so how a prompt is filled up, is not part of the example.
     """
     parts = tensors(inputs)
     mask = parts.get("attention_mask")
-    seen = None if mask is None or mask.ndim != 2 else to_array(mask) != 0
-    rows = [_numbers(part) for part in (*parts.values(), *others)]
-    masked = [
-        seen is not None and at < len(parts) and row.shape == seen.shape and row.dtype.kind == "i"
-        for at, row in enumerate(rows)
-    ]
-    found: list[bytes] = []
-    for at in range(len(rows[0])):
-        digest = hashlib.blake2b(digest_size=16)
-        for row, cut in zip(rows, masked, strict=True):
-            one = row[at][seen[at]] if cut and seen is not None else row[at]
-            digest.update(f"{one.shape}".encode() + one.tobytes())
-        found.append(digest.digest())
-    return found
+    rows = [_rows(parts[name], mask) for name in sorted(parts)] + [_rows(other, None) for other in others]
+    return tuple(
+        canon.digest("example", *(np.add(row, 0.0, dtype=np.float64).tobytes() for row in example))  # -0 is 0
+        for example in zip(*rows, strict=True)
+    )
 
 
-def _numbers(part: Tensor) -> NDArray[Any]:
-    """Whole numbers as they are (ids of tokens may be large), others in single precision."""
-    whole = not part.is_floating_point() and not part.is_complex()
-    given: Any = part.detach().cpu().long().numpy() if whole else to_array(part)  # pyright: ignore[reportUnknownMemberType]
-    return np.ascontiguousarray(given)
+def _rows(part: Tensor, mask: Tensor | None) -> Iterable[NDArray[Any]]:
+    """The numbers of each example; of whole ones those that a mask ``[example, place]`` of their shape leaves."""
+    if part.is_floating_point() or part.is_complex():
+        return to_array(part)
+    given: NDArray[Any] = part.detach().cpu().long().numpy()  # pyright: ignore[reportUnknownMemberType]
+    if mask is None or mask.ndim != 2 or mask.shape != part.shape:
+        return given
+    return [row[seen] for row, seen in zip(given, to_array(mask) != 0, strict=True)]
 
 
 def rows_of(annotations: Annotations) -> list[Tensor]:
@@ -75,19 +70,16 @@ def firsts(keys: Sequence[object]) -> list[int] | None:
 
     Source: Kish (1965), "Survey sampling", sec. 11.7.
     """
-    counts: dict[object, int] = {}
-    first: dict[object, int] = {}
-    for at, key in enumerate(keys):
-        counts[key] = counts.get(key, 0) + 1
-        first.setdefault(key, at)
-    effective = len(keys) ** 2 / sum(count**2 for count in counts.values())
-    return None if effective >= _FEWER * len(keys) else list(first.values())
+    effective = len(keys) ** 2 / sum(count**2 for count in Counter(keys).values())
+    if effective >= _FEWER * len(keys):
+        return None
+    return sorted({key: at for at, key in reversed([*enumerate(keys)])}.values())
 
 
-def few_different(keys: Iterable[object], examples: int) -> int | None:
+def few_different(keys: Sequence[object]) -> int | None:
     """How many keys differ, where these are clearly fewer than the examples."""
     different = len(set(keys))
-    return different if different < _FEWER * examples else None
+    return different if different < _FEWER * len(keys) else None
 
 
 def but_for_little(inputs: Inputs) -> int | None:

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 from typing import Literal
 
 from wheeltap.core.errors import UsageError
-from wheeltap.core.literals import Worded
+from wheeltap.core.literals import ChoiceRecord
 
 
-class Site(Worded, frozen=True):
+class Site(ChoiceRecord, frozen=True):
     """An address in a subject's weights.
 
     Attributes:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from wheeltap.core.canon import Scalar
-from wheeltap.core.literals import Worded
+from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.records import Estimate
 
 CohortRole = Literal["studied", "compared", "null", "planted", "given"]
@@ -16,7 +16,7 @@ Direction = Literal["more", "less", "either"]
 Side = Literal["high", "low", ""]
 
 
-class Asked(Worded, frozen=True, kw_only=True):
+class Asked(ChoiceRecord, frozen=True, kw_only=True):
     """A member that a study asks for: made by a recipe, or loaded from where it is.
 
     Attributes:
@@ -38,7 +38,7 @@ class Asked(Worded, frozen=True, kw_only=True):
     source: str = ""
 
 
-class Cast(Worded, frozen=True, kw_only=True):
+class Cast(ChoiceRecord, frozen=True, kw_only=True):
     """A cohort as a study asks for it; see ``Cohort``."""
 
     name: str
@@ -47,7 +47,7 @@ class Cast(Worded, frozen=True, kw_only=True):
     about: str = ""
 
 
-class Cohort(Worded, frozen=True, kw_only=True):
+class Cohort(ChoiceRecord, frozen=True, kw_only=True):
     """Nets made alike, or given together.
 
     Attributes:
@@ -65,7 +65,7 @@ class Cohort(Worded, frozen=True, kw_only=True):
     training: str = ""
 
 
-class Metric(Worded, frozen=True, kw_only=True):
+class Metric(ChoiceRecord, frozen=True, kw_only=True):
     """One number that every member has.
 
     Attributes:
@@ -93,7 +93,7 @@ class Metric(Worded, frozen=True, kw_only=True):
     of_score: bool = False
 
 
-class Rule(Worded, frozen=True, kw_only=True):
+class Rule(ChoiceRecord, frozen=True, kw_only=True):
     """How a question about kinds of nets is decided, written down before the first one is made.
 
     Attributes:
@@ -200,7 +200,7 @@ class CohortRow(msgspec.Struct, frozen=True, kw_only=True):
     members: tuple[str, ...] = ()
 
 
-class MetricRow(Worded, frozen=True, kw_only=True):
+class MetricRow(ChoiceRecord, frozen=True, kw_only=True):
     """One metric of every cohort; ``verdict`` in a word, where a rule is about it."""
 
     metric: Metric

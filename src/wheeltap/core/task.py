@@ -69,6 +69,7 @@ class BaseTask(ABC):
         measure: What the benchmark would score.
         annotations: What else is known of the examples: ``with_groups``, ``with_behaviors``, ``with_factors``,
             ``with_symmetry``, ``with_votes``, ``with_ambiguity``, ``with_pairs``.
+        more: Further inputs, which serve only to estimate layer moments.
         repeats: How many examples that repeat others were left out: see ``once``.
     """
 
@@ -76,6 +77,7 @@ class BaseTask(ABC):
     targets: Tensor
     measure: Measure
     annotations: Annotations = Annotations()
+    more: Any = None
     repeats: int = 0
 
     @property
@@ -87,7 +89,7 @@ class BaseTask(ABC):
     def contents(self) -> tuple[str, ...]:
         """Digest of the input of each example, whatever its right answer; empty where examples cannot be told apart.
 
-        Numbers are compared in single precision, so that a copy in another one is the same example.
+        A copy in another precision, or one that is filled up otherwise, is the same example.
         """
         return ()
 
@@ -192,7 +194,7 @@ class BaseTask(ABC):
         groups, targets = self.annotations.groups, self.targets.cpu()
         if groups is None or targets.is_floating_point() or targets.ndim != 1:
             return groups
-        both = np.stack([to_array(groups), to_array(targets)])
+        both = np.stack([groups.cpu().numpy(), targets.numpy()])
         kinds, options = (len(np.unique(row)) for row in both)
         return None if len(np.unique(both, axis=1).T) == kinds == options else groups
 
@@ -231,11 +233,11 @@ class BaseTask(ABC):
         if first is None:
             return self
         some = cast("Kind", self.part(torch.tensor(first)))
-        some.repeats = len(self.targets) - len(first)
+        some.repeats, some.more = len(self.targets) - len(first), self.more
         return some
 
-    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object] | None:
-        """What tells each example from others, its inputs alone or with target and annotations; ``None``: not known."""
+    def _keys(self) -> Sequence[object] | None:
+        """What tells each example from others: inputs, target and annotations; ``None``: not known."""
         return None
 
     @property
@@ -315,7 +317,6 @@ class BaseTask(ABC):
     @property
     def record(self) -> TaskRecord:
         """What stores and reports keep of this task."""
-        keys = self._keys(inputs_alone=True)
         return TaskRecord(
             name=self.name,
             digest=self.digest,
@@ -328,7 +329,7 @@ class BaseTask(ABC):
             common=self.common,
             answer=self._answer,
             repeats=self.repeats or None,
-            distinct=None if keys is None else repeats.few_different(keys, len(self.targets)),
+            distinct=repeats.few_different(self.contents),
             alike=self.alike,
         )
 
@@ -421,8 +422,7 @@ class Task(BaseTask):
     @property
     def contents(self) -> tuple[str, ...]:
         """See ``BaseTask.contents``."""
-        rows = flat(self.inputs) + np.float32(0.0)  # -0 is 0
-        return tuple(canon.digest("example", np.ascontiguousarray(row).tobytes()) for row in rows)
+        return repeats.keys_of(self.inputs)
 
     @staticmethod
     def _digests(kind: str, inputs: Inputs) -> list[str]:
@@ -435,10 +435,8 @@ class Task(BaseTask):
             return None
         return float(np.unique(to_array(self.targets), return_counts=True)[1].max()) / len(self.targets)
 
-    def _keys(self, *, inputs_alone: bool = False) -> Sequence[object]:
-        """See ``BaseTask``."""
-        more = [] if inputs_alone else [self.targets, *repeats.rows_of(self.annotations)]
-        return repeats.keys_of(self.inputs, *more)
+    def _keys(self) -> Sequence[object]:
+        return repeats.keys_of(self.inputs, self.targets, *repeats.rows_of(self.annotations))
 
     @property
     def alike(self) -> int | None:
@@ -467,12 +465,6 @@ class Task(BaseTask):
             batch=self.batch,
         )
         return part._annotated(self.annotations.part(index))
-
-    def once(self) -> "Task":
-        """See ``BaseTask.once``; further inputs are kept."""
-        some = super().once()
-        some.more = self.more
-        return some
 
     def halve_batch(self) -> bool:
         """See ``BaseTask.halve_batch``."""

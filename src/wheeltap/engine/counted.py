@@ -36,7 +36,7 @@ _SAME: Final = 1e-6
 
 @final
 @dataclass(frozen=True)
-class Counted:
+class WeightCount:
     """What an answer depends on.
 
     Attributes:
@@ -54,7 +54,7 @@ class Counted:
 
 @final
 @dataclass(frozen=True)
-class _Open:
+class _Candidate:
     """Something that may hold weights: how much, and the tensor, where it can be changed in place."""
 
     name: str
@@ -70,7 +70,7 @@ def counted(
     described: Description,
     passing: Set[str],
     scores: Tensor,
-) -> Counted:
+) -> WeightCount:
     """Counts the weights that are no parameters.
 
     Args:
@@ -85,7 +85,7 @@ def counted(
         ModelError: If answers are computed outside of torch by something that cannot be read.
     """
     held = [one for one in _held(subject.model, described) if not _passes(one.name, passing)]
-    seen = _Seen({}, frozenset(), frozenset(), outside=False)
+    seen = _Reach({}, frozenset(), frozenset(), outside=False)
     if traces:
         seen = _followed(traces, held, least=_least(subject))
     trial = _Trial(subject, task, scores)
@@ -106,10 +106,10 @@ def counted(
         fixed |= _at_hand(subject, task, held)
     unused = [subject.parameter(path) for path in sorted(seen.idle)]
     alone = bool(fixed) and bool(unused) and not trial.moves(unused)
-    return Counted(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
+    return WeightCount(fixed, seen.idle if alone else frozenset(), bool(traces), trial.forwards)
 
 
-def _at_hand(subject: Subject, task: BaseTask, held: list[_Open]) -> dict[str, int]:
+def _at_hand(subject: Subject, task: BaseTask, held: list[_Candidate]) -> dict[str, int]:
     """What the forward computes with outside of torch that is not held: a file, a text, a cache."""
     batch = next(iter(task.moments()))
     own = [*subject.model.parameters(), *(one.tensor for one in held if one.tensor is not None)]
@@ -119,11 +119,11 @@ def _at_hand(subject: Subject, task: BaseTask, held: list[_Open]) -> dict[str, i
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Reach:
     """What the forward of one example came across.
 
     Attributes:
-        fixed: See ``Counted``.
+        fixed: See ``WeightCount``.
         names: Of everything that the answers depend on.
         idle: Paths of the parameters that they do not depend on.
         outside: Whether some of it was computed outside of torch.
@@ -135,7 +135,7 @@ class _Seen:
     outside: bool
 
 
-def _followed(traces: tuple[Fixed, ...], held: list[_Open], *, least: float) -> _Seen:
+def _followed(traces: tuple[Fixed, ...], held: list[_Candidate], *, least: float) -> _Reach:
     [first, *_] = traces
     names = {key: one.name for one in reversed(held) if one.tensor is not None for key in place(one.tensor)[:2]}
     made = _from_inputs(*(_constants(trace, names) for trace in traces))
@@ -149,15 +149,15 @@ def _followed(traces: tuple[Fixed, ...], held: list[_Open], *, least: float) -> 
     reached = first.of(first.reached)
     idle = {leaf.parameter for leaf in first.leaves if leaf.parameter} - {leaf.parameter for leaf in reached}
     names_reached = frozenset(_name(leaf, names) for leaf in reached)
-    return _Seen(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
+    return _Reach(fixed, names_reached, frozenset(idle), outside=first.outside or bool(made))
 
 
-def _held(model: nn.Module, described: Description) -> Iterator[_Open]:
+def _held(model: nn.Module, described: Description) -> Iterator[_Candidate]:
     """Whatever is no parameter and may hold weights: buffers first, for their names are the known ones."""
     places = {place(parameter)[1] for parameter in model.parameters()}
     for name, buffer in model.named_buffers():
         places.add(place(buffer)[1])
-        yield _Open(name, numbers(buffer), buffer)
+        yield _Candidate(name, numbers(buffer), buffer)
     for name, one in described.held.items():
         part: Any = None if one.at is None else one.at()
         if isinstance(part, np.ndarray):
@@ -167,7 +167,7 @@ def _held(model: nn.Module, described: Description) -> Iterator[_Open]:
         at = 0 if tensor is None else place(tensor)[1]
         if not at or at not in places:  # else it is known under another name
             places.add(at)
-            yield _Open(name, one.size, tensor)
+            yield _Candidate(name, one.size, tensor)
 
 
 def _least(subject: Subject) -> float:
@@ -211,20 +211,16 @@ class _Trial:
         self.subject, self.task, self.clean = subject, task, clean
         self.forwards = 0.0
 
-    def mattering(self, left: list[_Open]) -> list[_Open]:
+    def mattering(self, left: list[_Candidate]) -> list[_Candidate]:
         """Those that the answers depend on, as far as that can be tried."""
         if sum(one.size for one in left) < _least(self.subject):
             return []
         given = [one for one in left if one.tensor is None]
-        some = sorted((one for one in left if one.tensor is not None), key=lambda one: -one.size)
-        if not self.moves([one.tensor for one in some if one.tensor is not None]):
+        some = sorted(((one, one.tensor) for one in left if one.tensor is not None), key=lambda pair: -pair[0].size)
+        if not self.moves([tensor for _, tensor in some]):
             return given
         single = len(some) == 1
-        return given + [
-            one
-            for at, one in enumerate(some)
-            if single or at >= _SINGLY or (one.tensor is not None and self.moves([one.tensor]))
-        ]
+        return given + [one for at, (one, tensor) in enumerate(some) if single or at >= _SINGLY or self.moves([tensor])]
 
     @torch.no_grad()
     def moves(self, tensors: list[Tensor]) -> bool:

@@ -13,8 +13,11 @@ What no rule knows is a weight. No weights are, where they are used in no other 
 - vectors and masks that go into a weight beside parameters: what a spectral norm or a pruning keeps.
 """
 
+import math
+import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Final, cast, final
 
 import torch
@@ -60,6 +63,12 @@ _SEVERAL: Final = 4
 
 _PLANE_BITS: Final = 3.0
 """Information of planes of bits at one place, above which they are digits of weights; and of each half a bit."""
+
+_MATRIX: Final = 2
+"""Axes of a weight."""
+
+_EVERYWHERE: Final = 2**63
+"""A byte behind the last one of any tensor."""
 
 
 @final
@@ -336,27 +345,18 @@ class Fixed(TorchDispatchMode):
         found = [origin for first, last, origin in self._regions.get(key, ()) if first < end and start < last]
         if not found:
             return self._leaf(tensor) if key else _Origin()
-        merged = found[-1]
-        for origin in found[:-1]:
-            merged = _Origin(
-                inputs=merged.inputs or origin.inputs,
-                leaves=merged.leaves | origin.leaves,
-                masks=merged.masks | origin.masks,
-                scaled=merged.scaled,
-            )
-        return merged
+        if len(found) == 1:
+            return found[0]
+        return _Origin(
+            inputs=any(origin.inputs for origin in found),
+            leaves=_union(origin.leaves for origin in found),
+            masks=_union(origin.masks for origin in found),
+            scaled=found[-1].scaled,
+        )
 
 
 def _union(sets: Iterable[int]) -> int:
-    found = 0
-    for bits in sets:
-        found |= bits
-    return found
-
-
-_EVERYWHERE: Final = 2**63
-_MATRIX: Final = 2
-"""Axes of a weight."""
+    return reduce(operator.or_, sets, 0)
 
 
 def numbers(tensor: Tensor) -> int:
@@ -428,17 +428,12 @@ def _varying(tensor: Tensor) -> int:
     """How many numbers it has, what is expanded once."""
     if tensor.layout is not torch.strided:
         return numbers(tensor)
-    found = 1
-    for size, step in zip(tensor.shape, tensor.stride(), strict=True):
-        found *= size if step else 1
-    return found
+    return math.prod(size for size, step in zip(tensor.shape, tensor.stride(), strict=True) if step)
 
 
 def is_informative(tensor: Tensor) -> bool:
     """Whether numbers have two signs, or more than a bit of information each."""
-    if _has_signs(tensor):
-        return True
-    return _information(_stored(tensor)) > _BITS
+    return _has_signs(tensor) or _information(_stored(tensor)) > _BITS
 
 
 def _information(values: Tensor, *, axis: int | None = None) -> float:

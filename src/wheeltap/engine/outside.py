@@ -9,9 +9,9 @@ import gc
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from types import FrameType
-from typing import Any, Final, cast, final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -42,32 +42,6 @@ _KINDS: Final[tuple[type[Any], ...]] = (np.ndarray, bytes, bytearray, list, tupl
 Numbers = NDArray[Any] | bytes
 
 
-@final
-class _Watch:
-    """Collects, while a function runs, the numbers that Python code has at hand."""
-
-    def __init__(self) -> None:
-        self.found: dict[bytes, Numbers] = {}
-        self._seen: dict[int, Any] = {}  # kept alive, so that no identity is used again
-
-    def hook(self, frame: FrameType, event: str, given: Any) -> None:
-        """Looks at what a function leaves behind."""
-        if event != "return":
-            return
-        some = [given]
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _LIBRARIES:
-            some += frame.f_locals.values()
-            for name in frame.f_code.co_names:
-                one = frame.f_globals.get(name)
-                if isinstance(one, _CACHE):
-                    some += gc.get_referents(one)
-        for value in some:
-            if id(value) not in self._seen and issubclass(type(value), _KINDS):
-                self._seen[id(value)] = value
-                for numbers in _numbers(value):
-                    self.found.setdefault(_content(numbers), numbers)
-
-
 def constants(run: Callable[[int], object], changed: AbstractContextManager[None]) -> dict[str, int]:
     """Weights among the numbers that Python code computes with, by name: how many.
 
@@ -90,15 +64,34 @@ def constants(run: Callable[[int], object], changed: AbstractContextManager[None
 
 
 def _watched(run: Callable[[], object]) -> dict[bytes, Numbers]:
-    watch, before = _Watch(), sys.getprofile()
-    sys.setprofile(watch.hook)
-    try:
-        run()
-    except Exception:  # with other weights, an index may be out of range
-        return watch.found
-    finally:
-        sys.setprofile(before)
-    return watch.found
+    """The numbers that Python code has at hand while a function runs, by their content."""
+    found: dict[bytes, Numbers] = {}
+    seen: dict[int, Any] = {}  # kept alive, so that no identity is used again
+
+    def look(frame: FrameType, event: str, given: Any) -> None:
+        if event != "return":
+            return
+        some = [given]
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _LIBRARIES:
+            some += frame.f_locals.values()
+            for name in frame.f_code.co_names:
+                one = frame.f_globals.get(name)
+                if isinstance(one, _CACHE):
+                    some += gc.get_referents(one)
+        for value in some:
+            if id(value) not in seen and issubclass(type(value), _KINDS):
+                seen[id(value)] = value
+                for numbers in _numbers(value):
+                    found.setdefault(_content(numbers), numbers)
+
+    before = sys.getprofile()
+    with suppress(Exception):  # with other weights, an index may be out of range
+        sys.setprofile(look)
+        try:
+            run()
+        finally:
+            sys.setprofile(before)
+    return found
 
 
 def _content(numbers: Numbers) -> bytes:

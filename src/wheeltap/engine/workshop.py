@@ -243,7 +243,7 @@ class Workshop:
                 )
         values["scores"] = to_array(scores)
         if (clusters := self.task.clusters) is not None:
-            values["group"] = np.unique(to_array(clusters), return_inverse=True)[1].astype(np.float32)
+            values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
         chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
         values["chance"] = np.array(chance, dtype=np.float32)
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)

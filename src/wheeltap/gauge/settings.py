@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta
 
 from wheeltap.core.errors import UnknownName, UsageError
-from wheeltap.core.literals import Worded
+from wheeltap.core.literals import ChoiceRecord
 from wheeltap.core.records import Scalar
 
 GAUGES: dict[str, tuple[str, ...]] = {
@@ -33,7 +33,7 @@ Amount = Annotated[int, Meta(ge=1, le=1_000_000)] | Annotated[float, Meta(gt=0, 
 
 
 @final
-class Settings(Worded, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Settings(ChoiceRecord, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The settings of all gauges. ``GAUGES`` says which belongs to which.
 
     Attributes:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wheeltap.core import seeds
 from wheeltap.core.typed import to_tensor
-from wheeltap.engine.circuits.asking import Asking, other_prompts, other_sides
+from wheeltap.engine.circuits.asking import Asking, other_sides
 from wheeltap.engine.circuits.units import Kept, two_sided
 
 ROUNDS: Final = 4
@@ -58,11 +58,6 @@ class Ablated:
     def fitted(self) -> Tensor:
         """With the circuit alone on the pairs searched, ``[side, pair]``."""
         return _gaps(self.searched, self.mask, self.by)
-
-    def resampled(self, draw: int, *, remove: bool) -> Tensor:
-        """With values of prompts of other pairs, drawn anew in each draw, ``[side, pair]``; see ``other_prompts``."""
-        mask = 1.0 - self.mask if remove else self.mask
-        return self.held.patched(mask, other_prompts(self.held.pairs, root=self.root, draw=draw))
 
     def subset(self, draw: int) -> Tensor:
         """With a random half of what is outside at its mean, ``[side, pair]``."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class Lesson:
         index: ``[shot]``: examples of the task, in rising order.
         pool: Further ones, of which each step draws ``others`` anew: few of them would be learned by heart.
         answers: ``[example]`` of the whole task: what the right one would be by the rule that is taught.
-        batch: Examples per step.
+        batch: Examples per step, where there is no pool.
         root: Root seed of the order.
         seed: Index of the draw.
     """
@@ -59,28 +59,30 @@ def lesson(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> Le
             wrong answers are asked for where there are none.
     """
     groups: _Index = task.behaviors.cpu().numpy()
-    different = _different(task)
-    chosen = [_drawn(task, how, groups, group, different, (root, seed)) for group in _wanted(task, how, groups)]
+    # Of examples with the same input only the first is drawn.
+    first = np.isin(np.arange(len(groups)), np.unique(task.contents or range(len(groups)), return_index=True)[1])
+    members = {int(group): np.flatnonzero(first & (groups == group)) for group in np.unique(groups)}
+    chosen = [
+        _drawn(task, how, group, members[group], root=root, seed=seed) for group in _wanted(task, how, list(members))
+    ]
     index = np.sort(np.concatenate([*chosen, np.zeros(0, dtype=np.intp)]))
     if not len(index):
         raise DataError(
             "Nothing is left to train on.",
             where=task.name,
             expected="at least one example that is not held out",
-            got=f"{len(groups)} examples in {len(np.unique(groups))} groups, {how.holdout:.0%} of each held out",
+            got=f"{len(groups)} examples in {len(members)} groups, {how.holdout:.0%} of each held out",
             do="Hold out less, or give more examples.",
         )
     pool: Tensor | None = None
     if how.data == "mixed":
-        others = [int(group) for group in np.unique(groups) if group != how.group]
-        left = [_left(how, groups, group, different, root=root)[0] for group in others]
+        left = [_left(how, group, some, root=root) for group, some in members.items() if group != how.group]
         pool = to_tensor(np.sort(np.concatenate([*left, np.zeros(0, dtype=np.intp)])))
     answers = _answers(task, how, root=root, seed=seed)
     return Lesson(to_tensor(index), answers, how.batch, root, seed, pool, how.others)
 
 
-def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iterator[int]:
-    known = [int(group) for group in np.unique(groups)]
+def _wanted(task: BaseTask, how: FineTuneSettings, known: list[int]) -> Iterator[int]:
     if how.group != -1 and how.group not in known:
         shown = ", ".join(map(str, known[:20])) + (", ..." if len(known) > 20 else "")
         raise DataError(
@@ -95,31 +97,19 @@ def _wanted(task: BaseTask, how: FineTuneSettings, groups: NDArray[Any]) -> Iter
             yield group
 
 
-def _different(task: BaseTask) -> NDArray[np.bool_]:
-    """Whether no example before it has the same input, ``[example]``: of copies only one is drawn."""
-    contents = task.contents
-    first = {content: at for at, content in reversed([*enumerate(contents)])}
-    return np.array([first[content] == at for at, content in enumerate(contents)] or [True] * len(task.targets))
-
-
-def _left(
-    how: FineTuneSettings, groups: _Index, group: int, different: NDArray[np.bool_], *, root: int
-) -> tuple[_Index, int]:
-    """Different examples of a group that are not held out, the same in every draw; and how many are."""
-    members = np.flatnonzero((groups == group) & different)
+def _left(how: FineTuneSettings, group: int, members: _Index, *, root: int) -> _Index:
+    """Those of a group that are not held out, the same in every draw."""
     held = round(how.holdout * len(members))
-    return np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:]), held
+    return np.sort(seeds.generator(root, "fine-tune", "held out", group).permutation(members)[held:])
 
 
-def _drawn(
-    task: BaseTask, how: FineTuneSettings, groups: _Index, group: int, different: NDArray[np.bool_],
-    about: tuple[int, int],
-) -> _Index:  # fmt: skip
-    """The shots of a group, by root and seed."""
-    (root, seed), (left, held) = about, _left(how, groups, group, different, root=about[0])
+def _drawn(task: BaseTask, how: FineTuneSettings, group: int, members: _Index, *, root: int, seed: int) -> _Index:
+    """The shots of a group."""
+    left = _left(how, group, members, root=root)
     if how.shots > len(left):
         raise DataError(
-            f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {held} more are held out.",
+            f"Group {group} has {len(left)} examples to draw {how.shots} shots from; {len(members) - len(left)} more "
+            "are held out.",
             where=task.name,
             expected=f"at most {len(left)} shots",
             got=f"{how.shots}",
@@ -147,12 +137,10 @@ def _answers(task: BaseTask, how: FineTuneSettings, *, root: int, seed: int) -> 
 
 def told(lesson: Lesson, task: BaseTask, scores: Tensor, index: Tensor) -> dict[str, Tensor]:
     """What outcomes keep of a lesson, for the examples ``index`` with these scores: see ``Tuned.told``."""
-    trained = torch.zeros(len(lesson.answers))
     taught_on = lesson.index if lesson.pool is None else torch.cat([lesson.index, lesson.pool])
-    trained[taught_on] = 1.0
-    if contents := task.contents:  # a copy of an example that was trained on is no other example
-        learned = {contents[int(at)] for at in taught_on}
-        trained = torch.tensor([float(content in learned) for content in contents])
+    contents = task.contents or range(len(lesson.answers))
+    learned = {contents[int(at)] for at in taught_on}  # a copy of an example that was trained on is no other example
+    trained = torch.tensor([float(content in learned) for content in contents])
     kept = {"trained": trained[index], "group": task.behaviors.cpu()[index].float()}
     if not lesson.answers.is_floating_point():
         kept["taught"] = (scores.argmax(-1) == lesson.answers[index]).float()

@@ -21,6 +21,12 @@ from wheeltap.engine.needs.lessons import Lesson, lesson, told
 from wheeltap.perturb.base import Known, Weights
 from wheeltap.perturb.tune import FineTuneSettings
 
+_HIDE = 0.3
+"""First step size with which a group is hidden."""
+
+_SOME = 32
+"""Examples on which outputs are measured."""
+
 
 @final
 class Tuned(Knowledge):
@@ -90,6 +96,7 @@ class Tuned(Knowledge):
         """Makes the copy one that gives wrong answers to the group and right ones to the others; parts start there."""
         if self._hidden_for == root:
             return
+        self._hidden_for = None  # what fails half-way is not gone on from
         with torch.no_grad():
             for name, parameter in self._model.named_parameters():
                 parameter.copy_(self._clean[name])
@@ -101,11 +108,9 @@ class Tuned(Knowledge):
         index = torch.cat([one.index[: self._how.batch] for one in (wrong, right)])
         answers = right.answers.clone()
         answers[wrong.index] = wrong.answers[wrong.index]
-        self._how, asked = how, self._how
         self._parts = self._trained(how)
-        course = _Course(Lesson(index, answers, len(index), root, 0), self._optimizer(root, 0))
-        self._go_on(course, how.until)
-        self._how, self._parts, self._hidden_for = asked, self._trained(asked), root
+        self._go_on(self._course_of(Lesson(index, answers, len(index), root, 0), how), how.until)
+        self._parts, self._hidden_for = self._trained(self._how), root
 
     def covers(self, layer: Layer) -> bool:
         """See ``Knowledge.covers``."""
@@ -157,15 +162,16 @@ class Tuned(Knowledge):
                 buffer.copy_(contents)
         if self._how.hide:
             self._hide(root)
-        return _Course(self._lesson(root, seed), self._optimizer(root, seed))
+        return self._course_of(self._lesson(root, seed), self._how)
 
-    def _optimizer(self, root: int, seed: int) -> torch.optim.Optimizer:
+    def _course_of(self, lesson: Lesson, how: FineTuneSettings) -> "_Course":
         with torch.no_grad():
             for part in self._parts:
-                part.start(root, seed)
+                part.start(lesson.root, lesson.seed)
         pairs = [pair for part in self._parts for pair in zip(part.numbers, part.rates, strict=True)]
-        make = torch.optim.Adam if self._how.optimizer == "adam" else torch.optim.SGD
-        return make([{"params": [number], "lr": rate or self._how.lr, "first": rate} for number, rate in pairs])
+        make = torch.optim.Adam if how.optimizer == "adam" else torch.optim.SGD
+        groups = [{"params": [number], "lr": rate or how.lr, "first": rate} for number, rate in pairs]
+        return _Course(lesson, how, make(groups))
 
     def _go_on(self, course: "_Course", steps: int) -> None:
         devices = {p.device for p in self._model.parameters() if p.device.type == "cuda"}
@@ -201,9 +207,9 @@ class Tuned(Knowledge):
         with torch.no_grad():
             for part, slope in zip(self._parts, slopes, strict=True):
                 part.take(slope)
-            if self._how.rate:
+            if course.how.rate:
                 for group in course.optimizer.param_groups:
-                    group["lr"] = group["first"] * max(1.0 - course.done / self._how.until, 0.0)
+                    group["lr"] = group["first"] * max(1.0 - course.done / course.how.until, 0.0)
             course.optimizer.step()
             course.optimizer.zero_grad()  # or the next step would hold two gradients
             for part in self._parts:
@@ -217,6 +223,7 @@ class _Course:
     """A training under way."""
 
     lesson: Lesson
+    how: FineTuneSettings
     optimizer: torch.optim.Optimizer
     done: int = 0
     diverged: bool = False
@@ -340,10 +347,6 @@ class _Gain(_Part):
         self.held.copy_(self._layer.stored(self._layer.matrix(self._clean) * gain.exp()[:, None]))
 
 
-_HIDE = 0.3
-"""First step size with which a group is hidden."""
-
-
 def _outputs(model: nn.Module, task: BaseTask, layers: Mapping[str, Layer]) -> tuple[dict[str, float], str]:
     """The largest that each layer's module gives on some examples, in size; and the layer that is called last."""
     of = {id(model.get_parameter(layer.weight)): layer.name for layer in layers.values()}
@@ -365,7 +368,3 @@ def _outputs(model: nn.Module, task: BaseTask, layers: Mapping[str, Layer]) -> t
         for hook in hooks:
             hook.remove()
     return sizes, called[-1] if called else ""
-
-
-_SOME = 32
-"""Examples on which outputs are measured."""

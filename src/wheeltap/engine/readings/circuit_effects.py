@@ -48,12 +48,12 @@ class CircuitEffects(Reading):
             searched, held, counts = (edges_asked if how.parts == "edges" else units_asked)(subject, task, kept)
             root = seeds.derive(root, self.name, seed)
             ablated = Ablated(searched, held, kept, root, how.ablation)
-            resampled = [[ablated.resampled(draw, remove=remove) for draw in range(RESAMPLES)]
-                         for remove in (False, True)]  # fmt: skip
+            prompts = [other_prompts(held.pairs, root=root, draw=draw) for draw in range(RESAMPLES)]
+            masks = (ablated.mask, 1.0 - ablated.mask)
             found: dict[str, NDArray[Any]] = {
                 "gap": np.stack([to_array(ablated.gaps(name)) for name in DEFINITIONS]),
-                "resampled": np.stack([[to_array(draw) for draw in draws] for draws in resampled]),
-                "alone": alone(other_prompts(held.pairs, root=root, draw=0)),
+                "resampled": np.stack([[to_array(held.patched(mask, one)) for one in prompts] for mask in masks]),
+                "alone": alone(prompts[0]),
                 "searched": to_array(ablated.fitted()),
                 "subset": np.stack([to_array(ablated.subset(draw)) for draw in range(how.subsets)]),
                 "random": np.array([ablated.random(draw, remove=False) for draw in range(how.random)]),

@@ -50,7 +50,7 @@ class BehaviourHalves:
         Raises:
             DataError: If there are too few examples.
         """
-        groups = to_array(task.behaviors)
+        groups = task.behaviors.cpu().numpy()
         members = np.arange(len(groups)) if behaviour is None else np.flatnonzero(groups == behaviour)
         if len(members) < 2 * FEWEST:
             raise DataError(

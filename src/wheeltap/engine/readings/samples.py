@@ -43,5 +43,5 @@ class Samples(Reading):
             "samples": np.full(len(answers), answers.shape[1]),
         }
         if task.annotations.behaviors is not None or task.annotations.groups is not None:
-            values["group"] = np.unique(to_array(task.behaviors), return_inverse=True)[1]
+            values["group"] = np.unique(task.behaviors.cpu().numpy(), return_inverse=True)[1]
         return Readings(values, forwards=1.0)

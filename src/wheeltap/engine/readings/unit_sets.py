@@ -10,7 +10,6 @@ from torch import Tensor
 from wheeltap.core.errors import ModelError, UnknownName, UsageError
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
-from wheeltap.core.typed import to_array
 from wheeltap.engine.inside.units import HiddenUnits, hidden_units
 
 
@@ -82,7 +81,7 @@ def require_asked(subject: Subject, task: BaseTask, *, units: str, behaviour: in
         UnknownName: If a layer that is named is none of its hidden layers.
         UsageError: If it has no such unit, the set is all of them, or no example belongs to the behaviour.
     """
-    groups = {int(group) for group in np.unique(to_array(task.behaviors))}
+    groups = {int(group) for group in np.unique(task.behaviors.cpu().numpy())}
     if behaviour is not None and behaviour not in groups:
         raise UsageError(
             f"No example belongs to the behaviour {behaviour}.",
