@@ -165,6 +165,16 @@ def test_clean_models_are_rarely_called_contaminated(what: str, world: dict[str,
     assert share <= 0.085, (what, share)
 
 
+def test_an_order_that_new_items_gain_by_as_much_is_rarely_called_seen() -> None:
+    """Both gain by 2.5 of their standard errors: what new items gain is known no better than what the items do."""
+    rng, seen = np.random.default_rng(0), 0
+    for _ in range(300):
+        read = {**(copy := arrays(rng, meant=1.0)).read}
+        read["order_fresh"] = read.pop("order_twins")
+        seen += (Copy(read, 0, copy.root).order().effect.p or 0.0) <= ALPHA
+    assert seen / 300 <= 0.075, seen
+
+
 def test_repeated_items_are_looked_at_once(tmp_path: Path) -> None:
     lines = [{"text": text} for text in texts(seed=0, count=6) * 10]
     path = tmp_path / "items.jsonl"

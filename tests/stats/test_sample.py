@@ -12,7 +12,7 @@ from benchmarks.levels import Row, chosen, draws, groups
 from wheeltap.core.errors import DataError
 from wheeltap.stats.clusters import by_cluster, one_by_one
 from wheeltap.stats.effect import mean_effect, score_interval
-from wheeltap.stats.evidence import Chosen, Largest, NoEvidence, OwnTest, Smallest
+from wheeltap.stats.evidence import Candidate, Largest, NoEvidence, OwnTest, Smallest
 from wheeltap.stats.sample import Sample, largest_gap
 from wheeltap.stats.three_sided import p_below
 
@@ -99,7 +99,7 @@ def test_the_extreme_of_several_pays_for_the_choice() -> None:
     some = [OwnTest(0.01), OwnTest(0.2), OwnTest(0.03)]
     assert Largest(some).below(0.1, one_sided=True) == 0.2
     assert Smallest([(one, 0.1) for one in some]).below(0.1, one_sided=True) == pytest.approx(0.03)
-    assert Chosen(OwnTest(0.02), among=6).below(0.1, one_sided=True) == pytest.approx(0.12)
+    assert Candidate(OwnTest(0.02), among=6).below(0.1, one_sided=True) == pytest.approx(0.12)
     assert Largest([OwnTest(0.01), NoEvidence()]).below(0.1, one_sided=True) is None
     assert Smallest([(NoEvidence(), 0.1)]).below(0.1, one_sided=True) is None
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wheeltap.core.errors import DataError
-from wheeltap.stats.beyond import beyond_random
+from wheeltap.stats.beyond import Beyond
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import mean_effect
 
@@ -24,7 +24,7 @@ def test_a_further_draw_is_found_no_more_often_than_it_may(spread: float) -> Non
     alarms = naive = 0
     for _ in range(RUNS):
         values = draws(rng, count=DRAWS + 1, spread=spread)
-        alarms += (beyond_random(values[0], values[1:], unit="x").p or 0.0) <= 0.05
+        alarms += (Beyond(values[0], values[1:]).effect(name="x", unit="x").p or 0.0) <= 0.05
         naive += (mean_effect(values[0] - values[1:], unit="x").p or 0.0) <= 0.05
     assert alarms / RUNS <= 0.075, f"{alarms} of {RUNS}"
     if spread == 1.0:
@@ -36,7 +36,7 @@ def test_a_further_draw_is_found_no_more_often_than_it_may(spread: float) -> Non
 def test_with_equal_examples_or_one_it_is_the_known_t_test(examples: int) -> None:
     """Crawford and Howell's: (one - mean) / (sd sqrt((n + 1) / n)) on n - 1 degrees of freedom."""
     others = np.array([1.0, 2.0, 4.0, 7.0])
-    found = beyond_random(np.full(examples, 9.0), np.repeat(others[:, None], examples, axis=1), unit="x")
+    found = Beyond(np.full(examples, 9.0), np.repeat(others[:, None], examples, axis=1)).effect(name="x", unit="x")
     half = 3.182446305284263 * others.std(ddof=1) * np.sqrt(5 / 4)
     assert found.value == pytest.approx(5.5)
     assert found.low == pytest.approx(5.5 - half) and found.high == pytest.approx(5.5 + half)
@@ -46,18 +46,33 @@ def test_with_equal_examples_or_one_it_is_the_known_t_test(examples: int) -> Non
 def test_an_outlier_is_found_and_the_margin_counts() -> None:
     values = draws(np.random.default_rng(1), count=DRAWS, spread=0.1)
     one = values.mean(0) + 1.0
-    assert (beyond_random(one, values, unit="x").p or 0.0) < 1e-4
-    assert beyond_random(one, values, margin=2.0, unit="x").p == 1.0
+    assert (Beyond(one, values).effect(name="x", unit="x").p or 0.0) < 1e-4
+    assert Beyond(one, values).effect(margin=2.0, name="x", unit="x").p == 1.0
 
 
 def test_where_all_agree_a_bounded_measure_still_has_an_interval() -> None:
-    found = beyond_random(np.ones(50), np.zeros((4, 50)), bounded=True, unit="share")
+    found = Beyond(np.ones(50), np.zeros((4, 50)), bounded=True).effect(name="x", unit="share")
     assert found.value == 1.0 and found.low is not None and 0.8 < found.low < 1.0
     with pytest.raises(DataError):
-        beyond_random(np.full(50, 2.0), np.zeros((4, 50)), bounded=True, unit="share")
+        Beyond(np.full(50, 2.0), np.zeros((4, 50)), bounded=True)
+
+
+def test_what_examples_of_a_group_repeat_is_no_proof() -> None:
+    """By .2 more on average, and each of ten groups by more or less than that."""
+    rng, member, alarms = np.random.default_rng(2), np.repeat(np.arange(10), EXAMPLES // 10), [0, 0]
+    for _ in range(RUNS):
+        others = draws(rng, count=DRAWS, spread=0.0)
+        one = others.mean(0) + 0.2 + rng.normal(size=10)[member]
+        for at, groups in enumerate((None, member)):
+            found = Beyond(one, others, groups=groups).effect(margin=0.2, name="x", unit="x")
+            alarms[at] += (found.p or 0.0) <= 0.05
+    assert alarms[0] / RUNS > 0.2 and alarms[1] / RUNS <= 0.075, alarms
+    single = Beyond(np.ones(EXAMPLES), np.zeros((4, EXAMPLES)), groups=np.zeros(EXAMPLES, dtype=int))
+    found = single.effect(name="x", unit="x")
+    assert (found.low, found.high, found.p, single.below(2.0, one_sided=True)) == (None, None, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("others", [np.zeros((1, 5)), np.zeros((3, 4))])
 def test_what_does_not_fit_is_refused(others: Values) -> None:
     with pytest.raises(DataError, match="cannot serve"):
-        beyond_random(np.zeros(5), others, unit="x")
+        Beyond(np.zeros(5), others)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from wheeltap.core.records import Power
+from wheeltap.stats.crossed import unseen
 from wheeltap.stats.curve import band
 from wheeltap.stats.effect import mean_effect
 from wheeltap.stats.rare import (
@@ -13,7 +14,6 @@ from wheeltap.stats.rare import (
     p_below,
     power_of,
     rare_effect,
-    unseen,
     where_it_falls,
 )
 

@@ -122,6 +122,21 @@ def test_false_alarms_of_the_best_of_many_are_as_rare_as_alpha_says(
         assert naive / WORLDS > 0.5, "the best of 60 without halves is nearly always above its start"
 
 
+def test_of_examples_in_groups_the_best_of_many_is_no_better() -> None:
+    """Twenty groups of three that are right or wrong as one: halves of the examples would choose what they measure."""
+    member, alarms = np.repeat(np.arange(20), 3), [0, 0]
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        scores = (rng.random((60, 20)) < 0.4)[:, member].astype(float)
+        for at, groups in enumerate((None, member)):
+            made = Halves.drawn(60, splits=4, groups=groups, rng=rng)
+            gain = made.effect(made.chosen(scores) - 0.4, name="gain", unit="accuracy")
+            alarms[at] += gain.p is not None and gain.value is not None and gain.p <= 0.05 and gain.value > 0.0
+    assert alarms[0] > 100 and alarms[1] <= 18, alarms
+    with pytest.raises(DataError, match="too few groups"):
+        Halves.drawn(60, splits=1, groups=np.repeat(np.arange(3), 20), rng=np.random.default_rng(0))
+
+
 def test_p_value_and_interval_agree_about_a_margin() -> None:
     made = halves(200, splits=3)
     rng = np.random.default_rng(5)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wheeltap.audits.claims import Edge, Unanswered
 from wheeltap.core.records import Estimate, Outcome, SubjectRecord, TaskRecord, Trial
 from wheeltap.plans.plan import MARGIN, Lookup, Plan
-from wheeltap.stats.clusters import Groups
+from wheeltap.stats.clusters import Groups, one_by_one
 from wheeltap.stats.effect import score_interval
 
 Values = NDArray[np.floating[Any]]
@@ -29,8 +29,8 @@ AT_CHANCE, WORSE, TOO_FEW = "at chance", "worse than chance", "too few examples"
 
 @final
 @dataclass(frozen=True)
-class Standing:
-    """How an undisturbed score stands to chance.
+class Headroom:
+    """Whether an undisturbed score leaves something to lose.
 
     Attributes:
         verdict: Why there is nothing to lose: see ``AT_CHANCE``; empty where there is something.
@@ -107,6 +107,13 @@ class Case:
                 return outcome.values.get("group")
         return None
 
+    def grouped(self, subject: SubjectRecord) -> str:
+        """How many groups the examples come in, and what that costs its score, in words; empty where they do not."""
+        if self.groups is None:
+            return ""
+        few = one_by_one(self.clean(subject), self.groups)
+        return f"in {len(np.unique(self.groups)):,} groups, which count as about {few:,.0f} independent ones"
+
     def edge(self, *subjects: SubjectRecord, own: float | None = None) -> Edge:
         """The smallest loss of score of interest, in units of the measure.
 
@@ -131,7 +138,7 @@ class Case:
             return Edge(value, half, because=because)
         clean = self.clean(subjects[0])
         if self.is_error(subjects[0]):
-            return Edge(share * float(clean.mean()), share * clean, share=share)
+            return Edge(share * float(clean.mean()), share * clean)
         return Edge(self.scaled(share))
 
     def is_error(self, subject: SubjectRecord) -> bool:
@@ -235,27 +242,27 @@ class Case:
         """The undisturbed score per example."""
         return self.values(self.plan.clean(subject))
 
-    def standing(self, subject: SubjectRecord) -> Standing:
+    def headroom(self, subject: SubjectRecord) -> Headroom:
         """Whether the undisturbed score is shown to be better than chance, so that there is something to lose."""
         task, clean, chance = self.plan.task, self.clean(subject), self.chance
         score = score_interval(clean, bounded=task.bounded, groups=self.groups, name=task.measure, unit=task.measure)
         near, far = (score.low, score.high) if task.higher_is_better else (score.high, score.low)
         if near is None or far is None:
-            return Standing()  # one example has no spread: its losses still vary from draw to draw
+            return Headroom()  # one example has no spread: its losses still vary from draw to draw
         common = 0.0 if task.common is None else task.common
         if task.sign * (near - chance) > 0.0 and (task.common is None or near > common):
-            return Standing()
+            return Headroom()
         scores = f"{subject.name} scores {score}"
         if task.sign * (far - chance) < 0.0 and not self._one_answer(subject):
             shown = f"{scores}, shown to be worse than chance ({chance:.3g}), so there is nothing to lose"
-            return Standing(WORSE, f"{shown}: {_wrong_way(task)}")
+            return Headroom(WORSE, f"{shown}: {_wrong_way(task)}")
         if self._says_nothing(score, far):
             few = f"{task.examples:,} example{'s' * (task.examples != 1)}"
             least = f"{max(chance, common) if task.bounded else chance:.3g}"
-            return Standing(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
+            return Headroom(TOO_FEW, f"{scores} on {few}: too few examples to say whether that is better than {least}.")
         if task.sign * (near - chance) <= 0.0:
-            return Standing(AT_CHANCE, f"{scores}, chance is {chance:.3f}: there is nothing to lose.")
-        return Standing(
+            return Headroom(AT_CHANCE, f"{scores}, chance is {chance:.3f}: there is nothing to lose.")
+        return Headroom(
             AT_CHANCE,
             f"{scores}, and {task.always} scores {common:.3f}: not shown to be better, so there is nothing to lose.",
         )
@@ -286,9 +293,9 @@ class Case:
 
     def require_above_chance(self, subject: SubjectRecord) -> None:
         """Raises ``Unanswered`` if the subject has nothing to lose."""
-        standing = self.standing(subject)
-        if standing.verdict:
-            raise Unanswered("not_applicable", standing.because)
+        headroom = self.headroom(subject)
+        if headroom.verdict:
+            raise Unanswered("not_applicable", headroom.because)
 
     def skipped(self, trials: Iterable[Trial]) -> bool:
         """Whether all of them were skipped: the disturbance is not defined there."""

@@ -11,7 +11,7 @@ from wheeltap.audits.circuit_read import CircuitRead
 from wheeltap.audits.claims import Words
 from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.readings.circuit_search import Null
-from wheeltap.stats.beyond import more_often
+from wheeltap.stats._scipy import binomial_share
 
 LEVEL: Final = 0.05
 """P-value from which a circuit is called better than random ones of its size."""
@@ -87,8 +87,8 @@ class CircuitNullsAudit(CircuitAudit):
             f"(lowest {kept.min():.3f} nats, the circuit {own:.3f}; p = {p:.3f}); {as_bad} do as much harm when "
             "ablated."
         )
-        # Not merely undecided: more than one in twenty random circuits does as well.
-        as_well = more_often(as_good, len(kept), share=LEVEL) <= LEVEL
+        # Not merely undecided: more than one in twenty random circuits does as well (exact, two-sided).
+        as_well = as_good > 0 and 2.0 * (1.0 - binomial_share(as_good - 1, len(kept), LEVEL)) <= LEVEL
         if as_well:
             says = f"{NOT_EVIDENCE}: random circuits of its size do as well."
         return Tested(

@@ -84,10 +84,8 @@ class CircuitSufficientAudit(CircuitAudit):
         if not read.asked(key):
             return Tested(test=None, title=title, status="not_applicable", found=NO_OTHERS, alarm=False)
         sample = read.rises(key, share=self.settings.tolerance)
-        rise, margin = (
-            sample.effect(margin=sample.margin, name=f"rise of the loss, {words}", unit="nats"),
-            sample.margin,
-        )
+        margin = sample.margin
+        rise = sample.effect(margin=margin, name=f"rise of the loss, {words}", unit="nats")
         numbers = (
             f"With everything else ablated ({words}) the loss is {read.loss(key).mean():.3f} nats, of the whole net "
             f"{read.whole(key).mean():.3f}, of a guess 0.693: a rise of {rise}; {margin:.3f} would do."

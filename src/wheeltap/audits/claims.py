@@ -56,13 +56,11 @@ class Edge:
     Attributes:
         value: The margin.
         each: ``[example]``, whose mean is the margin; ``None`` where it is a number that was given.
-        share: Of the undisturbed error, where it is a share of that; else 0.
         because: How it came about, as a sentence; empty where it is what was asked for.
     """
 
     value: float
     each: NDArray[np.floating[Any]] | None = None
-    share: float = 0.0
     because: str = ""
 
 

@@ -35,9 +35,6 @@ TIMES: Final = 2.0
 """How many times the gain of new items of the same form must be exceeded, where these show the order themselves: what
 form and contents give together differs from item to item."""
 
-_FLAT: Final = 1e-12
-"""Least spread among the arrangements of a shard that is divided by, nats."""
-
 SURE: Final = 8.0
 """Standard errors from which an effect is found whatever the test: a normal probability beyond is 0."""
 
@@ -138,12 +135,10 @@ class Copy:
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond = f"; beyond the twins in the same order p = {more.p:.2g}"
         if "order_fresh" in self.read:
-            fresh = order_test(self.read["order_fresh"][self.at], self._rng("order of new items"))
-            spread = order.std(axis=1)
-            form = float((fresh.gains / np.maximum(spread, _FLAT)).mean())
-            less, times = order.copy(), TIMES if fresh.p <= SHOWN else 1.0
-            less[:, 0] -= times * max(form, 0.0) * spread
-            more = order_test(less, self._rng("beyond new items"))
+            new = self.read["order_fresh"][self.at]
+            fresh = order_test(new, self._rng("order of new items"))
+            times = TIMES if fresh.p <= SHOWN else 1.0
+            more = order_test(order - times * new, self._rng("beyond new items"))
             p, reach = max(p, more.p), min(reach, _reach(more.gains / tokens))
             beyond += (
                 f"; new items of the same form in the same order gain {float((fresh.gains / tokens).mean()):.3g} (p = "

@@ -11,7 +11,7 @@ from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.claims import LOSS, PAIR, Edge
 from wheeltap.audits.controls import AGAIN, AGAIN_DRAWS, Null, destroyed, silent, silent_twice
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.audits.losses import Disturbed, losing, shipped, told
+from wheeltap.audits.losses import Disturbed, losing, remarks, shipped
 from wheeltap.audits.schemes import Scheme, scheme, schemes
 from wheeltap.core.errors import UsageError
 from wheeltap.core.records import Control, Estimate, Scalar, SubjectRecord, Trial
@@ -191,7 +191,7 @@ class DeploymentAudit(Audit):
         lost, expected = there.loss(one.label, edge=edge), there.expected(subject)
         words = f"{subject.name} loses {lost} of its score at {one.label}{there.diverged}"
         left = there.no_better
-        rest = f"{told(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
+        rest = f"{remarks(edge, left)}{shipped(expected)}{self._spared(subject, one)}"
         claim = Tested(
             test=lost, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS, title=one.label,
             scheme=one.name, beside=(there.score, *expected, *(() if left is None else (left,))),

@@ -32,9 +32,6 @@ ENOUGH_FOR_ENTROPY: Final = 20
 """Votes below which a correlation of entropies is said to be too low."""
 
 
-_SEVERAL: Final = 2
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Panel:
@@ -103,12 +100,10 @@ class Panel:
                       table=lambda known: known.crossed(soft, 2.0 * known.agreed)),
         )  # fmt: skip
 
-    def mean(
-        self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray] | None = None
-    ) -> Estimate:
-        """Mean over items; over raters as well, where they are known and ``table`` says what each of them moves."""
+    def mean(self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray]) -> Estimate:
+        """Mean over items; over raters as well, where they are known: ``table`` says what each of them moves."""
         made = mean_of(values, name, unit)
-        if self.ballots is None or table is None or made.low is None:
+        if self.ballots is None or made.low is None:
             return made
         return _cut(mean_over(table(self.ballots), name=name, unit=unit))
 
@@ -123,7 +118,7 @@ class Panel:
         self, values: FloatArray, table: Callable[[Ballots], FloatArray], groups: Groups | None = None
     ) -> Sample:
         """What a tested mean of differences of scores in [0, 1] is the mean of: with raters as draws, where known."""
-        if self.ballots is None or self.ballots.raters < _SEVERAL:
+        if self.ballots is None or self.ballots.raters < 2:
             return Sample(values[None, :], 1.0, groups=groups)
         return Sample(table(self.ballots), groups=groups)
 

@@ -26,17 +26,18 @@ def raters(panel: Panel) -> list[Tested]:
         why = "One person gave all the votes, so nothing is known of other people."
         return [Tested(test=None, status="not_applicable", title=RATERS, found=why)]
     found = offsets(known, ordinal=panel.ordinal)
-    odd = sorted((one for one in found if one.sure), key=lambda one: -abs(_gap(one)))
-    few = sum(one.gap is None for one in found)
+    odd = sorted((one for one in found if one.sure), key=lambda one: -one.size)
+    few, more = sum(one.gap is None for one in found), len(odd) - _SHOWN
+    beside = tuple(_named(one, panel) for one in odd[:_SHOWN])
+    listed = "; ".join(f"{one.name.partition(':')[0]} {one}" for one in beside)
     said = (
         f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items. "
         f"{len(odd)} of them differ{'s' if len(odd) == 1 else ''} from the others on the same items (95 %, all of them "
         "at once)"
-        f"{': ' if odd else '.'}{'; '.join(_said(one, panel) for one in odd[:_SHOWN])}{_more(len(odd))}"
+        f"{': ' if odd else ''}{listed}{f'; and {more} more' if more > 0 else ''}."
     )
     if few:
         said += f" Of {few} with fewer than {FEWEST} votes nothing is said."
-    beside = tuple(_named(one, panel) for one in odd[:_SHOWN])
     return [Tested(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside), _ceiling(known)]
 
 
@@ -77,21 +78,8 @@ def _over(known: Ballots, given: FloatArray, moved: FloatArray, name: str) -> Es
     return mean_over(known.crossed(values, moved), name=name, unit="share of people")
 
 
-def _gap(one: Offset) -> float:
-    return 0.0 if one.gap is None or one.gap.value is None else one.gap.value
-
-
-def _said(one: Offset, panel: Panel) -> str:
-    named = _named(one, panel)
-    return f"{named.name.partition(':')[0]} {named}"
-
-
 def _named(one: Offset, panel: Panel) -> Estimate:
     assert one.gap is not None, "a rater who differs has votes"
     who = panel.raters[one.rater] if one.rater < len(panel.raters) else f"rater {one.rater + 1}"
     what = "" if one.label is None else f" chooses {panel.labels[one.label] if panel.labels else one.label}"
     return msgspec.structs.replace(one.gap, name=f"{who}{what}: {one.gap.name}")
-
-
-def _more(count: int) -> str:
-    return "" if not count else "." if count <= _SHOWN else f"; and {count - _SHOWN} more."

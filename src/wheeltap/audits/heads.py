@@ -156,7 +156,7 @@ class HeadsAudit(ReadingAudit[_Read]):
             weights[top:] = (total - top) / (len(rises) - top)
         rng = seeds.generator(case.plan.seed, "heads", "halves")
         try:
-            halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, rng=rng)
+            halves = Halves.drawn(rises.shape[1], splits=self.settings.splits, groups=case.groups, rng=rng)
         except DataError as error:
             raise Unanswered("not_applicable", error.what) from error
         top_ranked = TopRanked(rises, weights, halves, self._unit(case))

@@ -230,7 +230,10 @@ class ImprovementAudit(Audit):
         targets = read["targets"].astype(np.int64)
         floor = max(case.chance, float(np.bincount(targets).max()) / len(targets))
         rng = seeds.generator(case.plan.seed, "improvement", "halves")
-        halves = Halves.drawn(len(clean), splits=self.settings.splits, rng=rng)
+        try:
+            halves = Halves.drawn(len(clean), splits=self.settings.splits, groups=case.groups, rng=rng)
+        except DataError as error:
+            raise Unanswered("not_applicable", error.what) from error
         outcome = case.outcome(case.plan.clean(subject))
         assert outcome is not None, "its score was read above"
         start, table = clean if clean.mean() >= floor else np.full(len(clean), floor), case.table([grid])[0]
@@ -283,10 +286,9 @@ class ImprovementAudit(Audit):
             gains[1] - gains[0], margin=margin, name="gain_difference", unit=plan.task.measure
         )
         words = f"Noise in the weights improves {rival.name} by {difference} more than {plan.reference.name}"
-        bounded = 1.0 if plan.task.bounded else None
         claim = Tested(
             test=difference, margin=margin, words=PAIR,
-            evidence=largest_gap(one.gains, two.gains, bound=bounded and 2 * bounded, groups=case.groups),
+            evidence=largest_gap(one.gains, two.gains, bound=2.0 if plan.task.bounded else None, groups=case.groups),
             found=f"{words}. {_EXPLAINED}",
             otherwise=f"{words}: not shown to differ by more than {margin:g}, as nets that hide nothing do.",
         )  # fmt: skip
@@ -353,10 +355,9 @@ _EXPLAINED: Final = (
 
 def _too_little(case: Case, one: _Searched, margin: float) -> Evidence:
     """That no copy gains as much as the margin; or none by as much more than a constant added to each output."""
-    rows = one.gains + one.start
-    least = [one.start, one.shifted.mean(0)]
     bound = 1.0 if case.plan.task.bounded else None
-    copies = [Largest([Sample((row - before)[None], bound, groups=case.groups) for row in rows]) for before in least]
+    beyond = one.gains + (one.start - one.shifted.mean(0))
+    copies = [Largest([Sample(row[None], bound, groups=case.groups) for row in rows]) for rows in (one.gains, beyond)]
     return Smallest([(some, margin) for some in copies])
 
 

@@ -189,14 +189,10 @@ def grown_of(scores: Values, clean: Values, *, level: float = 0.95) -> Estimate:
     return replace_in(share_kept(scores, clean, chance=0.0, level=level), name=GROWN, unit="ratio")
 
 
-def told(edge: Edge, left: Estimate | None) -> str:
+def remarks(edge: Edge, left: Estimate | None) -> str:
     """How the margin came about, and that nothing is left of a score, in sentences that another one follows."""
-    said = f"{edge.because} " if edge.because else ""
-    return (
-        said
-        if left is None
-        else f"{said}It is not shown to be better than {left.name.removeprefix('above ')}: {left}. "
-    )
+    beaten = "" if left is None else f"It is not shown to be better than {left.name.removeprefix('above ')}: {left}. "
+    return f"{edge.because} {beaten}" if edge.because else beaten
 
 
 def losing(case: Case) -> list[SubjectRecord]:
@@ -204,7 +200,7 @@ def losing(case: Case) -> list[SubjectRecord]:
 
     def loses(subject: SubjectRecord) -> bool:
         try:
-            return not case.standing(subject).verdict
+            return not case.headroom(subject).verdict
         except Unanswered:  # its clean pass failed, and so would everything else
             return False
 

@@ -12,7 +12,7 @@ from wheeltap.audits.base import Audit, Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Values
 from wheeltap.audits.claims import LOSS, PAIR
 from wheeltap.audits.limits import Count, Margin
-from wheeltap.audits.losses import Disturbed, ends_of, shipped, told
+from wheeltap.audits.losses import Disturbed, ends_of, remarks, shipped
 from wheeltap.core.records import Curve, Estimate, Scalar, SubjectRecord, Trial
 from wheeltap.core.settings import Settings
 from wheeltap.plans.plan import Plan
@@ -238,7 +238,7 @@ class ModifyAudit(Audit):
         tested = losses.pop(self.settings.tested)
         words = f"{subject.name} loses {tested} of its score at {tested.name}{there.diverged}"
         left = there.no_better
-        rest = f"{told(edge, left)}{self.shipped(there, subject)}"
+        rest = f"{remarks(edge, left)}{self.shipped(there, subject)}"
         claim = Tested(
             test=tested, margin=edge.value, evidence=there.sample(edge=edge), one_sided=True, words=LOSS,
             beside=(there.score, *there.expected(subject), *losses.values(), *(() if left is None else (left,))),

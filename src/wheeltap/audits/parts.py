@@ -1,7 +1,7 @@
 """WT205: is a set of hidden units necessary for a behaviour (without it, it goes) and sufficient (alone, it stays)?"""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, final
+from typing import ClassVar, Final, final
 
 import msgspec
 
@@ -12,9 +12,8 @@ from wheeltap.audits.reading_audit import SingleReadingAudit
 from wheeltap.core.records import Estimate, SubjectRecord
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.parts import ABLATIONS, PARTS, PartsSettings
-from wheeltap.stats.beyond import beyond_random, not_beyond
-from wheeltap.stats.effect import mean_effect
-from wheeltap.stats.evidence import OwnTest, Smallest
+from wheeltap.stats.beyond import Beyond
+from wheeltap.stats.evidence import Smallest
 from wheeltap.stats.sample import Sample
 
 _SHOWN: Final = 12
@@ -68,7 +67,7 @@ class Ablation:
         beyond: How much more that is than with random sets.
         margin: What ``beyond`` must exceed; nothing is asked of it where ``None``.
         sample: What ``own`` is the mean of.
-        short: P-value of "``beyond`` is at least the margin".
+        random: What ``beyond`` is of.
         best: The same as ``own`` for the random set that does best.
         loss: What ``beyond`` is in the loss.
     """
@@ -79,7 +78,7 @@ class Ablation:
     beyond: Estimate
     margin: float | None
     sample: Sample
-    short: float
+    random: Beyond
     best: Estimate
     loss: Estimate
 
@@ -114,7 +113,7 @@ class Answer:
     def evidence(self) -> Smallest:
         """That one ablation leaves too much (or keeps too little), whichever: the claim does not hold then."""
         own = [(one.sample, one.least) for one in self.ablations if one.least is not None]
-        beyond = [(OwnTest(one.short), one.margin) for one in self.ablations if one.margin is not None]
+        beyond = [(one.random, one.margin) for one in self.ablations if one.margin is not None]
         return Smallest([*own, *beyond])
 
 
@@ -193,11 +192,14 @@ def _ablation(
     """The numbers of one ablation from effects and losses ``[set, example]``; the first threshold by example."""
     shares, margin = thresholds
     least = float(shares.mean())
-    scale: dict[str, Any] = {"bounded": case.plan.task.bounded, "unit": case.plan.task.measure}
+    groups, bounded, unit = case.groups, case.plan.task.bounded, case.plan.task.measure
+    bound = 1.0 if bounded else None
     best = effects[1 + int(effects[1:].mean(1).argmax())]
-    sample = Sample(effects[:1], 1.0 if case.plan.task.bounded else None, groups=case.groups, margins=shares)
-    own = sample.effect(margin=least, name=f"{kind}: the set {side.does}", unit=case.plan.task.measure)
-    beyond = beyond_random(effects[0], effects[1:], margin=margin, name=f"{kind}: more than random sets", **scale)
+    sample = Sample(effects[:1], bound, groups=groups, margins=shares)
+    own = sample.effect(margin=least, name=f"{kind}: the set {side.does}", unit=unit)
+    random = Beyond(effects[0], effects[1:], bounded, groups)
+    beyond = random.effect(margin=margin, name=f"{kind}: more than random sets", unit=unit)
+    loss = Beyond(losses[0], losses[1:], groups=groups)
     # Half of a side is ablated at random: less than what the claim is about. A set that holds a spare of itself may
     # stand that and be necessary as a whole; where there are spares, random sets may stand it no worse than one that
     # is sufficient.
@@ -209,15 +211,16 @@ def _ablation(
         _upwards(beyond, margin),
         None if mild and side is SUFFICIENT else margin,
         sample,
-        not_beyond(effects[0], effects[1:], margin=margin, bounded=case.plan.task.bounded),
-        mean_effect(best[None], name=f"{kind}: the best random set {side.does}", **scale),
-        beyond_random(losses[0], losses[1:], name=f"{kind}: more than random sets, loss", unit="loss"),
+        random,
+        Sample(best[None], bound, groups=groups).effect(name=f"{kind}: the best random set {side.does}", unit=unit),
+        loss.effect(name=f"{kind}: more than random sets, loss", unit="loss"),
     )
 
 
 def _upwards(test: Estimate, threshold: float) -> Estimate:
-    """The test with the p-value of "no more than the threshold": far below it is no evidence."""
-    return test if (test.value or 0.0) > threshold else msgspec.structs.replace(test, p=1.0)
+    """The test with the p-value of "no more than the threshold": far below it, or without a spread, is no evidence."""
+    known = test.p is not None and (test.value or 0.0) > threshold
+    return test if known else msgspec.structs.replace(test, p=1.0)
 
 
 @final

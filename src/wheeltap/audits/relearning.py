@@ -271,14 +271,13 @@ class RelearningAudit(Audit):
         large = exceeds(gap, margin) and noisy
         powers = [able[each.subject.name] for each in (one, two) if each.subject.name in able]
         weak = [known for known in powers if not known.shown]
-        apart = any(other.low is None or other.high is None or max(-other.low, other.high) > margin for other in rest)
-        told = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
+        said = f"but {noise}: {_NOISE}" if large else f"not shown to be more than {margin:.2g} either way."
         if weak and not large:
-            told += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
+            said += f" The attacks have no power here, so that nothing is excluded. {weak[0].because}"
         claim = Tested(
             test=_both(gap, beyond), evidence=_all_small(case, one, two), shown=gap, margin=margin, words=PAIR,
             beside=(*rest, beyond, *self._gaps(case, one, two)), found=f"{words}; {noise}. {_LIMITS}",
-            otherwise=f"{words}: {told} {_LIMITS}", fallback="inconclusive" if large or weak or apart else None,
+            otherwise=f"{words}: {said} {_LIMITS}", fallback="inconclusive" if large or weak else None,
         )  # fmt: skip
         return self.draft(case, name, claim, (*one.trials, *two.trials), title=title)
 

@@ -21,9 +21,7 @@ TUNE: Final = "fine-tune"
 ATTACKS: Final[dict[str, float]] = {
     "output-bias": 0.1, "output-gain": 0.1, "bias": 0.01, "gain": 0.01, "last": 0.1, "lora": 0.1, "full": 0.03,
 }  # fmt: skip
-"""Ways to bring a group back, the cheapest first, each with its first step size: see ``perturb.tune``.
-
-"""
+"""Ways to bring a group back, the cheapest first, each with its first step size: see ``perturb.tune``."""
 
 CHEAP: Final = ("output-gain",)
 """Attacks on a few numbers, which hardly hold what a net never knew: what they bring back was there."""
@@ -171,7 +169,7 @@ HIDDEN: Final = "hidden"
 
 
 @dataclass(frozen=True)
-class Attacked:
+class Recovery:
     """What attacks brought back and cost, each chosen on the half of the examples that it is not counted on.
 
     Attributes:
@@ -185,7 +183,7 @@ class Attacked:
     names: tuple[str, ...]
 
 
-def strongest(scores: dict[str, tuple[Values, Values]]) -> Attacked:
+def strongest(scores: dict[str, tuple[Values, Values]]) -> Recovery:
     """The attack after which the score on all examples is highest, those of the group and the others.
 
     It is chosen on one half of the examples and counted on the other, both ways: so that to choose among several lifts
@@ -203,8 +201,7 @@ def strongest(scores: dict[str, tuple[Values, Values]]) -> Attacked:
 
     one, two = (max(scores, key=lambda name, half=half: worth(name, 1 - half)) for half in (0, 1))
     inside, outside = (np.where(halves[at] == 0, scores[one][at], scores[two][at]) for at in (0, 1))
-    picked = (one, two)
-    return Attacked(inside, outside, tuple(dict.fromkeys(picked)))
+    return Recovery(inside, outside, tuple(dict.fromkeys((one, two))))
 
 
 def _halves(examples: int) -> NDArray[np.int64]:
@@ -292,12 +289,12 @@ class Relearnt:
     def best_noise(self) -> Values:
         """``[1, example]``: under the best draw of noise, chosen on the half of the examples that this is not in."""
         draws = self.noise.reshape(-1, self.noise.shape[-1])
-        at = np.arange(draws.shape[1]) % 2
+        at = _halves(draws.shape[1])
         picked = [draws[draws[:, at != half].mean(1).argmax()] for half in (0, 1)] if at.any() else [draws[0]]
         return np.where(at == 0, picked[0], picked[-1])[None, :]
 
     @cached_property
-    def strongest(self) -> Attacked:
+    def strongest(self) -> Recovery:
         """After the attack that brings back most for what it costs; the plain training is one of them."""
         plain = (self.score[-1], self.elsewhere[-1])
         return strongest({**self.attacks, PLAIN: plain})
@@ -308,7 +305,7 @@ class Relearnt:
         return self.cheapest.inside, self.score[-1], self.strongest.inside
 
     @cached_property
-    def cheapest(self) -> Attacked:
+    def cheapest(self) -> Recovery:
         """After the strongest of the attacks on a few numbers; where none can be made, of all."""
         cheap = {name: scores for name, scores in self.attacks.items() if name in CHEAP}
         return strongest(cheap) if cheap else self.strongest
@@ -418,13 +415,11 @@ class Power:
         because: What was done and seen.
         recovered: The share of what was hidden that came back; ``None`` where nothing could be hidden.
         shown: Whether at least half of it came back.
-        trials: Behind it.
     """
 
     because: str
     recovered: Estimate | None = None
     shown: bool = False
-    trials: tuple[Trial, ...] = ()
 
 
 def control_trials(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> dict[str, list[Trial]]:
@@ -445,28 +440,24 @@ def _known(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scor
 
 def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Scored) -> Power:
     """Whether what is known to be hidden comes back under the attacks."""
-    trials, group = control_trials(case, subject, how, on), _known(case, subject, how, on)
-    if group is None:
+    if (group := _known(case, subject, how, on)) is None:
         return Power("No other group has enough examples to be hidden in a copy.")
-    every = tuple(trial for row in trials.values() for trial in row)
-    told = [
-        outcome.values["trained"] > 0.0 for t in every if (outcome := case.outcome(t)) and "trained" in outcome.values
-    ]
-    free = ~np.any(told, axis=0) if told else ~on.trained
+    trials = attacks(case, subject, how, group, draws=how.control_draws, hide=True)
+    outcomes = [case.outcome(trial) for row in trials.values() for trial in row]
+    trained = [held.values["trained"] > 0.0 for held in outcomes if held and "trained" in held.values]
+    free = ~np.any(trained, axis=0) if trained else ~on.trained
     inside, outside = (on.groups == group) & free, (on.groups != group) & (on.groups != how.group) & free
     sign, hidden = case.plan.task.sign, _table(case, [trials[HIDDEN]])
     clean = sign * case.clean(subject)
     if hidden is None or not (inside.any() and outside.any()):
-        return Power(f"Group {group} could not be hidden in a copy of {subject.name}.", trials=every)
+        return Power(f"Group {group} could not be hidden in a copy of {subject.name}.")
     before = sign * hidden[0][0]
     gone = float((clean - before)[inside].mean())
     if gone < case.scaled(how.known) or gone < 0.5 * (float(clean[inside].mean()) - sign * case.chance):
-        return Power(
-            f"Group {group} could not be hidden in a copy of {subject.name}: it loses {gone:.3f}.", trials=every
-        )
+        return Power(f"Group {group} could not be hidden in a copy of {subject.name}: it loses {gone:.3f}.")
     tables = {name: made[0] for name in how.attacks if (made := _table(case, [trials[name]])) is not None}
     if not tables:
-        return Power("No attack can be made on this net.", trials=every)
+        return Power("No attack can be made on this net.")
     best = strongest({name: (sign * one[:, inside], sign * one[:, outside]) for name, one in tables.items()})
     back = mean_effect((best.inside - before[inside]) / gone, margin=BACK, bounded=False, name="share that comes back",
                        unit="share of what was hidden")  # fmt: skip
@@ -475,7 +466,7 @@ def power(case: Case, subject: SubjectRecord, how: RelearningSettings, on: Score
         f"In a copy of {subject.name}, group {group} was hidden by {_HIDDEN_BY}: its score fell by {gone:.3f}. Of "
         f"that, {back} comes back ({' and '.join(best.names)})."
     )
-    return Power(said, msgspec.structs.replace(back, p=None), shown, every)
+    return Power(said, msgspec.structs.replace(back, p=None), shown)
 
 
 BACK: Final = 0.5

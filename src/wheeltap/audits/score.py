@@ -129,11 +129,11 @@ class ScoreAudit(Audit):
             f"{subject.name} scores {score} ({task.measure}; chance {case.chance:.3f}) on {task.examples} examples. "
             "This is all that a benchmark sees."
         )
-        standing = case.standing(subject)
-        status = "inconclusive" if standing.verdict == TOO_FEW else "found" if standing.verdict else "measured"
+        headroom = case.headroom(subject)
+        status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
         claim = Tested(
-            test=None, status=status, found=standing.because or f"{because}{_as_probabilities(case, subject)}",
-            beside=(score,), words=Words(standing.verdict, "measured", "measured", undecided=standing.verdict),
+            test=None, status=status, found=headroom.because or f"{because}{_as_probabilities(case, subject)}",
+            beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])
 

@@ -13,7 +13,6 @@ from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate, Finding, SubjectRecord
 from wheeltap.core.rounding import fixed
 from wheeltap.plans.plan import Plan
-from wheeltap.stats.clusters import one_by_one
 from wheeltap.stats.crossed import Values
 from wheeltap.stats.effect import has_width, score_interval, share_interval, without_point
 from wheeltap.stats.sample import Sample
@@ -46,10 +45,7 @@ def score_of_answers(case: Case, subject: SubjectRecord) -> Estimate:
 
 def alone(case: Case, subject: SubjectRecord, score: Estimate) -> Tested:
     """The score that recorded answers give; what chance would score is not known of them."""
-    said, groups = f"scores {score} on {case.plan.task.examples:,} items", case.groups
-    if groups is not None:
-        few = one_by_one(case.clean(subject), groups)
-        said = f"{said} in {len(np.unique(groups)):,} groups, which count as about {few:,.0f} independent ones"
+    said = f"scores {score} on {case.plan.task.examples:,} items {case.grouped(subject)}".rstrip()
     return Tested(
         test=None, status="measured", found=f"{subject.name} {said}. This is all that a benchmark sees.",
         beside=(score,), words=PAIR, brief=f"{said}.",

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import msgspec
-import numpy as np
 
 from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
@@ -20,7 +19,6 @@ from wheeltap.core.records import UNCOVERED, Cost, Estimate, Finding, Power, Sca
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.study import StudyRecord
 from wheeltap.plans.plan import CUT, GROUPED, Lookup, Plan
-from wheeltap.stats.clusters import one_by_one
 from wheeltap.stats.family import holm
 
 OPEN = (
@@ -152,15 +150,11 @@ def _paths(plan: Plan, lookup: Lookup) -> dict[str, Scalar]:
 
 def _grouped(case: Case) -> dict[str, Scalar]:
     """What it costs that the examples come in groups, in words; nothing where they do not."""
-    if (groups := case.groups) is None:
-        return {}
     try:
-        clean = case.clean(case.plan.reference)
+        groups = case.grouped(case.plan.reference)
     except Unanswered:
         return {}
-    many = len(np.unique(groups))
-    few = one_by_one(clean, groups)
-    return {GROUPED: f"in {many:,} groups, which count as about {few:,.0f} independent ones"}
+    return {GROUPED: groups} if groups else {}
 
 
 def _started(case: Case) -> bool:
@@ -201,9 +195,8 @@ def _settled(draft: Draft, sides: tuple[float | None, float | None], *, alpha: f
         status, because = "found", finding.because
     elif draft.fallback is None and below is not None and below <= alpha:
         status = "excluded"
-        if draft.margin > 0.0 and finding.estimates[:1] == (
-            test,
-        ):  # else the tested effect is not the one that is reported
+        # Else there is no margin, or the tested effect is not the one that is reported.
+        if draft.margin > 0.0 and finding.estimates[:1] == (test,):
             because = f"{because} {EXCLUDED.format(draft.margin)}"
     if status == "inconclusive" and draft.undecided:
         because = f"{because} {draft.undecided}"

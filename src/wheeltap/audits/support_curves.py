@@ -1,7 +1,6 @@
 """pass@k as curves with bands, for all of a benchmark and for each part of it."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -14,9 +13,6 @@ from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.passk import pass_all, pass_at, runs_of
 from wheeltap.stats.simultaneous import Band, band
 from wheeltap.stats.support import Solved
-
-Drawn = Callable[[str, str], np.random.Generator]
-"""Random numbers of a subject and a part of the benchmark."""
 
 ALL: Final = 512
 """Numbers of tries up to which every one is looked at; beyond, so many in equal ratios."""
@@ -51,16 +47,15 @@ def curves_of(
     held: Sequence[Counted], ks: tuple[int, ...], *, seed: int, groups: Groups | None
 ) -> tuple[TryCurve, ...]:
     """One curve for each subject and part of the benchmark; the band of the whole is over groups, where there are."""
-    rng = partial(_rng, seed)
-    return tuple(_curve(one, part, ks, rng, groups) for one in held for part in _parts(one))
+    return tuple(_curve(one, part, ks, seed, groups) for one in held for part in _parts(one))
 
 
 def _curve(
-    one: Counted, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], rng: Drawn, groups: Groups | None
+    one: Counted, part: tuple[str, NDArray[np.intp]], ks: tuple[int, ...], seed: int, groups: Groups | None
 ) -> TryCurve:
     (group, rows), at, most = part, np.array(ks) - 1, ks[-1]
     right, samples = one.right[rows], one.samples[rows]
-    made = band(_units(pass_at(right, samples, most=most)[:, at], group, groups), rng=rng(one.name, group))
+    made = band(_units(pass_at(right, samples, most=most)[:, at], group, groups), rng=_rng(seed, one.name, group))
     return TryCurve(
         subject=one.name, group=group, items=len(rows), ks=ks, solved=_floats(made.mean), low=_ends(made.low),
         high=_ends(made.high), always=_floats(pass_all(right, samples, most=most)[:, at].mean(axis=0)),

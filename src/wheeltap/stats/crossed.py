@@ -133,18 +133,24 @@ def crossed(values: Values, *, pseudo: FloatArray | float = 0.0) -> Crossed:
     )
 
 
+def unseen(draws: int, alpha: float) -> float:
+    """Largest probability that what none of ``draws`` showed may have, with confidence 1 - ``alpha``.
+
+    Source: Hahn & Meeker (1991), "Statistical Intervals", sec. 5.3.1.
+    """
+    return 1.0 - alpha ** (1.0 / draws)
+
+
 def unseen_reach(draws: int, alpha: float) -> float:
     """How far unseen draws may move a mean, in distances from the mean to the furthest of ``draws``, at ``alpha``.
 
-    What none of k draws showed may have a probability of 1 - (alpha / 2)^(1 / k), and such a draw is taken to lie
+    What none of k draws showed may have a probability (``unseen``), and such a draw is taken to lie
     (30 / alpha)^(.8 / sqrt(k)) times as far out as the furthest seen. The second factor is no theorem: it is the least
     simple one by which means over lognormal draws with a log standard deviation of 1.5, over gamma draws of shape .5,
     over exponential, normal and t(3) draws are kept within the bound in a share of 1 - ``alpha`` of samples of 4 to 64
     draws, at an alpha of .05 to .001 (``python -m benchmarks.levels``).
-
-    Source: Hahn & Meeker (1991), "Statistical Intervals", sec. 5.3.1, for the first factor.
     """
-    return float((1.0 - (alpha / 2.0) ** (1.0 / draws)) * (30.0 / alpha) ** (0.8 / np.sqrt(draws)))
+    return float(unseen(draws, alpha / 2.0) * (30.0 / alpha) ** (0.8 / np.sqrt(draws)))
 
 
 def checked(values: Values, axes: tuple[str, ...], *, what: str) -> FloatArray:

@@ -61,7 +61,7 @@ class OwnTest(Evidence):
 
 @final
 @dataclass(frozen=True)
-class Chosen(Evidence):
+class Candidate(Evidence):
     """Of one difference, positive only, among several of which it was chosen from the same data: each has its part.
 
     Attributes:

@@ -101,16 +101,19 @@ def cues(texts: Sequence[str], shards: Sequence[Shard], rng: np.random.Generator
         shards: Places of the texts of each shard, in the order that is tested.
         rng: Of the permutations.
     """
-    features = list(_features(texts))
-    alike = [_alike(texts, _words), _alike(texts, _trigrams)]
-    looks = [_look(features, alike, some, rng) for some in (shards, [np.concatenate(list(shards))])]
+    used = np.concatenate(list(shards))
+    features = [(cue, feature[used]) for cue, feature in _features(texts)]
+    alike = [_alike(texts, used, parts) for parts in (_words, _trigrams)]
+    ends = np.cumsum([len(shard) for shard in shards])
+    places = np.arange(len(used))
+    looks = [_look(features, alike, some, rng) for some in (np.split(places, ends[:-1]), [places])]
     return {cue: min(1.0, len(looks) * min(look[cue] for look in looks)) for cue in CUES}
 
 
 def _look(
     features: Sequence[Feature], alike: Sequence[FloatArray], shards: Sequence[Shard], rng: np.random.Generator
 ) -> dict[str, float]:
-    """The p-value of each cue, where texts are permuted within shards."""
+    """The p-value of each cue, where texts are permuted within shards; places are among the texts of all shards."""
     orders = [rng.permuted(np.tile(np.arange(len(shard)), (1 + DRAWS, 1)), axis=1) for shard in shards]
     for order in orders:
         order[0] = np.arange(order.shape[1])
@@ -129,7 +132,7 @@ def _look(
             seen.append((CUES[-1], sum((_near(*both, lag) for both in zip(near, orders, strict=True)), np.zeros(1))))
     scores = np.array([_standardized(statistic) for _, statistic in seen])
     largest = scores.max(axis=0)
-    found: dict[str, float] = {str(cue): 1.0 for cue in CUES}
+    found = dict.fromkeys(CUES, 1.0)
     for (cue, _), row in zip(seen, scores, strict=True):
         found[cue] = min(found[cue], float((largest >= row[0] - 1e-9).sum()) / len(largest))
     return found
@@ -161,13 +164,17 @@ def _near(alike: FloatArray, order: Shard, lag: int) -> FloatArray:
     return np.asarray(alike[order[:, :-lag], order[:, lag:]].sum(axis=1), dtype=np.float64)
 
 
-def _alike(texts: Sequence[str], parts: Callable[[str], list[str]]) -> FloatArray:
-    """Cosine of the parts that two texts have in common, rare ones weighing more, ``[text, text]``."""
-    several = [Counter(parts(text)) for text in texts]
+def _alike(texts: Sequence[str], used: Shard, parts: Callable[[str], list[str]]) -> FloatArray:
+    """Cosine of the parts that two used texts have in common, those rare in all texts weighing more, ``[used, used]``.
+
+    A benchmark may have many thousands of texts, of which a few hundred are used.
+    """
+    several = [set(parts(text)) for text in texts]
     counts = Counter(part for each in several for part in each)
-    places = {part: at for at, part in enumerate(sorted(counts))}
-    table = np.zeros((len(texts), len(places)))
-    for row, each in enumerate(several):
+    held = [several[at] for at in used]
+    places = {part: at for at, part in enumerate(sorted(set[str]().union(*held)))}
+    table = np.zeros((len(used), len(places)))
+    for row, each in enumerate(held):
         for part in each:
             table[row, places[part]] = np.log(len(texts) / counts[part])
     table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from wheeltap.core.records import Estimate, Power
-from wheeltap.stats.crossed import FloatArray, Values, checked
+from wheeltap.stats.crossed import FloatArray, Values, checked, unseen
 from wheeltap.stats.effect import mean_effect
 
 Ends = tuple[float | None, float | None]
@@ -21,11 +21,6 @@ Ends = tuple[float | None, float | None]
 
 _STEPS = 40
 """Halvings of the p-value's logarithm."""
-
-
-def unseen(draws: int, alpha: float) -> float:
-    """Largest probability that what none of ``draws`` showed may have, with confidence 1 - ``alpha``."""
-    return 1.0 - alpha ** (1.0 / draws)
 
 
 def inner(level: float) -> float:

@@ -20,7 +20,7 @@ from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import t_quantile
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.disagreement import shares
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.effect import exceeds, mean_effect
 from wheeltap.stats.panels import Halves, agreement, kappa
 
 Counts = NDArray[np.int64]
@@ -28,7 +28,6 @@ Counts = NDArray[np.int64]
 MOST: Final = 200
 """Raters that are kept apart; more are put together at random in so many groups, which only widens intervals."""
 
-_TWO: Final = 2
 _MORE: Final = 0.1
 """Weight that is moved to one rater."""
 
@@ -206,8 +205,12 @@ class Offset:
     @property
     def sure(self) -> bool:
         """Whether the interval leaves 0 out."""
-        ends = (None, None) if self.gap is None else (self.gap.low, self.gap.high)
-        return ends[0] is not None and ends[1] is not None and (ends[0] > 0.0 or ends[1] < 0.0)
+        return self.gap is not None and exceeds(self.gap, 0.0)
+
+    @property
+    def size(self) -> float:
+        """Of the gap, either way; 0 where it is not known."""
+        return 0.0 if self.gap is None else abs(self.gap.value or 0.0)
 
 
 def offsets(ballots: Ballots, *, ordinal: bool, level: float = 0.95) -> tuple[Offset, ...]:
@@ -218,7 +221,7 @@ def offsets(ballots: Ballots, *, ordinal: bool, level: float = 0.95) -> tuple[Of
     Bonferroni's rule for as many raters (times labels) as there are.
     """
     labels, found, rest = ballots.votes.shape[1], list[Offset](), ballots
-    tests = ballots.raters * (labels if not ordinal and labels > _TWO else 1)  # the gaps of two labels are one
+    tests = ballots.raters * (labels if not ordinal and labels > 2 else 1)  # the gaps of two labels are one
     while True:
         gaps: FloatArray = np.eye(labels)[rest.label] - rest.others / rest.others.sum(1, keepdims=True)
         if ordinal:
@@ -226,9 +229,9 @@ def offsets(ballots: Ballots, *, ordinal: bool, level: float = 0.95) -> tuple[Of
         left = [_offset(int(who), gaps[rest.rater == who], ordinal, (1.0 - level) / tests)
                 for who in np.unique(rest.rater)]  # fmt: skip
         odd = [one for one in left if one.sure]
-        if not odd or len(left) <= _TWO:
+        if not odd or len(left) <= 2:
             return (*found, *left)
-        most = max(odd, key=lambda one: 0.0 if one.gap is None else abs(one.gap.value or 0.0))
+        most = max(odd, key=lambda one: one.size)
         found.append(most)
         rest = rest.without(most.rater)
 

@@ -12,7 +12,7 @@ from wheeltap.stats import rare, three_sided
 from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
 from wheeltap.stats.effect import amplitude, mean_effect
-from wheeltap.stats.evidence import Chosen, Evidence, Largest
+from wheeltap.stats.evidence import Candidate, Evidence, Largest
 
 _ENOUGH: Final = 10
 """Groups that lose something from which others are taken to be like them, though twice as bad."""
@@ -69,7 +69,7 @@ class Sample(Evidence):
 
     @property
     def _plain(self) -> bool:
-        """Whether it is one draw of independent differences of two scores against one margin: then tests are exact."""
+        """Whether examples are independent and their values differences of two scores, held against one margin."""
         return self.groups is None and self.margins is None and float(np.abs(self.values).max()) <= 1.0
 
     def _within(self, cells: Values) -> bool:
@@ -204,5 +204,5 @@ def largest_gap(first: Values, second: Values, *, bound: float | None, groups: G
     sides: list[Evidence] = []
     for one, other in ((first, second), (second, first)):
         beside = one[int(one.mean(1).argmax())]
-        sides += [Chosen(Sample((each - beside)[None], bound, groups=groups), among=len(one)) for each in other]
+        sides += [Candidate(Sample((each - beside)[None], bound, groups=groups), among=len(one)) for each in other]
     return Largest(sides)

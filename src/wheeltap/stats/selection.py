@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
+from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import Crossed, FloatArray, Values, checked, checked_alpha, crossed
 
 _OPTIONS: Final = 32
@@ -24,25 +25,29 @@ class Halves:
 
     Attributes:
         first: ``[split, example]``, whether an example is in the first half of a split.
+        groups: ``[example]``, the cluster of each, all of whose examples are in one half; ``None`` where independent.
     """
 
     first: NDArray[np.bool_]
+    groups: Groups | None = None
 
     @classmethod
-    def drawn(cls, examples: int, *, splits: int, rng: np.random.Generator) -> "Halves":
-        """Random halves; with an odd number the second has one more.
+    def drawn(cls, examples: int, *, splits: int, groups: Groups | None = None, rng: np.random.Generator) -> "Halves":
+        """Random halves of the examples, or of the groups that they come in; of an odd number the second has one more.
 
         Raises:
-            DataError: If there are fewer than four examples: a half of one says nothing of its spread.
+            DataError: If there are fewer than four examples (or groups): a half of one says nothing of its spread.
         """
-        if examples < _FEWEST:
+        member = np.arange(examples) if groups is None else np.unique(groups, return_inverse=True)[1]
+        units, kind = int(member.max(initial=-1)) + 1, "examples" if groups is None else "groups"
+        if units < _FEWEST:
             raise DataError(
-                "There are too few examples to choose on one half and measure on the other.",
-                expected=f"at least {_FEWEST} examples",
-                got=str(examples),
+                f"There are too few {kind} to choose on one half and measure on the other.",
+                expected=f"at least {_FEWEST} {kind}",
+                got=str(units),
             )
-        ranks = np.stack([rng.permutation(examples) for _ in range(splits)])
-        return cls(ranks < examples // 2)
+        ranks = np.stack([rng.permutation(units) for _ in range(splits)])
+        return cls((ranks < units // 2)[:, member], groups)
 
     def chosen(self, scores: Values) -> FloatArray:
         """Each example's score under what did best on the half it is not in, ``[split, example]``.
@@ -104,7 +109,10 @@ class Halves:
         """
         x = checked(values, ("split", "example"), what="differences")
         spreads = [
-            crossed(row[None, half], pseudo=1.0 if bounded else 0.0)
+            crossed(
+                clustered(row[None, half], None if self.groups is None else self.groups[half]),
+                pseudo=1.0 if bounded else 0.0,
+            )
             for row, first in zip(x, self.first, strict=True)
             for half in (first, ~first)
         ]
@@ -121,7 +129,8 @@ class Halves:
         return Estimate(
             name=name, value=float(x.mean()), low=centre - half_width, high=centre + half_width, level=level,
             n=x.shape[1], unit=unit, p=whole.p_value(margin),
-            method=f"t over the examples of half the task, chosen on the other half, {len(x)} splits",
+            method=f"t over the {'examples' if self.groups is None else 'groups'} of half the task, chosen on the "
+            f"other half, {len(x)} splits",
         )  # fmt: skip
 
 

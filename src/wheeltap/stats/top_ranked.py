@@ -12,7 +12,7 @@ from wheeltap.core.errors import DataError
 from wheeltap.core.records import Estimate
 from wheeltap.stats.among import share_of
 from wheeltap.stats.crossed import FloatArray, Values, checked
-from wheeltap.stats.effect import mean_effect
+from wheeltap.stats.sample import Sample
 from wheeltap.stats.selection import Halves
 
 _ROUNDING = 1e-9
@@ -109,7 +109,8 @@ class TopRanked:
         """Mean cost of one candidate over all examples; at a level that allows for its having been chosen by it."""
         several = 1.0 - (1.0 - level) / len(self.weights)
         row = np.asarray(self.costs)[candidate][None, :]
-        return with_fields(mean_effect(row, level=several, name=name, unit=self.unit), p=None)
+        sample = Sample(row, groups=self.halves.groups)
+        return with_fields(sample.effect(level=several, name=name, unit=self.unit), p=None)
 
     def among(self, candidates: int) -> "TopRanked":
         """The same of the first ``candidates`` alone."""
