@@ -6,7 +6,7 @@ saw other problems, each asked of 20 sets of items; half of the sets are held ag
 half against rewordings of the same items (GSM8K, where the data are at hand). ``--only power``: what the audit itself
 says that it would have found. ``--only invented``: 48 sets written on the spot, whose order their texts tell, asked of SmolLM2:
 none may be said to be known. ``--only taught``: nets that read 20 sets again and again, by the order of the items alone,
-as it was before an order that texts tell was left out and new items of the same form had to be beaten, and now.
+and by the audit, which leaves out an order that texts tell and asks for more than new items of the same form gain.
 """
 
 import argparse
@@ -217,106 +217,29 @@ def _dated(form: str, step: int) -> Callable[[int], str]:
     return lambda at: (datetime.date(2024, 1, 3) + datetime.timedelta(days=step * at)).strftime(form)
 
 
-NOUNS: Final = [
-    "apple",
-    "river",
-    "stone",
-    "cloud",
-    "paper",
-    "lamp",
-    "horse",
-    "bridge",
-    "garden",
-    "window",
-    "coffee",
-    "button",
-    "forest",
-    "mirror",
-    "pencil",
-    "basket",
-    "candle",
-    "rocket",
-    "violin",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-    "ladder",
-    "magnet",
-    "needle",
-    "orange",
-    "pillow",
-    "quartz",
-    "ribbon",
-    "saddle",
-    "tunnel",
-    "umbrella",
-    "valley",
-    "wagon",
-    "yarn",
-    "zipper",
-    "anchor",
-    "barrel",
-    "castle",
-]
-_ROMAN: Final = [
-    "I",
-    "II",
-    "III",
-    "IV",
-    "V",
-    "VI",
-    "VII",
-    "VIII",
-    "IX",
-    "X",
-    "XI",
-    "XII",
-    "XIII",
-    "XIV",
-    "XV",
-    "XVI",
-    "XVII",
-    "XVIII",
-    "XIX",
-    "XX",
-]
-_DAYS: Final = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
-_MONTHS: Final = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
+NOUNS: Final = (
+    "apple", "river", "stone", "cloud", "paper", "lamp", "horse", "bridge", "garden", "window", "coffee", "button",
+    "forest", "mirror", "pencil", "basket", "candle", "rocket", "violin", "hammer", "island", "jacket", "kettle",
+    "ladder", "magnet", "needle", "orange", "pillow", "quartz", "ribbon", "saddle", "tunnel", "umbrella", "valley",
+    "wagon", "yarn", "zipper", "anchor", "barrel", "castle",
+)  # fmt: skip
+ROMAN: Final = (
+    "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII", "XIII", "XIV", "XV", "XVI", "XVII",
+    "XVIII", "XIX", "XX",
+)  # fmt: skip
+_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS: Final = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
     "December",
-]
-_WORDS: Final = [
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-]
+)  # fmt: skip
+_WORDS: Final = (
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+    "fourteen", "fifteen",
+)  # fmt: skip
 
 MARKS_OF: Final[dict[str, tuple[Callable[[int], str], ...]]] = {
     "numbered": (
-        lambda at: f"Question {at + 1}", lambda at: f"{at + 1}", lambda at: f"Task {60 - at}", lambda at: _ROMAN[at % 20],
+        lambda at: f"Question {at + 1}", lambda at: f"{at + 1}", lambda at: f"Task {60 - at}", lambda at: ROMAN[at % 20],
         lambda at: f"Step {_WORDS[at % 15]}", lambda at: f"Exercise {at // 10 + 1}.{at % 10 + 1}",
         lambda at: "ABCDEFGHIJ"[at % 10], lambda at: f"ID {1000 + 7 * at}",
     ),
@@ -363,7 +286,7 @@ def invented() -> None:
 def taught(sets: int) -> None:
     """Nets of 130,000 numbers that were taught 40 items 60 times, half from GSM8K and half generated, without twins."""
     questions = [own for own, _ in gsm8k()]
-    before, after = list[bool](), list[bool]()
+    alone, audited = list[bool](), list[bool]()
     for at in range(sets):
         if questions and at % 2:
             name, members, rest = "GSM8K", questions[40 * at : 40 * at + 40], questions[1100:]
@@ -373,12 +296,12 @@ def taught(sets: int) -> None:
         tokenizer, start = Bytes.of(rest, 400), time.process_time()
         model, learned = net(400, width=64, seed=at), {"epochs": "60", "teaching_rate": 2e-3, "teaching_batch": 4}
         one = read(model, tokenizer, [(text, None) for text in members], seed=at, shards=6, shuffles=6, **learned)
-        alone = order_test(one.read["order"][0], np.random.default_rng(at)).p if "order" in one.read else 1.0
-        before.append(alone <= ALPHA)
-        after.append(bool(found(one.shown())))
-        print(f"{name}: by the order alone p = {alone:.2g}; {one.untested() or one.order().numbers} "
+        p = order_test(one.read["order"][0], np.random.default_rng(at)).p if "order" in one.read else 1.0
+        alone.append(p <= ALPHA)
+        audited.append(bool(found(one.shown())))
+        print(f"{name}: by the order alone p = {p:.2g}; {one.untested() or one.order().numbers} "
               f"{time.process_time() - start:.0f} s", flush=True)  # fmt: skip
-    print(f"of {sets} taught sets found by the order alone {sum(before)}, now {sum(after)}")
+    print(f"of {sets} taught sets found by the order alone {sum(alone)}, by the audit {sum(audited)}")
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
-"""``python -m benchmarks.levels.bands``: do bands of pass@k hold the whole true curve, and of a gap that of the gap."""
+"""Bands of pass@k hold the whole true curve, and of a gap that of the gap."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln
 
-from benchmarks.levels import Row
+from benchmarks.levels import HELD, WRONG, Row
 from wheeltap.stats.passk import pass_at
 from wheeltap.stats.simultaneous import Band, band
 
@@ -20,8 +19,6 @@ TRIES: Final = (4, 12, 64)
 SHAPES: Final = {"even": (2.0, 2.0), "two ends": (0.4, 0.6), "easy": (20.0, 1.0), "hard": (0.2, 3.0)}
 """How likely items are to be solved in one try: beta distributions."""
 
-LEVEL: Final = 0.93
-WRONG: Final = 0.06
 DRAWS: Final = 2000
 _POPULATION: Final = 200_000
 
@@ -54,7 +51,7 @@ def curves(shape: str, items: int, tries: int, *, reps: int, rng: Rng) -> Iterat
         sure += _sure(band(two - one, difference=True, draws=DRAWS, rng=rng))
     design = f"{shape}, {items} items, {tries} tries"
     yield Row(
-        claim="pass@k", design=design, figure="whole curve held", rate=held / reps, low=LEVEL, families=reps,
+        claim="pass@k", design=design, figure="whole curve held", rate=held / reps, low=HELD, families=reps,
         also=(("mean width", width / reps),),
     )  # fmt: skip
     yield Row(
@@ -96,7 +93,7 @@ def gaps(name: str, items: int, tries: int, *, reps: int, rng: Rng) -> Row:
         held += _holds(band(two - one, difference=True, draws=DRAWS, rng=rng), truth)
     design = f"{name}, {items} items, {tries} tries"
     return Row(
-        claim="gap of pass@k", design=design, figure="whole curve held", rate=held / reps, low=LEVEL, families=reps
+        claim="gap of pass@k", design=design, figure="whole curve held", rate=held / reps, low=HELD, families=reps
     )
 
 
@@ -109,12 +106,3 @@ def run(reps: int, *, items: Sequence[int] = ITEMS, tries: Sequence[int] = TRIES
                 rows += curves(shape, many, most, reps=reps, rng=rng)
             rows += [gaps(name, many, most, reps=reps, rng=rng) for name in GAPS]
     return rows
-
-
-def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,14 +1,12 @@
-"""``python -m benchmarks.levels.chosen``: what is chosen from the data, and margins that are estimated from them."""
+"""What is chosen from the data, and margins that are estimated from them."""
 
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.levels import Row
-from benchmarks.levels.draws import WRONG
+from benchmarks.levels import WRONG, Row
 from wheeltap.stats.evidence import Evidence, Largest, Smallest
 from wheeltap.stats.sample import Sample, largest_gap
 
@@ -111,12 +109,3 @@ def run(reps: int, *, examples: Sequence[int] = (50, 100, 300, 1000, 3000)) -> l
         for spread, loss in ((0.2, 0.1), (0.4, 0.1), (0.4, 0.4)):
             rows += estimated(n, spread=spread, loss=loss, reps=reps, rng=rng)
     return rows
-
-
-def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,12 @@
-"""``python -m benchmarks.levels.draws``: skewed draws, skewed losses and rare ones, at the margin."""
+"""Skewed draws, skewed losses and rare ones, at the margin."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.levels import Row
+from benchmarks.levels import WRONG, Row
 from wheeltap.stats.family import holm
 from wheeltap.stats.sample import Sample
 
@@ -15,7 +14,6 @@ Array = NDArray[np.float64]
 Rng = np.random.Generator
 
 MARGIN: Final = 0.02
-WRONG: Final = 0.06
 ROWS: Final = 10
 """Rows of a report, all at the margin: whatever is decided of one is wrong."""
 
@@ -89,12 +87,3 @@ def run(reps: int, *, draws: Sequence[int] = (4, 16), examples: Sequence[int] = 
                 design=f"{name}, {n} examples",
             )  # fmt: skip
     return rows
-
-
-def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

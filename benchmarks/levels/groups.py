@@ -1,6 +1,5 @@
-"""``python -m benchmarks.levels.groups``: examples that come in groups, of unequal size, for every paired statistic."""
+"""Examples that come in groups, of unequal size, for every paired statistic."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -8,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.levels import Row
-from benchmarks.levels.draws import WRONG, judged
+from benchmarks.levels import WRONG, Row
+from benchmarks.levels.draws import judged
 from wheeltap.stats.effect import score_interval
 from wheeltap.stats.sample import Sample
 
@@ -117,12 +116,3 @@ def run(reps: int, *, counts: Sequence[int] = COUNTS) -> list[Row]:
             if count >= 10:
                 rows.append(_power(count, alike, reps=reps, rng=rng))
     return rows
-
-
-def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,11 +1,10 @@
-"""``python -m benchmarks.levels.members``: how often a whole study of few nets says what is false.
+"""How often a whole study of few nets says what is false.
 
 Every rule's true effect is exactly its margin (or there is none, at a margin of 0), so whatever is found or excluded is
 false. Holm corrects each side over all rules of a study.
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -14,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.levels import Row
+from benchmarks.levels import WRONG, Row
 from wheeltap.core.study import Direction
 from wheeltap.stats import members
 from wheeltap.stats.members import MemberTest, Scale, Single
@@ -25,12 +24,10 @@ Rng = np.random.Generator
 
 NETS: Final = (3, 4, 5, 6, 7, 8)
 RULES: Final = (1, 10, 50)
-WRONG: Final = 0.06
 ALPHA: Final = 0.05
 _DEALT: Final = 10
 """Rules of a study that are drawn; what a study of more says follows, since rules are independent."""
 _PLAIN: Final = Scale("u")
-_RATIO: Final = Scale("u", log=True)
 
 
 def _lognormal(rng: Rng, n: int, deviation: float = 1.0) -> Array:
@@ -157,12 +154,3 @@ def run(reps: int, *, nets: Sequence[int] = NETS, rules: Sequence[int] = RULES) 
             rows += ranked(n, rules)
         rows.append(price(n, reps=reps, rng=rng))
     return rows
-
-
-def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.levels.raters``: do intervals over raters and items cover, beside a bootstrap of both.
+"""Intervals over raters and items cover; ``python -m benchmarks.levels.raters CSV ...``: beside a bootstrap of both.
 
-The bootstrap is written by itself: raters and items are drawn with replacement, a vote counts as often as its rater and
-its item were drawn, and what votes and items that share nothing add twice is taken off.
+The files are ConvAbuse's. The bootstrap is written by itself: raters and items are drawn with replacement, a vote
+counts as often as its rater and its item were drawn, and what votes and items that share nothing add twice is taken off.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.levels import Row
+from benchmarks.levels import HELD, WRONG, Row
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import js_distance, shares
@@ -24,7 +24,6 @@ from wheeltap.stats.raters import Ballots, mean_over, offsets
 
 Rng = np.random.Generator
 
-COVERED: Final = (0.93, 0.97)
 _LABELS: Final = 3
 _MANY: Final = 200
 
@@ -102,8 +101,8 @@ def covered(crowd: Crowd, *, reps: int, rng: Rng) -> Iterator[Row]:
     ideal = 2 * 1.96 * np.std(means, axis=0)
     for at, name in enumerate(NUMBERS):
         yield Row(
-            claim=name, design=str(crowd), figure="covered", rate=float(held[at]) / reps, low=COVERED[0],
-            high=1.0, families=reps, also=(("as wide as known spreads", float(widths[at] / reps / ideal[at])),),
+            claim=name, design=str(crowd), figure="covered", rate=float(held[at]) / reps, low=HELD,
+            families=reps, also=(("as wide as known spreads", float(widths[at] / reps / ideal[at])),),
         )  # fmt: skip
 
 
@@ -115,7 +114,7 @@ def _ends(one: Estimate) -> tuple[float, float]:
 def biased(crowd: Crowd, *, reps: int, rng: Rng) -> Row:
     """How often somebody is said to differ where nobody does."""
     wrong = sum(any(one.sure for one in offsets(crowd.draw(rng)[0], ordinal=False)) for _ in range(reps))
-    return Row(claim="a rater differs", design=str(crowd), figure="false", rate=wrong / reps, high=0.06, families=reps)
+    return Row(claim="a rater differs", design=str(crowd), figure="false", rate=wrong / reps, high=WRONG, families=reps)
 
 
 def bootstrapped(known: Ballots, weight: Callable[[NDArray[np.int64]], FloatArray], *, draws: int, rng: Rng) -> float:
@@ -172,9 +171,7 @@ def run(reps: int) -> list[Row]:
 
 
 def main() -> None:
-    for row in run(int(sys.argv[1]) if len(sys.argv) > 1 else 2000):
-        print(row)
-    for name in sys.argv[2:]:
+    for name in sys.argv[1:]:
         for label, own, drawn in widths(convabuse(Path(name)), draws=2000, rng=np.random.default_rng(0)):
             print(f"  {name}, label {label - 3}: standard error {own:.4f}, drawn {drawn:.4f}, ratio {own / drawn:.2f}")
 

@@ -17,7 +17,6 @@ from wheeltap.report.report import Report
 from wheeltap.stats.effect import mean_effect
 
 SOUND = {"relative": falling(0.7), "function": falling(0.2)}
-SOON = {"relative": falling(0.01), "function": falling(0.2)}
 
 
 def interval(low: float | None, high: float | None, *, level: float = 0.99) -> Estimate:

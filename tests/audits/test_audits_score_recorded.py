@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from tests.published import published
 from wheeltap.audits import settle
 from wheeltap.audits.score_recorded import MOST
 from wheeltap.core.records import Cost, Finding
@@ -16,11 +17,6 @@ from wheeltap.plans.plan import AuditSpec
 from wheeltap.runs.recorded import imported
 from wheeltap.runs.stored import judge
 from wheeltap.sources.recorded import Answers, Recording
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_solutions = pytest.mark.skipif(
-    not (DATA / "gsm8k" / "example_model_solutions.jsonl").is_file(), reason="needs the released solutions of GSM8K"
-)
 
 
 def judged(*systems: Answers) -> ReportRecord:
@@ -47,12 +43,11 @@ def findings(*systems: tuple[NDArray[np.int32], int]) -> dict[str, Finding]:
     return {one.subject: one for one in judged(*held).findings}
 
 
-@needs_solutions
 def test_the_released_solutions_of_gsm8k(tmp_path: Path) -> None:
     from wheeltap.sources.recorded import read
 
     store = tmp_path / "x.wheeltap"
-    imported([read(DATA / "gsm8k" / "example_model_solutions.jsonl")]).put(store)
+    imported([read(published("gsm8k/example_model_solutions.jsonl"))]).put(store)
     found = {one.subject: one for one in judge(store).record.findings}
     assert len(found) == 4 + 6
     gap = found["6b_verification vs 175b_finetuning"]

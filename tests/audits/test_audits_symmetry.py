@@ -2,7 +2,6 @@
 
 import copy
 import math
-from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -13,7 +12,7 @@ from mirrored import KINDS, Kind, mirrored
 from torch import Tensor, nn
 
 import wheeltap as wt
-from published import cppn
+from published import cppn, published
 from wheeltap.audits.base import audits, create
 from wheeltap.core import symmetry
 from wheeltap.core.errors import DataError, ModelError, UsageError
@@ -26,7 +25,6 @@ from wheeltap.models.cppn import grid
 from wheeltap.report.report import Report
 from wheeltap.testing.planted import CASES, Planted, planted
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data" / "picbreeder"
 SHORT = {"weights": 24, "directions": 0, "copies": 2}
 
 
@@ -276,10 +274,7 @@ def test_the_re_coded_twin_shows_nothing(kind: Kind) -> None:
 @pytest.mark.slow
 def test_an_evolved_and_a_trained_net_of_one_picture_differ() -> None:
     """The published skulls at 24 x 24: a gap of about .17 at equal effect."""
-    path = DATA / "skull_layerized_and_sgd_params.npz"
-    if not path.is_file():
-        pytest.skip(f"the published arrays are not at {path}")
-    with np.load(path) as held:
+    with np.load(published("picbreeder/skull_layerized_and_sgd_params.npz")) as held:
         trained, evolved = (cppn(str(held["arch"]), held[kind]) for kind in ("sgd", "pb"))
     inputs, size = grid(24), 24
     task = Task(inputs, torch.from_numpy(evolved.render(size).reshape(-1, 3)), measure=wt.measure.squared_error)

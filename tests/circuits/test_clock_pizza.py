@@ -7,7 +7,7 @@ import torch
 from benchmarks import clock_pizza
 from wheeltap.models.bare_transformer import BareTransformer
 
-pytestmark = pytest.mark.skipif(not clock_pizza.DATA.is_dir(), reason="the public nets are not here")
+pytestmark = pytest.mark.skipif(not clock_pizza.DATA.is_dir(), reason=f"needs the public nets: {clock_pizza.DATA}")
 
 
 def written_out(name: str, inputs: np.ndarray, *, share: float) -> np.ndarray:

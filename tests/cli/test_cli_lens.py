@@ -9,14 +9,9 @@ from typing import Any
 import jsonschema
 import pytest
 
+from tests.published import published
 from wheeltap.cli import main
 from wheeltap.report import jsonfile
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_solutions = pytest.mark.skipif(
-    not (DATA / "gsm8k" / "example_model_solutions.jsonl").is_file(), reason="needs the released solutions of GSM8K"
-)
-needs_counts = pytest.mark.skipif(not (DATA / "passk" / "base.jsonl").is_file(), reason="needs counts of right answers")
 
 
 def log(path: Path, right: str) -> str:
@@ -31,11 +26,10 @@ def printed(capsys: pytest.CaptureFixture[str]) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-@needs_solutions
 def test_the_released_solutions_of_gsm8k(capsys: pytest.CaptureFixture[str]) -> None:
-    start = time.process_time()
+    path, start = published("gsm8k/example_model_solutions.jsonl"), time.process_time()
     # The third system is worse than the second: that alarms.
-    assert main(["lens", str(DATA / "gsm8k" / "example_model_solutions.jsonl")]) == 1
+    assert main(["lens", str(path)]) == 1
     assert time.process_time() - start < 5.0
     out = printed(capsys)
     assert "graded solutions: 4 systems, 1,319 items, 1 answer each." in out
@@ -89,9 +83,8 @@ def test_json_alone_and_the_answer_alone(tmp_path: Path, capsys: pytest.CaptureF
     assert re.fullmatch(r"a: scores 0\.750 \[.*\] on 4 items\.", capsys.readouterr().out.strip())
 
 
-@needs_counts
 def test_parts_of_the_benchmark_have_their_names(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["lens", str(DATA / "passk" / "base.jsonl"), str(DATA / "passk" / "rl.jsonl")]) in (0, 1)
+    assert main(["lens", *(str(published(f"passk/{name}.jsonl")) for name in ("base", "rl"))]) in (0, 1)
     out = printed(capsys)
     assert "aime24 (30 items)" in out and "fresh32k-" in out
 

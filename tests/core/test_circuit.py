@@ -12,13 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.published import published
 from wheeltap.core.circuit import Circuit, Graph
 from wheeltap.core.circuit_file import is_mib, read_mib, write_mib
 from wheeltap.core.circuit_origin import Origin
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile, ModelError, UsageError
-
-PUBLISHED = Path(__file__).parents[3] / "shared" / "data" / "mib-circuit" / "ioi-eap-ig.json.gz"
-
 
 ORIGIN = Origin(model="aa", name="net", task="agreement", examples="bb", found={"method": "eap", "target": 0.1})
 
@@ -30,18 +28,18 @@ def circuit(graph: Graph, *, seed: int = 0, origin: Origin | None = None) -> Cir
     return Circuit(graph, rng.standard_normal(len(kept)), kept, graph.touched(kept), every, origin=origin)
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason="needs the published circuit of MIB")
 def test_the_published_circuit_reads_and_writes_to_the_same_bytes(tmp_path: Path) -> None:
-    found = read_mib(PUBLISHED)
+    path = published("mib-circuit/ioi-eap-ig.json.gz")
+    found = read_mib(path)
     assert found.graph == Graph(12, 12, 12, 768)
     assert (len(found.graph.edges), len(found.graph.nodes)) == (32_491, 158)
     assert (int(found.kept.sum()), int(found.nodes.sum()), found.excluded) == (756, 81, 0)
     assert found.scores[found.graph.edges.index("input->a0.h1<q>")] == -0.03757336363196373
     assert (found.graph.touched(found.kept) == found.nodes).all()
-    assert Graph.of_numbers(found.graph.numbers) == found.graph and found.origin is None and is_mib(PUBLISHED)
+    assert Graph.of_numbers(found.graph.numbers) == found.graph and found.origin is None and is_mib(path)
     assert (found.graph.connected(found.kept) == found.kept).all()
     write_mib(found, tmp_path / "own.json")
-    assert (tmp_path / "own.json").read_bytes() == gzip.decompress(PUBLISHED.read_bytes())
+    assert (tmp_path / "own.json").read_bytes() == gzip.decompress(path.read_bytes())
 
 
 GRAPHS = st.builds(

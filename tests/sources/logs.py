@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).parents[3] / "shared" / "data"
-
 
 def lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     """JSON lines."""

@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from logs import DATA, HEADER, archive, choice, generated, lines, sample
+from logs import HEADER, archive, choice, generated, lines, sample
 
+from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
 from wheeltap.sources.recorded import Recording, read
 from wheeltap.sources.recorded.gathered import Gathered, Row
-
-needs_solutions = pytest.mark.skipif(
-    not (DATA / "gsm8k" / "example_model_solutions.jsonl").is_file(), reason="needs the released solutions of GSM8K"
-)
-needs_logs = pytest.mark.skipif(not (DATA / "inspect-logs").is_dir(), reason="needs logs of inspect")
 
 
 def only(recording: Recording) -> tuple[list[int], list[int]]:
@@ -315,9 +311,8 @@ class TestInspect:
             with pytest.raises(FileFormatError, match="holds no samples"):
                 read(log)
 
-    @needs_logs
     def test_real_logs(self) -> None:
-        folder = DATA / "inspect-logs"
+        folder = published("inspect-logs")
         (scored,) = folder.glob("*15-18-04*.eval")
         (unscored,) = folder.glob("*15-17-00*.eval")
         (document,) = folder.glob("*.json")
@@ -331,9 +326,8 @@ class TestInspect:
 class TestSolutions:
     """Graded solutions of several systems in each row."""
 
-    @needs_solutions
     def test_four_released_solutions(self) -> None:
-        found = read(DATA / "gsm8k" / "example_model_solutions.jsonl")
+        found = read(published("gsm8k/example_model_solutions.jsonl"))
         right = {one.name: int(one.right.sum()) for one in found.systems if one.right is not None}
         assert right == {"6b_finetuning": 286, "6b_verification": 515, "175b_finetuning": 458, "175b_verification": 742}
         assert found.says.endswith("4 systems, 1,319 items, 1 answer each")

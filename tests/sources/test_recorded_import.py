@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logs import DATA, choice, generated, lines
+from logs import choice, generated, lines
 from numpy.typing import NDArray
 
+from tests.published import published
 from wheeltap.core.errors import DataError
 from wheeltap.core.records import Outcome
 from wheeltap.plans.plan import AuditSpec, Names
@@ -18,8 +19,6 @@ from wheeltap.runs.stored import judge, noted
 from wheeltap.sources.recorded import Answers, Recording, Votes, read
 from wheeltap.sources.recorded.base import Measured
 from wheeltap.stats.passk import pass_at
-
-needs_convabuse = pytest.mark.skipif(not (DATA / "convabuse" / "test.csv").is_file(), reason="needs ConvAbuse's votes")
 
 SCORE = (AuditSpec(name="score"),)
 
@@ -259,9 +258,8 @@ def test_items_with_one_vote_are_counted(tmp_path: Path) -> None:
     assert not imported([crowd(tmp_path / "w.jsonl", 2, 2)]).notes
 
 
-@needs_convabuse
 def test_items_with_one_vote_of_convabuse_are_counted() -> None:
-    (note,) = imported([read(DATA / "convabuse" / "test.csv")]).notes
+    (note,) = imported([read(published("convabuse/test.csv"))]).notes
     assert note.startswith("2 of 853 items have one vote")
 
 

@@ -58,6 +58,14 @@ def test_documents_with_the_people_in_a_field_of_their_own(tmp_path: Path) -> No
         read(tmp_path / "v.json")
 
 
+def test_labels_that_soft_labels_lack_are_read_whatever_is_drawn_of_the_first_item(tmp_path: Path) -> None:
+    soft = {"a": 1.0, "b": 0.0, "c": 0.0}
+    for first in "01234567":
+        rows = {first: {"annotations": {"ann": "a, x", "bob": "a"}, "soft_label": soft}, "y": {"annotations": "x,a"}}
+        (tmp_path / "v.json").write_text(json.dumps(rows))
+        assert "x" in votes(read(tmp_path / "v.json")).labels
+
+
 def test_people_who_are_known_of_some_items_alone_are_nothing_to_go_by(tmp_path: Path) -> None:
     rows = {"1": {"annotations": "1,0,1", "annotators": "A1,A2,A3"}, "2": {"annotations": "0,0"}}
     (tmp_path / "v.json").write_text(json.dumps(rows))

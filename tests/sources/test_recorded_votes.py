@@ -5,17 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from logs import DATA, lines
+from logs import lines
 
+from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError
 from wheeltap.sources.recorded import Votes, read
 from wheeltap.sources.recorded.ballots import ballots
 from wheeltap.sources.recorded.gathered import in_order
-
-needs_ambient = pytest.mark.skipif(
-    not (DATA / "ambient" / "crowdworker_annotations.jsonl").is_file(), reason="needs the votes of AmbiEnt"
-)
-needs_convabuse = pytest.mark.skipif(not (DATA / "convabuse" / "test.csv").is_file(), reason="needs ConvAbuse's votes")
 
 NLI = ("entailment", "neutral", "contradiction")
 
@@ -112,9 +108,8 @@ class TestInference:
         with pytest.raises(DataError, match="twice"):
             read(lines(tmp_path / "x.jsonl", [rows[0], rows[0]]))
 
-    @needs_ambient
     def test_the_crowd_of_ambient(self) -> None:
-        found = votes(DATA / "ambient" / "crowdworker_annotations.jsonl")
+        found = votes(published("ambient/crowdworker_annotations.jsonl"))
         sizes = found.votes.max(1)
         assert found.votes.shape == (542, 3) and set(found.votes.sum(1).tolist()) == {9}
         assert [int((sizes == size).sum()) for size in range(9, 2, -1)] == [116, 120, 105, 98, 89, 12, 2]
@@ -185,11 +180,10 @@ class TestTable:
         with pytest.raises(FileFormatError, match="no columns of votes"):
             read(path)
 
-    @needs_convabuse
     def test_convabuse(self) -> None:
-        sizes = {name: len(read(DATA / "convabuse" / f"{name}.csv").items) for name in ("train", "test", "valid")}
+        sizes = {name: len(read(published(f"convabuse/{name}.csv")).items) for name in ("train", "test", "valid")}
         assert sizes == {"train": 2501, "test": 853, "valid": 831}
-        found = votes(DATA / "convabuse" / "train.csv")
+        found = votes(published("convabuse/train.csv"))
         assert found.labels == ("-3", "-2", "-1", "0", "1") and found.ordinal
         assert len(set(found.votes.sum(1).tolist())) > 3
 

@@ -358,7 +358,7 @@ def test_no_correlation_is_tested_by_every_order_of_few_members(n: int) -> None:
         assert row.rate <= 0.05, row
     places = np.arange(n, dtype=float)
     best = association(places, places)
-    assert best.estimate.p == pytest.approx(max(2.0 / math.factorial(n), best.estimate.p or 0.0))
+    assert (best.estimate.p or 0.0) >= 2.0 / math.factorial(n) * (1.0 - 1e-6)
 
 
 def test_a_cohort_that_hardly_varies_lends_the_other_no_freedom() -> None:

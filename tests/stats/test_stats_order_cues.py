@@ -6,55 +6,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from benchmarks.contamination import NOUNS, ROMAN
 from wheeltap.stats.order_cues import CUES, SHOWN, cues
 
-WORDS = [
-    "apple",
-    "river",
-    "stone",
-    "cloud",
-    "paper",
-    "lamp",
-    "horse",
-    "bridge",
-    "garden",
-    "window",
-    "coffee",
-    "button",
-    "forest",
-    "mirror",
-    "pencil",
-    "basket",
-    "candle",
-    "rocket",
-    "violin",
-    "hammer",
-    "island",
-    "jacket",
-    "kettle",
-    "ladder",
-    "magnet",
-    "needle",
-    "orange",
-    "pillow",
-    "quartz",
-    "ribbon",
-    "saddle",
-    "tunnel",
-    "umbrella",
-    "valley",
-    "wagon",
-    "yarn",
-    "zipper",
-    "anchor",
-    "barrel",
-    "castle",
-]
 DAY = datetime.date(2021, 3, 1)
 
 
 def drawn(seed: int = 0) -> list[str]:
-    return [str(word) for word in np.random.default_rng(seed).permutation(WORDS)]
+    return [str(word) for word in np.random.default_rng(seed).permutation(NOUNS)]
 
 
 def found(texts: list[str], *, shards: int = 8) -> set[str]:
@@ -68,58 +27,17 @@ def date(at: int, form: str, step: int = 1) -> str:
 
 MONTHS = ["Jan", "Feb", "März", "April", "Mai", "Juni", "Juli", "Aug"]
 SPELLED = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
-ROMAN = [
-    "i",
-    "ii",
-    "iii",
-    "iv",
-    "v",
-    "vi",
-    "vii",
-    "viii",
-    "ix",
-    "x",
-    "xi",
-    "xii",
-    "xiii",
-    "xiv",
-    "xv",
-    "xvi",
-    "xvii",
-    "xviii",
-    "xix",
-    "xx",
-]
-HAN = [
-    "一",
-    "二",
-    "三",
-    "四",
-    "五",
-    "六",
-    "七",
-    "八",
-    "九",
-    "十",
-    "十一",
-    "十二",
-    "十三",
-    "十四",
-    "十五",
-    "十六",
-    "十七",
-    "十八",
-    "十九",
-    "二十",
-]
-
+HAN = (
+    "一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二", "十三", "十四", "十五", "十六",
+    "十七", "十八", "十九", "二十",
+)  # fmt: skip
 
 FORMS: list[tuple[str, Callable[[int, str], str]]] = [
     ("numbers", lambda at, word: f"Question {at + 1}. What is a {word}?"),
     ("numbers", lambda at, word: f"What is a {word}? ({90 - 2 * at} left)"),
     ("numbers", lambda at, word: f"{at % 10} of 10: {word}"),
     ("numbers", lambda at, word: f"In {1900 + 4 * at} the {word} was made."),
-    ("numbers", lambda at, word: f"{ROMAN[at % 20].upper()}. Draw a {word}"),
+    ("numbers", lambda at, word: f"{ROMAN[at % 20]}. Draw a {word}"),
     ("numbers", lambda at, word: f"Step {SPELLED[at % 12]}: {word}"),
     ("numbers", lambda at, word: f"Paso {['uno', 'dos', 'tres', 'cuatro', 'cinco', 'seis'][at % 6]}: {word}"),
     ("numbers", lambda at, word: f"The twenty-{['first', 'second', 'third', 'fourth', 'fifth'][at % 5]} {word}"),
@@ -144,7 +62,7 @@ def test_what_texts_tell_of_their_order(cue: str, form: Callable[[int, str], str
 
 @pytest.mark.parametrize("tail", ["?", " that stood there in the yard for so many of the years, would you say?"])
 def test_texts_that_are_sorted(tail: str) -> None:
-    for order in (sorted(WORDS), sorted(WORDS)[::-1], sorted(WORDS, key=lambda word: word[::-1])):
+    for order in (sorted(NOUNS), sorted(NOUNS)[::-1], sorted(NOUNS, key=lambda word: word[::-1])):
         assert "alphabetical order" in found([f"Tell me what is a {word}{tail}" for word in order])
     assert "lengths" in found([f"What is a {word}{tail}" for word in sorted(drawn(), key=len)])
     assert found([f"What is a {word}{tail}" for word in [*drawn()[:20], *sorted(drawn()[20:])]])  # half of them

@@ -110,9 +110,9 @@ def shown(label: str, *, quiet: bool = False) -> Generator[Watch]:
 
 @contextmanager
 def _lines(label: str) -> Generator[Watch]:
-    """A line every half minute, by a thread of its own: one trial may take many minutes."""
-    began = since = monotonic()
-    phase, net, over, last = Phase(), Net(), Event(), list[State]()
+    """A line every half minute on how far a run is."""
+    since = monotonic()
+    phase, net, last = Phase(), Net(), list[State]()
 
     def watch(state: State) -> None:
         nonlocal since
@@ -120,24 +120,33 @@ def _lines(label: str) -> Generator[Watch]:
             since = monotonic()
         last[:] = [state]
 
-    def said(now: float) -> str:
+    def how_far() -> str:
         if not last:
-            return "started"
+            return ", started"
+        now = monotonic()
         done, total = phase.of(last[0])
         # Where all that is known has run, what follows from it is not known yet.
         left = f", about {lasting((now - since) * (total - done) / done)} left" if 0 < done < total else ""
         making = net.said(last[0], now)
-        return f"{int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
+        return f", {int(done):,} of {total:,} {phase.unit}{left}" + (f"; {making}" if making else "")
+
+    with _beat(label, how_far):
+        yield watch
+
+
+@contextmanager
+def _beat(label: str, how_far: Callable[[], str]) -> Generator[None]:
+    """Prints the time so far every half minute, by a thread of its own: one step may take many minutes."""
+    over, began = Event(), monotonic()
 
     def lines() -> None:
         while not over.wait(EVERY):
-            now = monotonic()
-            print(f"wheeltap: {label}: {lasting(now - began)}, {said(now)}", file=sys.stderr, flush=True)
+            print(f"wheeltap: {label}: {lasting(monotonic() - began)}{how_far()}", file=sys.stderr, flush=True)
 
     thread = Thread(target=lines, daemon=True)
     thread.start()
     try:
-        yield watch
+        yield
     finally:
         over.set()
         thread.join()
@@ -184,20 +193,5 @@ class _Pace:
 def said(label: str) -> Generator[None]:
     """A spinner on standard error while something of unknown length runs; in a log, a line every half minute."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        with console.status(label):
-            yield
-        return
-    over, began = Event(), monotonic()
-
-    def beat() -> None:
-        while not over.wait(EVERY):
-            print(f"wheeltap: {label}: {lasting(monotonic() - began)} so far", file=sys.stderr, flush=True)
-
-    thread = Thread(target=beat, daemon=True)
-    thread.start()
-    try:
+    with console.status(label) if console.is_terminal else _beat(label, lambda: " so far"):
         yield
-    finally:
-        over.set()
-        thread.join()

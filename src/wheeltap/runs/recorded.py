@@ -294,7 +294,7 @@ def _marks(several: int) -> DataError:
         "Votes look like marks of right answers.",
         expected="how many people chose each label; some label of some item with two votes or more",
         got=f"one vote for each of several labels on {several} items, and never two",
-        do="Give the number of people who chose each label. Several right answers are no people who disagree.",
+        do="Give how many people chose each label. Where several answers are right, leave the votes out.",
     )
 
 

@@ -86,7 +86,7 @@ def planned(
         watch: Called with how many nets are drawn up: each takes passes over the examples.
 
     Raises:
-        UnknownName: If a recipe, cohort, metric or statistic is not known.
+        UnknownName: If a recipe, cohort or metric is not known.
         UsageError: If a rule is dead, its cohorts do not fit it, or the examples lack what a reading is asked for.
         ModelError: If a member cannot be measured on the examples.
     """

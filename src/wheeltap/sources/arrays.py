@@ -38,7 +38,8 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
     In place of ``inputs`` there may be ``input_ids`` (with ``attention_mask`` and ``token_type_ids``) or
     ``pixel_values``: the model is then called as ``model(input_ids=..., attention_mask=...)``.
 
-    An array ``groups`` ``[example]`` of whole numbers, if there is one, tells which behaviour each example is one of;
+    An array ``groups`` of whole numbers or names, ``[example]`` or ``[example, level]``, if there is one, tells which
+    examples come together; ``behaviors`` ``[example]`` of whole numbers, which behavior each is one of, if not these;
     arrays ``factor_NAME`` ``[example]`` of whole numbers are labels of factors, for the audit ``decodable``; an array
     ``symmetry`` ``[element, example]`` tells where each element of a group moves the examples (the first row moves
     nothing), for the audit ``symmetry``; an array ``votes`` ``[example, option]`` of counts (``ordinal_votes``, where
@@ -67,15 +68,16 @@ def load_arrays(path: Path, *, max_bytes: int = MAX_BYTES) -> Task:
             for name, (shape, dtype) in shapes.items():
                 _require_plain(path, name, shape, dtype, max_bytes=max_bytes)
         with np.load(path, allow_pickle=False) as arrays:
-            read = {name: _tensor(np.asarray(arrays[name])) for name in shapes}
+            read = {name: _tensor(np.asarray(arrays[name])) for name in shapes if name != GROUPS}
+            groups = np.asarray(arrays[GROUPS]) if GROUPS in shapes else None
     except WheeltapError:
         raise
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _not_npz(path, error) from error
     named = {name: read[name] for name in inputs}
     task = Task(named.get("inputs", named), read["targets"], name=path.stem)
-    if GROUPS in read:
-        task = task.with_groups(read[GROUPS])
+    if groups is not None:
+        task = task.with_groups(groups if groups.dtype.kind == "U" else _tensor(groups))
     if BEHAVIORS in read:
         task = task.with_behaviors(read[BEHAVIORS])
     if SYMMETRY in read:
@@ -207,7 +209,7 @@ def _described(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[tuple[i
 
 
 def _require_plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, max_bytes: int) -> None:
-    if dtype.kind not in "biuf":
+    if dtype.kind not in "biuf" and (name, dtype.kind) != (GROUPS, "U"):
         raise FileFormatError(
             f"The array {name!r} does not hold numbers.",
             where=str(path),

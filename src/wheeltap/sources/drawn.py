@@ -82,8 +82,8 @@ def known_symmetry(genome: Genome) -> str:
 def task_named(kind: str, rest: str) -> Task:
     """The square picture that ``picture:NAME,SIZE`` or ``genome:FILE,SIZE`` names.
 
-    Inputs are what a net reads at each pixel, targets the colors there. Parts that are known are its groups, and a
-    symmetry that acts on the pixels is its own.
+    Inputs are what a net reads at each pixel, targets the colors there. Parts that are known are its behaviors, and
+    a symmetry that acts on the pixels is its own.
 
     Raises:
         UsageError: If a part has no pixel of this size.

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from wheeltap.core.errors import DataError, FileFormatError
-from wheeltap.sources.recorded.ballots import Ballot, counted, one_each, plain
+from wheeltap.sources.recorded.ballots import Ballot, ballots, counted, one_each, plain
 from wheeltap.sources.recorded.base import Recording
 from wheeltap.sources.recorded.bounded import whole
 from wheeltap.sources.recorded.gathered import NEAR, Gathered, in_order
@@ -70,8 +70,8 @@ def _soft(held: Mapping[str, dict[str, Any]], where: str) -> frozenset[str]:
     """
     soft = {plain(label) for row in held.values() for label in _dict(row.get("soft_label"))}
     name, first = next(iter(held.items()))
-    chosen = set(counted(first["annotations"], where=f"{where}: {name}").counts) if "annotations" in first else soft
-    return frozenset(soft) if {plain(label) for label in chosen} <= soft and len(soft) != 2 else frozenset()
+    people = ballots(first["annotations"], where=f"{where}: {name}") if "annotations" in first else []
+    return frozenset(soft) if {plain(one) for own in people for one in own} <= soft and len(soft) != 2 else frozenset()
 
 
 def _dict(value: Any) -> dict[str, Any]:
