@@ -132,7 +132,7 @@ def test_of_examples_in_groups_the_best_of_many_is_no_better() -> None:
             made = Halves.drawn(60, splits=4, groups=groups, rng=rng)
             gain = made.effect(made.chosen(scores) - 0.4, name="gain", unit="accuracy")
             alarms[at] += gain.p is not None and gain.value is not None and gain.p <= 0.05 and gain.value > 0.0
-    assert alarms[0] > 100 and alarms[1] <= 18, alarms
+    assert alarms[0] > 30 and alarms[1] <= 18, alarms
     with pytest.raises(DataError, match="too few groups"):
         Halves.drawn(60, splits=1, groups=np.repeat(np.arange(3), 20), rng=np.random.default_rng(0))
 

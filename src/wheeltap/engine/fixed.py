@@ -14,7 +14,6 @@ What no rule knows is a weight. No weights are, where they are used in no other 
 """
 
 import math
-import operator
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
@@ -356,7 +355,7 @@ class Fixed(TorchDispatchMode):
 
 
 def _union(sets: Iterable[int]) -> int:
-    return reduce(operator.or_, sets, 0)
+    return reduce(int.__or__, sets, 0)
 
 
 def numbers(tensor: Tensor) -> int:

@@ -132,7 +132,7 @@ def _look(
             seen.append((CUES[-1], sum((_near(*both, lag) for both in zip(near, orders, strict=True)), np.zeros(1))))
     scores = np.array([_standardized(statistic) for _, statistic in seen])
     largest = scores.max(axis=0)
-    found = dict.fromkeys(CUES, 1.0)
+    found: dict[str, float] = {str(cue): 1.0 for cue in CUES}
     for (cue, _), row in zip(seen, scores, strict=True):
         found[cue] = min(found[cue], float((largest >= row[0] - 1e-9).sum()) / len(largest))
     return found
@@ -171,8 +171,8 @@ def _alike(texts: Sequence[str], used: Shard, parts: Callable[[str], list[str]])
     """
     several = [set(parts(text)) for text in texts]
     counts = Counter(part for each in several for part in each)
-    held = [several[at] for at in used]
-    places = {part: at for at, part in enumerate(sorted(set[str]().union(*held)))}
+    held = [several[int(at)] for at in used]
+    places = {part: at for at, part in enumerate(sorted({part for each in held for part in each}))}
     table = np.zeros((len(used), len(places)))
     for row, each in enumerate(held):
         for part in each:

@@ -79,12 +79,12 @@ class Halves:
             targets: ``[example]``, the right option.
         """
         x = checked(scores, ("example", "option"), what="scores")
-        told = np.empty(self.first.shape)
+        right = np.empty(self.first.shape)
         for row, first in enumerate(self.first):
             for half in (first, ~first):
                 shift = best_shift(x[~half], targets[~half])
-                told[row, half] = (x[half] + shift).argmax(axis=1) == targets[half]
-        return told
+                right[row, half] = (x[half] + shift).argmax(axis=1) == targets[half]
+        return right
 
     def effect(
         self, values: Values, *, level: float = 0.95, margin: float = 0.0, bounded: bool = True, name: str, unit: str
