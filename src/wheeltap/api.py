@@ -54,7 +54,7 @@ def audit(  # noqa: PLR0913 - a door: each is a choice of its own
         schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
         margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
             bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although most weights were left alone.
+        partial: Whether verdicts are given although many weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.
@@ -108,7 +108,7 @@ def compare(  # noqa: PLR0913 - a door: each is a choice of its own
         schemes: How it will be shipped, such as ``"nf4,int8"``: only these are judged, unless audits are named too.
         margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
             bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although most weights were left alone.
+        partial: Whether verdicts are given although many weights were left alone.
         workers: Processes; 1 runs in this one.
         watch: Called after each trial.
         memory: Bytes that may be used beside the models themselves; what does not fit goes a slower way.

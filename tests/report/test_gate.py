@@ -16,7 +16,7 @@ from shipped_cases import EVEN, MARGIN, ROWS, Row, four, pair, row, shipped, shi
 
 import wheeltap as wt
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
-from wheeltap.core.records import Finding
+from wheeltap.core.records import UNCOVERED, Finding
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import Report, gate
 from wheeltap.report.gate import FailOn, NotPassed
@@ -36,6 +36,14 @@ def _shown_claim() -> ReportRecord:
     """A claim that was found and is no alarm."""
     claim = msgspec.structs.replace(finding("WT205", "found", "net"), alarm=False)
     return msgspec.structs.replace(only("int8"), findings=(claim,))
+
+
+def _partly(*names: str) -> ReportRecord:
+    """Schemes of a model of which half was disturbed: what cost something is shown, that others do not is not."""
+    record = only(*names)
+    kept = {"found": {"partly": True}, "excluded": {"status": "not_applicable", "verdict": UNCOVERED, "partly": True}}
+    rows = (msgspec.structs.replace(one, **kept.get(one.status, {})) for one in record.findings)
+    return msgspec.structs.replace(record, findings=tuple(rows))
 
 
 def _unanswered() -> ReportRecord:
@@ -62,6 +70,8 @@ def _unanswered() -> ReportRecord:
         (single(), (1, 1, 1, 0)),
         (empty(), (0, 0, 0, 0)),
         (uncovered(), (2, 2, 2, 0)),
+        (_partly("int8"), (2, 2, 2, 0)),
+        (_partly("int3-g32", "int8"), (1, 1, 1, 0)),  # a loss that was seen is one
         (_unanswered(), (2, 2, 2, 0)),  # nothing that was asked has an answer
         (shipped_void(), (3, 3, 3, 3)),
         (unfinished(only("int8"), 3), (2, 2, 2, 2)),

@@ -99,7 +99,7 @@ class Audit(Configured, ABC):
             title: Of the finding, where neither the claim's own nor the audit's.
         """
         test, shown, resting = claim.test, claim.shown or claim.test, (*trials, *claim.trials)
-        covered = case.coverage(resting) if claim.coverage is None else claim.coverage
+        covered, reach = case.coverage(resting) if claim.coverage is None else (claim.coverage, claim.coverage)
         least = None
         if shown is not None:
             least = smallest_detectable(shown, alpha=case.plan.alpha / claim.among, margin=claim.margin)
@@ -111,7 +111,7 @@ class Audit(Configured, ABC):
         )  # fmt: skip
         return Draft(
             finding, test=test, margin=claim.margin, evidence=claim.evidence, one_sided=claim.one_sided,
-            otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words,
+            otherwise=claim.otherwise, fallback=claim.fallback, words=claim.words, reach=reach,
         )  # fmt: skip
 
     def groups(self) -> tuple[int, ...]:

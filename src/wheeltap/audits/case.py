@@ -226,11 +226,18 @@ class Case:
         told = [float(o.values["relative_norm"]) for o in outcomes if o is not None and "relative_norm" in o.values]
         return float(np.mean(told)) if told and len(told) == len(outcomes) else None
 
-    def coverage(self, trials: Iterable[Trial]) -> float | None:
-        """Least share of the weights that one of these disturbances of all weights touched; ``None`` without any."""
-        outcomes = (self._lookup(trial.key) for trial in trials)
-        shares = [float(o.values["coverage"]) for o in outcomes if o is not None and "coverage" in o.values]
-        return min(shares, default=None)
+    def coverage(self, trials: Iterable[Trial]) -> tuple[float | None, float | None]:
+        """Least share of the weights that one of these disturbances of all weights touched; ``None`` without any.
+
+        The second is of what no format keeps in full precision, where that is known.
+        """
+        outcomes = [self._lookup(trial.key) for trial in trials]
+        shares = [o.values for o in outcomes if o is not None and "coverage" in o.values]
+        own, reached = (
+            min((float(one.get(name, one["coverage"])) for one in shares), default=None)
+            for name in ("coverage", "reach")
+        )
+        return own, reached
 
     def untouched(self, trials: Iterable[Trial]) -> str:
         """Which layers these trials left as they were although they were asked to disturb them, in words."""

@@ -78,6 +78,8 @@ class Draft:
         fallback: The status where it was not found, if other evidence than this test settles it.
         words: Of the verdict.
         undecided: What to do where it is neither found nor excluded.
+        reach: Share of the weights that it looked at, without those that every format keeps in full precision; ``None``
+            where it disturbs a part alone.
     """
 
     finding: Finding
@@ -89,6 +91,7 @@ class Draft:
     fallback: FindingStatus | None = None
     words: Words = CLAIM
     undecided: str = ""
+    reach: float | None = None
 
     def __post_init__(self) -> None:
         require_fields(self)

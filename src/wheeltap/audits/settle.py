@@ -10,7 +10,7 @@ from wheeltap.audits.base import Audit, create, studies
 from wheeltap.audits.case import Case
 from wheeltap.audits.claims import Draft, Unanswered, Verdict
 from wheeltap.audits.clean_passes import baseline, copies, same_function
-from wheeltap.audits.headline import ENOUGH, MEASURED, headline, percent
+from wheeltap.audits.headline import ENOUGH, FULL, MEASURED, headline, percent
 from wheeltap.audits.headline_recorded import of_recorded
 from wheeltap.audits.power import power_control
 from wheeltap.audits.score import same_outputs
@@ -81,7 +81,7 @@ def judge(plan: Plan, lookup: Lookup, *, cost: Cost, provenance: dict[str, Scala
         firm = {one.code for one in instruments if one.asks == "census"}
         findings = [finding if finding.code in firm else voided(finding) for finding in findings]
     elif not plan.partial:
-        findings = [covered(finding) for finding in findings]
+        findings = [covered(finding, draft.reach) for finding, draft in zip(findings, drafts, strict=True)]
     asked = {one.code for one in instruments if one.asks == "benchmark"}
     findings = [_only_found(one) if recorded or one.code in asked else one for one in findings]
     same = {rival.name for rival in case.rivals if same_outputs(case, rival) is not None}
@@ -230,16 +230,26 @@ def _power(draft: Draft, *, alpha: float) -> Power | None:
     return draft.evidence.power(draft.margin, one_sided=draft.one_sided, alpha=alpha)
 
 
-def covered(finding: Finding) -> Finding:
-    """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing."""
-    if finding.coverage is None or finding.coverage >= ENOUGH or finding.status not in _CONCLUDES:
+def covered(finding: Finding, reach: float | None) -> Finding:
+    """The finding where too few of the weights were disturbed: what was measured is kept, and concludes nothing.
+
+    Where most were, an effect that was shown stands: the rest can add to it. That there is none speaks of all weights.
+
+    Args:
+        finding: Settled.
+        reach: See ``Draft``.
+    """
+    if reach is None or finding.coverage is None or reach >= FULL or finding.status not in _CONCLUDES:
         return finding
+    partly = msgspec.structs.replace(finding, partly=True)
+    if reach >= ENOUGH and finding.status in ("found", "measured"):
+        return partly
     measured = finding.because.replace(f" {EXCLUDED.format(finding.margin or 0.0)}", "")
     because = (
         f"Only {percent(finding.coverage)} of the weights were disturbed, so nothing is concluded of the model "
         f"(--partial concludes all the same). {MEASURED} {measured}"
     )
-    return msgspec.structs.replace(finding, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
+    return msgspec.structs.replace(partly, status="not_applicable", verdict=UNCOVERED, because=because, leaning=False)
 
 
 _CONCLUDES = ("found", "excluded", "inconclusive", "measured")

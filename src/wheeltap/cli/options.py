@@ -91,7 +91,7 @@ class Measuring:
         ),
     ] = None
     partial: Annotated[
-        bool | None, Parameter(negative="", help="Conclude although less than half of the weights could be disturbed.")
+        bool | None, Parameter(negative="", help="Conclude although less than 90 % of the weights could be disturbed.")
     ] = None
     name: Annotated[
         str | None,

@@ -1,5 +1,6 @@
 """What of a model its layers hold, what no disturbance can touch, and where its tokens come in and go out."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, Final, cast
 
@@ -12,6 +13,9 @@ from wheeltap.core.typed import named_modules
 
 MOST_NAMED: Final = 50
 """Modules with untouched weights that a record names, at most."""
+
+_NORM: Final = re.compile(r"norm(\d+d)?$", re.IGNORECASE)
+"""How the name of a class of norms ends."""
 
 _ROOT: Final = "the model itself"
 _COMPUTED: Final = ".parametrizations."
@@ -91,6 +95,14 @@ def _unpacked(part: Any) -> Iterator[Tensor]:
 def held(layers: Iterable[Layer], size: Mapping[str, int], *, biases: bool = True) -> int:
     """How many weights some layers have, each once: with their biases, which noise disturbs too, or without."""
     return sum(size.get(name, 0) for name in _names(layers, biases=biases))  # an idle one has none
+
+
+def vectors(model: nn.Module, layers: Iterable[Layer]) -> set[str]:
+    """Paths of what every format keeps in full precision: biases of layers, and gains and shifts of norms."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    norms = (module for module in model.modules() if _NORM.search(type(module).__name__))
+    own = {names[id(parameter)] for norm in norms for parameter in norm.parameters(recurse=False)}
+    return (own | {layer.bias for layer in layers if layer.bias is not None}) - {layer.weight for layer in layers}
 
 
 def untouched(

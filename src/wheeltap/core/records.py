@@ -23,7 +23,7 @@ Role = Literal["subject", "twin", "planted", "graded", "recorded"]
 """Recorded: answers of a model that is not at hand, so that nothing can be run."""
 
 UNCOVERED: Final = "too few weights"
-"""Verdict of a finding that concludes nothing because most weights were left alone."""
+"""Verdict of a finding that concludes nothing because too many weights were left alone."""
 
 OWN: Final = "the model's own answers"
 """What readings call the factor that every model has and uses, made of its outputs: no other may be called so."""
@@ -272,6 +272,7 @@ class Finding(ChoiceRecord, frozen=True, kw_only=True):
         power: What the test can decide.
         coverage: Least share of the weights that one of its disturbances of all weights touched, where there is one.
         leaning: Whether it is undecided, yet an effect was shown: the interval lies beyond zero, where alarms do.
+        partly: Whether so many of the weights were left alone that no larger effect of the model is excluded.
         because: Plain words: what was seen and what it does and does not prove.
         smallest_detectable: The smallest effect this test would have found with probability .8.
         trials: Keys of the trials it rests on.
@@ -295,6 +296,7 @@ class Finding(ChoiceRecord, frozen=True, kw_only=True):
     power: Power | None = None
     coverage: float | None = None
     leaning: bool = False
+    partly: bool = False
 
     @property
     def said(self) -> str:

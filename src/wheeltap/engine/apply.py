@@ -64,7 +64,8 @@ class Disturbance:
         self._size = 0.0
         self.relative_norm = 0.0
         self.coverage: float | None = None
-        self._asked = asked(subject, site) if site.everywhere else 0
+        self.reach: float | None = None
+        self._asked, self._weights = asked(subject, site) if site.everywhere else (0, 0)
         self._sizes = subject.sizes if site.everywhere else {}
 
     @property
@@ -118,7 +119,8 @@ class Disturbance:
 
         Afterwards ``relative_norm`` holds ||change|| / ||weights||, of all the subject's weights, and ``coverage`` the
         share of what the site asks for that was replaced: of all weights but those that it spares; ``None`` at a site
-        of a part. A bias that is left alone, as rounding does, was not.
+        of a part. A bias that is left alone, as rounding does, was not. ``reach`` is the same without what every format
+        keeps in full precision: biases, and gains and shifts of norms.
 
         Args:
             dose: How much.
@@ -129,7 +131,7 @@ class Disturbance:
         """
         self.perturbation.require_dose(dose)
         known = self.knowledge.at(dose, root=root, seed=seed)
-        moved, touched = 0.0, 0.0
+        moved, touched, reached = 0.0, 0.0, 0.0
         # The first layers last: those of a small net are then still in the processor's cache when it runs.
         for layer in reversed(self.layers):
             held, clean = self._live[layer.name], self._clean[layer.name]
@@ -151,8 +153,10 @@ class Disturbance:
             if layer.length is not None:
                 self._set_lengths(layer, layer.length)
             touched += self._reached(layer, draw, biased=biased)
+            reached += self._reached(layer, draw, biased=False)
         self.relative_norm = (moved / self._size) ** 0.5
         self.coverage = touched / self._asked if self._asked else None
+        self.reach = reached / self._weights if self._weights else None
 
     def _reached(self, layer: Layer, draw: Draw, *, biased: bool) -> float:
         """How many weights of a layer are disturbed: of experts that hardly any input reaches, none."""
@@ -229,10 +233,15 @@ def located(subject: Subject, site: Site) -> tuple[tuple[int, int] | None, tuple
     return divmod(flat, last), (Layer(path, "plain", weight=path, bias=None, shape=shape),)
 
 
-def asked(subject: Subject, site: Site) -> int:
-    """How many weights a site of the whole model asks for: all parameters but those of layers that it spares."""
+def asked(subject: Subject, site: Site) -> tuple[int, int]:
+    """How many weights a site of the whole model asks for, and how many of them no format keeps in full precision.
+
+    All parameters but those of layers that it spares; without biases, and gains and shifts of norms.
+    """
     sizes = subject.sizes
-    return sum(sizes.values()) - coverage.held((one for one in subject.layers if one.name in site.spared), sizes)
+    spared, rest = ([one for one in subject.layers if (one.name in site.spared) == own] for own in (True, False))
+    every = sum(sizes.values()) - coverage.held(spared, sizes)
+    return every, every - sum(sizes.get(path, 0) for path in coverage.vectors(subject.model, rest))
 
 
 _OF_EVERY_LAYER = ("moments", "inputs")

@@ -269,7 +269,7 @@ class Workshop:
         try:
             disturbance.apply(trial.dose, root=trial.root, seed=trial.seed, keep=keep)
             scores = self.scores(subject, share=share, chosen=chosen)
-            extent = _Extent(disturbance.relative_norm, disturbance.coverage)
+            extent = _Extent(disturbance.relative_norm, disturbance.coverage, disturbance.reach)
             status, values, because = self._told(subject, scores, extent, chosen)
             because = because or disturbance.untouched
             if values:
@@ -300,10 +300,10 @@ class Workshop:
         began, before = time.perf_counter(), copies.spent
         scores = copies.scores([Copy(trial.dose, trial.seed) for trial in trials], root=trials[0].root)
         self.forwards += copies.spent - before + len(trials)
-        each, coverage = (time.perf_counter() - began) / len(trials), copies.coverage
+        each, (coverage, reach) = (time.perf_counter() - began) / len(trials), copies.shares
         outcomes: list[Outcome] = []
         for trial, own in zip(trials, scores, strict=True):
-            extent = _Extent(copies.relative_norm(trial.dose), coverage)
+            extent = _Extent(copies.relative_norm(trial.dose), coverage, reach)
             status, values, because = self._told(copies.subject, own, extent)
             outcomes.append(
                 Outcome(
@@ -351,10 +351,12 @@ class _Extent:
     Attributes:
         norm: Of the change, as a share of that of the weights.
         coverage: Share of the weights that it touches; ``None`` where it is of a part of the model.
+        reach: The same without what every format keeps in full precision.
     """
 
     norm: float
     coverage: float | None
+    reach: float | None
 
     @property
     def values(self) -> dict[str, NDArray[np.float32]]:
@@ -362,6 +364,7 @@ class _Extent:
         # A flipped bit may have made the norm infinite.
         found = {"relative_norm": self.norm} if self.norm < np.finfo(np.float32).max else {}
         found |= {} if self.coverage is None else {"coverage": self.coverage}
+        found |= {} if self.reach is None else {"reach": self.reach}
         return {name: np.array(number, dtype=np.float32) for name, number in found.items()}
 
 

@@ -116,7 +116,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         alpha: Probability of any false alarm, over all findings together; of any false reassurance, likewise.
         margin: Smallest loss of score of interest: a share of right answers, of an error, or of the way from chance to
             the score; see ``Case.edge``.
-        partial: Whether verdicts are given although most weights were left alone.
+        partial: Whether verdicts are given although many weights were left alone.
         sizes: What costs depend on.
         cuts: What a budget cut, in words.
         study: Cohorts, metrics and rules, where the subjects are the members of a study.

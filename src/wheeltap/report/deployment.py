@@ -243,7 +243,8 @@ def label(finding: Finding) -> str:
 def _note(finding: Finding) -> str:
     """What would decide an open row."""
     part = finding.coverage
-    if part is not None and part < FULL and finding.status in ("found", "excluded", "inconclusive"):
+    concludes = finding.status in ("found", "excluded", "inconclusive") or finding.verdict == UNCOVERED
+    if part is not None and part < FULL and concludes:
         return f"{percent(part)} of the weights"
     if finding.status in ("found", "inconclusive") and (left := _left(finding)):
         return f"no better than {left}"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, SupportsFloat, cast, final
 
+from wheeltap.audits.headline import percent
 from wheeltap.audits.schemes import scheme
 from wheeltap.core.errors import UnknownName, UsageError, WheeltapError
 from wheeltap.core.literals import checked
@@ -45,6 +46,8 @@ def fails(finding: Finding, fail_on: FailOn) -> bool:
     """Whether one finding fails; see ``failing``."""
     if fail_on == "never":
         return False
+    if finding.verdict == UNCOVERED:
+        return False  # no result, which does not pass either
     if finding.status == "not_applicable" and finding.scheme:
         return fail_on == "cannot-tell"  # it was asked for, and there is no answer
     if finding.status == "inconclusive":
@@ -81,9 +84,9 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
         fail_on: The mildest verdict that fails.
 
     Returns:
-        2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where too few of the
-        weights were disturbed to conclude anything; 1 where a finding fails (of a model at chance its score does); 2
-        where nothing that was asked has an answer; else 0.
+        2 where the run is not over; 3 where a control failed; then 0 if nothing is to fail; 2 where nothing that was
+        asked has an answer; 1 where a finding fails (of a model at chance its score does); 2 where a finding has no
+        answer because too few of the weights were disturbed; else 0.
     """
     if missing_trials(record):
         return NO_RESULT
@@ -91,9 +94,11 @@ def exit_code(record: ReportRecord, fail_on: FailOn) -> int:
         return VOID
     if fail_on == "never":
         return PASSED
-    if uncovered(record) or unanswered(record):
+    if unanswered(record):
         return NO_RESULT
-    return FAILED if failing(record, fail_on) else PASSED
+    if failing(record, fail_on):
+        return FAILED
+    return NO_RESULT if uncovered(record) else PASSED
 
 
 @checked
@@ -110,7 +115,6 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
     _require_result(record)
     if fail_on == "never":
         return
-    _require_covered(uncovered(record))
     _require_answered(unanswered(record))
     found = failing(record, fail_on)
     if found:
@@ -121,6 +125,7 @@ def require_passed(record: ReportRecord, fail_on: FailOn) -> None:
             got="; ".join(_told(finding) for finding in found),
             do="Read the report: report.text(full=True).",
         )
+    _require_covered(uncovered(record))
 
 
 def require_losses(record: ReportRecord, max_loss: Mapping[str, float]) -> None:
@@ -194,6 +199,8 @@ def _not_shown(row: Finding, limit: float) -> str:
     if row.status not in MEASURED or not row.estimates:
         return f"not measured ({row.verdict or row.status.replace('_', ' ')})"
     lost = row.estimates[0]
+    if row.partly:
+        return f"only {percent(row.coverage or 0.0)} of the weights were disturbed"
     if lost.high is None:
         return f"loses {words.interval(lost)}, its interval is open"
     return f"loses {words.interval(lost)}, more than {limit:g} is not ruled out" if lost.high > limit else ""
@@ -276,9 +283,9 @@ def _require_covered(found: tuple[Finding, ...]) -> None:
     if found:
         least = min((finding.coverage for finding in found if finding.coverage is not None), default=0.0)
         raise NotPassed(
-            "Too few of the weights were disturbed, so nothing is concluded.",
+            "Too few of the weights were disturbed to call anything safe.",
             where=", ".join(dict.fromkeys(words.plain(finding.subject) for finding in found)),
-            expected="at least half of them",
+            expected="at least 90 % of them, biases and norms not counted",
             got=f"{least:.0%}",
             do="Give partial=True (--partial) to conclude all the same.",
         )

@@ -78,7 +78,7 @@ def plan(  # noqa: PLR0913 - a door: each is a choice of its own
         schemes: How the models will be shipped, such as ``"nf4,int8"``: what the audit ``deployment`` judges.
         margin: Smallest loss of score of interest: a share of right answers (by default .02), of an error without a
             bound (.1), or of the way from chance to any other score (.02).
-        partial: Whether verdicts are given although most weights were left alone.
+        partial: Whether verdicts are given although many weights were left alone.
         command: The verb it is for; by default that of as many subjects.
         sources: How the command line loads each subject.
         data: Path of the task's data.

@@ -62,6 +62,8 @@ class Compared:
         """What was found of the pair, by code: the first finding of each."""
         drafts = [draft for audit in self.made() for draft in audit.judge(case).drafts]
         settled = settle(drafts, alpha=case.plan.alpha)
-        whole = settled if case.plan.partial else [covered(finding) for finding in settled]
+        whole = settled
+        if not case.plan.partial:
+            whole = [covered(finding, draft.reach) for finding, draft in zip(settled, drafts, strict=True)]
         both = pair(*case.plan.subjects)
         return {one.code: one for one in reversed(whole) if one.subject == both}

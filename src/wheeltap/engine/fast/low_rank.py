@@ -177,10 +177,14 @@ class LowRankCopies:
         return (moved / (self.subject.squared_norm or 1.0)) ** 0.5
 
     @property
-    def coverage(self) -> float | None:
-        """Share of what the site asks for that is disturbed: see ``Disturbance.apply``."""
-        touched = coverage.held(self._layers, self.subject.sizes, biases=self.noise.moves_biases)
-        return touched / asked(self.subject, self.site) if self.site.everywhere and touched else None
+    def shares(self) -> tuple[float | None, float | None]:
+        """Coverage and reach: see ``Disturbance.apply``."""
+        sizes = self.subject.sizes
+        touched = coverage.held(self._layers, sizes, biases=self.noise.moves_biases)
+        if not self.site.everywhere or not touched:
+            return None, None
+        every, weights = asked(self.subject, self.site)
+        return touched / every, coverage.held(self._layers, sizes, biases=False) / weights
 
     def _proving(self, copies: Sequence[Copy], root: int) -> Tensor:
         """The first pass, compared with the plain path."""
