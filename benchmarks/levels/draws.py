@@ -36,7 +36,7 @@ VALUED: Final[dict[str, Callable[[int, Rng], Array]]] = {
 """What an example costs under a measure without a bound, one draw."""
 
 
-def _answers(by_draw: Array, examples: int, rng: Rng) -> Array:
+def answers(by_draw: Array, examples: int, rng: Rng) -> Array:
     """0/1 answers lost less gained, ``[draw, example]``; one in a hundred is gained whatever the draw."""
     lost = np.clip(by_draw + 0.01, 0.0, 0.9)
     gained = np.clip(lost - by_draw, 0.0, 0.9)
@@ -77,7 +77,7 @@ def run(reps: int, *, draws: Sequence[int] = (4, 16), examples: Sequence[int] = 
         for k in draws:
             for n in examples:
                 rows += families(
-                    lambda drawn=drawn, k=k, n=n: Sample(_answers(drawn(k, rng), n, rng), 1.0, skewed=True),
+                    lambda drawn=drawn, k=k, n=n: Sample(answers(drawn(k, rng), n, rng), 1.0, skewed=True),
                     reps=reps, claim="loss over draws", design=f"{name}, {k} draws, {n} examples",
                 )  # fmt: skip
     for name, valued in VALUED.items():

@@ -79,6 +79,8 @@ def test_what_cannot_be_told_is_said_with_what_would_tell() -> None:
         for name, examples in (("int4", 900), ("prune50", 2100))
     ]
     assert told(score(), *rows) == "CANNOT TELL at int4; prune50 (2,100 examples would tell)."
+    near = shipped("int3", "inconclusive", power=Power(found=0.9, excluded=0.9, examples=9))
+    assert told(score(), near) == "CANNOT TELL at int3.", "as many examples are there already"
     unknown = replace(rows[0], power=Power(found=0.1, excluded=0.2, examples=None, draws=900))
     assert told(score(), unknown, rows[1]) == "CANNOT TELL at int4; prune50."
 

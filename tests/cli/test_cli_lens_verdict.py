@@ -48,6 +48,7 @@ def test_the_answer_says_what_would_decide_and_that_tests_are_corrected(
     out = " ".join(capsys.readouterr().out.split())
     assert re.search(r"annot tell: a vs b, .*: 0\.0 points \[-[\d.]+, [\d.]+\]; about [\d,]+ items would show", out)
     assert "would show 4 points, or exclude 2 points if there is none." in out
+    assert "Look again once, with the number named and a fifth of alpha" in out
     assert "Verdicts are corrected for all 3 tests of this report" in out
 
 

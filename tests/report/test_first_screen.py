@@ -1,6 +1,7 @@
 """What the first screen warns of: examples that are few, alike or uneven, and rows that reached few weights."""
 
 import io
+from pathlib import Path
 
 import msgspec
 from report_cases import shipped
@@ -72,6 +73,20 @@ def test_a_row_that_reached_few_weights_says_so_and_no_other_row_does() -> None:
     notes = {line.label: line.note for line in table.lines}
     assert notes["8 bits, per channel"] == "2 % of the weights"
     assert sum("of the weights" in note for note in notes.values()) == 1
+
+
+ONCE = "Look again once, with the number named"
+
+
+def test_wherever_a_number_is_named_it_is_for_one_look(tmp_path: Path) -> None:
+    record = shipped()
+    settled = [msgspec.structs.replace(f, status="excluded", verdict="safe", leaning=False) for f in record.findings]
+    silent = msgspec.structs.replace(record, findings=tuple(settled), headline="SAFE AT ALL SCHEMES TRIED.")
+    by_headline = msgspec.structs.replace(silent, headline="CANNOT TELL at int4 (2,100 examples would tell).")
+    for made, named in ((record, True), (by_headline, True), (silent, False)):
+        Report(made).html(page := tmp_path / "page.html")
+        for text in (screen(made), Report(made).markdown(), page.read_text(encoding="utf-8")):
+            assert (ONCE in text) is named
 
 
 def test_few_examples_foresee_at_least_so_many() -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import wheeltap
-from benchmarks.levels import Row, chosen, draws, groups
+from benchmarks.levels import Row, chosen, draws, groups, looks
+from benchmarks.levels.table import table
 from wheeltap.core.errors import DataError
 from wheeltap.stats.clusters import by_cluster, one_by_one
 from wheeltap.stats.effect import mean_effect, score_interval
@@ -154,11 +155,32 @@ def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
     for name in ("lognormal 1.5", "gamma .5"):
         drawn = draws.DRAWN[name]
         for k in (4, 16):
-            made = lambda: Sample(draws._answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
+            made = lambda: Sample(draws.answers(drawn(k, rng), 1000, rng), 1.0, skewed=True)  # noqa: B023, E731
             _passed(draws.families(made, reps=reps, design=f"{name}, {k}", claim="loss"))
     _passed(chosen.worst_weights(300, reps=reps, rng=rng))
     _passed([chosen.weakest(300, reps=reps, rng=rng), chosen.opposed(300, reps=reps, rng=rng)])
     _passed(chosen.estimated(256, spread=0.4, loss=0.1, reps=reps, rng=rng))
+    _passed([row for held in (0.0, 0.5) for row in chosen.majority(300, held=held, reps=reps, rng=rng)])
+    _passed([*looks.rows_of(next(looks.designs((300,), 1)), reps=reps, rng=rng)])
+    _passed([*looks.rows_of(looks.PAIR, reps=reps, rng=rng, alphas=(0.05, 0.01))])
+
+
+def test_the_table_has_the_worst_of_designs_that_differ_in_numbers_alone() -> None:
+    def row(design: str, figure: str, rate: float, families: int = 2000) -> Row:
+        return Row(claim="loss", design=design, figure=figure, rate=rate, high=0.06, families=families)
+
+    rows = [
+        row("t3, 4 draws", "false costs", 0.02), row("t3, 16 draws", "false costs", 0.031, 400),
+        row("t3, 1,000 draws", "false safe, report of 10", 0.07), row("lognormal .5", "false exclusion", 0.0),
+        Row(claim="curve", design="20 items", figure="whole curve held", rate=1.0, low=0.93, families=200),
+        row("t3, 4 draws", "power", 0.5),
+    ]  # fmt: skip
+    assert table(rows)[2:] == [
+        "| t3, 4 to 16 draws | loss | .031 |  |  |  | 400 to 2,000 |",
+        "| t3, 1,000 draws, report of 10 | loss |  | **.070** |  |  | 2,000 |",
+        "| lognormal .5 | loss |  | .000 |  |  | 2,000 |",
+        "| 20 items | curve |  |  |  | 1.000 | 200 |",
+    ]
 
 
 @pytest.mark.slow
@@ -170,6 +192,6 @@ def test_levels_over_groups(kind: str) -> None:
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("part", [draws, groups, chosen])
+@pytest.mark.parametrize("part", [draws, groups, chosen, looks])
 def test_all_levels(part: Any) -> None:
     _passed(part.run(400))

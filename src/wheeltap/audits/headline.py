@@ -7,7 +7,7 @@ from typing import final
 from wheeltap.audits.base import pair
 from wheeltap.audits.case import TOO_FEW
 from wheeltap.audits.headline_circuit import of_circuit
-from wheeltap.audits.headline_recorded import of_benchmark, rounded
+from wheeltap.audits.headline_recorded import TELL, examples_for, of_benchmark, rounded
 from wheeltap.audits.losses import GROWN
 from wheeltap.audits.score import SAME_OUTPUTS
 from wheeltap.core.circuit_view import CircuitView
@@ -381,9 +381,8 @@ def _titles(rows: Sequence[Finding]) -> str:
 
 def _would_do(rows: Sequence[Finding]) -> str:
     """How many examples would decide all of these."""
-    known = [row.power.examples for row in rows if row.power is not None]
-    most = max((one for one in known if one is not None), default=None)
-    return f" ({rounded(most)} examples would tell)" if most is not None and None not in known else ""
+    most = examples_for(rows)
+    return "" if most is None else f" ({rounded(most)} examples {TELL})"
 
 
 def _lower(text: str) -> str:

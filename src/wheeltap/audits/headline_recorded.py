@@ -16,6 +16,11 @@ _MOST: Final = 6
 POWER: Final = "What would have been found"
 """Title of what planted contamination shows, which is said whatever was found."""
 
+TELL: Final = "would tell"
+"""Words after how many examples would decide a row; of a comparison of two systems, ``SHOW``."""
+
+SHOW: Final = "would show"
+
 _NAMED: Final = 3
 """Systems that a line names before it counts the rest."""
 
@@ -78,12 +83,20 @@ def _open(finding: Finding) -> str:
     """
     # Without a test, what is undecided is so for the reason that is given.
     number = f": {amount(finding.estimates[0])}" if finding.estimates else f": {finding.because.removesuffix('.')}"
-    items = None if finding.power is None or any(map(_shows, finding.estimates[:1])) else finding.power.examples
-    enough = "" if items is None else (
-        f"; about {rounded(items)} items would show {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
+    items = None if any(map(_shows, finding.estimates[:1])) else examples_for([finding])
+    more = "" if items is None else (
+        f"; about {rounded(items)} items {SHOW} {_limit(finding, 2)}, or exclude {_limit(finding)} if there is none"
     )  # fmt: skip
     verdict = finding.verdict[:1].upper() + finding.verdict[1:]
-    return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{enough}."
+    return f"{verdict}: {finding.subject}, {finding.title[:1].lower()}{finding.title[1:]}{number}{more}."
+
+
+def examples_for(rows: Sequence[Finding]) -> int | None:
+    """How many examples would decide all of these; ``None`` where no number would, or as many are there already."""
+    known = [row.power.examples for row in rows if row.power is not None]
+    most = max((one for one in known if one is not None), default=0)
+    now = max((row.estimates[0].n for row in rows if row.estimates), default=0)
+    return most if most > now and None not in known else None
 
 
 def _shows(effect: Estimate) -> bool:

@@ -252,7 +252,8 @@ class Power(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         found: Probability that an effect of twice the margin is found; ``None`` where that is not known.
         excluded: Probability that no effect at all is excluded; ``None`` where that is not known.
-        examples: How many examples would make both .8, all else as it is; ``None`` where no number would.
+        examples: How many examples would make both .8 in one more look, all else as it is; ``None`` where no number
+            would.
         draws: How many draws would; ``None`` where no number would, or nothing is drawn.
     """
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from wheeltap.audits.deployment import SPARED
 from wheeltap.audits.headline import FULL, of_all, percent, rounded, times
+from wheeltap.audits.headline_recorded import TELL
 from wheeltap.audits.losses import GROWN
 from wheeltap.core.records import UNCOVERED, Estimate, Finding, SubjectRecord
 from wheeltap.core.report import ReportRecord
@@ -135,7 +136,13 @@ def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
         found.append("Not asked: noise curves, fine-tuning (--audits survival); what is inside (--audits structure).")
     if view.is_recorded(record):
         return tuple(part for part in (*lens_text.notes(record), read_on) if part)
+    open_rows = (line.note for table in tables(record) for line in table.lines)
+    if any(TELL in text for text in (record.headline, *open_rows)):
+        found.append(_ONCE)
     return (*found, f"{_PROVES} {read_on}".strip())
+
+
+_ONCE = "Look again once, with the number named: both looks keep false verdicts within alpha; more do not."
 
 
 _PROVES = "Holds for these examples only; passing does not make a network correct or safe."
@@ -255,9 +262,9 @@ def _note(finding: Finding) -> str:
         return ""
     if power.examples is not None and power.examples > n:
         few = "at least " if n < _FEW else ""
-        return f"{few}{rounded(power.examples)} examples would tell"
+        return f"{few}{rounded(power.examples)} examples {TELL}"
     if power.draws is not None:
-        return f"{rounded(power.draws)} draws would tell"
+        return f"{rounded(power.draws)} draws {TELL}"
     return "near the margin" if power.examples is not None else MORE
 
 

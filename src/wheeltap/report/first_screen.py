@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from wheeltap.audits.headline_recorded import TELL
 from wheeltap.core.report import ReportRecord
 from wheeltap.report import deployment, view
 from wheeltap.report.deployment import Line, Table
@@ -112,7 +113,7 @@ def _verdict(line: Line) -> "Text":
     from rich.text import Text
 
     text = Text(line.verdict, style=_style(line.tone))
-    count = line.note.removesuffix(" would tell")  # in short: a row is one line
+    count = line.note.removesuffix(f" {TELL}")  # in short: a row is one line
     note = line.note if count == line.note else f"needs {count.removesuffix(' examples')}"
     note = "needs more" if line.note == deployment.MORE else note
     return text.append(f" ({note})", style="") if note else text

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Final
 
+from wheeltap.audits.headline_recorded import SHOW
 from wheeltap.core.lens import LensRecord, Runs, Support, SystemScore, TryGap
 from wheeltap.core.report import ReportRecord
 from wheeltap.core.rounding import fixed
@@ -44,16 +45,19 @@ def tables(record: ReportRecord, lens: LensRecord, console: "Console") -> None:
 
 
 def notes(record: ReportRecord) -> tuple[str, ...]:
-    """What the answer holds for, and that its tests are corrected for each other."""
+    """What the answer holds for, that its tests are corrected for each other, and what another look may say."""
+    again = (_AGAIN,) if SHOW in record.headline else ()
     tested = [finding for finding in record.findings if finding.status in _TESTED and finding.margin is not None]
     if len(tested) < 2:
-        return ("Holds for these items and answers.",)
+        return ("Holds for these items and answers.", *again)
     return (
         "Holds for these items and answers.",
         f"Verdicts are corrected for all {len(tested)} tests of this report; an interval or p-value is by itself.",
+        *again,
     )
 
 
+_AGAIN: Final = "Look again once, with the number named and a fifth of alpha: both looks err in at most 1.2 alpha."
 _TESTED: Final = ("found", "excluded", "inconclusive")
 
 

@@ -237,8 +237,8 @@ READING: tuple[tuple[str, str], ...] = (
         (
             "With so many examples (or draws) of the same kind, no loss at all would be called safe, and a loss of "
             "twice the margin would be called costly, each four times out of five. A loss near the margin takes "
-            "more; at the margin itself no number decides. Fix the number before you look again: looking until a row "
-            "is decided raises its error."
+            "more; at the margin itself no number decides. The number is for one more look: the probability of a false "
+            "verdict in either look stays within alpha. Looking until a row is decided raises it."
         ),
     ),
 )
@@ -284,7 +284,8 @@ LENS_READING: tuple[tuple[str, str], ...] = (
         "How many items would tell",
         (
             "With so many items of the same kind, no difference at all would be called equivalent, and one of twice "
-            "the margin would be shown, each four times out of five. Fix the number before you look again."
+            "the margin would be shown, each four times out of five. The number is for one more look, at a "
+            "fifth of alpha: any difference is found, so two looks at all of alpha err more often than one does."
         ),
     ),
 )
