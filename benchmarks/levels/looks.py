@@ -4,6 +4,7 @@ Every effect lies at its margin (or there is none, where any difference counts),
 examples of a look are kept in the next one. From the third look on there are half as many again, until all is decided.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.levels import WRONG, Row
 from benchmarks.levels.draws import DRAWN, MARGIN, VALUED, answers, judged
+from benchmarks.levels.groups import losses
 from wheeltap.stats.family import holm
 from wheeltap.stats.sample import Sample
 
@@ -37,6 +39,7 @@ class Design:
         rows: How many rows there are.
         bound: Of a value.
         drawn: Whether draws are added and not examples.
+        group: Examples of a group, which come together.
         differ: Whether any difference of two systems is found; else what exceeds the margin.
     """
 
@@ -46,11 +49,13 @@ class Design:
     rows: int = 1
     bound: float | None = 1.0
     drawn: bool = False
+    group: int = 1
     differ: bool = False
 
     def sample(self, values: Array) -> Sample:
         """What one row rests on."""
-        return Sample(values, self.bound, skewed=self.drawn)
+        groups = None if self.group == 1 else np.arange(values.shape[1], dtype=np.intp) // self.group
+        return Sample(values, self.bound, skewed=self.drawn, groups=groups)
 
     def judged(self, sample: Sample) -> tuple[float, float]:
         """P-values of both sides; of two systems, that they differ at all, and that they are equivalent."""
@@ -65,7 +70,7 @@ class Design:
         known = [one.draws if self.drawn else one.examples for one in each if one is not None]
         now = open_rows[0].values.shape[0 if self.drawn else 1]
         most = max((one for one in known if one is not None and one > now), default=None)
-        return None if most is None else min(most, DRAWS if self.drawn else MOST)
+        return None if most is None else math.ceil(min(most, DRAWS if self.drawn else MOST) / self.group) * self.group
 
 
 def family(design: Design, alphas: Sequence[float], rng: Rng) -> NDArray[np.bool_]:
@@ -117,40 +122,45 @@ def _drawn(name: str, examples: int) -> Callable[[int, Rng], Array]:
     return lambda k, rng: answers(DRAWN[name](k, rng), examples, rng)
 
 
+def _grouped(size: int) -> Callable[[int, Rng], Array]:
+    """0/1 losses of groups, a tenth of whose variance is between them."""
+    return lambda n, rng: losses(np.repeat(np.arange(n // size), size), 0.1, MARGIN, rng)[None]
+
+
 def _valued(name: str) -> Callable[[int, Rng], Array]:
     """Losses of a measure without a bound, of one draw."""
     return lambda n, rng: VALUED[name](n, rng)[None]
 
 
-def designs(examples: Sequence[int], rows: int) -> Iterator[Design]:
-    """Reports of so many rows."""
-    for n in examples:
-        size = f"{n} examples at first, {rows} rows" if rows > 1 else f"{n} examples at first"
-        for gained in (0.01, 0.05):
-            yield Design(name=f"0/1, {gained:.0%} gained, {size}", more=_answers(gained), first=n, rows=rows)
-        for name in ("lognormal 1", "5 % lose exp(.4)"):
-            yield Design(name=f"{name}, {size}", more=_valued(name), first=n, rows=rows, bound=None)
+def designs(n: int, rows: int = 1) -> Iterator[Design]:
+    """So many examples at first, and rows."""
+    size = f"{n} examples at first, {rows} rows" if rows > 1 else f"{n} examples at first"
+    for gained in (1, 5):
+        yield Design(name=f"0/1, {gained} % gained, {size}", more=_answers(gained / 100.0), first=n, rows=rows)
+    for name in ("lognormal 1", "5 % lose exp(.4)"):
+        yield Design(name=f"{name}, {size}", more=_valued(name), first=n, rows=rows, bound=None)
 
 
 PAIR: Final = Design(name="two systems, 0/1, 300 items at first", more=_answers(0.1, 0.0), first=300, differ=True)
 """They do not differ; any difference would be found."""
 
 
-def run(
-    reps: int, *, examples: Sequence[int] = (100, 300, 1000), report: Sequence[int] = (300,), draws: int = 4
-) -> list[Row]:
-    """All designs, ``reps`` reports each."""
-    rng, rows = np.random.default_rng(31), list[Row]()
-    for design in (*designs(examples, 1), *designs(report, 10)):
-        rows += rows_of(design, reps=reps, rng=rng)
-    for name in ("normal", "lognormal 1", "lognormal 1.5"):
-        drawn = Design(
-            name=f"{name}, 300 examples, {draws} draws at first", more=_drawn(name, 300), first=draws, drawn=True
-        )
-        rows += rows_of(drawn, reps=max(reps // 4, 1), rng=rng)
+def run(reps: int, *, examples: Sequence[int] = (100, 300, 1000), report: int = 10) -> list[Row]:
+    """All designs, ``reps`` reports each; of many rows or draws a quarter."""
+    rng, rows, few = np.random.default_rng(31), list[Row](), max(reps // 4, 1)
+    for n in examples:
+        for design in designs(n):
+            rows += rows_of(design, reps=reps, rng=rng)
+    for groups in (10, 20):
+        name = f"0/1 losses, correlation .1, {groups} groups of 20 at first"
+        rows += rows_of(Design(name=name, more=_grouped(20), first=20 * groups, group=20), reps=reps, rng=rng)
+    for design in designs(300, report):
+        rows += rows_of(design, reps=few, rng=rng)
+    for law in ("normal", "lognormal 1", "lognormal 1.5"):
+        drawn = Design(name=f"{law}, 300 examples, 4 draws at first", more=_drawn(law, 300), first=4, drawn=True)
+        rows += rows_of(drawn, reps=few, rng=rng)
     # What must not be done, and what two systems take.
-    many = next(designs((300,), 1))
-    rows += rows_of(many, reps=reps, rng=rng, alphas=(0.05,) * 6, high=1.0)
+    rows += rows_of(next(designs(300)), reps=reps, rng=rng, alphas=(0.05,) * 6, high=1.0)
     rows += rows_of(PAIR, reps=reps, rng=rng, high=1.0)
     rows += rows_of(PAIR, reps=reps, rng=rng, alphas=(0.05, 0.01))
     return rows

@@ -161,7 +161,7 @@ def test_levels_of_skewed_draws_and_of_what_was_chosen() -> None:
     _passed([chosen.weakest(300, reps=reps, rng=rng), chosen.opposed(300, reps=reps, rng=rng)])
     _passed(chosen.estimated(256, spread=0.4, loss=0.1, reps=reps, rng=rng))
     _passed([row for held in (0.0, 0.5) for row in chosen.majority(300, held=held, reps=reps, rng=rng)])
-    _passed([*looks.rows_of(next(looks.designs((300,), 1)), reps=reps, rng=rng)])
+    _passed([*looks.rows_of(next(looks.designs(300)), reps=reps, rng=rng)])
     _passed([*looks.rows_of(looks.PAIR, reps=reps, rng=rng, alphas=(0.05, 0.01))])
 
 
