@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import wheeltap as wt
 from wheeltap.core.errors import DataError, ModelError, UsageError, WheeltapError
 from wheeltap.core.measure import Measure, label_accuracy, nll
-from wheeltap.core.repeats import but_for_little
+from wheeltap.core.repeats import copies
 from wheeltap.report.report import Report
 
 
@@ -73,6 +73,21 @@ def test_where_there_is_no_error_the_margin_is_of_the_way_from_chance() -> None:
     chance = float((targets - targets.mean(0)).square().sum(1).mean())
     assert report["WT100"][0].margin == pytest.approx(0.02 * chance, rel=1e-3) and not report.void
     assert verdicts(report) == {"int8": "safe", "int2": "costs"}
+    assert "is 0, so margins are no share of it: they are 0.02 of the error of an answer" in report.markdown()
+    assert "no share of it" not in wt.audit(*sensor(0.05), audits="score", schemes="int8").markdown()
+
+
+@pytest.mark.parametrize("scale", [1.0, 3000.0])
+def test_an_output_that_can_be_lost_below_the_margin_is_named(scale: float) -> None:
+    net, (inputs, targets) = sensor(0.5)
+    units = torch.tensor([1.0, scale, 1.0])
+    report = wt.audit(linear(net.weight * units[:, None]), (inputs, targets * units), audits="score", schemes="int8")
+    warned = "all of output 0, 2 can be lost below the margin" in report.markdown()
+    assert warned == (scale > 1.0) and report["WT001"][0].status == "measured"
+    if warned:  # what is said is so: without these outputs the row has the same verdict
+        lost = linear(net.weight * units[:, None] * torch.tensor([0.0, 1.0, 0.0])[:, None])
+        errors = [(one(inputs) - targets * units).square().sum(1).mean().item() for one in (net, lost)]
+        assert (errors[1] - report["WT001"][0].estimates[0].value) < (report["WT100"][0].margin or 0.0)
 
 
 # ---- rare classes -----------------------------------------------------------------------------------------------
@@ -282,17 +297,43 @@ def test_items_of_a_language_model_are_counted_and_not_their_tokens() -> None:
     assert items(47).once().repeats == 0
 
 
-def test_near_duplicates_are_noticed() -> None:
-    inputs, targets = four_classes(40)
-    near = inputs.repeat(25, 1) + 1e-4 * drawn(1000, 4, seed=11)
-    report = wt.audit(linear(torch.eye(4)), (near, targets.repeat(25)), schemes="int8")
-    assert report.record.task.alike == 40 and "near-duplicates: only about 40 of the 1,000" in report.markdown()
+@pytest.mark.parametrize("jitter", [1e-6, 1e-3])
+def test_near_duplicates_count_as_one_group(jitter: float) -> None:
+    inputs, targets = four_classes(20)
+    net = linear(torch.eye(4) + 0.3 * drawn(4, 4, seed=4))
+    near = inputs.repeat(100, 1) + jitter * drawn(2000, 4, seed=11)
+    report, once = (wt.audit(net, data, schemes="int8") for data in ((near, targets.repeat(100)), (inputs, targets)))
+    assert report.record.task.alike == 20 and "near-duplicates: only 20 of the 2,000" in report.markdown()
+    assert "in 20 groups" in report.markdown()
+    assert verdicts(report) == verdicts(once) == {"int8": "cannot tell"}
+    score, alone = (one["WT001"][0].estimates[0] for one in (report, once))
+    assert score.low is not None and alone.low is not None and score.low < alone.low + 0.05
+
+
+def test_sets_of_near_duplicates_may_be_kinds_or_lie_in_groups() -> None:
+    kinds = torch.arange(400) % 4
+    task = wt.Task(torch.eye(4)[kinds] + 1e-6 * drawn(400, 4), kinds).once()
+    assert task.clusters is not None and len(task.clusters.unique()) == 4, "one example a class, a hundred times"
+    assert torch.equal(task.behaviors, kinds) and task.once().digest == task.digest
+    inputs, targets = four_classes(100)
+    near = inputs.repeat(4, 1) + 1e-6 * drawn(400, 4, seed=11)
+    pairs = torch.arange(400) // 2
+    grouped = wt.Task(near, targets.repeat(4)).with_groups(pairs).once()
+    assert grouped.clusters is not None and len(grouped.clusters.unique()) == 50  # 100 sets, which pairs join by two
+    assert torch.equal(grouped.behaviors, pairs)
+
+
+def test_copies_of_some_examples_are_found_among_others() -> None:
+    some = torch.cat([drawn(500, 4), drawn(1, 4, seed=5).repeat(250, 1) + 1e-6 * drawn(250, 4, seed=6)])
+    sets = copies(some)
+    assert sets is not None and len(set(sets.tolist())) == 501 and len(set(sets[500:].tolist())) == 1
 
 
 @pytest.mark.parametrize(
     "inputs",
     [
         torch.linspace(-1, 1, 800)[:, None],  # dense, on a line
+        drawn(2000, 1),  # at random there
         torch.cartesian_prod(torch.linspace(0, 1, 30), torch.linspace(0, 1, 30)),
         drawn(800, 8).cumsum(0),  # a walk
         drawn(900, seed=2).cumsum(0).unfold(0, 32, 1),  # windows of a series
@@ -303,7 +344,7 @@ def test_near_duplicates_are_noticed() -> None:
     ],
 )
 def test_what_merely_lies_close_is_no_duplicate(inputs: Tensor) -> None:
-    assert but_for_little(inputs) is None
+    assert copies(inputs) is None
 
 
 # ---- errors in Python ---------------------------------------------------------------------------------------------

@@ -76,6 +76,35 @@ def _as_probabilities(case: Case, subject: SubjectRecord) -> str:
     )
 
 
+def _no_error(case: Case, subject: SubjectRecord) -> str:
+    """That there is no error of which a share could be taken, as a paragraph, where that is so."""
+    task, clean = case.plan.task, case.clean(subject)
+    if task.bounded or task.higher_is_better or case.is_error(subject) or clean.min() < 0.0:
+        return ""
+    return (
+        f"\n\nWarning: the undisturbed error of {subject.name} is 0, so margins are no share of it: they are "
+        f"{case.plan.margin:.2g} of the error of an answer without information ({case.chance:.3g}), which is "
+        f"{case.scaled(case.plan.margin):.2g}. Where the targets are the model's own outputs, give measured ones."
+    )
+
+
+def _hidden(case: Case, subject: SubjectRecord) -> str:
+    """Which outputs vary so little beside the error of all that they can be lost whole, as a paragraph."""
+    spreads = case.measured([case.plan.clean(subject)], "spreads")
+    if spreads is None or spreads.shape[1] < 2:
+        return ""
+    edge = case.edge(subject)
+    small = np.flatnonzero((spreads[0] > 0.0) & (spreads[0] < edge.value))
+    if not len(small):
+        return ""
+    named = ", ".join(map(str, small[:3])) + (f" and {len(small) - 3} more" if len(small) > 3 else "")
+    return (
+        f"\n\nWarning: outputs in different units: the error adds up {spreads.shape[1]} outputs, and all of "
+        f"output {named} can be lost below the margin (variance {float(spreads[0][small].max()):.2g}, margin "
+        f"{edge.value:.2g}). Divide each output and its targets by their spread, or test it alone."
+    )
+
+
 @final
 class ScoreAudit(Audit):
     """What a benchmark would print."""
@@ -131,8 +160,9 @@ class ScoreAudit(Audit):
         )
         headroom = case.headroom(subject)
         status = "inconclusive" if headroom.verdict == TOO_FEW else "found" if headroom.verdict else "measured"
+        warnings = "".join(told(case, subject) for told in (_as_probabilities, _no_error, _hidden))
         claim = Tested(
-            test=None, status=status, found=headroom.because or f"{because}{_as_probabilities(case, subject)}",
+            test=None, status=status, found=headroom.because or f"{because}{warnings}",
             beside=(score,), words=Words(headroom.verdict, "measured", "measured", undecided=headroom.verdict),
         )  # fmt: skip
         return self.draft(case, subject.name, claim, [case.plan.clean(subject)])

@@ -52,7 +52,7 @@ from wheeltap.core.targets import (
     require_scores,
     require_targets,
 )
-from wheeltap.core.typed import to_array
+from wheeltap.core.typed import to_array, to_tensor
 
 Kind = TypeVar("Kind", bound="BaseTask")
 
@@ -191,12 +191,17 @@ class BaseTask(ABC):
     @property
     def clusters(self) -> Tensor | None:
         """The groups, ``[example]``, where they are a sample: those that are the right options themselves are not."""
+        return None if self._are_kinds and self.copies is None else self.annotations.groups
+
+    @property
+    def _are_kinds(self) -> bool:
+        """Whether the groups are the right options."""
         groups, targets = self.annotations.groups, self.targets.cpu()
         if groups is None or targets.is_floating_point() or targets.ndim != 1:
-            return groups
+            return False
         both = np.stack([groups.cpu().numpy(), targets.numpy()])
         kinds, options = (len(np.unique(row)) for row in both)
-        return None if len(np.unique(both, axis=1).T) == kinds == options else groups
+        return len(np.unique(both, axis=1).T) == kinds == options
 
     @property
     def behaviors(self) -> Tensor:
@@ -223,26 +228,31 @@ class BaseTask(ABC):
     def once(self: Kind) -> Kind:
         """The same task with one example of each, where so many repeat others that intervals would be too narrow.
 
-        Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. The task
-        itself where there are few, and where its examples belong together: by a symmetry, as passages, or as pairs.
+        Repeats have the same inputs, target and annotations, so the same outcome whatever is done to a model. Those
+        whose inputs differ by next to nothing are groups then. The task itself where there are few, and where its
+        examples belong together: by a symmetry, as passages, or as pairs.
         """
         known = self.annotations
         whole = (known.symmetry, known.passages, known.pairs, known.ambiguity) != (None, None, None, None)
         keys = None if whole else self._keys()
         first = None if keys is None else repeats.firsts(keys)
-        if first is None:
-            return self
-        some = cast("Kind", self.part(torch.tensor(first)))
-        some.repeats, some.more = len(self.targets) - len(first), self.more
-        return some
+        some = self
+        if first is not None:
+            some = cast("Kind", self.part(torch.tensor(first)))
+            some.repeats, some.more = len(self.targets) - len(first), self.more
+        sets = None if whole else some.copies
+        if sets is None:
+            return some
+        groups = to_tensor(repeats.merged(sets, None if some._are_kinds else some.annotations.groups))
+        return some._annotated(replace(some.annotations, groups=groups, behaviors=some.behaviors))
 
     def _keys(self) -> Sequence[object] | None:
         """What tells each example from others: inputs, target and annotations; ``None``: not known."""
         return None
 
     @property
-    def alike(self) -> int | None:
-        """About how many examples differ by more than a tiny change of their inputs, where most have near copies."""
+    def copies(self) -> NDArray[np.int64] | None:
+        """Sets of examples that differ by a tiny change of inputs, ``[example]``; ``None`` where there are few."""
         return None
 
     @property
@@ -330,7 +340,7 @@ class BaseTask(ABC):
             answer=self._answer,
             repeats=self.repeats or None,
             distinct=repeats.few_different(self.contents),
-            alike=self.alike,
+            alike=None if (sets := self.copies) is None else len(np.unique(sets)),
         )
 
     @property
@@ -439,9 +449,9 @@ class Task(BaseTask):
         return repeats.keys_of(self.inputs, self.targets, *repeats.rows_of(self.annotations))
 
     @property
-    def alike(self) -> int | None:
-        """See ``BaseTask.alike``."""
-        return repeats.but_for_little(self.inputs)
+    def copies(self) -> NDArray[np.int64] | None:
+        """See ``BaseTask.copies``."""
+        return repeats.copies(self.inputs)
 
     @property
     def tokens(self) -> int:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wheeltap.core.errors import ModelError, UsageError, WheeltapError
-from wheeltap.core.measure import chance_of, values_of
+from wheeltap.core.measure import chance_of, squared_error, values_of
 from wheeltap.core.records import Outcome, OutcomeStatus, SubjectRecord, Subset, Trial
 from wheeltap.core.subject import Subject
 from wheeltap.core.task import BaseTask
@@ -246,6 +246,8 @@ class Workshop:
             values["group"] = np.unique(clusters.cpu().numpy(), return_inverse=True)[1].astype(np.float32)
         chance = chance_of(self.task.measure, scores, self.task.targets.cpu())
         values["chance"] = np.array(chance, dtype=np.float32)
+        if self.task.measure is squared_error:
+            values["spreads"] = to_array(self.task.targets.cpu().float().var(0, correction=0))
         return Outcome(key=trial.key, status="done", values=values, seconds=time.perf_counter() - began, forwards=1.0)
 
     def measured(

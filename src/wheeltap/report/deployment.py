@@ -126,10 +126,10 @@ def coverage(record: ReportRecord, subject: SubjectRecord) -> float | None:
 
 def notes(record: ReportRecord, *, read_on: str = READ_ON) -> tuple[str, ...]:
     """What was left alone, what was spared, what was not asked, how to read on: one line each."""
-    found = [note for finding in record.findings if (note := _warning(finding))]
+    said = [text for finding in record.findings for text in words.paragraphs(finding.because)]
+    found = [text for text in said if text.startswith("Warning: ")]
     found += _examples(record)
     found += [note for subject in record.subjects if (note := _left_alone(record, subject))]
-    said = (text for finding in record.findings for text in words.paragraphs(finding.because))
     found += [text for text in said if text.startswith(SPARED)][:1]
     asked = {record.instrument(finding.code).asks for finding in record.findings}
     if "deployment" in asked and not asked & {"weights", "learning", "structure"}:
@@ -163,8 +163,8 @@ def _examples(record: ReportRecord) -> list[str]:
         )
     if task.alike is not None:
         found.append(
-            f"Warning: near-duplicates: only about {task.alike:,} of the {task.examples:,} examples differ by more "
-            "than a tiny change of their inputs, and intervals take all for independent: they are too narrow."
+            f"Warning: near-duplicates: only {task.alike:,} of the {task.examples:,} examples differ by more than a "
+            "tiny change of their inputs. Each set of copies counts as one group."
         )
     if task.common is not None and task.common >= _UNEVEN:
         found.append(
@@ -176,11 +176,6 @@ def _examples(record: ReportRecord) -> list[str]:
 
 _UNEVEN = 0.8
 """Share of one answer from which the others need a test of their own."""
-
-
-def _warning(finding: Finding) -> str:
-    """What a finding warns of: a paragraph of its own."""
-    return next((text for text in words.paragraphs(finding.because) if text.startswith("Warning: ")), "")
 
 
 def _left_alone(record: ReportRecord, subject: SubjectRecord) -> str:
