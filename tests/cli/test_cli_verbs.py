@@ -104,8 +104,12 @@ def test_plan_run_status_judge_report_show(here: Path, capsys: pytest.CaptureFix
     assert main(plan) == 0
     assert "at most" in capsys.readouterr().out
     assert main(["run", "d.plan.json", "--store", "d.wheeltap", "--json", "run.json", "--fail-on", "never"]) == 0
-    assert main(["status", "d.wheeltap"]) == 0
-    assert "complete" in capsys.readouterr().out
+    for named in (["d.wheeltap"], []):
+        assert main(["status", *named]) == 0
+        assert "complete" in capsys.readouterr().out
+    (here / "e.wheeltap").touch()
+    assert main(["status"]) == 2
+    assert "got: d.wheeltap, e.wheeltap" in capsys.readouterr().err
     assert main(["judge", "d.wheeltap", "--json", "judge.json", "--fail-on", "never"]) == 0
     ran, judged = report(here / "run.json"), report(here / "judge.json")
     assert ran["findings"] == judged["findings"] and ran["controls"] == judged["controls"]

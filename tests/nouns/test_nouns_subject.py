@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 import pytest
@@ -153,6 +154,10 @@ def test_odd_buffers_have_digests() -> None:
 # Gates.
 
 
+def exported() -> Any:
+    return torch.export.export(nn.Linear(2, 2).eval(), (torch.zeros(2, 2),))
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -160,6 +165,12 @@ def test_odd_buffers_have_digests() -> None:
         (lambda: nn.Linear, "not a torch module"),
         (lambda: nn.Linear(2, 2), "in training mode"),
         (lambda: nn.Sequential(nn.Linear(2, 2), nn.Dropout()).eval().append(nn.Dropout()), "model: 2\n"),
+        pytest.param(exported, "it was exported from, in eval mode", marks=pytest.mark.full),
+        pytest.param(
+            lambda: nn.Sequential(exported().module()),
+            "exported graph (torch.export).\n  where: model: 0",
+            marks=pytest.mark.full,
+        ),
         (lambda: nn.ReLU().eval(), "no weights"),
         (lambda: nn.BatchNorm1d(3).eval(), "no weights"),
         (lambda: nn.Linear(2, 2, device="meta").eval(), "weight\n  expected: a tensor on a real device"),

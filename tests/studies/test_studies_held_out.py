@@ -11,6 +11,7 @@ import torch
 
 import wheeltap as wt
 from wheeltap.core.errors import DataError, UsageError
+from wheeltap.core.repeats import near_copies
 from wheeltap.plans.plan import Plan
 from wheeltap.report.cohorts import facts
 from wheeltap.runs import studying
@@ -46,7 +47,7 @@ margin = 0.01
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two files of digits without a common image, and one with 37 of the other's, in another precision and shape."""
+    """Two files of digits without a common image, and some with the other's: in another precision, or with noise."""
     inputs, targets = digits.split().train_inputs.numpy(), digits.split().train_targets.numpy()
     parts = {"test": slice(0, 120), "train": slice(120, 420), "both": slice(83, 420)}
     for name, rows in parts.items():
@@ -54,6 +55,9 @@ def folder(tmp_path: Path) -> Path:
     np.savez(
         tmp_path / "wide.npz", inputs=inputs[parts["both"]].astype(np.float64)[::-1], targets=targets[83:420][::-1]
     )
+    draw = np.random.default_rng(0)
+    noisy = inputs[parts["test"]] + 1e-4 * draw.normal(size=inputs[parts["test"]].shape).astype(np.float32)
+    np.savez(tmp_path / "noisy.npz", inputs=np.concatenate([noisy, inputs[120:420]]), targets=targets[:420])
     return tmp_path
 
 
@@ -93,7 +97,7 @@ def test_nets_are_trained_on_the_named_file_and_measured_on_the_other(folder: Pa
     assert trainings(asked.plan) == {"Trained on 300 examples of train, measured on 120 held out."}
 
 
-@pytest.mark.parametrize(("name", "count"), [("both", "37"), ("wide", "37"), ("test", "120")])
+@pytest.mark.parametrize(("name", "count"), [("both", "37"), ("wide", "37"), ("test", "120"), ("noisy", "120")])
 def test_examples_in_common_are_counted_and_refused(folder: Path, name: str, count: str) -> None:
     with pytest.raises(DataError, match="trained on examples that they are measured on") as caught:
         planned(folder, named(f'train = "{name}.npz"'))
@@ -119,6 +123,17 @@ def test_copies_of_an_example_stay_on_one_side(folder: Path) -> None:
     assert asked.training is not None
     learned, measured = ({*task.contents} for task in (asked.training, asked.task))
     assert not learned & measured and (len(learned), len(measured)) == (90, 30)
+    assert (len(asked.training.targets), len(asked.task.targets)) == (450, 150)
+
+
+def test_noisy_copies_of_an_example_stay_on_one_side_too(folder: Path) -> None:
+    with np.load(folder / "test.npz") as held:
+        inputs, targets = held["inputs"], held["targets"]
+    noise = 1e-5 * np.random.default_rng(0).normal(size=(600, *inputs.shape[1:])).astype(np.float32)
+    np.savez(folder / "test.npz", inputs=np.tile(inputs, (5, 1)) + noise, targets=np.tile(targets, 5))
+    asked = planned(folder, named("held_out = 0.25"))
+    assert asked.training is not None and isinstance(asked.training, wt.Task) and isinstance(asked.task, wt.Task)
+    assert near_copies(asked.task.inputs, asked.training.inputs) == 0
     assert (len(asked.training.targets), len(asked.task.targets)) == (450, 150)
 
 

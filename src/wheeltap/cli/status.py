@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from wheeltap.core.errors import WheeltapError
+from wheeltap.core.errors import UsageError, WheeltapError
 
 if TYPE_CHECKING:
     from wheeltap.plans.outcomes import Outcomes
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from wheeltap.runs.stored import Kept
 
 
-def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in use.")]) -> int:
+def status(
+    store: Annotated[
+        Path | None, Parameter(help="A .wheeltap file; may be in use. [default: the one in this folder]")
+    ] = None,
+) -> int:
     """Shows how far each run in a store is: trials done of those wanted so far, failed, and to go.
 
     Try it:
@@ -26,7 +30,17 @@ def status(store: Annotated[Path, Parameter(help="A .wheeltap file; may be in us
     from wheeltap.plans.store import Store
     from wheeltap.runs.stored import plan_of, plans_of
 
-    with Store(store, readonly=True) as kept:
+    there = sorted(Path().glob("*.wheeltap"))
+    if store is None and len(there) != 1:
+        raise UsageError(
+            "No store is named.",
+            where=str(Path().resolve()),
+            expected="the one .wheeltap file of this folder, or the path of one",
+            got=", ".join(map(str, there[:5])) + (f" and {len(there) - 5} more" if len(there) > 5 else "") or "none",
+            do="wheeltap status FILE. A run keeps its outcomes where --store says; else in the folder where it was "
+            "started, in a file named after its models.",
+        )
+    with Store(there[0] if store is None else store, readonly=True) as kept:
         plans, known = plans_of(kept), Outcomes(kept)
         if not plans:
             plan_of(kept)  # says what to do

@@ -1,9 +1,9 @@
 """Examples that repeat others: the same inputs and target once more, or inputs that differ by next to nothing."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Any, cast
+from typing import Any, cast, final
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from wheeltap.core import canon
 from wheeltap.core.annotations import Annotations
-from wheeltap.core.inputs import Inputs, tensors
+from wheeltap.core.inputs import Inputs, count, shapes, tensors
 from wheeltap.core.typed import to_array
 
 _FEWER = 0.9
@@ -33,6 +33,9 @@ _FEWEST = 4
 
 _WIDTH = 16
 """Numbers of an example that are compared: of more, as many random sums, which keep distances."""
+
+_FLAT = 0.01
+"""Spread, as a share of the median one, below which a number of many is taken for constant."""
 
 _MOST = 10_000
 """Examples among which neighbors are looked for."""
@@ -89,6 +92,53 @@ def few_different(keys: Sequence[object]) -> int | None:
     return different if different < _FEWER * len(keys) else None
 
 
+@final
+class _Narrow:
+    """Examples as few numbers each, in units of their spread: of many, as random sums, which keep distances.
+
+    Args:
+        inputs: Of the examples that say what varies, and how far.
+    """
+
+    def __init__(self, inputs: Inputs) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.some = torch.randperm(count(inputs), generator=generator)[:_MOST]
+        spread = _numbers(inputs, self.some).std(0)
+        some = spread[spread > 0.0]
+        wide = len(some) > _WIDTH
+        # Of an image the border is constant, but for the noise that makes a copy.
+        self._varying = (spread > (_FLAT * float(some.median()) if wide else 0.0)).nonzero()[:, 0]
+        width = len(self._varying)
+        self._sums = torch.randn(width, _WIDTH, generator=generator) if wide else torch.eye(width)
+        self._sums /= spread[self._varying, None]
+
+    def of(self, inputs: Inputs, at: Tensor | None = None) -> Tensor:
+        """``[example, sum]`` of the examples ``at``; of all by default."""
+        if at is not None:
+            return _numbers(inputs, at)[:, self._varying] @ self._sums
+        every = count(inputs)
+        pieces = (torch.arange(start, min(start + _MOST, every)) for start in range(0, every, _MOST))
+        return torch.cat([self.of(inputs, piece) for piece in pieces])
+
+
+def _numbers(inputs: Inputs, at: Tensor) -> Tensor:
+    """The floating-point inputs of some examples, ``[example, number]``."""
+    parts = [part.detach() for part in tensors(inputs).values() if part.is_floating_point()]
+    return torch.cat([part[at.to(part.device)].cpu().float().reshape(len(at), -1) for part in parts], 1)
+
+
+def _are_numbers(inputs: Inputs) -> bool:
+    return count(inputs) >= _FEWEST and any(part.is_floating_point() for part in tensors(inputs).values())
+
+
+def _near(x: Tensor, others: Tensor) -> Tensor:
+    """How far the copies of each example lie, ``[example]``, zero where it has none; itself at a distance of zero."""
+    apart = torch.cdist(x, others, compute_mode="donot_use_mm_for_euclid_dist").sort(1)[0]
+    near, after = apart[:, :-1], apart[:, 1:]
+    alone = (near > 0.0) & (near <= _NEAR * float(apart.median())) & (after >= _GAP * near)
+    return torch.where(alone, near, 0.0).amax(1)
+
+
 def copies(inputs: Inputs) -> NDArray[np.int64] | None:
     """Which examples differ by a tiny change of floating-point inputs alone: the number of their set, ``[example]``.
 
@@ -100,36 +150,28 @@ def copies(inputs: Inputs) -> NDArray[np.int64] | None:
         ``None`` where the examples are as good as all different (see ``firsts``), and where their inputs are whole
         numbers.
     """
-    parts = [part.detach().reshape(len(part), -1) for part in tensors(inputs).values() if part.is_floating_point()]
-    if not parts or len(parts[0]) < _FEWEST:
+    if not _are_numbers(inputs):
         return None
-
-    def rows(at: Tensor) -> Tensor:
-        return torch.cat([part[at.to(part.device)].cpu().float() for part in parts], 1)
-
-    generator = torch.Generator().manual_seed(0)
-    some = torch.randperm(len(parts[0]), generator=generator)[:_MOST]
-    x = rows(some)
-    spread = x.std(0)
-    varying = (spread > 0.0).nonzero()[:, 0]
-    if not len(varying):
+    narrow = _Narrow(inputs)
+    x = narrow.of(inputs, narrow.some)
+    far = _near(x[:_SAMPLE], x)
+    some = far[far > 0.0]
+    if len(some) < _LEAST * len(far):
         return None
-    wide = len(varying) > _WIDTH
-    sums = torch.randn(len(varying), _WIDTH, generator=generator) if wide else torch.eye(len(varying))
-    sums /= spread[varying, None]
-    x = x[:, varying] @ sums
-    apart = torch.cdist(x[:_SAMPLE], x, compute_mode="donot_use_mm_for_euclid_dist").sort(1)[0][:, 1:]
-    near, after = apart[:, :-1], apart[:, 1:]
-    alone = (near > 0.0) & (near <= _NEAR * float(apart.median())) & (after >= _GAP * near)
-    if float(alone.any(1).float().mean()) < _LEAST:
-        return None
-    reach = _REACH * float(torch.where(alone, near, 0.0).amax(1)[alone.any(1)].median())
-    every = [rows(at)[:, varying] @ sums for at in _split(len(parts[0]))]
-    return _joined(to_array(torch.cat(every)), reach)
+    return _joined(to_array(narrow.of(inputs)), _REACH * float(some.median()))
 
 
-def _split(count: int) -> Iterator[Tensor]:
-    return (torch.arange(start, min(start + _MOST, count)) for start in range(0, count, _MOST))
+def near_copies(inputs: Inputs, others: Inputs) -> int:
+    """About how many examples differ by a tiny change of floating-point inputs alone from one of the others.
+
+    None, where it may be by chance that some lie close; and where the inputs are of another shape, or whole numbers.
+    """
+    if not (_are_numbers(inputs) and _are_numbers(others)) or shapes(inputs) != shapes(others):
+        return 0
+    narrow = _Narrow(others)
+    at = torch.randperm(count(inputs), generator=torch.Generator().manual_seed(0))[:_SAMPLE]
+    share = float((_near(narrow.of(inputs, at), narrow.of(others)) > 0.0).float().mean())
+    return round(share * count(inputs)) if share >= _LEAST else 0
 
 
 def _joined(x: NDArray[Any], reach: float) -> NDArray[np.int64] | None:

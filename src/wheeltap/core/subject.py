@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.nn.parameter import is_lazy
 
 from wheeltap.core import canon, coverage
@@ -264,12 +266,22 @@ def _made_of(given: object) -> str:
         return f"Make an instance: {given.__name__}(...).eval()."
     if isinstance(given, Mapping):
         return "These look like weights alone. Build the module, then module.load_state_dict(weights); module.eval()."
+    if isinstance(given, ExportedProgram):
+        return _EXPORTED
     if callable(given):
         return (
             "A function has no weights that can be disturbed. Put it into the forward of a torch.nn.Module that holds "
             "its weights as parameters. To judge answers without a model: wheeltap lens."
         )
     return "Pass the module itself, or a subclass of torch.nn.Module that wraps what you have."
+
+
+_EXPORTED: Final = "Audit the module that it was exported from, in eval mode: it has the same weights."
+
+
+def _is_exported(module: nn.Module) -> bool:
+    """Whether it is the module of an exported program: that replaces its own ``train`` and ``eval``."""
+    return isinstance(module, GraphModule) and {"train", "eval"} <= vars(module).keys()
 
 
 def _require_auditable(model: nn.Module, name: str) -> None:
@@ -280,6 +292,15 @@ def _require_auditable(model: nn.Module, name: str) -> None:
             expected="a torch.nn.Module",
             got=_described_as(model),
             do=_made_of(model),
+        )
+    exported = [path for path, module in named_modules(model) if _is_exported(module)]
+    if exported:
+        raise ModelError(
+            "The model is an exported graph (torch.export).",
+            where=f"{name}: {exported[0] or 'the model itself'}",
+            expected="the module that it was exported from",
+            got="the module of an exported program, which has no eval mode and is not the same module twice",
+            do=_EXPORTED,
         )
     # A frozen scripted module has no mode.
     modes = {path: getattr(module, "training", False) for path, module in named_modules(model)}

@@ -10,9 +10,10 @@ import numpy as np
 from wheeltap.core import seeds
 from wheeltap.core.errors import DataError, UsageError
 from wheeltap.core.records import TaskRecord
+from wheeltap.core.repeats import near_copies
 from wheeltap.core.study import Statistic, StudySpec
 from wheeltap.core.subject import Subject
-from wheeltap.core.task import BaseTask
+from wheeltap.core.task import BaseTask, Task
 from wheeltap.core.typed import to_tensor
 from wheeltap.recipes.base import Recipe
 from wheeltap.sources.shared import Shared
@@ -120,6 +121,8 @@ class Examples:
     def _checked(self, lesson: BaseTask, *, memory: bool, where: str) -> str:
         learned, measured = set(lesson.contents), self.task.contents
         count, both = len(self.task.targets), sum(one in learned for one in measured)
+        if not both and isinstance(self.task, Task) and isinstance(lesson, Task):
+            both = near_copies(self.task.inputs, lesson.inputs)
         if memory and both:
             return (
                 f"Trained on {'all' if both == count else f'{both:,}'} of the {count:,} examples that are measured: "
@@ -129,7 +132,8 @@ class Examples:
             raise DataError(
                 "Nets are trained on examples that they are measured on.", where=where,
                 expected=f"none of the {count:,} examples of {self.task.name} in {lesson.name}",
-                got=f"{both:,} of them", do=f"Remove them from either. Or: {_WANTED[0].lower()}{_WANTED[1:]}",
+                got=f"{both:,} of them, or copies that differ by next to nothing",
+                do=f"Remove them from either. Or: {_WANTED[0].lower()}{_WANTED[1:]}",
             )  # fmt: skip
         unknown = "" if measured and learned else "; whether the two have examples in common is not known"
         name = self.task.name if self.split else lesson.name
@@ -139,6 +143,8 @@ class Examples:
 def _split(task: BaseTask, share: float) -> tuple[BaseTask, BaseTask]:
     """The examples that are held out, about this share of each class, and the others; copies of one stay together."""
     contents = task.contents or tuple(map(str, range(len(task.targets))))
+    if (sets := task.copies) is not None:
+        contents = tuple(map(str, sets))
     first = {content: at for at, content in reversed([*enumerate(contents)])}
     kinds = np.zeros(len(contents)) if task.targets.is_floating_point() else task.targets.cpu().numpy()
     order = seeds.generator(0, "held out").permutation(np.array(sorted(first.values())))
