@@ -1,6 +1,6 @@
 """Coverage of nets that hide weights, beside a count by bits.
 
-``python -m benchmarks.hidden_weights`` audits 63 nets: 30 ways to hold weights that are no parameters, at two shares,
+``python -m benchmarks.hidden_weights`` audits 67 nets: 32 ways to hold weights that are no parameters, at two shares,
 and three mixed ones. The count knows nothing of wheeltap: it compares the bytes of everything that a net stores before
 and during a disturbance. Of the numbers that answers depend on it knows how each net was built.
 """
@@ -73,6 +73,10 @@ class Holder(nn.Module):
             case "nibbles":
                 codes = ((weight * 4).round().clamp(-7, 7) + 8).to(torch.uint8)
                 self.register_buffer("packed", codes[:, ::2] * 16 + codes[:, 1::2])
+            case "two planes" | "eight planes":
+                bits = 2 if way == "two planes" else 8
+                codes = torch.randint(2**bits, weight.shape, generator=draw)
+                self.planes = list(codes >> torch.arange(bits)[:, None, None] & 1 == 1)
             case "truths":
                 self.register_buffer("signs", weight > 0)
             case "array" | "array outside":
@@ -152,6 +156,12 @@ def _text(held: Holder, _: Tensor, given: Tensor) -> Tensor:
     return torch.from_numpy(given.numpy() @ weight.T)
 
 
+def _planes(held: Holder, _: Tensor, given: Tensor) -> Tensor:
+    wide = given[:, None]
+    parts = [2**power * torch.where(plane, wide, -wide).sum(-1) for power, plane in enumerate(held.planes)]
+    return torch.stack(parts).sum(0) / 2 ** len(parts)
+
+
 def _scattered(held: Holder, _: Tensor, given: Tensor) -> Tensor:
     parts = given.index_select(1, held.from_) * held.weight
     return given.new_zeros(len(given), UNITS).scatter_add(1, held.to_.expand(len(given), -1), parts)
@@ -187,6 +197,8 @@ WAYS: dict[str, Way] = {
     "codebook": lambda held, _, given: given @ held.book[held.index].T,
     "bits": _bits,
     "nibbles": _nibbles,
+    "two planes": _planes,
+    "eight planes": _planes,
     "truths": lambda held, _, given: given @ (held.signs.float() * 2 - 1).T / 4,
     "array": lambda held, _, given: given @ torch.from_numpy(held.array).T,
     "array outside": lambda held, _, given: torch.from_numpy(given.numpy() @ held.array.T),

@@ -182,16 +182,22 @@ def test_the_share_that_is_disturbed_is_that_of_a_count_by_bits(ways: tuple[str,
 
 
 class Planes(nn.Module):
-    """Codes of eight bits, plane by plane; or masks of four relations, one kind for each pair."""
+    """Codes of a few bits, plane by plane; or masks of some relations, one kind for each pair, or of nested windows."""
 
-    def __init__(self, way: str) -> None:
+    def __init__(self, way: str, bits: int) -> None:
         super().__init__()
         self.way, draw = way, torch.Generator().manual_seed(4)
-        codes = (torch.randn(12, 8, generator=draw) * 32 + 128).round().clamp(0, 255).to(torch.int64)
+        most = 2**bits
+        codes = ((torch.randn(12, 8, generator=draw) / 8 + 0.5) * most).floor().clamp(0, most - 1).to(torch.int64)
+        if bits < 4:
+            codes = torch.randint(most, (12, 8), generator=draw)
         if way == "relations":
-            self.planes = list(torch.randint(4, (12, 8), generator=draw) == torch.arange(4)[:, None, None])
+            self.planes = list(torch.randint(bits, (12, 8), generator=draw) == torch.arange(bits)[:, None, None])
+        elif way == "windows":
+            apart = (torch.arange(12)[:, None] - torch.arange(8)).abs()
+            self.planes = [apart < wide for wide in (2, 4, 7)[:bits]]
         else:
-            self.planes = list(codes >> torch.arange(8)[:, None, None] & 1 == 1)
+            self.planes = list(codes >> torch.arange(bits)[:, None, None] & 1 == 1)
         if way == "product":
             self.planes = [plane.float() for plane in self.planes]
 
@@ -212,11 +218,43 @@ class Planes(nn.Module):
         return total / 128
 
 
-@pytest.mark.parametrize("way", ["chosen", "filled", "signed", "product", "relations"])
-def test_planes_of_bits_are_weights_and_masks_of_relations_are_none(way: str) -> None:
-    subject = Subject(seeded(lambda: Net(lambda: Planes(way))))
+@pytest.mark.parametrize(
+    ("way", "bits"),
+    [
+        ("chosen", 8), ("filled", 8), ("signed", 8), ("product", 8), ("chosen", 3), ("signed", 2), ("product", 2),
+        ("relations", 4), ("relations", 2), ("windows", 3), ("windows", 2),
+    ],
+)  # fmt: skip
+def test_planes_of_bits_are_weights_and_masks_of_relations_are_none(way: str, bits: int) -> None:
+    """Each weight counts once, however many planes hold its digits."""
+    subject = Subject(seeded(lambda: Net(lambda: Planes(way, bits))))
     settle(subject, task())
-    assert sum(subject.fixed.values()) == (0 if way == "relations" else 8 * 96)
+    assert sum(subject.fixed.values()) == (0 if way in ("relations", "windows") else 96)
+
+
+@pytest.mark.parametrize("way", ["rows", "distances", "norms"])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_two_rows_that_are_read_one_by_one_are_weights(way: str, rows: int) -> None:
+    class Few(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.head = nn.Linear(8, 32), nn.Linear(rows, 3)
+            self.rows = list(torch.rand(rows, 32, generator=torch.Generator().manual_seed(6)))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            given = self.inner(inputs).mean(1)
+            match way:
+                case "rows":
+                    read = [(given * row).sum(-1) for row in self.rows]
+                case "distances":
+                    read = [(given - row).square().sum(-1) for row in self.rows]
+                case _:
+                    read = [torch.linalg.vector_norm(given - row, dim=-1) for row in self.rows]
+            return self.head(torch.stack(read, -1))
+
+    subject = Subject(seeded(Few))
+    settle(subject, task())
+    assert sum(subject.fixed.values()) == 32 * rows
 
 
 def test_a_file_that_the_forward_reads_counts_where_it_computes_outside_of_torch(tmp_path: Path) -> None:

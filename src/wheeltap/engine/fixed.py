@@ -57,11 +57,12 @@ _MOST_BYTES: Final = 2**28
 _BITS: Final = 1.0
 """Information of a number, above which a table of one sign is a weight."""
 
-_SEVERAL: Final = 4
+_SEVERAL: Final = 2
 """Rows or planes that the same activations meet one by one, from which they are judged together."""
 
-_PLANE_BITS: Final = 3.0
-"""Information of planes of bits at one place, above which they are digits of weights; and of each half a bit."""
+_PLANE_BITS: Final = (0.85, 3.0, 0.5)
+"""Information of planes of bits at one place, above which they are digits of weights, not masks: of a few nearly a bit
+each, which nested masks never have; of more three bits in all, and half a bit each."""
 
 _MATRIX: Final = 2
 """Axes of a weight."""
@@ -117,18 +118,21 @@ class Leaf:
         tensor: That.
         parameter: Its path, where it is a parameter.
         unpacked: Numbers of the largest weight that it went into.
+        digits: How many of its numbers make one weight: planes of bits hold a digit each.
     """
 
     tensor: Tensor
     parameter: str = ""
     unpacked: int = 0
+    digits: float = 1.0
 
     @property
     def size(self) -> int:
         """How many weights it holds: several to a number where integers are unpacked."""
         stored = numbers(self.tensor)
         whole = not self.tensor.is_floating_point() and not self.tensor.is_complex()
-        return min(max(stored, self.unpacked), 8 * self.tensor.element_size() * stored) if whole else stored
+        held = min(max(stored, self.unpacked), 8 * self.tensor.element_size() * stored) if whole else stored
+        return round(held / self.digits)
 
 
 @final
@@ -186,8 +190,15 @@ class Fixed(TorchDispatchMode):
             if self._summed >> at & 1:
                 together.setdefault((*row.beside, row.tensor.numel()), []).append(row)
         for (kind, *_), rows in together.items():
-            if _are_weights([row.tensor for row in rows], shifts=kind == "shift"):
-                self.weights |= _union(row.leaves for row in rows)
+            some = list({place(row.tensor): row.tensor for row in rows}.values())
+            leaves = _union(row.leaves for row in rows)
+            if _are_planes(some):
+                self.weights |= leaves
+                stored = sum(numbers(leaf.tensor) for leaf in self.of(leaves))
+                for leaf in self.of(leaves):
+                    leaf.digits = max(stored / some[0].numel(), 1.0)
+            elif _are_weights(some, shifts=kind == "shift"):
+                self.weights |= leaves
 
     def of(self, bits: int) -> list[Leaf]:
         """The leaves of a set of bits."""
@@ -395,19 +406,24 @@ def is_weight(factor: Tensor) -> bool:
 
 
 def _are_weights(rows: list[Tensor], *, shifts: bool) -> bool:
-    """Whether several of them tell enough together: rows as one table, planes of bits as digits of numbers."""
-    rows = list({place(row): row for row in rows}.values())
-    if len(rows) < _SEVERAL:
+    """Whether several rows tell enough together, as one table."""
+    if len(rows) < _SEVERAL or (not shifts and min(map(_axes, rows)) >= _MATRIX):
         return False
     table = torch.stack([row.flatten() for row in rows])
-    if shifts:
-        return is_informative(table)
     low, high = table.amin(1, keepdim=True), table.amax(1, keepdim=True)
-    if min(map(_axes, rows)) >= _MATRIX:
-        truths = table > low
-        planes = bool((table == torch.where(truths, high, low)).all())
-        return planes and _information(truths, axis=1) > max(_PLANE_BITS, len(rows) / 2)
-    return is_informative(table if bool((low < 0).any()) else table / high)
+    return is_informative(table if shifts or bool((low < 0).any()) else table / high)
+
+
+def _are_planes(rows: list[Tensor]) -> bool:
+    """Whether several tables of two values each are digits of numbers."""
+    if len(rows) < _SEVERAL or min(map(_axes, rows)) < _MATRIX:
+        return False
+    table = torch.stack([row.flatten() for row in rows])
+    low, high = table.amin(1, keepdim=True), table.amax(1, keepdim=True)
+    truths = table > low
+    each, most, half = _PLANE_BITS
+    least = min(each * len(rows), max(most, half * len(rows)))
+    return bool((table == torch.where(truths, high, low)).all()) and _information(truths, axis=1) > least
 
 
 def _has_signs(tensor: Tensor) -> bool:
