@@ -37,7 +37,24 @@ def measured_slowly(trial: Trial, model: nn.Module, task: BaseTask) -> Values:
         lengths = {layer.length for layer in find_layers(model) if layer.weight in replaced and layer.length}
         touched = replaced | lengths
         found["coverage"] = np.array(sum(model.get_parameter(name).numel() for name in touched) / left)
+        apart = _full_precision(model)
+        weights = sum(p.numel() for name, p in model.named_parameters() if name not in kept | apart)
+        reached = sum(model.get_parameter(name).numel() for name in touched - apart)
+        if weights:
+            found["reach"] = np.array(reached / weights)
     return {**found, "relative_norm": _relative_norm(model, disturbed)}
+
+
+def _full_precision(model: nn.Module) -> set[str]:
+    """Biases of layers, and gains and shifts of norms."""
+    named = {
+        f"{path}.{name}".strip(".")
+        for path, module in model.named_modules()
+        for name, _ in module.named_parameters(recurse=False)
+        if "norm" in type(module).__name__.lower() and not any(module.children())
+    }
+    layers = find_layers(model)
+    return (named | {layer.bias for layer in layers if layer.bias}) - {layer.weight for layer in layers}
 
 
 def _relative_norm(model: nn.Module, disturbed: nn.Module) -> NDArray[np.float64]:
