@@ -127,15 +127,21 @@ def test_what_share_of_the_weights_was_disturbed_comes_first_where_it_is_not_nea
     share: float, said: str
 ) -> None:
     """The least that a scheme reached, with its name where others reached nearly all."""
-    text = told(score(), shipped("int8", "excluded", coverage=share - 0.1), shipped("int4", "excluded", coverage=share))
+    both = {"int8": share - 0.1, "int4": share}
+    text = told(score(), *(shipped(name, "excluded", coverage=one, partly=one < 0.9) for name, one in both.items()))
     where = " at int8" if share >= 0.9 else ""
     start = f"ONLY {said} % OF THE WEIGHTS WERE DISTURBED{where}. " if said else ""
     assert text == f"{start}SAFE AT ALL 2 SCHEMES TRIED: loses no more than 2.0 points."
 
 
 def test_with_too_few_weights_disturbed_there_is_no_answer() -> None:
-    rows = [shipped(name, "not_applicable", coverage=0.2, verdict=UNCOVERED, because="Only 20%.") for name in "xy"]
+    rows = [
+        shipped(name, "not_applicable", coverage=0.2, verdict=UNCOVERED, because="Only 20%.", partly=True)
+        for name in "xy"
+    ]
     assert told(score(), *rows) == "ONLY 20 % OF THE WEIGHTS WERE DISTURBED. NO ANSWER at x; y: Only 20%."
+    beside = told(score(), shipped("int8", "excluded", coverage=0.6))
+    assert beside.startswith("Biases and norms, 40 % of the weights, stay in full precision. SAFE at int8:")
     mixed = told(score(), rows[0], shipped("int8", "excluded", coverage=0.6))
     assert mixed.endswith("SAFE at int8: loses no more than 2.0 points. No answer at x.")
 
@@ -317,7 +323,7 @@ def test_of_several_rivals_the_most_alarming_comes_first() -> None:
 
 
 def test_what_was_left_alone_of_either_is_said_first() -> None:
-    rows = [differ("int8", "excluded", coverage=0.6), shipped("int8", "excluded", coverage=0.7)]
+    rows = [differ("int8", "excluded", coverage=0.6, partly=True), shipped("int8", "excluded", coverage=0.7)]
     assert paired(*rows) == ("ONLY 60 % OF THE WEIGHTS WERE DISTURBED. a vs b: EQUIVALENT (within 2.0 points) at int8.")
 
 

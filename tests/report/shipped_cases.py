@@ -220,5 +220,5 @@ def shipped_void() -> ReportRecord:
 def uncovered() -> ReportRecord:
     """A model most of whose weights no instrument knows."""
     rows = (row("moe", one, coverage=0.31) for one in EVEN)
-    alone = (msgspec.structs.replace(one, status="not_applicable", verdict=UNCOVERED) for one in rows)
+    alone = (msgspec.structs.replace(one, status="not_applicable", verdict=UNCOVERED, partly=True) for one in rows)
     return _record("ONLY 31% OF THE WEIGHTS WERE DISTURBED.", (model("moe", covered=0.31),), score("moe"), *alone)

@@ -159,6 +159,8 @@ class _Told:
         if least >= FULL:
             return ""
         part = [finding for share, finding in known if share < FULL]
+        if not (self.plan.partial or any(finding.partly for finding in part)):
+            return f"Left alone: {percent(1.0 - least)} of the weights, less than a tenth without biases and norms."
         return f"ONLY {percent(least)} OF THE WEIGHTS WERE DISTURBED{'' if most < FULL else f' {_at(part)}'}."
 
     def _shipping(self, rows: Sequence[Finding]) -> str:
