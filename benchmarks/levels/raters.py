@@ -1,14 +1,14 @@
 """Intervals over raters and items cover; ``python -m benchmarks.levels.raters CSV ...``: beside a bootstrap of both.
 
-The files are ConvAbuse's. The bootstrap is written by itself: raters and items are drawn with replacement, a vote
-counts as often as its rater and its item were drawn, and what votes and items that share nothing add twice is taken off.
+Every number that a report gives of people has its row. The files are ConvAbuse's. The bootstrap shares nothing with the
+package: raters and items are drawn with replacement, and every number is computed again from the votes that were drawn.
 """
 
 import csv
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,99 +16,139 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.levels import HELD, WRONG, Row
+from wheeltap.audits.claims import Tested
+from wheeltap.audits.disagreement import JS, against, distances
+from wheeltap.audits.disagreement_bands import unsure
+from wheeltap.audits.disagreement_panel import Believed, Panel
+from wheeltap.audits.disagreement_people import among_people
+from wheeltap.audits.disagreement_raters import by_choice, left_out
 from wheeltap.core.records import Estimate
-from wheeltap.stats.crossed import FloatArray
-from wheeltap.stats.disagreement import js_distance, shares
+from wheeltap.stats.crossed import FloatArray, crossed
+from wheeltap.stats.disagreement import js_distance, shares, top
 from wheeltap.stats.panels import agreement
-from wheeltap.stats.raters import Ballots, mean_over, offsets
+from wheeltap.stats.raters import Ballots, kappa_of, offsets
 
 Rng = np.random.Generator
+Ints = NDArray[np.int64]
 
+MOST_HELD: Final = 0.97
+"""Most of intervals of 95 % that hold the truth, of five people or more: of fewer, reports say that they are few."""
+
+FEW: Final = 5
+MARGIN: Final = 0.02
 _LABELS: Final = 3
-_MANY: Final = 200
+_MANY: Final = 60_000
+"""Items, each with people of its own, whose mean is the truth."""
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """A design: how many people there are, and how many of them vote on an item."""
+    """A design: how many people there are, and how many of them vote on an item.
+
+    Attributes:
+        items: How many.
+        raters: How many people; they vote on items drawn at random.
+        votes: On each item.
+        bias: Standard deviation of a person's preference for each label.
+        care: Standard deviation of the logarithm of a person's care: who takes none votes at random.
+        load: Logarithm of how many times as many items the busiest votes on as the mean.
+        missing: Share of votes that were not given; two are left of each item at least.
+        block: Items that have the same people, who vote on no other; 0 where all people vote everywhere.
+    """
 
     items: int
     raters: int
     votes: int
-    bias: float
+    bias: float = 0.5
+    care: float = 0.4
+    load: float = 0.0
+    missing: float = 0.0
+    block: int = 0
 
     def __str__(self) -> str:
-        return f"{self.items} items, {self.votes} of {self.raters} raters, bias {self.bias:g}"
+        people = f"{self.votes} of {self.raters} people" if not self.block else f"{self.votes} each {self.block} items"
+        more = "".join(f", {name} {value:g}" for name, value in (
+            ("bias", self.bias), ("care", self.care), ("load", self.load), ("missing", self.missing)) if value)  # fmt: skip
+        return f"{self.items} items, {people}{more}"
 
-    def draw(self, rng: Rng) -> tuple[Ballots, FloatArray]:
-        """Votes, and what a model believes."""
+    def draw(self, rng: Rng, *, strangers: bool = False) -> tuple[Ballots, FloatArray]:
+        """Votes, and what a model believes; of ``strangers`` nobody votes twice."""
+        busy = self.load * np.linspace(-1.0, 1.0, max(self.raters, 1))
+        order = np.argsort(-busy - rng.gumbel(size=(self.items, len(busy))), axis=1)[:, : self.votes]
+        if self.block:
+            order = (np.arange(self.items) // self.block)[:, None] * self.votes + np.arange(self.votes)
+        if strangers:
+            order = np.arange(self.items * self.votes).reshape(self.items, self.votes)
+        kept = rng.random(order.shape) >= self.missing
+        kept[kept.sum(1) < 2, :2] = True
+        who, item = order[kept], np.nonzero(kept)[0]
         clear = 1.2 * rng.standard_normal((self.items, _LABELS))
-        bias = self.bias * rng.standard_normal((self.raters, _LABELS))
-        who = np.argsort(rng.random((self.items, self.raters)), axis=1)[:, : self.votes].ravel()
-        item = np.repeat(np.arange(self.items), self.votes)
-        label = (clear[item] + bias[who] + rng.gumbel(size=(len(item), _LABELS))).argmax(axis=1)
-        believed = np.exp(clear)
+        people = int(who.max()) + 1
+        bias = self.bias * rng.standard_normal((people, _LABELS))
+        care = np.exp(self.care * rng.standard_normal(people))[who, None]
+        label = (care * clear[item] + bias[who] + rng.gumbel(size=(len(item), _LABELS))).argmax(axis=1)
+        believed = np.exp(clear + 0.6 * rng.standard_normal(clear.shape))
         return _ballots(item, who, label, _LABELS), believed / believed.sum(axis=1, keepdims=True)
 
 
 CROWDS: Final = (
-    Crowd(100, 4, 3, 0.7), Crowd(200, 8, 3, 0.5), Crowd(150, 8, 8, 0.5), Crowd(300, 30, 3, 0.7), Crowd(200, 8, 2, 0.0),
-    Crowd(100, 3, 3, 0.5),
+    Crowd(100, 3, 3), Crowd(300, 3, 2), Crowd(30, 5, 3), Crowd(1000, 5, 3), Crowd(200, 8, 2), Crowd(150, 8, 8),
+    Crowd(200, 8, 3, bias=0.0, care=0.0), Crowd(300, 12, 4, load=1.5), Crowd(300, 12, 6, missing=0.4), Crowd(300, 30, 3),
+    Crowd(300, 50, 5), Crowd(240, 0, 3, block=20),
 )  # fmt: skip
 
 
-def _ballots(item: NDArray[np.int64], rater: NDArray[np.int64], label: NDArray[np.int64], labels: int) -> Ballots:
+def _ballots(item: Ints, rater: Ints, label: Ints, labels: int) -> Ballots:
     votes = np.zeros((int(item.max()) + 1, labels), dtype=np.int64)
     np.add.at(votes, (item, label), 1)
     return Ballots(item, rater, label, votes)
 
 
-Table = Callable[[Ballots, FloatArray], FloatArray]
+def reported(known: Ballots, believed: FloatArray, *, strangers: bool = False) -> dict[str, Estimate]:
+    """All numbers that a report gives of people, and of a model and a surer one beside them."""
+    panel = Panel(known.votes, np.arange(len(known.votes)), 0, True, (), 0, None if strangers else known)
+    surer = believed**2 / (believed**2).sum(1, keepdims=True)
+    read, far = Believed("model", panel, believed), [js_distance(p, panel.held) for p in (believed, surer)]
+    gap = far[1] - far[0]
+    two = panel.sample(gap, lambda one: one.counting(
+        gap, lambda held, at: js_distance(surer[at], held) - js_distance(believed[at], held)))  # fmt: skip
+    made = [among_people(panel), distances(read), against(read, MARGIN), unsure(read, margin=MARGIN, title="sure")]
+    made += [] if strangers else [left_out(panel, known), *by_choice(read)]
+    found = [*(one for each in made for one in _numbers(each)), two.effect(margin=MARGIN, name="two models", unit=JS)]
+    return {one.name: one for one in found}
 
 
-def _agreement(known: Ballots, believed: FloatArray) -> FloatArray:
-    return known.crossed(agreement(known.votes), 2.0 * known.agreed)
+def _numbers(claim: Tested) -> list[Estimate]:
+    return [*([] if claim.test is None else [claim.test]), *claim.beside]
 
 
-def _soft(known: Ballots, believed: FloatArray) -> FloatArray:
-    chosen = np.eye(believed.shape[1])[believed.argmax(axis=1)]
-    return known.crossed((shares(known.votes) * chosen).sum(axis=1), chosen[known.item, known.label])
-
-
-def _distance(known: Ballots, believed: FloatArray) -> FloatArray:
-    values = js_distance(believed, shares(known.votes))
-    return known.counting(values, lambda held, at: js_distance(believed[at], held))
-
-
-NUMBERS: Final[dict[str, Table]] = {
-    "agreement of two people": _agreement, "soft accuracy": _soft, "JS distance to votes": _distance,
-}  # fmt: skip
+def truth_of(crowd: Crowd, rng: Rng) -> dict[str, float]:
+    """Of people who vote once: an item's value does not know whether they vote elsewhere."""
+    known, believed = replace(crowd, items=_MANY, raters=crowd.votes, block=0, load=0.0).draw(rng, strangers=True)
+    found = {name: one.value for name, one in reported(known, believed, strangers=True).items()}
+    followed = np.bincount(known.item, weights=known.followed(top(believed)) - known.agreed) / known.votes.sum(1)
+    found["follows people more than one of them"] = float(followed.mean())
+    found["agreement with a person left out"] = float(agreement(known.votes).mean())
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def covered(crowd: Crowd, *, reps: int, rng: Rng) -> Iterator[Row]:
-    """Coverage of each number; the truth is that of many raters and items."""
-    # Of so many raters, as many vote on an item as in the crowd: panels of another size are at another distance.
-    many = Crowd(_MANY, _MANY, crowd.votes, crowd.bias)
-    truth = np.mean([[table(*many.draw(rng)).mean() for table in NUMBERS.values()] for _ in range(reps)], axis=0)
-    held, widths, means = np.zeros(len(NUMBERS)), np.zeros(len(NUMBERS)), list[list[float]]()
+    """Coverage of each number, and its width against that of an interval that knows the spread."""
+    truth = truth_of(crowd, rng)
+    held: dict[str, list[tuple[bool, float, float]]] = {name: [] for name in truth}
     for _ in range(reps):
-        known, believed = crowd.draw(rng)
-        made = [mean_over(table(known, believed), name=name, unit="u") for name, table in NUMBERS.items()]
-        ends = np.array([_ends(one) for one in made])
-        held += (ends[:, 0] <= truth) & (truth <= ends[:, 1])
-        widths += ends[:, 1] - ends[:, 0]
-        means.append([one.value or 0.0 for one in made])
-    ideal = 2 * 1.96 * np.std(means, axis=0)
-    for at, name in enumerate(NUMBERS):
-        yield Row(
-            claim=name, design=str(crowd), figure="covered", rate=float(held[at]) / reps, low=HELD,
-            families=reps, also=(("as wide as known spreads", float(widths[at] / reps / ideal[at])),),
-        )  # fmt: skip
-
-
-def _ends(one: Estimate) -> tuple[float, float]:
-    assert one.low is not None and one.high is not None, "two raters or more"
-    return one.low, one.high
+        for name, one in reported(*crowd.draw(rng)).items():
+            if one.low is not None and one.high is not None and one.value is not None:
+                held[name].append((one.low <= truth[name] <= one.high, one.high - one.low, one.value))
+    most = 1.0 if 0 < crowd.raters < FEW else MOST_HELD
+    for name, found in held.items():
+        if found:
+            inside, widths, values = np.array(found, dtype=np.float64).T
+            ideal = 2.0 * 1.96 * float(values.std())
+            yield Row(
+                claim=name[:40], design=str(crowd), figure="covered", rate=float(inside.mean()), low=HELD, high=most,
+                families=len(found), also=(("as wide as known spreads", float(widths.mean()) / ideal),),
+            )  # fmt: skip
 
 
 def biased(crowd: Crowd, *, reps: int, rng: Rng) -> Row:
@@ -117,22 +157,82 @@ def biased(crowd: Crowd, *, reps: int, rng: Rng) -> Row:
     return Row(claim="a rater differs", design=str(crowd), figure="false", rate=wrong / reps, high=WRONG, families=reps)
 
 
-def bootstrapped(known: Ballots, weight: Callable[[NDArray[np.int64]], FloatArray], *, draws: int, rng: Rng) -> float:
-    """Standard error of a mean over items of each item's mean of ``weight`` of a label, by drawing raters and items."""
-    items, raters = int(known.item.max()) + 1, int(known.rater.max()) + 1
-    given = weight(known.label)
-    people = np.bincount(known.item, minlength=items)
-    value = float((np.bincount(known.item, weights=given, minlength=items) / people).mean())
-    rest = (given - value) / people[known.item] / items
-    found: dict[str, list[float]] = {"both": [], "votes": []}
+# ---- beside a bootstrap of raters and items ----------------------------------------------------------------------
+
+
+Measure = Callable[[Ballots, FloatArray, FloatArray], float]
+"""From votes, how often each rater and how often each item was drawn, to a number."""
+
+
+def drawn_share(label: int) -> Measure:
+    """Mean over items of the share of the votes that are for a label."""
+
+    def measure(known: Ballots, who: FloatArray, what: FloatArray) -> float:
+        votes = _counted(known, who)
+        people = votes.sum(1)
+        there = what * (people > 0)
+        return float((there * votes[:, label] / np.maximum(people, 1.0)).sum() / there.sum())
+
+    return measure
+
+
+def drawn_agreement(known: Ballots, who: FloatArray, what: FloatArray) -> float:
+    """Mean over items of the share of pairs that agree; nobody is paired with a copy of the same person."""
+    same, there, _ = _pairs(known, who, what)
+    return float((there * same).sum() / there.sum())
+
+
+def drawn_kappa(known: Ballots, who: FloatArray, what: FloatArray) -> float:
+    """Agreement beyond that of two people on two items."""
+    same, there, votes = _pairs(known, who, what)
+    common = (there[:, None] * votes / np.maximum(votes.sum(1, keepdims=True), 1.0)).sum(0) / there.sum()
+    by_chance = float(common @ common)
+    return (float((there * same).sum() / there.sum()) - by_chance) / (1.0 - by_chance)
+
+
+def _pairs(known: Ballots, who: FloatArray, what: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    votes = _counted(known, who)
+    itself = np.bincount(known.item, weights=who[known.rater] ** 2, minlength=len(votes))
+    pairs = votes.sum(1) ** 2 - itself
+    return (np.square(votes).sum(1) - itself) / np.maximum(pairs, 1.0), what * (pairs > 0), votes
+
+
+def _counted(known: Ballots, who: FloatArray) -> FloatArray:
+    votes = np.zeros(known.votes.shape)
+    np.add.at(votes, (known.item, known.label), who[known.rater])
+    return votes
+
+
+def bootstrapped(known: Ballots, measure: Measure, *, draws: int, rng: Rng) -> float:
+    """Standard error of a number, by drawing raters and items.
+
+    What is of a vote alone is in the spread three times (Owen 2007, sec. 3), of items alone once too often where people
+    are drawn alone: so the spread over raters is that of draws of raters less what as many votes drawn by themselves
+    make, and the spread over items is added. Of few raters too little is drawn, by the factor 1 - 1 / raters.
+    """
+    items, raters = known.votes.shape[0], int(known.rater.max()) + 1
+    all_raters, all_items = np.ones(raters), np.ones(items)
+    found: dict[str, list[float]] = {"raters": [], "items": [], "votes": []}
     for _ in range(draws):
-        who = np.bincount(rng.integers(0, raters, raters), minlength=raters)
-        what = np.bincount(rng.integers(0, items, items), minlength=items)
-        found["both"].append(float((rest * who[known.rater] * what[known.item]).sum()))
-        found["votes"].append(float((rest * rng.poisson(1.0, len(rest))).sum()))
-    # Where both are drawn, what is a vote's alone counts three times; of few raters too little is drawn.
-    spread = max(float(np.var(found["both"])) - 2.0 * float(np.var(found["votes"])), 0.0)
-    return math.sqrt(spread * raters / (raters - 1))
+        who = np.bincount(rng.integers(0, raters, raters), minlength=raters).astype(np.float64)
+        what = np.bincount(rng.integers(0, items, items), minlength=items).astype(np.float64)
+        found["raters"].append(measure(known, who, all_items))
+        found["items"].append(measure(known, all_raters, what))
+        # People who are drawn for each item by itself: what raters would add if none of them were the same elsewhere.
+        apart = Ballots(known.item, np.arange(len(known.item)), known.label, known.votes)
+        alone = np.bincount(_by_item(known, rng), minlength=len(known.item)).astype(np.float64)
+        found["votes"].append(measure(apart, alone, all_items))
+    spread = {name: float(np.var(values)) for name, values in found.items()}
+    people = max(spread["raters"] - spread["votes"], 0.0) * raters / (raters - 1)
+    return math.sqrt(people + spread["items"] * items / (items - 1))
+
+
+def _by_item(known: Ballots, rng: Rng) -> Ints:
+    """Votes drawn with replacement among those of the same item, as many as it has."""
+    order: Ints = np.lexsort((known.item,))
+    sizes = known.votes.sum(1)
+    starts = np.cumsum(sizes) - sizes
+    return order[starts[known.item] + rng.integers(0, sizes[known.item])]
 
 
 def convabuse(path: Path) -> Ballots:
@@ -145,20 +245,27 @@ def convabuse(path: Path) -> Ballots:
     return _ballots(item, rater, label, 5)
 
 
-def widths(known: Ballots, *, draws: int, rng: Rng) -> Iterator[tuple[int, float, float]]:
-    """Label, width in standard errors by the package, and by the bootstrap: shares of votes for each label."""
+def widths(known: Ballots, *, draws: int, rng: Rng) -> Iterator[tuple[str, float, float]]:
+    """Name, standard error by the package, and by the bootstrap."""
+    same = agreement(known.votes)
+    yield (
+        "agreement",
+        _error(known.crossed(same, known.alike)),
+        bootstrapped(known, drawn_agreement, draws=draws, rng=rng),
+    )
+    beyond = kappa_of(known)
+    assert beyond.low is not None and beyond.value is not None
     for label in range(known.votes.shape[1]):
+        share, others = shares(known.votes)[:, label], shares(known.others)[:, label]
+        yield (
+            f"share of label {label}", _error(known.crossed(share, others)),
+            bootstrapped(known, drawn_share(label), draws=draws, rng=rng),
+        )  # fmt: skip
 
-        def weight(chosen: NDArray[np.int64], label: int = label) -> FloatArray:
-            return np.asarray(chosen == label, dtype=np.float64)
 
-        table = known.crossed(shares(known.votes)[:, label], weight(known.label))
-        spread = table.mean(axis=1)
-        items = table.mean(axis=0)
-        rest = table - spread[:, None] - items + table.mean()
-        noise = float(np.square(rest).sum()) / (rest.shape[0] - 1) / (rest.shape[1] - 1) / rest.size
-        own = spread.var(ddof=1) / len(spread) + items.var(ddof=1) / len(items) - noise
-        yield label, float(np.sqrt(own)), bootstrapped(known, weight, draws=draws, rng=rng)
+def _error(table: FloatArray) -> float:
+    spread = crossed(table)
+    return math.sqrt(float(spread.draw + spread.example))
 
 
 def run(reps: int) -> list[Row]:
@@ -166,14 +273,15 @@ def run(reps: int) -> list[Row]:
     rng, rows = np.random.default_rng(28), list[Row]()
     for crowd in CROWDS:
         rows += covered(crowd, reps=reps, rng=rng)
-        rows.append(biased(Crowd(crowd.items, crowd.raters, crowd.votes, 0.0), reps=reps, rng=rng))
+        if not crowd.block:
+            rows.append(biased(replace(crowd, bias=0.0, care=0.0), reps=reps, rng=rng))
     return rows
 
 
 def main() -> None:
     for name in sys.argv[1:]:
-        for label, own, drawn in widths(convabuse(Path(name)), draws=2000, rng=np.random.default_rng(0)):
-            print(f"  {name}, label {label - 3}: standard error {own:.4f}, drawn {drawn:.4f}, ratio {own / drawn:.2f}")
+        for number, own, drawn in widths(convabuse(Path(name)), draws=2000, rng=np.random.default_rng(0)):
+            print(f"  {name}, {number}: standard error {own:.4f}, drawn {drawn:.4f}, ratio {own / drawn:.2f}")
 
 
 if __name__ == "__main__":

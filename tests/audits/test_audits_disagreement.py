@@ -262,7 +262,7 @@ def test_one_person_who_gave_all_votes_is_not_people(tmp_path: Path) -> None:
     record = report(tmp_path, recording(alone, "knows"))
     assert finding(record, "people", "Raters").status == "not_applicable"
     agreed = finding(record, "people", "Agreement of people").estimates[0]
-    assert agreed.low is agreed.high is None and "1 rater" in agreed.method
+    assert agreed.low is agreed.high is None and "too few people" in agreed.method
 
 
 # ---- a live model -------------------------------------------------------------------------------------------------

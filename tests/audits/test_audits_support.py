@@ -120,7 +120,9 @@ def test_one_item_with_few_answers_ends_k_and_that_is_said(tmp_path: Path, abili
     several[1][3] = 3
     record = report(tmp_path, ability, ability, samples=tuple(several))
     assert record.lens is not None and record.lens.curves[0].ks[-1] == 3
-    assert record.lens.notes == ("k ends at 3: after has only 3 answers to 1 item.",)
+    assert record.lens.notes == (
+        f"k ends at 3: after has only 3 answers to 1 item; on the other {ITEMS - 1:,} it would end at {SAMPLES}.",
+    )
     assert "(base 32 an item, after 3 to 32)" in finding(record, SOLVED).because
     console = Console(record=True, width=100, file=StringIO())
     summary(record, console)

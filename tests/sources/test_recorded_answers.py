@@ -11,6 +11,7 @@ from logs import HEADER, archive, choice, generated, lines, sample
 
 from tests.published import published
 from wheeltap.core.errors import DataError, FileFormatError, MissingFile
+from wheeltap.runs.recorded import imported
 from wheeltap.sources.recorded import Recording, read
 from wheeltap.sources.recorded.gathered import Gathered, Row
 
@@ -65,7 +66,8 @@ class TestOwnRows:
         bound = "m: 50.0 % without them, 25.0 % of all answers if they are wrong, 75.0 % if they are right."
         assert found.notes == ("2 answers without a grade (null) left out.", bound)
 
-    def test_a_table_of_answers_is_read_as_its_rows_are(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("mark", [",", ";", "\t"])
+    def test_a_table_of_answers_is_read_as_its_rows_are(self, tmp_path: Path, mark: str) -> None:
         rows = [
             ("a", "x", 0, "true", "4"),
             ("a", "x", 1, "False", "05"),
@@ -73,11 +75,14 @@ class TestOwnRows:
             ("b", "x", 1, "", "5"),
         ]
         path = tmp_path / "t.csv"
-        path.write_text("id,system,sample,correct,answer\n" + "\n".join(",".join(map(str, row)) for row in rows))
+        head = ("id", "system", "sample", "correct", "answer")
+        path.write_text("\n".join(mark.join(map(str, row)) for row in (head, *rows)))
         grades = {"true": True, "False": False, "1": 1, "": None}
         same = [{"id": item, "system": name, "sample": at, "correct": grades[grade], "answer": said or None}
                 for item, name, at, grade, said in rows]  # fmt: skip
         table, lined = read(path), read(lines(tmp_path / "t.jsonl", same))
+        as_texts = [{**row, "correct": grade} for row, (_, _, _, grade, _) in zip(same, rows, strict=True)]
+        assert read(lines(tmp_path / "s.jsonl", as_texts)).systems[0].right.tolist() == [1, 1]  # pyright: ignore[reportOptionalMemberAccess]
         assert only(table) == only(lined) == ([1, 1], [2, 1]) and table.systems[0].name == "x"
         assert table.notes == lined.notes and table.systems[0].digest == lined.systems[0].digest
 
@@ -90,6 +95,29 @@ class TestOwnRows:
         with pytest.raises(FileFormatError, match="line 3") as error:
             read(path)
         assert got in (error.value.got or "")
+
+    def test_a_grade_in_words_that_are_no_grade(self, tmp_path: Path) -> None:
+        with pytest.raises(FileFormatError, match="line 1") as error:
+            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": "maybe"}]))
+        assert error.value.got == "correct: maybe"
+
+    def test_a_score_beyond_what_can_be_summed(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match="score is too large") as error:
+            read(lines(tmp_path / "m.jsonl", [{"id": 1, "correct": 0.5}, {"id": 2, "correct": -1e308}]))
+        assert "line 2" in (error.value.where or "") and error.value.got == "-1e+308"
+
+    def test_who_answered_more_items_has_a_score_on_all_of_them(self, tmp_path: Path) -> None:
+        rows = [{"id": at, "system": name, "correct": None if name == "y" and at == 3 else at != 3}
+                for at in range(4) for name in "xy"]  # fmt: skip
+        told = "x: score 0.750 on all 4 items that it answered, 1.000 on these."
+        assert read(lines(tmp_path / "m.jsonl", rows)).notes[-1] == told
+        for name in "xy":
+            lines(
+                tmp_path / f"{name}.jsonl",
+                [row for row in rows if row["system"] == name and row["correct"] is not None],
+            )
+        apart = imported([read(tmp_path / "x.jsonl"), read(tmp_path / "y.jsonl")])
+        assert apart.notes == ("3 items are in all files, of 4, 3; only these are judged.", told)
 
     def test_a_table_with_one_answer_each_needs_no_numbers(self, tmp_path: Path) -> None:
         path = tmp_path / "t.csv"

@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from benchmarks.levels import raters as levels
 from benchmarks.levels.raters import Crowd, convabuse, widths
 from tests.published import published
-from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.disagreement import js_distance, shares
 from wheeltap.stats.panels import agreement, kappa
 from wheeltap.stats.raters import MOST, Ballots, kappa_of, mean_over, offsets
@@ -22,21 +20,24 @@ def known(chosen: list[list[int | None]], labels: int = 3) -> Ballots:
     return Ballots(item, rater, label, votes)
 
 
-def test_with_everybody_on_every_item_the_table_is_what_each_gave() -> None:
-    chosen = np.random.default_rng(0).integers(0, 3, (9, 4))
+def test_rows_are_what_each_gave_where_items_are_alike() -> None:
+    chosen = np.tile(np.array([0, 1, 1, 2]), (9, 1))
     people = known(chosen.tolist())
-    is_1: FloatArray = np.asarray(people.label == 1, dtype=np.float64)
-    table = people.crossed(shares(people.votes)[:, 1], is_1)
+    table = people.crossed(shares(people.votes)[:, 1], shares(people.others)[:, 1])
     np.testing.assert_allclose(table, (chosen == 1).T.astype(float), atol=1e-12)
+    assert people.count_as == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("votes", [2, 3, 5])
 def test_tables_keep_the_means_of_items(votes: int) -> None:
-    people, believed = Crowd(40, 6, votes, 0.5).draw(np.random.default_rng(1))
+    people, believed = Crowd(40, 6, votes).draw(np.random.default_rng(1))
     same, far = agreement(people.votes), js_distance(believed, shares(people.votes))
-    np.testing.assert_allclose(people.crossed(same, 2.0 * people.agreed).mean(0), same, atol=1e-12)
-    table = people.counting(far, lambda held, at: js_distance(believed[at], held))
-    np.testing.assert_allclose(table.mean(0), far, atol=1e-12)
+    for table, values in (
+        (people.crossed(same, people.alike), same),
+        (people.counting(far, lambda held, at: js_distance(believed[at], held)), far),
+        (people.halved(same, lambda split, _: (split.target * split.other).sum(-1)), same),
+    ):
+        np.testing.assert_allclose(table.mean(0), values, atol=1e-12)
     beyond = kappa_of(people)
     assert beyond.value == pytest.approx(kappa(people.votes).value)
     slow = np.mean([np.mean([a == b for i, a in enumerate(row) for j, b in enumerate(row) if i != j])
@@ -44,17 +45,52 @@ def test_tables_keep_the_means_of_items(votes: int) -> None:
     assert same.mean() == pytest.approx(slow) == pytest.approx(people.agreed.mean())
 
 
+@pytest.mark.parametrize("votes", [2, 5])
+def test_shifts_are_those_of_leaving_one_rater_out(votes: int) -> None:
+    """Of two votes the item goes with the rater; and how often people agree shows in nothing else."""
+    rng = np.random.default_rng(2)
+    who = np.argsort(rng.random((60, 5)), axis=1)[:, :votes]
+    rows: list[list[int | None]] = [[None] * 5 for _ in range(60)]
+    for row, people in zip(rows, who, strict=True):
+        for rater in people:
+            row[rater] = int(rng.integers(3)) if rater == 0 or rng.random() < 0.2 else 1
+    held = known(rows)
+    table = held.crossed(agreement(held.votes), held.alike)
+    slow = np.zeros(5)
+    for out in range(5):
+        left = [[None if at == out else one for at, one in enumerate(row)] for row in rows]
+        slow[out] = -agreement(known([row for row in left if row.count(None) < 4]).votes).mean()
+    found = table.mean(1) - table.mean()
+    np.testing.assert_allclose(found / found[0], (slow - slow.mean()) / (slow[0] - slow.mean()), rtol=1e-6)
+    assert int(np.argmin(found)) == 0  # who votes at random agrees least
+
+
+def test_people_who_vote_on_very_different_numbers_of_items_count_as_fewer() -> None:
+    rng = np.random.default_rng(3)
+    equal, unequal = (Crowd(300, 12, 3, load=load).draw(rng)[0].count_as for load in (0.0, 3.0))
+    assert 11.0 < equal <= 12.0 and unequal < 7.0
+    apart = Crowd(240, 0, 3, block=20).draw(rng)[0]
+    assert apart.count_as == pytest.approx(2.0 * 12 + 1.0)  # 12 panels of 3, each with a mean of its own
+
+
 def test_more_raters_than_rows_are_put_together() -> None:
-    people, _ = Crowd(300, 2 * MOST, 3, 0.0).draw(np.random.default_rng(2))
-    table = people.crossed(agreement(people.votes), 2.0 * people.agreed)
+    people, _ = Crowd(300, 2 * MOST, 3).draw(np.random.default_rng(2))
+    table = people.crossed(agreement(people.votes), people.alike)
     assert table.shape == (MOST, 300)
     np.testing.assert_allclose(table.mean(0), agreement(people.votes), atol=1e-12)
 
 
-def test_one_rater_and_one_item_have_no_interval() -> None:
+def test_one_row_and_one_item_have_no_interval() -> None:
     for shape in ((1, 5), (5, 1)):
-        made = mean_over(np.random.default_rng(0).random(shape), name="x", unit="u")
+        made = mean_over(np.random.default_rng(0).random(shape), name="x", unit="u", n=5)
         assert made.low is made.high is None and made.method.startswith("no interval")
+
+
+def test_two_people_do_not_say_how_often_others_agree() -> None:
+    people, _ = Crowd(50, 2, 2).draw(np.random.default_rng(0))
+    assert people.crossed(agreement(people.votes), people.alike).shape == (1, 50)
+    assert kappa_of(people).low is None
+    assert people.crossed(shares(people.votes)[:, 0], shares(people.others)[:, 0]).shape == (2, 50)
 
 
 def test_a_rater_of_one_vote_and_raters_who_all_agree() -> None:
@@ -83,34 +119,23 @@ def test_a_rater_who_differs_is_named(ordinal: bool) -> None:
         assert gap.value == pytest.approx(slow)
 
 
-@pytest.mark.parametrize("crowd", [Crowd(100, 4, 3, 0.7), Crowd(200, 8, 3, 0.5)])
+@pytest.mark.parametrize("crowd", [Crowd(200, 8, 2), Crowd(150, 8, 3)])
 def test_intervals_over_raters_and_items_cover(crowd: Crowd) -> None:
-    reps = 150
+    """Some people vote with little care: over items alone, agreement was covered in .58 to .83."""
+    reps = 80
     for row in levels.covered(crowd, reps=reps, rng=np.random.default_rng(28)):
-        assert row.rate >= stats.binom.ppf(0.001, reps, 0.94) / reps, row
-        assert dict(row.also)["as wide as known spreads"] < 1.4, row
+        assert row.rate >= 0.94 - 3.3 * np.sqrt(0.94 * 0.06 / reps), row
+        assert dict(row.also)["as wide as known spreads"] < 1.7, row
 
 
-def test_items_alone_would_not_cover() -> None:
-    rng, crowd, reps = np.random.default_rng(5), Crowd(300, 4, 4, 1.0), 80
-    narrow = 0
-    for _ in range(reps):
-        people, _ = crowd.draw(rng)
-        share = shares(people.votes)[:, 0]
-        spread = crossed(share[None, :])
-        narrow += abs(float(spread.centre) - 1.0 / 3.0) <= float(spread.half_width(0.05))
-    assert narrow / reps < 0.6
-
-
-@pytest.mark.parametrize("part", ["test", "valid"])
-def test_as_wide_as_a_bootstrap_of_raters_and_items(part: str) -> None:
-    people = convabuse(published(f"convabuse/{part}.csv"))
-    ratios = [own / drawn for _, own, drawn in widths(people, draws=600, rng=np.random.default_rng(0))]
-    assert abs(np.mean(ratios) - 1.0) < 0.15 and abs(ratios[-1] - 1.0) < 0.15, ratios  # the last is chosen most often
+def test_as_wide_as_a_bootstrap_of_raters_and_items() -> None:
+    people = convabuse(published("convabuse/test.csv"))
+    ratios = {name: own / drawn for name, own, drawn in widths(people, draws=150, rng=np.random.default_rng(0))}
+    assert all(0.8 < ratio < 1.25 for ratio in ratios.values()), ratios
 
 
 @pytest.mark.full
 def test_all_crowds() -> None:
     rows = levels.run(300)
-    slack = 3.1 * np.sqrt(0.95 * 0.05 / 300)
+    slack = 3.5 * np.sqrt(0.95 * 0.05 / 300)
     assert [str(row) for row in rows if not row.low - slack <= row.rate <= row.high + slack] == []

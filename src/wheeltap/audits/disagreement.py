@@ -4,6 +4,7 @@ from itertools import combinations
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wheeltap.audits.base import Case, Draft, Tested, Unanswered, Verdict
 from wheeltap.audits.case import Arrays
@@ -19,7 +20,6 @@ from wheeltap.core.records import Estimate, SubjectRecord, Trial
 from wheeltap.plans.plan import Plan
 from wheeltap.plans.readings.label_probabilities import LABEL_PROBABILITIES, LabelProbabilitiesSettings
 from wheeltap.plans.readings.votes import VOTES
-from wheeltap.stats.clusters import Groups
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import (
     FLOOR,
@@ -31,8 +31,8 @@ from wheeltap.stats.disagreement import (
     squared_to_all,
     wasserstein,
 )
-from wheeltap.stats.effect import mean_effect, without_point
-from wheeltap.stats.panels import error_over_people, over_people
+from wheeltap.stats.effect import without_point
+from wheeltap.stats.panels import Halves, error_over_people, over_people
 
 AGAINST: Final = "Distance to people, against that among people"
 UNSURE: Final = "Confidence where people disagree"
@@ -100,14 +100,14 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
     def _panel(self, case: Case, subject: SubjectRecord) -> Panel:
         read, names = case.reading(self._voted(case.plan, subject)), case.plan.names
         labels, people = ((), ()) if names is None else (names.labels, names.raters or ())
-        return panel_of(read, labels=labels, seed=case.plan.seed, raters=people)
+        return panel_of(read, labels=labels, seed=case.plan.seed, groups=case.groups, raters=people)
 
     def singles(self, case: Case, subject: SubjectRecord, read: Believed) -> list[Tested]:
         """Its distances, measured; whether it is further than people from each other; its confidence where they are."""
         margin = case.plan.margin if self.settings.margin is None else self.settings.margin
         return [
-            _distances(read),
-            _against(read, margin, _of_rows(case, read.panel)),
+            distances(read),
+            against(read, margin),
             unsure(read, margin=margin, title=UNSURE),
             *by_choice(read),
         ]
@@ -165,13 +165,14 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         far = [js_distance(held.p, held.panel.held) for held in (one, two)]
         gap = far[1] - far[0]
         sample = one.panel.sample(gap, lambda known: known.counting(
-            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)),
-            _of_rows(case, one.panel))  # fmt: skip
+            gap, lambda held, at: js_distance(two.p[at], held) - js_distance(one.p[at], held)))  # fmt: skip
         less = f"({two.name} - {one.name})"
         test = sample.effect(margin=margin, name=f"difference of JS distances {less}", unit=JS)
         square = [squared_to_all(held.panel.votes, held.p) for held in (one, two)]
-        squared = (square[1] - square[0])[None, :]
-        beside = without_point(mean_effect(squared, name=f"difference of squared distances {less}", unit="of 2"))
+        square_gap = square[1] - square[0]
+        squared = one.panel.sample(square_gap, lambda known: known.counting(square_gap, lambda held, at: np.square(
+            held - two.p[at]).sum(-1) - np.square(held - one.p[at]).sum(-1)), bound=None)  # fmt: skip
+        beside = without_point(squared.effect(name=f"difference of squared distances {less}", unit="of 2"))
         closer, other = (one, two) if (test.value or 0.0) > 0.0 else (two, one)  # further from people is worse
         numbers = f"JS distance to people: {one.name} {far[0].mean():.3f}, {two.name} {far[1].mean():.3f}"
         said = "" if (test.value or 0.0) * (beside.value or 0.0) >= 0.0 else f" {REVERSED.format(beside)}"
@@ -187,7 +188,7 @@ class DisagreementAudit(SingleReadingAudit[Believed]):
         return self.draft(case, f"{one.name} vs {two.name}", claim, trials)
 
 
-def _distances(read: Believed) -> Tested:
+def distances(read: Believed) -> Tested:
     """Everything that is measured of one system, each by its full name."""
     panel, p = read.panel, read.p
     distance = panel.of_shares(lambda held, at: js_distance(p[at], held), "JS distance to votes", JS)
@@ -233,18 +234,16 @@ def _over_people(read: Believed) -> Estimate:
 HALF: Final = "JS distance to half of the people"
 
 
-def _of_rows(case: Case, panel: Panel) -> Groups | None:
-    """The groups of the items that people voted on."""
-    return None if case.groups is None else case.groups[panel.rows]
-
-
-def _against(read: Believed, margin: float, groups: Groups | None) -> Tested:
+def against(read: Believed, margin: float) -> Tested:
     """Whether a model is further from half of the people than the other half is."""
+
+    def measure(split: Halves, at: NDArray[np.integer]) -> FloatArray:
+        return js_distance(read.p[at], split.target) - js_distance(split.other, split.target)
+
     halves = read.panel.halves
     own, others = js_distance(read.p, halves.target).mean(0), js_distance(halves.other, halves.target).mean(0)
     gap = own - others
-    sample = read.panel.sample(gap, lambda known: known.halved(
-        gap, lambda one, two, at: js_distance(read.p[at], one) - js_distance(two, one), halves), groups)  # fmt: skip
+    sample = read.panel.sample(gap, lambda known: known.halved(gap, measure))
     test = sample.effect(margin=margin, name="further than people", unit=JS)
     further = (test.value or 0.0) > 0.0
     numbers = (
@@ -263,12 +262,12 @@ def _against(read: Believed, margin: float, groups: Groups | None) -> Tested:
 
 
 def _close(read: Believed) -> Closeness:
-    halves = read.panel.halves
+    panel, p = read.panel, read.p
     return Closeness(
         subject=read.name,
-        distance=shown(read.name, read.panel.of_shares(lambda held, at: js_distance(read.p[at], held), "JS", JS)),
-        half=shown(read.name, mean_of(js_distance(read.p, halves.target).mean(0), HALF, JS)),
-        soft=shown(read.name, mean_of(soft_accuracy(halves.target, read.p).mean(0), "soft", "share")),
+        distance=shown(read.name, panel.of_shares(lambda held, at: js_distance(p[at], held), "JS", JS)),
+        half=shown(read.name, panel.of_halves(lambda split, at: js_distance(p[at], split.target), HALF, JS)),
+        soft=shown(read.name, panel.of_halves(lambda split, at: soft_accuracy(split.target, p[at]), "soft", "share")),
     )
 
 

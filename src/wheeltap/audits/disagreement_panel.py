@@ -15,12 +15,12 @@ from wheeltap.audits.claims import Unanswered
 from wheeltap.core import seeds
 from wheeltap.core.lens import SystemScore
 from wheeltap.core.records import Estimate
-from wheeltap.stats.clusters import Groups
+from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import entropy, js_distance, shares, soft_accuracy
 from wheeltap.stats.effect import score_interval, without_point
 from wheeltap.stats.panels import Counts, Halves, correlation, halves, splits_for
-from wheeltap.stats.raters import Ballots, mean_over
+from wheeltap.stats.raters import FEWEST, Ballots, mean_over
 from wheeltap.stats.sample import Sample
 
 FEW_FOR_ENTROPY: Final = 5
@@ -46,6 +46,7 @@ class Panel:
         seed: Of splits.
         ballots: Who chose what; ``None`` where that is not known.
         raters: Names of the people, by their number; none where they have none.
+        groups: ``[item]``, what items share, where they come in groups.
     """
 
     votes: Counts
@@ -56,6 +57,7 @@ class Panel:
     seed: int
     ballots: Ballots | None = None
     raters: tuple[str, ...] = ()
+    groups: Groups | None = None
 
     @cached_property
     def held(self) -> FloatArray:
@@ -89,23 +91,26 @@ class Panel:
     @cached_property
     def ceiling(self) -> tuple[Estimate, Estimate]:
         """How close half of the people is to the other half: JS distance, and share who chose its label."""
-        two = self.halves
-        far = js_distance(two.other, two.target).mean(0)
-        soft = soft_accuracy(two.target, two.other).mean(0)
         return (
-            self.mean(far, "JS distance of two halves", "nats, square root",
-                      table=lambda known: known.halved(far, lambda one, two, _: js_distance(two, one), self.halves)),
-            # The label that most of a half chose does not move with one person's weight: what follows it does.
-            self.mean(soft, "soft accuracy of the other half", "share of people",
-                      table=lambda known: known.crossed(soft, 2.0 * known.agreed)),
+            self.of_halves(lambda split, _: js_distance(split.other, split.target), "JS distance of two halves",
+                           "nats, square root"),
+            self.of_halves(lambda split, _: soft_accuracy(split.target, split.other), "soft accuracy of the other half",
+                           "share of people"),
         )  # fmt: skip
 
     def mean(self, values: FloatArray, name: str, unit: str, *, table: Callable[[Ballots], FloatArray]) -> Estimate:
         """Mean over items; over raters as well, where they are known: ``table`` says what each of them moves."""
-        made = mean_of(values, name, unit)
+        made = mean_of(values, name, unit, self.groups)
         if self.ballots is None or made.low is None:
             return made
-        return _cut(mean_over(table(self.ballots), name=name, unit=unit))
+        return _cut(mean_over(clustered(table(self.ballots), self.groups), name=name, unit=unit, n=len(values)))
+
+    def of_halves(
+        self, measure: Callable[[Halves, NDArray[np.integer]], FloatArray], name: str, unit: str, *, alone: int = FEWEST
+    ) -> Estimate:
+        """Mean of a measure ``[split, item]`` of the people in two halves, and of the items these are of."""
+        values = measure(self.halves, np.arange(len(self.votes))).mean(0)
+        return self.mean(values, name, unit, table=lambda known: known.halved(values, measure, alone=alone))
 
     def of_shares(
         self, measure: Callable[[FloatArray, NDArray[np.integer]], FloatArray], name: str, unit: str
@@ -115,12 +120,25 @@ class Panel:
         return self.mean(values, name, unit, table=lambda known: known.counting(values, measure))
 
     def sample(
-        self, values: FloatArray, table: Callable[[Ballots], FloatArray], groups: Groups | None = None
+        self, values: FloatArray, table: Callable[[Ballots], FloatArray], *, bound: float | None = 1.0
     ) -> Sample:
-        """What a tested mean of differences of scores in [0, 1] is the mean of: with raters as draws, where known."""
-        if self.ballots is None or self.ballots.raters < 2:
-            return Sample(values[None, :], 1.0, groups=groups)
-        return Sample(table(self.ballots), groups=groups)
+        """What a tested mean over items is the mean of: with raters as draws, where they are known.
+
+        Args:
+            values: ``[item]``.
+            table: See ``Ballots.crossed``.
+            bound: Of a value; see ``Sample``.
+        """
+        cells, groups = values[None, :] if self.ballots is None else table(self.ballots), self.groups
+        if self.ballots is not None and len(cells) == 1:  # as of one group: nothing says how other people would differ
+            groups = np.zeros(len(values), dtype=np.int64)
+        most = None if bound is None else max(bound, float(np.abs(cells).max()))
+        return Sample(cells, most, groups=groups)
+
+    def _half(self, moved: Callable[[FloatArray, NDArray[np.integer]], FloatArray]) -> float:
+        """Half the interval of the mean of a measure of entropies of votes, and of the items these are of."""
+        made = self.of_shares(lambda held, at: moved(entropy(held), at), "moved", "1")
+        return math.inf if made.low is None or made.high is None else (made.high - made.low) / 2.0
 
     @property
     def refused(self) -> str:
@@ -137,8 +155,8 @@ class Panel:
         if self.refused:
             return (), self.refused
         own, theirs = entropy(p), entropy(self.held)
-        found = correlation(own, theirs, name="correlation of entropies")
-        gap = mean_of(own - theirs, "entropy less that of votes (EntCE)", "nats")
+        found = correlation(own, theirs, name="correlation of entropies", over=self._half)
+        gap = self.of_shares(lambda held, at: own[at] - entropy(held), "entropy less that of votes (EntCE)", "nats")
         if self.typical >= ENOUGH_FOR_ENTROPY or found.value is None:
             return (gap, found), ""
         few = (
@@ -163,7 +181,9 @@ class Believed:
     p: FloatArray
 
 
-def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int, raters: tuple[str, ...] = ()) -> Panel:
+def panel_of(
+    read: Arrays, *, labels: tuple[str, ...], seed: int, groups: Groups | None = None, raters: tuple[str, ...] = ()
+) -> Panel:
     """The panel that a reading of votes holds.
 
     Raises:
@@ -176,8 +196,9 @@ def panel_of(read: Arrays, *, labels: tuple[str, ...], seed: int, raters: tuple[
         raise Unanswered("not_applicable", why)
     named = labels if len(labels) == votes.shape[1] else ()
     return Panel(
-        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters
-    )
+        votes[rows], rows, len(votes) - len(rows), bool(read["ordinal"]), named, seed, _known(read, rows), raters,
+        None if groups is None else groups[rows],
+    )  # fmt: skip
 
 
 def _known(read: Arrays, rows: NDArray[np.intp]) -> Ballots | None:
@@ -191,13 +212,13 @@ def _known(read: Arrays, rows: NDArray[np.intp]) -> Ballots | None:
     return Ballots(place[item[kept]], rater[kept], label[kept], read["votes"].astype(np.int64)[rows])
 
 
-def mean_of(values: FloatArray, name: str, unit: str) -> Estimate:
-    """Mean over items. Each has people of its own, so that its interval holds for other people as well.
+def mean_of(values: FloatArray, name: str, unit: str, groups: Groups | None = None) -> Estimate:
+    """Mean over items, or over their groups. Each has people of its own: its interval holds for other people as well.
 
     It has none where all items gave the same number: that says nothing of what others would give. Of few items the t
     interval is cut where no number can lie.
     """
-    return _cut(without_point(score_interval(values, bounded=False, name=name, unit=unit)))
+    return _cut(without_point(score_interval(values, bounded=False, groups=groups, name=name, unit=unit)))
 
 
 def _cut(found: Estimate) -> Estimate:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from wheeltap.audits.claims import Tested
-from wheeltap.audits.disagreement_panel import Believed, Panel, mean_of, told
+from wheeltap.audits.disagreement_panel import Believed, Panel, told
 from wheeltap.core import seeds
 from wheeltap.core.lens import People, Threshold
 from wheeltap.stats.crossed import FloatArray
@@ -38,12 +38,14 @@ def among_people(panel: Panel) -> Tested:
     far, soft = panel.ceiling
     alike = agreement(panel.votes)
     same = panel.mean(alike, "agreement of two people", "probability",
-                      table=lambda known: known.crossed(alike, 2.0 * known.agreed))  # fmt: skip
-    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots))
-    more = [] if panel.refused else [mean_of(entropy(panel.held), "entropy of votes", "nats")]
+                      table=lambda known: known.crossed(alike, known.alike))  # fmt: skip
+    beyond = without_point(kappa(panel.votes) if panel.ballots is None else kappa_of(panel.ballots, panel.groups))
+    more = [] if panel.refused else [panel.of_shares(lambda held, _: entropy(held), "entropy of votes", "nats")]
     if panel.ordinal:
-        two = panel.halves
-        more.append(mean_of(wasserstein(two.other, two.target).mean(0), "Wasserstein distance of two halves", "steps"))
+        more.append(
+            panel.of_halves(lambda split, _: wasserstein(split.other, split.target),
+                            "Wasserstein distance of two halves", "steps")
+        )  # fmt: skip
     known = "undefined: nobody disagrees" if beyond.value is None else told(beyond)
     said = (
         f"Two people agree on an item with probability {told(same)} (kappa {known}); half of them is "

@@ -6,15 +6,23 @@ import msgspec
 import numpy as np
 
 from wheeltap.audits.claims import Tested
-from wheeltap.audits.disagreement_panel import Believed, Panel
+from wheeltap.audits.disagreement_panel import Believed, Panel, told
 from wheeltap.core.records import Estimate
 from wheeltap.stats.crossed import FloatArray
 from wheeltap.stats.disagreement import top
-from wheeltap.stats.raters import FEWEST, Ballots, Offset, mean_over, offsets
+from wheeltap.stats.raters import FEWEST, Ballots, Offset, offsets
 
 RATERS: Final = "Raters"
 LEFT_OUT: Final = "One person left out"
 _SHOWN: Final = 5
+
+_EQUAL: Final = 0.8
+"""Share of the people that those of unequal numbers of votes must count as, for nothing to be said of it."""
+
+_ENOUGH: Final = 5.0
+"""People below which they are said to be few."""
+
+_WIDE: Final = " They are few, so that intervals are wide, and may be wider than 95 % need."
 
 
 def raters(panel: Panel) -> list[Tested]:
@@ -31,23 +39,35 @@ def raters(panel: Panel) -> list[Tested]:
     beside = tuple(_named(one, panel) for one in odd[:_SHOWN])
     listed = "; ".join(f"{one.name.partition(':')[0]} {one}" for one in beside)
     said = (
-        f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items. "
+        f"{known.raters} people gave {len(known.item):,} votes; intervals are over people and items.{_few(known)} "
         f"{len(odd)} of them differ{'s' if len(odd) == 1 else ''} from the others on the same items (95 %, all of them "
         "at once)"
         f"{': ' if odd else ''}{listed}{f'; and {more} more' if more > 0 else ''}."
     )
     if few:
         said += f" Of {few} with fewer than {FEWEST} votes nothing is said."
-    return [Tested(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside), _ceiling(known)]
+    return [
+        Tested(test=None, status="measured", title=RATERS, found=said, brief=said, beside=beside),
+        left_out(panel, known),
+    ]
 
 
-def _ceiling(known: Ballots) -> Tested:
+def _few(known: Ballots) -> str:
+    """What few people, or people who vote on very different numbers of items, mean for intervals; empty of many."""
+    alike = known.count_as
+    unequal = f" They vote so unequally that they count as about {alike:.1f}." if alike < _EQUAL * known.raters else ""
+    two = " Two people do not say how often others would agree." if known.raters == FEWEST else ""
+    return f"{unequal}{_WIDE if alike < _ENOUGH else ''}{two}"
+
+
+def left_out(panel: Panel, known: Ballots) -> Tested:
     """How often one person chooses as another one does, who is left out of the count."""
     own = [known.agreed[known.rater == one].mean() for one in np.unique(known.rater)]
-    whole = _over(known, known.agreed, 2.0 * known.agreed, "agreement with a person left out")
+    whole = _over(panel, known, known.agreed, known.alike, ("agreement with a person left out", "share of people"))
     said = (
-        f"A person left out chooses as the others on the same item do with probability {whole}; of single people it is "
-        f"{min(own):.3f} to {max(own):.3f}. No model can be expected to follow people better than the best of them."
+        f"A person left out chooses as the others on the same item do with probability {told(whole)}; of single "
+        f"people it is {min(own):.3f} to {max(own):.3f}. "
+        "No model can be expected to follow people better than the best of them."
     )
     return Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(whole,))
 
@@ -58,24 +78,28 @@ def by_choice(read: Believed) -> list[Tested]:
     if known is None or known.raters < FEWEST:
         return []
     chosen = top(read.p)
-    more = known.followed(chosen) - known.agreed
+    followed = known.followed(chosen)
+    more = followed - known.agreed
     better = [float(more[known.rater == one].mean()) > 0.0 for one in np.unique(known.rater)]
-    # As one of the others a rater counts for the model as well, and twice for how people agree.
     gap = _over(
-        known, more, chosen[known.item, known.label] - 2.0 * known.agreed, "follows people more than one of them"
+        read.panel,
+        known,
+        more,
+        followed - known.alike,
+        ("follows people more than one of them", "difference of shares"),
     )
     said = (
-        f"{read.name} follows the others more than the person left out does by {gap}; it does so against "
+        f"{read.name} follows the others more than the person left out does by {told(gap)}; it does so against "
         f"{sum(better)} of {known.raters} people."
     )
     return [Tested(test=None, status="measured", title=LEFT_OUT, found=said, brief=said, beside=(gap,))]
 
 
-def _over(known: Ballots, given: FloatArray, moved: FloatArray, name: str) -> Estimate:
-    """Of a mean over ballots within items, and then over items."""
-    people = known.votes.sum(1)
+def _over(panel: Panel, known: Ballots, given: FloatArray, without: FloatArray, name: tuple[str, str]) -> Estimate:
+    """Of a mean over ballots within items, and then over items, by its name and unit."""
+    people = panel.votes.sum(1)
     values = np.bincount(known.item, weights=given, minlength=len(people)) / people
-    return mean_over(known.crossed(values, moved), name=name, unit="share of people")
+    return panel.mean(values, *name, table=lambda _: known.crossed(values, without))
 
 
 def _named(one: Offset, panel: Panel) -> Estimate:

@@ -152,9 +152,11 @@ class SupportAudit(SingleReadingAudit[Sampled]):
             few = int((one.samples == most).sum())
             if any(int(other.samples.max()) > most for other in held) and few:
                 items = "every item" if few == len(one.samples) else f"{few:,} item{'' if few == 1 else 's'}"
-                notes.append(
-                    f"k ends at {most:,}: {one.name} has only {most:,} answer{'' if most == 1 else 's'} to {items}."
-                )
+                rest = np.min([other.samples for other in held], axis=0)
+                more = rest[rest > most]
+                beyond = f"; on the other {len(more):,} it would end at {more.min():,}" if len(more) else ""
+                only = f"{most:,} answer{'' if most == 1 else 's'}"
+                notes.append(f"k ends at {most:,}: {one.name} has only {only} to {items}{beyond}.")
         return tuple(notes)
 
     def _pair(self, case: Case, one: Sampled, two: Sampled) -> tuple[list[Draft], tuple[Support, ...]]:

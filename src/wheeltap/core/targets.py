@@ -197,7 +197,7 @@ def require_finite(name: str, tensor: Tensor, *, where: str) -> None:
     raise DataError(
         f"The task's {name} are not all finite.",
         where=f"{where}: example {row}",
-        expected="finite numbers",
-        got="NaN or infinite",
+        expected="finite numbers, of at most 3.4e38",
+        got="NaN, infinite or larger",
         do="Remove or correct the example.",
     )

@@ -18,7 +18,7 @@ from wheeltap.plans.readings.samples import SAMPLES
 from wheeltap.plans.readings.votes import VOTES
 from wheeltap.plans.store import Store
 from wheeltap.runs.stored import note_run
-from wheeltap.sources.recorded.base import Answers, Measured, Recording, Votes, many
+from wheeltap.sources.recorded.base import Answers, Measured, Recording, Votes, many, on_all
 
 _MOST_NAMED: Final = 100_000
 """Items up to which a plan keeps their names."""
@@ -198,8 +198,12 @@ def _common(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[str]
             do="Compare logs of the same benchmark, with the same ids.",
         )
     items = tuple(item for item in recordings[0].items if item in shared)
-    whole = all(len(one) == len(shared) for one in sets)
-    return items, [] if whole else [_shared(len(items), sizes)]
+    if all(len(one) == len(shared) for one in sets):
+        return items, []
+    more = [
+        said for one in recordings for said in on_all(one.systems, np.array([item in shared for item in one.items]))
+    ]
+    return items, [_shared(len(items), sizes), *more]
 
 
 def _named(systems: list[Answers]) -> list[Answers]:

@@ -238,5 +238,6 @@ def _require_plain(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtyp
 def _tensor(array: NDArray[Any]) -> torch.Tensor:
     """As torch knows it: native byte order, float64 to float32 (the models' type), unsigned to int64."""
     if array.dtype.kind == "f":
-        return torch.as_tensor(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
+        with np.errstate(over="ignore"):  # a number beyond single precision becomes infinite, and is refused as such
+            return torch.as_tensor(array.astype(np.float32 if array.dtype.itemsize != 2 else np.float16))
     return torch.as_tensor(array.astype(np.int64) if array.dtype.kind in "ui" else array)

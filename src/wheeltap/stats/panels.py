@@ -188,10 +188,24 @@ def kappa(votes: Counts, *, level: float = 0.95) -> Estimate:
     return Estimate(name=name, value=value, low=ends[0], high=ends[1], level=level, n=n, unit="1", method=method)
 
 
-def correlation(x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95) -> Estimate:
+Moved = Callable[[FloatArray, NDArray[np.integer]], FloatArray]
+"""From numbers ``[...]`` and the items that these are of to ``[...]``."""
+
+
+def correlation(
+    x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95, over: Callable[[Moved], float] | None = None
+) -> Estimate:
     """Pearson's correlation over items, with an interval that does not take the numbers to be normal.
 
     By the influence of each item on Fisher's z.
+
+    Args:
+        x: ``[item]``.
+        y: ``[item]``.
+        name: Of the estimate.
+        level: Confidence level.
+        over: Half the interval of the mean of the influence, which another ``y`` of an item changes; by default that of
+            independent items.
 
     Source: Hampel (1974), sec. 4, influence of the correlation coefficient; Fisher (1921).
     """
@@ -202,8 +216,16 @@ def correlation(x: FloatArray, y: FloatArray, *, name: str, level: float = 0.95)
     r = float((u * v).mean())
     if abs(r) > 1.0 - _TINY:
         return Estimate(name=name, value=r, low=None, high=None, level=level, n=n, unit="1", method=method)
-    error = float(np.sqrt(np.square(u * v - r * (u * u + v * v) / 2.0).mean() / n)) / (1.0 - r * r)
-    half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * error
+
+    def moved(other: FloatArray, at: NDArray[np.integer]) -> FloatArray:
+        w = (other - y.mean()) / y.std()
+        return (u[at] * w - r * (u[at] ** 2 + w * w) / 2.0) / (1.0 - r * r)
+
+    if over is None:
+        error = float(np.sqrt(np.square(moved(y, np.arange(n))).mean() / n))
+        half = normal_quantile(1.0 - checked_alpha(level) / 2.0) * error
+    else:
+        half = over(moved)
     low, high = np.tanh(np.arctanh(r) - half), np.tanh(np.arctanh(r) + half)
     return Estimate(name=name, value=r, low=float(low), high=float(high), level=level, n=n, unit="1", method=method)
 

@@ -18,18 +18,21 @@ from numpy.typing import NDArray
 from wheeltap.core import seeds
 from wheeltap.core.records import Estimate
 from wheeltap.stats._scipy import t_quantile
+from wheeltap.stats.clusters import Groups, clustered
 from wheeltap.stats.crossed import FloatArray, crossed
 from wheeltap.stats.disagreement import shares
 from wheeltap.stats.effect import exceeds, mean_effect
-from wheeltap.stats.panels import Halves, agreement, kappa
+from wheeltap.stats.panels import Halves, agreement, halves, kappa, splits_for
 
 Counts = NDArray[np.int64]
 
 MOST: Final = 200
 """Raters that are kept apart; more are put together at random in so many groups, which only widens intervals."""
 
-_MORE: Final = 0.1
-"""Weight that is moved to one rater."""
+_ALPHA: Final = 0.05
+"""Of the interval by which few raters are made up for."""
+
+_NONE: Final = 1e-12
 
 FEWEST: Final = 2
 """Votes of one rater beside others, below which nothing is said of that rater."""
@@ -81,25 +84,87 @@ class Ballots:
         kept &= votes.sum(1)[self.item] >= FEWEST
         return Ballots(self.item[kept], self.rater[kept], self.label[kept], votes)
 
-    def crossed(self, values: FloatArray, moved: FloatArray) -> FloatArray:
-        """A table ``[rater, item]`` of a mean over items: its columns have the means ``values``, its rows the raters.
+    @cached_property
+    def alike(self) -> FloatArray:
+        """Share of the pairs of others who chose the same, ``[ballot]``; 0 where there is no pair."""
+        people = self.others.sum(1)
+        return (self.others * (self.others - 1)).sum(1) / np.maximum(people * (people - 1), 1)
 
-        With every rater on every item it is what each of them gives there.
+    def crossed(self, values: FloatArray, without: FloatArray, *, alone: int = FEWEST) -> FloatArray:
+        """A table ``[rater, item]`` of a mean over items: ``values``, shifted by what each rater moves the mean.
+
+        The shifts' spread is the jackknife's that leaves out one rater at a time. Where that leaves too few votes to
+        say how a rater changes the item's value, the item is left out with the rater: others have it as it is. Of the
+        spread is taken off what items alone make of it: that is in the columns, of which there are more.
 
         Args:
             values: ``[item]``.
-            moved: ``[ballot]``, the item's value if its people were all like this rater; only how ballots of one item
+            without: ``[ballot]``, the item's value if this rater had not voted on it; only how ballots of one item
                 differ counts.
+            alone: Most votes of an item of whose value ``without`` has not every part.
 
-        Source: Owen (2007), "The pigeonhole bootstrap", sec. 3.
+        Returns:
+            One row where nothing says how other raters would differ: somebody voted on every item.
+
+        Source: Efron & Stein (1981), "The jackknife estimate of variance"; Owen (2007), "The pigeonhole bootstrap",
+        sec. 3, for raters crossed with items.
         """
-        people = np.bincount(self.item, minlength=len(values))
-        mean = np.bincount(self.item, weights=moved, minlength=len(values)) / people
-        groups = self._groups
-        table = np.tile(values, (int(groups.max()) + 1, 1))
-        pull = (len(table) - 1) * (moved - mean[self.item]) / (people[self.item] - 1)
-        np.add.at(table, (groups, self.item), pull)
-        return table
+        people = self.votes.sum(1)
+        mean = np.bincount(self.item, weights=without, minlength=len(people)) / people
+        pull = mean[self.item] - without
+        for size in range(FEWEST, alone + 1):
+            here = people[self.item] == size
+            several = int(here.sum()) // size
+            rest = np.where(people == size, values - mean, 0.0)
+            if several == 0 or float(np.ptp(rest[people == size])) <= _NONE:
+                continue
+            voted = np.bincount(self.rater[here], minlength=int(self.rater.max()) + 1)
+            if several == len(people) == int(voted.max()):
+                return values[None, :]
+            rest -= rest[people == size].mean()
+            others = np.maximum(several - voted[self.rater], 1)
+            pull += np.where(here, rest[self.item] * several / others, 0.0)
+        return values + self._shifts(pull)[:, None]
+
+    def _shifts(self, pull: FloatArray) -> FloatArray:
+        """Of the mean over items, ``[rater]``: what is left where items alone would make raters' pulls differ."""
+        rows, items = int(self._groups.max()) + 1, len(self.votes)
+        of_item = np.bincount(self.item, weights=pull, minlength=items)
+        mean = (np.bincount(self._groups, weights=pull) - of_item.sum() / rows) / items
+        squares, whole = float(mean @ mean), float(pull @ pull - of_item @ of_item / rows)
+        by_items = (whole - items * squares) / (items * (items - 1)) if items > 1 else 0.0
+        own = max(1.0 - by_items / squares, 0.0) if squares > 0.0 else 0.0
+        return self._design[0] * (rows - 1) * math.sqrt(own) * mean
+
+    @property
+    def count_as(self) -> float:
+        """So many raters who vote on equally many items would tell as much."""
+        return self._design[1] + 1.0
+
+    @cached_property
+    def _design(self) -> tuple[float, float]:
+        """What makes the spread of rows that of a mean over new raters in the same design; and its freedom.
+
+        Raters of independent offsets are followed through the table: what it makes of them, against their part in the
+        mean, and the freedom that is left where some vote on many items and others on few, or only ever together. With
+        every rater on every item it is 1, and one less than there are raters.
+
+        Source: Bell & McCaffrey (2002), "Bias reduction in standard errors for linear regression with multi-stage
+        samples", sec. 3.
+        """
+        people = self.votes.sum(1).astype(np.float64)
+        rows = int(self._groups.max()) + 1
+        if rows == 1:
+            return 1.0, 0.0
+        on = np.zeros((len(people), rows))
+        np.add.at(on, (self.item, self._groups), 1.0)
+        part = (on / people[:, None]).sum(0)
+        through = np.diag((on / (people - 1.0)[:, None]).sum(0)) - on.T @ (on / (people * (people - 1.0))[:, None])
+        made = through @ through
+        found = float(np.trace(made))
+        freedom = max(found**2 / float(np.square(made).sum()), 1.0)
+        wider = t_quantile(_ALPHA, freedom) / t_quantile(_ALPHA, rows - 1)
+        return wider * math.sqrt(float(np.square(part).sum()) / found * rows / (rows - 1)), freedom
 
     @cached_property
     def _groups(self) -> Counts:
@@ -110,66 +175,71 @@ class Ballots:
         return (seeds.generator(0, "raters").permutation(self.raters) % MOST)[place]
 
     def counting(self, values: FloatArray, measure: Callable[[FloatArray, Counts], FloatArray]) -> FloatArray:
-        """The table of a measure of shares of votes, by counting each rater a little more on each item.
+        """The table of a measure of shares of votes.
+
+        What agreement among the people adds to such a measure is the less the fewer they are. Of one less it is too
+        little: it is set right by what single votes give, in which there is none.
 
         Args:
             values: ``[item]``.
             measure: From shares ``[ballot, label]`` and items ``[ballot]`` to ``[ballot]``.
 
-        Source: Efron (1982), "The Jackknife, the Bootstrap and Other Resampling Plans", ch. 6 (infinitesimal one).
+        Source: Schucany, Gray & Owen (1971), "On bias reduction in estimation", for measures of two sizes.
         """
-        return self.crossed(values, measure(self._more(shares(self.votes)), self.item) / _MORE)
+        people = self.votes.sum(1)[self.item]
+        more = np.where(people > FEWEST, (people - 1.0) ** 2 / (people * np.maximum(people - 2.0, 1.0)), 1.0)
+        single = measure(np.eye(self.votes.shape[1])[self.label], self.item)
+        summed = np.bincount(self.item, weights=single, minlength=len(self.votes))[self.item]
+        rest = measure(shares(self.others), self.item)
+        return self.crossed(values, more * rest + (1.0 - more) * (summed - single) / (people - 1.0))
 
     def halved(
-        self, values: FloatArray, measure: Callable[[FloatArray, FloatArray, Counts], FloatArray], split: Halves
+        self, values: FloatArray, measure: Callable[[Halves, Counts], FloatArray], *, alone: int = FEWEST
     ) -> FloatArray:
-        """The table of a measure of two halves of the people: each rater counts a little more in either.
+        """The table of a measure of two halves of the people.
 
         Args:
             values: ``[item]``, means over splits.
-            measure: From shares of the smaller and of the larger half, ``[ballot, label]`` each, and items to
-                ``[ballot]``.
-            split: The halves.
+            measure: From the halves of the people of these items to ``[split, item]``.
+            alone: See ``crossed``.
         """
-        moved = np.zeros(len(self.item))
-        for one, two in zip(split.target, split.other, strict=True):
-            moved += measure(self._more(one), two[self.item], self.item)
-            moved += measure(one[self.item], self._more(two), self.item)
-        return self.crossed(values, moved / _MORE / len(split.one))
+        without, kept = np.zeros(len(self.item)), self.others.sum(1) >= FEWEST
+        if kept.any():
+            without[kept] = measure(self._halves, self.item[kept]).mean(0)
+        return self.crossed(values, without, alone=alone)
 
-    def _more(self, held: FloatArray) -> FloatArray:
-        """Shares ``[ballot, label]`` in which the rater of the ballot counts a little more."""
-        moved = (1.0 - _MORE) * held[self.item]
-        moved[np.arange(len(moved)), self.label] += _MORE
-        return moved
+    @cached_property
+    def _halves(self) -> Halves:
+        """Of the others, for each ballot beside which there are two votes or more."""
+        others = self.others[self.others.sum(1) >= FEWEST]
+        return halves(others, splits=splits_for(*others.shape), rng=seeds.generator(0, "raters", "halves"))
 
 
-def mean_over(table: FloatArray, *, name: str, unit: str, level: float = 0.95) -> Estimate:
-    """Mean over raters and items, both taken as samples; ``n`` counts items.
+def mean_over(table: FloatArray, *, name: str, unit: str, n: int, level: float = 0.95) -> Estimate:
+    """Mean over raters and items (or groups of items), both taken as samples.
+
+    Args:
+        table: See ``Ballots.crossed``.
+        name: Of the estimate.
+        unit: Of the values.
+        n: How many items there are.
+        level: Confidence level.
 
     Returns:
-        Of one rater an estimate without an interval.
+        Of one row an estimate without an interval.
     """
     raters, items = table.shape
-    shape = f"over {raters} raters (or groups of them) x {items} items, crossed t"
-    value = float(table.mean())
-    if raters < 2 or items < 2:
-        return Estimate(
-            name=name, value=value, low=None, high=None, level=level, n=items, unit=unit,
-            method=f"no interval: {raters} rater{'' if raters == 1 else 's'}, {items} items",
-        )  # fmt: skip
-    spread, alpha = crossed(table), 1.0 - level
-    # What is neither of raters nor of items is in both mean squares: it is counted with items, of which there are more.
-    alone = max(float(spread.draw - spread.residual), 0.0)
-    half = math.hypot(t_quantile(alpha, spread.example_df) * math.sqrt(float(spread.example)),
-                      t_quantile(alpha, spread.draw_df) * math.sqrt(alone))  # fmt: skip
-    return Estimate(
-        name=name, value=value, low=value - half, high=value + half, level=level, n=items, unit=unit, method=shape
-    )
+    value, low, high = float(table.mean()), None, None
+    method = f"no interval: {'too few people' if raters < 2 else f'{items} items'}"
+    if raters > 1 and items > 1:
+        half = float(crossed(table).half_width(1.0 - level))
+        low, high = value - half, value + half
+        method = f"over {raters} raters (or groups of them) x {items} items, crossed t"
+    return Estimate(name=name, value=value, low=low, high=high, level=level, n=n, unit=unit, method=method)
 
 
-def kappa_of(ballots: Ballots, *, level: float = 0.95) -> Estimate:
-    """Fleiss' kappa as ``panels.kappa`` has it, with an interval over raters and items."""
+def kappa_of(ballots: Ballots, groups: Groups | None = None, *, level: float = 0.95) -> Estimate:
+    """Fleiss' kappa as ``panels.kappa`` has it, with an interval over raters and items (or their groups)."""
     over_items = kappa(ballots.votes, level=level)
     if over_items.value is None:
         return over_items
@@ -178,11 +248,11 @@ def kappa_of(ballots: Ballots, *, level: float = 0.95) -> Estimate:
     rest = 1.0 - float(common @ common)
     tilt = (float(same.mean()) - 1.0) / rest**2 * 2.0 * common
     values = over_items.value + (same - same.mean()) / rest + (held - common) @ tilt
-    table = ballots.crossed(values, 2.0 * ballots.agreed / rest + tilt[ballots.label])
-    found = mean_over(table, name=over_items.name, unit="1", level=level)
-    return msgspec.structs.replace(
-        found, value=over_items.value, high=None if found.high is None else min(found.high, 1.0)
-    )
+    table = ballots.crossed(values, ballots.alike / rest + shares(ballots.others) @ tilt)
+    found = mean_over(clustered(table, groups), name=over_items.name, unit="1", n=len(held), level=level)
+    if found.low is None or found.high is None:
+        return found
+    return msgspec.structs.replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 @final

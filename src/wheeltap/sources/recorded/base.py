@@ -1,8 +1,8 @@
 """What a file of recorded answers holds: items, who answered them how, what people said of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,7 @@ class Answers:
         """``[item]``, share of its answers that are right, or their mean score; ``None`` where nothing was graded."""
         if self.right is None or self.samples is None:
             return self.score
-        return (self.right / self.samples).astype(np.float32)
+        return (self.right / np.maximum(self.samples, 1)).astype(np.float32)
 
     @property
     def repeated(self) -> bool:
@@ -223,6 +223,23 @@ class Recording:
             labels=self.labels, parts=self.parts,
             notes=self.notes, more=tuple(one.part(rows) for one in self.more), metric=self.metric,
         )  # fmt: skip
+
+
+_LISTED: Final = 4
+"""Systems whose score on all of their items is given."""
+
+
+def on_all(systems: Sequence[Answers], judged: NDArray[np.bool_]) -> list[str]:
+    """What each system's score would be on all items that it answered, where not all of them are judged."""
+    said: list[str] = []
+    for one in systems:
+        answered = np.ones(len(judged), dtype=np.bool_) if one.samples is None else one.samples > 0
+        score, more = one.mean, int(answered.sum())
+        if score is not None and more > judged.sum() > 0:
+            less, whole = float(score[judged].mean()), float(score[answered].mean())
+            said.append(f"{one.name}: score {whole:.3f} on all {more:,} items that it answered, {less:.3f} on these.")
+    rest = len(said) - _LISTED
+    return [*said[:_LISTED], *([f"{rest} more systems answered other items too."] if rest > 0 else [])]
 
 
 def many(count: int, noun: str) -> str:

@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wheeltap.core.errors import DataError
-from wheeltap.sources.recorded.base import Answers, Recording, Votes
+from wheeltap.sources.recorded.base import Answers, Recording, Votes, on_all
 
 MOST_DRAWS: Final = 2**26
 """Numbers of a table of answers, items by draws: one that would be larger is left out, and that is said."""
 
 MOST_VOTES: Final = 1_000_000
 """For one label of an item: nobody was asked by more people."""
+
+MOST_SCORE: Final = 1e30
+"""Of an answer: squares of scores are summed."""
 
 MOST_SAMPLE: Final = 2**62
 """Number of an answer."""
@@ -99,10 +102,12 @@ class Gathered:
         """Takes one answer.
 
         Raises:
-            DataError: If its number is too large.
+            DataError: If its number or its score is too large.
         """
         if row.sample is not None and abs(row.sample) > MOST_SAMPLE:
             raise _too_large("number of an answer (sample)", row.sample, MOST_SAMPLE, f"{self._where}, line {row.line}")
+        if row.score is not None and abs(row.score) > MOST_SCORE:
+            raise _too_large("score", row.score, MOST_SCORE, f"{self._where}, line {row.line}")
         held = self._systems.get(system)
         if held is None:
             held = self._systems[system] = _Columns()
@@ -180,6 +185,7 @@ class Gathered:
             have = "has" if whole == 1 else "have"
             told.append(f"{whole:,} of {len(names):,} items {have} an answer of every system; the rest are out.")
         systems = tuple(self._answers(name, held, names, told) for name, held in self._systems.items())
+        told += on_all(systems, there)
         votes = self._voted(known, len(names), ordinal) if self._labels else None
         groups: tuple[str, ...] = tuple(self._groups) if any(self._groups) else ()
         asked = labels if any(one.probability is not None for one in systems) else ()
@@ -272,8 +278,10 @@ class Gathered:
                      raters=() if ballots is None else tuple(self._raters), ballots=ballots)  # fmt: skip
 
 
-def _too_large(what: str, got: int, most: int, where: str) -> DataError:
-    digits = str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
+def _too_large(what: str, got: float, most: float, where: str) -> DataError:
+    digits = (
+        f"{got:g}" if isinstance(got, float) else str(got) if abs(got) < 10**20 else "a number of more than 20 digits"
+    )
     return DataError(f"A {what} is too large.", where=where, expected=f"at most {most:,}", got=digits)
 
 

@@ -136,25 +136,36 @@ _BYTE: Final = re.compile(r"\(byte (\d+)\)")
 
 def head_of(path: Path) -> list[str]:
     """Names of the columns of a table."""
+    return _head(path)[0]
+
+
+_BETWEEN: Final = (",", ";", "\t")
+
+
+def _head(path: Path) -> tuple[list[str], str]:
+    """Names of the columns of a table, and what stands between them: what makes most columns of the first line."""
     require_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            return [name.strip() for name in next(csv.reader(file), list[str]())]
+            line = file.readline(LONGEST)
+        read = {mark: next(csv.reader([line], delimiter=mark), list[str]()) for mark in _BETWEEN}
     except (UnicodeDecodeError, csv.Error) as error:
         raise _no_table(path, error) from error
+    mark = max(_BETWEEN, key=lambda one: len(read[one]))
+    return [name.strip() for name in read[mark]], mark
 
 
 def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Rows of a table with commas and a head, each with its line.
+    """Rows of a table with a head, each with its line; commas, semicolons or tabs stand between the cells.
 
     Raises:
         MissingFile: If there is no such file.
         FileFormatError: If it is no table, or a row has another number of cells than the head.
     """
-    head = head_of(path)
+    head, mark = _head(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, delimiter=mark)
             next(rows, None)
             for row in rows:
                 if row and len(row) != len(head):
@@ -166,4 +177,6 @@ def table(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _no_table(path: Path, error: Exception) -> FileFormatError:
-    return FileFormatError("A table cannot be read.", where=str(path), expected="UTF-8 with commas", got=str(error))
+    return FileFormatError(
+        "A table cannot be read.", where=str(path), expected="UTF-8 with commas, semicolons or tabs", got=str(error)
+    )

@@ -28,7 +28,7 @@ class _Line(msgspec.Struct, frozen=True):
     id: str | int
     system: str | UnsetType = UNSET
     sample: int | UnsetType = UNSET
-    correct: bool | float | UnsetType | None = UNSET
+    correct: bool | float | str | UnsetType | None = UNSET
     answer: str | int | float | bool | UnsetType | None = UNSET
     probabilities: dict[str, float] | UnsetType = UNSET
     group: str | UnsetType = UNSET
@@ -37,7 +37,8 @@ class _Line(msgspec.Struct, frozen=True):
 
 
 _CELLS: Final = ("id", "system", "correct", "answer", "sample", "group")
-_GRADES: Final = {"true": True, "false": False, "yes": True, "no": False}
+_GRADES: Final = {"true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0, "": None, "null": None}
+_WRITTEN: Final = "correct: true, false, a number, or nothing (null); sample: a whole number"
 
 _BOUNDS: Final = 4
 """Systems whose score with answers that were not graded is given."""
@@ -56,8 +57,31 @@ def heads_table(head: Sequence[str]) -> bool:
 
 
 def read(path: Path) -> Recording:
-    """The rows of a file."""
-    return _recording(path, decoded(path, _Line, shape=SHAPE))
+    """The rows of a file; a grade may be written as a text."""
+    return _recording(path, _graded(path))
+
+
+def _graded(path: Path) -> Iterator[tuple[int, _Line]]:
+    for number, line in decoded(path, _Line, shape=SHAPE):
+        if isinstance(line.correct, str):
+            line = msgspec.structs.replace(line, correct=_grade(path, number, line.correct))  # noqa: PLW2901
+        yield number, line
+
+
+def _grade(path: Path, number: int, text: str) -> float | None:
+    """What a text says of an answer.
+
+    Raises:
+        FileFormatError: If it says nothing that is known.
+    """
+    word = text.strip().casefold()
+    try:
+        grade = _GRADES[word] if word in _GRADES else float(word)
+    except ValueError as error:
+        raise misfit(path, number, expected=_WRITTEN, got=f"correct: {text[:60]}") from error
+    if not math.isfinite(grade or 0.0):
+        raise misfit(path, number, expected="a finite number", got=f"correct: {text[:60]}")
+    return grade
 
 
 def read_table(path: Path) -> Recording:
@@ -71,16 +95,15 @@ def read_table(path: Path) -> Recording:
 def _cells(path: Path) -> Iterator[tuple[int, _Line]]:
     for number, row in table(path):
         texts = {name: cell.strip() for name, cell in row.items() if name in _CELLS}
-        correct, sample = texts.pop("correct").casefold(), texts.pop("sample", "")
+        sample = texts.pop("sample", "")
         held: dict[str, Any] = {name: cell or (None if name == "answer" else cell) for name, cell in texts.items()}
+        held["correct"] = _grade(path, number, texts["correct"])
         try:
-            held["correct"] = None if correct in ("", "null") else float(_GRADES.get(correct, correct))
             held |= {"sample": int(sample)} if "sample" in row else {}
         except ValueError as error:
-            raise misfit(path, number, expected="correct: true, false, a number or empty; sample: a whole number",
-                         got=str(error)) from error  # fmt: skip
-        if not held["id"] or not math.isfinite(held["correct"] or 0.0):
-            raise misfit(path, number, expected="an id, and a finite number", got=str(row)[:80])
+            raise misfit(path, number, expected=_WRITTEN, got=f"sample: {sample[:60]}") from error
+        if not held["id"]:
+            raise misfit(path, number, expected="an id", got=str(row)[:80])
         yield number, msgspec.convert(held, _Line)
 
 
