@@ -210,16 +210,16 @@ def bootstrapped(known: Ballots, measure: Measure, *, draws: int, rng: Rng) -> f
     are drawn alone: so the spread over raters is that of draws of raters less what as many votes drawn by themselves
     make, and the spread over items is added. Of few raters too little is drawn, by the factor 1 - 1 / raters.
     """
-    items, raters = known.votes.shape[0], int(known.rater.max()) + 1
+    items, raters = len(known.votes), int(known.rater.max()) + 1
     all_raters, all_items = np.ones(raters), np.ones(items)
+    # People who are drawn for each item by itself: what raters would add if none of them were the same elsewhere.
+    apart = Ballots(known.item, np.arange(len(known.item)), known.label, known.votes)
     found: dict[str, list[float]] = {"raters": [], "items": [], "votes": []}
     for _ in range(draws):
         who = np.bincount(rng.integers(0, raters, raters), minlength=raters).astype(np.float64)
         what = np.bincount(rng.integers(0, items, items), minlength=items).astype(np.float64)
         found["raters"].append(measure(known, who, all_items))
         found["items"].append(measure(known, all_raters, what))
-        # People who are drawn for each item by itself: what raters would add if none of them were the same elsewhere.
-        apart = Ballots(known.item, np.arange(len(known.item)), known.label, known.votes)
         alone = np.bincount(_by_item(known, rng), minlength=len(known.item)).astype(np.float64)
         found["votes"].append(measure(apart, alone, all_items))
     spread = {name: float(np.var(values)) for name, values in found.items()}
@@ -230,9 +230,10 @@ def bootstrapped(known: Ballots, measure: Measure, *, draws: int, rng: Rng) -> f
 def _by_item(known: Ballots, rng: Rng) -> Ints:
     """Votes drawn with replacement among those of the same item, as many as it has."""
     order: Ints = np.lexsort((known.item,))
-    sizes = known.votes.sum(1)
-    starts = np.cumsum(sizes) - sizes
-    return order[starts[known.item] + rng.integers(0, sizes[known.item])]
+    sizes: Ints = known.votes.sum(1)[known.item]
+    starts: Ints = np.cumsum(known.votes.sum(1))[known.item] - sizes
+    drawn: Ints = order[starts + rng.integers(0, sizes)]
+    return drawn
 
 
 def convabuse(path: Path) -> Ballots:

@@ -130,8 +130,10 @@ def test_intervals_over_raters_and_items_cover(crowd: Crowd) -> None:
 
 def test_as_wide_as_a_bootstrap_of_raters_and_items() -> None:
     people = convabuse(published("convabuse/test.csv"))
-    ratios = {name: own / drawn for name, own, drawn in widths(people, draws=150, rng=np.random.default_rng(0))}
-    assert all(0.8 < ratio < 1.25 for ratio in ratios.values()), ratios
+    ratios = {name: own / drawn for name, own, drawn in widths(people, draws=200, rng=np.random.default_rng(0))}
+    # Of three votes an item, a copy of a person adds less agreement than the person takes: the bootstrap is too narrow.
+    assert 1.0 < ratios.pop("agreement") < 1.5
+    assert all(0.85 < ratio < 1.3 for ratio in ratios.values()) and np.mean(list(ratios.values())) < 1.2, ratios
 
 
 @pytest.mark.full
