@@ -114,7 +114,7 @@ def test_lines_of_two_shapes_in_one_file_are_refused_with_the_line(tmp_path: Pat
     ("rows", "got"),
     [
         ([{"id": 1, "correct": True}, {"id": 2, "answer": "4"}], "id, answer"),
-        ([{"id": 1, "correct": True}, {"id": 2, "correct": "yes"}], "Expected"),
+        ([{"id": 1, "correct": True}, {"id": 2, "correct": "perhaps"}], "correct: perhaps"),
         ([{"id": 1, "correct": True}, {"id": 2, "correct": True, "sample": 0}], "id, sample, correct"),
     ],
 )

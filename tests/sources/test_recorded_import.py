@@ -71,7 +71,8 @@ def test_items_that_all_files_have_are_judged_and_counted(tmp_path: Path) -> Non
     one, two = graded(tmp_path / "a.jsonl", "11011"), graded(tmp_path / "b.jsonl", "011")
     held = imported([one, two], audits=SCORE)
     assert held.plan.task.examples == 3
-    assert held.notes == ("3 items are in all files, of 5, 3; only these are judged.",)
+    more = "a: score 0.800 on all 5 items that it answered, 0.667 on these."
+    assert held.notes == ("3 items are in all files, of 5, 3; only these are judged.", more)
     assert arrays(held, 0, "samples")["right"].tolist() == [1, 1, 0]
 
 
