@@ -32,7 +32,7 @@ ENOUGH: Final = 0.95
 """Share of the weights from which coverage is no gap."""
 
 LEAST: Final = 0.5
-"""Share of the weights below which audits conclude nothing, unless they are asked to all the same."""
+"""Share of the weights below which audits conclude nothing at all, unless they are asked to all the same."""
 
 SLACK: Final = 0.005
 """Share of the weights by which a noise may reach less than all disturbances together."""
