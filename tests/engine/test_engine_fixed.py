@@ -113,6 +113,31 @@ def test_what_activations_are_multiplied_by_is_counted_where_it_is_no_parameter(
     assert {one.name: one.size for one in subject.record.untouched} == fixed
 
 
+@pytest.mark.full
+def test_a_compiled_model_hides_nothing() -> None:
+    """Nor are frequencies that a forward makes weights; as a fixed table they are."""
+
+    class Waves(nn.Module):
+        def __init__(self, *, fixed: bool) -> None:
+            super().__init__()
+            self.inner, self.fixed = nn.Linear(16, 12), fixed
+            if fixed:
+                self.register_buffer("table", self.waves())
+
+        def waves(self) -> Tensor:
+            angles = torch.arange(8.0)[:, None] * torch.arange(1.0, 9.0) * torch.pi / 4
+            return torch.cat([angles.sin(), angles.cos()], 1)
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.inner(inputs @ (self.table if self.fixed else self.waves()))
+
+    for fixed in (True, False):
+        model = torch.compile(seeded(lambda fixed=fixed: Net(lambda: Waves(fixed=fixed))), backend="eager")
+        subject = Subject(model)
+        settle(subject, task())
+        assert subject.fixed == ({"_orig_mod.body.table": 128} if fixed else {})
+
+
 class Tables(nn.Module):
     """Nothing here is a weight: positions are added, a mask and a rotation multiply, an adjacency has one sign."""
 
