@@ -1,4 +1,7 @@
-"""The table of all simulations: designs that differ in numbers alone are one row, with the worst rate of each side."""
+"""The table of all simulations: designs that differ in numbers alone are one row, with the worst rate of each side.
+
+So are all numbers on people of one design, of which there are many.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -26,10 +29,15 @@ def table(rows: Iterable[Row]) -> list[str]:
     merged: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         if _side(row):
-            merged.setdefault((row.claim, _NUMBER.sub("#", _design(row))), []).append(row)
+            claim = "" if row.figure == "covered" else row.claim
+            merged.setdefault((claim, _NUMBER.sub("#", _design(row))), []).append(row)
     lines = [HEAD, ("---", "---", *["---:"] * (len(HEAD) - 2))]
-    lines += [_line(claim, same) for (claim, _), same in merged.items()]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
+    for same in merged.values():
+        claims = list(dict.fromkeys(row.claim for row in same))
+        lines.append(
+            (_said(same), claims[0] if len(claims) == 1 else f"{len(claims)} numbers on people", *_rates(same))
+        )
+    return [f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in lines]
 
 
 def _side(row: Row) -> str:
@@ -42,16 +50,15 @@ def _design(row: Row) -> str:
     return row.design + row.figure.removeprefix(row.figure.partition(",")[0])
 
 
-def _line(claim: str, rows: Sequence[Row]) -> tuple[str, ...]:
-    numbers = [_NUMBER.findall(_design(row)) for row in rows]
-    ranges = iter([_range(each) for each in zip(*numbers, strict=True)])
-    design = _NUMBER.sub(lambda _: next(ranges), _design(rows[0]))
-    return (
-        design,
-        claim,
-        *(_worst([row for row in rows if _side(row) == side]) for side in SIDES),
-        _range([f"{row.families:,}" for row in rows]),
-    )
+def _said(rows: Sequence[Row]) -> str:
+    """Designs that differ in numbers, with the range of each."""
+    ranges = iter([_range(each) for each in zip(*(_NUMBER.findall(_design(row)) for row in rows), strict=True)])
+    return _NUMBER.sub(lambda _: next(ranges), _design(rows[0]))
+
+
+def _rates(rows: Sequence[Row]) -> tuple[str, ...]:
+    each = (_worst([row for row in rows if _side(row) == side]) for side in SIDES)
+    return (*each, _range([f"{row.families:,}" for row in rows]))
 
 
 def _range(texts: Sequence[str]) -> str:
@@ -64,6 +71,12 @@ def _worst(rows: Sequence[Row]) -> str:
     """The rate that is nearest to its bar, or furthest beyond it."""
     if not rows:
         return ""
-    worst = max(rows, key=lambda row: row.low - row.rate if row.low else row.rate - row.high)
+    worst = max(rows, key=_beyond)
     text = f"{worst.rate:.3f}".removeprefix("0") if worst.rate < 1.0 else f"{worst.rate:.3f}"
     return text if worst.passed else f"**{text}**"
+
+
+def _beyond(row: Row) -> float:
+    """How far beyond its bar, on the sides that have one."""
+    under = row.low - row.rate if row.low > 0.0 else -1.0
+    return max(under, row.rate - row.high if row.high < 1.0 else -1.0)

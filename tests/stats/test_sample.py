@@ -1,6 +1,7 @@
 """One sample of draws, examples and groups: its interval, and its tests on either side of a margin."""
 
 import ast
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 import wheeltap
 from benchmarks.levels import Row, chosen, draws, groups, looks
+from benchmarks.levels.__main__ import PARTS
 from benchmarks.levels.table import table
 from wheeltap.core.errors import DataError
 from wheeltap.stats.clusters import by_cluster, one_by_one
@@ -181,6 +183,11 @@ def test_the_table_has_the_worst_of_designs_that_differ_in_numbers_alone() -> No
         "| lognormal .5 | loss |  | .000 |  |  | 2,000 |",
         "| 20 items | curve |  |  |  | 1.000 | 200 |",
     ]
+    people = [
+        Row(claim=claim, design="9 people | load 1", figure="covered", rate=rate, low=0.93, high=0.97, families=400)
+        for claim, rate in (("one", 0.94), ("two", 0.98))
+    ]
+    assert table(people)[2:] == ["| 9 people &#124; load 1 | 2 numbers on people |  |  |  | **.980** | 400 |"]
 
 
 @pytest.mark.slow
@@ -195,3 +202,12 @@ def test_levels_over_groups(kind: str) -> None:
 @pytest.mark.parametrize("part", [draws, groups, chosen, looks])
 def test_all_levels(part: Any) -> None:
     _passed(part.run(400))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("part", PARTS)
+def test_the_table_of_the_docs_has_every_design(part: str) -> None:
+    page = Path("docs/levels.md").read_text(encoding="utf-8")
+    made = table(import_module(f"benchmarks.levels.{part}").run(10))
+    missing = [line for line in made if "|".join(line.split("|")[:3]) not in page]
+    assert missing == []
